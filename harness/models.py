@@ -1,0 +1,126 @@
+"""The two networks of the course note, at any depth: ``MLP`` and ``MLPScratch``."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+SIGMA = 0.01
+"""Standard deviation of the note's initial weights."""
+
+
+def relu(x: Tensor) -> Tensor:
+    """Rectify every element of ``x``, of any shape, with one elementwise maximum.
+
+    The note writes ``torch.max(X, 0)``, which is another function: it reduces over the rows
+    and returns a (values, indices) pair, so the next matrix product fails on it.
+    """
+    return torch.max(x, torch.zeros_like(x))
+
+
+_MODULES: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu_inplace": functools.partial(nn.ReLU, inplace=True),
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+    "identity": nn.Identity,
+}
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": relu,
+    "relu_inplace": torch.relu_,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+    "leaky_relu": nn.functional.leaky_relu,
+    "identity": lambda x: x,
+}
+
+
+class MLP(nn.Sequential):
+    """``in_features -> widths... -> classes``: a Linear and an activation per hidden layer.
+
+    Maps (batch, in_features) to logits (batch, classes).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        widths: Sequence[int],
+        classes: int,
+        activation: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip([in_features, *widths[:-1]], widths, strict=True):
+            layers.append(nn.Linear(fan_in, fan_out, dtype=dtype, device=device))
+            layers.append(_MODULES[activation]())
+        layers.append(nn.Linear(widths[-1], classes, dtype=dtype, device=device))
+        super().__init__(*layers)
+
+    def blocks(self) -> list[nn.Sequential]:
+        """Return the hidden layers, each with its activation, for checkpointing."""
+        return [self[start : start + 2] for start in range(0, len(self) - 1, 2)]
+
+    def predictor(self, hidden: Tensor) -> Tensor:
+        """Map the last hidden layer (batch, widths[-1]) to logits."""
+        logits: Tensor = self[-1](hidden)
+        return logits
+
+
+class MLPScratch(nn.Module):
+    """The note's network written by hand: matrices, biases, products and a maximum.
+
+    Weights are drawn with ``SIGMA``, biases are zero. With ``relu`` the activation is the
+    hand-written one above. Maps (batch, ...) to logits (batch, classes).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        widths: Sequence[int],
+        classes: int,
+        activation: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.activation = _FUNCTIONS[activation]
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in zip([in_features, *widths], [*widths, classes], strict=True):
+            weight = torch.empty(fan_in, fan_out, dtype=dtype, device=device)
+            self.weights.append(nn.Parameter(weight.normal_(std=SIGMA)))
+            self.biases.append(nn.Parameter(torch.zeros(fan_out, dtype=dtype, device=device)))
+
+    def layer(self, x: Tensor, index: int) -> Tensor:
+        """Return ``x @ W + b`` of layer ``index``."""
+        return torch.matmul(x, self.weights[index]) + self.biases[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch of examples to logits."""
+        hidden = x.reshape(-1, self.in_features)
+        for index in range(len(self.weights) - 1):
+            hidden = self.activation(self.layer(hidden, index))
+        return self.layer(hidden, len(self.weights) - 1)
+
+    def blocks(self) -> list[Callable[[Tensor], Tensor]]:
+        """Return the hidden layers, each with its activation, for checkpointing."""
+
+        def block(index: int, x: Tensor) -> Tensor:
+            return self.activation(self.layer(x, index))
+
+        return [functools.partial(block, index) for index in range(len(self.weights) - 1)]
+
+    def predictor(self, hidden: Tensor) -> Tensor:
+        """Map the last hidden layer (batch, widths[-1]) to logits."""
+        return self.layer(hidden, len(self.weights) - 1)

@@ -1,0 +1,165 @@
+"""What one measurement or one prediction says, as strict JSON with a schema version.
+
+``Figures`` are the byte figures, with one meaning whether measured or predicted. A
+``Record`` is a measurement: figures, outcome and the evidence for it, environment. A
+``Forecast`` is a prediction: figures and where they come from. What is unknown is null.
+"""
+
+import enum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from harness.workload import Workload
+
+SCHEMA = 1
+
+Bytes = Annotated[int, Meta(ge=0)]
+
+
+class RecordError(ValueError):
+    """Text that is no valid record of this schema; the message says where and why."""
+
+
+class Outcome(enum.StrEnum):
+    """How a measurement ended."""
+
+    OK = "ok"
+    OOM = "oom"
+    KILLED = "killed"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    ERROR = "error"
+
+
+class PhaseFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One phase of the measured step."""
+
+    peak_live_bytes: Bytes
+
+
+class ModuleFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One module of the network."""
+
+    saved_bytes: Bytes
+
+
+class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Live bytes by what they are; their sum is the live total."""
+
+    parameter: Bytes = 0
+    gradient: Bytes = 0
+    optimizer_state: Bytes = 0
+    input: Bytes = 0
+    activation: Bytes = 0
+    temporary: Bytes = 0
+
+
+class CudaFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The CUDA caching allocator's peaks over the measured step, and what lies outside it."""
+
+    requested_peak_bytes: Bytes | None = None
+    allocated_peak_bytes: Bytes | None = None
+    active_peak_bytes: Bytes | None = None
+    reserved_peak_bytes: Bytes | None = None
+    outside_bytes: Bytes | None = None
+
+
+class Figures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every byte figure of a step; docs/memory-model.md defines each."""
+
+    saved_bytes: Bytes | None = None
+    saved_input_bytes: Bytes | None = None
+    saved_activation_bytes: Bytes | None = None
+    peak_live_bytes: Bytes | None = None
+    first_step_peak_live_bytes: Bytes | None = None
+    peak_phase: str | None = None
+    phases: dict[str, PhaseFigures] | None = None
+    categories_at_peak: CategoryBytes | None = None
+    modules: dict[str, ModuleFigures] | None = None
+    rss_rise_bytes: int | None = None
+    cuda: CudaFigures | None = None
+
+
+class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measured pass without instruments, among several in one worker."""
+
+    number: int
+    wall_seconds: float
+    rss_rise_bytes: int | None = None
+    cuda: CudaFigures | None = None
+
+
+class Record(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measurement of one workload, whatever became of it.
+
+    ``passes`` names the pass that gave each figure; ``repeats`` holds every instrument-free
+    pass, of which ``rss_rise_bytes`` and ``wall_seconds`` are the medians.
+    """
+
+    schema: int = SCHEMA
+    workload_id: str
+    workload: Workload
+    outcome: Outcome
+    evidence: dict[str, Any] = {}
+    attempt: int = 1
+    repeats: tuple[Repeat, ...] = ()
+    passes: dict[str, str] = {}
+    wall_seconds: float | None = None
+    environment: dict[str, Any] = {}
+
+
+class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a workload will need, derived without running it.
+
+    ``method`` says how; ``notes`` what the reader must know (an unchecked torch version,
+    what could not be followed); ``budget`` the verdict on a budget, where one was given.
+    """
+
+    schema: int = SCHEMA
+    workload_id: str
+    workload: Workload
+    outcome: str = "predicted"
+    method: str
+    notes: tuple[str, ...] = ()
+    budget: dict[str, Any] | None = None
+    wall_seconds: float | None = None
+    environment: dict[str, Any] = {}
+
+
+class _Header(Struct):
+    schema: Any = None
+
+
+_ENCODER = msgspec.json.Encoder()
+_HEADER_DECODER = msgspec.json.Decoder(_Header)
+_DECODER = msgspec.json.Decoder(Record)
+
+
+def to_json(value: Record | Forecast) -> bytes:
+    """Return ``value`` as one line of JSON, keys in the order of the schema."""
+    return _ENCODER.encode(value)
+
+
+def from_json(line: bytes | str) -> Record:
+    """Return the record that ``line`` holds.
+
+    Raises:
+        RecordError: no JSON, another schema, a key missing, unknown or of a wrong type, or
+            an id that is not the workload's.
+
+    """
+    try:
+        schema = _HEADER_DECODER.decode(line).schema
+        if schema != SCHEMA:
+            newer = isinstance(schema, int) and schema > SCHEMA
+            hint = "; a newer harness wrote it" if newer else ""
+            raise RecordError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
+        record = _DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(str(error)) from error
+    if record.workload_id != record.workload.id:
+        rule = f"the workload's own id is {record.workload.id}"
+        raise RecordError(f"workload_id: {record.workload_id!r}: {rule}")
+    return record
