@@ -108,7 +108,10 @@ def _load_archives(folder: Path, train: bool) -> tuple[Tensor, Tensor] | None:
         raw.mkdir(parents=True)
         for path in files:
             opener = gzip.open if path.suffix == ".gz" else Path.open
-            with opener(path, "rb") as packed, (raw / path.name.removesuffix(".gz")).open("wb") as f:
+            with (
+                opener(path, "rb") as packed,
+                (raw / path.name.removesuffix(".gz")).open("wb") as f,
+            ):
                 shutil.copyfileobj(packed, f)
         return _load(Path(root), train)
 

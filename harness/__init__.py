@@ -1,0 +1,23 @@
+"""A memory-profiling research harness for training multilayer perceptrons in PyTorch.
+
+Importing this package imports no torch; each name below loads what it needs when used.
+"""
+
+import importlib
+from typing import Any
+
+from harness.workload import Grid, Workload, WorkloadError
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "load": "harness.analysis.frame",
+}
+
+__all__ = ["Grid", "Workload", "WorkloadError", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

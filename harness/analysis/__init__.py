@@ -1,0 +1,1 @@
+"""Fits, tests and verdicts on DataFrames; no torch, no plots."""

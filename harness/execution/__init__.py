@@ -1,0 +1,1 @@
+"""Runs workloads in processes of their own and keeps what they say."""

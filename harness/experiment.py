@@ -1,0 +1,55 @@
+"""What an experiment is: a question, the cells that answer it, and the analysis of them.
+
+A file under ``experiments/`` defines one ``EXPERIMENT`` and is found by its name; adding an
+experiment means adding one file.
+"""
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.reporting.section import Section
+
+
+class Size(enum.StrEnum):
+    """How much of an experiment to run."""
+
+    QUICK = "quick"
+    """Enough to exercise every line, for CI."""
+    DEFAULT = "default"
+    """Enough to settle the verdict."""
+    FULL = "full"
+    """The reference run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a run left on disk for one experiment's analysis."""
+
+    frame: "pd.DataFrame"
+    """One row a record, as ``harness.load`` returns them."""
+    folder: Path
+    """The experiment's folder: records.jsonl, events/<workload id>.csv of the traced cells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One question with its cells and its analysis."""
+
+    name: str
+    """The file's name without its ending, also the name of its results folder."""
+    title: str
+    question: str
+    cells: Callable[[Size], Iterable[Workload]]
+    analyse: "Callable[[Evidence], Section]"
+    repeats: int = 3
+    """Instrument-free passes per cell."""
+    traced: Callable[[Size], Iterable[Workload]] = lambda size: ()
+    """Cells whose allocation events are kept for a timeline."""

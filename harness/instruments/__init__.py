@@ -1,0 +1,1 @@
+"""One file an instrument; none knows models or workloads."""

@@ -1,0 +1,1 @@
+"""Numbers without running: formulas, event traces, the allocator model."""

@@ -1,0 +1,1 @@
+"""Tables, figures, HTML and Markdown from what an analysis found."""

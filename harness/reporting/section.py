@@ -1,0 +1,68 @@
+"""What an experiment's analysis hands to the report: verdicts, tables, figures, words.
+
+Nothing here computes or formats; an analysis fills these in, the renderers read them.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as Canvas
+
+
+class Ruling(enum.StrEnum):
+    """What the evidence says of a sentence."""
+
+    SUPPORTED = "supported"
+    LIMITED = "supported with a limit"
+    REFUTED = "refuted"
+    OPEN = "not settled here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One sentence on trial: what was measured, the ruling, and the number that decides."""
+
+    sentence: str
+    """The claim, in the note's words or as a quantity of its own."""
+    ruling: Ruling
+    measured: str
+    """Plain words with their numbers."""
+    number: str
+    """The number that decides, with its unit and interval, such as ``R2 = 0.9991``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table: written as CSV with full digits, shown in the report."""
+
+    name: str
+    caption: str
+    frame: "pd.DataFrame"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure with the very data it shows; ``draw`` paints ``data`` on an empty canvas."""
+
+    name: str
+    caption: str
+    """What to see, in a sentence or two; also the picture's text alternative."""
+    data: "pd.DataFrame"
+    draw: "Callable[[Canvas, pd.DataFrame], None]"
+    size: tuple[float, float] = (7.0, 4.2)
+    """Inches, width by height."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One experiment's part of the report."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    text: tuple[str, ...] = ()
+    """Paragraphs: findings, limits, negative results."""
+    tables: tuple[Table, ...] = field(default=())
+    figures: tuple[Figure, ...] = field(default=())
