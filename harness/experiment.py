@@ -51,5 +51,5 @@ class Experiment:
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
     """Instrument-free passes per cell."""
-    traced: Callable[[Size], Iterable[Workload]] = lambda size: ()
+    traced: Callable[[Size], Iterable[Workload]] | None = None
     """Cells whose allocation events are kept for a timeline."""

@@ -65,9 +65,9 @@ class MLP(nn.Sequential):
         layers.append(nn.Linear(widths[-1], classes, dtype=dtype, device=device))
         super().__init__(*layers)
 
-    def blocks(self) -> list[nn.Sequential]:
+    def blocks(self) -> list[Callable[[Tensor], Tensor]]:
         """Return the hidden layers, each with its activation, for checkpointing."""
-        return [self[start : start + 2] for start in range(0, len(self) - 1, 2)]
+        return [nn.Sequential(self[at], self[at + 1]) for at in range(0, len(self) - 1, 2)]
 
     def predictor(self, hidden: Tensor) -> Tensor:
         """Map the last hidden layer (batch, widths[-1]) to logits."""
@@ -104,7 +104,8 @@ class MLPScratch(nn.Module):
 
     def layer(self, x: Tensor, index: int) -> Tensor:
         """Return ``x @ W + b`` of layer ``index``."""
-        return torch.matmul(x, self.weights[index]) + self.biases[index]
+        product: Tensor = torch.matmul(x, self.weights[index]) + self.biases[index]
+        return product
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch of examples to logits."""

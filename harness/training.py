@@ -4,7 +4,9 @@ Phases are announced through ``phase(name)``, a context manager that the caller 
 this file neither measures nor prints.
 """
 
-from collections.abc import Callable, Iterable
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -132,17 +134,16 @@ def _forward(built: Built, x: Tensor) -> Tensor:
     blocks = built.model.blocks()
     bounds = [len(blocks) * number // segments for number in range(segments + 1)]
     hidden = x
-    for start, stop in zip(bounds, bounds[1:], strict=False):
-
-        def segment(
-            value: Tensor, own: list[Callable[[Tensor], Tensor]] = list(blocks[start:stop])
-        ) -> Tensor:
-            for block in own:
-                value = block(value)
-            return value
-
+    for start, stop in itertools.pairwise(bounds):
+        segment = functools.partial(_run_blocks, blocks[start:stop])
         hidden = checkpoint(segment, hidden, use_reentrant=False)
     return built.model.predictor(hidden)
+
+
+def _run_blocks(blocks: Sequence[Callable[[Tensor], Tensor]], hidden: Tensor) -> Tensor:
+    for block in blocks:
+        hidden = block(hidden)
+    return hidden
 
 
 def _autocast(workload: Workload) -> AbstractContextManager[object]:

@@ -32,7 +32,8 @@ def parse_bytes(text: str) -> int:
     if match is None or factor is None:
         raise ValueError(f"{text!r} is not a size; write it like 256MiB, 1.5GiB or 1000000")
     fraction = match[2] or ""
-    size, rest = divmod(int(match[1] + fraction) * factor, 10 ** len(fraction))
+    scale: int = 10 ** len(fraction)
+    size, rest = divmod(int(match[1] + fraction) * factor, scale)
     if rest or not 0 < size < 2**63:
         raise ValueError(f"{text!r} is not a whole number of bytes from 1 to 2^63 - 1")
     return size
