@@ -74,6 +74,7 @@ class Figures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     saved_activation_bytes: Bytes | None = None
     peak_live_bytes: Bytes | None = None
     first_step_peak_live_bytes: Bytes | None = None
+    live_at_start_bytes: Bytes | None = None
     peak_phase: str | None = None
     phases: dict[str, PhaseFigures] | None = None
     categories_at_peak: CategoryBytes | None = None

@@ -101,7 +101,7 @@ def step(built: Built, phase: Phase = no_phase) -> None:
             loss = _loss(built, x, y)
         with phase("backward"):
             (loss / parts if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
-        del loss
+            del loss
     with phase("optimizer"):
         if built.optimizer is not None:
             built.optimizer.step()

@@ -1,1 +1,5 @@
-"""Fits, tests and verdicts on DataFrames; no torch, no plots."""
+"""Fits, tests and verdicts on frames of records; no torch, no plots, no measuring."""
+
+
+class AnalysisError(ValueError):
+    """The records cannot answer the question; the message says what is missing."""

@@ -1,0 +1,112 @@
+"""The passes over one workload, one instrument each, and the figures each one gives."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from harness import tracing
+from harness.data import Fill
+from harness.events import Trace
+from harness.instruments.allocator import AllocationRecorder, module_scopes
+from harness.instruments.cuda import cuda_peaks
+from harness.instruments.process import resident_rise
+from harness.instruments.saved_tensors import Saved, SavedTensors
+from harness.training import Built, Phase, build, step
+from harness.workload import Workload
+
+ROOT = "(network)"
+"""Name of the network itself among its modules."""
+
+
+def trace_pass(workload: Workload, fill: Fill, announce: Phase) -> Trace:
+    """Trace the build and two steps (one in inference), from nothing to the measured step."""
+    steps = 2 if workload.mode == "train" else 1
+    with AllocationRecorder(workload.device) as recorder:
+
+        @contextmanager
+        def phase(name: str) -> Iterator[None]:
+            with announce(name), recorder.phase(name):
+                yield
+
+        with phase("build"):
+            built = build(workload, fill)
+        recorder.mark(tracing.parameter_addresses(built.model))
+        recorder.mark(tracing.input_addresses(built.x, built.y))
+        saved = SavedTensors(recorder.mark_saved)
+        for _ in range(steps):
+            recorder.next_step()
+            with saved.watch(), module_scopes(built.model):
+                step(built, phase)
+            recorder.mark(tracing.gradient_addresses(built.model))
+            recorder.mark(tracing.state_addresses(built.optimizer))
+    return recorder.trace
+
+
+def trace_figures(trace: Trace) -> dict[str, Any]:
+    """Return the figures of a record that a trace gives, measured or predicted."""
+    return {
+        "peak_live_bytes": trace.peak_live_bytes,
+        "first_step_peak_live_bytes": trace.step_peak_bytes(1),
+        "live_at_start_bytes": trace.live_at_start_bytes,
+        "peak_phase": trace.peak_phase,
+        "phases": {name: {"peak_live_bytes": peak} for name, peak in trace.phase_peaks().items()},
+        "categories_at_peak": trace.categories_at_peak(),
+    }
+
+
+def plain_pass(built: Built, announce: Phase) -> dict[str, Any]:
+    """Run one step with no instrument inside it; return rise, CUDA peaks and seconds."""
+    figures: dict[str, Any] = {}
+    if built.workload.device == "cuda":
+        with cuda_peaks() as peaks:
+            figures["wall_seconds"] = _timed(lambda: step(built, announce))
+        return figures | {"cuda": peaks.figures}
+    with resident_rise() as rise:
+        figures["wall_seconds"] = _timed(lambda: step(built, announce))
+    return figures | {"rss_rise_bytes": rise.rise_bytes, "rss_source": rise.source}
+
+
+def _timed(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:
+    """Run one step under saved-tensor hooks; return what was held at the end of forward.
+
+    With micro-batches: the forward pass that held most.
+    """
+    held: list[Saved] = []
+    instrument = SavedTensors()
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        nonlocal held
+        with announce(name):
+            yield
+        if name == "forward":
+            held = max(held, instrument.held(), key=lambda saved: sum(s.size_bytes for s in saved))
+
+    with instrument.watch(built.model):
+        step(built, phase)
+    return _saved_figures(built, held)
+
+
+def _saved_figures(built: Built, held: list[Saved]) -> dict[str, Any]:
+    parameters = tracing.parameter_addresses(built.model)
+    inputs = tracing.input_addresses(built.x, built.y)
+    counted = [saved for saved in held if saved.address not in parameters]
+    total = sum(saved.size_bytes for saved in counted)
+    of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)
+    modules: dict[str, int] = {}
+    for saved in counted:
+        name = saved.module or ROOT
+        modules[name] = modules.get(name, 0) + saved.size_bytes
+    return {
+        "saved_bytes": total,
+        "saved_input_bytes": of_input,
+        "saved_activation_bytes": total - of_input,
+        "modules": {name: {"saved_bytes": size} for name, size in modules.items()},
+    }
