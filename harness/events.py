@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PHASES = ("build", "forward", "backward", "optimizer")
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
@@ -149,3 +149,15 @@ def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
     for block in blocks:
         sums[getattr(block.event, attribute)] += block.event.size_bytes
     return dict(sums.most_common())
+
+
+def trace_figures(trace: Trace) -> dict[str, Any]:
+    """Return the figures of a record that a trace gives, measured or predicted."""
+    return {
+        "peak_live_bytes": trace.peak_live_bytes,
+        "first_step_peak_live_bytes": trace.step_peak_bytes(1),
+        "live_at_start_bytes": trace.live_at_start_bytes,
+        "peak_phase": trace.peak_phase,
+        "phases": {name: {"peak_live_bytes": peak} for name, peak in trace.phase_peaks().items()},
+        "categories_at_peak": trace.categories_at_peak(),
+    }

@@ -43,18 +43,6 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase) -> Trace:
     return recorder.trace
 
 
-def trace_figures(trace: Trace) -> dict[str, Any]:
-    """Return the figures of a record that a trace gives, measured or predicted."""
-    return {
-        "peak_live_bytes": trace.peak_live_bytes,
-        "first_step_peak_live_bytes": trace.step_peak_bytes(1),
-        "live_at_start_bytes": trace.live_at_start_bytes,
-        "peak_phase": trace.peak_phase,
-        "phases": {name: {"peak_live_bytes": peak} for name, peak in trace.phase_peaks().items()},
-        "categories_at_peak": trace.categories_at_peak(),
-    }
-
-
 def plain_pass(built: Built, announce: Phase) -> dict[str, Any]:
     """Run one step with no instrument inside it; return rise, CUDA peaks and seconds."""
     figures: dict[str, Any] = {}

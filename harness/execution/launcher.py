@@ -1,0 +1,284 @@
+"""Starts one process per job, reads what it says, and tells how it ended.
+
+``ForkLauncher`` asks a primed forkserver for a fork; ``SpawnLauncher`` starts a fresh
+interpreter, for systems without fork. Neither imports torch: what this process holds would
+show in its children's figures. Both are used by one thread at a time.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO, Any, Protocol
+
+import msgspec
+
+from harness.execution.jobs import Ended, Failure, Job, Message
+from harness.execution.malloc import ENVIRONMENT
+
+START_SECONDS = 120.0
+"""How long a forkserver may take to load torch."""
+GRACE_SECONDS = 5.0
+"""How long a killed process may take to be gone."""
+_TAIL_BYTES = 2000
+
+
+class LaunchError(RuntimeError):
+    """No worker process can be started at all; the message holds what it printed."""
+
+
+class Launcher(Protocol):
+    """Runs jobs, one at a time, each in a process of its own."""
+
+    name: str
+
+    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+        """Run ``job`` to its end, or kill it at the deadline."""
+
+    def close(self) -> None:
+        """End every process that this launcher started."""
+
+
+def default_launcher(malloc: str) -> "Launcher":
+    """Return the best launcher that this system has, for a malloc policy."""
+    forks = sys.platform.startswith("linux")
+    return ForkLauncher(malloc) if forks else SpawnLauncher(malloc)
+
+
+def _environment(malloc: str) -> dict[str, str]:
+    """Return the environment of a worker: ours, with the malloc policy's variables."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    extra = {
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for a GPU must not initialise CUDA
+        "PYTHONUNBUFFERED": "1",
+    }
+    return inherited | ENVIRONMENT[malloc] | extra
+
+
+class _Report:
+    """What a worker has said so far."""
+
+    def __init__(self) -> None:
+        self.phase: str | None = None
+        self.result: dict[str, Any] | None = None
+        self.failure: Failure | None = None
+        self._rest = b""
+        self._decoder = msgspec.json.Decoder(Message)
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes; a line that is no message (a torn last one) says nothing."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            with contextlib.suppress(msgspec.MsgspecError):
+                message = self._decoder.decode(line)
+                self.phase = message.phase or self.phase
+                self.result = message.result if message.result is not None else self.result
+                self.failure = message.failure or self.failure
+
+    def ended(self, errors: IO[bytes], started: float, **how: Any) -> Ended:
+        """Return the whole story of the process."""
+        return Ended(
+            phase=self.phase,
+            result=self.result,
+            failure=self.failure,
+            stderr_tail=_tail(errors),
+            seconds=time.monotonic() - started,
+            **how,
+        )
+
+
+def _tail(errors: IO[bytes]) -> str:
+    """Return the end of what a process printed, without the profiler's own chatter."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - _TAIL_BYTES))
+    lines = errors.read().decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("USDT:"))
+
+
+class ForkLauncher:
+    """Forks workers from a forkserver that is started on first use, and again if it dies."""
+
+    name = "fork"
+
+    def __init__(self, malloc: str) -> None:
+        self._malloc = malloc
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._replies = b""
+
+    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+        """Run ``job`` in a fork of the server.
+
+        Raises:
+            LaunchError: the forkserver cannot be started.
+
+        """
+        control = self._connect()
+        started = time.monotonic()
+        report = _Report()
+        results, child_results = os.pipe()
+        with tempfile.TemporaryFile() as errors:
+            try:
+                how = self._follow(
+                    job, control, results, child_results, errors, report, deadline_seconds
+                )
+            finally:
+                os.close(results)
+            return report.ended(errors, started, **how)
+
+    def _follow(
+        self,
+        job: Job,
+        control: socket.socket,
+        results: int,
+        child_results: int,
+        errors: IO[bytes],
+        report: _Report,
+        deadline_seconds: float,
+    ) -> dict[str, Any]:
+        try:
+            _send_request(control, msgspec.json.encode(job), [child_results, errors.fileno()])
+        except OSError:
+            self.close()
+            return {"exit_code": None, "lost": "the forkserver was gone before the job began"}
+        finally:
+            os.close(child_results)
+        deadline = time.monotonic() + deadline_seconds
+        pid: int | None = None
+        timed_out, open_results = False, True
+        while True:
+            watched: list[Any] = [control, results] if open_results else [control]
+            ready, _, _ = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))
+            if results in ready:
+                data = os.read(results, 1 << 16)
+                open_results = bool(data)
+                report.feed(data)
+            if control in ready:
+                replies = self._read_replies(control)
+                if replies is None:
+                    self.close()
+                    return {"exit_code": None, "lost": "the forkserver died with the worker"}
+                for reply in replies:
+                    pid = reply.get("pid", pid)
+                    if "status" in reply:
+                        _drain(results, report)
+                        return {"exit_code": reply["status"], "timed_out": timed_out}
+            if not ready:
+                if timed_out or pid is None:
+                    self.close()
+                    return {"exit_code": None, "timed_out": True}
+                timed_out, deadline = True, time.monotonic() + GRACE_SECONDS
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _connect(self) -> socket.socket:
+        """Return the socket of a running forkserver, started now if need be."""
+        if self._control is not None and self._server is not None and self._server.poll() is None:
+            return self._control
+        self.close()
+        ours, theirs = socket.socketpair()
+        with theirs, tempfile.TemporaryFile() as errors:
+            command = [sys.executable, "-m", "harness.execution.forkserver", str(theirs.fileno())]
+            self._server = subprocess.Popen(
+                command,
+                env=_environment(self._malloc),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is for the parent, which ends the rest itself
+            )
+            theirs.close()
+            self._control = ours
+            ready, _, _ = select.select([ours], [], [], START_SECONDS)
+            if not ready or self._read_replies(ours) != [{"ready": True}]:
+                self.close()
+                raise LaunchError(f"the forkserver did not start: {_tail(errors)}")
+        return ours
+
+    def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
+        """Return the complete replies that have come; None where the server is gone."""
+        try:
+            data = control.recv(1 << 16)
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, self._replies = (self._replies + data).split(b"\n")
+        return [msgspec.json.decode(line) for line in lines]
+
+    def close(self) -> None:
+        """End the server; a worker of its own dies with it."""
+        if self._control is not None:
+            self._control.close()
+        if self._server is not None:
+            try:
+                self._server.wait(timeout=GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+        self._control, self._server, self._replies = None, None, b""
+
+
+def _send_request(control: socket.socket, body: bytes, descriptors: list[int]) -> None:
+    socket.send_fds(control, [f"{len(body):<16}".encode()], descriptors)
+    control.sendall(body)
+
+
+def _drain(results: int, report: _Report) -> None:
+    """Read what a process that has ended left in its pipe."""
+    while select.select([results], [], [], 0)[0] and (data := os.read(results, 1 << 16)):
+        report.feed(data)
+
+
+class SpawnLauncher:
+    """Starts a fresh interpreter for every job: seconds each, but it needs no fork."""
+
+    name = "spawn"
+
+    def __init__(self, malloc: str) -> None:
+        self._malloc = malloc
+
+    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+        """Run ``job`` in a new interpreter."""
+        started = time.monotonic()
+        report = _Report()
+        command = [sys.executable, "-m", "harness.execution.worker"]
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(
+                command,
+                env=_environment(self._malloc),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+            try:
+                output, timed_out = _communicate(
+                    process, msgspec.json.encode(job), deadline_seconds
+                )
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            report.feed(output)
+            how = {"exit_code": process.returncode, "timed_out": timed_out}
+            return report.ended(errors, started, **how)
+
+    def close(self) -> None:
+        """Nothing outlives a launch."""
+
+
+def _communicate(
+    process: "subprocess.Popen[bytes]", request: bytes, deadline_seconds: float
+) -> tuple[bytes, bool]:
+    try:
+        return process.communicate(request, timeout=deadline_seconds)[0], False
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0], True
