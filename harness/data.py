@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.errors import HarnessError
 from harness.workload import Workload
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -23,7 +24,7 @@ Fill = Callable[[Tensor, Tensor | None], None]
 """Fills examples (batch, in_features) and, where given, int64 labels (batch,) in place."""
 
 
-class DataError(ValueError):
+class DataError(HarnessError):
     """The real images cannot be had; the message names the ways to get them."""
 
 

@@ -5,6 +5,8 @@ traces (``harness.instruments.allocator``) and predicted ones (``harness.predict
 are the same kind of object; each fact below is computed once, here, for both.
 """
 
+import csv
+import io
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -136,6 +138,15 @@ class Trace:
         With ``initial_bytes`` they add up to ``peak_live_bytes`` exactly.
         """
         return self.alive_after(self.peak_order)
+
+    def as_csv(self) -> str:
+        """Return one row an event, with the bytes alive after it."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["order", *Event._fields, "live_bytes"])
+        for order, (event, live) in enumerate(zip(self.events, self.live_bytes, strict=True)):
+            writer.writerow([order, *event, live])
+        return buffer.getvalue()
 
     def categories_at_peak(self) -> dict[str, int]:
         """Return the bytes alive at the peak by category, every category named."""

@@ -4,12 +4,16 @@ A file under ``experiments/`` defines one ``EXPERIMENT`` and is found by its nam
 experiment means adding one file.
 """
 
+import difflib
 import enum
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.errors import HarnessError
 from harness.workload import Workload
 
 if TYPE_CHECKING:
@@ -53,3 +57,30 @@ class Experiment:
     """Instrument-free passes per cell."""
     traced: Callable[[Size], Iterable[Workload]] | None = None
     """Cells whose allocation events are kept for a timeline."""
+
+
+class UnknownExperimentError(HarnessError):
+    """No file under ``experiments/`` has the name."""
+
+
+def names_found() -> list[str]:
+    """Return the names of the experiments there are."""
+    import experiments
+
+    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+
+
+def find(name: str) -> Experiment:
+    """Return the experiment that ``experiments/<name>.py`` defines.
+
+    Raises:
+        UnknownExperimentError: there is no such file.
+
+    """
+    known = names_found()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UnknownExperimentError(f"experiment: {name!r}: one of {', '.join(known)}{hint}")
+    experiment: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
+    return experiment

@@ -6,20 +6,25 @@
 """
 
 import enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from harness.errors import HarnessError
 from harness.workload import Workload
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 Bytes = Annotated[int, Meta(ge=0)]
 
 
-class RecordError(ValueError):
+class RecordError(HarnessError, ValueError):
     """Text that is no valid record of this schema; the message says where and why."""
+
+
+class SchemaError(RecordError):
+    """A record of another schema, such as one that a newer harness wrote."""
 
 
 class Outcome(enum.StrEnum):
@@ -99,7 +104,7 @@ class Record(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass, of which ``rss_rise_bytes`` and ``wall_seconds`` are the medians.
     """
 
-    schema: int = SCHEMA
+    schema: Literal[1] = SCHEMA
     workload_id: str
     workload: Workload
     outcome: Outcome
@@ -147,16 +152,16 @@ def from_json(line: bytes | str) -> Record:
     """Return the record that ``line`` holds.
 
     Raises:
-        RecordError: no JSON, another schema, a key missing, unknown or of a wrong type, or
-            an id that is not the workload's.
+        SchemaError: another schema.
+        RecordError: no JSON, a key missing, unknown or of a wrong type, or an id that is not
+            the workload's.
 
     """
     try:
         schema = _HEADER_DECODER.decode(line).schema
-        if schema != SCHEMA:
-            newer = isinstance(schema, int) and schema > SCHEMA
-            hint = "; a newer harness wrote it" if newer else ""
-            raise RecordError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
+        if isinstance(schema, int) and schema != SCHEMA:
+            hint = "; a newer harness wrote it" if schema > SCHEMA else ""
+            raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
         record = _DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from harness.errors import HarnessError
+
 MODELS = ("mlp", "mlp-scratch")
 ACTIVATIONS = (
     "relu",
@@ -33,7 +35,7 @@ MAX_DEPTH = 65_536
 MAX_SIZE = 2**31 - 1
 
 
-class WorkloadError(ValueError):
+class WorkloadError(HarnessError, ValueError):
     """A field's value breaks its rule; the message names field, value and rule."""
 
     def __init__(self, field_name: str, value: object, rule: str) -> None:

@@ -30,6 +30,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     type: str
     message: str
     out_of_memory: bool
+    users_mistake: bool = False
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):

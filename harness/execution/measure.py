@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from harness.errors import HarnessError
 from harness.events import Event, Trace
 from harness.execution.environment import describe
 from harness.execution.jobs import Ended, Job
@@ -31,6 +32,7 @@ def measure(
     started and ended for this measurement alone.
 
     Raises:
+        HarnessError: what the workload asks for is not there, such as the real images.
         LaunchError: no worker process can be started at all.
 
     """
@@ -53,6 +55,7 @@ def measure_traced(
     inject: str | None = None,
     launcher: Launcher | None = None,
     keep_events: bool = True,
+    attempt: int = 1,
 ) -> tuple[Record, Trace | None]:
     """Do as ``measure`` and return the allocation trace too, where it could be taken."""
     used = launcher or default_launcher(workload.malloc)
@@ -61,25 +64,27 @@ def measure_traced(
             Job(kind="passes", workload=workload, repeats=repeats, inject=inject), deadline_seconds
         )
         if classify(passes)[0] is not Outcome.OK:
-            return _record(workload, used.name, {"passes": passes}), None
+            return _record(workload, used.name, attempt, {"passes": passes}), None
         traced = used.launch(
             Job(kind="trace", workload=workload, keep_events=keep_events), deadline_seconds
         )
     finally:
         if launcher is None:
             used.close()
-    record = _record(workload, used.name, {"passes": passes, "trace": traced})
+    record = _record(workload, used.name, attempt, {"passes": passes, "trace": traced})
     events = (traced.result or {}).get("events")
     return record, Trace([Event(*row) for row in events]) if events else None
 
 
-def _record(workload: Workload, launcher: str, ended: Mapping[str, Ended]) -> Record:
+def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended]) -> Record:
     """Merge what the jobs said; the first that did not end well gives the outcome."""
     fields: dict[str, Any] = {"outcome": Outcome.OK}
     figures: dict[str, Any] = {}
     sources: dict[str, str] = {}
     environment = describe(workload, launcher)
     for name, story in ended.items():
+        if story.failure is not None and story.failure.users_mistake:
+            raise HarnessError(story.failure.message)
         outcome, evidence = classify(story)
         if outcome is not Outcome.OK:
             fields |= {"outcome": outcome, "evidence": {"job": name, **evidence}}
@@ -94,6 +99,7 @@ def _record(workload: Workload, launcher: str, ended: Mapping[str, Ended]) -> Re
         {
             "workload_id": workload.id,
             "workload": workload,
+            "attempt": attempt,
             "environment": environment,
             "passes": sources,
             **fields,
@@ -111,7 +117,6 @@ def _summary(
     for number, repeat in enumerate(repeats, 1):
         environment["rss_source"] = repeat.pop("rss_source", None)
         numbered.append({"number": number, **repeat})
-    sources |= {"wall_seconds": "plain", "rss_rise_bytes": "plain", "cuda": "plain"}
     summary: dict[str, Any] = {"repeats": numbered}
     for name in ("wall_seconds", "rss_rise_bytes"):
         values = [repeat[name] for repeat in repeats if repeat.get(name) is not None]
@@ -120,4 +125,5 @@ def _summary(
     peaks = [repeat["cuda"] for repeat in repeats if repeat.get("cuda")]
     if peaks:
         summary["cuda"] = {key: max(peak[key] for peak in peaks) for key in peaks[0]}
+    sources |= {name: "plain" for name in summary if name != "repeats"}
     return summary

@@ -15,6 +15,7 @@ import msgspec
 import torch
 
 from harness import data, training
+from harness.errors import HarnessError
 from harness.events import trace_figures
 from harness.execution import passes
 from harness.execution.jobs import Failure, Job, Message
@@ -52,6 +53,7 @@ def run_job(job: Job, send: Send) -> int:
             type=type(error).__name__,
             message=str(error)[:2000],
             out_of_memory=is_out_of_memory(error),
+            users_mistake=isinstance(error, HarnessError),
         )
         send(Message(failure=failure))
         return 1
@@ -125,6 +127,7 @@ def _environment(workload: Workload) -> dict[str, Any]:
     """Return what only a process with torch in it knows."""
     facts: dict[str, Any] = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if workload.device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         facts["gpu"] = properties.name

@@ -1,0 +1,254 @@
+"""The command line: arguments, printing, exit codes. Heavy imports wait inside commands.
+
+Exit codes: 0 done; 1 our fault; 2 the user's mistake; 3 a measurement ended in an outcome
+other than ok; 130 interrupted.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import harness
+from harness.errors import HarnessError
+from harness.workload import Workload, WorkloadError
+
+if TYPE_CHECKING:
+    from harness.experiment import Size
+
+EXIT_OUTCOME = 3
+EXIT_INTERRUPTED = 130
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Hidden(click.ParamType[tuple[int, ...]]):
+    """Widths such as ``512,256,128``."""
+
+    name = "widths"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r}: whole numbers with commas between, such as 512,256", param, ctx)
+
+
+class _Bytes(click.ParamType[int]):
+    """A size such as ``256MiB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        from harness.units import parse_bytes
+
+        try:
+            return parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def workload_options(command: Command) -> Command:
+    """Give a command one flag per field of ``Workload``; it receives them as ``flags``."""
+    for item in reversed(dataclasses.fields(Workload)):
+        choices = item.metadata.get("choices")
+        kind: Any = str if choices or item.name == "hidden" else int
+        text = item.metadata["help"]
+        if choices:
+            text += f": {', '.join(choices)}"
+        if item.default not in (None, ()):
+            text += f"  [{item.default}]"
+        option = click.option(
+            "--" + item.name.replace("_", "-"),
+            item.name,
+            type=_Hidden() if item.name == "hidden" else kind,
+            default=None,
+            help=text,
+        )
+        command = option(command)
+    return command
+
+
+def _workload(flags: dict[str, Any]) -> Workload:
+    """Return the workload that the flags given describe.
+
+    Raises:
+        WorkloadError: a value breaks its rule, or depth and hidden contradict each other.
+
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    if "hidden" in given and given.get("depth", len(given["hidden"])) != len(given["hidden"]):
+        raise WorkloadError("depth", given["depth"], f"--hidden gives {len(given['hidden'])}")
+    if "hidden" in given and "width" in given:
+        raise WorkloadError("width", given["width"], "give --hidden or --width, not both")
+    return Workload(**given)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: harness measure --depth 8 --width 256 --batch 512",
+)
+@click.version_option(harness.__version__, prog_name="harness")
+@click.option("--debug", is_flag=True, help="Show a traceback where the fault is the harness's.")
+def app(debug: bool) -> None:
+    """Where does the memory of training a multilayer perceptron go, and when does it run out?"""
+    del debug  # read in main, which catches the errors
+
+
+@app.command(epilog="Example: harness measure --depth 8 --batch 512 --optimizer adam --json")
+@workload_options
+@click.option("--repeats", type=click.IntRange(1, 1000), default=3, show_default=True)
+@click.option("--deadline", type=click.FloatRange(min=0.1, max=1e6), default=600.0, help="Seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as one line of JSON.")
+@click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
+def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **flags: Any) -> int:
+    """Measure one training step, isolated in processes of its own."""
+    from harness.execution.measure import measure as run
+    from harness.record import Outcome, to_json
+
+    record = run(_workload(flags), repeats=repeats, deadline_seconds=deadline, inject=inject)
+    if as_json:
+        click.echo(to_json(record))
+    else:
+        from harness.reporting.terminal import print_record
+
+        print_record(record)
+    return 0 if record.outcome is Outcome.OK else EXIT_OUTCOME
+
+
+_size_options = (
+    click.option("--quick", "size", flag_value="quick", help="Small, for CI."),
+    click.option("--full", "size", flag_value="full", help="The reference run."),
+)
+
+
+def _sized(command: Command) -> Command:
+    for option in reversed(_size_options):
+        command = option(command)
+    return command
+
+
+_out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder for records and report  [results/local/<size>]",
+)
+
+
+@app.command(epilog="Example: harness sweep depth_batch --out results/local/mine")
+@click.argument("experiments", nargs=-1)
+@_out_option
+@_sized
+@click.option("--deadline", type=click.FloatRange(min=0.1, max=1e6), default=600.0, help="Seconds.")
+def sweep(experiments: tuple[str, ...], out: Path | None, size: str | None, deadline: float) -> int:
+    """Run experiments (all, or those named); an interrupted sweep resumes by itself."""
+    folder = _sweep(experiments, out, _size(size), deadline)
+    click.echo(f"records: {folder}", err=True)
+    return 0
+
+
+def _size(name: str | None) -> "Size":
+    from harness.experiment import Size
+
+    return Size(name or "default")
+
+
+def _sweep(names: tuple[str, ...], out: Path | None, size: "Size", deadline: float) -> Path:
+    """Run the named experiments, or all; return the folder of their records."""
+    from harness.execution.sweep import run
+    from harness.experiment import find, names_found
+    from harness.progress import shown
+
+    folder = out or Path("results") / "local" / size.value
+    chosen = [find(name) for name in names or names_found()]
+    try:
+        with shown() as progress:
+            for experiment in chosen:
+                run(experiment, size, folder, progress, deadline_seconds=deadline)
+    except KeyboardInterrupt:
+        click.echo("stopped; every finished cell is kept, the same command goes on", err=True)
+        raise
+    return folder
+
+
+@app.command(epilog="Example: harness report results/local/default")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def report(folder: Path) -> int:
+    """Write tables, figures, report.html and report.md from the records in FOLDER."""
+    from harness.reporting.report import write_report
+
+    click.echo(write_report(folder))
+    return 0
+
+
+@app.command(epilog="Example: harness reproduce --quick --out /tmp/try")
+@_sized
+@_out_option
+def reproduce(size: str | None, out: Path | None) -> int:
+    """Run every experiment, then the report; print the verdict and where the report lies."""
+    from harness.reporting.report import write_report
+    from harness.reporting.terminal import print_verdicts
+
+    folder = _sweep((), out, _size(size), 600.0)
+    page = write_report(folder)
+    print_verdicts(folder)
+    click.echo(f"report: {page}")
+    return 0
+
+
+@app.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def doctor(as_json: bool) -> int:
+    """Say what this machine can measure, and why not what it cannot."""
+    from harness.execution.doctor import examine
+    from harness.reporting.terminal import print_findings
+
+    print_findings(examine(), as_json=as_json)
+    return 0
+
+
+def run_experiment_file(file: str) -> None:
+    """Run the experiment in ``file`` as ``harness sweep`` would, then its report."""
+    sys.exit(main(["sweep", Path(file).stem, *sys.argv[1:]]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app.main(arguments, prog_name="harness", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        return _mistake(error.format_message())
+    except HarnessError as error:
+        return _mistake(str(error))
+    except BrokenPipeError:  # the reader of a pipe had enough
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"harness: a fault of ours: {type(error).__name__}: {error}", err=True)
+        click.echo("harness: run it again as 'harness --debug ...' and report it", err=True)
+        return 1
+
+
+def _mistake(message: str) -> int:
+    click.echo(f"harness: {' '.join(message.split())}", err=True)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What this machine can measure, and why not what it cannot."""
+
+import importlib.util
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.execution.environment import describe
+from harness.execution.jobs import Job
+from harness.execution.launcher import LaunchError, default_launcher
+from harness.execution.outcome import classify
+from harness.record import Outcome
+from harness.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One ability: there or not, and how or why not."""
+
+    what: str
+    available: bool
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the finding as plain data."""
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at everything a measurement may use; a tiny measurement is made to be sure."""
+    return [*_machine(), *_worker(), _kernel_mark(), _malloc(), _images()]
+
+
+def _machine() -> list[Finding]:
+    facts = describe(Workload(), "")
+    memory = f"{facts['memory_bytes'] / 2**30:.1f} GiB"
+    detail = f"{facts['cpu']}, {facts['cpu_count']} cores, {memory}, {platform.platform()}"
+    return [Finding(what="machine", available=True, detail=detail)]
+
+
+def _worker() -> list[Finding]:
+    """Start a worker for real and ask it what it sees."""
+    launcher = default_launcher("pinned")
+    what = f"isolated workers ({launcher.name})"
+    try:
+        ended = launcher.launch(Job(kind="passes", workload=Workload(depth=1, batch=8)), 120.0)
+    except LaunchError as error:
+        return [Finding(what=what, available=False, detail=str(error))]
+    finally:
+        launcher.close()
+    outcome, evidence = classify(ended)
+    if outcome is not Outcome.OK:
+        return [Finding(what=what, available=False, detail=str(evidence))]
+    environment = (ended.result or {})["environment"]
+    detail = f"torch {environment['torch']}, CPU capability {environment['cpu_capability']}"
+    gpu = environment.get("gpus") or "torch sees no CUDA device"
+    return [
+        Finding(what=what, available=True, detail=detail),
+        Finding(what="CUDA", available=bool(environment.get("gpus")), detail=str(gpu)),
+    ]
+
+
+def _kernel_mark() -> Finding:
+    what = "resident high-water mark"
+    if Path("/proc/self/clear_refs").exists():
+        return Finding(what=what, available=True, detail="the kernel's own (VmHWM), reset per pass")
+    return Finding(what=what, available=False, detail="no /proc: psutil samples each millisecond")
+
+
+def _malloc() -> Finding:
+    what = "pinned malloc policy"
+    if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
+        detail = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
+        return Finding(what=what, available=True, detail=detail)
+    detail = "the C library is not glibc: resident sizes are further from the live bytes"
+    return Finding(what=what, available=False, detail=detail)
+
+
+def _images() -> Finding:
+    what = "Fashion-MNIST images"
+    if importlib.util.find_spec("torchvision") is None:
+        return Finding(what=what, available=False, detail="torchvision is not installed")
+    from harness.data import DataError, load_fashion_mnist
+
+    try:
+        images, _ = load_fashion_mnist(train=True)
+    except DataError as error:
+        return Finding(what=what, available=False, detail=str(error))
+    return Finding(what=what, available=True, detail=f"{len(images):,} training images")

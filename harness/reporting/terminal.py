@@ -1,0 +1,90 @@
+"""What commands print on a terminal: plain tables that also read well through a pipe."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.record import Forecast, Outcome, Record
+from harness.units import format_bytes
+
+if TYPE_CHECKING:
+    from harness.execution.doctor import Finding
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, show_header=bool(columns), pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def print_record(record: Record | Forecast) -> None:
+    """Print a record's or a forecast's figures, exact and readable side by side."""
+    console = Console(highlight=False)
+    console.print(Text(f"{record.workload}: {record.outcome}", style="bold"))
+    if isinstance(record, Record) and record.outcome is not Outcome.OK:
+        for key, value in record.evidence.items():
+            console.print(Text(f"  {key}: {value}"))
+        return
+    table = _table("figure", "bytes", "")
+    table.columns[1].justify = "right"
+    for name, size in _rows(record):
+        table.add_row(name, f"{size:,}", format_bytes(size))
+    console.print(table)
+    if record.wall_seconds is not None and isinstance(record, Record):
+        console.print(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
+
+
+def _rows(record: Record | Forecast) -> list[tuple[str, int]]:
+    rows: list[tuple[str, int | None]] = [
+        ("saved for backward", record.saved_bytes),
+        ("  of them input", record.saved_input_bytes),
+        ("  of them activations", record.saved_activation_bytes),
+        ("peak live", record.peak_live_bytes),
+    ]
+    if record.categories_at_peak is not None:
+        categories = record.categories_at_peak
+        rows += [
+            (f"  {name.replace('_', ' ')}", getattr(categories, name))
+            for name in categories.__struct_fields__
+        ]
+    rows.append(("peak live, first step", record.first_step_peak_live_bytes))
+    rows += [
+        (f"peak in {phase}", figures.peak_live_bytes)
+        for phase, figures in (record.phases or {}).items()
+    ]
+    rows.append(("resident rise", record.rss_rise_bytes))
+    if record.cuda is not None:
+        rows += [
+            (f"cuda {name.removesuffix('_bytes').replace('_', ' ')}", getattr(record.cuda, name))
+            for name in record.cuda.__struct_fields__
+        ]
+    return [(name, size) for name, size in rows if size is not None]
+
+
+def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:
+    """Print what ``harness doctor`` found."""
+    if as_json:
+        print(json.dumps([finding.as_dict() for finding in findings], indent=2))
+        return
+    table = _table("what", "", "how, or why not")
+    for finding in findings:
+        mark = Text("yes", style="green") if finding.available else Text("no", style="yellow")
+        table.add_row(finding.what, mark, Text(finding.detail))
+    Console(highlight=False).print(table)
+
+
+def print_verdicts(folder: Path) -> None:
+    """Print the verdict table of the report in ``folder``, one block a verdict."""
+    from harness.reporting.report import sections
+
+    console = Console(highlight=False)
+    for _, section in sections(folder):
+        for verdict in section.verdicts:
+            console.print(Text(f"{verdict.ruling}: ", style="bold"), Text(verdict.sentence), sep="")
+            console.print(Text(f"  {verdict.measured} ({verdict.number})", style="dim"))
