@@ -14,6 +14,7 @@ import click
 
 import harness
 from harness.errors import HarnessError
+from harness.units import parse_bytes
 from harness.workload import Workload, WorkloadError
 
 if TYPE_CHECKING:
@@ -25,43 +26,35 @@ EXIT_INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Hidden(click.ParamType[tuple[int, ...]]):
-    """Widths such as ``512,256,128``."""
-
-    name = "widths"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r}: whole numbers with commas between, such as 512,256", param, ctx)
+def _widths(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Read widths such as ``512,256,128``."""
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        rule = f"{value!r}: whole numbers with commas between, such as 512,256"
+        raise click.BadParameter(rule, context, parameter) from None
 
 
-class _Bytes(click.ParamType[int]):
-    """A size such as ``256MiB``."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        from harness.units import parse_bytes
-
-        try:
-            return parse_bytes(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _size_in_bytes(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> int | None:
+    """Read a size such as ``256MiB``."""
+    if value is None:
+        return None
+    try:
+        return parse_bytes(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
 
 
 def workload_options(command: Command) -> Command:
     """Give a command one flag per field of ``Workload``; it receives them as ``flags``."""
     for item in reversed(dataclasses.fields(Workload)):
         choices = item.metadata.get("choices")
-        kind: Any = str if choices or item.name == "hidden" else int
         text = item.metadata["help"]
         if choices:
             text += f": {', '.join(choices)}"
@@ -70,8 +63,9 @@ def workload_options(command: Command) -> Command:
         option = click.option(
             "--" + item.name.replace("_", "-"),
             item.name,
-            type=_Hidden() if item.name == "hidden" else kind,
-            default=None,
+            type=int if "range" in item.metadata else str,
+            callback=_widths if item.name == "hidden" else None,
+            metavar="WIDTHS" if item.name == "hidden" else None,
             help=text,
         )
         command = option(command)

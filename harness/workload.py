@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -33,6 +34,7 @@ OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
 
 MAX_DEPTH = 65_536
 MAX_SIZE = 2**31 - 1
+MAX_ELEMENTS = 2**56
 
 
 class WorkloadError(HarnessError, ValueError):
@@ -108,6 +110,7 @@ class Workload:
     def _check_combinations(self) -> None:
         if self.width is None and not self.hidden:
             raise WorkloadError("width", None, "needed where hidden is not given")
+        self._check_sizes()
         if self.checkpoint > self.depth:
             raise WorkloadError("checkpoint", self.checkpoint, f"at most depth ({self.depth})")
         if self.accumulate > self.batch:
@@ -118,6 +121,17 @@ class Workload:
         if self.data == "fashion-mnist" and (self.in_features, self.classes) != (784, 10):
             shape = f"{self.in_features} -> {self.classes}"
             raise WorkloadError("data", self.data, f"has 784 features and 10 classes, not {shape}")
+
+    def _check_sizes(self) -> None:
+        """Refuse what cannot be counted in 64 bits, before anything is multiplied there."""
+        layers = (self.in_features, *self.widths, self.classes)
+        weights = sum(itertools.starmap(operator.mul, itertools.pairwise(layers)))
+        if weights > MAX_ELEMENTS:
+            rule = f"the layers' weights together have at most {MAX_ELEMENTS} elements"
+            raise WorkloadError("width", max(self.widths), rule)
+        if self.batch * sum(layers) > MAX_ELEMENTS:
+            rule = f"times the layers' widths at most {MAX_ELEMENTS} elements"
+            raise WorkloadError("batch", self.batch, rule)
 
     @property
     def widths(self) -> tuple[int, ...]:

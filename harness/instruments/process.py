@@ -4,9 +4,15 @@ Linux keeps the high-water mark itself (VmHWM) and sets it back on request, so n
 thread is needed and no peak is missed. ``ru_maxrss`` will not do: in a forked child it
 includes what the parent held. Elsewhere psutil's resident size is sampled.
 
-Source: Documentation/filesystems/proc.rst (clear_refs, status) of the Linux kernel.
+The mark is not exact: the kernel counts pages per processor and adds a processor's count to
+the total only when it has grown by a batch (``kernel_slack_bytes``).
+
+Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
+lib/percpu_counter.c of the Linux kernel.
 """
 
+import mmap
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +53,16 @@ def _has_kernel_mark() -> bool:
         return _status_bytes("VmHWM") > 0
     except (OSError, KeyError):
         return False
+
+
+def kernel_slack_bytes() -> int:
+    """Return how far the kernel's count can be from the truth, one way or the other.
+
+    Each processor may hold back one batch, max(32, 2 x processors) pages, when the pass
+    begins and when it peaks.
+    """
+    processors = os.cpu_count() or 1
+    return 2 * processors * max(32, 2 * processors) * mmap.PAGESIZE
 
 
 def _kernel_rise() -> Iterator[ResidentRise]:

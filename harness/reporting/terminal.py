@@ -26,10 +26,10 @@ def _table(*columns: str) -> Table:
 def print_record(record: Record | Forecast) -> None:
     """Print a record's or a forecast's figures, exact and readable side by side."""
     console = Console(highlight=False)
-    console.print(Text(f"{record.workload}: {record.outcome}", style="bold"))
+    console.print(Text(f"{record.workload}: {record.outcome}", style="bold"), soft_wrap=True)
     if isinstance(record, Record) and record.outcome is not Outcome.OK:
         for key, value in record.evidence.items():
-            console.print(Text(f"  {key}: {value}"))
+            console.print(Text(f"  {key}: {value}"), soft_wrap=True)
         return
     table = _table("figure", "bytes", "")
     table.columns[1].justify = "right"
@@ -86,5 +86,6 @@ def print_verdicts(folder: Path) -> None:
     console = Console(highlight=False)
     for _, section in sections(folder):
         for verdict in section.verdicts:
-            console.print(Text(f"{verdict.ruling}: ", style="bold"), Text(verdict.sentence), sep="")
-            console.print(Text(f"  {verdict.measured} ({verdict.number})", style="dim"))
+            head = Text.assemble((f"{verdict.ruling}: ", "bold"), verdict.sentence)
+            console.print(head, soft_wrap=True)
+            console.print(Text(f"  {verdict.measured} ({verdict.number})"), soft_wrap=True)
