@@ -1,5 +1,7 @@
 """Fits, tests and verdicts on frames of records; no torch, no plots, no measuring."""
 
+from harness.errors import HarnessError
 
-class AnalysisError(ValueError):
+
+class AnalysisError(HarnessError, ValueError):
     """The records cannot answer the question; the message says what is missing."""

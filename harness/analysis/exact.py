@@ -72,3 +72,70 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
         if len(reduced) == width:
             return [reduced[at][width] for at in range(width)]
     return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactMaximum:
+    """``value = the largest of several formulas`` in ``rows`` of ``total`` rows.
+
+    Elsewhere the formulas stay below the value: a peak is the highest of a few moments, each
+    with a formula of its own.
+    """
+
+    forms: tuple[ExactForm, ...]
+    """Each with the rows that it gives, most first."""
+    rows: int
+    total: int
+
+
+def exact_maximum(
+    columns: Mapping[str, Sequence[int]],
+    values: Sequence[int],
+    neighbours: Sequence[Sequence[int]],
+    most: int = 4,
+) -> ExactMaximum | None:
+    """Look for at most ``most`` formulas in ``columns`` whose largest gives ``values``.
+
+    Each of ``neighbours``, the numbers of some rows that may share a regime, proposes one. It
+    counts where it never exceeds a value and gives at least two rows more than it has
+    coefficients. None where no formula counts.
+    """
+    terms = list(columns)
+    rows = [[int(columns[term][at]) for term in terms] for at in range(len(values))]
+    targets = [int(value) for value in values]
+    proposed = _proposals(rows, targets, neighbours)
+    left = set(range(len(rows)))
+    forms: list[ExactForm] = []
+    while proposed and len(forms) < most:
+        solution, given = max(proposed, key=lambda one: len(one[1] & left))
+        fresh = given & left
+        if len(fresh) < len(terms) + 2:
+            break
+        form = dict(zip(terms, solution, strict=True))
+        forms.append(ExactForm(coefficients=form, rows=len(fresh)))
+        left -= fresh
+    if not forms:
+        return None
+    return ExactMaximum(forms=tuple(forms), rows=len(rows) - len(left), total=len(rows))
+
+
+def _proposals(
+    rows: Sequence[Sequence[int]], values: Sequence[int], neighbours: Sequence[Sequence[int]]
+) -> list[tuple[tuple[Fraction, ...], set[int]]]:
+    """Return each formula that never exceeds a value, with the rows that it gives."""
+    seen: set[tuple[Fraction, ...]] = set()
+    found = []
+    for group in neighbours:
+        solution = tuple(_solve([rows[at] for at in group], [values[at] for at in group]) or ())
+        if not solution or solution in seen:
+            continue
+        seen.add(solution)
+        results = [_value(row, solution) for row in rows]
+        if all(result <= value for result, value in zip(results, values, strict=True)):
+            pairs = enumerate(zip(results, values, strict=True))
+            found.append((solution, {at for at, (result, value) in pairs if result == value}))
+    return found
+
+
+def _value(row: Sequence[int], solution: Sequence[Fraction]) -> Fraction:
+    return sum((part * factor for part, factor in zip(row, solution, strict=True)), Fraction(0))

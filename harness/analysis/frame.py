@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from harness.events import PHASES
 from harness.record import (
     CategoryBytes,
     CudaFigures,
@@ -23,7 +24,6 @@ from harness.record import (
 from harness.workload import Workload
 
 RECORDS = "records.jsonl"
-PHASES = ("build", "forward", "backward", "optimizer")
 
 _CHUNK = 8192
 _NESTED: dict[str, type[msgspec.Struct]] = {

@@ -1,0 +1,153 @@
+"""Puts one quantity on trial: whether it grows in proportion to depth x batch.
+
+Everything that the report says about a quantity over a depth x batch grid is computed here
+and nowhere else; the reports only show it.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.analysis import AnalysisError
+from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
+from harness.analysis.exponents import Exponent, exponents
+from harness.analysis.fits import Fit, NestedTest, fit, nested_test, structure_warnings
+from harness.analysis.scaling import Scaling, scaling
+
+ADDITIVE = ("constant", "depth", "batch")
+PRODUCT = (*ADDITIVE, "depth·batch")
+PROPORTIONAL = ("depth·batch",)
+
+ROUGHLY = 0.10
+"""How far a doubling may miss 2 for the note's "roughly proportional"."""
+CLOSELY = 0.01
+RESOLUTION_BYTES = 4 * 2**20
+"""Cells below this weigh alike in a fit: resident sizes jump by what kernel and allocator hand
+out at once, so relative errors of small cells say little."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One quantity over the cells that have it, ordered by depth and batch."""
+
+    quantity: str
+    depth: NDArray[np.int64]
+    batch: NDArray[np.int64]
+    values: NDArray[np.int64]
+    """Bytes."""
+
+    def column(self, term: str) -> NDArray[np.int64]:
+        """Return the column of one term of the models."""
+        columns = {
+            "constant": np.ones_like(self.depth),
+            "depth": self.depth,
+            "batch": self.batch,
+            "depth·batch": self.depth * self.batch,
+        }
+        return columns[term]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """All that the cells say about one quantity."""
+
+    sample: Sample
+    exact: ExactForm | None
+    """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
+    additive: Fit
+    product: Fit
+    proportional: Fit
+    nested: NestedTest | None
+    """Additive against product; None where the product model is exact."""
+    exponents: Mapping[str, Exponent]
+    by_depth: Scaling
+    by_batch: Scaling
+    warnings: tuple[str, ...]
+    """What the product model's residuals still show."""
+
+
+def sample(frame: pd.DataFrame, quantity: str) -> Sample:
+    """Return column ``quantity`` of the cells that ended well and have it.
+
+    Raises:
+        AnalysisError: fewer than three depths or batches, or fewer cells than a fit needs, or
+            two cells of one depth and batch.
+
+    """
+    known = frame[(frame["outcome"] == "ok") & frame[quantity].notna()]
+    known = known.sort_values(["depth", "batch"])
+    depths, batches = known["depth"].nunique(), known["batch"].nunique()
+    if depths < 3 or batches < 3 or len(known) < len(PRODUCT) + 2:
+        found = f"{len(known)} cells with {depths} depths and {batches} batches"
+        raise AnalysisError(f"{quantity}: {found}; a trial needs 6 cells, 3 depths and 3 batches")
+    if known.duplicated(["depth", "batch"]).any():
+        raise AnalysisError(f"{quantity}: several cells of one depth and batch; select one kind")
+    return Sample(
+        quantity=quantity,
+        depth=known["depth"].to_numpy(dtype=np.int64),
+        batch=known["batch"].to_numpy(dtype=np.int64),
+        values=known[quantity].to_numpy(dtype=np.int64),
+    )
+
+
+def fit_terms(cells: Sample, terms: tuple[str, ...]) -> Fit:
+    """Fit one of the models to a sample, so that relative errors count."""
+    scales = np.maximum(np.abs(cells.values), RESOLUTION_BYTES).astype(np.float64)
+    return fit({term: cells.column(term) for term in terms}, cells.values, scales)
+
+
+def exact_in(cells: Sample, terms: tuple[str, ...] = PRODUCT) -> ExactForm | None:
+    """Return the formula in ``terms`` that equals every value, if there is one."""
+    columns = {term: [int(part) for part in cells.column(term)] for term in terms}
+    return exact_form(columns, [int(value) for value in cells.values])
+
+
+def trial(frame: pd.DataFrame, quantity: str) -> Trial:
+    """Put column ``quantity`` of ``frame`` (one kind of workload, depth x batch) on trial.
+
+    Raises:
+        AnalysisError: too few cells.
+
+    """
+    cells = sample(frame, quantity)
+    axes = {"depth": cells.depth, "batch": cells.batch}
+    additive, product = fit_terms(cells, ADDITIVE), fit_terms(cells, PRODUCT)
+    return Trial(
+        sample=cells,
+        exact=exact_in(cells),
+        additive=additive,
+        product=product,
+        proportional=fit_terms(cells, PROPORTIONAL),
+        nested=nested_test(additive, product),
+        exponents=exponents(axes, cells.values),
+        by_depth=scaling("depth", cells.depth, cells.batch, cells.values),
+        by_batch=scaling("batch", cells.batch, cells.depth, cells.values),
+        warnings=structure_warnings(product, axes),
+    )
+
+
+def exact_pieces(cells: Sample) -> ExactMaximum | None:
+    """Return the exact formulas in PRODUCT's terms whose largest gives the sample.
+
+    Each square of four neighbouring cells of the grid proposes one.
+    """
+    columns = {term: [int(part) for part in cells.column(term)] for term in PRODUCT}
+    at = {key: row for row, key in enumerate(zip(cells.depth, cells.batch, strict=True))}
+    depths, batches = np.unique(cells.depth), np.unique(cells.batch)
+    squares = [
+        [at[corner] for corner in itertools.product(rows, lines) if corner in at]
+        for rows in itertools.pairwise(depths)
+        for lines in itertools.pairwise(batches)
+    ]
+    return exact_maximum(columns, [int(value) for value in cells.values], squares)
+
+
+def share_of_product(result: Trial) -> NDArray[np.float64]:
+    """Return, per cell, the part of the fitted value that the depth·batch term gives (0..1)."""
+    weight = result.product.coefficient("depth·batch").estimate
+    part = weight * result.sample.column("depth·batch")
+    return np.asarray(part / result.product.fitted, dtype=np.float64)

@@ -1,0 +1,79 @@
+"""A Figure to files: SVG, PNG and the CSV of its data, the same bytes every time."""
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+
+from harness.reporting.section import Figure
+from harness.reporting.theme import RC
+
+DPI = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawn figure."""
+
+    name: str
+    caption: str
+    svg: str
+    """The whole SVG document."""
+    png: bytes
+    data: pd.DataFrame
+
+
+def picture(figure: Figure) -> Picture:
+    """Draw ``figure`` with the harness's own settings, whatever the user's are.
+
+    The bytes depend on the figure and on matplotlib's version alone.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        canvas = Canvas(figsize=figure.size, layout="constrained")
+        FigureCanvasAgg(canvas)
+        figure.draw(canvas, figure.data)
+        svg, png = io.StringIO(), io.BytesIO()
+        title = {"Title": figure.caption}
+        canvas.savefig(svg, format="svg", metadata={**title, "Date": None, "Creator": None})
+        canvas.savefig(png, format="png", dpi=DPI, metadata={**title, "Software": None})
+    return Picture(
+        name=figure.name,
+        caption=figure.caption,
+        svg=svg.getvalue(),
+        png=png.getvalue(),
+        data=figure.data,
+    )
+
+
+def write_picture(drawn: Picture, folder: Path, stem: str) -> None:
+    """Write ``stem``.svg, .png and .csv into ``folder``."""
+    (folder / f"{stem}.svg").write_text(drawn.svg, encoding="utf-8", newline="\n")
+    (folder / f"{stem}.png").write_bytes(drawn.png)
+    text = drawn.data.to_csv(index=False, lineterminator="\n")
+    (folder / f"{stem}.csv").write_text(text, encoding="utf-8", newline="\n")
+
+
+_PROLOG = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)
+_METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
+_TITLE = re.compile(r"\s*<title>.*?</title>", re.DOTALL)
+_ID = re.compile(r'(\bid="|href="#|url\(#)')
+
+
+def inline_svg(drawn: Picture, prefix: str, label_id: str) -> str:
+    """Return the SVG to stand in a page: no prolog, no fixed size, ids of its own.
+
+    ``label_id`` is the id of the element whose text describes it.
+    """
+    text = _PROLOG.sub("", drawn.svg, count=1)
+    text = _TITLE.sub("", _METADATA.sub("", text, count=1), count=1)
+    text = _ID.sub(lambda match: f"{match[1]}{prefix}-", text)
+    opening, rest = text.split(">", 1)
+    opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
+    return f'{opening} role="img" aria-labelledby="{label_id}">{rest}'.strip()

@@ -1,0 +1,60 @@
+"""The report as Markdown, with links to the PNGs beside it."""
+
+from harness.reporting.chapters import Chapter, Report
+from harness.reporting.methods import LIMITS, METHODS
+from harness.reporting.section import Verdict
+from harness.reporting.tables import Shown, escape_markdown, shown, to_markdown
+
+_LONG_TABLE = 12
+
+
+def render(report: Report) -> str:
+    """Return ``report`` as Markdown; text from records stays text."""
+    parts = [f"# {escape_markdown(report.title)}", "## Verdicts", *_verdict_table(report)]
+    for part in report.chapters:
+        parts += _chapter(part)
+    parts.append("## Methods")
+    parts += [f"**{escape_markdown(name)}.** {escape_markdown(text)}" for name, text in METHODS]
+    parts.append("## Environment")
+    parts += [f"> {escape_markdown(note)}" for note in report.notes]
+    parts.append(to_markdown(shown(report.environment)))
+    parts += ["## Limits", "\n".join(f"- {escape_markdown(text)}" for text in LIMITS)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdict_table(report: Report) -> list[str]:
+    if not report.verdicts:
+        return ["No verdict: no experiment in this folder has the records that one needs."]
+    rows = [
+        (verdict.sentence, verdict.measured, str(verdict.ruling), verdict.number)
+        for _, verdict in report.verdicts
+    ]
+    headings = ("sentence", "what was measured", "ruling", "the number that decides")
+    numeric = (False,) * len(headings)
+    table = Shown(name="verdicts", caption="", headings=headings, numeric=numeric, rows=tuple(rows))
+    return [to_markdown(table)]
+
+
+def _chapter(part: Chapter) -> list[str]:
+    lines = [f"## {escape_markdown(part.title)}"]
+    if part.question:
+        lines.append(f"*{escape_markdown(part.question)}*")
+    if part.problem:
+        lines.append(f"> {escape_markdown(part.problem)}")
+    lines += [_verdict(verdict) for verdict in part.verdicts]
+    lines += [escape_markdown(paragraph) for paragraph in part.text]
+    for drawn in part.pictures:
+        caption = escape_markdown(drawn.caption)
+        stem = f"figures/{part.name}-{drawn.name}"
+        lines += [f"![{caption}]({stem}.png)", f"{caption} ([data]({stem}.csv))"]
+    for table in part.shown_tables:
+        link = f"[data](tables/{part.name}-{table.name}.csv)"
+        lines.append(f"**{escape_markdown(table.caption)}** ({link})")
+        if len(table.rows) <= _LONG_TABLE:
+            lines.append(to_markdown(table))
+    return lines
+
+
+def _verdict(verdict: Verdict) -> str:
+    head = f"**{escape_markdown(verdict.sentence)}** — {verdict.ruling}."
+    return f"{head} {escape_markdown(verdict.measured)} {escape_markdown(verdict.number)}"

@@ -1,0 +1,111 @@
+"""Records in a folder to a report in the same folder; nothing is measured again."""
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.analysis import AnalysisError
+from harness.analysis.frame import load, record_files
+from harness.experiment import Evidence, UnknownExperimentError, find
+from harness.reporting import html, markdown
+from harness.reporting.chapters import Chapter, Report, chapter, environment_table
+from harness.reporting.figures import write_picture
+from harness.reporting.section import Section
+from harness.reporting.tables import write_csv
+
+
+def write_report(folder: Path) -> Path:
+    """Write report.html, report.md, tables/ and figures/ into ``folder``; return the page's path.
+
+    ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
+    its chapter, also where it has too few records to analyse: then the chapter says so. The
+    same records give the same bytes. What an earlier report wrote is replaced.
+
+    Raises:
+        RecordError: no records, or a line that is none.
+
+    """
+    frame = load(folder)
+    chapters = tuple(_draw(part) for part in analyse(folder, frame))
+    outcomes = frame["outcome"].value_counts().sort_index()
+    report = Report(
+        chapters=chapters,
+        environment=environment_table(frame),
+        notes=frame.attrs["notes"],
+        totals={str(name): int(count) for name, count in outcomes.items()},
+    )
+    _write_parts(folder, report)
+    (folder / "report.md").write_text(markdown.render(report), encoding="utf-8", newline="\n")
+    page = folder / "report.html"
+    page.write_text(html.render(report), encoding="utf-8", newline="\n")
+    return page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysed:
+    """One experiment's folder, analysed; without a section, ``problem`` says why."""
+
+    name: str
+    title: str
+    question: str = ""
+    section: Section | None = None
+    problem: str | None = None
+
+
+def analyse(folder: Path, frame: pd.DataFrame) -> tuple[Analysed, ...]:
+    """Analyse every experiment in ``folder``, whose records ``frame`` holds."""
+    return tuple(_analyse(path.parent, frame) for path in record_files(folder))
+
+
+def sections(folder: Path) -> list[tuple[str, Section]]:
+    """Return the title and section of every experiment in ``folder`` that could be settled.
+
+    Raises:
+        RecordError: no records, or a line that is none.
+
+    """
+    found = analyse(folder, load(folder))
+    return [(part.title, part.section) for part in found if part.section is not None]
+
+
+def _analyse(folder: Path, frame: pd.DataFrame) -> Analysed:
+    name = folder.resolve().name
+    own = frame[frame["experiment"] == name].reset_index(drop=True)
+    try:
+        experiment = find(name)
+    except UnknownExperimentError:
+        problem = f"No experiment of this name is known here; its {len(own)} records are kept."
+        return Analysed(name=name, title=name, problem=problem)
+    part = Analysed(name=name, title=experiment.title, question=experiment.question)
+    if not bool((own["outcome"] == "ok").any()):
+        problem = f"Not settled here: none of its {len(own)} records ended well."
+        return dataclasses.replace(part, problem=problem)
+    try:
+        section = experiment.analyse(Evidence(frame=own, folder=folder))
+    except AnalysisError as error:
+        return dataclasses.replace(part, problem=f"Not settled here: {error}.")
+    return dataclasses.replace(part, section=section)
+
+
+def _draw(part: Analysed) -> Chapter:
+    anchor = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in part.name)
+    if part.section is None:
+        return Chapter(name=anchor, title=part.title, question=part.question, problem=part.problem)
+    return chapter(anchor, part.title, part.question, part.section)
+
+
+def _write_parts(folder: Path, report: Report) -> None:
+    """Write figures and tables as files, without leftovers of an earlier report."""
+    figures, tables = folder / "figures", folder / "tables"
+    for part in (figures, tables):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    for part_of in report.chapters:
+        for drawn in part_of.pictures:
+            write_picture(drawn, figures, f"{part_of.name}-{drawn.name}")
+        for table in part_of.tables:
+            write_csv(table, tables, f"{part_of.name}-{table.name}")
+    write_csv(report.environment, tables, "environment")

@@ -1,0 +1,88 @@
+"""Tables: raw numbers as CSV, numbers with units for people."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.reporting.section import Table
+from harness.units import format_bytes
+
+MISSING = "–"
+
+_WORDS = {
+    "rss": "RSS", "cuda": "CUDA", "r2": "R²", "aic": "AIC", "bic": "BIC", "f": "F",
+    "percent": "(%)", "cpu": "CPU", "gpu": "GPU", "id": "id",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A table as text, ready to be laid out."""
+
+    name: str
+    caption: str
+    headings: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    """Which columns are numbers, to be aligned right."""
+    rows: tuple[tuple[str, ...], ...]
+
+
+def shown(table: Table) -> Shown:
+    """Return ``table`` as people read it: bytes with a unit, numbers to four digits."""
+    frame = table.frame
+    columns = [[cell(name, value) for value in frame[name]] for name in frame.columns]
+    return Shown(
+        name=table.name,
+        caption=table.caption,
+        headings=tuple(heading(str(name)) for name in frame.columns),
+        numeric=tuple(pd.api.types.is_numeric_dtype(frame[name]) for name in frame.columns),
+        rows=tuple(zip(*columns, strict=True)) if columns else (),
+    )
+
+
+def heading(column: str) -> str:
+    """Return a column's name in words: ``peak_live_bytes`` -> ``peak live``."""
+    words = column.removesuffix("_bytes").replace("_", " ").replace(".", " ").split()
+    return " ".join(_WORDS.get(word, word) for word in words)
+
+
+def cell(column: str, value: Any) -> str:
+    """Return one value as text; a column whose name ends in ``_bytes`` holds bytes."""
+    if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
+        return MISSING
+    if isinstance(value, str | bool):
+        return str(value)
+    if column.endswith("_bytes"):
+        return format_bytes(round(value))
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    size = abs(float(value))
+    return f"{value:,.1f}" if size >= 1000 else f"{value:.4g}"
+
+
+def write_csv(table: Table, folder: Path, stem: str) -> None:
+    """Write ``stem``.csv with every digit and ``stem``.md as people read it."""
+    text = table.frame.to_csv(index=False, lineterminator="\n")
+    (folder / f"{stem}.csv").write_text(text, encoding="utf-8", newline="\n")
+    body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
+    (folder / f"{stem}.md").write_text(body, encoding="utf-8", newline="\n")
+
+
+def to_markdown(table: Shown) -> str:
+    """Return a pipe table."""
+    rule = ["---:" if number else "---" for number in table.numeric]
+    head = [escape_markdown(name) for name in table.headings]
+    body = [[escape_markdown(text) for text in row] for row in table.rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *body])
+
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
+
+
+def escape_markdown(text: str) -> str:
+    """Return ``text`` so that Markdown and the HTML inside it show it as it stands."""
+    flat = " ".join(text.split())
+    return _SPECIAL.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;"))

@@ -1,0 +1,94 @@
+"""The look of every picture: colours that survive colour blindness, type, quiet axes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from harness.units import format_bytes
+
+# Okabe & Ito (2008), "Color Universal Design".
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+SKY, VERMILION, PURPLE = "#56B4E9", "#D55E00", "#CC79A7"
+INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
+
+CATEGORY_COLOURS = {
+    "parameter": BLUE,
+    "gradient": ORANGE,
+    "optimizer_state": PURPLE,
+    "input": SKY,
+    "activation": GREEN,
+    "temporary": VERMILION,
+}
+"""By the category of a live byte, in the order in which they are stacked."""
+
+RC: Any = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": QUIET,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mlp-memory-harness",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.color": QUIET,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 8.5,
+}
+"""Settings of matplotlib; text stays text (searchable, small), names from records no formulas."""
+
+
+def ordered_colours(count: int) -> list[Any]:
+    """Return ``count`` colours from dark to light, for values that have an order."""
+    scale = mpl.colormaps["cividis"]
+    return [scale(0.88 * at / max(count - 1, 1)) for at in range(count)]
+
+
+def bytes_text(size: float, _position: int | None = None) -> str:
+    """Return ``size`` for an axis or a cell, such as ``5.55 MiB``."""
+    return format_bytes(round(size))
+
+
+def bytes_axis(axes: Axes, *, which: str = "y", log: bool = True) -> None:
+    """Let an axis show bytes in binary units, in factors of 16 where logarithmic."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    if log:
+        (axes.set_yscale if which == "y" else axes.set_xscale)("log", base=2)
+        low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
+        base = 16 if high / max(low, 1e-9) > 16**2 else 4
+        axis.set_major_locator(LogLocator(base=base, numticks=12))
+        axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(bytes_text))
+
+
+def counts_axis(axes: Axes, values: Iterable[int], *, which: str = "x") -> None:
+    """Let a logarithmic axis show exactly ``values``, as plain numbers."""
+    ticks = sorted(set(values))
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=2)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
