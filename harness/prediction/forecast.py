@@ -1,0 +1,92 @@
+"""Every byte figure of a record, derived without running the workload or importing torch."""
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+from harness.events import Trace, trace_figures
+from harness.prediction import formula
+from harness.prediction.budget import solve
+from harness.prediction.trace import NotFollowedError, predict_trace
+from harness.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
+from harness.workload import Workload
+
+CHECKED_TORCH = ("2.13",)
+"""Versions of torch against which every figure was compared with measurement, to the byte."""
+
+CHECKED_MACHINES = ("x86_64", "AMD64")
+
+
+def predict(workload: Workload, *, budget_bytes: int | None = None) -> Forecast:
+    """Return what ``workload`` will need, by the names of a record.
+
+    What cannot be told exactly is null and a note says why. With ``budget_bytes`` the
+    forecast's ``budget`` says whether build and two steps fit, and the largest batch that
+    would (None where not even the smallest does).
+    """
+    notes = list(_version_notes())
+    saved = _saved_figures(workload)
+    try:
+        trace = predict_trace(workload)
+    except NotFollowedError as error:
+        notes.append(f"not followed: {error}")
+        figures, method, budget = saved, "formula", None
+    else:
+        figures, method = saved | _trace_figures(trace), "trace"
+        budget = _verdict(workload, trace, budget_bytes) if budget_bytes is not None else None
+    return Forecast(
+        workload_id=workload.id,
+        workload=workload,
+        method=method,
+        notes=tuple(notes),
+        budget=budget,
+        **figures,
+    )
+
+
+def _saved_figures(workload: Workload) -> dict[str, Any]:
+    """Return the closed forms, where autograd's saves are known (the CPU, no autocast)."""
+    if workload.device != "cpu" or workload.autocast is not None:
+        return {}
+    modules = formula.saved_by_module(workload)
+    return {
+        "saved_bytes": formula.saved_bytes(workload),
+        "saved_input_bytes": formula.saved_input_bytes(workload),
+        "saved_activation_bytes": formula.saved_activation_bytes(workload),
+        "modules": {name: ModuleFigures(saved_bytes=size) for name, size in modules.items()},
+    }
+
+
+def _trace_figures(trace: Trace) -> dict[str, Any]:
+    figures = trace_figures(trace)
+    phases = {name: PhaseFigures(**values) for name, values in figures["phases"].items()}
+    categories = CategoryBytes(**figures["categories_at_peak"])
+    return figures | {"phases": phases, "categories_at_peak": categories}
+
+
+def _verdict(workload: Workload, trace: Trace, budget_bytes: int) -> dict[str, Any]:
+    needed = max(trace.live_bytes)
+    return {
+        "budget_bytes": budget_bytes,
+        "needed_bytes": needed,
+        "fits": needed <= budget_bytes,
+        "largest_batch": solve(workload, budget_bytes, "batch"),
+    }
+
+
+def _version_notes() -> Iterator[str]:
+    """Say where the installed torch or this machine is not one that was checked."""
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        yield f"torch is not installed; the figures are those of torch {_checked()}"
+    else:
+        if ".".join(version.split(".")[:2]) not in CHECKED_TORCH:
+            yield f"torch {version} was not checked; the figures are those of torch {_checked()}"
+    if platform.machine() not in CHECKED_MACHINES:
+        yield f"{platform.machine()} was not checked; the figures are those of x86-64"
+
+
+def _checked() -> str:
+    return ", ".join(CHECKED_TORCH)

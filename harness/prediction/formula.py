@@ -1,0 +1,140 @@
+"""Closed forms: what a workload holds, as plain functions of its description.
+
+Each returns whole bytes. docs/memory-model.md derives them; ``B`` rows in the (largest
+micro-)batch, ``e`` bytes an element, ``h`` the hidden widths.
+"""
+
+from itertools import pairwise
+
+from harness.prediction.activations import activation_of
+from harness.workload import Workload
+
+DTYPE_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+
+LABEL_BYTES = 8
+"""A label is an int64."""
+
+STEP_BYTES = 4
+"""Adam's step counter is a float32, one a parameter, whatever the parameter's type."""
+
+ROOT = "(network)"
+"""Name of the network itself among its modules."""
+
+_MOMENTS = {"momentum": 1, "adam": 2, "adamw": 2}
+
+
+def parameter_count(workload: Workload) -> int:
+    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear maps."""
+    sizes = (workload.in_features, *workload.widths, workload.classes)
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+
+
+def parameter_bytes(workload: Workload) -> int:
+    """Return the bytes of all parameters."""
+    return parameter_count(workload) * DTYPE_BYTES[workload.dtype]
+
+
+def gradient_bytes(workload: Workload) -> int:
+    """Return the bytes of all gradients: as many as the parameters' in training, else none."""
+    return parameter_bytes(workload) if workload.mode == "train" else 0
+
+
+def optimizer_state_bytes(workload: Workload) -> int:
+    """Return the bytes of the optimizer's state once it exists.
+
+    Momentum keeps one tensor a parameter, Adam two and a float32 step counter; a network of
+    ``depth`` hidden layers has ``2 * (depth + 1)`` parameter tensors.
+    """
+    if workload.mode != "train":
+        return 0
+    counters = 2 * (workload.depth + 1) if workload.optimizer in ("adam", "adamw") else 0
+    return _MOMENTS.get(workload.optimizer, 0) * parameter_bytes(workload) + STEP_BYTES * counters
+
+
+def input_bytes(workload: Workload) -> int:
+    """Return the bytes of the examples, ``batch * in * e``."""
+    return workload.batch * workload.in_features * DTYPE_BYTES[workload.dtype]
+
+
+def label_bytes(workload: Workload) -> int:
+    """Return the bytes of the labels, ``8 * batch`` in training, else none."""
+    return LABEL_BYTES * workload.batch if workload.mode == "train" else 0
+
+
+def batch_bytes(workload: Workload) -> int:
+    """Return the bytes of one batch: examples and labels."""
+    return input_bytes(workload) + label_bytes(workload)
+
+
+def micro_batches(batch: int, parts: int) -> list[int]:
+    """Return the rows of each micro-batch, as ``Tensor.tensor_split`` divides them."""
+    small, larger = divmod(batch, parts)
+    return [small + (number < larger) for number in range(parts)]
+
+
+def saved_bytes(workload: Workload) -> int:
+    """Return what autograd holds when the forward pass ends.
+
+    With relu, float32 and one micro-batch:
+    ``B * (4 * in + 8 + 4 * sum(h) + 4 * classes) + 4``.
+    """
+    return saved_input_bytes(workload) + saved_activation_bytes(workload)
+
+
+def saved_input_bytes(workload: Workload) -> int:
+    """Return the batch's part of the saved bytes.
+
+    The first linear map holds the examples, the loss the labels. Micro-batches are views:
+    the storage of the whole batch is held.
+    """
+    return batch_bytes(workload) if workload.mode == "train" else 0
+
+
+def saved_activation_bytes(workload: Workload) -> int:
+    """Return the rest of the saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
+
+    ``copies`` is 1 where a hidden layer keeps one tensor, 2 where its activation keeps its
+    input beside the output that the next layer keeps, 3 for the maximum by hand. With
+    checkpointed segments only the last layer of each counts, once.
+    """
+    return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)
+
+
+def saved_by_module(workload: Workload) -> dict[str, int]:
+    """Return the saved bytes by the module whose forward saved each tensor first.
+
+    ``MLP`` is a ``Sequential``: linear map i is module ``2 i``, its activation ``2 i + 1``.
+    What ``MLPScratch``, a checkpoint or the loss saves is the network's own.
+    """
+    if workload.mode != "train":
+        return {}
+    rows = max(micro_batches(workload.batch, workload.accumulate))
+    element = DTYPE_BYTES[workload.dtype]
+    found: dict[str, int] = {}
+
+    def keep(module: str, size_bytes: int) -> None:
+        name = ROOT if workload.model == "mlp-scratch" else module
+        found[name] = found.get(name, 0) + size_bytes
+
+    keep(ROOT if workload.checkpoint else "0", input_bytes(workload))
+    if workload.checkpoint:
+        for last in _last_layers(workload):
+            module = str(2 * last + 2) if last == workload.depth - 1 else ROOT
+            keep(module, rows * workload.widths[last] * element)
+    else:
+        places = _PLACES[activation_of(workload.model, workload.activation).keeps]
+        for index, width in enumerate(workload.widths):
+            for place in places:
+                keep(str(2 * index + place), rows * width * element)
+    keep(ROOT, label_bytes(workload) + rows * workload.classes * element + element)
+    return found
+
+
+_PLACES = {"output": (1,), "nothing": (2,), "input": (1, 2), "operands": (1, 1, 2)}
+"""Modules, counted from a layer's linear map, that save a tensor of the layer's size first."""
+
+
+def _last_layers(workload: Workload) -> list[int]:
+    """Return the index of the last hidden layer of each checkpointed segment."""
+    parts = workload.checkpoint
+    return [workload.depth * (number + 1) // parts - 1 for number in range(parts)]
