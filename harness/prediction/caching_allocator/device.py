@@ -1,0 +1,54 @@
+"""The card below the allocator: a number of bytes and a way of placing them."""
+
+from harness.prediction.caching_allocator.addresses import AddressPolicy
+
+# Where a card without end is assumed, address ranges must still have an end.
+_RANGE_OF_ENDLESS_CARD = 1 << 44
+
+
+class Device:
+    """Counts what is taken from the card; knows nothing of pools or blocks."""
+
+    def __init__(
+        self, *, total_bytes: int | None, outside_bytes: int, addresses: AddressPolicy
+    ) -> None:
+        self.total_bytes = total_bytes
+        self.used_bytes = outside_bytes
+        self._addresses = addresses
+
+    def free_bytes(self) -> int | None:
+        """Return what is left, None on a card without end."""
+        return None if self.total_bytes is None else max(0, self.total_bytes - self.used_bytes)
+
+    def take(self, size_bytes: int) -> bool:
+        """Take memory without an address (``cuMemCreate``); False when there is too little."""
+        if self.total_bytes is not None and self.used_bytes + size_bytes > self.total_bytes:
+            return False
+        self.used_bytes += size_bytes
+        return True
+
+    def give(self, size_bytes: int) -> None:
+        """Give such memory back."""
+        self.used_bytes -= size_bytes
+
+    def malloc(self, size_bytes: int) -> int | None:
+        """Take a segment (``cudaMalloc``); return its address, None when there is too little."""
+        return self._addresses.place(size_bytes) if self.take(size_bytes) else None
+
+    def free(self, address: int, size_bytes: int) -> None:
+        """Give a segment back (``cudaFree``)."""
+        self.give(size_bytes)
+        self._addresses.release(address, size_bytes)
+
+    def reserve(self, unit_bytes: int) -> tuple[int, int]:
+        """Reserve addresses for one expandable segment; return where it lies and its bytes.
+
+        The range is 1 1/8 times the card (``ExpandableSegment``), in whole units.
+        """
+        total = _RANGE_OF_ENDLESS_CARD if self.total_bytes is None else self.total_bytes
+        size = -(-(total + total // 8) // unit_bytes) * unit_bytes
+        return self._addresses.place(size), size
+
+    def unreserve(self, address: int, size_bytes: int) -> None:
+        """Drop such a reservation."""
+        self._addresses.release(address, size_bytes)

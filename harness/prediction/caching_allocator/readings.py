@@ -1,0 +1,56 @@
+"""What can be read of an allocator without changing it."""
+
+from collections.abc import Iterator
+
+from harness.prediction.caching_allocator.blocks import UNMAPPED, Block
+from harness.prediction.caching_allocator.config import UNLIMITED, AllocatorConfig
+from harness.prediction.caching_allocator.counters import Counters
+
+
+class Readings:
+    """Counters, blocks and segments as they stand."""
+
+    _blocks: dict[int, Block]
+    _counters: Counters
+
+    @property
+    def config(self) -> AllocatorConfig:
+        """The settings in force."""
+        raise NotImplementedError
+
+    def block_size(self, address: int) -> int:
+        """Return the bytes of the block at ``address``; it can be longer than its request.
+
+        Raises:
+            ValueError: no block begins at that address.
+
+        """
+        block = self._blocks.get(address)
+        if block is None or block.state == UNMAPPED:
+            raise ValueError(f"no block begins at address {address:#x}")
+        return block.size
+
+    def segment_heads(self) -> Iterator[Block]:
+        """Yield the first block of every segment and address range, lowest address first."""
+        for address in sorted(self._blocks):
+            if self._blocks[address].previous is None:
+                yield self._blocks[address]
+
+    def reset_peaks(self) -> None:
+        """Begin new peaks at the present values."""
+        self._counters.reset_peaks()
+
+    def current(self, name: str) -> int:
+        """Return a counter's present value for both pools, such as ``reserved_bytes``."""
+        return self._counters.current(name)
+
+    def peak(self, name: str) -> int:
+        """Return a counter's peak for both pools, such as ``reserved_bytes``."""
+        return self.stats()[f"{name}.all.peak"]
+
+    def stats(self) -> dict[str, int]:
+        """Return every counter under the name that ``torch.cuda.memory_stats`` gives it."""
+        stats = self._counters.as_stats()
+        limit = self.config.max_split_size_bytes
+        stats["max_split_size"] = -1 if limit == UNLIMITED else limit
+        return stats
