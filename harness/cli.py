@@ -51,6 +51,23 @@ def _size_in_bytes(
         raise click.BadParameter(str(error), context, parameter) from None
 
 
+def _seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Refuse a deadline that is none, NaN included."""
+    if not 0.1 <= value <= 1e6:
+        rule = f"{value}: seconds from 0.1 to 1000000"
+        raise click.BadParameter(rule, context, parameter)
+    return value
+
+
+_deadline_option = click.option(
+    "--deadline",
+    type=float,
+    default=600.0,
+    callback=_seconds,
+    help="Seconds that one process may take  [600]",
+)
+
+
 def workload_options(command: Command) -> Command:
     """Give a command one flag per field of ``Workload``; it receives them as ``flags``."""
     for item in reversed(dataclasses.fields(Workload)):
@@ -101,7 +118,7 @@ def app(debug: bool) -> None:
 @app.command(epilog="Example: harness measure --depth 8 --batch 512 --optimizer adam --json")
 @workload_options
 @click.option("--repeats", type=click.IntRange(1, 1000), default=3, show_default=True)
-@click.option("--deadline", type=click.FloatRange(min=0.1, max=1e6), default=600.0, help="Seconds.")
+@_deadline_option
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one line of JSON.")
 @click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
 def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **flags: Any) -> int:
@@ -143,7 +160,7 @@ _out_option = click.option(
 @click.argument("experiments", nargs=-1)
 @_out_option
 @_sized
-@click.option("--deadline", type=click.FloatRange(min=0.1, max=1e6), default=600.0, help="Seconds.")
+@_deadline_option
 def sweep(experiments: tuple[str, ...], out: Path | None, size: str | None, deadline: float) -> int:
     """Run experiments (all, or those named); an interrupted sweep resumes by itself."""
     folder = _sweep(experiments, out, _size(size), deadline)
