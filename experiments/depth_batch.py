@@ -5,20 +5,25 @@ of network layers and the batch size". A grid of depths and batches, training an
 puts it on trial for what autograd keeps, for all that is alive, and for the whole process.
 """
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, resident, summaries
-from harness.analysis.timeline import live_by_category, read_events, thin
-from harness.analysis.trial import Trial, exact_pieces, share_of_product, trial
-from harness.analysis.verdicts import monotone, proportionality
+from harness.analysis import AnalysisError, resident
+from harness.analysis.trial import PRODUCT, Trial, exact_in, sample, trial
+from harness.analysis.verdicts import monotone_verdicts, proportionality, ratio_verdicts
+from harness.events import CATEGORIES
 from harness.experiment import Evidence, Experiment, Size
 from harness.reporting import charts
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.reporting.timeline import timeline
+from harness.reporting.exhibits import (
+    ratio_figures,
+    timelines,
+    trial_figures,
+    trial_tables,
+)
+from harness.reporting.section import Figure, Section, Table, Verdict
+from harness.units import format_bytes
 from harness.workload import Grid, Workload
 
 DEPTHS = tuple(2**power for power in range(7))
@@ -94,19 +99,22 @@ def analyse(evidence: Evidence) -> Section:
     trials = _trials(training)
     if not trials:
         raise AnalysisError("a trial needs 6 training cells over 3 depths and 3 batches")
+    steps, faults = timelines(evidence)
     return Section(
-        verdicts=(*_proportional(trials), *_ratio_verdict(frame), *_monotone_verdict(training)),
+        verdicts=(*_proportional(trials), *ratio_verdicts(frame), *monotone_verdicts(training)),
         text=(
             *_formula_text(training),
-            *_why_text(trials),
+            *_why_text(training),
             *_resident_text(training),
             *_failures_text(frame),
+            *faults,
         ),
-        tables=(*_trial_tables(trials), *_resident_tables(training), _cells_table(frame)),
+        tables=(*trial_tables(trials), *_resident_tables(training), _cells_table(frame)),
         figures=(
-            *_timelines(evidence),
-            *(figure for name in trials for figure in _figures(trials, name)),
-            *_ratio_figure(frame),
+            *steps,
+            *_composition(training),
+            *(figure for name, result in trials.items() for figure in trial_figures(result, name)),
+            *ratio_figures(frame),
         ),
     )
 
@@ -115,8 +123,11 @@ def _trials(training: pd.DataFrame) -> dict[str, Trial]:
     """Return the trial of each quantity that enough cells have, by its label."""
     found = {}
     for quantity in QUANTITIES:
+        kept = training
+        if quantity.column == "rss_rise_bytes":
+            kept = resident.resolved(training)
         try:
-            found[quantity.label] = trial(training, quantity.column)
+            found[quantity.label] = trial(kept, quantity.column)
         except AnalysisError:
             continue  # this machine has no such figure, or too few of it
     return found
@@ -127,66 +138,9 @@ def _proportional(trials: Mapping[str, Trial]) -> list[Verdict]:
         proportionality(
             trials[quantity.label],
             quantity.sentence,
-            exact_pieces(trials[quantity.label].sample),
         )
         for quantity in QUANTITIES
         if quantity.label in trials
-    ]
-
-
-def _ratios(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return training's peak over inference's for each depth and batch that has both."""
-    known = frame[(frame["outcome"] == "ok") & frame["peak_live_bytes"].notna()]
-    wide = known.pivot_table(
-        index=["depth", "batch"], columns="mode", values="peak_live_bytes", aggfunc="last"
-    )
-    wide = wide.reindex(columns=["train", "inference"]).dropna().astype("Int64").reset_index()
-    wide.columns.name = None
-    names = {"train": "train_peak_live_bytes", "inference": "inference_peak_live_bytes"}
-    wide = wide.rename(columns=names)
-    quotient = wide["train_peak_live_bytes"] / wide["inference_peak_live_bytes"]
-    return wide.assign(ratio=quotient.astype("float64"))
-
-
-def _ratio_verdict(frame: pd.DataFrame) -> list[Verdict]:
-    table = _ratios(frame)
-    if table.empty:
-        return []
-    ordered = table.sort_values("ratio")
-    low, high = ordered.iloc[0], ordered.iloc[-1]
-    twice = int((table["ratio"] >= 2).sum())
-    ruling = Ruling.SUPPORTED if twice == len(table) else Ruling.LIMITED
-    if not bool((table["ratio"] > 1).all()):
-        ruling = Ruling.REFUTED
-    return [
-        Verdict(
-            sentence="Training requires significantly more memory than plain prediction.",
-            ruling=ruling,
-            measured=f"The peak of a training step is {low['ratio']:.3g} times that of prediction "
-            f"(depth {low['depth']:.0f}, batch {low['batch']:.0f}) to {high['ratio']:.3g} times "
-            f"(depth {high['depth']:.0f}, batch {high['batch']:.0f}), median "
-            f"{table['ratio'].median():.3g}; at least twice in {twice} of {len(table)} cells.",
-            number=f"{low['ratio']:.3g} to {high['ratio']:.3g} times as much",
-        )
-    ]
-
-
-def _monotone_verdict(training: pd.DataFrame) -> list[Verdict]:
-    deeper = monotone(training, "peak_live_bytes", "depth", "batch")
-    larger = monotone(training, "peak_live_bytes", "batch", "depth")
-    pairs = deeper[1] + larger[1]
-    if not pairs:
-        return []
-    grown = deeper[0] + larger[0]
-    return [
-        Verdict(
-            sentence="Training deeper networks using larger batch sizes more easily leads to "
-            "out-of-memory errors.",
-            ruling=Ruling.SUPPORTED if grown == pairs else Ruling.LIMITED,
-            measured=f"The peak grows in {deeper[0]} of {deeper[1]} steps to a deeper network and "
-            f"in {larger[0]} of {larger[1]} steps to a larger batch.",
-            number=f"{grown} of {pairs} neighbouring cells",
-        )
     ]
 
 
@@ -210,28 +164,41 @@ def _formula_text(training: pd.DataFrame) -> list[str]:
     ]
 
 
-def _why_text(trials: Mapping[str, Trial]) -> list[str]:
+def _why_text(training: pd.DataFrame) -> list[str]:
     """Say where the claim breaks, and on what."""
-    words = []
-    for name, result in trials.items():
-        share = share_of_product(result)
-        at = int(share.argmin())
-        words.append(
-            f"{name}: the depth·batch term is {share.min():.0%} of it at depth "
-            f"{result.sample.depth[at]}, batch {result.sample.batch[at]}, and {share.max():.0%} "
-            "where it weighs most."
-        )
-    return [
-        "Proportional would mean that depth·batch explains everything. What else there is: a part "
-        "that grows with the batch alone (the examples, the logits), a part that grows with depth "
-        "alone (parameters and their gradients), and a constant (the first and last layers). "
-        + " ".join(words).replace("%", " %")
-    ]
+    text = (
+        "Where the claim breaks: what grows with the batch alone (the examples, the logits), what "
+        "grows with depth alone (parameters and their gradients), and what is constant (the first "
+        "and last layers)."
+    )
+    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
+    known = training[(training["outcome"] == "ok") & training[names].notna().all(axis=1)]
+    if known.empty:
+        return [text]
+    parameters = exact_in(sample(known, "categories_at_peak.parameter"), PRODUCT[:2])
+    if parameters is not None:
+        text += f" Parameters take {parameters} bytes whatever the batch, gradients as much again."
+    largest = known[names].astype("int64").idxmax(axis=1)
+    led = known[largest == "categories_at_peak.activation"]
+    text += f" Activations are the largest part of the peak in {len(led)} of {len(known)} cells"
+    if len(led):
+        text += f", at a batch of {led['batch'].min()} or more"
+    return [text + "."]
 
 
 def _resident_text(training: pd.DataFrame) -> list[str]:
     table = resident.beside_trace(training)
-    return [] if table.empty else [resident.in_words(table)]
+    measured = training[(training["outcome"] == "ok") & training["rss_rise_bytes"].notna()]
+    text = []
+    if len(measured):
+        text.append(
+            "The resident rise is tried on the "
+            f"{len(resident.resolved(training))} of {len(measured)} cells whose step adds at least "
+            f"{format_bytes(resident.RESOLVED_BYTES)} by the trace: smaller rises drown in what "
+            "kernel and allocator hand out at once. Parameters and gradients are there before the "
+            "step begins, so what they take is no part of it."
+        )
+    return text if table.empty else [*text, resident.in_words(table)]
 
 
 def _failures_text(frame: pd.DataFrame) -> list[str]:
@@ -241,31 +208,6 @@ def _failures_text(frame: pd.DataFrame) -> list[str]:
     counts = failed["outcome"].value_counts().sort_index()
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
     return [f"{len(failed)} of {len(frame)} cells ended otherwise ({words}) and are left out."]
-
-
-def _trial_tables(trials: Mapping[str, Trial]) -> list[Table]:
-    return [
-        Table(
-            name="doublings",
-            caption="What one doubling multiplies each quantity by, and from where it is 2",
-            frame=summaries.doublings(trials),
-        ),
-        Table(
-            name="exponents",
-            caption="Exponents in depth and batch (95 % intervals, HC3)",
-            frame=summaries.exponent_table(trials),
-        ),
-        Table(
-            name="models",
-            caption="Three models of each quantity, and what the product adds to the sum (F test)",
-            frame=summaries.models(trials),
-        ),
-        Table(
-            name="coefficients",
-            caption="Coefficients in bytes per unit of their term (95 % intervals, HC3)",
-            frame=summaries.coefficients(trials),
-        ),
-    ]
 
 
 def _resident_tables(training: pd.DataFrame) -> list[Table]:
@@ -297,77 +239,27 @@ def _cells_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def _figures(trials: Mapping[str, Trial], name: str) -> list[Figure]:
-    """Return the heat map, the growth and the check of the fit of one quantity."""
-    data = summaries.fitted_cells(trials[name])
-    stem = name.lower().replace(" ", "-")
-    return [
-        Figure(
-            name=f"{stem}-heat",
-            caption=f"{name.capitalize()} in training, over depth and batch. Along a diagonal "
-            "(twice the depth, half the batch) a quantity proportional to their product would "
-            "not change.",
-            data=data,
-            draw=functools.partial(charts.heat_map, value="measured", label=name),
-            size=(7.2, 4.4),
-        ),
-        Figure(
-            name=f"{stem}-growth",
-            caption=f"{name.capitalize()} in training: points are measured, lines are the fitted "
-            "constant + depth + batch + depth·batch. Lines as steep as the dashed guide grow in "
-            "proportion; flatter ones carry a part that does not.",
-            data=data,
-            draw=functools.partial(charts.growth, value="measured", label=name),
-            size=(8.6, 4.4),
-        ),
-        Figure(
-            name=f"{stem}-fit",
-            caption=f"How well the fit gives {name} back: on the line is right; on the right the "
-            "error of each cell, the grey band being ±10 %.",
-            data=data,
-            draw=functools.partial(charts.fit_check, label=name),
-            size=(8.6, 4.0),
-        ),
-    ]
-
-
-def _ratio_figure(frame: pd.DataFrame) -> list[Figure]:
-    table = _ratios(frame)
-    if table.empty:
+def _composition(training: pd.DataFrame) -> list[Figure]:
+    """Return what the peak is made of, at the smallest, the middle and the largest batch."""
+    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
+    known = training[(training["outcome"] == "ok") & training[names].notna().all(axis=1)]
+    if known.empty:
         return []
+    batches = sorted(known["batch"].unique())
+    chosen = {batches[0], batches[len(batches) // 2], batches[-1]}
+    data = known.loc[known["batch"].isin(chosen), ["depth", "batch", *names]]
+    data = data.rename(columns=lambda name: name.removeprefix("categories_at_peak."))
     return [
         Figure(
-            name="training-over-inference",
-            caption="Peak live bytes of a training step over those of prediction. The deeper the "
-            "network, the more training needs beside prediction, which forgets each layer as it "
-            "goes.",
-            data=table,
-            draw=functools.partial(
-                charts.ratios, value="ratio", label="Training over prediction, peak live bytes"
-            ),
+            name="composition",
+            caption="What is alive at the peak of a training step. With small batches it is "
+            "parameters and gradients, which the batch does not touch; only with large ones do "
+            "activations take over.",
+            data=data.sort_values(["batch", "depth"]).reset_index(drop=True),
+            draw=charts.composition,
+            size=(8.6, 3.8),
         )
     ]
-
-
-def _timelines(evidence: Evidence) -> list[Figure]:
-    """Return the timeline of each traced training cell whose events are there."""
-    frame = evidence.frame
-    figures = []
-    for _, row in frame[(frame["mode"] == "train") & (frame["outcome"] == "ok")].iterrows():
-        path = evidence.folder / "events" / f"{row['workload_id']}.csv"
-        if path.is_file():
-            figures.append(
-                Figure(
-                    name=f"timeline-{row['depth']}-{row['batch']}",
-                    caption=f"Live bytes through one training step (depth {row['depth']}, batch "
-                    f"{row['batch']}), event by event: forward piles up activations, backward "
-                    "takes them down while gradients come up.",
-                    data=thin(live_by_category(read_events(path))),
-                    draw=timeline,
-                    size=(8.6, 4.4),
-                )
-            )
-    return figures
 
 
 EXPERIMENT = Experiment(

@@ -61,6 +61,9 @@ def _columns() -> dict[str, str]:
     return columns | {"rss_rise_spread_bytes": "Int64", "wall_seconds": "Float64"}
 
 
+NOISY = frozenset({"rss_rise_bytes", "rss_rise_spread_bytes", "wall_seconds", "cuda.outside_bytes"})
+"""Figures that a repetition may change; all others are exact."""
+
 COLUMNS = _columns()
 """Columns of every frame, with their dtypes; ``environment.<key>`` columns follow them."""
 

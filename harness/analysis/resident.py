@@ -6,9 +6,26 @@ from harness.units import format_bytes
 
 BIG_RISE_BYTES = 16 * 10**6
 """Steps whose trace rises by less are left out: pages and heap are too coarse for them."""
+RESOLVED_BYTES = 2**20
+"""Smaller rises are not tried as a law: pages, counters and heap hide them."""
 TOLERANCE_PERCENT = 2.0
 MMAP_THRESHOLD_BYTES = 64 * 2**10
 """Of the pinned malloc policy: smaller blocks come from a heap that is given back in part."""
+
+
+def resolved(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells whose step adds at least RESOLVED_BYTES by the trace, not by RSS itself."""
+    known = _known(frame)
+    return known[_rise(known) >= RESOLVED_BYTES].reset_index(drop=True)
+
+
+def _known(frame: pd.DataFrame) -> pd.DataFrame:
+    needed = ["rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes"]
+    return frame[(frame["outcome"] == "ok") & frame[needed].notna().all(axis=1)]
+
+
+def _rise(known: pd.DataFrame) -> "pd.Series[int]":
+    return known["peak_live_bytes"] - known["live_at_start_bytes"]
 
 
 def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
@@ -18,10 +35,9 @@ def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
     batch, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
     one_activation_bytes, from_the_heap`` (an activation is below the mmap threshold).
     """
-    needed = ["rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes"]
-    known = frame[(frame["outcome"] == "ok") & frame[needed].notna().all(axis=1)]
-    rise = known["peak_live_bytes"] - known["live_at_start_bytes"]
-    known, rise = known[rise > BIG_RISE_BYTES], rise[rise > BIG_RISE_BYTES]
+    known = _known(frame)
+    known = known[_rise(known) > BIG_RISE_BYTES]
+    rise = _rise(known)
     size = known["dtype"].map({"float64": 8, "float32": 4}).fillna(2).astype("Int64")
     block = known["batch"] * known["width"] * size
     small = (block < MMAP_THRESHOLD_BYTES).fillna(value=False).astype(bool)

@@ -9,23 +9,27 @@ import pandas as pd
 from harness.analysis.fits import Fit
 from harness.analysis.trial import CLOSELY, ROUGHLY, Trial
 
+_Row = tuple[str, float, float | None, float | None]
+"""Term, estimate, low, high."""
+
 
 def coefficients(trials: Mapping[str, Trial]) -> pd.DataFrame:
-    """Return each model's coefficients, bytes per unit of their term, with intervals."""
-    rows = [
-        {
-            "quantity": name,
-            "model": model,
-            "term": part.term,
-            "estimate": part.estimate,
-            "low": part.low,
-            "high": part.high,
-        }
-        for name, result in trials.items()
-        for model, fitted in _models(result).items()
-        for part in fitted.coefficients
-    ]
-    return _real(pd.DataFrame(rows), "estimate", "low", "high")
+    """Return each model's coefficients, bytes per unit of their term, with intervals.
+
+    An exact formula takes the product model's place: its coefficients have no interval.
+    """
+    rows = []
+    for name, result in trials.items():
+        for model, fitted in _models(result).items():
+            if model == "product" and result.exact is not None:
+                parts = result.exact.coefficients.items()
+                found: list[_Row] = [(term, float(part), None, None) for term, part in parts]
+                model = "exact"
+            else:
+                found = [(one.term, one.estimate, one.low, one.high) for one in fitted.coefficients]
+            rows += [(name, model, *one) for one in found]
+    names = ["quantity", "model", "term", "estimate", "low", "high"]
+    return _real(pd.DataFrame(rows, columns=names), "estimate", "low", "high")
 
 
 def _models(result: Trial) -> dict[str, Fit]:
@@ -37,25 +41,40 @@ def _models(result: Trial) -> dict[str, Fit]:
 
 
 def models(trials: Mapping[str, Trial]) -> pd.DataFrame:
-    """Return how well each model describes each quantity; nested test in the product's row."""
-    rows = []
-    for name, result in trials.items():
-        for model, fitted in _models(result).items():
-            errors = fitted.left_out_errors
-            row: dict[str, Any] = {"quantity": name, "model": model, "cells": len(fitted.values)}
-            row |= {"r2": fitted.r2, "aic": fitted.aic, "bic": fitted.bic}
-            if errors is not None and errors.size:
-                row["median_left_out_error_percent"] = 100 * float(np.median(np.abs(errors)))
-                row["worst_left_out_error_percent"] = 100 * float(np.abs(errors).max())
-            if model == "product" and result.nested is not None:
-                row |= {"f": result.nested.f, "p": result.nested.p}
-            if model == "product":
-                row["remark"] = "exact" if result.exact else "; ".join(result.warnings)
-            rows.append(row)
+    """Return how well each model describes each quantity; nested test in the product's row.
+
+    The p-value is left out for figures without noise: nothing there happens by chance.
+    """
+    rows = [
+        {"quantity": name, "model": model, **_quality(fitted), **_product(result, model)}
+        for name, result in trials.items()
+        for model, fitted in _models(result).items()
+    ]
     names = ["quantity", "model", "cells", "r2", "aic", "bic"]
     names += ["median_left_out_error_percent", "worst_left_out_error_percent", "f", "p", "remark"]
     frame = _real(pd.DataFrame(rows).reindex(columns=names), *names[3:10])
     return frame.astype({"remark": "string"})
+
+
+def _quality(fitted: Fit) -> dict[str, Any]:
+    errors = fitted.left_out_errors
+    row: dict[str, Any] = {"cells": len(fitted.values), "r2": fitted.r2}
+    row |= {"aic": fitted.aic, "bic": fitted.bic}
+    if errors is not None and errors.size and not fitted.perfect:
+        row["median_left_out_error_percent"] = 100 * float(np.median(np.abs(errors)))
+        row["worst_left_out_error_percent"] = 100 * float(np.abs(errors).max())
+    return row
+
+
+def _product(result: Trial, model: str) -> dict[str, Any]:
+    if model != "product":
+        return {}
+    if result.exact is not None:
+        return {"remark": "exact: nothing is left over"}
+    row: dict[str, Any] = {"remark": "; ".join(result.warnings) or None}
+    if result.nested is not None:
+        row |= {"f": result.nested.f, "p": result.nested.p if result.sample.noisy else None}
+    return row
 
 
 def exponent_table(trials: Mapping[str, Trial]) -> pd.DataFrame:
@@ -68,13 +87,13 @@ def exponent_table(trials: Mapping[str, Trial]) -> pd.DataFrame:
             "low": part.low,
             "high": part.high,
             "cells": part.cells,
-            "p_equivalent": part.p_equivalent,
+            "p_equivalent": part.p_equivalent if result.sample.noisy else None,
             "within_1_±_0.05": "yes" if part.is_one else "not shown",
         }
         for name, result in trials.items()
         for part in result.exponents.values()
     ]
-    return pd.DataFrame(rows)
+    return _real(pd.DataFrame(rows), "p_equivalent")
 
 
 def doublings(trials: Mapping[str, Trial]) -> pd.DataFrame:
@@ -96,13 +115,17 @@ def doublings(trials: Mapping[str, Trial]) -> pd.DataFrame:
 
 
 def fitted_cells(result: Trial) -> pd.DataFrame:
-    """Return each cell's measured and fitted bytes: ``depth, batch, measured, fitted``."""
+    """Return each cell's bytes: ``depth, batch, measured``, ``fitted`` and ``best``.
+
+    ``fitted`` is by the product model, ``best`` by the exact formulas if they give all cells.
+    """
     return pd.DataFrame(
         {
             "depth": result.sample.depth,
             "batch": result.sample.batch,
             "measured": result.sample.values,
             "fitted": result.product.fitted,
+            "best": result.best(),
         }
     )
 

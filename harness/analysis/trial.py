@@ -16,6 +16,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
 from harness.analysis.exponents import Exponent, exponents
 from harness.analysis.fits import Fit, NestedTest, fit, nested_test, structure_warnings
+from harness.analysis.frame import NOISY
 from harness.analysis.scaling import Scaling, scaling
 
 ADDITIVE = ("constant", "depth", "batch")
@@ -40,6 +41,11 @@ class Sample:
     values: NDArray[np.int64]
     """Bytes."""
 
+    @property
+    def noisy(self) -> bool:
+        """A repetition may give other values, so that p-values mean something."""
+        return self.quantity in NOISY
+
     def column(self, term: str) -> NDArray[np.int64]:
         """Return the column of one term of the models."""
         columns = {
@@ -58,6 +64,8 @@ class Trial:
     sample: Sample
     exact: ExactForm | None
     """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
+    pieces: ExactMaximum | None
+    """Exact formulas the largest of which gives many or all of the cells; as for peaks."""
     additive: Fit
     product: Fit
     proportional: Fit
@@ -68,6 +76,22 @@ class Trial:
     by_batch: Scaling
     warnings: tuple[str, ...]
     """What the product model's residuals still show."""
+
+    @property
+    def whole(self) -> bool:
+        """One exact formula, or the largest of several, gives every cell."""
+        return self.pieces is not None and self.pieces.rows == self.pieces.total
+
+    def best(self) -> NDArray[np.float64]:
+        """Return each cell's bytes by the exact formulas if they give all, else by the fit."""
+        if self.pieces is None or not self.whole:
+            return self.product.fitted
+        columns = {term: self.sample.column(term) for term in PRODUCT}
+        sums = [
+            sum(float(part) * columns[term] for term, part in form.coefficients.items())
+            for form in self.pieces.forms
+        ]
+        return np.max(np.asarray(sums, dtype=np.float64), axis=0)  # type: ignore[no-any-return]
 
 
 def sample(frame: pd.DataFrame, quantity: str) -> Sample:
@@ -119,6 +143,7 @@ def trial(frame: pd.DataFrame, quantity: str) -> Trial:
     return Trial(
         sample=cells,
         exact=exact_in(cells),
+        pieces=exact_pieces(cells),
         additive=additive,
         product=product,
         proportional=fit_terms(cells, PROPORTIONAL),

@@ -3,29 +3,52 @@
 import numpy as np
 import pandas as pd
 
-from harness.analysis.exact import ExactMaximum
 from harness.analysis.scaling import Scaling, doubling_from
 from harness.analysis.trial import CLOSELY, ROUGHLY, Trial
 from harness.reporting.section import Ruling, Verdict
+
+SIGNIFICANT = 2.0
+"""The note's "significantly more": at least this many times as much."""
 
 
 def rule(result: Trial) -> Ruling:
     """Rule on "proportional to depth and to batch".
 
     Supported where every doubling gives 2 within ROUGHLY; with a limit where, in both
-    variables, every doubling from some size on does; refuted where one never gets there.
+    variables, every doubling from some size on does, on the grid or by an exact formula with
+    a depth·batch term; refuted where one never gets there.
     """
-    axes = (result.by_depth, result.by_batch)
-    if all(bool(axis.within(ROUGHLY).all()) for axis in axes):
+    axes = ("depth", "batch")
+    steps = (result.by_depth, result.by_batch)
+    if all(bool(axis.within(ROUGHLY).all()) for axis in steps):
         return Ruling.SUPPORTED
-    if all(axis.proportional_from(ROUGHLY) is not None for axis in axes):
+    if all(axis.proportional_from(ROUGHLY) is not None for axis in steps):
+        return Ruling.LIMITED
+    if all(by_formula(result, name, ROUGHLY) is not None for name in axes):
         return Ruling.LIMITED
     return Ruling.REFUTED
 
 
-def proportionality(result: Trial, sentence: str, pieces: ExactMaximum | None = None) -> Verdict:
+def by_formula(result: Trial, name: str, tolerance: float) -> int | None:
+    """Return from where the exact formula doubles with depth or batch within ``tolerance``.
+
+    The other variable is held at its largest. None without an exact formula, or where that
+    has no depth·batch term.
+    """
+    if result.exact is None or result.exact.coefficients["depth·batch"] <= 0:
+        return None
+    parts = result.exact.coefficients
+    cells = result.sample
+    across, held = ("batch", cells.batch) if name == "depth" else ("depth", cells.depth)
+    most = int(held.max())
+    fixed = float(parts["constant"] + parts[across] * most)
+    growing = float(parts[name] + parts["depth·batch"] * most)
+    return doubling_from(fixed, growing, tolerance)
+
+
+def proportionality(result: Trial, sentence: str) -> Verdict:
     """Return the verdict on ``sentence``, that a quantity is proportional to depth and batch."""
-    parts = [form_words(result, pieces), *(axis_words(result, name) for name in ("depth", "batch"))]
+    parts = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
     depth, batch = (result.exponents[name] for name in ("depth", "batch"))
     return Verdict(
         sentence=sentence,
@@ -35,15 +58,17 @@ def proportionality(result: Trial, sentence: str, pieces: ExactMaximum | None = 
     )
 
 
-def form_words(result: Trial, pieces: ExactMaximum | None = None) -> str:
+def form_words(result: Trial) -> str:
     """Say which formula the quantity follows, and how well."""
     cells = len(result.sample.values)
+    pieces = result.pieces
     if result.exact is not None:
         return f"Equal to {result.exact} bytes in {cells} of {cells} cells."
-    if pieces is not None and pieces.rows > 0.5 * pieces.total:
-        forms = "; ".join(str(form) for form in pieces.forms)
-        kind = "one formula" if len(pieces.forms) == 1 else f"the largest of {len(pieces.forms)}"
-        return f"To the byte {kind} in {pieces.rows} of {pieces.total} cells: {forms}."
+    if pieces is not None and len(pieces.forms) > 1 and pieces.rows > 0.5 * cells:
+        forms = ", and ".join(str(form) for form in pieces.forms)
+        kind = "larger" if len(pieces.forms) == 2 else "largest"
+        count = {2: "two", 3: "three", 4: "four"}[len(pieces.forms)]
+        return f"In {pieces.rows} of {cells} cells it is the {kind} of {count} sums: {forms}."
     return fit_words(result)
 
 
@@ -62,41 +87,104 @@ def axis_words(result: Trial, name: str) -> str:
     """Say what a doubling of depth or batch does, and from where it is proportional."""
     axis = result.by_depth if name == "depth" else result.by_batch
     low, high = axis.smallest, axis.largest
-    span = f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.3g} to {high:.3g}"
+    span = f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g} to {high:.4g}"
     head = f"Doubling the {name} multiplies it by {span}"
-    roughly, closely = (_from_words(axis, tolerance) for tolerance in (ROUGHLY, CLOSELY))
-    return f"{head}; {roughly}, {closely}{_beyond(result, name)}."
+    return f"{head}: {_settles(axis)}{_beyond(result, axis)}."
 
 
-def _from_words(axis: Scaling, tolerance: float) -> str:
-    start = axis.proportional_from(tolerance)
-    label = f"within {tolerance:.0%} of 2".replace("%", " %")
-    if start is None:
-        return f"nowhere on the grid {label} to the end"
-    if start == int(axis.steps["start"].min()):
-        return f"{label} everywhere"
-    return f"{label} from {axis.variable} {start} on"
+def _settles(axis: Scaling) -> str:
+    """Say from where the factor of a doubling stays near 2."""
+    first = int(axis.steps["start"].min())
+    roughly, closely = (axis.proportional_from(tolerance) for tolerance in (ROUGHLY, CLOSELY))
+    if closely == first:
+        return "always within 1 % of 2"
+    near = f"within 1 % from {axis.variable} {closely} on" if closely else "not yet within 1 %"
+    if roughly == first:
+        return f"always within 10 % of 2, {near}"
+    if roughly is not None:
+        return f"within 10 % of 2 from {axis.variable} {roughly} on, {near}"
+    return "it does not settle within 10 % of 2 on this grid"
 
 
-def _beyond(result: Trial, name: str) -> str:
-    """Say where the exact formula gets proportional beyond the grid, at the other's largest."""
-    axis, other = (
-        (result.by_depth, result.sample.batch)
-        if name == "depth"
-        else (result.by_batch, result.sample.depth)
+def _beyond(result: Trial, axis: Scaling) -> str:
+    """Say where the exact formula settles beyond the grid."""
+    words = [
+        f"within {tolerance:.0%} from {axis.variable} {start}".replace("%", " %")
+        for tolerance in (ROUGHLY, CLOSELY)
+        if axis.proportional_from(tolerance) is None
+        and (start := by_formula(result, axis.variable, tolerance)) is not None
+    ]
+    return f" (by the formula {' and '.join(words)})" if words else ""
+
+
+def ratio_verdicts(frame: pd.DataFrame, quantity: str = "peak_live_bytes") -> list[Verdict]:
+    """Return the verdict on "training needs more than prediction", if both were measured.
+
+    Supported where training needs at least twice as much in every cell; refuted where it needs
+    no more in some; else with a limit.
+    """
+    table = training_ratios(frame, quantity)
+    if table.empty:
+        return []
+    ordered = table.sort_values("ratio")
+    low, high = ordered.iloc[0], ordered.iloc[-1]
+    twice = int((table["ratio"] >= SIGNIFICANT).sum())
+    ruling = Ruling.SUPPORTED if twice == len(table) else Ruling.LIMITED
+    if float(low["ratio"]) <= 1:
+        ruling = Ruling.REFUTED
+    return [
+        Verdict(
+            sentence="Training requires significantly more memory than plain prediction.",
+            ruling=ruling,
+            measured="The peak of a training step is between "
+            f"{low['ratio']:.3g} times that of prediction (depth {low['depth']:.0f}, batch "
+            f"{low['batch']:.0f}) and {high['ratio']:.3g} times (depth {high['depth']:.0f}, batch "
+            f"{high['batch']:.0f}); median {table['ratio'].median():.3g}, at least twice in "
+            f"{twice} of {len(table)} cells.",
+            number=f"{low['ratio']:.3g} to {high['ratio']:.3g} times as much",
+        )
+    ]
+
+
+def training_ratios(frame: pd.DataFrame, quantity: str = "peak_live_bytes") -> pd.DataFrame:
+    """Return training's ``quantity`` over prediction's for each depth and batch with both.
+
+    Columns: ``depth, batch, train_<quantity>, inference_<quantity>, ratio``.
+    """
+    known = frame[(frame["outcome"] == "ok") & frame[quantity].notna()]
+    keys = ["depth", "batch"]
+    train, inference = (
+        known.loc[known["mode"] == mode, [*keys, quantity]].rename(
+            columns={quantity: f"{mode}_{quantity}"}
+        )
+        for mode in ("train", "inference")
     )
-    if result.exact is None or axis.proportional_from(CLOSELY) is not None:
-        return ""
-    held = int(other.max())
-    own, across = ("depth", "batch") if name == "depth" else ("batch", "depth")
-    parts = result.exact.coefficients
-    fixed = float(parts["constant"] + parts[across] * held)
-    growing = float(parts[own] + parts["depth·batch"] * held)
-    start = doubling_from(fixed, growing, CLOSELY)
-    return "" if start is None else f" (by the formula, from {name} {start} on)"
+    both = train.merge(inference, on=keys).sort_values(keys, ignore_index=True)
+    both = both[both[f"inference_{quantity}"] > 0]
+    quotient = both[f"train_{quantity}"] / both[f"inference_{quantity}"]
+    return both.assign(ratio=quotient.astype("float64"))
 
 
-def monotone(frame: pd.DataFrame, quantity: str, variable: str, line: str) -> tuple[int, int]:
+def monotone_verdicts(training: pd.DataFrame, quantity: str = "peak_live_bytes") -> list[Verdict]:
+    """Return the verdict on "deeper networks and larger batches run out of memory sooner"."""
+    deeper, deeper_pairs = growing_steps(training, quantity, "depth", "batch")
+    larger, larger_pairs = growing_steps(training, quantity, "batch", "depth")
+    grown, pairs = deeper + larger, deeper_pairs + larger_pairs
+    if not pairs:
+        return []
+    return [
+        Verdict(
+            sentence="Training deeper networks using larger batch sizes more easily leads to "
+            "out-of-memory errors.",
+            ruling=Ruling.SUPPORTED if grown == pairs else Ruling.LIMITED,
+            measured=f"The peak grows in {deeper} of {deeper_pairs} steps to a deeper network and "
+            f"in {larger} of {larger_pairs} steps to a larger batch.",
+            number=f"grows in {grown} of {pairs} steps",
+        )
+    ]
+
+
+def growing_steps(frame: pd.DataFrame, quantity: str, variable: str, line: str) -> tuple[int, int]:
     """Return in how many of how many neighbouring pairs along ``variable`` the quantity grows."""
     known = frame[(frame["outcome"] == "ok") & frame[quantity].notna()]
     steps = known.sort_values([line, variable]).groupby(line)[quantity].diff().dropna()

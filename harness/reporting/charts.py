@@ -15,6 +15,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure as Canvas
 
 from harness.reporting.theme import (
+    CATEGORY_COLOURS,
     INK,
     QUIET,
     RULE,
@@ -76,11 +77,14 @@ def _is_dark(colour: Sequence[float]) -> bool:
 def growth(canvas: Canvas, data: pd.DataFrame, *, value: str, label: str) -> None:
     """Paint ``value`` against depth (a line per batch) and against batch (a line per depth).
 
-    Points are measured; lines are column ``fitted``. A dashed guide grows in proportion.
+    Points are measured; lines are column ``best``. A dashed guide grows in proportion.
     """
     left, right = canvas.subplots(1, 2, sharey=True)
-    _lines(left, data, value, along="depth", line="batch")
-    _lines(right, data, value, along="batch", line="depth")
+    known = data[data[value] > 0]
+    low, high = float(known[value].min()), float(known[value].max())
+    left.set_ylim(low / 4, high * 2)
+    _lines(left, known, value, along="depth", line="batch")
+    _lines(right, known, value, along="batch", line="depth")
     left.set_xlabel("depth (hidden layers)")
     right.set_xlabel("batch (examples)")
     left.set_title("Against depth, one line per batch")
@@ -93,31 +97,59 @@ def _lines(axes: Axes, data: pd.DataFrame, value: str, *, along: str, line: str)
     names = sorted(int(name) for name in data[line].unique())
     counts_axis(axes, (int(at) for at in data[along]))
     axes.set_yscale("log", base=2)
+    ends: list[_End] = []
     for name, colour in zip(names, ordered_colours(len(names)), strict=True):
-        part = data[(data[line] == name) & (data[value] > 0)].sort_values(along)
-        if part.empty:
-            continue
-        x = part[along].to_numpy(dtype=np.float64)
-        axes.plot(x, part[value].to_numpy(dtype=np.float64), "o", color=colour)
-        if "fitted" in part:
-            fitted = part["fitted"].to_numpy(dtype=np.float64)
-            axes.plot(x[fitted > 0], fitted[fitted > 0], "-", color=colour)
-        _end_label(axes, x[-1], float(part[value].iloc[-1]), f"{name}", colour)
+        part = data[data[line] == name].sort_values(along)
+        x, y = (part[key].to_numpy(dtype=np.float64) for key in (along, value))
+        axes.plot(x, y, "o", color=colour)
+        best = part["best"].to_numpy(dtype=np.float64)
+        axes.plot(x[best > 0], best[best > 0], "-", color=colour)
+        ends.append((x[-1], y[-1], f"{name}", colour))
+    _label_ends(axes, ends)
     _header(axes, line)
     _guide(axes, data, value, along)
 
 
-def _end_label(axes: Axes, x: float, y: float, text: str, colour: Any) -> None:
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(7, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8,
-        color=_readable(colour),
-        annotation_clip=False,
-    )
+_End = tuple[float, float, str, Any]
+"""Where a line ends (x, y), its label and its colour."""
+
+
+def _label_ends(axes: Axes, ends: Sequence[_End]) -> None:
+    """Label line ends beside the axes, as near to their lines as a text line's height allows."""
+    to_screen = axes.transData + axes.transAxes.inverted()
+    heights = [float(to_screen.transform((x, y))[1]) for x, y, _, _ in ends]
+    order = sorted(range(len(ends)), key=lambda at: heights[at])
+    for at, height in zip(order, _apart([heights[at] for at in order], 0.042), strict=True):
+        x, y, text, colour = ends[at]
+        axes.annotate(
+            text,
+            (x, y),
+            xytext=(1.025, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=_readable(colour),
+            annotation_clip=False,
+        )
+
+
+def _apart(heights: Sequence[float], step: float) -> list[float]:
+    """Move ascending ``heights`` as little as possible until they are ``step`` apart.
+
+    Pool-adjacent-violators: neighbours that collide share the mean of their places.
+    """
+    pools: list[list[float]] = []
+    for number, height in enumerate(heights):
+        pools.append([height - number * step])
+        while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    flat = [_mean(pool) for pool in pools for _ in pool]
+    return [place + number * step for number, place in enumerate(flat)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _readable(colour: Any) -> Any:
@@ -131,7 +163,7 @@ def _readable(colour: Any) -> Any:
 def _header(axes: Axes, line: str) -> None:
     axes.annotate(
         line,
-        (1, 1),
+        (1.025, 1.0),
         xycoords="axes fraction",
         xytext=(0, 3),
         textcoords="offset points",
@@ -144,17 +176,15 @@ def _header(axes: Axes, line: str) -> None:
 
 
 def _guide(axes: Axes, data: pd.DataFrame, value: str, along: str) -> None:
-    """Draw, through the lowest right-hand point, what growth in proportion looks like."""
-    values = data.loc[data[value] > 0, value].astype("float64")
-    if values.empty:
-        return
+    """Draw below the lines what growth in proportion looks like."""
+    low, high = float(data[value].min()) / 2.5, float(data[value].max())
     start, stop = float(data[along].min()), float(data[along].max())
-    bottom = float(values.min()) / 3
-    axes.plot([start, stop], [bottom, bottom * stop / start], "--", color=QUIET, linewidth=1)
+    stop = min(stop, start * high / low)
+    axes.plot([start, stop], [low, low * stop / start], "--", color=QUIET, linewidth=1)
     axes.annotate(
         "in proportion",
-        (start, bottom),
-        xytext=(4, -2),
+        (start, low),
+        xytext=(6, -2),
         textcoords="offset points",
         va="top",
         fontsize=8,
@@ -166,7 +196,7 @@ def ratios(canvas: Canvas, data: pd.DataFrame, *, value: str, label: str) -> Non
     """Paint ``value`` (a ratio) against depth, a line per batch, with 1 marked."""
     axes = canvas.add_subplot()
     names = sorted(int(name) for name in data["batch"].unique())
-    ends: list[tuple[float, float, str, Any]] = []
+    ends: list[_End] = []
     for name, colour in zip(names, ordered_colours(len(names)), strict=True):
         part = data[data["batch"] == name].sort_values("depth")
         x, y = (part[key].to_numpy(dtype=np.float64) for key in ("depth", value))
@@ -175,30 +205,40 @@ def ratios(canvas: Canvas, data: pd.DataFrame, *, value: str, label: str) -> Non
     counts_axis(axes, (int(at) for at in data["depth"]))
     axes.axhline(1, color=QUIET, linewidth=1, linestyle="--")
     axes.set_ylim(bottom=0)
-    _spread_labels(axes, ends)
+    _label_ends(axes, ends)
     _header(axes, "batch")
     axes.set_xlabel("depth (hidden layers)")
     axes.set_ylabel("times as much")
     axes.set_title(label)
 
 
-def _spread_labels(axes: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:
-    """Label line ends from the bottom up, each at least a text line above the one below."""
-    low, high = axes.get_ylim()
-    step = (high - low) / 24
-    floor = low
-    for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
-        floor = max(y, floor + step)
-        axes.annotate(
-            text,
-            (x, floor),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=_readable(colour),
-            annotation_clip=False,
-        )
+def composition(canvas: Canvas, data: pd.DataFrame) -> None:
+    """Paint what is alive at the peak, in shares, against depth; a panel per batch.
+
+    ``data`` holds ``depth``, ``batch`` and a column of bytes per category.
+    """
+    batches = sorted(int(batch) for batch in data["batch"].unique())
+    panels = canvas.subplots(1, len(batches), sharey=True, squeeze=False)[0]
+    names = [name for name in CATEGORY_COLOURS if bool((data[name] > 0).any())]
+    for axes, batch in zip(panels, batches, strict=True):
+        part = data[data["batch"] == batch].sort_values("depth")
+        total = part[names].sum(axis=1).to_numpy(dtype=np.float64)
+        base = np.zeros(len(part))
+        for name in names:
+            share = 100 * part[name].to_numpy(dtype=np.float64) / total
+            places = np.arange(len(part))
+            axes.bar(places, share, 0.86, bottom=base, color=CATEGORY_COLOURS[name], label=name)
+            base = base + share
+        axes.set_xticks(np.arange(len(part)), [f"{depth}" for depth in part["depth"]])
+        axes.set_title(f"Batch {batch}")
+        axes.set_xlabel("depth (hidden layers)")
+        axes.grid(visible=False, axis="x")
+        axes.tick_params(axis="x", length=0)
+    panels[0].set_ylim(0, 100)
+    panels[0].set_ylabel("share of the peak, %")
+    handles, texts = panels[0].get_legend_handles_labels()
+    texts = [text.replace("_", " ") for text in texts]
+    canvas.legend(handles[::-1], texts[::-1], loc="outside right upper")
 
 
 def fit_check(canvas: Canvas, data: pd.DataFrame, *, label: str) -> None:
@@ -227,6 +267,5 @@ def fit_check(canvas: Canvas, data: pd.DataFrame, *, label: str) -> None:
     right.set_title("Error of the fit, % of measured")
     right.set_ylabel("fitted is too large (+) or too small (−), %")
     limit = max(12.0, float(np.abs(right.get_ylim()).max()))
-    right.set_yscale("symlog", linthresh=10) if limit > 100 else None
     right.set_ylim(-limit, limit)
     left.legend(title="depth", loc="upper left", ncols=2, handletextpad=0.1, columnspacing=0.8)

@@ -14,8 +14,10 @@ MISSING = "–"
 
 _WORDS = {
     "rss": "RSS", "cuda": "CUDA", "r2": "R²", "aic": "AIC", "bic": "BIC", "f": "F",
-    "percent": "(%)", "cpu": "CPU", "gpu": "GPU", "id": "id",
+    "percent": "%", "cpu": "CPU", "gpu": "GPU", "id": "id",
 }  # fmt: skip
+
+_BREAK = re.compile(r"_|\.(?=[a-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ def shown(table: Table) -> Shown:
 
 def heading(column: str) -> str:
     """Return a column's name in words: ``peak_live_bytes`` -> ``peak live``."""
-    words = column.removesuffix("_bytes").replace("_", " ").replace(".", " ").split()
+    words = _BREAK.sub(" ", column.removesuffix("_bytes")).split()
     return " ".join(_WORDS.get(word, word) for word in words)
 
 
@@ -57,6 +59,10 @@ def cell(column: str, value: Any) -> str:
         return str(value)
     if column.endswith("_bytes"):
         return format_bytes(round(value))
+    if column == "r2":
+        return f"{value:.5f}"
+    if column.split("_")[0] == "p" and value < 1e-4:
+        return "< 0.0001"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     size = abs(float(value))

@@ -1,11 +1,12 @@
 """The look of every picture: colours that survive colour blindness, type, quiet axes."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from harness.units import format_bytes
 
@@ -64,7 +65,7 @@ RC: Any = {
 def ordered_colours(count: int) -> list[Any]:
     """Return ``count`` colours from dark to light, for values that have an order."""
     scale = mpl.colormaps["cividis"]
-    return [scale(0.88 * at / max(count - 1, 1)) for at in range(count)]
+    return [scale(0.84 * at / max(count - 1, 1)) for at in range(count)]
 
 
 def bytes_text(size: float, _position: int | None = None) -> str:
@@ -73,15 +74,22 @@ def bytes_text(size: float, _position: int | None = None) -> str:
 
 
 def bytes_axis(axes: Axes, *, which: str = "y", log: bool = True) -> None:
-    """Let an axis show bytes in binary units, in factors of 16 where logarithmic."""
+    """Let an axis show bytes in binary units; where logarithmic, at powers of two."""
     axis = axes.yaxis if which == "y" else axes.xaxis
     if log:
         (axes.set_yscale if which == "y" else axes.set_xscale)("log", base=2)
         low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
-        base = 16 if high / max(low, 1e-9) > 16**2 else 4
-        axis.set_major_locator(LogLocator(base=base, numticks=12))
+        axis.set_major_locator(FixedLocator(_power_ticks(low, high)))
         axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(bytes_text))
+
+
+def _power_ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Return powers of two between two positive bounds, at most ``most``, evenly apart."""
+    first, last = math.ceil(math.log2(low)), math.floor(math.log2(high))
+    apart = max(1, math.ceil((last - first + 1) / most))
+    first += -first % apart
+    return [2.0**power for power in range(first, last + 1, apart)]
 
 
 def counts_axis(axes: Axes, values: Iterable[int], *, which: str = "x") -> None:

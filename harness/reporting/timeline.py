@@ -132,4 +132,5 @@ def _peak(axes: Axes, data: pd.DataFrame) -> None:
         va="bottom",
         fontsize=9,
         color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
     )
