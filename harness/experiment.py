@@ -9,7 +9,7 @@ import enum
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from harness.workload import Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.execution.sweep import Progress
     from harness.reporting.section import Section
 
 
@@ -51,12 +52,18 @@ class Experiment:
     """The file's name without its ending, also the name of its results folder."""
     title: str
     question: str
-    cells: Callable[[Size], Iterable[Workload]]
+    cells: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
     """Instrument-free passes per cell."""
     traced: Callable[[Size], Iterable[Workload]] | None = None
     """Cells whose allocation events are kept for a timeline."""
+    run: "Callable[[Size, Path, Progress, float], None] | None" = None
+    """Measures in the experiment's own way, where single steps of cells will not do.
+
+    Called with the size, the experiment's folder, the progress and the deadline in seconds;
+    must resume by itself like a sweep of cells.
+    """
 
 
 class UnknownExperimentError(HarnessError):

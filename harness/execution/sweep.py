@@ -71,6 +71,9 @@ def run(
         LaunchError: no worker process can be started at all.
 
     """
+    if experiment.run is not None:
+        experiment.run(size, out / experiment.name, progress, deadline_seconds)
+        return
     cells = list({cell.id: cell for cell in experiment.cells(size)}.values())
     traced = {cell.id for cell in experiment.traced(size)} if experiment.traced else set()
     with Store(out / experiment.name) as store, _Launchers() as launchers:
