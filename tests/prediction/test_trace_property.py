@@ -1,0 +1,117 @@
+"""Prediction against measurement over drawn workloads: a difference of one byte fails."""
+
+import msgspec
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness import training
+from harness.data import Fill
+from harness.events import trace_figures
+from harness.execution.passes import saved_pass, trace_pass
+from harness.prediction.forecast import predict
+from harness.prediction.matmul import UnknownScratchError, scratch_of
+from harness.workload import ACTIVATIONS, MODELS, OPTIMIZERS, Workload
+
+EXAMPLES = 500
+
+
+def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
+    """Leave the examples as they are: no figure depends on their values; labels are valid."""
+    if y is not None:
+        y.zero_()
+
+
+NO_FILL: Fill = fill
+
+
+def followed(dtype: str) -> bool:
+    """Return whether products of ``dtype`` are followed on this processor."""
+    try:
+        scratch_of(dtype, 1)
+    except UnknownScratchError:
+        return False
+    return True
+
+
+DTYPES = [d for d in ("float32", "float64", "bfloat16", "float16") if followed(d)]
+
+small = st.sampled_from([1, 2, 3, 5, 7, 8, 16, 17, 31, 32, 48, 64, 65, 96])
+width = st.one_of(small, small, small, st.sampled_from([127, 256, 300]))
+batch = st.one_of(small, small, st.sampled_from([127, 129, 257]))
+
+
+@st.composite
+def hidden(draw: st.DrawFn) -> tuple[int, ...]:
+    """Draw uneven widths, shallow networks more often than deep ones."""
+    depth = draw(
+        st.one_of(*[st.integers(1, 4)] * 6, *[st.integers(5, 12)] * 2, st.integers(13, 64))
+    )
+    if depth > 12:
+        narrow = draw(st.sampled_from([1, 3, 8, 17, 32]))
+        return (narrow,) * (depth - 2) + (draw(small), draw(small))
+    return tuple(draw(st.lists(width, min_size=depth, max_size=depth)))
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    """Draw a workload on the CPU without autocast, checkpoints or micro-batches."""
+    return Workload(
+        model=draw(st.sampled_from(MODELS)),
+        hidden=draw(hidden()),
+        in_features=draw(width),
+        classes=draw(small),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        batch=draw(batch),
+        dtype=draw(st.sampled_from(DTYPES)),
+        optimizer=draw(st.sampled_from(OPTIMIZERS)),
+        foreach=draw(st.sampled_from(("auto", "on", "off"))),
+        mode=draw(st.sampled_from(("train", "train", "train", "inference"))),
+        threads=draw(st.sampled_from((1, 2))),
+    )
+
+
+@st.composite
+def split_workloads(draw: st.DrawFn) -> Workload:
+    """Draw a training workload in micro-batches or checkpointed segments."""
+    workload = draw(workloads()).replace(mode="train")
+    parts = draw(st.integers(1, min(5, workload.batch)))
+    return workload.replace(accumulate=parts)
+
+
+def measure(workload: Workload) -> dict[str, object]:
+    """Return the figures of a record that trace and saved-tensor pass give, in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(workload.threads)
+    try:
+        figures = trace_figures(trace_pass(workload, NO_FILL, training.no_phase))
+        built = training.build(workload, NO_FILL)
+        training.step(built)
+        return figures | saved_pass(built, training.no_phase)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def assert_equal(workload: Workload) -> None:
+    measured = measure(workload)
+    predicted = msgspec.to_builtins(predict(workload))
+    assert {name: predicted[name] for name in measured} == measured
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(workloads())
+@pytest.mark.timeout(600)
+def test_every_figure_equals_measurement_to_the_byte(workload: Workload) -> None:
+    assert_equal(workload)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(split_workloads())
+@pytest.mark.timeout(600)
+def test_every_figure_of_a_split_step_equals_measurement(workload: Workload) -> None:
+    assert_equal(workload)
+
+
+def test_the_types_that_are_drawn_include_the_plain_ones() -> None:
+    assert DTYPES[:2] == ["float32", "float64"]
