@@ -42,8 +42,12 @@ class Activation(NamedTuple):
     backward: str = ""
 
 
+NODE = "autograd::engine::evaluate_function: "
+"""What the engine calls the work of one node of the backward pass."""
+
+
 def _node(name: str, operator: str) -> str:
-    return f"autograd::engine::evaluate_function: {name}/{name}/aten::{operator}"
+    return f"{NODE}{name}/{name}/aten::{operator}"
 
 
 _RELU_BACKWARD = _node("ReluBackward0", "threshold_backward")
@@ -67,11 +71,11 @@ MAXIMUM = Activation(
     "operands",
     True,
     "aten::max/aten::maximum",
-    "autograd::engine::evaluate_function: MaximumBackward0/MaximumBackward0/aten::",
+    f"{NODE}MaximumBackward0/MaximumBackward0/aten::",
 )
 """The hand-written rectifier of ``MLPScratch``: ``torch.max(x, torch.zeros_like(x))``."""
 
-_ZEROS = "aten::zeros_like/aten::empty_like/aten::empty_strided"
+ZEROS = "aten::zeros_like/aten::empty_like/aten::empty_strided"
 CAST = "/aten::to/aten::_to_copy/aten::empty_strided"
 """A wrapped Python number (a float64 or int64 of 8 bytes) on its way to the tensor's type."""
 
@@ -82,16 +86,25 @@ def activation_of(model: str, name: str) -> Activation:
 
 
 def apply(
-    tape: Tape, activation: Activation, linear: Event, size_bytes: int, module: str, *, saving: bool
+    tape: Tape,
+    activation: Activation,
+    linear: Event,
+    size_bytes: int,
+    module: str,
+    category: str,
+    besides: str,
+    prefix: str,
 ) -> Applied:
-    """Write the forward events of ``activation`` on ``linear``, the linear map's output."""
+    """Write the forward events of ``activation`` on ``linear``, the linear map's output.
+
+    The output is of ``category``, the zeros of the maximum are of category ``besides``.
+    """
     if not activation.taking:
         return Applied(linear, ())
-    category = "activation" if saving else "temporary"
+    taken: tuple[Event, ...] = (linear,)
     if activation is MAXIMUM:
-        zeros = tape.take(size_bytes, _ZEROS, category, module)
-        return Applied(tape.take(size_bytes, activation.forward, category, module), (zeros, linear))
-    return Applied(tape.take(size_bytes, activation.forward, category, module), (linear,))
+        taken = (tape.take(size_bytes, prefix + ZEROS, besides, module), linear)
+    return Applied(tape.take(size_bytes, prefix + activation.forward, category, module), taken)
 
 
 def kept(activation: Activation, applied: Applied) -> Kept:

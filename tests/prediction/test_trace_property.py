@@ -77,7 +77,8 @@ def split_workloads(draw: st.DrawFn) -> Workload:
     """Draw a training workload in micro-batches or checkpointed segments."""
     workload = draw(workloads()).replace(mode="train")
     parts = draw(st.integers(1, min(5, workload.batch)))
-    return workload.replace(accumulate=parts)
+    segments = draw(st.integers(0, workload.depth))
+    return workload.replace(accumulate=parts, checkpoint=segments)
 
 
 def measure(workload: Workload) -> dict[str, object]:
@@ -106,7 +107,7 @@ def test_every_figure_equals_measurement_to_the_byte(workload: Workload) -> None
     assert_equal(workload)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(split_workloads())
 @pytest.mark.timeout(600)
 def test_every_figure_of_a_split_step_equals_measurement(workload: Workload) -> None:

@@ -1,0 +1,215 @@
+"""The events of single layers: a linear map and its activation, forward and backward.
+
+``MLP`` runs ``nn.Linear``, one ``addmm`` a layer; ``MLPScratch`` runs a product and a sum.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from harness.events import Event
+from harness.prediction import activations
+from harness.prediction.activations import NODE, Applied
+from harness.prediction.formula import DTYPE_BYTES
+from harness.prediction.matmul import Scratch
+from harness.prediction.tape import Tape
+from harness.workload import Workload
+
+_ADDMM = "aten::linear/aten::addmm"
+_MM = "aten::matmul/aten::mm"
+_ADDMM_NODE = f"{NODE}AddmmBackward0/"
+_ADDMM_BACKWARD = f"{_ADDMM_NODE}AddmmBackward0"
+_MM_BACKWARD = f"{NODE}MmBackward0/MmBackward0"
+_BIAS_BACKWARD = f"{NODE}AddBackward0/aten::sum"
+
+Blocks = Sequence[Event]
+Unpack = Callable[[str], Blocks]
+"""Called with the operator path of a backward node when the node unpacks what it saved;
+returns the blocks that go as soon as the node's own work is done."""
+
+
+class Layer(NamedTuple):
+    """One linear map: its shape, and the names of its module and of its activation's."""
+
+    fan_in: int
+    fan_out: int
+    module: str
+    activation_module: str
+
+
+class Layers:
+    """Writes the events of each layer of one network on a tape."""
+
+    def __init__(self, tape: Tape, workload: Workload, scratch: Scratch | None) -> None:
+        self.tape = tape
+        self.by_hand = workload.model == "mlp-scratch"
+        self.activation = activations.activation_of(workload.model, workload.activation)
+        self.element_bytes = DTYPE_BYTES[workload.dtype]
+        self._scratch = scratch
+        sizes = (workload.in_features, *workload.widths, workload.classes)
+        self.all = [
+            Layer(fan_in, fan_out, *(("", "") if self.by_hand else (str(2 * i), str(2 * i + 1))))
+            for i, (fan_in, fan_out) in enumerate(pairwise(sizes))
+        ]
+        self.gradients: list[Event | None] = [None] * (2 * len(self.all))
+        """Gradients held, in the order of ``parameter_sizes``."""
+
+    @property
+    def parameter_sizes(self) -> list[int]:
+        """Bytes of the parameters in the order of ``model.parameters()``.
+
+        ``MLP``: weight and bias of each layer. ``MLPScratch``: all weights, then all biases.
+        """
+        weights = [layer.fan_in * layer.fan_out * self.element_bytes for layer in self.all]
+        biases = [layer.fan_out * self.element_bytes for layer in self.all]
+        if self.by_hand:
+            return weights + biases
+        return [size for pair in zip(weights, biases, strict=True) for size in pair]
+
+    def build(self) -> None:
+        """Write the parameters' blocks in the order of their creation."""
+        bias = "aten::zeros/aten::empty" if self.by_hand else "aten::empty"
+        for layer in self.all:
+            weight_bytes = layer.fan_in * layer.fan_out * self.element_bytes
+            self.tape.take(weight_bytes, "aten::empty", "parameter")
+            self.tape.take(layer.fan_out * self.element_bytes, bias, "parameter")
+
+    def zero_grad(self) -> None:
+        """Write that the gradients held are returned, in the order of the parameters."""
+        for index, gradient in enumerate(self.gradients):
+            if gradient is not None:
+                self.tape.give(gradient)
+                self.gradients[index] = None
+
+    def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
+        """Write a linear map's forward events; return its output.
+
+        ``nn.Linear`` keeps its weight as (out, in): its rows are what the product runs along.
+        """
+        fan_in, fan_out = layer.fan_in, layer.fan_out
+        size = rows * fan_out * self.element_bytes
+        take = self.tape.take
+        if not self.by_hand:
+            output = take(size, prefix + _ADDMM, category, layer.module)
+            self._below(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, dots=True)
+            return output
+        product = take(size, prefix + _MM)
+        self._below(rows, fan_in, fan_out, prefix + _MM, dots=fan_in == fan_out == 1)
+        output = take(size, f"{prefix}aten::add", category)
+        self.tape.give(product)
+        return output
+
+    def activate(
+        self,
+        rows: int,
+        layer: Layer,
+        linear: Event,
+        category: str,
+        prefix: str = "",
+        *,
+        besides: str | None = None,
+    ) -> Applied:
+        """Write an activation's forward events on ``linear``, the output of ``layer``.
+
+        Its output is of ``category``, what else it takes of ``besides`` (the same where not
+        given).
+        """
+        size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
+        return activations.apply(
+            self.tape, self.activation, linear, size, module, category, besides or category, prefix
+        )
+
+    def zeros(self, rows: int, layer: Layer, prefix: str) -> Event:
+        """Write the zeros that the maximum compares with, without the maximum."""
+        size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
+        return self.tape.take(size, prefix + activations.ZEROS, "temporary", module)
+
+    def activation_backward(self, rows: int, layer: Layer, gradient: Event) -> Event:
+        """Write the events from the output's gradient to the input's; return the latter.
+
+        ``gradient`` itself comes back, with no event, where there is no backward.
+        """
+        size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
+        return activations.backward(
+            self.tape, self.activation, gradient, size, self.element_bytes, module
+        )
+
+    def linear_backward(
+        self,
+        rows: int,
+        index: int,
+        gradient: Event,
+        after: Blocks = (),
+        unpack: Unpack | None = None,
+    ) -> Event:
+        """Write a linear map's backward events; return its input's gradient.
+
+        ``after`` are blocks that go with what the node saved, once it has run. The batch
+        itself needs no gradient: for the first layer ``gradient`` comes back.
+        """
+        if self.by_hand:
+            return self._by_hand_backward(rows, index, gradient, after, unpack)
+        layer, product = self.all[index], f"{_ADDMM_BACKWARD}/aten::mm"
+        inside = unpack(_ADDMM_BACKWARD) if unpack else ()
+        result = self._input_gradient(rows, layer, product) if index else gradient
+        weight = self._weight_gradient(rows, layer, 2 * index, product)
+        self._give(inside)
+        bias = self._bias_gradient(layer, 2 * index + 1, f"{_ADDMM_NODE}aten::sum")
+        self.tape.give(gradient)
+        self._give(after)
+        self._give((bias, weight))
+        return result
+
+    def _by_hand_backward(
+        self, rows: int, index: int, gradient: Event, after: Blocks, unpack: Unpack | None
+    ) -> Event:
+        """Write the sum's backward, which needs nothing saved, and then the product's."""
+        layer, product = self.all[index], f"{_MM_BACKWARD}/aten::mm"
+        self._give((self._bias_gradient(layer, len(self.all) + index, _BIAS_BACKWARD),))
+        inside = unpack(_MM_BACKWARD) if unpack else ()
+        weight = self._weight_gradient(rows, layer, index, product)
+        result = self._input_gradient(rows, layer, product) if index else gradient
+        self._give(inside)
+        self.tape.give(gradient)
+        self._give(after)
+        self._give((weight,))
+        return result
+
+    def _give(self, blocks: Sequence[Event | None]) -> None:
+        for block in blocks:
+            if block is not None:
+                self.tape.give(block)
+
+    def _input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
+        size = rows * layer.fan_in * self.element_bytes
+        gradient = self.tape.take(size, operator, "temporary", layer.module)
+        dots = self.by_hand or layer.fan_in == layer.fan_out == 1
+        self._below(rows, layer.fan_out, layer.fan_in, operator, layer.module, dots=dots)
+        return gradient
+
+    def _weight_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
+        """Write a weight's gradient; return it where it is only added to the one held."""
+        size = layer.fan_in * layer.fan_out * self.element_bytes
+        gradient = self._gradient(size, place, operator, layer.module)
+        m, n = (layer.fan_in, layer.fan_out) if self.by_hand else (layer.fan_out, layer.fan_in)
+        self._below(m, rows, n, operator, layer.module, dots=False)
+        return gradient
+
+    def _bias_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
+        return self._gradient(layer.fan_out * self.element_bytes, place, operator, "")
+
+    def _gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
+        """Take a gradient: the first stays as the parameter's, a later one is added to it."""
+        if self.gradients[place] is None:
+            self.gradients[place] = self.tape.take(size, operator, "gradient", module)
+            return None
+        return self.tape.take(size, operator, "temporary", module)
+
+    def _below(
+        self, m: int, k: int, n: int, operator: str, module: str = "", *, dots: bool
+    ) -> None:
+        """Write the scratch that the matrix library takes for one product, if any."""
+        if self._scratch is not None:
+            size = self._scratch(m, k, n, dots)
+            if size:
+                self.tape.give(self.tape.take(size, operator, "temporary", module))
