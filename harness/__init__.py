@@ -11,10 +11,12 @@ from harness.workload import Grid, Workload, WorkloadError
 __version__ = "0.1.0"
 
 _LAZY = {
+    "measure": "harness.execution.measure",
+    "predict": "harness.prediction.forecast",
     "load": "harness.analysis.frame",
 }
 
-__all__ = ["Grid", "Workload", "WorkloadError", "__version__", "load"]
+__all__ = ["Grid", "Workload", "WorkloadError", "__version__", "load", "measure", "predict"]
 
 
 def __getattr__(name: str) -> Any:

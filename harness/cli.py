@@ -136,6 +136,25 @@ def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **
     return 0 if record.outcome is Outcome.OK else EXIT_OUTCOME
 
 
+@app.command(epilog="Example: harness predict --depth 8 --batch 512 --budget 24GiB")
+@workload_options
+@click.option("--budget", callback=_size_in_bytes, metavar="SIZE", help="Does it fit, such as 8GiB")
+@click.option("--json", "as_json", is_flag=True, help="Print the forecast as one line of JSON.")
+def predict(budget: int | None, as_json: bool, **flags: Any) -> int:
+    """Predict the same figures without running anything."""
+    from harness.prediction.forecast import predict as run
+    from harness.record import to_json
+
+    forecast = run(_workload(flags), budget_bytes=budget)
+    if as_json:
+        click.echo(to_json(forecast))
+    else:
+        from harness.reporting.terminal import print_record
+
+        print_record(forecast)
+    return 0
+
+
 _size_options = (
     click.option("--quick", "size", flag_value="quick", help="Small, for CI."),
     click.option("--full", "size", flag_value="full", help="The reference run."),

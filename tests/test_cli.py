@@ -89,3 +89,28 @@ def test_doctor_says_what_can_be_measured_here() -> None:
     assert what["machine"]
     assert any(name.startswith("isolated workers") and ok for name, ok in what.items())
     assert all(finding["detail"] for finding in findings)
+
+
+@pytest.mark.parametrize("flags", [(), ("--model", "mlp-scratch", "--optimizer", "adam")])
+def test_predict_and_measure_agree_in_every_byte_figure_that_both_state(
+    flags: tuple[str, ...],
+) -> None:
+    measured = json.loads(run("measure", "--depth", "3", *TINY, *flags, "--json").stdout)
+    predicted = json.loads(run("predict", "--depth", "3", *TINY, *flags, "--json").stdout)
+    own = {"outcome", "wall_seconds", "environment", "rss_rise_bytes", "cuda"}
+    both = measured.keys() & predicted.keys() - own
+    assert {"saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"} <= both
+    for name in both:
+        assert predicted[name] == measured[name], name
+
+
+def test_predict_imports_no_torch_and_says_whether_it_fits() -> None:
+    code = (
+        "import sys\nfrom harness.cli import main\n"
+        "main(['predict', '--depth', '8', '--budget', '256MiB', '--json'])\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    line, imported = done.stdout.splitlines()
+    assert json.loads(line)["budget"]["fits"] is True
+    assert imported == "False"

@@ -36,8 +36,22 @@ def print_record(record: Record | Forecast) -> None:
     for name, size in _rows(record):
         table.add_row(name, f"{size:,}", format_bytes(size))
     console.print(table)
+    if isinstance(record, Forecast):
+        _print_notes(console, record)
     if record.wall_seconds is not None and isinstance(record, Record):
         console.print(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
+
+
+def _print_notes(console: Console, forecast: Forecast) -> None:
+    if forecast.budget is not None:
+        budget = forecast.budget
+        verdict = "fits" if budget["fits"] else "does not fit"
+        largest = budget["largest_batch"]
+        bound = f"largest batch {largest:,}" if largest else "no batch fits"
+        size = format_bytes(budget["budget_bytes"])
+        console.print(Text(f"{verdict} into {size}; {bound}", style="bold"), soft_wrap=True)
+    for note in forecast.notes:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
 
 
 def _rows(record: Record | Forecast) -> list[tuple[str, int]]:
