@@ -51,7 +51,8 @@ def hidden(draw: st.DrawFn) -> tuple[int, ...]:
     if depth > 12:
         narrow = draw(st.sampled_from([1, 3, 8, 17, 32]))
         return (narrow,) * (depth - 2) + (draw(small), draw(small))
-    return tuple(draw(st.lists(width, min_size=depth, max_size=depth)))
+    widths: list[int] = draw(st.lists(width, min_size=depth, max_size=depth))
+    return tuple(widths)
 
 
 @st.composite

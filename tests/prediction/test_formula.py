@@ -1,0 +1,117 @@
+"""Closed forms against numbers worked by hand."""
+
+import pytest
+
+from harness.prediction import formula
+from harness.workload import Workload
+
+# 3 -> 4 -> 5 -> 2, five examples. Parameters: 3*4+4 + 4*5+5 + 5*2+2 = 16 + 25 + 12 = 53.
+SMALL = Workload(hidden=(4, 5), in_features=3, classes=2, batch=5)
+
+
+def test_parameters_are_weights_and_biases() -> None:
+    assert formula.parameter_count(SMALL) == 53
+    assert formula.parameter_bytes(SMALL) == 212
+
+
+def test_the_default_network_has_the_parameters_of_the_note() -> None:
+    # 784*256 + 256 + 256*10 + 10
+    assert formula.parameter_count(Workload()) == 203_530
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("bfloat16", 2), ("float16", 2)])
+def test_parameters_scale_with_the_type(dtype: str, size: int) -> None:
+    assert formula.parameter_bytes(SMALL.replace(dtype=dtype)) == 53 * size
+
+
+def test_gradients_are_as_large_as_parameters_and_absent_in_inference() -> None:
+    assert formula.gradient_bytes(SMALL) == 212
+    assert formula.gradient_bytes(SMALL.replace(mode="inference")) == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "size"),
+    [
+        ("none", 0),
+        ("sgd", 0),
+        ("momentum", 212),
+        ("adam", 2 * 212 + 6 * 4),  # six parameter tensors, a counter each
+        ("adamw", 2 * 212 + 6 * 4),
+    ],
+)
+def test_optimizer_state(optimizer: str, size: int) -> None:
+    assert formula.optimizer_state_bytes(SMALL.replace(optimizer=optimizer)) == size
+
+
+def test_counters_stay_float32_in_other_types() -> None:
+    adam = SMALL.replace(optimizer="adam", dtype="bfloat16")
+    assert formula.optimizer_state_bytes(adam) == 2 * 106 + 6 * 4
+
+
+def test_inference_has_no_optimizer_state() -> None:
+    adam = SMALL.replace(optimizer="adam", mode="inference")
+    assert formula.optimizer_state_bytes(adam) == 0
+
+
+def test_a_batch_is_examples_and_labels() -> None:
+    assert formula.batch_bytes(SMALL) == 5 * 3 * 4 + 5 * 8
+    assert formula.batch_bytes(SMALL.replace(mode="inference")) == 60
+
+
+@pytest.mark.parametrize("depth", [1, 2, 7, 64])
+@pytest.mark.parametrize("batch", [1, 3, 512])
+def test_saved_bytes_of_relu_are_those_of_the_design(depth: int, batch: int) -> None:
+    workload = Workload(depth=depth, width=32, in_features=20, classes=10, batch=batch)
+    assert formula.saved_bytes(workload) == batch * (4 * 20 + 8 + 4 * 32 * depth + 4 * 10) + 4
+
+
+# Of SMALL: examples 60, labels 40, log-softmax 5*2*4 = 40, total weight 4; a tensor of the
+# first layer 5*4*4 = 80, of the second 5*5*4 = 100.
+@pytest.mark.parametrize(
+    ("activation", "modules"),
+    [
+        ("relu", {"0": 60, "1": 80, "3": 100, "(network)": 84}),
+        ("relu_inplace", {"0": 60, "1": 80, "3": 100, "(network)": 84}),
+        ("tanh", {"0": 60, "1": 80, "3": 100, "(network)": 84}),
+        ("gelu", {"0": 60, "1": 80, "2": 80, "3": 100, "4": 100, "(network)": 84}),
+        ("identity", {"0": 60, "2": 80, "4": 100, "(network)": 84}),
+    ],
+)
+def test_saved_bytes_by_module(activation: str, modules: dict[str, int]) -> None:
+    workload = SMALL.replace(activation=activation)
+    assert formula.saved_by_module(workload) == modules
+    assert formula.saved_bytes(workload) == sum(modules.values())
+    assert formula.saved_input_bytes(workload) == 100
+
+
+@pytest.mark.parametrize(
+    ("activation", "copies"), [("relu", 3), ("silu", 2), ("sigmoid", 1), ("relu_inplace", 1)]
+)
+def test_the_network_by_hand_keeps_all_under_its_own_name(activation: str, copies: int) -> None:
+    workload = SMALL.replace(model="mlp-scratch", activation=activation)
+    assert formula.saved_by_module(workload) == {"(network)": 60 + copies * 180 + 84}
+
+
+def test_micro_batches_keep_the_whole_batch_and_the_largest_part() -> None:
+    # parts of 2, 2 and 1 examples: 2*4*4 + 2*5*4 + 2*2*4 + 4
+    workload = SMALL.replace(accumulate=3)
+    assert formula.micro_batches(5, 3) == [2, 2, 1]
+    assert formula.saved_input_bytes(workload) == 100
+    assert formula.saved_activation_bytes(workload) == 32 + 40 + 16 + 4
+
+
+def test_checkpointed_segments_keep_their_outputs() -> None:
+    assert formula.saved_by_module(SMALL.replace(checkpoint=1)) == {
+        "(network)": 60 + 84,
+        "4": 100,
+    }
+    assert formula.saved_by_module(SMALL.replace(checkpoint=2)) == {
+        "(network)": 60 + 80 + 84,
+        "4": 100,
+    }
+
+
+def test_inference_saves_nothing() -> None:
+    workload = SMALL.replace(mode="inference")
+    assert formula.saved_bytes(workload) == formula.saved_input_bytes(workload) == 0
+    assert formula.saved_by_module(workload) == {}

@@ -1,0 +1,170 @@
+"""The predicted event sequence: against the measured one, and against a derivation by hand."""
+
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import training
+from harness.events import Event, trace_figures
+from harness.execution.passes import trace_pass
+from harness.prediction import formula
+from harness.prediction.matmul import UnknownScratchError, scratch_of
+from harness.prediction.trace import NotFollowedError, predict_trace
+from harness.workload import ACTIVATIONS, Workload
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model.md"
+
+BASE = Workload(hidden=(12, 7), in_features=20, classes=5, batch=9, optimizer="none")
+
+CASES = [
+    *(BASE.replace(activation=name) for name in ACTIVATIONS),
+    *(BASE.replace(model="mlp-scratch", activation=name) for name in ACTIVATIONS),
+    *(BASE.replace(model=model, mode="inference") for model in ("mlp", "mlp-scratch")),
+    *(
+        BASE.replace(optimizer=optimizer, foreach=foreach)
+        for optimizer in ("sgd", "momentum", "adam", "adamw")
+        for foreach in ("on", "off")
+    ),
+    BASE.replace(model="mlp-scratch", optimizer="adamw", dtype="float64"),
+    BASE.replace(optimizer="adam", dtype="bfloat16", batch=64, in_features=48),
+    BASE.replace(optimizer="adam", dtype="bfloat16", batch=65, in_features=48, threads=2),
+    BASE.replace(model="mlp-scratch", dtype="bfloat16", batch=64, in_features=48),
+    BASE.replace(optimizer="momentum", dtype="float16"),
+    BASE.replace(batch=1),
+    BASE.replace(hidden=(1, 1), classes=1, in_features=1, batch=1),
+    BASE.replace(accumulate=4),
+    BASE.replace(model="mlp-scratch", accumulate=9, dtype="float64"),
+    BASE.replace(checkpoint=1),
+    BASE.replace(checkpoint=2, activation="gelu", accumulate=2),
+    BASE.replace(model="mlp-scratch", checkpoint=1, activation="tanh"),
+    BASE.replace(model="mlp-scratch", checkpoint=2),
+    BASE.replace(depth=20, width=6, activation="identity", optimizer="sgd"),
+]
+
+
+def by_block(events: Iterable[Event]) -> list[Event]:
+    """Return ``events`` with a running number of the block in place of its address."""
+    numbers: dict[int, int] = {}
+    taken = 0
+    found = []
+    for event in events:
+        if event.size_bytes > 0:
+            taken += 1
+            numbers[event.address] = taken
+        found.append(event._replace(address=numbers[event.address]))
+    return found
+
+
+@pytest.mark.parametrize("workload", CASES, ids=str)
+def test_every_event_is_the_measured_one(workload: Workload) -> None:
+    """Step, phase, operators, module, category, size and block, in the same order."""
+    try:
+        scratch_of(workload.dtype, workload.threads)
+    except UnknownScratchError as error:
+        pytest.skip(str(error))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(workload.threads)
+    try:
+        measured = trace_pass(
+            workload, lambda x, y: y.zero_() if y is not None else None, training.no_phase
+        )
+    finally:
+        torch.set_num_threads(threads)
+    assert by_block(predict_trace(workload).events) == by_block(measured.events)
+
+
+def test_at_the_end_parameters_state_gradients_and_batch_are_alive() -> None:
+    workload = BASE.replace(optimizer="adam", depth=9, width=11)
+    assert predict_trace(workload).live_bytes[-1] == (
+        formula.parameter_bytes(workload)
+        + formula.gradient_bytes(workload)
+        + formula.optimizer_state_bytes(workload)
+        + formula.batch_bytes(workload)
+    )
+
+
+@pytest.mark.parametrize("workload", CASES, ids=str)
+def test_no_block_is_returned_twice_or_left_behind(workload: Workload) -> None:
+    alive: dict[int, Event] = {}
+    for event in predict_trace(workload).events:
+        if event.size_bytes > 0:
+            assert event.address not in alive
+            alive[event.address] = event
+        else:
+            assert alive.pop(event.address).size_bytes == -event.size_bytes
+    assert {event.category for event in alive.values()} <= {
+        "parameter",
+        "gradient",
+        "optimizer_state",
+        "input",
+    }
+
+
+def test_the_peak_of_the_default_network_by_hand() -> None:
+    """784 -> 256 -> 256 -> 10, batch 512, relu, sgd, float32, as docs/memory-model.md derives."""
+    parameters = 4 * (784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10)
+    batch = 512 * 784 * 4 + 512 * 8
+    hidden, logits = 512 * 256 * 4, 512 * 10 * 4
+    last_gradients = 4 * (256 * 10 + 10)
+    second_gradients = 4 * (256 * 256 + 256)
+    first_gradients = 4 * (784 * 256)
+    # At the first layer's activation backward: both gradients of hidden size, and the
+    # activation itself, beside the gradients of the two layers above.
+    at_activation = parameters + batch + 8 + last_gradients + second_gradients + 3 * hidden
+    at_last_sum = (
+        parameters + batch + 8 + last_gradients + second_gradients + hidden
+        + first_gradients + 4 * 256
+    )  # fmt: skip
+    at_top = parameters + batch + 8 + 2 * hidden + logits + hidden + last_gradients
+    figures = trace_figures(predict_trace(Workload(depth=2, batch=512)))
+    assert figures["peak_live_bytes"] == max(at_activation, at_last_sum, at_top)
+    assert figures["peak_phase"] == "backward"
+
+
+def test_the_document_derives_the_same_events() -> None:
+    """The table of docs/memory-model.md, row by row, is the measured step of the trace."""
+    rows = re.findall(
+        r"^\| *(\d+) \|.*\| *([+−]?[\d,]+) \| *([\d,]+) \|$", DOCUMENT.read_text(), re.M
+    )
+    trace = predict_trace(Workload(depth=2, batch=512))
+    start = next(i for i, event in enumerate(trace.events) if event.step == 2)
+    derived = [
+        (int(size.replace(",", "").replace("−", "-")), int(live.replace(",", "")))
+        for _, size, live in rows
+    ]
+    sizes = [event.size_bytes for event in trace.events[start:]]
+    assert derived == list(zip(sizes, trace.live_bytes[start:], strict=True))
+    assert max(live for _, live in derived) == trace.peak_live_bytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"), [({"device": "cuda"}, "cuda"), ({"autocast": "bfloat16"}, "autocast")]
+)
+def test_what_is_not_followed_is_refused(changes: dict[str, str], why: str) -> None:
+    with pytest.raises(NotFollowedError, match=why):
+        predict_trace(BASE.replace(**changes))
+
+
+def test_the_number_of_events_is_linear_in_depth() -> None:
+    counts = [len(predict_trace(Workload(depth=depth)).events) for depth in (10, 20, 40, 1024)]
+    per_layer = (counts[1] - counts[0]) // 10
+    assert counts[2] - counts[1] == 20 * per_layer
+    assert counts[3] - counts[2] == 984 * per_layer
+
+
+def test_time_is_linear_in_depth() -> None:
+    def seconds(depth: int) -> float:
+        workload = Workload(depth=depth)
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            predict_trace(workload)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    # Eight times the depth: eight times the time, and room for a busy machine.
+    assert seconds(1024) < 8 * 3 * seconds(128)
