@@ -21,7 +21,7 @@ class ExactForm:
     def __str__(self) -> str:
         parts = [
             _amount(value) if term == "constant" else f"{_amount(value)}·{term}"
-            for term, value in self.coefficients.items()
+            for term, value in list(self.coefficients.items())[::-1]
             if value
         ]
         return " + ".join(parts).replace("+ -", "- ") or "0"

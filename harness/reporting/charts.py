@@ -22,7 +22,9 @@ from harness.reporting.theme import (
     bytes_axis,
     bytes_text,
     counts_axis,
+    ink_on,
     ordered_colours,
+    readable,
 )
 
 
@@ -49,7 +51,6 @@ def heat_map(canvas: Canvas, data: pd.DataFrame, *, value: str, label: str) -> N
     for row, column in np.ndindex(numbers.shape):
         number = float(numbers[row, column])
         if np.isfinite(number):
-            dark = number > 0 and _is_dark(scale(norm(number)))
             axes.text(
                 column + 0.5,
                 row + 0.5,
@@ -57,7 +58,7 @@ def heat_map(canvas: Canvas, data: pd.DataFrame, *, value: str, label: str) -> N
                 ha="center",
                 va="center",
                 fontsize=7.5,
-                color="white" if dark else INK,
+                color=ink_on(scale(norm(number))) if number > 0 else INK,
             )
     axes.set_xticks(np.arange(len(table.columns)) + 0.5, [f"{name}" for name in table.columns])
     axes.set_yticks(np.arange(len(table.index)) + 0.5, [f"{name}" for name in table.index])
@@ -67,11 +68,6 @@ def heat_map(canvas: Canvas, data: pd.DataFrame, *, value: str, label: str) -> N
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-
-def _is_dark(colour: Sequence[float]) -> bool:
-    red, green, blue = colour[:3]
-    return 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
 
 
 def growth(canvas: Canvas, data: pd.DataFrame, *, value: str, label: str) -> None:
@@ -128,7 +124,7 @@ def _label_ends(axes: Axes, ends: Sequence[_End]) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=8,
-            color=_readable(colour),
+            color=readable(colour),
             annotation_clip=False,
         )
 
@@ -150,14 +146,6 @@ def _apart(heights: Sequence[float], step: float) -> list[float]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _readable(colour: Any) -> Any:
-    """Return ``colour``, darkened until text in it can be read on white."""
-    red, green, blue = mpl.colors.to_rgb(colour)
-    while 0.299 * red + 0.587 * green + 0.114 * blue > 0.42:
-        red, green, blue = red * 0.92, green * 0.92, blue * 0.92
-    return (red, green, blue)
 
 
 def _header(axes: Axes, line: str) -> None:

@@ -39,6 +39,8 @@ def picture(figure: Figure) -> Picture:
         canvas = Canvas(figsize=figure.size, layout="constrained")
         FigureCanvasAgg(canvas)
         figure.draw(canvas, figure.data)
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine("none")  # laid out now; saving would do it again each time
         svg, png = io.StringIO(), io.BytesIO()
         title = {"Title": figure.caption}
         canvas.savefig(svg, format="svg", metadata={**title, "Date": None, "Creator": None})

@@ -32,6 +32,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.globals["svg"] = _svg
+    environment.filters["set"] = _keep_percent
     environment.globals["badge"] = _BADGES.__getitem__
     page = environment.get_template("report.html.j2").render(
         report=report,
@@ -46,6 +47,11 @@ def render(report: Report) -> str:
 
 def _template(name: str) -> str:
     return (resources.files("harness.reporting") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _keep_percent(text: str) -> str:
+    """Return ``text`` with its per cent signs tied to their numbers."""
+    return text.replace(" %", "\u00a0%")
 
 
 def _svg(part: Chapter, drawn: Picture) -> Markup:

@@ -25,6 +25,9 @@ CATEGORY_COLOURS = {
 }
 """By the category of a live byte, in the order in which they are stacked."""
 
+READABLE = 4.5
+"""Least contrast of text (WCAG 2.2, level AA)."""
+
 RC: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": QUIET,
@@ -66,6 +69,33 @@ def ordered_colours(count: int) -> list[Any]:
     """Return ``count`` colours from dark to light, for values that have an order."""
     scale = mpl.colormaps["cividis"]
     return [scale(0.84 * at / max(count - 1, 1)) for at in range(count)]
+
+
+def contrast(one: Any, other: Any) -> float:
+    """Return the contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    low, high = sorted((_luminance(one), _luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: Any) -> float:
+    parts = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in mpl.colors.to_rgb(colour)
+    ]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def ink_on(colour: Any) -> str:
+    """Return the text colour, black or white, that reads better on ``colour``."""
+    return max("black", "white", key=lambda ink: contrast(ink, colour))
+
+
+def readable(colour: Any) -> Any:
+    """Return ``colour``, darkened until text in it can be read on white."""
+    shade = mpl.colors.to_rgb(colour)
+    while contrast(shade, "white") < READABLE:
+        shade = (shade[0] * 0.95, shade[1] * 0.95, shade[2] * 0.95)
+    return shade
 
 
 def bytes_text(size: float, _position: int | None = None) -> str:

@@ -12,6 +12,7 @@ from harness.reporting.theme import (
     CATEGORY_COLOURS,
     INK,
     bytes_text,
+    ink_on,
 )
 from harness.units import format_bytes
 
@@ -91,7 +92,7 @@ def _labels(
                 ha="center",
                 va="center",
                 fontsize=9,
-                color=_ink_on(CATEGORY_COLOURS[name]),
+                color=ink_on(CATEGORY_COLOURS[name]),
             )
         base = base + layer
     handles = [mpl.patches.Patch(color=CATEGORY_COLOURS[name]) for name in reversed(rest)]
@@ -111,11 +112,6 @@ def _thick_spot(layer: np.ndarray, top: float) -> int | None:
         return None
     ties = np.flatnonzero(windows >= best)
     return int(ties[len(ties) // 2]) + reach
-
-
-def _ink_on(colour: str) -> str:
-    red, green, blue = mpl.colors.to_rgb(colour)
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.45 else INK
 
 
 def _peak(axes: Axes, data: pd.DataFrame) -> None:

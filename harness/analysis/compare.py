@@ -1,0 +1,174 @@
+"""Two runs figure by figure: exact figures must be equal, noisy ones show their spread."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis import AnalysisError
+from harness.analysis.frame import COLUMNS, NOISY
+from harness.workload import Workload
+
+WHERE = ("device", "threads", "malloc", "data", "seed")
+"""Fields of a workload that say where and how a step ran; figures are compared across them
+where each run has one value of its own."""
+
+_FIELDS = tuple(Workload.__dataclass_fields__)
+_NOT_FIGURES = {"attempt", "repeats"}
+FIGURES = tuple(
+    name
+    for name, kind in COLUMNS.items()
+    if kind in ("Int64", "Float64") and name not in _NOT_FIGURES and name not in _FIELDS
+)
+"""Every figure of a record."""
+EXACT = tuple(name for name in FIGURES if name not in NOISY)
+COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What two runs have in common and where they part; ``a`` and ``b`` are the runs."""
+
+    cells: int
+    """Cells that both runs have."""
+    only_a: int
+    only_b: int
+    across: tuple[str, ...]
+    """Fields of WHERE in which the two runs differ as a whole."""
+    outcomes: pd.DataFrame
+    """Cells that ended differently: ``cell, a, b``."""
+    compared: int
+    """How many exact figures were compared."""
+    different: pd.DataFrame
+    """Exact figures that differ: ``cell, figure, a_bytes, b_bytes, difference_bytes``."""
+    noisy: pd.DataFrame
+    """Each noisy figure over the cells: ``figure, cells, median_ratio, low_ratio, high_ratio,
+    median_spread_a_bytes, median_spread_b_bytes`` (b over a; spread over repeats)."""
+
+    @property
+    def equal(self) -> bool:
+        """Every cell is in both runs, ended alike and has the same exact figures."""
+        unlike = self.only_a + self.only_b + len(self.outcomes) + len(self.different)
+        return self.cells > 0 and unlike == 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.cells} cells in both"]
+        if self.only_a or self.only_b:
+            parts.append(f"{self.only_a} only in the first, {self.only_b} only in the second")
+        if self.across:
+            parts.append(f"compared across {', '.join(self.across)}")
+        if len(self.outcomes):
+            parts.append(f"{len(self.outcomes)} ended differently")
+        same = self.compared - len(self.different)
+        parts.append(f"{same} of {self.compared} exact figures equal")
+        return "; ".join(parts)
+
+
+def compare(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
+    """Compare two loaded runs, cell by cell of the same experiment and workload.
+
+    Raises:
+        AnalysisError: a cell appears twice in a run once WHERE is set aside.
+
+    """
+    across = tuple(name for name in WHERE if _apart(a, b, name))
+    keys = ["experiment", *(name for name in _FIELDS if name not in across)]
+    left, right = (_keyed(run, keys) for run in (a, b))
+    both = left.index.intersection(right.index, sort=False)
+    first, second = left.loc[both], right.loc[both]
+    unlike = first["outcome"] != second["outcome"]
+    return Comparison(
+        cells=len(both),
+        only_a=len(left) - len(both),
+        only_b=len(right) - len(both),
+        across=across,
+        outcomes=pd.DataFrame(
+            {
+                "cell": both[unlike.to_numpy()].to_numpy(dtype=object),
+                "a": first.loc[unlike, "outcome"].to_numpy(),
+                "b": second.loc[unlike, "outcome"].to_numpy(),
+            }
+        ),
+        compared=sum(int(_known(first, second, name).sum()) for name in EXACT),
+        different=_different(first, second),
+        noisy=_noisy(first, second),
+    )
+
+
+def _apart(a: pd.DataFrame, b: pd.DataFrame, name: str) -> bool:
+    """Return whether each run has one value of ``name``, and not the same."""
+    first, second = set(a[name]), set(b[name])
+    return len(first) == len(second) == 1 and first != second
+
+
+def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return ``run`` indexed by each cell's description."""
+    defaults = {name: item.default for name, item in Workload.__dataclass_fields__.items()}
+    columns = [run[key].astype(object).where(run[key].notna(), None) for key in keys]
+    names = [_describe(keys, values, defaults) for values in zip(*columns, strict=True)]
+    keyed = run.set_index(pd.Index(names, name="cell", dtype=object))
+    if keyed.index.has_duplicates:
+        twice = keyed.index[keyed.index.duplicated()][0]
+        raise AnalysisError(f"{twice}: several cells of this kind in one run; compare them apart")
+    return keyed
+
+
+def _describe(keys: list[str], values: tuple[object, ...], defaults: dict[str, object]) -> str:
+    """Return a cell's name: its experiment, and what is not the default."""
+    shown = {"depth", "batch", "mode"}
+    parts = [
+        f"{key} {value}"
+        for key, value in zip(keys[1:], values[1:], strict=True)
+        if key in shown or (value is not None and value != defaults[key])
+    ]
+    return f"{values[0]}: {', '.join(parts)}"
+
+
+def _known(first: pd.DataFrame, second: pd.DataFrame, name: str) -> "pd.Series[bool]":
+    return first[name].notna() & second[name].notna()
+
+
+def _different(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """List exact figures that differ, also where one run alone has the figure."""
+    parts = []
+    for name in EXACT:
+        alike = (first[name] == second[name]).fillna(value=False).astype(bool)
+        unlike = ~(alike | (first[name].isna() & second[name].isna()))
+        ended = (first["outcome"] == "ok") & (second["outcome"] == "ok")
+        rows = (unlike & ended).to_numpy()
+        if rows.any():
+            x, y = first.loc[rows, name].array, second.loc[rows, name].array
+            cells = first.index[rows].to_numpy(dtype=object)
+            parts.append(
+                pd.DataFrame({"cell": cells, "figure": name, "a_bytes": x, "b_bytes": y}).assign(
+                    difference_bytes=y - x
+                )
+            )
+    if not parts:
+        columns = ["cell", "figure", "a_bytes", "b_bytes", "difference_bytes"]
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _noisy(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for name in COMPARED_NOISY:
+        known = _known(first, second, name) & (first[name] > 0) & (second[name] > 0)
+        known = known.fillna(value=False).astype(bool)
+        if not known.any():
+            continue
+        x, y = (run.loc[known, name].to_numpy(dtype=np.float64) for run in (first, second))
+        row: dict[str, object] = {"figure": name, "cells": int(known.sum())}
+        ratio = y / x
+        row |= {"median_ratio": float(np.median(ratio))}
+        row |= {"low_ratio": float(ratio.min()), "high_ratio": float(ratio.max())}
+        if name == "rss_rise_bytes":
+            for label, run in (("a", first), ("b", second)):
+                spread = run.loc[known, "rss_rise_spread_bytes"].dropna()
+                middle = round(float(spread.median())) if len(spread) else None
+                row[f"median_spread_{label}_bytes"] = middle
+        rows.append(row)
+    columns = ["figure", "cells", "median_ratio", "low_ratio", "high_ratio"]
+    columns += ["median_spread_a_bytes", "median_spread_b_bytes"]
+    frame = pd.DataFrame(rows).reindex(columns=columns)
+    return frame.astype({"median_spread_a_bytes": "Int64", "median_spread_b_bytes": "Int64"})

@@ -1,0 +1,48 @@
+"""A comparison of two runs as text for a terminal or a CI log."""
+
+from harness.analysis.compare import Comparison
+from harness.reporting.section import Table
+from harness.reporting.tables import Shown, shown
+
+MOST = 20
+"""Rows of a list that are printed; the rest are counted."""
+
+# Differences of a few bytes vanish in a unit, so these are printed digit by digit.
+_EXACT_NAMES = {
+    name: f"{name.removesuffix('_bytes')} (bytes)"
+    for name in ("a_bytes", "b_bytes", "difference_bytes")
+}
+
+
+def render(comparison: Comparison) -> str:
+    """Return the differences, the noisy figures and, last, the summary line."""
+    parts = []
+    lists = (
+        ("Ended differently", comparison.outcomes),
+        ("Exact figures that differ", comparison.different),
+        ("Noisy figures, second run over first", comparison.noisy),
+    )
+    for title, frame in lists:
+        if len(frame):
+            head = frame.head(MOST).rename(columns=_EXACT_NAMES)
+            table = Table(name="comparison", caption=title, frame=head)
+            parts.append(_aligned(shown(table)))
+            if len(frame) > MOST:
+                parts.append(f"... and {len(frame) - MOST} more")
+            parts.append("")
+    verdict = "equal" if comparison.equal else "not equal"
+    return "\n".join([*parts, f"{verdict}: {comparison}"])
+
+
+def _aligned(table: Shown) -> str:
+    """Return a table in columns, numbers to the right."""
+    rows = [table.headings, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, number in zip(row, widths, table.numeric, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([f"{table.caption}:", *lines])

@@ -1,0 +1,125 @@
+"""Records with known answers, made from closed formulas; nothing is measured."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.record import (
+    CategoryBytes,
+    Outcome,
+    PhaseFigures,
+    Record,
+    Repeat,
+    to_json,
+)
+from harness.workload import Workload
+
+DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+BATCHES = tuple(2**power for power in range(4, 13))
+
+
+def saved_bytes(depth: int, batch: int) -> int:
+    """ReLU, float32, 784 features, width 256, 10 classes."""
+    return batch * (4 * 784 + 8 + 4 * 256 * depth + 4 * 10) + 4
+
+
+def parameter_bytes(depth: int) -> int:
+    return 4 * (784 * 256 + 256 + (depth - 1) * (256 * 256 + 256) + 256 * 10 + 10)
+
+
+def peak_bytes(depth: int, batch: int) -> int:
+    """The larger of two moments: the end of backward, and its beginning."""
+    end = 2 * parameter_bytes(depth) + batch * 4168 + 8
+    beginning = parameter_bytes(depth) + 10_288 + batch * (5192 + 1024 * depth)
+    return max(end, beginning)
+
+
+def start_bytes(depth: int, batch: int) -> int:
+    return 2 * parameter_bytes(depth) + batch * 3144
+
+
+def record(workload: Workload, *, noise: float = 0.0, seed: int = 0, **changes: Any) -> Record:
+    """Return a good record of a depth x 256 network; ``noise`` is relative, of the RSS rise."""
+    depth, batch = workload.depth, workload.batch
+    training = workload.mode == "train"
+    held, extra = parameter_bytes(depth), batch * 3144
+    peak = peak_bytes(depth, batch) if training else held + extra + 2048 * batch
+    start = start_bytes(depth, batch) if training else held + extra
+    random = np.random.default_rng([seed, depth, batch])
+    rises = [round((peak - start) * (1 + noise * random.standard_normal())) for _ in range(3)]
+    figures: dict[str, Any] = {
+        "saved_bytes": saved_bytes(depth, batch) if training else 0,
+        "saved_input_bytes": 3144 * batch if training else 0,
+        "saved_activation_bytes": saved_bytes(depth, batch) - 3144 * batch if training else 0,
+        "peak_live_bytes": peak,
+        "live_at_start_bytes": start,
+        "peak_phase": "backward" if training else "forward",
+        "phases": {"forward": PhaseFigures(peak_live_bytes=peak)},
+        "categories_at_peak": CategoryBytes(
+            parameter=held, input=extra, activation=peak - held - extra
+        ),
+        "rss_rise_bytes": sorted(rises)[1],
+        "wall_seconds": 0.25,
+        "repeats": tuple(
+            Repeat(number=at, wall_seconds=0.25, rss_rise_bytes=rise)
+            for at, rise in enumerate(rises, start=1)
+        ),
+        "environment": {"torch": "9.9", "cpu": "planted", "gpus": []},
+    }
+    return Record(
+        workload_id=workload.id,
+        workload=workload,
+        outcome=changes.pop("outcome", Outcome.OK),
+        **(figures | changes),
+    )
+
+
+def grid(
+    depths: Iterable[int] = DEPTHS,
+    batches: Iterable[int] = BATCHES,
+    modes: Iterable[str] = ("train", "inference"),
+    noise: float = 0.0,
+) -> list[Record]:
+    return [
+        record(Workload(depth=depth, batch=batch, mode=mode), noise=noise)
+        for mode in modes
+        for depth in depths
+        for batch in batches
+    ]
+
+
+def write(folder: Path, records: Iterable[Record], tail: bytes = b"") -> Path:
+    """Write ``folder``/records.jsonl, ended by ``tail``; return ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = b"".join(to_json(item) + b"\n" for item in records)
+    (folder / "records.jsonl").write_bytes(lines + tail)
+    return folder
+
+
+def write_events(folder: Path, workload: Workload) -> None:
+    """Write the allocation events of a made-up step of two activations."""
+    rows = [
+        (0, "build", "parameter", 4000),
+        (0, "build", "input", 1000),
+        (1, "forward", "activation", 500),
+        (1, "backward", "gradient", 4000),
+        (1, "backward", "activation", -500),
+        (2, "optimizer", "gradient", -4000),
+        (2, "forward", "activation", 500),
+        (2, "forward", "activation", 700),
+        (2, "backward", "temporary", 900),
+        (2, "backward", "temporary", -900),
+        (2, "backward", "activation", -700),
+        (2, "backward", "gradient", 4000),
+        (2, "backward", "activation", -500),
+    ]
+    lines = ["order,step,phase,operator,module,category,size_bytes,address,live_bytes"]
+    live = 0
+    for order, (step, phase, category, size) in enumerate(rows):
+        live += size
+        lines.append(f"{order},{step},{phase},aten::op,m,{category},{size},{order},{live}")
+    path = folder / "events" / f"{workload.id}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.analysis import AnalysisError
+from harness.analysis.compare import compare
+from harness.analysis.frame import load
+from harness.reporting.comparison import render
+from tests.analysis import planted
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> pd.DataFrame:
+    planted.write(tmp_path / "depth_batch", planted.grid(noise=0.01))
+    return load(tmp_path)
+
+
+def test_a_run_equals_itself(run: pd.DataFrame) -> None:
+    found = compare(run, run)
+    assert found.equal
+    assert found.cells == len(run)
+    assert render(found).splitlines()[-1].startswith("equal: 126 cells in both")
+
+
+def test_one_byte_is_found_and_shown_to_the_byte(run: pd.DataFrame) -> None:
+    other = run.copy()
+    other["peak_live_bytes"] += (other.index == 5).astype("int64")
+    found = compare(run, other)
+    assert not found.equal
+    row = found.different.iloc[0]
+    assert (row["figure"], row["difference_bytes"]) == ("peak_live_bytes", 1)
+    value = int(run["peak_live_bytes"].iloc[5])
+    assert f"{value:,}  {value + 1:,}" in render(found)
+    assert "not equal" in render(found)
+
+
+def test_noise_is_no_difference_and_shows_its_spread(run: pd.DataFrame) -> None:
+    other = run.copy()
+    other["rss_rise_bytes"] = (other["rss_rise_bytes"].astype("float64") * 2).astype("Int64")
+    other["wall_seconds"] *= 3
+    found = compare(run, other)
+    assert found.equal
+    noisy = found.noisy
+    assert list(noisy["figure"]) == ["rss_rise_bytes", "wall_seconds"]
+    assert noisy["median_ratio"].iloc[0] == pytest.approx(2.0)
+    assert noisy["high_ratio"].iloc[1] == pytest.approx(3.0)
+    assert int(noisy["median_spread_a_bytes"].iloc[0]) > 0
+
+
+def test_cells_of_one_run_alone_and_other_outcomes_are_counted(run: pd.DataFrame) -> None:
+    other = run.iloc[:-2].copy()
+    other.loc[0, "outcome"] = "oom"
+    found = compare(run, other)
+    assert (found.only_a, found.only_b, len(found.outcomes)) == (2, 0, 1)
+    assert not found.equal
+    assert "2 only in the first" in str(found)
+
+
+def test_a_figure_of_one_run_alone_is_a_difference(run: pd.DataFrame) -> None:
+    other = run.copy()
+    other.loc[3, "saved_bytes"] = pd.NA
+    found = compare(run, other)
+    assert list(found.different["figure"]) == ["saved_bytes"]
+    assert not found.equal
+
+
+def test_two_devices_are_compared_cell_by_cell(run: pd.DataFrame) -> None:
+    found = compare(run, run.assign(device="cuda", workload_id="other"))
+    assert found.across == ("device",)
+    assert found.cells == len(run)
+    assert found.equal
+
+
+def test_runs_with_nothing_in_common_are_not_equal(run: pd.DataFrame) -> None:
+    found = compare(run[run["depth"] == 1], run[run["depth"] == 2])
+    assert found.cells == 0
+    assert not found.equal
+
+
+def test_a_cell_twice_in_a_run_is_one_clear_line(run: pd.DataFrame) -> None:
+    with pytest.raises(AnalysisError, match="several cells of this kind"):
+        compare(pd.concat([run, run]), run)

@@ -1,0 +1,89 @@
+from fractions import Fraction
+
+import pytest
+
+from harness.analysis.exact import exact_form, exact_maximum
+from tests.analysis import planted
+
+CELLS = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
+COLUMNS = {
+    "constant": [1 for _ in CELLS],
+    "depth": [depth for depth, _ in CELLS],
+    "batch": [batch for _, batch in CELLS],
+    "depth·batch": [depth * batch for depth, batch in CELLS],
+}
+
+
+def test_the_formula_of_saved_bytes_is_found_to_the_byte() -> None:
+    found = exact_form(COLUMNS, [planted.saved_bytes(*cell) for cell in CELLS])
+    assert found is not None
+    assert dict(found.coefficients) == {
+        "constant": 4,
+        "depth": 0,
+        "batch": 4 * 784 + 8 + 4 * 10,
+        "depth·batch": 4 * 256,
+    }
+    assert found.rows == len(CELLS)
+    assert str(found) == "1,024·depth·batch + 3,184·batch + 4"
+
+
+def test_one_byte_off_in_one_cell_is_no_equality() -> None:
+    values = [planted.saved_bytes(*cell) for cell in CELLS]
+    for at in (0, 31, len(CELLS) - 1):
+        changed = [value + (row == at) for row, value in enumerate(values)]
+        assert exact_form(COLUMNS, changed) is None
+
+
+def test_rational_coefficients_are_found() -> None:
+    values = [(3 * depth * batch) // 2 - 7 for depth, batch in CELLS]
+    even = [at for at, (depth, batch) in enumerate(CELLS) if depth * batch % 2 == 0]
+    columns = {name: [column[at] for at in even] for name, column in COLUMNS.items()}
+    found = exact_form(columns, [values[at] for at in even])
+    assert found is not None
+    assert found.coefficients["depth·batch"] == Fraction(3, 2)
+    assert str(found) == "3/2·depth·batch - 7"
+
+
+def test_bytes_beyond_float_precision_stay_exact() -> None:
+    values = [2**60 + depth * batch for depth, batch in CELLS]
+    found = exact_form(COLUMNS, values)
+    assert found is not None
+    assert found.coefficients["constant"] == 2**60
+    assert exact_form(COLUMNS, [*values[:-1], values[-1] + 1]) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_as_many_coefficients_as_rows_prove_nothing(count: int) -> None:
+    rows = [0, 10, 20, 40][:count]
+    columns = {name: [column[at] for at in rows] for name, column in COLUMNS.items()}
+    assert exact_form(columns, [planted.saved_bytes(*CELLS[at]) for at in rows]) is None
+
+
+def test_rows_that_do_not_determine_the_formula_give_none() -> None:
+    depth = [2] * 9
+    columns = {"constant": [1] * 9, "depth": depth, "batch": list(range(9))}
+    assert exact_form(columns, list(range(9))) is None
+
+
+def _squares() -> list[list[int]]:
+    wide = len(planted.BATCHES)
+    return [
+        [row * wide + at, row * wide + at + 1, (row + 1) * wide + at, (row + 1) * wide + at + 1]
+        for row in range(len(planted.DEPTHS) - 1)
+        for at in range(wide - 1)
+    ]
+
+
+def test_a_peak_is_the_larger_of_its_two_formulas() -> None:
+    found = exact_maximum(COLUMNS, [planted.peak_bytes(*cell) for cell in CELLS], _squares())
+    assert found is not None
+    assert (found.rows, found.total) == (len(CELLS), len(CELLS))
+    products = sorted(int(form.coefficients["depth·batch"]) for form in found.forms)
+    assert products == [0, 1024]
+    batches = sorted(int(form.coefficients["batch"]) for form in found.forms)
+    assert batches == [4168, 5192]
+
+
+def test_noise_has_no_exact_maximum() -> None:
+    values = [planted.peak_bytes(*cell) + (37 * at * at) % 101 for at, cell in enumerate(CELLS)]
+    assert exact_maximum(COLUMNS, values, _squares()) is None

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from harness.analysis import AnalysisError
+from harness.analysis.exponents import equivalence, exponents
+from tests.analysis import planted
+
+DEPTH, BATCH = (
+    column.ravel().astype(np.float64)
+    for column in np.meshgrid(planted.DEPTHS, planted.BATCHES, indexing="ij")
+)
+AXES = {"depth": DEPTH, "batch": BATCH}
+
+
+def _noise(seed: int, relative: float = 0.02) -> "np.typing.NDArray[np.float64]":
+    return 1 + relative * np.random.default_rng(seed).standard_normal(len(DEPTH))
+
+
+@pytest.mark.parametrize(("power", "other"), [(1.0, 1.0), (0.5, 1.0), (0.0, 2.0)])
+def test_a_power_law_gives_its_exponents(power: float, other: float) -> None:
+    found = exponents(AXES, 40 * DEPTH**power * BATCH**other)
+    assert found["depth"].estimate == pytest.approx(power, abs=1e-9)
+    assert found["batch"].estimate == pytest.approx(other, abs=1e-9)
+    assert found["depth"].is_one == (power == 1.0)
+
+
+def test_intervals_of_exponents_cover_the_truth_as_often_as_they_say() -> None:
+    hits = {"depth": 0, "batch": 0}
+    for seed in range(1000):
+        found = exponents(AXES, 1024 * DEPTH**0.7 * BATCH * _noise(seed))
+        hits["depth"] += found["depth"].low <= 0.7 <= found["depth"].high
+        hits["batch"] += found["batch"].low <= 1.0 <= found["batch"].high
+    for name, count in hits.items():
+        assert 0.93 <= count / 1000 <= 0.97, name
+
+
+def test_proportional_growth_is_shown_and_a_root_is_not() -> None:
+    assert exponents(AXES, 1024 * DEPTH * BATCH * _noise(1))["depth"].is_one
+    assert not exponents(AXES, 1024 * np.sqrt(DEPTH) * BATCH * _noise(1))["depth"].is_one
+
+
+def test_at_the_margin_equivalence_errs_in_five_per_cent() -> None:
+    shown = sum(
+        exponents(AXES, 1024 * DEPTH**1.05 * BATCH * _noise(seed))["depth"].is_one
+        for seed in range(1000)
+    )
+    assert 0.03 <= shown / 1000 <= 0.07
+
+
+def test_equivalence_needs_a_small_error_and_not_only_a_near_estimate() -> None:
+    assert equivalence(1.0, 0.2, 50) > 0.05
+    assert equivalence(1.0, 0.01, 50) < 0.05
+    assert equivalence(1.04, 0.0, 50) == 0.0
+    assert equivalence(1.06, 0.0, 50) == 1.0
+
+
+def test_values_without_a_logarithm_are_left_out_and_counted() -> None:
+    values = 1024 * DEPTH * BATCH
+    values[:5] = 0
+    values[5] = -4096
+    found = exponents(AXES, values)
+    assert found["depth"].cells == len(values) - 6
+    assert found["depth"].estimate == pytest.approx(1.0, abs=1e-9)
+
+
+def test_too_few_positive_cells_are_one_clear_line() -> None:
+    with pytest.raises(AnalysisError, match="3 positive cells"):
+        exponents(AXES, np.where(np.arange(len(DEPTH)) < 3, 1.0, 0.0))

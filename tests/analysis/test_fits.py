@@ -1,0 +1,159 @@
+import warnings
+
+import numpy as np
+import pytest
+
+from harness.analysis import AnalysisError
+from harness.analysis.fits import Fit, Vector, fit, nested_test, structure_warnings
+from harness.analysis.trial import RESOLUTION_BYTES
+from tests.analysis import planted
+
+DEPTH, BATCH = (
+    column.ravel().astype(np.float64)
+    for column in np.meshgrid(planted.DEPTHS, planted.BATCHES, indexing="ij")
+)
+COLUMNS = {
+    "constant": np.ones_like(DEPTH),
+    "depth": DEPTH,
+    "batch": BATCH,
+    "depth·batch": DEPTH * BATCH,
+}
+ALONG = {"depth": DEPTH, "batch": BATCH}
+TRUTH = {"constant": 1.6e6, "depth": 5.3e5, "batch": 3184.0, "depth·batch": 1024.0}
+MEAN = sum(TRUTH[name] * column for name, column in COLUMNS.items())
+SIMULATIONS = 1200
+
+
+def _scales(values: Vector) -> Vector:
+    return np.maximum(np.abs(values), RESOLUTION_BYTES)
+
+
+def _additive() -> dict[str, Vector]:
+    return {name: COLUMNS[name] for name in ("constant", "depth", "batch")}
+
+
+def _noisy(seed: int, relative: float = 0.01) -> Vector:
+    noise = np.random.default_rng(seed).standard_normal(len(DEPTH))
+    return np.asarray(MEAN * (1 + relative * noise), dtype=np.float64)
+
+
+def _fit(values: Vector) -> Fit:
+    return fit(COLUMNS, values, _scales(values))
+
+
+def test_planted_coefficients_come_back_without_noise() -> None:
+    found = _fit(np.asarray(MEAN))
+    assert found.perfect
+    for name, value in TRUTH.items():
+        assert found.coefficient(name).estimate == pytest.approx(value, rel=1e-9)
+    assert found.aic is None
+    assert found.bic is None
+    assert found.r2 == pytest.approx(1.0)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    # Noise grows with size, as in resident sizes: each cell is off by 1 % of itself.
+    hits = dict.fromkeys(TRUTH, 0)
+    for seed in range(SIMULATIONS):
+        found = _fit(_noisy(seed))
+        for name, value in TRUTH.items():
+            part = found.coefficient(name)
+            assert part.low is not None
+            assert part.high is not None
+            hits[name] += part.low <= value <= part.high
+    for name, count in hits.items():
+        assert 0.93 <= count / SIMULATIONS <= 0.97, name
+
+
+def test_without_scales_the_largest_cell_would_make_the_interval_too_narrow() -> None:
+    hits = 0
+    for seed in range(300):
+        part = fit(COLUMNS, _noisy(seed)).coefficient("depth·batch")
+        assert part.low is not None
+        assert part.high is not None
+        hits += part.low <= TRUTH["depth·batch"] <= part.high
+    assert hits / 300 < 0.92
+
+
+def test_the_nested_test_sees_a_product_term_and_no_other() -> None:
+    values = _noisy(7)
+    found = nested_test(fit(_additive(), values, _scales(values)), _fit(values))
+    assert found is not None
+    assert found.p < 1e-9
+    assert (found.extra_terms, found.left_over) == (1, 59)
+    without = MEAN - 1024 * DEPTH * BATCH
+    rejected = 0
+    for seed in range(200):
+        noise = np.random.default_rng(seed).standard_normal(len(DEPTH))
+        values = np.asarray(without * (1 + 0.01 * noise))
+        result = nested_test(fit(_additive(), values, _scales(values)), _fit(values))
+        assert result is not None
+        rejected += result.p < 0.05
+    assert 0.01 <= rejected / 200 <= 0.10
+
+
+def test_an_exact_model_needs_no_test() -> None:
+    values = np.asarray(MEAN)
+    assert nested_test(fit(_additive(), values), fit(COLUMNS, values)) is None
+
+
+def test_fits_that_are_not_nested_are_refused() -> None:
+    values = _noisy(1)
+    with pytest.raises(AnalysisError, match="no part of"):
+        nested_test(_fit(values), fit(_additive(), values))
+
+
+def test_left_out_predictions_equal_refits_without_the_cell() -> None:
+    values = _noisy(3)
+    found = _fit(values)
+    assert found.left_out is not None
+    for at in (0, 17, 62):
+        kept = np.arange(len(values)) != at
+        columns = {name: column[kept] for name, column in COLUMNS.items()}
+        refit = fit(columns, values[kept], _scales(values)[kept])
+        alone = sum(part.estimate * COLUMNS[part.term][at] for part in refit.coefficients)
+        assert found.left_out[at] == pytest.approx(alone, rel=1e-9)
+
+
+def test_a_bend_is_warned_of_and_noise_is_not() -> None:
+    root = np.asarray(1e6 * np.sqrt(DEPTH) * BATCH)
+    bent = root * (1 + 0.01 * np.random.default_rng(5).standard_normal(len(root)))
+    assert any("along depth" in text for text in structure_warnings(_fit(bent), ALONG))
+    false = sum(bool(structure_warnings(_fit(_noisy(seed)), ALONG)) for seed in range(300))
+    assert false / 300 <= 0.03
+
+
+def test_too_few_cells_or_equal_columns_are_one_clear_line() -> None:
+    with pytest.raises(AnalysisError, match="3 cells cannot tell"):
+        fit({name: column[:3] for name, column in COLUMNS.items()}, MEAN[:3])
+    with pytest.raises(AnalysisError, match="cannot tell these terms apart"):
+        fit({"a": DEPTH, "b": 2 * DEPTH}, MEAN)
+    with pytest.raises(AnalysisError, match="cannot tell these terms apart"):
+        fit({"a": DEPTH, "b": 0 * DEPTH}, MEAN)
+
+
+@pytest.mark.parametrize(
+    ("rows", "judged"),
+    [
+        ([0, 1, 9, 10], False),  # as many cells as terms
+        ([0, 1, 9, 10, 62], False),  # the far cell alone decides a term
+        ([0, 1, 2, 9, 10, 11, 18, 19], True),
+    ],
+)
+def test_fits_without_spare_cells_have_no_interval_and_no_warning(
+    rows: list[int], judged: bool
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = _noisy(2)[rows]
+        found = fit({name: column[rows] for name, column in COLUMNS.items()}, values)
+        assert structure_warnings(found, {"depth": DEPTH[rows]}) == ()
+    assert {part.low is not None for part in found.coefficients} == {judged}
+    assert (found.left_out is not None) == judged
+
+
+def test_equal_values_have_no_r2() -> None:
+    found = fit(COLUMNS, np.full(len(DEPTH), 8.0))
+    assert found.r2 is None
+    assert found.perfect
+    assert fit(COLUMNS, np.zeros(len(DEPTH))).perfect
