@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from harness.events import Trace
 from harness.prediction import network
+from harness.prediction.activations import CAST
 from harness.prediction.checkpoint import Checkpointed
 from harness.prediction.formula import input_bytes, label_bytes, micro_batches
 from harness.prediction.layers import Layers
@@ -54,14 +55,24 @@ def _write(workload: Workload) -> Trace:
     layers = Layers(tape, workload, _scratch(workload))
     layers.build()
     tape.take(input_bytes(workload), "aten::empty", "input")
+    if workload.mode == "train":
+        tape.take(label_bytes(workload), "aten::empty", "input")
+    if workload.data == "fashion-mnist":
+        _scale_pixels(tape, layers.element_bytes)
     if workload.mode == "inference":
         tape.next_step()
         tape.begin("forward")
         network.predict(layers, workload.batch)
         return tape.trace()
-    tape.take(label_bytes(workload), "aten::empty", "input")
     _train(tape, layers, workload)
     return tape.trace()
+
+
+def _scale_pixels(tape: Tape, element_bytes: int) -> None:
+    """Write the real images' division by 255, an int64 cast to the examples' type."""
+    number = tape.take(8, "")
+    tape.give(tape.take(element_bytes, f"aten::div_{CAST}"))
+    tape.give(number)
 
 
 def _train(tape: Tape, layers: Layers, workload: Workload) -> None:

@@ -50,7 +50,7 @@ def test_full_precision_takes_none_on_any_processor(dtype: str) -> None:
 
 
 def test_kernels_that_were_not_followed_are_named() -> None:
-    with pytest.raises(UnknownScratchError, match="bfloat16 products .* amx_bf16"):
+    with pytest.raises(UnknownScratchError, match=r"bfloat16 products .* amx_bf16"):
         scratch_of("bfloat16", 1, CORE | {"amx_bf16"})
     with pytest.raises(UnknownScratchError, match="without AVX-512"):
         scratch_of("bfloat16", 1, frozenset({"avx2"}))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness import training
+from harness.data import _fill_real
 from harness.events import Event, trace_figures
 from harness.execution.passes import trace_pass
 from harness.prediction import formula
@@ -77,6 +78,20 @@ def test_every_event_is_the_measured_one(workload: Workload) -> None:
     assert by_block(predict_trace(workload).events) == by_block(measured.events)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_real_images_are_divided_at_the_end_of_the_build(dtype: str) -> None:
+    workload = Workload(width=4, batch=7, data="fashion-mnist", dtype=dtype, mode="inference")
+    images, labels = torch.zeros(3, 784, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
+    measured = trace_pass(
+        workload, lambda x, y: _fill_real(x, y, images, labels), training.no_phase
+    )
+    try:
+        predicted = predict_trace(workload)
+    except NotFollowedError as error:
+        pytest.skip(str(error))
+    assert by_block(predicted.events) == by_block(measured.events)
+
+
 def test_at_the_end_parameters_state_gradients_and_batch_are_alive() -> None:
     workload = BASE.replace(optimizer="adam", depth=9, width=11)
     assert predict_trace(workload).live_bytes[-1] == (
@@ -108,21 +123,19 @@ def test_the_peak_of_the_default_network_by_hand() -> None:
     """784 -> 256 -> 256 -> 10, batch 512, relu, sgd, float32, as docs/memory-model.md derives."""
     parameters = 4 * (784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10)
     batch = 512 * 784 * 4 + 512 * 8
-    hidden, logits = 512 * 256 * 4, 512 * 10 * 4
+    hidden = 512 * 256 * 4
     last_gradients = 4 * (256 * 10 + 10)
     second_gradients = 4 * (256 * 256 + 256)
-    first_gradients = 4 * (784 * 256)
-    # At the first layer's activation backward: both gradients of hidden size, and the
-    # activation itself, beside the gradients of the two layers above.
-    at_activation = parameters + batch + 8 + last_gradients + second_gradients + 3 * hidden
-    at_last_sum = (
-        parameters + batch + 8 + last_gradients + second_gradients + hidden
-        + first_gradients + 4 * 256
-    )  # fmt: skip
-    at_top = parameters + batch + 8 + 2 * hidden + logits + hidden + last_gradients
+    first_gradients = 4 * (784 * 256 + 256)
+    loss = 4 + 4  # the loss and its gradient, both held to the end
+    base = parameters + batch + loss + last_gradients
+    top_relu = base + 4 * hidden  # two activations, the gradients of its output and input
+    bottom_relu = base + second_gradients + 3 * hidden  # one activation less
+    bottom_sum = base + second_gradients + hidden + first_gradients
     figures = trace_figures(predict_trace(Workload(depth=2, batch=512)))
-    assert figures["peak_live_bytes"] == max(at_activation, at_last_sum, at_top)
+    assert figures["peak_live_bytes"] == max(top_relu, bottom_relu, bottom_sum) == 4_794_456
     assert figures["peak_phase"] == "backward"
+    assert figures["live_at_start_bytes"] == 2 * parameters + batch
 
 
 def test_the_document_derives_the_same_events() -> None:
