@@ -1,6 +1,7 @@
 """The forecast as its reader sees it: names, notes, verdicts, and what it does not import."""
 
 import importlib.metadata
+import platform
 import subprocess
 import sys
 
@@ -57,12 +58,12 @@ def test_an_absent_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_checked_torch_needs_no_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: forecast.CHECKED_TORCH[0])
-    monkeypatch.setattr(forecast.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert predict(Workload()).notes == ()
 
 
 def test_another_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert any("aarch64" in note for note in predict(Workload()).notes)
 
 

@@ -49,8 +49,8 @@ def hidden(draw: st.DrawFn) -> tuple[int, ...]:
         st.one_of(*[st.integers(1, 4)] * 6, *[st.integers(5, 12)] * 2, st.integers(13, 64))
     )
     if depth > 12:
-        narrow = draw(st.sampled_from([1, 3, 8, 17, 32]))
-        return (narrow,) * (depth - 2) + (draw(small), draw(small))
+        narrow: int = draw(st.sampled_from([1, 3, 8, 17, 32]))
+        return (*[narrow] * (depth - 2), draw(small), draw(small))
     widths: list[int] = draw(st.lists(width, min_size=depth, max_size=depth))
     return tuple(widths)
 
