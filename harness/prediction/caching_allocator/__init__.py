@@ -17,6 +17,7 @@ from harness.prediction.caching_allocator.addresses import (
     Recorded,
     Scattered,
 )
+from harness.prediction.caching_allocator.adoption import BlockState, SegmentState
 from harness.prediction.caching_allocator.config import AllocatorConfig
 from harness.prediction.caching_allocator.events import OutOfMemoryError, SegmentEvent
 from harness.prediction.caching_allocator.model import CachingAllocator
@@ -27,6 +28,7 @@ __all__ = [
     "AllocatorConfig",
     "AllocatorConfigError",
     "Ascending",
+    "BlockState",
     "CachingAllocator",
     "Descending",
     "LowestFree",
@@ -34,4 +36,5 @@ __all__ = [
     "Recorded",
     "Scattered",
     "SegmentEvent",
+    "SegmentState",
 ]

@@ -13,6 +13,7 @@ from typing import Protocol
 ALIGNMENT_BYTES = 1 << 21
 _FIRST = 1 << 32
 _LAST = 1 << 60
+_END = 1 << 64
 
 
 def _aligned(size_bytes: int) -> int:
@@ -41,6 +42,8 @@ class Ascending:
         """Return the next free address above."""
         address = self._next
         self._next += _aligned(size_bytes)
+        if self._next > _END:
+            raise ValueError(f"no addresses are left for a segment of {size_bytes} bytes")
         return address
 
     def release(self, address: int, size_bytes: int) -> None:

@@ -9,6 +9,7 @@ from bisect import bisect_left, insort
 from typing import Literal
 
 from harness.prediction.caching_allocator.addresses import AddressPolicy, Ascending
+from harness.prediction.caching_allocator.adoption import SegmentState, adopt_segment
 from harness.prediction.caching_allocator.blocks import (
     ALLOCATED,
     AWAITING,
@@ -305,6 +306,31 @@ class CachingAllocator(Readings):
         self._counters.num_sync_all_streams += 1
         self._complete_all()
         self._segments.give_back_all()
+
+    def give_back(self, address: int) -> None:
+        """Give one segment back, as garbage collection does.
+
+        Raises:
+            ValueError: the segment at that address is not wholly free.
+
+        """
+        block = self._blocks.get(address)
+        if block is None or block.state != FREE or block.is_split() or block.range is not None:
+            raise ValueError(f"no segment at address {address:#x} is wholly free")
+        block.home.remove(block)
+        self._segments.give_back(block)
+
+    def adopt(self, segment: SegmentState) -> None:
+        """Take over a segment as it stood when a recording began.
+
+        Raises:
+            ValueError: it is expandable (its address range is in no recording), or something
+                is at its address already.
+
+        """
+        adopt_segment(self._segments, self._blocks, self._uses, segment)
+        self._counters.note_blocks()
+        self._counters.note_splits()
 
     def record_stream(self, address: int, stream: int) -> None:
         """Say that ``stream`` uses the block: its release will wait for that stream.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from harness.prediction.caching_allocator.blocks import UNMAPPED, Block
+from harness.prediction.caching_allocator.blocks import FREE, UNMAPPED, Block
 from harness.prediction.caching_allocator.config import UNLIMITED, AllocatorConfig
 from harness.prediction.caching_allocator.counters import Counters
 
@@ -35,6 +35,14 @@ class Readings:
         for address in sorted(self._blocks):
             if self._blocks[address].previous is None:
                 yield self._blocks[address]
+
+    def free_segments(self) -> set[int]:
+        """Return the addresses of all segments that are wholly free, expandable ones apart."""
+        return {
+            head.address
+            for head in self.segment_heads()
+            if head.state == FREE and head.next is None and head.range is None
+        }
 
     def reset_peaks(self) -> None:
         """Begin new peaks at the present values."""

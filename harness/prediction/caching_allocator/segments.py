@@ -51,6 +51,14 @@ class Segments:
         address = self._device.malloc(size)
         if address is None:
             return None
+        return self.book(home, address, size)
+
+    def pool_of(self, *, is_large: bool) -> Pool:
+        """Return one of the two pools."""
+        return self._large if is_large else self._small
+
+    def book(self, home: FreeList, address: int, size: int) -> Block:
+        """Book a new segment; return the free block that spans it, in no list."""
         block = Block(address, size, home, None, FREE)
         self._blocks[address] = block
         home.counters.segment_up += 1
@@ -58,6 +66,11 @@ class Segments:
             self._counters.oversize_segments.rise()
         self.record_taken("segment_alloc", home, address, size)
         return block
+
+    def adopt(self, home: FreeList, address: int, size: int) -> Block:
+        """Book a segment that the card handed out before the model began."""
+        self._device.take(size)
+        return self.book(home, address, size)
 
     def record_taken(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Book ``size`` bytes as reserved."""
