@@ -29,6 +29,16 @@ from harness.workload import Grid, Workload
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
 
+PARTS = {
+    "parameter": "parameters",
+    "gradient": "gradients",
+    "optimizer_state": "optimizer state",
+    "input": "the batch",
+    "activation": "activations",
+    "temporary": "temporaries",
+}
+"""Categories of live bytes in words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
@@ -104,7 +114,7 @@ def analyse(evidence: Evidence) -> Section:
         verdicts=(*_proportional(trials), *ratio_verdicts(frame), *monotone_verdicts(training)),
         text=(
             *_formula_text(training),
-            *_why_text(training),
+            *_why_text(training, trials),
             *_resident_text(training),
             *_failures_text(frame),
             *faults,
@@ -164,7 +174,7 @@ def _formula_text(training: pd.DataFrame) -> list[str]:
     ]
 
 
-def _why_text(training: pd.DataFrame) -> list[str]:
+def _why_text(training: pd.DataFrame, trials: Mapping[str, Trial]) -> list[str]:
     """Say where the claim breaks, and on what."""
     text = (
         "Where the claim breaks: what grows with the batch alone (the examples, the logits), what "
@@ -183,7 +193,29 @@ def _why_text(training: pd.DataFrame) -> list[str]:
     text += f" Activations are the largest part of the peak in {len(led)} of {len(known)} cells"
     if len(led):
         text += f", at a batch of {led['batch'].min()} or more"
-    return [text + "."]
+    return [text + ".", *_moments_text(known, names, trials.get("peak live"))]
+
+
+def _moments_text(known: pd.DataFrame, names: list[str], peak: Trial | None) -> list[str]:
+    """Say what is alive at each of the moments that a peak can be."""
+    if peak is None or peak.pieces is None or len(peak.pieces.forms) < 2 or not peak.whole:
+        return []
+    ordered = known.sort_values(["depth", "batch"])
+    if len(ordered) != len(peak.sample.values):
+        return []
+    parts = []
+    for number, form in enumerate(peak.pieces.forms):
+        own = ordered.loc[peak.moments() == number, names].astype("int64").sum()
+        shares = (own / own.sum()).sort_values(ascending=False)
+        made = ", ".join(
+            f"{share:.0%} {PARTS[str(name).rpartition('.')[2]]}"
+            for name, share in shares.items()
+            if share > 0.01
+        )
+        count = int((peak.moments() == number).sum())
+        parts.append(f"in {count} cells it is {form}, made of {made}")
+    words = "; ".join(parts).replace("%", " %")
+    return [f"The peak is the highest of {len(parts)} moments of the step: {words}."]
 
 
 def _resident_text(training: pd.DataFrame) -> list[str]:

@@ -54,8 +54,8 @@ class Fit:
     values: Vector
     fitted: Vector
     r2: float | None
-    """1 - residual / total sum of squares about the mean, unweighted; negative where the mean
-    would do better; None where the values are all equal."""
+    """1 - the fit's loss / that of the best constant, both over ``scales``; negative where the
+    constant does better; None where the values are all equal."""
     aic: float | None
     bic: float | None
     perfect: bool
@@ -133,7 +133,7 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
         scales=unit,
         values=y,
         fitted=fitted,
-        r2=_r2(y, fitted),
+        r2=_r2(y, fitted, unit),
         aic=float(result.aic) if has_spread else None,
         bic=float(result.bic) if has_spread else None,
         perfect=perfect,
@@ -174,9 +174,13 @@ def _coefficients(
     )
 
 
-def _r2(y: Vector, fitted: Vector) -> float | None:
-    total = float(((y - y.mean()) ** 2).sum())
-    return None if total == 0 else 1 - float(((y - fitted) ** 2).sum()) / total
+def _r2(y: Vector, fitted: Vector, scales: Vector) -> float | None:
+    weights = scales**-2
+    constant = float((weights * y).sum() / weights.sum())
+    total = float((weights * (y - constant) ** 2).sum())
+    if total <= PERFECT**2 * float((weights * y**2).sum()):
+        return None
+    return 1 - float((weights * (y - fitted) ** 2).sum()) / total
 
 
 def nested_test(small: Fit, large: Fit) -> NestedTest | None:
@@ -199,25 +203,24 @@ def nested_test(small: Fit, large: Fit) -> NestedTest | None:
     return NestedTest(f=f, p=p, extra_terms=extra, left_over=large.left_over)
 
 
-def structure_warnings(
-    model: Fit, along: Mapping[str, Values], level: float = 0.01
-) -> tuple[str, ...]:
-    """Name the variables along which the residuals still bend, at ``level`` for all of them.
+def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[str, float]:
+    """Return the variables along which the residuals still bend, with p-values.
 
     Adds the logarithm of a (positive) variable and its square to the terms of ``model``, and
     asks with an HC3 Wald test whether they take up anything; noise alone is no bend, however
-    uneven. Empty for a perfect fit, or where too few cells are left to ask.
+    uneven. ``level`` holds for all variables together. Empty for a perfect fit, or where too
+    few cells are left to ask.
     """
     if model.perfect or model.left_over < 6:
-        return ()
-    found = []
+        return {}
+    found = {}
     for name, values in along.items():
         log = np.log(np.asarray(values, dtype=np.float64))
         log = log - log.mean()
         p = _extra_terms(model, np.column_stack([log, log**2]))
         if p is not None and p < level / len(along):
-            found.append(f"residuals bend along {name} (Wald test, p = {p:.1g})")
-    return tuple(found)
+            found[name] = p
+    return found
 
 
 def _extra_terms(model: Fit, extra: Vector) -> float | None:

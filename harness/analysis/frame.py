@@ -4,7 +4,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,15 @@ def load(folder: Path | str) -> pd.DataFrame:
         RecordError: no records file, or a line that is no record; names file and line.
 
     """
+    return load_files(record_files(Path(folder)))
+
+
+def load_files(files: Iterable[Path]) -> pd.DataFrame:
+    """Return the records of ``files``, each in its experiment's folder, as ``load`` does."""
     notes: list[str] = []
     chunks: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []
-    for path in record_files(Path(folder)):
+    for path in files:
         for record in read_records(path, notes):
             rows.append(_flatten(path.parent.resolve().name, record))
             if len(rows) == _CHUNK:

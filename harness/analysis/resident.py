@@ -67,7 +67,7 @@ def in_words(table: pd.DataFrame) -> str:
     missed = misses(table)
     spread = table["spread_over_repeats_bytes"].dropna()
     text = (
-        f"In the {len(table)} cells whose step adds more than {format_bytes(BIG_RISE_BYTES)}, the "
+        f"In the {len(table)} cells whose step adds more than {BIG_RISE_BYTES // 10**6} MB, the "
         f"process's resident rise is within {TOLERANCE_PERCENT:g} % of the trace's in "
         f"{len(table) - len(missed)}"
     )

@@ -71,10 +71,18 @@ def _product(result: Trial, model: str) -> dict[str, Any]:
         return {}
     if result.exact is not None:
         return {"remark": "exact: nothing is left over"}
-    row: dict[str, Any] = {"remark": "; ".join(result.warnings) or None}
+    row: dict[str, Any] = {"remark": _bends_words(result) or None}
     if result.nested is not None:
         row |= {"f": result.nested.f, "p": result.nested.p if result.sample.noisy else None}
     return row
+
+
+def _bends_words(result: Trial) -> str:
+    """Warn of residuals with a structure; with p-values where there is chance."""
+    chance = {
+        name: f" (p = {p:.1g})" if result.sample.noisy else "" for name, p in result.bends.items()
+    }
+    return "; ".join(f"residuals bend along {name}{p}" for name, p in chance.items())
 
 
 def exponent_table(trials: Mapping[str, Trial]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
 from harness.analysis.exponents import Exponent, exponents
-from harness.analysis.fits import Fit, NestedTest, fit, nested_test, structure_warnings
+from harness.analysis.fits import Fit, NestedTest, bends, fit, nested_test
 from harness.analysis.frame import NOISY
 from harness.analysis.scaling import Scaling, scaling
 
@@ -74,8 +74,8 @@ class Trial:
     exponents: Mapping[str, Exponent]
     by_depth: Scaling
     by_batch: Scaling
-    warnings: tuple[str, ...]
-    """What the product model's residuals still show."""
+    bends: Mapping[str, float]
+    """Variables along which the product model's residuals bend, with p-values: a warning."""
 
     @property
     def whole(self) -> bool:
@@ -84,14 +84,25 @@ class Trial:
 
     def best(self) -> NDArray[np.float64]:
         """Return each cell's bytes by the exact formulas if they give all, else by the fit."""
-        if self.pieces is None or not self.whole:
+        if not self.whole:
             return self.product.fitted
+        return np.asarray(self._by_form().max(axis=0), dtype=np.float64)
+
+    def moments(self) -> NDArray[np.int64]:
+        """Return which of the exact formulas gives each cell, if they give all; else empty."""
+        if not self.whole:
+            return np.empty(0, dtype=np.int64)
+        return np.asarray(self._by_form().argmax(axis=0), dtype=np.int64)
+
+    def _by_form(self) -> NDArray[np.float64]:
+        """Return each exact formula's bytes, (formulas, cells)."""
+        forms = () if self.pieces is None else self.pieces.forms
         columns = {term: self.sample.column(term) for term in PRODUCT}
         sums = [
             sum(float(part) * columns[term] for term, part in form.coefficients.items())
-            for form in self.pieces.forms
+            for form in forms
         ]
-        return np.max(np.asarray(sums, dtype=np.float64), axis=0)  # type: ignore[no-any-return]
+        return np.asarray(sums, dtype=np.float64)
 
 
 def sample(frame: pd.DataFrame, quantity: str) -> Sample:
@@ -151,7 +162,7 @@ def trial(frame: pd.DataFrame, quantity: str) -> Trial:
         exponents=exponents(axes, cells.values),
         by_depth=scaling("depth", cells.depth, cells.batch, cells.values),
         by_batch=scaling("batch", cells.batch, cells.depth, cells.values),
-        warnings=structure_warnings(product, axes),
+        bends=bends(product, axes),
     )
 
 

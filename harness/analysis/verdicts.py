@@ -74,9 +74,11 @@ def form_words(result: Trial) -> str:
 
 def fit_words(result: Trial) -> str:
     """Say how well constant, depth, batch and depth·batch together describe the quantity."""
-    r2 = result.product.r2
-    errors = result.product.left_out_errors
-    words = "" if r2 is None else f"The product model fits with R² = {r2:.5f}"
+    r2, errors = result.product.r2, result.product.left_out_errors
+    if r2 is None:
+        return "It is the same in every cell."
+    near = "> 0.99999" if r2 > 0.99999 else f"= {r2:.5f}"
+    words = f"A constant, depth, batch and depth·batch fit it with R² {near}"
     if errors is not None and errors.size:
         middle, worst = (100 * float(part) for part in (np.median(abs(errors)), abs(errors).max()))
         words += f"; a cell left out is predicted to {middle:.2g} % (median), {worst:.2g} % (worst)"

@@ -62,7 +62,7 @@ def trial_figures(result: Trial, label: str) -> list[Figure]:
             name=f"{stem}-growth",
             caption=f"{title} in training: points are measured, lines are {lines}. A line as "
             "steep as the dashed guide grows in proportion; a flatter one carries a part that "
-            "does not grow.",
+            "does not grow, a steeper one has such a part to make up first.",
             data=data[["depth", "batch", "measured", "best"]],
             draw=functools.partial(charts.growth, value="measured", label=title),
             size=WIDE,

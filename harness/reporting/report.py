@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.frame import load, record_files
-from harness.experiment import Evidence, UnknownExperimentError, find
+from harness.analysis.frame import RECORDS, load_files
+from harness.experiment import Evidence, UnknownExperimentError, find, names_found
+from harness.record import RecordError
 from harness.reporting import html, markdown
 from harness.reporting.chapters import Chapter, Report, chapter, environment_table
 from harness.reporting.figures import write_picture
@@ -28,7 +29,7 @@ def write_report(folder: Path) -> Path:
         RecordError: no records, or a line that is none.
 
     """
-    frame = load(folder)
+    frame = load_files(_records(folder))
     chapters = tuple(_draw(part) for part in analyse(folder, frame))
     outcomes = frame["outcome"].value_counts().sort_index()
     report = Report(
@@ -55,9 +56,36 @@ class Analysed:
     problem: str | None = None
 
 
+def experiment_folders(folder: Path) -> list[Path]:
+    """Return the folders of a run's experiments: those with records, or of a known name.
+
+    An experiment that measures in its own way may keep other files than records.
+
+    Raises:
+        RecordError: there is none.
+
+    """
+    if (folder / RECORDS).is_file():
+        return [folder]
+    known = names_found()
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and (path.name in known or (path / RECORDS).is_file())
+    ]
+    if not found:
+        raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
+    return found
+
+
+def _records(folder: Path) -> list[Path]:
+    files = [path / RECORDS for path in experiment_folders(folder)]
+    return [path for path in files if path.is_file()]
+
+
 def analyse(folder: Path, frame: pd.DataFrame) -> tuple[Analysed, ...]:
     """Analyse every experiment in ``folder``, whose records ``frame`` holds."""
-    return tuple(_analyse(path.parent, frame) for path in record_files(folder))
+    return tuple(_analyse(path, frame) for path in experiment_folders(folder))
 
 
 def sections(folder: Path) -> list[tuple[str, Section]]:
@@ -67,7 +95,7 @@ def sections(folder: Path) -> list[tuple[str, Section]]:
         RecordError: no records, or a line that is none.
 
     """
-    found = analyse(folder, load(folder))
+    found = analyse(folder, load_files(_records(folder)))
     return [(part.title, part.section) for part in found if part.section is not None]
 
 
@@ -80,7 +108,7 @@ def _analyse(folder: Path, frame: pd.DataFrame) -> Analysed:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
     part = Analysed(name=name, title=experiment.title, question=experiment.question)
-    if not bool((own["outcome"] == "ok").any()):
+    if experiment.run is None and not bool((own["outcome"] == "ok").any()):
         problem = f"Not settled here: none of its {len(own)} records ended well."
         return dataclasses.replace(part, problem=problem)
     try:

@@ -60,13 +60,20 @@ def cell(column: str, value: Any) -> str:
     if column.endswith("_bytes"):
         return format_bytes(round(value))
     if column == "r2":
-        return f"{value:.5f}"
+        return r2_text(value)
     if column.split("_")[0] == "p" and value < 1e-4:
         return "< 0.0001"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     size = abs(float(value))
     return f"{value:,.1f}" if size >= 1000 else f"{value:.4g}"
+
+
+def r2_text(value: float) -> str:
+    """Return R² to five digits, never rounded up to a perfect 1."""
+    if value > 1 - 1e-9:
+        return "1"
+    return "> 0.99999" if value > 0.99999 else f"{value:.5f}"
 
 
 def write_csv(table: Table, folder: Path, stem: str) -> None:

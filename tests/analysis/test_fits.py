@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from harness.analysis import AnalysisError
-from harness.analysis.fits import Fit, Vector, fit, nested_test, structure_warnings
+from harness.analysis.fits import Fit, Vector, bends, fit, nested_test
 from harness.analysis.trial import RESOLUTION_BYTES
 from tests.analysis import planted
 
@@ -118,8 +118,8 @@ def test_left_out_predictions_equal_refits_without_the_cell() -> None:
 def test_a_bend_is_warned_of_and_noise_is_not() -> None:
     root = np.asarray(1e6 * np.sqrt(DEPTH) * BATCH)
     bent = root * (1 + 0.01 * np.random.default_rng(5).standard_normal(len(root)))
-    assert any("along depth" in text for text in structure_warnings(_fit(bent), ALONG))
-    false = sum(bool(structure_warnings(_fit(_noisy(seed)), ALONG)) for seed in range(300))
+    assert "depth" in bends(_fit(bent), ALONG)
+    false = sum(bool(bends(_fit(_noisy(seed)), ALONG)) for seed in range(300))
     assert false / 300 <= 0.03
 
 
@@ -147,7 +147,7 @@ def test_fits_without_spare_cells_have_no_interval_and_no_warning(
         warnings.simplefilter("error")
         values = _noisy(2)[rows]
         found = fit({name: column[rows] for name, column in COLUMNS.items()}, values)
-        assert structure_warnings(found, {"depth": DEPTH[rows]}) == ()
+        assert bends(found, {"depth": DEPTH[rows]}) == {}
     assert {part.low is not None for part in found.coefficients} == {judged}
     assert (found.left_out is not None) == judged
 

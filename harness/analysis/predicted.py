@@ -1,0 +1,78 @@
+"""Sets measured figures beside those that were predicted without running anything."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.prediction.forecast import predict
+from harness.record import Forecast
+from harness.workload import Workload
+
+MISS_COLUMNS = ["workload", "figure", "measured_bytes", "predicted_bytes", "difference_bytes"]
+
+
+def workload_of(row: Mapping[str, Any]) -> Workload:
+    """Return the workload that a row of ``harness.load``'s frame describes."""
+    known = {item.name: row[item.name] for item in dataclasses.fields(Workload)}
+    values = {name: _plain(value) for name, value in known.items() if not pd.isna(value)}
+    if "hidden" in values:
+        values["hidden"] = tuple(int(part) for part in values["hidden"].split(","))
+        values.pop("width", None)
+    return Workload(**values)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else int(value)
+
+
+def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
+    """Return the cells of ``frame`` that ended well, with a column ``predicted.<figure>`` each.
+
+    ``figures`` are columns of whole bytes; missing where nothing is predicted.
+    """
+    known = frame[frame["outcome"] == "ok"].reset_index(drop=True)
+    forecasts = [predict(workload_of(row)) for row in known.to_dict("records")]
+    columns = {
+        f"predicted.{name}": pd.array([_figure(one, name) for one in forecasts], dtype="Int64")
+        for name in figures
+    }
+    return known.assign(**columns)
+
+
+def _figure(forecast: Forecast, name: str) -> int | None:
+    value: Any = forecast
+    for part in name.split("."):
+        value = None if value is None else getattr(value, part)
+    return value if value is None else int(value)
+
+
+def equal_cells(cells: pd.DataFrame, figure: str) -> tuple[int, int]:
+    """Return in how many of how many cells ``figure`` equals its prediction to the byte.
+
+    ``cells`` as ``with_predictions`` returns them; cells without either number do not count.
+    """
+    both = cells[cells[figure].notna() & cells[f"predicted.{figure}"].notna()]
+    return int((both[figure] == both[f"predicted.{figure}"]).sum()), len(both)
+
+
+def misses(cells: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
+    """Return the cells whose figure differs from its prediction, a row each."""
+    rows = []
+    for name in figures:
+        both = cells[cells[name].notna() & cells[f"predicted.{name}"].notna()]
+        for row in both[both[name] != both[f"predicted.{name}"]].to_dict("records"):
+            measured, expected = int(row[name]), int(row[f"predicted.{name}"])
+            text = str(workload_of(row))
+            rows.append((text, name, measured, expected, measured - expected))
+    return pd.DataFrame(rows, columns=MISS_COLUMNS)
+
+
+def in_words(cells: pd.DataFrame, figures: Mapping[str, str]) -> str:
+    """Say in how many cells each figure, named in words, equals its prediction."""
+    parts = []
+    for name, words in figures.items():
+        equal, total = equal_cells(cells, name)
+        parts.append(f"{words} in {equal} of {total}")
+    return "Equal to the byte to what the allocator model predicts: " + ", ".join(parts) + " cells."

@@ -1,0 +1,52 @@
+"""Ratios with their intervals, one a line, each observation beside them."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullLocator
+
+from harness.reporting.theme import BLUE, INK, QUIET, RULE
+
+SPAN = 0.25
+"""How far from 1 the axis reaches at most; observations beyond are drawn at its edge."""
+
+
+def forest(
+    canvas: Canvas, data: pd.DataFrame, *, tolerance: float, label: str, left: str, right: str
+) -> None:
+    """Paint each ``name``'s ``estimate`` with ``low`` and ``high``, and its observations.
+
+    ``data`` has a row an observation: ``name, ratio``, and the name's ``estimate, low, high``
+    repeated. The band is 1 within ``tolerance``; ``left`` and ``right`` say what lies there.
+    """
+    axes = canvas.add_subplot()
+    axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
+    axes.axvline(1, color=QUIET, linewidth=1)
+    names = [str(name) for name in data["name"].unique()]
+    reach = _reach(data, tolerance)
+    for place, name in enumerate(names):
+        part = data[data["name"].astype(str) == name]
+        first = part.iloc[0]
+        seen = np.clip(part["ratio"].to_numpy(dtype=np.float64), 1 / reach, reach)
+        axes.plot(seen, np.full(len(seen), place + 0.22), "|", color=QUIET, markersize=7)
+        ends = [min(max(float(first[key]), 1 / reach), reach) for key in ("low", "high")]
+        axes.plot(ends, [place, place], "-", color=BLUE, linewidth=2.5, solid_capstyle="butt")
+        axes.plot([float(first["estimate"])], [place], "o", color=INK, markersize=5)
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(1 / reach / 1.01, reach * 1.01)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(label)
+    for at, text, side in ((0.0, f"← {left}", "left"), (1.0, f"{right} →", "right")):
+        axes.annotate(
+            text, (at, 1.02), xycoords="axes fraction", ha=side, fontsize=8.5, color=QUIET
+        )  # fmt: skip
+
+
+def _reach(data: pd.DataFrame, tolerance: float) -> float:
+    """Return the largest factor from 1, either way, that the axis shows."""
+    ends = data[["low", "high", "ratio"]].to_numpy(dtype=np.float64)
+    furthest = float(np.exp(np.abs(np.log(ends)).max()))
+    return min(max(furthest, 1 + 2 * tolerance), 1 + SPAN)
