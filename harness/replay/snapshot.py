@@ -17,6 +17,7 @@ _ACTIONS = SEGMENT_ACTIONS | {"alloc", "free_requested", "free_completed", "oom"
 _STATES = frozenset({"active_allocated", "active_pending_free", "active_awaiting_free", "inactive"})
 _ADDRESSES = 1 << 62
 _LARGEST = 1 << 44
+_ALL_TOGETHER = 1 << 56
 
 
 class TraceEvent(NamedTuple):
@@ -91,9 +92,12 @@ def read_snapshot(path: Path, device: int | None = None) -> Snapshot:
     settings = flags.get("PYTORCH_CUDA_ALLOC_CONF", flags.get("PYTORCH_ALLOC_CONF", ""))
     segments = (_segment(entry) for entry in _get(raw, "segments", list))
     on_device = (segment for number, segment in segments if number == device)
+    events = tuple(_event(entry) for entry in traces[device])
+    if sum(event.size_bytes for event in events) > _ALL_TOGETHER:
+        raise SnapshotError("the recorded sizes add up to more than any card could hold")
     return Snapshot(
         device=device,
-        events=tuple(_event(entry) for entry in traces[device]),
+        events=events,
         segments=tuple(sorted(on_device, key=lambda segment: segment.address)),
         settings=settings if isinstance(settings, str) else "",
         flags=flags,

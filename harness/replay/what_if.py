@@ -17,6 +17,7 @@ from harness.prediction.caching_allocator import (
 from harness.replay.operations import EMPTY_CACHE, FREE_AT_ONCE, workload
 from harness.replay.origin import Origin
 from harness.replay.snapshot import TraceEvent
+from harness.replay.unpickler import SnapshotError
 
 # Free blocks of equal size are chosen by address, and addresses are the driver's choice.
 POLICIES: tuple[Callable[[], AddressPolicy], ...] = (
@@ -123,6 +124,9 @@ def _run(
             reserved_bytes=error.reserved_bytes,
             place=None if event is None else event.place,
         )
+    except ValueError:
+        # Sizes are bounded when a snapshot is read: only endless streams lead here.
+        raise SnapshotError("the recording uses more streams than there are addresses") from None
     return model, None
 
 
@@ -131,14 +135,19 @@ def _step(model: CachingAllocator, where: dict[int, int], event: TraceEvent) -> 
         where[event.address] = model.malloc(event.size_bytes, event.stream)
     elif event.action == EMPTY_CACHE:
         model.empty_cache()
-    elif event.action == FREE_AT_ONCE:
-        model.free(where.pop(event.address, 0))
-    elif event.action == "free_requested":
-        address = where.get(event.address, 0)
-        if address:
-            model.record_stream(address, _SOME_STREAM)
-            model.free(address)
-    elif event.action == "free_completed":
-        # Running out of memory, or emptying the cache, may have waited for it already.
+    else:
+        # A recording may contradict itself (the agreement says so), and running out of
+        # memory or emptying the cache may have completed a release before its time.
         with suppress(ValueError):
-            model.complete(where.pop(event.address, 0))
+            _release(model, where, event)
+
+
+def _release(model: CachingAllocator, where: dict[int, int], event: TraceEvent) -> None:
+    if event.action == FREE_AT_ONCE:
+        model.free(where.pop(event.address, 0))
+    elif event.action == "free_completed":
+        model.complete(where.pop(event.address, 0))
+    else:
+        address = where.get(event.address, 0)
+        model.record_stream(address, _SOME_STREAM)
+        model.free(address)

@@ -59,6 +59,8 @@ class Descending:
     def place(self, size_bytes: int) -> int:
         """Return the next free address below."""
         self._next -= _aligned(size_bytes)
+        if self._next < 0:
+            raise ValueError(f"no addresses are left for a segment of {size_bytes} bytes")
         return self._next
 
     def release(self, address: int, size_bytes: int) -> None:
