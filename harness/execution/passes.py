@@ -8,7 +8,7 @@ from typing import Any
 from harness import tracing
 from harness.data import Fill
 from harness.events import Trace
-from harness.instruments.allocator import AllocationRecorder, module_scopes
+from harness.instruments.allocator import AllocationRecorder
 from harness.instruments.cuda import cuda_peaks
 from harness.instruments.process import resident_rise
 from harness.instruments.saved_tensors import Saved, SavedTensors
@@ -36,7 +36,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase) -> Trace:
         saved = SavedTensors(recorder.mark_saved)
         for _ in range(steps):
             recorder.next_step()
-            with saved.watch(), module_scopes(built.model):
+            with saved.watch(), recorder.module_scopes(built.model):
                 step(built, phase)
             recorder.mark(tracing.gradient_addresses(built.model))
             recorder.mark(tracing.state_addresses(built.optimizer))

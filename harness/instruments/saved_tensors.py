@@ -8,10 +8,13 @@ their whole storage: that is what stays in memory.
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
+
+from harness.instruments.forwards import Forward, wrapped_forwards
 
 
 class Saved(NamedTuple):
@@ -26,63 +29,97 @@ class Saved(NamedTuple):
 class _Held:
     """Keeps a saved tensor alive exactly as long as autograd keeps this object."""
 
-    __slots__ = ("__weakref__", "module", "tensor")
+    __slots__ = ("__weakref__", "address", "module", "tensor")
 
     def __init__(self, tensor: Tensor, module: str) -> None:
-        # Detached: to hold an operator's own output would make it keep itself alive.
-        self.tensor = tensor.detach()
+        # Not the tensor itself: to hold an operator's own output would make it keep itself
+        # alive. ``data`` is no operator, so the profiler has nothing to record.
+        plain = type(tensor) is Tensor or type(tensor) is Parameter
+        self.tensor = held = tensor.data if plain else tensor.detach()
+        self.address = _address(held)
         self.module = module
 
 
 class SavedTensors:
     """Watches what is saved while its context lasts."""
 
-    def __init__(self, on_save: Callable[[int], object] | None = None) -> None:
-        """Tell ``on_save`` the address of each tensor's storage as it is saved."""
+    def __init__(
+        self,
+        on_save: Callable[[int], object] | None = None,
+        on_unpack: Callable[[], object] | None = None,
+    ) -> None:
+        """Tell what is saved, and when it is wanted back.
+
+        ``on_save`` gets the address of each storage as it is saved, once as long as autograd
+        holds it; ``on_unpack`` is called before a saved tensor is handed back.
+        """
         self._on_save = on_save
+        self._on_unpack = on_unpack
         self._held: list[weakref.ref[_Held]] = []
-        self._modules = [""]
+        self._told: dict[int, weakref.ref[_Held]] = {}
+        self.modules = [""]
+        """Names of the modules whose forward is running, innermost last."""
 
     @contextmanager
     def watch(self, model: nn.Module | None = None) -> Iterator["SavedTensors"]:
         """Watch autograd, and ``model``'s modules for their names, until the context ends."""
-        handles = []
-        for name, module in model.named_modules() if model is not None else ():
-            before = module.register_forward_pre_hook(
-                lambda *_, name=name: self._modules.append(name)
-            )
-            after = module.register_forward_hook(lambda *_: self._leave(), always_call=True)
-            handles += [before, after]
-        try:
-            with torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack):
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
+            if model is None:
                 yield self
-        finally:
-            for handle in handles:
-                handle.remove()
+            else:
+                with wrapped_forwards(model, self._named):
+                    yield self
 
-    def _leave(self) -> None:
-        self._modules.pop()
+    def _named(self, name: str, forward: Forward) -> Forward:
+        modules = self.modules
+
+        def named(*args: Any, **kwargs: Any) -> Any:
+            modules.append(name)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                modules.pop()
+
+        return named
 
     def _pack(self, tensor: Tensor) -> _Held:
-        held = _Held(tensor, self._modules[-1])
-        self._held.append(weakref.ref(held))
+        held = _Held(tensor, self.modules[-1])
+        reference = weakref.ref(held)
+        self._held.append(reference)
         if self._on_save is not None:
-            self._on_save(held.tensor.untyped_storage().data_ptr())
+            address = held.address
+            told = self._told.get(address)
+            if told is None or told() is None:
+                self._told[address] = reference
+                self._on_save(address)
         return held
+
+    def _unpack(self, held: _Held) -> Tensor:
+        if self._on_unpack is not None:
+            self._on_unpack()
+        return held.tensor
 
     def held(self) -> list[Saved]:
         """Return the unique storages that autograd holds now, in the order they were saved."""
         found: dict[int, Saved] = {}
-        for reference in self._held:
-            held = reference()
-            if held is None:
-                continue
-            storage = held.tensor.untyped_storage()
-            if storage.nbytes():
-                address = storage.data_ptr()
-                found.setdefault(address, Saved(address, storage.nbytes(), held.module))
+        alive = [(reference, held) for reference in self._held if (held := reference())]
+        self._held = [reference for reference, _ in alive]
+        for _, held in alive:
+            for storage in _storages(held.tensor):
+                if storage.nbytes():
+                    address = storage.data_ptr()
+                    found.setdefault(address, Saved(address, storage.nbytes(), held.module))
         return list(found.values())
 
 
-def _unpack(held: _Held) -> Tensor:
-    return held.tensor
+def _address(tensor: Tensor) -> int:
+    return next((storage.data_ptr() for storage in _storages(tensor)), 0)
+
+
+def _storages(tensor: Tensor) -> list[torch.UntypedStorage]:
+    """Return the storages behind ``tensor``: a sparse one has its indices and its values."""
+    if tensor.layout == torch.strided:
+        return [tensor.untyped_storage()]
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]
+    return []

@@ -11,7 +11,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from harness import data, training
 from harness.events import PHASES, Event, Trace
 from harness.execution.passes import trace_pass
-from harness.instruments.allocator import AllocationRecorder, module_scopes
+from harness.instruments.allocator import AllocationRecorder
 from harness.instruments.saved_tensors import SavedTensors
 from harness.workload import Workload
 
@@ -47,7 +47,7 @@ def test_a_category_is_of_the_block_alive_at_the_mark_and_the_first_mark_holds()
 def test_backward_blocks_belong_to_the_module_of_their_forward() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
     with AllocationRecorder() as recorder:
-        with module_scopes(model):
+        with recorder.module_scopes(model):
             out = model(torch.ones(3, 4)).sum()
         out.backward()
     taken = [e for e in recorder.trace.events if e.size_bytes > 0]
@@ -67,7 +67,7 @@ def plain_trace(workload: Workload, *, watched: bool) -> list[tuple[Any, ...]]:
             saved = SavedTensors(recorder.mark_saved)
             with (
                 saved.watch() if watched else nullcontext(),
-                module_scopes(built.model) if watched else nullcontext(),
+                recorder.module_scopes(built.model) if watched else nullcontext(),
             ):
                 training.step(built, recorder.phase)
     return [(e.step, e.phase, e.operator, e.size_bytes) for e in recorder.trace.events]

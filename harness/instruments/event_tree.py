@@ -1,0 +1,253 @@
+"""Reads the profiler's event tree: which block was taken and returned where, in order.
+
+Every access to a node crosses into C++ and costs as much as a small operator of the step
+itself, so the walk asks for as little as it can: of a node without children only the name.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import torch
+from torch._C._profiler import RecordScope
+
+from harness.events import Event
+
+MODULE = "harness.module:"
+MARK = "harness.mark:"
+PHASE = "harness.phase:"
+ADOPT = "harness.adopt:"
+GONE = "harness.gone:"
+_OURS = "harness."
+_OURS_LENGTH = len(_OURS)
+
+BEFORE = "before the trace"
+"""Operator of a block that was there when the recording began."""
+
+_MEMORY = "[memory]"
+_ENGINE = "autograd::engine::"
+_OPTIMIZER = "Optimizer."
+_STEP = "Optimizer.step#"
+
+_new = tuple.__new__  # half the time of Event(*fields)
+
+
+class Adopted(NamedTuple):
+    """A storage that the caller told the recorder of."""
+
+    address: int
+    size_bytes: int
+    category: str
+    module: str
+
+
+# What the walk finds, ordered by its first field, the time:
+# (time_ns, size_bytes, address, step, phase, operator, module) for an allocator's event;
+# (time_ns, 0, number, step, phase, kind) for a mark, an adoption, an adopted storage's end.
+Found = tuple[Any, ...]
+
+
+class Reader:
+    """Walks one event tree; steps and phases are where the walk stands."""
+
+    def __init__(
+        self,
+        *,
+        device: str,
+        passages: Sequence[tuple[int, str]] = (),
+        infer: bool = False,
+        accumulates: bool = False,
+    ) -> None:
+        """Prepare to read.
+
+        ``passages``: autograd's sequence number at each entry to a module and each exit, and
+        the module that runs from there on. ``infer``: find steps and phases where none is
+        announced; a forward pass after a backward pass begins a step, or where the step
+        ``accumulates``, only after an optimizer has stepped.
+        """
+        # Asking each block for its device costs; without a GPU in use there is one device.
+        several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        self._device = device if several else None
+        self._sequences = [sequence for sequence, _ in passages]
+        self._modules = [name for _, name in passages]
+        self._infer = infer
+        self._accumulates = accumulates
+        self._step = 0
+        self._phase = "build"
+        self._stepped = False
+        self._found: list[Found] = []
+
+    def read(self, tree: Sequence[Any]) -> list[Found]:
+        """Return the allocator's events and the marks in ``tree``, in order of time."""
+        # A frame: nodes not yet read, operators around them, module, place in the backward
+        # pass (0 outside, 1 inside, 2 directly below a node of autograd's engine).
+        stack: list[tuple[Iterator[Any], str, str, int]] = [(iter(tree), "", "", 0)]
+        while stack:
+            nodes, path, module, backward = stack[-1]
+            for node in nodes:
+                children = node.children
+                name = node.name
+                if name == _MEMORY:
+                    self._allocation(node, path, module)
+                elif name[:_OURS_LENGTH] == _OURS:
+                    inner = self._ours(node, name, module, backward)
+                    if children:
+                        around = "" if name.startswith(PHASE) else path
+                        stack.append((iter(children), around, inner, backward))
+                        break
+                elif children:
+                    inner, place = self._operator(node, name, module, backward)
+                    around = f"{path}/{name}" if path else name
+                    stack.append((iter(children), around, inner, place))
+                    break
+            else:
+                stack.pop()
+        self._found.sort(key=itemgetter(0))
+        return self._found
+
+    def _allocation(self, node: Any, path: str, module: str) -> None:
+        fields = node.extra_fields
+        if self._device is not None and fields.device.type != self._device:
+            return
+        size = fields.alloc_size
+        if size:
+            self._found.append(
+                (node.start_time_ns, size, fields.ptr, self._step, self._phase, path, module)
+            )
+
+    def _ours(self, node: Any, name: str, module: str, backward: int) -> str:
+        """Note what the recorder left in the tree; return the module inside."""
+        if name.startswith(MODULE):
+            if self._infer and not backward:
+                self._forward()
+            return name[len(MODULE) :]
+        if name.startswith(PHASE):
+            step, _, self._phase = name[len(PHASE) :].partition(":")
+            self._step = int(step)
+            self._infer = False  # the caller announces them
+            return module
+        kind = next(kind for kind in (MARK, ADOPT, GONE) if name.startswith(kind))
+        number = int(name[len(kind) :])
+        self._found.append((node.start_time_ns, 0, number, self._step, self._phase, kind))
+        return module
+
+    def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
+        """Return the module of what is inside an operator, and its place in backward."""
+        if name.startswith(_ENGINE):
+            if self._infer:
+                self._phase = "backward"
+            return module, 2
+        if backward == 2:
+            return self._module_of(node, module), 1
+        if name.startswith(_OPTIMIZER):
+            if self._infer:
+                self._phase = "optimizer"
+                self._stepped |= name.startswith(_STEP)
+        elif not backward and "Backward" in name and _is_backward(node):
+            # Where operators are left out, so are the engine's.
+            if self._infer:
+                self._phase = "backward"
+            return self._module_of(node, module), 1
+        return module, backward
+
+    def _forward(self) -> None:
+        """Enter the forward pass, of the next step where one begins."""
+        ended = self._stepped or (self._phase == "backward" and not self._accumulates)
+        if self._step == 0 or ended:
+            self._step += 1
+            self._stepped = False
+        self._phase = "forward"
+
+    def _module_of(self, node: Any, module: str) -> str:
+        """Return the module whose forward made a backward node."""
+        sequence = node.extra_fields.sequence_number
+        at = bisect_right(self._sequences, sequence) - 1
+        return self._modules[at] if sequence >= 0 and at >= 0 else module
+
+
+def _is_backward(node: Any) -> bool:
+    return bool(node.extra_fields.scope == RecordScope.BACKWARD_FUNCTION)
+
+
+class _Block:
+    """A block while the events are replayed: what took it, its category still open."""
+
+    __slots__ = ("category", "module", "operator")
+
+    def __init__(self, operator: str, module: str, category: str = "temporary") -> None:
+        self.operator = operator
+        self.module = module
+        self.category = category
+
+
+class _Replay:
+    """Follows the blocks through time, so that each mark finds those alive at it."""
+
+    def __init__(self, marks: Sequence[Mapping[int, str]], adopted: Sequence[Adopted]) -> None:
+        self._marks = marks
+        self._adopted = adopted
+        self._alive: dict[int, _Block] = {}
+        self._before: list[tuple[int, int, _Block]] = []
+        self._initial: dict[int, _Block] = {}
+        self._rows: list[tuple[int, str, int, int, _Block]] = []
+
+    def run(self, found: Sequence[Found]) -> list[Event]:
+        alive, rows = self._alive, self._rows
+        for item in found:
+            size, address = item[1], item[2]
+            if size > 0:
+                block = alive[address] = _Block(item[5], item[6])
+                rows.append((item[3], item[4], size, address, block))
+            elif size:
+                known = alive.pop(address, None)
+                if known is not None:
+                    rows.append((item[3], item[4], size, address, known))
+            elif item[5] == MARK:
+                self._mark(self._marks[address])
+            elif item[5] == ADOPT:
+                self._adopt(address)
+            else:
+                self._end(address, item[3], item[4])
+        return [*map(_opening, self._before), *map(_event, rows)]
+
+    def _mark(self, categories: Mapping[int, str]) -> None:
+        alive = self._alive
+        for address, category in categories.items():
+            block = alive.get(address)
+            if block is not None and block.category == "temporary":
+                block.category = category
+
+    def _adopt(self, number: int) -> None:
+        address, size, category, module = self._adopted[number]
+        if address in self._alive:
+            self._mark({address: category})
+            return
+        block = self._alive[address] = self._initial[number] = _Block(BEFORE, module, category)
+        self._before.append((address, size, block))
+
+    def _end(self, number: int, step: int, phase: str) -> None:
+        """Return a block that the profiler does not know, where the storage was one."""
+        block = self._initial.pop(number, None)
+        address, size, _, _ = self._adopted[number]
+        if block is not None and self._alive.get(address) is block:
+            del self._alive[address]
+            self._rows.append((step, phase, -size, address, block))
+
+
+def _opening(row: tuple[int, int, _Block]) -> Event:
+    address, size, block = row
+    return Event(0, "build", block.operator, block.module, block.category, size, address)
+
+
+def _event(row: tuple[int, str, int, int, _Block]) -> Event:
+    step, phase, size, address, block = row
+    fields = (step, phase, block.operator, block.module, block.category, size, address)
+    return _new(Event, fields)
+
+
+def replay(
+    found: Sequence[Found], marks: Sequence[Mapping[int, str]], adopted: Sequence[Adopted]
+) -> list[Event]:
+    """Return the events in order; what was there before the recording opens them."""
+    return _Replay(marks, adopted).run(found)
