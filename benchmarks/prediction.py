@@ -73,6 +73,7 @@ def fake_step(workload: Workload) -> tuple[float, int]:
         step(built)
         tracker = MemTracker()
         assert built.optimizer is not None
+        assert built.y is not None
         tracker.track_external(built.model, built.optimizer, built.x, built.y)
         with tracker:
             step(built)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from harness import training
-from harness.data import _fill_real
-from harness.events import Event, trace_figures
+from harness.data import Fill, _fill_real
+from harness.events import Event, Trace, trace_figures
 from harness.execution.passes import trace_pass
 from harness.prediction import formula
 from harness.prediction.matmul import UnknownScratchError, scratch_of
@@ -53,6 +53,16 @@ def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
         y.zero_()
 
 
+def measure(workload: Workload, fill: Fill) -> Trace:
+    """Return the trace of ``workload``, measured in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(workload.threads)
+    try:
+        return trace_pass(workload, fill, training.no_phase)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def by_block(events: Iterable[Event]) -> list[Event]:
     """Return ``events`` with a running number of the block in place of its address."""
     numbers: dict[int, int] = {}
@@ -73,12 +83,7 @@ def test_every_event_is_the_measured_one(workload: Workload) -> None:
         scratch_of(workload.dtype, workload.threads)
     except UnknownScratchError as error:
         pytest.skip(str(error))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(workload.threads)
-    try:
-        measured = trace_pass(workload, fill, training.no_phase)
-    finally:
-        torch.set_num_threads(threads)
+    measured = measure(workload, fill)
     assert by_block(predict_trace(workload).events) == by_block(measured.events)
 
 
@@ -86,9 +91,7 @@ def test_every_event_is_the_measured_one(workload: Workload) -> None:
 def test_real_images_are_divided_at_the_end_of_the_build(dtype: str) -> None:
     workload = Workload(width=4, batch=7, data="fashion-mnist", dtype=dtype, mode="inference")
     images, labels = torch.zeros(3, 784, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
-    measured = trace_pass(
-        workload, lambda x, y: _fill_real(x, y, images, labels), training.no_phase
-    )
+    measured = measure(workload, lambda x, y: _fill_real(x, y, images, labels))
     try:
         predicted = predict_trace(workload)
     except NotFollowedError as error:

@@ -37,6 +37,8 @@ def followed(dtype: str) -> bool:
 
 DTYPES = [d for d in ("float32", "float64", "bfloat16", "float16") if followed(d)]
 
+DEPTHS = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 12, 20, 33, 64)
+
 small = st.sampled_from([1, 2, 3, 5, 7, 8, 16, 17, 31, 32, 48, 64, 65, 96])
 width = st.one_of(small, small, small, st.sampled_from([127, 256, 300]))
 batch = st.one_of(small, small, st.sampled_from([127, 129, 257]))
@@ -45,9 +47,7 @@ batch = st.one_of(small, small, st.sampled_from([127, 129, 257]))
 @st.composite
 def hidden(draw: st.DrawFn) -> tuple[int, ...]:
     """Draw uneven widths, shallow networks more often than deep ones."""
-    depth = draw(
-        st.one_of(*[st.integers(1, 4)] * 6, *[st.integers(5, 12)] * 2, st.integers(13, 64))
-    )
+    depth: int = draw(st.sampled_from(DEPTHS))
     if depth > 12:
         narrow: int = draw(st.sampled_from([1, 3, 8, 17, 32]))
         return (*[narrow] * (depth - 2), draw(small), draw(small))
