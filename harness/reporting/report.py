@@ -17,6 +17,21 @@ from harness.reporting.figures import write_picture
 from harness.reporting.section import Section
 from harness.reporting.tables import write_csv
 
+READING_ORDER = (
+    "depth_batch",
+    "training_vs_inference",
+    "activations",
+    "optimizers",
+    "precision",
+    "width",
+    "checkpointing",
+    "accumulation",
+    "thresholds",
+    "malloc_policy",
+    "training_run",
+)
+"""The claim itself first, then what it rests on; experiments not named follow by name."""
+
 
 def write_report(folder: Path) -> Path:
     """Write report.html, report.md, tables/ and figures/ into ``folder``; return the page's path.
@@ -70,12 +85,17 @@ def experiment_folders(folder: Path) -> list[Path]:
     known = names_found()
     found = [
         path
-        for path in sorted(folder.iterdir())
+        for path in sorted(folder.iterdir(), key=_reading_order)
         if path.is_dir() and (path.name in known or (path / RECORDS).is_file())
     ]
     if not found:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
     return found
+
+
+def _reading_order(path: Path) -> tuple[int, str]:
+    name = path.name
+    return (READING_ORDER.index(name) if name in READING_ORDER else len(READING_ORDER), name)
 
 
 def _records(folder: Path) -> list[Path]:

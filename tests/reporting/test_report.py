@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.experiment import Evidence, Experiment
 from harness.record import Outcome, RecordError
-from harness.reporting.report import sections, write_report
-from harness.reporting.section import Ruling
+from harness.reporting.report import experiment_folders, sections, write_report
+from harness.reporting.section import Ruling, Section
 from harness.workload import Workload
 from tests.analysis import planted
 
@@ -198,3 +199,26 @@ def test_a_broken_timeline_costs_its_figure_alone(run: Path, tmp_path: Path) -> 
 def test_no_records_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"no records\.jsonl here"):
         write_report(tmp_path)
+
+
+def test_chapters_come_in_reading_order_with_the_claim_first(tmp_path: Path) -> None:
+    for name in ("accumulation", "zebra", "depth_batch", "activations"):
+        planted.write(tmp_path / name, planted.grid((1,), (16,), ("train",)))
+    found = [path.name for path in experiment_folders(tmp_path)]
+    assert found == ["depth_batch", "activations", "accumulation", "zebra"]
+
+
+def test_an_experiment_that_measures_in_its_own_way_is_asked_without_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def analyse(evidence: Evidence) -> Section:
+        assert "peak_live_bytes" in evidence.frame
+        return Section(text=((evidence.folder / "own.txt").read_text(encoding="utf-8"),))
+
+    own = Experiment(
+        name="depth_batch", title="Own", question="?", analyse=analyse, run=lambda *_: None
+    )
+    monkeypatch.setattr("harness.reporting.report.find", lambda _: own)
+    (tmp_path / "depth_batch").mkdir()
+    (tmp_path / "depth_batch" / "own.txt").write_text("what it kept", encoding="utf-8")
+    assert "what it kept" in write_report(tmp_path).read_text(encoding="utf-8")
