@@ -1,6 +1,6 @@
 """The facts that turn allocator events into categories: which tensors are what, and when."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,20 +23,26 @@ def state_addresses(optimizer: torch.optim.Optimizer | None) -> dict[int, str]:
     """Return the storages of the tensors in ``optimizer``'s state."""
     if optimizer is None:
         return {}
-    return storage_addresses(list(_tensors(optimizer.state)), "optimizer_state")
+    return storage_addresses(list(tensors(optimizer.state)), "optimizer_state")
 
 
 def input_addresses(*inputs: object) -> dict[int, str]:
     """Return the storages of the tensors in ``inputs``, nested in any containers."""
-    return storage_addresses(list(_tensors(inputs)), "input")
+    return storage_addresses(list(tensors(inputs)), "input")
 
 
-def _tensors(value: object) -> Iterator[Tensor]:
+def addresses(tensors: Iterable[Tensor], category: str) -> dict[int, str]:
+    """Return ``{address: category}`` of the tensors' storages."""
+    return storage_addresses(tensors, category)
+
+
+def tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors in ``value``, nested in any containers."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
+            yield from tensors(item)
+    elif isinstance(value, list | tuple | set):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors(item)

@@ -1,0 +1,1 @@
+"""The trace of any ``torch.nn.Module``: measured around its own step, or foretold."""
