@@ -53,8 +53,8 @@ QUANTITIES = (
     Quantity(
         column="saved_activation_bytes",
         label="saved activations",
-        sentence="The size of the intermediate values is roughly proportional to the number of "
-        "layers and the batch size.",
+        sentence="The size of such intermediate values is roughly proportional to the number of "
+        "network layers and the batch size.",
     ),
     Quantity(
         column="saved_bytes",
