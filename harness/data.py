@@ -38,7 +38,9 @@ def source(workload: Workload) -> Fill:
     if workload.data == "synthetic":
         return lambda x, y: _fill_synthetic(x, y, workload.classes)
     images, labels = load_fashion_mnist(train=True)
-    return lambda x, y: _fill_real(x, y, images, labels)
+    # A number would become two small blocks inside the build; this tensor is made before it.
+    scale = torch.tensor(1 / 255, dtype=getattr(torch, workload.dtype))
+    return lambda x, y: _fill_real(x, y, images, labels, scale)
 
 
 def _fill_synthetic(x: Tensor, y: Tensor | None, classes: int) -> None:
@@ -47,14 +49,14 @@ def _fill_synthetic(x: Tensor, y: Tensor | None, classes: int) -> None:
         y.random_(0, classes)
 
 
-def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor) -> None:
-    """Copy images, scaled to [0, 1], starting over where the batch is larger than the set."""
+def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scale: Tensor) -> None:
+    """Copy images times ``scale``, starting over where the batch is larger than the set."""
     for start in range(0, len(x), len(images)):
         rows = x[start : start + len(images)]
         rows.copy_(images[: len(rows)])
         if y is not None:
             y[start : start + len(images)].copy_(labels[: len(rows)])
-    x.div_(255)
+    x.mul_(scale)
 
 
 def load_fashion_mnist(*, train: bool, folder: Path | None = None) -> tuple[Tensor, Tensor]:

@@ -88,10 +88,11 @@ def test_every_event_is_the_measured_one(workload: Workload) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-def test_real_images_are_divided_at_the_end_of_the_build(dtype: str) -> None:
+def test_real_images_add_no_event(dtype: str) -> None:
     workload = Workload(width=4, batch=7, data="fashion-mnist", dtype=dtype, mode="inference")
     images, labels = torch.zeros(3, 784, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
-    measured = measure(workload, lambda x, y: _fill_real(x, y, images, labels))
+    scale = torch.tensor(1 / 255, dtype=getattr(torch, dtype))
+    measured = measure(workload, lambda x, y: _fill_real(x, y, images, labels, scale))
     try:
         predicted = predict_trace(workload)
     except NotFollowedError as error:
