@@ -236,6 +236,20 @@ def reproduce(size: str | None, out: Path | None) -> int:
     return 0
 
 
+@app.command(epilog="Example: harness compare results/reference-cpu results/local/full")
+@click.argument("first", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("second", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def compare(first: Path, second: Path) -> int:
+    """Compare two runs figure by figure; exit code 3 where exact figures differ."""
+    from harness.analysis.compare import compare as run
+    from harness.analysis.frame import load
+    from harness.reporting.comparison import render
+
+    comparison = run(load(first), load(second))
+    click.echo(render(comparison))
+    return 0 if comparison.equal else EXIT_OUTCOME
+
+
 @app.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(as_json: bool) -> int:
