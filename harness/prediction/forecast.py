@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.events import Trace, trace_figures
 from harness.prediction import formula
+from harness.prediction.autocast import is_followed
 from harness.prediction.budget import solve
 from harness.prediction.trace import NotFollowedError, predict_trace
 from harness.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
@@ -46,8 +47,8 @@ def predict(workload: Workload, *, budget_bytes: int | None = None) -> Forecast:
 
 
 def _saved_figures(workload: Workload) -> dict[str, Any]:
-    """Return the closed forms, where autograd's saves are known (the CPU, no autocast)."""
-    if workload.device != "cpu" or workload.autocast is not None:
+    """Return the closed forms, where autograd's saves are known: on the CPU."""
+    if workload.device != "cpu" or not (workload.autocast is None or is_followed(workload)):
         return {}
     modules = formula.saved_by_module(workload)
     return {

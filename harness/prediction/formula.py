@@ -4,6 +4,7 @@ Each returns whole bytes. docs/memory-model.md derives them; ``B`` rows in the (
 micro-)batch, ``e`` bytes an element, ``h`` the hidden widths.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 from harness.prediction.activations import activation_of
@@ -85,9 +86,11 @@ def saved_input_bytes(workload: Workload) -> int:
     """Return the batch's part of the saved bytes.
 
     The first linear map holds the examples, the loss the labels. Micro-batches are views:
-    the storage of the whole batch is held.
+    the storage of the whole batch is held. Under autocast the map holds a cast instead.
     """
-    return batch_bytes(workload) if workload.mode == "train" else 0
+    if workload.mode != "train":
+        return 0
+    return label_bytes(workload) if workload.autocast else batch_bytes(workload)
 
 
 def saved_activation_bytes(workload: Workload) -> int:
@@ -104,37 +107,51 @@ def saved_by_module(workload: Workload) -> dict[str, int]:
     """Return the saved bytes by the module whose forward saved each tensor first.
 
     ``MLP`` is a ``Sequential``: linear map i is module ``2 i``, its activation ``2 i + 1``.
-    What ``MLPScratch``, a checkpoint or the loss saves is the network's own.
+    What ``MLPScratch``, a checkpoint or the loss saves is the network's own. Under autocast
+    (of ``mlp`` in float32) the maps save casts: of the examples, and of every weight but the
+    first; the loss computes in float32.
     """
     if workload.mode != "train":
         return {}
     rows = max(micro_batches(workload.batch, workload.accumulate))
-    element = DTYPE_BYTES[workload.dtype]
     found: dict[str, int] = {}
-
-    def keep(module: str, size_bytes: int) -> None:
+    for module, size_bytes in _saved(workload, rows):
         name = ROOT if workload.model == "mlp-scratch" else module
         found[name] = found.get(name, 0) + size_bytes
+    return found
 
-    keep(ROOT if workload.checkpoint else "0", input_bytes(workload))
+
+def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
+    """Yield what is saved of ``rows`` examples, with the module of an ``MLP`` that saves it."""
+    element = DTYPE_BYTES[workload.autocast or workload.dtype]
+    first = ROOT if workload.checkpoint else "0"
+    yield (
+        first,
+        rows * workload.in_features * element if workload.autocast else input_bytes(workload),
+    )
     if workload.checkpoint:
-        for last in _last_layers(workload):
-            module = str(2 * last + 2) if last == workload.depth - 1 else ROOT
-            keep(module, rows * workload.widths[last] * element)
+        yield from _saved_of_segments(workload, rows * element)
     else:
         places = _PLACES[activation_of(workload.model, workload.activation).keeps]
         for index, width in enumerate(workload.widths):
             for place in places:
-                keep(str(2 * index + place), rows * width * element)
-    keep(ROOT, label_bytes(workload) + rows * workload.classes * element + element)
-    return found
+                yield str(2 * index + place), rows * width * element
+    if workload.autocast:
+        sizes = (*workload.widths, workload.classes)
+        for index, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
+            yield str(2 * index), fan_in * fan_out * element
+    loss_element = DTYPE_BYTES["float32" if workload.autocast else workload.dtype]
+    yield ROOT, label_bytes(workload) + (rows * workload.classes + 1) * loss_element
+
+
+def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[str, int]]:
+    """Yield the outputs of the checkpointed segments; the last map saves the last one's."""
+    parts = workload.checkpoint
+    for number in range(1, parts + 1):
+        last = workload.depth * number // parts - 1
+        module = str(2 * workload.depth) if number == parts else ROOT
+        yield module, workload.widths[last] * column_bytes
 
 
 _PLACES = {"output": (1,), "nothing": (2,), "input": (1, 2), "operands": (1, 1, 2)}
 """Modules, counted from a layer's linear map, that save a tensor of the layer's size first."""
-
-
-def _last_layers(workload: Workload) -> list[int]:
-    """Return the index of the last hidden layer of each checkpointed segment."""
-    parts = workload.checkpoint
-    return [workload.depth * (number + 1) // parts - 1 for number in range(parts)]

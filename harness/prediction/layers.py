@@ -8,17 +8,18 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from harness.events import Event
-from harness.prediction import activations
+from harness.prediction import activations, loss
 from harness.prediction.activations import NODE, Applied
 from harness.prediction.formula import DTYPE_BYTES
+from harness.prediction.loss import Loss, Root
 from harness.prediction.matmul import Scratch
 from harness.prediction.tape import Tape
 from harness.workload import Workload
 
 _ADDMM = "aten::linear/aten::addmm"
 _MM = "aten::matmul/aten::mm"
-_ADDMM_NODE = f"{NODE}AddmmBackward0/"
-_ADDMM_BACKWARD = f"{_ADDMM_NODE}AddmmBackward0"
+ADDMM_NODE = f"{NODE}AddmmBackward0/"
+ADDMM_BACKWARD = f"{ADDMM_NODE}AddmmBackward0"
 _MM_BACKWARD = f"{NODE}MmBackward0/MmBackward0"
 _BIAS_BACKWARD = f"{NODE}AddBackward0/aten::sum"
 
@@ -44,7 +45,8 @@ class Layers:
         self.tape = tape
         self.by_hand = workload.model == "mlp-scratch"
         self.activation = activations.activation_of(workload.model, workload.activation)
-        self.element_bytes = DTYPE_BYTES[workload.dtype]
+        self.element_bytes = DTYPE_BYTES[workload.autocast or workload.dtype]
+        self.parameter_element_bytes = DTYPE_BYTES[workload.dtype]
         self._scratch = scratch
         sizes = (workload.in_features, *workload.widths, workload.classes)
         self.all = [
@@ -60,8 +62,9 @@ class Layers:
 
         ``MLP``: weight and bias of each layer. ``MLPScratch``: all weights, then all biases.
         """
-        weights = [layer.fan_in * layer.fan_out * self.element_bytes for layer in self.all]
-        biases = [layer.fan_out * self.element_bytes for layer in self.all]
+        element_bytes = self.parameter_element_bytes
+        weights = [layer.fan_in * layer.fan_out * element_bytes for layer in self.all]
+        biases = [layer.fan_out * element_bytes for layer in self.all]
         if self.by_hand:
             return weights + biases
         return [size for pair in zip(weights, biases, strict=True) for size in pair]
@@ -70,9 +73,9 @@ class Layers:
         """Write the parameters' blocks in the order of their creation."""
         bias = "aten::zeros/aten::empty" if self.by_hand else "aten::empty"
         for layer in self.all:
-            weight_bytes = layer.fan_in * layer.fan_out * self.element_bytes
+            weight_bytes = layer.fan_in * layer.fan_out * self.parameter_element_bytes
             self.tape.take(weight_bytes, "aten::empty", "parameter")
-            self.tape.take(layer.fan_out * self.element_bytes, bias, "parameter")
+            self.tape.take(layer.fan_out * self.parameter_element_bytes, bias, "parameter")
 
     def zero_grad(self) -> None:
         """Write that the gradients held are returned, in the order of the parameters."""
@@ -91,10 +94,10 @@ class Layers:
         take = self.tape.take
         if not self.by_hand:
             output = take(size, prefix + _ADDMM, category, layer.module)
-            self._below(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, dots=True)
+            self.below(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, dots=True)
             return output
         product = take(size, prefix + _MM)
-        self._below(rows, fan_in, fan_out, prefix + _MM, dots=fan_in == fan_out == 1)
+        self.below(rows, fan_in, fan_out, prefix + _MM, dots=fan_in == fan_out == 1)
         output = take(size, f"{prefix}aten::add", category)
         self.tape.give(product)
         return output
@@ -149,15 +152,15 @@ class Layers:
         """
         if self.by_hand:
             return self._by_hand_backward(rows, index, gradient, after, unpack)
-        layer, product = self.all[index], f"{_ADDMM_BACKWARD}/aten::mm"
-        inside = unpack(_ADDMM_BACKWARD) if unpack else ()
-        result = self._input_gradient(rows, layer, product) if index else gradient
+        layer, product = self.all[index], f"{ADDMM_BACKWARD}/aten::mm"
+        inside = unpack(ADDMM_BACKWARD) if unpack else ()
+        result = self.input_gradient(rows, layer, product) if index else gradient
         weight = self._weight_gradient(rows, layer, 2 * index, product)
-        self._give(inside)
-        bias = self._bias_gradient(layer, 2 * index + 1, f"{_ADDMM_NODE}aten::sum")
+        self.give(inside)
+        bias = self._bias_gradient(layer, 2 * index + 1, f"{ADDMM_NODE}aten::sum")
         self.tape.give(gradient)
-        self._give(after)
-        self._give((bias, weight))
+        self.give(after)
+        self.give((bias, weight))
         return result
 
     def _by_hand_backward(
@@ -165,49 +168,64 @@ class Layers:
     ) -> Event:
         """Write the sum's backward, which needs nothing saved, and then the product's."""
         layer, product = self.all[index], f"{_MM_BACKWARD}/aten::mm"
-        self._give((self._bias_gradient(layer, len(self.all) + index, _BIAS_BACKWARD),))
+        self.give((self._bias_gradient(layer, len(self.all) + index, _BIAS_BACKWARD),))
         inside = unpack(_MM_BACKWARD) if unpack else ()
         weight = self._weight_gradient(rows, layer, index, product)
-        result = self._input_gradient(rows, layer, product) if index else gradient
-        self._give(inside)
+        result = self.input_gradient(rows, layer, product) if index else gradient
+        self.give(inside)
         self.tape.give(gradient)
-        self._give(after)
-        self._give((weight,))
+        self.give(after)
+        self.give((weight,))
         return result
 
-    def _give(self, blocks: Sequence[Event | None]) -> None:
+    def loss(self, rows: int, logits: Event) -> Loss:
+        """Write the loss of ``logits``, which go."""
+        size_bytes = rows * self.all[-1].fan_out * self.element_bytes
+        found = loss.forward(self.tape, size_bytes, self.element_bytes)
+        self.tape.give(logits)
+        return found
+
+    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
+        """Write the loss's backward pass, down to the gradient of the logits."""
+        del rows
+        return loss.backward(self.tape, of_batch, self.element_bytes, parts)
+
+    def leave(self) -> None:
+        """Write what goes when the forward pass is left: nothing."""
+
+    def give(self, blocks: Sequence[Event | None]) -> None:
+        """Write that ``blocks`` are returned, in this order."""
         for block in blocks:
             if block is not None:
                 self.tape.give(block)
 
-    def _input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
+    def input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
+        """Write the product that gives the gradient of a linear map's input."""
         size = rows * layer.fan_in * self.element_bytes
         gradient = self.tape.take(size, operator, "temporary", layer.module)
         dots = self.by_hand or layer.fan_in == layer.fan_out == 1
-        self._below(rows, layer.fan_out, layer.fan_in, operator, layer.module, dots=dots)
+        self.below(rows, layer.fan_out, layer.fan_in, operator, layer.module, dots=dots)
         return gradient
 
     def _weight_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
         """Write a weight's gradient; return it where it is only added to the one held."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
-        gradient = self._gradient(size, place, operator, layer.module)
+        gradient = self.gradient(size, place, operator, layer.module)
         m, n = (layer.fan_in, layer.fan_out) if self.by_hand else (layer.fan_out, layer.fan_in)
-        self._below(m, rows, n, operator, layer.module, dots=False)
+        self.below(m, rows, n, operator, layer.module, dots=False)
         return gradient
 
     def _bias_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
-        return self._gradient(layer.fan_out * self.element_bytes, place, operator, "")
+        return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
 
-    def _gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
+    def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
         """Take a gradient: the first stays as the parameter's, a later one is added to it."""
         if self.gradients[place] is None:
             self.gradients[place] = self.tape.take(size, operator, "gradient", module)
             return None
         return self.tape.take(size, operator, "temporary", module)
 
-    def _below(
-        self, m: int, k: int, n: int, operator: str, module: str = "", *, dots: bool
-    ) -> None:
+    def below(self, m: int, k: int, n: int, operator: str, module: str = "", *, dots: bool) -> None:
         """Write the scratch that the matrix library takes for one product, if any."""
         if self._scratch is not None:
             size = self._scratch(m, k, n, dots)

@@ -32,12 +32,11 @@ class Root(NamedTuple):
     until_end: tuple[Event, ...]
 
 
-def forward(tape: Tape, logits: Event, size_bytes: int, element_bytes: int) -> Loss:
-    """Write the loss of ``logits`` of ``size_bytes``; they go, their log-softmax stays."""
-    log_softmax = tape.take(size_bytes, _LOG_SOFTMAX, "activation")
-    loss = tape.take(element_bytes, _NLL)
-    total_weight = tape.take(element_bytes, _NLL, "activation")
-    tape.give(logits)
+def forward(tape: Tape, size_bytes: int, element_bytes: int, prefix: str = "") -> Loss:
+    """Write the loss of logits of ``size_bytes``."""
+    log_softmax = tape.take(size_bytes, prefix + _LOG_SOFTMAX, "activation")
+    loss = tape.take(element_bytes, prefix + _NLL)
+    total_weight = tape.take(element_bytes, prefix + _NLL, "activation")
     return Loss(log_softmax, loss, total_weight)
 
 

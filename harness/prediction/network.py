@@ -7,7 +7,7 @@ when the node that consumed it has run (torch/csrc/autograd/engine.cpp, ``evalua
 from typing import Protocol
 
 from harness.events import Event
-from harness.prediction import activations, loss
+from harness.prediction import activations
 from harness.prediction.activations import Kept
 from harness.prediction.layers import Layer, Layers
 
@@ -43,22 +43,20 @@ def predict(layers: Layers, rows: int) -> None:
     if hidden is not None:
         give(hidden)
     give(logits)
+    layers.leave()
 
 
 def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
     """Write the forward and backward pass of one (micro-)batch of ``rows``, one of ``parts``."""
-    tape, element_bytes = layers.tape, layers.element_bytes
+    tape = layers.tape
     tape.begin("forward")
     passes.forward(rows)
-    predictor = layers.all[-1]
-    logits = layers.linear(rows, predictor, "temporary")
-    size_bytes = rows * predictor.fan_out * element_bytes
-    of_batch = loss.forward(tape, logits, size_bytes, element_bytes)
+    of_batch = layers.loss(rows, layers.linear(rows, layers.all[-1], "temporary"))
+    layers.leave()
     tape.begin("backward")
-    root = loss.backward(tape, of_batch, element_bytes, parts)
+    root = layers.loss_backward(rows, of_batch, parts)
     passes.backward(rows, root.gradient)
-    for block in root.until_end:
-        tape.give(block)
+    layers.give(root.until_end)
 
 
 class Plain:

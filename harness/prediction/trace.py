@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.events import Trace
-from harness.prediction import network
-from harness.prediction.activations import CAST
+from harness.prediction import autocast, network
+from harness.prediction.autocast import AutocastLayers
 from harness.prediction.checkpoint import Checkpointed
 from harness.prediction.formula import input_bytes, label_bytes, micro_batches
 from harness.prediction.layers import Layers
@@ -52,13 +52,12 @@ def _collection_paused() -> Iterator[None]:
 
 def _write(workload: Workload) -> Trace:
     tape = Tape()
-    layers = Layers(tape, workload, _scratch(workload))
+    kind = AutocastLayers if workload.autocast else Layers
+    layers = kind(tape, workload, _scratch(workload))
     layers.build()
     tape.take(input_bytes(workload), "aten::empty", "input")
     if workload.mode == "train":
         tape.take(label_bytes(workload), "aten::empty", "input")
-    if workload.data == "fashion-mnist":
-        _scale_pixels(tape, layers.element_bytes)
     if workload.mode == "inference":
         tape.next_step()
         tape.begin("forward")
@@ -68,19 +67,16 @@ def _write(workload: Workload) -> Trace:
     return tape.trace()
 
 
-def _scale_pixels(tape: Tape, element_bytes: int) -> None:
-    """Write the real images' division by 255, an int64 cast to the examples' type."""
-    number = tape.take(8, "")
-    tape.give(tape.take(element_bytes, f"aten::div_{CAST}"))
-    tape.give(number)
-
-
 def _train(tape: Tape, layers: Layers, workload: Workload) -> None:
     """Write two training steps."""
     segments = workload.checkpoint
     passes = Checkpointed(layers, segments) if segments else Plain(layers)
     optimizer = Optimizer(
-        tape, workload.optimizer, workload.foreach, layers.parameter_sizes, layers.element_bytes
+        tape,
+        workload.optimizer,
+        workload.foreach,
+        layers.parameter_sizes,
+        layers.parameter_element_bytes,
     )
     tape.next_step()
     start = tape.here()
@@ -99,12 +95,13 @@ def _train(tape: Tape, layers: Layers, workload: Workload) -> None:
 def _check(workload: Workload) -> None:
     if workload.device != "cpu":
         raise NotFollowedError(f"device {workload.device}: only the CPU's allocator is followed")
-    if workload.autocast is not None:
-        raise NotFollowedError(f"autocast {workload.autocast}: its casts are not followed")
+    if workload.autocast is not None and not autocast.is_followed(workload):
+        raise NotFollowedError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
 
 
 def _scratch(workload: Workload) -> Scratch | None:
+    dtype = workload.autocast or workload.dtype
     try:
-        return scratch_of(workload.dtype, workload.threads)
+        return scratch_of(dtype, workload.threads)
     except UnknownScratchError as error:
-        raise NotFollowedError(f"dtype {workload.dtype}: {error}") from error
+        raise NotFollowedError(f"dtype {dtype}: {error}") from error

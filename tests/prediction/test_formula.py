@@ -111,6 +111,20 @@ def test_checkpointed_segments_keep_their_outputs() -> None:
     }
 
 
+def test_autocast_saves_casts_of_examples_and_weights_but_the_first() -> None:
+    # casts of two bytes: examples 5*3, second weight 4*5, third 5*2; the loss in float32
+    workload = SMALL.replace(autocast="bfloat16")
+    assert formula.saved_by_module(workload) == {
+        "0": 30,
+        "1": 40,
+        "3": 50,
+        "2": 40,
+        "4": 20,
+        "(network)": 84,
+    }
+    assert formula.saved_input_bytes(workload) == 40
+
+
 def test_inference_saves_nothing() -> None:
     workload = SMALL.replace(mode="inference")
     assert formula.saved_bytes(workload) == formula.saved_input_bytes(workload) == 0

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,6 +88,34 @@ def test_every_event_is_the_measured_one(workload: Workload) -> None:
     assert by_block(predict_trace(workload).events) == by_block(measured.events)
 
 
+def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, ...]]:
+    """Return events without addresses, neighbouring returns of a forward pass sorted."""
+    found: list[tuple[object, ...]] = []
+    returns: list[Event] = []
+    for event in events:
+        if event.size_bytes < 0 and event.phase == "forward":
+            returns.append(event._replace(address=0))
+            continue
+        found += [*sorted(returns), event._replace(address=0)]
+        returns = []
+    return found + sorted(returns)
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_autocast_differs_only_in_the_order_of_its_cache(mode: str, activation: str) -> None:
+    """The weight cache is emptied in the order of a hash table of addresses."""
+    workload = BASE.replace(mode=mode, activation=activation, autocast="bfloat16", batch=70)
+    try:
+        predicted = predict_trace(workload)
+    except NotFollowedError as error:
+        pytest.skip(str(error))
+    measured = measure(workload, fill)
+    assert in_order_of_forward_returns(predicted.events) == in_order_of_forward_returns(
+        measured.events
+    )
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_real_images_add_no_event(dtype: str) -> None:
     workload = Workload(width=4, batch=7, data="fashion-mnist", dtype=dtype, mode="inference")
@@ -163,9 +192,15 @@ def test_the_document_derives_the_same_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"), [({"device": "cuda"}, "cuda"), ({"autocast": "bfloat16"}, "autocast")]
+    ("changes", "why"),
+    [
+        ({"device": "cuda"}, "cuda"),
+        ({"autocast": "bfloat16", "model": "mlp-scratch"}, "autocast"),
+        ({"autocast": "bfloat16", "dtype": "float64"}, "autocast"),
+        ({"autocast": "bfloat16", "checkpoint": 1}, "autocast"),
+    ],
 )
-def test_what_is_not_followed_is_refused(changes: dict[str, str], why: str) -> None:
+def test_what_is_not_followed_is_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(NotFollowedError, match=why):
         predict_trace(BASE.replace(**changes))
 

@@ -12,7 +12,7 @@ from harness.events import trace_figures
 from harness.execution.passes import saved_pass, trace_pass
 from harness.prediction.forecast import predict
 from harness.prediction.matmul import UnknownScratchError, scratch_of
-from harness.workload import ACTIVATIONS, MODELS, OPTIMIZERS, Workload
+from harness.workload import ACTIVATIONS, AUTOCAST_DTYPES, MODELS, OPTIMIZERS, Workload
 
 EXAMPLES = 500
 
@@ -82,6 +82,16 @@ def split_workloads(draw: st.DrawFn) -> Workload:
     return workload.replace(accumulate=parts, checkpoint=segments)
 
 
+@st.composite
+def autocast_workloads(draw: st.DrawFn) -> Workload:
+    """Draw an mlp in float32 under autocast, in training in up to five micro-batches."""
+    workload = draw(workloads()).replace(model="mlp", dtype="float32")
+    parts = 1
+    if workload.mode == "train":
+        parts = draw(st.integers(1, min(5, workload.batch)))
+    return workload.replace(autocast=draw(st.sampled_from(AUTOCAST_DTYPES)), accumulate=parts)
+
+
 def measure(workload: Workload) -> dict[str, object]:
     """Return the figures of a record that trace and saved-tensor pass give, in this process."""
     threads = torch.get_num_threads()
@@ -112,6 +122,14 @@ def test_every_figure_equals_measurement_to_the_byte(workload: Workload) -> None
 @given(split_workloads())
 @pytest.mark.timeout(600)
 def test_every_figure_of_a_split_step_equals_measurement(workload: Workload) -> None:
+    assert_equal(workload)
+
+
+@pytest.mark.skipif(not followed("bfloat16"), reason="this processor's kernels are not followed")
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(autocast_workloads())
+@pytest.mark.timeout(600)
+def test_every_figure_under_autocast_equals_measurement(workload: Workload) -> None:
     assert_equal(workload)
 
 
