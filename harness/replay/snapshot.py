@@ -99,7 +99,7 @@ def read_snapshot(path: Path, device: int | None = None) -> Snapshot:
         device=device,
         events=events,
         segments=tuple(sorted(on_device, key=lambda segment: segment.address)),
-        settings=settings if isinstance(settings, str) else "",
+        settings=_printable(settings) if isinstance(settings, str) else "",
         flags=flags,
     )
 
@@ -148,8 +148,14 @@ def _place(frames: Any) -> str | None:
         name = _get(frame, "filename", str, "")
         if name.endswith(".py"):
             base = name.replace("\\", "/").rsplit("/", 1)[-1]
-            return f"{_get(frame, 'name', str, '?')} ({base}:{_number(frame, 'line', 0)})"
+            function = _get(frame, "name", str, "?")
+            return _printable(f"{function} ({base}:{_number(frame, 'line', 0)})")
     return None
+
+
+def _printable(text: str) -> str:
+    """Return text that cannot move a terminal's cursor, of a length that fits a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def _segment(entry: Any) -> tuple[int, RecordedSegment]:

@@ -37,6 +37,7 @@ CASES = (
     Case(model="resnet18"),
     Case(model="resnet18", begin="middle"),
     Case(model="resnet18", settings=EXPANDABLE),
+    Case(model="resnet18", begin="middle", settings=EXPANDABLE),
     Case(model="resnet18", settings="roundup_power2_divisions:4,large_segment_size_mb:64"),
     Case(model="resnet18", settings=f"{COLLECTING},max_split_size_mb:20", total_bytes=900_000_000),
     Case(model="transformer"),
@@ -48,6 +49,7 @@ CASES = (
     Case(model="out-of-memory", total_bytes=700_000_000),
     Case(model="out-of-memory", begin="middle", total_bytes=700_000_000),
     Case(model="out-of-memory", settings=EXPANDABLE, total_bytes=700_000_000),
+    Case(model="out-of-memory", begin="middle", settings=EXPANDABLE, total_bytes=700_000_000),
     Case(model="out-of-memory", settings="max_split_size_mb:32", total_bytes=700_000_000),
     Case(model="out-of-memory", settings=COLLECTING, total_bytes=900_000_000),
 )

@@ -80,6 +80,24 @@ def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -
     assert after.agreement(snapshot).differences == ()
 
 
+@settings(max_examples=25, deadline=None)
+@given(cut=st.integers(0, 2673))
+def test_a_recording_with_expandable_segments_can_begin_anywhere(cut: int) -> None:
+    snapshot = read_snapshot(recording("expandable-out-of-memory"))
+    while 0 < cut < len(snapshot.events) and snapshot.events[cut - 1].action.startswith("segment"):
+        cut -= 1
+    config = AllocatorConfig(expandable_segments=True)
+    before = Follower(config, NOTHING)
+    before.run(snapshot.events[:cut])
+    origin = find_origin(snapshot, snapshot.events[cut:], config)
+    after = Follower(config, origin)
+    for name in ("allocated_bytes", "active_bytes", "requested_bytes", "reserved_bytes"):
+        assert after.model.current(name) == before.model.current(name)
+    after.run(snapshot.events[cut:])
+    assert after.agreement(snapshot).differences == ()
+    assert after.agreement(snapshot).is_complete()
+
+
 def awaiting_bytes(origin: Origin) -> int:
     return sum(
         block.requested_bytes
@@ -305,6 +323,16 @@ def test_the_text_says_what_the_replay_says() -> None:
     assert "segment events      27 of 27 equal" in text
     assert "as recorded on 300 MiB: does not fit" in text
     assert "runs out at event" in text
+
+
+def test_names_from_a_recording_cannot_command_a_terminal(tmp_path: Path) -> None:
+    raw = by_hand()
+    for event in raw["device_traces"][0]:
+        event["frames"] = [{"filename": "a.py", "name": "f\x1b[2J\n" + "g" * 1000, "line": 1}]
+    text = replay_text(replay_file(written(tmp_path, raw)))
+    assert "f?[2J?ggg" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) < 300
 
 
 def test_the_replay_loads_no_torch() -> None:

@@ -41,13 +41,14 @@ class Device:
         self._addresses.release(address, size_bytes)
 
     def reserve(self, unit_bytes: int) -> tuple[int, int]:
-        """Reserve addresses for one expandable segment; return where it lies and its bytes.
-
-        The range is 1 1/8 times the card (``ExpandableSegment``), in whole units.
-        """
-        total = _RANGE_OF_ENDLESS_CARD if self.total_bytes is None else self.total_bytes
-        size = -(-(total + total // 8) // unit_bytes) * unit_bytes
+        """Reserve addresses for one expandable segment; return where it lies and its bytes."""
+        size = self.range_size(unit_bytes)
         return self._addresses.place(size), size
+
+    def range_size(self, unit_bytes: int) -> int:
+        """Return 1 1/8 times the card, as ``ExpandableSegment`` reserves, in whole units."""
+        total = _RANGE_OF_ENDLESS_CARD if self.total_bytes is None else self.total_bytes
+        return -(-(total + total // 8) // unit_bytes) * unit_bytes
 
     def unreserve(self, address: int, size_bytes: int) -> None:
         """Drop such a reservation."""

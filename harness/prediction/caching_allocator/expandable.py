@@ -58,6 +58,10 @@ class ExpandableSegments:
         home.remove(block)
         return block
 
+    def unit_of(self, home: FreeList, large_unit_bytes: int) -> int:
+        """Return the bytes that are mapped at a time."""
+        return SMALL_SEGMENT_BYTES if home.pool.is_small else large_unit_bytes
+
     def _find(self, home: FreeList, size: int, large_unit_bytes: int) -> Block:
         """Return the lowest block from which ``size`` bytes of addresses are usable."""
         for address in home.unmapped:
@@ -66,7 +70,7 @@ class ExpandableSegments:
                 block = block.previous
             if _has_room(block, size):
                 return block
-        unit = SMALL_SEGMENT_BYTES if home.pool.is_small else large_unit_bytes
+        unit = self.unit_of(home, large_unit_bytes)
         start, length = self._device.reserve(unit)
         block = Block(start, length, home, AddressRange(start, length, unit), UNMAPPED)
         self._blocks[start] = block

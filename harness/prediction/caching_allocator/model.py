@@ -324,8 +324,7 @@ class CachingAllocator(Readings):
         """Take over a segment as it stood when a recording began.
 
         Raises:
-            ValueError: it is expandable (its address range is in no recording), or something
-                is at its address already.
+            ValueError: something is at its addresses already.
 
         """
         adopt_segment(self._segments, self._blocks, self._uses, segment)

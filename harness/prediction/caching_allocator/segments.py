@@ -6,7 +6,15 @@ Source: ``alloc_block``, ``release_available_cached_blocks``, ``release_cached_b
 
 from bisect import bisect_left
 
-from harness.prediction.caching_allocator.blocks import FREE, MASK, SHIFT, Block, FreeList, Pool
+from harness.prediction.caching_allocator.blocks import (
+    FREE,
+    MASK,
+    SHIFT,
+    AddressRange,
+    Block,
+    FreeList,
+    Pool,
+)
 from harness.prediction.caching_allocator.config import UNLIMITED, AllocatorConfig
 from harness.prediction.caching_allocator.counters import Counters
 from harness.prediction.caching_allocator.device import Device
@@ -51,26 +59,35 @@ class Segments:
         address = self._device.malloc(size)
         if address is None:
             return None
-        return self.book(home, address, size)
+        block = Block(address, size, home, None, FREE)
+        self._blocks[address] = block
+        self._book_segment(home, address, size)
+        return block
 
     def pool_of(self, *, is_large: bool) -> Pool:
         """Return one of the two pools."""
         return self._large if is_large else self._small
 
-    def book(self, home: FreeList, address: int, size: int) -> Block:
-        """Book a new segment; return the free block that spans it, in no list."""
-        block = Block(address, size, home, None, FREE)
-        self._blocks[address] = block
+    def adopt(self, home: FreeList, address: int, size: int) -> None:
+        """Book a segment that the card handed out before the model began."""
+        self._device.take(size)
+        self._book_segment(home, address, size)
+
+    def adopt_range(self, home: FreeList, address: int) -> AddressRange:
+        """Return an address range that the card reserved before the model began."""
+        unit = self._expandable.unit_of(home, self.config.large_segment_size_bytes)
+        return AddressRange(address, self._device.range_size(unit), unit)
+
+    def adopt_mapped(self, home: FreeList, address: int, size: int) -> None:
+        """Book memory that was mapped before the model began."""
+        self._device.take(size)
+        self.record_taken("segment_map", home, address, size)
+
+    def _book_segment(self, home: FreeList, address: int, size: int) -> None:
         home.counters.segment_up += 1
         if size >= self.config.max_split_size_bytes:
             self._counters.oversize_segments.rise()
         self.record_taken("segment_alloc", home, address, size)
-        return block
-
-    def adopt(self, home: FreeList, address: int, size: int) -> Block:
-        """Book a segment that the card handed out before the model began."""
-        self._device.take(size)
-        return self.book(home, address, size)
 
     def record_taken(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Book ``size`` bytes as reserved."""
