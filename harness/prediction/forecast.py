@@ -1,5 +1,6 @@
 """Every byte figure of a record, derived without running the workload or importing torch."""
 
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Iterator
@@ -78,15 +79,22 @@ def _verdict(workload: Workload, trace: Trace, budget_bytes: int) -> dict[str, A
 
 def _version_notes() -> Iterator[str]:
     """Say where the installed torch or this machine is not one that was checked."""
-    try:
-        version = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
+    version = torch_version()
+    if version is None:
         yield f"torch is not installed; the figures are those of torch {_checked()}"
-    else:
-        if ".".join(version.split(".")[:2]) not in CHECKED_TORCH:
-            yield f"torch {version} was not checked; the figures are those of torch {_checked()}"
+    elif ".".join(version.split(".")[:2]) not in CHECKED_TORCH:
+        yield f"torch {version} was not checked; the figures are those of torch {_checked()}"
     if platform.machine() not in CHECKED_MACHINES:
         yield f"{platform.machine()} was not checked; the figures are those of x86-64"
+
+
+@functools.cache
+def torch_version() -> str | None:
+    """Return the version of the installed torch, without importing it; None where absent."""
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _checked() -> str:

@@ -44,22 +44,23 @@ def test_what_is_not_followed_is_null_with_a_note() -> None:
 
 
 def test_an_unchecked_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9.1+cpu")
+    monkeypatch.setattr(forecast, "torch_version", lambda: "9.9.1+cpu")
     assert any("9.9.1" in note for note in predict(Workload()).notes)
 
 
 def test_an_absent_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", absent)
+    monkeypatch.setattr(forecast, "torch_version", lambda: None)
     assert any("not installed" in note for note in predict(Workload()).notes)
 
 
 def test_a_checked_torch_needs_no_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: forecast.CHECKED_TORCH[0])
+    monkeypatch.setattr(forecast, "torch_version", lambda: forecast.CHECKED_TORCH[0])
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert predict(Workload()).notes == ()
+
+
+def test_the_version_is_that_of_the_torch_that_would_be_imported() -> None:
+    assert forecast.torch_version() == importlib.metadata.version("torch")
 
 
 def test_another_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
