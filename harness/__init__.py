@@ -13,10 +13,20 @@ __version__ = "0.1.0"
 _LAZY = {
     "measure": "harness.execution.measure",
     "predict": "harness.prediction.forecast",
+    "threshold": "harness.execution.thresholds",
     "load": "harness.analysis.frame",
 }
 
-__all__ = ["Grid", "Workload", "WorkloadError", "__version__", "load", "measure", "predict"]
+__all__ = [
+    "Grid",
+    "Workload",
+    "WorkloadError",
+    "__version__",
+    "load",
+    "measure",
+    "predict",
+    "threshold",
+]
 
 
 def __getattr__(name: str) -> Any:

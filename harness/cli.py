@@ -155,6 +155,45 @@ def predict(budget: int | None, as_json: bool, **flags: Any) -> int:
     return 0
 
 
+@app.command(epilog="Example: harness threshold --depth 8 --width 256 --budget 256MiB")
+@workload_options
+@click.option("--budget", required=True, callback=_size_in_bytes, metavar="SIZE", help="256MiB")
+@click.option(
+    "--solve",
+    type=click.Choice(["batch", "depth", "width"]),
+    default="batch",
+    show_default=True,
+    help="What to make as large as will fit.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", "rlimit", "cgroup", "allocator"]),
+    default="auto",
+    show_default=True,
+    help="How the budget is enforced: refused, killed, or (CUDA) the allocator's share.",
+)
+@_deadline_option
+@click.option("--json", "as_json", is_flag=True, help="Print the threshold as one line of JSON.")
+def threshold(
+    budget: int, solve: str, kind: str, deadline: float, as_json: bool, **flags: Any
+) -> int:
+    """Find where a workload stops fitting into a budget: predicted, then reproduced for real."""
+    from harness.execution.thresholds import threshold as run
+    from harness.record import Outcome
+    from harness.thresholds import to_json
+
+    found = run(
+        _workload(flags), budget_bytes=budget, solve=solve, kind=kind, deadline_seconds=deadline
+    )
+    if as_json:
+        click.echo(to_json(found))
+    else:
+        from harness.reporting.terminal import print_threshold
+
+        print_threshold(found)
+    return 0 if found.outcome is Outcome.OK else EXIT_OUTCOME
+
+
 _size_options = (
     click.option("--quick", "size", flag_value="quick", help="Small, for CI."),
     click.option("--full", "size", flag_value="full", help="The reference run."),

@@ -24,7 +24,7 @@ WALLS = {
     "execution": ["matplotlib", "statsmodels", "harness.analysis", "harness.reporting"],
     "analysis": ["torch", "matplotlib", "harness.execution", "harness.instruments"],
     "reporting": ["torch", "statsmodels", "harness.instruments"],
-    "threshold.py": ["torch", "subprocess", "multiprocessing", "harness.execution"],
+    "search.py": ["torch", "subprocess", "multiprocessing", "harness.execution"],
 }  # fmt: skip
 
 

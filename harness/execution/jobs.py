@@ -13,7 +13,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """One process's worth of work.
 
     ``passes``: instrument-free passes, then the saved-tensor pass. ``trace``: the allocation
-    trace. ``probe``: build and two whole steps, nothing else; used under a budget.
+    trace. ``probe``: build and two whole steps (one in inference), nothing else; within
+    ``budget_bytes``, enforced by ``budget_kind`` (for a cgroup: in the folder ``cgroup``).
     """
 
     kind: Literal["passes", "trace", "probe"]
@@ -21,6 +22,8 @@ class Job(Struct, frozen=True, kw_only=True):
     repeats: int = 1
     keep_events: bool = False
     budget_bytes: int | None = None
+    budget_kind: Literal["rlimit", "cgroup", "allocator"] = "rlimit"
+    cgroup: str | None = None
     inject: str | None = None
 
 
@@ -56,3 +59,5 @@ class Ended(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     lost: str | None = None
     """Why nothing is known of the process, such as the forkserver's own end."""
+    oom_kills: int = 0
+    """Processes of the worker's own cgroup that the kernel killed for memory."""

@@ -68,5 +68,9 @@ def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, dict[str, Any]
         memory = _speaks_of_memory(ended.stderr_tail)
         evidence["message"] = f"the process ended itself by {name}"
         return (Outcome.OOM if memory else Outcome.CRASHED), evidence
+    if number == signal.SIGKILL and ended.oom_kills:
+        evidence["message"] = "the kernel's OOM killer killed it, by its cgroup's counter"
+        evidence["oom_kills"] = ended.oom_kills
+        return Outcome.OOM, evidence
     evidence["message"] = f"the process was killed by {name}"
     return Outcome.KILLED, evidence

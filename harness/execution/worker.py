@@ -17,7 +17,7 @@ import torch
 from harness import data, training
 from harness.errors import HarnessError
 from harness.events import trace_figures
-from harness.execution import passes
+from harness.execution import passes, probe
 from harness.execution.jobs import Failure, Job, Message
 from harness.execution.malloc import apply_policy, disable_huge_pages
 from harness.execution.outcome import is_out_of_memory
@@ -100,8 +100,7 @@ def _do(job: Job, announce: training.Phase) -> dict[str, Any]:
             events = [list(event) for event in trace.events] if job.keep_events else None
             return {"figures": trace_figures(trace), "events": events}
         case "probe":
-            _build_and_step(workload, fill, announce, steps=2)
-            return {}
+            return probe.run(job, fill, announce)
         case "passes":
             return _measured_passes(job, fill, announce)
 

@@ -14,6 +14,7 @@ from harness.units import format_bytes
 
 if TYPE_CHECKING:
     from harness.execution.doctor import Finding
+    from harness.thresholds import Threshold
 
 
 def _table(*columns: str) -> Table:
@@ -79,6 +80,32 @@ def _rows(record: Record | Forecast) -> list[tuple[str, int]]:
             for name in record.cuda.__struct_fields__
         ]
     return [(name, size) for name, size in rows if size is not None]
+
+
+def print_threshold(found: "Threshold") -> None:
+    """Print a threshold: the answer, what was predicted, every probe."""
+    console = Console(highlight=False)
+    console.print(Text(f"{found.workload}", style="bold"), soft_wrap=True)
+    console.print(Text(found.answer, style="bold"), soft_wrap=True)
+    for text, value in (
+        ("predicted", found.predicted),
+        ("by live bytes alone", found.live_bytes_predict),
+    ):
+        console.print(f"{text}: {'unknown' if value is None else f'{value:,}'}")
+    table = _table(found.solve, "outcome", "phase", "needed", "seconds")
+    for probe in found.probes:
+        needed = "" if probe.needed_bytes is None else format_bytes(probe.needed_bytes)
+        table.add_row(
+            f"{probe.value:,}", probe.outcome, probe.phase or "", needed, f"{probe.seconds:.2f}"
+        )
+    console.print(table)
+    if found.headroom is not None:
+        for name in found.headroom.__struct_fields__:
+            size = getattr(found.headroom, name)
+            text = name.removesuffix("_bytes")
+            console.print(f"{text}: {size:,} B ({format_bytes(size)})")
+    for key, fact in found.evidence.items():
+        console.print(Text(f"  {key}: {fact}"), soft_wrap=True)
 
 
 def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:

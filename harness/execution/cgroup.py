@@ -1,0 +1,182 @@
+"""A memory cgroup of our own around one worker: the kernel kills instead of refusing.
+
+Version 1 counts per controller, version 2 in one tree. In both the parent makes a group, the
+worker joins it when it is primed, and sets the limit to what the group holds then plus the
+budget; the group's own counter tells the parent that a SIGKILL was the kernel's for memory.
+
+Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
+_MOUNTS = Path("/proc/self/mountinfo")
+_OWN = Path("/proc/self/cgroup")
+
+
+class CgroupError(OSError):
+    """No memory cgroup can be made here; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """The files of one version's memory controller."""
+
+    limit: tuple[str, ...]
+    """Files that take the limit, in this order; all but the first may be missing."""
+    usage: str
+    events: str
+    """File with a line ``oom_kill N``."""
+
+
+VERSIONS = {
+    1: Names(
+        limit=("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
+        usage="memory.usage_in_bytes",
+        events="memory.oom_control",
+    ),
+    2: Names(limit=("memory.max",), usage="memory.current", events="memory.events"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A cgroup that this process made."""
+
+    folder: Path
+    version: int
+
+    def oom_kills(self) -> int:
+        """Return how many of its processes the kernel has killed for memory."""
+        for line in (self.folder / VERSIONS[self.version].events).read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+        return 0
+
+
+@contextmanager
+def group() -> Iterator[Group]:
+    """Make a memory cgroup for the block and remove it afterwards.
+
+    Raises:
+        CgroupError: none can be made.
+
+    """
+    made = _make()
+    try:
+        yield made
+    finally:
+        _remove(made.folder)
+
+
+@contextmanager
+def joined(folder: str, budget_bytes: int) -> Iterator[None]:
+    """Move this process into the cgroup and limit it to what it holds then plus the budget.
+
+    Pages that the process shares with its parent stay the parent's; those that it changes
+    are charged here, as are page tables.
+    """
+    place = Path(folder)
+    names = VERSIONS[2 if (place / "memory.max").exists() else 1]
+    (place / "cgroup.procs").write_text(str(os.getpid()))
+    limit = int((place / names.usage).read_text()) + budget_bytes
+    for name in names.limit:
+        if name == names.limit[0] or (place / name).exists():
+            (place / name).write_text(str(limit))
+    if (place / "memory.swap.max").exists():
+        (place / "memory.swap.max").write_text("0")
+    yield  # the group's maker removes it, limit and all, when this process is gone
+
+
+def available() -> tuple[bool, str]:
+    """Return whether a memory cgroup can be made and entered, tried for real, and why (not)."""
+    try:
+        with group() as made:
+            enter = f"open({str(made.folder / 'cgroup.procs')!r}, 'w').write('0')"
+            done = subprocess.run(
+                [sys.executable, "-c", enter], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                reason = done.stderr.strip().splitlines()[-1]
+                return False, f"cgroup v{made.version}: cannot be entered: {reason}"
+            return True, f"cgroup v{made.version}: the kernel kills what exceeds the budget"
+    except CgroupError as error:
+        return False, str(error)
+
+
+def _make() -> Group:
+    """Make a group below our own or the nearest ancestor that lets us."""
+    if not sys.platform.startswith("linux"):
+        raise CgroupError(f"{sys.platform} has no cgroups")
+    reason = "no memory controller is mounted"
+    for version, parent in _places():
+        folder = parent / f"harness-{os.getpid()}-{time.monotonic_ns()}"
+        try:
+            folder.mkdir()
+        except OSError as error:
+            reason = f"cgroup v{version}: {parent}: {error.strerror}"
+            continue
+        if (folder / VERSIONS[version].limit[0]).exists():
+            return Group(folder=folder, version=version)
+        folder.rmdir()
+        reason = f"cgroup v{version}: {parent}: does not hand the memory controller down"
+    raise CgroupError(reason)
+
+
+def _places() -> Iterator[tuple[int, Path]]:
+    """Yield where a group might be made: our own group and its ancestors, version 1 first."""
+    own = _own_paths()
+    for version, root in _mounts():
+        path = own.get(version)
+        if path is None:
+            continue
+        place = root / path.lstrip("/")
+        while True:
+            if place.is_dir():
+                yield version, place
+            if place == root or root not in place.parents:
+                break
+            place = place.parent
+
+
+def _mounts() -> list[tuple[int, Path]]:
+    """Return version and mount point of each hierarchy that may have the memory controller."""
+    found = []
+    for line in _MOUNTS.read_text().splitlines():
+        head, _, tail = line.partition(" - ")
+        kind, _, options = tail.split()[0], *tail.split()[1:3]
+        if kind == "cgroup" and "memory" in options.split(","):
+            found.append((1, Path(head.split()[4])))
+        elif kind == "cgroup2":
+            found.append((2, Path(head.split()[4])))
+    return sorted(found)
+
+
+def _own_paths() -> dict[int, str]:
+    """Return this process's group in each version's hierarchy."""
+    found = {}
+    for line in _OWN.read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0" and not controllers:
+            found[2] = path
+        elif "memory" in controllers.split(","):
+            found[1] = path
+    return found
+
+
+def _remove(folder: Path) -> None:
+    """Remove a group; its last process may take a moment to be gone."""
+    for _ in range(_ATTEMPTS):
+        try:
+            folder.rmdir()
+            return
+        except OSError:
+            time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,112 @@
+"""Makes a threshold depend on the workload alone: a heap without holes, and room beside it.
+
+Under a limit three things move a threshold from run to run or hide bytes from it: holes in the
+heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
+(glibc's by 132 KiB, Python's by 1 MiB), and the buffers that MKL takes at a first product
+of a size. So before a limit is set the holes are filled, libraries get room for their own
+small objects, and one product of every layout has made MKL's buffers.
+
+Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
+"""
+
+import ctypes
+import mmap
+import sys
+
+PAGE_BYTES = mmap.PAGESIZE
+"""From this size on every block is a mapping of its own, in whole pages."""
+
+_M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4
+_ROOM_BYTES, _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES = 4 << 20, 16 << 10, 256 << 20
+_HOLE_BYTES = 3072
+_LARGEST_HOLE_BYTES = 1 << 20
+_ARENA_BITS = 20
+_OBJECT_BYTES = 400
+"""Below Python's limit for its own allocator (512 with the header of ``bytes``)."""
+
+
+class _MallocInfo(ctypes.Structure):
+    """``struct mallinfo2``."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+def settle(malloc: str, layers: int) -> None:
+    """Ready this process for a limit: no holes for large blocks, room for small ones.
+
+    Room for about 16 KiB a layer (its autograd nodes and Python objects need a third of it).
+    Under the ``system`` policy the C heap is left as it is: what it does is what is measured.
+    """
+    room = min(_ROOM_BYTES + layers * _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES)
+    _reserve_python_heap(room)
+    if malloc == "pinned" and sys.platform.startswith("linux"):
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallinfo2"):
+            _settle_heap(libc, room)
+
+
+def _reserve_python_heap(size: int) -> None:
+    """Make Python's allocator hold arenas of ``size`` bytes in all, free but for an object each."""
+    objects = [bytes(_OBJECT_BYTES) for _ in range(size // _OBJECT_BYTES)]
+    kept = {id(item) >> _ARENA_BITS: item for item in objects}
+    _HELD.append(list(kept.values()))
+
+
+_HELD: list[object] = []
+"""Objects that live as long as the process, one in each of Python's arenas."""
+
+
+def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
+    libc.mallopt(_M_MMAP_THRESHOLD, PAGE_BYTES)
+    libc.mallopt(_M_MMAP_MAX, 2**31 - 1)
+    malloc, free, info = libc.malloc, libc.free, libc.mallinfo2
+    malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    free.restype, free.argtypes = None, [ctypes.c_void_p]
+    info.restype = _MallocInfo
+
+    def fill() -> None:
+        """Take every hole, and the free end of the heap, that a block of a page could use."""
+        size = _LARGEST_HOLE_BYTES
+        while size >= PAGE_BYTES:
+            mapped = info().hblks
+            block = malloc(size)
+            if info().hblks > mapped or not block:
+                free(block)
+                size //= 2
+
+    fill()
+    blocks = [malloc(_HOLE_BYTES) for _ in range(2 * room // _HOLE_BYTES)]
+    fill()
+    for block in blocks[::2]:  # the others keep the holes from growing together
+        free(block)
+
+
+def prime_products() -> None:
+    """Multiply once in every layout, at the size from which MKL's buffers grow no further.
+
+    The factors are mappings of their own, so the heap is left as it was.
+    """
+    import torch
+
+    side = 1024
+    one, other, out = (
+        torch.frombuffer(mmap.mmap(-1, side * side * 4), dtype=torch.float32).view(side, side)
+        for _ in range(3)
+    )
+    torch.mm(one, other, out=out)
+    torch.mm(one, other.T, out=out)
+    torch.mm(one.T, other, out=out)

@@ -1,0 +1,258 @@
+"""Finds a threshold for real: predicts it, probes there in pristine processes, and records it."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from harness.errors import HarnessError
+from harness.execution import budget, cgroup
+from harness.execution.environment import describe
+from harness.execution.jobs import Ended, Job
+from harness.execution.launcher import Launcher, default_launcher
+from harness.execution.measure import DEADLINE_SECONDS
+from harness.execution.outcome import classify
+from harness.prediction.budget import solve as solve_live
+from harness.prediction.resident import axis_range, data_peak, solve_resident
+from harness.prediction.trace import NotFollowedError, predict_trace
+from harness.record import Outcome
+from harness.search import CONFIRMATIONS, Answer, Reading, search
+from harness.thresholds import BandValue, Headroom, Probed, Threshold
+from harness.workload import Workload, WorkloadError
+
+_START = {"batch": 64, "depth": 4, "width": 64}
+"""Where a search starts that no prediction guides."""
+
+
+class BudgetError(HarnessError):
+    """The budget cannot be enforced here; the message says why and what can."""
+
+
+class UndecidedError(Exception):
+    """A probe neither fitted nor ran out of memory, twice."""
+
+    def __init__(self, outcome: Outcome, evidence: dict[str, Any]) -> None:
+        super().__init__(f"{outcome}: {evidence}")
+        self.outcome = outcome
+        self.evidence = evidence
+
+
+def threshold(
+    workload: Workload,
+    *,
+    budget_bytes: int,
+    solve: str = "batch",
+    kind: str = "auto",
+    confirmations: int = CONFIRMATIONS,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    launcher: Launcher | None = None,
+    attempt: int = 1,
+) -> Threshold:
+    """Find the largest ``solve`` ("batch", "depth" or "width") that fits into the budget.
+
+    Each probe is a process of its own; ``deadline_seconds`` is what one may take. ``kind``
+    says how the budget is enforced: "rlimit", "cgroup", "allocator" (CUDA), or "auto".
+
+    Raises:
+        BudgetError: a budget of this kind cannot be enforced here.
+        LaunchError: no worker process can be started at all.
+
+    """
+    chosen = choose_kind(workload, kind)
+    used = launcher or default_launcher(workload.malloc)
+    run = _Run(
+        workload=workload,
+        budget_bytes=budget_bytes,
+        solve=solve,
+        kind=chosen,
+        launcher=used,
+        deadline_seconds=deadline_seconds,
+    )
+    try:
+        return run.threshold(confirmations, attempt)
+    finally:
+        if launcher is None:
+            used.close()
+
+
+def choose_kind(workload: Workload, kind: str) -> str:
+    """Return how a budget for ``workload`` is to be enforced, having tried that it can be.
+
+    Raises:
+        BudgetError: it cannot.
+
+    """
+    if workload.device == "cuda":
+        if kind not in ("auto", "allocator"):
+            raise BudgetError(f"kind: {kind!r}: limits the CPU's memory, not the GPU's")
+        return "allocator"
+    tries: dict[str, Callable[[], tuple[bool, str]]] = {
+        "rlimit": budget.data_segment_available,
+        "cgroup": cgroup.available,
+    }
+    reasons = []
+    for name in tries if kind == "auto" else (kind,):
+        if name not in tries:
+            raise BudgetError(f"kind: {kind!r}: limits the GPU's memory; the device is cpu")
+        works, detail = tries[name]()
+        if works:
+            return name
+        reasons.append(detail)
+    raise BudgetError(f"kind: {kind!r}: {'; '.join(reasons)}")
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One search in progress."""
+
+    workload: Workload
+    budget_bytes: int
+    solve: str
+    kind: str
+    launcher: Launcher
+    deadline_seconds: float
+    probes: list[Probed] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def threshold(self, confirmations: int, attempt: int) -> Threshold:
+        started = time.monotonic()
+        live, predicted = self._predictions()
+        least, most = axis_range(self.workload, self.solve)
+        guess = predicted or live or (least if live is None and self._followed else 0)
+        answer, outcome, evidence = None, Outcome.OK, {}
+        try:
+            answer = search(
+                self._probe,
+                guess or _START[self.solve],
+                least=least,
+                most=most,
+                confirmations=confirmations,
+            )
+        except UndecidedError as error:
+            outcome, evidence = error.outcome, error.evidence
+        fields: dict[str, Any] = {} if answer is None else _answer_fields(answer)
+        if answer is not None and answer.largest_fit is not None:
+            fields["headroom"] = self._headroom(answer.largest_fit)
+        return Threshold(
+            workload_id=self.workload.id,
+            workload=self.workload,
+            solve=self.solve,  # type: ignore[arg-type]
+            budget_bytes=self.budget_bytes,
+            kind=self.kind,  # type: ignore[arg-type]
+            outcome=outcome,
+            evidence=evidence,
+            attempt=attempt,
+            predicted=predicted,
+            live_bytes_predict=live,
+            probes=tuple(self.probes),
+            wall_seconds=time.monotonic() - started,
+            environment=describe(self.workload, self.launcher.name) | self.environment,
+            **fields,
+        )
+
+    @property
+    def _modelled(self) -> bool:
+        """Whether the data segment is modelled: the pinned policy under ``RLIMIT_DATA``."""
+        return self.kind == "rlimit" and self.workload.malloc == "pinned"
+
+    @property
+    def _followed(self) -> bool:
+        try:
+            predict_trace(self.workload)
+        except NotFollowedError:
+            return False
+        return True
+
+    def _predictions(self) -> tuple[int | None, int | None]:
+        """Return the largest that fits by the live bytes, and by the data segment's model."""
+        if not self._followed:
+            return None, None
+        live = solve_live(self.workload, self.budget_bytes, self.solve)
+        if not self._modelled:
+            return live, live
+        return live, solve_resident(self.workload, self.budget_bytes, self.solve)
+
+    def _at(self, value: int) -> Workload | None:
+        try:
+            return self.workload.replace(**{self.solve: value})
+        except WorkloadError:
+            return None
+
+    def _probe(self, value: int) -> Reading:
+        """Probe once; once more where it ended in an accident."""
+        workload = self._at(value)
+        if workload is None:  # larger than can be described: it fits into no budget
+            return Reading(fits=False)
+        for last in (False, True):
+            ended = self._launch(workload)
+            outcome, evidence = classify(ended)
+            needed = (ended.result or {}).get("needed_bytes")
+            self.probes.append(
+                Probed(
+                    value=value,
+                    outcome=outcome,
+                    phase=None if outcome is Outcome.OK else ended.phase,
+                    type=evidence.get("type") or evidence.get("signal"),
+                    needed_bytes=needed,
+                    seconds=ended.seconds,
+                )
+            )
+            if outcome in (Outcome.OK, Outcome.OOM):
+                return Reading(
+                    fits=outcome is Outcome.OK, estimate=self._estimate(workload, needed)
+                )
+            if last:
+                raise UndecidedError(outcome, evidence | {"value": value})
+        raise AssertionError("the second accident is the last")
+
+    def _launch(self, workload: Workload) -> Ended:
+        job = Job(
+            kind="probe",
+            workload=workload,
+            budget_bytes=self.budget_bytes,
+            budget_kind=self.kind,  # type: ignore[arg-type]
+        )
+        with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
+            if group is not None:
+                job = msgspec.structs.replace(job, cgroup=str(group.folder))
+            ended = self.launcher.launch(job, self.deadline_seconds)
+            kills = group.oom_kills() if group is not None else 0
+        if ended.failure is not None and ended.failure.users_mistake:
+            raise HarnessError(ended.failure.message)
+        return msgspec.structs.replace(ended, oom_kills=kills)
+
+    def _estimate(self, workload: Workload, needed: int | None) -> int | None:
+        """Return where the answer lies if the model is off everywhere by what it is off here."""
+        if needed is None or not self._modelled or not self._followed:
+            return None
+        extra = needed - data_peak(predict_trace(workload)).data_bytes
+        return solve_resident(self.workload, self.budget_bytes, self.solve, extra_bytes=extra)
+
+    def _headroom(self, largest_fit: int) -> Headroom | None:
+        workload = self._at(largest_fit)
+        needed = [p.needed_bytes for p in self.probes if p.value == largest_fit and p.needed_bytes]
+        if workload is None or not needed or not self._modelled or not self._followed:
+            return None
+        peak = data_peak(predict_trace(workload))
+        return Headroom(
+            live_bytes=peak.live_bytes,
+            rounding_bytes=peak.rounding_bytes,
+            small_bytes=-peak.small_bytes,
+            library_bytes=max(needed) - peak.data_bytes,
+            unused_bytes=self.budget_bytes - max(needed),
+        )
+
+
+def _answer_fields(answer: Answer) -> dict[str, Any]:
+    return {
+        "largest_fit": answer.largest_fit,
+        "smallest_fail": answer.smallest_fail,
+        "confirmed": answer.confirmed,
+        "band": tuple(
+            BandValue(value=tried.value, fits=tried.fits, trials=tried.trials)
+            for tried in answer.band
+        ),
+    }
