@@ -6,12 +6,14 @@ taken from the recording: when the cache was emptied, and when other streams wer
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from harness.prediction.caching_allocator import (
     AllocatorConfig,
     Ascending,
     CachingAllocator,
+    OutOfMemoryError,
     SegmentEvent,
 )
 from harness.prediction.caching_allocator.blocks import ALLOCATED, AWAITING, FREE, UNMAPPED, Block
@@ -105,8 +107,13 @@ class Follower:
         for _, event in operations(events):
             try:
                 self._apply(event)
-            except ValueError as error:
+            except (OutOfMemoryError, ValueError) as error:
                 self._differ(f"the recording contradicts itself: {error}")
+                self._expect_nothing()
+            except (AssertionError, IndexError, KeyError):
+                # Overlapping segments, as no driver hands out, end in blocks that clash.
+                self._differ(f"the recording contradicts itself at {_describe(event)}")
+                return
         self._flush()
 
     def _apply(self, event: TraceEvent) -> None:
@@ -119,10 +126,19 @@ class Follower:
             self._flush()
             self._free(event, at_once=event.action == FREE_AT_ONCE)
         elif event.action == "free_completed":
-            self._flush()
-            self._complete(event)
+            if self._pending:
+                # Waiting for other streams is a part of making room: it keeps its place.
+                self._pending.append(event)
+            else:
+                self._complete(event)
         elif event.action == "oom":
-            self._flush()
+            self._run_out(event)
+
+    def _expect_nothing(self) -> None:
+        """End what holds for one request only."""
+        self.model.allow(None)
+        self.model.before_growing = None
+        self._addresses.upcoming = []
 
     def _count_reserved(self, event: TraceEvent) -> None:
         self._recorded += 1
@@ -134,14 +150,28 @@ class Follower:
             self._differences.append(sentence)
 
     def _allocate(self, event: TraceEvent) -> None:
-        takes = [pending for pending in self._pending if pending.action in _TAKING]
-        self._pending = [pending for pending in self._pending if pending.action not in _TAKING]
-        self._release()
-        self._addresses.upcoming = [take.address for take in takes]
+        group, self._pending = self._pending, []
+        taking = [each.action in _TAKING for each in group]
         begun = len(self.model.segment_log)
-        address = self.model.malloc(event.size_bytes, event.stream)
-        self._match(takes, self.model.segment_log[begun:])
-        self._addresses.upcoming = []
+        self._set_expandable(group)
+        self._addresses.upcoming = [
+            e.address for e, takes in zip(group, taking, strict=True) if takes
+        ]
+        if taking != sorted(taking):
+            # Memory was taken, given back and taken again: the first attempt had failed.
+            group = self._complete_within(group)
+            self.model.allow(_most(group))
+            address = self.model.malloc(event.size_bytes, event.stream)
+        else:
+            gives = [e for e, takes in zip(group, taking, strict=True) if not takes]
+            group = [e for e in group if e.action in SEGMENT_ACTIONS]
+            if any(taking) and not self.model.has_fit(event.size_bytes, event.stream):
+                self.model.before_growing = lambda: self._give_back(gives)
+            else:
+                self._give_back(gives)
+            address = self.model.malloc(event.size_bytes, event.stream)
+        self._expect_nothing()
+        self._match(group, self.model.segment_log[begun:])
         self._where[event.address] = address
         self._allocations += 1
         if address == event.address:
@@ -150,6 +180,30 @@ class Follower:
             self._differ(
                 f"{event.size_bytes} bytes at {address:#x}, recorded at {event.address:#x}"
             )
+
+    def _set_expandable(self, group: Sequence[TraceEvent]) -> None:
+        """Follow a program that switches expandable segments on or off as it runs."""
+        for event in group:
+            expandable = event.action == "segment_map"
+            if event.action in _TAKING and expandable != self.model.config.expandable_segments:
+                config = replace(self.model.config, expandable_segments=expandable)
+                self.model.reconfigure(config)
+
+    def _run_out(self, event: TraceEvent) -> None:
+        """Follow a request that failed: what it took before it failed stays taken."""
+        if not any(pending.action in _TAKING for pending in self._pending):
+            self._flush()
+            return
+        group, self._pending = self._complete_within(self._pending), []
+        begun = len(self.model.segment_log)
+        self._addresses.upcoming = [e.address for e in group if e.action in _TAKING]
+        self.model.allow(_most(group))
+        try:
+            self.model.free(self.model.malloc(event.size_bytes, event.stream))
+            self._differ(f"{event.size_bytes} bytes that ran out of memory when recorded")
+        except OutOfMemoryError:
+            self._match(group, self.model.segment_log[begun:])
+        self._expect_nothing()
 
     def _free(self, event: TraceEvent, *, at_once: bool) -> None:
         address = self._where.get(event.address)
@@ -171,29 +225,41 @@ class Follower:
 
     def _flush(self) -> None:
         """Apply what was given back; memory taken without a request is a difference."""
-        takes = [pending for pending in self._pending if pending.action in _TAKING]
-        self._match(takes, [])
-        self._pending = [pending for pending in self._pending if pending.action not in _TAKING]
-        self._release()
-
-    def _release(self) -> None:
-        gives, self._pending = self._pending, []
-        if not gives:
-            return
+        group, self._pending = self._pending, []
         begun = len(self.model.segment_log)
-        segments = [give.address for give in gives if give.action == "segment_free"]
-        if len(segments) < len(gives) or set(segments) == self.model.free_segments():
-            self.model.empty_cache()
-            self._whole += 1
-        else:
-            for address in segments:
-                self._single += 1
-                self._give_back(address)
-        self._match(gives, self.model.segment_log[begun:])
+        self._give_back([event for event in group if event.action not in _TAKING])
+        segment_events = [event for event in group if event.action in SEGMENT_ACTIONS]
+        self._match(segment_events, self.model.segment_log[begun:])
 
-    def _give_back(self, address: int) -> None:
-        if address in self.model.free_segments():
-            self.model.give_back(address)
+    def _complete_within(self, group: Sequence[TraceEvent]) -> list[TraceEvent]:
+        """Complete the releases among a group's events; return the others."""
+        for event in group:
+            if event.action == "free_completed":
+                self._complete(event)
+        return [event for event in group if event.action in SEGMENT_ACTIONS]
+
+    def _give_back(self, gives: Sequence[TraceEvent]) -> None:
+        """Give back what the recording says, in its order.
+
+        The cache counts as emptied where the model would give back the same from there on.
+        """
+        plain = [give for give in gives if give.action == "segment_free"]
+        unmaps = any(give.action == "segment_unmap" for give in gives)
+        whole = unmaps
+        for give in gives:
+            if give.action == "free_completed":
+                self._complete(give)
+            elif give.action == "segment_free" and not unmaps:
+                whole = whole or [e.address for e in plain] == self.model.free_segments()
+                self._single += not whole
+                self._give_back_segment(plain.pop(0))
+        if unmaps:
+            self.model.empty_cache()
+        self._whole += whole
+
+    def _give_back_segment(self, event: TraceEvent) -> None:
+        if event.address in self.model.free_segments():
+            self.model.give_back(event.address)
 
     def _match(self, recorded: Sequence[TraceEvent], modelled: Sequence[SegmentEvent]) -> None:
         """Compare two lists of segment events, one to one and in order."""
@@ -246,6 +312,14 @@ class Follower:
             recorded_fragmentation=_share_unused(reserved, handed_out),
             differences=tuple(self._differences),
         )
+
+
+def _most(group: Sequence[TraceEvent]) -> int:
+    """Return the most that was taken at any moment of a group, beyond what was before."""
+    taken = accumulate(
+        event.size_bytes if event.action in _TAKING else -event.size_bytes for event in group
+    )
+    return max(0, *taken)
 
 
 _STATES = {"active_allocated": ALLOCATED, "inactive": FREE}

@@ -24,6 +24,8 @@ class Origin:
         reserved_bytes: what was taken from the driver.
         layout: the segments with their blocks; None where they cannot be derived.
         why_not: the reason then, in a sentence; empty otherwise.
+        uncertain_blocks: blocks that may be up to 1 MiB longer than the layout says: a
+            large block keeps a short rest, and a trace shows requested sizes only.
 
     """
 
@@ -32,6 +34,7 @@ class Origin:
     reserved_bytes: int
     layout: tuple[SegmentState, ...] | None
     why_not: str
+    uncertain_blocks: int
 
     def handed_out(self) -> Iterator[int]:
         """Yield the address of every block in use, those that await a stream among them."""
@@ -58,11 +61,16 @@ def find_origin(
     reserved -= sum(_GAINS.get(event.action, 0) * event.size_bytes for event in events)
     if reserved == 0 and not live:
         layout: tuple[SegmentState, ...] | None = ()
-        why_not = ""
+        why_not, uncertain = "", 0
     else:
-        layout, why_not = _layout_at_start(segments, events, config)
+        layout, why_not, uncertain = _layout_at_start(segments, events, config)
     return Origin(
-        live=live, streams=streams, reserved_bytes=reserved, layout=layout, why_not=why_not
+        live=live,
+        streams=streams,
+        reserved_bytes=reserved,
+        layout=layout,
+        why_not=why_not,
+        uncertain_blocks=uncertain,
     )
 
 
@@ -87,12 +95,12 @@ def _live_at_start(
 
 def _layout_at_start(
     segments: Sequence[RecordedSegment], events: Sequence[TraceEvent], config: AllocatorConfig
-) -> tuple[tuple[SegmentState, ...] | None, str]:
+) -> tuple[tuple[SegmentState, ...] | None, str, int]:
     past = Past(segments, events, config)
     completes = any(event.action == "free_completed" for event in events)
     try:
         for event in reversed(events):
             past.undo(event, completes=completes)
-        return past.as_states(), ""
+        return past.as_states(), "", past.uncertain_blocks()
     except UnderivableError as error:
-        return None, str(error)
+        return None, str(error), 0

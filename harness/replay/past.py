@@ -7,6 +7,7 @@ boundary of its units and so makes no difference.
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, Literal
 
 from harness.prediction.caching_allocator import AllocatorConfig, BlockState, SegmentState
@@ -93,6 +94,7 @@ class Past:
         self._starts: list[int] = []
         self._segments: dict[int, PastSegment] = {}
         self._lowest: dict[tuple[int, bool], int] = {}
+        self._guessed: set[int] = set()
         self._requests = sorted(
             (event.address, event.size_bytes) for event in events if event.action in _REQUESTS
         )
@@ -158,6 +160,7 @@ class Past:
         address, _, _, state = segment.blocks[index]
         if address != event.address or state != ALLOCATED:
             raise UnderivableError(f"an allocation at {event.address:#x} that was not there")
+        self._guessed.discard(address)
         segment.set_free(index)
 
     def _undo_completion(self, event: TraceEvent) -> None:
@@ -168,8 +171,13 @@ class Past:
         if state != FREE or size > room:
             raise UnderivableError(f"a release at {event.address:#x} that was not free afterwards")
         splits_finely = segment.is_expandable or self._config.expandable_segments
-        if segment.is_large and not splits_finely and room - size <= SMALL_REQUEST_BYTES:
-            size = room
+        if segment.is_large and not splits_finely:
+            # Such a rest is never split off: the block had it.
+            oversize = size >= self._config.max_split_size_bytes
+            if oversize or room - size <= SMALL_REQUEST_BYTES:
+                size = room
+            else:
+                self._guessed.add(event.address)
         segment.carve(index, event.address, size, event.size_bytes)
 
     def _undo_request(self, event: TraceEvent) -> None:
@@ -239,6 +247,17 @@ class Past:
             if address < event.address + event.size_bytes:
                 return self._config.round_request(size) > SMALL_REQUEST_BYTES
         return event.size_bytes % self._config.large_segment_size_bytes == 0
+
+    def uncertain_blocks(self) -> int:
+        """Return how many blocks may be up to 1 MiB longer than ``as_states`` says.
+
+        They lie before free memory of the large pool, and nothing tells where it began.
+        """
+        return sum(
+            block[0] in self._guessed and following[3] == FREE
+            for segment in self._segments.values()
+            for block, following in pairwise(segment.blocks)
+        )
 
     def as_states(self) -> tuple[SegmentState, ...]:
         """Return what is left, lowest address first; stretches of one range as one."""

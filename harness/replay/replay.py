@@ -40,6 +40,7 @@ def replay_file(
     settings: str | None = None,
     memory_bytes: int | None = None,
     outside_bytes: int = 0,
+    recorded_on_bytes: int | None = None,
 ) -> Replay:
     """Replay the snapshot at ``path`` and return what came of it.
 
@@ -49,6 +50,9 @@ def replay_file(
         settings: what ``PYTORCH_ALLOC_CONF`` would say in another what-if.
         memory_bytes: the card's memory in every what-if; without end unless given.
         outside_bytes: what context, libraries and other processes would hold of it.
+        recorded_on_bytes: memory of the card that made the recording, which no recording
+            says. It matters only to expandable segments on a card nearly full: how far a
+            segment's end can grow (to 1 1/8 of the card) decides between free blocks.
 
     Raises:
         SnapshotError: the file is no snapshot, or holds more than data; one line.
@@ -68,19 +72,22 @@ def replay_file(
         notes.append(f"{left_out} events of private pools (CUDA graphs, MemPool) are left out")
     if any(event.action == "oom" for event in events):
         notes.append("requests that failed when recorded are left out of the what-ifs")
+    if {"segment_alloc", "segment_map"} <= {event.action for event in events}:
+        notes.append("expandable segments were switched on or off on the way; when is not recorded")
     origin = find_origin(snapshot, events, config)
     if not origin.is_start():
         notes.append(
             f"the recording begins in the middle: {len(origin.live)} blocks and "
             f"{origin.reserved_bytes} reserved bytes were there before"
         )
-    agreement = None
-    if origin.layout is None:
+    if origin.uncertain_blocks:
+        notes.append(
+            f"{origin.uncertain_blocks} of the blocks that were there before may be up to 1 MiB "
+            "longer than derived"
+        )
+    agreement = _agreement(snapshot, events, replace(config, total_bytes=recorded_on_bytes), origin)
+    if agreement is None:
         notes.append(f"the beginning cannot be derived: {origin.why_not}; nothing to compare")
-    else:
-        follower = Follower(config, origin)
-        follower.run(events)
-        agreement = follower.agreement(snapshot)
     configs = {"as recorded": config, "expandable segments": _expandable(config)}
     if asked is not None:
         configs[f"settings {settings}"] = asked
@@ -98,6 +105,24 @@ def replay_file(
         what_ifs=tuple(what_ifs),
         notes=tuple(notes),
     )
+
+
+def follow_snapshot(snapshot: Snapshot, recorded_on_bytes: int | None = None) -> Agreement | None:
+    """Return where the model agrees with a recording; None where its beginning is lost."""
+    config, _ = recorded_config(snapshot)
+    events, _ = default_pool_events(snapshot)
+    origin = find_origin(snapshot, events, config)
+    return _agreement(snapshot, events, replace(config, total_bytes=recorded_on_bytes), origin)
+
+
+def _agreement(
+    snapshot: Snapshot, events: list[TraceEvent], config: AllocatorConfig, origin: Origin
+) -> Agreement | None:
+    if origin.layout is None:
+        return None
+    follower = Follower(config, origin)
+    follower.run(events)
+    return follower.agreement(snapshot)
 
 
 def default_pool_events(snapshot: Snapshot) -> tuple[list[TraceEvent], int]:

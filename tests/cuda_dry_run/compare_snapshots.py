@@ -119,7 +119,7 @@ def main() -> int:
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
             path = record(case, arguments.dry_run, arguments.venv, Path(folder))
-            replay = replay_file(path)
+            replay = replay_file(path, recorded_on_bytes=case.total_bytes)
         complete = replay.agreement is not None and replay.agreement.is_complete()
         equal += complete
         rows.append(row(case, replay))

@@ -5,7 +5,8 @@ Runs under the dry run (or on a GPU) with nothing but torch and the standard lib
     run.sh VENV record_random_operations.py PLAN.json OUT
 
 ``OUT.jsonl`` gets a header and one line per operation, ``OUT.bin`` all counters after each
-operation as native 64-bit integers, in the order that the header names.
+operation as native 64-bit integers, in the order that the header names, ``OUT.pickle`` the
+memory snapshot of the whole run.
 """
 
 import array
@@ -116,6 +117,7 @@ def main() -> None:
     torch.zeros(0, device="cuda")  # initialises CUDA, allocates nothing
     if plan["fraction"] is not None:
         torch.cuda.set_per_process_memory_fraction(plan["fraction"])
+    torch.cuda.memory._record_memory_history(context=None, max_entries=1_000_000)
     player = Player(plan)
     names = sorted(torch.cuda.memory_stats())
     header = {
@@ -132,6 +134,8 @@ def main() -> None:
             lines.write(json.dumps(operation) + "\n")
             stats = torch.cuda.memory_stats()
             array.array("q", [stats[name] for name in names]).tofile(raw)
+    dump: Any = torch.cuda.memory._dump_snapshot  # it has no annotations
+    dump(str(out.with_suffix(".pickle")))
 
 
 if __name__ == "__main__":

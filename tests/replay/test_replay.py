@@ -20,11 +20,14 @@ from harness.prediction.caching_allocator.blocks import ALLOCATED, AWAITING
 from harness.replay import Replay, SnapshotError, replay_file, replay_text
 from harness.replay.follow import Agreement, Follower
 from harness.replay.origin import Origin, find_origin
+from harness.replay.replay import recorded_config
 from harness.replay.snapshot import Snapshot, read_snapshot
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-NOTHING = Origin(live={}, streams={}, reserved_bytes=0, layout=(), why_not="")
+NOTHING = Origin(live={}, streams={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
 MIB = 1 << 20
+# How far an expandable segment can grow depends on the card.
+CARDS = {"random-expandable-small-card": 1324 * MIB}
 
 
 def recording(name: str) -> Path:
@@ -42,12 +45,15 @@ def agreement_of(replay: Replay) -> Agreement:
         ("resnet18-start", 27, 1129, 364_904_448),
         ("expandable-out-of-memory", 77, 866, 696_254_464),
         ("two-streams-middle", 0, 176, 115_343_360),
+        ("random-garbage-collection", 246, 727, 1_589_641_216),
+        ("random-max-split-two-streams", 222, 784, 1_610_612_736),
+        ("random-expandable-small-card", 77, 821, 1_377_828_864),
     ],
 )
 def test_recordings_of_pytorch_are_followed_to_the_address(
     name: str, segment_events: int, allocations: int, reserved: int
 ) -> None:
-    agreement = agreement_of(replay_file(recording(name)))
+    agreement = agreement_of(replay_file(recording(name), recorded_on_bytes=CARDS.get(name)))
     assert agreement.differences == ()
     assert agreement.is_complete()
     assert (agreement.segment_events, agreement.segment_events_matched) == (segment_events,) * 2
@@ -80,22 +86,42 @@ def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -
     assert after.agreement(snapshot).differences == ()
 
 
-@settings(max_examples=25, deadline=None)
-@given(cut=st.integers(0, 2673))
-def test_a_recording_with_expandable_segments_can_begin_anywhere(cut: int) -> None:
-    snapshot = read_snapshot(recording("expandable-out-of-memory"))
-    while 0 < cut < len(snapshot.events) and snapshot.events[cut - 1].action.startswith("segment"):
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(
+        [
+            "expandable-out-of-memory",
+            "random-expandable-small-card",
+            "random-max-split-two-streams",
+            "random-garbage-collection",
+        ]
+    ),
+    share=st.floats(0, 1),
+)
+def test_a_recording_can_begin_anywhere(name: str, share: float) -> None:
+    snapshot = read_snapshot(recording(name))
+    cut = int(share * len(snapshot.events))
+    while 0 < cut < len(snapshot.events) and is_inside_a_request(snapshot, cut):
         cut -= 1
-    config = AllocatorConfig(expandable_segments=True)
+    config = replace(recorded_config(snapshot)[0], total_bytes=CARDS.get(name))
     before = Follower(config, NOTHING)
     before.run(snapshot.events[:cut])
     origin = find_origin(snapshot, snapshot.events[cut:], config)
     after = Follower(config, origin)
-    for name in ("allocated_bytes", "active_bytes", "requested_bytes", "reserved_bytes"):
-        assert after.model.current(name) == before.model.current(name)
+    for counter in ("requested_bytes", "reserved_bytes", "segment"):
+        assert after.model.current(counter) == before.model.current(counter)
+    missing = before.model.current("active_bytes") - after.model.current("active_bytes")
+    assert 0 <= missing <= origin.uncertain_blocks * MIB
     after.run(snapshot.events[cut:])
-    assert after.agreement(snapshot).differences == ()
-    assert after.agreement(snapshot).is_complete()
+    assert missing or after.agreement(snapshot).differences == ()
+    assert missing or after.agreement(snapshot).is_complete()
+
+
+def is_inside_a_request(snapshot: Snapshot, cut: int) -> bool:
+    """The events before a cut must not be those of a request that comes after it."""
+    before, after = snapshot.events[cut - 1], snapshot.events[cut]
+    halves = before.action == "free_requested" and after.address == before.address
+    return before.action.startswith("segment") or after.action == "free_completed" or halves
 
 
 def awaiting_bytes(origin: Origin) -> int:

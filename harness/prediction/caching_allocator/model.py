@@ -6,6 +6,7 @@ out flat, because a call costs as much as the work it would do.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from typing import Literal
 
 from harness.prediction.caching_allocator.addresses import AddressPolicy, Ascending
@@ -49,6 +50,8 @@ class CachingAllocator(Readings):
 
     Attributes:
         segment_log: every segment taken and given back, in order.
+        before_growing: called when no free block fits, before new memory is taken; a replay
+            gives back there what a recording says went back.
 
     """
 
@@ -62,6 +65,7 @@ class CachingAllocator(Readings):
         config = AllocatorConfig() if config is None else config
         self.segment_log: list[SegmentEvent] = []
         self.completion: Completion = completion
+        self.before_growing: Callable[[], None] | None = None
         self._blocks: dict[int, Block] = {}
         self._small, self._large = Pool(is_small=True), Pool(is_small=False)
         self._counters = Counters(self._small.counters, self._large.counters)
@@ -70,9 +74,9 @@ class CachingAllocator(Readings):
             outside_bytes=config.outside_bytes,
             addresses=Ascending() if addresses is None else addresses,
         )
-        pools = (self._small, self._large)
+        self._pools = (self._small, self._large)
         self._segments = Segments(
-            config, self._device, self._counters, self._blocks, pools, self.segment_log
+            config, self._device, self._counters, self._blocks, self._pools, self.segment_log
         )
         self._uses = StreamUses()
         self._blocks_rose = self._splits_rose = False
@@ -278,6 +282,8 @@ class CachingAllocator(Readings):
     def _obtain(self, home: FreeList, rounded: int, requested: int) -> Block:
         """Get new memory, if need be after giving back what is free; ``malloc``."""
         segments, counters = self._segments, self._counters
+        if self.before_growing is not None:
+            self.before_growing()
         if self._collects:
             segments.collect_garbage()
         block = segments.grow(home, rounded)
@@ -319,6 +325,16 @@ class CachingAllocator(Readings):
             raise ValueError(f"no segment at address {address:#x} is wholly free")
         block.home.remove(block)
         self._segments.give_back(block)
+
+    def has_fit(self, size_bytes: int, stream: int = 0) -> bool:
+        """Tell whether a request could be served without new memory; nothing changes."""
+        rounded = self.config.round_request(size_bytes)
+        pool = self._small if rounded <= SMALL_REQUEST_BYTES else self._large
+        return best_fit(self.config, pool.list_of(stream), self._blocks, rounded) >= 0
+
+    def allow(self, more_bytes: int | None) -> None:
+        """Let the card refuse more than ``more_bytes`` beyond what is taken; None ends that."""
+        self._device.allow(more_bytes)
 
     def adopt(self, segment: SegmentState) -> None:
         """Take over a segment as it stood when a recording began.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from harness.prediction.caching_allocator.blocks import FREE, UNMAPPED, Block
+from harness.prediction.caching_allocator.blocks import MASK, UNMAPPED, Block, Pool
 from harness.prediction.caching_allocator.config import UNLIMITED, AllocatorConfig
 from harness.prediction.caching_allocator.counters import Counters
 
@@ -12,6 +12,7 @@ class Readings:
 
     _blocks: dict[int, Block]
     _counters: Counters
+    _pools: tuple[Pool, Pool]
 
     @property
     def config(self) -> AllocatorConfig:
@@ -36,13 +37,18 @@ class Readings:
             if self._blocks[address].previous is None:
                 yield self._blocks[address]
 
-    def free_segments(self) -> set[int]:
-        """Return the addresses of all segments that are wholly free, expandable ones apart."""
-        return {
-            head.address
-            for head in self.segment_heads()
-            if head.state == FREE and head.next is None and head.range is None
-        }
+    def free_segments(self) -> list[int]:
+        """Return the addresses of all segments that are wholly free, expandable ones apart.
+
+        They are in the order in which ``empty_cache`` gives them back.
+        """
+        return [
+            block.address
+            for pool in reversed(self._pools)
+            for home in pool.in_stream_order()
+            for block in (self._blocks[key & MASK] for key in home.keys)
+            if not block.is_split() and block.range is None
+        ]
 
     def reset_peaks(self) -> None:
         """Begin new peaks at the present values."""
