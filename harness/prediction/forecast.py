@@ -34,6 +34,8 @@ def predict(workload: Workload, *, budget_bytes: int | None = None) -> Forecast:
     except NotFollowedError as error:
         notes.append(f"not followed: {error}")
         figures, method, budget = saved, "formula", None
+        if budget_bytes is not None:
+            notes.append("budget: no verdict without the trace")
     else:
         figures, method = saved | _trace_figures(trace), "trace"
         budget = _verdict(workload, trace, budget_bytes) if budget_bytes is not None else None
