@@ -2,7 +2,8 @@
 
 ``ForkLauncher`` asks a primed forkserver for a fork; ``SpawnLauncher`` starts a fresh
 interpreter, for systems without fork. Neither imports torch: what this process holds would
-show in its children's figures. Both are used by one thread at a time.
+show in its children's figures. Both are used by one thread at a time; ``stop`` alone may come
+from another.
 """
 
 import contextlib
@@ -14,22 +15,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import IO, Any, Protocol
 
 import msgspec
 
-from harness.execution.jobs import Ended, Failure, Job, Message
+from harness.execution.jobs import Ended, Job
+from harness.execution.listening import Report, tail, why_silent
 from harness.execution.malloc import ENVIRONMENT
 
 START_SECONDS = 120.0
 """How long a forkserver may take to load torch."""
 GRACE_SECONDS = 5.0
-"""How long a killed process may take to be gone."""
-_TAIL_BYTES = 2000
+"""How long a killed process may take to be gone, and the server to tell of an end."""
+FORK_SECONDS = 30.0
+"""How long a running forkserver may take to fork."""
 
 
 class LaunchError(RuntimeError):
-    """No worker process can be started at all; the message holds what it printed."""
+    """No worker process can be started at all; the message says why."""
 
 
 class Launcher(Protocol):
@@ -39,6 +43,9 @@ class Launcher(Protocol):
 
     def launch(self, job: Job, deadline_seconds: float) -> Ended:
         """Run ``job`` to its end, or kill it at the deadline."""
+
+    def stop(self) -> None:
+        """End the job that another thread waits for, and refuse every further one."""
 
     def close(self) -> None:
         """End every process that this launcher started."""
@@ -60,46 +67,6 @@ def _environment(malloc: str) -> dict[str, str]:
     return inherited | ENVIRONMENT[malloc] | extra
 
 
-class _Report:
-    """What a worker has said so far."""
-
-    def __init__(self) -> None:
-        self.phase: str | None = None
-        self.result: dict[str, Any] | None = None
-        self.failure: Failure | None = None
-        self._rest = b""
-        self._decoder = msgspec.json.Decoder(Message)
-
-    def feed(self, data: bytes) -> None:
-        """Take in bytes; a line that is no message (a torn last one) says nothing."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            with contextlib.suppress(msgspec.MsgspecError):
-                message = self._decoder.decode(line)
-                self.phase = message.phase or self.phase
-                self.result = message.result if message.result is not None else self.result
-                self.failure = message.failure or self.failure
-
-    def ended(self, errors: IO[bytes], started: float, **how: Any) -> Ended:
-        """Return the whole story of the process."""
-        return Ended(
-            phase=self.phase,
-            result=self.result,
-            failure=self.failure,
-            stderr_tail=_tail(errors),
-            seconds=time.monotonic() - started,
-            **how,
-        )
-
-
-def _tail(errors: IO[bytes]) -> str:
-    """Return the end of what a process printed, without the profiler's own chatter."""
-    size = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, size - _TAIL_BYTES))
-    lines = errors.read().decode(errors="replace").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("USDT:"))
-
-
 class ForkLauncher:
     """Forks workers from a forkserver that is started on first use, and again if it dies."""
 
@@ -110,6 +77,7 @@ class ForkLauncher:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._replies = b""
+        self._stopped = False
 
     def launch(self, job: Job, deadline_seconds: float) -> Ended:
         """Run ``job`` in a fork of the server.
@@ -118,11 +86,14 @@ class ForkLauncher:
             LaunchError: the forkserver cannot be started.
 
         """
-        control = self._connect()
+        with _as_launch_error():
+            control = self._connect()
+            errors = tempfile.TemporaryFile()  # noqa: SIM115  # entered just below
         started = time.monotonic()
-        report = _Report()
-        results, child_results = os.pipe()
-        with tempfile.TemporaryFile() as errors:
+        report = Report()
+        with errors:
+            with _as_launch_error():
+                results, child_results = os.pipe()
             try:
                 how = self._follow(
                     job, control, results, child_results, errors, report, deadline_seconds
@@ -138,7 +109,7 @@ class ForkLauncher:
         results: int,
         child_results: int,
         errors: IO[bytes],
-        report: _Report,
+        report: Report,
         deadline_seconds: float,
     ) -> dict[str, Any]:
         try:
@@ -148,7 +119,8 @@ class ForkLauncher:
             return {"exit_code": None, "lost": "the forkserver was gone before the job began"}
         finally:
             os.close(child_results)
-        deadline = time.monotonic() + deadline_seconds
+        end = time.monotonic() + deadline_seconds
+        deadline = min(end, time.monotonic() + FORK_SECONDS)
         pid: int | None = None
         timed_out, open_results = False, True
         while True:
@@ -156,22 +128,27 @@ class ForkLauncher:
             ready, _, _ = select.select(watched, [], [], max(0.0, deadline - time.monotonic()))
             if results in ready:
                 data = os.read(results, 1 << 16)
-                open_results = bool(data)
                 report.feed(data)
+                if not data:  # its end must follow: nothing else closes the pipe
+                    open_results = False
+                    deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
             if control in ready:
                 replies = self._read_replies(control)
                 if replies is None:
                     self.close()
                     return {"exit_code": None, "lost": "the forkserver died with the worker"}
                 for reply in replies:
-                    pid = reply.get("pid", pid)
+                    if "pid" in reply:
+                        pid = reply["pid"]
+                        deadline = end if open_results else deadline
                     if "status" in reply:
                         _drain(results, report)
                         return {"exit_code": reply["status"], "timed_out": timed_out}
             if not ready:
-                if timed_out or pid is None:
-                    self.close()
-                    return {"exit_code": None, "timed_out": True}
+                lost = why_silent(pid, open_results=open_results)
+                if timed_out or pid is None or lost is not None:
+                    self._end_server(at_once=True)
+                    return {"exit_code": None, "timed_out": timed_out, "lost": lost}
                 timed_out, deadline = True, time.monotonic() + GRACE_SECONDS
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -195,10 +172,12 @@ class ForkLauncher:
             )
             theirs.close()
             self._control = ours
+            if self._stopped:  # stop() came before there was a server to end
+                self._server.kill()
             ready, _, _ = select.select([ours], [], [], START_SECONDS)
             if not ready or self._read_replies(ours) != [{"ready": True}]:
                 self.close()
-                raise LaunchError(f"the forkserver did not start: {_tail(errors)}")
+                raise LaunchError(f"the forkserver did not start: {tail(errors)}")
         return ours
 
     def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
@@ -212,12 +191,24 @@ class ForkLauncher:
         *lines, self._replies = (self._replies + data).split(b"\n")
         return [msgspec.json.decode(line) for line in lines]
 
+    def stop(self) -> None:
+        """End the job that another thread waits for, and refuse every further one."""
+        self._stopped = True
+        server = self._server
+        if server is not None:
+            server.kill()  # its worker dies with it, and the waiting thread sees the socket close
+
     def close(self) -> None:
         """End the server; a worker of its own dies with it."""
+        self._end_server(at_once=False)
+
+    def _end_server(self, *, at_once: bool) -> None:
         if self._control is not None:
             self._control.close()
         if self._server is not None:
             try:
+                if at_once:  # it may stand still, and would not see that its socket closed
+                    self._server.kill()
                 self._server.wait(timeout=GRACE_SECONDS)
             except subprocess.TimeoutExpired:
                 self._server.kill()
@@ -225,12 +216,21 @@ class ForkLauncher:
         self._control, self._server, self._replies = None, None, b""
 
 
+@contextlib.contextmanager
+def _as_launch_error() -> Iterator[None]:
+    """Name the cause where the system has no process, file or memory left to begin with."""
+    try:
+        yield
+    except OSError as error:
+        raise LaunchError(f"no worker process can be started: {error}") from error
+
+
 def _send_request(control: socket.socket, body: bytes, descriptors: list[int]) -> None:
     socket.send_fds(control, [f"{len(body):<16}".encode()], descriptors)
     control.sendall(body)
 
 
-def _drain(results: int, report: _Report) -> None:
+def _drain(results: int, report: Report) -> None:
     """Read what a process that has ended left in its pipe."""
     while select.select([results], [], [], 0)[0] and (data := os.read(results, 1 << 16)):
         report.feed(data)
@@ -243,21 +243,31 @@ class SpawnLauncher:
 
     def __init__(self, malloc: str) -> None:
         self._malloc = malloc
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     def launch(self, job: Job, deadline_seconds: float) -> Ended:
-        """Run ``job`` in a new interpreter."""
+        """Run ``job`` in a new interpreter.
+
+        Raises:
+            LaunchError: it cannot be started.
+
+        """
         started = time.monotonic()
-        report = _Report()
+        report = Report()
         command = [sys.executable, "-m", "harness.execution.worker"]
         with tempfile.TemporaryFile() as errors:
-            process = subprocess.Popen(
-                command,
-                env=_environment(self._malloc),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
+            with _as_launch_error():
+                self._process = process = subprocess.Popen(
+                    command,
+                    env=_environment(self._malloc),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+            if self._stopped:
+                process.kill()
             try:
                 output, timed_out = _communicate(
                     process, msgspec.json.encode(job), deadline_seconds
@@ -269,6 +279,12 @@ class SpawnLauncher:
             report.feed(output)
             how = {"exit_code": process.returncode, "timed_out": timed_out}
             return report.ended(errors, started, **how)
+
+    def stop(self) -> None:
+        """End the job that another thread waits for, and refuse every further one."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
 
     def close(self) -> None:
         """Nothing outlives a launch."""
