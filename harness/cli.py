@@ -7,6 +7,7 @@ other than ok; 130 interrupted.
 import dataclasses
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -214,14 +215,42 @@ _out_option = click.option(
 )
 
 
+_engine_options = (
+    click.option(
+        "--jobs",
+        type=click.IntRange(1, 4096),
+        default=1,
+        show_default=True,
+        help="Cells at once; with more than 1 resident sizes and seconds are null.",
+    ),
+    click.option(
+        "--executor",
+        type=click.Choice(("local", "in-process", "dask")),
+        default="local",
+        show_default=True,
+        help="Where cells run.",
+    ),
+    click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that exists."),
+)
+
+
+def _engine(command: Command) -> Command:
+    for option in reversed(_engine_options):
+        command = option(command)
+    return command
+
+
 @app.command(epilog="Example: harness sweep depth_batch --out results/local/mine")
 @click.argument("experiments", nargs=-1)
 @_out_option
 @_sized
 @_deadline_option
-def sweep(experiments: tuple[str, ...], out: Path | None, size: str | None, deadline: float) -> int:
+@_engine
+def sweep(
+    experiments: tuple[str, ...], out: Path | None, size: str | None, deadline: float, **engine: Any
+) -> int:
     """Run experiments (all, or those named); an interrupted sweep resumes by itself."""
-    folder = _sweep(experiments, out, _size(size), deadline)
+    folder = _sweep(experiments, out, _size(size), deadline, **engine)
     click.echo(f"records: {folder}", err=True)
     return 0
 
@@ -232,8 +261,18 @@ def _size(name: str | None) -> "Size":
     return Size(name or "default")
 
 
-def _sweep(names: tuple[str, ...], out: Path | None, size: "Size", deadline: float) -> Path:
+def _sweep(
+    names: tuple[str, ...],
+    out: Path | None,
+    size: "Size",
+    deadline: float,
+    *,
+    jobs: int,
+    executor: str,
+    scheduler: str | None,
+) -> Path:
     """Run the named experiments, or all; return the folder of their records."""
+    from harness.execution.executors import make_executor
     from harness.execution.sweep import run
     from harness.experiment import find, names_found
     from harness.progress import shown
@@ -241,9 +280,10 @@ def _sweep(names: tuple[str, ...], out: Path | None, size: "Size", deadline: flo
     folder = out or Path("results") / "local" / size.value
     chosen = [find(name) for name in names or names_found()]
     try:
-        with shown() as progress:
+        engine = make_executor(executor, jobs=jobs, scheduler=scheduler)
+        with closing(engine), shown() as progress:
             for experiment in chosen:
-                run(experiment, size, folder, progress, deadline_seconds=deadline)
+                run(experiment, size, folder, progress, deadline_seconds=deadline, executor=engine)
     except KeyboardInterrupt:
         click.echo("stopped; every finished cell is kept, the same command goes on", err=True)
         raise
@@ -263,12 +303,13 @@ def report(folder: Path) -> int:
 @app.command(epilog="Example: harness reproduce --quick --out /tmp/try")
 @_sized
 @_out_option
-def reproduce(size: str | None, out: Path | None) -> int:
+@_engine
+def reproduce(size: str | None, out: Path | None, **engine: Any) -> int:
     """Run every experiment, then the report; print the verdict and where the report lies."""
     from harness.reporting.report import write_report
     from harness.reporting.terminal import print_verdicts
 
-    folder = _sweep((), out, _size(size), 600.0)
+    folder = _sweep((), out, _size(size), 600.0, **engine)
     page = write_report(folder)
     print_verdicts(folder)
     click.echo(f"report: {page}")

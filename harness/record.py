@@ -36,6 +36,8 @@ class Outcome(enum.StrEnum):
     TIMEOUT = "timeout"
     CRASHED = "crashed"
     ERROR = "error"
+    REFUSED = "refused"
+    """Predicted to fit nowhere and therefore not run: no measurement; ``attempt`` is 0."""
 
 
 class PhaseFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

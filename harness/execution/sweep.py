@@ -1,20 +1,27 @@
-"""Runs an experiment's cells one after the other, keeps each record, resumes by itself."""
+"""Runs an experiment's cells through an executor, keeps each record, resumes by itself."""
 
+import dataclasses
 import itertools
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from harness.execution.launcher import Launcher, default_launcher
-from harness.execution.measure import DEADLINE_SECONDS, measure_traced
+import harness
+from harness.execution.executors import Cell, Executor, Measured, make_executor
+from harness.execution.measure import DEADLINE_SECONDS
 from harness.execution.store import MAX_ATTEMPTS, Store
 from harness.experiment import Experiment, Size
-from harness.record import Record
+from harness.prediction.forecast import predict
+from harness.record import Outcome, Record
 from harness.workload import Workload
 
+CHECK_SECONDS = 1.0
+"""How often an executor is asked whether anything fell silent."""
 _STEP_FLOPS_PER_SECOND = 3e10
 _CELL_SECONDS = 0.1
 
@@ -29,21 +36,158 @@ class Progress(Protocol):
         """Say that a cell ended, how many are left and about how long they will take."""
 
 
-@dataclass
+def run(
+    experiment: Experiment,
+    size: Size,
+    out: Path,
+    progress: Progress,
+    *,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    executor: Executor | None = None,
+) -> None:
+    """Measure every cell of ``experiment`` that ``out`` does not hold yet.
+
+    Interrupted at any point, the same call goes on where it stopped. Without an ``executor``
+    cells run here, one at a time. An experiment that measures in its own way uses none.
+
+    Raises:
+        StoreError, SchemaError: the folder cannot be used.
+        ExecutorError: the engine is gone.
+        LaunchError: no worker process can be started at all.
+
+    """
+    if experiment.run is not None:
+        experiment.run(size, out / experiment.name, progress, deadline_seconds)
+        return
+    workloads = list({cell.id: cell for cell in experiment.cells(size)}.values())
+    traced = {cell.id for cell in experiment.traced(size)} if experiment.traced else set()
+    with Store(out / experiment.name) as store, _used(executor) as engine:
+        left = [cell for cell in workloads if not store.is_finished(cell.id)]
+        done = len(workloads) - len(left)
+        progress.begin(experiment.name, cells=len(workloads), done=done, repairs=store.repairs)
+        cells = (
+            Cell(
+                workload=cell,
+                repeats=experiment.repeats,
+                deadline_seconds=deadline_seconds,
+                keep_events=cell.id in traced,
+            )
+            for cell in left
+        )
+        _Sweep(store, engine, progress, cells).run()
+
+
+@contextmanager
+def _used(executor: Executor | None) -> Iterator[Executor]:
+    """Yield ``executor``, or one of our own that ends with the sweep."""
+    if executor is not None:
+        yield executor
+        return
+    own = make_executor()
+    try:
+        yield own
+    finally:
+        own.close()
+
+
+class _Sweep:
+    """The coordinator: hands out cells, writes what comes back, tries accidents once more."""
+
+    def __init__(
+        self, store: Store, executor: Executor, progress: Progress, cells: Iterable[Cell]
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._progress = progress
+        self._left = deque(cells)
+        self._running: dict[Future[Measured], Cell] = {}
+        self._clock = _Clock(sum(_work(cell.workload) for cell in self._left))
+
+    def run(self) -> None:
+        """Measure until nothing is left."""
+        while self._left or self._running:
+            self._submit()
+            if not self._running:
+                time.sleep(CHECK_SECONDS if self._left else 0)  # no place for a cell just now
+            else:
+                wait(self._running, timeout=CHECK_SECONDS, return_when=FIRST_COMPLETED)
+            ended = [future for future in self._running if future.done()]
+            # What was measured is kept before an exception may end the sweep.
+            for future in sorted(ended, key=lambda future: future.exception() is not None):
+                self._settle(future)
+            self._executor.check()
+
+    def _submit(self) -> None:
+        while self._left and len(self._running) < self._executor.capacity():
+            cell = self._left.popleft()
+            room_bytes = self._executor.room_bytes(cell.workload)
+            if room_bytes is not None:
+                needed_bytes = predict(cell.workload).peak_live_bytes
+                cell = dataclasses.replace(cell, needed_bytes=needed_bytes)
+                if needed_bytes is not None and needed_bytes > room_bytes:
+                    self._keep(_refused(cell.workload, needed_bytes, room_bytes), cell)
+                    continue
+            attempt = self._store.attempts(cell.workload.id) + 1
+            self._running[self._executor.submit(cell, attempt)] = cell
+
+    def _settle(self, future: "Future[Measured]") -> None:
+        cell = self._running.pop(future)
+        record, trace = future.result()
+        if trace is not None:
+            self._store.write_events(record.workload_id, trace)
+        self._keep(record, cell)
+
+    def _keep(self, record: Record, cell: Cell) -> None:
+        self._store.append(record)
+        attempts = self._store.attempts(record.workload_id)
+        if not self._store.is_finished(record.workload_id) and attempts < MAX_ATTEMPTS:
+            self._left.appendleft(cell)
+        else:
+            self._clock.add(cell.workload)
+        left = len(self._left) + len(self._running)
+        self._progress.cell(record, left=left, seconds_left=self._clock.left())
+
+
+def _refused(workload: Workload, needed_bytes: int, room_bytes: int) -> Record:
+    """Return the record of a cell that is predicted to fit nowhere and was not run.
+
+    Attempt 0 and an outcome of its own: it must never pass for a measured failure.
+    """
+    evidence = {
+        "message": "predicted to fit into no place there is; nothing was run",
+        "needed_bytes": needed_bytes,
+        "room_bytes": room_bytes,
+    }
+    return Record(
+        workload_id=workload.id,
+        workload=workload,
+        outcome=Outcome.REFUSED,
+        evidence=evidence,
+        attempt=0,
+        environment={
+            "harness": harness.__version__,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+
+
 class _Clock:
     """Estimates what is left from how long the cells so far took for their arithmetic."""
 
-    spent_seconds: float = 0.0
-    spent_work: float = 0.0
+    def __init__(self, work: float) -> None:
+        self._started = time.monotonic()
+        self._left = work
+        self._done = 0.0
 
-    def add(self, workload: Workload, seconds: float) -> None:
-        self.spent_seconds += seconds
-        self.spent_work += _work(workload)
+    def add(self, workload: Workload) -> None:
+        work = _work(workload)
+        self._done += work
+        self._left -= work
 
-    def left(self, workloads: Sequence[Workload]) -> float | None:
-        if not self.spent_work:
+    def left(self) -> float | None:
+        if not self._done:
             return None
-        return sum(map(_work, workloads)) * self.spent_seconds / self.spent_work
+        return max(0.0, self._left) * (time.monotonic() - self._started) / self._done
 
 
 def _work(workload: Workload) -> float:
@@ -52,81 +196,3 @@ def _work(workload: Workload) -> float:
     products = sum(a * b for a, b in itertools.pairwise(widths)) * workload.batch
     flops = products * (6 if workload.mode == "train" else 2)
     return _CELL_SECONDS + 7 * flops / _STEP_FLOPS_PER_SECOND
-
-
-def run(
-    experiment: Experiment,
-    size: Size,
-    out: Path,
-    progress: Progress,
-    *,
-    deadline_seconds: float = DEADLINE_SECONDS,
-) -> None:
-    """Measure every cell of ``experiment`` that ``out`` does not hold yet.
-
-    Interrupted at any point, the same call goes on where it stopped.
-
-    Raises:
-        StoreError, SchemaError: the folder cannot be used.
-        LaunchError: no worker process can be started at all.
-
-    """
-    if experiment.run is not None:
-        experiment.run(size, out / experiment.name, progress, deadline_seconds)
-        return
-    cells = list({cell.id: cell for cell in experiment.cells(size)}.values())
-    traced = {cell.id for cell in experiment.traced(size)} if experiment.traced else set()
-    with Store(out / experiment.name) as store, _Launchers() as launchers:
-        left = [cell for cell in cells if not store.is_finished(cell.id)]
-        progress.begin(
-            experiment.name, cells=len(cells), done=len(cells) - len(left), repairs=store.repairs
-        )
-        clock = _Clock()
-        while left:
-            cell = left.pop(0)
-            started = time.monotonic()
-            for record in _attempts(
-                cell, cell.id in traced, experiment.repeats, deadline_seconds, store, launchers
-            ):
-                clock.add(cell, time.monotonic() - started)
-                progress.cell(record, left=len(left), seconds_left=clock.left(left))
-
-
-def _attempts(
-    cell: Workload,
-    traced: bool,
-    repeats: int,
-    deadline_seconds: float,
-    store: Store,
-    launchers: "_Launchers",
-) -> list[Record]:
-    """Measure one cell until it is finished; every attempt is a record."""
-    records = []
-    while not store.is_finished(cell.id) and store.attempts(cell.id) < MAX_ATTEMPTS:
-        record, trace = measure_traced(
-            cell,
-            repeats=repeats,
-            deadline_seconds=deadline_seconds,
-            launcher=launchers.of(cell.malloc),
-            keep_events=traced,
-            attempt=store.attempts(cell.id) + 1,
-        )
-        if trace is not None:
-            store.write_events(cell.id, trace)
-        store.append(record)
-        records.append(record)
-    return records
-
-
-class _Launchers(ExitStack):
-    """One launcher per malloc policy, started when first needed, all ended together."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._by_policy: dict[str, Launcher] = {}
-
-    def of(self, malloc: str) -> Launcher:
-        if malloc not in self._by_policy:
-            self._by_policy[malloc] = launcher = default_launcher(malloc)
-            self.callback(launcher.close)
-        return self._by_policy[malloc]

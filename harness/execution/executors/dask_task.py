@@ -1,0 +1,51 @@
+"""What a Dask worker does for a sweep: one cell, in child processes of its own.
+
+Asks nothing of Dask. Requests and answers are JSON in bytes, so that nothing of the harness is
+pickled but this function's name.
+"""
+
+import threading
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from harness.errors import HarnessError
+from harness.execution.executors.interface import Cell
+from harness.execution.executors.local import Slot
+from harness.execution.launcher import LaunchError
+from harness.record import Record
+
+
+class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a cell, or why there is no record of it."""
+
+    record: Record | None = None
+    events: list[list[Any]] | None = None
+    mistake: str | None = None
+    """What the user has to mend, such as images that this host lacks."""
+    launch_error: str | None = None
+    """Why this host can start no process."""
+
+
+_of_thread = threading.local()
+
+
+def measure_cell(request: bytes) -> bytes:
+    """Measure the cell of ``request`` (JSON: cell, attempt, jobs); return an ``Answer``.
+
+    The launchers stay for the next cell; they end when this worker's process does, because
+    their sockets close.
+    """
+    cell, attempt, jobs = msgspec.json.decode(request, type=tuple[Cell, int, int])
+    if not hasattr(_of_thread, "slot"):
+        _of_thread.slot = Slot()
+    slot: Slot = _of_thread.slot
+    try:
+        record, trace = slot.measure(cell, attempt, "dask", jobs=jobs, disturbed=True)
+    except HarnessError as error:
+        return msgspec.json.encode(Answer(mistake=str(error)))
+    except LaunchError as error:
+        return msgspec.json.encode(Answer(launch_error=str(error)))
+    events = [list(event) for event in trace.events] if trace is not None else None
+    return msgspec.json.encode(Answer(record=record, events=events))

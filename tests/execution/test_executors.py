@@ -1,0 +1,225 @@
+import importlib.util
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.execution.executors import Cell, Executor, ExecutorError, Measured, make_executor
+from harness.execution.executors.local import LocalExecutor, machine_bytes
+from harness.execution.store import read
+from harness.execution.sweep import run
+from harness.experiment import Size
+from harness.prediction.forecast import predict
+from harness.progress import Lines
+from harness.record import Outcome, Record
+from harness.workload import Workload
+from tests.execution.test_sweep import CELLS, EXPERIMENT, exact
+
+TINY = Workload(width=8, in_features=8, batch=4)
+
+
+def swept(folder: Path, executor: Executor | None) -> list[Record]:
+    """Return the records of the little sweep, in the grid's order."""
+    run(EXPERIMENT, Size.QUICK, folder, Lines(), executor=executor)
+    order = [cell.id for cell in CELLS]
+    records = list(read(folder / "probe" / "records.jsonl"))
+    return sorted(records, key=lambda record: order.index(record.workload_id))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    """The little sweep, one cell at a time."""
+    return swept(tmp_path_factory.mktemp("alone"), None)
+
+
+def test_one_at_a_time_keeps_every_figure(alone: list[Record]) -> None:
+    for record in alone:
+        assert (record.environment["executor"], record.environment["jobs"]) == ("local", 1)
+        assert record.rss_rise_bytes is not None
+        assert record.wall_seconds is not None
+        assert len(record.repeats) == EXPERIMENT.repeats
+
+
+@pytest.mark.parametrize(("name", "jobs"), [("local", 2), ("in-process", 1)])
+def test_other_engines_give_equal_exact_figures_and_no_disturbed_ones(
+    name: str, jobs: int, alone: list[Record], tmp_path: Path
+) -> None:
+    executor = make_executor(name, jobs=jobs)
+    try:
+        records = swept(tmp_path, executor)
+    finally:
+        executor.close()
+    assert exact(records) == exact(alone)
+    for record in records:
+        assert record.rss_rise_bytes is record.wall_seconds is None
+        assert record.repeats == ()
+        assert record.passes == {"peak_live_bytes": "trace"} | record.passes
+        assert not {"rss_rise_bytes", "wall_seconds"} & record.passes.keys()
+        assert (record.environment["executor"], record.environment["jobs"]) == (name, jobs)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_closing_ends_running_cells_at_once_and_leaves_no_process() -> None:
+    executor = LocalExecutor(2)
+    large = Workload(depth=64, width=512, batch=8192)  # minutes
+    cells = [
+        Cell(workload=large.replace(seed=seed), repeats=50, deadline_seconds=600) for seed in (1, 2)
+    ]
+    before = set(psutil.Process().children(recursive=True))
+    futures = [executor.submit(cell, 1) for cell in cells]
+    deadline = time.monotonic() + 60
+    while len(set(psutil.Process().children(recursive=True)) - before) < 4:
+        assert time.monotonic() < deadline, "two servers with a worker each"
+        time.sleep(0.05)
+    started = set(psutil.Process().children(recursive=True)) - before
+    executor.close()
+    assert all(future.done() for future in futures)
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "share", "together"),
+    [(TINY, 0.6, 1), (TINY, 0.4, 2), (TINY.replace(device="cuda"), 0.0, 1)],
+)
+def test_cells_wait_where_memory_or_the_gpu_is_taken(
+    cell: Workload, share: float, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[int] = []
+    most: list[int] = []
+    lock = threading.Lock()
+
+    def measure(*arguments: object, **named: object) -> Measured:
+        with lock:
+            running.append(1)
+            most.append(len(running))
+        time.sleep(0.1)
+        with lock:
+            running.pop()
+        return Record(workload_id=cell.id, workload=cell, outcome=Outcome.OK), None
+
+    monkeypatch.setattr("harness.execution.executors.local.Slot.measure", measure)
+    executor = LocalExecutor(4)
+    needed_bytes = int(share * machine_bytes())
+    asked = Cell(workload=cell, repeats=1, deadline_seconds=9, needed_bytes=needed_bytes)
+    futures = [executor.submit(asked, 1) for _ in range(6)]
+    for future in futures:
+        future.result(timeout=10)
+    executor.close()
+    assert max(most) == together
+
+
+class Small(LocalExecutor):
+    """A local executor on a machine with hardly any memory."""
+
+    def room_bytes(self, workload: Workload) -> int | None:
+        del workload
+        return 2000
+
+
+def test_a_cell_predicted_not_to_fit_is_recorded_as_refused_and_not_run(tmp_path: Path) -> None:
+    executor = Small(1)
+    try:
+        records = swept(tmp_path, executor)
+    finally:
+        executor.close()
+    assert len(records) == len(CELLS)
+    for record in records:
+        needed_bytes = predict(record.workload).peak_live_bytes
+        assert needed_bytes is not None
+        refused = needed_bytes > 2000
+        assert (record.outcome is Outcome.REFUSED) == refused
+        assert (record.attempt == 0) == refused
+        if refused:
+            assert record.peak_live_bytes is None
+            assert record.evidence["needed_bytes"] == needed_bytes
+            assert record.evidence["room_bytes"] == 2000
+    assert {record.outcome for record in records} == {Outcome.OK, Outcome.REFUSED}
+
+
+class Failing(LocalExecutor):
+    """Ends its second cell with an error while others have been measured."""
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        if cell.workload == list(CELLS)[1]:
+            future: Future[Measured] = Future()
+            future.set_exception(ExecutorError("the scheduler is gone"))
+            return future
+        return super().submit(cell, attempt)
+
+
+def test_an_engine_that_is_gone_stops_cleanly_and_the_sweep_resumes(
+    alone: list[Record], tmp_path: Path
+) -> None:
+    executor = Failing(2)
+    with pytest.raises(ExecutorError, match="the scheduler is gone"):
+        swept(tmp_path, executor)
+    executor.close()
+    assert exact(swept(tmp_path, None)) == exact(alone)
+
+
+def test_wrong_combinations_are_refused_by_name() -> None:
+    with pytest.raises(ExecutorError, match="only with --executor dask"):
+        make_executor("local", scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(ExecutorError, match="one cell at a time"):
+        make_executor("in-process", jobs=2)
+
+
+needs_dask = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None,
+    reason="distributed is not installed (the extra 'cluster')",
+)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Executor]:
+    """A Dask cluster of two workers on this machine."""
+    executor = make_executor("dask", jobs=2)
+    yield executor
+    executor.close()
+
+
+def dask_workers() -> list[psutil.Process]:
+    """Return the Dask workers' processes: children of this one that hold a forkserver."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if any("forkserver" in " ".join(p.cmdline()) for p in process.children()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+@needs_dask
+@pytest.mark.filterwarnings("ignore")  # Dask's own, on losing a worker
+def test_a_dask_worker_that_is_killed_costs_an_attempt_and_no_cell(
+    cluster: Executor, alone: list[Record], tmp_path: Path
+) -> None:
+    path = tmp_path / "probe" / "records.jsonl"
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not (path.exists() and path.read_bytes().count(b"\n") >= 2):
+            time.sleep(0.02)
+        victim = dask_workers()[0]
+        victim.send_signal(signal.SIGKILL)
+        killed.append(victim.pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    run(EXPERIMENT, Size.QUICK, tmp_path, Lines(), executor=cluster)
+    killer.join()
+    records = list(read(path))
+    assert killed
+    for record in records:
+        assert (record.outcome is Outcome.OK) or "lost" in record.evidence["message"]
+    last = {record.workload_id: record for record in records}
+    assert exact([last[cell.id] for cell in CELLS]) == exact(alone)
+    assert len(records) <= len(CELLS) + 2
