@@ -1,7 +1,7 @@
 """One call that reads a snapshot, follows it, and asks what else could have been."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,22 @@ class Replay:
     peak: Peak
     what_ifs: tuple[WhatIf, ...]
     notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as plain data, for JSON; the beginning as its totals."""
+        what_ifs = [{**asdict(case), "verdict": case.verdict()} for case in self.what_ifs]
+        return {
+            "device": self.device,
+            "events": self.events,
+            "settings": self.settings,
+            "config": asdict(self.config),
+            "live_at_start_bytes": sum(self.origin.live.values()),
+            "reserved_at_start_bytes": self.origin.reserved_bytes,
+            "agreement": None if self.agreement is None else asdict(self.agreement),
+            "peak": asdict(self.peak),
+            "what_ifs": what_ifs,
+            "notes": list(self.notes),
+        }
 
 
 def replay_file(

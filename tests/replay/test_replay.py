@@ -1,7 +1,10 @@
 """Recordings of torch 2.13's own allocator, and small ones worked by hand."""
 
 import gzip
+import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -351,6 +354,19 @@ def test_the_text_says_what_the_replay_says() -> None:
     assert "runs out at event" in text
 
 
+def test_the_figures_can_be_written_as_json(tmp_path: Path) -> None:
+    replay = replay_file(written(tmp_path, by_hand()), memory_bytes=39 * MIB)
+    data = json.loads(json.dumps(replay.as_dict()))
+    assert data["agreement"]["segment_events_matched"] == 3
+    assert data["peak"]["groups"][0] == {
+        "place": "forward (model.py:7)",
+        "size_bytes": 12 * MIB,
+        "count": 3,
+    }
+    assert [case["verdict"] for case in data["what_ifs"]] == ["fits", "does not fit"]
+    assert (data["live_at_start_bytes"], data["reserved_at_start_bytes"]) == (0, 0)
+
+
 def test_names_from_a_recording_cannot_command_a_terminal(tmp_path: Path) -> None:
     raw = by_hand()
     for event in raw["device_traces"][0]:
@@ -362,9 +378,6 @@ def test_names_from_a_recording_cannot_command_a_terminal(tmp_path: Path) -> Non
 
 
 def test_the_replay_loads_no_torch() -> None:
-    import subprocess
-    import sys
-
     code = "import harness.replay, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
