@@ -22,7 +22,7 @@ from harness.prediction.matmul import Scratch
 from harness.prediction.tape import Tape
 from harness.workload import Workload
 
-FOLLOWED = "followed for mlp in float32 without checkpoints only"
+FOLLOWED = "followed for float32 parameters without checkpoints only"
 
 _FULL_BYTES = DTYPE_BYTES["float32"]
 _LINEAR = "aten::linear"
@@ -32,7 +32,7 @@ _CAST_BACKWARD = f"{NODE}ToCopyBackward0/ToCopyBackward0{CAST}"
 
 def is_followed(workload: Workload) -> bool:
     """Return whether the casts of ``workload`` are known."""
-    return (workload.model, workload.dtype, workload.checkpoint) == ("mlp", "float32", 0)
+    return (workload.dtype, workload.checkpoint) == ("float32", 0)
 
 
 class AutocastLayers(Layers):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from harness.events import Event
 from harness.prediction.activations import MAXIMUM, Kept
 from harness.prediction.layers import Blocks, Layers
-from harness.prediction.network import train_layer
+from harness.prediction.network import Passes, train_layer
 
 RANDOM_STATE_BYTES = 5056
 """``torch.get_rng_state()`` of the CPU: a Mersenne Twister and its cached normal number."""
@@ -30,7 +30,7 @@ class _Segment(NamedTuple):
     output: Event
 
 
-class Checkpointed:
+class Checkpointed(Passes):
     """Hidden layers in segments of which only the inputs are kept."""
 
     def __init__(self, layers: Layers, segments: int) -> None:

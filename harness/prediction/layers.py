@@ -20,7 +20,7 @@ _ADDMM = "aten::linear/aten::addmm"
 _MM = "aten::matmul/aten::mm"
 ADDMM_NODE = f"{NODE}AddmmBackward0/"
 ADDMM_BACKWARD = f"{ADDMM_NODE}AddmmBackward0"
-_MM_BACKWARD = f"{NODE}MmBackward0/MmBackward0"
+MM_BACKWARD = f"{NODE}MmBackward0/MmBackward0"
 _BIAS_BACKWARD = f"{NODE}AddBackward0/aten::sum"
 
 Blocks = Sequence[Event]
@@ -167,9 +167,9 @@ class Layers:
         self, rows: int, index: int, gradient: Event, after: Blocks, unpack: Unpack | None
     ) -> Event:
         """Write the sum's backward, which needs nothing saved, and then the product's."""
-        layer, product = self.all[index], f"{_MM_BACKWARD}/aten::mm"
+        layer, product = self.all[index], f"{MM_BACKWARD}/aten::mm"
         self.give((self._bias_gradient(layer, len(self.all) + index, _BIAS_BACKWARD),))
-        inside = unpack(_MM_BACKWARD) if unpack else ()
+        inside = unpack(MM_BACKWARD) if unpack else ()
         weight = self._weight_gradient(rows, layer, index, product)
         result = self.input_gradient(rows, layer, product) if index else gradient
         self.give(inside)

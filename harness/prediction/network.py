@@ -18,6 +18,10 @@ class Passes(Protocol):
     def forward(self, rows: int) -> None:
         """Write the hidden layers' forward events."""
 
+    def before_loss(self) -> None:
+        """Write what goes when the network's forward returns the logits: nothing by itself."""
+        return
+
     def backward(self, rows: int, gradient: Event) -> Event:
         """Write every linear map's backward events, given the logits' gradient."""
 
@@ -51,7 +55,9 @@ def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
     tape = layers.tape
     tape.begin("forward")
     passes.forward(rows)
-    of_batch = layers.loss(rows, layers.linear(rows, layers.all[-1], "temporary"))
+    logits = layers.linear(rows, layers.all[-1], "temporary")
+    passes.before_loss()
+    of_batch = layers.loss(rows, logits)
     layers.leave()
     tape.begin("backward")
     root = layers.loss_backward(rows, of_batch, parts)
@@ -59,7 +65,7 @@ def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
     layers.give(root.until_end)
 
 
-class Plain:
+class Plain(Passes):
     """Hidden layers of which autograd keeps everything that their derivatives need."""
 
     def __init__(self, layers: Layers) -> None:

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from harness.events import Trace
 from harness.prediction import autocast, network
 from harness.prediction.autocast import AutocastLayers
+from harness.prediction.autocast_by_hand import AutocastByHand, AutocastByHandLayers
 from harness.prediction.checkpoint import Checkpointed
 from harness.prediction.formula import input_bytes, label_bytes, micro_batches
 from harness.prediction.layers import Layers
 from harness.prediction.matmul import Scratch, UnknownScratchError, scratch_of
-from harness.prediction.network import Plain
+from harness.prediction.network import Passes, Plain
 from harness.prediction.optimizers import Optimizer
 from harness.prediction.tape import Tape
 from harness.workload import Workload
@@ -52,8 +53,7 @@ def _collection_paused() -> Iterator[None]:
 
 def _write(workload: Workload) -> Trace:
     tape = Tape()
-    kind = AutocastLayers if workload.autocast else Layers
-    layers = kind(tape, workload, _scratch(workload))
+    layers = _layers(tape, workload)
     layers.build()
     tape.take(input_bytes(workload), "aten::empty", "input")
     if workload.mode == "train":
@@ -69,8 +69,7 @@ def _write(workload: Workload) -> Trace:
 
 def _train(tape: Tape, layers: Layers, workload: Workload) -> None:
     """Write two training steps."""
-    segments = workload.checkpoint
-    passes = Checkpointed(layers, segments) if segments else Plain(layers)
+    passes = _passes(layers, workload)
     optimizer = Optimizer(
         tape,
         workload.optimizer,
@@ -90,6 +89,21 @@ def _train(tape: Tape, layers: Layers, workload: Workload) -> None:
     layers.zero_grad()
     tape.repeat(start, stop)
     optimizer.step()
+
+
+def _layers(tape: Tape, workload: Workload) -> Layers:
+    kind = Layers
+    if workload.autocast:
+        kind = AutocastByHandLayers if workload.model == "mlp-scratch" else AutocastLayers
+    return kind(tape, workload, _scratch(workload))
+
+
+def _passes(layers: Layers, workload: Workload) -> Passes:
+    if isinstance(layers, AutocastByHandLayers):
+        return AutocastByHand(layers)
+    if workload.checkpoint:
+        return Checkpointed(layers, workload.checkpoint)
+    return Plain(layers)
 
 
 def _check(workload: Workload) -> None:

@@ -125,6 +125,13 @@ def test_autocast_saves_casts_of_examples_and_weights_but_the_first() -> None:
     assert formula.saved_input_bytes(workload) == 40
 
 
+def test_autocast_by_hand_saves_casts_of_inputs_and_float32_activations() -> None:
+    # casts of two bytes: inputs 5*(3 + 4 + 5), weights 4*5 + 5*2; zeros and sums in float32
+    workload = SMALL.replace(autocast="bfloat16", model="mlp-scratch")
+    casts, activations = 2 * (60 + 30), 4 * 2 * 5 * (4 + 5)
+    assert formula.saved_by_module(workload) == {"(network)": casts + activations + 84}
+
+
 def test_inference_saves_nothing() -> None:
     workload = SMALL.replace(mode="inference")
     assert formula.saved_bytes(workload) == formula.saved_input_bytes(workload) == 0

@@ -16,7 +16,7 @@ from harness.execution.passes import trace_pass
 from harness.prediction import formula
 from harness.prediction.matmul import UnknownScratchError, scratch_of
 from harness.prediction.trace import NotFollowedError, predict_trace
-from harness.workload import ACTIVATIONS, Workload
+from harness.workload import ACTIVATIONS, MODELS, Workload
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model.md"
 
@@ -103,9 +103,14 @@ def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, .
 
 @pytest.mark.parametrize("mode", ["train", "inference"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_autocast_differs_only_in_the_order_of_its_cache(mode: str, activation: str) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_autocast_differs_only_in_the_order_of_its_cache(
+    model: str, activation: str, mode: str
+) -> None:
     """The weight cache is emptied in the order of a hash table of addresses."""
-    workload = BASE.replace(mode=mode, activation=activation, autocast="bfloat16", batch=70)
+    workload = BASE.replace(
+        model=model, mode=mode, activation=activation, autocast="bfloat16", batch=70
+    )
     try:
         predicted = predict_trace(workload)
     except NotFollowedError as error:
@@ -195,7 +200,7 @@ def test_the_document_derives_the_same_events() -> None:
     ("changes", "why"),
     [
         ({"device": "cuda"}, "cuda"),
-        ({"autocast": "bfloat16", "model": "mlp-scratch"}, "autocast"),
+        ({"autocast": "float16", "dtype": "bfloat16"}, "autocast"),
         ({"autocast": "bfloat16", "dtype": "float64"}, "autocast"),
         ({"autocast": "bfloat16", "checkpoint": 1}, "autocast"),
     ],

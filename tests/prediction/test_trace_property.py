@@ -85,9 +85,9 @@ def split_workloads(draw: st.DrawFn) -> Workload:
 
 @st.composite
 def autocast_workloads(draw: st.DrawFn) -> Workload:
-    """Draw an mlp in float32 under autocast, in training in up to five micro-batches."""
+    """Draw float32 parameters under autocast, in training in up to five micro-batches."""
     workload = draw(workloads())
-    workload = workload.replace(model="mlp", dtype="float32", hidden=workload.widths[:12])
+    workload = workload.replace(dtype="float32", hidden=workload.widths[:12])
     parts = 1
     if workload.mode == "train":
         parts = draw(st.integers(1, min(5, workload.batch)))
@@ -128,7 +128,7 @@ def test_every_figure_of_a_split_step_equals_measurement(workload: Workload) -> 
 
 
 @pytest.mark.skipif(not followed("bfloat16"), reason="this processor's kernels are not followed")
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(autocast_workloads())
 @pytest.mark.timeout(600)
 def test_every_figure_under_autocast_equals_measurement(workload: Workload) -> None:
