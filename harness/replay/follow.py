@@ -13,6 +13,7 @@ from harness.prediction.caching_allocator import (
     AllocatorConfig,
     Ascending,
     CachingAllocator,
+    FollowingAllocator,
     OutOfMemoryError,
     SegmentEvent,
 )
@@ -90,7 +91,7 @@ class Follower:
 
     def __init__(self, config: AllocatorConfig, origin: Origin) -> None:
         self._addresses = _AsRecorded()
-        self.model = CachingAllocator(config, addresses=self._addresses, completion="at_release")
+        self.model = FollowingAllocator(config, addresses=self._addresses)
         for segment in origin.layout or ():
             self.model.adopt(segment)
         self._reserved = self._peak_reserved = origin.reserved_bytes

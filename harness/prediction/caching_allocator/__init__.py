@@ -20,6 +20,7 @@ from harness.prediction.caching_allocator.addresses import (
 from harness.prediction.caching_allocator.adoption import BlockState, SegmentState
 from harness.prediction.caching_allocator.config import AllocatorConfig
 from harness.prediction.caching_allocator.events import OutOfMemoryError, SegmentEvent
+from harness.prediction.caching_allocator.following import FollowingAllocator
 from harness.prediction.caching_allocator.model import CachingAllocator
 from harness.prediction.caching_allocator.settings import AllocatorConfigError
 
@@ -31,6 +32,7 @@ __all__ = [
     "BlockState",
     "CachingAllocator",
     "Descending",
+    "FollowingAllocator",
     "LowestFree",
     "OutOfMemoryError",
     "Recorded",

@@ -6,11 +6,9 @@ out flat, because a call costs as much as the work it would do.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
 from typing import Literal
 
 from harness.prediction.caching_allocator.addresses import AddressPolicy, Ascending
-from harness.prediction.caching_allocator.adoption import SegmentState, adopt_segment
 from harness.prediction.caching_allocator.blocks import (
     ALLOCATED,
     AWAITING,
@@ -50,8 +48,6 @@ class CachingAllocator(Readings):
 
     Attributes:
         segment_log: every segment taken and given back, in order.
-        before_growing: called when no free block fits, before new memory is taken; a replay
-            gives back there what a recording says went back.
 
     """
 
@@ -65,7 +61,6 @@ class CachingAllocator(Readings):
         config = AllocatorConfig() if config is None else config
         self.segment_log: list[SegmentEvent] = []
         self.completion: Completion = completion
-        self.before_growing: Callable[[], None] | None = None
         self._blocks: dict[int, Block] = {}
         self._small, self._large = Pool(is_small=True), Pool(is_small=False)
         self._counters = Counters(self._small.counters, self._large.counters)
@@ -282,8 +277,7 @@ class CachingAllocator(Readings):
     def _obtain(self, home: FreeList, rounded: int, requested: int) -> Block:
         """Get new memory, if need be after giving back what is free; ``malloc``."""
         segments, counters = self._segments, self._counters
-        if self.before_growing is not None:
-            self.before_growing()
+        self._before_growing()
         if self._collects:
             segments.collect_garbage()
         block = segments.grow(home, rounded)
@@ -307,45 +301,14 @@ class CachingAllocator(Readings):
             total_bytes=self._device.total_bytes,
         )
 
+    def _before_growing(self) -> None:
+        """Do nothing: a place for what follows a recording; see ``FollowingAllocator``."""
+
     def empty_cache(self) -> None:
         """Wait for other streams, then give back every segment that is wholly free."""
         self._counters.num_sync_all_streams += 1
         self._complete_all()
         self._segments.give_back_all()
-
-    def give_back(self, address: int) -> None:
-        """Give one segment back, as garbage collection does.
-
-        Raises:
-            ValueError: the segment at that address is not wholly free.
-
-        """
-        block = self._blocks.get(address)
-        if block is None or block.state != FREE or block.is_split() or block.range is not None:
-            raise ValueError(f"no segment at address {address:#x} is wholly free")
-        block.home.remove(block)
-        self._segments.give_back(block)
-
-    def has_fit(self, size_bytes: int, stream: int = 0) -> bool:
-        """Tell whether a request could be served without new memory; nothing changes."""
-        rounded = self.config.round_request(size_bytes)
-        pool = self._small if rounded <= SMALL_REQUEST_BYTES else self._large
-        return best_fit(self.config, pool.list_of(stream), self._blocks, rounded) >= 0
-
-    def allow(self, more_bytes: int | None) -> None:
-        """Let the card refuse more than ``more_bytes`` beyond what is taken; None ends that."""
-        self._device.allow(more_bytes)
-
-    def adopt(self, segment: SegmentState) -> None:
-        """Take over a segment as it stood when a recording began.
-
-        Raises:
-            ValueError: something is at its addresses already.
-
-        """
-        adopt_segment(self._segments, self._blocks, self._uses, segment)
-        self._counters.note_blocks()
-        self._counters.note_splits()
 
     def record_stream(self, address: int, stream: int) -> None:
         """Say that ``stream`` uses the block: its release will wait for that stream.
