@@ -26,6 +26,8 @@ from torch._C._autograd import (
     _enable_profiler,
     _get_sequence_nr,
     _prepare_profiler,
+    _record_function_with_args_enter,
+    _record_function_with_args_exit,
 )
 from torch._C._profiler import (
     ProfilerActivity,
@@ -45,6 +47,21 @@ from harness.instruments.forwards import Forward, wrapped_forwards
 _OUTLINE = {RecordScope.USER_SCOPE, RecordScope.BACKWARD_FUNCTION}
 
 
+class _UserRange:
+    """A named range that the profiler records where it leaves operators out."""
+
+    __slots__ = ("_handle", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._handle = _record_function_with_args_enter(self._name)
+
+    def __exit__(self, *error: object) -> None:
+        _record_function_with_args_exit(self._handle)
+
+
 class AllocationRecorder:
     """Records one thread's trace between ``start`` and ``stop``.
 
@@ -56,6 +73,8 @@ class AllocationRecorder:
 
     def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:
         self._device = torch.device(device).type
+        # The faster way to name a range counts as an operator.
+        self._range = _RecordFunctionFast if operators else _UserRange
         self._operators = operators
         self._infer = infer
         self._marks: list[Mapping[int, str]] = []
@@ -88,7 +107,7 @@ class AllocationRecorder:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Attribute the block's events to phase ``name`` of the current step."""
-        with _RecordFunctionFast(f"{PHASE}{self._step}:{name}"):
+        with self._range(f"{PHASE}{self._step}:{name}"):
             yield
 
     def next_step(self) -> None:
@@ -104,7 +123,7 @@ class AllocationRecorder:
 
         A later mark does not change what an earlier one said of the same block.
         """
-        with _RecordFunctionFast(f"{MARK}{len(self._marks)}"):
+        with self._range(f"{MARK}{len(self._marks)}"):
             self._marks.append(categories)
 
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
@@ -121,12 +140,12 @@ class AllocationRecorder:
             self._adopted.append(Adopted(address, size, category, module))
             gone = functools.partial(self._gone, number)
             self._watched[address] = weakref.ref(storage, gone)
-            with _RecordFunctionFast(f"{ADOPT}{number}"):
+            with self._range(f"{ADOPT}{number}"):
                 pass
 
     def _gone(self, number: int, _: object) -> None:
         if self._running:
-            with _RecordFunctionFast(f"{GONE}{number}"):
+            with self._range(f"{GONE}{number}"):
                 pass
 
     @contextmanager
@@ -136,7 +155,7 @@ class AllocationRecorder:
         ``names``, where given, is kept as the stack of the names that are running.
         """
         stack = [""] if names is None else names
-        passages = self._passages
+        passages, named = self._passages, self._range
 
         def scoped(name: str, forward: Forward) -> Forward:
             scope = MODULE + name
@@ -145,7 +164,7 @@ class AllocationRecorder:
                 stack.append(name)
                 passages.append((_get_sequence_nr(), name))
                 try:
-                    with _RecordFunctionFast(scope):
+                    with named(scope):
                         return forward(*args, **kwargs)
                 finally:
                     stack.pop()

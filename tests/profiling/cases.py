@@ -1,0 +1,150 @@
+"""Networks nobody here wrote, small enough for a test, each with one batch and its loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass
+class Case:
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
+
+    def step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(self.model(self.x).flatten(0, -2), self.y.flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        del loss
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def images(model: nn.Module, batch: int, size: int) -> Case:
+    return Case(model, torch.zeros(batch, 3, size, size), torch.zeros(batch, dtype=torch.int64))
+
+
+def rows(model: nn.Module, batch: int = 6, features: int = 16, lead: tuple[int, ...] = ()) -> Case:
+    labels = torch.zeros(batch, *lead, dtype=torch.int64)
+    return Case(model, torch.ones(batch, *lead, features), labels)
+
+
+class Shared(nn.Module):
+    """Runs one layer twice and uses its weight a third time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.layer(self.layer(x).relu_())
+        return hidden @ self.layer.weight
+
+
+class Segments(nn.Module):
+    """Recomputes its blocks in the backward pass."""
+
+    def __init__(self, *, reentrant: bool) -> None:
+        super().__init__()
+        self.first = nn.Linear(16, 16)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 16)) for _ in range(3)
+        )
+        self.reentrant = reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.first(x)
+        for block in self.blocks:
+            hidden = checkpoint(block, hidden, use_reentrant=self.reentrant)
+        return hidden
+
+
+class Words(nn.Module):
+    """Looks up words, normalises, drops out."""
+
+    def __init__(self, *, sparse: bool = False) -> None:
+        super().__init__()
+        self.table = nn.Embedding(100, 24, sparse=sparse)
+        self.norm = nn.LayerNorm(24)
+        self.drop = nn.Dropout(0.5)
+        self.out = nn.Linear(24, 5)
+
+    def forward(self, words: Tensor) -> Tensor:
+        logits: Tensor = self.out(self.drop(self.norm(self.table(words))))
+        return logits
+
+
+def words(*, sparse: bool) -> Case:
+    return Case(
+        Words(sparse=sparse),
+        torch.arange(35).reshape(5, 7),
+        torch.zeros(5, 7, dtype=torch.int64),
+    )
+
+
+def frozen() -> Case:
+    case = rows(nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 8)))
+    case.model[0].requires_grad_(False)  # type: ignore[index]
+    return case
+
+
+def encoder() -> Case:
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    return rows(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), lead=(7,))
+
+
+def two_optimizers() -> Case:
+    case = rows(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8)))
+    first, last = case.model[0], case.model[2]  # type: ignore[index]
+    case.optimizers = [
+        torch.optim.SGD(first.parameters(), 0.1, momentum=0.9),
+        torch.optim.SGD(last.parameters(), 0.1),
+    ]
+    return case
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+        nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, groups=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Dropout(0.2), nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "convolutions": lambda: images(convolutions(), 4, 14),
+    "embedding": lambda: words(sparse=False),
+    "sparse gradients": lambda: words(sparse=True),
+    "shared weights": lambda: rows(Shared()),
+    "checkpoint": lambda: rows(Segments(reentrant=False)),
+    "checkpoint, reentrant": lambda: rows(Segments(reentrant=True)),
+    "frozen": frozen,
+    "encoder": encoder,
+    "two optimizers": two_optimizers,
+}
+
+NETWORKS: dict[str, Callable[[], Case]] = {
+    "resnet18": lambda: images(torchvision.models.resnet18(num_classes=10), 4, 32),
+    "mobilenet_v3_small": lambda: images(
+        torchvision.models.mobilenet_v3_small(num_classes=10), 4, 32
+    ),
+    "vit_b_16": lambda: images(torchvision.models.vit_b_16(num_classes=10, image_size=32), 2, 32),
+    "encoder": encoder,
+}
+
+
+def prepared(build: Callable[[], Case]) -> Case:
+    """Return a case whose gradients and optimizer state exist, as in every step but the first."""
+    torch.manual_seed(0)
+    case = build()
+    if not case.optimizers:
+        trained = [p for p in case.model.parameters() if p.requires_grad]
+        case.optimizers = [torch.optim.SGD(trained, 0.1)]
+    case.step()
+    return case
