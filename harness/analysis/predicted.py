@@ -13,7 +13,7 @@ from harness.workload import Workload
 MISS_COLUMNS = ["workload", "figure", "measured_bytes", "predicted_bytes", "difference_bytes"]
 
 
-def workload_of(row: Mapping[str, Any]) -> Workload:
+def workload_of(row: Mapping[Any, Any]) -> Workload:
     """Return the workload that a row of ``harness.load``'s frame describes."""
     known = {item.name: row[item.name] for item in dataclasses.fields(Workload)}
     values = {name: _plain(value) for name, value in known.items() if not pd.isna(value)}

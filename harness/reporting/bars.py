@@ -12,16 +12,22 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.reporting.theme import BLUE, CATEGORY_COLOURS, INK, bytes_text
 
+_ROOM = 1.28
+"""How far an axis goes beyond the longest bar, for the number at its end."""
 
-def stacked(canvas: Canvas, data: pd.DataFrame, *, panel: str, bar: str) -> None:
+
+def stacked(
+    canvas: Canvas, data: pd.DataFrame, *, panel: str, bar: str, shared: bool = False
+) -> None:
     """Paint a bar of live bytes per row, a part for each category, its total beside it.
 
     ``data`` holds the columns ``panel`` and ``bar`` (one row each) and the bytes of each
-    category. Every panel has a scale of its own.
+    category. Every panel has a scale of its own, unless it is ``shared``.
     """
     names = [name for name in CATEGORY_COLOURS if bool((data[name] > 0).any())]
     panels = [str(name) for name in data[panel].unique()]
     places = canvas.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    top = float(data[names].sum(axis=1).max())
     for axes, title in zip(places, panels, strict=True):
         part = data[data[panel].astype(str) == title]
         base = np.zeros(len(part))
@@ -38,7 +44,9 @@ def stacked(canvas: Canvas, data: pd.DataFrame, *, panel: str, bar: str) -> None
             base = base + size
         _names(axes, part, bar)
         _totals(axes, base, [bytes_text(total) for total in base])
-        _byte_ticks(axes, float(base.max()))
+        if shared:
+            axes.set_xlim(0, _ROOM * top)
+        _byte_ticks(axes, top if shared else float(base.max()))
         axes.set_title(title)
         axes.set_xlabel("live bytes at the peak")
     handles, texts = places[0].get_legend_handles_labels()
@@ -79,11 +87,11 @@ def _totals(axes: Axes, ends: np.ndarray, texts: list[str]) -> None:
             fontsize=8,
             color=INK,
         )
-    axes.set_xlim(0, 1.28 * float(ends.max()) or 1.0)
+    axes.set_xlim(0, _ROOM * float(ends.max()) or 1.0)
 
 
 def _byte_ticks(axes: Axes, top: float) -> None:
     """Mark whole powers of two, about three of them."""
     step = 2.0 ** round(np.log2(max(top, 4) / 3))
-    ticks = [step * at for at in range(int(1.28 * top // step) + 1)]
+    ticks = [step * at for at in range(int(1.12 * top // step) + 1)]
     axes.set_xticks(ticks, [bytes_text(tick) for tick in ticks])

@@ -7,9 +7,6 @@ from matplotlib.ticker import NullLocator
 
 from harness.reporting.theme import BLUE, INK, QUIET, RULE
 
-SPAN = 0.25
-"""How far from 1 the axis reaches at most; observations beyond are drawn at its edge."""
-
 
 def forest(
     canvas: Canvas, data: pd.DataFrame, *, tolerance: float, label: str, left: str, right: str
@@ -18,6 +15,7 @@ def forest(
 
     ``data`` has a row an observation: ``name, ratio``, and the name's ``estimate, low, high``
     repeated. The band is 1 within ``tolerance``; ``left`` and ``right`` say what lies there.
+    The axis reaches as far as the intervals; observations beyond are drawn at its edge.
     """
     axes = canvas.add_subplot()
     axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
@@ -29,7 +27,7 @@ def forest(
         first = part.iloc[0]
         seen = np.clip(part["ratio"].to_numpy(dtype=np.float64), 1 / reach, reach)
         axes.plot(seen, np.full(len(seen), place + 0.22), "|", color=QUIET, markersize=7)
-        ends = [min(max(float(first[key]), 1 / reach), reach) for key in ("low", "high")]
+        ends = [float(first[key]) for key in ("low", "high")]
         axes.plot(ends, [place, place], "-", color=BLUE, linewidth=2.5, solid_capstyle="butt")
         axes.plot([float(first["estimate"])], [place], "o", color=INK, markersize=5)
     axes.set_yticks(np.arange(len(names)), names)
@@ -47,6 +45,5 @@ def forest(
 
 def _reach(data: pd.DataFrame, tolerance: float) -> float:
     """Return the largest factor from 1, either way, that the axis shows."""
-    ends = data[["low", "high", "ratio"]].to_numpy(dtype=np.float64)
-    furthest = float(np.exp(np.abs(np.log(ends)).max()))
-    return min(max(furthest, 1 + 2 * tolerance), 1 + SPAN)
+    ends = data[["low", "high"]].to_numpy(dtype=np.float64)
+    return max(1.05 * float(np.exp(np.abs(np.log(ends)).max())), 1 + 2 * tolerance)

@@ -17,12 +17,18 @@ from harness.reporting.theme import (
     QUIET,
     VERMILION,
     bytes_axis,
+    bytes_text,
     counts_axis,
     ordered_colours,
 )
 
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 _DISTINCT = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
+_UNITS = {
+    "batch": "batch (examples)",
+    "depth": "depth (hidden layers)",
+    "width": "width (units)",
+}
 
 
 def ratios(
@@ -52,16 +58,32 @@ def ratios(
 
 
 def growth(
-    canvas: Canvas, data: pd.DataFrame, *, along: str, line: str, value: str, label: str
+    canvas: Canvas,
+    data: pd.DataFrame,
+    *,
+    along: str,
+    line: str,
+    value: str,
+    label: str,
+    log: bool = True,
 ) -> None:
-    """Paint ``value`` (bytes) against ``along``, both by doublings; a line per ``line``."""
+    """Paint ``value`` (bytes) against ``along`` (by doublings), a line per ``line``.
+
+    ``log``: the bytes go by doublings too; else they start at zero, and equal gaps look equal.
+    """
     axes = canvas.add_subplot()
     names = [str(name) for name in data[line].unique()]
     for name, colour, shape in zip(names, _DISTINCT * 9, _SHAPES * 9, strict=False):
         _line(axes, data[data[line].astype(str) == name], along, value, colour, shape, name)
-    axes.set_xscale("log", base=2)
     counts_axis(axes, _powers(data[along].to_numpy(dtype=np.int64)))
-    bytes_axis(axes)
+    if log:
+        bytes_axis(axes)
+    else:
+        top = float(data[value].max())
+        step = 2.0 ** round(np.log2(max(top, 4) / 4))
+        ticks = [step * at for at in range(int(1.1 * top // step) + 1)]
+        axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
+        axes.set_ylim(0, 1.1 * top)
     axes.set_ylabel(label)
     _legend(canvas, axes, line)
 
@@ -71,8 +93,8 @@ def _line(
 ) -> None:
     ordered = part.sort_values(along)
     x, y = (ordered[key].to_numpy(dtype=np.float64) for key in (along, value))
-    axes.plot(x, y, marker=shape, color=colour, label=name)  # type: ignore[arg-type]
-    axes.set_xlabel({"depth": "depth (hidden layers)", "width": "width (units)"}.get(along, along))
+    axes.plot(x, y, marker=shape, color=colour, label=name)
+    axes.set_xlabel(_UNITS.get(along, along))
 
 
 def _limit(axes: Axes, part: pd.DataFrame, along: str, limit: str) -> None:
