@@ -1,0 +1,92 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from experiments import activations
+from harness.analysis import AnalysisError
+from harness.analysis.frame import load
+from harness.execution.sweep import run
+from harness.experiment import Evidence, Size
+from harness.progress import Lines
+from harness.record import Record
+from harness.reporting.figures import picture
+from harness.reporting.section import Ruling, Section
+from harness.workload import ACTIVATIONS, MODELS, Grid, Workload
+from tests.experiments import forecasts
+
+# Tensors kept per hidden layer, by what each derivative is written in (derivatives.yaml): the
+# next linear map keeps the output; gelu, silu and leaky_relu keep their input beside it.
+BY_HAND = {
+    **dict.fromkeys(("relu", "relu_inplace", "sigmoid", "tanh", "identity"), 1),
+    **dict.fromkeys(("gelu", "silu", "leaky_relu"), 2),
+}
+
+
+def _by_hand(model: str, activation: str) -> int:
+    return 3 if (model, activation) == ("mlp-scratch", "relu") else BY_HAND[activation]
+
+
+def _planted(workload: Workload, spare: int = 0) -> Record:
+    """Saved bytes by hand; ``spare`` bytes more."""
+    assert workload.width is not None
+    unit = 4 * workload.batch * workload.width
+    kept = _by_hand(workload.model, workload.activation) * workload.depth * unit
+    return forecasts.record(workload, saved_bytes=9999 + kept + spare)
+
+
+def _section(folder: Path, records: list[Record]) -> Section:
+    return activations.analyse(forecasts.evidence(folder, records))
+
+
+def test_planted_counts_come_back(tmp_path: Path) -> None:
+    records = [_planted(workload) for workload in activations.cells(Size.QUICK)]
+    section = _section(tmp_path / "activations", records)
+    held, note, scratch = section.verdicts
+    assert held.ruling is Ruling.SUPPORTED
+    assert held.number == "a whole number, 1 to 3 per layer, in 16 of 16 pairs"
+    assert note.ruling is Ruling.SUPPORTED
+    assert note.number == "exactly one tensor per layer in 3 of 3 pairs"
+    assert scratch.ruling is Ruling.REFUTED
+    assert scratch.number == "3 times as much per layer"
+    assert "in 7 of 7 pairs" in scratch.measured
+    (table,) = [one.frame for one in section.tables if one.name == "kept"]
+    found = {(row.model, row.activation): row.tensors_kept_per_layer for row in table.itertuples()}
+    assert found == {(m, a): _by_hand(m, a) for m in MODELS for a in ACTIVATIONS}
+
+
+def test_a_fraction_of_a_tensor_refutes(tmp_path: Path) -> None:
+    grid = Grid(base=Workload(batch=32, width=64), axes={"depth": (1, 2)})
+    records = [_planted(workload, spare=workload.depth) for workload in grid]
+    held = _section(tmp_path / "activations", records).verdicts[0]
+    assert held.ruling is Ruling.REFUTED
+    assert held.number.endswith("in 0 of 1 pairs")
+
+
+def test_depths_that_are_no_neighbours_settle_nothing(tmp_path: Path) -> None:
+    records = [_planted(Workload(depth=depth)) for depth in (1, 3)]
+    with pytest.raises(AnalysisError, match="differ by one layer"):
+        _section(tmp_path / "activations", records)
+
+
+def test_both_pictures_draw_and_name_every_function(tmp_path: Path) -> None:
+    records = [forecasts.record(workload) for workload in activations.cells(Size.QUICK)]
+    section = _section(tmp_path / "activations", records)
+    assert [figure.name for figure in section.figures] == ["kept", "peak"]
+    for figure in section.figures:
+        drawn = picture(figure)
+        assert all(name in drawn.svg for name in (*ACTIVATIONS, *MODELS))
+
+
+def test_a_few_cells_measured_for_real_agree(tmp_path: Path) -> None:
+    chosen = Grid(
+        base=Workload(batch=32, width=64),
+        axes={"model": MODELS, "activation": ("relu", "gelu"), "depth": (1, 2)},
+    )
+    few = dataclasses.replace(activations.EXPERIMENT, cells=lambda _: chosen)
+    run(few, Size.QUICK, tmp_path, Lines())
+    folder = tmp_path / "activations"
+    section = few.analyse(Evidence(frame=load(folder), folder=folder))
+    measured = section.verdicts[0].measured
+    assert "by model: mlp: 1 (relu); 2 (gelu); by mlp-scratch: 2 (gelu); 3 (relu)." in measured
+    assert "what is saved in 8 of 8" in section.text[0]

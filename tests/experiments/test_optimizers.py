@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from experiments import optimizers
+from harness.analysis import AnalysisError
+from harness.experiment import Size
+from harness.record import CategoryBytes, Record
+from harness.reporting.figures import picture
+from harness.reporting.section import Ruling, Section
+from harness.workload import Workload
+from tests.experiments import forecasts
+
+# 784 -> 256 -> 10: 784*256 + 256 + 256*10 + 10 = 203,530 parameters of 4 bytes
+PARAMETER_BYTES = 814_120
+
+
+def _section(folder: Path, records: list[Record]) -> Section:
+    return optimizers.analyse(forecasts.evidence(folder, records))
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return [forecasts.record(workload) for workload in optimizers.cells(Size.QUICK)]
+
+
+def test_state_is_the_formula_that_hand_arithmetic_gives(
+    tmp_path: Path, records: list[Record]
+) -> None:
+    section = _section(tmp_path / "optimizers", records)
+    state = section.verdicts[0]
+    assert state.ruling is Ruling.SUPPORTED
+    assert state.number == f"equal to the byte in {len(records)} of {len(records)} cells"
+    assert "sgd: 0;" in state.measured
+    assert "momentum: 1·parameter bytes;" in state.measured
+    assert "adam: 2·parameter bytes + 8·layer." in state.measured
+    by_hand = {"none": 0, "sgd": 0, "momentum": PARAMETER_BYTES, "adam": 2 * PARAMETER_BYTES + 16}
+    for record in records:
+        if record.workload.depth == 1:
+            assert record.categories_at_peak is not None
+            held = record.categories_at_peak.optimizer_state
+            assert held == by_hand[record.workload.optimizer]
+
+
+def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]) -> None:
+    bad = Workload(optimizer="adam", foreach="off", depth=2, batch=16)
+    parts = forecasts.record(bad).categories_at_peak
+    assert parts is not None
+    wrong = CategoryBytes(
+        parameter=parts.parameter,
+        gradient=parts.gradient,
+        optimizer_state=parts.optimizer_state + 1,
+        input=parts.input,
+        temporary=parts.temporary,
+    )
+    kept = [one for one in records if one.workload != bad]
+    section = _section(
+        tmp_path / "optimizers", [*kept, forecasts.record(bad, categories_at_peak=wrong)]
+    )
+    count = len(records)
+    assert section.verdicts[0].ruling is Ruling.REFUTED
+    assert section.verdicts[0].number.endswith(f"{count - 1} of {count} cells")
+    (misses,) = [table for table in section.tables if table.name == "misses"]
+    assert list(misses.frame["difference_bytes"]) == [1]
+
+
+def test_the_floor_of_four_and_the_phase_are_told(tmp_path: Path, records: list[Record]) -> None:
+    section = _section(tmp_path / "optimizers", records)
+    floor = section.verdicts[1]
+    assert floor.ruling is Ruling.LIMITED
+    # Depth 1 by hand: weights, gradients, two moments, 16 bytes of counters; then the square
+    # root and the quotient of the 784 x 256 weight, a wrapped number (8) and its cast (4).
+    largest = 784 * 256 * 4
+    # the batch's 16 examples and labels are left out of what is counted
+    top = (4 * PARAMETER_BYTES + 16 + 2 * largest + 12) / PARAMETER_BYTES
+    assert f"to {top:.3g} times the parameters" in floor.number
+    phases = next(text for text in section.text if text.startswith("The peak lies"))
+    assert "never for none nor sgd nor momentum" in phases
+    assert "for adam in " in phases
+
+
+def test_pictures_show_every_update(tmp_path: Path, records: list[Record]) -> None:
+    section = _section(tmp_path / "optimizers", records)
+    (composition,) = [figure for figure in section.figures if figure.name == "composition"]
+    assert list(composition.data["update"].unique()) == [
+        "none",
+        "sgd",
+        "momentum",
+        "adam",
+        "adam, foreach",
+    ]
+    drawn = picture(composition)
+    assert "adam, foreach" in drawn.svg
+    assert "optimizer state" in drawn.svg
+    assert drawn.png == picture(composition).png
+
+
+def test_prediction_cells_alone_settle_nothing(tmp_path: Path) -> None:
+    failed = forecasts.record(Workload(), peak_live_bytes=None)
+    with pytest.raises(AnalysisError, match="no training cell"):
+        _section(tmp_path / "optimizers", [failed])
+
+
+def test_sizes_grow_and_quick_is_small() -> None:
+    counts = {size: len({cell.id for cell in optimizers.cells(size)}) for size in Size}
+    assert counts[Size.QUICK] <= 24 < counts[Size.DEFAULT] < counts[Size.FULL]

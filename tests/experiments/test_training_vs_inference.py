@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+
+from experiments import training_vs_inference as experiment
+from harness.analysis import AnalysisError
+from harness.analysis.frame import load
+from harness.experiment import Size
+from harness.record import CategoryBytes, Record
+from harness.reporting.figures import picture
+from harness.reporting.section import Ruling, Section
+from harness.workload import Workload
+from tests.experiments import forecasts
+
+
+def _section(folder: Path, records: list[Record]) -> Section:
+    return experiment.analyse(forecasts.evidence(folder, records))
+
+
+def _planted(mode: str, batch: int, **bytes_of: int) -> Record:
+    return forecasts.record(
+        Workload(mode=mode, batch=batch),
+        peak_live_bytes=sum(bytes_of.values()),
+        categories_at_peak=CategoryBytes(**bytes_of),
+    )
+
+
+PLANTED = (
+    _planted("inference", 1, parameter=1000, input=10, temporary=40),
+    _planted("train", 1, parameter=1000, input=20, gradient=1000, temporary=30),
+    _planted("inference", 64, parameter=1000, input=640, temporary=400),
+    _planted("train", 64, parameter=1000, input=1280, activation=3000, temporary=900),
+)
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return [forecasts.record(workload) for workload in experiment.cells(Size.QUICK)]
+
+
+def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
+    section = _section(tmp_path / "t", list(PLANTED))
+    (table,) = [one.frame for one in section.tables if one.name == "pairs"]
+    assert list(table["difference_bytes"]) == [1000, 4140]
+    assert list(table["more_gradient_bytes"]) == [1000, 0]
+    assert list(table["more_temporary_bytes"]) == [-10, 500]
+    assert list(table["leading"]) == ["gradient", "activation"]
+    more, reasons = section.verdicts
+    assert more.ruling is Ruling.LIMITED
+    assert more.number == "1.95 to 3.03 times as much"
+    assert "at least twice in 1 of 2 cells" in more.measured
+    assert reasons.ruling is Ruling.LIMITED
+    assert reasons.number == "activations are the largest part in 1 of 2 cells"
+    assert "from a batch of 64 on, with 72.5 to 72.5 %" in reasons.measured
+
+
+def test_a_training_step_that_needs_no_more_refutes(tmp_path: Path) -> None:
+    same = _planted("train", 1, parameter=1000, input=10, temporary=40)
+    section = _section(tmp_path / "t", [PLANTED[0], same])
+    assert section.verdicts[0].ruling is Ruling.REFUTED
+
+
+def test_the_parts_add_up_and_the_closed_form_holds(tmp_path: Path, records: list[Record]) -> None:
+    frame = load(forecasts.evidence(tmp_path / "t", records).folder)
+    table = experiment.pairs(frame)
+    assert len(table) == 16
+    parts = table[[name for name in table.columns if name.startswith("more_")]].sum(axis=1)
+    assert (parts == table["difference_bytes"]).all()
+    own = table[table["optimizer"] == "sgd"]
+    assert (experiment.expected_difference(own) == own["difference_bytes"]).all()
+
+
+def test_one_cell_by_hand(tmp_path: Path) -> None:
+    """784 -> 64 -> 10, batch 256, SGD, counted moment by moment on paper."""
+    pair = [Workload(width=64, batch=256, mode=mode) for mode in ("train", "inference")]
+    frame = load(forecasts.evidence(tmp_path / "t", [*map(forecasts.record, pair)]).folder)
+    row = experiment.pairs(frame).iloc[0]
+    parameters = 4 * (785 * 64 + 65 * 10)
+    hidden = 256 * 64 * 4
+    assert row["prediction_bytes"] == parameters + 256 * 784 * 4 + 2 * hidden
+    # all gradients, the labels, the hidden layer's gradient, loss and its gradient
+    assert row["training_bytes"] == 2 * parameters + 256 * (784 * 4 + 8) + hidden + 8
+    assert row["limit"] == pytest.approx(1 + (64 + 2) / (784 + 128))
+
+
+def test_the_ratio_approaches_its_limit(tmp_path: Path) -> None:
+    modes = ("train", "inference")
+    records = [
+        forecasts.record(Workload(width=64, depth=8, batch=2**20, mode=mode)) for mode in modes
+    ]
+    frame = load(forecasts.evidence(tmp_path / "t", records).folder)
+    row = experiment.pairs(frame).iloc[0]
+    assert row["ratio"] == pytest.approx(row["limit"], rel=1e-3)
+
+
+def test_depth_verdict_and_pictures(tmp_path: Path, records: list[Record]) -> None:
+    section = _section(tmp_path / "t", records)
+    depth = section.verdicts[2]
+    assert depth.ruling is Ruling.LIMITED
+    assert "width / (features + 2·width) = 0.0702" in depth.measured
+    assert "the peak in 24 of 24 cells" in section.text[0]
+    names = [figure.name for figure in section.figures]
+    assert names == ["ratio-depth", "composition", "difference"]
+    for figure in section.figures:
+        assert picture(figure).png.startswith(b"\x89PNG")
+    bars = next(figure for figure in section.figures if figure.name == "composition")
+    assert list(bars.data["run"]) == ["prediction", "training, SGD", "training, Adam"] * 2
+
+
+def test_training_alone_settles_nothing(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="no training cell has a prediction cell"):
+        _section(tmp_path / "t", [PLANTED[1]])

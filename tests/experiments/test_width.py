@@ -1,0 +1,161 @@
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import width
+from harness.analysis import AnalysisError
+from harness.analysis.paired import Ratio, geometric_ratio, neighbour_ratios, pooled
+from harness.experiment import Size
+from harness.record import Record
+from harness.reporting.figures import picture
+from harness.reporting.section import Ruling, Section
+from harness.workload import Workload
+from tests.experiments import forecasts
+
+POWERS = (64, 128)
+
+
+def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -> list[Record]:
+    """Odd widths take ``slower`` times as long; each block is slowed down as a whole."""
+    random = np.random.default_rng(7)
+    found = [
+        forecasts.record(Workload(depth=2, width=power + at, batch=batch))
+        for batch in (16, 256)
+        for power in POWERS
+        for at in (-1, 0, 1)
+    ]
+    for block in range(1, blocks + 1):
+        whole = 1 + 3 * random.random()
+        for power, at in itertools.product(POWERS, (-1, 0, 1)):
+            seconds = 1e-6 * (power + at) ** 2 * whole * (slower if at else 1.0)
+            seconds *= float(np.exp(noise * random.standard_normal())) + drift
+            cell = Workload(depth=2, width=power + at, batch=64, malloc="system", seed=block)
+            found.append(forecasts.record(cell, seconds=seconds))
+    return found
+
+
+def _section(folder: Path, records: list[Record]) -> Section:
+    return width.analyse(forecasts.evidence(folder, records))
+
+
+@pytest.mark.parametrize(
+    ("slower", "noise", "ruling"),
+    [
+        (1.2, 0.02, Ruling.SUPPORTED),
+        (1.0, 0.01, Ruling.REFUTED),
+        (0.8, 0.02, Ruling.REFUTED),
+        (1.0, 0.3, Ruling.OPEN),
+    ],
+)
+def test_planted_times_get_their_ruling(
+    tmp_path: Path, slower: float, noise: float, ruling: Ruling
+) -> None:
+    section = _section(tmp_path / "width", _records(slower, noise))
+    assert section.verdicts[2].ruling is ruling
+    (times,) = [table.frame for table in section.tables if table.name == "times"]
+    last = times.iloc[-1]
+    assert last["widths"] == "all ± 1"
+    assert last["low"] < slower < last["high"]
+
+
+def test_one_power_that_gains_nothing_is_a_limit() -> None:
+    fast = Ratio(estimate=1.2, low=1.1, high=1.3, blocks=5)
+    none = Ratio(estimate=1.0, low=0.95, high=1.05, blocks=5)
+    assert width._rule(fast, [fast, none]) is Ruling.LIMITED
+    assert width._rule(fast, [fast, fast]) is Ruling.SUPPORTED
+
+
+def test_formulas_in_the_width_are_exact(tmp_path: Path) -> None:
+    section = _section(tmp_path / "width", _records(1.0, 0.01))
+    growth, memory = section.verdicts[:2]
+    # by hand: 4·((784 + 1)·w + (w + 1)·w + (w + 1)·10)
+    assert "4·width² + 3,184·width + 40 bytes" in growth.measured
+    assert "8·batch·width + 40·batch + 4 bytes" in growth.measured
+    assert "from width 796 on" in growth.measured
+    assert growth.ruling is Ruling.LIMITED
+    assert memory.ruling is Ruling.REFUTED
+    assert memory.number == "0 bytes of difference"
+
+
+def test_rounding_up_odd_widths_would_be_seen(tmp_path: Path) -> None:
+    records = _records(1.0, 0.01)
+    padded = [
+        one
+        if one.workload.width in POWERS
+        else forecasts.record(
+            one.workload,
+            seconds=one.repeats[0].wall_seconds,
+            saved_activation_bytes=(one.saved_activation_bytes or 0) // 512 * 512 + 512,
+        )
+        for one in records
+    ]
+    section = _section(tmp_path / "width", padded)
+    assert [verdict.ruling for verdict in section.verdicts[:2]] == [Ruling.OPEN, Ruling.OPEN]
+
+
+def test_neighbours_share_the_arithmetic_of_their_power() -> None:
+    squares = pd.DataFrame({"block": 1, "width": [255, 256, 257]})
+    squares["seconds"] = squares["width"].astype("float64") ** 2
+    (row,) = neighbour_ratios(squares).itertuples()
+    assert (row.block, row.power, row.offset) == (1, 256, 1)
+    assert row.ratio == pytest.approx(255 * 257 / 256**2)
+
+
+def test_a_block_without_all_powers_is_not_pooled() -> None:
+    ratios = pd.DataFrame(
+        {"block": [1, 1, 2], "power": [64, 128, 64], "offset": 1, "ratio": [1.0, 4.0, 9.0]}
+    )
+    assert pooled(ratios).to_dict("list") == {"block": [1], "ratio": [pytest.approx(2.0)]}
+
+
+def test_the_fastest_repeat_counts(tmp_path: Path) -> None:
+    noisy = _records(1.0, 0.0)
+    ratios = neighbour_ratios(
+        width._times(
+            forecasts.evidence(tmp_path / "width", noisy),
+            forecasts.evidence(tmp_path / "width", noisy).frame,
+        )
+    )
+    by_hand = {power: (power - 1) * (power + 1) / power**2 for power in POWERS}
+    assert len(ratios) == 16
+    for power, ratio in zip(ratios["power"], ratios["ratio"], strict=True):
+        assert ratio == pytest.approx(by_hand[power])
+
+
+def test_intervals_cover_the_planted_ratio() -> None:
+    random = np.random.default_rng(20261124)
+    truth, simulations, blocks = 1.07, 3000, 9
+    logs = np.log(truth) + 0.1 * random.standard_normal((simulations, blocks))
+    hits = 0
+    for sample in np.exp(logs):
+        found = geometric_ratio(sample)
+        hits += found.low <= truth <= found.high
+    assert 0.93 <= hits / simulations <= 0.97
+
+
+def test_two_blocks_give_no_interval() -> None:
+    with pytest.raises(AnalysisError, match="three"):
+        geometric_ratio([1.0, 1.1])
+
+
+def test_every_width_is_measured_once_a_block_and_blocks_turn_round() -> None:
+    timed = [cell for cell in width.cells(Size.DEFAULT) if cell.malloc == "system"]
+    counts = Counter((cell.seed, cell.width) for cell in timed)
+    assert set(counts.values()) == {1}
+    orders = [[c.width for c in timed if c.seed == block] for block in (1, 2, 3)]
+    assert orders[0] == orders[1][::-1] == orders[2]
+    assert len({cell.id for cell in width.cells(Size.QUICK)}) <= 20
+
+
+def test_pictures_draw_and_carry_their_data(tmp_path: Path) -> None:
+    section = _section(tmp_path / "width", _records(1.1, 0.05))
+    memory, time = section.figures
+    assert set(memory.data["bytes of"]) == {"peak live", "parameters", "activations"}
+    assert len(time.data) == 24
+    for figure in section.figures:
+        assert picture(figure).png.startswith(b"\x89PNG")
+    assert "128 ± 1" in picture(time).svg
