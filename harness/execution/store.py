@@ -5,6 +5,7 @@ a torn last line is cut off, lines that are no records are set aside in ``reject
 One writer at a time holds the folder's lock, which the kernel releases when it dies.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,12 +102,22 @@ class Store:
         self._note(record)
 
     def write_events(self, workload_id: str, trace: Trace) -> None:
-        """Keep a traced cell's events as CSV, complete or not at all."""
+        """Keep a traced cell's events as CSV, complete or not at all.
+
+        Raises:
+            StoreError: they cannot be written, such as to a full disk; no part of them stays.
+
+        """
         path = self._folder / EVENTS / f"{workload_id}.csv"
-        path.parent.mkdir(exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(trace.as_csv())
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            temporary.write_text(trace.as_csv())
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
 
     def attempts(self, workload_id: str) -> int:
         """Return how many records of a cell there are."""
