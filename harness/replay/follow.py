@@ -127,11 +127,8 @@ class Follower:
             self._flush()
             self._free(event, at_once=event.action == FREE_AT_ONCE)
         elif event.action == "free_completed":
-            if self._pending:
-                # Waiting for other streams is a part of making room: it keeps its place.
-                self._pending.append(event)
-            else:
-                self._complete(event)
+            # Waiting for other streams may be a part of making room: it keeps its place.
+            self._pending.append(event)
         elif event.action == "oom":
             self._run_out(event)
 
