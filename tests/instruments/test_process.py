@@ -7,7 +7,7 @@ from harness.instruments import process
 
 # In a process of its own: what pytest freed before would be reused and hide the rise.
 _BLOCK = """
-import mmap
+import mmap, time
 from harness.instruments import process
 if {sampled}:
     process._has_kernel_mark = lambda: False
@@ -15,6 +15,7 @@ def touch(mebibytes):
     with mmap.mmap(-1, mebibytes << 20) as block:
         for page in range(0, len(block), 4096):
             block[page] = 1
+        time.sleep(0.1)  # long enough that a sampler gets a turn on a busy machine
 touch(1)
 with process.resident_rise() as rise:
     touch(64)
