@@ -1,5 +1,7 @@
 """A tape on which predicted allocator events are written down in order."""
 
+import itertools
+
 from harness.events import Event, Trace
 
 # Makes an Event of a tuple in half the time that Event(*fields) takes.
@@ -54,13 +56,11 @@ class Tape:
 
         Every block returned there was taken there; the copies get new numbers.
         """
-        step, shift = self._step, self._blocks - start[1]
-        self._events += [
-            _new(Event, (step, phase, operator, module, category, size, number + shift))
-            for _, phase, operator, module, category, size, number in self._events[
-                start[0] : stop[0]
-            ]
-        ]
+        shift = self._blocks - start[1]
+        _, *kept, numbers = zip(*self._events[start[0] : stop[0]], strict=True)
+        shifted = map(shift.__add__, numbers)
+        rows = zip(itertools.repeat(self._step), *kept, shifted, strict=False)
+        self._events += map(_new, itertools.repeat(Event), rows)
         self._blocks += stop[1] - start[1]
 
     def trace(self) -> Trace:
