@@ -15,6 +15,8 @@ _LAZY = {
     "predict": "harness.prediction.forecast",
     "threshold": "harness.execution.thresholds",
     "load": "harness.analysis.frame",
+    "trace": "harness.profiling.trace",
+    "forecast": "harness.profiling.forecast",
 }
 
 __all__ = [
@@ -22,10 +24,12 @@ __all__ = [
     "Workload",
     "WorkloadError",
     "__version__",
+    "forecast",
     "load",
     "measure",
     "predict",
     "threshold",
+    "trace",
 ]
 
 

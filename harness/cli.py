@@ -330,6 +330,80 @@ def compare(first: Path, second: Path) -> int:
     return 0 if comparison.equal else EXIT_OUTCOME
 
 
+@app.command(epilog="Example: harness explore --out explorer.html")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("explorer.html"),
+    show_default=True,
+    help="The page.",
+)
+def explore(out: Path) -> int:
+    """Write a page with sliders: where a step's memory goes, and what fits (extra: explorer)."""
+    from harness.reporting.explorer import write_explorer
+
+    click.echo(write_explorer(out))
+    return 0
+
+
+def _shape(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    """Read the shape of one example, such as ``3x224x224``."""
+    try:
+        shape = tuple(int(part) for part in value.lower().split("x"))
+    except ValueError:
+        shape = (0,)
+    if min(shape) < 1:
+        rule = f"{value!r}: whole numbers from 1 with x between, such as 3x224x224"
+        raise click.BadParameter(rule, context, parameter)
+    return shape
+
+
+_file = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+@app.command(epilog="Example: harness profile torchvision.models:resnet18 --input 3x64x64")
+@click.argument("target", metavar="MODULE:CALLABLE")
+@click.option("--input", "input_shape", default="3x224x224", callback=_shape, show_default=True)
+@click.option("--input-type", default="float32", show_default=True, help="int64 for words")
+@click.option("--batch", type=click.IntRange(1, 2**31 - 1), default=32, show_default=True)
+@click.option("--optimizer", default="sgd", show_default=True)
+@click.option("--loss", default="cross-entropy", show_default=True)
+@click.option("--classes", type=click.IntRange(1), help="Labels are spread over so many.")
+@click.option("--mode", default="train", show_default=True)
+@click.option("--threads", type=click.IntRange(1, 4096), default=1, show_default=True)
+@_deadline_option
+@click.option("--json", "as_json", is_flag=True, help="Print the profile as one line of JSON.")
+@click.option("--events", type=_file, help="Write the events here, as CSV.")
+@click.option("--chrome", type=_file, help="Write trace JSON for Chrome and Perfetto here.")
+@click.option("--snapshot", type=_file, help="Write a pickle for PyTorch's memory viewer here.")
+@click.option("--timeline", type=_file, help="Write a picture here, as SVG.")
+def profile(
+    deadline: float,
+    as_json: bool,
+    events: Path | None,
+    chrome: Path | None,
+    snapshot: Path | None,
+    timeline: Path | None,
+    **asked: Any,
+) -> int:
+    """Trace one step of any torch.nn.Module, isolated in a process of its own."""
+    import msgspec
+
+    from harness.profiling.profile import profile as run
+    from harness.profiling.request import checked
+    from harness.profiling.shown import print_profile, write_exports
+
+    result, trace = run(checked(**asked), deadline_seconds=deadline)
+    if as_json:
+        click.echo(msgspec.json.encode(result))
+    else:
+        print_profile(result, trace)
+    if trace is None:
+        return EXIT_OUTCOME
+    write_exports(trace, events=events, chrome=chrome, snapshot=snapshot, timeline=timeline)
+    return 0
+
+
 @app.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(as_json: bool) -> int:

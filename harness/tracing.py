@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from harness.instruments.allocator import storage_addresses
+from harness.instruments.allocator import storage_addresses, storages_of
 
 
 def parameter_addresses(model: nn.Module) -> dict[int, str]:
@@ -46,3 +46,8 @@ def tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple | set):
         for item in value:
             yield from tensors(item)
+
+
+def storages(tensor: Tensor) -> list[torch.UntypedStorage]:
+    """Return the storages behind ``tensor``: a sparse one has its indices and its values."""
+    return storages_of(tensor)

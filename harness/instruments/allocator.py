@@ -131,7 +131,7 @@ class AllocationRecorder:
 
         Those that were there before open the trace, and their return is seen.
         """
-        for storage in itertools.chain.from_iterable(map(_storages, tensors)):
+        for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
             address, size = storage.data_ptr(), storage.nbytes()
             known = self._watched.get(address)
             if not size or (known is not None and known() is not None):
@@ -195,11 +195,11 @@ class AllocationRecorder:
 
 def storage_addresses(tensors: Iterable[torch.Tensor], category: str) -> dict[int, str]:
     """Return ``{address: category}`` of the tensors' storages, empty ones left out."""
-    storages = itertools.chain.from_iterable(map(_storages, tensors))
+    storages = itertools.chain.from_iterable(map(storages_of, tensors))
     return {storage.data_ptr(): category for storage in storages if storage.nbytes()}
 
 
-def _storages(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
+def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
     """Return the storages behind ``tensor``: a sparse one has its indices and its values."""
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]

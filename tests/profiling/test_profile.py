@@ -1,0 +1,90 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MODULE = """
+import torch
+from torch import nn
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 5))
+class Broken(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("a fault of its own")
+class Huge(nn.Module):
+    def forward(self, x):
+        return torch.empty(1 << 60, dtype=torch.uint8)
+number = 3
+def nothing():
+    return None
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MODULE)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness.cli", "profile", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+def test_the_figures_are_the_closed_forms_and_every_export_is_written(folder: Path) -> None:
+    done = run(
+        folder, "mine:build", "--input", "3x4", "--batch", "7", "--json", "--events", "e.csv",
+        "--chrome", "c.json", "--snapshot", "s.pickle", "--timeline", "t.svg",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    profile = json.loads(done.stdout)
+    assert profile["saved_bytes"] == 7 * (4 * 12 + 8 + 4 * 20 + 4 * 5) + 4
+    assert profile["categories_at_peak"]["parameter"] == 4 * (12 * 20 + 20 + 20 * 5 + 5)
+    assert sum(profile["modules_at_peak"].values()) == profile["peak_live_bytes"]
+    assert sum(profile["operators_at_peak"].values()) == profile["peak_live_bytes"]
+    for name in ("e.csv", "c.json", "s.pickle", "t.svg"):
+        assert (folder / name).stat().st_size > 100
+
+
+def test_the_table_names_what_was_alive(folder: Path) -> None:
+    done = run(folder, "mine:build", "--input", "12", "--optimizer", "adam")
+    assert done.returncode == 0
+    for words in ("saved for backward", "module, at the peak", "before the trace", "temporary"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mine"], ["mine", "MODULE:CALLABLE"]),
+        (["absent:build"], ["no module 'absent'"]),
+        (["mine:absent"], ["mine has no 'absent'"]),
+        (["mine:number"], ["int cannot be called"]),
+        (["mine:nothing", "--input", "3"], ["NoneType"]),
+        (["mine:build", "--input", "3xq"], ["3xq", "3x224x224"]),
+        (["mine:build", "--input", "99"], ["(32, 99)", "does not take"]),
+        (["mine:build", "--optimizer", "sdg"], ["optimizer", "sdg", "momentum"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    folder: Path, arguments: list[str], words: list[str]
+) -> None:
+    done = run(folder, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize(("target", "outcome"), [("mine:Broken", "error"), ("mine:Huge", "oom")])
+def test_a_failure_of_the_module_itself_is_an_outcome(
+    folder: Path, target: str, outcome: str
+) -> None:
+    done = run(folder, target, "--input", "4", "--optimizer", "none", "--json")
+    assert done.returncode == 3
+    profile = json.loads(done.stdout)
+    assert profile["outcome"] == outcome
+    assert profile["evidence"]["phase"] == "forward"
