@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test check bench clean
+.PHONY: reproduce test check bench faults clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -15,6 +15,11 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Hundreds of injected faults and thousands of fuzzed command lines; about five minutes.
+faults: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
+	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/test_cli_fuzz.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,127 @@
+"""The sweep that faults are injected into, and what must hold after each of them."""
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from harness.analysis.frame import load
+from harness.execution.executors import Cell, Executor, Measured
+from harness.execution.executors.in_process import InProcessExecutor
+from harness.execution.store import read
+from harness.execution.sweep import run
+from harness.experiment import Experiment, Size
+from harness.progress import Lines
+from harness.record import Outcome, Record
+from harness.reporting.section import Section
+from harness.workload import Grid, Workload
+
+EXACT = (
+    "workload_id", "outcome", "saved_bytes", "saved_input_bytes", "peak_live_bytes",
+    "first_step_peak_live_bytes", "phases", "categories_at_peak", "modules",
+)  # fmt: skip
+
+
+def experiment(cells: int, *, traced: bool = False) -> Experiment:
+    """Return a sweep of ``cells`` tiny workloads."""
+    base = Workload(width=8, in_features=8)
+    grid = Grid(base=base, axes={"batch": range(2, 2 + cells)})
+    kept = list(grid) if traced else []
+    return Experiment(
+        name="faulty",
+        title="",
+        question="",
+        cells=lambda size: grid,
+        analyse=lambda evidence: Section(),
+        repeats=1,
+        traced=lambda size: kept,
+    )
+
+
+def sweep(folder: Path, cells: int, executor: Executor | None, *, traced: bool = False) -> None:
+    """Run the sweep, or go on with it."""
+    run(experiment(cells, traced=traced), Size.QUICK, folder, Lines(), executor=executor)
+
+
+def records_path(folder: Path) -> Path:
+    """Return the file of the sweep's records."""
+    return folder / "faulty" / "records.jsonl"
+
+
+def exact(record: Record) -> tuple[object, ...]:
+    """Return the figures that nothing may change."""
+    return tuple(getattr(record, name) for name in EXACT)
+
+
+class Replay:
+    """Answers every cell with the record of an undisturbed run: for faults of files alone."""
+
+    name = "replay"
+
+    def __init__(self, reference: Sequence[Measured]) -> None:
+        self._reference = {record.workload_id: (record, trace) for record, trace in reference}
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        record, trace = self._reference[cell.workload.id]
+        future: Future[Measured] = Future()
+        record = msgspec.structs.replace(record, attempt=attempt)
+        future.set_result((record, trace if cell.keep_events else None))
+        return future
+
+    def capacity(self) -> int:
+        return 1
+
+    def room_bytes(self, workload: Workload) -> int | None:
+        return None
+
+    def check(self) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+def undisturbed(cells: int) -> list[Measured]:
+    """Measure the sweep's cells in this process, where nothing is injected."""
+    executor = InProcessExecutor()
+    asked = experiment(cells).cells(Size.QUICK)
+    return [
+        executor.submit(
+            Cell(workload=workload, repeats=1, deadline_seconds=60, keep_events=True), 1
+        ).result()
+        for workload in asked
+    ]
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """One kind of fault: how often it was injected, and what was lost or wrong afterwards."""
+
+    fault: str
+    injected: int = 0
+    lost: int = 0
+    wrong: int = 0
+    notes: set[str] = field(default_factory=set)
+
+    def check(
+        self, folder: Path, reference: Sequence[Measured], failed: Collection[str] = ()
+    ) -> None:
+        """Count cells that are missing, doubled or unequal to the undisturbed run's.
+
+        Cells in ``failed`` must be there, with whatever became of them.
+        """
+        last = {record.workload_id: record for record in read(records_path(folder))}
+        frame = load(folder)
+        rows = frame["workload_id"].value_counts().to_dict()
+        for expected, _ in reference:
+            found = last.get(expected.workload_id)
+            if found is None or rows.get(expected.workload_id) != 1:
+                self.lost += 1
+            elif expected.workload_id in failed:
+                continue
+            elif found.outcome is not Outcome.OK or exact(found) != exact(expected):
+                self.wrong += 1
+                self.notes.add(f"{found.outcome}: {found.evidence}"[:200])
+        self.wrong += len(rows.keys() - {record.workload_id for record, _ in reference})
