@@ -1,0 +1,193 @@
+"""Micro-batches: one effective batch in parts, whose activations never meet.
+
+A step runs its batch in ``m`` parts, forward and backward each, and adds the gradients up
+before one update. Activations shrink to a part's; parameters, gradients and the batch do not.
+"""
+
+import functools
+from collections.abc import Iterable
+
+import pandas as pd
+
+from harness.analysis import accumulation, predicted
+from harness.experiment import Evidence, Experiment, Size
+from harness.reporting import curves
+from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
+from harness.units import format_bytes
+from harness.workload import Grid, Workload
+
+
+def cells(size: Size) -> Iterable[Workload]:
+    """Return the grid: an effective batch in ever more parts of equal size."""
+    depths, batch, parts = {
+        Size.QUICK: ((2,), 64, (1, 2, 4, 8)),
+        Size.DEFAULT: ((2, 8), 512, (1, 2, 4, 8, 16, 32, 64)),
+        Size.FULL: ((2, 8, 32), 2048, (1, 2, 4, 8, 16, 32, 64, 128)),
+    }[size]
+    for depth in depths:
+        yield from Grid(base=Workload(depth=depth, batch=batch), axes={"accumulate": parts})
+
+
+def analyse(evidence: Evidence) -> Section:
+    """Set what each number of parts takes beside the whole batch and the floor."""
+    table = accumulation.beside_whole(evidence.frame)
+    return Section(
+        verdicts=(_activations(table), _peak(table)),
+        text=(
+            *_floor_text(table),
+            predicted.in_words(
+                predicted.with_predictions(evidence.frame, ["peak_live_bytes"]),
+                {"peak_live_bytes": "the peak"},
+            ),
+            _time_text(table),
+        ),
+        tables=(
+            Table(
+                name="parts",
+                caption="One step in m parts: what is saved, the peak, and its floor",
+                frame=table,
+            ),
+        ),
+        figures=(_figure(table), *_what_stays(evidence.frame)),
+    )
+
+
+def _activations(table: pd.DataFrame) -> Verdict:
+    split = table[table["parts"] > 1]
+    equal = int((table["saved_activation_bytes"] == table["saved_by_formula_bytes"]).sum())
+    last = split.sort_values(["depth", "parts"]).iloc[-1]
+    exact = equal == len(table)
+    return Verdict(
+        sentence="Splitting a batch into m micro-batches divides the activations by m.",
+        ruling=Ruling.SUPPORTED if exact else Ruling.REFUTED,
+        measured="What is saved besides the batch equals (B/m)·4·(Σ hidden + classes) + 4 bytes "
+        f"in {equal} of {len(table)} cells: but for the loss's 4 bytes it is the m-th part. With "
+        f"{int(last['parts'])} parts (depth {int(last['depth'])}) "
+        f"{format_bytes(int(last['whole_bytes']))} become "
+        f"{format_bytes(int(last['saved_activation_bytes']))}.",
+        number=f"{equal} of {len(table)} cells equal to the byte",
+    )
+
+
+def _peak(table: pd.DataFrame) -> Verdict:
+    split = table[table["parts"] > 1]
+    last = split[split["parts"] == split["parts"].max()]
+    ratios = last["peak_over_whole"]
+    above = last["peak_live_bytes"] - last["floor_bytes"]
+    words = "; ".join(
+        f"depth {row.depth}: {format_bytes(int(row.peak_live_bytes))} against "
+        f"{format_bytes(int(row.whole_peak_bytes))}"
+        for row in last.itertuples()
+    )
+    divided = bool((ratios * last["parts"] <= 1.1).all())
+    parts = int(last["parts"].iloc[0])
+    return Verdict(
+        sentence="Splitting a batch into m micro-batches divides the memory of a step by m.",
+        ruling=Ruling.SUPPORTED if divided else Ruling.REFUTED,
+        measured=f"With {parts} parts the peak is {ratios.min():.3g} to {ratios.max():.3g} times "
+        f"the whole batch's ({words}). Below the floor of parameters, gradients and the batch it "
+        f"cannot go; it ends {format_bytes(int(above.max()))} above it at most: the gradient of "
+        "the largest layer exists twice while it is added.",
+        number=f"{ratios.min():.3g} to {ratios.max():.3g} times, not 1/{parts}",
+    )
+
+
+def _floor_text(table: pd.DataFrame) -> list[str]:
+    text = []
+    for depth, part in table.groupby("depth"):
+        first = part.iloc[0]
+        text.append(
+            f"Depth {depth}: the floor is {format_bytes(int(first['floor_bytes']))}, of which "
+            f"{format_bytes(int(first['parameter_bytes']))} parameters, as much in gradients, and "
+            f"{format_bytes(int(first['batch_bytes']))} for the batch, which stays whole: "
+            "micro-batches are views of it."
+        )
+    text += accumulation.regimes_in_words(table)
+    text.append(
+        "What it does not save: parameters, optimizer state, the batch, and the gradients, which "
+        "now live through every forward pass but the first. That is why the peak with few parts "
+        "falls by less than activations do. Parts here are equal in size; with unequal ones the "
+        "mean of the parts' means is not the mean of the batch, and the step is another one."
+    )
+    return text
+
+
+def _time_text(table: pd.DataFrame) -> str:
+    words = [
+        f"{parts} parts {part['time_over_whole'].median():.2g}"
+        for parts, part in table[table["parts"] > 1].groupby("parts")
+        if part["time_over_whole"].notna().any()
+    ]
+    return (
+        "Time per step as a multiple of the whole batch's (median over depths; noisy, one process "
+        f"after the other): {', '.join(words)}. Small parts pay the fixed cost of every operation "
+        "again."
+    )
+
+
+def _figure(table: pd.DataFrame) -> Figure:
+    names = {
+        "peak_live_bytes": "peak",
+        "floor_bytes": "floor: parameters, gradients, batch",
+        "saved_activation_bytes": "activations saved",
+    }
+    data = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "panel": "Depth " + table["depth"].astype("string"),
+                    "series": title,
+                    "parts": table["parts"],
+                    "size_bytes": table[column],
+                }
+            )
+            for column, title in names.items()
+        ],
+        ignore_index=True,
+    )
+    return Figure(
+        name="parts",
+        caption="A step's memory against the number of micro-batches its batch is split into. "
+        "Activations fall in proportion; the peak falls only to the floor that parameters, "
+        "gradients and the whole batch make.",
+        data=data,
+        draw=functools.partial(
+            curves.curves,
+            x="parts",
+            y="size_bytes",
+            x_label="micro-batches in a step",
+            y_label="bytes",
+        ),
+        size=(8.6, 4.2),
+    )
+
+
+def _what_stays(frame: pd.DataFrame) -> list[Figure]:
+    data = accumulation.composition(frame)
+    if data.empty:
+        return []
+    return [
+        Figure(
+            name="composition",
+            caption="What is alive at the peak, by the number of micro-batches. Activations go; "
+            "in their place gradients are there at the peak, since they live from part to part.",
+            data=data,
+            draw=functools.partial(curves.parts, y_label="live bytes at the peak"),
+            size=(9.2, 4.2),
+        )
+    ]
+
+
+EXPERIMENT = Experiment(
+    name="accumulation",
+    title="Micro-batches",
+    question="What does splitting a batch into micro-batches save, and what not?",
+    cells=cells,
+    analyse=analyse,
+    repeats=2,
+)
+
+if __name__ == "__main__":
+    from harness.cli import run_experiment_file
+
+    run_experiment_file(__file__)

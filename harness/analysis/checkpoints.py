@@ -1,0 +1,224 @@
+"""Memory against the number of checkpointed segments, and the square-root law.
+
+Source: Chen, Xu, Zhang, Guestrin (2016), "Training deep nets with sublinear memory cost",
+arXiv:1604.06174, section 4: k segments of depth/k layers keep O(k) + O(depth/k).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.analysis import AnalysisError
+from harness.analysis.fits import fit
+
+DOMINANCE = 4.0
+"""Activations dominate where one has at least this many times a layer's gradients."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """One network's memory over the number of segments, with the fitted law."""
+
+    network: str
+    depth: int
+    activation_bytes: int
+    """Of one hidden layer."""
+    gradient_bytes: int
+    """Of one hidden layer's weight and bias."""
+    table: pd.DataFrame
+    """``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes, wall_seconds,
+    time_ratio, low, high``; segments 0 is the step without checkpoints."""
+    a: float
+    """Bytes a segment."""
+    b: float
+    """Bytes a layer of the longest segment."""
+    c: float
+    r2: float
+    fitted: NDArray[np.float64]
+    base_equal: bool
+    """The uncheckpointed steps of all processes have equal bytes."""
+    base_spread: float
+    """Slowest over fastest median time of those processes."""
+
+    @property
+    def name(self) -> str:
+        """The network with its depth."""
+        return f"{self.network}, depth {self.depth}"
+
+    @property
+    def regime(self) -> str:
+        """What decides the peak: ``activations``, ``both``, or ``gradients``."""
+        if self.activation_bytes >= DOMINANCE * self.gradient_bytes:
+            return "activations"
+        return "both" if self.activation_bytes > self.gradient_bytes else "gradients"
+
+    @property
+    def root(self) -> int:
+        """The square root of the depth, to the nearest whole number."""
+        return round(math.sqrt(self.depth))
+
+    @property
+    def optimum(self) -> float:
+        """The number of segments that the fitted law makes smallest; NaN where it has none."""
+        valid = min(self.a, self.b) >= 1
+        return math.sqrt(self.b * self.depth / self.a) if valid else math.nan
+
+    @property
+    def optimum_in_words(self) -> str:
+        """The fitted optimum as text."""
+        return "none" if math.isnan(self.optimum) else f"{self.optimum:.3g}"
+
+    @property
+    def _segmented(self) -> pd.DataFrame:
+        return self.table[self.table["segments"] > 0]
+
+    @property
+    def lowest(self) -> int:
+        """The least that a step with segments adds."""
+        return int(self._segmented["rise_bytes"].min())
+
+    @property
+    def without(self) -> int:
+        """What the step without checkpoints adds."""
+        return self.at(0)
+
+    @property
+    def best(self) -> tuple[int, ...]:
+        """Every measured number of segments that adds the least."""
+        rows = self._segmented
+        return tuple(int(k) for k in rows.loc[rows["rise_bytes"] == self.lowest, "segments"])
+
+    def at(self, segments: int) -> int:
+        """Return what the step with that many segments adds."""
+        rows = self.table.loc[self.table["segments"] == segments, "rise_bytes"]
+        return int(rows.iloc[0])
+
+    @property
+    def excess_at_root(self) -> float:
+        """How much more than the least the step at the square root adds, relatively."""
+        return self.at(self.root) / self.lowest - 1
+
+
+def curves(frame: pd.DataFrame) -> list[Curve]:
+    """Return a curve for each network and depth that has enough cells.
+
+    Raises:
+        AnalysisError: no network has an uncheckpointed step, its square root and three more.
+
+    """
+    figures = ["peak_live_bytes", "live_at_start_bytes", "wall_seconds"]
+    known = frame[(frame["outcome"] == "ok") & frame[figures].notna().all(axis=1)]
+    keys = ["in_features", "width", "batch", "depth"]
+    found = [
+        _curve(part.sort_values(["checkpoint", "seed"]))
+        for _, part in known.groupby(keys, sort=True)
+        if _enough(part)
+    ]
+    if not found:
+        raise AnalysisError(
+            "a curve needs the step without checkpoints, the square root of its depth in "
+            "segments, and three other numbers of segments"
+        )
+    return found
+
+
+def _enough(part: pd.DataFrame) -> bool:
+    counts = set(part["checkpoint"])
+    root = round(math.sqrt(int(part["depth"].iloc[0])))
+    return {0, 1, root} <= counts and len(counts) >= 6
+
+
+def _curve(part: pd.DataFrame) -> Curve:
+    first = part.iloc[0]
+    depth, width, batch = (int(first[key]) for key in ("depth", "width", "batch"))
+    base = part[part["checkpoint"] == 0]
+    base_seconds = base["wall_seconds"].to_numpy(dtype=np.float64)
+    middle = float(np.median(base_seconds))
+    rows = pd.concat([base.iloc[:1], part[part["checkpoint"] > 0]])
+    rise = (rows["peak_live_bytes"] - rows["live_at_start_bytes"]).astype("int64")
+    segments = rows["checkpoint"].astype("int64")
+    seconds = rows["wall_seconds"].to_numpy(dtype=np.float64)
+    network = f"width {width}, batch {batch}"
+    table = pd.DataFrame(
+        {
+            "network": network,
+            "depth": depth,
+            "segments": segments,
+            "longest_segment": [-(-depth // max(k, 1)) for k in segments],
+            "peak_live_bytes": rows["peak_live_bytes"],
+            "rise_bytes": rise,
+            "wall_seconds": seconds,
+            "time_ratio": seconds / middle,
+            "low": seconds / base_seconds.max(),
+            "high": seconds / base_seconds.min(),
+        }
+    ).reset_index(drop=True)
+    split = table[table["segments"] > 0]
+    law = fit(
+        {
+            "segments": split["segments"].to_numpy(dtype=np.int64),
+            "layers": split["longest_segment"].to_numpy(dtype=np.int64),
+            "constant": np.ones(len(split)),
+        },
+        split["rise_bytes"].to_numpy(dtype=np.int64),
+    )
+    a, b, c = (law.coefficient(term).estimate for term in ("segments", "layers", "constant"))
+    peaks = base["peak_live_bytes"]
+    return Curve(
+        network=network,
+        depth=depth,
+        activation_bytes=4 * width * batch,
+        gradient_bytes=4 * width * (width + 1),
+        table=table,
+        a=a,
+        b=b,
+        c=c,
+        r2=1.0 if law.r2 is None else law.r2,
+        fitted=law.fitted,
+        base_equal=bool((peaks == peaks.iloc[0]).all()),
+        base_spread=float(base_seconds.max() / base_seconds.min()),
+    )
+
+
+def laws(found: Sequence[Curve]) -> pd.DataFrame:
+    """Return one row a curve: coefficients, goodness, and three optima."""
+    return pd.DataFrame(
+        [
+            {
+                "network": curve.network,
+                "depth": curve.depth,
+                "activation_bytes": curve.activation_bytes,
+                "gradient_of_a_layer_bytes": curve.gradient_bytes,
+                "a_bytes": curve.a,
+                "b_bytes": curve.b,
+                "c_bytes": curve.c,
+                "r2": curve.r2,
+                "square_root": math.sqrt(curve.depth),
+                "fitted_best": curve.optimum,
+                "measured_best": counts_in_words(curve.best),
+                "rise_at_best_bytes": curve.lowest,
+                "rise_at_square_root_bytes": curve.at(curve.root),
+                "rise_without_bytes": curve.without,
+            }
+            for curve in found
+        ]
+    )
+
+
+def counts_in_words(counts: Sequence[int]) -> str:
+    """Return several numbers of segments as text, such as ``6``, ``5 and 6``, or ``1 to 36``."""
+    if len(counts) > 3:
+        return f"{min(counts)} to {max(counts)}"
+    return " and ".join(f"{count}" for count in counts)
+
+
+def time_ratio(found: Sequence[Curve]) -> tuple[float, float, float]:
+    """Return the median over all cells of the time ratio, and the bounds of the middle 90 %."""
+    ratios = pd.concat([curve.table for curve in found])
+    values = ratios.loc[ratios["segments"] > 0, "time_ratio"].to_numpy(dtype=np.float64)
+    low, middle, high = (float(part) for part in np.quantile(values, [0.05, 0.5, 0.95]))
+    return middle, low, high

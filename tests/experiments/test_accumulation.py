@@ -1,0 +1,108 @@
+"""Micro-batches on predicted records; their gradient is the whole batch's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import accumulation as experiment
+from harness import data, training
+from harness.analysis import AnalysisError, accumulation
+from harness.analysis.frame import load
+from harness.experiment import Evidence, Size
+from harness.prediction.forecast import predict
+from harness.record import Record
+from harness.reporting.section import Ruling, Section
+from harness.workload import Workload
+from tests.analysis import planted
+
+_FIGURES = (
+    "saved_bytes", "saved_input_bytes", "saved_activation_bytes", "peak_live_bytes",
+    "live_at_start_bytes", "categories_at_peak",
+)  # fmt: skip
+
+
+def record(workload: Workload, **changes: int) -> Record:
+    forecast = predict(workload)
+    figures = {name: getattr(forecast, name) for name in _FIGURES}
+    return planted.record(workload, **(figures | changes))
+
+
+def section(folder: Path) -> Section:
+    return experiment.analyse(Evidence(frame=load(folder), folder=folder))
+
+
+def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: Path) -> None:
+    planted.write(tmp_path, [record(cell) for cell in experiment.cells(Size.DEFAULT)])
+    found = section(tmp_path)
+    activations, peak = found.verdicts
+    assert activations.ruling is Ruling.SUPPORTED
+    assert activations.number == "14 of 14 cells equal to the byte"
+    assert peak.ruling is Ruling.REFUTED
+    assert any("the peak in 14 of 14 cells" in text for text in found.text)
+
+
+def test_one_byte_more_is_seen(tmp_path: Path) -> None:
+    cells = list(experiment.cells(Size.QUICK))
+    saved = predict(cells[-1]).saved_activation_bytes
+    assert saved is not None
+    records = [record(cell) for cell in cells[:-1]]
+    planted.write(tmp_path, [*records, record(cells[-1], saved_activation_bytes=saved + 1)])
+    assert section(tmp_path).verdicts[0].ruling is Ruling.REFUTED
+
+
+def test_the_floor_is_parameters_gradients_and_the_whole_batch(tmp_path: Path) -> None:
+    cells = list(experiment.cells(Size.QUICK))
+    planted.write(tmp_path, [record(cell) for cell in cells])
+    table = accumulation.beside_whole(load(tmp_path))
+    parameters = 4 * (784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10)
+    batch = 64 * (4 * 784 + 8)
+    assert set(table["floor_bytes"]) == {2 * parameters + batch}
+    assert set(table["parameter_bytes"]) == {parameters}
+    assert set(table["batch_bytes"]) == {batch}
+
+
+def test_the_planted_regime_is_found_exactly(tmp_path: Path) -> None:
+    base = Workload(depth=2, batch=64)
+    cells = [
+        record(
+            base.replace(accumulate=parts),
+            live_at_start_bytes=500,
+            peak_live_bytes=500 + max(7 * 64 // parts + 3, 100),
+        )
+        for parts in (1, 2, 4, 8, 16, 32)
+    ]
+    planted.write(tmp_path, cells)
+    (words,) = accumulation.regimes_in_words(accumulation.beside_whole(load(tmp_path)))
+    assert "from 8 to 32 parts" in words
+    assert "exactly 100 bytes" in words
+
+
+def test_without_the_whole_batch_nothing_is_said(tmp_path: Path) -> None:
+    planted.write(tmp_path, [record(Workload(batch=64, accumulate=2))])
+    with pytest.raises(AnalysisError, match="one part and one in several"):
+        accumulation.beside_whole(load(tmp_path))
+
+
+def gradients(workload: Workload) -> list[torch.Tensor]:
+    built = training.build(workload, data.source(workload))
+    training.step(built)
+    return [parameter.grad for parameter in built.model.parameters() if parameter.grad is not None]
+
+
+def test_equal_parts_give_the_gradient_of_the_whole_batch() -> None:
+    whole = Workload(depth=2, width=16, in_features=8, batch=12, dtype="float64", optimizer="none")
+    pairs = zip(gradients(whole), gradients(whole.replace(accumulate=4)), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other)
+
+
+def test_unequal_parts_give_another_gradient() -> None:
+    whole = Workload(depth=2, width=16, in_features=8, batch=12, dtype="float64", optimizer="none")
+    pairs = zip(gradients(whole), gradients(whole.replace(accumulate=5)), strict=True)
+    assert any(not torch.allclose(one, other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("size", list(Size))
+def test_parts_are_equal_in_every_cell(size: Size) -> None:
+    assert all(cell.batch % cell.accumulate == 0 for cell in experiment.cells(size))

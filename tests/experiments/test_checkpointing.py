@@ -1,0 +1,114 @@
+"""The square-root law on planted curves and on predicted ones; the quick form for real."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import checkpointing
+from harness.analysis import AnalysisError, checkpoints
+from harness.analysis.frame import load
+from harness.experiment import Evidence, Size
+from harness.prediction.forecast import predict
+from harness.record import Record
+from harness.reporting.section import Ruling, Verdict
+from harness.workload import Workload
+from tests.analysis import planted
+
+
+def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
+    return planted.record(
+        workload,
+        peak_live_bytes=1000 + rise_bytes,
+        live_at_start_bytes=1000,
+        wall_seconds=seconds,
+    )
+
+
+def forecast_record(workload: Workload) -> Record:
+    figures = predict(workload)
+    assert figures.peak_live_bytes is not None
+    assert figures.live_at_start_bytes is not None
+    return planted.record(
+        workload,
+        peak_live_bytes=figures.peak_live_bytes,
+        live_at_start_bytes=figures.live_at_start_bytes,
+    )
+
+
+def verdicts(folder: Path) -> list[Verdict]:
+    evidence = Evidence(frame=load(folder), folder=folder)
+    return list(checkpointing.analyse(evidence).verdicts)
+
+
+def planted_law(depth: int, a: int, b: int) -> list[Record]:
+    base = checkpointing.NARROW.replace(depth=depth)
+    whole = record(base, depth * b * 2)
+    split = [
+        record(base.replace(checkpoint=k), a * k + b * -(-depth // k) + 77, 4 / 3)
+        for k in range(1, depth + 1)
+    ]
+    return [whole, *split]
+
+
+def test_planted_coefficients_come_back_and_give_the_optimum(tmp_path: Path) -> None:
+    planted.write(tmp_path, planted_law(36, 9000, 4000))
+    (curve,) = checkpoints.curves(load(tmp_path))
+    assert curve.a == pytest.approx(9000)
+    assert curve.b == pytest.approx(4000)
+    assert curve.c == pytest.approx(77, abs=0.01)
+    assert curve.optimum == pytest.approx(4.0)
+    assert curve.best == (4,)
+    assert curve.root == 6
+    assert curve.excess_at_root == pytest.approx(
+        (9000 * 6 + 4000 * 6 + 77) / (9000 * 4 + 4000 * 9 + 77) - 1
+    )
+
+
+def test_a_true_law_is_supported_and_a_shifted_one_refuted(tmp_path: Path) -> None:
+    planted.write(tmp_path / "true", planted_law(36, 5000, 5000))
+    planted.write(tmp_path / "false", planted_law(36, 500, 50000))
+    law, cheaper, seconds = verdicts(tmp_path / "true")
+    assert law.ruling is Ruling.SUPPORTED
+    assert law.number == "√36 = 6, best 6"
+    assert cheaper.ruling is Ruling.SUPPORTED
+    assert seconds.ruling is Ruling.SUPPORTED
+    assert seconds.number.startswith("1.33 times")
+    assert verdicts(tmp_path / "false")[0].ruling is Ruling.REFUTED
+
+
+def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
+    tmp_path: Path,
+) -> None:
+    cells = checkpointing.cells(Size.DEFAULT)
+    planted.write(tmp_path, [forecast_record(cell) for cell in cells])
+    first, second, cheaper, _ = verdicts(tmp_path)
+    assert first.ruling is Ruling.SUPPORTED
+    assert first.number == "√16 = 4, best 4; √36 = 6, best 6"
+    assert second.ruling is Ruling.REFUTED
+    assert cheaper.ruling is Ruling.LIMITED
+
+
+def test_processes_of_the_same_step_are_compared(tmp_path: Path) -> None:
+    cells = planted_law(36, 5000, 5000)
+    again = checkpointing.NARROW.replace(depth=36, seed=1)
+    planted.write(tmp_path, [*cells, record(again, 36 * 5000 * 2, seconds=1.5)])
+    (curve,) = checkpoints.curves(load(tmp_path))
+    assert curve.base_equal
+    assert curve.base_spread == 1.5
+    planted.write(tmp_path, [*cells, record(again, 1)])
+    (curve,) = checkpoints.curves(load(tmp_path))
+    assert not curve.base_equal
+
+
+def test_too_few_cells_are_said(tmp_path: Path) -> None:
+    planted.write(tmp_path, planted_law(36, 5000, 5000)[:4])
+    with pytest.raises(AnalysisError, match="a curve needs the step without checkpoints"):
+        checkpoints.curves(load(tmp_path))
+
+
+@pytest.mark.parametrize("size", list(Size))
+def test_every_size_has_enough_cells_of_its_own(size: Size) -> None:
+    cells = list(checkpointing.cells(size))
+    assert len({cell.id for cell in cells}) == len(cells)
+    roots = {round(cell.depth**0.5) for cell in cells}
+    assert roots <= {cell.checkpoint for cell in cells}

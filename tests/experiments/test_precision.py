@@ -1,0 +1,102 @@
+"""Ratios of precisions on planted records; autocast's formula against a real step."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import precision as experiment
+from harness import data, training
+from harness.analysis import AnalysisError, precision
+from harness.analysis.frame import load
+from harness.execution.passes import saved_pass
+from harness.experiment import Evidence, Size
+from harness.prediction import formula
+from harness.record import CategoryBytes, Record
+from harness.reporting.section import Ruling, Section
+from harness.workload import Workload
+from tests.analysis import planted
+
+
+def record(workload: Workload, scale: float = 1.0) -> Record:
+    """Everything in proportion to the type, the labels aside; autocast by its formula."""
+    saved = formula.saved_bytes(workload)
+    if workload.autocast:
+        saved = precision.autocast_saved_bytes(workload)
+    held = formula.parameter_bytes(workload)
+    return planted.record(
+        workload,
+        saved_bytes=saved,
+        peak_live_bytes=round(scale * (2 * held + saved)),
+        categories_at_peak=CategoryBytes(parameter=held, activation=saved, gradient=held),
+    )
+
+
+def section(folder: Path) -> Section:
+    return experiment.analyse(Evidence(frame=load(folder), folder=folder))
+
+
+def test_planted_types_scale_and_autocast_does_not(tmp_path: Path) -> None:
+    planted.write(tmp_path, [record(cell) for cell in experiment.cells(Size.DEFAULT)])
+    half, double, autocast = section(tmp_path).verdicts
+    assert half.ruling is Ruling.SUPPORTED
+    assert double.ruling is Ruling.SUPPORTED
+    assert "in 8 of 8" in half.measured
+    assert autocast.ruling is Ruling.REFUTED
+
+
+def test_a_type_that_does_not_halve_is_refuted(tmp_path: Path) -> None:
+    cells = list(experiment.cells(Size.DEFAULT))
+    records = [
+        planted.record(
+            cell,
+            saved_bytes=formula.saved_bytes(cell.replace(dtype="float32")),
+            categories_at_peak=CategoryBytes(parameter=1000),
+        )
+        for cell in cells
+        if cell.autocast is None
+    ]
+    planted.write(tmp_path, records)
+    assert section(tmp_path).verdicts[0].ruling is Ruling.REFUTED
+
+
+@pytest.mark.parametrize(("depth", "batch"), [(1, 3), (2, 64), (3, 7)])
+def test_the_formula_of_autocast_is_what_a_real_step_saves(depth: int, batch: int) -> None:
+    workload = Workload(depth=depth, width=24, in_features=40, batch=batch, autocast="bfloat16")
+    built = training.build(workload, data.source(workload))
+    measured = saved_pass(built, training.no_phase)["saved_bytes"]
+    assert measured == precision.autocast_saved_bytes(workload)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8, 32])
+def test_from_the_break_even_batch_on_autocast_saves_less(depth: int) -> None:
+    batch = precision.break_even_batch(Workload(depth=depth))
+    for size, less in ((batch, True), (batch - 1, False)):
+        workload = Workload(depth=depth, batch=size)
+        assert (precision.autocast_saved_bytes(workload) < formula.saved_bytes(workload)) is less
+
+
+def test_the_copies_are_those_alive_when_they_are_most() -> None:
+    cast = "aten::linear/aten::to/aten::_to_copy/aten::empty_strided"
+    rows = [
+        (1, "forward", cast, "activation", 7, 1),
+        (1, "forward", cast, "activation", -7, 1),
+        (2, "forward", cast, "activation", 10, 1),
+        (2, "forward", "aten::addmm", "activation", 99, 2),
+        (2, "forward", cast, "temporary", 20, 3),
+        (2, "forward", cast, "temporary", -20, 3),
+        (2, "forward", cast, "temporary", 30, 3),
+        (2, "forward", cast, "temporary", -30, 3),
+        (2, "backward", cast, "gradient", 50, 4),
+    ]
+    columns = ["step", "phase", "operator", "category", "size_bytes", "address"]
+    events = pd.DataFrame(rows, columns=columns).assign(module="m")
+    found = precision.copies_in_forward(events)
+    assert list(found["size_bytes"]) == [30, 10]
+    assert list(found["category"]) == ["temporary", "activation"]
+
+
+def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
+    planted.write(tmp_path, [record(Workload(dtype="bfloat16"))])
+    with pytest.raises(AnalysisError, match="no float32 cell"):
+        precision.beside_float32(load(tmp_path))
