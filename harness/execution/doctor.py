@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.execution import budget, cgroup
 from harness.execution.environment import describe
 from harness.execution.jobs import Job
 from harness.execution.launcher import LaunchError, default_launcher
@@ -29,7 +30,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything a measurement may use; a tiny measurement is made to be sure."""
-    return [*_machine(), *_worker(), _kernel_mark(), _malloc(), _images()]
+    return [*_machine(), *_worker(), _kernel_mark(), _malloc(), *_budgets(), _images()]
 
 
 def _machine() -> list[Finding]:
@@ -75,6 +76,16 @@ def _malloc() -> Finding:
         return Finding(what=what, available=True, detail=detail)
     detail = "the C library is not glibc: resident sizes are further from the live bytes"
     return Finding(what=what, available=False, detail=detail)
+
+
+def _budgets() -> list[Finding]:
+    """Try each way of enforcing a budget on the CPU."""
+    refused, how_refused = budget.data_segment_available()
+    killed, how_killed = cgroup.available()
+    return [
+        Finding(what="budgets that refuse", available=refused, detail=how_refused),
+        Finding(what="budgets that kill", available=killed, detail=how_killed),
+    ]
 
 
 def _images() -> Finding:

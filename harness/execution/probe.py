@@ -46,7 +46,8 @@ def _within(job: Job) -> Iterator[None]:
         with budget.caching_allocator(job.budget_bytes):
             yield
         return
-    room.prime_products()  # again: with several threads each has buffers of its own
+    if workload.threads > 1 or workload.dtype != "float32":  # else the forkserver has done it
+        room.prime_products(workload.dtype)
     room.settle(workload.malloc, workload.depth)
     if job.budget_kind == "rlimit":
         with budget.data_segment(job.budget_bytes):

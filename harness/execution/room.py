@@ -10,6 +10,7 @@ Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/
 """
 
 import ctypes
+import gc
 import mmap
 import sys
 
@@ -23,6 +24,10 @@ _LARGEST_HOLE_BYTES = 1 << 20
 _ARENA_BITS = 20
 _OBJECT_BYTES = 400
 """Below Python's limit for its own allocator (512 with the header of ``bytes``)."""
+
+_PRODUCTS = ((1024, 1024, 1024),)
+_MORE = (*_PRODUCTS, (4096, 1024, 256), (1024, 4096, 256))
+"""Shapes (m, k) x (k, n) of products."""
 
 
 class _MallocInfo(ctypes.Structure):
@@ -51,6 +56,8 @@ def settle(malloc: str, layers: int) -> None:
     Room for about 16 KiB a layer (its autograd nodes and Python objects need a third of it).
     Under the ``system`` policy the C heap is left as it is: what it does is what is measured.
     """
+    gc.collect()  # so that nothing older is freed inside, which would make room
+    gc.freeze()
     room = min(_ROOM_BYTES + layers * _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES)
     _reserve_python_heap(room)
     if malloc == "pinned" and sys.platform.startswith("linux"):
@@ -95,18 +102,22 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
         free(block)
 
 
-def prime_products() -> None:
-    """Multiply once in every layout, at the size from which MKL's buffers grow no further.
+def prime_products(dtype: str = "float32") -> None:
+    """Multiply once in every layout, at sizes from which the libraries' buffers hardly grow.
 
-    The factors are mappings of their own, so the heap is left as it was.
+    The factors are mappings of their own, so the heap is left as it was. With one thread and
+    float32 the buffers grow no further; with several, how a product is shared out decides.
     """
     import torch
 
-    side = 1024
-    one, other, out = (
-        torch.frombuffer(mmap.mmap(-1, side * side * 4), dtype=torch.float32).view(side, side)
-        for _ in range(3)
-    )
-    torch.mm(one, other, out=out)
-    torch.mm(one, other.T, out=out)
-    torch.mm(one.T, other, out=out)
+    kind: torch.dtype = getattr(torch, dtype)
+
+    def mapped(rows: int, columns: int) -> torch.Tensor:
+        buffer = mmap.mmap(-1, rows * columns * kind.itemsize)
+        return torch.frombuffer(buffer, dtype=kind).view(rows, columns)
+
+    for m, k, n in _PRODUCTS if dtype == "float32" and torch.get_num_threads() == 1 else _MORE:
+        out = mapped(m, n)
+        torch.mm(mapped(m, k), mapped(k, n), out=out)
+        torch.mm(mapped(m, k), mapped(n, k).T, out=out)
+        torch.mm(mapped(k, m).T, mapped(k, n), out=out)

@@ -7,10 +7,11 @@ One writer at a time holds the folder's lock, which the kernel releases when it 
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -31,8 +32,29 @@ class StoreError(HarnessError):
     """The folder cannot be written to; the message says why and what to do."""
 
 
-class Store:
-    """Appends to one folder's records; use as a context manager.
+class Kept(Protocol):
+    """What a line holds: one attempt at one cell, and how it ended."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the attempt ended."""
+
+
+Line = TypeVar("Line", bound=Kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[Line]):
+    """A kind of line: its file's name, its JSON, and which cell it belongs to."""
+
+    file: str
+    encode: Callable[[Line], bytes]
+    decode: Callable[[bytes], Line]
+    cell: Callable[[Line], str]
+
+
+class LineStore(Generic[Line]):
+    """Appends to one folder's file of lines of one kind; use as a context manager.
 
     Raises:
         StoreError: the folder is in use, is a file, or cannot be written.
@@ -40,9 +62,10 @@ class Store:
 
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: Kind[Line]) -> None:
         self._folder = folder
-        self._path = folder / RECORDS
+        self._kind = kind
+        self._path = folder / kind.file
         self._lock = FileLock(folder / ".lock")
         self._descriptor = -1
         self.repairs: list[str] = []
@@ -61,8 +84,8 @@ class Store:
             raise StoreError(f"out: {str(self._folder)!r}: {error.strerror or error}") from None
         try:
             self._repair()
-            for record in read(self._path):
-                self._note(record)
+            for line in read_lines(self._path, self._kind.decode):
+                self._note(line)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             _sync_folder(self._folder)
         except OSError as error:
@@ -82,14 +105,14 @@ class Store:
         os.close(self._descriptor)
         self._lock.release()
 
-    def append(self, record: Record) -> None:
-        """Write ``record`` so that it is on disk, whole, when this returns.
+    def append(self, item: Line) -> None:
+        """Write ``item`` so that it is on disk, whole, when this returns.
 
         Raises:
             StoreError: the disk took only a part of it; that part is cut off again.
 
         """
-        line = to_json(record) + b"\n"
+        line = self._kind.encode(item) + b"\n"
         size = os.fstat(self._descriptor).st_size
         try:
             written = os.write(self._descriptor, line)
@@ -99,38 +122,21 @@ class Store:
         except OSError as error:
             os.ftruncate(self._descriptor, size)
             raise StoreError(f"out: {str(self._path)!r}: {error.strerror}") from None
-        self._note(record)
+        self._note(item)
 
-    def write_events(self, workload_id: str, trace: Trace) -> None:
-        """Keep a traced cell's events as CSV, complete or not at all.
+    def attempts(self, cell: str) -> int:
+        """Return how many lines of a cell there are."""
+        return self._attempts.get(cell, 0)
 
-        Raises:
-            StoreError: they cannot be written, such as to a full disk; no part of them stays.
-
-        """
-        path = self._folder / EVENTS / f"{workload_id}.csv"
-        temporary = path.with_suffix(".tmp")
-        try:
-            path.parent.mkdir(exist_ok=True)
-            temporary.write_text(trace.as_csv())
-            temporary.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
-
-    def attempts(self, workload_id: str) -> int:
-        """Return how many records of a cell there are."""
-        return self._attempts.get(workload_id, 0)
-
-    def is_finished(self, workload_id: str) -> bool:
+    def is_finished(self, cell: str) -> bool:
         """Whether a cell needs no further attempt."""
-        return workload_id in self._finished
+        return cell in self._finished
 
-    def _note(self, record: Record) -> None:
-        count = self._attempts[record.workload_id] = self.attempts(record.workload_id) + 1
-        if record.outcome not in _RETRIED or count >= MAX_ATTEMPTS:
-            self._finished.add(record.workload_id)
+    def _note(self, item: Line) -> None:
+        cell = self._kind.cell(item)
+        count = self._attempts[cell] = self.attempts(cell) + 1
+        if item.outcome not in _RETRIED or count >= MAX_ATTEMPTS:
+            self._finished.add(cell)
 
     def _repair(self) -> None:
         """Make every line of the file a record, keeping what is set aside."""
@@ -140,7 +146,7 @@ class Store:
         *lines, last = self._path.read_bytes().split(b"\n")
         for line in [*lines, last] if last else lines:
             try:
-                from_json(line)
+                self._kind.decode(line)
                 good.append(line)
             except SchemaError:
                 raise
@@ -161,6 +167,34 @@ class Store:
         temporary.replace(self._path)
 
 
+RECORD = Kind(file=RECORDS, encode=to_json, decode=from_json, cell=lambda item: item.workload_id)
+
+
+class Store(LineStore[Record]):
+    """Appends to one folder's records, and keeps the events of traced cells beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, RECORD)
+
+    def write_events(self, workload_id: str, trace: Trace) -> None:
+        """Keep a traced cell's events as CSV, complete or not at all.
+
+        Raises:
+            StoreError: they cannot be written, such as to a full disk; no part of them stays.
+
+        """
+        path = self._folder / EVENTS / f"{workload_id}.csv"
+        temporary = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            temporary.write_text(trace.as_csv())
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
+
+
 def read(path: Path) -> Iterator[Record]:
     """Yield the records of a file, if there is one.
 
@@ -168,12 +202,22 @@ def read(path: Path) -> Iterator[Record]:
         RecordError: a line is no record; the message names file and line.
 
     """
+    yield from read_lines(path, from_json)
+
+
+def read_lines(path: Path, decode: Callable[[bytes], Line]) -> Iterator[Line]:
+    """Yield what ``decode`` makes of each line of a file, if there is one.
+
+    Raises:
+        RecordError: a line is of another kind; the message names file and line.
+
+    """
     if not path.exists():
         return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield from_json(line)
+                yield decode(line)
             except RecordError as error:
                 raise type(error)(f"{path}, line {number}: {error}") from None
 

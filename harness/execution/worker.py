@@ -21,6 +21,7 @@ from harness.execution import passes, probe
 from harness.execution.jobs import Failure, Job, Message
 from harness.execution.malloc import apply_policy, disable_huge_pages
 from harness.execution.outcome import is_out_of_memory
+from harness.execution.room import prime_products
 from harness.workload import Workload
 
 Send = Callable[[Message], None]
@@ -158,6 +159,7 @@ def main() -> int:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     disable_huge_pages()
     prime()
+    prime_products()
     return run_job(job, line_sender(channel))
 
 
