@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test check bench faults clean
+.PHONY: reproduce test check faults cuda-dry-run clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -20,6 +20,15 @@ check: $(VENV)/.installed-check
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
 	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/test_cli_fuzz.py
+
+# The allocator model against the real allocator, without a GPU: DRY_RUN is the folder with
+# build.sh and run.sh, DRY_RUN_VENV an environment with a CUDA build of torch and torchvision.
+cuda-dry-run: $(VENV)/.installed-test
+	bash $(DRY_RUN)/build.sh $(DRY_RUN_VENV)
+	$(BIN)/python -m tests.cuda_dry_run.compare_allocator --dry-run $(DRY_RUN) \
+	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
+	$(BIN)/python -m tests.cuda_dry_run.compare_snapshots --dry-run $(DRY_RUN) \
+	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

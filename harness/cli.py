@@ -316,6 +316,26 @@ def reproduce(size: str | None, out: Path | None, **engine: Any) -> int:
     return 0
 
 
+@app.command(epilog="Example: harness replay snapshot.pickle --what-if expandable_segments:True")
+@click.argument("snapshot", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--what-if", "settings", metavar="SETTINGS", help="As in PYTORCH_ALLOC_CONF.")
+@click.option("--memory", callback=_size_in_bytes, metavar="SIZE", help="A card of this size.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def replay(snapshot: Path, settings: str | None, memory: int | None, as_json: bool) -> int:
+    """Replay a recording of the CUDA allocator, and what it would need elsewhere.
+
+    SNAPSHOT is a file of torch.cuda.memory._dump_snapshot. It is read by a machine that can
+    only hold data: nothing in it is run.
+    """
+    import json
+
+    from harness.replay import replay_file, replay_text
+
+    replayed = replay_file(snapshot, settings=settings, memory_bytes=memory)
+    click.echo(json.dumps(replayed.as_dict()) if as_json else replay_text(replayed))
+    return 0
+
+
 @app.command(epilog="Example: harness compare results/reference-cpu results/local/full")
 @click.argument("first", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("second", type=click.Path(exists=True, file_okay=False, path_type=Path))

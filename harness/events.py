@@ -5,6 +5,7 @@ traces (``harness.instruments.allocator``) and predicted ones (``harness.predict
 are the same kind of object; each fact below is computed once, here, for both.
 """
 
+import bisect
 import csv
 import io
 import itertools
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 PHASES = ("build", "forward", "backward", "optimizer")
@@ -70,7 +72,7 @@ class Trace:
 
     def _first(self, step: int) -> int:
         """Return the number of the first event of ``step`` or a later one."""
-        return next((i for i, e in enumerate(self.events) if e.step >= step), len(self.events))
+        return bisect.bisect_left(self.events, step, key=attrgetter("step"))
 
     @cached_property
     def live_at_start_bytes(self) -> int:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.errors import HarnessError
+
 # Real snapshots take about ten bytes of memory for each byte of the file.
 _BYTES_PER_BYTE = 16
 _BYTES_IN_ADVANCE = 16 << 20
@@ -33,7 +35,7 @@ _NAMES = {
 }
 
 
-class SnapshotError(ValueError):
+class SnapshotError(HarnessError, ValueError):
     """A file that is no memory snapshot, or one that does more than hold data."""
 
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Mapping
 
+from harness.errors import HarnessError
+
 INTERVALS = 16
 _MIB = 1 << 20
 _UNLIMITED = (1 << 64) - 1
@@ -24,7 +26,7 @@ _WITHOUT_EFFECT = frozenset(
 _OPTION = re.compile(r"([A-Za-z0-9_]+):(\[[^\]]*\]|[^,\[\]:]+)(?:,|$)")
 
 
-class AllocatorConfigError(ValueError):
+class AllocatorConfigError(HarnessError, ValueError):
     """A setting that PyTorch's allocator would refuse, or that the model does not know."""
 
 
