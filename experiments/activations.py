@@ -46,7 +46,7 @@ IN_OUTPUT = ("relu", "sigmoid", "tanh")
 
 AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
     Size.QUICK: ((1, 2), ((32, 64),)),
-    Size.DEFAULT: ((1, 2, 3), ((64, 64), (512, 256))),
+    Size.DEFAULT: ((1, 2, 3), ((512, 256),)),
     Size.FULL: ((1, 2, 3, 4, 5, 8, 9, 16, 17), ((1, 64), (64, 64), (1000, 100), (1024, 256))),
 }
 """Depths, and pairs of batch and width."""

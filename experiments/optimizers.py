@@ -38,11 +38,13 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return every optimizer in both forms, over depth and batch."""
+    """Return every optimizer over depth and batch, in the forms that differ (in full: all)."""
     depths, batches = AXES[size]
     forms = [(name, form) for name in OPTIMIZERS[1:] for form in ("off", "on")]
-    if size is Size.QUICK:
+    if size is not Size.FULL:
         forms = [("sgd", "off"), ("momentum", "off"), ("adam", "off"), ("adam", "on")]
+    if size is Size.DEFAULT:
+        forms += [("adamw", "off"), ("adamw", "on")]
     for name, form in [("none", "auto"), *forms]:
         base = Workload(optimizer=name, foreach=form)
         yield from Grid(base=base, axes={"depth": depths, "batch": batches})
