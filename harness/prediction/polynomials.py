@@ -156,7 +156,8 @@ def _undominated(rows: Array) -> Array:
     shifted = np.stack([width.sum(axis=1), width[:, 1] + 2 * width[:, 2], width[:, 2]], axis=1)
     at_one = np.stack([shifted.sum(axis=2), shifted[:, :, 1]], axis=2).reshape(-1, 6)
     reached = (at_one[:, None, :] <= at_one[None, :, :]).all(axis=2)
-    return rows[reached.sum(axis=1) == 1]
+    best: Array = rows[reached.sum(axis=1) == 1]
+    return best
 
 
 def _confirm(

@@ -2,9 +2,7 @@
 
 import html
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,28 +12,11 @@ import pytest
 from harness.reporting.report import write_report
 from harness.workload import Workload
 from tests.analysis import planted
+from tests.reporting.browser import AXE, FLAGS, NO_AXE, NO_BROWSER, executable
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-ROOT = Path(__file__).parents[2]
-AXE = Path(os.environ.get("AXE_CORE", ROOT / "node_modules" / "axe-core")) / "axe.min.js"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--dump-dom",
-)
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no chromium on this machine (Debian: apt-get install chromium)"
-)
+pytestmark = pytest.mark.skipif(bool(NO_BROWSER), reason=NO_BROWSER)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +30,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _browse(address: str, folder: Path, *flags: str) -> tuple[str, str]:
     """Return the page's DOM once loaded, and the browser's log."""
-    command = [str(BROWSER), *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, address]
+    command = [
+        executable(),
+        *FLAGS,
+        "--enable-logging=stderr",
+        "--dump-dom",
+        f"--user-data-dir={folder / 'profile'}",
+        *flags,
+        address,
+    ]
     done = subprocess.run(command, capture_output=True, timeout=100, check=True, encoding="utf-8")
     return done.stdout, done.stderr
 
@@ -95,7 +84,7 @@ def test_every_figure_shows_and_nothing_sticks_out(page: Path, tmp_path: Path, w
     assert min(answer["figures"]) > 300
 
 
-@pytest.mark.skipif(not AXE.is_file(), reason="no axe-core (npm install --no-save axe-core)")
+@pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation(page: Path, tmp_path: Path, scheme: str) -> None:
     text = POLICY.sub("", page.read_text(encoding="utf-8"))
