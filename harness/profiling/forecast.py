@@ -55,6 +55,13 @@ class ModuleForecast:
         return getattr(self.trace, name)
 
 
+class _OneMode(FakeTensorMode):
+    """A fake mode that copies of its tensors share, as those of a copied layer."""
+
+    def __deepcopy__(self, memo: object) -> "_OneMode":
+        return self
+
+
 class _Block:
     """A storage that was seen: what took it, its category still open."""
 
@@ -201,7 +208,7 @@ def forecast(
     """
     ledger = _Ledger()
     try:
-        with FakeTensorMode(), ledger, warnings.catch_warnings():
+        with _OneMode(), ledger, warnings.catch_warnings():
             # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
             _run(ledger, build, batch, input_shape, inputs, optimizer, loss, mode, steps)

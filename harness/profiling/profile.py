@@ -27,9 +27,9 @@ class Profile(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     request: Request
     outcome: Outcome
-    evidence: dict[str, Any] = {}
-    modules_at_peak: dict[str, int] = {}
-    operators_at_peak: dict[str, int] = {}
+    evidence: dict[str, Any] = msgspec.field(default_factory=dict)
+    modules_at_peak: dict[str, int] = msgspec.field(default_factory=dict)
+    operators_at_peak: dict[str, int] = msgspec.field(default_factory=dict)
     temporary_share: float | None = None
     """Share of the peak's bytes that no fact assigns to another category."""
     notes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ def main() -> int:
     """Do the request; results go to what was standard output."""
     channel = os.dup(1)
     os.dup2(2, 1)  # so that nothing the module prints is taken for a result
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     send = line_sender(channel)
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)

@@ -1,0 +1,165 @@
+"""What each instrument costs: its ratio to a plain step, interleaved in one run.
+
+Each round runs the plain step and every instrument once, one after another; the figure is
+the median over rounds of the ratio to the same round's plain step. An instrument's time
+includes starting it, the step, stopping it and collecting its events.
+
+    python benchmarks/instruments.py [--rounds 11] [--json]
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.profiler import ProfilerActivity
+
+from harness import data, tracing, training
+from harness.execution.passes import saved_pass
+from harness.instruments.allocator import AllocationRecorder
+from harness.instruments.saved_tensors import SavedTensors
+from harness.training import Built
+from harness.workload import Workload
+
+CELLS = ((1, 256), (8, 512), (64, 32), (64, 2048))
+GOALS = {(64, 32): 1.7, (64, 2048): 1.1}
+
+
+def plain(built: Built) -> None:
+    training.step(built)
+
+
+def _trace(built: Built, *, operators: bool) -> None:
+    with AllocationRecorder(operators=operators) as recorder:
+        recorder.mark(tracing.parameter_addresses(built.model))
+        recorder.mark(tracing.input_addresses(built.x, built.y))
+        saved = SavedTensors(recorder.mark_saved)
+        with saved.watch(), recorder.module_scopes(built.model):
+            training.step(built, recorder.phase)
+        recorder.mark(tracing.gradient_addresses(built.model))
+        recorder.mark(tracing.state_addresses(built.optimizer))
+    assert recorder.trace.events
+
+
+def our_trace(built: Built) -> None:
+    _trace(built, operators=True)
+
+
+def our_trace_without_operators(built: Built) -> None:
+    _trace(built, operators=False)
+
+
+def our_saved_pass(built: Built) -> None:
+    saved_pass(built, training.no_phase)
+
+
+def mem_tracker(built: Built) -> None:
+    tracker = MemTracker()
+    tracked = (built.model, built.optimizer, built.x, built.y)
+    tracker.track_external(*[one for one in tracked if one is not None])
+    with tracker:
+        training.step(built)
+    tracker.get_tracker_snapshot("peak")
+
+
+def torch_profiler(built: Built) -> None:
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+        training.step(built)
+    assert run.events()
+
+
+def memray_tracker(built: Built) -> None:
+    import memray
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.bin"
+        with memray.Tracker(path):
+            training.step(built)
+        with memray.FileReader(path) as reader:
+            list(reader.get_high_watermark_allocation_records())
+
+
+def tracemalloc_snapshot(built: Built) -> None:
+    tracemalloc.start()
+    training.step(built)
+    tracemalloc.take_snapshot()
+    tracemalloc.stop()
+
+
+def instruments() -> list[Callable[[Built], None]]:
+    """Return the instruments that are installed."""
+    found: list[Callable[[Built], None]] = [
+        our_trace,
+        our_trace_without_operators,
+        our_saved_pass,
+        mem_tracker,
+        torch_profiler,
+        tracemalloc_snapshot,
+    ]
+    try:
+        import memray  # noqa: F401 -- only whether it is there
+    except ImportError:
+        print("memray is not installed: left out", file=sys.stderr)
+    else:
+        found.append(memray_tracker)
+    return found
+
+
+def measure_cell(depth: int, batch: int, rounds: int) -> dict[str, Any]:
+    """Return the plain step's median seconds and each instrument's median ratio to it."""
+    workload = Workload(depth=depth, batch=batch)
+    built = training.build(workload, data.source(workload))
+    runs = [plain, *instruments()]
+    for run in runs:
+        run(built)
+    seconds: dict[str, list[float]] = {run.__name__: [] for run in runs}
+    for _ in range(rounds):
+        for run in runs:
+            start = time.perf_counter()
+            run(built)
+            seconds[run.__name__].append(time.perf_counter() - start)
+    base = seconds.pop("plain")
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(times, base, strict=True))
+        for name, times in seconds.items()
+    }
+    return {
+        "depth": depth,
+        "batch": batch,
+        "rounds": rounds,
+        "plain_seconds": statistics.median(base),
+        "ratios": ratios,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    for depth, batch in CELLS:
+        cell = measure_cell(depth, batch, arguments.rounds)
+        if arguments.json:
+            print(json.dumps(cell))
+            continue
+        print(f"depth {depth}, batch {batch}: a plain step {cell['plain_seconds'] * 1000:.1f} ms")
+        for name, ratio in cell["ratios"].items():
+            goal = GOALS.get((depth, batch)) if name == "our_trace" else None
+            said = f"  (goal {goal}: {'met' if ratio <= goal else 'missed'})" if goal else ""
+            print(f"  {name.replace('_', ' '):32} {ratio:6.2f}{said}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
