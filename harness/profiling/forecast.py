@@ -55,7 +55,7 @@ class ModuleForecast:
         return getattr(self.trace, name)
 
 
-class _OneMode(FakeTensorMode):
+class _OneMode(FakeTensorMode):  # type: ignore[no-untyped-call]
     """A fake mode that copies of its tensors share, as those of a copied layer."""
 
     def __deepcopy__(self, memo: object) -> "_OneMode":
