@@ -1,0 +1,261 @@
+"""At which batch does a network stop fitting into a budget: predicted, then reproduced.
+
+The note says that deeper networks with larger batches run out of memory more easily. Here
+they do run out: each threshold is the largest batch of which two whole training steps (one
+forward pass in prediction) completed within a budget that the kernel enforces, with the next
+larger batch seen to fail.
+"""
+
+import functools
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from harness.analysis import AnalysisError
+from harness.analysis import threshold_verdicts as verdicts
+from harness.analysis.frontier import (
+    Frontier,
+    as_frame,
+    read_thresholds,
+    series,
+)
+from harness.experiment import Evidence, Experiment, Size
+from harness.prediction.resident import solve_resident
+from harness.reporting import frontier as pictures
+from harness.reporting.section import Figure, Section, Table
+from harness.thresholds import THRESHOLDS, Threshold, cell_id, from_json, to_json
+from harness.workload import Workload
+
+if TYPE_CHECKING:
+    from harness.execution.launcher import Launcher
+    from harness.execution.sweep import Progress
+    from harness.record import Record
+
+MIB = 2**20
+WIDTH = 64
+"""Narrow layers: the same bytes cost a quarter of the arithmetic of width 256."""
+DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+CURVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+SGD = Workload(width=WIDTH)
+ADAM = Workload(width=WIDTH, optimizer="adam")
+PREDICTION = Workload(width=WIDTH, mode="inference")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One threshold to find."""
+
+    workload: Workload
+    budget_bytes: int
+
+    @property
+    def confirmations(self) -> int:
+        """How often each side is seen: once where the policy moves the answer anyway."""
+        return 3 if self.workload.malloc == "pinned" else 1
+
+    def id(self, kind: str) -> str:
+        """Return the name by which the answer is kept."""
+        return cell_id(self.workload, self.budget_bytes, "batch", kind)
+
+
+def questions(size: Size) -> list[Question]:
+    """Return the thresholds of a size, those of the pinned policy first."""
+    if size is Size.QUICK:
+        return _over([SGD], (1, 4, 16), (64,))
+    if size is Size.DEFAULT:
+        return [
+            *_over([SGD], DEPTHS, (64, 128)),
+            *_over([ADAM, PREDICTION], (1, 8, 64), (64,)),
+            *_over([SGD.replace(malloc="system")], (1, 8, 64), (64,)),
+        ]
+    return [
+        *_over([SGD, ADAM, PREDICTION], DEPTHS, (64, 128, 256, 512)),
+        *_over([SGD.replace(malloc="system")], DEPTHS, (64, 256)),
+        *_over([one.replace(malloc="system") for one in (ADAM, PREDICTION)], (1, 8, 64), (64, 256)),
+    ]
+
+
+def _over(
+    bases: Iterable[Workload], depths: Sequence[int], mebibytes: Sequence[int]
+) -> list[Question]:
+    return [
+        Question(workload=base.replace(depth=depth), budget_bytes=size * MIB)
+        for base in bases
+        for size in mebibytes
+        for depth in depths
+    ]
+
+
+def run(size: Size, folder: Path, progress: "Progress", deadline_seconds: float) -> None:
+    """Find every threshold that ``folder`` does not hold yet; an interrupted run goes on."""
+    from harness.execution.launcher import default_launcher
+    from harness.execution.store import MAX_ATTEMPTS, Kind, LineStore
+    from harness.execution.thresholds import choose_kind, threshold
+
+    kind = choose_kind(SGD, "auto")
+    lines = Kind(file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id)
+    asked = questions(size)
+    launchers: dict[str, Launcher] = {}
+    try:
+        with LineStore(folder, lines) as store:
+            left = [one for one in asked if not store.is_finished(one.id(kind))]
+            progress.begin(
+                EXPERIMENT.name,
+                cells=len(asked),
+                done=len(asked) - len(left),
+                repairs=store.repairs,
+            )
+            started = time.monotonic()
+            for number, one in enumerate(left, 1):
+                malloc = one.workload.malloc
+                if malloc not in launchers:
+                    launchers[malloc] = default_launcher(malloc)
+                name = one.id(kind)
+                while not store.is_finished(name) and store.attempts(name) < MAX_ATTEMPTS:
+                    found = threshold(
+                        one.workload,
+                        budget_bytes=one.budget_bytes,
+                        kind=kind,
+                        confirmations=one.confirmations,
+                        deadline_seconds=deadline_seconds,
+                        launcher=launchers[malloc],
+                        attempt=store.attempts(name) + 1,
+                    )
+                    store.append(found)
+                    rest = len(left) - number
+                    seconds = (time.monotonic() - started) / number * rest
+                    progress.cell(_as_record(found), left=rest, seconds_left=seconds)
+    finally:
+        for launcher in launchers.values():
+            launcher.close()
+
+
+def _as_record(found: Threshold) -> "Record":
+    """Return a record that tells a progress bar of the threshold: its workload and outcome."""
+    from harness.record import Record
+
+    workload = found.workload.replace(batch=found.largest_fit or found.workload.batch)
+    return Record(workload_id=workload.id, workload=workload, outcome=found.outcome)
+
+
+def analyse(evidence: Evidence) -> Section:
+    """Fit the frontier, compare with both predictions, and rule; see the module's docstring."""
+    thresholds = read_thresholds(evidence.folder)
+    table = as_frame(thresholds)
+    pinned = table[(table["malloc"] == "pinned") & (table["outcome"] == "ok")]
+    pinned = pinned[pinned["largest_fit"].notna()].reset_index(drop=True)
+    if pinned.empty:
+        raise AnalysisError("no threshold of the pinned policy was found")
+    fits = verdicts.frontiers(pinned)
+    policies = verdicts.policies(table)
+    return Section(
+        verdicts=(verdicts.deeper(pinned, fits), *verdicts.predictable(pinned)),
+        text=(*verdicts.texts(table, pinned, fits, policies),),
+        tables=(*_tables(table, pinned, fits, policies),),
+        figures=(_frontier_figure(thresholds, pinned), _error_figure(pinned)),
+    )
+
+
+def _tables(
+    table: pd.DataFrame,
+    pinned: pd.DataFrame,
+    fits: dict[tuple[str, int], Frontier],
+    policies: pd.DataFrame,
+) -> list[Table]:
+    answer = [name for name in table.columns if not name.endswith("_bytes")]
+    answer.insert(answer.index("depth") + 1, "budget_bytes")
+    shares = ["live", "rounding", "small", "library", "unused"]
+    keys = ["series", "depth", "budget_bytes"]
+    made = [
+        Table(
+            name="thresholds",
+            caption="The largest batch that fits: by live bytes alone, predicted, reproduced",
+            frame=table[answer].sort_values(["malloc", "series", "budget_bytes", "depth"]),
+        ),
+        Table(
+            name="headroom",
+            caption="Where the budget went at the largest batch that fits (the parts add up to it)",
+            frame=pinned[[*keys, *(f"{name}_bytes" for name in shares)]],
+        ),
+    ]
+    if fits:
+        rows = [
+            {
+                "series": name,
+                "budget_bytes": budget,
+                "a": one.a,
+                "b": one.b,
+                "c": one.c,
+                "worst_error_percent": 100 * one.worst,
+                "left_out_error_percent": None if one.left_out is None else 100 * one.left_out,
+            }
+            for (name, budget), one in fits.items()
+        ]
+        caption = "The hyperbola (depth + a)(batch + b) = c through the reproduced thresholds"
+        made.append(Table(name="frontier", caption=caption, frame=pd.DataFrame(rows)))
+    if len(policies):
+        caption = "The largest batch under each malloc policy, and what the default policy loses"
+        made.append(Table(name="policies", caption=caption, frame=policies))
+    return made
+
+
+def _frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Figure:
+    points = pinned[["series", "budget_bytes", "depth", "largest_fit"]].rename(
+        columns={"largest_fit": "batch"}
+    )
+    bases = {series(one): one.workload for one in thresholds}
+    rows = [
+        {
+            "series": name,
+            "budget_bytes": budget,
+            "depth": depth,
+            "batch": solve_resident(bases[str(name)].replace(depth=depth), budget, "batch"),
+        }
+        for (name, _), part in points.groupby(["series", "budget_bytes"], sort=False)
+        for budget in [int(part["budget_bytes"].iloc[0])]
+        for depth in CURVE
+        if part["depth"].min() <= depth <= part["depth"].max()
+    ]
+    curves = pd.DataFrame(rows).dropna().assign(what="predicted")
+    data = pd.concat([curves, points.assign(what="reproduced")], ignore_index=True)
+    return Figure(
+        name="frontier",
+        caption="The largest batch that fits into a budget, against depth. Lines are predicted, "
+        "points are reproduced: one example more ran out of memory. Training's lines bend down "
+        "as hyperbolas; prediction's hardly fall.",
+        data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
+        draw=functools.partial(pictures.frontier),
+        size=(9.2, 4.2),
+    )
+
+
+def _error_figure(pinned: pd.DataFrame) -> Figure:
+    known = pinned[pinned["error_percent"].notna()]
+    columns = ["series", "depth", "budget_bytes", "live_error_percent", "error_percent"]
+    return Figure(
+        name="errors",
+        caption="How far the predicted batch is from the reproduced one: by live bytes alone, and "
+        "with headers, alignment and pages modelled. The grey band is ±0.5 %.",
+        data=known[columns].reset_index(drop=True),
+        draw=functools.partial(pictures.errors),
+        size=(9.2, 3.8),
+    )
+
+
+EXPERIMENT = Experiment(
+    name="oom_thresholds",
+    title="Where memory runs out",
+    question="At which batch does a network stop fitting into a budget, and how does that depend "
+    "on its depth?",
+    analyse=analyse,
+    run=run,
+)
+
+if __name__ == "__main__":
+    from harness.cli import run_experiment_file
+
+    run_experiment_file(__file__)

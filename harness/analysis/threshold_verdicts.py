@@ -1,0 +1,160 @@
+"""What thresholds say: whether deeper runs out sooner, whether it can be foretold, and why not."""
+
+import pandas as pd
+
+from harness.analysis import AnalysisError
+from harness.analysis.frontier import Frontier, fit_frontier
+from harness.reporting.section import Ruling, Verdict
+from harness.units import format_bytes
+
+PROMISED = 0.5
+"""Per cent by which the pinned policy's thresholds may differ from their prediction."""
+
+
+def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
+    """Return the hyperbola of each series of training and budget that has depths enough."""
+    found = {}
+    training = pinned[pinned["series"] != "prediction"]
+    for (name, _), part in training.groupby(["series", "budget_bytes"], sort=False):
+        try:
+            found[str(name), int(part["budget_bytes"].iloc[0])] = fit_frontier(
+                [int(depth) for depth in part["depth"]], [int(n) for n in part["largest_fit"]]
+            )
+        except AnalysisError:
+            continue  # too few depths: the table says which were found
+    return found
+
+
+def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Verdict:
+    """Return the verdict on "deeper and larger runs out of memory more easily"."""
+    training = pinned[pinned["series"] != "prediction"]
+    steps = _steps(training)
+    fell = int((steps < 0).sum())
+    measured = (
+        f"The largest batch that fits falls in {fell} of {len(steps)} steps to a deeper network"
+    )
+    number = f"falls in {fell} of {len(steps)} steps"
+    if fits:
+        worst = 100 * max(one.worst for one in fits.values())
+        measured += (
+            f", along (depth + a)(batch + b) = c: {len(fits)} curves give their thresholds back "
+            f"to {worst:.2g} %. Not depth times batch alone runs out: a is what a batch costs "
+            "beside the hidden layers, b what a layer costs beside its batch"
+        )
+        number += f"; off the hyperbola by at most {worst:.2g} %"
+    prediction = _steps(pinned[pinned["series"] == "prediction"], relative=True)
+    if len(prediction):
+        measured += (
+            f". In prediction twice the depth costs {-100 * float(prediction.mean()):.2g} % of "
+            "the batch on average: only the parameters grow"
+        )
+    ruling = Ruling.SUPPORTED if len(steps) and fell == len(steps) else Ruling.LIMITED
+    if not len(steps):
+        ruling = Ruling.OPEN
+    return Verdict(
+        sentence="Training deeper networks using larger batch sizes more easily leads to "
+        "out-of-memory errors.",
+        ruling=ruling,
+        measured=measured + ".",
+        number=number,
+    )
+
+
+def _steps(rows: pd.DataFrame, *, relative: bool = False) -> pd.Series:
+    """Return what each step to the next depth does to the largest batch."""
+    ordered = rows.sort_values(["series", "budget_bytes", "depth"])
+    batches = ordered["largest_fit"].astype("float64")
+    grouped = batches.groupby([ordered["series"], ordered["budget_bytes"]])
+    steps = grouped.pct_change() if relative else grouped.diff()
+    return steps.dropna()
+
+
+def predictable(pinned: pd.DataFrame) -> list[Verdict]:
+    """Return the verdict on whether a threshold can be foretold, where any was."""
+    known = pinned[pinned["error_percent"].notna()]
+    if known.empty:
+        return []
+    off = known["error_percent"].abs().astype("float64")
+    live = known["live_error_percent"].abs().astype("float64")
+    within = int((off <= PROMISED).sum())
+    return [
+        Verdict(
+            sentence="The batch at which a network stops fitting can be told without running it.",
+            ruling=Ruling.SUPPORTED if within == len(known) else Ruling.LIMITED,
+            measured=f"With the pinned policy the predicted batch is within {PROMISED} % of the "
+            f"reproduced one in {within} of {len(known)} thresholds (largest error "
+            f"{off.max():.2g} %, median {off.median():.2g} %); live bytes alone are off by up "
+            f"to {live.max():.2g} %.",
+            number=f"at most {off.max():.2g} % off",
+        )
+    ]
+
+
+def policies(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what the C library's own policy costs of each batch, where both were measured."""
+    keys = ["series", "depth", "budget_bytes"]
+    known = table[table["largest_fit"].notna()]
+    one, other = (
+        known.loc[known["malloc"] == name, [*keys, "largest_fit"]].rename(
+            columns={"largest_fit": name}
+        )
+        for name in ("pinned", "system")
+    )
+    both = one.merge(other, on=keys)
+    lost = 100 * (1 - both["system"].astype("float64") / both["pinned"].astype("float64"))
+    return both.assign(lost_percent=lost)
+
+
+def texts(
+    table: pd.DataFrame,
+    pinned: pd.DataFrame,
+    fits: dict[tuple[str, int], Frontier],
+    policies: pd.DataFrame,
+) -> list[str]:
+    """Return the section's paragraphs: sharpness, headroom, malloc policy, what is off and why."""
+    sharp = pinned[(pinned["band"] == 0) & pinned["confirmed"]]
+    text = [
+        (
+            f"{len(sharp)} of {len(pinned)} thresholds of the pinned policy are sharp: every probe "
+            "at the largest batch that fits completed, every one above it failed, three of each. "
+            f"A threshold took {float(pinned['probes'].mean()):.1f} probes on average, "
+            f"{int(pinned['probes'].max())} at most."
+        )
+    ]
+    parts = pinned[pinned["rounding_bytes"].notna()]
+    if len(parts):
+        share = {
+            name: 100 * parts[f"{name}_bytes"].astype("float64") / parts["budget_bytes"]
+            for name in ("rounding", "small", "library", "unused")
+        }
+        words = ", ".join(
+            f"{name} {part.median():.2g} % (from {part.min():.2g} to {part.max():.2g})"
+            for name, part in share.items()
+        )
+        text.append(
+            f"Where the budget goes beside the live bytes, in per cent of it (median): {words}. "
+            "Rounding is what headers, alignment and pages add; small blocks lie in room that is "
+            "kept beside the budget, so they count as negative; library is what was needed beyond "
+            "the model; unused is less than one more example needs."
+        )
+    if len(policies):
+        lost = policies["lost_percent"]
+        text.append(
+            f"glibc's default policy changes the largest batch by {-lost.max():.3g} to "
+            f"{-lost.min():+.3g} % (median {-lost.median():+.3g} %): its heap keeps freed blocks, "
+            "and what it keeps does not depend on the network alone. Its thresholds were probed "
+            "once on each side, and success need not even be monotone in the batch."
+        )
+    if not fits:
+        text.append("Too few depths were probed for the curve (depth + a)(batch + b) = c.")
+    late = pinned[pinned["error_percent"].abs() > PROMISED]
+    text += [
+        f"{row['series']}, depth {row['depth']}, {format_bytes(row['budget_bytes'])}: predicted "
+        f"{row['error_percent']:+.2f} %. One page more in every layer is a large step at this "
+        f"depth; {row['library_bytes']} bytes beyond the model decide on which side it falls."
+        for row in late[late["library_bytes"].notna()].to_dict("records")
+    ]
+    undecided = table[table["outcome"] != "ok"]
+    if len(undecided):
+        text.append(f"{len(undecided)} thresholds were not settled; the table says how they ended.")
+    return text
