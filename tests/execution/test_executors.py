@@ -1,6 +1,10 @@
+import contextlib
 import importlib.util
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -223,3 +227,76 @@ def test_a_dask_worker_that_is_killed_costs_an_attempt_and_no_cell(
     last = {record.workload_id: record for record in records}
     assert exact([last[cell.id] for cell in CELLS]) == exact(alone)
     assert len(records) <= len(CELLS) + 2
+
+
+@contextlib.contextmanager
+def dask_command(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run ``dask ...`` as an operator would; kill it and its children with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dask", *arguments],
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.kill()
+        process.wait()
+        assert process.stderr is not None, "it is a pipe"
+        process.stderr.close()
+
+
+def address_of(scheduler: "subprocess.Popen[str]") -> str:
+    """Return the address that a scheduler says it listens at."""
+    assert scheduler.stderr is not None, "it is a pipe"
+    for line in scheduler.stderr:
+        found = re.search(r"tcp://[\d.]+:\d+", line)
+        if found:
+            return found.group()
+    raise AssertionError("the scheduler ended")
+
+
+SCHEDULER = ("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+NO_REPEATS = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+
+
+@needs_dask
+@pytest.mark.filterwarnings("ignore")  # Dask's own, on losing a scheduler
+def test_a_scheduler_that_dies_is_a_clean_stop_and_the_sweep_resumes(
+    alone: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.execution.executors import dask_cluster
+
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 10.0)
+    with dask_command(*SCHEDULER, **NO_REPEATS) as scheduler:
+        address = address_of(scheduler)
+        with dask_command("worker", address, "--nthreads", "1", "--no-dashboard"):
+            executor = make_executor("dask", scheduler=address)
+            path = tmp_path / "probe" / "records.jsonl"
+
+            def kill() -> None:
+                while not (path.exists() and path.read_bytes().count(b"\n") >= 2):
+                    time.sleep(0.02)
+                scheduler.kill()
+
+            killer = threading.Thread(target=kill)
+            killer.start()
+            with pytest.raises(ExecutorError, match="the same command goes on"):
+                swept(tmp_path, executor)
+            killer.join()
+            executor.close()
+    assert exact(swept(tmp_path, None)) == exact(alone)
+
+
+@needs_dask
+@pytest.mark.filterwarnings("ignore")
+def test_a_scheduler_that_repeats_what_workers_lose_is_refused_with_the_way_to_mend_it() -> None:
+    with (
+        dask_command(*SCHEDULER) as scheduler,
+        pytest.raises(ExecutorError, match="ALLOWED_FAILURES=0"),
+    ):
+        make_executor("dask", scheduler=address_of(scheduler))

@@ -71,7 +71,7 @@ def test_disk_full_at_any_record(
     chance = random.Random(3)
     for number in trials(4, 40):
         folder = tmp_path / str(number)
-        with small_disk(folder, 4096 * chance.randrange(1, 7)) as grow:
+        with small_disk(folder, 4096 * chance.randrange(1, 5)) as grow:
             with pytest.raises(StoreError):
                 sweep(folder, CELLS, Replay(reference), traced=bool(number % 2))
             grow()
