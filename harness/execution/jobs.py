@@ -9,6 +9,15 @@ from harness.workload import Workload
 INJECTIONS = ("kill", "hang", "error", "oom")
 
 
+class RunPlan(Struct, frozen=True, kw_only=True):
+    """A whole training run: how long, on how many examples, and what is watched."""
+
+    epochs: int = 10
+    examples: int = 60_000
+    validation: int = 10_000
+    instrument: Literal["resident", "trace"] = "resident"
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """One process's worth of work.
 
@@ -17,7 +26,7 @@ class Job(Struct, frozen=True, kw_only=True):
     ``budget_bytes``, enforced by ``budget_kind`` (for a cgroup: in the folder ``cgroup``).
     """
 
-    kind: Literal["passes", "trace", "probe"]
+    kind: Literal["passes", "trace", "probe", "training_run"]
     workload: Workload
     repeats: int = 1
     keep_events: bool = False
@@ -25,6 +34,8 @@ class Job(Struct, frozen=True, kw_only=True):
     budget_kind: Literal["rlimit", "cgroup", "allocator"] = "rlimit"
     cgroup: str | None = None
     inject: str | None = None
+    run: RunPlan | None = None
+    """What a ``training_run`` does; nothing else reads it."""
 
 
 class Failure(Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ import torch
 from harness import data, training
 from harness.errors import HarnessError
 from harness.events import trace_figures
-from harness.execution import passes, probe
+from harness.execution import passes, probe, training_run
 from harness.execution.jobs import Failure, Job, Message
 from harness.execution.malloc import apply_policy, disable_huge_pages
 from harness.execution.outcome import is_out_of_memory
@@ -94,6 +94,8 @@ def _do(job: Job, announce: training.Phase) -> dict[str, Any]:
     if workload.device == "cuda":
         prime("cuda")
         torch.set_num_threads(workload.threads)
+    if job.kind == "training_run":
+        return training_run.run(job) | {"environment": _environment(workload)}
     fill = data.source(workload)
     match job.kind:
         case "trace":

@@ -1,0 +1,81 @@
+"""Planted resident rises under two policies: distances and spreads are found again."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import malloc_policy as experiment
+from harness.analysis import AnalysisError, malloc_policy
+from harness.analysis.frame import load
+from harness.experiment import Evidence, Size
+from harness.record import Record, Repeat
+from harness.reporting.section import Ruling, Verdict
+from harness.workload import Workload
+from tests.analysis import planted
+
+BIG = 20_000_000
+
+
+def record(workload: Workload, *rises: int, need: int = BIG) -> Record:
+    return planted.record(
+        workload,
+        peak_live_bytes=5 + need,
+        live_at_start_bytes=5,
+        rss_rise_bytes=sorted(rises)[len(rises) // 2],
+        repeats=tuple(
+            Repeat(number=at, wall_seconds=0.1, rss_rise_bytes=rise)
+            for at, rise in enumerate(rises, 1)
+        ),
+    )
+
+
+def verdicts(folder: Path) -> list[Verdict]:
+    return list(experiment.analyse(Evidence(frame=load(folder), folder=folder)).verdicts)
+
+
+def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
+    pinned = [
+        record(Workload(seed=seed), middle, middle, middle + 10_000)
+        for seed, middle in enumerate((BIG - 40_000, BIG, BIG + 20_000))
+    ]
+    system = [
+        record(Workload(malloc="system", seed=seed), BIG // 2, BIG // 2, BIG) for seed in range(3)
+    ]
+    planted.write(tmp_path, [*pinned, *system])
+    table = malloc_policy.beside_trace(load(tmp_path)).set_index("malloc")
+    assert table.loc["pinned", "difference_percent"] == 0
+    assert table.loc["pinned", "over_repeats_percent"] == pytest.approx(0.05)
+    assert table.loc["pinned", "over_processes_percent"] == pytest.approx(0.3)
+    assert table.loc["system", "difference_percent"] == pytest.approx(-50)
+    assert table.loc["system", "over_repeats_percent"] == pytest.approx(50)
+    assert table.loc["system", "over_processes_percent"] == 0
+    first, second, again = verdicts(tmp_path)
+    assert first.ruling is Ruling.SUPPORTED
+    assert second.ruling is Ruling.REFUTED
+    assert "worst -50 %" in second.number
+    assert again.ruling is Ruling.LIMITED
+
+
+def test_small_steps_do_not_decide_where_large_ones_are(tmp_path: Path) -> None:
+    large = record(Workload(batch=4096), BIG)
+    small = record(Workload(batch=16), 0, need=1_000_000)
+    planted.write(tmp_path, [large, small])
+    verdict = verdicts(tmp_path)[0]
+    assert verdict.ruling is Ruling.SUPPORTED
+    assert "1 of 1 cells" in verdict.measured
+
+
+def test_no_cell_with_both_rises_is_said(tmp_path: Path) -> None:
+    planted.write(tmp_path, [planted.record(Workload(), rss_rise_bytes=None)])
+    with pytest.raises(AnalysisError, match="no cell has a resident rise"):
+        malloc_policy.beside_trace(load(tmp_path))
+
+
+@pytest.mark.parametrize("size", list(Size))
+def test_both_policies_have_the_same_cells(size: Size) -> None:
+    cells = list(experiment.cells(size))
+    pinned, system = (
+        [cell.replace(malloc="pinned") for cell in cells if cell.malloc == policy]
+        for policy in experiment.POLICIES
+    )
+    assert pinned == system
