@@ -187,8 +187,10 @@ class _Run:
         if workload is None:  # larger than can be described: it fits into no budget
             return Reading(fits=False)
         for last in (False, True):
-            ended = self._launch(workload)
+            ended = self._launch(workload, self.budget_bytes)
             outcome, evidence = classify(ended)
+            if outcome is Outcome.CRASHED and "signal" in evidence and self._only_within(workload):
+                outcome = Outcome.OOM
             needed = (ended.result or {}).get("needed_bytes")
             self.probes.append(
                 Probed(
@@ -208,11 +210,18 @@ class _Run:
                 raise UndecidedError(outcome, evidence | {"value": value})
         raise AssertionError("the second accident is the last")
 
-    def _launch(self, workload: Workload) -> Ended:
+    def _only_within(self, workload: Workload) -> bool:
+        """Whether a crash that says nothing of memory goes away with twice the budget.
+
+        A library that writes where it could not allocate dies by a signal, without a word.
+        """
+        return classify(self._launch(workload, 2 * self.budget_bytes))[0] is Outcome.OK
+
+    def _launch(self, workload: Workload, budget_bytes: int) -> Ended:
         job = Job(
             kind="probe",
             workload=workload,
-            budget_bytes=self.budget_bytes,
+            budget_bytes=budget_bytes,
             budget_kind=self.kind,  # type: ignore[arg-type]
         )
         with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 
 import pytest
@@ -21,3 +24,14 @@ def fresh_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     own: Launcher = request.param("pinned")
     yield own
     own.close()
+
+
+def child(code: str) -> "subprocess.CompletedProcess[str]":
+    """Run ``code`` in an interpreter of its own, which may set limits and die."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
