@@ -12,9 +12,9 @@ from harness.units import format_bytes
 from harness.workload import Workload
 
 SLIDERS = {
-    "depth": ("Depth, hidden layers", 1, 64, 1),
-    "units": ("Width, units a layer", 8, 4096, 8),
-    "batch": ("Batch, examples", 8, 8192, 8),
+    "depth": ("Depth (layers)", 1, 64, 1),
+    "units": ("Width (units)", 8, 4096, 8),
+    "batch": ("Batch", 8, 8192, 8),
 }
 """Label, lowest, highest and step. Vega has a signal "width" of its own, hence "units"."""
 
@@ -96,7 +96,7 @@ def _bars(parts: list[Row]) -> Any:
     longest = alt.X(
         "bytes:Q",
         axis=None,
-        scale=alt.Scale(zero=True, nice=False, rangeMax=alt.ExprRef(f"filled - {_SIZES}")),
+        scale=alt.Scale(zero=True, nice=False, rangeMax=alt.ExprRef(f"width - {_SIZES}")),
     )
     bars = base.mark_bar(cornerRadiusEnd=2).encode(
         x=longest,
@@ -215,8 +215,8 @@ def _frontier(needs: list[Row]) -> Any:
     )
 
 
-_WIDTH = 601
-"""A width that nothing else has, so that it can be found in what Vega-Lite makes of it."""
+_WIDTH = 600
+"""Stands for the width in the page until ``_filling`` puts that in its place."""
 
 _LABELS, _SIZES = 112, 72
 """Room for the labels on the left, and for the sizes beside the bars."""
@@ -250,24 +250,14 @@ _CONFIG: Any = {
 
 
 def _filling(spec: dict[str, Any]) -> dict[str, Any]:
-    """Let the views fill their container, as Vega-Lite allows for a single view alone."""
-    filled = {
-        "name": "filled",
+    """Let the views fill their container, as Vega-Lite allows for a single view alone.
+
+    All views have one width, which Vega-Lite then gives to the whole as the signal "width".
+    """
+    width = {
+        "name": "width",
         "init": _FILLED,
         "on": [{"events": "window:resize", "update": _FILLED}],
     }
-    found: dict[str, Any] = _replaced(spec, {"signal": "filled"})
-    found |= {"width": _WIDTH, "height": _WIDTH}
-    found["signals"] = [filled, *found["signals"]]
-    return found
-
-
-def _replaced(part: Any, signal: dict[str, str]) -> Any:
-    """Return ``part`` of a specification with ``signal`` wherever the width stood."""
-    if isinstance(part, dict):
-        if part == {"value": _WIDTH}:
-            return signal
-        return {name: _replaced(value, signal) for name, value in part.items()}
-    if isinstance(part, list):
-        return [_replaced(value, signal) for value in part]
-    return signal if part == _WIDTH else part
+    rest = {name: value for name, value in spec.items() if name != "width"}
+    return rest | {"signals": [width, *spec["signals"]]}

@@ -163,6 +163,9 @@ def test_nothing_sticks_out(opened: Any, width: int) -> None:
     assert drawn["x"] >= canvas["x"]
     assert drawn["x"] + drawn["width"] <= canvas["x"] + canvas["width"]
     assert drawn["width"] > 0.7 * canvas["width"]
+    # Drawn at its own size: scaled down, its words could not be read.
+    natural = float(opened.locator("#explorer svg").get_attribute("width"))
+    assert drawn["width"] > 0.97 * natural
 
 
 @pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
