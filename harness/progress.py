@@ -62,7 +62,7 @@ class Lines:
 
     def cell(self, record: Record, *, left: int, seconds_left: float | None) -> None:
         """Print the cell's line."""
-        after = f" ({format_seconds(seconds_left)} left)" if left else ""
+        after = f" ({format_seconds(seconds_left)} left)" if left and seconds_left else ""
         number = self._cells - left
         print(f"[{number}/{self._cells}] {_describe(record)}{after}", file=sys.stderr, flush=True)
 

@@ -172,20 +172,26 @@ def _refused(workload: Workload, needed_bytes: int, room_bytes: int) -> Record:
 
 
 class _Clock:
-    """Estimates what is left from how long the cells so far took for their arithmetic."""
+    """Estimates what is left from how long the cells so far took for their arithmetic.
+
+    The first one only starts the clock: it pays for the forkserver's start.
+    """
 
     def __init__(self, work: float) -> None:
-        self._started = time.monotonic()
+        self._started: float | None = None
         self._left = work
         self._done = 0.0
 
     def add(self, workload: Workload) -> None:
         work = _work(workload)
-        self._done += work
         self._left -= work
+        if self._started is None:
+            self._started = time.monotonic()
+        else:
+            self._done += work
 
     def left(self) -> float | None:
-        if not self._done:
+        if self._started is None or not self._done:
             return None
         return max(0.0, self._left) * (time.monotonic() - self._started) / self._done
 
