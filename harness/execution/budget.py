@@ -19,14 +19,22 @@ Kind = Literal["rlimit", "cgroup", "allocator"]
 """How a budget is enforced."""
 
 _STATUS = Path("/proc/self/status")
+_PART_BYTES = 512
 
 
 def status_bytes(name: str) -> int:
-    """Return a size that the kernel tells of this process, such as ``VmData`` (Linux)."""
-    for line in _STATUS.read_text().splitlines():
-        key, _, rest = line.partition(":")
-        if key == name:
-            return int(rest.split()[0]) * 1024
+    """Return a size that the kernel tells of this process, such as ``VmData`` (Linux).
+
+    Read in small parts: a buffer of a page or more would be a mapping of its own, counted in
+    what is read and gone afterwards.
+    """
+    text = b""
+    with _STATUS.open("rb", buffering=0) as status:
+        while part := status.read(_PART_BYTES):
+            text += part
+            _, found, rest = text.partition(f"\n{name}:".encode())
+            if found and b"\n" in rest:
+                return int(rest.split()[0]) * 1024
     raise OSError(f"{_STATUS} has no {name}")
 
 
