@@ -21,7 +21,7 @@ def cells(size: Size) -> Iterable[Workload]:
     """Return the grid: an effective batch in ever more parts of equal size."""
     depths, batch, parts = {
         Size.QUICK: ((2,), 64, (1, 2, 4, 8)),
-        Size.DEFAULT: ((2, 8), 512, (1, 2, 4, 8, 16, 32, 64)),
+        Size.DEFAULT: ((2, 8), 1024, (1, 2, 4, 8, 16, 32, 64)),
         Size.FULL: ((2, 8, 32), 2048, (1, 2, 4, 8, 16, 32, 64, 128)),
     }[size]
     for depth in depths:
@@ -172,7 +172,9 @@ def _what_stays(frame: pd.DataFrame) -> list[Figure]:
             caption="What is alive at the peak, by the number of micro-batches. Activations go; "
             "in their place gradients are there at the peak, since they live from part to part.",
             data=data,
-            draw=functools.partial(curves.parts, y_label="live bytes at the peak"),
+            draw=functools.partial(
+                curves.parts, y_label="live bytes at the peak", x_label="micro-batches in a step"
+            ),
             size=(9.2, 4.2),
         )
     ]

@@ -218,8 +218,8 @@ def _peaks(found: list[Curve]) -> Figure:
         name="segments",
         caption="What a step adds to memory, against the number of checkpointed segments: points "
         "are measured, lines are the law a·k + b·depth/k + c. Where activations outweigh "
-        "gradients (width 64) the valley lies at √depth; the more gradients count, the further "
-        "the points leave the law.",
+        "gradients (left) the valley lies at √depth; the more gradients count (to the right), the "
+        "further the points leave the law.",
         data=data[["panel", "series", "segments", "rise_bytes", "fitted"]],
         draw=functools.partial(
             curves.curves,

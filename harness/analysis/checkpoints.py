@@ -106,6 +106,8 @@ class Curve:
 def curves(frame: pd.DataFrame) -> list[Curve]:
     """Return a curve for each network and depth that has enough cells.
 
+    Ordered by how much a layer's gradients weigh beside its activation.
+
     Raises:
         AnalysisError: no network has an uncheckpointed step, its square root and three more.
 
@@ -123,7 +125,7 @@ def curves(frame: pd.DataFrame) -> list[Curve]:
             "a curve needs the step without checkpoints, the square root of its depth in "
             "segments, and three other numbers of segments"
         )
-    return found
+    return sorted(found, key=lambda curve: curve.gradient_bytes / curve.activation_bytes)
 
 
 def _enough(part: pd.DataFrame) -> bool:

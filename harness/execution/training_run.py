@@ -9,6 +9,7 @@ The order of the examples is drawn by numpy, so that no block of it is the alloc
 """
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -96,19 +97,31 @@ def resident(
     ``rise_bytes`` (its highest less where it began), ``seconds``.
     """
     process = psutil.Process()
-    rows: list[tuple[Any, ...]] = []
+    per_epoch = sum(-(-len(one.x) // workload.batch) for one in (training, validation))
+    # Written to beforehand: what a list of observations takes would show as growth, 300 bytes
+    # a step.
+    sizes = np.full((epochs * per_epoch, 2), -1, dtype=np.int64)
+    seconds = np.full(len(sizes), -1.0)
+    passages = [Passage(TRAIN, 0, 0)] * len(sizes)
+    numbers = iter(range(len(sizes)))
 
     @contextmanager
     def watch(passage: Passage) -> Iterator[Phase]:
+        number = next(numbers)
+        passages[number] = passage
         start = time.perf_counter()
         with resident_rise() as rise:
             yield no_phase
-        seconds = time.perf_counter() - start
-        rows.append((*passage, process.memory_info().rss, rise.rise_bytes, seconds))
+        seconds[number] = time.perf_counter() - start
+        sizes[number] = process.memory_info().rss, rise.rise_bytes
 
     ended = _train(_empty(workload), training, validation, epochs, watch)
-    names = (*Passage._fields, "resident_bytes", "rise_bytes", "seconds")
-    return {"epochs": ended, "steps": _columns(names, rows)}
+    figures = {
+        "resident_bytes": sizes[:, 0].tolist(),
+        "rise_bytes": sizes[:, 1].tolist(),
+        "seconds": seconds.tolist(),
+    }
+    return {"epochs": ended, "steps": _columns(Passage._fields, passages) | figures}
 
 
 def traced(
@@ -174,17 +187,18 @@ def _train(
 ) -> list[dict[str, Any]]:
     """Train and validate; return each epoch's number, validation accuracy and seconds."""
     batch = built.workload.batch
+    passage = functools.cache(Passage)  # one object a kind: thousands of them would be growth
     random = np.random.default_rng(built.workload.seed)
     ended = []
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
         order = random.permutation(len(training.x))
         for part in _parts(order, batch):
-            with watch(Passage(TRAIN, epoch, len(part))) as phase:
+            with watch(passage(TRAIN, epoch, len(part))) as phase:
                 _step(built, training, torch.from_numpy(part), phase, mark)
         correct = 0
         for part in _parts(np.arange(len(validation.x)), batch):
-            with watch(Passage(EVALUATE, epoch, len(part))) as phase:
+            with watch(passage(EVALUATE, epoch, len(part))) as phase:
                 correct += _correct(built, validation, torch.from_numpy(part), phase, mark)
         ended.append(
             {

@@ -30,8 +30,7 @@ _RETRIED = ("killed", "crashed")
 def measure_all(
     name: str,
     models: Sequence[str],
-    instruments: Sequence[str],
-    plan: dict[str, int],
+    plans: Sequence[dict[str, Any]],
     folder: Path,
     progress: "Progress",
     deadline_seconds: float,
@@ -40,17 +39,15 @@ def measure_all(
 ) -> None:
     """Run what ``folder`` does not hold yet, on real images where asked for and there.
 
+    Each of ``plans`` holds the fields of a ``RunPlan``; every model is trained by every plan.
+
     Raises:
         StoreError, ObservationError: the folder cannot be used.
         LaunchError: no worker process can be started at all.
 
     """
     with Store(folder) as store:
-        units = [
-            (model, msgspec.convert({**plan, "instrument": instrument}, RunPlan))
-            for model in models
-            for instrument in instruments
-        ]
+        units = [(model, msgspec.convert(plan, RunPlan)) for model in models for plan in plans]
         found = list(observations.read(folder))
         left = [unit for unit in units if not _finished(found, *unit)]
         progress.begin(name, cells=len(units), done=len(units) - len(left), repairs=store.repairs)

@@ -94,7 +94,7 @@ def from_zero(axes: Axes, top: float) -> None:
     axes.set_ylim(0, 1.12 * top)
 
 
-def parts(canvas: Canvas, data: pd.DataFrame, *, y_label: str) -> None:
+def parts(canvas: Canvas, data: pd.DataFrame, *, y_label: str, x_label: str = "") -> None:
     """Paint stacked bars of categories in bytes, a bar a row, labelled by column ``label``.
 
     Rows with equal ``panel`` stand together under its name. The total stands above each bar.
@@ -111,7 +111,7 @@ def parts(canvas: Canvas, data: pd.DataFrame, *, y_label: str) -> None:
             base = base + size
         for place, total in zip(places, base, strict=True):
             axes.annotate(
-                format_bytes(round(total)),
+                format_bytes(round(total)).replace(" ", "\n"),
                 (place, total),
                 xytext=(0, 3),
                 textcoords="offset points",
@@ -122,6 +122,7 @@ def parts(canvas: Canvas, data: pd.DataFrame, *, y_label: str) -> None:
         from_zero(axes, float(base.max()))
         axes.set_xticks(places, [str(label).replace(" ", "\n") for label in part["label"]])
         axes.set_title(str(group))
+        axes.set_xlabel(x_label)
         axes.grid(visible=False, axis="x")
         axes.tick_params(axis="x", length=0)
     panels[0].set_ylabel(y_label)
