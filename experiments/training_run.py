@@ -126,7 +126,8 @@ def _same(traced: Sequence[Run]) -> list[Verdict]:
             "behind.",
             ruling=Ruling.SUPPORTED if flat else Ruling.REFUTED,
             measured=f"By the allocator, from before the network was built: {words}. From "
-            f"the first step to the last, what is alive grows by {grown:,} bytes: equality, not an estimate.",
+            f"the first step to the last, what is alive grows by {grown:,} bytes: "
+            "equality, not an estimate.",
             number=f"slope {'exactly 0' if flat else 'not 0'}; growth {grown:,} bytes",
         )
     ]
