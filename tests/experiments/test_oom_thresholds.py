@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+
+from experiments.oom_thresholds import EXPERIMENT, Question, questions, run
+from harness.execution.budget import data_segment_available
+from harness.execution.store import Kind, LineStore
+from harness.experiment import Evidence, Size
+from harness.prediction.resident import solve_resident
+from harness.progress import Lines
+from harness.record import Outcome
+from harness.reporting.figures import picture
+from harness.reporting.report import write_report
+from harness.reporting.section import Ruling
+from harness.thresholds import THRESHOLDS, Headroom, Threshold, from_json, to_json
+
+LINES: Kind[Threshold] = Kind(
+    file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id
+)
+
+
+def answered(question: Question, lost: float = 0.0) -> Threshold:
+    """A threshold just where it is predicted; the default policy loses a share of it."""
+    workload, budget = question.workload, question.budget_bytes
+    predicted = solve_resident(workload, budget, "batch")
+    assert predicted is not None
+    pinned = workload.malloc == "pinned"
+    largest = predicted if pinned else round(predicted * (1 - lost))
+    parts = {"live_bytes": budget - 70, "rounding_bytes": 80, "small_bytes": -10}
+    rest = {"library_bytes": 0, "unused_bytes": 0}
+    return Threshold(
+        workload_id=workload.id,
+        workload=workload,
+        solve="batch",
+        budget_bytes=budget,
+        kind="rlimit",
+        outcome=Outcome.OK,
+        largest_fit=largest,
+        smallest_fail=largest + 1,
+        confirmed=True,
+        predicted=predicted,
+        live_bytes_predict=predicted + 3,
+        headroom=Headroom(**parts, **rest) if pinned else None,
+    )
+
+
+def keep(folder: Path, size: Size) -> None:
+    with LineStore(folder, LINES) as store:
+        for question in questions(size):
+            store.append(answered(question, lost=0.3))
+
+
+def evidence(folder: Path) -> Evidence:
+    import pandas as pd
+
+    return Evidence(frame=pd.DataFrame(), folder=folder)
+
+
+@pytest.mark.parametrize("size", list(Size))
+def test_no_question_is_asked_twice(size: Size) -> None:
+    asked = [question.id("rlimit") for question in questions(size)]
+    assert len(set(asked)) == len(asked)
+
+
+def test_the_full_size_covers_what_the_issue_asks_for() -> None:
+    asked = questions(Size.FULL)
+    pinned = [one for one in asked if one.workload.malloc == "pinned"]
+    assert len(pinned) == 7 * 4 * 3
+    assert {one.budget_bytes >> 20 for one in pinned} == {64, 128, 256, 512}
+    assert {one.workload.depth for one in asked} == {1, 2, 4, 8, 16, 32, 64}
+    assert {one.workload.malloc for one in asked} == {"pinned", "system"}
+
+
+def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> None:
+    folder = tmp_path / EXPERIMENT.name
+    keep(folder, Size.DEFAULT)
+    section = EXPERIMENT.analyse(evidence(folder))
+    deeper, foretold = section.verdicts
+    assert deeper.ruling is foretold.ruling is Ruling.SUPPORTED
+    assert "(depth + a)(batch + b) = c" in deeper.measured
+    assert "falls in 14 of 14 steps" in deeper.number
+    tables = {table.name: table.frame for table in section.tables}
+    assert len(tables["thresholds"]) == len(questions(Size.DEFAULT))
+    assert tables["policies"]["lost_percent"].round(1).tolist() == [30.0] * 3
+    assert (tables["frontier"]["worst_error_percent"] < 0.5).all()
+    for figure in section.figures:
+        assert picture(figure).svg.startswith("<?xml")
+    assert write_report(tmp_path).is_file()
+
+
+def test_a_quick_run_is_enough_for_a_section_and_says_what_it_lacks(tmp_path: Path) -> None:
+    folder = tmp_path / EXPERIMENT.name
+    keep(folder, Size.QUICK)
+    section = EXPERIMENT.analyse(evidence(folder))
+    assert any("Too few depths" in text for text in section.text)
+    assert "falls in 2 of 2 steps" in section.verdicts[0].number
+
+
+def test_a_run_that_is_complete_asks_nothing_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not data_segment_available()[0]:
+        pytest.skip(data_segment_available()[1])
+    folder = tmp_path / EXPERIMENT.name
+    keep(folder, Size.QUICK)
+    before = (folder / THRESHOLDS).read_bytes()
+    run(Size.QUICK, folder, Lines(), 60.0)
+    assert (folder / THRESHOLDS).read_bytes() == before
+    assert "3 cells, 3 done already" in capsys.readouterr().err
