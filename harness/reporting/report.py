@@ -26,7 +26,7 @@ READING_ORDER = (
     "width",
     "checkpointing",
     "accumulation",
-    "thresholds",
+    "oom_thresholds",
     "malloc_policy",
     "training_run",
 )
