@@ -65,10 +65,11 @@ class Question:
 def questions(size: Size) -> list[Question]:
     """Return the thresholds of a size, those of the pinned policy first."""
     if size is Size.QUICK:
-        return _over([SGD], (1, 4, 16), (64,))
+        return _over([SGD], (1, 4, 16), (32,))
     if size is Size.DEFAULT:
         return [
-            *_over([SGD], DEPTHS, (64, 128)),
+            *_over([SGD], DEPTHS, (64,)),
+            *_over([SGD], (1, 8, 64), (128,)),
             *_over([ADAM, PREDICTION], (1, 8, 64), (64,)),
             *_over([SGD.replace(malloc="system")], (1, 8, 64), (64,)),
         ]

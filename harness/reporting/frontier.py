@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter
 
 from harness.reporting.theme import QUIET, bytes_text, counts_axis, ordered_colours
 
@@ -26,12 +27,21 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
                 label = bytes_text(budget) if what == "reproduced" else None
                 axes.plot(x, y, style, color=colour, label=label)
         counts_axis(axes, (int(at) for at in part.loc[part["what"] == "reproduced", "depth"]))
-        axes.set_yscale("log", base=10)
         axes.set_title(name[0].upper() + name[1:])
         axes.set_xlabel("depth (hidden layers)")
+    sizes = data["batch"].to_numpy(dtype=np.float64)
+    counts_axis(panels[0], _round_numbers(float(sizes.min()), float(sizes.max())), which="y")
     panels[0].set_ylabel("largest batch that fits (examples)")
+    panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     handles, texts = panels[0].get_legend_handles_labels()
     canvas.legend(handles[::-1], texts[::-1], title="budget", loc="outside right upper")
+
+
+def _round_numbers(low: float, high: float) -> list[int]:
+    """Return 1, 2 and 5 times the powers of ten from just below ``low`` to just above ``high``."""
+    powers = range(int(np.log10(low)), int(np.log10(high)) + 1)
+    numbers = [first * 10**power for power in powers for first in (1, 2, 5)]
+    return [number for number in numbers if low / 2 <= number <= 2 * high]
 
 
 def errors(canvas: Canvas, data: pd.DataFrame) -> None:

@@ -78,7 +78,7 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
     deeper, foretold = section.verdicts
     assert deeper.ruling is foretold.ruling is Ruling.SUPPORTED
     assert "(depth + a)(batch + b) = c" in deeper.measured
-    assert "falls in 14 of 14 steps" in deeper.number
+    assert "falls in 10 of 10 steps" in deeper.number
     tables = {table.name: table.frame for table in section.tables}
     assert len(tables["thresholds"]) == len(questions(Size.DEFAULT))
     assert tables["policies"]["lost_percent"].round(1).tolist() == [30.0] * 3
