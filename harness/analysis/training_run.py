@@ -118,6 +118,11 @@ class Slope:
     epochs: int
     steps_per_epoch: int
 
+    @property
+    def grown_bytes(self) -> float:
+        """Growth from the middle of the first of these epochs to the middle of the last."""
+        return self.estimate * (self.epochs - 1) * self.steps_per_epoch
+
 
 def resident_slope(run: Run) -> Slope | None:
     """Fit the resident size against the step, from the second epoch on; None if too short.

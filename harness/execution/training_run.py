@@ -10,6 +10,7 @@ The order of the examples is drawn by numpy, so that no block of it is the alloc
 
 import dataclasses
 import functools
+import gc
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -62,6 +63,7 @@ def run(job: Job) -> dict[str, Any]:
     """
     plan = job.run or RunPlan()
     training, validation = _data(job.workload, plan)
+    gc.collect()  # what loading left behind would go in the middle of the first epoch
     follow = traced if plan.instrument == "trace" else resident
     return follow(job.workload, training, validation, plan.epochs)
 
