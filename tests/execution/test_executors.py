@@ -194,6 +194,8 @@ def dask_workers() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
+            if "harness.execution.forkserver" in process.cmdline():
+                continue  # its workers are forks of it, with its command line
             if any("forkserver" in " ".join(p.cmdline()) for p in process.children()):
                 found.append(process)
         except psutil.NoSuchProcess:

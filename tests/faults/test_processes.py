@@ -117,7 +117,7 @@ def stop(process: psutil.Process) -> None:
     [
         pytest.param(worker_of, kill, (12, 2), (150, 36), id="worker-killed"),
         pytest.param(worker_of, stop, (8, 1), (60, 8), id="worker-stopped"),
-        pytest.param(forkserver_of, kill, (8, 1), (80, 14), id="forkserver-killed"),
+        pytest.param(forkserver_of, kill, (8, 1), (60, 10), id="forkserver-killed"),
         pytest.param(forkserver_of, stop, (8, 1), (60, 8), id="forkserver-stopped"),
     ],
 )
@@ -142,7 +142,7 @@ def test_coordinator_killed(tmp_path: Path, reference: Sequence[Measured], tally
         pytest.skip("in make faults: test_sweep.py has it in its quick form")
     folder, cells = tmp_path / "run", 60
     chance = random.Random(7)
-    for _ in range(14):
+    for _ in range(10):
         with coordinator(folder, cells) as process:
             wait_for_records(folder, count(folder) + 1, process)
             time.sleep(chance.uniform(0, 0.5))
@@ -208,18 +208,19 @@ def test_coordinator_without_files_to_open(
         )
         tally.injected += 1
         if done.returncode:
-            assert "Too many open files" in done.stderr or "No file descriptors" in done.stderr
+            assert "Too many open files" in done.stderr or "LaunchError" in done.stderr
     with coordinator(folder, cells) as process:
         assert process.wait(timeout=120) == 0
     settle(folder, cells, reference, tally)
 
 
 def dask_workers() -> list[psutil.Process]:
-    """Return this process's Dask workers: those that hold a forkserver."""
+    """Return this process's Dask workers: those that hold a forkserver and are none."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if forkserver_of(process.pid) is not None:
+            own = "harness.execution.forkserver" in process.cmdline()
+            if not own and forkserver_of(process.pid) is not None:
                 found.append(process)
     return sorted(found, key=lambda process: process.pid)
 
@@ -253,4 +254,4 @@ def test_dask_worker_killed_again_and_again(
         killer.join()
         executor.close()
     settle(tmp_path, cells, reference, tally)
-    assert tally.injected >= 5
+    assert tally.injected >= 3

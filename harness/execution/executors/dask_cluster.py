@@ -63,7 +63,9 @@ class _Sent:
     cell: Cell
     attempt: int
     future: "Future[Measured]"
-    key: str
+    key: str = ""
+    only_at: frozenset[str] = frozenset()
+    """Addresses of the workers that may take it; empty where all may."""
     task: Any = None
     started: float = field(default_factory=time.monotonic)
 
@@ -122,28 +124,39 @@ class DaskExecutor:
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
         """Send ``cell`` to a worker, not to one that lost it before if there is another."""
+        self._look()
+        sent = _Sent(cell=cell, attempt=attempt, future=Future())
+        self._send(sent)
+        return sent.future
+
+    def _send(self, sent: _Sent) -> None:
+        cell = sent.cell
         self._numbers += 1
-        key = f"harness-{cell.workload.id}-{attempt}-{self._numbers}-{time.time_ns()}"
-        sent = _Sent(cell=cell, attempt=attempt, future=Future(), key=key)
-        self._sent[key] = sent
+        sent.key = f"harness-{cell.workload.id}-{sent.attempt}-{self._numbers}-{time.time_ns()}"
+        self._sent[sent.key] = sent
         lost_at = self._lost_at.get(cell.workload.id, set())
         others = [at for at, worker in self._workers.items() if worker.name not in lost_at]
-        request = msgspec.json.encode((cell, attempt, max(1, self.capacity())))
+        sent.only_at = frozenset(others) if lost_at else frozenset()
+        request = msgspec.json.encode((cell, sent.attempt, max(1, self.capacity())))
         try:
             sent.task = self._client.submit(
                 measure_cell,
                 request,
-                key=key,
+                key=sent.key,
                 pure=False,
                 retries=0,
-                workers=others if lost_at and others else None,
-                allow_other_workers=bool(lost_at and others),
+                workers=sorted(sent.only_at) or None,  # as a rule: a wish would be stolen away
                 resources=self._needs(cell),
             )
         except Exception as error:  # Dask closes in many ways
             raise ExecutorError(f"scheduler: {error}; {_RESUME}") from error
-        sent.task.add_done_callback(partial(self._ended, sent))
-        return sent.future
+        sent.task.add_done_callback(partial(self._ended, sent.key))
+
+    def _send_elsewhere(self, sent: _Sent) -> None:
+        """Send a cell again whose only workers went before any of them began with it."""
+        if self._sent.pop(sent.key, None) is not None:
+            sent.task.cancel(force=True)
+            self._send(sent)
 
     def _needs(self, cell: Cell) -> dict[str, float] | None:
         """Return what to ask of a worker, of the resources that workers declare."""
@@ -182,7 +195,10 @@ class DaskExecutor:
         now = time.monotonic()
         if now - self._had_workers > WORKER_SECONDS:
             raise ExecutorError(f"scheduler: no worker for {WORKER_SECONDS:.0f} s; {_RESUME}")
-        for sent in [s for s in self._sent.values() if now - s.started > s.limit_seconds]:
+        for sent in list(self._sent.values()):
+            if sent.only_at and not sent.only_at & self._workers.keys():
+                self._send_elsewhere(sent)
+        for sent in [s for s in list(self._sent.values()) if now - s.started > s.limit_seconds]:
             at = [worker for worker in self._workers.values() if sent.key in worker.keys]
             if not at:
                 sent.started = now  # nobody took it yet: this is no attempt
@@ -215,9 +231,10 @@ class DaskExecutor:
         except Exception as error:  # Dask closes in many ways
             raise ExecutorError(f"scheduler: {_words(error)}; {_RESUME}") from error
 
-    def _ended(self, sent: _Sent, task: Any) -> None:
+    def _ended(self, key: str, task: Any) -> None:
         """Turn what Dask says of a task into a record or an error; runs in Dask's thread."""
-        if self._sent.pop(sent.key, None) is None:
+        sent = self._sent.pop(key, None)
+        if sent is None:
             return
         try:
             answer = msgspec.json.decode(task.result(timeout=CONNECT_SECONDS), type=Answer)
