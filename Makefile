@@ -16,10 +16,11 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Hundreds of injected faults and thousands of fuzzed command lines; about five minutes.
+# Hundreds of injected faults and thousands of fuzzed command lines; about ten minutes.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
-	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/test_cli_fuzz.py
+	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/test_cli_fuzz.py \
+	  tests/execution/test_executors.py
 
 # The allocator model against the real allocator, without a GPU: DRY_RUN is the folder with
 # build.sh and run.sh, DRY_RUN_VENV an environment with a CUDA build of torch and torchvision.

@@ -87,7 +87,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     """Draw a command with flags and words, most of them wrong."""
     command = draw(st.sampled_from([*COMMANDS, "no-such-command"]))
     flags = flags_of(command) if command in COMMANDS else ["--out"]
-    words = st.one_of(st.sampled_from(WORDS), st.integers().map(str), st.text(max_size=8))
+    letters = st.characters(codec="utf-8", exclude_characters="\0")  # no system passes a NUL
+    words = st.one_of(st.sampled_from(WORDS), st.integers().map(str), st.text(letters, max_size=8))
     line = [command]
     for _ in range(draw(st.integers(0, 5))):
         line.append(draw(st.sampled_from(flags)))

@@ -267,6 +267,7 @@ NO_REPEATS = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
 
 
 @needs_dask
+@pytest.mark.skipif(os.environ.get("HARNESS_FAULTS") != "full", reason="in make faults")
 @pytest.mark.filterwarnings("ignore")  # Dask's own, on losing a scheduler
 def test_a_scheduler_that_dies_is_a_clean_stop_and_the_sweep_resumes(
     alone: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
