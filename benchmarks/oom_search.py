@@ -109,7 +109,13 @@ def with_lightning(mode: str, trials: list[int], most: int = 40) -> int:
         enable_model_summary=False,
     )
     found = Tuner(trainer).scale_batch_size(
-        Network(), mode=mode, steps_per_trial=2, init_val=2, max_trials=most
+        Network(),
+        mode=mode,
+        steps_per_trial=2,
+        init_val=2,
+        max_trials=most,
+        margin=0.0,  # else the answer is cut by 5 %
+        max_val=2**30,  # else no search goes beyond 8192
     )
     return int(found)
 

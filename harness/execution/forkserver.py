@@ -9,6 +9,7 @@ with two descriptors attached (results, standard error). Replies: ``{"pid": n}``
 """
 
 import contextlib
+import gc
 import os
 import selectors
 import signal
@@ -44,6 +45,8 @@ def _load_and_prime() -> None:
 
     prime(forward_only=torch.cuda.is_available())
     prime_products()
+    gc.collect()
+    gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
 
 
 def _reply(control: socket.socket, message: dict[str, Any]) -> None:
