@@ -4,7 +4,8 @@ Under a limit three things move a threshold from run to run or hide bytes from i
 heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
 (glibc's by 132 KiB, Python's by 1 MiB), and the buffers that MKL takes at a first product
 of a size. So before a limit is set the holes are filled, libraries get room for their own
-small objects, and one product of every layout has made MKL's buffers.
+small objects, and one product of every layout has made MKL's buffers. What is left comes
+from where the kernel lays a forkserver's heap: up to 7 pages between servers were seen.
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
 """
