@@ -17,7 +17,6 @@ _TAKING = frozenset({"segment_alloc", "segment_map"})
 
 def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
     """Yield the events with their positions, a release complete at once as one ``free``."""
-    completes = any(event.action == "free_completed" for event in events)
     skip = False
     last = len(events) - 1
     for index, event in enumerate(events):
@@ -31,7 +30,7 @@ def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]
                 and following.action == "free_completed"
                 and following.address == event.address
             )
-            if skip or not completes:
+            if skip:
                 event = event._replace(action=FREE_AT_ONCE)
         yield index, event
 

@@ -97,10 +97,9 @@ def _layout_at_start(
     segments: Sequence[RecordedSegment], events: Sequence[TraceEvent], config: AllocatorConfig
 ) -> tuple[tuple[SegmentState, ...] | None, str, int]:
     past = Past(segments, events, config)
-    completes = any(event.action == "free_completed" for event in events)
     try:
         for event in reversed(events):
-            past.undo(event, completes=completes)
+            past.undo(event)
         return past.as_states(), "", past.uncertain_blocks()
     except UnderivableError as error:
         return None, str(error), 0

@@ -129,8 +129,8 @@ class Past:
         segment = self._segments[self._starts[position]]
         return segment, segment.index_at(address)
 
-    def undo(self, event: TraceEvent, *, completes: bool) -> None:
-        """Undo one event; without ``completes`` a requested free is the whole free.
+    def undo(self, event: TraceEvent) -> None:
+        """Undo one event.
 
         Raises:
             UnderivableError: the event does not fit what came after it.
@@ -142,8 +142,6 @@ class Past:
         elif action == "free_completed":
             self._undo_completion(event)
         elif action == "free_requested":
-            if not completes:
-                self._undo_completion(event)
             self._undo_request(event)
         elif action == "segment_alloc":
             self._undo_segment_alloc(event)
