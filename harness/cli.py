@@ -69,6 +69,13 @@ _deadline_option = click.option(
 )
 
 
+def _type_of(item: "dataclasses.Field[Any]") -> type:
+    """Return what a flag's text is read as."""
+    if "share" in item.metadata:
+        return float
+    return int if "range" in item.metadata else str
+
+
 def workload_options(command: Command) -> Command:
     """Give a command one flag per field of ``Workload``; it receives them as ``flags``."""
     for item in reversed(dataclasses.fields(Workload)):
@@ -81,7 +88,7 @@ def workload_options(command: Command) -> Command:
         option = click.option(
             "--" + item.name.replace("_", "-"),
             item.name,
-            type=int if "range" in item.metadata else str,
+            type=_type_of(item),
             callback=_widths if item.name == "hidden" else None,
             metavar="WIDTHS" if item.name == "hidden" else None,
             help=text,

@@ -1,6 +1,7 @@
 """The two networks of the course note, at any depth: ``MLP`` and ``MLPScratch``."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -30,6 +31,8 @@ _MODULES: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
 }
 
+_NORMS: dict[str, Callable[..., nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": relu,
     "relu_inplace": torch.relu_,
@@ -45,7 +48,8 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class MLP(nn.Sequential):
     """``in_features -> widths... -> classes``: a Linear and an activation per hidden layer.
 
-    Maps (batch, in_features) to logits (batch, classes).
+    ``norm`` ("none", "batch", "layer") puts a normalisation before each activation, ``dropout``
+    above 0 a Dropout after it. Maps (batch, in_features) to logits (batch, classes).
     """
 
     def __init__(
@@ -55,19 +59,27 @@ class MLP(nn.Sequential):
         classes: int,
         activation: str,
         *,
+        norm: str = "none",
+        dropout: float = 0.0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
         layers: list[nn.Module] = []
         for fan_in, fan_out in zip([in_features, *widths[:-1]], widths, strict=True):
             layers.append(nn.Linear(fan_in, fan_out, dtype=dtype, device=device))
+            if norm != "none":
+                layers.append(_NORMS[norm](fan_out, dtype=dtype, device=device))
             layers.append(_MODULES[activation]())
+            if dropout:
+                layers.append(nn.Dropout(dropout))
         layers.append(nn.Linear(widths[-1], classes, dtype=dtype, device=device))
         super().__init__(*layers)
 
     def blocks(self) -> list[Callable[[Tensor], Tensor]]:
-        """Return the hidden layers, each with its activation, for checkpointing."""
-        return [nn.Sequential(self[at], self[at + 1]) for at in range(0, len(self) - 1, 2)]
+        """Return the hidden layers, each from its Linear to the next, for checkpointing."""
+        modules = list(self)
+        starts = [at for at, module in enumerate(modules) if isinstance(module, nn.Linear)]
+        return [nn.Sequential(*modules[at:end]) for at, end in itertools.pairwise(starts)]
 
     def predictor(self, hidden: Tensor) -> Tensor:
         """Map the last hidden layer (batch, widths[-1]) to logits."""

@@ -49,15 +49,7 @@ def build(workload: Workload, fill: Fill) -> Built:
     torch.manual_seed(workload.seed)
     dtype: torch.dtype = getattr(torch, workload.dtype)
     device = torch.device(workload.device)
-    kind = MLPScratch if workload.model == "mlp-scratch" else MLP
-    model = kind(
-        workload.in_features,
-        workload.widths,
-        workload.classes,
-        workload.activation,
-        dtype=dtype,
-        device=device,
-    )
+    model = _network(workload, dtype, device)
     training = workload.mode == "train"
     model.train(training)
     optimizer = _optimizer(workload, model.parameters()) if training else None
@@ -65,6 +57,14 @@ def build(workload: Workload, fill: Fill) -> Built:
     y = torch.empty(workload.batch, dtype=torch.int64, device=device) if training else None
     fill(x, y)
     return Built(workload=workload, model=model, optimizer=optimizer, x=x, y=y)
+
+
+def _network(workload: Workload, dtype: torch.dtype, device: torch.device) -> MLP | MLPScratch:
+    sizes = (workload.in_features, workload.widths, workload.classes, workload.activation)
+    if workload.model == "mlp-scratch":
+        return MLPScratch(*sizes, dtype=dtype, device=device)
+    norm, dropout = workload.norm, workload.dropout
+    return MLP(*sizes, norm=norm, dropout=dropout, dtype=dtype, device=device)
 
 
 def _optimizer(

@@ -30,6 +30,7 @@ ACTIVATIONS = (
 )
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 AUTOCAST_DTYPES = ("bfloat16", "float16")
+NORMS = ("none", "batch", "layer")
 OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
 
 MAX_DEPTH = 65_536
@@ -50,6 +51,10 @@ def _choice(default: Any, choices: Sequence[str], help_text: str) -> Any:
 
 def _count(default: Any, low: int, high: int, help_text: str) -> Any:
     return field(default=default, metadata={"range": (low, high), "help": help_text})
+
+
+def _share(default: float, help_text: str) -> Any:
+    return field(default=default, metadata={"share": True, "help": help_text})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +78,8 @@ class Workload:
     in_features: int = _count(784, 1, MAX_SIZE, "features of one example")
     classes: int = _count(10, 1, MAX_SIZE, "classes to tell apart")
     activation: str = _choice("relu", ACTIVATIONS, "function between the layers")
+    norm: str = _choice("none", NORMS, "normalisation of each hidden layer before its activation")
+    dropout: float = _share(0.0, "probability of dropping a unit after each activation")
     batch: int = _count(256, 1, MAX_SIZE, "examples in one step")
     dtype: str = _choice("float32", DTYPES, "type of parameters and activations")
     autocast: str | None = _choice(None, AUTOCAST_DTYPES, "run the forward pass under autocast")
@@ -89,6 +96,8 @@ class Workload:
 
     def __post_init__(self) -> None:
         self._normalise_hidden()
+        if type(self.dropout) in (int, float):  # so that 0, 0.0 and -0.0 are one value
+            object.__setattr__(self, "dropout", self.dropout + 0.0)
         for item in dataclasses.fields(self):
             _check_field(item, getattr(self, item.name))
         self._check_combinations()
@@ -111,6 +120,7 @@ class Workload:
         if self.width is None and not self.hidden:
             raise WorkloadError("width", None, "needed where hidden is not given")
         self._check_sizes()
+        self._check_layers()
         if self.checkpoint > self.depth:
             raise WorkloadError("checkpoint", self.checkpoint, f"at most depth ({self.depth})")
         if self.accumulate > self.batch:
@@ -121,6 +131,18 @@ class Workload:
         if self.data == "fashion-mnist" and (self.in_features, self.classes) != (784, 10):
             shape = f"{self.in_features} -> {self.classes}"
             raise WorkloadError("data", self.data, f"has 784 features and 10 classes, not {shape}")
+
+    def _check_layers(self) -> None:
+        """Refuse layers that the network by hand lacks, and a batch that has no variance."""
+        for name in ("norm", "dropout"):
+            if self.model == "mlp-scratch" and name in self.changed():
+                rule = "only with model mlp; the note's network by hand has none"
+                raise WorkloadError(name, getattr(self, name), rule)
+        if self.batch < self.least_batch and self.accumulate <= self.batch:
+            rule = f"batch normalisation trains on 2 rows or more: at least {self.least_batch}"
+            if self.accumulate > 1:
+                rule += f" in {self.accumulate} micro-batches"
+            raise WorkloadError("batch", self.batch, rule)
 
     def _check_sizes(self) -> None:
         """Refuse what cannot be counted in 64 bits, before anything is multiplied there."""
@@ -137,6 +159,15 @@ class Workload:
     def widths(self) -> tuple[int, ...]:
         """Widths of the hidden layers, first to last."""
         return self.hidden or (self.width or 0,) * self.depth
+
+    @property
+    def least_batch(self) -> int:
+        """The smallest batch that this workload could have, all else unchanged.
+
+        Each micro-batch has a row; in training, batch normalisation needs two to tell a variance.
+        """
+        two = self.norm == "batch" and self.mode == "train"
+        return self.accumulate * (2 if two else 1)
 
     @property
     def id(self) -> str:
@@ -179,6 +210,8 @@ def _check_field(item: "dataclasses.Field[Any]", value: Any) -> None:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise WorkloadError(item.name, value, f"one of {', '.join(choices)}{hint}")
+    if "share" in item.metadata and not (type(value) is float and 0 <= value < 1):
+        raise WorkloadError(item.name, value, "a number from 0 to below 1")
     if "range" in item.metadata:
         low, high = item.metadata["range"]
         if type(value) is not int or not low <= value <= high:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from harness.models import MLP, SIGMA, MLPScratch, relu
 from harness.workload import ACTIVATIONS
@@ -38,8 +39,26 @@ def test_the_notes_network_has_its_published_number_of_parameters() -> None:
         assert sum(p.numel() for p in model.parameters()) == 203_530
 
 
+def test_layers_that_are_switched_off_are_not_there() -> None:
+    """Module names are in every record: today's stay what they are."""
+    plain = MLP(6, [5, 4], 3, "tanh", norm="none", dropout=0.0)
+    assert [type(module) for module in plain] == [
+        nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear,
+    ]  # fmt: skip
+
+
+def test_a_hidden_layer_is_map_norm_activation_dropout() -> None:
+    full = MLP(6, [5], 3, "tanh", norm="batch", dropout=0.25)
+    assert [type(module) for module in full] == [
+        nn.Linear, nn.BatchNorm1d, nn.Tanh, nn.Dropout, nn.Linear,
+    ]  # fmt: skip
+    assert isinstance(MLP(6, [5], 3, "tanh", norm="layer")[1], nn.LayerNorm)
+    assert full[3].p == 0.25
+
+
 def test_a_predictor_on_blocks_is_the_whole_network() -> None:
-    for model in (MLP(6, [5, 4], 3, "tanh"), MLPScratch(6, [5, 4], 3, "tanh")):
+    whole = MLP(6, [5, 4], 3, "tanh", norm="batch", dropout=0.5).eval()
+    for model in (MLP(6, [5, 4], 3, "tanh"), whole, MLPScratch(6, [5, 4], 3, "tanh")):
         x = torch.randn(7, 6)
         hidden = x
         for block in model.blocks():

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -21,14 +22,21 @@ def test_ids_are_frozen() -> None:
     """Committed results are found by these; a changed id would orphan them."""
     assert Workload().id == "44136fa355b3678a"
     assert Workload(depth=8, batch=512).id == "8b8b5217a503b5cc"
+    assert Workload(optimizer="adam", dtype="bfloat16").id == "48b3dcd58a4716cc"
+    assert Workload(hidden=(512, 256), mode="inference").id == "963ca21ac9b02146"
+
+
+def test_layers_that_are_switched_off_leave_the_id_alone() -> None:
+    assert Workload(norm="none", dropout=0).id == Workload(dropout=-0.0).id == Workload().id
+    assert str(Workload(dropout=-0.0)) == str(Workload())
 
 
 def test_every_field_tells_workloads_apart() -> None:
     other: dict[str, Any] = {
         "model": "mlp-scratch", "depth": 2, "width": 8, "hidden": (3, 4), "in_features": 5,
-        "classes": 3, "activation": "tanh", "batch": 9, "dtype": "float64",
-        "autocast": "bfloat16", "optimizer": "adam", "foreach": "on", "mode": "inference",
-        "checkpoint": 1, "accumulate": 2, "device": "cuda", "threads": 2,
+        "classes": 3, "activation": "tanh", "norm": "layer", "dropout": 0.5, "batch": 9,
+        "dtype": "float64", "autocast": "bfloat16", "optimizer": "adam", "foreach": "on",
+        "mode": "inference", "checkpoint": 1, "accumulate": 2, "device": "cuda", "threads": 2,
         "data": "fashion-mnist", "malloc": "system", "seed": 1,
     }  # fmt: skip
     assert set(other) == {item.name for item in dataclasses.fields(Workload)}
@@ -51,12 +59,33 @@ def test_every_field_tells_workloads_apart() -> None:
         ({"checkpoint": 2}, "checkpoint: 2: at most depth"),
         ({"batch": 2, "accumulate": 3}, "accumulate: 3: at most batch"),
         ({"mode": "inference", "accumulate": 2}, "accumulate: 2: only where mode is train"),
+        ({"norm": "bach"}, "norm: 'bach': one of none, batch, layer .did you mean batch"),
+        ({"dropout": 1.0}, "dropout: 1.0: a number from 0 to below 1"),
+        ({"dropout": 1}, "dropout: 1.0: a number from 0 to below 1"),
+        ({"dropout": -0.1}, "dropout: -0.1: a number from 0 to below 1"),
+        ({"dropout": math.nan}, "dropout: nan: a number from 0 to below 1"),
+        ({"dropout": "half"}, "dropout: 'half': a number from 0 to below 1"),
+        ({"dropout": True}, "dropout: True: a number from 0 to below 1"),
+        ({"norm": "batch", "model": "mlp-scratch"}, "norm: 'batch': only with model mlp"),
+        ({"dropout": 0.5, "model": "mlp-scratch"}, "dropout: 0.5: only with model mlp"),
+        ({"norm": "batch", "batch": 1}, "batch: 1: batch normalisation trains on 2 rows or more"),
+        (
+            {"norm": "batch", "batch": 7, "accumulate": 4},
+            "batch: 7: batch normalisation trains on .* at least 8 in 4 micro-batches",
+        ),
         ({"data": "fashion-mnist", "classes": 3}, "data: 'fashion-mnist': has 784 features"),
     ],
 )
 def test_a_broken_rule_is_named_with_field_and_value(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(WorkloadError, match=message):
         Workload(**fields)
+
+
+def test_one_row_is_enough_where_no_variance_is_computed() -> None:
+    """A trained batch normalisation predicts with the variances that it remembers."""
+    assert Workload(norm="batch", mode="inference", batch=1).least_batch == 1
+    assert Workload(norm="layer", batch=1).least_batch == 1
+    assert Workload(norm="batch", batch=6, accumulate=3).least_batch == 6
 
 
 def test_a_grid_is_the_product_of_its_axes_last_axis_fastest() -> None:

@@ -12,19 +12,23 @@ from harness.workload import Workload
 
 MISS_COLUMNS = ["workload", "figure", "measured_bytes", "predicted_bytes", "difference_bytes"]
 
+_SHARES = {item.name for item in dataclasses.fields(Workload) if "share" in item.metadata}
+
 
 def workload_of(row: Mapping[Any, Any]) -> Workload:
     """Return the workload that a row of ``harness.load``'s frame describes."""
     known = {item.name: row[item.name] for item in dataclasses.fields(Workload)}
-    values = {name: _plain(value) for name, value in known.items() if not pd.isna(value)}
+    values = {name: _plain(name, value) for name, value in known.items() if not pd.isna(value)}
     if "hidden" in values:
         values["hidden"] = tuple(int(part) for part in values["hidden"].split(","))
         values.pop("width", None)
     return Workload(**values)
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) else int(value)
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return float(value) if name in _SHARES else int(value)
 
 
 def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:

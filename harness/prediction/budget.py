@@ -36,7 +36,7 @@ def solve(workload: Workload, budget_bytes: int, axis: str) -> int | None:
     """
     if axis not in AXES:
         raise ValueError(f"axis: {axis!r}: one of {', '.join(AXES)}")
-    low = {"batch": workload.accumulate, "depth": max(1, workload.checkpoint)}.get(axis, 1)
+    low = {"batch": workload.least_batch, "depth": max(1, workload.checkpoint)}.get(axis, 1)
     return largest(
         lambda value: needed_bytes(workload.replace(**{axis: value})),
         budget_bytes,

@@ -51,6 +51,8 @@ def predict(workload: Workload, *, budget_bytes: int | None = None) -> Forecast:
 
 def _saved_figures(workload: Workload) -> dict[str, Any]:
     """Return the closed forms, where autograd's saves are known: on the CPU."""
+    if workload.norm != "none" or workload.dropout:
+        return {}
     if workload.device != "cpu" or not (workload.autocast is None or is_followed(workload)):
         return {}
     modules = formula.saved_by_module(workload)

@@ -72,7 +72,7 @@ def data_peak(trace: Trace) -> Peak:
 
 def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
     """Return the least and the most that ``axis`` ("batch", "width" or "depth") can be."""
-    least = {"batch": workload.accumulate, "depth": max(1, workload.checkpoint), "width": 1}
+    least = {"batch": workload.least_batch, "depth": max(1, workload.checkpoint), "width": 1}
     return least[axis], MAX_DEPTH if axis == "depth" else MAX_SIZE
 
 
