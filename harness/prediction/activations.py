@@ -144,8 +144,8 @@ def _maximum_backward(tape: Tape, size_bytes: int, element_bytes: int, module: s
     int64 of 8 bytes that is cast to the gradient's type; a comparison takes a byte an element.
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
-    two = tape.take(8, f"{node}div", "temporary", module)
-    cast = tape.take(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
+    two = tape.take_on_host(8, f"{node}div", "temporary", module)
+    cast = tape.take_on_host(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
     half = tape.take(size_bytes, f"{node}div/aten::div", "temporary", module)
     tape.give(cast)
     tape.give(two)

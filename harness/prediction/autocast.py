@@ -16,9 +16,9 @@ from harness.events import Event
 from harness.prediction import loss
 from harness.prediction.activations import CAST, NODE
 from harness.prediction.formula import DTYPE_BYTES
+from harness.prediction.kernels import Kernels
 from harness.prediction.layers import ADDMM_BACKWARD, ADDMM_NODE, Blocks, Layer, Layers, Unpack
 from harness.prediction.loss import Loss, Root
-from harness.prediction.matmul import Scratch
 from harness.prediction.tape import Tape
 from harness.workload import Workload
 
@@ -38,8 +38,8 @@ def is_followed(workload: Workload) -> bool:
 class AutocastLayers(Layers):
     """The layers of ``MLP`` under autocast."""
 
-    def __init__(self, tape: Tape, workload: Workload, scratch: Scratch | None) -> None:
-        super().__init__(tape, workload, scratch)
+    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
+        super().__init__(tape, workload, kernels)
         self._saving = workload.mode == "train"
         self._cached: list[Event] = []
         """Casts that go when the context is left."""
@@ -61,7 +61,7 @@ class AutocastLayers(Layers):
         weight = take(fan_in * fan_out * element, cast, of_weight, module)
         examples = take(rows * fan_in * element, cast, kept, module) if first else None
         output = take(rows * fan_out * element, product, category, module)
-        self.below(rows, fan_in, fan_out, product, module, dots=True)
+        self.kernels.product(rows, fan_in, fan_out, product, module, dots=True)
         if examples is not None and not self._saving:
             self.tape.give(examples)
         if self._saving:
@@ -105,7 +105,7 @@ class AutocastLayers(Layers):
         result = self.input_gradient(rows, layer, operator) if index else gradient
         weight_bytes = layer.fan_in * layer.fan_out * self.element_bytes
         weight = take(weight_bytes, operator, "temporary", module)
-        self.below(layer.fan_out, rows, layer.fan_in, operator, module, dots=False)
+        self.kernels.product(layer.fan_out, rows, layer.fan_in, operator, module, dots=False)
         bias = take(layer.fan_out * self.element_bytes, f"{ADDMM_NODE}aten::sum")
         self.give((gradient, *after, self._saved[module]))
         self._to_full(weight, 2 * index, module)

@@ -11,9 +11,9 @@ from harness.events import Event
 from harness.prediction import loss
 from harness.prediction.activations import CAST, NODE
 from harness.prediction.formula import DTYPE_BYTES
+from harness.prediction.kernels import Kernels
 from harness.prediction.layers import MM_BACKWARD, Blocks, Layer, Layers, Unpack
 from harness.prediction.loss import Loss
-from harness.prediction.matmul import Scratch
 from harness.prediction.network import Passes
 from harness.prediction.tape import Tape
 from harness.workload import Workload
@@ -27,8 +27,8 @@ _ADD_BACKWARD = f"{NODE}AddBackward0"
 class AutocastByHandLayers(Layers):
     """The layers of ``MLPScratch`` under autocast."""
 
-    def __init__(self, tape: Tape, workload: Workload, scratch: Scratch | None) -> None:
-        super().__init__(tape, workload, scratch)
+    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
+        super().__init__(tape, workload, kernels)
         assert workload.autocast is not None, "made for autocast"
         self._low = DTYPE_BYTES[workload.autocast]
         self.element_bytes = DTYPE_BYTES[workload.dtype]
@@ -48,7 +48,7 @@ class AutocastByHandLayers(Layers):
         given = take(rows * layer.fan_in * self._low, cast, kept)
         product = take(rows * layer.fan_out * self._low, prefix + _MM)
         dots = layer.fan_in == layer.fan_out == 1
-        self.below(rows, layer.fan_in, layer.fan_out, prefix + _MM, dots=dots)
+        self.kernels.product(rows, layer.fan_in, layer.fan_out, prefix + _MM, dots=dots)
         if not self._saving:
             give(given)
         size_bytes = rows * layer.fan_out * self.element_bytes
@@ -94,11 +94,11 @@ class AutocastByHandLayers(Layers):
         bias = self.gradient(bias_bytes, bias_place, f"{_ADD_BACKWARD}/aten::sum", "")
         self.give((gradient, *after, bias))
         weight = take(fan_in * fan_out * self._low, operator)
-        self.below(fan_in, rows, fan_out, operator, dots=False)
+        self.kernels.product(fan_in, rows, fan_out, operator, dots=False)
         result = low
         if index:
             result = take(rows * fan_in * self._low, operator)
-            self.below(rows, fan_out, fan_in, operator, dots=True)
+            self.kernels.product(rows, fan_out, fan_in, operator, dots=True)
         self.give((low, *self._saved[index]))
         if index:
             full = take(rows * fan_in * self.element_bytes, _CAST_BACKWARD)

@@ -24,7 +24,8 @@ class _Segment(NamedTuple):
 
     first: int
     last: int
-    random_state: Event
+    random_state: Event | None
+    """None where the host's memory is another's."""
     input: Event | None
     """None for the batch, which outlives the step."""
     output: Event
@@ -45,7 +46,7 @@ class Checkpointed(Passes):
         self._held = []
         given: Event | None = None
         for first, stop in pairwise(self._bounds):
-            state = self._layers.tape.take(RANDOM_STATE_BYTES, "")
+            state = self._layers.tape.take_on_host(RANDOM_STATE_BYTES, "")
             output = self._run(rows, first, stop - 1)
             self._held.append(_Segment(first, stop - 1, state, given, output))
             given = output
@@ -98,7 +99,7 @@ class Checkpointed(Passes):
                 self._recompute(rows, segment, node, layer.module)
             return self._kept[index - 1].by_next if index > segment.first else ()
 
-        after: list[Event] = []
+        after: list[Event | None] = []
         if index == segment.first:
             after = [segment.random_state]
             if segment.input is not None:
@@ -108,7 +109,7 @@ class Checkpointed(Passes):
     def _recompute(self, rows: int, segment: _Segment, node: str, module: str) -> None:
         """Write a segment's second run inside the backward node that asked for it."""
         layers, prefix = self._layers, f"{node}/"
-        state = layers.tape.take(RANDOM_STATE_BYTES, node, "temporary", module)
+        state = layers.tape.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
         self._kept = {
             index: train_layer(layers, rows, layers.all[index], "temporary", prefix)
             for index in range(segment.first, segment.last)

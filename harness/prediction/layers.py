@@ -11,8 +11,8 @@ from harness.events import Event
 from harness.prediction import activations, loss
 from harness.prediction.activations import NODE, Applied
 from harness.prediction.formula import DTYPE_BYTES
+from harness.prediction.kernels import Kernels
 from harness.prediction.loss import Loss, Root
-from harness.prediction.matmul import Scratch
 from harness.prediction.tape import Tape
 from harness.workload import Workload
 
@@ -23,7 +23,7 @@ ADDMM_BACKWARD = f"{ADDMM_NODE}AddmmBackward0"
 MM_BACKWARD = f"{NODE}MmBackward0/MmBackward0"
 _BIAS_BACKWARD = f"{NODE}AddBackward0/aten::sum"
 
-Blocks = Sequence[Event]
+Blocks = Sequence[Event | None]
 Unpack = Callable[[str], Blocks]
 """Called with the operator path of a backward node when the node unpacks what it saved;
 returns the blocks that go as soon as the node's own work is done."""
@@ -41,13 +41,13 @@ class Layer(NamedTuple):
 class Layers:
     """Writes the events of each layer of one network on a tape."""
 
-    def __init__(self, tape: Tape, workload: Workload, scratch: Scratch | None) -> None:
+    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
         self.tape = tape
         self.by_hand = workload.model == "mlp-scratch"
         self.activation = activations.activation_of(workload.model, workload.activation)
         self.element_bytes = DTYPE_BYTES[workload.autocast or workload.dtype]
         self.parameter_element_bytes = DTYPE_BYTES[workload.dtype]
-        self._scratch = scratch
+        self.kernels = kernels
         sizes = (workload.in_features, *workload.widths, workload.classes)
         self.all = [
             Layer(fan_in, fan_out, *(("", "") if self.by_hand else (str(2 * i), str(2 * i + 1))))
@@ -94,10 +94,10 @@ class Layers:
         take = self.tape.take
         if not self.by_hand:
             output = take(size, prefix + _ADDMM, category, layer.module)
-            self.below(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, dots=True)
+            self.kernels.product(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, dots=True)
             return output
         product = take(size, prefix + _MM)
-        self.below(rows, fan_in, fan_out, prefix + _MM, dots=fan_in == fan_out == 1)
+        self.kernels.product(rows, fan_in, fan_out, prefix + _MM, dots=fan_in == fan_out == 1)
         output = take(size, f"{prefix}aten::add", category)
         self.tape.give(product)
         return output
@@ -157,7 +157,7 @@ class Layers:
         result = self.input_gradient(rows, layer, product) if index else gradient
         weight = self._weight_gradient(rows, layer, 2 * index, product)
         self.give(inside)
-        bias = self._bias_gradient(layer, 2 * index + 1, f"{ADDMM_NODE}aten::sum")
+        bias = self._bias_gradient(rows, layer, 2 * index + 1, f"{ADDMM_NODE}aten::sum")
         self.tape.give(gradient)
         self.give(after)
         self.give((bias, weight))
@@ -168,7 +168,7 @@ class Layers:
     ) -> Event:
         """Write the sum's backward, which needs nothing saved, and then the product's."""
         layer, product = self.all[index], f"{MM_BACKWARD}/aten::mm"
-        self.give((self._bias_gradient(layer, len(self.all) + index, _BIAS_BACKWARD),))
+        self.give((self._bias_gradient(rows, layer, len(self.all) + index, _BIAS_BACKWARD),))
         inside = unpack(MM_BACKWARD) if unpack else ()
         weight = self._weight_gradient(rows, layer, index, product)
         result = self.input_gradient(rows, layer, product) if index else gradient
@@ -204,7 +204,7 @@ class Layers:
         size = rows * layer.fan_in * self.element_bytes
         gradient = self.tape.take(size, operator, "temporary", layer.module)
         dots = self.by_hand or layer.fan_in == layer.fan_out == 1
-        self.below(rows, layer.fan_out, layer.fan_in, operator, layer.module, dots=dots)
+        self.kernels.product(rows, layer.fan_out, layer.fan_in, operator, layer.module, dots=dots)
         return gradient
 
     def _weight_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
@@ -212,11 +212,13 @@ class Layers:
         size = layer.fan_in * layer.fan_out * self.element_bytes
         gradient = self.gradient(size, place, operator, layer.module)
         m, n = (layer.fan_in, layer.fan_out) if self.by_hand else (layer.fan_out, layer.fan_in)
-        self.below(m, rows, n, operator, layer.module, dots=False)
+        self.kernels.product(m, rows, n, operator, layer.module, dots=False)
         return gradient
 
-    def _bias_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
-        return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
+    def _bias_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
+        gradient = self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
+        self.kernels.column_sums(rows, layer.fan_out, operator)
+        return gradient
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
         """Take a gradient: the first stays as the parameter's, a later one is added to it."""
@@ -224,10 +226,3 @@ class Layers:
             self.gradients[place] = self.tape.take(size, operator, "gradient", module)
             return None
         return self.tape.take(size, operator, "temporary", module)
-
-    def below(self, m: int, k: int, n: int, operator: str, module: str = "", *, dots: bool) -> None:
-        """Write the scratch that the matrix library takes for one product, if any."""
-        if self._scratch is not None:
-            size = self._scratch(m, k, n, dots)
-            if size:
-                self.tape.give(self.tape.take(size, operator, "temporary", module))

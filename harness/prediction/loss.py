@@ -65,20 +65,20 @@ def backward(tape: Tape, loss: Loss, element_bytes: int, parts: int) -> Root:
     return Root(of_logits, until_end)
 
 
-def _divide(tape: Tape, element_bytes: int) -> tuple[Event, Event]:
+def _divide(tape: Tape, element_bytes: int) -> tuple[Event | None, Event]:
     """Write ``loss / parts``; return the wrapped number, kept for backward, and the quotient.
 
     ``parts`` is a Python int: an int64 that is cast to any type of loss.
     """
-    number = tape.take(8, "")
-    cast = tape.take(element_bytes, f"aten::div{CAST}")
+    number = tape.take_on_host(8, "")
+    cast = tape.take_on_host(element_bytes, f"aten::div{CAST}")
     quotient = tape.take(element_bytes, "aten::div")
     tape.give(cast)
     return number, quotient
 
 
-def _divide_backward(tape: Tape, number: Event, element_bytes: int) -> Event:
-    cast = tape.take(element_bytes, _DIV_BACKWARD + CAST)
+def _divide_backward(tape: Tape, number: Event | None, element_bytes: int) -> Event:
+    cast = tape.take_on_host(element_bytes, _DIV_BACKWARD + CAST)
     gradient = tape.take(element_bytes, _DIV_BACKWARD)
     tape.give(cast)
     tape.give(number)

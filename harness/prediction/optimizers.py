@@ -23,17 +23,16 @@ _NAMES = {"sgd": "SGD", "momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 class Optimizer:
     """Writes the events of an optimizer's steps.
 
-    ``sizes`` are the bytes of the parameters in the order of ``model.parameters()``. On the
-    CPU "auto" means the single-tensor form (torch/optim/optimizer.py,
-    ``_default_to_fused_or_foreach``).
+    ``sizes`` are the bytes of the parameters in the order of ``model.parameters()``.
+    ``foreach`` says whether the multi-tensor form runs.
     """
 
     def __init__(
-        self, tape: Tape, kind: str, foreach: str, sizes: Sequence[int], element_bytes: int
+        self, tape: Tape, kind: str, foreach: bool, sizes: Sequence[int], element_bytes: int
     ) -> None:
         self._tape = tape
         self._kind = kind
-        self._foreach = foreach == "on"
+        self._foreach = foreach
         self._sizes = sizes
         self._cast_bytes = 0 if element_bytes == 8 else element_bytes
         self._first = True
@@ -65,7 +64,7 @@ class Optimizer:
         """``step``, ``exp_avg`` and ``exp_avg_sq`` of every parameter."""
         zeros = f"{self._prefix}/aten::zeros_like/aten::empty_like/aten::empty_strided"
         for size in self._sizes:
-            self._tape.take(STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
+            self._tape.take_on_host(STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
             self._tape.take(size, zeros, "optimizer_state")
             self._tape.take(size, zeros, "optimizer_state")
 
@@ -93,7 +92,7 @@ class Optimizer:
     def _adam_foreach(self) -> None:
         """One operation after another over all parameters: all denominators at once."""
         tape, prefix = self._tape, self._prefix
-        tape.give(tape.take(STEP_BYTES, f"{prefix}/aten::empty"))
+        tape.give(tape.take_on_host(STEP_BYTES, f"{prefix}/aten::empty"))
         if self._kind == "adamw":
             self._each("mul_", "mul")
         self._each("mul_", "mul")
@@ -117,18 +116,19 @@ class Optimizer:
             self._unwrap(*self._wrap(name, cast_bytes))
 
     def _scalar_in(self, operator: str, inner: str) -> None:
-        number = self._tape.take(8, operator)
+        number = self._tape.take_on_host(8, operator)
         if self._cast_bytes:
-            self._tape.give(self._tape.take(self._cast_bytes, f"{operator}/aten::{inner}{CAST}"))
+            cast = f"{operator}/aten::{inner}{CAST}"
+            self._tape.give(self._tape.take_on_host(self._cast_bytes, cast))
         self._tape.give(number)
 
-    def _wrap(self, name: str, cast_bytes: int | None = None) -> tuple[Event, Event | None]:
-        number = self._tape.take(8, self._prefix)
+    def _wrap(self, name: str, cast_bytes: int | None = None) -> tuple[Event | None, Event | None]:
+        number = self._tape.take_on_host(8, self._prefix)
         size = self._cast_bytes if cast_bytes is None else cast_bytes
-        cast = self._tape.take(size, f"{self._prefix}/aten::{name}{CAST}") if size else None
-        return number, cast
+        if not size:
+            return number, None
+        return number, self._tape.take_on_host(size, f"{self._prefix}/aten::{name}{CAST}")
 
-    def _unwrap(self, number: Event, cast: Event | None) -> None:
-        if cast is not None:
-            self._tape.give(cast)
+    def _unwrap(self, number: Event | None, cast: Event | None) -> None:
+        self._tape.give(cast)
         self._tape.give(number)

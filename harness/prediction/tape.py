@@ -13,11 +13,16 @@ class Tape:
 
     A block is the event that took it. Blocks are numbered from 1 on in the order in which
     they are taken; the number stands for the address, so no address is used twice.
+
+    Some blocks lie in the host's memory wherever the network runs: wrapped Python numbers,
+    Adam's step counters, a saved random state. ``with_host`` says whether that memory is the
+    one whose events are written, as it is on the CPU.
     """
 
-    __slots__ = ("_blocks", "_events", "_phase", "_step")
+    __slots__ = ("_blocks", "_events", "_phase", "_step", "_with_host")
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_host: bool = True) -> None:
+        self._with_host = with_host
         self._events: list[Event] = []
         self._blocks = 0
         self._step = 0
@@ -41,8 +46,16 @@ class Tape:
         self._events.append(block)
         return block
 
-    def give(self, block: Event) -> None:
-        """Write that ``block`` is returned."""
+    def take_on_host(
+        self, size_bytes: int, operator: str, category: str = "temporary", module: str = ""
+    ) -> Event | None:
+        """Write a block of the host's memory and return it; None where that is another's."""
+        return self.take(size_bytes, operator, category, module) if self._with_host else None
+
+    def give(self, block: Event | None) -> None:
+        """Write that ``block`` is returned; of none, nothing."""
+        if block is None:
+            return
         _, _, operator, module, category, size_bytes, number = block
         fields = (self._step, self._phase, operator, module, category, -size_bytes, number)
         self._events.append(_new(Event, fields))

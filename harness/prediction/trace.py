@@ -10,6 +10,7 @@ from harness.prediction.autocast import AutocastLayers
 from harness.prediction.autocast_by_hand import AutocastByHand, AutocastByHandLayers
 from harness.prediction.checkpoint import Checkpointed
 from harness.prediction.formula import input_bytes, label_bytes, micro_batches
+from harness.prediction.kernels import CpuKernels, Kernels
 from harness.prediction.layers import Layers
 from harness.prediction.matmul import Scratch, UnknownScratchError, scratch_of
 from harness.prediction.network import Passes, Plain
@@ -53,7 +54,7 @@ def _collection_paused() -> Iterator[None]:
 
 def _write(workload: Workload) -> Trace:
     tape = Tape()
-    layers = _layers(tape, workload)
+    layers = _layers(tape, workload, CpuKernels(tape, _scratch(workload)))
     layers.build()
     tape.take(input_bytes(workload), "aten::empty", "input")
     if workload.mode == "train":
@@ -73,7 +74,7 @@ def _train(tape: Tape, layers: Layers, workload: Workload) -> None:
     optimizer = Optimizer(
         tape,
         workload.optimizer,
-        workload.foreach,
+        uses_foreach(workload),
         layers.parameter_sizes,
         layers.parameter_element_bytes,
     )
@@ -91,11 +92,19 @@ def _train(tape: Tape, layers: Layers, workload: Workload) -> None:
     optimizer.step()
 
 
-def _layers(tape: Tape, workload: Workload) -> Layers:
+def uses_foreach(workload: Workload) -> bool:
+    """Return whether the optimizer's multi-tensor form runs.
+
+    "auto" means so on CUDA alone (torch/optim/optimizer.py, ``_default_to_fused_or_foreach``).
+    """
+    return workload.foreach == "on" or (workload.foreach, workload.device) == ("auto", "cuda")
+
+
+def _layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
     kind = Layers
     if workload.autocast:
         kind = AutocastByHandLayers if workload.model == "mlp-scratch" else AutocastLayers
-    return kind(tape, workload, _scratch(workload))
+    return kind(tape, workload, kernels)
 
 
 def _passes(layers: Layers, workload: Workload) -> Passes:
