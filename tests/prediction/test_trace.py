@@ -13,7 +13,7 @@ from harness import training
 from harness.data import Fill, _fill_real
 from harness.events import Event, Trace, trace_figures
 from harness.execution.passes import trace_pass
-from harness.prediction import formula
+from harness.prediction import formula, matmul
 from harness.prediction.matmul import UnknownScratchError, scratch_of
 from harness.prediction.trace import NotFollowedError, predict_trace
 from harness.workload import ACTIVATIONS, MODELS, Workload
@@ -144,6 +144,14 @@ def test_at_the_end_parameters_state_gradients_and_batch_are_alive() -> None:
     )
 
 
+@pytest.fixture
+def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predict as on a processor all of whose kernels are followed, whichever this one is."""
+    flags = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+    monkeypatch.setattr(matmul, "read_cpu_flags", lambda: flags)
+
+
+@pytest.mark.usefixtures("followed_processor")
 @pytest.mark.parametrize("workload", CASES, ids=str)
 def test_no_block_is_returned_twice_or_left_behind(workload: Workload) -> None:
     alive: dict[int, Event] = {}
