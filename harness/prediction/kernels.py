@@ -10,6 +10,9 @@ class Kernels:
     These take none.
     """
 
+    kept_bytes = 0
+    """What kernels took to keep for good, so far."""
+
     def product(
         self, m: int, k: int, n: int, operator: str, module: str = "", *, dots: bool
     ) -> None:

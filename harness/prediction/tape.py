@@ -7,6 +7,9 @@ from harness.events import Event, Trace
 # Makes an Event of a tuple in half the time that Event(*fields) takes.
 _new = tuple.__new__
 
+Place = tuple[int, int]
+"""A place on a tape: events and blocks before it."""
+
 
 class Tape:
     """Writes events; knows the step and phase that they belong to.
@@ -27,6 +30,11 @@ class Tape:
         self._blocks = 0
         self._step = 0
         self._phase = "build"
+
+    @property
+    def phase(self) -> str:
+        """The phase of the step that is being written."""
+        return self._phase
 
     def next_step(self) -> None:
         """Begin another step: 1 after the build, then 2."""
@@ -60,14 +68,15 @@ class Tape:
         fields = (self._step, self._phase, operator, module, category, -size_bytes, number)
         self._events.append(_new(Event, fields))
 
-    def here(self) -> tuple[int, int]:
+    def here(self) -> Place:
         """Return a place on the tape, for ``repeat``."""
         return len(self._events), self._blocks
 
-    def repeat(self, start: tuple[int, int], stop: tuple[int, int]) -> None:
+    def repeat(self, start: Place, stop: Place) -> int:
         """Write once more, in the current step, what lies between two places.
 
-        Every block returned there was taken there; the copies get new numbers.
+        Every block returned there was taken there; the copies get new numbers. Return how
+        much higher these are.
         """
         shift = self._blocks - start[1]
         _, *kept, numbers = zip(*self._events[start[0] : stop[0]], strict=True)
@@ -75,6 +84,7 @@ class Tape:
         rows = zip(itertools.repeat(self._step), *kept, shifted, strict=False)
         self._events += map(_new, itertools.repeat(Event), rows)
         self._blocks += stop[1] - start[1]
+        return shift
 
     def trace(self) -> Trace:
         """Return what was written; its last step is the measured one."""

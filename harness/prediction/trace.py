@@ -5,16 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.events import Trace
-from harness.prediction import autocast, network
-from harness.prediction.autocast import AutocastLayers
-from harness.prediction.autocast_by_hand import AutocastByHand, AutocastByHandLayers
-from harness.prediction.checkpoint import Checkpointed
-from harness.prediction.formula import input_bytes, label_bytes, micro_batches
-from harness.prediction.kernels import CpuKernels, Kernels
-from harness.prediction.layers import Layers
+from harness.prediction import autocast
+from harness.prediction.kernels import CpuKernels
 from harness.prediction.matmul import Scratch, UnknownScratchError, scratch_of
-from harness.prediction.network import Passes, Plain
-from harness.prediction.optimizers import Optimizer
+from harness.prediction.steps import Steps
 from harness.prediction.tape import Tape
 from harness.workload import Workload
 
@@ -33,12 +27,12 @@ def predict_trace(workload: Workload) -> Trace:
 
     """
     _check(workload)
-    with _collection_paused():
+    with collection_paused():
         return _write(workload)
 
 
 @contextmanager
-def _collection_paused() -> Iterator[None]:
+def collection_paused() -> Iterator[None]:
     """Keep the garbage collector from walking the growing list of events: half of the time.
 
     Nothing that is made here refers back to itself.
@@ -54,65 +48,11 @@ def _collection_paused() -> Iterator[None]:
 
 def _write(workload: Workload) -> Trace:
     tape = Tape()
-    layers = _layers(tape, workload, CpuKernels(tape, _scratch(workload)))
-    layers.build()
-    tape.take(input_bytes(workload), "aten::empty", "input")
-    if workload.mode == "train":
-        tape.take(label_bytes(workload), "aten::empty", "input")
-    if workload.mode == "inference":
-        tape.next_step()
-        tape.begin("forward")
-        network.predict(layers, workload.batch)
-        return tape.trace()
-    _train(tape, layers, workload)
+    steps = Steps(tape, workload, CpuKernels(tape, _scratch(workload)))
+    steps.build()
+    for _ in range(2 if workload.mode == "train" else 1):
+        steps.step()
     return tape.trace()
-
-
-def _train(tape: Tape, layers: Layers, workload: Workload) -> None:
-    """Write two training steps."""
-    passes = _passes(layers, workload)
-    optimizer = Optimizer(
-        tape,
-        workload.optimizer,
-        uses_foreach(workload),
-        layers.parameter_sizes,
-        layers.parameter_element_bytes,
-    )
-    tape.next_step()
-    start = tape.here()
-    for rows in micro_batches(workload.batch, workload.accumulate):
-        network.train(layers, passes, rows, workload.accumulate)
-    stop = tape.here()
-    tape.begin("optimizer")
-    optimizer.step()
-    # In the second step gradients and optimizer state exist; the passes are the first's.
-    tape.next_step()
-    layers.zero_grad()
-    tape.repeat(start, stop)
-    optimizer.step()
-
-
-def uses_foreach(workload: Workload) -> bool:
-    """Return whether the optimizer's multi-tensor form runs.
-
-    "auto" means so on CUDA alone (torch/optim/optimizer.py, ``_default_to_fused_or_foreach``).
-    """
-    return workload.foreach == "on" or (workload.foreach, workload.device) == ("auto", "cuda")
-
-
-def _layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
-    kind = Layers
-    if workload.autocast:
-        kind = AutocastByHandLayers if workload.model == "mlp-scratch" else AutocastLayers
-    return kind(tape, workload, kernels)
-
-
-def _passes(layers: Layers, workload: Workload) -> Passes:
-    if isinstance(layers, AutocastByHandLayers):
-        return AutocastByHand(layers)
-    if workload.checkpoint:
-        return Checkpointed(layers, workload.checkpoint)
-    return Plain(layers)
 
 
 def _check(workload: Workload) -> None:

@@ -1,0 +1,1 @@
+"""CUDA without CUDA: cards, the events of a step as CUDA runs it, and the peaks they make."""

@@ -1,0 +1,86 @@
+"""The build of a workload and its steps, written one after another on a tape."""
+
+from harness.prediction import network
+from harness.prediction.autocast import AutocastLayers
+from harness.prediction.autocast_by_hand import AutocastByHand, AutocastByHandLayers
+from harness.prediction.checkpoint import Checkpointed
+from harness.prediction.formula import input_bytes, label_bytes, micro_batches
+from harness.prediction.kernels import Kernels
+from harness.prediction.layers import Layers
+from harness.prediction.network import Passes, Plain
+from harness.prediction.optimizers import Optimizer
+from harness.prediction.tape import Place, Tape
+from harness.workload import Workload
+
+
+class Steps:
+    """Writes a workload's build, then as many steps as asked for."""
+
+    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
+        self._tape = tape
+        self._workload = workload
+        self._kernels = kernels
+        self._layers = _layers(tape, workload, kernels)
+        self._passes = _passes(self._layers, workload)
+        self._optimizer = Optimizer(
+            tape,
+            workload.optimizer,
+            uses_foreach(workload),
+            self._layers.parameter_sizes,
+            self._layers.parameter_element_bytes,
+        )
+        self._written: tuple[Place, Place] | None = None
+
+    def build(self) -> None:
+        """Write the parameters and the batch."""
+        self._layers.build()
+        self._tape.take(input_bytes(self._workload), "aten::empty", "input")
+        if self._workload.mode == "train":
+            self._tape.take(label_bytes(self._workload), "aten::empty", "input")
+
+    def step(self) -> None:
+        """Write one more step: gradients dropped, passes, update; or a pass without autograd."""
+        self._tape.next_step()
+        if self._workload.mode == "inference":
+            self._tape.begin("forward")
+            network.predict(self._layers, self._workload.batch)
+            return
+        self._layers.zero_grad()
+        self._forward_and_backward()
+        self._tape.begin("optimizer")
+        self._optimizer.step()
+
+    def _forward_and_backward(self) -> None:
+        """Write the passes; once they took nothing to stay, as they were written before."""
+        if self._written is not None:
+            self._layers.move_gradients(self._tape.repeat(*self._written))
+            return
+        start, kept = self._tape.here(), self._kernels.kept_bytes
+        parts = self._workload.accumulate
+        for rows in micro_batches(self._workload.batch, parts):
+            network.train(self._layers, self._passes, rows, parts)
+        if self._kernels.kept_bytes == kept:
+            self._written = start, self._tape.here()
+
+
+def uses_foreach(workload: Workload) -> bool:
+    """Return whether the optimizer's multi-tensor form runs.
+
+    "auto" means so on CUDA alone (torch/optim/optimizer.py, ``_default_to_fused_or_foreach``).
+    """
+    return workload.foreach == "on" or (workload.foreach, workload.device) == ("auto", "cuda")
+
+
+def _layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
+    kind = Layers
+    if workload.autocast:
+        kind = AutocastByHandLayers if workload.model == "mlp-scratch" else AutocastLayers
+    return kind(tape, workload, kernels)
+
+
+def _passes(layers: Layers, workload: Workload) -> Passes:
+    if isinstance(layers, AutocastByHandLayers):
+        return AutocastByHand(layers)
+    if workload.checkpoint:
+        return Checkpointed(layers, workload.checkpoint)
+    return Plain(layers)
