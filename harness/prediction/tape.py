@@ -1,6 +1,7 @@
 """A tape on which predicted allocator events are written down in order."""
 
 import itertools
+from collections.abc import Sequence
 
 from harness.events import Event, Trace
 
@@ -71,6 +72,10 @@ class Tape:
     def here(self) -> Place:
         """Return a place on the tape, for ``repeat``."""
         return len(self._events), self._blocks
+
+    def since(self, place: Place) -> Sequence[Event]:
+        """Return the events written since ``place``."""
+        return self._events[place[0] :]
 
     def repeat(self, start: Place, stop: Place) -> int:
         """Write once more, in the current step, what lies between two places.

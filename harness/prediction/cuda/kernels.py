@@ -1,7 +1,10 @@
 """What CUDA's kernels take: cuBLAS workspaces, which stay, and scratch of reductions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from harness.prediction.cuda.gpus import Gpu
-from harness.prediction.cuda.reduction import column_sums
+from harness.prediction.cuda.reduction import ColumnSums
 from harness.prediction.cuda.workspaces import workspace_bytes
 from harness.prediction.kernels import Kernels
 from harness.prediction.tape import Tape
@@ -10,13 +13,13 @@ from harness.prediction.tape import Tape
 class CudaKernels(Kernels):
     """Writes the kernels' own blocks on ``tape`` as they come about on ``gpu``.
 
-    ``accumulator_bytes``: of an element of the type that sums are formed in.
+    ``element_bytes``: of an element of the matrices that are summed.
     """
 
-    def __init__(self, tape: Tape, gpu: Gpu, accumulator_bytes: int) -> None:
+    def __init__(self, tape: Tape, gpu: Gpu, element_bytes: int) -> None:
         self._tape = tape
         self._gpu = gpu
-        self._accumulator_bytes = accumulator_bytes
+        self._element_bytes = element_bytes
         self._threads: set[bool] = set()
 
     def product(
@@ -32,14 +35,25 @@ class CudaKernels(Kernels):
             self._tape.take(size, operator, "temporary", module)
 
     def column_sums(self, rows: int, columns: int, operator: str, module: str = "") -> None:
-        """Write the staging buffer and the counters of a sum that several blocks share."""
-        scratch = column_sums(
-            rows,
-            columns,
-            self._accumulator_bytes,
+        """Write the staging buffer and the counters of sums that several blocks share."""
+        sums = ColumnSums(
+            rows=rows,
+            columns=columns,
+            element_bytes=self._element_bytes,
             multiprocessors=self._gpu.multiprocessors,
             threads_per_multiprocessor=self._gpu.threads_per_multiprocessor,
         )
-        blocks = [self._tape.take(size, operator, "temporary", module) for size in scratch if size]
-        for block in reversed(blocks):
-            self._tape.give(block)
+        with self._taken(sums.total_bytes, operator, module):
+            for scratch in sums.launches():
+                with (
+                    self._taken(scratch.staging_bytes, operator, module),
+                    self._taken(scratch.counters_bytes, operator, module),
+                ):
+                    pass
+
+    @contextmanager
+    def _taken(self, size_bytes: int, operator: str, module: str) -> Iterator[None]:
+        """Write a block that is returned at the end; none where it has no bytes."""
+        block = self._tape.take(size_bytes, operator, "temporary", module) if size_bytes else None
+        yield
+        self._tape.give(block)

@@ -1,14 +1,17 @@
 """The events of a workload's build and steps as CUDA's kernels and PyTorch's engine make them."""
 
+from itertools import groupby
+from operator import attrgetter
+
 from harness.events import Trace
 from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.kernels import CudaKernels
+from harness.prediction.cuda.simulation import Requests
+from harness.prediction.formula import DTYPE_BYTES
 from harness.prediction.steps import Steps
 from harness.prediction.tape import Tape
 from harness.prediction.trace import NotFollowedError, collection_paused
 from harness.workload import Workload
-
-_ACCUMULATOR_BYTES = {"float64": 8}
 
 
 class CudaSteps:
@@ -22,23 +25,41 @@ class CudaSteps:
     def __init__(self, workload: Workload, gpu: Gpu) -> None:
         _check(workload)
         self._tape = Tape(with_host=False)
-        self._kernels = CudaKernels(self._tape, gpu, _ACCUMULATOR_BYTES.get(workload.dtype, 4))
+        self._kernels = CudaKernels(self._tape, gpu, DTYPE_BYTES[workload.dtype])
         self._steps = Steps(self._tape, workload, self._kernels)
-        self._steps.build()
+        self._requests: list[Requests] = []
 
     @property
     def workspace_bytes(self) -> int:
         """Bytes of all workspaces that the steps so far left behind."""
         return self._kernels.kept_bytes
 
-    def step(self) -> None:
-        """Write one more step."""
-        with collection_paused():
-            self._steps.step()
+    def trace(self, steps: int) -> Trace:
+        """Return the events of the build and the first ``steps``, the last the measured one."""
+        self.requests(steps)
+        events = [event for event in self._tape.trace().events if event.step <= steps]
+        return Trace(events, steps=steps)
 
-    def trace(self) -> Trace:
-        """Return what was written; its last step is the measured one."""
-        return self._tape.trace()
+    def requests(self, step: int) -> Requests:
+        """Return what ``step`` (0 is the build) asks of the allocator, phase by phase."""
+        while len(self._requests) <= step:
+            self._requests.append(self._write())
+        return self._requests[step]
+
+    def _write(self) -> Requests:
+        start = self._tape.here()
+        with collection_paused():
+            if self._requests:
+                self._steps.step()
+            else:
+                self._steps.build()
+            requests = [
+                (phase, [(event.size_bytes, event.address) for event in found])
+                for phase, found in groupby(self._tape.since(start), attrgetter("phase"))
+            ]
+        if requests[-1][0] != self._tape.phase:  # an update that takes nothing
+            requests.append((self._tape.phase, []))
+        return requests
 
 
 def _check(workload: Workload) -> None:
