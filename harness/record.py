@@ -36,6 +36,8 @@ class Outcome(enum.StrEnum):
     TIMEOUT = "timeout"
     CRASHED = "crashed"
     ERROR = "error"
+    LOST = "lost"
+    """The engine lost the place where it ran, such as a cluster's worker: not the cell's doing."""
     REFUSED = "refused"
     """Predicted to fit nowhere and therefore not run: no measurement; ``attempt`` is 0."""
 
@@ -63,14 +65,25 @@ class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     temporary: Bytes = 0
 
 
-class CudaFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The CUDA caching allocator's peaks over the measured step, and what lies outside it."""
+class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Peaks of the CUDA caching allocator's counters, in the allocator's own words."""
 
     requested_peak_bytes: Bytes | None = None
     allocated_peak_bytes: Bytes | None = None
     active_peak_bytes: Bytes | None = None
     reserved_peak_bytes: Bytes | None = None
+
+
+class CudaFigures(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The peaks over the measured step, and what else takes a card's memory."""
+
     outside_bytes: Bytes | None = None
+    workspace_bytes: Bytes | None = None
+    """cuBLAS's workspaces, which every figure of the measured step contains."""
+    first_step: CudaPeaks | None = None
+    phases: dict[str, CudaPeaks] | None = None
+    steady_after: int | None = None
+    """Number of the step before the first measured one: the last that could raise a peak."""
 
 
 class Figures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from harness.events import PHASES
 from harness.record import (
     CategoryBytes,
     CudaFigures,
+    CudaPeaks,
     Figures,
     PhaseFigures,
     Record,
@@ -29,6 +30,8 @@ _CHUNK = 8192
 _NESTED: dict[str, type[msgspec.Struct]] = {
     "categories_at_peak": CategoryBytes,
     "cuda": CudaFigures,
+    "cuda.first_step": CudaPeaks,
+    **{f"cuda.phases.{phase}": CudaPeaks for phase in PHASES},
 }
 _LEFT_OUT = {"modules", "phases", *_NESTED}
 _CELL = ["experiment", "workload_id"]
@@ -57,8 +60,13 @@ def _columns() -> dict[str, str]:
         for name in PhaseFigures.__struct_fields__:
             columns[f"phases.{phase}.{name}"] = "Int64"
     for prefix, struct in _NESTED.items():
-        columns |= {f"{prefix}.{name}": "Int64" for name in struct.__struct_fields__}
+        columns |= {f"{prefix}.{name}": "Int64" for name in _counts(struct)}
     return columns | {"rss_rise_spread_bytes": "Int64", "wall_seconds": "Float64"}
+
+
+def _counts(struct: type[msgspec.Struct]) -> list[str]:
+    """Return the fields of ``struct`` that hold a number, not figures of their own."""
+    return [name for name in struct.__struct_fields__ if name not in ("first_step", "phases")]
 
 
 NOISY = frozenset({"rss_rise_bytes", "rss_rise_spread_bytes", "wall_seconds", "cuda.outside_bytes"})
@@ -162,17 +170,23 @@ def _flatten(experiment: str, record: Record) -> dict[str, Any]:
             row[name] = getattr(record, name)
     for phase, figures in (record.phases or {}).items():
         row[f"phases.{phase}.peak_live_bytes"] = figures.peak_live_bytes
-    for prefix in _NESTED:
-        values = getattr(record, prefix)
+    for prefix, struct in _NESTED.items():
+        values = _nested(record, prefix)
         if values is not None:
-            row |= {
-                f"{prefix}.{key}": value for key, value in msgspec.structs.asdict(values).items()
-            }
+            row |= {f"{prefix}.{name}": getattr(values, name) for name in _counts(struct)}
     rises = [item.rss_rise_bytes for item in record.repeats if item.rss_rise_bytes is not None]
     row["rss_rise_spread_bytes"] = max(rises) - min(rises) if rises else None
     for key, value in record.environment.items():
         row[sys.intern(f"environment.{key}")] = _text(value)
     return row
+
+
+def _nested(record: Record, path: str) -> Any:
+    """Return the figures at ``path``, such as ``cuda.phases.forward``, or None."""
+    found: Any = record
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
+    return found
 
 
 def _text(value: Any) -> str | None:

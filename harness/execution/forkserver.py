@@ -5,7 +5,8 @@ pristine as the first. It runs one job at a time, single-threaded, and never wor
 
 Protocol on the inherited socket, lines of JSON both ways. Request: a length line and the job,
 with two descriptors attached (results, standard error). Replies: ``{"pid": n}`` and then
-``{"status": exit code, negative for a signal}``.
+``{"status": exit code, negative for a signal}``; or ``{"refused": why}`` where the system lets
+it make no process.
 """
 
 import contextlib
@@ -28,25 +29,31 @@ def main() -> int:
     """Serve until the other end of the socket closes."""
     control = socket.socket(fileno=int(sys.argv[1]))
     disable_huge_pages()
-    _load_and_prime()
+    primed = _load_and_prime()
     _reply(control, {"ready": True})
     while (request := _receive(control)) is not None:
-        if not _serve(control, *request):
+        if not _serve(control, *request, primed=primed):
             return 0
     return 0
 
 
-def _load_and_prime() -> None:
-    import torch
-    import torch._dynamo  # an optimizer's first step imports it: a second that no cell should pay
+def _load_and_prime() -> bool:
+    """Load torch and run tiny steps; return False where a GPU allows a forward pass only.
 
+    A worker for the CPU then runs the rest itself.
+    """
+    import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
+
+    from harness.execution import gpu
     from harness.execution.room import prime_products
     from harness.execution.worker import prime
 
-    prime(forward_only=torch.cuda.is_available())
+    beside_gpu = gpu.seen_in_a_fork()
+    prime(forward_only=beside_gpu)
     prime_products()
     gc.collect()
     gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
+    return not beside_gpu
 
 
 def _reply(control: socket.socket, message: dict[str, Any]) -> None:
@@ -68,18 +75,22 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]] | None:
     return bytes(body), descriptors
 
 
-def _serve(control: socket.socket, request: bytes, descriptors: list[int]) -> bool:
+def _serve(control: socket.socket, request: bytes, descriptors: list[int], *, primed: bool) -> bool:
     """Fork a worker and wait for its end; return whether the requester is still there."""
     results, errors = descriptors
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _reply(control, {"refused": str(error)})
+        return False
     if pid == 0:
         signal.set_wakeup_fd(-1)
         control.close()
-        _work(request, results, errors)
+        _work(request, results, errors, primed=primed)
     os.close(results)
     os.close(errors)
     try:
@@ -113,7 +124,7 @@ def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
                 os.read(wake, 512)
 
 
-def _work(request: bytes, results: int, errors: int) -> None:
+def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:
     """Be the worker; never return to the server's loop."""
     code = 70
     try:
@@ -123,7 +134,8 @@ def _work(request: bytes, results: int, errors: int) -> None:
         die_with_parent(signal.SIGKILL)
         os.dup2(errors, 1)
         os.dup2(errors, 2)
-        code = run_job(msgspec.json.decode(request, type=Job), line_sender(results))
+        job = msgspec.json.decode(request, type=Job)
+        code = run_job(job, line_sender(results), primed=primed)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -24,9 +24,10 @@ class Job(Struct, frozen=True, kw_only=True):
     ``passes``: instrument-free passes, then the saved-tensor pass. ``trace``: the allocation
     trace. ``probe``: build and two whole steps (one in inference), nothing else; within
     ``budget_bytes``, enforced by ``budget_kind`` (for a cgroup: in the folder ``cgroup``).
+    ``describe``: the environment alone.
     """
 
-    kind: Literal["passes", "trace", "probe", "training_run"]
+    kind: Literal["passes", "trace", "probe", "training_run", "describe"]
     workload: Workload
     repeats: int = 1
     keep_events: bool = False
@@ -45,6 +46,8 @@ class Failure(Struct, frozen=True, kw_only=True):
     message: str
     out_of_memory: bool
     users_mistake: bool = False
+    gpu_memory: dict[str, int] | None = None
+    """Who held the GPU's memory then, where one was in use."""
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):

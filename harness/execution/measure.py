@@ -94,7 +94,8 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
         sources |= dict.fromkeys(result["figures"], "saved" if name == "passes" else "trace")
         if name == "passes":
             environment |= result["environment"]
-            fields |= _summary(result["repeats"], environment, sources)
+            summary = _summary(result["repeats"], environment, sources)
+            fields |= summary | _with_gpu(summary, result)
     return msgspec.convert(
         {
             "workload_id": workload.id,
@@ -127,3 +128,8 @@ def _summary(
         summary["cuda"] = {key: max(peak[key] for peak in peaks) for key in peaks[0]}
     sources |= {name: "plain" for name in summary if name != "repeats"}
     return summary
+
+
+def _with_gpu(summary: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain passes' CUDA figures with those of the other passes beside them."""
+    return {"cuda": summary["cuda"] | result["cuda"]} if "cuda" in result else {}

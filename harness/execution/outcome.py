@@ -14,6 +14,7 @@ _OUT_OF_MEMORY_TEXTS = (
     "out of memory",
     "failed to allocate",
     "could not allocate",
+    "_status_alloc_failed",  # cuBLAS and its like
 )
 
 
@@ -50,7 +51,9 @@ def _classify(ended: Ended) -> tuple[Outcome, dict[str, Any]]:
         return Outcome.TIMEOUT, {"message": "the deadline passed; the process was killed"}
     if ended.failure is not None:
         outcome = Outcome.OOM if ended.failure.out_of_memory else Outcome.ERROR
-        return outcome, {"type": ended.failure.type, "message": ended.failure.message}
+        evidence = {"type": ended.failure.type, "message": ended.failure.message}
+        gpu_memory = ended.failure.gpu_memory
+        return outcome, evidence | ({"gpu_memory": gpu_memory} if gpu_memory else {})
     if ended.lost is not None:
         return Outcome.CRASHED, {"message": ended.lost}
     if ended.exit_code is not None and ended.exit_code < 0:

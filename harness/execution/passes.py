@@ -5,23 +5,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from harness import tracing
 from harness.data import Fill
 from harness.events import Trace
 from harness.instruments.allocator import AllocationRecorder
-from harness.instruments.cuda import cuda_peaks
+from harness.instruments.cuda import PhasePeaks, cuda_peaks, outside_bytes
 from harness.instruments.process import resident_rise
 from harness.instruments.saved_tensors import Saved, SavedTensors
 from harness.training import Built, Phase, build, step
 from harness.workload import Workload
+
+MOST_WARM_STEPS = 8
 
 ROOT = "(network)"
 """Name of the network itself among its modules."""
 
 
 def trace_pass(workload: Workload, fill: Fill, announce: Phase) -> Trace:
-    """Trace the build and two steps (one in inference), from nothing to the measured step."""
-    steps = 2 if workload.mode == "train" else 1
+    """Trace the build and two steps, from nothing to the measured step.
+
+    One step in inference on the CPU; on a GPU the first one makes cuBLAS's workspace.
+    """
+    steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
     with AllocationRecorder(workload.device) as recorder:
 
         @contextmanager
@@ -48,17 +55,53 @@ def plain_pass(built: Built, announce: Phase) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if built.workload.device == "cuda":
         with cuda_peaks() as peaks:
-            figures["wall_seconds"] = _timed(lambda: step(built, announce))
-        return figures | {"cuda": peaks.figures}
+            figures["wall_seconds"] = _timed(lambda: _step_to_its_end(built, announce))
+        return figures | {"cuda": peaks.figures | {"outside_bytes": outside_bytes()}}
     with resident_rise() as rise:
         figures["wall_seconds"] = _timed(lambda: step(built, announce))
     return figures | {"rss_rise_bytes": rise.rise_bytes, "rss_source": rise.source}
+
+
+def _step_to_its_end(built: Built, announce: Phase) -> None:
+    """Run one step and wait until the device has done it."""
+    step(built, announce)
+    torch.cuda.synchronize()
 
 
 def _timed(run: Callable[[], None]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
+
+
+def warm_up(built: Built, announce: Phase) -> dict[str, Any]:
+    """Run steps until one raises no peak of the allocator; return what is known of CUDA by then.
+
+    The first step makes gradients, optimizer state and cuBLAS's workspaces. Later ones may
+    still find their blocks in another order than the one before, and reserve more: at most
+    ``MOST_WARM_STEPS`` are waited for.
+    """
+    with cuda_peaks() as first:
+        step(built, announce)
+    steps, before, now = 1, 0, first.figures["reserved_peak_bytes"]
+    while now > before and steps < MOST_WARM_STEPS:
+        with cuda_peaks() as peaks:
+            step(built, announce)
+        steps, before, now = steps + 1, now, peaks.figures["reserved_peak_bytes"]
+    return {"first_step": first.figures, "steady_after": steps}
+
+
+def phase_pass(built: Built, announce: Phase) -> dict[str, dict[str, int]]:
+    """Run one step with the CUDA allocator's peaks read around each phase; return them."""
+    peaks = PhasePeaks()
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        with announce(name), peaks.phase(name):
+            yield
+
+    step(built, phase)
+    return peaks.figures
 
 
 def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:

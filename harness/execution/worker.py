@@ -17,37 +17,45 @@ import torch
 from harness import data, training
 from harness.errors import HarnessError
 from harness.events import trace_figures
-from harness.execution import passes, probe, training_run
+from harness.execution import gpu, passes, probe, training_run
 from harness.execution.jobs import Failure, Job, Message
 from harness.execution.malloc import apply_policy, disable_huge_pages
 from harness.execution.outcome import is_out_of_memory
 from harness.execution.room import prime_products
+from harness.instruments.cuda import cuda_peaks, give_back_workspaces
 from harness.workload import Workload
 
 Send = Callable[[Message], None]
 
 
-def prime(device: str = "cpu", *, forward_only: bool = False) -> None:
+def prime(*, forward_only: bool = False) -> None:
     """Run tiny steps so that libraries do their one-time work before anything is measured.
 
-    ``forward_only`` where the process will fork beside a GPU: a backward pass starts a
-    thread per device, and an optimizer's step initialises CUDA.
+    On the CPU alone: a step on a GPU would leave blocks and workspaces in the allocator, and
+    what is measured there begins with a fresh one. ``forward_only`` where the process will
+    fork beside a GPU: a backward pass starts a thread per device, and an optimizer's step
+    initialises CUDA.
     """
     torch.set_num_threads(1)
     mode = "inference" if forward_only else "train"
     for optimizer in ("sgd",) if forward_only else ("sgd", "adam"):
-        tiny = Workload(
-            mode=mode, optimizer=optimizer, width=8, in_features=8, batch=4, device=device
-        )
+        tiny = Workload(mode=mode, optimizer=optimizer, width=8, in_features=8, batch=4)
         built = training.build(tiny, data.source(tiny))
         training.step(built)
         training.step(built)
 
 
-def run_job(job: Job, send: Send) -> int:
-    """Do ``job`` in a primed process; send its result or failure; return the exit code."""
+def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
+    """Do ``job`` in a process that is ``primed`` or has made a forward pass only.
+
+    Send its result or failure; return the exit code.
+    """
     try:
         apply_policy(job.workload.malloc)
+        if job.workload.device == "cpu":
+            gpu.hide()
+            if not primed:
+                prime()
         result = _do(job, _announcer(job, send))
     except BaseException as error:
         failure = Failure(
@@ -55,6 +63,7 @@ def run_job(job: Job, send: Send) -> int:
             message=str(error)[:2000],
             out_of_memory=is_out_of_memory(error),
             users_mistake=isinstance(error, HarnessError),
+            gpu_memory=gpu.memory_at_failure(),
         )
         send(Message(failure=failure))
         return 1
@@ -91,11 +100,11 @@ def _inject(fault: str) -> None:
 def _do(job: Job, announce: training.Phase) -> dict[str, Any]:
     workload = job.workload
     torch.set_num_threads(workload.threads)
-    if workload.device == "cuda":
-        prime("cuda")
-        torch.set_num_threads(workload.threads)
+    environment = _environment(workload)
+    if job.kind == "describe":
+        return {"environment": environment}
     if job.kind == "training_run":
-        return training_run.run(job) | {"environment": _environment(workload)}
+        return training_run.run(job) | {"environment": environment}
     fill = data.source(workload)
     match job.kind:
         case "trace":
@@ -105,41 +114,41 @@ def _do(job: Job, announce: training.Phase) -> dict[str, Any]:
         case "probe":
             return probe.run(job, fill, announce)
         case "passes":
-            return _measured_passes(job, fill, announce)
-
-
-def _build_and_step(
-    workload: Workload, fill: data.Fill, announce: training.Phase, *, steps: int
-) -> training.Built:
-    with announce("build"):
-        built = training.build(workload, fill)
-    for _ in range(steps):
-        training.step(built, announce)
-    return built
+            return _measured_passes(job, fill, announce) | {"environment": environment}
 
 
 def _measured_passes(job: Job, fill: data.Fill, announce: training.Phase) -> dict[str, Any]:
-    built = _build_and_step(job.workload, fill, announce, steps=1)
+    """Build, step until all is as it stays, and run the passes."""
+    if job.workload.device == "cuda":
+        return _passes_on_gpu(job, fill, announce)
+    with announce("build"):
+        built = training.build(job.workload, fill)
+    training.step(built, announce)
     repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
+    return {"repeats": repeats, "figures": passes.saved_pass(built, announce)}
+
+
+def _passes_on_gpu(job: Job, fill: data.Fill, announce: training.Phase) -> dict[str, Any]:
+    with announce("build"), cuda_peaks() as peaks:
+        built = training.build(job.workload, fill)
+    cuda = passes.warm_up(built, announce)
+    repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
+    cuda["phases"] = {"build": peaks.figures} | passes.phase_pass(built, announce)
     figures = passes.saved_pass(built, announce)
-    return {"repeats": repeats, "figures": figures, "environment": _environment(job.workload)}
+    cuda["workspace_bytes"] = give_back_workspaces()
+    return {"repeats": repeats, "figures": figures, "cuda": cuda}
 
 
 def _environment(workload: Workload) -> dict[str, Any]:
-    """Return what only a process with torch in it knows."""
+    """Return what only a process with torch in it knows.
+
+    Raises:
+        NoGpuError: the workload wants a GPU, and there is none.
+
+    """
     facts: dict[str, Any] = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    if workload.device == "cuda":
-        properties = torch.cuda.get_device_properties(0)
-        facts["gpu"] = properties.name
-        facts["gpu_memory_bytes"] = properties.total_memory
-        facts["gpu_capability"] = f"{properties.major}.{properties.minor}"
-        facts["cuda"] = torch.version.cuda
-        facts["allocator_settings"] = os.environ.get(
-            "PYTORCH_ALLOC_CONF", os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
-        )
-    return facts
+    return facts | (gpu.start() if workload.device == "cuda" else {})
 
 
 def line_sender(descriptor: int) -> Send:

@@ -1,7 +1,8 @@
 """The allocation trace of PyTorch's allocators, recorded with the profiler.
 
 Kineto reports every block that the CPU or CUDA allocator takes and returns, below the
-dispatcher too, with the operators around it, at a few per cent of a step. Categories come
+dispatcher too, with the operators around it, at a few per cent of a step. On CUDA it reports
+blocks as the pool cuts them; what was requested comes from the allocator's own log. Categories come
 from facts: the caller says at marked moments which addresses hold what
 (``AllocationRecorder.mark``), and each block alive there with that address gets the category.
 Never from names.
@@ -14,6 +15,7 @@ Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler
 
 import functools
 import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +42,7 @@ from torch._C._profiler import (
 
 from harness.events import Trace
 from harness.instruments import event_tree
+from harness.instruments.allocation_log import AllocationLog
 from harness.instruments.event_tree import ADOPT, GONE, MARK, MODULE, PHASE, Adopted
 from harness.instruments.forwards import Forward, wrapped_forwards
 
@@ -83,12 +86,15 @@ class AllocationRecorder:
         self._passages: list[tuple[int, str]] = []
         self._step = 0
         self._running = False
+        self._log = AllocationLog() if self._device == "cuda" else None
         self.accumulates = False
         """Whether a step ends with an optimizer's, for what is inferred."""
         self._result: Any = None
         self._trace: Trace | None = None
 
     def __enter__(self) -> "AllocationRecorder":
+        if self._log is not None:
+            self._log.start()
         config = ProfilerConfig(
             ProfilerState.KINETO, False, True, False, False, False, _ExperimentalConfig()
         )
@@ -103,6 +109,8 @@ class AllocationRecorder:
     def __exit__(self, *error: object) -> None:
         self._running = False
         self._result = _disable_profiler()
+        if self._log is not None:
+            self._log.stop()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -156,19 +164,26 @@ class AllocationRecorder:
         """
         stack = [""] if names is None else names
         passages, named = self._passages, self._range
+        # Sequence numbers are a thread's own. What the backward pass of a GPU recomputes runs
+        # in a thread of autograd's, and no node made there is ever run.
+        own_thread = threading.get_ident()
+
+        def passed(name: str) -> None:
+            if threading.get_ident() == own_thread:
+                passages.append((_get_sequence_nr(), name))
 
         def scoped(name: str, forward: Forward) -> Forward:
             scope = MODULE + name
 
             def run(*args: Any, **kwargs: Any) -> Any:
                 stack.append(name)
-                passages.append((_get_sequence_nr(), name))
+                passed(name)
                 try:
                     with named(scope):
                         return forward(*args, **kwargs)
                 finally:
                     stack.pop()
-                    passages.append((_get_sequence_nr(), stack[-1]))
+                    passed(stack[-1])
 
             return run
 
@@ -186,6 +201,8 @@ class AllocationRecorder:
                 accumulates=self.accumulates,
             )
             found = reader.read(self._result.experimental_event_tree())
+            if self._log is not None:
+                found = event_tree.with_requested_sizes(found, self._log.entries)
             events = event_tree.replay(found, self._marks, self._adopted)
             steps = max((e.step for e in events), default=0) if self._infer else self._step
             self._trace = Trace(events, steps=steps)

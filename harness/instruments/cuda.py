@@ -1,16 +1,24 @@
-"""The CUDA caching allocator's own counters, and what the driver holds outside it."""
+"""The CUDA caching allocator's own counters, and what the driver holds outside it.
+
+The counters are the allocator's, kept on the CPU: they are exact, whatever the device has
+done by then. The device is synchronised before each reading all the same, so that memory
+waiting for another stream is settled and an error of a kernel shows where it belongs.
+
+Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 _COUNTERS = {
-    "requested_peak_bytes": "requested_bytes.all.peak",
-    "allocated_peak_bytes": "allocated_bytes.all.peak",
-    "active_peak_bytes": "active_bytes.all.peak",
-    "reserved_peak_bytes": "reserved_bytes.all.peak",
+    "requested_peak_bytes": "requested_bytes.all",
+    "allocated_peak_bytes": "allocated_bytes.all",
+    "active_peak_bytes": "active_bytes.all",
+    "reserved_peak_bytes": "reserved_bytes.all",
 }
 
 
@@ -23,7 +31,7 @@ class CudaPeaks:
 
 @contextmanager
 def cuda_peaks() -> Iterator[CudaPeaks]:
-    """Measure the allocator's peaks over the block, synchronised before each reading."""
+    """Measure the allocator's peaks over the block; what is there when it begins counts."""
     result = CudaPeaks()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -32,11 +40,59 @@ def cuda_peaks() -> Iterator[CudaPeaks]:
     finally:
         torch.cuda.synchronize()
         stats = torch.cuda.memory_stats()
-        result.figures = {name: stats[key] for name, key in _COUNTERS.items()}
-        result.figures["outside_bytes"] = _outside_bytes(stats)
+        result.figures = {name: stats.get(f"{key}.peak", 0) for name, key in _COUNTERS.items()}
 
 
-def _outside_bytes(stats: dict[str, int]) -> int:
-    """Bytes of the device in use but not reserved here: context, libraries, other processes."""
+class PhasePeaks:
+    """The peaks of each phase of a step; where a phase comes twice, the higher ones."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, dict[str, int]] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the block to phase ``name``."""
+        with cuda_peaks() as peaks:
+            yield
+        known = self.figures.setdefault(name, peaks.figures)
+        for counter, peak in peaks.figures.items():
+            known[counter] = max(known[counter], peak)
+
+
+def outside_bytes() -> int:
+    """Return the device's bytes in use that this allocator does not hold.
+
+    The context, the libraries' own memory, and other processes.
+    """
+    card = card_bytes()
+    return card["outside_bytes"]
+
+
+def card_bytes() -> dict[str, int]:
+    """Return where the device's memory is, now: the total, what is free, and who has the rest."""
+    torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
-    return max(0, total - free - stats["reserved_bytes.all.current"])
+    reserved = torch.cuda.memory_reserved()
+    return {
+        "total_bytes": total,
+        "free_bytes": free,
+        "reserved_bytes": reserved,
+        "outside_bytes": max(0, total - free - reserved),
+    }
+
+
+def give_back_workspaces() -> int:
+    """Have cuBLAS give its workspaces back; return how many bytes it had asked for.
+
+    One for each thread that has multiplied, so two after a backward pass. cuBLAS makes them
+    anew when it needs them.
+    """
+    torch.cuda.synchronize()
+    before = _requested_bytes()
+    clear: Any = torch._C._cuda_clearCublasWorkspaces  # it has no annotations
+    clear()
+    return before - _requested_bytes()
+
+
+def _requested_bytes() -> int:
+    return int(torch.cuda.memory_stats().get("requested_bytes.all.current", 0))

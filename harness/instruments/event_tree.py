@@ -5,7 +5,7 @@ itself, so the walk asks for as little as it can: of a node without children onl
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import torch
 from torch._C._profiler import RecordScope
 
 from harness.events import Event
+from harness.instruments.allocation_log import Entry, requested_sizes
 
 MODULE = "harness.module:"
 MARK = "harness.mark:"
@@ -48,8 +49,53 @@ class Adopted(NamedTuple):
 Found = tuple[Any, ...]
 
 
+class _Course:
+    """The step and the phase that a course of turns has come to."""
+
+    def __init__(self, *, infer: bool, accumulates: bool) -> None:
+        self.step = 0
+        self.phase = "build"
+        self._infer = infer
+        self._accumulates = accumulates
+        self._stepped = False
+
+    def announced(self, step: int, phase: str) -> None:
+        """Be where the caller says; from here on he always does."""
+        self.step, self.phase = step, phase
+        self._infer = False
+
+    def forward(self) -> None:
+        """Enter the forward pass, of the next step where one begins."""
+        if not self._infer:
+            return
+        ended = self._stepped or (self.phase == "backward" and not self._accumulates)
+        if self.step == 0 or ended:
+            self.step += 1
+            self._stepped = False
+        self.phase = "forward"
+
+    def backward(self) -> None:
+        """Enter the backward pass."""
+        if self._infer:
+            self.phase = "backward"
+
+    def optimizer(self, stepped: bool) -> None:
+        """Enter an optimizer, which may have ``stepped``."""
+        if self._infer:
+            self.phase = "optimizer"
+            self._stepped |= stepped
+
+
+Turn = tuple[int, Callable[..., None], tuple[Any, ...]]
+"""When the course turned, and how: a method of ``_Course`` and its arguments."""
+
+
 class Reader:
-    """Walks one event tree; steps and phases are where the walk stands."""
+    """Walks one event tree; steps and phases are where the walk stands.
+
+    On a GPU the backward pass runs in a thread of autograd's, whose events the tree holds
+    apart, after those of the thread that called it: there the time decides.
+    """
 
     def __init__(
         self,
@@ -71,11 +117,8 @@ class Reader:
         self._device = device if several else None
         self._sequences = [sequence for sequence, _ in passages]
         self._modules = [name for _, name in passages]
-        self._infer = infer
-        self._accumulates = accumulates
-        self._step = 0
-        self._phase = "build"
-        self._stepped = False
+        self._course = _Course(infer=infer, accumulates=accumulates)
+        self._turns: list[Turn] | None = None if device == "cpu" else []
         self._found: list[Found] = []
 
     def read(self, tree: Sequence[Any]) -> list[Found]:
@@ -104,7 +147,26 @@ class Reader:
             else:
                 stack.pop()
         self._found.sort(key=itemgetter(0))
-        return self._found
+        return self._found if self._turns is None else self._in_time(self._turns)
+
+    def _in_time(self, turns: list[Turn]) -> list[Found]:
+        """Return what was found with the step and the phase that its time says."""
+        turns.sort(key=itemgetter(0), reverse=True)
+        course = self._course
+        placed = []
+        for item in self._found:
+            while turns and turns[-1][0] <= item[0]:
+                _, turn, arguments = turns.pop()
+                turn(*arguments)
+            placed.append((*item[:3], course.step, course.phase, *item[5:]))
+        return placed
+
+    def _turn(self, node: Any, turn: Callable[..., None], *arguments: Any) -> None:
+        """Let the course turn at ``node``: now, or when its time comes."""
+        if self._turns is None:
+            turn(*arguments)
+        else:
+            self._turns.append((node.start_time_ns, turn, arguments))
 
     def _allocation(self, node: Any, path: str, module: str) -> None:
         fields = node.extra_fields
@@ -112,52 +174,41 @@ class Reader:
             return
         size = fields.alloc_size
         if size:
+            at = self._course
             self._found.append(
-                (node.start_time_ns, size, fields.ptr, self._step, self._phase, path, module)
+                (node.start_time_ns, size, fields.ptr, at.step, at.phase, path, module)
             )
 
     def _ours(self, node: Any, name: str, module: str, backward: int) -> str:
         """Note what the recorder left in the tree; return the module inside."""
         if name.startswith(MODULE):
-            if self._infer and not backward:
-                self._forward()
+            if not backward:
+                self._turn(node, self._course.forward)
             return name[len(MODULE) :]
         if name.startswith(PHASE):
-            step, _, self._phase = name[len(PHASE) :].partition(":")
-            self._step = int(step)
-            self._infer = False  # the caller announces them
+            step, _, phase = name[len(PHASE) :].partition(":")
+            self._turn(node, self._course.announced, int(step), phase)
             return module
         kind = next(kind for kind in (MARK, ADOPT, GONE) if name.startswith(kind))
         number = int(name[len(kind) :])
-        self._found.append((node.start_time_ns, 0, number, self._step, self._phase, kind))
+        at = self._course
+        self._found.append((node.start_time_ns, 0, number, at.step, at.phase, kind))
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
         """Return the module of what is inside an operator, and its place in backward."""
         if name.startswith(_ENGINE):
-            if self._infer:
-                self._phase = "backward"
+            self._turn(node, self._course.backward)
             return module, 2
         if backward == 2:
             return self._module_of(node, module), 1
         if name.startswith(_OPTIMIZER):
-            if self._infer:
-                self._phase = "optimizer"
-                self._stepped |= name.startswith(_STEP)
+            self._turn(node, self._course.optimizer, name.startswith(_STEP))
         elif not backward and "Backward" in name and _is_backward(node):
             # Where operators are left out, so are the engine's.
-            if self._infer:
-                self._phase = "backward"
+            self._turn(node, self._course.backward)
             return self._module_of(node, module), 1
         return module, backward
-
-    def _forward(self) -> None:
-        """Enter the forward pass, of the next step where one begins."""
-        ended = self._stepped or (self._phase == "backward" and not self._accumulates)
-        if self._step == 0 or ended:
-            self._step += 1
-            self._stepped = False
-        self._phase = "forward"
 
     def _module_of(self, node: Any, module: str) -> str:
         """Return the module whose forward made a backward node."""
@@ -168,6 +219,31 @@ class Reader:
 
 def _is_backward(node: Any) -> bool:
     return bool(node.extra_fields.scope == RecordScope.BACKWARD_FUNCTION)
+
+
+def with_requested_sizes(found: Sequence[Found], log: Sequence[Entry]) -> list[Found]:
+    """Return ``found`` with the bytes requested in place of the blocks' own, by CUDA's ``log``.
+
+    Raises:
+        LogMismatchError: they do not tell of the same blocks.
+
+    """
+    known: set[int] = set()
+    blocks = []
+    for number, item in enumerate(found):
+        size, address = item[1], item[2]
+        if size > 0:
+            known.add(address)
+        elif not size or address not in known:  # a mark, or taken before the recording
+            continue
+        else:
+            known.discard(address)
+        blocks.append((number, size, address))
+    sizes = requested_sizes([(size, address) for _, size, address in blocks], log)
+    changed = list(found)
+    for (number, _, _), size in zip(blocks, sizes, strict=True):
+        changed[number] = (found[number][0], size, *found[number][2:])
+    return changed
 
 
 class _Block:

@@ -14,6 +14,7 @@ from harness.units import format_bytes
 
 if TYPE_CHECKING:
     from harness.execution.doctor import Finding
+    from harness.record import CudaFigures
     from harness.thresholds import Threshold
 
 
@@ -75,11 +76,19 @@ def _rows(record: Record | Forecast) -> list[tuple[str, int]]:
     ]
     rows.append(("resident rise", record.rss_rise_bytes))
     if record.cuda is not None:
-        rows += [
-            (f"cuda {name.removesuffix('_bytes').replace('_', ' ')}", getattr(record.cuda, name))
-            for name in record.cuda.__struct_fields__
-        ]
+        rows += _cuda_rows(record.cuda)
     return [(name, size) for name, size in rows if size is not None]
+
+
+def _cuda_rows(cuda: "CudaFigures") -> list[tuple[str, int | None]]:
+    names = [name for name in cuda.__struct_fields__ if name.endswith("_bytes")]
+    rows = [
+        (f"CUDA {name.removesuffix('_bytes').replace('_', ' ')}", getattr(cuda, name))
+        for name in names
+    ]
+    if cuda.first_step is not None:
+        rows.append(("CUDA reserved peak, first step", cuda.first_step.reserved_peak_bytes))
+    return rows
 
 
 def print_threshold(found: "Threshold") -> None:

@@ -40,13 +40,13 @@ def _install(kinds: list[str], folder: Path) -> None:
 
     run_job = worker.run_job
 
-    def faulty(job: Any, send: Any) -> int:
+    def faulty(job: Any, send: Any, *, primed: bool = True) -> int:
         hit = folder / job.workload.id
         if not hit.exists():
             kind = kinds[job.workload.batch % len(kinds)]
             hit.write_text(kind)
             _misbehave(kind)
-        return run_job(job, send)
+        return run_job(job, send, primed=primed)
 
     worker.run_job = faulty
 

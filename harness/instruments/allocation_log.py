@@ -1,0 +1,88 @@
+"""The CUDA allocator's own log, which knows what was asked for where the profiler knows blocks.
+
+PyTorch's profiler reports a CUDA block with its size in the pool, rounded up, and with the
+operators around it; the log of ``torch.cuda.memory._record_memory_history`` reports the bytes
+that were requested. Both tell of the same blocks at the same addresses in the same order;
+where they do not, nothing that follows from them would be true, so that is an error.
+
+Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+
+class LogMismatchError(RuntimeError):
+    """The profiler and the allocator's log do not tell of the same blocks."""
+
+
+class Entry(NamedTuple):
+    """A block taken (``size_bytes`` > 0) or returned (< 0), in bytes requested."""
+
+    size_bytes: int
+    address: int
+
+
+class AllocationLog:
+    """Records the log of the current device between ``start`` and ``stop``."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def start(self) -> None:
+        """Begin to record.
+
+        Raises:
+            LogMismatchError: somebody records already, whose log this one would end.
+
+        """
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # to ask before that ends the process
+        if torch._C._cuda_isHistoryEnabled():
+            raise LogMismatchError("the CUDA allocator's history is being recorded already")
+        torch.cuda.memory._record_memory_history("all", context=None, stacks="python")
+
+    def stop(self) -> None:
+        """End the recording and read it."""
+        snapshot: Any = torch.cuda.memory._snapshot
+        traces = snapshot()["device_traces"]
+        torch.cuda.memory._record_memory_history(None)
+        device = torch.cuda.current_device()
+        self.entries = list(_entries(traces[device] if device < len(traces) else ()))
+
+
+def _entries(trace: Iterable[dict[str, Any]]) -> Iterator[Entry]:
+    """Yield blocks taken and returned; of those taken before the log began there is no return."""
+    known: set[int] = set()
+    for entry in trace:
+        address = entry["addr"]
+        if entry["action"] == "alloc":
+            known.add(address)
+            yield Entry(entry["size"], address)
+        elif entry["action"] == "free_requested" and address in known:
+            known.discard(address)
+            yield Entry(-entry["size"], address)
+
+
+def requested_sizes(blocks: Iterable[tuple[int, int]], log: Sequence[Entry]) -> list[int]:
+    """Return what was requested for each of the profiler's ``blocks``: (size, address) pairs.
+
+    Raises:
+        LogMismatchError: they are not the log's, one by one.
+
+    """
+    sizes = []
+    entries = iter(log)
+    for number, (size, address) in enumerate(blocks):
+        entry = next(entries, None)
+        if entry is None or entry.address != address or (entry.size_bytes > 0) != (size > 0):
+            told = f"{size} bytes at {address:#x}"
+            raise LogMismatchError(f"event {number}: the profiler has {told}, the log {entry}")
+        if abs(entry.size_bytes) > abs(size):
+            raise LogMismatchError(f"event {number}: a block of {size} bytes for {entry}")
+        sizes.append(entry.size_bytes)
+    rest = len(log) - len(sizes)
+    if rest:
+        raise LogMismatchError(f"the log has {rest} events more than the profiler")
+    return sizes
