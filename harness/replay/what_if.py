@@ -1,32 +1,21 @@
 """The same requests and releases under other settings, or on a smaller card."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.prediction.caching_allocator import (
     AddressPolicy,
     AllocatorConfig,
-    Ascending,
     CachingAllocator,
-    Descending,
-    LowestFree,
     OutOfMemoryError,
-    Scattered,
+    policies_to_try,
 )
 from harness.replay.operations import EMPTY_CACHE, FREE_AT_ONCE, workload
 from harness.replay.origin import Origin
 from harness.replay.snapshot import TraceEvent
 from harness.replay.unpickler import SnapshotError
 
-# Free blocks of equal size are chosen by address, and addresses are the driver's choice.
-POLICIES: tuple[Callable[[], AddressPolicy], ...] = (
-    Ascending,
-    Descending,
-    LowestFree,
-    lambda: Scattered(1),
-    lambda: Scattered(2),
-)
 _SOME_STREAM = -1
 
 
@@ -79,9 +68,8 @@ def what_if(
     Blocks that were alive at the beginning are requested first, in the order of their
     addresses. Requests that failed in the recording are left out.
     """
-    policies = POLICIES[:1] if config.expandable_segments else POLICIES
     steps = list(workload(events))
-    runs = [_run(config, policy(), steps, events, origin) for policy in policies]
+    runs = [_run(config, policy(), steps, events, origin) for policy in policies_to_try(config)]
     complete = [model for model, ran_out in runs if ran_out is None]
     peaks = [model.peak("reserved_bytes") for model in complete]
     allocated = [model.peak("allocated_bytes") for model in complete]

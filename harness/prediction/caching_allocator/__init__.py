@@ -16,6 +16,7 @@ from harness.prediction.caching_allocator.addresses import (
     LowestFree,
     Recorded,
     Scattered,
+    policies_to_try,
 )
 from harness.prediction.caching_allocator.adoption import BlockState, SegmentState
 from harness.prediction.caching_allocator.config import AllocatorConfig
@@ -39,4 +40,5 @@ __all__ = [
     "Scattered",
     "SegmentEvent",
     "SegmentState",
+    "policies_to_try",
 ]

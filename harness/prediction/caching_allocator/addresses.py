@@ -6,9 +6,11 @@ so a prediction runs several policies and reports the range.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Protocol
+
+from harness.prediction.caching_allocator.config import AllocatorConfig
 
 ALIGNMENT_BYTES = 1 << 21
 _FIRST = 1 << 32
@@ -134,3 +136,20 @@ class Recorded:
 
     def release(self, address: int, size_bytes: int) -> None:
         """Do nothing."""
+
+
+_POLICIES: tuple[Callable[[], AddressPolicy], ...] = (
+    Ascending,
+    Descending,
+    LowestFree,
+    lambda: Scattered(1),
+    lambda: Scattered(2),
+)
+
+
+def policies_to_try(config: AllocatorConfig) -> Sequence[Callable[[], AddressPolicy]]:
+    """Return the ways of placing segments that a range is taken over.
+
+    One where addresses do not matter: in expandable segments only sizes decide.
+    """
+    return _POLICIES[:1] if config.expandable_segments else _POLICIES

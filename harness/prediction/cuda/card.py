@@ -1,0 +1,129 @@
+"""Does a workload fit on a card, and how far could its batch grow: by playing it there.
+
+Two things are not known beforehand: where the driver places segments, which decides between
+free blocks of equal size, and what lies outside the allocator. So a workload fits where it runs
+under every address policy beside the most that may lie outside; it does not fit where it runs
+under none beside the least; anything between is a close call.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from harness.prediction.budget import largest
+from harness.prediction.caching_allocator import (
+    AllocatorConfig,
+    CachingAllocator,
+    OutOfMemoryError,
+    policies_to_try,
+)
+from harness.prediction.cuda.gpus import Gpu
+from harness.prediction.cuda.simulation import play
+from harness.prediction.cuda.trace import CudaSteps
+from harness.workload import MAX_SIZE, Workload, WorkloadError
+
+FITS, DOES_NOT_FIT, CLOSE_CALL = "fits", "does not fit", "close call"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A card with the allocator's settings, as ``PYTORCH_ALLOC_CONF`` says them.
+
+    Attributes:
+        outside_bytes: the least and the most that lies outside the allocator.
+
+    """
+
+    gpu: Gpu
+    settings: str
+    total_bytes: int
+    outside_bytes: tuple[int, int]
+
+    def config(self, outside_bytes: int) -> AllocatorConfig:
+        """Return the allocator's configuration beside ``outside_bytes``."""
+        return AllocatorConfig.from_settings(
+            self.settings, total_bytes=self.total_bytes, outside_bytes=outside_bytes
+        )
+
+    def verdict(self, workload: Workload) -> str:
+        """Return fits, does not fit, or close call."""
+        if self.surely_runs(workload):
+            return FITS
+        return CLOSE_CALL if self.may_run(workload) else DOES_NOT_FIT
+
+    def surely_runs(self, workload: Workload) -> bool:
+        """Return whether every address policy runs beside the most that may lie outside."""
+        return all(self._runs(workload, self.outside_bytes[1]))
+
+    def may_run(self, workload: Workload) -> bool:
+        """Return whether any address policy runs beside the least."""
+        return any(self._runs(workload, self.outside_bytes[0]))
+
+    def _runs(self, workload: Workload, outside_bytes: int) -> Iterator[bool]:
+        """Yield for each address policy whether the steps run to their end."""
+        config = self.config(outside_bytes)
+        script = CudaSteps(workload, self.gpu)
+        for policy in policies_to_try(config):
+            try:
+                play(script, CachingAllocator(config, addresses=policy()))
+            except OutOfMemoryError:
+                yield False
+            else:
+                yield True
+
+    def largest_batch(self, workload: Workload, runs: Callable[[Workload], bool]) -> int | None:
+        """Return a batch that runs where one more does not; None where not the smallest runs.
+
+        The search begins where the bytes requested meet the card, close above the answer.
+        """
+
+        def fits(batch: int) -> bool:
+            try:
+                return runs(workload.replace(batch=batch))
+            except WorkloadError:  # more elements than 64 bits count
+                return False
+
+        low = workload.accumulate
+        if not fits(low):
+            return None
+        room = self.total_bytes - self.outside_bytes[0]
+        return boundary(fits, low, self._most_by_requests(workload, room))
+
+    def _most_by_requests(self, workload: Workload, room_bytes: int) -> int:
+        """Return the largest batch whose requests alone leave room."""
+
+        def requested(batch: int) -> int:
+            try:
+                trace = CudaSteps(workload.replace(batch=batch), self.gpu).trace(2)
+            except WorkloadError:
+                return sys.maxsize
+            return max(trace.live_bytes)
+
+        low = workload.accumulate
+        return largest(requested, room_bytes, low=low, high=MAX_SIZE) or low
+
+
+def boundary(holds: Callable[[int], bool], low: int, guess: int) -> int:
+    """Return a number from ``low`` on that holds where the next does not; ``low`` holds.
+
+    From ``guess`` steps that double lead up or down until the bracket is closed; then it is
+    halved.
+    """
+    step = 1
+    if guess <= low or holds(guess):
+        low = max(low, guess)
+        while holds(low + step):
+            low, step = low + step, 2 * step
+        fails = low + step
+    else:
+        fails = guess
+        while fails - step > low and not holds(fails - step):
+            fails, step = fails - step, 2 * step
+        low = max(low, fails - step)
+    while fails - low > 1:
+        middle = (low + fails) // 2
+        if holds(middle):
+            low = middle
+        else:
+            fails = middle
+    return low
