@@ -144,16 +144,38 @@ def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **
     return 0 if record.outcome is Outcome.OK else EXIT_OUTCOME
 
 
-@app.command(epilog="Example: harness predict --depth 8 --batch 512 --budget 24GiB")
+@app.command(
+    epilog="Examples: harness predict --depth 8 --batch 512 --budget 24GiB;"
+    " harness predict --device cuda --gpu l4 --depth 8 --width 4096 --optimizer adam"
+)
 @workload_options
 @click.option("--budget", callback=_size_in_bytes, metavar="SIZE", help="Does it fit, such as 8GiB")
+@click.option("--gpu", metavar="CARD", help="Does it fit on a100-80gb, h100-80gb, l4, rtx4090, ...")
+@click.option("--capability", metavar="M.N", help="Of a card that has no name here, such as 9.0")
+@click.option("--memory", callback=_size_in_bytes, metavar="SIZE", help="Its total, such as 80GiB")
+@click.option("--alloc-conf", default="", metavar="SETTINGS", help="As in PYTORCH_ALLOC_CONF")
 @click.option("--json", "as_json", is_flag=True, help="Print the forecast as one line of JSON.")
-def predict(budget: int | None, as_json: bool, **flags: Any) -> int:
-    """Predict the same figures without running anything."""
+def predict(
+    budget: int | None,
+    gpu: str | None,
+    capability: str | None,
+    memory: int | None,
+    alloc_conf: str,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Predict the same figures without running anything; on CUDA without a GPU."""
+    from harness.prediction.cuda.gpus import described
     from harness.prediction.forecast import predict as run
     from harness.record import to_json
 
-    forecast = run(_workload(flags), budget_bytes=budget)
+    asked = any(value is not None for value in (gpu, capability, memory))
+    forecast = run(
+        _workload(flags),
+        budget_bytes=budget,
+        gpu=described(gpu, capability, memory) if asked else None,
+        allocator_settings=alloc_conf,
+    )
     if as_json:
         click.echo(to_json(forecast))
     else:
@@ -165,7 +187,12 @@ def predict(budget: int | None, as_json: bool, **flags: Any) -> int:
 
 @app.command(epilog="Example: harness threshold --depth 8 --width 256 --budget 256MiB")
 @workload_options
-@click.option("--budget", required=True, callback=_size_in_bytes, metavar="SIZE", help="256MiB")
+@click.option(
+    "--budget",
+    callback=_size_in_bytes,
+    metavar="SIZE",
+    help="Such as 256MiB; left out on a GPU: all that is free of the card.",
+)
 @click.option(
     "--solve",
     type=click.Choice(["batch", "depth", "width"]),
@@ -183,7 +210,7 @@ def predict(budget: int | None, as_json: bool, **flags: Any) -> int:
 @_deadline_option
 @click.option("--json", "as_json", is_flag=True, help="Print the threshold as one line of JSON.")
 def threshold(
-    budget: int, solve: str, kind: str, deadline: float, as_json: bool, **flags: Any
+    budget: int | None, solve: str, kind: str, deadline: float, as_json: bool, **flags: Any
 ) -> int:
     """Find where a workload stops fitting into a budget: predicted, then reproduced for real."""
     from harness.execution.thresholds import threshold as run

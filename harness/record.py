@@ -135,7 +135,8 @@ class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a workload will need, derived without running it.
 
     ``method`` says how; ``notes`` what the reader must know (an unchecked torch version,
-    what could not be followed); ``budget`` the verdict on a budget, where one was given.
+    what could not be followed); ``budget`` the verdict on a budget, ``card`` that on a GPU,
+    where one was given.
     """
 
     schema: int = SCHEMA
@@ -145,6 +146,7 @@ class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     method: str
     notes: tuple[str, ...] = ()
     budget: dict[str, Any] | None = None
+    card: dict[str, Any] | None = None
     wall_seconds: float | None = None
     environment: dict[str, Any] = {}
 

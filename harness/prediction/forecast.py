@@ -10,6 +10,9 @@ from harness.events import Trace, trace_figures
 from harness.prediction import formula
 from harness.prediction.autocast import is_followed
 from harness.prediction.budget import solve
+from harness.prediction.cuda import forecast as on_cuda
+from harness.prediction.cuda import gpus
+from harness.prediction.cuda.gpus import Gpu, GpuError
 from harness.prediction.trace import NotFollowedError, predict_trace
 from harness.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
 from harness.workload import Workload
@@ -20,25 +23,43 @@ CHECKED_TORCH = ("2.13",)
 CHECKED_MACHINES = ("x86_64", "AMD64")
 
 
-def predict(workload: Workload, *, budget_bytes: int | None = None) -> Forecast:
+def predict(
+    workload: Workload,
+    *,
+    budget_bytes: int | None = None,
+    gpu: Gpu | str | None = None,
+    allocator_settings: str = "",
+) -> Forecast:
     """Return what ``workload`` will need, by the names of a record.
 
     What cannot be told exactly is null and a note says why. With ``budget_bytes`` the
     forecast's ``budget`` says whether build and two steps fit, and the largest batch that
     would (None where not even the smallest does).
+
+    On CUDA ``gpu`` is the card, or a name of ``harness.prediction.cuda.gpus``'s table; then
+    ``card`` says whether the workload fits on it. ``allocator_settings`` are as in
+    PYTORCH_ALLOC_CONF.
+
+    Raises:
+        GpuError: no such card, or a card without CUDA.
+        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
+
     """
     notes = list(_version_notes())
-    saved = _saved_figures(workload)
+    fields: dict[str, Any] = _saved_figures(workload)
     try:
-        trace = predict_trace(workload)
+        if workload.device == "cuda":
+            fields |= _on_cuda(workload, gpu, allocator_settings, budget_bytes, notes)
+        elif gpu is not None or allocator_settings:
+            raise GpuError("gpu: a card and its allocator's settings are for --device cuda")
+        else:
+            fields |= _on_cpu(workload, budget_bytes)
+        method = "trace"
     except NotFollowedError as error:
         notes.append(f"not followed: {error}")
-        figures, method, budget = saved, "formula", None
+        method = "formula"
         if budget_bytes is not None:
             notes.append("budget: no verdict without the trace")
-    else:
-        figures, method = saved | _trace_figures(trace), "trace"
-        budget = _verdict(workload, trace, budget_bytes) if budget_bytes is not None else None
     return Forecast(
         workload_id=workload.id,
         workload=workload,
@@ -49,11 +70,39 @@ def predict(workload: Workload, *, budget_bytes: int | None = None) -> Forecast:
     )
 
 
+def _on_cpu(workload: Workload, budget_bytes: int | None) -> dict[str, Any]:
+    trace = predict_trace(workload)
+    budget = None if budget_bytes is None else _verdict(workload, trace, budget_bytes)
+    return {**_trace_figures(trace), "budget": budget}
+
+
+def _on_cuda(
+    workload: Workload,
+    gpu: Gpu | str | None,
+    settings: str,
+    budget_bytes: int | None,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Return the figures on a card, the default one where none is said; add to ``notes``."""
+    card = gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT
+    found = on_cuda.figures(workload, card, settings)
+    if gpu is None:
+        notes.append(f"no card was said: workspaces and scratch are those of {card.name}")
+    notes += found.notes
+    low, high = found.reserved_bytes
+    if low < high:
+        notes.append(f"reserved: {low} to {high}, by where the driver places segments")
+    fields = {**_trace_figures(found.trace), "cuda": found.cuda}
+    if gpu is not None:
+        fields["card"] = on_cuda.on_card(workload, card, settings, found.reserved_bytes)
+    if budget_bytes is not None:
+        fields["budget"] = on_cuda.within(workload, card, settings, high, budget_bytes)
+    return fields
+
+
 def _saved_figures(workload: Workload) -> dict[str, Any]:
-    """Return the closed forms, where autograd's saves are known: on the CPU."""
-    if workload.norm != "none" or workload.dropout:
-        return {}
-    if workload.device != "cpu" or not (workload.autocast is None or is_followed(workload)):
+    """Return the closed forms, where autograd's saves are known."""
+    if workload.autocast is not None and (workload.device == "cuda" or not is_followed(workload)):
         return {}
     modules = formula.saved_by_module(workload)
     return {

@@ -84,13 +84,6 @@ class Layers:
                 self.tape.give(gradient)
                 self.gradients[index] = None
 
-    def move_gradients(self, shift: int) -> None:
-        """State that the gradients held are those of passes written ``shift`` blocks on."""
-        self.gradients = [
-            gradient and gradient._replace(address=gradient.address + shift)
-            for gradient in self.gradients
-        ]
-
     def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
         """Write a linear map's forward events; return its output.
 

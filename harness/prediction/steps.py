@@ -1,5 +1,6 @@
 """The build of a workload and its steps, written one after another on a tape."""
 
+from harness.events import Event
 from harness.prediction import network
 from harness.prediction.autocast import AutocastLayers
 from harness.prediction.autocast_by_hand import AutocastByHand, AutocastByHandLayers
@@ -29,7 +30,7 @@ class Steps:
             self._layers.parameter_sizes,
             self._layers.parameter_element_bytes,
         )
-        self._written: tuple[Place, Place] | None = None
+        self._written: tuple[Place, Place, list[Event | None]] | None = None
 
     def build(self) -> None:
         """Write the parameters and the batch."""
@@ -53,14 +54,18 @@ class Steps:
     def _forward_and_backward(self) -> None:
         """Write the passes; once they took nothing to stay, as they were written before."""
         if self._written is not None:
-            self._layers.move_gradients(self._tape.repeat(*self._written))
+            start, stop, gradients = self._written
+            shift = self._tape.repeat(start, stop)
+            self._layers.gradients = [
+                held and held._replace(address=held.address + shift) for held in gradients
+            ]
             return
         start, kept = self._tape.here(), self._kernels.kept_bytes
         parts = self._workload.accumulate
         for rows in micro_batches(self._workload.batch, parts):
             network.train(self._layers, self._passes, rows, parts)
         if self._kernels.kept_bytes == kept:
-            self._written = start, self._tape.here()
+            self._written = start, self._tape.here(), list(self._layers.gradients)
 
 
 def uses_foreach(workload: Workload) -> bool:

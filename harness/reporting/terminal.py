@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -52,8 +52,26 @@ def _print_notes(console: Console, forecast: Forecast) -> None:
         bound = f"largest batch {largest:,}" if largest else "no batch fits"
         size = format_bytes(budget["budget_bytes"])
         console.print(Text(f"{verdict} into {size}; {bound}", style="bold"), soft_wrap=True)
+    if forecast.card is not None:
+        _print_card(console, forecast.card)
     for note in forecast.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def _print_card(console: Console, card: dict[str, Any]) -> None:
+    """Print the verdict on a card, and how far the batch could grow."""
+    total = format_bytes(card["total_bytes"])
+    outside = " to ".join(format_bytes(size) for size in card["outside_bytes"])
+    console.print(
+        Text(f"{card['verdict']} on {card['gpu']}, {total}", style="bold"),
+        f"({outside} of it taken for what lies outside the allocator)",
+        soft_wrap=True,
+    )
+    surely, at_best = card["largest_batch"], card["largest_batch_at_best"]
+    bound = f"largest batch {surely:,}" if surely else "no batch surely fits"
+    if at_best and at_best != surely:
+        bound += f"; a close call up to {at_best:,}"
+    console.print(Text(bound, style="bold"), soft_wrap=True)
 
 
 def _rows(record: Record | Forecast) -> list[tuple[str, int]]:

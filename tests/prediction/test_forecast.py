@@ -35,13 +35,14 @@ def test_modules_add_up_to_the_saved_bytes() -> None:
 
 
 def test_what_is_not_followed_is_null_with_a_note() -> None:
-    told = predict(Workload(device="cuda"), budget_bytes=1 << 30)
+    told = predict(Workload(device="cuda", autocast="bfloat16"), budget_bytes=1 << 30)
     assert told.method == "formula"
     assert told.peak_live_bytes is None
     assert told.phases is None
     assert told.saved_bytes is None
+    assert told.cuda is None
     assert told.budget is None
-    assert any("cuda" in note for note in told.notes)
+    assert any("autocast" in note for note in told.notes)
     assert "budget: no verdict without the trace" in told.notes
 
 
