@@ -65,8 +65,7 @@ def predict(
         workload=workload,
         method=method,
         notes=tuple(notes),
-        budget=budget,
-        **figures,
+        **fields,
     )
 
 
