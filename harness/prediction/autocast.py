@@ -22,7 +22,7 @@ from harness.prediction.loss import Loss, Root
 from harness.prediction.tape import Tape
 from harness.workload import Workload
 
-FOLLOWED = "followed for float32 parameters without checkpoints only"
+FOLLOWED = "followed for float32 parameters without checkpoints, norm and dropout only"
 
 _FULL_BYTES = DTYPE_BYTES["float32"]
 _LINEAR = "aten::linear"
@@ -32,7 +32,8 @@ _CAST_BACKWARD = f"{NODE}ToCopyBackward0/ToCopyBackward0{CAST}"
 
 def is_followed(workload: Workload) -> bool:
     """Return whether the casts of ``workload`` are known."""
-    return (workload.dtype, workload.checkpoint) == ("float32", 0)
+    plain = (workload.checkpoint, workload.norm, workload.dropout) == (0, "none", 0.0)
+    return plain and workload.dtype == "float32"
 
 
 class AutocastLayers(Layers):

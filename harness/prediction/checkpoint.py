@@ -19,7 +19,7 @@ RANDOM_STATE_BYTES = 5056
 """``torch.get_rng_state()`` of the CPU: a Mersenne Twister and its cached normal number."""
 
 
-class _Segment(NamedTuple):
+class Segment(NamedTuple):
     """One segment in the forward pass: its first and last layer, and what it holds."""
 
     first: int
@@ -30,6 +30,10 @@ class _Segment(NamedTuple):
     """None for the batch, which outlives the step."""
     output: Event
 
+    def after(self, index: int) -> Blocks:
+        """Return what goes when the linear map of layer ``index`` has run backward."""
+        return (self.random_state, self.input) if index == self.first else ()
+
 
 class Checkpointed(Passes):
     """Hidden layers in segments of which only the inputs are kept."""
@@ -38,7 +42,7 @@ class Checkpointed(Passes):
         self._layers = layers
         depth = len(layers.all) - 1
         self._bounds = [depth * number // segments for number in range(segments + 1)]
-        self._held: list[_Segment] = []
+        self._held: list[Segment] = []
         self._kept: dict[int, Kept] = {}
 
     def forward(self, rows: int) -> None:
@@ -48,7 +52,7 @@ class Checkpointed(Passes):
         for first, stop in pairwise(self._bounds):
             state = self._layers.tape.take_on_host(RANDOM_STATE_BYTES, "")
             output = self._run(rows, first, stop - 1)
-            self._held.append(_Segment(first, stop - 1, state, given, output))
+            self._held.append(Segment(first, stop - 1, state, given, output))
             given = output
 
     def _run(self, rows: int, first: int, last: int) -> Event:
@@ -80,7 +84,7 @@ class Checkpointed(Passes):
                 gradient = self._layer_backward(rows, segment, index, gradient)
         return gradient
 
-    def _layer_backward(self, rows: int, segment: _Segment, index: int, gradient: Event) -> Event:
+    def _layer_backward(self, rows: int, segment: Segment, index: int, gradient: Event) -> Event:
         layers, layer, give = self._layers, self._layers.all[index], self._layers.tape.give
         activation = layers.activation
         pending = index == segment.last
@@ -99,14 +103,9 @@ class Checkpointed(Passes):
                 self._recompute(rows, segment, node, layer.module)
             return self._kept[index - 1].by_next if index > segment.first else ()
 
-        after: list[Event | None] = []
-        if index == segment.first:
-            after = [segment.random_state]
-            if segment.input is not None:
-                after.append(segment.input)
-        return layers.linear_backward(rows, index, result, after, unpack)
+        return layers.linear_backward(rows, index, result, segment.after(index), unpack)
 
-    def _recompute(self, rows: int, segment: _Segment, node: str, module: str) -> None:
+    def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
         """Write a segment's second run inside the backward node that asked for it."""
         layers, prefix = self._layers, f"{node}/"
         state = layers.tape.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)

@@ -18,6 +18,9 @@ LABEL_BYTES = 8
 STEP_BYTES = 4
 """Adam's step counter is a float32, one a parameter, whatever the parameter's type."""
 
+TRACKED_BYTES = 8
+"""Batch normalisation counts its batches in an int64."""
+
 ROOT = "(network)"
 """Name of the network itself among its modules."""
 
@@ -25,14 +28,29 @@ _MOMENTS = {"momentum": 1, "adam": 2, "adamw": 2}
 
 
 def parameter_count(workload: Workload) -> int:
-    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear maps."""
+    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear maps.
+
+    A normalisation adds a weight and a bias for each of its layer's units.
+    """
     sizes = (workload.in_features, *workload.widths, workload.classes)
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    maps = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    return maps if workload.norm == "none" else maps + 2 * sum(workload.widths)
 
 
 def parameter_bytes(workload: Workload) -> int:
     """Return the bytes of all parameters."""
     return parameter_count(workload) * DTYPE_BYTES[workload.dtype]
+
+
+def buffer_bytes(workload: Workload) -> int:
+    """Return the bytes of the buffers, which count as parameters and have no gradient.
+
+    Batch normalisation has a running mean and variance of each unit, and a count of batches.
+    """
+    if workload.norm != "batch":
+        return 0
+    running = 2 * sum(workload.widths) * DTYPE_BYTES[workload.dtype]
+    return running + TRACKED_BYTES * workload.depth
 
 
 def gradient_bytes(workload: Workload) -> int:
@@ -44,11 +62,13 @@ def optimizer_state_bytes(workload: Workload) -> int:
     """Return the bytes of the optimizer's state once it exists.
 
     Momentum keeps one tensor a parameter, Adam two and a float32 step counter; a network of
-    ``depth`` hidden layers has ``2 * (depth + 1)`` parameter tensors.
+    ``depth`` hidden layers has ``2 * (depth + 1)`` parameter tensors, and ``2 * depth`` more
+    where these are normalised.
     """
     if workload.mode != "train":
         return 0
-    counters = 2 * (workload.depth + 1) if workload.optimizer in ("adam", "adamw") else 0
+    tensors = 2 * (workload.depth + 1) + (2 * workload.depth if workload.norm != "none" else 0)
+    counters = tensors if workload.optimizer in ("adam", "adamw") else 0
     return _MOMENTS.get(workload.optimizer, 0) * parameter_bytes(workload) + STEP_BYTES * counters
 
 
@@ -97,8 +117,10 @@ def saved_activation_bytes(workload: Workload) -> int:
     """Return the rest of the saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
 
     ``copies`` is 1 where a hidden layer keeps one tensor, 2 where its activation keeps its
-    input beside the output that the next layer keeps, 3 for the maximum by hand. With
-    checkpointed segments only the last layer of each counts, once.
+    input beside the output that the next layer keeps, 3 for the maximum by hand. A
+    normalisation adds one, its input, and its statistics; dropout its mask, and its output
+    where the activation keeps its own. With checkpointed segments only the last layer of each
+    counts, once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)
 
@@ -106,7 +128,8 @@ def saved_activation_bytes(workload: Workload) -> int:
 def saved_by_module(workload: Workload) -> dict[str, int]:
     """Return the saved bytes by the module whose forward saved each tensor first.
 
-    ``MLP`` is a ``Sequential``: linear map i is module ``2 i``, its activation ``2 i + 1``.
+    ``MLP`` is a ``Sequential``: linear map i is module ``2 i``, its activation ``2 i + 1``;
+    with a normalisation before the activation or dropout after it there is a module more each.
     What ``MLPScratch``, a checkpoint or the loss saves is the network's own. Under autocast
     (of float32 parameters) the maps save casts: of the examples, and of every weight but the
     first; the loss computes in float32.
@@ -135,10 +158,13 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
     if workload.checkpoint:
         yield from _saved_of_segments(workload, rows * element)
     else:
-        places = _PLACES[activation_of(workload.model, workload.activation).keeps]
+        modules, places = modules_per_layer(workload), _places(workload)
         for index, width in enumerate(workload.widths):
             for place in places:
-                yield str(2 * index + place), rows * width * element
+                yield str(modules * index + place), rows * width * element
+            if workload.norm != "none":
+                size = 2 * element * (width if workload.norm == "batch" else rows)
+                yield str(modules * index + 1), size
     if workload.autocast:
         sizes = (*workload.widths, workload.classes)
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
@@ -168,9 +194,27 @@ def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[
     parts = workload.checkpoint
     for number in range(1, parts + 1):
         last = workload.depth * number // parts - 1
-        module = str(2 * workload.depth) if number == parts else ROOT
+        module = str(modules_per_layer(workload) * workload.depth) if number == parts else ROOT
         yield module, workload.widths[last] * column_bytes
 
 
-_PLACES = {"output": (1,), "nothing": (2,), "input": (1, 2), "operands": (1, 1, 2)}
-"""Modules, counted from a layer's linear map, that save a tensor of the layer's size first."""
+def modules_per_layer(workload: Workload) -> int:
+    """Return how many modules of an ``MLP`` make one hidden layer."""
+    return 2 + (workload.norm != "none") + (workload.dropout > 0)
+
+
+def _places(workload: Workload) -> tuple[int, ...]:
+    """Return the modules, counted from a layer's linear map, that save a tensor of its size first.
+
+    A normalisation saves its input, dropout its mask; the next map saves what it is given,
+    unless it is an output that the activation saves.
+    """
+    keeps = activation_of(workload.model, workload.activation).keeps
+    normed, after = workload.norm != "none", modules_per_layer(workload)
+    activation = 1 + normed
+    count = {"nothing": 0, "output": 1, "input": 1, "operands": 2}[keeps]
+    if workload.dropout:
+        last: tuple[int, ...] = (activation + 1, after)
+    else:
+        last = () if keeps == "output" else (after,)
+    return (*[1] * normed, *[activation] * count, *last)

@@ -30,13 +30,17 @@ returns the blocks that go as soon as the node's own work is done."""
 
 
 class Layer(NamedTuple):
-    """One linear map: its shape, and the names of its module and of its activation's."""
+    """One linear map: its shape, and the names of its module and of those up to the next."""
 
     fan_in: int
     fan_out: int
     module: str
     activation_module: str
 
+    place: int
+    """Of its weight among the parameters of ``MLP``; its bias follows."""
+    norm_module: str = ""
+    dropout_module: str = ""
 
 class Layers:
     """Writes the events of each layer of one network on a tape."""
@@ -50,8 +54,8 @@ class Layers:
         self.kernels = kernels
         sizes = (workload.in_features, *workload.widths, workload.classes)
         self.all = [
-            Layer(fan_in, fan_out, *(("", "") if self.by_hand else (str(2 * i), str(2 * i + 1))))
-            for i, (fan_in, fan_out) in enumerate(pairwise(sizes))
+            Layer(*shape, *(("", "") if self.by_hand else (str(2 * i), str(2 * i + 1))), 2 * i)
+            for i, shape in enumerate(pairwise(sizes))
         ]
         self.gradients: list[Event | None] = [None] * (2 * len(self.all))
         """Gradients held, in the order of ``parameter_sizes``."""
@@ -71,11 +75,15 @@ class Layers:
 
     def build(self) -> None:
         """Write the parameters' blocks in the order of their creation."""
-        bias = "aten::zeros/aten::empty" if self.by_hand else "aten::empty"
         for layer in self.all:
-            weight_bytes = layer.fan_in * layer.fan_out * self.parameter_element_bytes
-            self.tape.take(weight_bytes, "aten::empty", "parameter")
-            self.tape.take(layer.fan_out * self.parameter_element_bytes, bias, "parameter")
+            self.build_linear(layer)
+
+    def build_linear(self, layer: Layer) -> None:
+        """Write the blocks of one map's weight and bias."""
+        bias = "aten::zeros/aten::empty" if self.by_hand else "aten::empty"
+        weight_bytes = layer.fan_in * layer.fan_out * self.parameter_element_bytes
+        self.tape.take(weight_bytes, "aten::empty", "parameter")
+        self.tape.take(layer.fan_out * self.parameter_element_bytes, bias, "parameter")
 
     def zero_grad(self) -> None:
         """Write that the gradients held are returned, in the order of the parameters."""
@@ -155,9 +163,9 @@ class Layers:
         layer, product = self.all[index], f"{ADDMM_BACKWARD}/aten::mm"
         inside = unpack(ADDMM_BACKWARD) if unpack else ()
         result = self.input_gradient(rows, layer, product) if index else gradient
-        weight = self._weight_gradient(rows, layer, 2 * index, product)
+        weight = self._weight_gradient(rows, layer, layer.place, product)
         self.give(inside)
-        bias = self._bias_gradient(rows, layer, 2 * index + 1, f"{ADDMM_NODE}aten::sum")
+        bias = self._bias_gradient(rows, layer, layer.place + 1, f"{ADDMM_NODE}aten::sum")
         self.tape.give(gradient)
         self.give(after)
         self.give((bias, weight))

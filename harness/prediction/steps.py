@@ -10,6 +10,7 @@ from harness.prediction.kernels import Kernels
 from harness.prediction.layers import Layers
 from harness.prediction.network import Passes, Plain
 from harness.prediction.optimizers import Optimizer
+from harness.prediction.stack import Stacked, StackedCheckpointed, StackedLayers, is_stack
 from harness.prediction.tape import Place, Tape
 from harness.workload import Workload
 
@@ -77,7 +78,7 @@ def uses_foreach(workload: Workload) -> bool:
 
 
 def _layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
-    kind = Layers
+    kind = StackedLayers if is_stack(workload) else Layers
     if workload.autocast:
         kind = AutocastByHandLayers if workload.model == "mlp-scratch" else AutocastLayers
     return kind(tape, workload, kernels)
@@ -86,6 +87,9 @@ def _layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
 def _passes(layers: Layers, workload: Workload) -> Passes:
     if isinstance(layers, AutocastByHandLayers):
         return AutocastByHand(layers)
+    if isinstance(layers, StackedLayers):
+        parts = workload.checkpoint
+        return StackedCheckpointed(layers, parts) if parts else Stacked(layers)
     if workload.checkpoint:
         return Checkpointed(layers, workload.checkpoint)
     return Plain(layers)

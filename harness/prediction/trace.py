@@ -58,8 +58,6 @@ def _write(workload: Workload) -> Trace:
 def _check(workload: Workload) -> None:
     if workload.device != "cpu":
         raise NotFollowedError(f"device {workload.device}: only the CPU's allocator is followed")
-    if workload.norm != "none" or workload.dropout:
-        raise NotFollowedError("norm and dropout: not followed yet")
     if workload.autocast is not None and not autocast.is_followed(workload):
         raise NotFollowedError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
 

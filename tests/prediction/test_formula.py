@@ -1,5 +1,7 @@
 """Closed forms against numbers worked by hand."""
 
+from typing import Any
+
 import pytest
 
 from harness.prediction import formula
@@ -130,6 +132,47 @@ def test_autocast_by_hand_saves_casts_of_inputs_and_float32_activations() -> Non
     workload = SMALL.replace(autocast="bfloat16", model="mlp-scratch")
     casts, activations = 2 * (60 + 30), 4 * 2 * 5 * (4 + 5)
     assert formula.saved_by_module(workload) == {"(network)": casts + activations + 84}
+
+
+# Of SMALL: batch normalisation has 2*(4 + 5) parameters more, as many running statistics, and a
+# count of 8 bytes for each of two layers.
+def test_a_normalisation_adds_parameters_and_buffers() -> None:
+    for norm in ("batch", "layer"):
+        normed = SMALL.replace(norm=norm, optimizer="adam")
+        assert formula.parameter_bytes(normed) == 4 * (53 + 18)
+        assert formula.optimizer_state_bytes(normed) == 2 * 4 * (53 + 18) + 4 * (6 + 4)
+    assert formula.buffer_bytes(SMALL.replace(norm="batch")) == 4 * 18 + 2 * 8
+    assert formula.buffer_bytes(SMALL.replace(norm="layer")) == 0
+    assert formula.buffer_bytes(SMALL) == 0
+
+
+# A layer's tensor is 80 and 100 bytes as above; statistics of batch normalisation are 2*4*4 and
+# 2*5*4, of layer normalisation 2*5*4 in both. Map i is module 3 i, or 4 i with dropout too.
+@pytest.mark.parametrize(
+    ("changes", "modules"),
+    [
+        ({"norm": "batch"}, {"1": 80 + 32, "2": 80, "4": 100 + 40, "5": 100}),
+        ({"norm": "layer"}, {"1": 80 + 40, "2": 80, "4": 100 + 40, "5": 100}),
+        (
+            {"norm": "layer", "activation": "gelu"},
+            {"1": 120, "2": 80, "3": 80, "4": 140, "5": 100, "6": 100},
+        ),
+        ({"norm": "layer", "activation": "identity"}, {"1": 120, "3": 80, "4": 140, "6": 100}),
+        ({"dropout": 0.5}, {"1": 80, "2": 80, "3": 80, "4": 100, "5": 100, "6": 100}),
+        ({"dropout": 0.5, "activation": "identity"}, {"2": 80, "3": 80, "5": 100, "6": 100}),
+        (
+            {"norm": "batch", "dropout": 0.5},
+            {"1": 112, "2": 80, "3": 80, "4": 80, "5": 140, "6": 100, "7": 100, "8": 100},
+        ),
+        ({"norm": "batch", "dropout": 0.5, "checkpoint": 1}, {"8": 100}),
+    ],
+)
+def test_norms_keep_input_and_statistics_and_dropout_its_mask(
+    changes: dict[str, Any], modules: dict[str, int]
+) -> None:
+    found = formula.saved_by_module(SMALL.replace(**changes))
+    examples = {} if "checkpoint" in changes else {"0": 60}
+    assert found == examples | modules | {"(network)": 84 if examples else 60 + 84}
 
 
 def test_inference_saves_nothing() -> None:

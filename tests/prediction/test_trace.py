@@ -16,7 +16,7 @@ from harness.execution.passes import trace_pass
 from harness.prediction import formula, matmul
 from harness.prediction.matmul import UnknownScratchError, scratch_of
 from harness.prediction.trace import NotFollowedError, predict_trace
-from harness.workload import ACTIVATIONS, MODELS, Workload
+from harness.workload import ACTIVATIONS, MODELS, NORMS, Workload
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model.md"
 
@@ -46,6 +46,29 @@ CASES = [
     BASE.replace(model="mlp-scratch", checkpoint=2),
     BASE.replace(depth=20, width=6, activation="identity", optimizer="sgd"),
 ]
+
+STACK = BASE.replace(hidden=(12, 7, 6))
+
+STACKS = [
+    *(
+        STACK.replace(norm=norm, dropout=dropout, activation=name)
+        for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3), ("batch", 0.3))
+        for name in ("relu", "relu_inplace", "gelu", "identity")
+    ),
+    *(
+        STACK.replace(norm=norm, dropout=dropout, activation=name, checkpoint=2, accumulate=2)
+        for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3), ("layer", 0.3))
+        for name in ("relu", "relu_inplace", "gelu", "identity")
+    ),
+    *(STACK.replace(norm=norm, dropout=0.5, mode="inference") for norm in NORMS),
+    STACK.replace(norm="batch", dropout=0.3, optimizer="adamw", dtype="float64", threads=2),
+    STACK.replace(norm="layer", optimizer="momentum", foreach="on", dtype="float64", threads=2),
+    STACK.replace(norm="batch", batch=2, threads=2),
+    STACK.replace(norm="batch", dropout=0.3, hidden=(1,), in_features=1, classes=1),
+    STACK.replace(norm="layer", batch=1, hidden=(1, 1), in_features=1, classes=1),
+]
+
+CASES += STACKS
 
 
 def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
@@ -86,6 +109,17 @@ def test_every_event_is_the_measured_one(workload: Workload) -> None:
         pytest.skip(str(error))
     measured = measure(workload, fill)
     assert by_block(predict_trace(workload).events) == by_block(measured.events)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("workload", STACKS[::3], ids=str)
+def test_norms_and_dropout_in_short_types_on_any_processor(
+    workload: Workload, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The products here are too small for oneDNN: no processor's kernel takes scratch."""
+    monkeypatch.setattr("harness.prediction.trace.scratch_of", lambda *_: None)
+    short = workload.replace(dtype=dtype)
+    assert by_block(predict_trace(short).events) == by_block(measure(short, fill).events)
 
 
 def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, ...]]:
@@ -134,10 +168,12 @@ def test_real_images_add_no_event(dtype: str) -> None:
     assert by_block(predicted.events) == by_block(measured.events)
 
 
-def test_at_the_end_parameters_state_gradients_and_batch_are_alive() -> None:
-    workload = BASE.replace(optimizer="adam", depth=9, width=11)
+@pytest.mark.parametrize("norm", NORMS)
+def test_at_the_end_parameters_state_gradients_and_batch_are_alive(norm: str) -> None:
+    workload = BASE.replace(optimizer="adam", depth=9, width=11, norm=norm)
     assert predict_trace(workload).live_bytes[-1] == (
         formula.parameter_bytes(workload)
+        + formula.buffer_bytes(workload)
         + formula.gradient_bytes(workload)
         + formula.optimizer_state_bytes(workload)
         + formula.batch_bytes(workload)
@@ -211,6 +247,8 @@ def test_the_document_derives_the_same_events() -> None:
         ({"autocast": "float16", "dtype": "bfloat16"}, "autocast"),
         ({"autocast": "bfloat16", "dtype": "float64"}, "autocast"),
         ({"autocast": "bfloat16", "checkpoint": 1}, "autocast"),
+        ({"autocast": "bfloat16", "norm": "layer"}, "autocast.*without .* norm"),
+        ({"autocast": "bfloat16", "dropout": 0.5}, "autocast.*without .* dropout"),
     ],
 )
 def test_what_is_not_followed_is_refused(changes: dict[str, Any], why: str) -> None:

@@ -12,7 +12,7 @@ from harness.events import trace_figures
 from harness.execution.passes import saved_pass, trace_pass
 from harness.prediction.forecast import predict
 from harness.prediction.matmul import UnknownScratchError, scratch_of
-from harness.workload import ACTIVATIONS, AUTOCAST_DTYPES, MODELS, OPTIMIZERS, Workload
+from harness.workload import ACTIVATIONS, AUTOCAST_DTYPES, MODELS, NORMS, OPTIMIZERS, Workload
 
 EXAMPLES = 500
 
@@ -84,6 +84,24 @@ def split_workloads(draw: st.DrawFn) -> Workload:
 
 
 @st.composite
+def stacks(draw: st.DrawFn) -> Workload:
+    """Draw normalisation and dropout, in micro-batches or checkpointed segments or neither."""
+    workload = draw(workloads()).replace(model="mlp")
+    workload = workload.replace(
+        norm=draw(st.sampled_from(NORMS)),
+        dropout=draw(st.sampled_from((0.0, 0.1, 0.5))),
+        batch=workload.batch + 1,
+    )
+    if workload.mode == "inference":
+        return workload
+    workload = workload.replace(hidden=workload.widths[:12])
+    rows = 2 if workload.norm == "batch" else 1
+    parts = draw(st.one_of(st.just(1), st.integers(1, min(5, workload.batch // rows))))
+    segments = draw(st.one_of(st.just(0), st.integers(0, workload.depth)))
+    return workload.replace(accumulate=parts, checkpoint=segments)
+
+
+@st.composite
 def autocast_workloads(draw: st.DrawFn) -> Workload:
     """Draw float32 parameters under autocast, in training in up to five micro-batches."""
     workload = draw(workloads())
@@ -124,6 +142,13 @@ def test_every_figure_equals_measurement_to_the_byte(workload: Workload) -> None
 @given(split_workloads())
 @pytest.mark.timeout(600)
 def test_every_figure_of_a_split_step_equals_measurement(workload: Workload) -> None:
+    assert_equal(workload)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(stacks())
+@pytest.mark.timeout(600)
+def test_every_figure_of_a_stack_equals_measurement(workload: Workload) -> None:
     assert_equal(workload)
 
 

@@ -8,6 +8,7 @@ from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.kernels import CudaKernels
 from harness.prediction.cuda.simulation import Requests
 from harness.prediction.formula import DTYPE_BYTES
+from harness.prediction.stack import is_stack
 from harness.prediction.steps import Steps
 from harness.prediction.tape import Tape
 from harness.prediction.trace import NotFollowedError, collection_paused
@@ -65,3 +66,5 @@ class CudaSteps:
 def _check(workload: Workload) -> None:
     if workload.autocast is not None:
         raise NotFollowedError("autocast on CUDA: its casts are not followed")
+    if is_stack(workload):
+        raise NotFollowedError("norm and dropout on CUDA: their kernels are not followed")

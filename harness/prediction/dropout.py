@@ -1,0 +1,42 @@
+"""What dropout takes, keeps and returns: on the CPU a mask of the input's own type.
+
+``at::dropout`` draws the mask, divides it by the share that stays, and multiplies. Its backward
+pass needs the mask alone. (Source: aten/src/ATen/native/Dropout.cpp.) The mask is drawn in place
+on every processor: torch 2.13's ``bernoulli_`` has no path through MKL's generator.
+"""
+
+from harness.events import Event
+from harness.prediction.activations import CAST, NODE
+from harness.prediction.tape import Tape
+
+
+class Dropout:
+    """Writes the events of ``nn.Dropout`` in training; in inference it does nothing."""
+
+    node = f"{NODE}MulBackward0/MulBackward0"
+    """Operators around the work of its backward node."""
+
+    def __init__(self, tape: Tape, element_bytes: int) -> None:
+        self._tape = tape
+        self._element_bytes = element_bytes
+
+    def mask(self, size_bytes: int, module: str, category: str, prefix: str) -> Event:
+        """Write the mask, up to where autograd saves it."""
+        operator = f"{prefix}aten::dropout"
+        mask = self._tape.take(
+            size_bytes, f"{operator}/aten::empty_like/aten::empty_strided", category, module
+        )
+        number = self._tape.take_on_host(8, f"{operator}/aten::div_", "temporary", module)
+        if self._element_bytes != 8:
+            cast = f"{operator}/aten::div_/aten::div_{CAST}"
+            self._tape.give(self._tape.take_on_host(self._element_bytes, cast, "temporary", module))
+        self._tape.give(number)
+        return mask
+
+    def output(self, size_bytes: int, module: str, category: str, prefix: str) -> Event:
+        """Write the product of input and mask."""
+        return self._tape.take(size_bytes, f"{prefix}aten::dropout/aten::mul", category, module)
+
+    def backward(self, size_bytes: int, module: str) -> Event:
+        """Write the product of gradient and mask: the gradient of the input."""
+        return self._tape.take(size_bytes, f"{self.node}/aten::mul", "temporary", module)
