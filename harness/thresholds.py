@@ -25,7 +25,10 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: str | None = None
     """How it ended: the exception's type, or the signal."""
     needed_bytes: Bytes | None = None
-    """By how much its address space grew at most, where it fitted and the kernel tells."""
+    """By how much its address space grew at most, where it fitted and the kernel tells.
+
+    On a GPU: what the caching allocator reserved at most.
+    """
     seconds: float
 
 
@@ -61,7 +64,7 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     solve: Literal["batch", "depth", "width"]
     """The axis that was searched; the workload's own value of it plays no part."""
     budget_bytes: Annotated[int, Meta(ge=1)]
-    kind: Literal["rlimit", "cgroup", "allocator"]
+    kind: Literal["rlimit", "cgroup", "allocator", "card"]
     outcome: Outcome
     """ok where the search ended with an answer; otherwise how the probe ended that ended it."""
     evidence: dict[str, Any] = {}
@@ -84,6 +87,8 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def answer(self) -> str:
         """Return the answer in one sentence."""
         size = format_bytes(self.budget_bytes)
+        if self.kind == "card":
+            size = f"what is free of the card, {size}"
         if self.outcome is not Outcome.OK:
             return f"{self.solve} under {size}: not settled ({self.outcome})"
         if self.largest_fit is None:

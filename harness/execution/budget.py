@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["rlimit", "cgroup", "allocator"]
-"""How a budget is enforced."""
+Kind = Literal["rlimit", "cgroup", "allocator", "card"]
+"""How a budget is enforced; ``card``: by the GPU's own size, where nothing else limits."""
 
 _STATUS = Path("/proc/self/status")
 _PART_BYTES = 512
@@ -57,12 +57,14 @@ def data_segment(budget_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def caching_allocator(budget_bytes: int) -> Iterator[None]:
-    """Let PyTorch's CUDA allocator reserve ``budget_bytes`` of the current card in all."""
+    """Let PyTorch's CUDA allocator reserve ``budget_bytes`` of the current card in all.
+
+    The limit that it computes from a share of the card is exactly these bytes.
+    """
     import torch
 
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(min(1.0, budget_bytes / total))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (budget_bytes + 0.5) / total))
     try:
         yield
     finally:

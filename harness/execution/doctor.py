@@ -9,9 +9,10 @@ from pathlib import Path
 from harness.execution import budget, cgroup
 from harness.execution.environment import describe
 from harness.execution.jobs import Job
-from harness.execution.launcher import LaunchError, default_launcher
+from harness.execution.launcher import Launcher, LaunchError, default_launcher
 from harness.execution.outcome import classify
 from harness.record import Outcome
+from harness.units import format_bytes
 from harness.workload import Workload
 
 
@@ -46,6 +47,7 @@ def _worker() -> list[Finding]:
     what = f"isolated workers ({launcher.name})"
     try:
         ended = launcher.launch(Job(kind="passes", workload=Workload(depth=1, batch=8)), 120.0)
+        gpu = _gpu(launcher)
     except LaunchError as error:
         return [Finding(what=what, available=False, detail=str(error))]
     finally:
@@ -55,11 +57,24 @@ def _worker() -> list[Finding]:
         return [Finding(what=what, available=False, detail=str(evidence))]
     environment = (ended.result or {})["environment"]
     detail = f"torch {environment['torch']}, CPU capability {environment['cpu_capability']}"
-    gpu = environment.get("gpus") or "torch sees no CUDA device"
-    return [
-        Finding(what=what, available=True, detail=detail),
-        Finding(what="CUDA", available=bool(environment.get("gpus")), detail=str(gpu)),
-    ]
+    return [Finding(what=what, available=True, detail=detail), gpu]
+
+
+def _gpu(launcher: Launcher) -> Finding:
+    """Have a worker initialise CUDA and say what it sees."""
+    ended = launcher.launch(Job(kind="describe", workload=Workload(device="cuda")), 120.0)
+    if ended.failure is not None:
+        return Finding(what="CUDA", available=False, detail=ended.failure.message)
+    if ended.result is None:
+        return Finding(what="CUDA", available=False, detail=str(classify(ended)[1]))
+    facts = ended.result["environment"]
+    used, total = facts["gpu_used_before_bytes"], facts["gpu_memory_bytes"]
+    detail = (
+        f"{facts['gpu']}, capability {facts['gpu_capability']}, CUDA {facts['cuda']}, driver "
+        f"{facts['driver'] or 'unknown'}; before any tensor {format_bytes(used)} of "
+        f"{format_bytes(total)} are in use (context, libraries, other processes)"
+    )
+    return Finding(what="CUDA", available=True, detail=detail)
 
 
 def _kernel_mark() -> Finding:

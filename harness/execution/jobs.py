@@ -32,7 +32,7 @@ class Job(Struct, frozen=True, kw_only=True):
     repeats: int = 1
     keep_events: bool = False
     budget_bytes: int | None = None
-    budget_kind: Literal["rlimit", "cgroup", "allocator"] = "rlimit"
+    budget_kind: Literal["rlimit", "cgroup", "allocator", "card"] = "rlimit"
     cgroup: str | None = None
     inject: str | None = None
     run: RunPlan | None = None

@@ -2,20 +2,26 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
+
 from harness import data, training
-from harness.execution import budget, cgroup, room
+from harness.execution import budget, cgroup, passes, room
 from harness.execution.jobs import Job
 
 
 def run(job: Job, fill: data.Fill, announce: training.Phase) -> dict[str, Any]:
     """Build and run two whole steps (one in inference) within the job's budget.
 
-    Return ``needed_bytes``: by how much the address space grew at most, where the kernel
-    tells and nothing else can have grown it.
+    On a GPU as many as ``harness measure`` runs up to the first measured one: until then
+    each may reserve more. Return ``needed_bytes``: by how much the address space grew at
+    most, where the kernel tells and nothing else can have grown it; on a GPU what the
+    allocator reserved at most.
     """
+    if job.workload.device == "cuda":
+        return _run_on_gpu(job, fill, announce)
     steps = 1 if job.workload.mode == "inference" else 2
     with _within(job):
         before = _mappings()
@@ -27,6 +33,18 @@ def run(job: Job, fill: data.Fill, announce: training.Phase) -> dict[str, Any]:
     if before is None or after is None or after["VmPeak"] <= before["VmPeak"]:
         return {"needed_bytes": None}
     return {"needed_bytes": after["VmPeak"] - before["VmSize"]}
+
+
+def _run_on_gpu(job: Job, fill: data.Fill, announce: training.Phase) -> dict[str, Any]:
+    limit: AbstractContextManager[None] = nullcontext()
+    if job.budget_kind == "allocator" and job.budget_bytes is not None:
+        limit = budget.caching_allocator(job.budget_bytes)
+    with limit:
+        with announce("build"):
+            built = training.build(job.workload, fill)
+        passes.warm_up(built, announce)
+        training.step(built, announce)
+    return {"needed_bytes": torch.cuda.max_memory_reserved()}
 
 
 def _mappings() -> dict[str, int] | None:
@@ -42,10 +60,6 @@ def _within(job: Job) -> Iterator[None]:
         yield
         return
     workload = job.workload
-    if job.budget_kind == "allocator":
-        with budget.caching_allocator(job.budget_bytes):
-            yield
-        return
     if workload.threads > 1 or workload.dtype != "float32":  # else the forkserver has done it
         room.prime_products(workload.dtype)
     room.settle(workload.malloc, workload.depth)

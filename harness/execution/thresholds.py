@@ -21,6 +21,7 @@ from harness.prediction.trace import NotFollowedError, predict_trace
 from harness.record import Outcome
 from harness.search import CONFIRMATIONS, Answer, Reading, search
 from harness.thresholds import BandValue, Headroom, Probed, Threshold
+from harness.units import format_bytes
 from harness.workload import Workload, WorkloadError
 
 _START = {"batch": 64, "depth": 4, "width": 64}
@@ -43,7 +44,7 @@ class UndecidedError(Exception):
 def threshold(
     workload: Workload,
     *,
-    budget_bytes: int,
+    budget_bytes: int | None = None,
     solve: str = "batch",
     kind: str = "auto",
     confirmations: int = CONFIRMATIONS,
@@ -55,31 +56,74 @@ def threshold(
 
     Each probe is a process of its own; ``deadline_seconds`` is what one may take. ``kind``
     says how the budget is enforced: "rlimit", "cgroup", "allocator" (CUDA), or "auto".
+    Without a budget, on a GPU: what is free of the card as a process begins, enforced by
+    nothing but the card's own size ("card").
 
     Raises:
         BudgetError: a budget of this kind cannot be enforced here.
         LaunchError: no worker process can be started at all.
 
     """
-    chosen = choose_kind(workload, kind)
+    chosen = choose_kind(workload, kind, whole_card=budget_bytes is None)
     used = launcher or default_launcher(workload.malloc)
-    run = _Run(
-        workload=workload,
-        budget_bytes=budget_bytes,
-        solve=solve,
-        kind=chosen,
-        launcher=used,
-        deadline_seconds=deadline_seconds,
-    )
     try:
+        environment = _card(workload, used, deadline_seconds) if workload.device == "cuda" else {}
+        run = _Run(
+            workload=workload,
+            budget_bytes=_budget_of(budget_bytes, environment),
+            solve=solve,
+            kind=chosen,
+            launcher=used,
+            deadline_seconds=deadline_seconds,
+            environment=environment,
+        )
         return run.threshold(confirmations, attempt)
     finally:
         if launcher is None:
             used.close()
 
 
-def choose_kind(workload: Workload, kind: str) -> str:
+def _card(workload: Workload, launcher: Launcher, deadline_seconds: float) -> dict[str, Any]:
+    """Return what a worker says of the GPU.
+
+    Raises:
+        HarnessError: there is none.
+        BudgetError: the worker that was to tell did not end well.
+
+    """
+    ended = launcher.launch(Job(kind="describe", workload=workload), deadline_seconds)
+    if ended.failure is not None and ended.failure.users_mistake:
+        raise HarnessError(ended.failure.message)
+    outcome, evidence = classify(ended)
+    if ended.result is None:
+        raise BudgetError(f"budget: the GPU could not be asked: {outcome}: {evidence}")
+    environment: dict[str, Any] = ended.result["environment"]
+    return environment
+
+
+def _budget_of(budget_bytes: int | None, environment: dict[str, Any]) -> int:
+    """Return the budget in bytes: on a GPU without one, what is free of the card.
+
+    Raises:
+        BudgetError: the card is smaller than the budget.
+
+    """
+    if not environment:
+        assert budget_bytes is not None, "choose_kind has asked for it"
+        return budget_bytes
+    total: int = environment["gpu_memory_bytes"]
+    if budget_bytes is None:
+        return max(1, total - int(environment["gpu_used_before_bytes"]))
+    if budget_bytes > total:
+        size, most = format_bytes(budget_bytes), format_bytes(total)
+        raise BudgetError(f"budget: {size}: the card has {most}; without a budget all of it counts")
+    return budget_bytes
+
+
+def choose_kind(workload: Workload, kind: str, *, whole_card: bool = False) -> str:
     """Return how a budget for ``workload`` is to be enforced, having tried that it can be.
+
+    ``whole_card``: none was given, so the GPU's own size is the budget.
 
     Raises:
         BudgetError: it cannot.
@@ -88,7 +132,9 @@ def choose_kind(workload: Workload, kind: str) -> str:
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind: {kind!r}: limits the CPU's memory, not the GPU's")
-        return "allocator"
+        return "card" if whole_card else "allocator"
+    if whole_card:
+        raise BudgetError("budget: none given: needed on the CPU, such as --budget 256MiB")
     tries: dict[str, Callable[[], tuple[bool, str]]] = {
         "rlimit": budget.data_segment_available,
         "cgroup": cgroup.available,
@@ -189,7 +235,8 @@ class _Run:
         for last in (False, True):
             ended = self._launch(workload, self.budget_bytes)
             outcome, evidence = classify(ended)
-            if outcome is Outcome.CRASHED and "signal" in evidence and self._only_within(workload):
+            by_signal = outcome is Outcome.CRASHED and "signal" in evidence
+            if by_signal and workload.device == "cpu" and self._only_within(workload):
                 outcome = Outcome.OOM
             needed = (ended.result or {}).get("needed_bytes")
             self.probes.append(
