@@ -52,7 +52,7 @@ def figures(workload: Workload, gpu: Gpu, settings: str = "") -> OnCuda:
         runs = _play(script, replace(config, memory_fraction=1.0, total_bytes=None))
     runs.sort(key=lambda played: played.measured.reserved)
     return OnCuda(
-        trace=script.trace(2 if workload.mode == "train" else 1),
+        trace=script.trace(2),
         cuda=_cuda_figures(runs[-1], script.workspace_bytes),
         reserved_bytes=(runs[0].measured.reserved, runs[-1].measured.reserved),
         notes=notes,
