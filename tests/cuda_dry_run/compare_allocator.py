@@ -7,13 +7,9 @@
 counter or address differs after any operation.
 """
 
-import argparse
 import array
-import csv
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +25,7 @@ from harness.prediction.caching_allocator import (
 )
 from harness.replay.replay import follow_snapshot
 from harness.replay.snapshot import read_snapshot
+from tests.cuda_dry_run.dry_run import DryRun, StubCard, parser, write_table
 
 GIB = 1 << 30
 NOT_REPLAYED = "not replayed"
@@ -155,20 +152,12 @@ PLANS = (
 )
 
 
-def record(plan: Plan, operations: int, dry_run: Path, venv: Path, out: Path) -> None:
+def record(plan: Plan, operations: int, dry_run: DryRun, out: Path) -> None:
     """Run the recorder for ``plan`` on the real allocator."""
     plan_file = out.with_suffix(".plan.json")
     plan_file.write_text(json.dumps({**dataclasses.asdict(plan), "operations": operations}))
-    environment = {
-        **os.environ,
-        "PYTORCH_ALLOC_CONF": plan.settings,
-        "STUB_MEM": str(plan.total_bytes),
-        "STUB_OTHER": str(plan.other_bytes),
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-    }
-    subprocess.run(
-        [dry_run / "run.sh", venv, RECORDER, plan_file, out], env=environment, check=True
-    )
+    card = StubCard(total_bytes=plan.total_bytes, other_bytes=plan.other_bytes)
+    dry_run.run([RECORDER, plan_file, out], card, settings=plan.settings)
 
 
 def configure(plan: Plan, settings: str) -> AllocatorConfig:
@@ -284,7 +273,6 @@ def replayed(plan: Plan, out: Path) -> str:
 
 def write_tables(comparisons: list[Comparison], folder: Path) -> None:
     """Write the table as Markdown and as CSV."""
-    folder.mkdir(parents=True, exist_ok=True)
     heads = ["configuration", "settings", "card (bytes)", "streams", "operations"]
     heads += ["counters each", "segment events", "out of memory", "retries", "replayed", "equal"]
     rows = [
@@ -303,11 +291,8 @@ def write_tables(comparisons: list[Comparison], folder: Path) -> None:
         ]
         for c in comparisons
     ]
-    with (folder / "allocator.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
     total = sum(c.operations for c in comparisons)
     equal = sum(c.is_equal() for c in comparisons)
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     summary = (
         f"{total} random operations on the allocator of torch {comparisons[0].torch} under the "
         f"dry run: in {equal} of {len(comparisons)} configurations every address and every "
@@ -318,29 +303,18 @@ def write_tables(comparisons: list[Comparison], folder: Path) -> None:
         "final block; a snapshot does not say when settings changed. Written by "
         "`tests/cuda_dry_run/compare_allocator.py`."
     )
-    text = [
-        "# The allocator model against PyTorch's own",
-        "",
-        summary,
-        "",
-        "| " + " | ".join(heads) + " |",
-        "|" + " --- |" * len(heads),
-        *("| " + " | ".join(row) + " |" for row in escaped),
-        "",
-    ]
-    (folder / "allocator.md").write_text("\n".join(text))
+    title = "The allocator model against PyTorch's own"
+    write_table(folder / "allocator", title, summary, heads, rows)
 
 
 def main() -> int:
     """Record, compare and write; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dry-run", type=Path, required=True, help="folder of run.sh")
-    parser.add_argument("--venv", type=Path, required=True, help="environment of build.sh")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the tables")
-    parser.add_argument("--operations", type=int, default=20_000, help="for each configuration")
-    parser.add_argument("--only", default="", help="configurations whose name contains this")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--operations", type=int, default=20_000, help="for each configuration")
+    options.add_argument("--only", default="", help="configurations whose name contains this")
+    options.add_argument("--seed", type=int, default=0)
+    arguments = options.parse_args()
+    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
     comparisons = []
     for plan in PLANS:
         if arguments.only not in plan.name:
@@ -348,7 +322,7 @@ def main() -> int:
         seeded = dataclasses.replace(plan, seed=arguments.seed)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "recording"
-            record(seeded, arguments.operations, arguments.dry_run, arguments.venv, out)
+            record(seeded, arguments.operations, dry_run, out)
             comparisons.append(compare(seeded, out))
         print(plan.name, comparisons[-1].operations, comparisons[-1].first_difference or "equal")
         sys.stdout.flush()

@@ -6,16 +6,13 @@ Writes ``replay.md`` and ``replay.csv``; exit code 1 if any segment event, addre
 final block differs.
 """
 
-import argparse
-import csv
-import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.replay import Replay, replay_file
+from tests.cuda_dry_run.dry_run import DryRun, StubCard, parser, write_table
 
 MIB = 1 << 20
 RECORDER = Path(__file__).with_name("record_snapshots.py")
@@ -55,16 +52,10 @@ CASES = (
 )
 
 
-def record(case: Case, dry_run: Path, venv: Path, folder: Path) -> Path:
+def record(case: Case, dry_run: DryRun, folder: Path) -> Path:
     """Record the case; return the snapshot's path."""
-    environment = {
-        **os.environ,
-        "PYTORCH_ALLOC_CONF": case.settings,
-        "STUB_MEM": str(case.total_bytes),
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-    }
-    command: list[str | Path] = [dry_run / "run.sh", venv, RECORDER, folder, case.model, case.begin]
-    subprocess.run(command, env=environment, check=True)
+    card = StubCard(total_bytes=case.total_bytes)
+    dry_run.run([RECORDER, folder, case.model, case.begin], card, settings=case.settings)
     return folder / f"{case.model}-{case.begin}.pickle"
 
 
@@ -86,39 +77,24 @@ def row(case: Case, replay: Replay) -> list[str]:
 
 def write_tables(rows: list[list[str]], folder: Path, equal: int) -> None:
     """Write the table as Markdown and as CSV."""
-    folder.mkdir(parents=True, exist_ok=True)
     heads = ["recording", "begins at", "settings", "events", "segment events equal"]
     heads += ["addresses equal", "final blocks equal", "peak reserved", "recorded"]
-    with (folder / "replay.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
     summary = (
         f"Snapshots of torch 2.13 under the dry run; {equal} of {len(rows)} replayed without any "
         "difference. Written by `tests/cuda_dry_run/compare_snapshots.py`."
     )
-    text = [
-        "# Recordings replayed through the allocator model",
-        "",
-        summary,
-        "",
-        "| " + " | ".join(heads) + " |",
-        "|" + " --- |" * len(heads),
-        *("| " + " | ".join(cells) + " |" for cells in rows),
-        "",
-    ]
-    (folder / "replay.md").write_text("\n".join(text))
+    title = "Recordings replayed through the allocator model"
+    write_table(folder / "replay", title, summary, heads, rows)
 
 
 def main() -> int:
     """Record, replay and write; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dry-run", type=Path, required=True, help="folder of run.sh")
-    parser.add_argument("--venv", type=Path, required=True, help="environment of build.sh")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the tables")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
+    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
     rows, equal = [], 0
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            path = record(case, arguments.dry_run, arguments.venv, Path(folder))
+            path = record(case, dry_run, Path(folder))
             replay = replay_file(path, recorded_on_bytes=case.total_bytes)
         complete = replay.agreement is not None and replay.agreement.is_complete()
         equal += complete
