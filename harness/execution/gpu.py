@@ -66,6 +66,7 @@ def start() -> dict[str, Any]:
         "gpu_memory_bytes": properties.total_memory,
         "gpu_capability": f"{properties.major}.{properties.minor}",
         "gpu_multiprocessors": properties.multi_processor_count,
+        "gpu_threads_per_multiprocessor": properties.max_threads_per_multi_processor,
         "gpu_used_before_bytes": card["outside_bytes"],
         "cuda": torch.version.cuda,
         "driver": driver_version(),

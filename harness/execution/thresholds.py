@@ -16,6 +16,9 @@ from harness.execution.launcher import Launcher, default_launcher
 from harness.execution.measure import DEADLINE_SECONDS
 from harness.execution.outcome import classify
 from harness.prediction.budget import solve as solve_live
+from harness.prediction.caching_allocator import AllocatorConfigError
+from harness.prediction.cuda import gpus
+from harness.prediction.cuda.card import Card
 from harness.prediction.resident import axis_range, data_peak, solve_resident
 from harness.prediction.trace import NotFollowedError, predict_trace
 from harness.record import Outcome
@@ -213,13 +216,34 @@ class _Run:
         return True
 
     def _predictions(self) -> tuple[int | None, int | None]:
-        """Return the largest that fits by the live bytes, and by the data segment's model."""
+        """Return the largest that fits by the live bytes, and by the model of what is limited.
+
+        That is the data segment on the CPU, the caching allocator on a GPU.
+        """
+        if self.workload.device == "cuda":
+            return None, self._by_the_allocator()
         if not self._followed:
             return None, None
         live = solve_live(self.workload, self.budget_bytes, self.solve)
         if not self._modelled:
             return live, live
         return live, solve_resident(self.workload, self.budget_bytes, self.solve)
+
+    def _by_the_allocator(self) -> int | None:
+        """Return the largest batch that the allocator's model runs within the budget."""
+        if self.solve != "batch":
+            return None
+        facts = self.environment
+        card = Card(
+            gpu=gpus.recorded(facts),
+            settings=facts["allocator_settings"],
+            total_bytes=self.budget_bytes,
+            outside_bytes=(0, 0),
+        )
+        try:
+            return card.largest_batch(self.workload, card.surely_runs)
+        except (NotFollowedError, AllocatorConfigError):
+            return None
 
     def _at(self, value: int) -> Workload | None:
         try:

@@ -9,6 +9,7 @@ Programming Guide, "Compute Capabilities"; the architectures' white papers).
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from harness.errors import HarnessError
 
@@ -120,6 +121,24 @@ def described(
             gpu = replace(_like(found), name=f"capability {capability}", total_bytes=None)
         gpu = replace(gpu, capability=found)
     return gpu if total_bytes is None else replace(gpu, total_bytes=total_bytes)
+
+
+def recorded(environment: Mapping[str, Any]) -> Gpu:
+    """Return the card that the ``environment`` of a record made on one describes.
+
+    Raises:
+        GpuError: the record was not made on a GPU.
+
+    """
+    if "gpu_capability" not in environment:
+        raise GpuError("environment: not that of a record made on a GPU")
+    return Gpu(
+        name=environment["gpu"],
+        capability=parse_capability(environment["gpu_capability"]),
+        multiprocessors=int(environment["gpu_multiprocessors"]),
+        threads_per_multiprocessor=int(environment["gpu_threads_per_multiprocessor"]),
+        total_bytes=int(environment["gpu_memory_bytes"]),
+    )
 
 
 def parse_capability(text: str) -> tuple[int, int]:
