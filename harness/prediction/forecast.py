@@ -88,14 +88,16 @@ def _on_cuda(
     if gpu is None:
         notes.append(f"no card was said: workspaces and scratch are those of {card.name}")
     notes += found.notes
-    low, high = found.reserved_bytes
-    if low < high:
-        notes.append(f"reserved: {low} to {high}, by where the driver places segments")
+    for name in ("allocated", "reserved"):
+        low, high = found.ranges[f"{name}_peak_bytes"]
+        if low < high:
+            notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
     fields = {**_trace_figures(found.trace), "cuda": found.cuda}
     if gpu is not None:
-        fields["card"] = on_cuda.on_card(workload, card, settings, found.reserved_bytes)
+        fields["card"] = on_cuda.on_card(workload, card, settings, found.ranges)
     if budget_bytes is not None:
-        fields["budget"] = on_cuda.within(workload, card, settings, high, budget_bytes)
+        needed = found.ranges["reserved_peak_bytes"][1]
+        fields["budget"] = on_cuda.within(workload, card, settings, needed, budget_bytes)
     return fields
 
 

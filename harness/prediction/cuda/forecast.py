@@ -27,15 +27,16 @@ class OnCuda:
 
     trace: Trace
     cuda: CudaFigures
-    reserved_bytes: tuple[int, int]
-    """Lowest and highest peak over the ways in which a driver may place segments."""
+    ranges: dict[str, tuple[int, int]]
+    """Lowest and highest of each peak, over the ways in which a driver may place segments."""
     notes: tuple[str, ...]
 
 
 def figures(workload: Workload, gpu: Gpu, settings: str = "") -> OnCuda:
     """Return what the build and the steady step of ``workload`` take on ``gpu``.
 
-    Where address policies differ the figures are those of the one that reserves most.
+    Where address policies differ the figures are those of one that reserves most, and of
+    these one that allocates most.
 
     Raises:
         NotFollowedError: the workload has a part that is not followed here.
@@ -50,22 +51,25 @@ def figures(workload: Workload, gpu: Gpu, settings: str = "") -> OnCuda:
     except OutOfMemoryError:
         notes = (ENDLESS,)
         runs = _play(script, replace(config, memory_fraction=1.0, total_bytes=None))
-    runs.sort(key=lambda played: played.measured.reserved)
+    highest = max(runs, key=lambda played: (played.measured.reserved, played.measured.allocated))
+    peaks = [_named(played.measured) for played in runs]
     return OnCuda(
         trace=script.trace(2),
-        cuda=_cuda_figures(runs[-1], script.workspace_bytes),
-        reserved_bytes=(runs[0].measured.reserved, runs[-1].measured.reserved),
+        cuda=_cuda_figures(highest, script.workspace_bytes),
+        ranges={
+            name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]
+        },
         notes=notes,
     )
 
 
 def on_card(
-    workload: Workload, gpu: Gpu, settings: str, reserved_bytes: tuple[int, int]
+    workload: Workload, gpu: Gpu, settings: str, ranges: dict[str, tuple[int, int]]
 ) -> dict[str, Any] | None:
     """Return the verdict on the card and the largest batch; None where its size is unknown.
 
-    ``largest_batch`` fits whatever the driver does; ``largest_batch_at_best`` is the largest
-    that is no lost cause.
+    Peaks are ranges: lowest and highest. ``largest_batch`` fits whatever the driver does;
+    ``largest_batch_at_best`` is the largest that is no lost cause.
     """
     if gpu.total_bytes is None:
         return None
@@ -81,7 +85,8 @@ def on_card(
         "total_bytes": gpu.total_bytes,
         "outside_bytes": card.outside_bytes,
         "allocator_settings": settings,
-        "reserved_peak_bytes": reserved_bytes,
+        "allocated_peak_bytes": ranges["allocated_peak_bytes"],
+        "reserved_peak_bytes": ranges["reserved_peak_bytes"],
         "verdict": card.verdict(workload),
         "largest_batch": card.largest_batch(workload, card.surely_runs),
         "largest_batch_at_best": card.largest_batch(workload, card.may_run),
