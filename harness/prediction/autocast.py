@@ -62,7 +62,7 @@ class AutocastLayers(Layers):
         weight = take(fan_in * fan_out * element, cast, of_weight, module)
         examples = take(rows * fan_in * element, cast, kept, module) if first else None
         output = take(rows * fan_out * element, product, category, module)
-        self.kernels.product(rows, fan_in, fan_out, product, module, dots=True)
+        self.kernels.product(rows, fan_in, fan_out, product, module, layout="NT")
         if examples is not None and not self._saving:
             self.tape.give(examples)
         if self._saving:
@@ -106,7 +106,7 @@ class AutocastLayers(Layers):
         result = self.input_gradient(rows, layer, operator) if index else gradient
         weight_bytes = layer.fan_in * layer.fan_out * self.element_bytes
         weight = take(weight_bytes, operator, "temporary", module)
-        self.kernels.product(layer.fan_out, rows, layer.fan_in, operator, module, dots=False)
+        self.kernels.product(layer.fan_out, rows, layer.fan_in, operator, module, layout="TN")
         bias = take(layer.fan_out * self.element_bytes, f"{ADDMM_NODE}aten::sum")
         self.give((gradient, *after, self._saved[module]))
         self._to_full(weight, 2 * index, module)

@@ -47,8 +47,7 @@ class AutocastByHandLayers(Layers):
         weight = take(weight_bytes, cast, "temporary" if first else kept)
         given = take(rows * layer.fan_in * self._low, cast, kept)
         product = take(rows * layer.fan_out * self._low, prefix + _MM)
-        dots = layer.fan_in == layer.fan_out == 1
-        self.kernels.product(rows, layer.fan_in, layer.fan_out, prefix + _MM, dots=dots)
+        self.kernels.product(rows, layer.fan_in, layer.fan_out, prefix + _MM, layout="NN")
         if not self._saving:
             give(given)
         size_bytes = rows * layer.fan_out * self.element_bytes
@@ -94,11 +93,11 @@ class AutocastByHandLayers(Layers):
         bias = self.gradient(bias_bytes, bias_place, f"{_ADD_BACKWARD}/aten::sum", "")
         self.give((gradient, *after, bias))
         weight = take(fan_in * fan_out * self._low, operator)
-        self.kernels.product(fan_in, rows, fan_out, operator, dots=False)
+        self.kernels.product(fan_in, rows, fan_out, operator, layout="TN")
         result = low
         if index:
             result = take(rows * fan_in * self._low, operator)
-            self.kernels.product(rows, fan_out, fan_in, operator, dots=True)
+            self.kernels.product(rows, fan_out, fan_in, operator, layout="NT")
         self.give((low, *self._saved[index]))
         if index:
             full = take(rows * fan_in * self.element_bytes, _CAST_BACKWARD)

@@ -1,6 +1,6 @@
 """What kernels take below the dispatcher: between an operator's result and its end."""
 
-from harness.prediction.matmul import Scratch
+from harness.prediction.matmul import Layout, Scratch
 from harness.prediction.tape import Tape
 
 
@@ -14,12 +14,9 @@ class Kernels:
     """What kernels took to keep for good, so far."""
 
     def product(
-        self, m: int, k: int, n: int, operator: str, module: str = "", *, dots: bool
+        self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
     ) -> None:
-        """Write what a product (m, k) x (k, n) takes.
-
-        ``dots``: both factors are contiguous along k.
-        """
+        """Write what a product (m, k) x (k, n) of factors stored so takes."""
 
     def column_sums(self, rows: int, columns: int, operator: str, module: str = "") -> None:
         """Write what summing the columns of a contiguous matrix takes."""
@@ -33,9 +30,9 @@ class CpuKernels(Kernels):
         self._scratch = scratch
 
     def product(
-        self, m: int, k: int, n: int, operator: str, module: str = "", *, dots: bool
+        self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
     ) -> None:
         """Write the product's scratch, if any."""
-        size = self._scratch(m, k, n, dots) if self._scratch is not None else 0
+        size = self._scratch(m, k, n, layout) if self._scratch is not None else 0
         if size:
             self._tape.give(self._tape.take(size, operator, "temporary", module))

@@ -13,6 +13,7 @@ from harness.prediction.activations import NODE, Applied
 from harness.prediction.formula import DTYPE_BYTES
 from harness.prediction.kernels import Kernels
 from harness.prediction.loss import Loss, Root
+from harness.prediction.matmul import Layout
 from harness.prediction.tape import Tape
 from harness.workload import Workload
 
@@ -36,11 +37,11 @@ class Layer(NamedTuple):
     fan_out: int
     module: str
     activation_module: str
-
     place: int
     """Of its weight among the parameters of ``MLP``; its bias follows."""
     norm_module: str = ""
     dropout_module: str = ""
+
 
 class Layers:
     """Writes the events of each layer of one network on a tape."""
@@ -102,10 +103,10 @@ class Layers:
         take = self.tape.take
         if not self.by_hand:
             output = take(size, prefix + _ADDMM, category, layer.module)
-            self.kernels.product(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, dots=True)
+            self.kernels.product(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, layout="NT")
             return output
         product = take(size, prefix + _MM)
-        self.kernels.product(rows, fan_in, fan_out, prefix + _MM, dots=fan_in == fan_out == 1)
+        self.kernels.product(rows, fan_in, fan_out, prefix + _MM, layout="NN")
         output = take(size, f"{prefix}aten::add", category)
         self.tape.give(product)
         return output
@@ -211,8 +212,9 @@ class Layers:
         """Write the product that gives the gradient of a linear map's input."""
         size = rows * layer.fan_in * self.element_bytes
         gradient = self.tape.take(size, operator, "temporary", layer.module)
-        dots = self.by_hand or layer.fan_in == layer.fan_out == 1
-        self.kernels.product(rows, layer.fan_out, layer.fan_in, operator, layer.module, dots=dots)
+        fan_in, fan_out, module = layer.fan_in, layer.fan_out, layer.module
+        layout: Layout = "NT" if self.by_hand else "NN"
+        self.kernels.product(rows, fan_out, fan_in, operator, module, layout=layout)
         return gradient
 
     def _weight_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
@@ -220,7 +222,7 @@ class Layers:
         size = layer.fan_in * layer.fan_out * self.element_bytes
         gradient = self.gradient(size, place, operator, layer.module)
         m, n = (layer.fan_in, layer.fan_out) if self.by_hand else (layer.fan_out, layer.fan_in)
-        self.kernels.product(m, rows, n, operator, layer.module, dots=False)
+        self.kernels.product(m, rows, n, operator, layer.module, layout="TN")
         return gradient
 
     def _bias_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:

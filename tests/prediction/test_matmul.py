@@ -1,19 +1,28 @@
-"""Scratch of matrix products: the rule by hand, and against the allocator."""
+"""Scratch of matrix products: the rules by hand, and against the allocator."""
 
+import json
+import os
+import random
+import subprocess
+import sys
+from itertools import product as combinations
 from pathlib import Path
 
 import pytest
-import torch
 
-from harness.instruments.allocator import AllocationRecorder
 from harness.prediction.matmul import (
+    Layout,
     UnknownScratchError,
-    bfloat16_scratch_bytes,
+    brgemm_bytes,
+    gemm_bytes,
     read_cpu_flags,
     scratch_of,
 )
+from tests.prediction.products import Product, measured_scratch
 
 CORE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+BF16 = CORE | {"avx512_vnni", "avx512_bf16"}
+LAYOUTS: tuple[Layout, ...] = ("NN", "NT", "TN")
 
 
 @pytest.mark.parametrize(
@@ -35,13 +44,49 @@ CORE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 def test_blocks_of_64_elements_a_thread(
     shape: tuple[int, int, int], threads: int, size: int
 ) -> None:
-    assert bfloat16_scratch_bytes(*shape, threads=threads, dots=False) == size
+    assert gemm_bytes(*shape, "NN", threads=threads) == size
 
 
 def test_one_row_of_dot_products_takes_none() -> None:
-    assert bfloat16_scratch_bytes(1, 64, 257, threads=1, dots=True) == 0
-    assert bfloat16_scratch_bytes(257, 64, 1, threads=1, dots=True) == 0
-    assert bfloat16_scratch_bytes(1, 64, 257, threads=1, dots=False) == 320 * 4 + 128
+    assert gemm_bytes(1, 64, 257, "NT", threads=1) == 0
+    assert gemm_bytes(257, 64, 1, "NT", threads=1) == 0
+    assert gemm_bytes(5000, 1, 1, "NN", threads=1) == 0
+    assert gemm_bytes(1, 64, 257, "NN", threads=1) == 320 * 4 + 128
+
+
+def booked(threads: int, *buffers: int) -> int:
+    """Return the scratchpad of the buffers of a thread and of its 16 addresses of 40 bytes."""
+    return sum(threads * size + 128 for size in (640, *buffers))
+
+
+@pytest.mark.parametrize(
+    ("product", "size"),
+    [
+        (Product(16, 16, 16, "NN", 1), 0),
+        # k to 64; all rows in one block, or half of them where there are two threads
+        (Product(64, 48, 32, "NN", 1), booked(1, 64 * 64 * 2, 64 * 32 * 4)),
+        (Product(64, 48, 32, "NT", 2), booked(2, 64 * 64 * 2, 32 * 32 * 4)),
+        # the left factor is copied: rows of 48 -> 64 elements
+        (Product(64, 48, 32, "TN", 1), booked(1, 64 * 64 * 2, 64 * 32 * 4, 64 * 64 * 2)),
+        # blocks of 1024 along k, of 512 where the left factor is by columns: 512 + 32 a row
+        (Product(64, 2000, 32, "NN", 1), booked(1, 64 * 1024 * 2, 64 * 32 * 4)),
+        (Product(64, 2000, 32, "TN", 1), booked(1, 64 * 512 * 2, 64 * 32 * 4, 64 * 544 * 2)),
+        # 4096 along k falls onto the same cache sets: copied from 1024 rows on
+        (
+            Product(1024, 4096, 32, "NN", 1),
+            booked(1, 64 * 1024 * 2, 256 * 32 * 4, 256 * (1024 + 32) * 2),
+        ),
+        # two threads share k, each with all of the output
+        (Product(16, 4096, 32, "TN", 2), booked(2, 64 * 512 * 2, 16 * 32 * 4, 16 * 544 * 2)),
+        # one column is one row
+        (Product(257, 64, 1, "NT", 1), brgemm_bytes(1, 64, 257, "NN", threads=1)),
+        (Product(1, 64, 257, "NN", 1), booked(1, 64 * 64 * 2, 64 * 4)),
+    ],
+    ids=str,
+)
+def test_blocks_that_are_packed_and_copied(product: Product, size: int) -> None:
+    m, k, n, layout, threads = product
+    assert brgemm_bytes(m, k, n, layout, threads=threads) == size
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -49,12 +94,27 @@ def test_full_precision_takes_none_on_any_processor(dtype: str) -> None:
     assert scratch_of(dtype, 1, frozenset()) is None
 
 
+def test_the_kernel_is_the_processors() -> None:
+    of_core, of_bf16 = scratch_of("bfloat16", 2, CORE), scratch_of("bfloat16", 2, BF16)
+    assert of_core is not None
+    assert of_bf16 is not None
+    assert of_core(64, 48, 32, "NT") == gemm_bytes(64, 48, 32, "NT", threads=2)
+    assert of_bf16(64, 48, 32, "NT") == brgemm_bytes(64, 48, 32, "NT", threads=2)
+    assert scratch_of("float16", 1, CORE) is None
+
+
 def test_kernels_that_were_not_followed_are_named() -> None:
     with pytest.raises(UnknownScratchError, match=r"bfloat16 products .* amx_bf16"):
-        scratch_of("bfloat16", 1, CORE | {"amx_bf16"})
+        scratch_of("bfloat16", 1, BF16 | {"amx_bf16"})
     with pytest.raises(UnknownScratchError, match="without AVX-512"):
         scratch_of("bfloat16", 1, frozenset({"avx2"}))
-    assert scratch_of("float16", 1, CORE) is None
+
+
+def test_a_cap_on_onednn_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(UnknownScratchError, match="ONEDNN_MAX_CPU_ISA"):
+        scratch_of("bfloat16", 1)
+    assert scratch_of("float32", 1) is None
 
 
 def test_features_are_read_as_linux_names_them(tmp_path: Path) -> None:
@@ -64,29 +124,64 @@ def test_features_are_read_as_linux_names_them(tmp_path: Path) -> None:
     assert read_cpu_flags(tmp_path / "absent") == frozenset()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("left_by_rows", [True, False])
-@pytest.mark.parametrize("right_by_columns", [True, False])
-@pytest.mark.parametrize("shape", [(64, 48, 32), (10, 4096, 16), (300, 100, 7), (5, 999, 1)])
-def test_the_allocator_sees_the_same(
-    shape: tuple[int, int, int], threads: int, left_by_rows: bool, right_by_columns: bool
-) -> None:
+EDGES = (1, 2, 5, 7, 16, 17, 32, 40, 41, 48, 64, 65, 96, 127, 128, 256, 257, 300, 512, 784, 1025)
+LONG = (*EDGES, 2000, 2048, 4096, 8192)
+
+
+def drawn_products(count: int) -> list[Product]:
+    """Return products at and between the edges of the kernels' blocks, the same each time."""
+    draw = random.Random(20)
+    shapes = [(64, 48, 32), (10, 4096, 16), (300, 100, 7), (5, 999, 1), (1, 1, 1), (16, 16, 16)]
+    shapes += [(1024, 4096, 32), (2048, 4096, 100), (1, 4096, 1), (5000, 1, 1), (16, 4096, 32)]
+    found = [
+        Product(*shape, layout, threads)
+        for shape, layout, threads in combinations(shapes, LAYOUTS, (1, 2, 3, 8))
+    ]
+    while len(found) < count:
+        m, k, n = draw.choice(EDGES), draw.choice(LONG), draw.choice(EDGES)
+        if draw.random() < 0.4:
+            m, k, n = (int(2 ** draw.uniform(0, 11)) for _ in range(3))
+        found.append(Product(m, k, n, draw.choice(LAYOUTS), draw.choice((1, 1, 2, 2, 3, 4, 8, 24))))
+    return found
+
+
+def differing(
+    products: list[Product], expected: list[int], found: list[list[int]]
+) -> list[tuple[Product, int, list[int]]]:
+    """Return the products whose scratch is not as expected: none at all where that is 0."""
+    triples = zip(products, expected, found, strict=True)
+    return [(p, size, taken) for p, size, taken in triples if taken != [size] * (size > 0)]
+
+
+def test_the_allocator_sees_the_same() -> None:
+    products = drawn_products(700)
     try:
-        scratch = scratch_of("bfloat16", threads)
+        by_threads = {p.threads: scratch_of("bfloat16", p.threads) for p in products}
     except UnknownScratchError as error:
         pytest.skip(str(error))
-    assert scratch is not None
-    m, k, n = shape
-    left = torch.zeros(m, k) if left_by_rows else torch.zeros(k, m).t()
-    right = torch.zeros(n, k).t() if right_by_columns else torch.zeros(k, n)
-    left, right = left.to(torch.bfloat16), right.to(torch.bfloat16)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with AllocationRecorder() as recorder:
-            torch.mm(left, right)
-    finally:
-        torch.set_num_threads(before)
-    taken = [event.size_bytes for event in recorder.trace.events if event.size_bytes > 0]
-    expected = scratch(m, k, n, left_by_rows and right_by_columns)
-    assert taken == [m * n * 2] + [expected] * (expected > 0)
+    expected = []
+    for m, k, n, layout, threads in products:
+        scratch = by_threads[threads]
+        assert scratch is not None
+        expected.append(scratch(m, k, n, layout))
+    assert differing(products, expected, measured_scratch(products)) == []
+
+
+@pytest.mark.skipif(not read_cpu_flags() >= BF16, reason="the other kernel is this processor's own")
+def test_the_allocator_sees_the_same_of_the_kernel_without_bf16_instructions() -> None:
+    """oneDNN is kept from them by a variable; PyTorch, which asks the processor, is not.
+
+    So dot products of one row go to oneDNN here, as all others do.
+    """
+    products = drawn_products(400)
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.prediction.products"],
+        input=json.dumps(products),
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    expected = [gemm_bytes(m, k, n, "TN", threads=threads) for m, k, n, _, threads in products]
+    assert differing(products, expected, json.loads(child.stdout)) == []

@@ -7,6 +7,7 @@ from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.reduction import ColumnSums
 from harness.prediction.cuda.workspaces import workspace_bytes
 from harness.prediction.kernels import Kernels
+from harness.prediction.matmul import Layout
 from harness.prediction.tape import Tape
 
 
@@ -23,10 +24,10 @@ class CudaKernels(Kernels):
         self._threads: set[bool] = set()
 
     def product(
-        self, m: int, k: int, n: int, operator: str, module: str = "", *, dots: bool
+        self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
     ) -> None:
         """Write the workspace of the thread that multiplies, the first time."""
-        del m, k, n, dots
+        del m, k, n, layout
         of_autograd = self._tape.phase == "backward"
         if of_autograd not in self._threads:
             self._threads.add(of_autograd)
