@@ -4,8 +4,8 @@ Under a limit three things move a threshold from run to run or hide bytes from i
 heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
 (glibc's by 132 KiB, Python's by 1 MiB), and the buffers that MKL takes at a first product
 of a size. So before a limit is set the holes are filled, libraries get room for their own
-small objects, and one product of every layout has made MKL's buffers. What is left comes
-from where the kernel lays a forkserver's heap: up to 7 pages between servers were seen.
+small objects, and one product of every layout has made MKL's buffers. What a step needs is
+then one number of pages, in every forkserver (20 of 20).
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
 """
@@ -20,7 +20,9 @@ PAGE_BYTES = mmap.PAGESIZE
 
 _M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4
 _ROOM_BYTES, _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES = 4 << 20, 16 << 10, 256 << 20
-_HOLE_BYTES = 3072
+_HOLE_BYTES = PAGE_BYTES - 16
+"""With its header: malloc's largest chunk that is no mapping of its own."""
+_HEADER_BYTES = 8
 _LARGEST_HOLE_BYTES = 1 << 20
 _ARENA_BITS = 20
 _OBJECT_BYTES = 400
@@ -97,10 +99,15 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
                 size //= 2
 
     fill()
-    blocks = [malloc(_HOLE_BYTES) for _ in range(2 * room // _HOLE_BYTES)]
+    # An array: a list would grow by realloc, in place where it can, and leave a hole of its size.
+    blocks = (ctypes.c_void_p * (2 * room // _HOLE_BYTES))()
+    for index in range(len(blocks)):
+        blocks[index] = malloc(_HOLE_BYTES - _HEADER_BYTES)
     fill()
-    for block in blocks[::2]:  # the others keep the holes from growing together
-        free(block)
+    for index in range(1, len(blocks) - 1, 2):
+        before, block, after = blocks[index - 1 : index + 2]
+        if block - before == after - block == _HOLE_BYTES:  # no other hole beside to grow with
+            free(block)
 
 
 def prime_products(dtype: str = "float32") -> None:

@@ -20,9 +20,6 @@ from harness.workload import Workload
 from tests.execution.conftest import child
 
 MIB = 2**20
-SLACK_BYTES = 64 * 1024
-"""A tenth of a per cent of the smallest budget. Up to 7 pages were seen: where the kernel lays
-a forkserver's heap decides how its last small holes fall."""
 REFUSES, WHY_NOT = budget.data_segment_available()
 needs_refusal = pytest.mark.skipif(not REFUSES, reason=WHY_NOT)
 
@@ -58,7 +55,7 @@ def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
 
 
 @needs_refusal
-def test_the_data_segment_of_a_step_is_modelled_to_a_few_pages(launcher: Launcher) -> None:
+def test_the_data_segment_of_a_step_is_modelled_to_the_page(launcher: Launcher) -> None:
     for workload in (
         Workload(depth=2, width=64, batch=2000),
         Workload(depth=2, width=64, batch=2000, optimizer="adam"),
@@ -67,7 +64,7 @@ def test_the_data_segment_of_a_step_is_modelled_to_a_few_pages(launcher: Launche
         Workload(depth=2, width=64, batch=2000, model="mlp-scratch", activation="tanh"),
     ):
         modelled = data_peak(predict_trace(workload)).data_bytes
-        assert abs(needed(launcher, workload) - modelled) <= SLACK_BYTES, workload
+        assert needed(launcher, workload) == modelled, workload
 
 
 @needs_refusal
@@ -78,7 +75,7 @@ def test_what_a_step_needs_is_the_same_in_every_process(launcher: Launcher) -> N
         sizes = {needed(each, workload) for each in (launcher, launcher, other)}
     finally:
         other.close()
-    assert max(sizes) - min(sizes) <= SLACK_BYTES
+    assert len(sizes) == 1
 
 
 @needs_refusal
