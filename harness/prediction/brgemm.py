@@ -9,13 +9,10 @@ Sources (oneDNN 3.12): src/cpu/x64/matmul/brgemm_matmul_utils.cpp
 src/common/memory_tracking.hpp (``registry_t::book``).
 """
 
+from array import array
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-
-_Scores = NDArray[np.float32]
 
 _ELEMENT_BYTES = 2
 _ACCUMULATOR_BYTES = 4
@@ -95,61 +92,52 @@ def _copied_row_elements(k_block: int) -> int:
 
 def _search(product: _Product) -> _Blocking:
     """Return the blocking of the least score, of equal ones the first, from large to small."""
-    m, _, n, threads, _ = product
+    m, k, n, threads, _ = product
     idle = threads > product.n_blocks
-    least_rows = min(m, 16 if idle else 32)
-    along_k = idle and product.treated_as_transposed and _splits_k(product.k)
-    rows = np.arange(min(256, m), least_rows - 1, -1)
-    chunks = np.arange(min(16 if product.copies_left else 1, product.n_blocks), 0, -1)[:, None]
-    best, least = _Blocking(least_rows, 1, 1), np.float32(1)
+    along_k = idle and product.treated_as_transposed and k >= 2048 and _is_power_of_2(k)
+    sizes = range(min(256, m), min(m, 16 if idle else 32) - 1, -1)
+    best, least = _Blocking(sizes[-1], 1, 1), 1.0
     for k_threads in range(min(threads, 4) if along_k else 1, 0, -1):
-        scores = _scores(product, rows, chunks, k_threads)
-        if not along_k:
-            scores[_leaves_threads_idle(m, n, threads, rows, product.n_block * chunks)] = 1
-        if scores.min() < least:
-            least = scores.min()
-            at_chunk, at_rows = np.unravel_index(scores.argmin(), scores.shape)
-            best = _Blocking(int(rows[at_rows]), int(chunks[at_chunk, 0]), k_threads)
+        for chunk in range(min(16 if product.copies_left else 1, product.n_blocks), 0, -1):
+            columns = _divide_up(n, product.n_block * chunk)
+            blocks = [_divide_up(m, rows) * columns for rows in sizes]
+            scores = _scores(product, sizes, blocks, chunk, k_threads)
+            for rows, count, score in zip(sizes, blocks, scores, strict=True):
+                unequal = count < 3 * threads and count % threads and not along_k
+                if score < least and not unequal:
+                    best, least = _Blocking(rows, chunk, k_threads), score
     return best
 
 
-def _splits_k(k: int) -> bool:
-    return k >= 2048 and _is_power_of_2(k)
-
-
-def _leaves_threads_idle(
-    m: int, n: int, threads: int, rows: NDArray[np.int64], columns: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Say of which blockings the few blocks do not divide among the threads."""
-    work: NDArray[np.int64] = -(-m // rows) * -(-n // columns)
-    idle: NDArray[np.bool_] = (work < 3 * threads) & (work % threads != 0)
-    return idle
-
-
 def _scores(
-    product: _Product, rows: NDArray[np.int64], chunks: NDArray[np.int64], k_threads: int
-) -> _Scores:
-    """Return ``get_imbalance`` of each pair of a number of rows and a chunk."""
-    m, k, n, threads, _ = product
-    single, n_blocks = np.float32, product.n_blocks
-    threads_of_blocks = threads // k_threads
-    row_blocks = -(-m // rows)
-    work = row_blocks * -(-n // (product.n_block * chunks))
-    beyond_m = (rows * row_blocks % m).astype(single) / single(m)
-    taken = (-(-n_blocks // chunks)).astype(single) * chunks.astype(single)
-    beyond_n = (taken - single(n_blocks)) / single(n_blocks)
-    unused = single(threads - threads_of_blocks * k_threads) / single(threads)
-    unequal_k = _disbalance(np.array(k), k_threads * product.k_block)
-    total = _disbalance(work, threads_of_blocks) + beyond_m + beyond_n + unused + unequal_k
-    found: _Scores = total / single(5)
-    return found
+    product: _Product, sizes: Sequence[int], blocks: Sequence[int], chunk: int, k_threads: int
+) -> Sequence[float]:
+    """Return ``get_imbalance`` of blocks of each number of rows; there are so many of them."""
+    m, k, _, threads, _ = product
+    n_blocks, block_threads = product.n_blocks, threads // k_threads
+    taken = _divide_up(n_blocks, chunk) * chunk
+    of_all = (
+        (taken - n_blocks) / n_blocks,
+        (threads - block_threads * k_threads) / threads,
+        _disbalance(k, k_threads * product.k_block),
+    )
+    beyond_m = _single(_divide_up(m, rows) * rows % m / m for rows in sizes)
+    found = _single(_disbalance(count, block_threads) for count in blocks)
+    found = _single(map(sum, zip(found, beyond_m, strict=True)))
+    for share in _single(of_all):
+        found = _single(score + share for score in found)
+    return _single(score / 5 for score in found)
 
 
-def _disbalance(work: NDArray[np.int64], parts: int) -> _Scores:
+def _disbalance(work: int, parts: int) -> float:
     """Return how far ``work`` is from a multiple of ``parts``, as a share of ``parts``."""
     rest = work % parts
-    distance = np.where(work < parts, parts - rest, np.minimum(parts - rest, rest))
-    return distance.astype(np.float32) / np.float32(parts)
+    return (parts - rest if work < parts else min(parts - rest, rest)) / parts
+
+
+def _single(numbers: Iterable[float]) -> Sequence[float]:
+    """Round to single precision, as each operation of such numbers does."""
+    return array("f", numbers)
 
 
 def _divide_up(number: int, by: int) -> int:
