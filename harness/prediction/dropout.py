@@ -5,9 +5,18 @@ pass needs the mask alone. (Source: aten/src/ATen/native/Dropout.cpp.) The mask 
 on every processor: torch 2.13's ``bernoulli_`` has no path through MKL's generator.
 """
 
+from typing import NamedTuple
+
 from harness.events import Event
 from harness.prediction.activations import CAST, NODE
 from harness.prediction.tape import Tape
+
+
+class Dropped(NamedTuple):
+    """What one application left behind."""
+
+    mask: Event
+    output: Event
 
 
 class Dropout:
@@ -20,8 +29,23 @@ class Dropout:
         self._tape = tape
         self._element_bytes = element_bytes
 
-    def mask(self, size_bytes: int, module: str, category: str, prefix: str) -> Event:
-        """Write the mask, up to where autograd saves it."""
+    def apply(
+        self, size_bytes: int, module: str, categories: tuple[str, str], prefix: str
+    ) -> Dropped:
+        """Write the mask, and the product of it with the input; their categories are given."""
+        of_mask, of_output = categories
+        mask = self._mask(size_bytes, module, of_mask, prefix)
+        operator = f"{prefix}aten::dropout/aten::mul"
+        return Dropped(mask, self._tape.take(size_bytes, operator, of_output, module))
+
+    def until_saved(self, size_bytes: int, module: str, prefix: str) -> tuple[Event, Event | None]:
+        """Write the mask up to where autograd saves it; return it, and an output if there is one.
+
+        Both are temporary.
+        """
+        return self._mask(size_bytes, module, "temporary", prefix), None
+
+    def _mask(self, size_bytes: int, module: str, category: str, prefix: str) -> Event:
         operator = f"{prefix}aten::dropout"
         mask = self._tape.take(
             size_bytes, f"{operator}/aten::empty_like/aten::empty_strided", category, module
@@ -32,10 +56,6 @@ class Dropout:
             self._tape.give(self._tape.take_on_host(self._element_bytes, cast, "temporary", module))
         self._tape.give(number)
         return mask
-
-    def output(self, size_bytes: int, module: str, category: str, prefix: str) -> Event:
-        """Write the product of input and mask."""
-        return self._tape.take(size_bytes, f"{prefix}aten::dropout/aten::mul", category, module)
 
     def backward(self, size_bytes: int, module: str) -> Event:
         """Write the product of gradient and mask: the gradient of the input."""

@@ -159,12 +159,16 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
         yield from _saved_of_segments(workload, rows * element)
     else:
         modules, places = modules_per_layer(workload), _places(workload)
+        on_cuda = workload.device == "cuda"
+        statistic, mask = (max(element, 4), 1) if on_cuda else (element, element)
         for index, width in enumerate(workload.widths):
             for place in places:
                 yield str(modules * index + place), rows * width * element
             if workload.norm != "none":
-                size = 2 * element * (width if workload.norm == "batch" else rows)
+                size = 2 * statistic * (width if workload.norm == "batch" else rows)
                 yield str(modules * index + 1), size
+            if workload.dropout:
+                yield str(modules * index + modules - 1), rows * width * mask
     if workload.autocast:
         sizes = (*workload.widths, workload.classes)
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
@@ -206,15 +210,12 @@ def modules_per_layer(workload: Workload) -> int:
 def _places(workload: Workload) -> tuple[int, ...]:
     """Return the modules, counted from a layer's linear map, that save a tensor of its size first.
 
-    A normalisation saves its input, dropout its mask; the next map saves what it is given,
-    unless it is an output that the activation saves.
+    A normalisation saves its input; the next map saves what it is given, unless it is an output
+    that the activation saves.
     """
     keeps = activation_of(workload.model, workload.activation).keeps
     normed, after = workload.norm != "none", modules_per_layer(workload)
     activation = 1 + normed
     count = {"nothing": 0, "output": 1, "input": 1, "operands": 2}[keeps]
-    if workload.dropout:
-        last: tuple[int, ...] = (activation + 1, after)
-    else:
-        last = () if keeps == "output" else (after,)
+    last = () if keeps == "output" and not workload.dropout else (after,)
     return (*[1] * normed, *[activation] * count, *last)

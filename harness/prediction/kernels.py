@@ -1,16 +1,19 @@
-"""What kernels take below the dispatcher: between an operator's result and its end."""
+"""What differs between devices below the dispatcher: scratch, and kernels made of other ones."""
 
+from typing import Protocol
+
+from harness.prediction.dropout import Dropout
+from harness.prediction.formula import DTYPE_BYTES
 from harness.prediction.matmul import Layout, Scratch
+from harness.prediction.norms import BatchNorm, LayerNorm, Norm
 from harness.prediction.tape import Tape
+from harness.workload import Workload
 
 
-class Kernels:
-    """Writes the blocks of a device's kernels; each is told after its result was taken.
+class Kernels(Protocol):
+    """Writes the blocks of a device's kernels; each is told after its result was taken."""
 
-    These take none.
-    """
-
-    kept_bytes = 0
+    kept_bytes: int
     """What kernels took to keep for good, so far."""
 
     def product(
@@ -21,6 +24,12 @@ class Kernels:
     def column_sums(self, rows: int, columns: int, operator: str, module: str = "") -> None:
         """Write what summing the columns of a contiguous matrix takes."""
 
+    def norm(self, workload: Workload) -> Norm | None:
+        """Return the normalisation of ``workload``'s hidden layers, if they have one."""
+
+    def dropout(self, workload: Workload) -> Dropout | None:
+        """Return the dropout after ``workload``'s activations, if there is one."""
+
 
 class CpuKernels(Kernels):
     """Products that take scratch of the matrix library, as ``harness.prediction.matmul`` says."""
@@ -28,6 +37,7 @@ class CpuKernels(Kernels):
     def __init__(self, tape: Tape, scratch: Scratch | None) -> None:
         self._tape = tape
         self._scratch = scratch
+        self.kept_bytes = 0
 
     def product(
         self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
@@ -36,3 +46,16 @@ class CpuKernels(Kernels):
         size = self._scratch(m, k, n, layout) if self._scratch is not None else 0
         if size:
             self._tape.give(self._tape.take(size, operator, "temporary", module))
+
+    def column_sums(self, rows: int, columns: int, operator: str, module: str = "") -> None:
+        """Write nothing: each thread sums in registers."""
+
+    def norm(self, workload: Workload) -> Norm | None:
+        """Return the normalisation, if there is one."""
+        kinds: dict[str, type[BatchNorm | LayerNorm]] = {"batch": BatchNorm, "layer": LayerNorm}
+        kind = kinds.get(workload.norm)
+        return kind(self._tape, workload) if kind else None
+
+    def dropout(self, workload: Workload) -> Dropout | None:
+        """Return the dropout, if there is one."""
+        return Dropout(self._tape, DTYPE_BYTES[workload.dtype]) if workload.dropout else None

@@ -48,13 +48,6 @@ class Norm(Protocol):
         """Write the backward pass and return the gradient of the input."""
 
 
-def norm_of(tape: Tape, workload: Workload) -> Norm | None:
-    """Return the normalisation of ``workload``'s hidden layers, if they have one."""
-    kinds: dict[str, type[BatchNorm | LayerNorm]] = {"batch": BatchNorm, "layer": LayerNorm}
-    kind = kinds.get(workload.norm)
-    return kind(tape, workload) if kind else None
-
-
 class BatchNorm:
     """``nn.BatchNorm1d``: one mean and deviation a unit, over the rows.
 
@@ -151,7 +144,7 @@ class LayerNorm:
 
     def __init__(self, tape: Tape, workload: Workload) -> None:
         self._tape = tape
-        self._element = DTYPE_BYTES[workload.dtype]
+        self._element = self._statistic = DTYPE_BYTES[workload.dtype]
         self._threads = workload.threads
 
     def build(self, width: int) -> None:
@@ -166,8 +159,8 @@ class LayerNorm:
         take, operator = self._tape.take, prefix + self._FORWARD
         of_output, of_statistics = categories
         output = take(rows * width * self._element, operator, of_output, module)
-        mean = take(rows * self._element, operator, of_statistics, module)
-        deviation = take(rows * self._element, operator, of_statistics, module)
+        mean = take(rows * self._statistic, operator, of_statistics, module)
+        deviation = take(rows * self._statistic, operator, of_statistics, module)
         return Normalised(output, (mean, deviation))
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:

@@ -11,11 +11,9 @@ from typing import NamedTuple
 from harness.events import Event
 from harness.prediction.activations import Applied
 from harness.prediction.checkpoint import RANDOM_STATE_BYTES, Checkpointed, Segment
-from harness.prediction.dropout import Dropout
 from harness.prediction.kernels import Kernels
 from harness.prediction.layers import Blocks, Layer, Layers
 from harness.prediction.network import Passes
-from harness.prediction.norms import norm_of
 from harness.prediction.tape import Tape
 from harness.workload import Workload
 
@@ -44,8 +42,8 @@ class StackedLayers(Layers):
 
     def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
         super().__init__(tape, workload, kernels)
-        self._norm = norm_of(tape, workload)
-        self._dropout = Dropout(tape, self.element_bytes) if workload.dropout else None
+        self._norm = kernels.norm(workload)
+        self._dropout = kernels.dropout(workload)
         self.all = [self._named(layer, index) for index, layer in enumerate(self.all)]
         self.gradients = [None] * len(self.parameter_sizes)
         present = {
@@ -121,8 +119,8 @@ class StackedLayers(Layers):
         if self._dropout is None:
             return output
         size = rows * layer.fan_out * self.element_bytes
-        mask = self._dropout.mask(size, layer.dropout_module, "temporary", "")
-        result = self._dropout.output(size, layer.dropout_module, of.dropout, "")
+        categories = ("temporary", of.dropout)
+        mask, result = self._dropout.apply(size, layer.dropout_module, categories, "")
         self.give((mask, output))
         return result
 
@@ -135,8 +133,7 @@ class StackedLayers(Layers):
             by_next = () if self.activation.keeps == "output" else (output,)
             return {NORM: by_norm, ACTIVATION: by_activation, NEXT: by_next}
         size, module = rows * layer.fan_out * self.element_bytes, layer.dropout_module
-        mask = self._dropout.mask(size, module, category, prefix)
-        result = self._dropout.output(size, module, of.dropout, prefix)
+        mask, result = self._dropout.apply(size, module, (category, of.dropout), prefix)
         if output not in by_activation:
             self.tape.give(output)
         return {NORM: by_norm, ACTIVATION: by_activation, DROPOUT: (mask,), NEXT: (result,)}
@@ -152,8 +149,8 @@ class StackedLayers(Layers):
         if self._dropout is not None:
             output, by_activation = self._activate(rows, layer, given, of, prefix)
             size = rows * layer.fan_out * self.element_bytes
-            mask = self._dropout.mask(size, layer.dropout_module, "temporary", prefix)
-            self.give((state, None if output in by_activation else output))
+            mask, result = self._dropout.until_saved(size, layer.dropout_module, prefix)
+            self.give((result, state, None if output in by_activation else output))
             return {NORM: by_norm, ACTIVATION: by_activation, DROPOUT: (mask,)}
         if keeps == "nothing":
             self.give((given, state))
@@ -212,7 +209,8 @@ class StackedLayers(Layers):
     def node_of(self, kind: str, layer: Layer) -> tuple[str, str]:
         """Return the operators around the work of a node, and its module."""
         if kind == DROPOUT:
-            return Dropout.node, layer.dropout_module
+            assert self._dropout is not None, "its node is there"
+            return self._dropout.node, layer.dropout_module
         if kind == ACTIVATION:
             return self.activation.backward.rpartition("/")[0], layer.activation_module
         assert self._norm is not None, "its node is there"

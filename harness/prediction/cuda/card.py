@@ -20,6 +20,7 @@ from harness.prediction.caching_allocator import (
 from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.simulation import play
 from harness.prediction.cuda.trace import CudaSteps
+from harness.prediction.trace import NotFollowedError
 from harness.workload import MAX_SIZE, Workload, WorkloadError
 
 FITS, DOES_NOT_FIT, CLOSE_CALL = "fits", "does not fit", "close call"
@@ -80,22 +81,22 @@ class Card:
         def fits(batch: int) -> bool:
             try:
                 return runs(workload.replace(batch=batch))
-            except WorkloadError:  # more elements than 64 bits count
+            except (WorkloadError, NotFollowedError):  # more than 64 or 32 bits count
                 return False
 
         low = workload.accumulate
         if not fits(low):
             return None
         room = self.total_bytes - self.outside_bytes[0]
-        return boundary(fits, low, self._most_by_requests(workload, room))
+        return boundary(fits, low, self.most_by_requests(workload, room))
 
-    def _most_by_requests(self, workload: Workload, room_bytes: int) -> int:
+    def most_by_requests(self, workload: Workload, room_bytes: int) -> int:
         """Return the largest batch whose requests alone leave room."""
 
         def requested(batch: int) -> int:
             try:
                 trace = CudaSteps(workload.replace(batch=batch), self.gpu).trace(2)
-            except WorkloadError:
+            except (WorkloadError, NotFollowedError):
                 return sys.maxsize
             return max(trace.live_bytes)
 

@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from harness.prediction.cuda.dropout import CudaDropout
 from harness.prediction.cuda.gpus import Gpu
+from harness.prediction.cuda.norms import CudaBatchNorm, CudaLayerNorm
 from harness.prediction.cuda.reduction import ColumnSums
 from harness.prediction.cuda.workspaces import workspace_bytes
+from harness.prediction.dropout import Dropout
 from harness.prediction.kernels import Kernels
 from harness.prediction.matmul import Layout
+from harness.prediction.norms import Norm
 from harness.prediction.tape import Tape
+from harness.workload import Workload
 
 
 class CudaKernels(Kernels):
@@ -22,6 +27,7 @@ class CudaKernels(Kernels):
         self._gpu = gpu
         self._element_bytes = element_bytes
         self._threads: set[bool] = set()
+        self.kept_bytes = 0
 
     def product(
         self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
@@ -51,6 +57,18 @@ class CudaKernels(Kernels):
                     self._taken(scratch.counters_bytes, operator, module),
                 ):
                     pass
+
+    def norm(self, workload: Workload) -> Norm | None:
+        """Return the normalisation, if there is one."""
+        if workload.norm == "batch":
+            return CudaBatchNorm(self._tape, workload)
+        if workload.norm == "layer":
+            return CudaLayerNorm(self._tape, workload, self, self._gpu.multiprocessors)
+        return None
+
+    def dropout(self, workload: Workload) -> Dropout | None:
+        """Return the dropout, if there is one."""
+        return CudaDropout(self._tape, self._element_bytes) if workload.dropout else None
 
     @contextmanager
     def _taken(self, size_bytes: int, operator: str, module: str) -> Iterator[None]:

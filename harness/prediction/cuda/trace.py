@@ -8,11 +8,13 @@ from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.kernels import CudaKernels
 from harness.prediction.cuda.simulation import Requests
 from harness.prediction.formula import DTYPE_BYTES
-from harness.prediction.stack import is_stack
 from harness.prediction.steps import Steps
 from harness.prediction.tape import Tape
 from harness.prediction.trace import NotFollowedError, collection_paused
 from harness.workload import Workload
+
+_MOST_ELEMENTS = 2**31 - 1
+"""Beyond, batch normalisation runs other kernels (``batch_norm_choose_impl``)."""
 
 
 class CudaSteps:
@@ -66,5 +68,5 @@ class CudaSteps:
 def _check(workload: Workload) -> None:
     if workload.autocast is not None:
         raise NotFollowedError("autocast on CUDA: its casts are not followed")
-    if is_stack(workload):
-        raise NotFollowedError("norm and dropout on CUDA: their kernels are not followed")
+    if workload.norm == "batch" and workload.batch * max(workload.widths) > _MOST_ELEMENTS:
+        raise NotFollowedError("batch normalisation of more than 2^31 - 1 elements on CUDA")
