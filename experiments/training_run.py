@@ -8,6 +8,7 @@ smaller (60,000 = 234 * 256 + 96), and each epoch ends with an evaluation.
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ FEW_IMAGES = {"examples": 5 * 256 + 96, "validation": 2 * 256 + 16}
 """The quick form's, random; an epoch ends in a partial batch as with all."""
 
 
-def run(size: Size, folder: Path, progress: "Progress", deadline_seconds: float) -> None:
+def run(
+    size: Size, device: str, folder: Path, progress: "Progress", deadline_seconds: float
+) -> None:
     """Train each network under each instrument; what ``folder`` holds already is not repeated."""
     from harness.execution import whole_runs
 
@@ -51,6 +54,7 @@ def run(size: Size, folder: Path, progress: "Progress", deadline_seconds: float)
         folder,
         progress,
         deadline_seconds,
+        device=device,
         real_images=size is not Size.QUICK,
     )
 
@@ -154,17 +158,43 @@ def _steady(resident: Sequence[Run]) -> list[Verdict]:
         f"{slope.steps_per_epoch} steps"
         for model, slope in known.items()
     )
+    what = _HELD[resident[0].device]
     return [
         Verdict(
-            sentence="The process does not grow while it trains.",
+            sentence=what.sentence,
             ruling=Ruling.SUPPORTED if not any(grown) else little,
-            measured=f"Resident size against the step from the second epoch on: {words}. One page "
-            "is 4 KiB; a leaked batch would be 786 KiB a step. The interpreter's own heap is in "
-            "it, and so is what the watching takes.",
+            measured=f"{what.title} against the step from the second epoch on: {words}. A leaked "
+            f"batch would be 786 KiB a step. {what.note}",
             number="; ".join(f"{slope.estimate:+.3g} bytes a step" for slope in known.values()),
         )
     ]
 
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """What a run holds, in words."""
+
+    title: str
+    holder: str
+    sentence: str
+    note: str
+
+
+_HELD = {
+    "cpu": _Held(
+        title="Resident size",
+        holder="the process",
+        sentence="The process does not grow while it trains.",
+        note="One page is 4 KiB. The interpreter's own heap is in it, and so is what the watching "
+        "takes.",
+    ),
+    "cuda": _Held(
+        title="Reserved bytes of the GPU",
+        holder="what is reserved of the GPU",
+        sentence="What a run reserves of the GPU does not grow while it trains.",
+        note="The caching allocator reserves whole segments, of 2 MiB at least.",
+    ),
+}
 
 LEAK_BYTES = 256
 """Growth a step above which a process is said to leak: smaller than any tensor kept by mistake."""
@@ -220,7 +250,8 @@ def _first_text(resident: Sequence[Run]) -> list[str]:
         if later.empty:
             continue
         text.append(
-            f"{one.model}: the first step raises the process by {format_bytes(first)}, any later "
+            f"{one.model}: the first step raises {_HELD[one.device].holder} by "
+            f"{format_bytes(first)}, any later "
             f"one by {format_bytes(int(later.median()))} (median) and "
             f"{format_bytes(int(later.max()))} at most: gradients come into being, and libraries "
             "take their buffers, once."
@@ -268,7 +299,7 @@ def _tables(
         tables.append(
             Table(
                 name="growth",
-                caption="Growth of the process, bytes a training step (95 % intervals, HC3)",
+                caption="Growth of what is held, bytes a training step (95 % intervals, HC3)",
                 frame=pd.DataFrame(
                     [
                         (model, slope.estimate, slope.low, slope.high, slope.epochs)
@@ -303,16 +334,12 @@ def _accuracy_figure(runs: Sequence[Run]) -> list[Figure]:
     ]
 
 
-_QUANTITIES = {
-    "trace": ("peak_bytes", "peak live bytes"),
-    "resident": ("resident_bytes", "resident size"),
-}
-
-
 def _memory_figure(runs: Sequence[Run]) -> list[Figure]:
     parts = []
     for one in sorted(runs, key=lambda one: one.instrument, reverse=True):
-        column, title = _QUANTITIES[one.instrument]
+        column, title = "peak_bytes", "peak live bytes"
+        if one.instrument == "resident":
+            column, title = "resident_bytes", _HELD[one.device].title
         steps = analysis.thin(one)
         parts.append(
             pd.DataFrame(
@@ -330,7 +357,7 @@ def _memory_figure(runs: Sequence[Run]) -> list[Figure]:
             name="memory",
             caption="Memory over the whole run, passage by passage (thinned). Top: the exact peak "
             "of each; one level for full steps, one for the partial batch, one for evaluation, "
-            "in every epoch that was traced. Bottom: the process's size, which does not climb.",
+            "in every epoch that was traced. Bottom: what the process holds, which does not climb.",
             data=pd.concat(parts, ignore_index=True),
             draw=course.memory,
             size=(8.6, 5.6),

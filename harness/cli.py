@@ -245,7 +245,15 @@ _out_option = click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=None,
-    help="Folder for records and report  [results/local/<size>]",
+    help="Folder for records and report  [results/local/<size>, on a GPU <size>-cuda]",
+)
+
+_device_option = click.option(
+    "--device",
+    type=click.Choice(("cpu", "cuda")),
+    default="cpu",
+    show_default=True,
+    help="Where every cell runs.",
 )
 
 
@@ -278,13 +286,19 @@ def _engine(command: Command) -> Command:
 @click.argument("experiments", nargs=-1)
 @_out_option
 @_sized
+@_device_option
 @_deadline_option
 @_engine
 def sweep(
-    experiments: tuple[str, ...], out: Path | None, size: str | None, deadline: float, **engine: Any
+    experiments: tuple[str, ...],
+    out: Path | None,
+    size: str | None,
+    device: str,
+    deadline: float,
+    **engine: Any,
 ) -> int:
     """Run experiments (all, or those named); an interrupted sweep resumes by itself."""
-    folder = _sweep(experiments, out, _size(size), deadline, **engine)
+    folder = _sweep(experiments, out, _size(size), device, deadline, **engine)
     click.echo(f"records: {folder}", err=True)
     return 0
 
@@ -299,6 +313,7 @@ def _sweep(
     names: tuple[str, ...],
     out: Path | None,
     size: "Size",
+    device: str,
     deadline: float,
     *,
     jobs: int,
@@ -311,13 +326,27 @@ def _sweep(
     from harness.experiment import find, names_found
     from harness.progress import shown
 
-    folder = out or Path("results") / "local" / size.value
+    where = size.value if device == "cpu" else f"{size.value}-{device}"
+    folder = out or Path("results") / "local" / where
     chosen = [find(name) for name in names or names_found()]
+    if device != "cpu":
+        for one in chosen:
+            if one.cpu_alone:
+                click.echo(f"{one.name}: on the CPU alone: {one.cpu_alone}", err=True)
+        chosen = [one for one in chosen if not one.cpu_alone]
     try:
         engine = make_executor(executor, jobs=jobs, scheduler=scheduler)
         with closing(engine), shown() as progress:
             for experiment in chosen:
-                run(experiment, size, folder, progress, deadline_seconds=deadline, executor=engine)
+                run(
+                    experiment,
+                    size,
+                    folder,
+                    progress,
+                    device=device,
+                    deadline_seconds=deadline,
+                    executor=engine,
+                )
     except KeyboardInterrupt:
         click.echo("stopped; every finished cell is kept, the same command goes on", err=True)
         raise
@@ -337,13 +366,14 @@ def report(folder: Path) -> int:
 @app.command(epilog="Example: harness reproduce --quick --out /tmp/try")
 @_sized
 @_out_option
+@_device_option
 @_engine
-def reproduce(size: str | None, out: Path | None, **engine: Any) -> int:
+def reproduce(size: str | None, out: Path | None, device: str, **engine: Any) -> int:
     """Run every experiment, then the report; print the verdict and where the report lies."""
     from harness.reporting.report import write_report
     from harness.reporting.terminal import print_verdicts
 
-    folder = _sweep((), out, _size(size), 600.0, **engine)
+    folder = _sweep((), out, _size(size), device, 600.0, **engine)
     page = write_report(folder)
     print_verdicts(folder)
     click.echo(f"report: {page}")

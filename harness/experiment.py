@@ -58,12 +58,14 @@ class Experiment:
     """Instrument-free passes per cell."""
     traced: Callable[[Size], Iterable[Workload]] | None = None
     """Cells whose allocation events are kept for a timeline."""
-    run: "Callable[[Size, Path, Progress, float], None] | None" = None
+    run: "Callable[[Size, str, Path, Progress, float], None] | None" = None
     """Measures in the experiment's own way, where single steps of cells will not do.
 
-    Called with the size, the experiment's folder, the progress and the deadline in seconds;
-    must resume by itself like a sweep of cells.
+    Called with the size, the device, the experiment's folder, the progress and the deadline
+    in seconds; must resume by itself like a sweep of cells.
     """
+    cpu_alone: str | None = None
+    """Why the question makes no sense on a GPU, where it makes none."""
 
 
 class UnknownExperimentError(HarnessError):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.prediction.cuda import gpus
 from harness.prediction.forecast import predict
 from harness.record import Forecast
 from harness.workload import Workload
@@ -37,12 +38,26 @@ def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFram
     ``figures`` are columns of whole bytes; missing where nothing is predicted.
     """
     known = frame[frame["outcome"] == "ok"].reset_index(drop=True)
-    forecasts = [predict(workload_of(row)) for row in known.to_dict("records")]
+    forecasts = [_forecast(row) for row in known.to_dict("records")]
     columns = {
         f"predicted.{name}": pd.array([_figure(one, name) for one in forecasts], dtype="Int64")
         for name in figures
     }
     return known.assign(**columns)
+
+
+def _forecast(row: Mapping[Any, Any]) -> Forecast:
+    """Return the forecast for a row, made on a GPU for the GPU that it names.
+
+    Without the card's size, which no figure needs: no verdict on the card is worked out.
+    """
+    workload = workload_of(row)
+    if workload.device == "cpu":
+        return predict(workload)
+    prefix = "environment."
+    facts = {str(key).removeprefix(prefix): row[key] for key in row if str(key).startswith(prefix)}
+    gpu = dataclasses.replace(gpus.recorded(facts), total_bytes=None)
+    return predict(workload, gpu=gpu, allocator_settings=facts["allocator_settings"])
 
 
 def _figure(forecast: Forecast, name: str) -> int | None:

@@ -81,13 +81,19 @@ def predictable(pinned: pd.DataFrame) -> list[Verdict]:
         Verdict(
             sentence="The batch at which a network stops fitting can be told without running it.",
             ruling=Ruling.SUPPORTED if within == len(known) else Ruling.LIMITED,
-            measured=f"With the pinned policy the predicted batch is within {PROMISED} % of the "
+            measured=f"{_under(pinned)} the predicted batch is within {PROMISED} % of the "
             f"reproduced one in {within} of {len(known)} thresholds (largest error "
             f"{off.max():.2g} %, median {off.median():.2g} %); live bytes alone are off by up "
             f"to {live.max():.2g} %.",
             number=f"at most {off.max():.2g} % off",
         )
     ]
+
+
+def _under(pinned: pd.DataFrame) -> str:
+    """Return under what the thresholds hold."""
+    on_gpu = bool(pinned["kind"].isin(["allocator", "card"]).any())
+    return "Under the caching allocator's limit" if on_gpu else "With the pinned policy"
 
 
 def policies(table: pd.DataFrame) -> pd.DataFrame:
@@ -115,8 +121,8 @@ def texts(
     sharp = pinned[(pinned["band"] == 0) & pinned["confirmed"]]
     text = [
         (
-            f"{len(sharp)} of {len(pinned)} thresholds of the pinned policy are sharp: every probe "
-            "at the largest batch that fits completed, every one above it failed, three of each. "
+            f"{_under(pinned)} {len(sharp)} of {len(pinned)} thresholds are sharp: every probe at "
+            " the largest batch that fits completed, every one above it failed, three of each. "
             f"A threshold took {float(pinned['probes'].mean()):.1f} probes on average, "
             f"{int(pinned['probes'].max())} at most."
         )

@@ -21,8 +21,9 @@ class Run:
 
     model: str
     data: str
+    device: str
     instrument: str
-    """``resident`` or ``trace``."""
+    """``resident`` (on a GPU, what is reserved of it) or ``trace``."""
     epochs: pd.DataFrame
     """``epoch, accuracy, seconds``."""
     steps: pd.DataFrame
@@ -71,6 +72,7 @@ def _run(observation: Mapping[str, Any]) -> Run:
     return Run(
         model=observation["workload"]["model"],
         data=observation["workload"]["data"],
+        device=observation["workload"].get("device", "cpu"),
         instrument=observation["instrument"],
         epochs=pd.DataFrame(result["epochs"]),
         steps=steps,

@@ -2,11 +2,12 @@
 
 import dataclasses
 import itertools
+import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from typing import Protocol
 import harness
 from harness.execution.executors import Cell, Executor, Measured, make_executor
 from harness.execution.measure import DEADLINE_SECONDS
-from harness.execution.store import MAX_ATTEMPTS, Store
+from harness.execution.store import Store, StoreError
 from harness.experiment import Experiment, Size
 from harness.prediction.forecast import predict
 from harness.record import Outcome, Record
@@ -42,25 +43,29 @@ def run(
     out: Path,
     progress: Progress,
     *,
+    device: str = "cpu",
     deadline_seconds: float = DEADLINE_SECONDS,
     executor: Executor | None = None,
 ) -> None:
-    """Measure every cell of ``experiment`` that ``out`` does not hold yet.
+    """Measure every cell of ``experiment`` on ``device`` that ``out`` does not hold yet.
 
     Interrupted at any point, the same call goes on where it stopped. Without an ``executor``
     cells run here, one at a time. An experiment that measures in its own way uses none.
 
     Raises:
-        StoreError, SchemaError: the folder cannot be used.
+        StoreError, SchemaError: the folder cannot be used, or has records of another device.
         ExecutorError: the engine is gone.
         LaunchError: no worker process can be started at all.
 
     """
+    _refuse_other_device(out / experiment.name, device)
     if experiment.run is not None:
-        experiment.run(size, out / experiment.name, progress, deadline_seconds)
+        experiment.run(size, device, out / experiment.name, progress, deadline_seconds)
         return
-    workloads = list({cell.id: cell for cell in experiment.cells(size)}.values())
-    traced = {cell.id for cell in experiment.traced(size)} if experiment.traced else set()
+    placed = [cell.replace(device=device) for cell in experiment.cells(size)]
+    workloads = list({cell.id: cell for cell in placed}.values())
+    kept = experiment.traced(size) if experiment.traced else ()
+    traced = {cell.replace(device=device).id for cell in kept}
     with Store(out / experiment.name) as store, _used(executor) as engine:
         left = [cell for cell in workloads if not store.is_finished(cell.id)]
         done = len(workloads) - len(left)
@@ -77,6 +82,21 @@ def run(
         _Sweep(store, engine, progress, cells).run()
 
 
+def _refuse_other_device(folder: Path, device: str) -> None:
+    """Keep the records of two devices apart: no analysis could tell them from each other.
+
+    Raises:
+        StoreError: the first line of a file in ``folder`` is of another device.
+
+    """
+    for path in folder.glob("*.jsonl"):
+        with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
+            found = json.loads(lines.readline())["workload"].get("device", "cpu")
+            if found != device:
+                rule = f"holds records of device {found}; give --out another folder for {device}"
+                raise StoreError(f"out: {str(folder)!r}: {rule}")
+
+
 @contextmanager
 def _used(executor: Executor | None) -> Iterator[Executor]:
     """Yield ``executor``, or one of our own that ends with the sweep."""
@@ -91,7 +111,7 @@ def _used(executor: Executor | None) -> Iterator[Executor]:
 
 
 class _Sweep:
-    """The coordinator: hands out cells, writes what comes back, tries accidents once more."""
+    """The coordinator: hands out cells, writes what comes back, tries accidents again."""
 
     def __init__(
         self, store: Store, executor: Executor, progress: Progress, cells: Iterable[Cell]
@@ -139,8 +159,7 @@ class _Sweep:
 
     def _keep(self, record: Record, cell: Cell) -> None:
         self._store.append(record)
-        attempts = self._store.attempts(record.workload_id)
-        if not self._store.is_finished(record.workload_id) and attempts < MAX_ATTEMPTS:
+        if not self._store.is_finished(record.workload_id):
             self._left.appendleft(cell)
         else:
             self._clock.add(cell.workload)

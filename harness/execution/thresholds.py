@@ -221,7 +221,7 @@ class _Run:
         That is the data segment on the CPU, the caching allocator on a GPU.
         """
         if self.workload.device == "cuda":
-            return None, self._by_the_allocator()
+            return self._by_the_allocator()
         if not self._followed:
             return None, None
         live = solve_live(self.workload, self.budget_bytes, self.solve)
@@ -229,21 +229,23 @@ class _Run:
             return live, live
         return live, solve_resident(self.workload, self.budget_bytes, self.solve)
 
-    def _by_the_allocator(self) -> int | None:
-        """Return the largest batch that the allocator's model runs within the budget."""
+    def _by_the_allocator(self) -> tuple[int | None, int | None]:
+        """Return the largest batch whose requests fit, and the one that the allocator runs."""
         if self.solve != "batch":
-            return None
-        facts = self.environment
+            return None, None
         card = Card(
-            gpu=gpus.recorded(facts),
-            settings=facts["allocator_settings"],
+            gpu=gpus.recorded(self.environment),
+            settings=self.environment["allocator_settings"],
             total_bytes=self.budget_bytes,
             outside_bytes=(0, 0),
         )
         try:
-            return card.largest_batch(self.workload, card.surely_runs)
+            predicted = card.largest_batch(self.workload, card.surely_runs)
+            if predicted is None:
+                return None, None
+            return card.most_by_requests(self.workload, self.budget_bytes), predicted
         except (NotFollowedError, AllocatorConfigError):
-            return None
+            return None, None
 
     def _at(self, value: int) -> Workload | None:
         try:

@@ -1,9 +1,9 @@
 """A whole training run in one worker: epochs, validation, and the memory of every step.
 
 Two instruments, a process each, since one disturbs what the other measures. ``resident``:
-the process's own size and its rise over each step. ``trace``: every block that the allocator
-handed out and took back, from before the network was built; per step its peak and what is
-alive at its end, exactly.
+the process's own size (on a GPU, what it reserves of the card) and its rise over each step.
+``trace``: every block that the allocator handed out and took back, from before the network was
+built; per step its peak and what is alive at its end, exactly.
 
 The order of the examples is drawn by numpy, so that no block of it is the allocator's.
 """
@@ -27,6 +27,7 @@ from harness.data import load_fashion_mnist
 from harness.events import CATEGORIES, Trace, totals
 from harness.execution.jobs import Job, RunPlan
 from harness.instruments.allocator import AllocationRecorder
+from harness.instruments.cuda import reserved_rise
 from harness.instruments.process import resident_rise
 from harness.instruments.saved_tensors import SavedTensors
 from harness.training import Built, Phase, build, no_phase, step
@@ -93,12 +94,12 @@ def _synthetic(workload: Workload, count: int) -> Images:
 def resident(
     workload: Workload, training: Images, validation: Images, epochs: int
 ) -> dict[str, Any]:
-    """Run with the process's own size read around each step.
+    """Run with the process's own size, or what it reserves of a GPU, read around each step.
 
     Columns of ``steps``: ``kind, epoch, rows, resident_bytes`` (after the step),
     ``rise_bytes`` (its highest less where it began), ``seconds``.
     """
-    process = psutil.Process()
+    size_of, rise_of = _held_on(workload.device)
     per_epoch = sum(-(-len(one.x) // workload.batch) for one in (training, validation))
     # Written to beforehand: what a list of observations takes would show as growth, 300 bytes
     # a step.
@@ -112,10 +113,10 @@ def resident(
         number = next(numbers)
         passages[number] = passage
         start = time.perf_counter()
-        with resident_rise() as rise:
+        with rise_of() as rise:
             yield no_phase
         seconds[number] = time.perf_counter() - start
-        sizes[number] = process.memory_info().rss, rise.rise_bytes
+        sizes[number] = size_of(), rise.rise_bytes
 
     ended = _train(_empty(workload), training, validation, epochs, watch)
     figures = {
@@ -124,6 +125,14 @@ def resident(
         "seconds": seconds.tolist(),
     }
     return {"epochs": ended, "steps": _columns(Passage._fields, passages) | figures}
+
+
+def _held_on(device: str) -> tuple[Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
+    """Return how to read what a run holds on ``device``, and its rise over a block."""
+    if device == "cuda":
+        return torch.cuda.memory_reserved, reserved_rise
+    process = psutil.Process()
+    return lambda: int(process.memory_info().rss), resident_rise
 
 
 def traced(
@@ -140,7 +149,7 @@ def traced(
     first step, of the last full one, of the partial batch and of an evaluated batch.
     """
     passages: list[Passage] = []
-    with AllocationRecorder(operators=False) as recorder:
+    with AllocationRecorder(workload.device, operators=False) as recorder:
         with recorder.phase("build"):
             built = _empty(workload)
         recorder.mark(tracing.parameter_addresses(built.model))
@@ -218,9 +227,11 @@ def _parts(order: np.ndarray[Any, np.dtype[np.int64]], batch: int) -> Iterator[A
         yield order[start : start + batch]
 
 
-def _batch(images: Images, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, Tensor]:
     """Return fresh tensors, as a data loader does: examples in [0, 1], labels."""
-    return images.x[index].to(dtype).div_(255), images.y[index]
+    dtype: torch.dtype = getattr(torch, workload.dtype)
+    x, y = images.x[index].to(dtype).div_(255), images.y[index]
+    return x.to(workload.device), y.to(workload.device)
 
 
 def _step(
@@ -231,7 +242,7 @@ def _step(
     mark: Callable[[dict[int, str]], None],
 ) -> None:
     with phase("build"):
-        x, y = _batch(images, index, getattr(torch, built.workload.dtype))
+        x, y = _batch(images, index, built.workload)
     mark(tracing.input_addresses(x, y))
     step(dataclasses.replace(built, x=x, y=y), phase)
 
@@ -245,7 +256,7 @@ def _correct(
 ) -> int:
     """Return how many of a batch the network tells right."""
     with phase("build"):
-        x, y = _batch(images, index, getattr(torch, built.workload.dtype))
+        x, y = _batch(images, index, built.workload)
     mark(tracing.input_addresses(x, y))
     with phase("forward"), torch.no_grad():
         return int((built.model(x).argmax(1) == y).sum())

@@ -35,6 +35,7 @@ def measure_all(
     progress: "Progress",
     deadline_seconds: float,
     *,
+    device: str,
     real_images: bool,
 ) -> None:
     """Run what ``folder`` does not hold yet, on real images where asked for and there.
@@ -58,7 +59,7 @@ def measure_all(
                 data = _data(found, launcher, folder, deadline_seconds)
             started = time.monotonic()
             for number, (model, run) in enumerate(left, 1):
-                workload = Workload(model=model, data=data)
+                workload = Workload(model=model, data=data, device=device)
                 if not store.is_finished(workload.id):
                     store.append(
                         measure(workload, deadline_seconds=deadline_seconds, launcher=launcher)

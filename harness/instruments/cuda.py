@@ -43,6 +43,23 @@ def cuda_peaks() -> Iterator[CudaPeaks]:
         result.figures = {name: stats.get(f"{key}.peak", 0) for name, key in _COUNTERS.items()}
 
 
+@dataclass
+class ReservedRise:
+    """How far the reserved bytes rose above where they stood; filled in when the block ends."""
+
+    rise_bytes: int = 0
+
+
+@contextmanager
+def reserved_rise() -> Iterator[ReservedRise]:
+    """Measure by how much the block made the allocator hold more of the card."""
+    result = ReservedRise()
+    before = torch.cuda.memory_reserved()
+    with cuda_peaks() as peaks:
+        yield result
+    result.rise_bytes = peaks.figures["reserved_peak_bytes"] - before
+
+
 class PhasePeaks:
     """The peaks of each phase of a step; where a phase comes twice, the higher ones."""
 

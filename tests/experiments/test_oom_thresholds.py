@@ -104,6 +104,6 @@ def test_a_run_that_is_complete_asks_nothing_again(
     folder = tmp_path / EXPERIMENT.name
     keep(folder, Size.QUICK)
     before = (folder / THRESHOLDS).read_bytes()
-    run(Size.QUICK, folder, Lines(), 60.0)
+    run(Size.QUICK, "cpu", folder, Lines(), 60.0)
     assert (folder / THRESHOLDS).read_bytes() == before
     assert "3 cells, 3 done already" in capsys.readouterr().err

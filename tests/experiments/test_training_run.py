@@ -185,12 +185,12 @@ def test_both_instruments_train_the_same_network() -> None:
 
 def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
     folder = tmp_path / experiment.NAME
-    experiment.run(Size.QUICK, folder, Lines(), 60)
+    experiment.run(Size.QUICK, "cpu", folder, Lines(), 60)
     path = folder / observations.OBSERVATIONS
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
     path.write_bytes(b"".join(lines[:2]) + lines[2][:50])
-    experiment.run(Size.QUICK, folder, Lines(), 60)
+    experiment.run(Size.QUICK, "cpu", folder, Lines(), 60)
     again = [json.loads(line) for line in path.read_bytes().splitlines()]
     assert path.read_bytes().startswith(b"".join(lines[:2]))
     assert [(one["workload"]["model"], one["instrument"]) for one in again] == [
