@@ -91,7 +91,10 @@ def _copied_row_elements(k_block: int) -> int:
 
 
 def _search(product: _Product) -> _Blocking:
-    """Return the blocking of the least score, of equal ones the first, from large to small."""
+    """Return the blocking of the least score, of equal ones the first, from large to small.
+
+    The bounds are those of the source, measured there.
+    """
     m, k, n, threads, _ = product
     idle = threads > product.n_blocks
     along_k = idle and product.treated_as_transposed and k >= 2048 and _is_power_of_2(k)

@@ -96,6 +96,7 @@ def test_predicting_imports_neither_torch_nor_numpy() -> None:
         "from harness.workload import Workload\n"
         "from harness.prediction.forecast import predict\n"
         "predict(Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"
+        "predict(Workload(depth=2, dtype='bfloat16'))\n"
         "print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
