@@ -26,6 +26,13 @@ def test_a_record_comes_back_equal() -> None:
     assert from_json(to_json(original)) == original
 
 
+def test_a_record_from_before_a_field_was_added_is_read() -> None:
+    """Norm and dropout came later; what lacks them had neither, under the same id."""
+    old = json.loads(to_json(record()))
+    del old["workload"]["norm"], old["workload"]["dropout"]
+    assert from_json(json.dumps(old)) == record()
+
+
 def test_unknown_is_null_and_keys_keep_their_order() -> None:
     keys = list(json.loads(to_json(record())))
     assert json.loads(to_json(record()))["saved_bytes"] is None

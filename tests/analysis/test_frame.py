@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from harness.analysis.frame import load
-from harness.record import Outcome, RecordError, to_json
+from harness.analysis.predicted import workload_of
+from harness.record import Outcome, Record, RecordError, to_json
 from harness.workload import Workload
 from tests.analysis import planted
 
@@ -28,6 +29,14 @@ def test_a_row_holds_the_record_exactly(tmp_path: Path) -> None:
     assert row["environment.torch"] == "9.9"
     assert row["environment.gpus"] == "[]"
     assert row["repeats"] == 3
+
+
+def test_a_row_gives_back_its_workload(tmp_path: Path) -> None:
+    workload = Workload(hidden=(5, 7), norm="batch", dropout=0.25, accumulate=2)
+    planted.write(
+        tmp_path, [Record(workload_id=workload.id, workload=workload, outcome=Outcome.OK)]
+    )
+    assert workload_of(load(tmp_path).iloc[0].to_dict()) == workload
 
 
 def test_missing_figures_are_missing_and_bytes_are_whole(tmp_path: Path) -> None:

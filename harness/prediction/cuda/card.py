@@ -84,7 +84,7 @@ class Card:
             except (WorkloadError, NotFollowedError):  # more than 64 or 32 bits count
                 return False
 
-        low = workload.accumulate
+        low = workload.least_batch
         if not fits(low):
             return None
         room = self.total_bytes - self.outside_bytes[0]
@@ -100,7 +100,7 @@ class Card:
                 return sys.maxsize
             return max(trace.live_bytes)
 
-        low = workload.accumulate
+        low = workload.least_batch
         return largest(requested, room_bytes, low=low, high=MAX_SIZE) or low
 
 
