@@ -310,7 +310,7 @@ class _Run:
         """Return where the answer lies if the model is off everywhere by what it is off here."""
         if needed is None or not self._modelled or not self._followed:
             return None
-        extra = needed - data_peak(predict_trace(workload)).data_bytes
+        extra = needed - data_peak(workload).data_bytes
         return solve_resident(self.workload, self.budget_bytes, self.solve, extra_bytes=extra)
 
     def _headroom(self, largest_fit: int) -> Headroom | None:
@@ -318,12 +318,12 @@ class _Run:
         needed = [p.needed_bytes for p in self.probes if p.value == largest_fit and p.needed_bytes]
         if workload is None or not needed or not self._modelled or not self._followed:
             return None
-        peak = data_peak(predict_trace(workload))
+        peak = data_peak(workload)
         return Headroom(
             live_bytes=peak.live_bytes,
             rounding_bytes=peak.rounding_bytes,
             small_bytes=-peak.small_bytes,
-            library_bytes=max(needed) - peak.data_bytes,
+            library_bytes=max(needed) - peak.data_bytes + peak.library_bytes,
             unused_bytes=self.budget_bytes - max(needed),
         )
 

@@ -13,8 +13,7 @@ from harness.execution import budget, cgroup
 from harness.execution.jobs import Ended, Job
 from harness.execution.launcher import Launcher, default_launcher
 from harness.execution.outcome import classify
-from harness.prediction.resident import data_peak, mapped_bytes
-from harness.prediction.trace import predict_trace
+from harness.prediction.resident import PAGE_BYTES, data_peak, mapped_bytes
 from harness.record import Outcome
 from harness.workload import Workload
 from tests.execution.conftest import child
@@ -63,8 +62,21 @@ def test_the_data_segment_of_a_step_is_modelled_to_the_page(launcher: Launcher) 
         Workload(depth=2, width=64, batch=4000, mode="inference"),
         Workload(depth=2, width=64, batch=2000, model="mlp-scratch", activation="tanh"),
     ):
-        modelled = data_peak(predict_trace(workload)).data_bytes
+        modelled = data_peak(workload).data_bytes
         assert needed(launcher, workload) == modelled, workload
+
+
+@needs_refusal
+@pytest.mark.parametrize(("mode", "kernels"), [("train", 4), ("inference", 2)])
+def test_the_code_that_onednn_compiles_is_in_the_model(
+    mode: str, kernels: int, launcher: Launcher
+) -> None:
+    workload = Workload(hidden=(64, 32, 64), batch=2000, activation="gelu", mode=mode)
+    modelled = data_peak(workload)
+    assert modelled.library_bytes == kernels * 66 * PAGE_BYTES
+    # The descriptors' share of it is as seen: a page more or less a kernel.
+    assert abs(needed(launcher, workload) - modelled.data_bytes) <= kernels * PAGE_BYTES
+    assert data_peak(workload.replace(dtype="float64")).library_bytes == 0
 
 
 @needs_refusal

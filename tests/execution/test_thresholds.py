@@ -12,7 +12,6 @@ from harness.execution.launcher import Launcher
 from harness.execution.store import Kind, LineStore
 from harness.execution.thresholds import BudgetError, choose_kind, threshold
 from harness.prediction.resident import data_peak, solve_resident
-from harness.prediction.trace import predict_trace
 from harness.record import Outcome
 from harness.thresholds import THRESHOLDS, Threshold, from_json, to_json
 from harness.workload import Workload
@@ -53,7 +52,7 @@ def off_by(extra_bytes: int) -> Callable[[Job], Ended]:
 
     def end(job: Job) -> Ended:
         assert job.budget_bytes is not None
-        size = data_peak(predict_trace(job.workload)).data_bytes + extra_bytes
+        size = data_peak(job.workload).data_bytes + extra_bytes
         if size > job.budget_bytes:
             return OOM
         return Ended(exit_code=0, result={"needed_bytes": size})
