@@ -32,6 +32,7 @@ class Steps:
             self._layers.parameter_element_bytes,
         )
         self._written: tuple[Place, Place, list[Event | None]] | None = None
+        self._shift = 0
 
     def build(self) -> None:
         """Write the parameters and the batch."""
@@ -47,19 +48,25 @@ class Steps:
             self._tape.begin("forward")
             network.predict(self._layers, self._workload.batch)
             return
-        self._layers.zero_grad()
+        self._drop_gradients()
         self._forward_and_backward()
         self._tape.begin("optimizer")
         self._optimizer.step()
 
+    def _drop_gradients(self) -> None:
+        """Write that the gradients of the step before go, under the numbers that it gave them."""
+        if self._written is not None and self._shift:
+            self._layers.gradients = [
+                held and held._replace(address=held.address + self._shift)
+                for held in self._written[2]
+            ]
+        self._layers.zero_grad()
+
     def _forward_and_backward(self) -> None:
         """Write the passes; once they took nothing to stay, as they were written before."""
         if self._written is not None:
-            start, stop, gradients = self._written
-            shift = self._tape.repeat(start, stop)
-            self._layers.gradients = [
-                held and held._replace(address=held.address + shift) for held in gradients
-            ]
+            start, stop, _ = self._written
+            self._shift = self._tape.repeat(start, stop)
             return
         start, kept = self._tape.here(), self._kernels.kept_bytes
         parts = self._workload.accumulate
