@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test check faults cuda-dry-run clean
+.PHONY: reproduce test test-oldest check faults cuda-dry-run clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -15,6 +15,11 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Prediction against measurement, and the instruments, on the oldest torch that pyproject admits.
+test-oldest: $(VENV)-oldest/.installed
+	$(VENV)-oldest/bin/python -m pytest tests/prediction/test_trace_property.py \
+	  tests/prediction/test_trace.py tests/instruments tests/profiling tests/execution/test_measure.py
 
 # Hundreds of injected faults and thousands of fuzzed command lines; about ten minutes.
 faults: $(VENV)/.installed-test
@@ -47,5 +52,11 @@ $(VENV)/.installed-check: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	touch $@ $(VENV)/.installed $(VENV)/.installed-test
 
+$(VENV)-oldest/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --editable '.[test]' \
+	  $$(sed -nE 's/^ *"(torch(vision)?)>=([0-9.]+)",$$/\1==\3.*/p' pyproject.toml)
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-oldest

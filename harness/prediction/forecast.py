@@ -17,7 +17,7 @@ from harness.prediction.trace import NotFollowedError, predict_trace
 from harness.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
 from harness.workload import Workload
 
-CHECKED_TORCH = ("2.13",)
+CHECKED_TORCH = ("2.7", "2.13")
 """Versions of torch against which every figure was compared with measurement, to the byte."""
 
 CHECKED_MACHINES = ("x86_64", "AMD64")
