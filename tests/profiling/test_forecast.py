@@ -80,7 +80,7 @@ def test_what_depends_on_data_is_refused_by_name() -> None:
 def test_an_initialiser_that_looks_at_its_numbers_is_noted() -> None:
     class Drawn(nn.Linear):
         def reset_parameters(self) -> None:
-            nn.init.constant_(self.weight, float(self.weight.sum()))
+            nn.init.constant_(self.weight, float(self.weight.detach().sum()))
 
     told = forecast(lambda: Drawn(3, 4, bias=False), 2, input_shape=(3,))
     assert INITIALISER in told.notes
