@@ -13,6 +13,7 @@ from harness.prediction.budget import solve
 from harness.prediction.cuda import forecast as on_cuda
 from harness.prediction.cuda import gpus
 from harness.prediction.cuda.gpus import Gpu, GpuError
+from harness.prediction.cuda.trace import CudaSteps
 from harness.prediction.trace import NotFollowedError, predict_trace
 from harness.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
 from harness.workload import Workload
@@ -83,21 +84,20 @@ def _on_cuda(
     notes: list[str],
 ) -> dict[str, Any]:
     """Return the figures on a card, the default one where none is said; add to ``notes``."""
-    card = gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT
-    found = on_cuda.figures(workload, card, settings)
-    if gpu is None:
-        notes.append(f"no card was said: workspaces and scratch are those of {card.name}")
+    used = gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT
+    script = CudaSteps(workload, used)
+    found = on_cuda.figures(script, used, settings)
     notes += found.notes
-    for name in ("allocated", "reserved"):
-        low, high = found.ranges[f"{name}_peak_bytes"]
-        if low < high:
-            notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
-    fields = {**_trace_figures(found.trace), "cuda": found.cuda}
-    if gpu is not None:
-        fields["card"] = on_cuda.on_card(workload, card, settings, found.ranges)
+    fields = {**_trace_figures(script.trace(2)), "cuda": found.cuda}
+    card = on_cuda.card_of(used, settings)
+    if gpu is None:
+        notes.append(f"no card was said: workspaces and scratch are those of {used.name}")
+    elif card is not None:
+        told = on_cuda.on_card(card, workload, found)
+        fields["card"] = told | on_cuda.largest_batches(card, workload)
     if budget_bytes is not None:
         needed = found.ranges["reserved_peak_bytes"][1]
-        fields["budget"] = on_cuda.within(workload, card, settings, needed, budget_bytes)
+        fields["budget"] = on_cuda.within(workload, used, settings, needed, budget_bytes)
     return fields
 
 

@@ -18,7 +18,7 @@ from harness.prediction.caching_allocator import (
     policies_to_try,
 )
 from harness.prediction.cuda.gpus import Gpu
-from harness.prediction.cuda.simulation import play
+from harness.prediction.cuda.simulation import Script, play
 from harness.prediction.cuda.trace import CudaSteps
 from harness.prediction.trace import NotFollowedError
 from harness.workload import MAX_SIZE, Workload, WorkloadError
@@ -46,24 +46,24 @@ class Card:
             self.settings, total_bytes=self.total_bytes, outside_bytes=outside_bytes
         )
 
-    def verdict(self, workload: Workload) -> str:
+    def verdict(self, workload: Workload | Script) -> str:
         """Return fits, does not fit, or close call."""
         if self.surely_runs(workload):
             return FITS
         return CLOSE_CALL if self.may_run(workload) else DOES_NOT_FIT
 
-    def surely_runs(self, workload: Workload) -> bool:
+    def surely_runs(self, workload: Workload | Script) -> bool:
         """Return whether every address policy runs beside the most that may lie outside."""
         return all(self._runs(workload, self.outside_bytes[1]))
 
-    def may_run(self, workload: Workload) -> bool:
+    def may_run(self, workload: Workload | Script) -> bool:
         """Return whether any address policy runs beside the least."""
         return any(self._runs(workload, self.outside_bytes[0]))
 
-    def _runs(self, workload: Workload, outside_bytes: int) -> Iterator[bool]:
+    def _runs(self, workload: Workload | Script, outside_bytes: int) -> Iterator[bool]:
         """Yield for each address policy whether the steps run to their end."""
         config = self.config(outside_bytes)
-        script = CudaSteps(workload, self.gpu)
+        script = CudaSteps(workload, self.gpu) if isinstance(workload, Workload) else workload
         for policy in policies_to_try(config):
             try:
                 play(script, CachingAllocator(config, addresses=policy()))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.events import Trace
 from harness.prediction.caching_allocator import (
     AllocatorConfig,
     CachingAllocator,
@@ -13,8 +12,7 @@ from harness.prediction.caching_allocator import (
 from harness.prediction.cuda import outside
 from harness.prediction.cuda.card import FITS, Card
 from harness.prediction.cuda.gpus import Gpu
-from harness.prediction.cuda.simulation import Peaks, Played, play
-from harness.prediction.cuda.trace import CudaSteps
+from harness.prediction.cuda.simulation import Peaks, Played, Script, play
 from harness.record import CudaFigures, CudaPeaks
 from harness.workload import Workload
 
@@ -23,71 +21,71 @@ ENDLESS = "allocator settings: the card's limit is too small; figures as on one 
 
 @dataclass(frozen=True)
 class OnCuda:
-    """What a workload takes on a card, and what the reader must know."""
+    """What steps take of the allocator, and what the reader must know."""
 
-    trace: Trace
     cuda: CudaFigures
     ranges: dict[str, tuple[int, int]]
     """Lowest and highest of each peak, over the ways in which a driver may place segments."""
     notes: tuple[str, ...]
 
 
-def figures(workload: Workload, gpu: Gpu, settings: str = "") -> OnCuda:
-    """Return what the build and the steady step of ``workload`` take on ``gpu``.
+def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
+    """Return what the build and the steady step of ``script`` take on ``gpu``.
 
     Where address policies differ the figures are those of one that reserves most, and of
     these one that allocates most.
 
     Raises:
-        NotFollowedError: the workload has a part that is not followed here.
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    script = CudaSteps(workload, gpu)
     config = _without_end(AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes))
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     try:
         runs = _play(script, config)
     except OutOfMemoryError:
-        notes = (ENDLESS,)
+        notes.append(ENDLESS)
         runs = _play(script, replace(config, memory_fraction=1.0, total_bytes=None))
     highest = max(runs, key=lambda played: (played.measured.reserved, played.measured.allocated))
     peaks = [_named(played.measured) for played in runs]
-    return OnCuda(
-        trace=script.trace(2),
-        cuda=_cuda_figures(highest, script.workspace_bytes),
-        ranges={
-            name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]
-        },
-        notes=notes,
-    )
+    ranges = {name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]}
+    for name in ("allocated", "reserved"):
+        low, high = ranges[f"{name}_peak_bytes"]
+        if low < high:
+            notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
+    cuda = _cuda_figures(highest, script.workspace_bytes)
+    return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
 
 
-def on_card(
-    workload: Workload, gpu: Gpu, settings: str, ranges: dict[str, tuple[int, int]]
-) -> dict[str, Any] | None:
-    """Return the verdict on the card and the largest batch; None where its size is unknown.
-
-    Peaks are ranges: lowest and highest. ``largest_batch`` fits whatever the driver does;
-    ``largest_batch_at_best`` is the largest that is no lost cause.
-    """
+def card_of(gpu: Gpu, settings: str) -> Card | None:
+    """Return the card with what may lie outside the allocator; None where its size is unknown."""
     if gpu.total_bytes is None:
         return None
-    card = Card(
+    return Card(
         gpu=gpu,
         settings=settings,
         total_bytes=gpu.total_bytes,
         outside_bytes=(outside.LEAST_BYTES, outside.MOST_BYTES),
     )
+
+
+def on_card(card: Card, what: Workload | Script, found: OnCuda) -> dict[str, Any]:
+    """Return the verdict on the card; peaks are ranges, lowest and highest."""
     return {
-        "gpu": gpu.name,
-        "capability": ".".join(map(str, gpu.capability)),
-        "total_bytes": gpu.total_bytes,
+        "gpu": card.gpu.name,
+        "capability": ".".join(map(str, card.gpu.capability)),
+        "total_bytes": card.total_bytes,
         "outside_bytes": card.outside_bytes,
-        "allocator_settings": settings,
-        "allocated_peak_bytes": ranges["allocated_peak_bytes"],
-        "reserved_peak_bytes": ranges["reserved_peak_bytes"],
-        "verdict": card.verdict(workload),
+        "allocator_settings": card.settings,
+        "allocated_peak_bytes": found.ranges["allocated_peak_bytes"],
+        "reserved_peak_bytes": found.ranges["reserved_peak_bytes"],
+        "verdict": card.verdict(what),
+    }
+
+
+def largest_batches(card: Card, workload: Workload) -> dict[str, int | None]:
+    """Return the largest batch that fits whatever the driver does, and the largest at best."""
+    return {
         "largest_batch": card.largest_batch(workload, card.surely_runs),
         "largest_batch_at_best": card.largest_batch(workload, card.may_run),
     }
@@ -111,7 +109,7 @@ def _without_end(config: AllocatorConfig) -> AllocatorConfig:
     return config if config.memory_fraction < 1 else replace(config, total_bytes=None)
 
 
-def _play(script: CudaSteps, config: AllocatorConfig) -> list[Played]:
+def _play(script: Script, config: AllocatorConfig) -> list[Played]:
     return [
         play(script, CachingAllocator(config, addresses=policy()))
         for policy in policies_to_try(config)

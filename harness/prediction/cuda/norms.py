@@ -47,6 +47,16 @@ def batch_norm_grid(rows: int, width: int) -> Grid:
     return Grid(-(-width // block_width), along if along >= _FEWEST_BLOCKS else 1)
 
 
+def in_two_steps(rows: int, width: int, multiprocessors: int) -> bool:
+    """Return whether layer normalisation sums its parameters' gradients in two steps."""
+    return rows > _MANY_ROWS and width // _TILE < multiprocessors // 2
+
+
+def two_step_parts(rows: int, width: int) -> int:
+    """Return into how many rows of partial sums the first of them sums."""
+    return min(_MOST_GRID // -(-width // _TILE), -(-rows // _ROWS_PER_BLOCK))
+
+
 class CudaBatchNorm(BatchNorm):
     """``nn.BatchNorm1d`` on rows of units, which count as channels-last."""
 
@@ -94,24 +104,25 @@ class CudaBatchNorm(BatchNorm):
 class CudaLayerNorm(LayerNorm):
     """``nn.LayerNorm`` over the units of a row."""
 
-    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels, processors: int) -> None:
+    def __init__(
+        self, tape: Tape, workload: Workload, kernels: Kernels, multiprocessors: int
+    ) -> None:
         super().__init__(tape, workload)
         self._statistic = max(DTYPE_BYTES[workload.dtype], 4)
         self._kernels = kernels
-        self._processors = processors
+        self._multiprocessors = multiprocessors
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
         """Write the gradients; of many short rows the parameters' are summed in two steps."""
         take, give, empty = self._tape.take, self._tape.give, f"{self._BACKWARD}/aten::empty"
         result = take(rows * width * self._element, empty, "temporary", module)
         size = width * self._element
-        if not self._in_two_steps(rows, width):
+        if not in_two_steps(rows, width, self._multiprocessors):
             for place in range(2):
                 gradient(place, size, empty)
             return result
         replaced = [take(size, empty, "temporary", module) for _ in range(2)]
-        blocks = -(-width // _TILE)
-        parts = min(_MOST_GRID // blocks, -(-rows // _ROWS_PER_BLOCK))
+        parts = two_step_parts(rows, width)
         staged = [take(parts * size, empty, "temporary", module) for _ in range(2)]
         for place, block in enumerate(replaced):
             gradient(place, size, f"{self._BACKWARD}/aten::sum")
@@ -120,9 +131,6 @@ class CudaLayerNorm(LayerNorm):
         for block in reversed(staged):
             give(block)
         return result
-
-    def _in_two_steps(self, rows: int, width: int) -> bool:
-        return rows > _MANY_ROWS and width // _TILE < self._processors // 2
 
 
 def _power(number: int) -> int:

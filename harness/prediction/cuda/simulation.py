@@ -36,7 +36,12 @@ class Peaks(NamedTuple):
 
 
 class Script(Protocol):
-    """A workload's build and steps, as many as are asked for."""
+    """A build and its steps, as many as are asked for."""
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of all workspaces that the steps so far left behind."""
+        ...
 
     def requests(self, step: int) -> Requests:
         """Return what ``step`` asks for; 0 is the build."""
