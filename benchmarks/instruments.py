@@ -9,6 +9,7 @@ includes starting it, the step, stopping it and collecting its events.
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -18,6 +19,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # or each start of the profiler is a line
 
 import torch
 from torch.distributed._tools.mem_tracker import MemTracker
@@ -51,11 +54,13 @@ def _trace(built: Built, *, operators: bool) -> None:
 
 
 def our_trace(built: Built) -> None:
-    _trace(built, operators=True)
-
-
-def our_trace_without_operators(built: Built) -> None:
+    """Trace as ``harness measure`` does: every event, phase, module and category."""
     _trace(built, operators=False)
+
+
+def our_trace_with_operators(built: Built) -> None:
+    """Trace as for a timeline: each event with the path of operators around it."""
+    _trace(built, operators=True)
 
 
 def our_saved_pass(built: Built) -> None:
@@ -99,7 +104,7 @@ def instruments() -> list[Callable[[Built], None]]:
     """Return the instruments that are installed."""
     found: list[Callable[[Built], None]] = [
         our_trace,
-        our_trace_without_operators,
+        our_trace_with_operators,
         our_saved_pass,
         mem_tracker,
         torch_profiler,

@@ -23,13 +23,14 @@ ROOT = "(network)"
 """Name of the network itself among its modules."""
 
 
-def trace_pass(workload: Workload, fill: Fill, announce: Phase) -> Trace:
+def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
     """Trace the build and two steps, from nothing to the measured step.
 
-    One step in inference on the CPU; on a GPU the first one makes cuBLAS's workspace.
+    One step in inference on the CPU; on a GPU the first one makes cuBLAS's workspace. Figures
+    need no ``operators``, whose names are most of a trace's cost; a timeline shows them.
     """
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
-    with AllocationRecorder(workload.device) as recorder:
+    with AllocationRecorder(workload.device, operators=operators) as recorder:
 
         @contextmanager
         def phase(name: str) -> Iterator[None]:

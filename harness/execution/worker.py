@@ -108,7 +108,7 @@ def _do(job: Job, announce: training.Phase) -> dict[str, Any]:
     fill = data.source(workload)
     match job.kind:
         case "trace":
-            trace = passes.trace_pass(workload, fill, announce)
+            trace = passes.trace_pass(workload, fill, announce, operators=job.keep_events)
             events = [list(event) for event in trace.events] if job.keep_events else None
             return {"figures": trace_figures(trace), "events": events}
         case "probe":

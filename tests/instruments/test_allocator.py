@@ -128,6 +128,31 @@ def traced(workload: Workload) -> Trace:
     return trace_pass(workload, data.source(workload), training.no_phase)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "adam", "activation": "gelu"},
+        {"checkpoint": 2, "optimizer": "momentum"},
+        {"accumulate": 3, "norm": "batch", "dropout": 0.3},
+        {"mode": "inference"},
+        {"model": "mlp-scratch", "activation": "tanh"},
+    ],
+    ids=str,
+)
+def test_without_operators_every_event_is_there_with_its_phase_module_and_category(
+    changes: dict[str, Any],
+) -> None:
+    workload = Workload(depth=3, width=24, batch=20, in_features=12, **changes)
+    fill = data.source(workload)
+    bare = trace_pass(workload, fill, training.no_phase, operators=False)
+
+    def facts(trace: Trace) -> list[Any]:
+        return [(e.step, e.phase, e.module, e.category, e.size_bytes) for e in trace.events]
+
+    assert facts(bare) == facts(traced(workload))
+
+
 @pytest.mark.parametrize("workload", ORACLE_WORKLOADS, ids=str)
 def test_the_peak_is_mem_trackers_to_the_byte(workload: Workload) -> None:
     assert traced(workload).peak_live_bytes == mem_tracker_peak(workload)
