@@ -2,10 +2,11 @@
 
 Each cell runs in child processes of the Dask worker that takes it, which end with the worker.
 Dask never repeats a cell: a lost worker comes back as a lost attempt, which is a record, and
-the sweep tries once more, on another worker where there is one. How many neighbours a cell
+the sweep tries again, on another worker where there is one. How many neighbours a cell
 has is not known on a cluster, so resident sizes and seconds are null.
 """
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from harness.errors import HarnessError
 from harness.events import Event, Trace
 from harness.execution.executors.dask_task import Answer, measure_cell
 from harness.execution.executors.interface import Cell, ExecutorError, Measured
-from harness.execution.launcher import GRACE_SECONDS, START_SECONDS
+from harness.execution.launcher import GRACE_SECONDS, START_SECONDS, LaunchError
 from harness.record import Outcome, Record
 from harness.workload import Workload
 
@@ -39,6 +40,8 @@ _SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-ttl": f"{SILENT_SECONDS}s",
     "distributed.scheduler.worker-saturation": 1.0,
+    # So long after a worker was lost Dask looks once, and gives up the one that restarts just then.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
 }
 _ALLOWED = "distributed.scheduler.allowed-failures"
 _VARIABLE = "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=0"
@@ -80,9 +83,9 @@ class DaskExecutor:
 
     name = "dask"
 
-    def __init__(self, client: Client, cluster: LocalCluster | None = None) -> None:
+    def __init__(self, client: Client, own: contextlib.ExitStack | None = None) -> None:
         self._client = client
-        self._cluster = cluster
+        self._own = own or contextlib.ExitStack()
         self._sent: dict[str, _Sent] = {}
         self._lost_at: defaultdict[str, set[str]] = defaultdict(set)
         self._workers: dict[str, _Worker] = {}
@@ -116,11 +119,14 @@ class DaskExecutor:
     @classmethod
     def start(cls, jobs: int) -> Self:
         """Start a scheduler and ``jobs`` workers on this machine, ended by ``close``."""
-        with dask.config.set(_SETTINGS):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(dask.config.set(_SETTINGS))  # some are read when workers are lost
             cluster = LocalCluster(
                 n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50
             )
-            return cls(Client(cluster, set_as_default=False), cluster)
+            stack.callback(cluster.close, timeout=GRACE_SECONDS)
+            client = Client(cluster, set_as_default=False)
+            return cls(client, stack.pop_all())
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
         """Send ``cell`` to a worker, not to one that lost it before if there is another."""
@@ -209,8 +215,7 @@ class DaskExecutor:
     def close(self) -> None:
         """Leave the cluster; end it where it was started here."""
         self._client.close(timeout=GRACE_SECONDS)
-        if self._cluster is not None:
-            self._cluster.close(timeout=GRACE_SECONDS)
+        self._own.close()
 
     def _look(self) -> None:
         """See which workers there are, no more than twice a second."""
@@ -251,7 +256,7 @@ class DaskExecutor:
         if answer.mistake is not None:
             sent.future.set_exception(HarnessError(answer.mistake))
         elif answer.record is None:
-            self._settle_lost(sent, answer.launch_error or "the worker gave no record", None)
+            self._settle_not_begun(sent, answer)
         else:
             events = answer.events
             trace = Trace([Event(*row) for row in events]) if events else None
@@ -261,16 +266,24 @@ class DaskExecutor:
         if self._sent.pop(sent.key, None) is not None:
             self._settle_lost(sent, message, worker)
 
-    def _settle_lost(self, sent: _Sent, message: str, worker: str | None) -> None:
+    def _settle_not_begun(self, sent: _Sent, answer: Answer) -> None:
+        """Let others try where a host could start no process; stop where there is no other."""
+        message, worker = str(answer.launch_error), str(answer.worker)
+        tried = self._lost_at[sent.cell.workload.id] | {worker}
+        if all(other.name in tried for other in self._workers.values()):
+            sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))
+        else:
+            self._settle_lost(sent, message, worker)
+
+    def _settle_lost(self, sent: _Sent, message: str, worker: str) -> None:
         """Record an attempt of which nothing came back."""
         workload = sent.cell.workload
-        if worker is not None:
-            self._lost_at[workload.id].add(worker)
+        self._lost_at[workload.id].add(worker)
         seconds = time.monotonic() - sent.started
         record = Record(
             workload_id=workload.id,
             workload=workload,
-            outcome=Outcome.CRASHED,
+            outcome=Outcome.LOST,
             evidence={"message": message, "worker": worker, "seconds": seconds},
             attempt=sent.attempt,
             environment={

@@ -1,13 +1,14 @@
 """What a Dask worker does for a sweep: one cell, in child processes of its own.
 
-Asks nothing of Dask. Requests and answers are JSON in bytes, so that nothing of the harness is
-pickled but this function's name.
+Asks nothing of Dask but its worker's name. Requests and answers are JSON in bytes, so that
+nothing of the harness is pickled but this function's name.
 """
 
 import threading
 from typing import Any
 
 import msgspec
+from distributed import get_worker
 from msgspec import Struct
 
 from harness.errors import HarnessError
@@ -26,6 +27,8 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the user has to mend, such as images that this host lacks."""
     launch_error: str | None = None
     """Why this host can start no process."""
+    worker: str | None = None
+    """The name of the Dask worker that says so."""
 
 
 _of_thread = threading.local()
@@ -43,9 +46,9 @@ def measure_cell(request: bytes) -> bytes:
     slot: Slot = _of_thread.slot
     try:
         record, trace = slot.measure(cell, attempt, "dask", jobs=jobs, disturbed=True)
+    except LaunchError as error:
+        return msgspec.json.encode(Answer(launch_error=str(error), worker=str(get_worker().name)))
     except HarnessError as error:
         return msgspec.json.encode(Answer(mistake=str(error)))
-    except LaunchError as error:
-        return msgspec.json.encode(Answer(launch_error=str(error)))
     events = [list(event) for event in trace.events] if trace is not None else None
     return msgspec.json.encode(Answer(record=record, events=events))
