@@ -7,6 +7,7 @@ One writer at a time holds the folder's lock, which the kernel releases when it 
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ RECORDS = "records.jsonl"
 REJECTED = "rejected.jsonl"
 EVENTS = "events"
 MAX_ATTEMPTS = 2
+"""How often a cell is tried whose own processes were killed or crashed."""
+MAX_LOSSES = 5
+"""How often an engine may lose a cell; these attempts are not counted above."""
 
 _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
 """Ends that may be an accident of the machine and not the workload's own."""
@@ -70,7 +74,8 @@ class LineStore(Generic[Line]):
         self._descriptor = -1
         self.repairs: list[str] = []
         """What was mended on opening, one sentence each."""
-        self._attempts: dict[str, int] = {}
+        self._attempts: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
         self._finished: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -126,7 +131,7 @@ class LineStore(Generic[Line]):
 
     def attempts(self, cell: str) -> int:
         """Return how many lines of a cell there are."""
-        return self._attempts.get(cell, 0)
+        return self._attempts[cell]
 
     def is_finished(self, cell: str) -> bool:
         """Whether a cell needs no further attempt."""
@@ -134,8 +139,14 @@ class LineStore(Generic[Line]):
 
     def _note(self, item: Line) -> None:
         cell = self._kind.cell(item)
-        count = self._attempts[cell] = self.attempts(cell) + 1
-        if item.outcome not in _RETRIED or count >= MAX_ATTEMPTS:
+        self._attempts[cell] += 1
+        if item.outcome is Outcome.LOST:
+            self._losses[cell] += 1
+            again = self._losses[cell] < MAX_LOSSES
+        else:
+            own = self._attempts[cell] - self._losses[cell]
+            again = item.outcome in _RETRIED and own < MAX_ATTEMPTS
+        if not again:
             self._finished.add(cell)
 
     def _repair(self) -> None:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.execution.store import RECORDS, REJECTED, Store, StoreError, read
+from harness.execution.store import (
+    MAX_ATTEMPTS,
+    MAX_LOSSES,
+    RECORDS,
+    REJECTED,
+    Store,
+    StoreError,
+    read,
+)
 from harness.record import Outcome, Record, SchemaError, to_json
 from harness.workload import Workload
 
@@ -99,6 +107,22 @@ def test_accidents_are_tried_once_more_and_then_stand(tmp_path: Path) -> None:
         assert store.is_finished(killed.workload_id)
         store.append(record(2, Outcome.OOM))
         assert store.is_finished(record(2).workload_id)
+
+
+def test_losses_are_counted_apart_from_a_cells_own_attempts(tmp_path: Path) -> None:
+    lost, killed = record(1, Outcome.LOST), record(1, Outcome.KILLED)
+    with Store(tmp_path) as store:
+        for item in [*[lost] * (MAX_LOSSES - 1), *[killed] * (MAX_ATTEMPTS - 1)]:
+            store.append(item)
+            assert not store.is_finished(lost.workload_id)
+    with Store(tmp_path) as again:
+        assert again.attempts(lost.workload_id) == MAX_LOSSES - 1 + MAX_ATTEMPTS - 1
+        assert not again.is_finished(lost.workload_id)
+        again.append(killed)
+        assert again.is_finished(lost.workload_id)
+        for _ in range(MAX_LOSSES):
+            again.append(record(2, Outcome.LOST))
+        assert again.is_finished(record(2).workload_id)
 
 
 _FULL_DISK = """
