@@ -20,6 +20,7 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from harness.errors import HarnessError
 from harness.execution.jobs import Ended, Job
 from harness.execution.listening import Report, tail, why_silent
 from harness.execution.malloc import ENVIRONMENT
@@ -32,8 +33,8 @@ FORK_SECONDS = 30.0
 """How long a running forkserver may take to fork."""
 
 
-class LaunchError(RuntimeError):
-    """No worker process can be started at all; the message says why."""
+class LaunchError(HarnessError):
+    """No worker process can be started at all, such as under a limit; the message says why."""
 
 
 class Launcher(Protocol):
@@ -181,7 +182,12 @@ class ForkLauncher:
         return ours
 
     def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
-        """Return the complete replies that have come; None where the server is gone."""
+        """Return the complete replies that have come; None where the server is gone.
+
+        Raises:
+            LaunchError: the system lets the server fork no worker.
+
+        """
         try:
             data = control.recv(1 << 16)
         except OSError:
@@ -189,7 +195,12 @@ class ForkLauncher:
         if not data:
             return None
         *lines, self._replies = (self._replies + data).split(b"\n")
-        return [msgspec.json.decode(line) for line in lines]
+        replies: list[dict[str, Any]] = [msgspec.json.decode(line) for line in lines]
+        for reply in replies:
+            if "refused" in reply:
+                self.close()
+                raise LaunchError(f"no worker process can be forked: {reply['refused']}")
+        return replies
 
     def stop(self) -> None:
         """End the job that another thread waits for, and refuse every further one."""

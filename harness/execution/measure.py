@@ -10,8 +10,8 @@ from harness.errors import HarnessError
 from harness.events import Event, Trace
 from harness.execution.environment import describe
 from harness.execution.jobs import Ended, Job
-from harness.execution.launcher import Launcher, default_launcher
-from harness.execution.outcome import classify
+from harness.execution.launcher import Launcher, LaunchError, default_launcher
+from harness.execution.outcome import classify, is_under_limit
 from harness.record import Outcome, Record
 from harness.workload import Workload
 
@@ -33,7 +33,7 @@ def measure(
 
     Raises:
         HarnessError: what the workload asks for is not there, such as the real images.
-        LaunchError: no worker process can be started at all.
+        LaunchError: no worker process can be started at all, or it met a limit of the host.
 
     """
     record, _ = measure_traced(
@@ -85,6 +85,8 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
     for name, story in ended.items():
         if story.failure is not None and story.failure.users_mistake:
             raise HarnessError(story.failure.message)
+        if story.failure is not None and is_under_limit(story.failure):
+            raise LaunchError(f"a worker process met a limit: {story.failure.message}")
         outcome, evidence = classify(story)
         if outcome is not Outcome.OK:
             fields |= {"outcome": outcome, "evidence": {"job": name, **evidence}}

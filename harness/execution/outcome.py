@@ -1,9 +1,10 @@
 """Which outcome an ended process stands for; the one place that recognises out of memory."""
 
 import signal
+from collections.abc import Iterable
 from typing import Any
 
-from harness.execution.jobs import Ended
+from harness.execution.jobs import Ended, Failure
 from harness.record import Outcome
 
 # What libraries say under a limit. A refused CPU allocation is a plain RuntimeError.
@@ -16,6 +17,10 @@ _OUT_OF_MEMORY_TEXTS = (
     "could not allocate",
     "_status_alloc_failed",  # cuBLAS and its like
 )
+
+
+_LIMIT_TEXTS = ("too many open files", "resource temporarily unavailable", "can't start new thread")
+"""What is said under a limit on files, processes and threads."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -31,8 +36,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _speaks_of_memory(text: str) -> bool:
+    return _has_any(_OUT_OF_MEMORY_TEXTS, text)
+
+
+def is_under_limit(failure: Failure) -> bool:
+    """Whether a job failed because its host had no file, process or thread left."""
+    return _has_any(_LIMIT_TEXTS, failure.message)
+
+
+def _has_any(phrases: Iterable[str], text: str) -> bool:
     lowered = text.lower()
-    return any(phrase in lowered for phrase in _OUT_OF_MEMORY_TEXTS)
+    return any(phrase in lowered for phrase in phrases)
 
 
 def classify(ended: Ended) -> tuple[Outcome, dict[str, Any]]:

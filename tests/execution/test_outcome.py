@@ -6,7 +6,7 @@ import pytest
 
 from harness.execution.budget import data_segment_available
 from harness.execution.jobs import Ended, Failure
-from harness.execution.outcome import classify, is_out_of_memory
+from harness.execution.outcome import classify, is_out_of_memory, is_under_limit
 from harness.record import Outcome
 from tests.execution.conftest import child
 
@@ -40,6 +40,22 @@ def test_every_face_of_out_of_memory_is_recognised(error: Exception) -> None:
 )
 def test_other_errors_are_not_taken_for_it(error: BaseException) -> None:
     assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    ("type_", "message", "under"),
+    [
+        ("OSError", "[Errno 24] Too many open files: '/data/x'", True),
+        ("RuntimeError", "Resource temporarily unavailable", True),
+        ("RuntimeError", "can't start new thread", True),
+        ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_a_limit_of_the_host_is_not_taken_for_the_cells_own_error(
+    type_: str, message: str, under: bool
+) -> None:
+    failure = Failure(type=type_, message=message, out_of_memory=False)
+    assert is_under_limit(failure) == under
 
 
 @pytest.mark.parametrize(

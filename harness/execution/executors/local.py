@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psutil
 
 from harness.execution.executors.interface import Cell, Measured, with_engine
-from harness.execution.launcher import Launcher, default_launcher
+from harness.execution.launcher import Launcher, LaunchError, default_launcher
 from harness.execution.measure import measure_traced
 from harness.workload import Workload
 
@@ -34,7 +34,10 @@ class LocalExecutor:
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
         """Begin to measure ``cell`` as soon as a slot and its memory are free."""
-        return self._threads.submit(self._measure, cell, attempt)
+        try:
+            return self._threads.submit(self._measure, cell, attempt)
+        except RuntimeError as error:  # a limit on processes holds for threads too
+            raise LaunchError(f"no thread can be started: {error}") from error
 
     def _measure(self, cell: Cell, attempt: int) -> Measured:
         slot = self._slots.get()
