@@ -9,6 +9,8 @@ from tests.faults.grid import Tally, undisturbed
 
 FULL = os.environ.get("HARNESS_FAULTS") == "full"
 TABLE = Path(__file__).parent.parent.parent / "results" / "reference-cpu" / "faults.md"
+SITE = Path(__file__).parent / "site"
+"""On the path of Python, its interpreters misbehave."""
 LARGEST = 200 if FULL else 24
 
 

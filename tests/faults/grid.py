@@ -1,6 +1,6 @@
 """The sweep that faults are injected into, and what must hold after each of them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,23 +105,25 @@ class Tally:
     wrong: int = 0
     notes: set[str] = field(default_factory=set)
 
-    def check(
-        self, folder: Path, reference: Sequence[Measured], failed: Collection[str] = ()
-    ) -> None:
+    def check(self, folder: Path, reference: Sequence[Measured]) -> None:
         """Count cells that are missing, doubled or unequal to the undisturbed run's.
 
-        Cells in ``failed`` must be there, with whatever became of them.
+        An attempt that has no record, or two of one number, are wrong too.
         """
-        last = {record.workload_id: record for record in read(records_path(folder))}
+        attempts: dict[str, list[int]] = {}
+        last = {}
+        for record in read(records_path(folder)):
+            last[record.workload_id] = record
+            attempts.setdefault(record.workload_id, []).append(record.attempt)
+        for found in attempts.values():
+            self.wrong += found != list(range(1, len(found) + 1))
         frame = load(folder)
         rows = frame["workload_id"].value_counts().to_dict()
         for expected, _ in reference:
-            found = last.get(expected.workload_id)
-            if found is None or rows.get(expected.workload_id) != 1:
+            own = last.get(expected.workload_id)
+            if own is None or rows.get(expected.workload_id) != 1:
                 self.lost += 1
-            elif expected.workload_id in failed:
-                continue
-            elif found.outcome is not Outcome.OK or exact(found) != exact(expected):
+            elif own.outcome is not Outcome.OK or exact(own) != exact(expected):
                 self.wrong += 1
-                self.notes.add(f"{found.outcome}: {found.evidence}"[:200])
+                self.notes.add(f"{own.outcome}: {own.evidence}"[:200])
         self.wrong += len(rows.keys() - {record.workload_id for record, _ in reference})

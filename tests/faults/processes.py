@@ -1,0 +1,130 @@
+"""A sweep in a process of its own, the processes below it, and what can be done to them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from harness.execution.executors import Measured
+from tests.faults.grid import Tally, records_path
+
+PATIENCE_SECONDS = 60.0
+
+
+def command(folder: Path, cells: int) -> list[str]:
+    """Return the command line of the sweep that faults are injected into."""
+    return [sys.executable, "-m", "tests.faults.sweeper", str(folder), str(cells)]
+
+
+@contextlib.contextmanager
+def coordinator(
+    folder: Path, cells: int, prefix: Sequence[str] = (), **environment: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run the sweep below the command ``prefix``; end it with the block."""
+    with log_of(folder).open("a") as errors:
+        process = subprocess.Popen(
+            [*prefix, *command(folder, cells)],
+            text=True,
+            stderr=errors,
+            env=os.environ | environment,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def log_of(folder: Path) -> Path:
+    """Return the file of what coordinators said."""
+    return folder.with_suffix(".log")
+
+
+def finish(folder: Path, cells: int) -> None:
+    """Go on with the sweep, undisturbed, to its end."""
+    with coordinator(folder, cells) as process:
+        assert process.wait(timeout=120) == 0, log_of(folder).read_text()[-2000:]
+
+
+def settle(folder: Path, cells: int, reference: Sequence[Measured], tally: Tally) -> None:
+    """Hold the finished sweep against the undisturbed one."""
+    tally.check(folder, reference[:cells])
+    assert tally.injected > 0
+    assert (tally.lost, tally.wrong) == (0, 0), tally.notes
+
+
+def count(folder: Path) -> int:
+    """Return how many records there are."""
+    path = records_path(folder)
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def wait_for_records(
+    folder: Path, number: int, process: "subprocess.Popen[str] | None" = None
+) -> None:
+    """Return when there are ``number`` records, or when ``process`` has ended."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while count(folder) < number and (process is None or process.poll() is None):
+        assert time.monotonic() < deadline, "the sweep stands still"
+        time.sleep(0.01)
+
+
+def forkserver_of(parent: int) -> psutil.Process | None:
+    """Return a process's forkserver, once it runs."""
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(parent).children():
+            if "harness.execution.forkserver" in child.cmdline():
+                return child
+    return None
+
+
+def worker_of(parent: int) -> psutil.Process | None:
+    """Return the process that measures just now."""
+    server = forkserver_of(parent)
+    with contextlib.suppress(psutil.Error):
+        if server is not None:
+            return next(iter(server.children()), None)
+    return None
+
+
+def dask_workers() -> list[psutil.Process]:
+    """Return the Dask workers below this process, oldest first: those that hold a forkserver."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            fork = "harness.execution.forkserver" in process.cmdline()  # a forkserver's own fork
+            if not fork and forkserver_of(process.pid) is not None:
+                found.append((process.create_time(), process))
+    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+
+
+def kill(process: psutil.Process) -> None:
+    """End it by SIGKILL."""
+    process.send_signal(signal.SIGKILL)
+
+
+def stop(process: psutil.Process) -> None:
+    """Hold it by SIGSTOP."""
+    process.send_signal(signal.SIGSTOP)
+
+
+def no_more_files(process: psutil.Process, user: Sequence[str] = ()) -> None:
+    """Let it open no file beside those that are open."""
+    set_limit(process, "--nofile=3:", user)
+
+
+def no_more_processes(process: psutil.Process, user: Sequence[str] = ()) -> None:
+    """Let it start no process and no thread."""
+    set_limit(process, "--nproc=0:", user)
+
+
+def set_limit(process: psutil.Process, limit: str, user: Sequence[str] = ()) -> None:
+    """Set a soft limit, below a command that becomes the process's ``user``."""
+    command = [*user, "prlimit", f"--pid={process.pid}", limit]
+    subprocess.run(command, check=True, capture_output=True)

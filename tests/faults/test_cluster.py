@@ -1,0 +1,272 @@
+"""Faults of a Dask cluster: workers killed, held and without files; a scheduler gone and back."""
+
+import contextlib
+import importlib.util
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.execution.executors import Executor, ExecutorError, Measured, make_executor
+from harness.execution.launcher import LaunchError
+from harness.execution.store import read
+from harness.record import Outcome, Record
+from tests.faults.conftest import FULL
+from tests.faults.grid import Tally, records_path, sweep
+from tests.faults.processes import (
+    count,
+    dask_workers,
+    kill,
+    no_more_files,
+    set_limit,
+    settle,
+    stop,
+    wait_for_records,
+)
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="signals and forks"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("distributed") is None,
+        reason="distributed is not installed (the extra 'cluster')",
+    ),
+    pytest.mark.filterwarnings("ignore"),  # Dask's own, on losing a worker or a scheduler
+    pytest.mark.timeout(900 if FULL else 120),
+]
+full_only = pytest.mark.skipif(not FULL, reason="in make faults")
+ALLOWED = "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"
+SILENT_SECONDS = 5
+"""The shortest that a scheduler keeps: ten heartbeats of half a second."""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
+    """A Dask cluster of two workers on this machine, soon tired of a silent one."""
+    from harness.execution.executors import dask_cluster
+
+    ttl = "distributed.scheduler.worker-ttl"
+    monkeypatch.setitem(dask_cluster._SETTINGS, ttl, f"{SILENT_SECONDS}s")
+    executor = make_executor("dask", jobs=2)
+    yield executor
+    executor.close()
+
+
+@contextlib.contextmanager
+def meanwhile(act: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run ``act`` beside the block, and raise what it raised; its event says when it is over."""
+    over, raised = threading.Event(), []
+
+    def run() -> None:
+        try:
+            act(over)
+        except BaseException as error:
+            raised.append(error)
+
+    beside = threading.Thread(target=run)
+    beside.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beside.join()
+    if raised:
+        raise raised[0]
+
+
+def lost(folder: Path) -> list[Record]:
+    """Return the attempts that the engine lost."""
+    return [record for record in read(records_path(folder)) if record.outcome is Outcome.LOST]
+
+
+def test_dask_worker_killed_again_and_again(
+    cluster: Executor, tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    """Always the younger of two: from its first cell on, at any moment of the next second."""
+    cells, least = (200, 20) if FULL else (8, 1)
+    chance = random.Random(9)
+
+    def act(over: threading.Event) -> None:
+        wait_for_records(tmp_path, 1)
+        while not over.is_set() and (FULL or tally.injected < least):
+            if len(workers := dask_workers()) == 2:
+                over.wait(chance.uniform(0, 1))
+                kill(workers[1])
+                tally.injected += 1
+            over.wait(0.1)
+
+    with meanwhile(act):
+        sweep(tmp_path, cells, cluster)
+    settle(tmp_path, cells, reference, tally)
+    assert tally.injected >= least
+    assert FULL <= len(lost(tmp_path)) <= tally.injected
+
+
+@full_only
+def test_dask_worker_held_by_sigstop(
+    cluster: Executor, tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    """As a host that falls silent: its cell is lost within twice the scheduler's patience."""
+    cells, trials = 200, 5
+    held: list[psutil.Process] = []
+
+    def act(over: threading.Event) -> None:
+        for _ in range(trials):
+            wait_for_records(tmp_path, count(tmp_path) + 2)
+            while len(workers := dask_workers()) < 2 and not over.is_set():
+                time.sleep(0.05)
+            if over.is_set():
+                return
+            stop(workers[1])
+            held.append(workers[1])
+            tally.injected += 1
+            psutil.wait_procs(held, timeout=60)  # its nanny ends it
+
+    with meanwhile(act):
+        sweep(tmp_path, cells, cluster)
+    settle(tmp_path, cells, reference, tally)
+    assert not any(process.is_running() for process in held)
+    for record in lost(tmp_path):
+        assert record.evidence["seconds"] < 2 * SILENT_SECONDS + 10
+
+
+@full_only
+def test_dask_worker_without_files(
+    cluster: Executor, tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    """One host in want is passed over; two are a clean stop."""
+    cells = 40
+
+    def limit(number: int) -> Callable[[threading.Event], None]:
+        def act(over: threading.Event) -> None:
+            wait_for_records(tmp_path, count(tmp_path) + 4)
+            for worker in dask_workers()[:number]:
+                no_more_files(worker)
+                tally.injected += 1
+
+        return act
+
+    with meanwhile(limit(2)), pytest.raises(LaunchError, match="Too many open files"):
+        sweep(tmp_path, cells, cluster)
+    for worker in dask_workers():
+        set_limit(worker, "--nofile=1000:")
+    with meanwhile(limit(1)):
+        sweep(tmp_path, cells, cluster)
+    settle(tmp_path, cells, reference, tally)
+    messages = [record.evidence["message"] for record in lost(tmp_path)]
+    assert messages
+    assert all("Too many open files" in message for message in messages)
+
+
+@contextlib.contextmanager
+def dask_command(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run ``dask ...`` as an operator would; kill it and its children with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
+        env={ALLOWED: "0"} | os.environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.wait()
+        assert process.stderr is not None, "it is a pipe"
+        process.stderr.close()
+
+
+@contextlib.contextmanager
+def dask_scheduler(port: str = "0") -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Run a scheduler; yield it with its address."""
+    with dask_command("scheduler", "--host", "127.0.0.1", "--port", port) as process:
+        assert process.stderr is not None, "it is a pipe"
+        said = iter(process.stderr)
+        address = next(found for line in said if (found := re.search(r"tcp://[\d.]+:\d+", line)))
+        yield process, address.group()
+
+
+def stopped_sweep(address: str, folder: Path, cells: int, hit: Callable[[], None]) -> None:
+    """Sweep on the cluster at ``address`` to a clean stop, which ``hit`` brings about."""
+    executor = make_executor("dask", scheduler=address)
+
+    def act(over: threading.Event) -> None:
+        wait_for_records(folder, count(folder) + 3)
+        hit()
+
+    try:
+        with meanwhile(act), pytest.raises(ExecutorError, match="the same command goes on"):
+            sweep(folder, cells, executor)
+    finally:
+        executor.close()
+
+
+def whole_sweep(address: str, folder: Path, cells: int) -> None:
+    executor = make_executor("dask", scheduler=address)
+    try:
+        sweep(folder, cells, executor)
+    finally:
+        executor.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a scheduler five seconds to answer, where it has thirty."""
+    from harness.execution.executors import dask_cluster
+
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 5.0)
+
+
+@full_only
+@pytest.mark.usefixtures("impatient")
+def test_dask_scheduler_killed_and_started_anew(
+    tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    cells, port = 20, "0"
+    for _ in range(3):
+        with dask_scheduler(port) as (scheduler, address), dask_command("worker", address):
+            stopped_sweep(address, tmp_path, cells, scheduler.kill)
+            tally.injected += 1
+            port = address.rpartition(":")[2]
+    with dask_scheduler(port) as (scheduler, address), dask_command("worker", address):
+        whole_sweep(address, tmp_path, cells)
+    settle(tmp_path, cells, reference, tally)
+
+
+@full_only
+@pytest.mark.usefixtures("impatient")
+def test_dask_scheduler_held_by_sigstop(
+    tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    cells = 20
+    with dask_scheduler() as (scheduler, address), dask_command("worker", address):
+        process = psutil.Process(scheduler.pid)
+        for _ in range(3):
+            started = time.monotonic()
+            stopped_sweep(address, tmp_path, cells, lambda: stop(process))
+            assert time.monotonic() - started < 90
+            tally.injected += 1
+            process.resume()
+        whole_sweep(address, tmp_path, cells)
+    settle(tmp_path, cells, reference, tally)
+
+
+def test_a_scheduler_that_repeats_what_workers_lose_is_refused_with_the_way_to_mend_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(ALLOWED, "3")
+    with (
+        dask_scheduler() as (_, address),
+        pytest.raises(ExecutorError, match="ALLOWED_FAILURES=0"),
+    ):
+        make_executor("dask", scheduler=address)

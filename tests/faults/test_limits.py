@@ -1,0 +1,134 @@
+"""Limits on open files and on processes, from the start of a sweep or in the midst of it.
+
+A limit ends a sweep in one line, or costs an attempt; then, lifted, the same command goes on.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.execution.executors import Measured
+from tests.faults.conftest import FULL, SITE
+from tests.faults.grid import Tally
+from tests.faults.processes import (
+    coordinator,
+    count,
+    finish,
+    forkserver_of,
+    log_of,
+    no_more_files,
+    no_more_processes,
+    settle,
+    wait_for_records,
+)
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit (util-linux)"),
+    pytest.mark.timeout(900 if FULL else 120),
+]
+UID = "54321"
+"""Nobody else's: the kernel counts processes by user."""
+
+
+@pytest.fixture
+def somebody_else() -> list[str]:
+    """A command that runs another as a user whose processes are limited: root's are not."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("counting another user's processes needs root, and setpriv (util-linux)")
+    ours = "-all,+dac_override"  # to read and write our files
+    return [
+        *("setpriv", f"--reuid={UID}", f"--bounding-set={ours}"),
+        *(f"--inh-caps={ours}", f"--ambient-caps={ours}"),
+    ]
+
+
+def sweep_within(limit: Sequence[str], folder: Path, cells: int, **environment: str) -> str:
+    """Sweep below the command ``limit`` to a clean end; return what was said last if too early."""
+    with coordinator(folder, cells, limit, **environment) as process:
+        code = process.wait(timeout=120)
+    said = log_of(folder).read_text()
+    assert code >= 0, said[-2000:]
+    return said.splitlines()[-1] if code else ""
+
+
+def test_few_files_from_the_start(
+    tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    folder, cells = tmp_path / "run", 6
+    for files in range(5, 25) if FULL else (9,):
+        said = sweep_within(["prlimit", f"--nofile={files}"], folder, cells)
+        assert not said or "LaunchError" in said or "StoreError" in said
+        tally.injected += 1
+    finish(folder, cells)
+    settle(folder, cells, reference, tally)
+
+
+def test_few_processes_from_the_start(
+    somebody_else: list[str], tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    folder, cells = tmp_path / "run", 6
+    for processes in range(2, 11) if FULL else (4,):
+        limit = [*somebody_else, "prlimit", f"--nproc={processes}"]
+        said = sweep_within(limit, folder, cells)
+        assert not said or "LaunchError" in said, said
+        tally.injected += 1
+    finish(folder, cells)
+    settle(folder, cells, reference, tally)
+
+
+@pytest.mark.parametrize(
+    ("victim", "limit", "restart"),
+    [
+        pytest.param(psutil.Process, no_more_files, False, id="files-coordinator"),
+        pytest.param(forkserver_of, no_more_files, False, id="files-forkserver"),
+        pytest.param(psutil.Process, no_more_processes, True, id="processes-coordinator"),
+        pytest.param(forkserver_of, no_more_processes, False, id="processes-forkserver"),
+    ],
+)
+def test_limit_in_mid_sweep(
+    victim: Callable[[int], psutil.Process | None],
+    limit: Callable[[psutil.Process, Sequence[str]], None],
+    restart: bool,
+    somebody_else: list[str],
+    tmp_path: Path,
+    reference: Sequence[Measured],
+    tally: Tally,
+) -> None:
+    """``restart``: a coordinator starts a process only where its forkserver is to be replaced."""
+    if not FULL and (restart or limit is no_more_files):
+        pytest.skip("in make faults")
+    folder, trials = tmp_path / "run", 6 if FULL else 1
+    for cells in range(6, 6 + 4 * trials, 4):
+        with coordinator(folder, cells, somebody_else) as process:
+            wait_for_records(folder, count(folder) + 2, process)
+            hit, server = victim(process.pid), forkserver_of(process.pid)
+            assert hit is not None
+            assert server is not None
+            limit(hit, somebody_else)
+            if restart:
+                server.kill()
+            code = process.wait(timeout=120)
+        tally.injected += 1
+        said = log_of(folder).read_text()
+        assert code == 0 or "LaunchError" in said.splitlines()[-1], said[-2000:]
+    finish(folder, cells)
+    settle(folder, cells, reference, tally)
+
+
+def test_worker_without_files(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
+    """Each cell's first process may open none: a clean stop, and no record of an error."""
+    folder, cells = tmp_path / "run", 6 if FULL else 1
+    hits = tmp_path / "hits"
+    hits.mkdir()
+    path = os.pathsep.join([str(SITE), os.environ.get("PYTHONPATH", "")])
+    faults = {"FAULT_FOLDER": str(hits), "FAULT_KINDS": "files", "PYTHONPATH": path}
+    for _ in range(cells):
+        assert "Too many open files" in sweep_within([], folder, cells, **faults)
+    tally.injected = len(list(hits.iterdir()))
+    assert tally.injected == cells
+    finish(folder, cells)
+    settle(folder, cells, reference, tally)
