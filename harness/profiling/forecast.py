@@ -24,7 +24,13 @@ from harness import tracing
 from harness.errors import HarnessError
 from harness.events import Event, Trace
 from harness.instruments.forwards import Forward, wrapped_forwards
+from harness.prediction.cuda import forecast as cuda_forecast
+from harness.prediction.cuda import gpus
+from harness.prediction.cuda.gpus import Gpu
+from harness.prediction.cuda.recorded import RecordedSteps
+from harness.profiling.on_cuda import Below, cuda_functions, lies_on_host
 from harness.profiling.step import Step, make_optimizer, run_step
+from harness.record import CudaFigures
 
 BELOW = (
     "what a kernel takes below the dispatcher and returns before it ends (scratch of "
@@ -36,6 +42,10 @@ SUMS = (
 )
 INITIALISER = "the building read a number from a tensor; 0 was answered"
 CPU = "figures are those of the CPU's operators"
+BELOW_CUDA = (
+    "of what CUDA's kernels take below the dispatcher, workspaces, sums of columns and "
+    "normalisation are counted; sorts, scans, other reductions and attention's backward are not"
+)
 
 
 class ForecastError(HarnessError):
@@ -48,6 +58,10 @@ class ModuleForecast:
 
     trace: Trace
     notes: list[str] = field(default_factory=list)
+    cuda: CudaFigures | None = None
+    """The caching allocator's peaks, where the device is a GPU."""
+    card: dict[str, Any] | None = None
+    """The verdict on a card, where one was named."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "trace":
@@ -79,13 +93,16 @@ class _Block:
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each storage's beginning and end."""
 
-    def __init__(self) -> None:
+    def __init__(self, below: Below | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._below = below
         self.step = 0
         self.phase = "build"
         self.modules = [""]
         self.notes: list[str] = []
         self._alive: dict[int, _Block] = {}
+        self._elsewhere: dict[int, torch.UntypedStorage] = {}
+        """Storages of the host's memory, held so that no other gets their number."""
         self._rows: list[tuple[int, str, int, _Block]] = []
         self._count = 0
         self._open = True
@@ -98,12 +115,27 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         for tensor in (result,) if isinstance(result, Tensor) else tracing.tensors(result):
             self.see(tensor, func.name())
+        if self._below is not None:
+            self._see_below(self._below, func.name(), args, result)
         return result
+
+    def _see_below(self, below: Below, operator: str, args: Any, result: Any) -> None:
+        """Write down what a kernel of CUDA's keeps, and what it takes beside its result."""
+        kept = below.to_keep(operator, self.phase)
+        if kept:
+            self._write(kept, operator)
+        blocks = [self._write(size, operator) for size in below.scratch(operator, args, result)]
+        for block in reversed(blocks):
+            self._rows.append((self.step, self.phase, -block.size, block))
 
     def see(self, tensor: Tensor, operator: str) -> None:
         """Write down the tensor's storages, where they are new or of a new size."""
+        elsewhere = self._below is not None and lies_on_host(tensor, operator, self.phase)
         for storage in tracing.storages(tensor):
             key, size = storage._cdata, storage.nbytes()
+            if elsewhere or key in self._elsewhere:
+                self._elsewhere.setdefault(key, storage)
+                continue
             known = self._alive.get(key)
             if known is not None and known.size == size:
                 continue
@@ -113,8 +145,7 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._take(key, storage, size, operator)
 
     def _take(self, key: int, storage: torch.UntypedStorage, size: int, operator: str) -> None:
-        self._count += 1
-        block = _Block(self._count, size, operator, self.modules[-1])
+        block = self._write(size, operator)
 
         def gone(_: object) -> None:
             if self._open and self._alive.get(key) is block:
@@ -122,7 +153,12 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         block.reference = weakref.ref(storage, gone)
         self._alive[key] = block
+
+    def _write(self, size: int, operator: str) -> _Block:
+        self._count += 1
+        block = _Block(self._count, size, operator, self.modules[-1])
         self._rows.append((self.step, self.phase, size, block))
+        return block
 
     def _end(self, key: int, block: _Block) -> None:
         del self._alive[key]
@@ -188,7 +224,11 @@ def forecast(
     optimizer: str | Callable[[Iterable[Tensor]], torch.optim.Optimizer] = "sgd",
     loss: str | Callable[[Any, Any], Tensor] = "cross-entropy",
     mode: str = "train",
-    steps: int = 2,
+    steps: int | None = None,
+    device: str = "cpu",
+    gpu: Gpu | str | None = None,
+    allocator_settings: str = "",
+    cudnn: bool = True,
 ) -> ModuleForecast:
     """Return the trace of ``build()`` and ``steps`` of its steps, without allocating.
 
@@ -200,22 +240,53 @@ def forecast(
         optimizer: a name of ``harness profile``'s, or a function of the parameters.
         loss: a name of ``harness profile``'s, or a function of output and labels.
         mode: ``train`` or ``inference`` (one forward pass without gradients).
-        steps: training steps; the last is the measured one.
+        steps: steps traced, the last the measured one; as many as there are kinds of where
+            not given: the first and a later one, on CUDA one more to see that it is steady.
+        device: ``cuda`` for the steps as CUDA runs them, without CUDA; see
+            ``harness.profiling.on_cuda`` for what differs.
+        gpu: a card, or its name in ``harness.prediction.cuda.gpus``, to fit on.
+        allocator_settings: as in PYTORCH_ALLOC_CONF.
+        cudnn: whether convolutions are cuDNN's (or PyTorch's own kernels).
 
     Raises:
         ForecastError: an operator's result depends on data, or it knows no fake tensors.
+        GpuError: no such card.
+        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    ledger = _Ledger()
+    on_cuda = device == "cuda"
+    used = gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT
+    below = Below(used, cudnn=cudnn) if on_cuda else None
+    ledger = _Ledger(below)
+    count = steps if steps is not None else (1 + on_cuda) if mode != "train" else 2 + on_cuda
     try:
         with _OneMode(), ledger, warnings.catch_warnings():
             # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.
             warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
-            _run(ledger, build, batch, input_shape, inputs, optimizer, loss, mode, steps)
+            with ExitStack() as stack:
+                if on_cuda:
+                    stack.enter_context(cuda_functions())
+                _run(ledger, build, batch, input_shape, inputs, optimizer, loss, mode, count)
     except (DataDependentOutputException, NotImplementedError) as error:
         raise ForecastError(f"not followed on fake tensors: {str(error)[:300]}") from error
+    notes = [SUMS, *dict.fromkeys(ledger.notes)]
+    if below is None:
+        return ModuleForecast(trace=ledger.trace(), notes=[CPU, BELOW, *notes])
+    return _on_cuda(ledger.trace(), below, notes, used, allocator_settings, named=gpu is not None)
+
+
+def _on_cuda(
+    trace: Trace, below: Below, notes: list[str], gpu: Gpu, settings: str, *, named: bool
+) -> ModuleForecast:
+    """Return the forecast with the allocator's peaks, and the verdict on a named card."""
+    script = RecordedSteps(trace, below.kept_bytes)
+    found = cuda_forecast.figures(script, gpu, settings)
+    card = cuda_forecast.card_of(gpu, settings) if named else None
     return ModuleForecast(
-        trace=ledger.trace(), notes=[CPU, BELOW, SUMS, *dict.fromkeys(ledger.notes)]
+        trace=trace,
+        notes=[BELOW_CUDA, *notes, *sorted(below.notes), *found.notes],
+        cuda=found.cuda,
+        card=None if card is None else cuda_forecast.on_card(card, script, found),
     )
 
 
@@ -248,7 +319,7 @@ def _run(
         stack.enter_context(wrapped_forwards(model, ledger.named))
         hooks = torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack)
         stack.enter_context(hooks)
-        for _ in range(steps if mode == "train" else 1):
+        for _ in range(steps):
             ledger.step += 1
             ledger.modules[0] = ""
             run_step(step, ledger.announce)
