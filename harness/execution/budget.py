@@ -59,12 +59,13 @@ def data_segment(budget_bytes: int) -> Iterator[None]:
 def caching_allocator(budget_bytes: int) -> Iterator[None]:
     """Let PyTorch's CUDA allocator reserve ``budget_bytes`` of the current card in all.
 
-    The limit that it computes from a share of the card is exactly these bytes.
+    The limit that it computes from a share of the card is exactly these bytes, whether it
+    rounds down or to the nearest.
     """
     import torch
 
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, (budget_bytes + 0.5) / total))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (budget_bytes + 0.25) / total))
     try:
         yield
     finally:

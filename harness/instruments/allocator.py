@@ -43,7 +43,7 @@ from torch._C._profiler import (
 from harness.events import Trace
 from harness.instruments import event_tree
 from harness.instruments.allocation_log import AllocationLog
-from harness.instruments.event_tree import ADOPT, GONE, MARK, MODULE, PHASE, Adopted
+from harness.instruments.event_tree import ADOPT, GONE, MARK, MODULE, PHASE, WHOLE, Adopted
 from harness.instruments.forwards import Forward, wrapped_forwards
 
 # Without the operators themselves: backward nodes, and what the profiler's users name.
@@ -87,6 +87,7 @@ class AllocationRecorder:
         self._step = 0
         self._running = False
         self._log = AllocationLog() if self._device == "cuda" else None
+        self._whole = self._range(WHOLE)
         self.accumulates = False
         """Whether a step ends with an optimizer's, for what is inferred."""
         self._result: Any = None
@@ -104,10 +105,15 @@ class AllocationRecorder:
         enable: Callable[..., None] = _enable_profiler
         enable(config, activities, set() if self._operators else _OUTLINE)
         self._running = True
+        if self._log is not None:
+            # The tree leaves out what a GPU's allocator does outside of any operator or range.
+            self._whole.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._running = False
+        if self._log is not None:
+            self._whole.__exit__(None, None, None)
         self._result = _disable_profiler()
         if self._log is not None:
             self._log.stop()

@@ -20,6 +20,7 @@ MARK = "harness.mark:"
 PHASE = "harness.phase:"
 ADOPT = "harness.adopt:"
 GONE = "harness.gone:"
+WHOLE = "harness.whole"
 _OURS = "harness."
 _OURS_LENGTH = len(_OURS)
 
@@ -136,7 +137,7 @@ class Reader:
                 elif name[:_OURS_LENGTH] == _OURS:
                     inner = self._ours(node, name, module, backward)
                     if children:
-                        around = "" if name.startswith(PHASE) else path
+                        around = "" if name.startswith((PHASE, WHOLE)) else path
                         stack.append((iter(children), around, inner, backward))
                         break
                 elif children:
@@ -188,6 +189,8 @@ class Reader:
         if name.startswith(PHASE):
             step, _, phase = name[len(PHASE) :].partition(":")
             self._turn(node, self._course.announced, int(step), phase)
+            return module
+        if name == WHOLE:
             return module
         kind = next(kind for kind in (MARK, ADOPT, GONE) if name.startswith(kind))
         number = int(name[len(kind) :])

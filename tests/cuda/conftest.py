@@ -1,0 +1,61 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harness.execution.jobs import Job
+from harness.execution.launcher import Launcher, default_launcher
+from harness.workload import Workload
+
+Busy = Callable[[int], None]
+
+HOLD = """
+import sys, torch
+held = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device="cuda")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    shared = default_launcher("pinned")
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def fresh_launcher() -> Iterator[Launcher]:
+    """A launcher whose processes see the environment as the test has left it."""
+    own = default_launcher("pinned")
+    yield own
+    own.close()
+
+
+@pytest.fixture(scope="session")
+def card_bytes(launcher: Launcher) -> int:
+    ended = launcher.launch(Job(kind="describe", workload=Workload(device="cuda")), 100)
+    assert ended.result is not None, ended
+    return int(ended.result["environment"]["gpu_memory_bytes"])
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
+    """Have others hold so many bytes of the card; under the dry run they are pretended, too."""
+    others: list[subprocess.Popen[str]] = []
+
+    def hold(size_bytes: int) -> None:
+        if "STUB_MEM" in os.environ:
+            monkeypatch.setenv("STUB_OTHER", str(size_bytes))
+            return
+        command = [sys.executable, "-c", HOLD, str(size_bytes)]
+        other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        others.append(other)
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+
+    yield hold
+    for other in others:
+        other.communicate("")

@@ -1,0 +1,123 @@
+"""Running out of a GPU's memory: by the allocator's limit, by the card, beside others."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from harness.execution.launcher import Launcher
+from harness.execution.measure import measure
+from harness.execution.thresholds import BudgetError, threshold
+from harness.record import Outcome
+from harness.workload import Workload
+from tests.cuda.conftest import Busy
+
+pytestmark = pytest.mark.cuda
+
+NARROW = Workload(device="cuda", depth=3, width=64)
+MIB = 1 << 20
+
+
+def too_large(card_bytes: int) -> Workload:
+    return NARROW.replace(batch=card_bytes // (4 * NARROW.in_features) + 1)
+
+
+def test_a_batch_larger_than_the_card_is_a_record_that_says_who_held_what(
+    launcher: Launcher, card_bytes: int
+) -> None:
+    record = measure(too_large(card_bytes), launcher=launcher)
+    assert record.outcome is Outcome.OOM
+    assert record.evidence["type"] == "OutOfMemoryError"
+    assert record.evidence["phase"] == "build"
+    memory = record.evidence["gpu_memory"]
+    assert memory["total_bytes"] == card_bytes
+    held = memory["free_bytes"] + memory["reserved_bytes"] + memory["outside_bytes"]
+    assert held == card_bytes
+
+
+def test_the_limit_is_the_budget_to_the_byte() -> None:
+    """A segment that just fills it is granted; under one byte less it is refused."""
+    code = """
+        import torch
+        from harness.execution.budget import caching_allocator
+        def fits(budget):
+            torch.cuda.empty_cache()
+            try:
+                with caching_allocator(budget):
+                    torch.empty(96 << 20, dtype=torch.uint8, device="cuda")
+            except torch.OutOfMemoryError:
+                return False
+            return True
+        torch.cuda.init()
+        print(fits(96 << 20), fits((96 << 20) - 1))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.parametrize(
+    ("workload", "budget_mib"),
+    [
+        (NARROW, 256),
+        (NARROW.replace(optimizer="adam", width=512), 400),
+        (NARROW.replace(mode="inference"), 192),
+    ],
+    ids=str,
+)
+def test_a_threshold_is_sharp_and_what_the_model_says(
+    workload: Workload, budget_mib: int, launcher: Launcher
+) -> None:
+    budget_bytes = budget_mib * MIB
+    found = threshold(workload, budget_bytes=budget_bytes, launcher=launcher)
+    assert (found.outcome, found.kind) == (Outcome.OK, "allocator")
+    assert found.largest_fit is not None
+    assert found.smallest_fail == found.largest_fit + 1
+    assert found.band == ()
+    needed = [one.needed_bytes for one in found.probes if one.outcome is Outcome.OK]
+    assert all(size is not None and size <= budget_bytes for size in needed)
+    assert {one.type for one in found.probes if one.outcome is Outcome.OOM} == {"OutOfMemoryError"}
+    assert found.predicted == pytest.approx(found.largest_fit, rel=0.005)
+
+
+def test_the_deepest_network_that_fits_is_found_without_a_model(launcher: Launcher) -> None:
+    workload = NARROW.replace(mode="inference", width=2048, batch=32)
+    found = threshold(workload, budget_bytes=512 * MIB, solve="depth", launcher=launcher)
+    assert found.outcome is Outcome.OK
+    assert found.predicted is None
+    assert found.largest_fit is not None
+    layers = 512 * MIB // (4 * 2048 * 2049)
+    assert layers - 8 <= found.largest_fit <= layers
+
+
+def test_a_busy_card_leaves_less_and_the_record_says_so(
+    busy: Busy, card_bytes: int, fresh_launcher: Launcher
+) -> None:
+    """No budget is given: what is free of the card is the budget, enforced by the driver."""
+    busy(card_bytes - 1024 * MIB)
+    found = threshold(NARROW, confirmations=1, launcher=fresh_launcher)
+    assert (found.outcome, found.kind) == (Outcome.OK, "card")
+    assert found.budget_bytes <= 1024 * MIB
+    used = found.environment["gpu_used_before_bytes"]
+    assert found.budget_bytes == card_bytes - used
+    assert found.largest_fit is not None
+    needed = [one.needed_bytes or 0 for one in found.probes]
+    assert max(needed) <= found.budget_bytes
+
+
+def test_what_others_hold_counts_as_outside(
+    busy: Busy, card_bytes: int, fresh_launcher: Launcher
+) -> None:
+    busy(card_bytes // 4)
+    record = measure(NARROW, launcher=fresh_launcher, repeats=1)
+    assert record.cuda is not None
+    assert record.cuda.outside_bytes is not None
+    assert record.cuda.outside_bytes >= card_bytes // 4
+    assert record.environment["gpu_used_before_bytes"] >= card_bytes // 4
+
+
+def test_a_budget_larger_than_the_card_is_a_mistake(launcher: Launcher, card_bytes: int) -> None:
+    with pytest.raises(BudgetError, match="the card has"):
+        threshold(NARROW, budget_bytes=card_bytes + 1, launcher=launcher)

@@ -1,0 +1,139 @@
+"""What a measurement on a GPU says, against the allocator's counters and closed forms."""
+
+from typing import Any
+
+import pytest
+
+from harness.execution.launcher import Launcher
+from harness.execution.measure import measure
+from harness.prediction import formula
+from harness.record import CudaFigures, CudaPeaks, Outcome, Record
+from harness.workload import Workload
+
+pytestmark = pytest.mark.cuda
+
+BASE = Workload(device="cuda", depth=4, batch=128)
+COUNTERS = tuple(CudaPeaks.__struct_fields__)
+
+WORKLOADS = [
+    *(BASE.replace(optimizer=name) for name in ("sgd", "momentum", "adam", "adamw", "none")),
+    BASE.replace(mode="inference"),
+    BASE.replace(activation="tanh", batch=77),
+    BASE.replace(activation="gelu", optimizer="adam", batch=1),
+    BASE.replace(checkpoint=2),
+    BASE.replace(accumulate=3, optimizer="momentum"),
+    BASE.replace(accumulate=5, batch=33, optimizer="adamw"),
+    BASE.replace(autocast="bfloat16"),
+    BASE.replace(dtype="bfloat16", activation="relu_inplace"),
+    BASE.replace(model="mlp-scratch", foreach="off", optimizer="adam"),
+    BASE.replace(norm="batch", dropout=0.1, batch=65),
+    BASE.replace(hidden=(1000, 333, 2000), batch=300, optimizer="adam"),
+]
+
+
+@pytest.fixture(scope="module")
+def records(launcher: Launcher) -> dict[str, Record]:
+    return {one.id: measure(one, launcher=launcher, repeats=3) for one in WORKLOADS}
+
+
+@pytest.fixture(params=WORKLOADS, ids=str)
+def record(request: pytest.FixtureRequest, records: dict[str, Record]) -> Record:
+    found = records[request.param.id]
+    assert found.outcome is Outcome.OK, found.evidence
+    return found
+
+
+def cuda_of(record: Record) -> CudaFigures:
+    assert record.cuda is not None
+    return record.cuda
+
+
+def test_every_figure_is_there(record: Record) -> None:
+    unknown = {
+        name
+        for name in (*record.__struct_fields__, *CudaFigures.__struct_fields__)
+        if getattr(record, name, getattr(record.cuda, name, None)) is None
+    }
+    assert unknown == {"rss_rise_bytes"}  # of the process, of which no tensor is a part
+    assert {"gpu", "gpu_capability", "driver", "allocator_settings"} <= record.environment.keys()
+
+
+def test_the_traces_peaks_are_the_counters_of_requested_bytes(record: Record) -> None:
+    """Another process, another instrument, the same bytes: build, phases and both steps."""
+    cuda = cuda_of(record)
+    assert record.peak_live_bytes == cuda.requested_peak_bytes
+    assert cuda.first_step is not None
+    assert record.first_step_peak_live_bytes == cuda.first_step.requested_peak_bytes
+    assert record.phases is not None
+    assert cuda.phases is not None
+    assert {name: one.peak_live_bytes for name, one in record.phases.items()} == {
+        name: one.requested_peak_bytes for name, one in cuda.phases.items()
+    }
+
+
+def test_categories_add_up_to_the_peak(record: Record) -> None:
+    categories = record.categories_at_peak
+    assert categories is not None
+    sizes = [getattr(categories, name) for name in categories.__struct_fields__]
+    assert sum(sizes) == record.peak_live_bytes
+
+
+def test_what_is_saved_is_the_closed_form(record: Record) -> None:
+    if record.workload.autocast:
+        pytest.skip("which casts are saved differs from the CPU")
+    assert record.saved_bytes == formula.saved_bytes(record.workload)
+
+
+def test_every_measured_step_is_steady_and_its_phases_make_it_up(record: Record) -> None:
+    cuda = cuda_of(record)
+    assert cuda.phases is not None
+    steps = [one for name, one in cuda.phases.items() if name != "build"]
+    for counter in COUNTERS:
+        peak = getattr(cuda, counter)
+        assert {getattr(repeat.cuda, counter) for repeat in record.repeats} == {peak}
+        assert max(getattr(one, counter) for one in steps) == peak
+
+
+def test_each_counter_holds_the_one_before(record: Record) -> None:
+    cuda = cuda_of(record)
+    peaks: list[Any] = [cuda.workspace_bytes, *(getattr(cuda, name) for name in COUNTERS)]
+    assert peaks == sorted(peaks)
+
+
+def test_a_second_workspace_comes_with_the_backward_pass(launcher: Launcher) -> None:
+    training = cuda_of(measure(BASE, launcher=launcher, repeats=1)).workspace_bytes
+    inference = measure(BASE.replace(mode="inference"), launcher=launcher, repeats=1)
+    one = cuda_of(inference).workspace_bytes
+    assert one
+    assert training == 2 * one
+
+
+def test_a_measurement_does_not_depend_on_those_before_it(launcher: Launcher) -> None:
+    """Of what is requested, to the byte; where the driver puts a segment is its own affair."""
+    first, _, again = (
+        measure(one, launcher=launcher, repeats=1) for one in (BASE, WORKLOADS[-1], BASE)
+    )
+    assert cuda_of(first).requested_peak_bytes == cuda_of(again).requested_peak_bytes
+    assert first.phases == again.phases
+    assert first.categories_at_peak == again.categories_at_peak
+
+
+def test_the_environments_settings_are_followed_and_recorded(
+    monkeypatch: pytest.MonkeyPatch, fresh_launcher: Launcher
+) -> None:
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "roundup_power2_divisions:4")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":128:2")
+    record = measure(BASE.replace(batch=99), launcher=fresh_launcher, repeats=1)
+    assert record.environment["allocator_settings"] == "roundup_power2_divisions:4"
+    assert cuda_of(record).workspace_bytes == 2 * 128 * 1024 * 2  # each of two threads
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_step_on_the_cpu_is_measured_beside_a_gpu(optimizer: str, launcher: Launcher) -> None:
+    """The process that forks has made a forward pass alone; its worker runs the rest."""
+    workload = Workload(depth=3, batch=40, optimizer=optimizer)
+    record = measure(workload, launcher=launcher)
+    assert record.outcome is Outcome.OK, record.evidence
+    assert record.saved_bytes == formula.saved_bytes(workload)
+    assert record.cuda is None
+    assert record.rss_rise_bytes is not None

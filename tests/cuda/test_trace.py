@@ -1,0 +1,137 @@
+"""The trace's two sources, the profiler's events and the allocator's log, block by block."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import harness
+from harness import data, training
+from harness.execution import passes
+from harness.instruments import event_tree
+from harness.instruments.allocation_log import LogMismatchError
+from harness.instruments.allocator import AllocationRecorder
+from harness.workload import Workload
+
+pytestmark = pytest.mark.cuda
+
+GRANULE_BYTES = 512
+LARGEST_SMALL_BYTES = 1 << 20
+WORKLOADS = [
+    Workload(device="cuda", depth=3, batch=70, optimizer="adam"),
+    Workload(device="cuda", depth=5, batch=33, checkpoint=2, activation="gelu"),
+    Workload(device="cuda", depth=2, width=900, batch=1000, accumulate=3, optimizer="momentum"),
+    Workload(device="cuda", depth=3, batch=64, autocast="bfloat16", model="mlp-scratch"),
+    Workload(device="cuda", depth=4, batch=64, mode="inference"),
+]
+
+
+class Both(AllocationRecorder):
+    """Keeps what the profiler itself says of each block, beside the log."""
+
+    def blocks(self) -> list[tuple[int, int]]:
+        tree = self._result.experimental_event_tree()
+        found = event_tree.Reader(device="cuda").read(tree)
+        return [(item[1], item[2]) for item in found if item[1]]
+
+    def log(self) -> list[tuple[int, int]]:
+        assert self._log is not None
+        return [(entry.size_bytes, entry.address) for entry in self._log.entries]
+
+
+def recorded(workload: Workload) -> Both:
+    fill = data.source(workload)
+    torch.cuda.empty_cache()
+    with Both("cuda") as recorder:
+        built = training.build(workload, fill)
+        for _ in range(2):
+            training.step(built)
+        del built
+    return recorder
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=str)
+def test_the_profiler_and_the_log_tell_of_the_same_blocks_in_the_same_order(
+    workload: Workload,
+) -> None:
+    recorder = recorded(workload)
+    blocks, log = recorder.blocks(), recorder.log()
+    assert len(log) > 20
+    assert [(size > 0, address) for size, address in blocks] == [
+        (size > 0, address) for size, address in log
+    ]
+    assert sum(size for size, _ in log) >= 0
+    for (block, _), (asked, _) in zip(blocks, log, strict=True):
+        rounded = -(-abs(asked) // GRANULE_BYTES) * GRANULE_BYTES
+        if rounded <= LARGEST_SMALL_BYTES:
+            assert abs(block) == rounded
+        else:  # the rest of a large block is not split off where it is small
+            assert rounded <= abs(block) <= rounded + LARGEST_SMALL_BYTES
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=str)
+def test_the_trace_ends_with_what_the_log_says_is_alive(workload: Workload) -> None:
+    """Sums over the trace are the allocator's own count of requested bytes."""
+    before = torch.cuda.memory_stats()["requested_bytes.all.current"]
+    fill = data.source(workload)
+    torch.cuda.reset_peak_memory_stats()
+    trace = passes.trace_pass(workload, fill, training.no_phase)
+    stats = torch.cuda.memory_stats()
+    peak = stats["requested_bytes.all.peak"] - before
+    assert max(trace.live_bytes) == peak
+
+
+def test_backward_blocks_of_autograds_thread_belong_to_their_step_phase_and_module() -> None:
+    """The tree holds that thread's events apart, after all others: time must place them."""
+    workload = Workload(device="cuda", depth=2, width=64, batch=32)
+    trace = passes.trace_pass(workload, data.source(workload), training.no_phase)
+    weights = [
+        (e.step, e.phase, e.module)
+        for e in trace.events
+        if e.category == "gradient" and e.size_bytes > 64 * 4
+    ]
+    taken = [(step, "backward", module) for step in (1, 2) for module in ("4", "2", "0")]
+    assert weights == taken
+
+
+def test_what_checkpoints_run_again_is_backward_and_names_its_modules() -> None:
+    workload = Workload(device="cuda", depth=4, width=64, batch=32, checkpoint=2)
+    trace = passes.trace_pass(workload, data.source(workload), training.no_phase)
+    by_phase: dict[str, set[str]] = {}
+    for event in trace.events:
+        if event.step == 2 and "addmm" in event.operator and event.size_bytes > 0:
+            by_phase.setdefault(event.phase, set()).add(event.operator.rpartition("/")[2])
+    assert by_phase == {"forward": {"aten::addmm"}, "backward": {"aten::addmm"}}
+    gradients = [e.module for e in trace.events if e.step == 2 and e.operator.endswith("aten::mm")]
+    assert gradients
+
+
+def test_a_users_own_block_is_traced_on_the_gpu() -> None:
+    model = nn.Sequential(nn.Linear(30, 50), nn.ReLU(), nn.Linear(50, 10)).cuda()
+    optimizer = torch.optim.Adam(model.parameters())
+    x = torch.zeros(7, 30, device="cuda")
+    with harness.trace(model, optimizer=optimizer, device="cuda") as trace:
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(x).sum().backward()
+            optimizer.step()
+    parameters = 4 * (31 * 50 + 51 * 10)
+    assert trace.measured_step == 3
+    categories = trace.categories_at_peak()
+    assert categories["parameter"] == categories["gradient"] == parameters
+    assert categories["optimizer_state"] == 2 * parameters  # step counters are the host's
+    assert categories["input"] == 4 * 7 * 30
+    assert set(trace.phase_peaks()) >= {"forward", "backward", "optimizer"}
+
+
+def test_a_log_that_somebody_else_keeps_is_not_ended() -> None:
+    torch.cuda.memory._record_memory_history(context=None)
+    try:
+        with pytest.raises(LogMismatchError, match="already"):
+            AllocationRecorder("cuda").__enter__()
+        torch.zeros(100, device="cuda")
+        snapshot: Any = torch.cuda.memory._snapshot
+        assert any(snapshot()["device_traces"])
+    finally:
+        torch.cuda.memory._record_memory_history(None)
