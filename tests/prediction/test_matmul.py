@@ -18,7 +18,7 @@ from harness.prediction.matmul import (
     read_cpu_flags,
     scratch_of,
 )
-from tests.prediction.products import Product, measured_scratch
+from tests.prediction.products import Product
 
 CORE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 BF16 = CORE | {"avx512_vnni", "avx512_bf16"}
@@ -128,8 +128,14 @@ EDGES = (1, 2, 5, 7, 16, 17, 32, 40, 41, 48, 64, 65, 96, 127, 128, 256, 257, 300
 LONG = (*EDGES, 2000, 2048, 4096, 8192)
 
 
+ONE_ALONG_K = [(70, 1, 70), (300, 1, 17), (65, 1, 129)]
+
+
 def drawn_products(count: int) -> list[Product]:
-    """Return products at and between the edges of the kernels' blocks, the same each time."""
+    """Return products at and between the edges of the kernels' blocks, the same each time.
+
+    Of one element along k, all are of one layout: oneDNN takes one primitive for any.
+    """
     draw = random.Random(20)
     shapes = [(64, 48, 32), (10, 4096, 16), (300, 100, 7), (5, 999, 1), (1, 1, 1), (16, 16, 16)]
     shapes += [(1024, 4096, 32), (2048, 4096, 100), (1, 4096, 1), (5000, 1, 1), (16, 4096, 32)]
@@ -141,7 +147,23 @@ def drawn_products(count: int) -> list[Product]:
         m, k, n = draw.choice(EDGES), draw.choice(LONG), draw.choice(EDGES)
         if draw.random() < 0.4:
             m, k, n = (int(2 ** draw.uniform(0, 11)) for _ in range(3))
-        found.append(Product(m, k, n, draw.choice(LAYOUTS), draw.choice((1, 1, 2, 2, 3, 4, 8, 24))))
+        layout: Layout = "TN" if k == 1 else draw.choice(LAYOUTS)
+        found.append(Product(m, k, n, layout, draw.choice((1, 1, 2, 2, 3, 4, 8, 24))))
+    return found
+
+
+def measured_alone(products: list[Product], **environment: str) -> list[list[int]]:
+    """Return the scratch of each product, measured in a process that multiplied nothing else."""
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.prediction.products"],
+        input=json.dumps(products),
+        env=os.environ | environment,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found: list[list[int]] = json.loads(child.stdout)
     return found
 
 
@@ -153,18 +175,22 @@ def differing(
     return [(p, size, taken) for p, size, taken in triples if taken != [size] * (size > 0)]
 
 
+def expected_scratch(products: list[Product]) -> list[int]:
+    """Return what each product takes on this processor; skip the test where that is not known."""
+    found = []
+    for m, k, n, layout, threads in products:
+        try:
+            scratch = scratch_of("bfloat16", threads)
+        except UnknownScratchError as error:
+            pytest.skip(str(error))
+        assert scratch is not None
+        found.append(scratch(m, k, n, layout))
+    return found
+
+
 def test_the_allocator_sees_the_same() -> None:
     products = drawn_products(700)
-    try:
-        by_threads = {p.threads: scratch_of("bfloat16", p.threads) for p in products}
-    except UnknownScratchError as error:
-        pytest.skip(str(error))
-    expected = []
-    for m, k, n, layout, threads in products:
-        scratch = by_threads[threads]
-        assert scratch is not None
-        expected.append(scratch(m, k, n, layout))
-    assert differing(products, expected, measured_scratch(products)) == []
+    assert differing(products, expected_scratch(products), measured_alone(products)) == []
 
 
 @pytest.mark.skipif(not read_cpu_flags() >= BF16, reason="the other kernel is this processor's own")
@@ -174,14 +200,13 @@ def test_the_allocator_sees_the_same_of_the_kernel_without_bf16_instructions() -
     So dot products of one row go to oneDNN here, as all others do.
     """
     products = drawn_products(400)
-    child = subprocess.run(
-        [sys.executable, "-m", "tests.prediction.products"],
-        input=json.dumps(products),
-        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    found = measured_alone(products, ONEDNN_MAX_CPU_ISA="AVX512_CORE")
     expected = [gemm_bytes(m, k, n, "TN", threads=threads) for m, k, n, _, threads in products]
-    assert differing(products, expected, json.loads(child.stdout)) == []
+    assert differing(products, expected, found) == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_of_one_element_along_k_only_columns_are_copied(layout: Layout) -> None:
+    """In a process that has multiplied no such shape: a kept primitive would serve any layout."""
+    products = [Product(*shape, layout, threads) for shape in ONE_ALONG_K for threads in (1, 2)]
+    assert differing(products, expected_scratch(products), measured_alone(products)) == []
