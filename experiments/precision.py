@@ -17,7 +17,7 @@ from harness.events import CATEGORIES
 from harness.experiment import Evidence, Experiment, Size
 from harness.reporting import curves
 from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.reporting.timeline import timeline
+from harness.reporting.timeline import timeline, tips
 from harness.units import format_bytes
 from harness.workload import Grid, Workload
 
@@ -293,6 +293,7 @@ def _timeline(evidence: Evidence) -> list[Figure]:
                 "event. The drop at the end of forward is autocast's cache being emptied.",
                 data=data,
                 draw=timeline,
+                tips=tips,
                 size=(8.6, 4.4),
             )
         )

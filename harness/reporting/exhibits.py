@@ -12,7 +12,7 @@ from harness.analysis.verdicts import training_ratios
 from harness.experiment import Evidence
 from harness.reporting import charts
 from harness.reporting.section import Figure, Table
-from harness.reporting.timeline import timeline
+from harness.reporting.timeline import timeline, tips
 
 WIDE = (8.6, 4.4)
 
@@ -132,6 +132,7 @@ def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
                 "gradients come up.",
                 data=data,
                 draw=timeline,
+                tips=tips,
                 size=WIDE,
             )
         )

@@ -1,5 +1,6 @@
 """A Figure to files: SVG, PNG and the CSV of its data, the same bytes every time."""
 
+import html
 import io
 import re
 from dataclasses import dataclass
@@ -45,13 +46,32 @@ def picture(figure: Figure) -> Picture:
         title = {"Title": figure.caption}
         canvas.savefig(svg, format="svg", metadata={**title, "Date": None, "Creator": None})
         canvas.savefig(png, format="png", dpi=DPI, metadata={**title, "Software": None})
+        tips = _tips(canvas, figure)
     return Picture(
         name=figure.name,
         caption=figure.caption,
-        svg=svg.getvalue(),
+        svg=svg.getvalue().replace("</svg>", f"{tips}</svg>"),
         png=png.getvalue(),
         data=figure.data,
     )
+
+
+def _tips(canvas: Canvas, figure: Figure) -> str:
+    """Return invisible boxes over the first axes whose titles a browser shows on hovering."""
+    if figure.tips is None:
+        return ""
+    to_points = 72 / canvas.dpi
+    axes = canvas.axes[0]
+    _, high = canvas.get_size_inches() * 72
+    bottom, top = (axes.bbox.y0 * to_points, axes.bbox.y1 * to_points)
+    boxes = []
+    for start, stop, words in figure.tips(figure.data):
+        left, right = (axes.transData.transform((x, 0))[0] * to_points for x in (start, stop))
+        boxes.append(
+            f'<rect x="{left:.2f}" y="{high - top:.2f}" width="{right - left:.2f}" '
+            f'height="{top - bottom:.2f}"><title>{html.escape(words)}</title></rect>\n'
+        )
+    return f'<g fill="none" pointer-events="all">\n{"".join(boxes)}</g>\n'
 
 
 def write_picture(drawn: Picture, folder: Path, stem: str) -> None:

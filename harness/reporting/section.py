@@ -4,7 +4,7 @@ Nothing here computes or formats; an analysis fills these in, the renderers read
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,8 @@ class Figure:
     draw: "Callable[[Canvas, pd.DataFrame], None]"
     size: tuple[float, float] = (7.0, 4.2)
     """Inches, width by height."""
+    tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
+    """From ``data``: stretches of the first axes' x with the words that show there on hovering."""
 
 
 @dataclass(frozen=True, kw_only=True)

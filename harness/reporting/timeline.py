@@ -38,6 +38,20 @@ def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
     axes.grid(visible=False, axis="x")
 
 
+def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, str]]:
+    """Yield what to say on hovering: of each stretch of events, the bytes at its highest."""
+    size = -(-len(data) // most)
+    for start in range(0, len(data) - 1, size):
+        part = data.iloc[start : start + size]
+        row = part.loc[part["live_bytes"].idxmax()]
+        lines = [f"event {row['event']}, {row['phase']}: {row['live_bytes']:,} bytes live"]
+        lines += [
+            f"{name.replace('_', ' ')} {row[name]:,}" for name in CATEGORY_COLOURS if row[name]
+        ]
+        stop = data["event"].iloc[min(start + size, len(data) - 1)]
+        yield float(part["event"].iloc[0]), float(stop), "\n".join(lines)
+
+
 def _round_ticks(top: float) -> list[float]:
     """Return ticks at whole powers of two, about four of them."""
     step = 2.0 ** round(np.log2(max(top, 4) / 4))

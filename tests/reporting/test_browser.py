@@ -84,6 +84,29 @@ def test_every_figure_shows_and_nothing_sticks_out(page: Path, tmp_path: Path, w
     assert min(answer["figures"]) > 300
 
 
+def test_a_timeline_tells_the_bytes_under_the_pointer(page: Path, tmp_path: Path) -> None:
+    script = """
+    const svg = document.querySelector("figure svg:has(rect title)");
+    svg.scrollIntoView({block: "center"});
+    const [first, ...rest] = svg.querySelectorAll("rect:has(title)");
+    const found = [first, rest.at(-1)].map(rect => {
+      const box = rect.getBoundingClientRect();
+      const x = box.x + box.width / 2, y = box.y + box.height / 2;
+      return document.elementFromPoint(x, y).querySelector("title").textContent;
+    });
+    document.body.innerHTML = '<pre id="answer"></pre>';
+    document.getElementById("answer").textContent = JSON.stringify(found);
+    """
+    text = POLICY.sub("", page.read_text(encoding="utf-8"))
+    first, last = _ask(script, text, tmp_path, "--window-size=1400,900")
+    assert first.startswith("event 0, ")
+    for words in (first, last):
+        live, *parts = (
+            int(size.replace(",", "")) for size in re.findall(r"[\d,]+(?= bytes|$)", words, re.M)
+        )
+        assert live == sum(parts)
+
+
 @pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation(page: Path, tmp_path: Path, scheme: str) -> None:
