@@ -100,9 +100,9 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
 
     fill()
     # An array: a list would grow by realloc, in place where it can, and leave a hole of its size.
-    blocks = (ctypes.c_void_p * (2 * room // _HOLE_BYTES))()
+    blocks = (ctypes.c_size_t * (2 * room // _HOLE_BYTES))()
     for index in range(len(blocks)):
-        blocks[index] = malloc(_HOLE_BYTES - _HEADER_BYTES)
+        blocks[index] = malloc(_HOLE_BYTES - _HEADER_BYTES) or 0
     fill()
     for index in range(1, len(blocks) - 1, 2):
         before, block, after = blocks[index - 1 : index + 2]

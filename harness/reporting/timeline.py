@@ -41,15 +41,15 @@ def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
 def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, str]]:
     """Yield what to say on hovering: of each stretch of events, the bytes at its highest."""
     size = -(-len(data) // most)
-    for start in range(0, len(data) - 1, size):
-        part = data.iloc[start : start + size]
-        row = part.loc[part["live_bytes"].idxmax()]
+    rows = data.to_dict("records")
+    for start in range(0, len(rows) - 1, size):
+        row = max(rows[start : start + size], key=lambda row: int(row["live_bytes"]))
         lines = [f"event {row['event']}, {row['phase']}: {row['live_bytes']:,} bytes live"]
         lines += [
             f"{name.replace('_', ' ')} {row[name]:,}" for name in CATEGORY_COLOURS if row[name]
         ]
-        stop = data["event"].iloc[min(start + size, len(data) - 1)]
-        yield float(part["event"].iloc[0]), float(stop), "\n".join(lines)
+        stop = rows[min(start + size, len(rows) - 1)]
+        yield float(rows[start]["event"]), float(stop["event"]), "\n".join(lines)
 
 
 def _round_ticks(top: float) -> list[float]:
