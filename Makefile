@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test test-oldest check faults cuda-dry-run clean
+.PHONY: reproduce test test-oldest check faults cuda cuda-dry-run clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -27,13 +27,24 @@ faults: $(VENV)/.installed-test
 	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/test_cli_fuzz.py \
 	  tests/execution/test_executors.py
 
-# The allocator model against the real allocator, without a GPU: DRY_RUN is the folder with
-# build.sh and run.sh, DRY_RUN_VENV an environment with a CUDA build of torch and torchvision.
+# On a machine with a GPU: its tests, the quick experiments, and predictions against measurement;
+# writes results/<name of the GPU>/. Half an hour.
+cuda: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m cuda
+	$(BIN)/python -m tests.cuda.on_gpu --out results
+
+# The same without a GPU, on PyTorch's own allocator, and the allocator's model against it: DRY_RUN
+# is the folder with build.sh and run.sh, DRY_RUN_VENV an environment with a CUDA build of torch
+# and torchvision. Values and seconds mean nothing there, bytes do.
 cuda-dry-run: $(VENV)/.installed-test
 	bash $(DRY_RUN)/build.sh $(DRY_RUN_VENV)
+	$(DRY_RUN_VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	bash $(DRY_RUN)/run.sh $(DRY_RUN_VENV) -m pytest -m cuda
 	$(BIN)/python -m tests.cuda_dry_run.compare_allocator --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 	$(BIN)/python -m tests.cuda_dry_run.compare_snapshots --dry-run $(DRY_RUN) \
+	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
+	$(BIN)/python -m tests.cuda_dry_run.compare_predictions --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 
 $(VENV)/bin/python:

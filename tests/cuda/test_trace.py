@@ -43,7 +43,8 @@ class Both(AllocationRecorder):
 def recorded(workload: Workload) -> Both:
     fill = data.source(workload)
     torch.cuda.empty_cache()
-    with Both("cuda") as recorder:
+    recorder = Both("cuda")
+    with recorder:
         built = training.build(workload, fill)
         for _ in range(2):
             training.step(built)

@@ -175,7 +175,13 @@ def compare(workload: Workload, card: StubCard, settings: str, dry_run: DryRun) 
     return Comparison(card=card, settings=settings, record=record, forecast=forecast)
 
 
-def write_tables(comparisons: list[Comparison], out: Any) -> None:
+def write_tables(
+    comparisons: list[Comparison],
+    out: Any,
+    *,
+    where: str = "under the dry run",
+    written_by: str = "tests/cuda_dry_run/compare_predictions.py",
+) -> None:
     """Write the table as Markdown and as CSV."""
     heads = [
         "workload",
@@ -191,12 +197,11 @@ def write_tables(comparisons: list[Comparison], out: Any) -> None:
     said = ", ".join(f"{name} {count}" for name, count in zip(PEAKS, counts, strict=True))
     summary = (
         f"{len(comparisons)} workloads measured by `harness measure --device cuda` on torch "
-        f"{comparisons[0].record.environment['torch']} under the dry run, and predicted by "
+        f"{comparisons[0].record.environment['torch']} {where}, and predicted by "
         f"`harness predict`, which runs nothing. Peaks equal to the byte: {said}. In {whole} "
         "every figure that both state is equal: peaks of each phase and of the first step, "
         "workspaces, steps until steady, live and saved bytes, categories, modules. Bytes; where "
-        "they differ the prediction stands in brackets. Written by "
-        "`tests/cuda_dry_run/compare_predictions.py`."
+        f"they differ the prediction stands in brackets. Written by `{written_by}`."
     )
     rows = [c.row() for c in comparisons]
     title = "Predictions for CUDA against PyTorch's own allocator"

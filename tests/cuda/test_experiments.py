@@ -1,0 +1,57 @@
+"""Experiments on a GPU, from the command line to the report."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.analysis.frame import load
+from harness.experiment import find, names_found
+
+pytestmark = [pytest.mark.cuda, pytest.mark.timeout(300)]
+
+
+def harness(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_sweep_on_the_gpu_gives_records_and_a_report(tmp_path: Path) -> None:
+    out = str(tmp_path / "gpu")
+    names = ("accumulation", "training_run", "oom_thresholds")
+    done = harness("sweep", *names, "--quick", "--device", "cuda", "--out", out)
+    assert done.returncode == 0, done.stderr
+    frame = load(tmp_path / "gpu")
+    assert set(frame["outcome"]) == {"ok"}
+    assert set(frame["device"]) == {"cuda"}
+    assert frame["cuda.reserved_peak_bytes"].notna().all()
+    assert frame["cuda.phases.backward.reserved_peak_bytes"].notna().all()
+    reported = harness("report", out)
+    assert reported.returncode == 0, reported.stderr
+    text = (tmp_path / "gpu" / "report.md").read_text()
+    assert "exactly 0" in text  # every step of the training run takes the same memory
+    assert "Under the caching allocator's limit 3 of 3 thresholds are sharp" in text
+
+
+def test_records_of_two_devices_do_not_share_a_folder(tmp_path: Path) -> None:
+    out = str(tmp_path)
+    assert harness("sweep", "accumulation", "--quick", "--device", "cuda", "--out", out)
+    mixed = harness("sweep", "accumulation", "--quick", "--out", out)
+    assert mixed.returncode == 2
+    assert "device cuda" in mixed.stderr
+
+
+def test_what_makes_no_sense_on_a_gpu_says_so_in_one_line(tmp_path: Path) -> None:
+    alone = [name for name in names_found() if find(name).cpu_alone]
+    assert alone == ["malloc_policy"]
+    done = harness("sweep", *alone, "--quick", "--device", "cuda", "--out", str(tmp_path))
+    assert done.returncode == 0
+    assert "malloc_policy: on the CPU alone" in done.stderr
+    assert not list(tmp_path.glob("*/*.jsonl"))
+
+
+def test_doctor_names_the_gpu_and_what_is_taken_of_it() -> None:
+    done = harness("doctor", "--json")
+    assert '"what": "CUDA",\n    "available": true' in done.stdout
+    assert "are in use" in done.stdout
