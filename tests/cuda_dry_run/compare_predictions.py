@@ -111,6 +111,13 @@ class Comparison:
         field = f"{name}_peak_bytes"
         return getattr(self.record.cuda, field), getattr(self.forecast.cuda, field)
 
+    def is_in_range(self) -> bool:
+        """Tell whether the peaks lie within the ranges over address policies."""
+        assert self.forecast.card is not None, "the card was named"
+        ranges = [self.forecast.card[f"{name}_peak_bytes"] for name in ("allocated", "reserved")]
+        measured = [self.peak(name)[0] for name in ("allocated", "reserved")]
+        return all(low <= m <= high for m, (low, high) in zip(measured, ranges, strict=True))
+
     def row(self) -> list[str]:
         """Return the table's row."""
         differing = self.differences()
@@ -194,13 +201,14 @@ def write_tables(
     pairs = {name: [c.peak(name) for c in comparisons] for name in PEAKS}
     counts = [sum(m == p for m, p in pairs[name]) for name in PEAKS]
     whole = sum(not c.differences() for c in comparisons)
+    inside = sum(c.is_in_range() for c in comparisons)
     said = ", ".join(f"{name} {count}" for name, count in zip(PEAKS, counts, strict=True))
     summary = (
         f"{len(comparisons)} workloads measured by `harness measure --device cuda` on torch "
         f"{comparisons[0].record.environment['torch']} {where}, and predicted by "
         f"`harness predict`, which runs nothing. Peaks equal to the byte: {said}. In {whole} "
         "every figure that both state is equal: peaks of each phase and of the first step, "
-        "workspaces, steps until steady, live and saved bytes, categories, modules. Bytes; where "
+        f"workspaces, steps until steady, live and saved bytes, categories, modules. Bytes; where "
         f"they differ the prediction stands in brackets. Written by `{written_by}`."
     )
     rows = [c.row() for c in comparisons]

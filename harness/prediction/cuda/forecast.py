@@ -32,8 +32,8 @@ class OnCuda:
 def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
     """Return what the build and the steady step of ``script`` take on ``gpu``.
 
-    Where address policies differ the figures are those of one that reserves most, and of
-    these one that allocates most.
+    Where address policies differ the figures are those of ascending addresses, and the ranges
+    tell how far the others lie from them.
 
     Raises:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
@@ -46,14 +46,13 @@ def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
     except OutOfMemoryError:
         notes.append(ENDLESS)
         runs = _play(script, replace(config, memory_fraction=1.0, total_bytes=None))
-    highest = max(runs, key=lambda played: (played.measured.reserved, played.measured.allocated))
     peaks = [_named(played.measured) for played in runs]
     ranges = {name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]}
     for name in ("allocated", "reserved"):
         low, high = ranges[f"{name}_peak_bytes"]
         if low < high:
             notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
-    cuda = _cuda_figures(highest, script.workspace_bytes)
+    cuda = _cuda_figures(runs[0], script.workspace_bytes)
     return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
 
 

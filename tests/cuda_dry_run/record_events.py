@@ -1,0 +1,122 @@
+"""Record what steps on CUDA ask of the allocator, for tests that need neither GPU nor dry run.
+
+    python -m tests.cuda_dry_run.record_events --dry-run DIR --venv VENV --out tests/prediction
+
+Writes ``cuda_events.json``: of each workload the events of build and steps (step, phase, bytes
+requested, number of the block), read from the allocator's own history, and the peaks of each
+phase. ``tests/prediction/test_cuda_events.py`` holds the predictions against it.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.cuda_dry_run.dry_run import DryRun, StubCard, parser
+
+STEPS = 4
+PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
+
+CARDS = {
+    "8.0": StubCard(capability="8.0", multiprocessors=108),
+    "8.9": StubCard(capability="8.9", multiprocessors=58),
+    "9.0": StubCard(capability="9.0", multiprocessors=132),
+}
+
+SMALL = {"hidden": [12, 7], "in_features": 20, "classes": 5, "batch": 9}
+CASES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("8.0", {**SMALL, "optimizer": "sgd"}),
+    ("8.0", {**SMALL, "optimizer": "adam", "activation": "gelu"}),
+    ("8.0", {**SMALL, "optimizer": "momentum", "accumulate": 3}),
+    ("8.9", {**SMALL, "optimizer": "adamw", "foreach": "off", "activation": "tanh"}),
+    ("8.0", {**SMALL, "model": "mlp-scratch", "optimizer": "adamw"}),
+    ("8.0", {**SMALL, "checkpoint": 2, "optimizer": "adam"}),
+    ("9.0", {**SMALL, "model": "mlp-scratch", "checkpoint": 1, "activation": "sigmoid"}),
+    ("9.0", {**SMALL, "mode": "inference"}),
+    ("9.0", {**SMALL, "batch": 20_000, "optimizer": "adam"}),
+    ("8.9", {**SMALL, "batch": 20_000, "dtype": "bfloat16"}),
+    ("8.0", {**SMALL, "batch": 20_000, "norm": "batch", "optimizer": "adam"}),
+    ("8.9", {**SMALL, "norm": "batch", "dropout": 0.5, "checkpoint": 1}),
+    ("9.0", {**SMALL, "batch": 70_000, "norm": "layer", "dtype": "float16"}),
+    ("8.0", {**SMALL, "dropout": 0.2, "activation": "silu", "optimizer": "adam"}),
+    ("9.0", {**SMALL, "norm": "layer", "dropout": 0.1, "mode": "inference"}),
+    ("8.0", {"depth": 3, "width": 700, "batch": 1500, "optimizer": "adam"}),
+    ("9.0", {"hidden": [2000, 90, 1100], "batch": 333, "optimizer": "momentum"}),
+)
+
+
+def record(flags: dict[str, Any]) -> dict[str, Any]:
+    """Run the steps on the (pretended) GPU of this process; return events and peaks."""
+    import torch
+
+    from harness import data, training
+    from harness.workload import Workload
+
+    flags = {k: tuple(v) if k == "hidden" else v for k, v in flags.items()}
+    workload = Workload(device="cuda", **flags)
+    passages: list[tuple[int, str, int, int]] = []
+    peaks: list[list[Any]] = []
+    step = 0
+
+    def length() -> int:
+        snapshot: Any = torch.cuda.memory._snapshot
+        return len(snapshot()["device_traces"][0])
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        start = length()
+        torch.cuda.reset_peak_memory_stats()
+        yield
+        stats = torch.cuda.memory_stats()
+        peaks.append([step, name, *(stats[f"{counter}.all.peak"] for counter in PEAKS)])
+        passages.append((step, name, start, length()))
+
+    torch.cuda.memory._record_memory_history("all", context=None, stacks="python")
+    with phase("build"):
+        built = training.build(workload, data.source(workload))
+    for step in range(1, STEPS + 1):  # noqa: B007 -- phase reads it
+        training.step(built, phase)
+    snapshot: Any = torch.cuda.memory._snapshot
+    return {"events": numbered(snapshot()["device_traces"][0], passages), "peaks": peaks}
+
+
+def numbered(
+    trace: list[dict[str, Any]], passages: list[tuple[int, str, int, int]]
+) -> list[list[Any]]:
+    """Return blocks taken and returned, with running numbers in place of addresses."""
+    numbers: dict[int, int] = {}
+    events: list[list[Any]] = []
+    for step, phase, start, stop in passages:
+        for entry in trace[start:stop]:
+            size, address = entry["size"], entry["addr"]
+            if entry["action"] == "alloc":
+                numbers[address] = 1 + sum(event[2] > 0 for event in events)
+                events.append([step, phase, size, numbers[address]])
+            elif entry["action"] == "free_requested":
+                events.append([step, phase, -size, numbers.pop(address)])
+    return events
+
+
+def main() -> int:
+    """Record every case in a process of its own, and write the file; return the exit code."""
+    if sys.argv[1:2] == ["record"]:
+        print(json.dumps(record(json.loads(sys.argv[2]))))
+        return 0
+    arguments = parser(__doc__).parse_args()
+    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
+    recordings = []
+    for capability, flags in CASES:
+        card = CARDS[capability]
+        told = dry_run.run([Path(__file__), "record", json.dumps(flags)], card).stdout
+        processors = card.multiprocessors
+        head = {"capability": capability, "multiprocessors": processors, "workload": flags}
+        recordings.append({**head, **json.loads(told)})
+    lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in recordings)
+    (arguments.out / "cuda_events.json").write_text(f"[\n{lines}\n]\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
