@@ -208,8 +208,11 @@ def write_tables(
         f"{comparisons[0].record.environment['torch']} {where}, and predicted by "
         f"`harness predict`, which runs nothing. Peaks equal to the byte: {said}. In {whole} "
         "every figure that both state is equal: peaks of each phase and of the first step, "
-        f"workspaces, steps until steady, live and saved bytes, categories, modules. Bytes; where "
-        f"they differ the prediction stands in brackets. Written by `{written_by}`."
+        "workspaces, steps until steady, live and saved bytes, categories, modules. The figures "
+        "predicted are those of segments at ascending addresses, as the dry run's driver places "
+        f"them; in {inside} the allocated and reserved peaks measured lie in the ranges predicted "
+        "over other ways too. Bytes; where they differ the prediction stands in brackets. "
+        f"Written by `{written_by}`."
     )
     rows = [c.row() for c in comparisons]
     title = "Predictions for CUDA against PyTorch's own allocator"

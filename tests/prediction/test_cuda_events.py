@@ -1,0 +1,148 @@
+"""The events of steps on CUDA: against recordings of the real allocator, and by hand."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.events import Event
+from harness.prediction.caching_allocator import Ascending, CachingAllocator
+from harness.prediction.cuda.gpus import Gpu, parse_capability
+from harness.prediction.cuda.recorded import RecordedSteps
+from harness.prediction.cuda.simulation import Peaks, play
+from harness.prediction.cuda.trace import CudaSteps
+from harness.workload import Workload
+
+RECORDINGS = json.loads(Path(__file__).with_name("cuda_events.json").read_text())
+"""Made by ``tests/cuda_dry_run/record_events.py`` with torch 2.13."""
+
+STEPS = 4
+
+
+def stub(capability: str = "8.0", multiprocessors: int = 108) -> Gpu:
+    """Return the card that the dry run pretends."""
+    return Gpu(
+        name="stub",
+        capability=parse_capability(capability),
+        multiprocessors=multiprocessors,
+        threads_per_multiprocessor=2048,
+        total_bytes=80 << 30,
+    )
+
+
+def scripted(recording: dict[str, Any]) -> CudaSteps:
+    flags = {k: tuple(v) if k == "hidden" else v for k, v in recording["workload"].items()}
+    gpu = stub(recording["capability"], recording["multiprocessors"])
+    return CudaSteps(Workload(device="cuda", **flags), gpu)
+
+
+def name(recording: dict[str, Any]) -> str:
+    return ",".join(f"{k}={v}" for k, v in recording["workload"].items() if k != "hidden")
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=name)
+def test_every_event_is_the_recorded_one(recording: dict[str, Any]) -> None:
+    """Step, phase, bytes requested and block, in the same order."""
+    events = scripted(recording).trace(STEPS).events
+    told = [[e.step, e.phase, e.size_bytes, e.address] for e in events]
+    assert told == recording["events"]
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=name)
+def test_every_peak_of_every_phase_is_the_recorded_one(recording: dict[str, Any]) -> None:
+    recorded = {(step, phase): Peaks(*peaks) for step, phase, *peaks in recording["peaks"]}
+    played = play(scripted(recording), CachingAllocator(addresses=Ascending()))
+    assert played.build == recorded[0, "build"]
+    measured = min(played.steady_after + 1, STEPS)
+    for phase, peaks in played.phases.items():
+        # A step begins with the phase "optimizer", where gradients are dropped, and ends with it.
+        times = [p for *where, p in _peaks(recording) if where == [measured, phase]]
+        assert peaks == Peaks(*map(max, zip(*times, strict=True)))
+
+
+def _peaks(recording: dict[str, Any]) -> list[list[Any]]:
+    return [[step, phase, peaks] for step, phase, *peaks in recording["peaks"]]
+
+
+def test_the_smallest_network_by_hand() -> None:
+    """4 -> 3 -> 2, batch 5, relu, adam: every block of the build and of the first step.
+
+    Sizes in float32. The workspace comes with each thread's first product; Adam's step counters
+    lie in the host's memory; its roots are all alive at once, as the multi-tensor form has it.
+    """
+    workload = Workload(
+        device="cuda", hidden=(3,), in_features=4, classes=2, batch=5, optimizer="adam"
+    )
+    weights, biases = (4 * 3 * 4, 3 * 2 * 4), (3 * 4, 2 * 4)
+    examples, labels, hidden, logits, one = 5 * 4 * 4, 5 * 8, 5 * 3 * 4, 5 * 2 * 4, 4
+    workspace = 8_519_680
+    parameters = [weights[0], biases[0], weights[1], biases[1]]
+    build = [*parameters, examples, labels]
+    forward = [
+        +hidden, +workspace,  # the first map, and the workspace of the loop's thread
+        +hidden, -hidden,  # relu, which keeps its output
+        +logits, +logits, +one, +one, -logits,  # map, log-softmax, loss, total weight
+    ]  # fmt: skip
+    backward = [
+        +one, +logits, -one, +logits, -logits, -logits,  # ones, through the loss to the logits
+        +hidden, +workspace, +weights[1], +biases[1], -logits,  # the last map, autograd's thread
+        +hidden, -hidden, -hidden,  # relu: gradient of its input; its output's; its output
+        +weights[0], +biases[0], -hidden,  # the first map: the batch needs no gradient
+        -one, -one,
+    ]  # fmt: skip
+    moments = [size for size in parameters for _ in range(2)]
+    update = [*moments, *parameters, *(-size for size in reversed(parameters))]
+    events = CudaSteps(workload, stub()).trace(1).events
+    sizes = {
+        (step, phase): [e.size_bytes for e in events if (e.step, e.phase) == (step, phase)]
+        for step, phase in {(e.step, e.phase) for e in events}
+    }
+    assert sizes == {
+        (0, "build"): build,
+        (1, "forward"): forward,
+        (1, "backward"): backward,
+        (1, "optimizer"): update,
+    }
+
+
+def test_a_later_step_makes_no_workspace_and_ends_as_it_began() -> None:
+    script = CudaSteps(Workload(device="cuda", depth=3, optimizer="adamw"), stub())
+    trace = script.trace(5)
+    after = {step: _alive_after(trace.events, step) for step in range(1, 6)}
+    assert len(set(after.values())) == 1
+    workspaces = [e for e in trace.events if e.size_bytes == 8_519_680]
+    assert [e.step for e in workspaces] == [1, 1]
+    assert script.workspace_bytes == 2 * 8_519_680
+
+
+def _alive_after(events: Sequence[Event], step: int) -> int:
+    return sum(e.size_bytes for e in events if e.step <= step)
+
+
+@pytest.mark.parametrize(
+    ("capability", "size"),
+    [
+        ("7.5", 8_519_680),
+        ("8.0", 8_519_680),
+        ("8.9", 8_519_680),
+        ("9.0", 32 << 20),
+        ("12.0", 32 << 20),
+    ],
+)
+def test_the_capability_decides_the_workspace(capability: str, size: int) -> None:
+    script = CudaSteps(Workload(device="cuda", mode="inference"), stub(capability))
+    script.requests(1)
+    assert script.workspace_bytes == size
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adam", "accumulate": 2}, {"norm": "batch"}])
+def test_a_trace_goes_on_as_the_steps_would(changes: dict[str, Any]) -> None:
+    """Three recorded steps, the last one played again and again, give the written ones' peaks."""
+    workload = Workload(device="cuda", depth=4, width=700, batch=999, **changes)
+    written = CudaSteps(workload, stub())
+    recorded = RecordedSteps(written.trace(3), written.workspace_bytes)
+    assert recorded.is_steady
+    assert [len(p) for _, p in recorded.requests(9)] == [len(p) for _, p in written.requests(9)]
+    assert play(recorded, CachingAllocator()) == play(written, CachingAllocator())
