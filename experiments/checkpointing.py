@@ -69,7 +69,12 @@ def analyse(evidence: Evidence) -> Section:
     found = checkpoints.curves(evidence.frame)
     return Section(
         verdicts=(*_law(found), *_cheaper(found), _time(found)),
-        text=(*_fit_text(found), *_gradient_text(found), _time_text(found), *_random_text(found)),
+        text=(
+            *_fit_text(found),
+            *_gradient_text(found),
+            _time_text(found),
+            *_random_text(found, evidence.frame),
+        ),
         tables=(
             Table(
                 name="laws",
@@ -195,7 +200,10 @@ def _time_text(found: list[Curve]) -> str:
     )
 
 
-def _random_text(found: list[Curve]) -> list[str]:
+def _random_text(found: list[Curve], frame: pd.DataFrame) -> list[str]:
+    """Say what the law leaves out on the CPU; a GPU's random state is in the host's memory."""
+    if (frame["device"] == "cuda").any():
+        return []
     most = max(curve.depth for curve in found)
     text = (
         "A segment keeps one thing more than the law counts: the random state, 5,056 bytes on the "

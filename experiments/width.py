@@ -138,7 +138,7 @@ def _bytes_verdict(sizes: pd.DataFrame) -> Verdict:
         sentence="Widths that are powers of two need less memory for their size than others.",
         ruling=Ruling.REFUTED if exact else Ruling.OPEN,
         measured=f"The same formulas give powers of two and the {odd['width'].nunique()} other "
-        "widths: no step, no rounding, not a byte of difference in what the CPU's allocator is "
+        "widths: no step, no rounding, not a byte of difference in what the allocator is "
         f"asked for; the peak is as predicted in {equal} of {total} cells. CUDA's allocator "
         "rounds each block up to 512 bytes, which costs other widths at most 511 bytes a tensor.",
         number="0 bytes of difference" if exact else "no exact formula",

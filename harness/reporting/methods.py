@@ -35,6 +35,18 @@ METHODS: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
+        "On a GPU",
+        (
+            "Live bytes are what is requested of PyTorch's caching allocator. Among them are "
+            "cuBLAS's workspaces, one for each thread that multiplies: two in training, one in "
+            "prediction, of 8.1 MiB each, or 32 MiB from capability 9.0 on. They count as "
+            "temporary and outweigh everything else in a small network. Reserved bytes are what "
+            "the allocator holds of the card. The measured step is the one after the first that "
+            "reserves no more than the one before; prediction is traced twice, since the first "
+            "pass makes the workspace."
+        ),
+    ),
+    (
         "RSS rise",
         (
             "The process's resident high-water mark during the measured step minus its resident "
