@@ -32,6 +32,8 @@ class Names:
     limit: tuple[str, ...]
     """Files that take the limit, in this order; all but the first may be missing."""
     usage: str
+    peak: str
+    """File with the most that was charged at once; an old kernel has none."""
     events: str
     """File with a line ``oom_kill N``."""
 
@@ -40,9 +42,12 @@ VERSIONS = {
     1: Names(
         limit=("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"),
         usage="memory.usage_in_bytes",
+        peak="memory.max_usage_in_bytes",
         events="memory.oom_control",
     ),
-    2: Names(limit=("memory.max",), usage="memory.current", events="memory.events"),
+    2: Names(
+        limit=("memory.max",), usage="memory.current", peak="memory.peak", events="memory.events"
+    ),
 }
 
 
@@ -60,6 +65,16 @@ class Group:
             if name == "oom_kill":
                 return int(count)
         return 0
+
+    def charged_bytes(self, budget_bytes: int) -> int | None:
+        """Return how much of the budget was charged at most; None where the kernel is silent."""
+        names = VERSIONS[self.version]
+        try:
+            peak = int((self.folder / names.peak).read_text())
+            limit = int((self.folder / names.limit[0]).read_text())
+        except (OSError, ValueError):  # no such file, or no limit: the worker never joined
+            return None
+        return peak - (limit - budget_bytes)
 
 
 @contextmanager

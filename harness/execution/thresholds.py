@@ -175,7 +175,7 @@ class _Run:
         try:
             answer = search(
                 self._probe,
-                guess or _START[self.solve],
+                self._calibrated(guess, least) or _START[self.solve],
                 least=least,
                 most=most,
                 confirmations=confirmations,
@@ -204,8 +204,11 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Whether the data segment is modelled: the pinned policy under ``RLIMIT_DATA``."""
-        return self.kind == "rlimit" and self.workload.malloc == "pinned"
+        """Whether what is limited is modelled: the pinned policy's data segment.
+
+        A cgroup is charged for it too, and for page tables and copied pages besides.
+        """
+        return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
     def _followed(self) -> bool:
@@ -228,6 +231,15 @@ class _Run:
         if not self._modelled:
             return live, live
         return live, solve_resident(self.workload, self.budget_bytes, self.solve)
+
+    def _calibrated(self, guess: int, least: int) -> int:
+        """Return a guess that knows what a cgroup is charged for besides: from half the size.
+
+        A process that the kernel kills tells nothing, so one that fits is probed first.
+        """
+        if self.kind != "cgroup" or not guess:
+            return guess
+        return self._probe(max(least, guess // 2)).estimate or guess
 
     def _by_the_allocator(self) -> tuple[int | None, int | None]:
         """Return the largest batch whose requests fit, and the one that the allocator runs."""
@@ -302,6 +314,8 @@ class _Run:
                 job = msgspec.structs.replace(job, cgroup=str(group.folder))
             ended = self.launcher.launch(job, self.deadline_seconds)
             kills = group.oom_kills() if group is not None else 0
+            if group is not None and ended.result is not None:
+                ended.result["needed_bytes"] = group.charged_bytes(budget_bytes)
         if ended.failure is not None and ended.failure.users_mistake:
             raise HarnessError(ended.failure.message)
         return msgspec.structs.replace(ended, oom_kills=kills)
