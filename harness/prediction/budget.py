@@ -11,6 +11,8 @@ AXES = tuple(_LIMITS)
 
 _PATIENCE = 12
 """Evaluations after which the bracket is halved instead of trusting the slope."""
+_TRUST = 48
+"""Evaluations after which the slope is trusted no more: the need ends at a cliff."""
 
 
 def needed_bytes(workload: Workload) -> int:
@@ -66,7 +68,8 @@ def largest(need: Callable[[int], int], budget: int, *, low: int, high: int) -> 
             fails = min(fails, point[0])
         if fails - fits == 1:
             return fits
-        guess = _extrapolate(before, point, budget) if count % _PATIENCE else (fits + fails) // 2
+        sloped = count < _TRUST and count % _PATIENCE
+        guess = _extrapolate(before, point, budget) if sloped else (fits + fails) // 2
         guess = min(max(guess, fits + 1), fails - 1)
         before, point = point, (guess, need(guess))
     raise AssertionError("the bracket is halved often enough to close")

@@ -83,3 +83,10 @@ def test_the_need_is_the_highest_moment_of_build_and_both_steps() -> None:
     # the quotient (4 bytes each), a wrapped number (8) and its cast (4).
     state = 16 + 16 + 32 + 16 + 12
     assert needed_bytes(workload) == state + 4 + 4 + 4 + 8 + 4
+
+
+@pytest.mark.parametrize("cliff", [3, 1_000_003, 3_355_443])
+def test_a_need_that_ends_at_a_cliff_is_followed_to_its_edge(cliff: int) -> None:
+    """As where a larger batch cannot be described at all."""
+    found = largest(lambda n: n if n <= cliff else 2**63, 2**40, low=1, high=2**31 - 1)
+    assert found == cliff
