@@ -33,7 +33,8 @@ def stub(capability: str = "8.0", multiprocessors: int = 108) -> Gpu:
 
 
 def scripted(recording: dict[str, Any]) -> CudaSteps:
-    flags = {k: tuple(v) if k == "hidden" else v for k, v in recording["workload"].items()}
+    flags: dict[str, Any] = dict(recording["workload"])
+    flags |= {"hidden": tuple(flags.get("hidden", ()))}
     gpu = stub(recording["capability"], recording["multiprocessors"])
     return CudaSteps(Workload(device="cuda", **flags), gpu)
 

@@ -6,7 +6,6 @@ under every address policy beside the most that may lie outside; it does not fit
 under none beside the least; anything between is a close call.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,9 +18,8 @@ from harness.prediction.caching_allocator import (
 )
 from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.simulation import Script, play
-from harness.prediction.cuda.trace import CudaSteps
-from harness.prediction.trace import NotFollowedError
-from harness.workload import MAX_SIZE, Workload, WorkloadError
+from harness.prediction.cuda.trace import CudaSteps, most_rows
+from harness.workload import Workload
 
 FITS, DOES_NOT_FIT, CLOSE_CALL = "fits", "does not fit", "close call"
 
@@ -79,12 +77,9 @@ class Card:
         """
 
         def fits(batch: int) -> bool:
-            try:
-                return runs(workload.replace(batch=batch))
-            except (WorkloadError, NotFollowedError):  # more than 64 or 32 bits count
-                return False
+            return batch <= most and runs(workload.replace(batch=batch))
 
-        low = workload.least_batch
+        low, most = workload.least_batch, most_rows(workload)
         if not fits(low):
             return None
         room = self.total_bytes - self.outside_bytes[0]
@@ -94,14 +89,10 @@ class Card:
         """Return the largest batch whose requests alone leave room."""
 
         def requested(batch: int) -> int:
-            try:
-                trace = CudaSteps(workload.replace(batch=batch), self.gpu).trace(2)
-            except (WorkloadError, NotFollowedError):
-                return sys.maxsize
-            return max(trace.live_bytes)
+            return max(CudaSteps(workload.replace(batch=batch), self.gpu).trace(2).live_bytes)
 
-        low = workload.least_batch
-        return largest(requested, room_bytes, low=low, high=MAX_SIZE) or low
+        low, most = workload.least_batch, most_rows(workload)
+        return largest(requested, room_bytes, low=low, high=most) or low
 
 
 def boundary(holds: Callable[[int], bool], low: int, guess: int) -> int:

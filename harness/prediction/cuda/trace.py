@@ -11,10 +11,17 @@ from harness.prediction.formula import DTYPE_BYTES
 from harness.prediction.steps import Steps
 from harness.prediction.tape import Tape
 from harness.prediction.trace import NotFollowedError, collection_paused
-from harness.workload import Workload
+from harness.workload import MAX_ELEMENTS, MAX_SIZE, Workload
 
 _MOST_ELEMENTS = 2**31 - 1
 """Beyond, batch normalisation runs other kernels (``batch_norm_choose_impl``)."""
+
+
+def most_rows(workload: Workload) -> int:
+    """Return the largest batch of ``workload`` that can be described and is followed."""
+    layers = (workload.in_features, *workload.widths, workload.classes)
+    most = min(MAX_SIZE, MAX_ELEMENTS // sum(layers))
+    return min(most, _MOST_ELEMENTS // max(workload.widths)) if workload.norm == "batch" else most
 
 
 class CudaSteps:
@@ -68,5 +75,5 @@ class CudaSteps:
 def _check(workload: Workload) -> None:
     if workload.autocast is not None:
         raise NotFollowedError("autocast on CUDA: its casts are not followed")
-    if workload.norm == "batch" and workload.batch * max(workload.widths) > _MOST_ELEMENTS:
+    if workload.norm == "batch" and workload.batch > most_rows(workload):
         raise NotFollowedError("batch normalisation of more than 2^31 - 1 elements on CUDA")
