@@ -8,7 +8,6 @@ apart by addresses, which are the driver's.
 """
 
 import argparse
-import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -44,7 +43,7 @@ def environment(launcher: Launcher) -> dict[str, Any]:
 
 def compare(launcher: Launcher, facts: dict[str, Any]) -> list[Comparison]:
     """Measure and predict each workload; one that the card cannot hold is left out."""
-    gpu = dataclasses.replace(gpus.recorded(facts), total_bytes=None)  # figures alone, no verdict
+    gpu = gpus.recorded(facts)
     card = StubCard(
         total_bytes=facts["gpu_memory_bytes"],
         capability=facts["gpu_capability"],
