@@ -1,7 +1,5 @@
 """Every byte figure of a record, derived without running the workload or importing torch."""
 
-import functools
-import importlib.metadata
 import platform
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +13,9 @@ from harness.prediction.cuda import gpus
 from harness.prediction.cuda.gpus import Gpu, GpuError
 from harness.prediction.cuda.trace import CudaSteps
 from harness.prediction.trace import NotFollowedError, predict_trace
+from harness.prediction.versions import CHECKED_TORCH, torch_version
 from harness.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
 from harness.workload import Workload
-
-CHECKED_TORCH = ("2.7", "2.13")
-"""Versions of torch against which every figure was compared with measurement, to the byte."""
 
 CHECKED_MACHINES = ("x86_64", "AMD64")
 
@@ -140,15 +136,6 @@ def _version_notes() -> Iterator[str]:
         yield f"torch {version} was not checked; the figures are those of torch {_checked()}"
     if platform.machine() not in CHECKED_MACHINES:
         yield f"{platform.machine()} was not checked; the figures are those of x86-64"
-
-
-@functools.cache
-def torch_version() -> str | None:
-    """Return the version of the installed torch, without importing it; None where absent."""
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _checked() -> str:

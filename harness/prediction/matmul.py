@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.prediction import brgemm
+from harness.prediction.versions import has_older_scratch, torch_version
 
 Layout = Literal["NN", "NT", "TN"]
 """How the factors are stored, in the letters of BLAS: N by rows, T by columns, left one first.
@@ -62,6 +63,8 @@ def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None
         return None
     if cpu_flags is None:
         _check_caps(dtype)
+        if has_older_scratch(torch_version()):
+            raise UnknownScratchError(f"{dtype} products of torch {torch_version()}")
     flags = read_cpu_flags() if cpu_flags is None else cpu_flags
     found = sorted(flags & _OTHER_KERNELS[dtype])
     if found:

@@ -11,6 +11,7 @@ import pytest
 from harness.prediction import forecast
 from harness.prediction.budget import needed_bytes
 from harness.prediction.forecast import predict
+from harness.prediction.versions import has_older_scratch
 from harness.record import Figures
 from harness.workload import Workload
 
@@ -101,3 +102,9 @@ def test_predicting_imports_neither_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_older_versions_are_told_from_those_whose_scratch_is_known() -> None:
+    known = [None, "2.13.0+cpu", "2.14.0a0", "3.0.1"]
+    older = ["2.7.1+cu126", "2.12.0", "1.13.1"]
+    assert [version for version in known + older if has_older_scratch(version)] == older
