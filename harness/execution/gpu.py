@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from harness.errors import HarnessError
-from harness.instruments.cuda import card_bytes
+from harness.instruments.cuda import card_bytes, give_back_workspaces
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 _SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
@@ -59,6 +59,8 @@ def start() -> dict[str, Any]:
     if not torch.cuda.is_available():
         raise NoGpuError("device: 'cuda': torch sees no GPU; see nvidia-smi and 'harness doctor'")
     torch.cuda.init()  # type: ignore[no-untyped-call]
+    give_back_workspaces()  # of earlier jobs, where a debugger runs several in one process
+    torch.cuda.empty_cache()
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     card = card_bytes()
     return {

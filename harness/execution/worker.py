@@ -169,6 +169,8 @@ def main() -> int:
     os.dup2(2, 1)  # so that nothing a library prints is taken for a result
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     disable_huge_pages()
+    if job.workload.device == "cpu":
+        gpu.hide()
     prime()
     prime_products()
     return run_job(job, line_sender(channel))

@@ -1,0 +1,92 @@
+"""What joins the profiler's blocks with the CUDA allocator's log, on planted ones."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch._C._profiler import RecordScope
+
+from harness.instruments import event_tree
+from harness.instruments.allocation_log import Entry, LogMismatchError, requested_sizes
+
+A, B, C = 0x1000, 0x2000, 0x3000
+LOG = [Entry(10, A), Entry(700, B), Entry(-10, A), Entry(5, A)]
+BLOCKS = [(512, A), (1024, B), (-512, A), (512, A)]
+
+
+def test_each_block_gets_what_was_requested_for_it() -> None:
+    assert requested_sizes(BLOCKS, LOG) == [10, 700, -10, 5]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "log"),
+    [
+        (BLOCKS[:-1], LOG),
+        (BLOCKS, LOG[:-1]),
+        ([(512, A), (-512, A), (1024, B), (512, A)], LOG),
+        ([(512, A), (1024, C), (-512, A), (512, A)], LOG),
+        ([(512, A), (512, B), (-512, A), (512, A)], LOG),
+    ],
+    ids=["one lacks in the tree", "one lacks in the log", "order", "address", "too small a block"],
+)
+def test_what_does_not_agree_is_refused(blocks: list[tuple[int, int]], log: list[Entry]) -> None:
+    with pytest.raises(LogMismatchError):
+        requested_sizes(blocks, log)
+
+
+def test_blocks_that_were_there_before_play_no_part() -> None:
+    found = [(1, -512, C, 0, "build", "", ""), (2, 512, A, 0, "build", "op", "m")]
+    assert event_tree.with_requested_sizes(found, [Entry(10, A)]) == [
+        (1, -512, C, 0, "build", "", ""),
+        (2, 10, A, 0, "build", "op", "m"),
+    ]
+
+
+def node(name: str, time: int, *children: Any, **fields: Any) -> Any:
+    extra = SimpleNamespace(scope=RecordScope.FUNCTION, sequence_number=-1, **fields)
+    return SimpleNamespace(name=name, start_time_ns=time, children=children, extra_fields=extra)
+
+
+def block(time: int, size: int, address: int) -> Any:
+    device = SimpleNamespace(type="cuda")
+    return node("[memory]", time, alloc_size=size, ptr=address, device=device)
+
+
+def engine(time: int, *children: Any) -> Any:
+    inner = node("MulBackward0", time, *children)
+    return node("autograd::engine::evaluate_function: MulBackward0", time, inner)
+
+
+# As the profiler gives it: first all of the caller's thread, then all of autograd's.
+CALLER = [
+    node("harness.phase:1:forward", 10, node("aten::mul", 11, block(12, 512, A))),
+    node("harness.phase:1:backward", 20),
+    node("harness.phase:2:forward", 40, node("aten::mul", 41, block(42, 512, C))),
+    node("harness.phase:2:backward", 50),
+]
+AUTOGRAD = [engine(25, block(30, 512, B)), engine(55, block(60, -512, B))]
+
+
+def test_the_events_of_autograds_thread_are_placed_by_their_time() -> None:
+    found = event_tree.Reader(device="cuda").read([*CALLER, *AUTOGRAD])
+    assert [(item[0], *item[3:5]) for item in found] == [
+        (12, 1, "forward"),
+        (30, 1, "backward"),
+        (42, 2, "forward"),
+        (60, 2, "backward"),
+    ]
+
+
+def test_steps_are_inferred_from_two_threads_in_the_order_of_time() -> None:
+    tree = [
+        node("harness.module:", 10, node("aten::mul", 11, block(12, 512, A))),
+        node("harness.module:", 40, node("aten::mul", 41, block(42, 512, C))),
+        *AUTOGRAD,
+    ]
+    found = event_tree.Reader(device="cuda", infer=True).read(tree)
+    assert [(item[0], *item[3:5]) for item in found] == [
+        (12, 1, "forward"),
+        (30, 1, "backward"),
+        (42, 2, "forward"),
+        (60, 2, "backward"),
+    ]
