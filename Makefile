@@ -46,6 +46,8 @@ cuda-dry-run: $(VENV)/.installed-test
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 	$(BIN)/python -m tests.cuda_dry_run.compare_predictions --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
+	$(BIN)/python -m tests.cuda_dry_run.compare_forecasts --dry-run $(DRY_RUN) \
+	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -156,7 +156,10 @@ class Below:
         return [sums.total_bytes, *max(sums.launches())]
 
     def _batch_norm(self, args: Sequence[Any]) -> list[int]:
-        return self._staged(args[0], 4) if args[5] else []
+        given, trains = args[0], args[5]
+        if trains:
+            return self._staged(given, 4)
+        return 2 * [given.shape[1] * max(given.element_size(), 4)]  # copies of what was running
 
     def _batch_norm_backward(self, args: Sequence[Any]) -> list[int]:
         given: Tensor = args[1]

@@ -22,8 +22,7 @@ from harness import tracing
 from harness.events import Trace, trace_figures
 from harness.instruments.allocator import AllocationRecorder
 from harness.instruments.forwards import Forward
-from harness.instruments.saved_tensors import Saved, SavedTensors
-from harness.profiling.figures import saved_figures
+from harness.instruments.saved_tensors import Saved, SavedTensors, saved_figures
 
 OLDER = (
     "tensors that existed before the trace and that neither the model, its optimizers nor "

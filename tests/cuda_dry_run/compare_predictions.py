@@ -166,19 +166,23 @@ def flags(workload: Workload) -> list[str]:
     return made
 
 
-def compare(workload: Workload, card: StubCard, settings: str, dry_run: DryRun) -> Comparison:
-    """Measure and predict ``workload`` on ``card`` under the allocator's ``settings``."""
-    command = ["-m", "harness", "measure", *flags(workload), "--json", "--repeats", "2"]
-    record = from_json(dry_run.run(command, card, settings=settings).stdout)
-    assert record.workload == workload, "the flags describe the workload"
-    gpu = Gpu(
+def gpu_of(card: StubCard) -> Gpu:
+    """Return the card that is pretended, as the predictions want it."""
+    return Gpu(
         name="the pretended GPU",
         capability=parse_capability(card.capability),
         multiprocessors=card.multiprocessors,
         threads_per_multiprocessor=STUB_THREADS,
         total_bytes=card.total_bytes,
     )
-    forecast = predict(workload, gpu=gpu, allocator_settings=settings)
+
+
+def compare(workload: Workload, card: StubCard, settings: str, dry_run: DryRun) -> Comparison:
+    """Measure and predict ``workload`` on ``card`` under the allocator's ``settings``."""
+    command = ["-m", "harness", "measure", *flags(workload), "--json", "--repeats", "2"]
+    record = from_json(dry_run.run(command, card, settings=settings).stdout)
+    assert record.workload == workload, "the flags describe the workload"
+    forecast = predict(workload, gpu=gpu_of(card), allocator_settings=settings)
     return Comparison(card=card, settings=settings, record=record, forecast=forecast)
 
 
