@@ -25,9 +25,10 @@ from harness.analysis.frontier import (
 )
 from harness.experiment import Evidence, Experiment, Size
 from harness.prediction.resident import solve_resident
+from harness.record import to_json
 from harness.reporting import frontier as pictures
 from harness.reporting.section import Figure, Section, Table
-from harness.thresholds import THRESHOLDS, Threshold, cell_id, from_json, to_json
+from harness.thresholds import THRESHOLDS, Threshold, cell_id, from_json
 from harness.workload import Workload
 
 if TYPE_CHECKING:

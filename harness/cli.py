@@ -214,8 +214,7 @@ def threshold(
 ) -> int:
     """Find where a workload stops fitting into a budget: predicted, then reproduced for real."""
     from harness.execution.thresholds import threshold as run
-    from harness.record import Outcome
-    from harness.thresholds import to_json
+    from harness.record import Outcome, to_json
 
     found = run(
         _workload(flags), budget_bytes=budget, solve=solve, kind=kind, deadline_seconds=deadline

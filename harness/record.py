@@ -6,7 +6,7 @@
 """
 
 import enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -155,18 +155,38 @@ class _Header(Struct):
     schema: Any = None
 
 
+class _Identified(Protocol):
+    @property
+    def workload_id(self) -> str: ...
+
+    @property
+    def workload(self) -> Workload: ...
+
+
+Line = TypeVar("Line", bound=_Identified)
+
 _ENCODER = msgspec.json.Encoder()
 _HEADER_DECODER = msgspec.json.Decoder(_Header)
 _DECODER = msgspec.json.Decoder(Record)
 
 
-def to_json(value: Record | Forecast) -> bytes:
+def to_json(value: Struct) -> bytes:
     """Return ``value`` as one line of JSON, keys in the order of the schema."""
     return _ENCODER.encode(value)
 
 
 def from_json(line: bytes | str) -> Record:
     """Return the record that ``line`` holds.
+
+    Raises:
+        SchemaError, RecordError: as of ``decode``.
+
+    """
+    return decode(_DECODER, line)
+
+
+def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
+    """Return what ``line`` holds, of this schema and with its workload's own id.
 
     Raises:
         SchemaError: another schema.
@@ -179,10 +199,10 @@ def from_json(line: bytes | str) -> Record:
         if isinstance(schema, int) and schema != SCHEMA:
             hint = "; a newer harness wrote it" if schema > SCHEMA else ""
             raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
-        record = _DECODER.decode(line)
+        found = decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error
-    if record.workload_id != record.workload.id:
-        rule = f"the workload's own id is {record.workload.id}"
-        raise RecordError(f"workload_id: {record.workload_id!r}: {rule}")
-    return record
+    if found.workload_id != found.workload.id:
+        rule = f"the workload's own id is {found.workload.id}"
+        raise RecordError(f"workload_id: {found.workload_id!r}: {rule}")
+    return found

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from harness.record import Bytes, Outcome, RecordError, SchemaError
+from harness.record import Bytes, Outcome, decode
 from harness.units import format_bytes
 from harness.workload import Workload
 
@@ -111,39 +111,14 @@ def cell_id(workload: Workload, budget_bytes: int, solve: str, kind: str) -> str
     return f"{workload.id}-{solve}-{budget_bytes}-{kind}"
 
 
-_ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Threshold)
-
-
-class _Header(Struct):
-    schema: Any = None
-
-
-_HEADER_DECODER = msgspec.json.Decoder(_Header)
-
-
-def to_json(threshold: Threshold) -> bytes:
-    """Return ``threshold`` as one line of JSON, keys in the order of the schema."""
-    return _ENCODER.encode(threshold)
 
 
 def from_json(line: bytes | str) -> Threshold:
     """Return the threshold that ``line`` holds.
 
     Raises:
-        SchemaError: another schema.
-        RecordError: no JSON, a key missing, unknown or of a wrong type, or an id that is not
-            the workload's.
+        SchemaError, RecordError: as of ``harness.record.decode``.
 
     """
-    try:
-        schema = _HEADER_DECODER.decode(line).schema
-        if isinstance(schema, int) and schema != SCHEMA:
-            raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}")
-        found = _DECODER.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(str(error)) from error
-    if found.workload_id != found.workload.id:
-        rule = f"the workload's own id is {found.workload.id}"
-        raise RecordError(f"workload_id: {found.workload_id!r}: {rule}")
-    return found
+    return decode(_DECODER, line)

@@ -13,14 +13,11 @@ from harness.events import Trace
 from harness.instruments.allocator import AllocationRecorder
 from harness.instruments.cuda import PhasePeaks, cuda_peaks, outside_bytes
 from harness.instruments.process import resident_rise
-from harness.instruments.saved_tensors import Saved, SavedTensors
+from harness.instruments.saved_tensors import Saved, SavedTensors, saved_figures
 from harness.training import Built, Phase, build, step
 from harness.workload import Workload
 
 MOST_WARM_STEPS = 8
-
-ROOT = "(network)"
-"""Name of the network itself among its modules."""
 
 
 def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
@@ -123,22 +120,5 @@ def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:
 
     with instrument.watch(built.model):
         step(built, phase)
-    return _saved_figures(built, held)
-
-
-def _saved_figures(built: Built, held: list[Saved]) -> dict[str, Any]:
     parameters = tracing.parameter_addresses(built.model)
-    inputs = tracing.input_addresses(built.x, built.y)
-    counted = [saved for saved in held if saved.address not in parameters]
-    total = sum(saved.size_bytes for saved in counted)
-    of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)
-    modules: dict[str, int] = {}
-    for saved in counted:
-        name = saved.module or ROOT
-        modules[name] = modules.get(name, 0) + saved.size_bytes
-    return {
-        "saved_bytes": total,
-        "saved_input_bytes": of_input,
-        "saved_activation_bytes": total - of_input,
-        "modules": {name: {"saved_bytes": size} for name, size in modules.items()},
-    }
+    return saved_figures(held, parameters, tracing.input_addresses(built.x, built.y))

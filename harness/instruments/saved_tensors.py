@@ -6,7 +6,7 @@ their whole storage: that is what stays in memory.
 """
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from harness.instruments.forwards import Forward, wrapped_forwards
+
+ROOT = "(network)"
+"""Name of the network itself among its modules."""
 
 
 class Saved(NamedTuple):
@@ -110,6 +113,25 @@ class SavedTensors:
                     address = storage.data_ptr()
                     found.setdefault(address, Saved(address, storage.nbytes(), held.module))
         return list(found.values())
+
+
+def saved_figures(
+    held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
+) -> dict[str, Any]:
+    """Return a record's ``saved_bytes`` figures; addresses tell parameters and inputs apart."""
+    counted = [saved for saved in held if saved.address not in parameters]
+    total = sum(saved.size_bytes for saved in counted)
+    of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)
+    modules: dict[str, int] = {}
+    for saved in counted:
+        name = saved.module or ROOT
+        modules[name] = modules.get(name, 0) + saved.size_bytes
+    return {
+        "saved_bytes": total,
+        "saved_input_bytes": of_input,
+        "saved_activation_bytes": total - of_input,
+        "modules": {name: {"saved_bytes": size} for name, size in modules.items()},
+    }
 
 
 def _address(tensor: Tensor) -> int:

@@ -8,9 +8,9 @@ from harness.analysis import AnalysisError
 from harness.analysis.frontier import as_frame, fit_frontier, read_thresholds
 from harness.analysis.threshold_verdicts import deeper, frontiers, predictable
 from harness.prediction.budget import solve
-from harness.record import Outcome, RecordError
+from harness.record import Outcome, RecordError, to_json
 from harness.reporting.section import Ruling
-from harness.thresholds import THRESHOLDS, Headroom, Threshold, to_json
+from harness.thresholds import THRESHOLDS, Headroom, Threshold
 from harness.workload import Workload
 
 MIB = 2**20

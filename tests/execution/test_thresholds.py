@@ -13,8 +13,8 @@ from harness.execution.launcher import Launcher
 from harness.execution.store import Kind, LineStore
 from harness.execution.thresholds import BudgetError, choose_kind, threshold
 from harness.prediction.resident import data_peak, solve_resident
-from harness.record import Outcome
-from harness.thresholds import THRESHOLDS, Threshold, from_json, to_json
+from harness.record import Outcome, to_json
+from harness.thresholds import THRESHOLDS, Threshold, from_json
 from harness.workload import Workload
 
 MIB = 2**20

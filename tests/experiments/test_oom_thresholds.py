@@ -8,11 +8,11 @@ from harness.execution.store import Kind, LineStore
 from harness.experiment import Evidence, Size
 from harness.prediction.resident import solve_resident
 from harness.progress import Lines
-from harness.record import Outcome
+from harness.record import Outcome, to_json
 from harness.reporting.figures import picture
 from harness.reporting.report import write_report
 from harness.reporting.section import Ruling
-from harness.thresholds import THRESHOLDS, Headroom, Threshold, from_json, to_json
+from harness.thresholds import THRESHOLDS, Headroom, Threshold, from_json
 
 LINES: Kind[Threshold] = Kind(
     file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id

@@ -11,7 +11,7 @@ import pytest
 from harness.prediction import forecast
 from harness.prediction.budget import needed_bytes
 from harness.prediction.forecast import predict
-from harness.prediction.versions import has_older_scratch
+from harness.prediction.versions import CHECKED_TORCH, has_older_scratch, torch_version
 from harness.record import Figures
 from harness.workload import Workload
 
@@ -58,13 +58,13 @@ def test_an_absent_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_checked_torch_needs_no_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "torch_version", lambda: forecast.CHECKED_TORCH[0])
+    monkeypatch.setattr(forecast, "torch_version", lambda: CHECKED_TORCH[0])
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert predict(Workload()).notes == ()
 
 
 def test_the_version_is_that_of_the_torch_that_would_be_imported() -> None:
-    assert forecast.torch_version() == importlib.metadata.version("torch")
+    assert torch_version() == importlib.metadata.version("torch")
 
 
 def test_another_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
