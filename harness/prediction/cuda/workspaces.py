@@ -2,7 +2,7 @@
 
 One for each thread that multiplies, since each has a handle of its own: the thread of the
 training loop gets its in the first forward pass, autograd's in the first backward pass. They
-stay. Since PyTorch 2.9 cuBLASLt, which runs ``addmm`` with a bias, shares them.
+stay. In PyTorch 2.13 cuBLASLt, which runs ``addmm`` with a bias, shares them.
 
 Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen on
 capabilities 8.0, 8.9 and 9.0 under the dry run.
