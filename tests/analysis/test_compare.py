@@ -72,6 +72,14 @@ def test_two_devices_are_compared_cell_by_cell(run: pd.DataFrame) -> None:
     assert found.equal
 
 
+def test_figures_that_a_gpu_alone_has_are_no_difference_between_devices(run: pd.DataFrame) -> None:
+    gpu = run.assign(device="cuda", workload_id="other")
+    gpu["cuda.workspace_bytes"] = pd.array([1] * len(run), dtype="Int64")
+    bare = run.assign(**{"cuda.workspace_bytes": pd.array([pd.NA] * len(run), dtype="Int64")})
+    assert compare(bare, gpu).equal
+    assert not compare(bare, gpu.assign(device="cpu")).equal
+
+
 def test_runs_with_nothing_in_common_are_not_equal(run: pd.DataFrame) -> None:
     found = compare(run[run["depth"] == 1], run[run["depth"] == 2])
     assert found.cells == 0
