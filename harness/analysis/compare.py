@@ -84,7 +84,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
         across=across,
         outcomes=pd.DataFrame(
             {
-                "cell": both[unlike.to_numpy()].to_numpy(dtype=object),
+                "cell": both[unlike.to_numpy(dtype=bool)].to_numpy(dtype=object),
                 "a": first.loc[unlike, "outcome"].to_numpy(),
                 "b": second.loc[unlike, "outcome"].to_numpy(),
             }
