@@ -136,6 +136,9 @@ def resident_slope(run: Run) -> Slope | None:
     means = trained.groupby("epoch")[["step", "resident_bytes"]].mean()
     if len(means) < MIN_EPOCHS:
         return None
+    shape = {"epochs": len(means), "steps_per_epoch": len(trained) // len(means)}
+    if trained["resident_bytes"].nunique() == 1:  # what is reserved of a GPU need not move at all
+        return Slope(estimate=0.0, low=0.0, high=0.0, **shape)
     law = fit(
         {"constant": np.ones(len(means)), "step": means["step"].to_numpy(dtype=np.float64)},
         means["resident_bytes"].to_numpy(dtype=np.float64),
@@ -147,8 +150,7 @@ def resident_slope(run: Run) -> Slope | None:
         estimate=slope.estimate,
         low=slope.low,
         high=slope.high,
-        epochs=len(means),
-        steps_per_epoch=len(trained) // len(means),
+        **shape,
     )
 
 

@@ -106,6 +106,19 @@ def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
     assert (slope.epochs, slope.steps_per_epoch) == (11, 10)
 
 
+def test_what_is_reserved_of_a_gpu_may_not_move_at_all(tmp_path: Path) -> None:
+    still = observation("resident")
+    still["workload"]["device"] = "cuda"
+    sizes = still["result"]["steps"]["resident_bytes"]
+    still["result"]["steps"]["resident_bytes"] = [25 << 20] * len(sizes)
+    found = section(tmp_path, still)
+    steady = found.verdicts[-1]
+    assert steady.sentence == "What a run reserves of the GPU does not grow while it trains."
+    assert steady.ruling is Ruling.SUPPORTED
+    assert steady.number == "+0 bytes a step"
+    assert any("raises what is reserved of the GPU by 4.768 MiB" in text for text in found.text)
+
+
 def test_accuracy_is_judged_on_real_images_alone(tmp_path: Path) -> None:
     for name in ("low", "random"):
         (tmp_path / name).mkdir()
