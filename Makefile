@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test test-oldest check faults cuda cuda-dry-run clean
+.PHONY: reproduce test test-oldest test-lowest check faults cuda cuda-dry-run clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -20,6 +20,14 @@ check: $(VENV)/.installed-check
 test-oldest: $(VENV)-oldest/.installed
 	$(VENV)-oldest/bin/python -m pytest tests/prediction/test_trace_property.py \
 	  tests/prediction/test_trace.py tests/instruments tests/profiling tests/execution/test_measure.py
+
+# The lowest versions that pyproject admits of all but torch, whose oldest is tested above. What
+# old versions warn of among themselves is theirs.
+test-lowest: $(VENV)-lowest/.installed
+	$(VENV)-lowest/bin/python -m pytest -o filterwarnings=default tests/analysis \
+	  tests/reporting/test_tables.py tests/reporting/test_figures.py tests/reporting/test_report.py \
+	  tests/test_record.py tests/test_workload.py tests/test_cli.py tests/execution/test_store.py \
+	  tests/faults/test_cluster.py
 
 # Hundreds of injected faults and thousands of fuzzed command lines; about ten minutes.
 faults: $(VENV)/.installed-test
@@ -43,6 +51,8 @@ cuda-dry-run: $(VENV)/.installed-test
 	$(BIN)/python -m tests.cuda_dry_run.compare_allocator --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 	$(BIN)/python -m tests.cuda_dry_run.compare_snapshots --dry-run $(DRY_RUN) \
+	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
+	$(BIN)/python -m tests.cuda_dry_run.compare_events --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 	$(BIN)/python -m tests.cuda_dry_run.compare_predictions --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
@@ -71,5 +81,16 @@ $(VENV)-oldest/.installed: pyproject.toml
 	  $$(sed -nE 's/^ *"(torch(vision)?)>=([0-9.]+)",$$/\1==\3.*/p' pyproject.toml)
 	touch $@
 
+# Torch comes from the first environment, by a path file, and so does nothing that is here.
+$(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py $(VENV)/.installed-test
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(BIN)/python .ci/lowest.py >$(VENV)-lowest/versions.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --only-binary :all: \
+	  --requirement $(VENV)-lowest/versions.txt
+	printf '%s\n' $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  $(CURDIR) >$$($(VENV)-lowest/bin/python -c \
+	  'import sysconfig; print(sysconfig.get_path("purelib"))')/torch.pth
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-oldest
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-lowest

@@ -5,11 +5,17 @@
 Writes ``cuda_events.json``: of each workload the events of build and steps (step, phase, bytes
 requested, number of the block), read from the allocator's own history, and the peaks of each
 phase. ``tests/prediction/test_cuda_events.py`` holds the predictions against it.
+
+    run.sh VENV record_events.py FLAGS.json OUT.jsonl
+
+records each workload of a list in a fork of its own.
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,7 +61,7 @@ def record(flags: dict[str, Any]) -> dict[str, Any]:
     from harness.workload import Workload
 
     flags = {k: tuple(v) if k == "hidden" else v for k, v in flags.items()}
-    workload = Workload(device="cuda", **flags)
+    workload = Workload(**{"device": "cuda", **flags})
     passages: list[tuple[int, str, int, int]] = []
     peaks: list[list[Any]] = []
     step = 0
@@ -99,20 +105,44 @@ def numbered(
     return events
 
 
+def record_all(flags: Path, out: Path) -> None:
+    """Record each workload of the list in ``flags``, one line of JSON each."""
+    import torch._dynamo  # noqa: F401 -- an optimizer's first step would load it in every fork
+
+    for one in json.loads(flags.read_text()):
+        child = os.fork()
+        if child == 0:
+            with out.open("a") as file:
+                file.write(json.dumps(record(one)) + "\n")
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise RuntimeError(f"not recorded: {one}")
+
+
+def record_on(
+    card: StubCard, workloads: Sequence[dict[str, Any]], dry_run: DryRun
+) -> list[dict[str, Any]]:
+    """Return events and peaks of each of the workloads on ``card``."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags, out = Path(folder) / "flags.json", Path(folder) / "out.jsonl"
+        flags.write_text(json.dumps(workloads))
+        dry_run.run([Path(__file__), flags, out], card)
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+
 def main() -> int:
     """Record every case in a process of its own, and write the file; return the exit code."""
-    if sys.argv[1:2] == ["record"]:
-        print(json.dumps(record(json.loads(sys.argv[2]))))
+    if len(sys.argv) == 3:
+        record_all(Path(sys.argv[1]), Path(sys.argv[2]))
         return 0
     arguments = parser(__doc__).parse_args()
     dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
     recordings = []
-    for capability, flags in CASES:
-        card = CARDS[capability]
-        told = dry_run.run([Path(__file__), "record", json.dumps(flags)], card).stdout
-        processors = card.multiprocessors
-        head = {"capability": capability, "multiprocessors": processors, "workload": flags}
-        recordings.append({**head, **json.loads(told)})
+    for capability, card in CARDS.items():
+        workloads = [flags for on, flags in CASES if on == capability]
+        head = {"capability": capability, "multiprocessors": card.multiprocessors}
+        for flags, told in zip(workloads, record_on(card, workloads, dry_run), strict=True):
+            recordings.append({**head, "workload": flags, **told})
     lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in recordings)
     (arguments.out / "cuda_events.json").write_text(f"[\n{lines}\n]\n")
     return 0

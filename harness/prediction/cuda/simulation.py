@@ -85,6 +85,17 @@ def play(script: Script, allocator: CachingAllocator) -> Played:
     )
 
 
+def play_steps(script: Script, allocator: CachingAllocator, steps: int) -> list[dict[str, Peaks]]:
+    """Play the build and ``steps``; return the peaks of each phase of each.
+
+    Raises:
+        OutOfMemoryError: the allocator's card or its limit does not suffice.
+
+    """
+    player = _Player(allocator)
+    return [player.play(script.requests(step)) for step in range(steps + 1)]
+
+
 class _Player:
     """Hands requests to an allocator and remembers where each block lies."""
 
