@@ -76,9 +76,9 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether each side was seen as often as asked."""
     band: tuple[BandValue, ...] = ()
     predicted: int | None = None
-    """The largest that fits by the model of the data segment."""
+    """The largest that fits by the model of what is limited: data segment, caching allocator."""
     live_bytes_predict: int | None = None
-    """The largest that fits by the live bytes alone."""
+    """The largest that fits by the live (on a GPU: the requested) bytes alone."""
     probes: tuple[Probed, ...] = ()
     headroom: Headroom | None = None
     wall_seconds: float | None = None
