@@ -81,7 +81,7 @@ $(VENV)-oldest/.installed: pyproject.toml
 	  $$(sed -nE 's/^ *"(torch(vision)?)>=([0-9.]+)",$$/\1==\3.*/p' pyproject.toml)
 	touch $@
 
-# Torch comes from the first environment, by a path file, and so does nothing that is here.
+# Torch comes from the first environment, by a path file; what is installed here goes before it.
 $(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py $(VENV)/.installed-test
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(BIN)/python .ci/lowest.py >$(VENV)-lowest/versions.txt
