@@ -66,7 +66,9 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
         weight = 1 / ((d + a) * n)
         design = np.column_stack([np.ones_like(d), -n, -d])
         size = np.abs(design * weight[:, None]).max(axis=0)
-        solution = np.linalg.lstsq(design * weight[:, None] / size, d * n * weight, rcond=None)[0] / size
+        solution = (
+            np.linalg.lstsq(design * weight[:, None] / size, d * n * weight, rcond=None)[0] / size
+        )
         a = float(solution[1])
         if not np.isfinite(a) or a <= -float(d.min()):
             raise AnalysisError("no hyperbola goes through the thresholds")
