@@ -192,6 +192,14 @@ def test_settings_can_change_on_the_way_but_for_max_split_size() -> None:
         allocator.reconfigure(AllocatorConfig(max_split_size_bytes=32 * MIB))
 
 
+@pytest.mark.parametrize(("off", "more"), [(-0.51, -1), (-0.49, 0), (0.0, 0), (0.49, 0)])
+def test_a_share_of_the_card_is_a_limit_to_the_nearest_byte(off: float, more: int) -> None:
+    """As seen on torch 2.13 under the dry run, by its setting and by its function alike."""
+    total, wanted = 42_400_000_000, 96 * MIB
+    config = AllocatorConfig(total_bytes=total, memory_fraction=(wanted + off) / total)
+    assert config.limit_bytes() == wanted + more
+
+
 def test_settings_are_read_as_pytorch_reads_them() -> None:
     config = AllocatorConfig.from_settings(
         " max_split_size_mb : 64 , expandable_segments:True,garbage_collection_threshold:0.8,"

@@ -109,10 +109,13 @@ class AllocatorConfig:
         return cls(total_bytes=total_bytes, outside_bytes=outside_bytes, **fields)
 
     def limit_bytes(self) -> int | None:
-        """Return what the per-process fraction allows, or None where it sets no limit."""
+        """Return what the per-process fraction allows, or None where it sets no limit.
+
+        To the nearest byte: torch 2.13 grants a segment of b bytes from (b - 1/2) / total on.
+        """
         if self.total_bytes is None or self.memory_fraction == 1:
             return None
-        return int(self.memory_fraction * self.total_bytes)
+        return int(self.memory_fraction * self.total_bytes + 0.5)
 
     def rounds_plainly(self) -> bool:
         """Tell whether every request is rounded to 512 bytes and no further."""
