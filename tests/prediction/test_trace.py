@@ -13,6 +13,7 @@ from harness import training
 from harness.data import Fill, _fill_real
 from harness.events import Event, Trace, trace_figures
 from harness.execution.passes import trace_pass
+from harness.execution.worker import prime
 from harness.prediction import formula, matmul
 from harness.prediction.matmul import UnknownScratchError, scratch_of
 from harness.prediction.trace import NotFollowedError, predict_trace
@@ -180,11 +181,20 @@ def test_at_the_end_parameters_state_gradients_and_batch_are_alive(norm: str) ->
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _primed() -> None:
+    """Let libraries do their one-time work first, as a worker's process does."""
+    threads = torch.get_num_threads()
+    prime()
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Predict as on a processor all of whose kernels are followed, whichever this one is."""
     flags = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
     monkeypatch.setattr(matmul, "read_cpu_flags", lambda: flags)
+    monkeypatch.setattr(matmul, "torch_version", lambda: None)
 
 
 @pytest.mark.usefixtures("followed_processor")
