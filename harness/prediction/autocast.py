@@ -107,7 +107,9 @@ class AutocastLayers(Layers):
         weight_bytes = layer.fan_in * layer.fan_out * self.element_bytes
         weight = take(weight_bytes, operator, "temporary", module)
         self.kernels.product(layer.fan_out, rows, layer.fan_in, operator, module, layout="TN")
-        bias = take(layer.fan_out * self.element_bytes, f"{ADDMM_NODE}aten::sum")
+        sums = f"{ADDMM_NODE}aten::sum"
+        bias = take(layer.fan_out * self.element_bytes, sums)
+        self.kernels.column_sums(rows, layer.fan_out, self.element_bytes, sums)
         self.give((gradient, *after, self._saved[module]))
         self._to_full(weight, 2 * index, module)
         self._to_full(bias, 2 * index + 1, module)

@@ -51,7 +51,7 @@ class AutocastByHandLayers(Layers):
         if not self._saving:
             give(given)
         size_bytes = rows * layer.fan_out * self.element_bytes
-        full = take(size_bytes, f"{prefix}aten::add{CAST}")
+        full = self.promoted(size_bytes, prefix)
         output = take(size_bytes, f"{prefix}aten::add", category)
         give(full)
         give(product)
@@ -61,6 +61,10 @@ class AutocastByHandLayers(Layers):
         if first or not self._saving:
             self._cached.append(weight)
         return output
+
+    def promoted(self, size_bytes: int, prefix: str) -> Event | None:
+        """Write the product's cast to float32 that the sum makes, where it makes one."""
+        return self.tape.take(size_bytes, f"{prefix}aten::add{CAST}")
 
     def leave(self) -> None:
         """Write that the cached casts which nothing else holds are returned."""
@@ -91,6 +95,7 @@ class AutocastByHandLayers(Layers):
         bias_place = len(self.all) + index
         bias_bytes = fan_out * self.element_bytes
         bias = self.gradient(bias_bytes, bias_place, f"{_ADD_BACKWARD}/aten::sum", "")
+        self.kernels.column_sums(rows, fan_out, self.element_bytes, f"{_ADD_BACKWARD}/aten::sum")
         self.give((gradient, *after, bias))
         weight = take(fan_in * fan_out * self._low, operator)
         self.kernels.product(fan_in, rows, fan_out, operator, layout="TN")

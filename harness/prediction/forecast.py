@@ -99,7 +99,7 @@ def _on_cuda(
 
 def _saved_figures(workload: Workload) -> dict[str, Any]:
     """Return the closed forms, where autograd's saves are known."""
-    if workload.autocast is not None and (workload.device == "cuda" or not is_followed(workload)):
+    if workload.autocast is not None and not is_followed(workload):
         return {}
     modules = formula.saved_by_module(workload)
     return {

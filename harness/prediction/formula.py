@@ -149,7 +149,7 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
     if workload.autocast and workload.model == "mlp-scratch":
         yield ROOT, _saved_by_hand_under_autocast(workload, rows)
         return
-    element = DTYPE_BYTES[workload.autocast or workload.dtype]
+    element, on_cuda = DTYPE_BYTES[workload.autocast or workload.dtype], workload.device == "cuda"
     first = ROOT if workload.checkpoint else "0"
     yield (
         first,
@@ -159,7 +159,6 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
         yield from _saved_of_segments(workload, rows * element)
     else:
         modules, places = modules_per_layer(workload), _places(workload)
-        on_cuda = workload.device == "cuda"
         statistic, mask = (max(element, 4), 1) if on_cuda else (element, element)
         for index, width in enumerate(workload.widths):
             for place in places:
@@ -174,6 +173,8 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
             yield str(2 * index), fan_in * fan_out * element
     loss_element = DTYPE_BYTES["float32" if workload.autocast else workload.dtype]
+    if workload.autocast and on_cuda:  # the log-softmax in the low type, and its cast
+        yield ROOT, rows * workload.classes * element
     yield ROOT, label_bytes(workload) + (rows * workload.classes + 1) * loss_element
 
 

@@ -21,7 +21,9 @@ class Kernels(Protocol):
     ) -> None:
         """Write what a product (m, k) x (k, n) of factors stored so takes."""
 
-    def column_sums(self, rows: int, columns: int, operator: str, module: str = "") -> None:
+    def column_sums(
+        self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""
+    ) -> None:
         """Write what summing the columns of a contiguous matrix takes."""
 
     def norm(self, workload: Workload) -> Norm | None:
@@ -47,7 +49,9 @@ class CpuKernels(Kernels):
         if size:
             self._tape.give(self._tape.take(size, operator, "temporary", module))
 
-    def column_sums(self, rows: int, columns: int, operator: str, module: str = "") -> None:
+    def column_sums(
+        self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""
+    ) -> None:
         """Write nothing: each thread sums in registers."""
 
     def norm(self, workload: Workload) -> Norm | None:

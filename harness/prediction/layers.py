@@ -227,7 +227,7 @@ class Layers:
 
     def _bias_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
         gradient = self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
-        self.kernels.column_sums(rows, layer.fan_out, operator)
+        self.kernels.column_sums(rows, layer.fan_out, self.element_bytes, operator)
         return gradient
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:

@@ -6,14 +6,12 @@ from harness.events import Event
 from harness.prediction.activations import CAST, NODE
 from harness.prediction.tape import Tape
 
-_LOG_SOFTMAX = "aten::cross_entropy_loss/aten::log_softmax/aten::_log_softmax"
-_NLL = "aten::cross_entropy_loss/aten::nll_loss_nd/aten::nll_loss/aten::nll_loss_forward"
+LOG_SOFTMAX = "aten::cross_entropy_loss/aten::log_softmax/aten::_log_softmax"
+NLL = "aten::cross_entropy_loss/aten::nll_loss_nd/aten::nll_loss/aten::nll_loss_forward"
 _ONES = "aten::ones_like/aten::empty_like/aten::empty_strided"
 _DIV_BACKWARD = f"{NODE}DivBackward0/DivBackward0/aten::div"
 _NLL_BACKWARD = f"{NODE}NllLossBackward0/NllLossBackward0/aten::nll_loss_backward"
-_SOFTMAX_BACKWARD = (
-    f"{NODE}LogSoftmaxBackward0/LogSoftmaxBackward0/aten::_log_softmax_backward_data"
-)
+SOFTMAX_BACKWARD = f"{NODE}LogSoftmaxBackward0/LogSoftmaxBackward0/aten::_log_softmax_backward_data"
 
 
 class Loss(NamedTuple):
@@ -34,35 +32,40 @@ class Root(NamedTuple):
 
 def forward(tape: Tape, size_bytes: int, element_bytes: int, prefix: str = "") -> Loss:
     """Write the loss of logits of ``size_bytes``."""
-    log_softmax = tape.take(size_bytes, prefix + _LOG_SOFTMAX, "activation")
-    loss = tape.take(element_bytes, prefix + _NLL)
-    total_weight = tape.take(element_bytes, prefix + _NLL, "activation")
+    log_softmax = tape.take(size_bytes, prefix + LOG_SOFTMAX, "activation")
+    loss = tape.take(element_bytes, prefix + NLL)
+    total_weight = tape.take(element_bytes, prefix + NLL, "activation")
     return Loss(log_softmax, loss, total_weight)
 
 
 def backward(tape: Tape, loss: Loss, element_bytes: int, parts: int) -> Root:
-    """Write the backward pass down to the logits.
+    """Write the backward pass down to the logits; see ``nll_backward`` for ``parts``."""
+    size_bytes = loss.log_softmax.size_bytes
+    of_log, until_end = nll_backward(tape, loss.loss, size_bytes, element_bytes, parts)
+    tape.give(loss.total_weight)
+    of_logits = tape.take(size_bytes, SOFTMAX_BACKWARD)
+    tape.give(of_log)
+    tape.give(loss.log_softmax)
+    return Root(of_logits, until_end)
+
+
+def nll_backward(
+    tape: Tape, loss: Event, size_bytes: int, element_bytes: int, parts: int
+) -> tuple[Event, tuple[Event, ...]]:
+    """Write the backward pass down to the log-softmax; return its gradient and what stays.
 
     The gradient of the loss, ones, lives until the pass ends; so does the loss itself, which
     the step holds. With several ``parts`` the loss is divided by their number first.
     """
     divided = _divide(tape, element_bytes) if parts > 1 else None
     ones = tape.take(element_bytes, _ONES)
-    size_bytes = loss.log_softmax.size_bytes
     if divided is None:
-        of_log = tape.take(size_bytes, _NLL_BACKWARD)
-        until_end: tuple[Event, ...] = (ones, loss.loss)
-    else:
-        number, quotient = divided
-        seed = _divide_backward(tape, number, element_bytes)
-        of_log = tape.take(size_bytes, _NLL_BACKWARD)
-        tape.give(seed)
-        until_end = (ones, quotient, loss.loss)
-    tape.give(loss.total_weight)
-    of_logits = tape.take(size_bytes, _SOFTMAX_BACKWARD)
-    tape.give(of_log)
-    tape.give(loss.log_softmax)
-    return Root(of_logits, until_end)
+        return tape.take(size_bytes, _NLL_BACKWARD), (ones, loss)
+    number, quotient = divided
+    seed = _divide_backward(tape, number, element_bytes)
+    of_log = tape.take(size_bytes, _NLL_BACKWARD)
+    tape.give(seed)
+    return of_log, (ones, quotient, loss)
 
 
 def _divide(tape: Tape, element_bytes: int) -> tuple[Event | None, Event]:

@@ -5,6 +5,7 @@ from harness.prediction import network
 from harness.prediction.autocast import AutocastLayers
 from harness.prediction.autocast_by_hand import AutocastByHand, AutocastByHandLayers
 from harness.prediction.checkpoint import Checkpointed
+from harness.prediction.cuda.autocast import CudaAutocastByHandLayers, CudaAutocastLayers
 from harness.prediction.formula import input_bytes, label_bytes, micro_batches
 from harness.prediction.kernels import Kernels
 from harness.prediction.layers import Layers
@@ -87,7 +88,11 @@ def uses_foreach(workload: Workload) -> bool:
 def _layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
     kind = StackedLayers if is_stack(workload) else Layers
     if workload.autocast:
-        kind = AutocastByHandLayers if workload.model == "mlp-scratch" else AutocastLayers
+        by_hand, on_cuda = workload.model == "mlp-scratch", workload.device == "cuda"
+        if on_cuda:
+            kind = CudaAutocastByHandLayers if by_hand else CudaAutocastLayers
+        else:
+            kind = AutocastByHandLayers if by_hand else AutocastLayers
     return kind(tape, workload, kernels)
 
 

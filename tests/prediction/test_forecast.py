@@ -36,7 +36,8 @@ def test_modules_add_up_to_the_saved_bytes() -> None:
 
 
 def test_what_is_not_followed_is_null_with_a_note() -> None:
-    told = predict(Workload(device="cuda", autocast="bfloat16"), budget_bytes=1 << 30)
+    workload = Workload(device="cuda", autocast="bfloat16", checkpoint=1)
+    told = predict(workload, budget_bytes=1 << 30)
     assert told.method == "formula"
     assert told.peak_live_bytes is None
     assert told.phases is None

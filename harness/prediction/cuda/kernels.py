@@ -9,6 +9,7 @@ from harness.prediction.cuda.norms import CudaBatchNorm, CudaLayerNorm
 from harness.prediction.cuda.reduction import ColumnSums
 from harness.prediction.cuda.workspaces import workspace_bytes
 from harness.prediction.dropout import Dropout
+from harness.prediction.formula import DTYPE_BYTES
 from harness.prediction.kernels import Kernels
 from harness.prediction.matmul import Layout
 from harness.prediction.norms import Norm
@@ -17,15 +18,11 @@ from harness.workload import Workload
 
 
 class CudaKernels(Kernels):
-    """Writes the kernels' own blocks on ``tape`` as they come about on ``gpu``.
+    """Writes the kernels' own blocks on ``tape`` as they come about on ``gpu``."""
 
-    ``element_bytes``: of an element of the matrices that are summed.
-    """
-
-    def __init__(self, tape: Tape, gpu: Gpu, element_bytes: int) -> None:
+    def __init__(self, tape: Tape, gpu: Gpu) -> None:
         self._tape = tape
         self._gpu = gpu
-        self._element_bytes = element_bytes
         self._threads: set[bool] = set()
         self.kept_bytes = 0
 
@@ -41,12 +38,14 @@ class CudaKernels(Kernels):
             self.kept_bytes += size
             self._tape.take(size, operator, "temporary", module)
 
-    def column_sums(self, rows: int, columns: int, operator: str, module: str = "") -> None:
+    def column_sums(
+        self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""
+    ) -> None:
         """Write the staging buffer and the counters of sums that several blocks share."""
         sums = ColumnSums(
             rows=rows,
             columns=columns,
-            element_bytes=self._element_bytes,
+            element_bytes=element_bytes,
             multiprocessors=self._gpu.multiprocessors,
             threads_per_multiprocessor=self._gpu.threads_per_multiprocessor,
         )
@@ -68,7 +67,7 @@ class CudaKernels(Kernels):
 
     def dropout(self, workload: Workload) -> Dropout | None:
         """Return the dropout, if there is one."""
-        return CudaDropout(self._tape, self._element_bytes) if workload.dropout else None
+        return CudaDropout(self._tape, DTYPE_BYTES[workload.dtype]) if workload.dropout else None
 
     @contextmanager
     def _taken(self, size_bytes: int, operator: str, module: str) -> Iterator[None]:

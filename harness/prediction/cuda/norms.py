@@ -126,7 +126,9 @@ class CudaLayerNorm(LayerNorm):
         staged = [take(parts * size, empty, "temporary", module) for _ in range(2)]
         for place, block in enumerate(replaced):
             gradient(place, size, f"{self._BACKWARD}/aten::sum")
-            self._kernels.column_sums(parts, width, f"{self._BACKWARD}/aten::sum", module)
+            self._kernels.column_sums(
+                parts, width, self._element, f"{self._BACKWARD}/aten::sum", module
+            )
             give(block)
         for block in reversed(staged):
             give(block)

@@ -4,10 +4,10 @@ from itertools import groupby
 from operator import attrgetter
 
 from harness.events import Trace
+from harness.prediction import autocast
 from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.kernels import CudaKernels
 from harness.prediction.cuda.simulation import Requests
-from harness.prediction.formula import DTYPE_BYTES
 from harness.prediction.steps import Steps
 from harness.prediction.tape import Tape
 from harness.prediction.trace import NotFollowedError, collection_paused
@@ -35,7 +35,7 @@ class CudaSteps:
     def __init__(self, workload: Workload, gpu: Gpu) -> None:
         _check(workload)
         self._tape = Tape(with_host=False)
-        self._kernels = CudaKernels(self._tape, gpu, DTYPE_BYTES[workload.dtype])
+        self._kernels = CudaKernels(self._tape, gpu)
         self._steps = Steps(self._tape, workload, self._kernels)
         self._requests: list[Requests] = []
 
@@ -73,7 +73,7 @@ class CudaSteps:
 
 
 def _check(workload: Workload) -> None:
-    if workload.autocast is not None:
-        raise NotFollowedError("autocast on CUDA: its casts are not followed")
+    if workload.autocast is not None and not autocast.is_followed(workload):
+        raise NotFollowedError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
     if workload.norm == "batch" and workload.batch > most_rows(workload):
         raise NotFollowedError("batch normalisation of more than 2^31 - 1 elements on CUDA")
