@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import harness.execution.executors
 import harness.execution.measure
+import harness.reporting.explorer
 from harness.cli import app, main
 from harness.execution.executors import ExecutorError
 from harness.record import Outcome, Record, to_json
@@ -52,6 +53,7 @@ def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness.execution.measure, "measure", measured)
         patch.setattr(harness.execution.executors, "make_executor", no_engine)
+        patch.setattr(harness.reporting.explorer, "render", lambda: "ten seconds of algebra")
         patch.chdir(tmp_path_factory.mktemp("here"))
         yield
 

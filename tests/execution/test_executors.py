@@ -1,6 +1,7 @@
 import os
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     return swept(tmp_path_factory.mktemp("alone"), None)
 
 
+@pytest.fixture(scope="module")
+def two() -> Iterator[LocalExecutor]:
+    """Two cells at once, for all tests that leave it whole: its servers take seconds to start."""
+    executor = LocalExecutor(2)
+    yield executor
+    executor.close()
+
+
 def test_one_at_a_time_keeps_every_figure(alone: list[Record]) -> None:
     for record in alone:
         assert (record.environment["executor"], record.environment["jobs"]) == ("local", 1)
@@ -45,13 +54,9 @@ def test_one_at_a_time_keeps_every_figure(alone: list[Record]) -> None:
 
 @pytest.mark.parametrize(("name", "jobs"), [("local", 2), ("in-process", 1)])
 def test_other_engines_give_equal_exact_figures_and_no_disturbed_ones(
-    name: str, jobs: int, alone: list[Record], tmp_path: Path
+    name: str, jobs: int, two: Executor, alone: list[Record], tmp_path: Path
 ) -> None:
-    executor = make_executor(name, jobs=jobs)
-    try:
-        records = swept(tmp_path, executor)
-    finally:
-        executor.close()
+    records = swept(tmp_path, two if name == "local" else make_executor(name, jobs=jobs))
     assert exact(records) == exact(alone)
     for record in records:
         assert record.rss_rise_bytes is record.wall_seconds is None
@@ -112,20 +117,42 @@ def test_cells_wait_where_memory_or_the_gpu_is_taken(
     assert max(most) == together
 
 
-class Small(LocalExecutor):
-    """A local executor on a machine with hardly any memory."""
+class Altered:
+    """An executor as it is, but for what a subclass says."""
+
+    name = "altered"
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        return self._executor.submit(cell, attempt)
+
+    def capacity(self) -> int:
+        return self._executor.capacity()
+
+    def room_bytes(self, workload: Workload) -> int | None:
+        return self._executor.room_bytes(workload)
+
+    def check(self) -> None:
+        self._executor.check()
+
+    def close(self) -> None:
+        self._executor.close()
+
+
+class Small(Altered):
+    """On a machine with hardly any memory."""
 
     def room_bytes(self, workload: Workload) -> int | None:
         del workload
         return 2000
 
 
-def test_a_cell_predicted_not_to_fit_is_recorded_as_refused_and_not_run(tmp_path: Path) -> None:
-    executor = Small(1)
-    try:
-        records = swept(tmp_path, executor)
-    finally:
-        executor.close()
+def test_a_cell_predicted_not_to_fit_is_recorded_as_refused_and_not_run(
+    two: Executor, tmp_path: Path
+) -> None:
+    records = swept(tmp_path, Small(two))
     assert len(records) == len(CELLS)
     for record in records:
         needed_bytes = predict(record.workload).peak_live_bytes
@@ -140,7 +167,7 @@ def test_a_cell_predicted_not_to_fit_is_recorded_as_refused_and_not_run(tmp_path
     assert {record.outcome for record in records} == {Outcome.OK, Outcome.REFUSED}
 
 
-class Failing(LocalExecutor):
+class Failing(Altered):
     """Ends its second cell with an error while others have been measured."""
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
@@ -152,13 +179,11 @@ class Failing(LocalExecutor):
 
 
 def test_an_engine_that_is_gone_stops_cleanly_and_the_sweep_resumes(
-    alone: list[Record], tmp_path: Path
+    two: Executor, alone: list[Record], tmp_path: Path
 ) -> None:
-    executor = Failing(2)
     with pytest.raises(ExecutorError, match="the scheduler is gone"):
-        swept(tmp_path, executor)
-    executor.close()
-    assert exact(swept(tmp_path, None)) == exact(alone)
+        swept(tmp_path, Failing(two))
+    assert exact(swept(tmp_path, two)) == exact(alone)
 
 
 def test_wrong_combinations_are_refused_by_name() -> None:
