@@ -8,6 +8,7 @@ from harness.execution.executors import Measured
 from tests.faults.grid import Tally, undisturbed
 
 FULL = os.environ.get("HARNESS_FAULTS") == "full"
+full_only = pytest.mark.skipif(not FULL, reason="in make faults")
 TABLE = Path(__file__).parent.parent.parent / "results" / "reference-cpu" / "faults.md"
 SITE = Path(__file__).parent / "site"
 """On the path of Python, its interpreters misbehave."""

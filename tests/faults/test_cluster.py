@@ -19,7 +19,7 @@ from harness.execution.executors import Executor, ExecutorError, Measured, make_
 from harness.execution.launcher import LaunchError
 from harness.execution.store import read
 from harness.record import Outcome, Record
-from tests.faults.conftest import FULL
+from tests.faults.conftest import FULL, full_only
 from tests.faults.grid import Tally, records_path, sweep
 from tests.faults.processes import (
     count,
@@ -41,7 +41,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # Dask's own, on losing a worker or a scheduler
     pytest.mark.timeout(900 if FULL else 120),
 ]
-full_only = pytest.mark.skipif(not FULL, reason="in make faults")
 ALLOWED = "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"
 SILENT_SECONDS = 5
 """The shortest that a scheduler keeps: ten heartbeats of half a second."""

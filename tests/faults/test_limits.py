@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.execution.executors import Measured
-from tests.faults.conftest import FULL, SITE
+from tests.faults.conftest import FULL, SITE, full_only
 from tests.faults.grid import Tally
 from tests.faults.processes import (
     coordinator,
@@ -67,11 +67,12 @@ def test_few_files_from_the_start(
     settle(folder, cells, reference, tally)
 
 
+@full_only
 def test_few_processes_from_the_start(
     somebody_else: list[str], tmp_path: Path, reference: Sequence[Measured], tally: Tally
 ) -> None:
     folder, cells = tmp_path / "run", 6
-    for processes in range(2, 11) if FULL else (4,):
+    for processes in range(2, 11):
         limit = [*somebody_else, "prlimit", f"--nproc={processes}"]
         said = sweep_within(limit, folder, cells)
         assert not said or "LaunchError" in said, said
@@ -119,9 +120,10 @@ def test_limit_in_mid_sweep(
     settle(folder, cells, reference, tally)
 
 
+@full_only
 def test_worker_without_files(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
     """Each cell's first process may open none: a clean stop, and no record of an error."""
-    folder, cells = tmp_path / "run", 6 if FULL else 1
+    folder, cells = tmp_path / "run", 6
     hits = tmp_path / "hits"
     hits.mkdir()
     path = os.pathsep.join([str(SITE), os.environ.get("PYTHONPATH", "")])
