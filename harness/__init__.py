@@ -17,6 +17,7 @@ _LAZY = {
     "load": "harness.analysis.frame",
     "trace": "harness.profiling.trace",
     "forecast": "harness.profiling.forecast",
+    "largest_batch": "harness.profiling.largest",
 }
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "WorkloadError",
     "__version__",
     "forecast",
+    "largest_batch",
     "load",
     "measure",
     "predict",

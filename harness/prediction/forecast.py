@@ -13,7 +13,7 @@ from harness.prediction.cuda import gpus
 from harness.prediction.cuda.gpus import Gpu, GpuError
 from harness.prediction.cuda.trace import CudaSteps
 from harness.prediction.trace import NotFollowedError, predict_trace
-from harness.prediction.versions import CHECKED_TORCH, torch_version
+from harness.prediction.versions import CHECKED_ON_CUDA, CHECKED_TORCH, torch_version
 from harness.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
 from harness.workload import Workload
 
@@ -84,6 +84,9 @@ def _on_cuda(
     script = CudaSteps(workload, used)
     found = on_cuda.figures(script, used, settings)
     notes += found.notes
+    version = torch_version()
+    if version is not None and not version.startswith(f"{CHECKED_ON_CUDA}."):
+        notes.append(f"torch {version}: on CUDA the figures are those of torch {CHECKED_ON_CUDA}")
     fields = {**_trace_figures(script.trace(2)), "cuda": found.cuda}
     card = on_cuda.card_of(used, settings)
     if gpu is None:

@@ -6,6 +6,9 @@ import importlib.metadata
 CHECKED_TORCH = ("2.7", "2.13")
 """Versions of torch against which every figure was compared with measurement, to the byte."""
 
+CHECKED_ON_CUDA = "2.13"
+"""The version whose kernels and workspaces the figures for CUDA are those of."""
+
 SCRATCH_TORCH = (2, 13)
 """Since which version oneDNN's scratch is what ``matmul`` says; 2.7 has another, others unseen."""
 

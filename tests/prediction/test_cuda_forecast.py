@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from harness.cli import main
+from harness.prediction import forecast
 from harness.prediction.caching_allocator import AllocatorConfigError
 from harness.prediction.cuda.forecast import ENDLESS
 from harness.prediction.cuda.gpus import GpuError
@@ -89,6 +90,13 @@ def test_without_a_card_there_is_no_verdict_but_a_note() -> None:
     told = predict(WORKLOAD)
     assert told.card is None
     assert any("no card was said" in note for note in told.notes)
+
+
+def test_another_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "torch_version", lambda: "2.7.1")
+    assert any("torch 2.7.1: on CUDA" in note for note in predict(WORKLOAD).notes)
+    monkeypatch.setattr(forecast, "torch_version", lambda: "2.13.0+cpu")
+    assert not any("on CUDA the figures" in note for note in predict(WORKLOAD).notes)
 
 
 def test_a_limit_that_is_too_small_is_noted() -> None:

@@ -16,6 +16,7 @@ from harness.models import MLP
 from harness.prediction.cuda.gpus import GPUS, GpuError
 from harness.prediction.forecast import predict
 from harness.profiling.forecast import forecast
+from harness.profiling.largest import largest_batch
 from harness.profiling.on_cuda import ATTENTION, CUDNN
 from harness.workload import Workload
 from tests.cuda_dry_run.compare_predictions import CARDS, gpu_of
@@ -139,3 +140,21 @@ def test_a_card_without_a_size_gets_no_verdict() -> None:
     gpu = replace(GPUS["l4"], total_bytes=None)
     told = forecast(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu=gpu)
     assert told.card is None
+
+
+def test_the_largest_batch_is_that_of_the_derivation() -> None:
+    """A perceptron on a small card, by forecasts of its module and by its description."""
+    small = replace(GPUS["l4"], total_bytes=900 << 20)
+    found = largest_batch(
+        lambda: MLP(50, (300, 70), 10, "relu"), gpu=small, input_shape=(50,), optimizer="adam"
+    )
+    told = predict(BASE, gpu=small).card
+    assert told is not None
+    assert found == told["largest_batch"]
+
+
+def test_no_batch_fits_beside_what_lies_outside() -> None:
+    tiny = replace(GPUS["l4"], total_bytes=100 << 20)
+    assert largest_batch(convolution, gpu=tiny, input_shape=(3, 8, 8)) is None
+    with pytest.raises(GpuError, match="unknown"):
+        largest_batch(convolution, gpu=replace(GPUS["l4"], total_bytes=None), input_shape=(3, 8, 8))
