@@ -164,6 +164,21 @@ def test_dask_worker_without_files(
     assert all("Too many open files" in message for message in messages)
 
 
+@full_only
+def test_a_cluster_that_is_slow_to_close_leaves_no_process(
+    cluster: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.execution.executors import dask_cluster
+
+    sweep(tmp_path, 2, cluster)
+    started = [family for worker in dask_workers() for family in (worker, *worker.children())]
+    assert started
+    monkeypatch.setattr(dask_cluster, "GRACE_SECONDS", 0.01)
+    cluster.close()
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert alive == []
+
+
 @contextlib.contextmanager
 def dask_command(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """Run ``dask ...`` as an operator would; kill it and its children with the block."""

@@ -7,6 +7,8 @@ has is not known on a cluster, so resident sizes and seconds are null.
 """
 
 import contextlib
+import os
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -124,7 +126,7 @@ class DaskExecutor:
             cluster = LocalCluster(
                 n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50
             )
-            stack.callback(cluster.close, timeout=GRACE_SECONDS)
+            stack.callback(_end, cluster)
             client = Client(cluster, set_as_default=False)
             return cls(client, stack.pop_all())
 
@@ -214,7 +216,8 @@ class DaskExecutor:
 
     def close(self) -> None:
         """Leave the cluster; end it where it was started here."""
-        self._client.close(timeout=GRACE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            self._client.close(timeout=GRACE_SECONDS)
         self._own.close()
 
     def _look(self) -> None:
@@ -293,6 +296,18 @@ class DaskExecutor:
             },
         )
         sent.future.set_result((record, None))
+
+
+def _end(cluster: LocalCluster) -> None:
+    """End a cluster of our own, its workers by force where it is slow, as while one starts."""
+    nannies = list(cluster.workers.values())
+    try:
+        cluster.close(timeout=GRACE_SECONDS)
+    except TimeoutError:
+        for nanny in nannies:
+            if nanny.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
 
 
 def _words(error: BaseException) -> str:
