@@ -32,6 +32,7 @@ test-lowest: $(VENV)-lowest/.installed
 # Hundreds of injected faults and thousands of fuzzed command lines; about ten minutes.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
+	rm -f results/reference-cpu/faults.md
 	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/test_cli_fuzz.py \
 	  tests/execution/test_executors.py
 

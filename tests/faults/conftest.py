@@ -1,4 +1,5 @@
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,35 +22,37 @@ def reference() -> Sequence[Measured]:
     return undisturbed(LARGEST)
 
 
-@pytest.fixture(scope="session")
-def tallies() -> Iterator[list[Tally]]:
-    """Every kind of fault that was tried; becomes the table where all are tried in full."""
-    kept: list[Tally] = []
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """This test's own line of the table, kept where it was tried in full and checked."""
+    kept = Tally(fault=request.node.name.removeprefix("test_").replace("_", " "))
     yield kept
-    if FULL and len(kept) > 10:
+    if FULL and kept.checked:
         write_table(kept)
 
 
-@pytest.fixture
-def tally(request: pytest.FixtureRequest, tallies: list[Tally]) -> Tally:
-    """This test's own line of the table."""
-    name = request.node.name.removeprefix("test_").replace("_", " ")
-    kept = Tally(fault=name)
-    tallies.append(kept)
-    return kept
-
-
-def write_table(kept: Sequence[Tally]) -> None:
-    """Write the table of faults."""
-    lines = ["# Injected faults", "", "Made by `make faults`; nothing in it is edited by hand.", ""]
+def write_table(kept: Tally) -> None:
+    """Put a line into the table of faults, in the place of an earlier one of its kind."""
+    rows = dict(_rows(TABLE.read_text())) if TABLE.exists() else {}
+    rows[kept.fault] = (kept.injected, kept.lost, kept.wrong)
+    lines = ["# Injected faults", "", "Made by `make faults`; nothing in it is edited by hand."]
+    lines += ["A line is the last full trial of its kind.", ""]
     lines += ["| fault | injected | lost | wrong |", "|---|---:|---:|---:|"]
-    lines += [f"| {t.fault} | {t.injected:,} | {t.lost} | {t.wrong} |" for t in kept]
-    sums = [sum(getattr(t, name) for t in kept) for name in ("injected", "lost", "wrong")]
+    lines += [f"| {name} | {n:,} | {lost} | {wrong} |" for name, (n, lost, wrong) in rows.items()]
+    sums = [sum(column) for column in zip(*rows.values(), strict=True)]
     lines += [f"| **all** | **{sums[0]:,}** | **{sums[1]}** | **{sums[2]}** |", ""]
     lines += [
         "Lost: a cell that is not in the loaded frame exactly once after the sweep was resumed.",
-        "Wrong: a cell whose exact figures differ from an undisturbed run's.",
+        "Wrong: a cell whose exact figures differ from an undisturbed run's, or an attempt without",
+        "a record.",
         "",
     ]
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     TABLE.write_text("\n".join(lines))
+
+
+def _rows(table: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for name, *numbers in re.findall(
+        r"^\| ([^*|]+) \| ([\d,]+) \| (\d+) \| (\d+) \|$", table, re.MULTILINE
+    ):
+        yield name, tuple(int(number.replace(",", "")) for number in numbers)

@@ -104,12 +104,14 @@ class Tally:
     lost: int = 0
     wrong: int = 0
     notes: set[str] = field(default_factory=set)
+    checked: bool = False
 
     def check(self, folder: Path, reference: Sequence[Measured]) -> None:
         """Count cells that are missing, doubled or unequal to the undisturbed run's.
 
         An attempt that has no record, or two of one number, are wrong too.
         """
+        self.checked = True
         attempts: dict[str, list[int]] = {}
         last = {}
         for record in read(records_path(folder)):

@@ -30,7 +30,8 @@ class LocalExecutor:
         self._all_slots = [Slot() for _ in range(jobs)]
         for slot in self._all_slots:
             self._slots.put(slot)
-        self._memory = _Memory(machine_bytes())
+        self._machine_bytes = machine_bytes()
+        self._memory = _Memory(self._machine_bytes)
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
         """Begin to measure ``cell`` as soon as a slot and its memory are free."""
@@ -55,7 +56,7 @@ class LocalExecutor:
 
     def room_bytes(self, workload: Workload) -> int | None:
         """Return the machine's memory with swap, for cells on the CPU."""
-        return machine_bytes() if workload.device == "cpu" else None
+        return self._machine_bytes if workload.device == "cpu" else None
 
     def check(self) -> None:
         """Nothing falls silent here: launchers keep the deadlines."""
