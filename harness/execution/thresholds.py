@@ -252,7 +252,7 @@ class _Run:
             outside_bytes=(0, 0),
         )
         try:
-            predicted = card.largest_batch(self.workload, card.surely_runs)
+            predicted = card.largest_batch(self.workload)
             if predicted is None:
                 return None, None
             return card.most_by_requests(self.workload, self.budget_bytes), predicted

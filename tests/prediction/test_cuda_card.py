@@ -42,7 +42,7 @@ def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
     """Below it segments of fixed sizes can leave gaps; expandable ones do not."""
     small = card(26 * MIB, settings=settings)
     fits = {batch: small.surely_runs(SMALL.replace(batch=batch)) for batch in range(1, 2000)}
-    largest = small.largest_batch(SMALL, small.surely_runs)
+    largest = small.largest_batch(SMALL)
     assert largest == max(batch for batch, does in fits.items() if does)
     assert 0 < largest < 1999
     if settings:
@@ -52,12 +52,12 @@ def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
 def test_no_batch_fits_on_a_card_smaller_than_the_parameters() -> None:
     tiny = card(MIB)
     assert tiny.verdict(SMALL) == DOES_NOT_FIT
-    assert tiny.largest_batch(SMALL, tiny.may_run) is None
+    assert tiny.largest_batch(SMALL, surely=False) is None
 
 
 def test_what_lies_outside_decides_a_close_call() -> None:
     alone = card(26 * MIB)
-    edge = alone.largest_batch(SMALL, alone.surely_runs)
+    edge = alone.largest_batch(SMALL)
     assert edge is not None
     at_edge = SMALL.replace(batch=edge)
     assert alone.verdict(at_edge) == FITS
@@ -69,7 +69,7 @@ def test_what_lies_outside_decides_a_close_call() -> None:
 def test_a_batch_that_sums_in_32_bits_only_bounds_the_search() -> None:
     normed = SMALL.replace(norm="batch", hidden=(2048,), mode="inference")
     endless = card(1 << 50)
-    assert endless.largest_batch(normed, endless.surely_runs) == (2**31 - 1) // 2048
+    assert endless.largest_batch(normed) == (2**31 - 1) // 2048
 
 
 def test_every_card_says_where_its_size_is_from() -> None:

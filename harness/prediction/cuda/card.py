@@ -70,20 +70,34 @@ class Card:
             else:
                 yield True
 
-    def largest_batch(self, workload: Workload, runs: Callable[[Workload], bool]) -> int | None:
+    def largest_batch(self, workload: Workload, *, surely: bool = True) -> int | None:
         """Return a batch that runs where one more does not; None where not the smallest runs.
 
-        The search begins where the bytes requested meet the card, close above the answer.
+        The search begins where the bytes requested meet the card, close above the answer, and
+        goes on with one address policy; the others are asked where it ends.
+
+        Args:
+            workload: its batch is varied.
+            surely: whether it has to run surely, or only may run.
+
         """
+        runs = self.surely_runs if surely else self.may_run
+        beside = self.outside_bytes[surely]
+        low, most = workload.least_batch, most_rows(workload)
 
         def fits(batch: int) -> bool:
             return batch <= most and runs(workload.replace(batch=batch))
 
-        low, most = workload.least_batch, most_rows(workload)
+        def fits_so(batch: int) -> bool:
+            return batch <= most and next(self._runs(workload.replace(batch=batch), beside))
+
         if not fits(low):
             return None
         room = self.total_bytes - self.outside_bytes[0]
-        return boundary(fits, low, self.most_by_requests(workload, room))
+        guess = self.most_by_requests(workload, room)
+        if fits_so(low):
+            guess = boundary(fits_so, low, guess)
+        return boundary(fits, low, guess)
 
     def most_by_requests(self, workload: Workload, room_bytes: int) -> int:
         """Return the largest batch whose requests alone leave room."""

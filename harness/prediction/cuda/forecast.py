@@ -85,8 +85,8 @@ def on_card(card: Card, what: Workload | Script, found: OnCuda) -> dict[str, Any
 def largest_batches(card: Card, workload: Workload) -> dict[str, int | None]:
     """Return the largest batch that fits whatever the driver does, and the largest at best."""
     return {
-        "largest_batch": card.largest_batch(workload, card.surely_runs),
-        "largest_batch_at_best": card.largest_batch(workload, card.may_run),
+        "largest_batch": card.largest_batch(workload),
+        "largest_batch_at_best": card.largest_batch(workload, surely=False),
     }
 
 
@@ -99,7 +99,7 @@ def within(
         "budget_bytes": budget_bytes,
         "needed_bytes": needed_bytes,
         "fits": card.verdict(workload) == FITS,
-        "largest_batch": card.largest_batch(workload, card.surely_runs),
+        "largest_batch": card.largest_batch(workload),
     }
 
 
