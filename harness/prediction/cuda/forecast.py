@@ -83,7 +83,7 @@ def on_card(card: Card, what: Workload | Script, found: OnCuda) -> dict[str, Any
 
 
 def largest_batches(card: Card, workload: Workload) -> dict[str, int | None]:
-    """Return the largest batch that fits whatever the driver does, and the largest at best."""
+    """Return the largest batch that fits by every address policy tried, and by any of them."""
     return {
         "largest_batch": card.largest_batch(workload),
         "largest_batch_at_best": card.largest_batch(workload, surely=False),
