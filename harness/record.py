@@ -16,7 +16,7 @@ from harness.workload import Workload
 
 SCHEMA: Literal[1] = 1
 
-Bytes = Annotated[int, Meta(ge=0)]
+Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class RecordError(HarnessError, ValueError):
@@ -99,7 +99,7 @@ class Figures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     phases: dict[str, PhaseFigures] | None = None
     categories_at_peak: CategoryBytes | None = None
     modules: dict[str, ModuleFigures] | None = None
-    rss_rise_bytes: int | None = None
+    rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     cuda: CudaFigures | None = None
 
 
@@ -108,7 +108,7 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     number: int
     wall_seconds: float
-    rss_rise_bytes: int | None = None
+    rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     cuda: CudaFigures | None = None
 
 
