@@ -164,7 +164,10 @@ def predict(
     as_json: bool,
     **flags: Any,
 ) -> int:
-    """Predict the same figures without running anything; on CUDA without a GPU."""
+    """Predict the same figures without running anything; on CUDA without a GPU.
+
+    cuBLAS's workspaces are those of CUBLAS_WORKSPACE_CONFIG, where the environment has it.
+    """
     from harness.prediction.cuda.gpus import described
     from harness.prediction.forecast import predict as run
     from harness.record import to_json

@@ -9,7 +9,7 @@ from harness.prediction import formula
 from harness.prediction.autocast import is_followed
 from harness.prediction.budget import solve
 from harness.prediction.cuda import forecast as on_cuda
-from harness.prediction.cuda import gpus
+from harness.prediction.cuda import gpus, workspaces
 from harness.prediction.cuda.gpus import Gpu, GpuError
 from harness.prediction.cuda.trace import CudaSteps
 from harness.prediction.trace import NotFollowedError, predict_trace
@@ -35,10 +35,11 @@ def predict(
 
     On CUDA ``gpu`` is the card, or a name of ``harness.prediction.cuda.gpus``'s table; then
     ``card`` says whether the workload fits on it. ``allocator_settings`` are as in
-    PYTORCH_ALLOC_CONF.
+    PYTORCH_ALLOC_CONF; CUBLAS_WORKSPACE_CONFIG is the environment's, unless ``gpu`` has one.
 
     Raises:
         GpuError: no such card, or a card without CUDA.
+        WorkspaceConfigError: CUBLAS_WORKSPACE_CONFIG has numbers that PyTorch cannot count.
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
@@ -80,7 +81,8 @@ def _on_cuda(
     notes: list[str],
 ) -> dict[str, Any]:
     """Return the figures on a card, the default one where none is said; add to ``notes``."""
-    used = gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT
+    used = (gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT).in_environment()
+    notes += workspaces.told(used.capability, used.workspace_config)
     script = CudaSteps(workload, used)
     found = on_cuda.figures(script, used, settings)
     notes += found.notes

@@ -25,7 +25,7 @@ from harness.errors import HarnessError
 from harness.events import Event, Trace
 from harness.instruments.forwards import Forward, wrapped_forwards
 from harness.prediction.cuda import forecast as cuda_forecast
-from harness.prediction.cuda import gpus
+from harness.prediction.cuda import gpus, workspaces
 from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.recorded import RecordedSteps
 from harness.profiling.on_cuda import Below, cuda_functions, lies_on_host
@@ -255,7 +255,7 @@ def forecast(
 
     """
     on_cuda = device == "cuda"
-    used = gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT
+    used = (gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT).in_environment()
     below = Below(used, cudnn=cudnn) if on_cuda else None
     ledger = _Ledger(below)
     count = steps if steps is not None else (1 + on_cuda) if mode != "train" else 2 + on_cuda
@@ -284,7 +284,13 @@ def _on_cuda(
     card = cuda_forecast.card_of(gpu, settings) if named else None
     return ModuleForecast(
         trace=trace,
-        notes=[BELOW_CUDA, *notes, *sorted(below.notes), *found.notes],
+        notes=[
+            BELOW_CUDA,
+            *workspaces.told(gpu.capability, gpu.workspace_config),
+            *notes,
+            *sorted(below.notes),
+            *found.notes,
+        ],
         cuda=found.cuda,
         card=None if card is None else cuda_forecast.on_card(card, script, found),
     )

@@ -121,7 +121,8 @@ class Below:
         if not multiplies or thread in self._threads:
             return 0
         self._threads.add(thread)
-        self.kept_bytes += (size := workspace_bytes(self._gpu.capability))
+        size = workspace_bytes(self._gpu.capability, self._gpu.workspace_config)
+        self.kept_bytes += size
         return size
 
     def scratch(self, operator: str, args: Sequence[Any], result: Any) -> list[int]:

@@ -36,7 +36,12 @@ class DryRun:
     venv: Path
 
     def run(
-        self, command: Sequence[str | Path], card: StubCard, *, settings: str = ""
+        self,
+        command: Sequence[str | Path],
+        card: StubCard,
+        *,
+        settings: str = "",
+        workspace_config: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run Python with ``command`` on ``card``; its standard output comes back.
 
@@ -50,6 +55,8 @@ class DryRun:
             "PYTORCH_ALLOC_CONF": settings,
             "TORCH_CPP_LOG_LEVEL": "ERROR",
         }
+        if workspace_config is not None:
+            environment["CUBLAS_WORKSPACE_CONFIG"] = workspace_config
         return subprocess.run(
             [self.folder / "run.sh", self.venv, *command],
             env=environment,

@@ -51,6 +51,13 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("8.0", {"depth": 3, "width": 700, "batch": 1500, "optimizer": "adam"}),
     ("9.0", {"hidden": [2000, 90, 1100], "batch": 333, "optimizer": "momentum"}),
 )
+CONFIGURED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("8.0", ":4096:8", {**SMALL, "optimizer": "adam"}),
+    ("9.0", ":16:8:4096:2", {**SMALL, "optimizer": "momentum", "accumulate": 3}),
+    ("8.9", ":0:0", {**SMALL, "norm": "batch", "dropout": 0.5, "optimizer": "adam"}),
+    ("8.0", "large", {**SMALL, "optimizer": "sgd"}),
+)
+"""Under CUBLAS_WORKSPACE_CONFIG; the last is one that PyTorch cannot read."""
 
 
 def record(flags: dict[str, Any]) -> dict[str, Any]:
@@ -120,13 +127,16 @@ def record_all(flags: Path, out: Path) -> None:
 
 
 def record_on(
-    card: StubCard, workloads: Sequence[dict[str, Any]], dry_run: DryRun
+    card: StubCard,
+    workloads: Sequence[dict[str, Any]],
+    dry_run: DryRun,
+    workspace_config: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return events and peaks of each of the workloads on ``card``."""
     with tempfile.TemporaryDirectory() as folder:
         flags, out = Path(folder) / "flags.json", Path(folder) / "out.jsonl"
         flags.write_text(json.dumps(workloads))
-        dry_run.run([Path(__file__), flags, out], card)
+        dry_run.run([Path(__file__), flags, out], card, workspace_config=workspace_config)
         return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -143,6 +153,11 @@ def main() -> int:
         head = {"capability": capability, "multiprocessors": card.multiprocessors}
         for flags, told in zip(workloads, record_on(card, workloads, dry_run), strict=True):
             recordings.append({**head, "workload": flags, **told})
+    for capability, config, flags in CONFIGURED:
+        card = CARDS[capability]
+        head = {"capability": capability, "multiprocessors": card.multiprocessors}
+        (told,) = record_on(card, [flags], dry_run, config)
+        recordings.append({**head, "workspace_config": config, "workload": flags, **told})
     lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in recordings)
     (arguments.out / "cuda_events.json").write_text(f"[\n{lines}\n]\n")
     return 0

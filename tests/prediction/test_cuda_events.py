@@ -21,7 +21,9 @@ RECORDINGS = json.loads(Path(__file__).with_name("cuda_events.json").read_text()
 STEPS = 4
 
 
-def stub(capability: str = "8.0", multiprocessors: int = 108) -> Gpu:
+def stub(
+    capability: str = "8.0", multiprocessors: int = 108, workspace_config: str | None = None
+) -> Gpu:
     """Return the card that the dry run pretends."""
     return Gpu(
         name="stub",
@@ -29,18 +31,21 @@ def stub(capability: str = "8.0", multiprocessors: int = 108) -> Gpu:
         multiprocessors=multiprocessors,
         threads_per_multiprocessor=2048,
         total_bytes=80 << 30,
+        workspace_config=workspace_config,
     )
 
 
 def scripted(recording: dict[str, Any]) -> CudaSteps:
     flags: dict[str, Any] = dict(recording["workload"])
     flags |= {"hidden": tuple(flags.get("hidden", ()))}
-    gpu = stub(recording["capability"], recording["multiprocessors"])
+    config = recording.get("workspace_config")
+    gpu = stub(recording["capability"], recording["multiprocessors"], config)
     return CudaSteps(Workload(device="cuda", **flags), gpu)
 
 
 def name(recording: dict[str, Any]) -> str:
-    return ",".join(f"{k}={v}" for k, v in recording["workload"].items() if k != "hidden")
+    flags = recording["workload"] | {"workspace_config": recording.get("workspace_config")}
+    return ",".join(f"{k}={v}" for k, v in flags.items() if k != "hidden" and v is not None)
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=name)

@@ -19,6 +19,12 @@ from harness.workload import Workload
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
 
 
+@pytest.fixture(autouse=True)
+def no_workspace_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are those of the default workspaces, whatever the developer's shell says."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+
 def test_every_figure_but_what_lies_outside_is_predicted() -> None:
     told = predict(WORKLOAD, gpu="a100-40gb")
     stated = msgspec.to_builtins(told)

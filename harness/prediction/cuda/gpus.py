@@ -7,11 +7,13 @@ Programming Guide, "Compute Capabilities"; the architectures' white papers).
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.prediction.cuda.workspaces import VARIABLE
 
 _GIB = 1 << 30
 
@@ -30,6 +32,7 @@ class Gpu:
         multiprocessors: their number; decides the scratch of sums.
         threads_per_multiprocessor: the most that can be resident on one.
         total_bytes: ``torch.cuda.get_device_properties(0).total_memory``; None where unsaid.
+        workspace_config: CUBLAS_WORKSPACE_CONFIG where the steps run; None where unsaid.
 
     """
 
@@ -38,6 +41,13 @@ class Gpu:
     multiprocessors: int
     threads_per_multiprocessor: int
     total_bytes: int | None
+    workspace_config: str | None = None
+
+    def in_environment(self) -> "Gpu":
+        """Return the card with this process's CUBLAS_WORKSPACE_CONFIG, unless one was said."""
+        if self.workspace_config is not None:
+            return self
+        return replace(self, workspace_config=os.environ.get(VARIABLE, ""))
 
 
 def _gpu(
@@ -138,6 +148,7 @@ def recorded(environment: Mapping[str, Any]) -> Gpu:
         multiprocessors=int(environment["gpu_multiprocessors"]),
         threads_per_multiprocessor=int(environment["gpu_threads_per_multiprocessor"]),
         total_bytes=int(environment["gpu_memory_bytes"]),
+        workspace_config=environment["cublas_workspace_config"],
     )
 
 

@@ -34,9 +34,10 @@ class CudaKernels(Kernels):
         of_autograd = self._tape.phase == "backward"
         if of_autograd not in self._threads:
             self._threads.add(of_autograd)
-            size = workspace_bytes(self._gpu.capability)
+            size = workspace_bytes(self._gpu.capability, self._gpu.workspace_config)
             self.kept_bytes += size
-            self._tape.take(size, operator, "temporary", module)
+            if size:
+                self._tape.take(size, operator, "temporary", module)
 
     def column_sums(
         self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""

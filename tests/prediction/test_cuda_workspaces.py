@@ -1,0 +1,89 @@
+"""cuBLAS's workspaces under CUBLAS_WORKSPACE_CONFIG: sizes seen on torch 2.13 under the dry run."""
+
+import pytest
+
+from harness.cli import main
+from harness.prediction.cuda import gpus
+from harness.prediction.cuda.gpus import GPUS
+from harness.prediction.cuda.workspaces import VARIABLE, WorkspaceConfigError, workspace_bytes
+from harness.prediction.forecast import predict
+from harness.workload import Workload
+
+WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
+DEFAULT = 8_519_680
+
+
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        (None, DEFAULT),
+        ("", DEFAULT),
+        ("abc", DEFAULT),
+        (":4096", DEFAULT),
+        (":4096:8", 32 << 20),
+        (":16:8:4096:2", DEFAULT),
+        (":0:0", 0),
+        (":128:2,:64:3", 458_752),
+        (":128:2x", 262_144),
+        ("x:7:1", 7_168),
+        (":1:1:1", 1_024),
+        (":99999999999:1", 102_399_999_998_976),
+    ],
+)
+def test_every_pair_in_the_text_counts(config: str | None, size: int) -> None:
+    assert workspace_bytes((8, 0), config) == size
+
+
+@pytest.mark.parametrize(
+    "config", [":18446744073709551616:1", f":{'9' * 5000}:1", ":9:1:1:" + "9" * 20]
+)
+def test_more_than_64_bits_are_refused_in_one_line(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(WorkspaceConfigError):
+        workspace_bytes((8, 0), config)
+    monkeypatch.setenv(VARIABLE, config)
+    assert main(["predict", "--device", "cuda"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert VARIABLE in error
+    assert "\n" not in error
+    assert len(error) < 200
+
+
+def test_the_environment_is_followed_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    unset = predict(WORKLOAD, gpu="a100-40gb")
+    monkeypatch.setenv(VARIABLE, ":4096:8")
+    told = predict(WORKLOAD, gpu="a100-40gb")
+    assert told.cuda is not None
+    assert unset.cuda is not None
+    assert told.cuda.workspace_bytes == 2 * (32 << 20)
+    more = 2 * ((32 << 20) - DEFAULT)
+    assert (told.peak_live_bytes or 0) - (unset.peak_live_bytes or 0) == more
+    assert f"{VARIABLE} ':4096:8': a cuBLAS workspace has 33,554,432 bytes" in told.notes
+    assert not any(VARIABLE in note for note in unset.notes)
+    assert (told.card or {})["largest_batch"] < (unset.card or {})["largest_batch"]
+
+
+def test_a_text_without_a_pair_is_noted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "big")
+    assert any("no pair :KiB:count in it" in note for note in predict(WORKLOAD).notes)
+
+
+def test_a_record_is_predicted_under_what_it_was_measured_under(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = GPUS["a100-40gb"]
+    facts = {
+        "gpu": gpu.name,
+        "gpu_capability": "8.0",
+        "gpu_multiprocessors": gpu.multiprocessors,
+        "gpu_threads_per_multiprocessor": gpu.threads_per_multiprocessor,
+        "gpu_memory_bytes": gpu.total_bytes,
+    }
+    monkeypatch.setenv(VARIABLE, ":1:1")
+    for config, size in (("", DEFAULT), (":4096:8", 32 << 20)):
+        recorded = gpus.recorded({**facts, "cublas_workspace_config": config})
+        cuda = predict(WORKLOAD, gpu=recorded).cuda
+        assert cuda is not None
+        assert cuda.workspace_bytes == 2 * size
