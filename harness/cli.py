@@ -154,6 +154,9 @@ def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **
 @click.option("--capability", metavar="M.N", help="Of a card that has no name here, such as 9.0")
 @click.option("--memory", callback=_size_in_bytes, metavar="SIZE", help="Its total, such as 80GiB")
 @click.option("--alloc-conf", default="", metavar="SETTINGS", help="As in PYTORCH_ALLOC_CONF")
+@click.option(
+    "--examples", type=click.IntRange(1, 2**63 - 1), help="Of a run; its last batch, on CUDA"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the forecast as one line of JSON.")
 def predict(
     budget: int | None,
@@ -161,6 +164,7 @@ def predict(
     capability: str | None,
     memory: int | None,
     alloc_conf: str,
+    examples: int | None,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -178,6 +182,7 @@ def predict(
         budget_bytes=budget,
         gpu=described(gpu, capability, memory) if asked else None,
         allocator_settings=alloc_conf,
+        examples=examples,
     )
     if as_json:
         click.echo(to_json(forecast))

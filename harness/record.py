@@ -136,7 +136,7 @@ class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ``method`` says how; ``notes`` what the reader must know (an unchecked torch version,
     what could not be followed); ``budget`` the verdict on a budget, ``card`` that on a GPU,
-    where one was given.
+    where one was given; ``last_batch`` what a smaller last step takes, where one was asked for.
     """
 
     schema: int = SCHEMA
@@ -147,6 +147,7 @@ class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notes: tuple[str, ...] = ()
     budget: dict[str, Any] | None = None
     card: dict[str, Any] | None = None
+    last_batch: dict[str, Any] | None = None
     wall_seconds: float | None = None
     environment: dict[str, Any] = {}
 

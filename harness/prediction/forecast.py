@@ -10,6 +10,7 @@ from harness.prediction.autocast import is_followed
 from harness.prediction.budget import solve
 from harness.prediction.cuda import forecast as on_cuda
 from harness.prediction.cuda import gpus, workspaces
+from harness.prediction.cuda.epoch import Epoch, ExamplesError
 from harness.prediction.cuda.gpus import Gpu, GpuError
 from harness.prediction.cuda.trace import CudaSteps
 from harness.prediction.trace import NotFollowedError, predict_trace
@@ -26,6 +27,7 @@ def predict(
     budget_bytes: int | None = None,
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
+    examples: int | None = None,
 ) -> Forecast:
     """Return what ``workload`` will need, by the names of a record.
 
@@ -36,18 +38,23 @@ def predict(
     On CUDA ``gpu`` is the card, or a name of ``harness.prediction.cuda.gpus``'s table; then
     ``card`` says whether the workload fits on it. ``allocator_settings`` are as in
     PYTORCH_ALLOC_CONF; CUBLAS_WORKSPACE_CONFIG is the environment's, unless ``gpu`` has one.
+    With ``examples`` of a run, ``last_batch`` tells of its last step, which may be a smaller
+    one, and of the next; both count in the verdicts.
 
     Raises:
         GpuError: no such card, or a card without CUDA.
         WorkspaceConfigError: CUBLAS_WORKSPACE_CONFIG has numbers that PyTorch cannot count.
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
+        ExamplesError: fewer than a batch, or a last batch that the workload cannot run on.
 
     """
     notes = list(_version_notes())
     fields: dict[str, Any] = _saved_figures(workload)
     try:
         if workload.device == "cuda":
-            fields |= _on_cuda(workload, gpu, allocator_settings, budget_bytes, notes)
+            fields |= _on_cuda(workload, gpu, allocator_settings, budget_bytes, examples, notes)
+        elif examples is not None:
+            raise ExamplesError("examples: a last batch is played for --device cuda")
         elif gpu is not None or allocator_settings:
             raise GpuError("gpu: a card and its allocator's settings are for --device cuda")
         else:
@@ -78,11 +85,16 @@ def _on_cuda(
     gpu: Gpu | str | None,
     settings: str,
     budget_bytes: int | None,
+    examples: int | None,
     notes: list[str],
 ) -> dict[str, Any]:
     """Return the figures on a card, the default one where none is said; add to ``notes``."""
     used = (gpus.find(gpu) if isinstance(gpu, str) else gpu or gpus.DEFAULT).in_environment()
     notes += workspaces.told(used.capability, used.workspace_config)
+    epoch = None if examples is None else Epoch(workload=workload, gpu=used, examples=examples)
+    if epoch is not None and not epoch.rows:
+        notes.append(f"examples: {examples} make whole batches, so no step is smaller")
+        epoch = None
     script = CudaSteps(workload, used)
     found = on_cuda.figures(script, used, settings)
     notes += found.notes
@@ -90,15 +102,19 @@ def _on_cuda(
     if version is not None and not version.startswith(f"{CHECKED_ON_CUDA}."):
         notes.append(f"torch {version}: on CUDA the figures are those of torch {CHECKED_ON_CUDA}")
     fields = {**_trace_figures(script.trace(2)), "cuda": found.cuda}
+    if epoch is not None:
+        fields["last_batch"] = on_cuda.last_batch(epoch, settings)
     card = on_cuda.card_of(used, settings)
     if gpu is None:
         notes.append(f"no card was said: workspaces and scratch are those of {used.name}")
     elif card is not None:
-        told = on_cuda.on_card(card, workload, found)
+        told = on_cuda.on_card(card, workload, found, epoch)
         fields["card"] = told | on_cuda.largest_batches(card, workload)
     if budget_bytes is not None:
         needed = found.ranges["reserved_peak_bytes"][1]
-        fields["budget"] = on_cuda.within(workload, used, settings, needed, budget_bytes)
+        if epoch is not None:
+            needed = max(needed, fields["last_batch"]["reserved_peak_bytes"][1])
+        fields["budget"] = on_cuda.within(workload, used, settings, needed, budget_bytes, epoch)
     return fields
 
 

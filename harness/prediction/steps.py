@@ -42,15 +42,22 @@ class Steps:
         if self._workload.mode == "train":
             self._tape.take(label_bytes(self._workload), "aten::empty", "input")
 
-    def step(self) -> None:
-        """Write one more step: gradients dropped, passes, update; or a pass without autograd."""
+    def step(self, rows: int | None = None) -> None:
+        """Write one more step: gradients dropped, passes, update; or a pass without autograd.
+
+        With ``rows`` it runs on so many of the batch's.
+        """
         self._tape.next_step()
         if self._workload.mode == "inference":
             self._tape.begin("forward")
-            network.predict(self._layers, self._workload.batch)
+            network.predict(self._layers, rows or self._workload.batch)
             return
         self._drop_gradients()
-        self._forward_and_backward()
+        if rows is None:
+            self._forward_and_backward()
+        else:
+            self._written, self._shift = None, 0
+            self._write_passes(rows)
         self._tape.begin("optimizer")
         self._optimizer.step()
 
@@ -70,11 +77,14 @@ class Steps:
             self._shift = self._tape.repeat(start, stop)
             return
         start, kept = self._tape.here(), self._kernels.kept_bytes
-        parts = self._workload.accumulate
-        for rows in micro_batches(self._workload.batch, parts):
-            network.train(self._layers, self._passes, rows, parts)
+        self._write_passes(self._workload.batch)
         if self._kernels.kept_bytes == kept:
             self._written = start, self._tape.here(), list(self._layers.gradients)
+
+    def _write_passes(self, batch: int) -> None:
+        parts = self._workload.accumulate
+        for rows in micro_batches(batch, parts):
+            network.train(self._layers, self._passes, rows, parts)
 
 
 def uses_foreach(workload: Workload) -> bool:

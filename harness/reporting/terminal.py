@@ -54,8 +54,22 @@ def _print_notes(console: Console, forecast: Forecast) -> None:
         console.print(Text(f"{verdict} into {size}; {bound}", style="bold"), soft_wrap=True)
     if forecast.card is not None:
         _print_card(console, forecast.card)
+    if forecast.last_batch is not None:
+        console.print(Text(_last_batch(forecast.last_batch)), soft_wrap=True)
     for note in forecast.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def _last_batch(told: dict[str, Any]) -> str:
+    """Return what a smaller last step and the one after it take, in a line."""
+    low, high = told["reserved_rise_bytes"]
+    rise = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    peaks = ", ".join(
+        f"{words} {told[step]['requested_peak_bytes']:,} requested"
+        f" and {told[step]['reserved_peak_bytes']:,} reserved"
+        for step, words in (("partial_step", "peaks"), ("next_step", "in the step after it"))
+    )
+    return f"last batch of {told['rows']:,}: {peaks}; {rise} bytes reserved beyond all before"
 
 
 def _print_card(console: Console, card: dict[str, Any]) -> None:

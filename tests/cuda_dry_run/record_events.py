@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("8.0", {"depth": 3, "width": 700, "batch": 1500, "optimizer": "adam"}),
     ("9.0", {"hidden": [2000, 90, 1100], "batch": 333, "optimizer": "momentum"}),
 )
+LAST_ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("8.0", {"hidden": [2000, 33, 256], "batch": 256, "activation": "gelu", "last_rows": 89}),
+    (
+        "8.9",
+        {"hidden": [64, 256, 256, 64, 2000, 33], "batch": 2048, "optimizer": "adamw"}
+        | {"activation": "gelu", "last_rows": 1007},
+    ),
+    (
+        "9.0",
+        {"hidden": [1024, 64, 500], "batch": 2048, "optimizer": "momentum", "norm": "batch"}
+        | {"last_rows": 178},
+    ),
+    ("8.0", {"hidden": [500], "batch": 2048, "accumulate": 2, "last_rows": 630}),
+    ("8.9", {"depth": 3, "batch": 777, "optimizer": "adam", "dropout": 0.2, "last_rows": 1}),
+    ("9.0", {"depth": 4, "batch": 999, "mode": "inference", "last_rows": 500}),
+)
+"""With a smaller step of so many rows after the others, then a whole one."""
 CONFIGURED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("8.0", ":4096:8", {**SMALL, "optimizer": "adam"}),
     ("9.0", ":16:8:4096:2", {**SMALL, "optimizer": "momentum", "accumulate": 3}),
@@ -61,13 +79,17 @@ CONFIGURED: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def record(flags: dict[str, Any]) -> dict[str, Any]:
-    """Run the steps on the (pretended) GPU of this process; return events and peaks."""
+    """Run the steps on the (pretended) GPU of this process; return events and peaks.
+
+    With ``last_rows`` a step on so many of the batch's rows follows, and a whole one.
+    """
     import torch
 
     from harness import data, training
     from harness.workload import Workload
 
     flags = {k: tuple(v) if k == "hidden" else v for k, v in flags.items()}
+    last_rows = flags.pop("last_rows", None)
     workload = Workload(**{"device": "cuda", **flags})
     passages: list[tuple[int, str, int, int]] = []
     peaks: list[list[Any]] = []
@@ -89,8 +111,10 @@ def record(flags: dict[str, Any]) -> dict[str, Any]:
     torch.cuda.memory._record_memory_history("all", context=None, stacks="python")
     with phase("build"):
         built = training.build(workload, data.source(workload))
-    for step in range(1, STEPS + 1):  # noqa: B007 -- phase reads it
-        training.step(built, phase)
+    y = None if built.y is None else built.y[:last_rows]
+    smaller = replace(built, x=built.x[:last_rows], y=y)
+    for step in range(1, STEPS + 1 + 2 * (last_rows is not None)):
+        training.step(smaller if step == STEPS + 1 else built, phase)
     snapshot: Any = torch.cuda.memory._snapshot
     return {"events": numbered(snapshot()["device_traces"][0], passages), "peaks": peaks}
 
@@ -149,7 +173,7 @@ def main() -> int:
     dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
     recordings = []
     for capability, card in CARDS.items():
-        workloads = [flags for on, flags in CASES if on == capability]
+        workloads = [flags for on, flags in (*CASES, *LAST_ROWS) if on == capability]
         head = {"capability": capability, "multiprocessors": card.multiprocessors}
         for flags, told in zip(workloads, record_on(card, workloads, dry_run), strict=True):
             recordings.append({**head, "workload": flags, **told})

@@ -16,6 +16,7 @@ from harness.prediction.caching_allocator import (
     OutOfMemoryError,
     policies_to_try,
 )
+from harness.prediction.cuda.epoch import Epoch
 from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.simulation import Script, play
 from harness.prediction.cuda.trace import CudaSteps, most_rows
@@ -44,27 +45,31 @@ class Card:
             self.settings, total_bytes=self.total_bytes, outside_bytes=outside_bytes
         )
 
-    def verdict(self, workload: Workload | Script) -> str:
-        """Return fits, does not fit, or close call."""
-        if self.surely_runs(workload):
+    def verdict(self, workload: Workload | Script, epoch: Epoch | None = None) -> str:
+        """Return fits, does not fit, or close call; with ``epoch`` of its steps too."""
+        if self.surely_runs(workload, epoch):
             return FITS
-        return CLOSE_CALL if self.may_run(workload) else DOES_NOT_FIT
+        return CLOSE_CALL if self.may_run(workload, epoch) else DOES_NOT_FIT
 
-    def surely_runs(self, workload: Workload | Script) -> bool:
+    def surely_runs(self, workload: Workload | Script, epoch: Epoch | None = None) -> bool:
         """Return whether every address policy runs beside the most that may lie outside."""
-        return all(self._runs(workload, self.outside_bytes[1]))
+        return all(self._runs(workload, self.outside_bytes[1], epoch))
 
-    def may_run(self, workload: Workload | Script) -> bool:
+    def may_run(self, workload: Workload | Script, epoch: Epoch | None = None) -> bool:
         """Return whether any address policy runs beside the least."""
-        return any(self._runs(workload, self.outside_bytes[0]))
+        return any(self._runs(workload, self.outside_bytes[0], epoch))
 
-    def _runs(self, workload: Workload | Script, outside_bytes: int) -> Iterator[bool]:
+    def _runs(
+        self, workload: Workload | Script, outside_bytes: int, epoch: Epoch | None = None
+    ) -> Iterator[bool]:
         """Yield for each address policy whether the steps run to their end."""
         config = self.config(outside_bytes)
         script = CudaSteps(workload, self.gpu) if isinstance(workload, Workload) else workload
         for policy in policies_to_try(config):
             try:
                 play(script, CachingAllocator(config, addresses=policy()))
+                if epoch is not None:
+                    epoch.play(CachingAllocator(config, addresses=policy()))
             except OutOfMemoryError:
                 yield False
             else:

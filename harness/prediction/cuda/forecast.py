@@ -1,7 +1,9 @@
 """A workload's figures on CUDA by the names of a record, and the verdict on a card."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from harness.prediction.caching_allocator import (
     AllocatorConfig,
@@ -11,12 +13,15 @@ from harness.prediction.caching_allocator import (
 )
 from harness.prediction.cuda import outside
 from harness.prediction.cuda.card import FITS, Card
+from harness.prediction.cuda.epoch import Epoch
 from harness.prediction.cuda.gpus import Gpu
 from harness.prediction.cuda.simulation import Peaks, Played, Script, play
 from harness.record import CudaFigures, CudaPeaks
 from harness.workload import Workload
 
 ENDLESS = "allocator settings: the card's limit is too small; figures as on one without a limit"
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,8 @@ def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    config = _without_end(AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes))
-    notes: list[str] = []
-    try:
-        runs = _play(script, config)
-    except OutOfMemoryError:
-        notes.append(ENDLESS)
-        runs = _play(script, replace(config, memory_fraction=1.0, total_bytes=None))
+    runs, endless = _by_each_policy(partial(play, script), gpu, settings)
+    notes = [ENDLESS] if endless else []
     peaks = [_named(played.measured) for played in runs]
     ranges = {name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]}
     for name in ("allocated", "reserved"):
@@ -54,6 +54,31 @@ def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
             notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
     cuda = _cuda_figures(runs[0], script.workspace_bytes)
     return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
+
+
+def last_batch(epoch: Epoch, settings: str = "") -> dict[str, Any]:
+    """Return the peaks of the epoch's partial step and of the one after it.
+
+    What all steps together reserve, and what these two do beyond all before, are lowest and
+    highest over the ways in which a driver may place segments. The steps' peaks are those of
+    ascending addresses.
+
+    Raises:
+        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
+
+    """
+    runs, _ = _by_each_policy(epoch.play, epoch.gpu, settings)
+    rises = [played.reserved_rise_bytes for played in runs]
+    reserved = [played.reserved_peak_bytes for played in runs]
+    return {
+        "examples": epoch.examples,
+        "rows": epoch.rows,
+        "steps_before": epoch.steps_before,
+        "partial_step": _named(runs[0].partial),
+        "next_step": _named(runs[0].following),
+        "reserved_peak_bytes": (min(reserved), max(reserved)),
+        "reserved_rise_bytes": (min(rises), max(rises)),
+    }
 
 
 def card_of(gpu: Gpu, settings: str) -> Card | None:
@@ -68,7 +93,9 @@ def card_of(gpu: Gpu, settings: str) -> Card | None:
     )
 
 
-def on_card(card: Card, what: Workload | Script, found: OnCuda) -> dict[str, Any]:
+def on_card(
+    card: Card, what: Workload | Script, found: OnCuda, epoch: Epoch | None = None
+) -> dict[str, Any]:
     """Return the verdict on the card; peaks are ranges, lowest and highest."""
     return {
         "gpu": card.gpu.name,
@@ -78,7 +105,7 @@ def on_card(card: Card, what: Workload | Script, found: OnCuda) -> dict[str, Any
         "allocator_settings": card.settings,
         "allocated_peak_bytes": found.ranges["allocated_peak_bytes"],
         "reserved_peak_bytes": found.ranges["reserved_peak_bytes"],
-        "verdict": card.verdict(what),
+        "verdict": card.verdict(what, epoch),
     }
 
 
@@ -91,14 +118,19 @@ def largest_batches(card: Card, workload: Workload) -> dict[str, int | None]:
 
 
 def within(
-    workload: Workload, gpu: Gpu, settings: str, needed_bytes: int, budget_bytes: int
+    workload: Workload,
+    gpu: Gpu,
+    settings: str,
+    needed_bytes: int,
+    budget_bytes: int,
+    epoch: Epoch | None = None,
 ) -> dict[str, Any]:
     """Return the verdict on a budget: the most that the allocator may reserve."""
     card = Card(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
     return {
         "budget_bytes": budget_bytes,
         "needed_bytes": needed_bytes,
-        "fits": card.verdict(workload) == FITS,
+        "fits": card.verdict(workload, epoch) == FITS,
         "largest_batch": card.largest_batch(workload),
     }
 
@@ -108,11 +140,20 @@ def _without_end(config: AllocatorConfig) -> AllocatorConfig:
     return config if config.memory_fraction < 1 else replace(config, total_bytes=None)
 
 
-def _play(script: Script, config: AllocatorConfig) -> list[Played]:
-    return [
-        play(script, CachingAllocator(config, addresses=policy()))
-        for policy in policies_to_try(config)
-    ]
+def _by_each_policy(
+    run: Callable[[CachingAllocator], _Result], gpu: Gpu, settings: str
+) -> tuple[list[_Result], bool]:
+    """Return what ``run`` finds by each, and whether the card's limit had to be lifted for it."""
+    config = _without_end(AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes))
+    try:
+        return _results(run, config), False
+    except OutOfMemoryError:
+        endless = replace(config, memory_fraction=1.0, total_bytes=None)
+        return _results(run, endless), True
+
+
+def _results(run: Callable[[CachingAllocator], _Result], config: AllocatorConfig) -> list[_Result]:
+    return [run(CachingAllocator(config, addresses=policy())) for policy in policies_to_try(config)]
 
 
 def _cuda_figures(played: Played, workspace_bytes: int) -> CudaFigures:

@@ -1,5 +1,6 @@
 """The events of a workload's build and steps as CUDA's kernels and PyTorch's engine make them."""
 
+from collections.abc import Mapping
 from itertools import groupby
 from operator import attrgetter
 
@@ -27,17 +28,22 @@ def most_rows(workload: Workload) -> int:
 class CudaSteps:
     """Writes the build and the steps of ``workload`` on ``gpu``, as many as asked for.
 
+    ``rows_of`` says which steps run on fewer rows than the batch's, and on how many.
+
     Raises:
         NotFollowedError: the workload has a part that is not followed here.
 
     """
 
-    def __init__(self, workload: Workload, gpu: Gpu) -> None:
+    def __init__(
+        self, workload: Workload, gpu: Gpu, *, rows_of: Mapping[int, int] | None = None
+    ) -> None:
         _check(workload)
         self._tape = Tape(with_host=False)
         self._kernels = CudaKernels(self._tape, gpu)
         self._steps = Steps(self._tape, workload, self._kernels)
         self._requests: list[Requests] = []
+        self._rows_of = rows_of or {}
 
     @property
     def workspace_bytes(self) -> int:
@@ -60,7 +66,7 @@ class CudaSteps:
         start = self._tape.here()
         with collection_paused():
             if self._requests:
-                self._steps.step()
+                self._steps.step(self._rows_of.get(len(self._requests)))
             else:
                 self._steps.build()
             requests = [
