@@ -103,7 +103,8 @@ def _on_cuda(
         notes.append(f"torch {version}: on CUDA the figures are those of torch {CHECKED_ON_CUDA}")
     fields = {**_trace_figures(script.trace(2)), "cuda": found.cuda}
     if epoch is not None:
-        fields["last_batch"] = on_cuda.last_batch(epoch, settings)
+        fields["last_batch"], said = on_cuda.last_batch(epoch, settings)
+        notes += [note for note in said if note not in notes]
     card = on_cuda.card_of(used, settings)
     if gpu is None:
         notes.append(f"no card was said: workspaces and scratch are those of {used.name}")

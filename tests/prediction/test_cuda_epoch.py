@@ -9,6 +9,7 @@ from harness.cli import main
 from harness.prediction.caching_allocator import CachingAllocator
 from harness.prediction.cuda.card import DOES_NOT_FIT, FITS, Card
 from harness.prediction.cuda.epoch import Epoch, ExamplesError
+from harness.prediction.cuda.forecast import ENDLESS
 from harness.prediction.cuda.gpus import GPUS
 from harness.prediction.cuda.simulation import MOST_STEPS
 from harness.prediction.cuda.trace import CudaSteps
@@ -49,6 +50,14 @@ def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
         budget = predict(RISING, budget_bytes=42 * MIB, examples=examples).budget
         assert budget is not None
         assert (budget["needed_bytes"], budget["fits"]) == (needed, needed == 42 * MIB)
+
+
+def test_a_limit_that_only_the_last_batch_meets_is_noted() -> None:
+    gpu = replace(GPUS["a100-40gb"], total_bytes=43 * MIB * 10)
+    for examples, noted in ((2560, 0), (2649, 1)):
+        settings = "per_process_memory_fraction:0.1"
+        told = predict(RISING, gpu=gpu, allocator_settings=settings, examples=examples)
+        assert told.notes.count(ENDLESS) == noted
 
 
 def test_a_short_run_has_few_whole_steps_before_its_last() -> None:

@@ -56,8 +56,8 @@ def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
     return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
 
 
-def last_batch(epoch: Epoch, settings: str = "") -> dict[str, Any]:
-    """Return the peaks of the epoch's partial step and of the one after it.
+def last_batch(epoch: Epoch, settings: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the peaks of the epoch's partial step and of the one after it, and notes.
 
     What all steps together reserve, and what these two do beyond all before, are lowest and
     highest over the ways in which a driver may place segments. The steps' peaks are those of
@@ -67,10 +67,10 @@ def last_batch(epoch: Epoch, settings: str = "") -> dict[str, Any]:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    runs, _ = _by_each_policy(epoch.play, epoch.gpu, settings)
+    runs, endless = _by_each_policy(epoch.play, epoch.gpu, settings)
     rises = [played.reserved_rise_bytes for played in runs]
     reserved = [played.reserved_peak_bytes for played in runs]
-    return {
+    told = {
         "examples": epoch.examples,
         "rows": epoch.rows,
         "steps_before": epoch.steps_before,
@@ -79,6 +79,7 @@ def last_batch(epoch: Epoch, settings: str = "") -> dict[str, Any]:
         "reserved_peak_bytes": (min(reserved), max(reserved)),
         "reserved_rise_bytes": (min(rises), max(rises)),
     }
+    return told, (ENDLESS,) if endless else ()
 
 
 def card_of(gpu: Gpu, settings: str) -> Card | None:
