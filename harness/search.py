@@ -177,10 +177,10 @@ def _certify(tally: _Tally, fits: int, fails: int, least: int, most: int) -> Ans
     """Confirm both sides, each moved away from the other until it stands."""
     low, high, step = fits, fails, 1
     while low >= least and not tally.confirmed(low, fits=True) and not tally.spent:
-        low, step = max(low - step, least - 1), 2 * step
+        low, step = max(low - step, least if low > least else least - 1), 2 * step
     step = 1
     while high <= most and not tally.confirmed(high, fits=False) and not tally.spent:
-        high, step = min(high + step, most + 1), 2 * step
+        high, step = min(high + step, most if high < most else most + 1), 2 * step
     return Answer(
         largest_fit=low if low >= least else None,
         smallest_fail=high if high <= most else None,

@@ -2,7 +2,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.search import MOST_PROBES, Answer, Reading, search
@@ -91,6 +91,7 @@ def test_where_all_fit_there_is_no_smallest_fail(guess: int) -> None:
 
 
 @settings(max_examples=200)
+@example(low=10, width=16, seed=172, share=0.5, guess=25)
 @given(
     low=st.integers(10, 5000),
     width=st.integers(0, 30),
