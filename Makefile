@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
 
+# Two processes, a file of tests in one of them: no figure that is tested depends on a neighbour.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .
