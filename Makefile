@@ -49,7 +49,8 @@ cuda: $(VENV)/.installed-test
 cuda-dry-run: $(VENV)/.installed-test
 	bash $(DRY_RUN)/build.sh $(DRY_RUN_VENV)
 	$(DRY_RUN_VENV)/bin/python -m pip install --quiet --editable '.[test]'
-	bash $(DRY_RUN)/run.sh $(DRY_RUN_VENV) -m pytest -m cuda
+	STUB_CC=80 STUB_SMS=108 STUB_MEM=42400000000 bash $(DRY_RUN)/run.sh $(DRY_RUN_VENV) \
+	  -m pytest -m cuda
 	$(BIN)/python -m tests.cuda_dry_run.compare_allocator --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 	$(BIN)/python -m tests.cuda_dry_run.compare_snapshots --dry-run $(DRY_RUN) \

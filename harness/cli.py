@@ -136,7 +136,7 @@ def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **
 
     record = run(_workload(flags), repeats=repeats, deadline_seconds=deadline, inject=inject)
     if as_json:
-        click.echo(to_json(record))
+        click.echo(to_json(record).decode())
     else:
         from harness.reporting.terminal import print_record
 
@@ -185,7 +185,7 @@ def predict(
         examples=examples,
     )
     if as_json:
-        click.echo(to_json(forecast))
+        click.echo(to_json(forecast).decode())
     else:
         from harness.reporting.terminal import print_record
 
@@ -228,7 +228,7 @@ def threshold(
         _workload(flags), budget_bytes=budget, solve=solve, kind=kind, deadline_seconds=deadline
     )
     if as_json:
-        click.echo(to_json(found))
+        click.echo(to_json(found).decode())
     else:
         from harness.reporting.terminal import print_threshold
 
@@ -486,7 +486,7 @@ def profile(
 
     result, trace = run(checked(**asked), deadline_seconds=deadline)
     if as_json:
-        click.echo(msgspec.json.encode(result))
+        click.echo(msgspec.json.encode(result).decode())
     else:
         print_profile(result, trace)
     if trace is None:
