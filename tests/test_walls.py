@@ -17,13 +17,15 @@ WALLS = {
     "data.py": ["harness.instruments", "harness.execution"],
     "training.py": ["harness.instruments", "harness.execution"],
     "instruments": ["harness.models", "harness.workload", "harness.training", "harness.execution"],
-    "prediction": ["harness.instruments", "harness.execution", "harness.analysis"],
+    "prediction": ["torch", "harness.instruments", "harness.execution", "harness.analysis"],
     "execution/launcher.py": ["torch"],
     "execution/forkserver.py": ["pandas", "matplotlib"],
     "execution/sweep.py": ["torch", "pandas", "matplotlib", "harness.analysis"],
     "execution": ["matplotlib", "statsmodels", "harness.analysis", "harness.reporting"],
     "analysis": ["torch", "matplotlib", "harness.execution", "harness.instruments"],
     "reporting": ["torch", "statsmodels", "harness.instruments"],
+    "replay": ["torch", "pickle.load", "pickle.loads", "harness.instruments", "harness.execution"],
+    "thresholds.py": ["torch", "harness.execution"],
     "search.py": ["torch", "subprocess", "multiprocessing", "harness.execution"],
 }  # fmt: skip
 
@@ -52,7 +54,7 @@ def is_under(name: str, forbidden: str) -> bool:
 def test_no_room_reaches_through_a_wall(room: str) -> None:
     place = ROOT / room
     files = [place] if place.suffix else sorted(place.rglob("*.py"))
-    files = [file for file in files if file.exists()]
+    assert files, "a room that is not there keeps no wall"
     broken = [
         f"{file.relative_to(ROOT)} imports {name}"
         for file in files

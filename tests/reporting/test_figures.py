@@ -69,7 +69,11 @@ def test_an_inline_picture_has_ids_of_its_own_and_fills_its_box() -> None:
 @pytest.mark.parametrize("most", [0, 1])
 def test_a_heat_map_survives_few_and_empty_cells(most: int) -> None:
     data = DATA.head(max(most, 1)).assign(measured=pd.array([most] * max(most, 1), dtype="Int64"))
-    charts.heat_map(Canvas(), data, value="measured", label="x")
+    canvas = Canvas()
+    charts.heat_map(canvas, data, value="measured", label="x")
+    shown = [text.get_text() for text in canvas.axes[0].texts]
+    assert len(shown) == len(data)
+    assert all(str(most) in text for text in shown)
 
 
 def test_a_line_that_was_not_measured_everywhere_is_drawn_where_it_was() -> None:

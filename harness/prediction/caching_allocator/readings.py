@@ -1,5 +1,6 @@
 """What can be read of an allocator without changing it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from harness.prediction.caching_allocator.blocks import MASK, UNMAPPED, Block, Pool
@@ -7,7 +8,7 @@ from harness.prediction.caching_allocator.config import UNLIMITED, AllocatorConf
 from harness.prediction.caching_allocator.counters import Counters
 
 
-class Readings:
+class Readings(ABC):
     """Counters, blocks and segments as they stand."""
 
     _blocks: dict[int, Block]
@@ -15,9 +16,9 @@ class Readings:
     _pools: tuple[Pool, Pool]
 
     @property
+    @abstractmethod
     def config(self) -> AllocatorConfig:
         """The settings in force."""
-        raise NotImplementedError
 
     def block_size(self, address: int) -> int:
         """Return the bytes of the block at ``address``; it can be longer than its request.
