@@ -20,28 +20,28 @@ check: $(VENV)/.installed-check
 # Prediction against measurement, and the instruments, on the oldest torch that pyproject admits.
 test-oldest: $(VENV)-oldest/.installed
 	$(VENV)-oldest/bin/python -m pytest tests/prediction/test_trace_property.py \
-	  tests/prediction/test_trace.py tests/instruments tests/profiling tests/execution/test_measure.py
+	  tests/prediction/test_cpu_trace.py tests/instruments tests/profiling tests/measurement/test_measure.py
 
 # The lowest versions that pyproject admits of all but torch, whose oldest is tested above. What
 # old versions warn of among themselves is theirs.
 test-lowest: $(VENV)-lowest/.installed
 	$(VENV)-lowest/bin/python -m pytest -o filterwarnings=default tests/analysis \
 	  tests/reporting/test_tables.py tests/reporting/test_figures.py tests/reporting/test_report.py \
-	  tests/test_record.py tests/test_workload.py tests/test_cli.py tests/execution/test_store.py \
+	  tests/schema/test_record.py tests/schema/test_workload.py tests/cli/test_app.py tests/sweep/test_store.py \
 	  tests/faults/test_cluster.py
 
 # Hundreds of injected faults and thousands of fuzzed command lines; about ten minutes.
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
 	rm -f results/reference-cpu/faults.md
-	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/test_cli_fuzz.py \
-	  tests/execution/test_executors.py
+	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/cli/test_fuzz.py \
+	  tests/sweep/test_executors.py
 
 # On a machine with a GPU: its tests, the quick experiments, and predictions against measurement;
 # writes results/<name of the GPU>/. Half an hour.
 cuda: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m cuda
-	$(BIN)/python -m tests.cuda.on_gpu --out results
+	$(BIN)/python -m tests.validation.on_gpu --out results
 
 # The same without a GPU, on PyTorch's own allocator, and the allocator's model against it: DRY_RUN
 # is the folder with build.sh and run.sh, DRY_RUN_VENV an environment with a CUDA build of torch
@@ -51,15 +51,15 @@ cuda-dry-run: $(VENV)/.installed-test
 	$(DRY_RUN_VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	STUB_CC=80 STUB_SMS=108 STUB_MEM=42400000000 bash $(DRY_RUN)/run.sh $(DRY_RUN_VENV) \
 	  -m pytest -m cuda
-	$(BIN)/python -m tests.cuda_dry_run.compare_allocator --dry-run $(DRY_RUN) \
+	$(BIN)/python -m tests.validation.compare_allocator --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
-	$(BIN)/python -m tests.cuda_dry_run.compare_snapshots --dry-run $(DRY_RUN) \
+	$(BIN)/python -m tests.validation.compare_snapshots --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
-	$(BIN)/python -m tests.cuda_dry_run.compare_events --dry-run $(DRY_RUN) \
+	$(BIN)/python -m tests.validation.compare_events --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
-	$(BIN)/python -m tests.cuda_dry_run.compare_predictions --dry-run $(DRY_RUN) \
+	$(BIN)/python -m tests.validation.compare_predictions --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
-	$(BIN)/python -m tests.cuda_dry_run.compare_forecasts --dry-run $(DRY_RUN) \
+	$(BIN)/python -m tests.validation.compare_module_predictions --dry-run $(DRY_RUN) \
 	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
 
 $(VENV)/bin/python:

@@ -14,11 +14,7 @@ import random
 import time
 from collections.abc import Iterator
 
-from harness.prediction.caching_allocator import (
-    AllocatorConfig,
-    CachingAllocator,
-    OutOfMemoryError,
-)
+from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError
 
 MIB = 1 << 20
 SIZES = (512, 4096, 40_000, 300_000, MIB, 3 * MIB, 11 * MIB)

@@ -26,30 +26,31 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.profiler import ProfilerActivity
 
-from harness import data, tracing, training
-from harness.execution.passes import saved_pass
-from harness.instruments.allocator import AllocationRecorder
+from harness.instruments import tensor_roles
+from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.saved_tensors import SavedTensors
-from harness.training import Built
-from harness.workload import Workload
+from harness.measurement.passes import saved_pass
+from harness.schema.workload import Workload
+from harness.training import data, training_step
+from harness.training.training_step import Built
 
 CELLS = ((1, 256), (8, 512), (64, 32), (64, 2048))
 GOALS = {(64, 32): 1.7, (64, 2048): 1.1}
 
 
 def plain(built: Built) -> None:
-    training.step(built)
+    training_step.step(built)
 
 
 def _trace(built: Built, *, operators: bool) -> None:
     with AllocationRecorder(operators=operators) as recorder:
-        recorder.mark(tracing.parameter_addresses(built.model))
-        recorder.mark(tracing.input_addresses(built.x, built.y))
+        recorder.mark(tensor_roles.parameter_addresses(built.model))
+        recorder.mark(tensor_roles.input_addresses(built.x, built.y))
         saved = SavedTensors(recorder.mark_saved)
         with saved.watch(), recorder.module_scopes(built.model):
-            training.step(built, recorder.phase)
-        recorder.mark(tracing.gradient_addresses(built.model))
-        recorder.mark(tracing.state_addresses(built.optimizer))
+            training_step.step(built, recorder.phase)
+        recorder.mark(tensor_roles.gradient_addresses(built.model))
+        recorder.mark(tensor_roles.state_addresses(built.optimizer))
     assert recorder.trace.events
 
 
@@ -64,7 +65,7 @@ def our_trace_with_operators(built: Built) -> None:
 
 
 def our_saved_pass(built: Built) -> None:
-    saved_pass(built, training.no_phase)
+    saved_pass(built, training_step.no_phase)
 
 
 def mem_tracker(built: Built) -> None:
@@ -72,13 +73,13 @@ def mem_tracker(built: Built) -> None:
     tracked = (built.model, built.optimizer, built.x, built.y)
     tracker.track_external(*[one for one in tracked if one is not None])
     with tracker:
-        training.step(built)
+        training_step.step(built)
     tracker.get_tracker_snapshot("peak")
 
 
 def torch_profiler(built: Built) -> None:
     with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
-        training.step(built)
+        training_step.step(built)
     assert run.events()
 
 
@@ -88,14 +89,14 @@ def memray_tracker(built: Built) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.bin"
         with memray.Tracker(path):
-            training.step(built)
+            training_step.step(built)
         with memray.FileReader(path) as reader:
             list(reader.get_high_watermark_allocation_records())
 
 
 def tracemalloc_snapshot(built: Built) -> None:
     tracemalloc.start()
-    training.step(built)
+    training_step.step(built)
     tracemalloc.take_snapshot()
     tracemalloc.stop()
 
@@ -122,7 +123,7 @@ def instruments() -> list[Callable[[Built], None]]:
 def measure_cell(depth: int, batch: int, rounds: int) -> dict[str, Any]:
     """Return the plain step's median seconds and each instrument's median ratio to it."""
     workload = Workload(depth=depth, batch=batch)
-    built = training.build(workload, data.source(workload))
+    built = training_step.build(workload, data.source(workload))
     runs = [plain, *instruments()]
     for run in runs:
         run(built)

@@ -24,10 +24,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.execution import budget, cgroup
-from harness.execution.malloc import ENVIRONMENT
-from harness.units import format_bytes, parse_bytes
-from harness.workload import Workload
+from harness.measurement.limits import cgroup, rlimit
+from harness.measurement.malloc_settings import ENVIRONMENT
+from harness.schema.units import format_bytes, parse_bytes
+from harness.schema.workload import Workload
 
 WORKLOAD = Workload(depth=8, width=256)
 START = 65_536
@@ -38,14 +38,14 @@ DEADLINE_SECONDS = 900
 
 def steps(batch: int, trials: list[int]) -> None:
     """Build the network with one batch and run two steps, as a probe of the harness does."""
-    from harness import data, training
+    from harness.training import data, training_step
 
     trials.append(batch)
     print(json.dumps({"trial": batch}), flush=True)
     workload = WORKLOAD.replace(batch=batch)
-    built = training.build(workload, data.source(workload))
-    training.step(built)
-    training.step(built)
+    built = training_step.build(workload, data.source(workload))
+    training_step.step(built)
+    training_step.step(built)
 
 
 def with_accelerate(trials: list[int]) -> int:
@@ -67,7 +67,7 @@ def with_lightning(mode: str, trials: list[int], most: int = 40) -> int:
     from lightning.pytorch.tuner import Tuner
     from torch.utils.data import DataLoader, IterableDataset
 
-    from harness.models import MLP
+    from harness.training.models import MLP
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -124,7 +124,7 @@ def search_as(peer: str, budget_bytes: int, group: str | None) -> None:
     """Be the peer's process: prime, set the limit, search, print what came of it."""
     import torch
 
-    from harness.execution.worker import prime
+    from harness.measurement.process.worker import prime
 
     warnings.simplefilter("ignore")
     prime()
@@ -140,7 +140,7 @@ def search_as(peer: str, budget_bytes: int, group: str | None) -> None:
     else:
         __import__(peer)
     limit = (
-        budget.data_segment(budget_bytes) if group is None else cgroup.joined(group, budget_bytes)
+        rlimit.data_segment(budget_bytes) if group is None else cgroup.joined(group, budget_bytes)
     )
     with limit:
         answer = searches[peer]()
@@ -192,7 +192,7 @@ def group_of(kind: str) -> Iterator[cgroup.Group | None]:
 
 def run_ours(kind: str, budget_bytes: int) -> dict[str, Any]:
     """Find the threshold with the harness."""
-    from harness.execution.thresholds import threshold
+    from harness.thresholds.find_threshold import threshold
 
     started = time.monotonic()
     found = threshold(WORKLOAD, budget_bytes=budget_bytes, kind=kind)
@@ -236,7 +236,7 @@ def main() -> None:
     print(f"{WORKLOAD}; budget {format_bytes(given.budget)}; two steps a trial")
     rows = []
     for kind, (works, detail) in (
-        ("rlimit", budget.data_segment_available()),
+        ("rlimit", rlimit.data_segment_available()),
         ("cgroup", cgroup.available()),
     ):
         if not works:

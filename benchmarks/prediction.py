@@ -13,16 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from harness.events import trace_figures
-from harness.prediction.forecast import predict
-from harness.prediction.trace import predict_trace
-from harness.workload import Workload
+from harness.prediction.mlp.cpu_trace import predict_trace
+from harness.prediction.predict_workload import predict
+from harness.schema.events import trace_figures
+from harness.schema.workload import Workload
 
 DEPTHS = (64, 256, 1024)
 FAKE_DEPTHS = (16, 32, 64)
 PROCESS = (
-    "import sys; from harness.workload import Workload; "
-    "from harness.prediction.forecast import predict; predict(Workload(depth={depth})); "
+    "import sys; from harness.schema.workload import Workload; "
+    "from harness.prediction.predict_workload import predict; predict(Workload(depth={depth})); "
     "assert 'torch' not in sys.modules"
 )
 
@@ -65,7 +65,7 @@ def fake_step(workload: Workload) -> tuple[float, int]:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker
 
-    from harness.training import build, step
+    from harness.training.training_step import build, step
 
     start = time.perf_counter()
     with FakeTensorMode():

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import msgspec
 
-from harness.execution.executors import Cell, Executor, Measured
-from harness.execution.measure import measure
-from harness.execution.store import Store
-from harness.execution.sweep import run
-from harness.experiment import Experiment, Size
-from harness.record import Record, to_json
-from harness.reporting.section import Section
-from harness.workload import Workload
+from harness.measurement.measure import measure
+from harness.schema.experiment import Experiment, Size
+from harness.schema.findings import Section
+from harness.schema.record import Record, to_json
+from harness.schema.workload import Workload
+from harness.sweep.executors import Cell, Executor, Measured
+from harness.sweep.store import Store
+from harness.sweep.sweep import run
 
 COUNTS = (1_000, 10_000, 100_000)
 _CHILD = """
@@ -166,7 +166,7 @@ def print_scheduling() -> None:
 
 
 def print_engines(dask: bool) -> None:
-    from harness.execution.executors import make_executor
+    from harness.sweep.executors import make_executor
 
     engines = [("local", 1), ("local", 2)] + (
         [("dask", jobs) for jobs in (1, 2, 4)] if dask else []

@@ -16,21 +16,22 @@ import sys
 import time
 
 from experiments.depth_batch import EXPERIMENT
-from harness.execution.launcher import ForkLauncher, SpawnLauncher
-from harness.execution.malloc import ENVIRONMENT
-from harness.execution.measure import measure
-from harness.experiment import Size
-from harness.record import Outcome
-from harness.workload import Workload
+from harness.measurement.malloc_settings import ENVIRONMENT
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import ForkLauncher, SpawnLauncher
+from harness.schema.experiment import Size
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
 
 SPAWNED_CELLS = 6
 
 _PLAIN = """
 import json, sys, time
 import msgspec, torch
-from harness import data, training
-from harness.execution.worker import prime
-from harness.workload import Workload
+from harness.training import data
+from harness.training import training_step as training
+from harness.measurement.process.worker import prime
+from harness.schema.workload import Workload
 prime()
 for line in sys.stdin:
     fields, steps = json.loads(line)

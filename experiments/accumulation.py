@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis import accumulation, predicted
-from harness.experiment import Evidence, Experiment, Size
+from harness.analysis import micro_batches, predictions
 from harness.reporting import curves
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.units import format_bytes
-from harness.workload import Grid, Workload
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.units import format_bytes
+from harness.schema.workload import Grid, Workload
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -30,13 +30,13 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Set what each number of parts takes beside the whole batch and the floor."""
-    table = accumulation.beside_whole(evidence.frame)
+    table = micro_batches.beside_whole(evidence.frame)
     return Section(
         verdicts=(_activations(table), _peak(table)),
         text=(
             *_floor_text(table),
-            predicted.in_words(
-                predicted.with_predictions(evidence.frame, ["peak_live_bytes"]),
+            predictions.in_words(
+                predictions.with_predictions(evidence.frame, ["peak_live_bytes"]),
                 {"peak_live_bytes": "the peak"},
             ),
             _time_text(table),
@@ -102,7 +102,7 @@ def _floor_text(table: pd.DataFrame) -> list[str]:
             f"{format_bytes(int(first['batch_bytes']))} for the batch, which stays whole: "
             "micro-batches are views of it."
         )
-    text += accumulation.regimes_in_words(table)
+    text += micro_batches.regimes_in_words(table)
     text.append(
         "What it does not save: parameters, optimizer state, the batch, and the gradients, which "
         "now live through every forward pass but the first. That is why the peak with few parts "
@@ -163,7 +163,7 @@ def _figure(table: pd.DataFrame) -> Figure:
 
 
 def _what_stays(frame: pd.DataFrame) -> list[Figure]:
-    data = accumulation.composition(frame)
+    data = micro_batches.composition(frame)
     if data.empty:
         return []
     return [
@@ -190,6 +190,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, predicted
-from harness.events import CATEGORIES
-from harness.experiment import Evidence, Experiment, Size
+from harness.analysis import AnalysisError, predictions
 from harness.reporting import bars
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.workload import ACTIVATIONS, MODELS, Grid, Workload
+from harness.schema.events import CATEGORIES
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 
 ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 FIGURES = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
@@ -64,7 +64,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Count the tensors that one more layer keeps; see the module's docstring."""
-    frame = predicted.with_predictions(evidence.frame, list(FIGURES))
+    frame = predictions.with_predictions(evidence.frame, list(FIGURES))
     frame = frame[frame["saved_bytes"].notna() & frame["width"].notna()].reset_index(drop=True)
     steps = layer_steps(frame)
     if steps.empty:
@@ -73,7 +73,7 @@ def analyse(evidence: Evidence) -> Section:
     return Section(
         verdicts=(*_held_verdict(steps), *_note_verdict(steps), *_scratch_verdict(steps)),
         text=(
-            predicted.in_words(frame, FIGURES),
+            predictions.in_words(frame, FIGURES),
             WHY_ONE,
         ),
         tables=(_kept_table(table, frame), *_miss_table(frame)),
@@ -216,7 +216,7 @@ def _kept_table(table: pd.DataFrame, frame: pd.DataFrame) -> Table:
 
 
 def _miss_table(frame: pd.DataFrame) -> list[Table]:
-    missed = predicted.misses(frame, list(FIGURES))
+    missed = predictions.misses(frame, list(FIGURES))
     if missed.empty:
         return []
     return [Table(name="misses", caption="Figures that differ from the prediction", frame=missed)]
@@ -269,6 +269,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

@@ -14,11 +14,11 @@ import pandas as pd
 
 from harness.analysis import checkpoints
 from harness.analysis.checkpoints import Curve
-from harness.experiment import Evidence, Experiment, Size
 from harness.reporting import curves
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.units import format_bytes
-from harness.workload import Workload
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
 
 NARROW = Workload(in_features=64, width=64, batch=1024)
 """256 KiB an activation, 16.25 KiB a layer's parameters."""
@@ -283,6 +283,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

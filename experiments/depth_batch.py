@@ -10,21 +10,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, resident
-from harness.analysis.trial import PRODUCT, Trial, exact_in, sample, trial
+from harness.analysis import AnalysisError, rss_agreement
+from harness.analysis.proportionality import PRODUCT, Trial, exact_in, sample, trial
 from harness.analysis.verdicts import monotone_verdicts, proportionality, ratio_verdicts
-from harness.events import CATEGORIES
-from harness.experiment import Evidence, Experiment, Size
 from harness.reporting import charts
-from harness.reporting.exhibits import (
-    ratio_figures,
-    timelines,
-    trial_figures,
-    trial_tables,
-)
-from harness.reporting.section import Figure, Section, Table, Verdict
-from harness.units import format_bytes
-from harness.workload import Grid, Workload
+from harness.reporting.claim_figures import ratio_figures, timelines, trial_figures, trial_tables
+from harness.schema.events import CATEGORIES
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Section, Table, Verdict
+from harness.schema.units import format_bytes
+from harness.schema.workload import Grid, Workload
 
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
@@ -135,7 +130,7 @@ def _trials(training: pd.DataFrame) -> dict[str, Trial]:
     for quantity in QUANTITIES:
         kept = training
         if quantity.column == "rss_rise_bytes":
-            kept = resident.resolved(training)
+            kept = rss_agreement.resolved(training)
         try:
             found[quantity.label] = trial(kept, quantity.column)
         except AnalysisError:
@@ -219,18 +214,18 @@ def _moments_text(known: pd.DataFrame, names: list[str], peak: Trial | None) -> 
 
 
 def _resident_text(training: pd.DataFrame) -> list[str]:
-    table = resident.beside_trace(training)
+    table = rss_agreement.beside_trace(training)
     measured = training[(training["outcome"] == "ok") & training["rss_rise_bytes"].notna()]
     text = []
     if len(measured):
         text.append(
             "The resident rise is tried on the "
-            f"{len(resident.resolved(training))} of {len(measured)} cells whose step adds at least "
-            f"{format_bytes(resident.RESOLVED_BYTES)} by the trace: smaller rises drown in what "
-            "kernel and allocator hand out at once. Parameters and gradients are there before the "
-            "step begins, so what they take is no part of it."
+            f"{len(rss_agreement.resolved(training))} of {len(measured)} cells whose step adds at "
+            f"least {format_bytes(rss_agreement.RESOLVED_BYTES)} by the trace: smaller rises drown "
+            "in what kernel and allocator hand out at once. Parameters and gradients exist before "
+            "the step begins, so their bytes are not part of it."
         )
-    return text if table.empty else [*text, resident.in_words(table)]
+    return text if table.empty else [*text, rss_agreement.in_words(table)]
 
 
 def _failures_text(frame: pd.DataFrame) -> list[str]:
@@ -243,14 +238,14 @@ def _failures_text(frame: pd.DataFrame) -> list[str]:
 
 
 def _resident_tables(training: pd.DataFrame) -> list[Table]:
-    table = resident.beside_trace(training)
+    table = rss_agreement.beside_trace(training)
     if table.empty:
         return []
     return [
         Table(
             name="resident-misses",
             caption="Cells whose resident rise is more than 2 % off the trace's",
-            frame=resident.misses(table),
+            frame=rss_agreement.misses(table),
         ),
         Table(
             name="resident",
@@ -305,6 +300,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

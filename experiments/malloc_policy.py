@@ -10,14 +10,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis import malloc_policy
-from harness.analysis.malloc_policy import CLOSE_PERCENT, Agreement
-from harness.analysis.resident import BIG_RISE_BYTES
-from harness.experiment import Evidence, Experiment, Size
+from harness.analysis import malloc_effect
+from harness.analysis.malloc_effect import CLOSE_PERCENT, Agreement
+from harness.analysis.rss_agreement import BIG_RISE_BYTES
 from harness.reporting import curves
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.units import format_bytes
-from harness.workload import Grid, Workload
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.units import format_bytes
+from harness.schema.workload import Grid, Workload
 
 POLICIES = ("pinned", "system")
 
@@ -40,7 +40,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Set the resident rise beside the trace's, policy by policy."""
-    table = malloc_policy.beside_trace(evidence.frame)
+    table = malloc_effect.beside_trace(evidence.frame)
     return Section(
         verdicts=(*_verdicts(table), *_repeatable(table)),
         text=_text(table),
@@ -57,7 +57,7 @@ def analyse(evidence: Evidence) -> Section:
 
 
 def _parts(table: pd.DataFrame, *, big: bool) -> list[Agreement]:
-    found = [malloc_policy.agreement(table, name, big=big) for name in POLICIES]
+    found = [malloc_effect.agreement(table, name, big=big) for name in POLICIES]
     return [part for part in found if part is not None]
 
 
@@ -177,6 +177,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

@@ -17,24 +17,19 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis import threshold_verdicts as verdicts
-from harness.analysis.frontier import (
-    Frontier,
-    as_frame,
-    read_thresholds,
-    series,
-)
-from harness.experiment import Evidence, Experiment, Size
-from harness.prediction.resident import solve_resident
-from harness.record import to_json
-from harness.reporting import frontier as pictures
-from harness.reporting.section import Figure, Section, Table
-from harness.thresholds import THRESHOLDS, Threshold, cell_id, from_json
-from harness.workload import Workload
+from harness.analysis.oom_frontier import Frontier, as_frame, read_thresholds, series
+from harness.prediction.mlp.data_segment import solve_resident
+from harness.reporting import frontier_figure as pictures
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Section, Table
+from harness.schema.record import to_json
+from harness.schema.threshold import THRESHOLDS, Threshold, cell_id, from_json
+from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
-    from harness.execution.launcher import Launcher
-    from harness.execution.sweep import Progress
-    from harness.record import Record
+    from harness.measurement.process.launcher import Launcher
+    from harness.schema.record import Record
+    from harness.sweep.sweep import Progress
 
 MIB = 2**20
 WIDTH = 64
@@ -115,9 +110,9 @@ def run(
     size: Size, device: str, folder: Path, progress: "Progress", deadline_seconds: float
 ) -> None:
     """Find every threshold that ``folder`` does not hold yet; an interrupted run goes on."""
-    from harness.execution.launcher import default_launcher
-    from harness.execution.store import MAX_ATTEMPTS, Kind, LineStore
-    from harness.execution.thresholds import choose_kind, threshold
+    from harness.measurement.process.launcher import default_launcher
+    from harness.sweep.store import MAX_ATTEMPTS, Kind, LineStore
+    from harness.thresholds.find_threshold import choose_kind, threshold
 
     kind = choose_kind(SGD.replace(device=device), "auto")
     lines = Kind(file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id)
@@ -159,7 +154,7 @@ def run(
 
 def _as_record(found: Threshold) -> "Record":
     """Return a record that tells a progress bar of the threshold: its workload and outcome."""
-    from harness.record import Record
+    from harness.schema.record import Record
 
     workload = found.workload.replace(batch=found.largest_fit or found.workload.batch)
     return Record(workload_id=workload.id, workload=workload, outcome=found.outcome)
@@ -294,6 +289,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

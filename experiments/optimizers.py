@@ -10,14 +10,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, predicted
+from harness.analysis import AnalysisError, predictions
 from harness.analysis.exact import ExactForm, exact_form
-from harness.events import CATEGORIES
-from harness.experiment import Evidence, Experiment, Size
 from harness.reporting import bars, lines
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.units import format_bytes
-from harness.workload import OPTIMIZERS, Grid, Workload
+from harness.schema.events import CATEGORIES
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.units import format_bytes
+from harness.schema.workload import OPTIMIZERS, Grid, Workload
 
 MOMENTS = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
 """Tensors of a parameter's size that the optimizer keeps for each parameter."""
@@ -54,7 +54,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Compare state and peaks with their formulas; see the module's docstring."""
-    table = predicted.with_predictions(evidence.frame, list(FIGURES))
+    table = predictions.with_predictions(evidence.frame, list(FIGURES))
     table = table[table["peak_live_bytes"].notna() & table[STATE].notna()].reset_index(drop=True)
     if table.empty:
         raise AnalysisError("no training cell has a peak with its categories")
@@ -64,7 +64,7 @@ def analyse(evidence: Evidence) -> Section:
     return Section(
         verdicts=(*_state_verdict(table), *_floor_verdict(table)),
         text=(
-            predicted.in_words(table, FIGURES),
+            predictions.in_words(table, FIGURES),
             _phase_text(table),
             *_first_step_text(table),
             *_foreach_text(table),
@@ -256,7 +256,7 @@ def _peak_table(table: pd.DataFrame) -> Table:
 
 
 def _miss_table(table: pd.DataFrame) -> list[Table]:
-    missed = predicted.misses(table, list(FIGURES))
+    missed = predictions.misses(table, list(FIGURES))
     if missed.empty:
         return []
     return [Table(name="misses", caption="Figures that differ from the prediction", frame=missed)]
@@ -319,6 +319,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, precision
+from harness.analysis import AnalysisError, precision_effect
 from harness.analysis.timeline import live_by_category, read_events, thin
-from harness.events import CATEGORIES
-from harness.experiment import Evidence, Experiment, Size
 from harness.reporting import curves
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.reporting.timeline import timeline, tips
-from harness.units import format_bytes
-from harness.workload import Grid, Workload
+from harness.reporting.timeline_figure import timeline, tips
+from harness.schema.events import CATEGORIES
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.units import format_bytes
+from harness.schema.workload import Grid, Workload
 
 BASES = (
     Workload(dtype="float64"),
@@ -48,7 +48,7 @@ def traced(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Compare each precision with float32, cell by cell, to the byte."""
-    table = precision.beside_float32(evidence.frame)
+    table = precision_effect.beside_float32(evidence.frame)
     copies = _copies(evidence)
     return Section(
         verdicts=(*_halves(table), *_doubles(table), *_autocast(table)),
@@ -144,7 +144,7 @@ def _exact_text(table: pd.DataFrame) -> list[str]:
         return []
     equal = int((own["saved_by_formula_bytes"] == own["saved_bytes"]).sum())
     breaks = [
-        f"{precision.break_even_batch(Workload(depth=int(depth)))} at depth {depth}"
+        f"{precision_effect.break_even_batch(Workload(depth=int(depth)))} at depth {depth}"
         for depth in sorted(own["depth"].unique())
     ]
     text = (
@@ -162,7 +162,7 @@ def _copies(evidence: Evidence) -> dict[str, pd.DataFrame]:
     found = {}
     for name, path in _event_files(evidence).items():
         try:
-            found[name] = precision.copies_in_forward(read_events(path))
+            found[name] = precision_effect.copies_in_forward(read_events(path))
         except AnalysisError:
             continue  # the timeline says what is wrong with the file
     return found
@@ -218,7 +218,7 @@ def _composition(frame: pd.DataFrame) -> list[Figure]:
     if known.empty:
         return []
     depth = known["depth"].max() if 8 not in set(known["depth"]) else 8
-    known = known[known["depth"] == depth].assign(label=precision.labels)
+    known = known[known["depth"] == depth].assign(label=precision_effect.labels)
     batches = sorted(known["batch"].unique())
     known = known[known["batch"].isin([batches[0], batches[-1]])]
     known = known.assign(panel=[f"Depth {depth}, batch {batch}" for batch in known["batch"]])
@@ -311,6 +311,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

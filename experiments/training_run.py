@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.analysis import training_run as analysis
-from harness.analysis.training_run import TRAIN, Run
-from harness.execution import observations
-from harness.experiment import Evidence, Experiment, Size
-from harness.reporting import course, curves
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.units import format_bytes
+from harness.analysis import epochs as analysis
+from harness.analysis.epochs import TRAIN, Run
+from harness.reporting import curves, training_curves
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.units import format_bytes
+from harness.sweep import observations
 
 if TYPE_CHECKING:
-    from harness.execution.sweep import Progress
+    from harness.sweep.sweep import Progress
 
 NAME = "training_run"
 NOTED_ACCURACY = 0.83
@@ -45,7 +45,7 @@ def run(
     size: Size, device: str, folder: Path, progress: "Progress", deadline_seconds: float
 ) -> None:
     """Train each network under each instrument; what ``folder`` holds already is not repeated."""
-    from harness.execution import whole_runs
+    from harness.sweep import whole_runs
 
     whole_runs.measure_all(
         NAME,
@@ -328,7 +328,7 @@ def _accuracy_figure(runs: Sequence[Run]) -> list[Figure]:
             f"{NOTED_ACCURACY} that the note's network should pass. From one epoch to the "
             "next it moves by a per cent or two, so another seed or machine ends elsewhere.",
             data=data[["model", "epoch", "accuracy"]],
-            draw=functools.partial(course.accuracy, level=NOTED_ACCURACY),
+            draw=functools.partial(training_curves.accuracy, level=NOTED_ACCURACY),
             size=(7.0, 3.8),
         )
     ]
@@ -359,7 +359,7 @@ def _memory_figure(runs: Sequence[Run]) -> list[Figure]:
             "of each; one level for full steps, one for the partial batch, one for evaluation, "
             "in every epoch that was traced. Bottom: what the process holds, which does not climb.",
             data=pd.concat(parts, ignore_index=True),
-            draw=course.memory,
+            draw=training_curves.memory,
             size=(8.6, 5.6),
         )
     ]
@@ -397,6 +397,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

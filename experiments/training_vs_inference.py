@@ -11,14 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, predicted
+from harness.analysis import AnalysisError, predictions
 from harness.analysis.verdicts import SIGNIFICANT
-from harness.events import CATEGORIES
-from harness.experiment import Evidence, Experiment, Size
 from harness.reporting import bars, charts, lines
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.units import format_bytes
-from harness.workload import Grid, Workload
+from harness.schema.events import CATEGORIES
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.units import format_bytes
+from harness.schema.workload import Grid, Workload
 
 KEYS = ["depth", "width", "batch", "in_features", "classes"]
 PEAK = "peak_live_bytes"
@@ -48,14 +48,14 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Compare training with prediction, cell by cell; see the module's docstring."""
-    frame = predicted.with_predictions(evidence.frame, [PEAK])
+    frame = predictions.with_predictions(evidence.frame, [PEAK])
     table = pairs(frame)
     if table.empty:
         raise AnalysisError("no training cell has a prediction cell of its network and batch")
     return Section(
         verdicts=(_more_verdict(table), _reasons_verdict(table), *_depth_verdict(table)),
         text=(
-            predicted.in_words(frame, {PEAK: "the peak"}),
+            predictions.in_words(frame, {PEAK: "the peak"}),
             *_formula_text(table),
             *_small_batch_text(table),
         ),
@@ -287,7 +287,7 @@ def _pairs_table(table: pd.DataFrame) -> Table:
 
 
 def _miss_table(frame: pd.DataFrame) -> list[Table]:
-    missed = predicted.misses(frame, [PEAK])
+    missed = predictions.misses(frame, [PEAK])
     if missed.empty:
         return []
     return [Table(name="misses", caption="Peaks that differ from the prediction", frame=missed)]
@@ -396,6 +396,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, predicted
+from harness.analysis import AnalysisError, predictions
 from harness.analysis.exact import ExactForm, exact_form
 from harness.analysis.frame import RECORDS, read_records
 from harness.analysis.paired import (
@@ -22,10 +22,10 @@ from harness.analysis.paired import (
     neighbour_ratios,
     pooled,
 )
-from harness.experiment import Evidence, Experiment, Size
 from harness.reporting import intervals, lines
-from harness.reporting.section import Figure, Ruling, Section, Table, Verdict
-from harness.workload import Workload
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.workload import Workload
 
 DEPTH = 2
 TIMED_BATCH = 64
@@ -63,7 +63,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Find the exact formulas, and compare times within blocks; see the module's docstring."""
-    frame = predicted.with_predictions(evidence.frame, list(FIGURES))
+    frame = predictions.with_predictions(evidence.frame, list(FIGURES))
     frame = frame[frame[["width", PARAMETERS, ACTIVATIONS, "peak_live_bytes"]].notna().all(axis=1)]
     sizes = frame[frame["malloc"] == "pinned"].reset_index(drop=True)
     if sizes["width"].nunique() < 4:
@@ -71,7 +71,7 @@ def analyse(evidence: Evidence) -> Section:
     ratios = neighbour_ratios(_times(evidence, frame))
     return Section(
         verdicts=(_growth_verdict(sizes), _bytes_verdict(sizes), *_time_verdict(ratios)),
-        text=(predicted.in_words(frame, FIGURES), *_time_text(ratios)),
+        text=(predictions.in_words(frame, FIGURES), *_time_text(ratios)),
         tables=(*_ratio_table(ratios), _size_table(sizes), *_miss_table(frame)),
         figures=(_size_figure(sizes), *_time_figure(ratios)),
     )
@@ -133,7 +133,7 @@ def _bytes_verdict(sizes: pd.DataFrame) -> Verdict:
     """Judge the note's "memory is allocated" by the bytes: one formula for every width?"""
     odd = sizes[[not is_power(int(width)) for width in sizes["width"]]]
     exact = _parameter_form(sizes) is not None and _activation_form(sizes) is not None
-    equal, total = predicted.equal_cells(sizes, "peak_live_bytes")
+    equal, total = predictions.equal_cells(sizes, "peak_live_bytes")
     return Verdict(
         sentence="Widths that are powers of two need less memory for their size than others.",
         ruling=Ruling.REFUTED if exact else Ruling.OPEN,
@@ -257,7 +257,7 @@ def _size_table(sizes: pd.DataFrame) -> Table:
 
 
 def _miss_table(frame: pd.DataFrame) -> list[Table]:
-    missed = predicted.misses(frame, list(FIGURES))
+    missed = predictions.misses(frame, list(FIGURES))
     if missed.empty:
         return []
     return [Table(name="misses", caption="Figures that differ from the prediction", frame=missed)]
@@ -330,6 +330,6 @@ EXPERIMENT = Experiment(
 )
 
 if __name__ == "__main__":
-    from harness.cli import run_experiment_file
+    from harness.cli.app import run_experiment_file
 
     run_experiment_file(__file__)

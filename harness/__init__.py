@@ -6,18 +6,18 @@ Importing this package imports no torch; each name below loads what it needs whe
 import importlib
 from typing import Any
 
-from harness.workload import Grid, Workload, WorkloadError
+from harness.schema.workload import Grid, Workload, WorkloadError
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "measure": "harness.execution.measure",
-    "predict": "harness.prediction.forecast",
-    "threshold": "harness.execution.thresholds",
+    "measure": "harness.measurement.measure",
+    "predict": "harness.prediction.predict_workload",
+    "threshold": "harness.thresholds.find_threshold",
     "load": "harness.analysis.frame",
-    "trace": "harness.profiling.trace",
-    "forecast": "harness.profiling.forecast",
-    "largest_batch": "harness.profiling.largest",
+    "trace": "harness.profiling.module_trace",
+    "forecast": "harness.prediction.module.predict_module",
+    "largest_batch": "harness.prediction.module.largest_batch",
 }
 
 __all__ = [

@@ -1,6 +1,33 @@
-"""Which tests can run here: those marked ``cuda`` need a GPU, real or pretended."""
+"""Shared launchers, and which tests can run here: those marked ``cuda`` need a GPU."""
+
+from collections.abc import Iterator
 
 import pytest
+
+from harness.measurement.process.launcher import (
+    ForkLauncher,
+    Launcher,
+    SpawnLauncher,
+    default_launcher,
+)
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[Launcher]:
+    """One launcher for all tests that do not break it."""
+    shared = default_launcher("pinned")
+    yield shared
+    shared.close()
+
+
+@pytest.fixture(params=[ForkLauncher, SpawnLauncher], ids=["fork", "spawn"])
+def fresh_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
+    """A launcher of each kind, for a test of its own."""
+    if request.param is ForkLauncher and default_launcher("pinned").name != "fork":
+        pytest.skip("this system has no fork")
+    own: Launcher = request.param("pinned")
+    yield own
+    own.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

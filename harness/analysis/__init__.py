@@ -1,6 +1,6 @@
 """Fits, tests and verdicts on frames of records; no torch, no plots, no measuring."""
 
-from harness.errors import HarnessError
+from harness.schema.errors import HarnessError
 
 
 class AnalysisError(HarnessError, ValueError):

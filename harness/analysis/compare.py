@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import COLUMNS, NOISY
-from harness.workload import Workload
+from harness.schema.workload import Workload
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
 """Fields of a workload that say where and how a step ran; figures are compared across them

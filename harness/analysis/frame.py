@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pandas as pd
 
-from harness.events import PHASES
-from harness.record import (
+from harness.schema.events import PHASES
+from harness.schema.record import (
     CategoryBytes,
     CudaFigures,
     CudaPeaks,
@@ -22,7 +22,7 @@ from harness.record import (
     RecordError,
     from_json,
 )
-from harness.workload import Workload
+from harness.schema.workload import Workload
 
 RECORDS = "records.jsonl"
 

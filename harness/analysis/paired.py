@@ -13,7 +13,7 @@ from scipy import stats
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import CONFIDENCE, Values
-from harness.record import Record
+from harness.schema.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)

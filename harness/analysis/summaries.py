@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.fits import Fit
-from harness.analysis.trial import CLOSELY, ROUGHLY, Trial
+from harness.analysis.proportionality import CLOSELY, ROUGHLY, Trial
 
 _Row = tuple[str, float, float | None, float | None]
 """Term, estimate, low, high."""

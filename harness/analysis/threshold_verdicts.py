@@ -3,9 +3,9 @@
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.frontier import Frontier, fit_frontier
-from harness.reporting.section import Ruling, Verdict
-from harness.units import format_bytes
+from harness.analysis.oom_frontier import Frontier, fit_frontier
+from harness.schema.findings import Ruling, Verdict
+from harness.schema.units import format_bytes
 
 PROMISED = 0.5
 """Per cent by which the pinned policy's thresholds may differ from their prediction."""

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.events import CATEGORIES
+from harness.schema.events import CATEGORIES
 
 _NEEDED = ["order", "step", "phase", "category", "size_bytes", "live_bytes"]
 

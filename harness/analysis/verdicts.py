@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from harness.analysis.proportionality import CLOSELY, ROUGHLY, Trial
 from harness.analysis.scaling import Scaling, doubling_from
-from harness.analysis.trial import CLOSELY, ROUGHLY, Trial
-from harness.reporting.section import Ruling, Verdict
+from harness.schema.findings import Ruling, Verdict
 
 SIGNIFICANT = 2.0
 """The note's "significantly more": at least this many times as much."""

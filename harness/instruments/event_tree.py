@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch._C._profiler import RecordScope
 
-from harness.events import Event
 from harness.instruments.allocation_log import Entry, requested_sizes
+from harness.schema.events import Event
 
 MODULE = "harness.module:"
 MARK = "harness.mark:"

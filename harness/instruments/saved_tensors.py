@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from harness.instruments.forwards import Forward, wrapped_forwards
+from harness.instruments.forward_hooks import Forward, wrapped_forwards
 
 ROOT = "(network)"
 """Name of the network itself among its modules."""

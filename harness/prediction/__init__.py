@@ -1,1 +1,1 @@
-"""Numbers without running: formulas, event traces, the allocator model."""
+"""Metrics without running the step."""

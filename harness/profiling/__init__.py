@@ -1,1 +1,1 @@
-"""The trace of any ``torch.nn.Module``: measured around its own step, or foretold."""
+"""The step of any module traced: by layer, as a timeline, exported."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import HarnessError
-from harness.events import Block, Event, Trace, totals
-from harness.execution.jobs import Ended, Failure, Message
-from harness.execution.malloc import ENVIRONMENT
-from harness.execution.outcome import classify
-from harness.profiling.request import Request
-from harness.record import Figures, Outcome
+from harness.measurement.malloc_settings import ENVIRONMENT
+from harness.measurement.process.messages import Ended, Failure, Message
+from harness.measurement.process.outcome import classify
+from harness.schema.errors import HarnessError
+from harness.schema.events import Block, Event, Trace, totals
+from harness.schema.module_request import Request
+from harness.schema.record import Figures, Outcome
 
 TOP = 10
 """Rows of each table of the peak."""
@@ -73,7 +73,7 @@ def _launch(request: Request, deadline_seconds: float) -> Ended:
     started = time.monotonic()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.profiling.worker"],
+            [sys.executable, "-m", "harness.profiling.profile_worker"],
             env=inherited | ENVIRONMENT["pinned"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

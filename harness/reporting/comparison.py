@@ -1,8 +1,8 @@
 """A comparison of two runs as text for a terminal or a CI log."""
 
 from harness.analysis.compare import Comparison
-from harness.reporting.section import Table
 from harness.reporting.tables import Shown, shown
+from harness.schema.findings import Table
 
 MOST = 20
 """Rows of a list that are printed; the rest are counted."""

@@ -24,7 +24,7 @@ from harness.reporting.theme import (
     bytes_text,
     counts_axis,
 )
-from harness.units import format_bytes
+from harness.schema.units import format_bytes
 
 STYLES = (
     (BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (SKY, "P"),

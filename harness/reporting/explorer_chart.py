@@ -5,11 +5,11 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from harness.prediction.polynomials import POWERS
-from harness.reporting.explorer import CHOICES, PARTS, Row
+from harness.prediction.mlp.polynomials import POWERS
+from harness.reporting.explorer_tables import CHOICES, PARTS, Row
 from harness.reporting.theme import CATEGORY_COLOURS, GREEN, INK, QUIET, RULE, VERMILION
-from harness.units import format_bytes
-from harness.workload import Workload
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
 
 SLIDERS = {
     "depth": ("Depth (layers)", 1, 64, 1),

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
-from harness.reporting.section import Figure
 from harness.reporting.theme import RC
+from harness.schema.findings import Figure
 
 DPI = 160
 

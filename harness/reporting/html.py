@@ -5,11 +5,11 @@ from importlib import resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.reporting.chapters import Chapter, Report
+from harness.reporting.document import Chapter, Report
 from harness.reporting.figures import Picture, inline_svg
 from harness.reporting.methods import LIMITS, METHODS
-from harness.reporting.section import Ruling
 from harness.reporting.tables import shown
+from harness.schema.findings import Ruling
 
 LONG_TABLE = 12
 """Rows from which on a table is folded away until asked for."""

@@ -1,9 +1,9 @@
 """The report as Markdown, with links to the PNGs beside it."""
 
-from harness.reporting.chapters import Chapter, Report
+from harness.reporting.document import Chapter, Report
 from harness.reporting.methods import LIMITS, METHODS
-from harness.reporting.section import Verdict
 from harness.reporting.tables import Shown, escape_markdown, shown, to_markdown
+from harness.schema.findings import Verdict
 
 _LONG_TABLE = 12
 

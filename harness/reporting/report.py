@@ -9,13 +9,13 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load_files
-from harness.experiment import Evidence, UnknownExperimentError, find, names_found
-from harness.record import RecordError
 from harness.reporting import html, markdown
-from harness.reporting.chapters import Chapter, Report, chapter, environment_table
+from harness.reporting.document import Chapter, Report, chapter, environment_table
 from harness.reporting.figures import write_picture
-from harness.reporting.section import Section
 from harness.reporting.tables import write_csv
+from harness.schema.experiment import Evidence, UnknownExperimentError, find, names_found
+from harness.schema.findings import Section
+from harness.schema.record import RecordError
 
 READING_ORDER = (
     "depth_batch",

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.reporting.section import Table
-from harness.units import format_bytes
+from harness.schema.findings import Table
+from harness.schema.units import format_bytes
 
 MISSING = "–"
 

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.record import Forecast, Outcome, Record
-from harness.units import format_bytes
+from harness.schema.record import Forecast, Outcome, Record
+from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
-    from harness.execution.doctor import Finding
-    from harness.record import CudaFigures
-    from harness.thresholds import Threshold
+    from harness.measurement.doctor import Finding
+    from harness.schema.record import CudaFigures
+    from harness.schema.threshold import Threshold
 
 
 def _table(*columns: str) -> Table:

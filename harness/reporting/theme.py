@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from harness.units import format_bytes
+from harness.schema.units import format_bytes
 
 # Okabe & Ito (2008), "Color Universal Design".
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"

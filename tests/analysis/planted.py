@@ -6,15 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.record import (
-    CategoryBytes,
-    Outcome,
-    PhaseFigures,
-    Record,
-    Repeat,
-    to_json,
-)
-from harness.workload import Workload
+from harness.schema.record import CategoryBytes, Outcome, PhaseFigures, Record, Repeat, to_json
+from harness.schema.workload import Workload
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 BATCHES = tuple(2**power for power in range(4, 13))

@@ -5,7 +5,7 @@ import pytest
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Fit, Vector, bends, fit, nested_test
-from harness.analysis.trial import RESOLUTION_BYTES
+from harness.analysis.proportionality import RESOLUTION_BYTES
 from tests.analysis import planted
 
 DEPTH, BATCH = (

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from harness.analysis.frame import load
-from harness.analysis.predicted import workload_of
-from harness.record import Outcome, Record, RecordError, to_json
-from harness.workload import Workload
+from harness.analysis.predictions import workload_of
+from harness.schema.record import Outcome, Record, RecordError, to_json
+from harness.schema.workload import Workload
 from tests.analysis import planted
 
 

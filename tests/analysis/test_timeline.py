@@ -5,7 +5,7 @@ import pytest
 
 from harness.analysis import AnalysisError
 from harness.analysis.timeline import live_by_category, read_events, thin
-from harness.workload import Workload
+from harness.schema.workload import Workload
 from tests.analysis import planted
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.execution.jobs import Job
-from harness.execution.launcher import Launcher, default_launcher
-from harness.workload import Workload
+from harness.measurement.process.launcher import Launcher, default_launcher
+from harness.measurement.process.messages import Job
+from harness.schema.workload import Workload
 
 Busy = Callable[[int], None]
 

@@ -6,11 +6,11 @@ import textwrap
 
 import pytest
 
-from harness.execution.launcher import Launcher
-from harness.execution.measure import measure
-from harness.execution.thresholds import BudgetError, threshold
-from harness.record import Outcome
-from harness.workload import Workload
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import Launcher
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
+from harness.thresholds.find_threshold import BudgetError, threshold
 from tests.cuda.conftest import Busy
 
 pytestmark = pytest.mark.cuda
@@ -40,7 +40,7 @@ def test_the_limit_is_the_budget_to_the_byte() -> None:
     """A segment that just fills it is granted; under one byte less it is refused."""
     code = """
         import torch
-        from harness.execution.budget import caching_allocator
+        from harness.measurement.limits.rlimit import caching_allocator
         def fits(budget):
             torch.cuda.empty_cache()
             try:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from harness.execution.launcher import Launcher
-from harness.execution.measure import measure
-from harness.prediction import formula
-from harness.record import CudaFigures, CudaPeaks, Outcome, Record
-from harness.workload import Workload
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import Launcher
+from harness.prediction.mlp import formula
+from harness.schema.record import CudaFigures, CudaPeaks, Outcome, Record
+from harness.schema.workload import Workload
 
 pytestmark = pytest.mark.cuda
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 import harness
-from harness import data, training
-from harness.execution import passes
 from harness.instruments import event_tree
 from harness.instruments.allocation_log import LogMismatchError
-from harness.instruments.allocator import AllocationRecorder
-from harness.workload import Workload
+from harness.instruments.allocation_trace import AllocationRecorder
+from harness.measurement import passes
+from harness.schema.workload import Workload
+from harness.training import data, training_step
 
 pytestmark = pytest.mark.cuda
 
@@ -45,9 +45,9 @@ def recorded(workload: Workload) -> Both:
     torch.cuda.empty_cache()
     recorder = Both("cuda")
     with recorder:
-        built = training.build(workload, fill)
+        built = training_step.build(workload, fill)
         for _ in range(2):
-            training.step(built)
+            training_step.step(built)
         del built
     return recorder
 
@@ -77,7 +77,7 @@ def test_the_trace_ends_with_what_the_log_says_is_alive(workload: Workload) -> N
     before = torch.cuda.memory_stats()["requested_bytes.all.current"]
     fill = data.source(workload)
     torch.cuda.reset_peak_memory_stats()
-    trace = passes.trace_pass(workload, fill, training.no_phase)
+    trace = passes.trace_pass(workload, fill, training_step.no_phase)
     stats = torch.cuda.memory_stats()
     peak = stats["requested_bytes.all.peak"] - before
     assert max(trace.live_bytes) == peak
@@ -86,7 +86,7 @@ def test_the_trace_ends_with_what_the_log_says_is_alive(workload: Workload) -> N
 def test_backward_blocks_of_autograds_thread_belong_to_their_step_phase_and_module() -> None:
     """The tree holds that thread's events apart, after all others: time must place them."""
     workload = Workload(device="cuda", depth=2, width=64, batch=32)
-    trace = passes.trace_pass(workload, data.source(workload), training.no_phase)
+    trace = passes.trace_pass(workload, data.source(workload), training_step.no_phase)
     weights = [
         (e.step, e.phase, e.module)
         for e in trace.events
@@ -98,7 +98,7 @@ def test_backward_blocks_of_autograds_thread_belong_to_their_step_phase_and_modu
 
 def test_what_checkpoints_run_again_is_backward_and_names_its_modules() -> None:
     workload = Workload(device="cuda", depth=4, width=64, batch=32, checkpoint=2)
-    trace = passes.trace_pass(workload, data.source(workload), training.no_phase)
+    trace = passes.trace_pass(workload, data.source(workload), training_step.no_phase)
     by_phase: dict[str, set[str]] = {}
     for event in trace.events:
         if event.step == 2 and "addmm" in event.operator and event.size_bytes > 0:

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from experiments import accumulation as experiment
-from harness import data, training
-from harness.analysis import AnalysisError, accumulation
+from harness.analysis import AnalysisError, micro_batches
 from harness.analysis.frame import load
-from harness.experiment import Evidence, Size
-from harness.prediction.forecast import predict
-from harness.record import Record
-from harness.reporting.section import Ruling, Section
-from harness.workload import Workload
+from harness.prediction.predict_workload import predict
+from harness.schema.experiment import Evidence, Size
+from harness.schema.findings import Ruling, Section
+from harness.schema.record import Record
+from harness.schema.workload import Workload
+from harness.training import data, training_step
 from tests.analysis import planted
 
 _FIGURES = (
@@ -54,7 +54,7 @@ def test_one_byte_more_is_seen(tmp_path: Path) -> None:
 def test_the_floor_is_parameters_gradients_and_the_whole_batch(tmp_path: Path) -> None:
     cells = list(experiment.cells(Size.QUICK))
     planted.write(tmp_path, [record(cell) for cell in cells])
-    table = accumulation.beside_whole(load(tmp_path))
+    table = micro_batches.beside_whole(load(tmp_path))
     parameters = 4 * (784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10)
     batch = 64 * (4 * 784 + 8)
     assert set(table["floor_bytes"]) == {2 * parameters + batch}
@@ -73,7 +73,7 @@ def test_the_planted_regime_is_found_exactly(tmp_path: Path) -> None:
         for parts in (1, 2, 4, 8, 16, 32)
     ]
     planted.write(tmp_path, cells)
-    (words,) = accumulation.regimes_in_words(accumulation.beside_whole(load(tmp_path)))
+    (words,) = micro_batches.regimes_in_words(micro_batches.beside_whole(load(tmp_path)))
     assert "from 8 to 32 parts" in words
     assert "exactly 100 bytes" in words
 
@@ -81,12 +81,12 @@ def test_the_planted_regime_is_found_exactly(tmp_path: Path) -> None:
 def test_without_the_whole_batch_nothing_is_said(tmp_path: Path) -> None:
     planted.write(tmp_path, [record(Workload(batch=64, accumulate=2))])
     with pytest.raises(AnalysisError, match="one part and one in several"):
-        accumulation.beside_whole(load(tmp_path))
+        micro_batches.beside_whole(load(tmp_path))
 
 
 def gradients(workload: Workload) -> list[torch.Tensor]:
-    built = training.build(workload, data.source(workload))
-    training.step(built)
+    built = training_step.build(workload, data.source(workload))
+    training_step.step(built)
     return [parameter.grad for parameter in built.model.parameters() if parameter.grad is not None]
 
 

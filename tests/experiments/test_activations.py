@@ -6,14 +6,14 @@ import pytest
 from experiments import activations
 from harness.analysis import AnalysisError
 from harness.analysis.frame import load
-from harness.execution.sweep import run
-from harness.experiment import Evidence, Size
-from harness.progress import Lines
-from harness.record import Record
 from harness.reporting.figures import picture
-from harness.reporting.section import Ruling, Section
-from harness.workload import ACTIVATIONS, MODELS, Grid, Workload
-from tests.experiments import forecasts
+from harness.reporting.progress import Lines
+from harness.schema.experiment import Evidence, Size
+from harness.schema.findings import Ruling, Section
+from harness.schema.record import Record
+from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
+from harness.sweep.sweep import run
+from tests.experiments import predicted_records
 
 # Tensors kept per hidden layer, by what each derivative is written in (derivatives.yaml): the
 # next linear map keeps the output; gelu, silu and leaky_relu keep their input beside it.
@@ -32,11 +32,11 @@ def _planted(workload: Workload, spare: int = 0) -> Record:
     assert workload.width is not None
     unit = 4 * workload.batch * workload.width
     kept = _by_hand(workload.model, workload.activation) * workload.depth * unit
-    return forecasts.record(workload, saved_bytes=9999 + kept + spare)
+    return predicted_records.record(workload, saved_bytes=9999 + kept + spare)
 
 
 def _section(folder: Path, records: list[Record]) -> Section:
-    return activations.analyse(forecasts.evidence(folder, records))
+    return activations.analyse(predicted_records.evidence(folder, records))
 
 
 def test_planted_counts_come_back(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_depths_that_are_no_neighbours_settle_nothing(tmp_path: Path) -> None:
 
 
 def test_both_pictures_draw_and_name_every_function(tmp_path: Path) -> None:
-    records = [forecasts.record(workload) for workload in activations.cells(Size.QUICK)]
+    records = [predicted_records.record(workload) for workload in activations.cells(Size.QUICK)]
     section = _section(tmp_path / "activations", records)
     assert [figure.name for figure in section.figures] == ["kept", "peak"]
     for figure in section.figures:

@@ -7,11 +7,11 @@ import pytest
 from experiments import checkpointing
 from harness.analysis import AnalysisError, checkpoints
 from harness.analysis.frame import load
-from harness.experiment import Evidence, Size
-from harness.prediction.forecast import predict
-from harness.record import Record
-from harness.reporting.section import Ruling, Verdict
-from harness.workload import Workload
+from harness.prediction.predict_workload import predict
+from harness.schema.experiment import Evidence, Size
+from harness.schema.findings import Ruling, Verdict
+from harness.schema.record import Record
+from harness.schema.workload import Workload
 from tests.analysis import planted
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from experiments import malloc_policy as experiment
-from harness.analysis import AnalysisError, malloc_policy
+from harness.analysis import AnalysisError, malloc_effect
 from harness.analysis.frame import load
-from harness.experiment import Evidence, Size
-from harness.record import Record, Repeat
-from harness.reporting.section import Ruling, Verdict
-from harness.workload import Workload
+from harness.schema.experiment import Evidence, Size
+from harness.schema.findings import Ruling, Verdict
+from harness.schema.record import Record, Repeat
+from harness.schema.workload import Workload
 from tests.analysis import planted
 
 BIG = 20_000_000
@@ -42,7 +42,7 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
         record(Workload(malloc="system", seed=seed), BIG // 2, BIG // 2, BIG) for seed in range(3)
     ]
     planted.write(tmp_path, [*pinned, *system])
-    table = malloc_policy.beside_trace(load(tmp_path)).set_index("malloc")
+    table = malloc_effect.beside_trace(load(tmp_path)).set_index("malloc")
     assert table.loc["pinned", "difference_percent"] == 0
     assert table.loc["pinned", "over_repeats_percent"] == pytest.approx(0.05)
     assert table.loc["pinned", "over_processes_percent"] == pytest.approx(0.3)
@@ -68,7 +68,7 @@ def test_small_steps_do_not_decide_where_large_ones_are(tmp_path: Path) -> None:
 def test_no_cell_with_both_rises_is_said(tmp_path: Path) -> None:
     planted.write(tmp_path, [planted.record(Workload(), rss_rise_bytes=None)])
     with pytest.raises(AnalysisError, match="no cell has a resident rise"):
-        malloc_policy.beside_trace(load(tmp_path))
+        malloc_effect.beside_trace(load(tmp_path))
 
 
 @pytest.mark.parametrize("size", list(Size))

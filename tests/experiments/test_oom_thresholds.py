@@ -3,16 +3,16 @@ from pathlib import Path
 import pytest
 
 from experiments.oom_thresholds import EXPERIMENT, Question, questions, run
-from harness.execution.budget import data_segment_available
-from harness.execution.store import Kind, LineStore
-from harness.experiment import Evidence, Size
-from harness.prediction.resident import solve_resident
-from harness.progress import Lines
-from harness.record import Outcome, to_json
+from harness.measurement.limits.rlimit import data_segment_available
+from harness.prediction.mlp.data_segment import solve_resident
 from harness.reporting.figures import picture
+from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
-from harness.reporting.section import Ruling
-from harness.thresholds import THRESHOLDS, Headroom, Threshold, from_json
+from harness.schema.experiment import Evidence, Size
+from harness.schema.findings import Ruling
+from harness.schema.record import Outcome, to_json
+from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, from_json
+from harness.sweep.store import Kind, LineStore
 
 LINES: Kind[Threshold] = Kind(
     file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id

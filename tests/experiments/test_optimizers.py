@@ -4,24 +4,24 @@ import pytest
 
 from experiments import optimizers
 from harness.analysis import AnalysisError
-from harness.experiment import Size
-from harness.record import CategoryBytes, Record
 from harness.reporting.figures import picture
-from harness.reporting.section import Ruling, Section
-from harness.workload import Workload
-from tests.experiments import forecasts
+from harness.schema.experiment import Size
+from harness.schema.findings import Ruling, Section
+from harness.schema.record import CategoryBytes, Record
+from harness.schema.workload import Workload
+from tests.experiments import predicted_records
 
 # 784 -> 256 -> 10: 784*256 + 256 + 256*10 + 10 = 203,530 parameters of 4 bytes
 PARAMETER_BYTES = 814_120
 
 
 def _section(folder: Path, records: list[Record]) -> Section:
-    return optimizers.analyse(forecasts.evidence(folder, records))
+    return optimizers.analyse(predicted_records.evidence(folder, records))
 
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    return [forecasts.record(workload) for workload in optimizers.cells(Size.QUICK)]
+    return [predicted_records.record(workload) for workload in optimizers.cells(Size.QUICK)]
 
 
 def test_state_is_the_formula_that_hand_arithmetic_gives(
@@ -44,7 +44,7 @@ def test_state_is_the_formula_that_hand_arithmetic_gives(
 
 def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]) -> None:
     bad = Workload(optimizer="adam", foreach="off", depth=2, batch=16)
-    parts = forecasts.record(bad).categories_at_peak
+    parts = predicted_records.record(bad).categories_at_peak
     assert parts is not None
     wrong = CategoryBytes(
         parameter=parts.parameter,
@@ -55,7 +55,7 @@ def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]
     )
     kept = [one for one in records if one.workload != bad]
     section = _section(
-        tmp_path / "optimizers", [*kept, forecasts.record(bad, categories_at_peak=wrong)]
+        tmp_path / "optimizers", [*kept, predicted_records.record(bad, categories_at_peak=wrong)]
     )
     count = len(records)
     assert section.verdicts[0].ruling is Ruling.REFUTED
@@ -96,7 +96,7 @@ def test_pictures_show_every_update(tmp_path: Path, records: list[Record]) -> No
 
 
 def test_prediction_cells_alone_settle_nothing(tmp_path: Path) -> None:
-    failed = forecasts.record(Workload(), peak_live_bytes=None)
+    failed = predicted_records.record(Workload(), peak_live_bytes=None)
     with pytest.raises(AnalysisError, match="no training cell"):
         _section(tmp_path / "optimizers", [failed])
 

@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 from experiments import precision as experiment
-from harness import data, training
-from harness.analysis import AnalysisError, precision
+from harness.analysis import AnalysisError, precision_effect
 from harness.analysis.frame import load
-from harness.execution.passes import saved_pass
-from harness.experiment import Evidence, Size
-from harness.prediction import formula
-from harness.record import CategoryBytes, Record
-from harness.reporting.section import Ruling, Section
-from harness.workload import Workload
+from harness.measurement.passes import saved_pass
+from harness.prediction.mlp import formula
+from harness.schema.experiment import Evidence, Size
+from harness.schema.findings import Ruling, Section
+from harness.schema.record import CategoryBytes, Record
+from harness.schema.workload import Workload
+from harness.training import data, training_step
 from tests.analysis import planted
 
 
@@ -22,7 +22,7 @@ def record(workload: Workload, scale: float = 1.0) -> Record:
     """Everything in proportion to the type, the labels aside; autocast by its formula."""
     saved = formula.saved_bytes(workload)
     if workload.autocast:
-        saved = precision.autocast_saved_bytes(workload)
+        saved = precision_effect.autocast_saved_bytes(workload)
     held = formula.parameter_bytes(workload)
     return planted.record(
         workload,
@@ -63,17 +63,19 @@ def test_a_type_that_does_not_halve_is_refuted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("depth", "batch"), [(1, 3), (2, 64), (3, 7)])
 def test_the_formula_of_autocast_is_what_a_real_step_saves(depth: int, batch: int) -> None:
     workload = Workload(depth=depth, width=24, in_features=40, batch=batch, autocast="bfloat16")
-    built = training.build(workload, data.source(workload))
-    measured = saved_pass(built, training.no_phase)["saved_bytes"]
-    assert measured == precision.autocast_saved_bytes(workload)
+    built = training_step.build(workload, data.source(workload))
+    measured = saved_pass(built, training_step.no_phase)["saved_bytes"]
+    assert measured == precision_effect.autocast_saved_bytes(workload)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 8, 32])
 def test_from_the_break_even_batch_on_autocast_saves_less(depth: int) -> None:
-    batch = precision.break_even_batch(Workload(depth=depth))
+    batch = precision_effect.break_even_batch(Workload(depth=depth))
     for size, less in ((batch, True), (batch - 1, False)):
         workload = Workload(depth=depth, batch=size)
-        assert (precision.autocast_saved_bytes(workload) < formula.saved_bytes(workload)) is less
+        assert (
+            precision_effect.autocast_saved_bytes(workload) < formula.saved_bytes(workload)
+        ) is less
 
 
 def test_the_copies_are_those_alive_when_they_are_most() -> None:
@@ -91,7 +93,7 @@ def test_the_copies_are_those_alive_when_they_are_most() -> None:
     ]
     columns = ["step", "phase", "operator", "category", "size_bytes", "address"]
     events = pd.DataFrame(rows, columns=columns).assign(module="m")
-    found = precision.copies_in_forward(events)
+    found = precision_effect.copies_in_forward(events)
     assert list(found["size_bytes"]) == [30, 10]
     assert list(found["category"]) == ["temporary", "activation"]
 
@@ -99,4 +101,4 @@ def test_the_copies_are_those_alive_when_they_are_most() -> None:
 def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
     planted.write(tmp_path, [record(Workload(dtype="bfloat16"))])
     with pytest.raises(AnalysisError, match="no float32 cell"):
-        precision.beside_float32(load(tmp_path))
+        precision_effect.beside_float32(load(tmp_path))

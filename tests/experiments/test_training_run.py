@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from experiments import training_run as experiment
-from harness.analysis import AnalysisError, training_run
+from harness.analysis import AnalysisError, epochs
 from harness.analysis.frame import load_files
-from harness.execution import observations
-from harness.execution import training_run as worker
-from harness.experiment import Evidence, Size
-from harness.progress import Lines
-from harness.reporting.section import Ruling, Section
-from harness.workload import Workload
+from harness.measurement import whole_run as worker
+from harness.reporting.progress import Lines
+from harness.schema.experiment import Evidence, Size
+from harness.schema.findings import Ruling, Section
+from harness.schema.workload import Workload
+from harness.sweep import observations
 
 FULL, PARTIAL = 256, 96
 
@@ -98,8 +98,8 @@ def test_a_flat_run_is_supported_and_a_leak_refuted(tmp_path: Path) -> None:
 
 def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
     observations.append(tmp_path, observation("resident", leak=4096))
-    (run,) = training_run.runs(observations.read(tmp_path))
-    slope = training_run.resident_slope(run)
+    (run,) = epochs.runs(observations.read(tmp_path))
+    slope = epochs.resident_slope(run)
     assert slope is not None
     assert slope.low < 4096 < slope.high
     assert slope.high - slope.low < 100

@@ -5,20 +5,20 @@ import pytest
 from experiments import training_vs_inference as experiment
 from harness.analysis import AnalysisError
 from harness.analysis.frame import load
-from harness.experiment import Size
-from harness.record import CategoryBytes, Record
 from harness.reporting.figures import picture
-from harness.reporting.section import Ruling, Section
-from harness.workload import Workload
-from tests.experiments import forecasts
+from harness.schema.experiment import Size
+from harness.schema.findings import Ruling, Section
+from harness.schema.record import CategoryBytes, Record
+from harness.schema.workload import Workload
+from tests.experiments import predicted_records
 
 
 def _section(folder: Path, records: list[Record]) -> Section:
-    return experiment.analyse(forecasts.evidence(folder, records))
+    return experiment.analyse(predicted_records.evidence(folder, records))
 
 
 def _planted(mode: str, batch: int, **bytes_of: int) -> Record:
-    return forecasts.record(
+    return predicted_records.record(
         Workload(mode=mode, batch=batch),
         peak_live_bytes=sum(bytes_of.values()),
         categories_at_peak=CategoryBytes(**bytes_of),
@@ -35,7 +35,7 @@ PLANTED = (
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    return [forecasts.record(workload) for workload in experiment.cells(Size.QUICK)]
+    return [predicted_records.record(workload) for workload in experiment.cells(Size.QUICK)]
 
 
 def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_training_step_that_needs_no_more_refutes(tmp_path: Path) -> None:
 
 
 def test_the_parts_add_up_and_the_closed_form_holds(tmp_path: Path, records: list[Record]) -> None:
-    frame = load(forecasts.evidence(tmp_path / "t", records).folder)
+    frame = load(predicted_records.evidence(tmp_path / "t", records).folder)
     table = experiment.pairs(frame)
     assert len(table) == 16
     parts = table[[name for name in table.columns if name.startswith("more_")]].sum(axis=1)
@@ -73,7 +73,9 @@ def test_the_parts_add_up_and_the_closed_form_holds(tmp_path: Path, records: lis
 def test_one_cell_by_hand(tmp_path: Path) -> None:
     """784 -> 64 -> 10, batch 256, SGD, counted moment by moment on paper."""
     pair = [Workload(width=64, batch=256, mode=mode) for mode in ("train", "inference")]
-    frame = load(forecasts.evidence(tmp_path / "t", [*map(forecasts.record, pair)]).folder)
+    frame = load(
+        predicted_records.evidence(tmp_path / "t", [*map(predicted_records.record, pair)]).folder
+    )
     row = experiment.pairs(frame).iloc[0]
     parameters = 4 * (785 * 64 + 65 * 10)
     hidden = 256 * 64 * 4
@@ -86,9 +88,10 @@ def test_one_cell_by_hand(tmp_path: Path) -> None:
 def test_the_ratio_approaches_its_limit(tmp_path: Path) -> None:
     modes = ("train", "inference")
     records = [
-        forecasts.record(Workload(width=64, depth=8, batch=2**20, mode=mode)) for mode in modes
+        predicted_records.record(Workload(width=64, depth=8, batch=2**20, mode=mode))
+        for mode in modes
     ]
-    frame = load(forecasts.evidence(tmp_path / "t", records).folder)
+    frame = load(predicted_records.evidence(tmp_path / "t", records).folder)
     row = experiment.pairs(frame).iloc[0]
     assert row["ratio"] == pytest.approx(row["limit"], rel=1e-3)
 

@@ -9,12 +9,12 @@ import pytest
 from experiments import width
 from harness.analysis import AnalysisError
 from harness.analysis.paired import Ratio, geometric_ratio, neighbour_ratios, pooled
-from harness.experiment import Size
-from harness.record import Record
 from harness.reporting.figures import picture
-from harness.reporting.section import Ruling, Section
-from harness.workload import Workload
-from tests.experiments import forecasts
+from harness.schema.experiment import Size
+from harness.schema.findings import Ruling, Section
+from harness.schema.record import Record
+from harness.schema.workload import Workload
+from tests.experiments import predicted_records
 
 POWERS = (64, 128)
 
@@ -23,7 +23,7 @@ def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -
     """Odd widths take ``slower`` times as long; each block is slowed down as a whole."""
     random = np.random.default_rng(7)
     found = [
-        forecasts.record(Workload(depth=2, width=power + at, batch=batch))
+        predicted_records.record(Workload(depth=2, width=power + at, batch=batch))
         for batch in (16, 256)
         for power in POWERS
         for at in (-1, 0, 1)
@@ -34,12 +34,12 @@ def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -
             seconds = 1e-6 * (power + at) ** 2 * whole * (slower if at else 1.0)
             seconds *= float(np.exp(noise * random.standard_normal())) + drift
             cell = Workload(depth=2, width=power + at, batch=64, malloc="system", seed=block)
-            found.append(forecasts.record(cell, seconds=seconds))
+            found.append(predicted_records.record(cell, seconds=seconds))
     return found
 
 
 def _section(folder: Path, records: list[Record]) -> Section:
-    return width.analyse(forecasts.evidence(folder, records))
+    return width.analyse(predicted_records.evidence(folder, records))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_rounding_up_odd_widths_would_be_seen(tmp_path: Path) -> None:
     padded = [
         one
         if one.workload.width in POWERS
-        else forecasts.record(
+        else predicted_records.record(
             one.workload,
             seconds=one.repeats[0].wall_seconds,
             saved_activation_bytes=(one.saved_activation_bytes or 0) // 512 * 512 + 512,
@@ -116,8 +116,8 @@ def test_the_fastest_repeat_counts(tmp_path: Path) -> None:
     noisy = _records(1.0, 0.0)
     ratios = neighbour_ratios(
         width._times(
-            forecasts.evidence(tmp_path / "width", noisy),
-            forecasts.evidence(tmp_path / "width", noisy).frame,
+            predicted_records.evidence(tmp_path / "width", noisy),
+            predicted_records.evidence(tmp_path / "width", noisy).frame,
         )
     )
     by_hand = {power: (power - 1) * (power + 1) / power**2 for power in POWERS}

@@ -8,15 +8,15 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.frame import load
-from harness.execution.executors import Cell, Executor, Measured
-from harness.execution.executors.in_process import InProcessExecutor
-from harness.execution.store import read
-from harness.execution.sweep import run
-from harness.experiment import Experiment, Size
-from harness.progress import Lines
-from harness.record import Outcome, Record
-from harness.reporting.section import Section
-from harness.workload import Grid, Workload
+from harness.reporting.progress import Lines
+from harness.schema.experiment import Experiment, Size
+from harness.schema.findings import Section
+from harness.schema.record import Outcome, Record
+from harness.schema.workload import Grid, Workload
+from harness.sweep.executors import Cell, Executor, Measured
+from harness.sweep.executors.in_process import InProcessExecutor
+from harness.sweep.store import read
+from harness.sweep.sweep import run
 
 EXACT = (
     "workload_id", "outcome", "saved_bytes", "saved_input_bytes", "peak_live_bytes",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.execution.executors import Measured
+from harness.sweep.executors import Measured
 from tests.faults.grid import Tally, records_path
 
 PATIENCE_SECONDS = 60.0
@@ -79,7 +79,7 @@ def forkserver_of(parent: int) -> psutil.Process | None:
     """Return a process's forkserver, once it runs."""
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(parent).children():
-            if "harness.execution.forkserver" in child.cmdline():
+            if "harness.measurement.process.fork_server" in child.cmdline():
                 return child
     return None
 
@@ -98,7 +98,9 @@ def dask_workers() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            fork = "harness.execution.forkserver" in process.cmdline()  # a forkserver's own fork
+            fork = (
+                "harness.measurement.process.fork_server" in process.cmdline()
+            )  # a forkserver's own fork
             if not fork and forkserver_of(process.pid) is not None:
                 found.append((process.create_time(), process))
     return [process for _, process in sorted(found, key=lambda pair: pair[0])]

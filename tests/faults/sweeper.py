@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from harness.execution import launcher, sweep
-from harness.experiment import Size
-from harness.progress import Lines
+from harness.measurement.process import launcher
+from harness.reporting.progress import Lines
+from harness.schema.experiment import Size
+from harness.sweep import sweep
 from tests.faults.grid import experiment
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.execution import environment
-from harness.execution.executors import Measured
-from harness.execution.executors.in_process import InProcessExecutor
-from harness.execution.store import Store, StoreError
+from harness.measurement import environment
+from harness.sweep.executors import Measured
+from harness.sweep.executors.in_process import InProcessExecutor
+from harness.sweep.store import Store, StoreError
 from tests.faults.conftest import FULL
 from tests.faults.grid import Replay, Tally, records_path, sweep
 

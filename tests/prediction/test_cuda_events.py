@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from harness.events import Event
-from harness.prediction.caching_allocator import Ascending, CachingAllocator
-from harness.prediction.cuda.epoch import Epoch
-from harness.prediction.cuda.gpus import Gpu, parse_capability
-from harness.prediction.cuda.recorded import RecordedSteps
-from harness.prediction.cuda.simulation import Peaks, play, play_steps
-from harness.prediction.cuda.trace import CudaSteps
-from harness.workload import Workload
+from harness.allocator import Ascending, CachingAllocator
+from harness.prediction.gpu.catalogue import Gpu, parse_capability
+from harness.prediction.gpu.recorded_script import RecordedSteps
+from harness.prediction.gpu.simulation import Peaks, play, play_steps
+from harness.prediction.mlp.cuda_trace import CudaSteps
+from harness.prediction.mlp.last_batch import Epoch
+from harness.schema.events import Event
+from harness.schema.workload import Workload
 
 RECORDINGS = json.loads(Path(__file__).with_name("cuda_events.json").read_text())
-"""Made by ``tests/cuda_dry_run/record_events.py`` with torch 2.13."""
+"""Made by ``tests/validation/record_events.py`` with torch 2.13."""
 
 WHOLE_STEPS = [one for one in RECORDINGS if "last_rows" not in one["workload"]]
 WITH_LAST_BATCH = [one for one in RECORDINGS if "last_rows" in one["workload"]]

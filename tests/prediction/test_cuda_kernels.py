@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.prediction.cuda.norms import Grid, batch_norm_grid, in_two_steps, two_step_parts
-from harness.prediction.cuda.reduction import ColumnSums, Scratch
+from harness.prediction.mlp.cuda_norms import Grid, batch_norm_grid, in_two_steps, two_step_parts
+from harness.prediction.mlp.cuda_reduction import ColumnSums, Scratch
 
 
 def sums(rows: int, columns: int, element_bytes: int = 4, processors: int = 108) -> ColumnSums:

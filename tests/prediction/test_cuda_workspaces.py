@@ -2,12 +2,12 @@
 
 import pytest
 
-from harness.cli import main
-from harness.prediction.cuda import gpus
-from harness.prediction.cuda.gpus import GPUS
-from harness.prediction.cuda.workspaces import VARIABLE, WorkspaceConfigError, workspace_bytes
-from harness.prediction.forecast import predict
-from harness.workload import Workload
+from harness.cli.app import main
+from harness.prediction.gpu import catalogue
+from harness.prediction.gpu.catalogue import GPUS
+from harness.prediction.gpu.workspaces import VARIABLE, WorkspaceConfigError, workspace_bytes
+from harness.prediction.predict_workload import predict
+from harness.schema.workload import Workload
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
 DEFAULT = 8_519_680
@@ -83,7 +83,7 @@ def test_a_record_is_predicted_under_what_it_was_measured_under(
     }
     monkeypatch.setenv(VARIABLE, ":1:1")
     for config, size in (("", DEFAULT), (":4096:8", 32 << 20)):
-        recorded = gpus.recorded({**facts, "cublas_workspace_config": config})
+        recorded = catalogue.recorded({**facts, "cublas_workspace_config": config})
         cuda = predict(WORKLOAD, gpu=recorded).cuda
         assert cuda is not None
         assert cuda.workspace_bytes == 2 * size

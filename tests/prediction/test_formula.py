@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from harness.prediction import formula
-from harness.workload import Workload
+from harness.prediction.mlp import formula
+from harness.schema.workload import Workload
 
 # 3 -> 4 -> 5 -> 2, five examples. Parameters: 3*4+4 + 4*5+5 + 5*2+2 = 16 + 25 + 12 = 53.
 SMALL = Workload(hidden=(4, 5), in_features=3, classes=2, batch=5)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.prediction.matmul import (
+from harness.prediction.mlp.matmul import (
     Layout,
     UnknownScratchError,
     brgemm_bytes,
@@ -18,7 +18,7 @@ from harness.prediction.matmul import (
     read_cpu_flags,
     scratch_of,
 )
-from tests.prediction.products import Product
+from tests.prediction.matmul_cases import Product
 
 CORE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 BF16 = CORE | {"avx512_vnni", "avx512_bf16"}
@@ -155,7 +155,7 @@ def drawn_products(count: int) -> list[Product]:
 def measured_alone(products: list[Product], **environment: str) -> list[list[int]]:
     """Return the scratch of each product, measured in a process that multiplied nothing else."""
     child = subprocess.run(
-        [sys.executable, "-m", "tests.prediction.products"],
+        [sys.executable, "-m", "tests.prediction.matmul_cases"],
         input=json.dumps(products),
         env=os.environ | environment,
         cwd=Path(__file__).parents[2],

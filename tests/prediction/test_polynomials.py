@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.prediction import formula
-from harness.prediction.budget import needed_bytes
-from harness.prediction.polynomials import (
+from harness.prediction.mlp import formula
+from harness.prediction.mlp.largest_fit import needed_bytes
+from harness.prediction.mlp.polynomials import (
     POWERS,
     NotPolynomialError,
     Polynomial,
     closed_form,
     needs,
 )
-from harness.workload import ACTIVATIONS, OPTIMIZERS, Workload
+from harness.schema.workload import ACTIVATIONS, OPTIMIZERS, Workload
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 600), st.integers(1, 900))
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from harness import training
-from harness.execution.passes import saved_pass
-from harness.prediction import formula
-from harness.prediction.trace import predict_trace
-from harness.workload import Workload
-from tests.prediction.test_trace import fill
+from harness.measurement.passes import saved_pass
+from harness.prediction.mlp import formula
+from harness.prediction.mlp.cpu_trace import predict_trace
+from harness.schema.workload import Workload
+from harness.training import training_step
+from tests.prediction.test_cpu_trace import fill
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model.md"
 
@@ -54,9 +54,9 @@ def test_the_document_derives_what_is_saved(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_autograd_saves_what_the_document_derives(name: str) -> None:
-    built = training.build(NETWORKS[name], fill)
-    training.step(built)
-    modules: dict[str, Any] = saved_pass(built, training.no_phase)["modules"]
+    built = training_step.build(NETWORKS[name], fill)
+    training_step.step(built)
+    modules: dict[str, Any] = saved_pass(built, training_step.no_phase)["modules"]
     assert {module: found["saved_bytes"] for module, found in modules.items()} == derived(name)
 
 

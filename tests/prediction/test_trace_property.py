@@ -8,13 +8,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import training
-from harness.data import Fill
-from harness.events import trace_figures
-from harness.execution.passes import saved_pass, trace_pass
-from harness.prediction.forecast import predict
-from harness.prediction.matmul import UnknownScratchError, scratch_of
-from harness.workload import ACTIVATIONS, AUTOCAST_DTYPES, MODELS, NORMS, OPTIMIZERS, Workload
+from harness.measurement.passes import saved_pass, trace_pass
+from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
+from harness.prediction.predict_workload import predict
+from harness.schema.events import trace_figures
+from harness.schema.workload import (
+    ACTIVATIONS,
+    AUTOCAST_DTYPES,
+    MODELS,
+    NORMS,
+    OPTIMIZERS,
+    Workload,
+)
+from harness.training import training_step
+from harness.training.data import Fill
 
 EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", "500"))
 """Workloads drawn in all: most are plain, an eighth each split, stacked or under autocast."""
@@ -137,10 +144,10 @@ def measure(workload: Workload) -> dict[str, object]:
     threads = torch.get_num_threads()
     torch.set_num_threads(workload.threads)
     try:
-        figures = trace_figures(trace_pass(workload, NO_FILL, training.no_phase))
-        built = training.build(workload, NO_FILL)
-        training.step(built)
-        return figures | saved_pass(built, training.no_phase)
+        figures = trace_figures(trace_pass(workload, NO_FILL, training_step.no_phase))
+        built = training_step.build(workload, NO_FILL)
+        training_step.step(built)
+        return figures | saved_pass(built, training_step.no_phase)
     finally:
         torch.set_num_threads(threads)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.reporting.report import write_report
-from harness.workload import Workload
+from harness.schema.workload import Workload
 from tests.analysis import planted
 from tests.reporting.browser import AXE, FLAGS, NO_AXE, NO_BROWSER, executable
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
-from harness.prediction.budget import solve
-from harness.prediction.forecast import predict
-from harness.workload import Workload
+from harness.cli.app import main
+from harness.prediction.mlp.largest_fit import solve
+from harness.prediction.predict_workload import predict
+from harness.schema.workload import Workload
 from tests.reporting.browser import AXE, FLAGS, NO_AXE, NO_BROWSER, executable
 
 START = Workload(depth=8, optimizer="adam", batch=512)

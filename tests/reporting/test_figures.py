@@ -13,8 +13,8 @@ from PIL import Image
 from harness.reporting import charts
 from harness.reporting.charts import _apart
 from harness.reporting.figures import inline_svg, picture
-from harness.reporting.section import Figure
 from harness.reporting.theme import CATEGORY_COLOURS, contrast, ink_on, ordered_colours, readable
+from harness.schema.findings import Figure
 
 DATA = pd.DataFrame(
     {"depth": [1, 1, 2, 2], "batch": [16, 32, 16, 32], "measured": [10, 20, 2**20, 0]}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiment import Evidence, Experiment
-from harness.record import Outcome, RecordError
 from harness.reporting.report import experiment_folders, sections, write_report
-from harness.reporting.section import Ruling, Section
-from harness.workload import Workload
+from harness.schema.experiment import Evidence, Experiment
+from harness.schema.findings import Ruling, Section
+from harness.schema.record import Outcome, RecordError
+from harness.schema.workload import Workload
 from tests.analysis import planted
 
 EVIL = "</td><script>alert('x')</script>|`*"

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from harness.reporting.section import Table
 from harness.reporting.tables import cell, escape_markdown, heading, shown, to_markdown
+from harness.schema.findings import Table
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def _misbehave(kind: str) -> None:
 
 
 def _install(kinds: list[str], folder: Path) -> None:
-    from harness.execution import worker
+    from harness.measurement.process import worker
 
     run_job = worker.run_job
 
@@ -51,5 +51,5 @@ def _install(kinds: list[str], folder: Path) -> None:
     worker.run_job = faulty
 
 
-if "FAULT_FOLDER" in os.environ and "harness.execution.forkserver" in sys.orig_argv:
+if "FAULT_FOLDER" in os.environ and "harness.measurement.process.fork_server" in sys.orig_argv:
     _install(os.environ["FAULT_KINDS"].split(","), Path(os.environ["FAULT_FOLDER"]))

@@ -1,0 +1,44 @@
+"""A model of PyTorch's CUDA caching allocator: the same answers, no torch, no GPU.
+
+Fed with the requests and releases of a run it keeps the books that
+``torch.cuda.memory_stats`` would show, to the byte and to the segment. The rules are
+those of ``c10/cuda/CUDACachingAllocator.cpp``, PyTorch 2.1 to 2.13, default pools.
+
+Known limitations: private pools (CUDA graphs, ``MemPool``), ``throw_on_cudamalloc_oom``
+and the ``cudaMallocAsync`` backend are not modelled; when work on another stream is done
+is an assumption (see ``CachingAllocator.completion``), because it depends on the GPU.
+"""
+
+from harness.allocator.addresses import (
+    AddressPolicy,
+    Ascending,
+    Descending,
+    LowestFree,
+    Recorded,
+    Scattered,
+    policies_to_try,
+)
+from harness.allocator.config import AllocatorConfig
+from harness.allocator.model import CachingAllocator
+from harness.allocator.replay_allocator import FollowingAllocator
+from harness.allocator.restore import BlockState, SegmentState
+from harness.allocator.segment_events import OutOfMemoryError, SegmentEvent
+from harness.allocator.settings import AllocatorConfigError
+
+__all__ = [
+    "AddressPolicy",
+    "AllocatorConfig",
+    "AllocatorConfigError",
+    "Ascending",
+    "BlockState",
+    "CachingAllocator",
+    "Descending",
+    "FollowingAllocator",
+    "LowestFree",
+    "OutOfMemoryError",
+    "Recorded",
+    "Scattered",
+    "SegmentEvent",
+    "SegmentState",
+    "policies_to_try",
+]

@@ -1,0 +1,124 @@
+"""Blocks, and the ordered lists of those that are free.
+
+The allocator orders free blocks by (stream, size, address). Here each stream of each pool
+has a list of its own, whose entries are single integers, ``size << 64 | address``: they
+compare as fast as anything can in Python, and blocks are found by address.
+"""
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+
+from harness.allocator.counters import PoolCounters
+
+SHIFT = 64
+MASK = (1 << SHIFT) - 1
+
+FREE, ALLOCATED, AWAITING, UNMAPPED = range(4)
+
+
+@dataclass(slots=True, eq=False)
+class AddressRange:
+    """One expandable segment: reserved addresses, mapped unit by unit."""
+
+    address: int
+    size_bytes: int
+    unit_bytes: int
+
+
+class Pool:
+    """The small or the large pool: its streams' lists and its rules for splitting."""
+
+    __slots__ = ("counters", "is_small", "least_rest", "lists", "searches", "split_below")
+
+    def __init__(self, *, is_small: bool) -> None:
+        self.is_small = is_small
+        self.counters = PoolCounters()
+        self.lists: dict[int, FreeList] = {}
+        self.searches = 0
+        self.least_rest = 0
+        self.split_below = 0
+
+    def list_of(self, stream: int) -> "FreeList":
+        """Return the list of ``stream``, made on first use."""
+        if stream not in self.lists:
+            self.lists[stream] = FreeList(self, stream)
+        return self.lists[stream]
+
+    def in_stream_order(self) -> list["FreeList"]:
+        """Return the lists as the allocator's set has them."""
+        return [self.lists[stream] for stream in sorted(self.lists)]
+
+
+class FreeList:
+    """Free blocks of one pool and stream by (size, address); unmapped ones by address."""
+
+    __slots__ = ("counters", "keys", "pool", "stream", "unmapped")
+
+    def __init__(self, pool: Pool, stream: int) -> None:
+        self.pool = pool
+        self.stream = stream
+        self.counters = pool.counters
+        self.keys: list[int] = []
+        self.unmapped: list[int] = []
+
+    def insert(self, block: "Block") -> None:
+        """Add a block that became free; its age begins."""
+        block.born = self.pool.searches
+        insort(self.keys, block.size << SHIFT | block.address)
+
+    def remove(self, block: "Block") -> None:
+        """Take a free block out."""
+        del self.keys[bisect_left(self.keys, block.size << SHIFT | block.address)]
+
+    def insert_unmapped(self, block: "Block") -> None:
+        """Add a block of addresses without memory."""
+        insort(self.unmapped, block.address)
+
+    def remove_unmapped(self, block: "Block") -> None:
+        """Take such a block out."""
+        del self.unmapped[bisect_left(self.unmapped, block.address)]
+
+
+class Block:
+    """A stretch of one segment: handed out, free, awaiting other streams, or unmapped."""
+
+    __slots__ = (
+        "address",
+        "born",
+        "events",
+        "home",
+        "next",
+        "previous",
+        "range",
+        "requested",
+        "size",
+        "state",
+        "streams",
+    )
+
+    def __init__(
+        self, address: int, size: int, home: FreeList, within: AddressRange | None, state: int
+    ) -> None:
+        self.address = address
+        self.size = size
+        self.home = home
+        self.range = within
+        self.state = state
+        self.requested = 0
+        self.born = 0
+        self.events = 0
+        self.streams: set[int] | None = None
+        self.previous: Block | None = None
+        self.next: Block | None = None
+
+    def is_split(self) -> bool:
+        """Tell whether the block shares its segment with others."""
+        return self.previous is not None or self.next is not None
+
+    def put_between(self, previous: "Block | None", following: "Block | None") -> None:
+        """Link the block into its segment's chain."""
+        self.previous, self.next = previous, following
+        if previous is not None:
+            previous.next = self
+        if following is not None:
+            following.previous = self

@@ -1,0 +1,336 @@
+"""The allocator itself: requests, releases, and what happens when memory runs out.
+
+Source: ``malloc``, ``get_free_block``, ``alloc_found_block``, ``free``, ``free_block`` and
+``process_events`` of ``CUDACachingAllocator.cpp``. The two busiest functions are written
+out flat, because a call costs as much as the work it would do.
+"""
+
+from bisect import bisect_left, insort
+from typing import Literal
+
+from harness.allocator.addresses import AddressPolicy, Ascending
+from harness.allocator.best_fit import best_fit
+from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, MASK, SHIFT, Block, FreeList, Pool
+from harness.allocator.config import GRANULE_BYTES, SMALL_REQUEST_BYTES, UNLIMITED, AllocatorConfig
+from harness.allocator.counters import Counters
+from harness.allocator.device import Device
+from harness.allocator.segment_events import OutOfMemoryError, SegmentEvent
+from harness.allocator.segments import Segments
+from harness.allocator.settings import AllocatorConfigError
+from harness.allocator.statistics import Readings
+from harness.allocator.streams import StreamUses
+
+Completion = Literal["at_once", "at_release"]
+
+
+class CachingAllocator(Readings):
+    """Answers requests as PyTorch's allocator would on one device.
+
+    Args:
+        config: the settings and the card.
+        addresses: how the driver places segments; ascending unless given.
+        completion: when the work of other streams on a block is assumed to be done: by
+            the next request ("at_once"), or only when memory is released ("at_release").
+
+    Attributes:
+        segment_log: every segment taken and given back, in order.
+
+    """
+
+    def __init__(
+        self,
+        config: AllocatorConfig | None = None,
+        *,
+        addresses: AddressPolicy | None = None,
+        completion: Completion = "at_once",
+    ) -> None:
+        config = AllocatorConfig() if config is None else config
+        self.segment_log: list[SegmentEvent] = []
+        self.completion: Completion = completion
+        self._blocks: dict[int, Block] = {}
+        self._small, self._large = Pool(is_small=True), Pool(is_small=False)
+        self._counters = Counters(self._small.counters, self._large.counters)
+        self._device = Device(
+            total_bytes=config.total_bytes,
+            outside_bytes=config.outside_bytes,
+            addresses=Ascending() if addresses is None else addresses,
+        )
+        self._pools = (self._small, self._large)
+        self._segments = Segments(
+            config, self._device, self._counters, self._blocks, self._pools, self.segment_log
+        )
+        self._uses = StreamUses()
+        self._blocks_rose = self._splits_rose = False
+        self.reconfigure(config)
+
+    @property
+    def config(self) -> AllocatorConfig:
+        """The settings in force."""
+        return self._segments.config
+
+    def reconfigure(self, config: AllocatorConfig) -> None:
+        """Change the settings from here on, as a running program can; the card stays.
+
+        Raises:
+            AllocatorConfigError: ``max_split_size`` changes while memory is held. PyTorch
+                takes that and later frees split blocks as whole segments: 2.13 then ends
+                in an internal assertion (seen under the dry run).
+
+        """
+        held = bool(self._blocks)
+        if held and config.max_split_size_bytes != self.config.max_split_size_bytes:
+            raise AllocatorConfigError("max_split_size_bytes cannot change while memory is held")
+        self._segments.config = config
+        self._segments.limit_bytes = config.limit_bytes()
+        self._rounds_plainly = config.rounds_plainly()
+        self._collects = (
+            config.limit_bytes() is not None and config.garbage_collection_threshold > 0
+        )
+        self._may_be_oversize = config.max_split_size_bytes != UNLIMITED
+        self._has_ranges = config.expandable_segments or any(
+            block.range is not None for block in self._blocks.values()
+        )
+        self._searches_plainly = not (self._collects or self._may_be_oversize or self._has_ranges)
+        everywhere = config.expandable_segments
+        self._small.least_rest = GRANULE_BYTES
+        self._small.split_below = UNLIMITED
+        self._large.least_rest = GRANULE_BYTES if everywhere else SMALL_REQUEST_BYTES + 1
+        self._large.split_below = UNLIMITED if everywhere else config.max_split_size_bytes
+
+    def malloc(self, size_bytes: int, stream: int = 0) -> int:  # noqa: C901 -- flat for speed
+        """Hand out a block for ``size_bytes`` on ``stream``; return its address.
+
+        A request of 0 bytes never reaches the allocator: the answer is address 0.
+
+        Raises:
+            OutOfMemoryError: neither the pools nor the card have room.
+            ValueError: a negative size.
+
+        """
+        if size_bytes <= 0:
+            if size_bytes == 0:
+                return 0
+            raise ValueError(f"size_bytes must be at least 0, not {size_bytes}")
+        if self._uses and self.completion == "at_once":
+            self._complete_all()
+        if self._rounds_plainly:
+            rounded = (size_bytes + 511) & -512
+        else:
+            rounded = self._segments.config.round_request(size_bytes)
+        pool = self._small if rounded <= SMALL_REQUEST_BYTES else self._large
+        home = pool.lists.get(stream) or pool.list_of(stream)
+        keys, blocks = home.keys, self._blocks
+        if self._searches_plainly:
+            index = bisect_left(keys, rounded << SHIFT)
+            if index == len(keys):
+                index = -1
+        else:
+            pool.searches += self._collects
+            index = best_fit(self._segments.config, home, blocks, rounded)
+        block = (
+            blocks[keys[index] & MASK] if index >= 0 else self._obtain(home, rounded, size_bytes)
+        )
+
+        counters = pool.counters
+        rest_size = block.size - rounded
+        previous, following = block.previous, block.next
+        if rest_size >= pool.least_rest and rounded < pool.split_below:
+            block.size = rounded
+            address = block.address + rounded
+            rest = Block(address, rest_size, home, block.range, FREE)
+            rest.born = pool.searches
+            rest.previous = block
+            rest.next = following
+            if following is not None:
+                following.previous = rest
+            block.next = rest
+            blocks[address] = rest
+            key = rest_size << SHIFT | address
+            if index < 0:
+                insort(keys, key)
+            else:
+                position = bisect_left(keys, key, 0, index)
+                if position == index:
+                    keys[index] = key
+                else:
+                    del keys[index]
+                    keys.insert(position, key)
+            if block.range is None:
+                if previous is None and following is None:
+                    counters.inactive_split_up += 1
+                    counters.inactive_split_bytes_up += rest_size
+                    self._splits_rose = True
+                else:
+                    if self._splits_rose:
+                        self._counters.note_splits()
+                        self._splits_rose = False
+                    counters.inactive_split_bytes_down += rounded
+        else:
+            if index >= 0:
+                del keys[index]
+            if (previous is not None or following is not None) and block.range is None:
+                if self._splits_rose:
+                    self._counters.note_splits()
+                    self._splits_rose = False
+                counters.inactive_split_down += 1
+                counters.inactive_split_bytes_down += block.size
+
+        block.state = ALLOCATED
+        block.requested = size_bytes
+        counters.allocation_up += 1
+        counters.allocated_bytes_up += block.size
+        counters.requested_bytes_up += size_bytes
+        self._blocks_rose = True
+        if self._may_be_oversize and block.size >= self._segments.config.max_split_size_bytes:
+            self._counters.oversize_allocations.rise()
+        return block.address
+
+    def free(self, address: int) -> None:
+        """Take back the block at ``address``; address 0 is no block and no error.
+
+        Raises:
+            ValueError: nothing is handed out at that address.
+
+        """
+        block = self._blocks.get(address)
+        if block is None or block.state != ALLOCATED:
+            if address == 0:
+                return
+            raise ValueError(f"nothing is handed out at address {address:#x}")
+        if self._blocks_rose:
+            self._counters.note_blocks()
+            self._blocks_rose = False
+        counters = block.home.counters
+        counters.allocation_down += 1
+        counters.allocated_bytes_down += block.size
+        if self._may_be_oversize and block.size >= self._segments.config.max_split_size_bytes:
+            self._counters.oversize_allocations.down += 1
+        if block.streams:
+            counters.awaiting += 1
+            counters.awaiting_bytes += block.size
+            self._counters.note_blocks()
+            self._uses.add(block)
+        else:
+            self._complete(block)
+
+    def _complete(self, block: Block) -> None:
+        """Merge the block with free neighbours and put it in its list; ``free_block``."""
+        home = block.home
+        counters = home.counters
+        keys, blocks = home.keys, self._blocks
+        counters.requested_bytes_down += block.requested
+        size = block.size
+        block.state = FREE
+        merged = merged_bytes = 0
+        previous, following = block.previous, block.next
+        if previous is not None and previous.state == FREE:
+            del keys[bisect_left(keys, previous.size << SHIFT | previous.address)]
+            del blocks[block.address]
+            previous.size += size
+            previous.next = following
+            if following is not None:
+                following.previous = previous
+            merged, merged_bytes = 1, previous.size - size
+            block = previous
+        if following is not None and following.state == FREE:
+            del keys[bisect_left(keys, following.size << SHIFT | following.address)]
+            del blocks[following.address]
+            block.size += following.size
+            after = following.next
+            block.next = after
+            if after is not None:
+                after.previous = block
+            merged += 1
+            merged_bytes += following.size
+        insort(keys, block.size << SHIFT | block.address)
+        block.born = home.pool.searches
+        if block.range is None:
+            if block.previous is not None or block.next is not None:
+                if merged == 2:
+                    self._counters.note_splits()
+                    counters.inactive_split_down += 1
+                elif merged == 0:
+                    counters.inactive_split_up += 1
+                counters.inactive_split_bytes_up += size
+                self._splits_rose = True
+            elif merged:
+                if self._splits_rose:
+                    self._counters.note_splits()
+                    self._splits_rose = False
+                counters.inactive_split_down += merged
+                counters.inactive_split_bytes_down += merged_bytes
+
+    def _obtain(self, home: FreeList, rounded: int, requested: int) -> Block:
+        """Get new memory, if need be after giving back what is free; ``malloc``."""
+        segments, counters = self._segments, self._counters
+        self._before_growing()
+        if self._collects:
+            segments.collect_garbage()
+        block = segments.grow(home, rounded)
+        if block is None and segments.give_back_oversize(home, rounded):
+            block = segments.grow(home, rounded)
+        if block is None:
+            self.empty_cache()
+            counters.num_alloc_retries += 1
+            block = segments.grow(home, rounded)
+        if block is not None:
+            return block
+        counters.num_ooms += 1
+        raise OutOfMemoryError(
+            requested_bytes=requested,
+            rounded_bytes=rounded,
+            segment_bytes=segments.config.segment_size(rounded),
+            allocated_bytes=counters.current("allocated_bytes"),
+            reserved_bytes=counters.reserved_bytes(),
+            free_bytes=self._device.free_bytes(),
+            limit_bytes=segments.limit_bytes,
+            total_bytes=self._device.total_bytes,
+        )
+
+    def _before_growing(self) -> None:
+        """Do nothing: a place for what follows a recording; see ``FollowingAllocator``."""
+
+    def empty_cache(self) -> None:
+        """Wait for other streams, then give back every segment that is wholly free."""
+        self._counters.num_sync_all_streams += 1
+        self._complete_all()
+        self._segments.give_back_all()
+
+    def record_stream(self, address: int, stream: int) -> None:
+        """Say that ``stream`` uses the block: its release will wait for that stream.
+
+        Raises:
+            ValueError: nothing is handed out at that address.
+
+        """
+        block = self._blocks.get(address)
+        if block is None or block.state != ALLOCATED:
+            raise ValueError(f"nothing is handed out at address {address:#x}")
+        if stream != block.home.stream:
+            block.streams = {stream} if block.streams is None else block.streams | {stream}
+
+    def complete(self, address: int) -> None:
+        """Say that the streams are done with a block that was freed while they used it.
+
+        Raises:
+            ValueError: no block at that address awaits a stream.
+
+        """
+        block = self._blocks.get(address)
+        if block is None or block.state != AWAITING:
+            raise ValueError(f"no block at address {address:#x} awaits a stream")
+        self._uses.finish(block)
+        self._stop_awaiting(block)
+
+    def _complete_all(self) -> None:
+        for block in self._uses.finish_all():
+            self._stop_awaiting(block)
+
+    def _stop_awaiting(self, block: Block) -> None:
+        if self._blocks_rose:
+            self._counters.note_blocks()
+            self._blocks_rose = False
+        counters = block.home.counters
+        counters.awaiting -= 1
+        counters.awaiting_bytes -= block.size
+        self._complete(block)

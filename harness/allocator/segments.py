@@ -1,0 +1,185 @@
+"""Where new memory comes from and how free memory goes back.
+
+Source: ``alloc_block``, ``release_available_cached_blocks``, ``release_cached_blocks`` and
+``garbage_collect_cached_blocks`` of ``CUDACachingAllocator.cpp``.
+"""
+
+from bisect import bisect_left
+
+from harness.allocator.blocks import FREE, MASK, SHIFT, AddressRange, Block, FreeList, Pool
+from harness.allocator.config import UNLIMITED, AllocatorConfig
+from harness.allocator.counters import Counters
+from harness.allocator.device import Device
+from harness.allocator.expandable import ExpandableSegments
+from harness.allocator.segment_events import SegmentAction, SegmentEvent
+
+
+class Segments:
+    """Takes segments from the card, gives them back, and keeps the counters of both."""
+
+    def __init__(
+        self,
+        config: AllocatorConfig,
+        device: Device,
+        counters: Counters,
+        blocks: dict[int, Block],
+        pools: tuple[Pool, Pool],
+        log: list[SegmentEvent],
+    ) -> None:
+        self.config = config
+        self.limit_bytes = config.limit_bytes()
+        self._device = device
+        self._counters = counters
+        self._blocks = blocks
+        self._small, self._large = pools
+        self._log = log
+        self._expandable = ExpandableSegments(self, device, blocks)
+
+    def grow(self, home: FreeList, rounded: int) -> Block | None:
+        """Return a free block, in no list, that holds ``rounded`` bytes; None without room.
+
+        The limit is checked against a whole segment even where one would grow by less.
+        """
+        size = self.config.segment_size(rounded)
+        if (
+            self.limit_bytes is not None
+            and self._counters.reserved_bytes() + size > self.limit_bytes
+        ):
+            return None
+        if self.config.expandable_segments:
+            return self._expandable.grow(home, rounded, self.config.large_segment_size_bytes)
+        address = self._device.malloc(size)
+        if address is None:
+            return None
+        block = Block(address, size, home, None, FREE)
+        self._blocks[address] = block
+        self._book_segment(home, address, size)
+        return block
+
+    def pool_of(self, *, is_large: bool) -> Pool:
+        """Return one of the two pools."""
+        return self._large if is_large else self._small
+
+    def adopt(self, home: FreeList, address: int, size: int) -> None:
+        """Book a segment that the card handed out before the model began."""
+        self._device.take(size)
+        self._book_segment(home, address, size)
+
+    def adopt_range(self, home: FreeList, address: int) -> AddressRange:
+        """Return an address range that the card reserved before the model began."""
+        unit = self._expandable.unit_of(home, self.config.large_segment_size_bytes)
+        return AddressRange(address, self._device.range_size(unit), unit)
+
+    def adopt_mapped(self, home: FreeList, address: int, size: int) -> None:
+        """Book memory that was mapped before the model began."""
+        self._device.take(size)
+        self.record_taken("segment_map", home, address, size)
+
+    def _book_segment(self, home: FreeList, address: int, size: int) -> None:
+        home.counters.segment_up += 1
+        if size >= self.config.max_split_size_bytes:
+            self._counters.oversize_segments.rise()
+        self.record_taken("segment_alloc", home, address, size)
+
+    def record_taken(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+        """Book ``size`` bytes as reserved."""
+        home.counters.reserved_bytes_up += size
+        self._counters.num_device_alloc += 1
+        self._counters.note_segments()
+        self._log.append(SegmentEvent(action, address, size, home.stream))
+
+    def record_given(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+        """Book ``size`` bytes as no longer reserved."""
+        home.counters.reserved_bytes_down += size
+        self._counters.num_device_free += 1
+        self._log.append(SegmentEvent(action, address, size, home.stream))
+
+    def give_back(self, block: Block) -> None:
+        """Return the segment that ``block`` spans to the card; it is in no list any more."""
+        self._device.free(block.address, block.size)
+        del self._blocks[block.address]
+        block.home.counters.segment_down += 1
+        if block.size >= self.config.max_split_size_bytes:
+            self._counters.oversize_segments.down += 1
+        self.record_given("segment_free", block.home, block.address, block.size)
+
+    def give_back_all(self) -> None:
+        """Return every segment that is wholly free: large pool first, then small."""
+        for pool in (self._large, self._small):
+            self._give_back_pool(pool)
+
+    def _give_back_pool(self, pool: Pool) -> None:
+        to_unmap: list[Block] = []
+        for home in pool.in_stream_order():
+            kept = []
+            for key in home.keys:
+                block = self._blocks[key & MASK]
+                if block.range is not None:
+                    to_unmap.append(block)
+                elif not block.is_split():
+                    self.give_back(block)
+                    continue
+                kept.append(key)
+            home.keys[:] = kept
+        for block in to_unmap:
+            self._expandable.unmap(block)
+
+    def give_back_oversize(self, home: FreeList, rounded: int) -> bool:
+        """Return blocks that are never split until ``rounded`` would fit; tell whether it may.
+
+        Only where ``max_split_size`` is set. One block that is large enough goes alone;
+        otherwise blocks go from the largest down.
+        """
+        threshold = self.config.max_split_size_bytes
+        if threshold == UNLIMITED:
+            return False
+        target = max(rounded, threshold)
+        keys = home.keys
+        index = bisect_left(keys, target << SHIFT)
+        if index < len(keys):
+            block = self._blocks[keys[index] & MASK]
+            if block.range is None:
+                del keys[index]
+                self.give_back(block)
+                return True
+        released = 0
+        while index > 0 and released < target and keys[index - 1] >> SHIFT >= threshold:
+            index -= 1
+            block = self._blocks[keys[index] & MASK]
+            if block.range is None:
+                released += block.size
+                del keys[index]
+                self.give_back(block)
+        return released >= target
+
+    def collect_garbage(self) -> None:
+        """Return large blocks of at least mean age until reserved is under the threshold."""
+        if self.limit_bytes is None:
+            return
+        target = self._counters.reserved_bytes() - int(
+            self.config.garbage_collection_threshold * self.limit_bytes
+        )
+        if target <= 0:
+            return
+        searches = self._large.searches
+        candidates = [
+            block
+            for home in self._large.in_stream_order()
+            for block in (self._blocks[key & MASK] for key in home.keys)
+            if not block.is_split()
+        ]
+        count = len(candidates)
+        total_age = sum(searches - block.born for block in candidates)
+        candidates = [block for block in candidates if block.range is None]
+        reclaimed, freed = 0, True
+        while reclaimed < target and freed and count > 0:
+            mean_age = total_age / count
+            old = [block for block in candidates if searches - block.born >= mean_age]
+            candidates = [block for block in candidates if searches - block.born < mean_age]
+            freed = bool(old)
+            for block in old:
+                reclaimed += block.size
+                total_age -= searches - block.born
+                count -= 1
+                block.home.remove(block)
+                self.give_back(block)

@@ -1,0 +1,169 @@
+"""Reads the text of ``PYTORCH_ALLOC_CONF``; refuses in one line what PyTorch refuses."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from harness.schema.errors import HarnessError
+
+INTERVALS = 16
+_MIB = 1 << 20
+_UNLIMITED = (1 << 64) - 1
+
+# Accepted by PyTorch, without effect on which block or segment a request gets.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "graph_capture_record_stream_reuse",
+        "pinned_max_round_threshold_mb",
+        "pinned_num_register_threads",
+        "pinned_reserve_segment_size_mb",
+        "pinned_use_background_threads",
+        "pinned_use_cuda_host_register",
+        "pinned_use_hip_host_register",
+        "release_lock_on_cudamalloc",
+        "release_lock_on_hipmalloc",
+    }
+)
+_OPTION = re.compile(r"([A-Za-z0-9_]+):(\[[^\]]*\]|[^,\[\]:]+)(?:,|$)")
+
+
+class AllocatorConfigError(HarnessError, ValueError):
+    """A setting that PyTorch's allocator would refuse, or that the model does not know."""
+
+
+def parse_settings(text: str) -> dict[str, object]:
+    """Return the fields of an ``AllocatorConfig`` that ``text`` sets.
+
+    Raises:
+        AllocatorConfigError: one line that names the key, the value and the rule.
+
+    """
+    packed = re.sub(r"\s+", "", text)
+    fields: dict[str, object] = {}
+    position = 0
+    while position < len(packed):
+        match = _OPTION.match(packed, position)
+        if match is None:
+            raise AllocatorConfigError(
+                f"allocator setting {packed[position : position + 60]!r} is not like key:value"
+            )
+        fields.update(_option(match[1], match[2]))
+        position = match.end()
+    _check_together(fields)
+    return fields
+
+
+def _option(key: str, value: str) -> dict[str, object]:
+    if key in _WITHOUT_EFFECT:
+        return {}
+    if key not in _READERS:
+        raise AllocatorConfigError(f"allocator setting {key!r} is not known")
+    return dict(_READERS[key](key, value))
+
+
+def _check_together(fields: dict[str, object]) -> None:
+    """Sizes below the large segment are refused, whichever of the two was named first."""
+    large = fields.get("large_segment_size_bytes", 20 * _MIB)
+    assert isinstance(large, int)
+    for name in ("max_split_size_bytes", "max_non_split_rounding_bytes"):
+        size = fields.get(name, _UNLIMITED)
+        assert isinstance(size, int)
+        if size < large:
+            key = name.removesuffix("_bytes") + "_mb"
+            raise AllocatorConfigError(
+                f"allocator setting {key} must be at least {large // _MIB} MiB, "
+                f"not {size // _MIB} MiB"
+            )
+
+
+def _mebibytes(key: str, value: str, least: int) -> int:
+    if not value.isascii() or not value.isdigit() or not least <= int(value) < 1 << 44:
+        raise AllocatorConfigError(
+            f"allocator setting {key} must be a whole number of at least {least}, not {value!r}"
+        )
+    return int(value) * _MIB
+
+
+def _share(key: str, value: str) -> float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise AllocatorConfigError(
+            f"allocator setting {key} must lie between 0 and 1, not {value!r}"
+        )
+    return share
+
+
+def _threshold(key: str, value: str) -> Mapping[str, object]:
+    share = _share(key, value)
+    if share in (0, 1):
+        raise AllocatorConfigError(f"allocator setting {key} must lie in (0, 1), not {value!r}")
+    return {"garbage_collection_threshold": share}
+
+
+def _expandable(key: str, value: str) -> Mapping[str, object]:
+    if value not in ("True", "False"):
+        raise AllocatorConfigError(f"allocator setting {key} must be True or False, not {value!r}")
+    return {"expandable_segments": value == "True"}
+
+
+def _oom_policy(key: str, value: str) -> Mapping[str, object]:
+    if value != "False":
+        raise AllocatorConfigError(f"allocator setting {key} is not modelled; leave it out")
+    return {}
+
+
+def _backend(key: str, value: str) -> Mapping[str, object]:
+    if value != "native":
+        raise AllocatorConfigError(
+            f"allocator setting {key}: only 'native' is modelled, not {value!r}"
+        )
+    return {}
+
+
+def _power_of_two(key: str, text: str, least: int) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+    if number < least or number & (number - 1):
+        raise AllocatorConfigError(
+            f"allocator setting {key} needs powers of two, not {text[:20]!r}"
+        )
+    return number
+
+
+def _divisions(key: str, value: str) -> Mapping[str, object]:
+    if not value.startswith("["):
+        return {"roundup_power2_divisions": (_power_of_two(key, value, 1),) * INTERVALS}
+    table = [0] * INTERVALS
+    first, last = True, 0
+    for pair in value[1:-1].split(","):
+        bound, separator, steps = pair.partition(":")
+        if not separator:
+            raise AllocatorConfigError(
+                f"allocator setting {key} needs pairs such as 256:2, not {pair[:20]!r}"
+            )
+        divisions = _power_of_two(key, steps, 0)
+        if bound == ">":
+            # PyTorch starts one past the last interval named, even where none was named.
+            table[last + 1 :] = [divisions] * (INTERVALS - last - 1)
+            continue
+        index = min(_power_of_two(key, bound, 1).bit_length() - 1, INTERVALS - 1)
+        if first:
+            table[:index] = [divisions] * index
+            first = False
+        table[index] = divisions
+        last = index
+    return {"roundup_power2_divisions": tuple(table)}
+
+
+_READERS: dict[str, Callable[[str, str], Mapping[str, object]]] = {
+    "backend": _backend,
+    "expandable_segments": _expandable,
+    "garbage_collection_threshold": _threshold,
+    "large_segment_size_mb": lambda k, v: {"large_segment_size_bytes": _mebibytes(k, v, 11)},
+    "max_non_split_rounding_mb": lambda k, v: {"max_non_split_rounding_bytes": _mebibytes(k, v, 1)},
+    "max_split_size_mb": lambda k, v: {"max_split_size_bytes": _mebibytes(k, v, 1)},
+    "per_process_memory_fraction": lambda k, v: {"memory_fraction": _share(k, v)},
+    "roundup_power2_divisions": _divisions,
+    "throw_on_cudamalloc_oom": _oom_policy,
+}

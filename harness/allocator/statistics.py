@@ -1,0 +1,71 @@
+"""What can be read of an allocator without changing it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from harness.allocator.blocks import MASK, UNMAPPED, Block, Pool
+from harness.allocator.config import UNLIMITED, AllocatorConfig
+from harness.allocator.counters import Counters
+
+
+class Readings(ABC):
+    """Counters, blocks and segments as they stand."""
+
+    _blocks: dict[int, Block]
+    _counters: Counters
+    _pools: tuple[Pool, Pool]
+
+    @property
+    @abstractmethod
+    def config(self) -> AllocatorConfig:
+        """The settings in force."""
+
+    def block_size(self, address: int) -> int:
+        """Return the bytes of the block at ``address``; it can be longer than its request.
+
+        Raises:
+            ValueError: no block begins at that address.
+
+        """
+        block = self._blocks.get(address)
+        if block is None or block.state == UNMAPPED:
+            raise ValueError(f"no block begins at address {address:#x}")
+        return block.size
+
+    def segment_heads(self) -> Iterator[Block]:
+        """Yield the first block of every segment and address range, lowest address first."""
+        for address in sorted(self._blocks):
+            if self._blocks[address].previous is None:
+                yield self._blocks[address]
+
+    def free_segments(self) -> list[int]:
+        """Return the addresses of all segments that are wholly free, expandable ones apart.
+
+        They are in the order in which ``empty_cache`` gives them back.
+        """
+        return [
+            block.address
+            for pool in reversed(self._pools)
+            for home in pool.in_stream_order()
+            for block in (self._blocks[key & MASK] for key in home.keys)
+            if not block.is_split() and block.range is None
+        ]
+
+    def reset_peaks(self) -> None:
+        """Begin new peaks at the present values."""
+        self._counters.reset_peaks()
+
+    def current(self, name: str) -> int:
+        """Return a counter's present value for both pools, such as ``reserved_bytes``."""
+        return self._counters.current(name)
+
+    def peak(self, name: str) -> int:
+        """Return a counter's peak for both pools, such as ``reserved_bytes``."""
+        return self.stats()[f"{name}.all.peak"]
+
+    def stats(self) -> dict[str, int]:
+        """Return every counter under the name that ``torch.cuda.memory_stats`` gives it."""
+        stats = self._counters.as_stats()
+        limit = self.config.max_split_size_bytes
+        stats["max_split_size"] = -1 if limit == UNLIMITED else limit
+        return stats

@@ -1,0 +1,92 @@
+"""A process's resident rise beside what its tensors need, under two policies of malloc."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis import AnalysisError
+from harness.analysis.rss_agreement import BIG_RISE_BYTES
+
+CLOSE_PERCENT = 2.0
+_KEYS = ["malloc", "depth", "batch"]
+
+
+def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per policy, depth and batch, its processes (seeds) taken together.
+
+    The trace's rise is the peak less what was alive before the step. Columns: ``malloc, depth,
+    batch, processes, trace_rise_bytes, rss_rise_bytes`` (median over processes of the median
+    over repeats), ``low_bytes, high_bytes`` (over processes), ``difference_percent,
+    over_repeats_percent`` (largest spread within a process), ``over_processes_percent``; the
+    percentages are of the trace's rise.
+
+    Raises:
+        AnalysisError: no cell has both rises.
+
+    """
+    needed = ["rss_rise_bytes", "rss_rise_spread_bytes", "peak_live_bytes", "live_at_start_bytes"]
+    good = (frame["outcome"] == "ok") & frame[needed].notna().all(axis=1)
+    known = frame[good]
+    known = known.assign(rise=known["peak_live_bytes"] - known["live_at_start_bytes"])
+    known = known[known["rise"] > 0]
+    if known.empty:
+        raise AnalysisError("no cell has a resident rise and a trace")
+    rows = []
+    for _, part in known.groupby(_KEYS, sort=True):
+        first = part.iloc[0]
+        rise = int(first["rise"])
+        rss = part["rss_rise_bytes"].to_numpy(dtype=np.int64)
+        middle, low, high = int(np.median(rss)), int(rss.min()), int(rss.max())
+        rows.append(
+            {
+                "malloc": first["malloc"],
+                "depth": int(first["depth"]),
+                "batch": int(first["batch"]),
+                "processes": len(part),
+                "trace_rise_bytes": rise,
+                "rss_rise_bytes": middle,
+                "low_bytes": low,
+                "high_bytes": high,
+                "difference_percent": 100 * (middle / rise - 1),
+                "over_repeats_percent": 100 * int(part["rss_rise_spread_bytes"].max()) / rise,
+                "over_processes_percent": 100 * (high - low) / rise,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How one policy's resident rises lie beside the trace's, in the cells of one size."""
+
+    malloc: str
+    cells: int
+    close: int
+    """Within CLOSE_PERCENT of the trace."""
+    median_percent: float
+    """Of the distances, whatever their sign."""
+    worst_percent: float
+    """The largest distance with its sign."""
+    over_repeats_percent: float
+    """Median over cells of the spread within a process."""
+    over_processes_percent: float
+
+
+def agreement(table: pd.DataFrame, malloc: str, *, big: bool) -> Agreement | None:
+    """Sum up one policy's cells that rise by more than BIG_RISE_BYTES, or by less."""
+    part = table[
+        (table["malloc"] == malloc) & ((table["trace_rise_bytes"] > BIG_RISE_BYTES) == big)
+    ]
+    if part.empty:
+        return None
+    off = part["difference_percent"].to_numpy(dtype=np.float64)
+    return Agreement(
+        malloc=malloc,
+        cells=len(part),
+        close=int((np.abs(off) <= CLOSE_PERCENT).sum()),
+        median_percent=float(np.median(np.abs(off))),
+        worst_percent=float(off[np.abs(off).argmax()]),
+        over_repeats_percent=float(part["over_repeats_percent"].median()),
+        over_processes_percent=float(part["over_processes_percent"].median()),
+    )

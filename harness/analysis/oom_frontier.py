@@ -1,0 +1,164 @@
+"""Where networks stop fitting: thresholds as a frame, and the curve that they lie on.
+
+If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches
+that just fill a budget M lie on a hyperbola, (depth + a)(batch + b) = c, with a = k2/k3 and
+b = k1/k3 whatever the budget, and c growing with it. Without the product term (k3 = 0:
+prediction forgets each layer's output) they lie on a straight line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis import AnalysisError
+from harness.analysis.fits import Vector
+from harness.schema.record import RecordError
+from harness.schema.threshold import THRESHOLDS, Threshold, from_json
+
+_ROUNDS = 20
+"""Rounds of reweighting; the weights settle in about five."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frontier:
+    """(depth + a)(batch + b) = c through thresholds, and how well it gives them back."""
+
+    a: float
+    b: float
+    c: float
+    worst: float
+    """Largest relative error of a batch on the curve."""
+    left_out: float | None
+    """The same where each threshold is predicted by the curve through the others."""
+
+    def batch(self, depth: float) -> float:
+        """Return the batch on the curve at ``depth``."""
+        return self.c / (depth + self.a) - self.b
+
+
+def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
+    """Fit the hyperbola to thresholds, one batch a depth, by their relative errors.
+
+    depth·batch = c - a·b - a·batch - b·depth is linear in what is sought; an error of e in
+    it is one of e / (depth + a) in the batch, so rows are weighted with the a found so far.
+
+    Raises:
+        AnalysisError: fewer than four depths, or no hyperbola goes through them.
+
+    """
+    d, n = (np.asarray(values, dtype=np.float64) for values in (depths, batches))
+    if len(set(depths)) < 4:
+        raise AnalysisError("a frontier needs thresholds at 4 depths or more")
+    a, b, c = _hyperbola(d, n)
+    errors = (c / (d + a) - b) / n - 1
+    return Frontier(a=a, b=b, c=c, worst=float(np.abs(errors).max()), left_out=_left_out(d, n))
+
+
+def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
+    """Return a, b and c."""
+    a = 1.0
+    solution: Vector = np.zeros(3)
+    for _ in range(_ROUNDS):
+        weight = 1 / ((d + a) * n)
+        design = np.column_stack([np.ones_like(d), -n, -d])
+        size = np.abs(design * weight[:, None]).max(axis=0)
+        solution = (
+            np.linalg.lstsq(design * weight[:, None] / size, d * n * weight, rcond=None)[0] / size
+        )
+        a = float(solution[1])
+        if not np.isfinite(a) or a <= -float(d.min()):
+            raise AnalysisError("no hyperbola goes through the thresholds")
+    rest, _, b = (float(part) for part in solution)
+    return a, b, rest + a * b
+
+
+def _left_out(d: Vector, n: Vector) -> float | None:
+    if len(d) < 5:
+        return None
+    errors = []
+    for at in range(len(d)):
+        others = np.arange(len(d)) != at
+        try:
+            a, b, c = _hyperbola(d[others], n[others])
+        except AnalysisError:
+            return None
+        errors.append(abs((c / (d[at] + a) - b) / n[at] - 1))
+    return float(max(errors))
+
+
+def read_thresholds(folder: Path) -> list[Threshold]:
+    """Return the thresholds that a folder keeps, the last of each question.
+
+    Raises:
+        AnalysisError: there is none.
+        RecordError: a line that is none, the last one (torn by a crash) apart.
+
+    """
+    path = folder / THRESHOLDS
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    found: dict[str, Threshold] = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            threshold = from_json(line)
+        except RecordError as error:
+            if number == len(lines):
+                continue  # torn: only a whole line ends with a line feed
+            raise RecordError(f"{path}, line {number}: {error}") from None
+        found[threshold.cell_id] = threshold
+    if not found:
+        raise AnalysisError(f"{folder.name}: no thresholds were kept")
+    return list(found.values())
+
+
+def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
+    """Return one row a threshold: workload, budget, predictions, answer, headroom, errors.
+
+    Errors are (predicted - largest fit) / largest fit in per cent; missing where unknown.
+    """
+    rows = [_row(threshold) for threshold in thresholds]
+    return pd.DataFrame(rows).convert_dtypes()
+
+
+def _row(found: Threshold) -> dict[str, Any]:
+    workload, headroom = found.workload, found.headroom
+    row: dict[str, Any] = {
+        "series": series(found),
+        "malloc": workload.malloc,
+        "depth": workload.depth,
+        "budget_bytes": found.budget_bytes,
+        "kind": found.kind,
+        "outcome": found.outcome.value,
+        "live_bytes_predict": found.live_bytes_predict,
+        "predicted": found.predicted,
+        "largest_fit": found.largest_fit,
+        "smallest_fail": found.smallest_fail,
+        "band": len(found.band),
+        "confirmed": found.confirmed,
+        "probes": len(found.probes),
+        "error_percent": _error(found.predicted, found.largest_fit),
+        "live_error_percent": _error(found.live_bytes_predict, found.largest_fit),
+        "seconds": found.wall_seconds,
+    }
+    for name in ("live", "rounding", "small", "library", "unused"):
+        size = None if headroom is None else getattr(headroom, f"{name}_bytes")
+        row[f"{name}_bytes"] = size
+    return row
+
+
+def series(found: Threshold) -> str:
+    """Return what kind of step it is: ``training, sgd``, ``training, adam``, ``prediction``."""
+    if found.workload.mode == "inference":
+        return "prediction"
+    return f"training, {found.workload.optimizer}"
+
+
+def _error(predicted: int | None, seen: int | None) -> float | None:
+    if predicted is None or not seen:
+        return None
+    return 100 * (predicted / seen - 1)

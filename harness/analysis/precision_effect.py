@@ -1,0 +1,117 @@
+"""Each precision beside float32: ratios cell by cell, and the copies that autocast makes."""
+
+from itertools import pairwise
+
+import pandas as pd
+
+from harness.analysis import AnalysisError
+from harness.schema.workload import Workload
+
+AUTOCAST = "autocast bfloat16"
+_LABEL_BYTES = 8
+_CAST = "aten::_to_copy/"
+
+
+def labels(frame: pd.DataFrame) -> "pd.Series[str]":
+    """Return the precision of each row: its type, or that autocast chooses it."""
+    cast = ("autocast " + frame["autocast"]).astype("string")
+    return cast.fillna(frame["dtype"]).astype("string")
+
+
+def beside_float32(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return every good training cell with its figures over float32's at equal depth and batch.
+
+    Columns: ``precision, depth, batch``, bytes, ``*_ratio`` (over float32),
+    ``saved_less_labels_ratio`` (int64 labels left out on both sides), and for autocast
+    ``saved_by_formula_bytes``.
+
+    Raises:
+        AnalysisError: no float32 cell to compare with.
+
+    """
+    figures = ["saved_bytes", "peak_live_bytes", "categories_at_peak.parameter"]
+    good = (frame["outcome"] == "ok") & (frame["mode"] == "train")
+    known = frame[good & frame[figures].notna().all(axis=1)].assign(precision=labels)
+    keys = ["depth", "batch"]
+    base = known[known["precision"] == "float32"]
+    if base.empty:
+        raise AnalysisError("no float32 cell to compare with")
+    columns = [*keys, *figures, "wall_seconds"]
+    both = known.merge(base[columns], on=keys, suffixes=("", "_float32"))
+    label_bytes = _LABEL_BYTES * both["batch"]
+    saved, base_saved = both["saved_bytes"], both["saved_bytes_float32"]
+    table = pd.DataFrame(
+        {
+            "precision": both["precision"],
+            "depth": both["depth"],
+            "batch": both["batch"],
+            "parameter_bytes": both["categories_at_peak.parameter"],
+            "saved_bytes": saved,
+            "peak_live_bytes": both["peak_live_bytes"],
+            "parameter_ratio": _over(both, "categories_at_peak.parameter"),
+            "saved_ratio": _over(both, "saved_bytes"),
+            "saved_less_labels_ratio": (saved - label_bytes) / (base_saved - label_bytes),
+            "peak_ratio": _over(both, "peak_live_bytes"),
+            "time_ratio": _over(both, "wall_seconds"),
+            "saved_by_formula_bytes": pd.array(
+                [
+                    autocast_saved_bytes(Workload(depth=int(depth), batch=int(batch)))
+                    if name == AUTOCAST
+                    else None
+                    for name, depth, batch in zip(
+                        both["precision"], both["depth"], both["batch"], strict=True
+                    )
+                ],
+                dtype="Int64",
+            ),
+        }
+    )
+    return table.sort_values(["precision", *keys]).reset_index(drop=True)
+
+
+def _over(both: pd.DataFrame, name: str) -> "pd.Series[float]":
+    return (both[name] / both[f"{name}_float32"]).astype("Float64")
+
+
+def autocast_saved_bytes(workload: Workload) -> int:
+    """Return what an MLP with ReLU saves for backward under autocast to a two-byte type.
+
+    The first layer's weight is not among the copies kept: its input needs no gradient.
+    """
+    hidden = sum(workload.widths)
+    row = _LABEL_BYTES + 2 * workload.in_features + 2 * hidden + 4 * workload.classes
+    return workload.batch * row + 2 * _later_weights(workload) + 4
+
+
+def _later_weights(workload: Workload) -> int:
+    """Return the elements of every weight but the first layer's."""
+    return sum(a * b for a, b in pairwise((*workload.widths, workload.classes)))
+
+
+def break_even_batch(workload: Workload) -> int:
+    """Return the smallest batch at which autocast saves fewer bytes for backward than float32."""
+    gained = 2 * workload.in_features + 2 * sum(workload.widths)
+    return 2 * _later_weights(workload) // gained + 1
+
+
+def copies_in_forward(events: pd.DataFrame) -> pd.DataFrame:
+    """Return the copies to another type that the measured step's forward pass holds.
+
+    Taken at the moment when they are most. Columns: ``module, category, size_bytes``, largest
+    first.
+    """
+    own = events["operator"].fillna("").str.contains(_CAST, regex=False)
+    forward = (events["step"] == events["step"].max()) & (events["phase"] == "forward")
+    copies = events[own & forward]
+    if copies.empty:
+        return pd.DataFrame(columns=["module", "category", "size_bytes"])
+    last = copies["size_bytes"].cumsum().idxmax()
+    taken = copies.loc[:last]
+    alive: dict[int, int] = {}
+    for at, address, size in zip(taken.index, taken["address"], taken["size_bytes"], strict=True):
+        if size > 0:
+            alive[address] = at
+        else:
+            alive.pop(address, None)
+    found: pd.DataFrame = taken.loc[list(alive.values()), ["module", "category", "size_bytes"]]
+    return found.sort_values("size_bytes", ascending=False, kind="stable").reset_index(drop=True)

@@ -1,0 +1,97 @@
+"""Sets measured figures beside those that were predicted without running anything."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.prediction.gpu import catalogue
+from harness.prediction.predict_workload import predict
+from harness.schema.record import Forecast
+from harness.schema.workload import Workload
+
+MISS_COLUMNS = ["workload", "figure", "measured_bytes", "predicted_bytes", "difference_bytes"]
+
+_SHARES = {item.name for item in dataclasses.fields(Workload) if "share" in item.metadata}
+
+
+def workload_of(row: Mapping[Any, Any]) -> Workload:
+    """Return the workload that a row of ``harness.load``'s frame describes."""
+    known = {item.name: row[item.name] for item in dataclasses.fields(Workload)}
+    values = {name: _plain(name, value) for name, value in known.items() if not pd.isna(value)}
+    if "hidden" in values:
+        values["hidden"] = tuple(int(part) for part in values["hidden"].split(","))
+        values.pop("width", None)
+    return Workload(**values)
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return float(value) if name in _SHARES else int(value)
+
+
+def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
+    """Return the cells of ``frame`` that ended well, with a column ``predicted.<figure>`` each.
+
+    ``figures`` are columns of whole bytes; missing where nothing is predicted.
+    """
+    known = frame[frame["outcome"] == "ok"].reset_index(drop=True)
+    forecasts = [_forecast(row) for row in known.to_dict("records")]
+    columns = {
+        f"predicted.{name}": pd.array([_figure(one, name) for one in forecasts], dtype="Int64")
+        for name in figures
+    }
+    return known.assign(**columns)
+
+
+def _forecast(row: Mapping[Any, Any]) -> Forecast:
+    """Return the forecast for a row, made on a GPU for the GPU that it names.
+
+    Without the card's size, which no figure needs: no verdict on the card is worked out.
+    """
+    workload = workload_of(row)
+    if workload.device == "cpu":
+        return predict(workload)
+    prefix = "environment."
+    facts = {str(key).removeprefix(prefix): row[key] for key in row if str(key).startswith(prefix)}
+    gpu = dataclasses.replace(catalogue.recorded(facts), total_bytes=None)
+    return predict(workload, gpu=gpu, allocator_settings=facts["allocator_settings"])
+
+
+def _figure(forecast: Forecast, name: str) -> int | None:
+    value: Any = forecast
+    for part in name.split("."):
+        value = None if value is None else getattr(value, part)
+    return value if value is None else int(value)
+
+
+def equal_cells(cells: pd.DataFrame, figure: str) -> tuple[int, int]:
+    """Return in how many of how many cells ``figure`` equals its prediction to the byte.
+
+    ``cells`` as ``with_predictions`` returns them; cells without either number do not count.
+    """
+    both = cells[cells[figure].notna() & cells[f"predicted.{figure}"].notna()]
+    return int((both[figure] == both[f"predicted.{figure}"]).sum()), len(both)
+
+
+def misses(cells: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
+    """Return the cells whose figure differs from its prediction, a row each."""
+    rows = []
+    for name in figures:
+        both = cells[cells[name].notna() & cells[f"predicted.{name}"].notna()]
+        for row in both[both[name] != both[f"predicted.{name}"]].to_dict("records"):
+            measured, expected = int(row[name]), int(row[f"predicted.{name}"])
+            text = str(workload_of(row))
+            rows.append((text, name, measured, expected, measured - expected))
+    return pd.DataFrame(rows, columns=MISS_COLUMNS)
+
+
+def in_words(cells: pd.DataFrame, figures: Mapping[str, str]) -> str:
+    """Say in how many cells each figure, named in words, equals its prediction."""
+    parts = []
+    for name, words in figures.items():
+        equal, total = equal_cells(cells, name)
+        parts.append(f"{words} in {equal} of {total}")
+    return "Equal to the byte to what the allocator model predicts: " + ", ".join(parts) + " cells."

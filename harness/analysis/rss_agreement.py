@@ -1,0 +1,84 @@
+"""Sets a process's resident rise beside the rise that the allocation trace accounts for."""
+
+import pandas as pd
+
+from harness.schema.units import format_bytes
+
+BIG_RISE_BYTES = 16 * 10**6
+"""Steps whose trace rises by less are left out: pages and heap are too coarse for them."""
+RESOLVED_BYTES = 2**20
+"""Smaller rises are not tried as a law: pages, counters and heap hide them."""
+TOLERANCE_PERCENT = 2.0
+MMAP_THRESHOLD_BYTES = 64 * 2**10
+"""Of the pinned malloc policy: smaller blocks come from a heap that is given back in part."""
+
+
+def resolved(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells whose step adds at least RESOLVED_BYTES by the trace, not by RSS itself."""
+    known = _known(frame)
+    return known[_rise(known) >= RESOLVED_BYTES].reset_index(drop=True)
+
+
+def _known(frame: pd.DataFrame) -> pd.DataFrame:
+    needed = ["rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes"]
+    return frame[(frame["outcome"] == "ok") & frame[needed].notna().all(axis=1)]
+
+
+def _rise(known: pd.DataFrame) -> "pd.Series[int]":
+    return known["peak_live_bytes"] - known["live_at_start_bytes"]
+
+
+def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return RSS rise beside the trace's rise for the cells where the latter is big.
+
+    The trace's rise is its peak less what was alive just before the step. Columns: ``depth,
+    batch, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
+    one_activation_bytes, from_the_heap`` (an activation is below the mmap threshold).
+    """
+    known = _known(frame)
+    known = known[_rise(known) > BIG_RISE_BYTES]
+    rise = _rise(known)
+    size = known["dtype"].map({"float64": 8, "float32": 4}).fillna(2).astype("Int64")
+    block = known["batch"] * known["width"] * size
+    small = (block < MMAP_THRESHOLD_BYTES).fillna(value=False).astype(bool)
+    table = pd.DataFrame(
+        {
+            "depth": known["depth"],
+            "batch": known["batch"],
+            "trace_rise_bytes": rise,
+            "rss_rise_bytes": known["rss_rise_bytes"],
+            "spread_over_repeats_bytes": known["rss_rise_spread_bytes"],
+            "difference_percent": (100 * (known["rss_rise_bytes"] / rise - 1)).astype("float64"),
+            "one_activation_bytes": block,
+            "from_the_heap": small.map({True: "yes", False: "no"}),
+        }
+    )
+    return table.sort_values(["depth", "batch"]).reset_index(drop=True)
+
+
+def misses(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of ``beside_trace`` that differ by more than the tolerance."""
+    off = table["difference_percent"].abs() > TOLERANCE_PERCENT
+    return table[off].reset_index(drop=True)
+
+
+def in_words(table: pd.DataFrame) -> str:
+    """Say how many cells agree, and what those that do not have in common."""
+    missed = misses(table)
+    spread = table["spread_over_repeats_bytes"].dropna()
+    text = (
+        f"In the {len(table)} cells whose step adds more than {BIG_RISE_BYTES // 10**6} MB, the "
+        f"process's resident rise is within {TOLERANCE_PERCENT:g} % of the trace's in "
+        f"{len(table) - len(missed)}"
+    )
+    text += f"; over repeats it varies by {format_bytes(int(spread.max()))} at most." * bool(
+        len(spread)
+    )
+    if missed.empty:
+        return text.rstrip(".") + "."
+    heap = int((missed["from_the_heap"] == "yes").sum())
+    return text.rstrip(".") + (
+        f". In {heap} of the {len(missed)} that miss, one activation is smaller than "
+        f"{format_bytes(MMAP_THRESHOLD_BYTES)}: it comes from the heap, where freed blocks are "
+        "kept and used again."
+    )

@@ -1,1 +1,0 @@
-"""Runs workloads in processes of their own and keeps what they say."""

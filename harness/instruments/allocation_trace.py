@@ -1,0 +1,229 @@
+"""The allocation trace of PyTorch's allocators, recorded with the profiler.
+
+Kineto reports every block that the CPU or CUDA allocator takes and returns, below the
+dispatcher too, with the operators around it, at a few per cent of a step. On CUDA it reports
+blocks as the pool cuts them; what was requested comes from the allocator's own log. Categories come
+from facts: the caller says at marked moments which addresses hold what
+(``AllocationRecorder.mark``), and each block alive there with that address gets the category.
+Never from names.
+
+The profiler does not report the return of a block that was taken before it started. Start it
+before the workload is built, or tell the recorder of what exists (``adopt``).
+
+Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler.pyi.
+"""
+
+import functools
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._C._autograd import (
+    _disable_profiler,
+    _enable_profiler,
+    _get_sequence_nr,
+    _prepare_profiler,
+    _record_function_with_args_enter,
+    _record_function_with_args_exit,
+)
+from torch._C._profiler import (
+    ProfilerActivity,
+    ProfilerConfig,
+    ProfilerState,
+    RecordScope,
+    _ExperimentalConfig,
+    _RecordFunctionFast,
+)
+
+from harness.instruments import event_tree
+from harness.instruments.allocation_log import AllocationLog
+from harness.instruments.event_tree import ADOPT, GONE, MARK, MODULE, PHASE, WHOLE, Adopted
+from harness.instruments.forward_hooks import Forward, wrapped_forwards
+from harness.schema.events import Trace
+
+# Without the operators themselves: backward nodes, and what the profiler's users name.
+_OUTLINE = {RecordScope.USER_SCOPE, RecordScope.BACKWARD_FUNCTION}
+
+
+class _UserRange:
+    """A named range that the profiler records where it leaves operators out."""
+
+    __slots__ = ("_handle", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._handle = _record_function_with_args_enter(self._name)
+
+    def __exit__(self, *error: object) -> None:
+        _record_function_with_args_exit(self._handle)
+
+
+class AllocationRecorder:
+    """Records one thread's trace between ``start`` and ``stop``.
+
+    Use as a context manager; ``trace`` is there once it has ended. Not reentrant: the
+    profiler is one per process. With ``operators=False`` the events name the nodes of the
+    backward pass, modules and phases, but not the operators inside: a third of the cost.
+    With ``infer`` steps and phases follow from what is seen, where none is announced.
+    """
+
+    def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:
+        self._device = torch.device(device).type
+        # The faster way to name a range counts as an operator.
+        self._range = _RecordFunctionFast if operators else _UserRange
+        self._operators = operators
+        self._infer = infer
+        self._marks: list[Mapping[int, str]] = []
+        self._adopted: list[Adopted] = []
+        self._watched: dict[int, weakref.ref[Any]] = {}
+        self._passages: list[tuple[int, str]] = []
+        self._step = 0
+        self._running = False
+        self._log = AllocationLog() if self._device == "cuda" else None
+        self._whole = self._range(WHOLE)
+        self.accumulates = False
+        """Whether a step ends with an optimizer's, for what is inferred."""
+        self._result: Any = None
+        self._trace: Trace | None = None
+
+    def __enter__(self) -> "AllocationRecorder":
+        if self._log is not None:
+            self._log.start()
+        config = ProfilerConfig(
+            ProfilerState.KINETO, False, True, False, False, False, _ExperimentalConfig()
+        )
+        activities = {ProfilerActivity.CPU}
+        _prepare_profiler(config, activities)
+        # The stub knows two arguments; the third is in torch/csrc/autograd/init.cpp.
+        enable: Callable[..., None] = _enable_profiler
+        enable(config, activities, set() if self._operators else _OUTLINE)
+        self._running = True
+        if self._log is not None:
+            # The tree leaves out what a GPU's allocator does outside of any operator or range.
+            self._whole.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._running = False
+        if self._log is not None:
+            self._whole.__exit__(None, None, None)
+        self._result = _disable_profiler()
+        if self._log is not None:
+            self._log.stop()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Attribute the block's events to phase ``name`` of the current step."""
+        with self._range(f"{PHASE}{self._step}:{name}"):
+            yield
+
+    def next_step(self) -> None:
+        """Begin another step: 1 after the build, then 2."""
+        self._step += 1
+
+    def mark_saved(self, address: int) -> None:
+        """State that the block at ``address`` was just saved for the backward pass."""
+        self.mark({address: "activation"})
+
+    def mark(self, categories: Mapping[int, str]) -> None:
+        """State that the blocks alive now at these addresses are of these categories.
+
+        A later mark does not change what an earlier one said of the same block.
+        """
+        with self._range(f"{MARK}{len(self._marks)}"):
+            self._marks.append(categories)
+
+    def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
+        """State that the tensors' storages exist, taken before the recording or in it.
+
+        Those that were there before open the trace, and their return is seen.
+        """
+        for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
+            address, size = storage.data_ptr(), storage.nbytes()
+            known = self._watched.get(address)
+            if not size or (known is not None and known() is not None):
+                continue
+            number = len(self._adopted)
+            self._adopted.append(Adopted(address, size, category, module))
+            gone = functools.partial(self._gone, number)
+            self._watched[address] = weakref.ref(storage, gone)
+            with self._range(f"{ADOPT}{number}"):
+                pass
+
+    def _gone(self, number: int, _: object) -> None:
+        if self._running:
+            with self._range(f"{GONE}{number}"):
+                pass
+
+    @contextmanager
+    def module_scopes(self, model: nn.Module, names: list[str] | None = None) -> Iterator[None]:
+        """Name each module's forward in the trace while the context lasts.
+
+        ``names``, where given, is kept as the stack of the names that are running.
+        """
+        stack = [""] if names is None else names
+        passages, named = self._passages, self._range
+        # Sequence numbers are a thread's own. What the backward pass of a GPU recomputes runs
+        # in a thread of autograd's, and no node made there is ever run.
+        own_thread = threading.get_ident()
+
+        def passed(name: str) -> None:
+            if threading.get_ident() == own_thread:
+                passages.append((_get_sequence_nr(), name))
+
+        def scoped(name: str, forward: Forward) -> Forward:
+            scope = MODULE + name
+
+            def run(*args: Any, **kwargs: Any) -> Any:
+                stack.append(name)
+                passed(name)
+                try:
+                    with named(scope):
+                        return forward(*args, **kwargs)
+                finally:
+                    stack.pop()
+                    passed(stack[-1])
+
+            return run
+
+        with wrapped_forwards(model, scoped):
+            yield
+
+    @property
+    def trace(self) -> Trace:
+        """What was recorded; the profiler's events are read on first use."""
+        if self._trace is None:
+            reader = event_tree.Reader(
+                device=self._device,
+                passages=self._passages,
+                infer=self._infer,
+                accumulates=self.accumulates,
+            )
+            found = reader.read(self._result.experimental_event_tree())
+            if self._log is not None:
+                found = event_tree.with_requested_sizes(found, self._log.entries)
+            events = event_tree.replay(found, self._marks, self._adopted)
+            steps = max((e.step for e in events), default=0) if self._infer else self._step
+            self._trace = Trace(events, steps=steps)
+            self._result = None
+        return self._trace
+
+
+def storage_addresses(tensors: Iterable[torch.Tensor], category: str) -> dict[int, str]:
+    """Return ``{address: category}`` of the tensors' storages, empty ones left out."""
+    storages = itertools.chain.from_iterable(map(storages_of, tensors))
+    return {storage.data_ptr(): category for storage in storages if storage.nbytes()}
+
+
+def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
+    """Return the storages behind ``tensor``: a sparse one has its indices and its values."""
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]
+    return [tensor.untyped_storage()]

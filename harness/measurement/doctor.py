@@ -1,0 +1,116 @@
+"""What this machine can measure, and why not what it cannot."""
+
+import importlib.util
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.measurement.environment import describe
+from harness.measurement.limits import cgroup, rlimit
+from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
+from harness.measurement.process.messages import Job
+from harness.measurement.process.outcome import classify
+from harness.schema.record import Outcome
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One ability: there or not, and how or why not."""
+
+    what: str
+    available: bool
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the finding as plain data."""
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at everything a measurement may use; a tiny measurement is made to be sure."""
+    return [*_machine(), *_worker(), _kernel_mark(), _malloc(), *_budgets(), _images()]
+
+
+def _machine() -> list[Finding]:
+    facts = describe(Workload(), "")
+    memory = f"{facts['memory_bytes'] / 2**30:.1f} GiB"
+    detail = f"{facts['cpu']}, {facts['cpu_count']} cores, {memory}, {platform.platform()}"
+    return [Finding(what="machine", available=True, detail=detail)]
+
+
+def _worker() -> list[Finding]:
+    """Start a worker for real and ask it what it sees."""
+    launcher = default_launcher("pinned")
+    what = f"isolated workers ({launcher.name})"
+    try:
+        ended = launcher.launch(Job(kind="passes", workload=Workload(depth=1, batch=8)), 120.0)
+        gpu = _gpu(launcher)
+    except LaunchError as error:
+        return [Finding(what=what, available=False, detail=str(error))]
+    finally:
+        launcher.close()
+    outcome, evidence = classify(ended)
+    if outcome is not Outcome.OK:
+        return [Finding(what=what, available=False, detail=str(evidence))]
+    environment = (ended.result or {})["environment"]
+    detail = f"torch {environment['torch']}, CPU capability {environment['cpu_capability']}"
+    return [Finding(what=what, available=True, detail=detail), gpu]
+
+
+def _gpu(launcher: Launcher) -> Finding:
+    """Have a worker initialise CUDA and say what it sees."""
+    ended = launcher.launch(Job(kind="describe", workload=Workload(device="cuda")), 120.0)
+    if ended.failure is not None:
+        return Finding(what="CUDA", available=False, detail=ended.failure.message)
+    if ended.result is None:
+        return Finding(what="CUDA", available=False, detail=str(classify(ended)[1]))
+    facts = ended.result["environment"]
+    used, total = facts["gpu_used_before_bytes"], facts["gpu_memory_bytes"]
+    detail = (
+        f"{facts['gpu']}, capability {facts['gpu_capability']}, CUDA {facts['cuda']}, driver "
+        f"{facts['driver'] or 'unknown'}; before any tensor {format_bytes(used)} of "
+        f"{format_bytes(total)} are in use (context, libraries, other processes)"
+    )
+    return Finding(what="CUDA", available=True, detail=detail)
+
+
+def _kernel_mark() -> Finding:
+    what = "resident high-water mark"
+    if Path("/proc/self/clear_refs").exists():
+        return Finding(what=what, available=True, detail="the kernel's own (VmHWM), reset per pass")
+    return Finding(what=what, available=False, detail="no /proc: psutil samples each millisecond")
+
+
+def _malloc() -> Finding:
+    what = "pinned malloc policy"
+    if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
+        detail = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
+        return Finding(what=what, available=True, detail=detail)
+    detail = "the C library is not glibc: resident sizes are further from the live bytes"
+    return Finding(what=what, available=False, detail=detail)
+
+
+def _budgets() -> list[Finding]:
+    """Try each way of enforcing a budget on the CPU."""
+    refused, how_refused = rlimit.data_segment_available()
+    killed, how_killed = cgroup.available()
+    return [
+        Finding(what="budgets that refuse", available=refused, detail=how_refused),
+        Finding(what="budgets that kill", available=killed, detail=how_killed),
+    ]
+
+
+def _images() -> Finding:
+    what = "Fashion-MNIST images"
+    if importlib.util.find_spec("torchvision") is None:
+        return Finding(what=what, available=False, detail="torchvision is not installed")
+    from harness.training.data import DataError, load_fashion_mnist
+
+    try:
+        images, _ = load_fashion_mnist(train=True)
+    except DataError as error:
+        return Finding(what=what, available=False, detail=str(error))
+    return Finding(what=what, available=True, detail=f"{len(images):,} training images")

@@ -1,0 +1,62 @@
+"""Where a record was made: versions, machine, policy. Asks no torch."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import harness
+from harness.schema.workload import Workload
+
+
+def describe(workload: Workload, launcher: str) -> dict[str, Any]:
+    """Return what a reader needs to judge or repeat a measurement of ``workload``."""
+    return _machine() | {
+        "launcher": launcher,
+        "malloc": workload.malloc,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _machine() -> dict[str, Any]:
+    """Return the part that cannot change while a process runs."""
+    return {
+        "harness": harness.__version__,
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "system": platform.system(),
+        "kernel": platform.release(),
+        "libc": " ".join(platform.libc_ver()).strip() or None,
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "git_commit": git_commit(),
+    }
+
+
+def _cpu_name() -> str:
+    if sys.platform.startswith("linux"):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this package lies in, ``+`` where changed."""
+    folder = Path(harness.__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,1 @@
+"""Memory budgets that the kernel or the CUDA allocator enforces."""

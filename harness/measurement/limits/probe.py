@@ -1,0 +1,73 @@
+"""Builds and steps a workload within a budget: the worker's side of a threshold."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from harness.measurement import passes
+from harness.measurement.limits import cgroup, heap_headroom, rlimit
+from harness.measurement.process.messages import Job
+from harness.training import data, training_step
+
+
+def run(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
+    """Build and run two whole steps (one in inference) within the job's budget.
+
+    On a GPU as many as ``harness measure`` runs up to the first measured one: until then
+    each may reserve more. Return ``needed_bytes``: by how much the address space grew at
+    most, where the kernel tells and nothing else can have grown it; on a GPU what the
+    allocator reserved at most.
+    """
+    if job.workload.device == "cuda":
+        return _run_on_gpu(job, fill, announce)
+    steps = 1 if job.workload.mode == "inference" else 2
+    with _within(job):
+        before = _mappings()
+        with announce("build"):
+            built = training_step.build(job.workload, fill)
+        for _ in range(steps):
+            training_step.step(built, announce)
+        after = _mappings()
+    if before is None or after is None or after["VmPeak"] <= before["VmPeak"]:
+        return {"needed_bytes": None}
+    return {"needed_bytes": after["VmPeak"] - before["VmSize"]}
+
+
+def _run_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
+    limit: AbstractContextManager[None] = nullcontext()
+    if job.budget_kind == "allocator" and job.budget_bytes is not None:
+        limit = rlimit.caching_allocator(job.budget_bytes)
+    with limit:
+        with announce("build"):
+            built = training_step.build(job.workload, fill)
+        passes.warm_up(built, announce)
+        training_step.step(built, announce)
+    return {"needed_bytes": torch.cuda.max_memory_reserved()}
+
+
+def _mappings() -> dict[str, int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    return {name: rlimit.status_bytes(name) for name in ("VmPeak", "VmSize")}
+
+
+@contextmanager
+def _within(job: Job) -> Iterator[None]:
+    """Ready the process and enforce the job's budget over the block."""
+    if job.budget_bytes is None:
+        yield
+        return
+    workload = job.workload
+    if workload.threads > 1 or workload.dtype != "float32":  # else the forkserver has done it
+        heap_headroom.prime_products(workload.dtype)
+    heap_headroom.settle(workload.malloc, workload.depth)
+    if job.budget_kind == "rlimit":
+        with rlimit.data_segment(job.budget_bytes):
+            yield
+        return
+    assert job.cgroup is not None, "a job under a cgroup names it"
+    with cgroup.joined(job.cgroup, job.budget_bytes):
+        yield

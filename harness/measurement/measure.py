@@ -1,0 +1,137 @@
+"""One isolated measurement: two worker processes, one record."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from harness.measurement.environment import describe
+from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
+from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.outcome import classify, is_under_limit
+from harness.schema.errors import HarnessError
+from harness.schema.events import Event, Trace
+from harness.schema.record import Outcome, Record
+from harness.schema.workload import Workload
+
+DEADLINE_SECONDS = 600.0
+
+
+def measure(
+    workload: Workload,
+    *,
+    repeats: int = 3,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    inject: str | None = None,
+    launcher: Launcher | None = None,
+) -> Record:
+    """Measure ``workload`` in processes of its own and return the record, whatever happens.
+
+    ``repeats`` is the number of instrument-free passes. Without a ``launcher`` one is
+    started and ended for this measurement alone.
+
+    Raises:
+        HarnessError: what the workload asks for is not there, such as the real images.
+        LaunchError: no worker process can be started at all, or it met a limit of the host.
+
+    """
+    record, _ = measure_traced(
+        workload,
+        repeats=repeats,
+        deadline_seconds=deadline_seconds,
+        inject=inject,
+        launcher=launcher,
+        keep_events=False,
+    )
+    return record
+
+
+def measure_traced(
+    workload: Workload,
+    *,
+    repeats: int = 3,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    inject: str | None = None,
+    launcher: Launcher | None = None,
+    keep_events: bool = True,
+    attempt: int = 1,
+) -> tuple[Record, Trace | None]:
+    """Do as ``measure`` and return the allocation trace too, where it could be taken."""
+    used = launcher or default_launcher(workload.malloc)
+    try:
+        passes = used.launch(
+            Job(kind="passes", workload=workload, repeats=repeats, inject=inject), deadline_seconds
+        )
+        if classify(passes)[0] is not Outcome.OK:
+            return _record(workload, used.name, attempt, {"passes": passes}), None
+        traced = used.launch(
+            Job(kind="trace", workload=workload, keep_events=keep_events), deadline_seconds
+        )
+    finally:
+        if launcher is None:
+            used.close()
+    record = _record(workload, used.name, attempt, {"passes": passes, "trace": traced})
+    events = (traced.result or {}).get("events")
+    return record, Trace([Event(*row) for row in events]) if events else None
+
+
+def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended]) -> Record:
+    """Merge what the jobs said; the first that did not end well gives the outcome."""
+    fields: dict[str, Any] = {"outcome": Outcome.OK}
+    figures: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    environment = describe(workload, launcher)
+    for name, story in ended.items():
+        if story.failure is not None and story.failure.users_mistake:
+            raise HarnessError(story.failure.message)
+        if story.failure is not None and is_under_limit(story.failure):
+            raise LaunchError(f"a worker process met a limit: {story.failure.message}")
+        outcome, evidence = classify(story)
+        if outcome is not Outcome.OK:
+            fields |= {"outcome": outcome, "evidence": {"job": name, **evidence}}
+            break
+        result = story.result or {}
+        figures |= result["figures"]
+        sources |= dict.fromkeys(result["figures"], "saved" if name == "passes" else "trace")
+        if name == "passes":
+            environment |= result["environment"]
+            summary = _summary(result["repeats"], environment, sources)
+            fields |= summary | _with_gpu(summary, result)
+    return msgspec.convert(
+        {
+            "workload_id": workload.id,
+            "workload": workload,
+            "attempt": attempt,
+            "environment": environment,
+            "passes": sources,
+            **fields,
+            **figures,
+        },
+        Record,
+    )
+
+
+def _summary(
+    repeats: Sequence[dict[str, Any]], environment: dict[str, Any], sources: dict[str, str]
+) -> dict[str, Any]:
+    """Return the repeats and their medians; each median is a value that was observed."""
+    numbered = []
+    for number, repeat in enumerate(repeats, 1):
+        environment["rss_source"] = repeat.pop("rss_source", None)
+        numbered.append({"number": number, **repeat})
+    summary: dict[str, Any] = {"repeats": numbered}
+    for name in ("wall_seconds", "rss_rise_bytes"):
+        values = [repeat[name] for repeat in repeats if repeat.get(name) is not None]
+        if values:
+            summary[name] = statistics.median_low(values)
+    peaks = [repeat["cuda"] for repeat in repeats if repeat.get("cuda")]
+    if peaks:
+        summary["cuda"] = {key: max(peak[key] for peak in peaks) for key in peaks[0]}
+    sources |= {name: "plain" for name in summary if name != "repeats"}
+    return summary
+
+
+def _with_gpu(summary: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain passes' CUDA figures with those of the other passes beside them."""
+    return {"cuda": summary["cuda"] | result["cuda"]} if "cuda" in result else {}

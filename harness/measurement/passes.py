@@ -1,0 +1,124 @@
+"""The passes over one workload, one instrument each, and the figures each one gives."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from harness.instruments import tensor_roles
+from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.cuda_counters import PhasePeaks, cuda_peaks, outside_bytes
+from harness.instruments.rss import resident_rise
+from harness.instruments.saved_tensors import Saved, SavedTensors, saved_figures
+from harness.schema.events import Trace
+from harness.schema.workload import Workload
+from harness.training.data import Fill
+from harness.training.training_step import Built, Phase, build, step
+
+MOST_WARM_STEPS = 8
+
+
+def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
+    """Trace the build and two steps, from nothing to the measured step.
+
+    One step in inference on the CPU; on a GPU the first one makes cuBLAS's workspace. Figures
+    need no ``operators``, whose names are most of a trace's cost; a timeline shows them.
+    """
+    steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
+    with AllocationRecorder(workload.device, operators=operators) as recorder:
+
+        @contextmanager
+        def phase(name: str) -> Iterator[None]:
+            with announce(name), recorder.phase(name):
+                yield
+
+        with phase("build"):
+            built = build(workload, fill)
+        recorder.mark(tensor_roles.parameter_addresses(built.model))
+        recorder.mark(tensor_roles.input_addresses(built.x, built.y))
+        saved = SavedTensors(recorder.mark_saved)
+        for _ in range(steps):
+            recorder.next_step()
+            with saved.watch(), recorder.module_scopes(built.model):
+                step(built, phase)
+            recorder.mark(tensor_roles.gradient_addresses(built.model))
+            recorder.mark(tensor_roles.state_addresses(built.optimizer))
+    return recorder.trace
+
+
+def plain_pass(built: Built, announce: Phase) -> dict[str, Any]:
+    """Run one step with no instrument inside it; return rise, CUDA peaks and seconds."""
+    figures: dict[str, Any] = {}
+    if built.workload.device == "cuda":
+        with cuda_peaks() as peaks:
+            figures["wall_seconds"] = _timed(lambda: _step_to_its_end(built, announce))
+        return figures | {"cuda": peaks.figures | {"outside_bytes": outside_bytes()}}
+    with resident_rise() as rise:
+        figures["wall_seconds"] = _timed(lambda: step(built, announce))
+    return figures | {"rss_rise_bytes": rise.rise_bytes, "rss_source": rise.source}
+
+
+def _step_to_its_end(built: Built, announce: Phase) -> None:
+    """Run one step and wait until the device has done it."""
+    step(built, announce)
+    torch.cuda.synchronize()
+
+
+def _timed(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def warm_up(built: Built, announce: Phase) -> dict[str, Any]:
+    """Run steps until one raises no peak of the allocator; return what is known of CUDA by then.
+
+    The first step makes gradients, optimizer state and cuBLAS's workspaces. Later ones may
+    still find their blocks in another order than the one before, and reserve more: at most
+    ``MOST_WARM_STEPS`` are waited for.
+    """
+    with cuda_peaks() as first:
+        step(built, announce)
+    steps, before, now = 1, 0, first.figures["reserved_peak_bytes"]
+    while now > before and steps < MOST_WARM_STEPS:
+        with cuda_peaks() as peaks:
+            step(built, announce)
+        steps, before, now = steps + 1, now, peaks.figures["reserved_peak_bytes"]
+    return {"first_step": first.figures, "steady_after": steps}
+
+
+def phase_pass(built: Built, announce: Phase) -> dict[str, dict[str, int]]:
+    """Run one step with the CUDA allocator's peaks read around each phase; return them."""
+    peaks = PhasePeaks()
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        with announce(name), peaks.phase(name):
+            yield
+
+    step(built, phase)
+    return peaks.figures
+
+
+def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:
+    """Run one step under saved-tensor hooks; return what was held at the end of forward.
+
+    With micro-batches: the forward pass that held most.
+    """
+    held: list[Saved] = []
+    instrument = SavedTensors()
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        nonlocal held
+        with announce(name):
+            yield
+        if name == "forward":
+            held = max(held, instrument.held(), key=lambda saved: sum(s.size_bytes for s in saved))
+
+    with instrument.watch(built.model):
+        step(built, phase)
+    parameters = tensor_roles.parameter_addresses(built.model)
+    return saved_figures(held, parameters, tensor_roles.input_addresses(built.x, built.y))

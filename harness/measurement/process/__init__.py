@@ -1,0 +1,1 @@
+"""One process per measurement: fork server, launcher, worker, messages, outcomes."""

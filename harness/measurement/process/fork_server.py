@@ -1,0 +1,148 @@
+"""A process that has torch loaded and primed, and forks a worker per request.
+
+A fresh interpreter costs seconds per cell; a fork of this one costs milliseconds and is as
+pristine as the first. It runs one job at a time, single-threaded, and never works itself.
+
+Protocol on the inherited socket, lines of JSON both ways. Request: a length line and the job,
+with two descriptors attached (results, standard error). Replies: ``{"pid": n}`` and then
+``{"status": exit code, negative for a signal}``; or ``{"refused": why}`` where the system lets
+it make no process.
+"""
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+import msgspec
+
+from harness.measurement.malloc_settings import die_with_parent, disable_huge_pages
+from harness.measurement.process.messages import Job
+
+
+def main() -> int:
+    """Serve until the other end of the socket closes."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    disable_huge_pages()
+    primed = _load_and_prime()
+    _reply(control, {"ready": True})
+    while (request := _receive(control)) is not None:
+        if not _serve(control, *request, primed=primed):
+            return 0
+    return 0
+
+
+def _load_and_prime() -> bool:
+    """Load torch and run tiny steps; return False where a GPU allows a forward pass only.
+
+    A worker for the CPU then runs the rest itself.
+    """
+    import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
+
+    from harness.measurement import gpu
+    from harness.measurement.limits.heap_headroom import prime_products
+    from harness.measurement.process.worker import prime
+
+    beside_gpu = gpu.seen_in_a_fork()
+    prime(forward_only=beside_gpu)
+    prime_products()
+    gc.collect()
+    gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
+    return not beside_gpu
+
+
+def _reply(control: socket.socket, message: dict[str, Any]) -> None:
+    control.sendall(msgspec.json.encode(message) + b"\n")
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]] | None:
+    """Return a job's bytes and its two descriptors, or None at the end of requests."""
+    head, descriptors, _, _ = socket.recv_fds(control, 16, 2)
+    if not head:
+        return None
+    size = int(head)
+    body = bytearray()
+    while len(body) < size:
+        part = control.recv(size - len(body))
+        if not part:
+            return None
+        body += part
+    return bytes(body), descriptors
+
+
+def _serve(control: socket.socket, request: bytes, descriptors: list[int], *, primed: bool) -> bool:
+    """Fork a worker and wait for its end; return whether the requester is still there."""
+    results, errors = descriptors
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write)
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _reply(control, {"refused": str(error)})
+        return False
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        control.close()
+        _work(request, results, errors, primed=primed)
+    os.close(results)
+    os.close(errors)
+    try:
+        _reply(control, {"pid": pid})
+        status = _wait(pid, control, wake_read)
+        if status is not None:
+            _reply(control, {"status": os.waitstatus_to_exitcode(status)})
+        return status is not None
+    except BrokenPipeError:
+        return False
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(wake_read)
+        os.close(wake_write)
+
+
+def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
+    """Return the worker's wait status; None where the requester went away first."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        selector.register(wake, selectors.EVENT_READ)
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return status
+            for key, _ in selector.select():
+                if key.fileobj is control:  # no request comes now: this is the end of them
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    return None
+                os.read(wake, 512)
+
+
+def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:
+    """Be the worker; never return to the server's loop."""
+    code = 70
+    try:
+        from harness.measurement.process.worker import line_sender, run_job
+
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        die_with_parent(signal.SIGKILL)
+        os.dup2(errors, 1)
+        os.dup2(errors, 2)
+        job = msgspec.json.decode(request, type=Job)
+        code = run_job(job, line_sender(results), primed=primed)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        os._exit(code)  # no interpreter teardown: it would run the server's handlers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

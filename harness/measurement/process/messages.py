@@ -1,0 +1,77 @@
+"""What the parent asks of a worker and what comes back: plain data, no torch."""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from harness.schema.workload import Workload
+
+INJECTIONS = ("kill", "hang", "error", "oom")
+
+
+class RunPlan(Struct, frozen=True, kw_only=True):
+    """A whole training run: how long, on how many examples, and what is watched."""
+
+    epochs: int = 10
+    examples: int = 60_000
+    validation: int = 10_000
+    instrument: Literal["resident", "trace"] = "resident"
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """One process's worth of work.
+
+    ``passes``: instrument-free passes, then the saved-tensor pass. ``trace``: the allocation
+    trace. ``probe``: build and two whole steps (one in inference), nothing else; within
+    ``budget_bytes``, enforced by ``budget_kind`` (for a cgroup: in the folder ``cgroup``).
+    ``describe``: the environment alone.
+    """
+
+    kind: Literal["passes", "trace", "probe", "training_run", "describe"]
+    workload: Workload
+    repeats: int = 1
+    keep_events: bool = False
+    budget_bytes: int | None = None
+    budget_kind: Literal["rlimit", "cgroup", "allocator", "card"] = "rlimit"
+    cgroup: str | None = None
+    inject: str | None = None
+    run: RunPlan | None = None
+    """What a ``training_run`` does; nothing else reads it."""
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """An exception that ended a job, as the worker saw it."""
+
+    type: str
+    message: str
+    out_of_memory: bool
+    users_mistake: bool = False
+    gpu_memory: dict[str, int] | None = None
+    """Who held the GPU's memory then, where one was in use."""
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line from worker to parent: a phase that begins, a result, or a failure."""
+
+    phase: str | None = None
+    result: dict[str, Any] | None = None
+    failure: Failure | None = None
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How a worker's process ended, as the parent saw it.
+
+    ``exit_code`` is negative for a signal and None where the process was lost from sight.
+    """
+
+    exit_code: int | None
+    timed_out: bool = False
+    result: dict[str, Any] | None = None
+    failure: Failure | None = None
+    phase: str | None = None
+    stderr_tail: str = ""
+    seconds: float = 0.0
+    lost: str | None = None
+    """Why nothing is known of the process, such as the forkserver's own end."""
+    oom_kills: int = 0
+    """Processes of the worker's own cgroup that the kernel killed for memory."""

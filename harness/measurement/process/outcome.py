@@ -1,0 +1,93 @@
+"""Which outcome an ended process stands for; the one place that recognises out of memory."""
+
+import signal
+from collections.abc import Iterable
+from typing import Any
+
+from harness.measurement.process.messages import Ended, Failure
+from harness.schema.record import Outcome
+
+# What libraries say under a limit. A refused CPU allocation is a plain RuntimeError.
+_OUT_OF_MEMORY_TEXTS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "std::bad_alloc",
+    "out of memory",
+    "failed to allocate",
+    "could not allocate",
+    "_status_alloc_failed",  # cuBLAS and its like
+)
+
+
+_LIMIT_TEXTS = ("too many open files", "resource temporarily unavailable", "can't start new thread")
+"""What is said under a limit on files, processes and threads."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory could not be had.
+
+    ``torch.OutOfMemoryError`` is recognised by its name, so that this file needs no torch.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == 12  # ENOMEM
+    return isinstance(error, RuntimeError) and _speaks_of_memory(str(error))
+
+
+def _speaks_of_memory(text: str) -> bool:
+    return _has_any(_OUT_OF_MEMORY_TEXTS, text)
+
+
+def is_under_limit(failure: Failure) -> bool:
+    """Whether a job failed because its host had no file, process or thread left."""
+    return _has_any(_LIMIT_TEXTS, failure.message)
+
+
+def _has_any(phrases: Iterable[str], text: str) -> bool:
+    lowered = text.lower()
+    return any(phrase in lowered for phrase in phrases)
+
+
+def classify(ended: Ended) -> tuple[Outcome, dict[str, Any]]:
+    """Return the outcome of ``ended`` and the evidence for it, empty where all went well."""
+    outcome, evidence = _classify(ended)
+    if outcome is not Outcome.OK:
+        evidence["phase"] = ended.phase
+        evidence["seconds"] = ended.seconds
+        if ended.stderr_tail:
+            evidence["stderr"] = ended.stderr_tail
+    return outcome, evidence
+
+
+def _classify(ended: Ended) -> tuple[Outcome, dict[str, Any]]:
+    if ended.timed_out:
+        return Outcome.TIMEOUT, {"message": "the deadline passed; the process was killed"}
+    if ended.failure is not None:
+        outcome = Outcome.OOM if ended.failure.out_of_memory else Outcome.ERROR
+        evidence = {"type": ended.failure.type, "message": ended.failure.message}
+        gpu_memory = ended.failure.gpu_memory
+        return outcome, evidence | ({"gpu_memory": gpu_memory} if gpu_memory else {})
+    if ended.lost is not None:
+        return Outcome.CRASHED, {"message": ended.lost}
+    if ended.exit_code is not None and ended.exit_code < 0:
+        return _ended_by_signal(ended, -ended.exit_code)
+    if ended.result is None:
+        message = f"ended with exit code {ended.exit_code} and no result"
+        return Outcome.CRASHED, {"message": message}
+    return Outcome.OK, {}
+
+
+def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, dict[str, Any]]:
+    name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    evidence: dict[str, Any] = {"signal": name}
+    if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
+        memory = _speaks_of_memory(ended.stderr_tail)
+        evidence["message"] = f"the process ended itself by {name}"
+        return (Outcome.OOM if memory else Outcome.CRASHED), evidence
+    if number == signal.SIGKILL and ended.oom_kills:
+        evidence["message"] = "the kernel's OOM killer killed it, by its cgroup's counter"
+        evidence["oom_kills"] = ended.oom_kills
+        return Outcome.OOM, evidence
+    evidence["message"] = f"the process was killed by {name}"
+    return Outcome.KILLED, evidence

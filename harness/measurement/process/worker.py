@@ -1,0 +1,181 @@
+"""Does one job in a process of its own: primes, builds, runs the passes, reports by lines.
+
+Started by the forkserver (``run_job`` in a forked child) or, where there is no fork, as
+``python -m harness.measurement.process.worker`` with the job on standard input.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import torch
+
+from harness.instruments.cuda_counters import cuda_peaks, give_back_workspaces
+from harness.measurement import gpu, passes, whole_run
+from harness.measurement.limits import probe
+from harness.measurement.limits.heap_headroom import prime_products
+from harness.measurement.malloc_settings import apply_policy, disable_huge_pages
+from harness.measurement.process.messages import Failure, Job, Message
+from harness.measurement.process.outcome import is_out_of_memory
+from harness.schema.errors import HarnessError
+from harness.schema.events import trace_figures
+from harness.schema.workload import Workload
+from harness.training import data, training_step
+
+Send = Callable[[Message], None]
+
+
+def prime(*, forward_only: bool = False) -> None:
+    """Run tiny steps so that libraries do their one-time work before anything is measured.
+
+    On the CPU alone: a step on a GPU would leave blocks and workspaces in the allocator, and
+    what is measured there begins with a fresh one. ``forward_only`` where the process will
+    fork beside a GPU: a backward pass starts a thread per device, and an optimizer's step
+    initialises CUDA.
+    """
+    torch.set_num_threads(1)
+    mode = "inference" if forward_only else "train"
+    for optimizer in ("sgd",) if forward_only else ("sgd", "adam"):
+        tiny = Workload(mode=mode, optimizer=optimizer, width=8, in_features=8, batch=4)
+        built = training_step.build(tiny, data.source(tiny))
+        training_step.step(built)
+        training_step.step(built)
+
+
+def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
+    """Do ``job`` in a process that is ``primed`` or has made a forward pass only.
+
+    Send its result or failure; return the exit code.
+    """
+    try:
+        apply_policy(job.workload.malloc)
+        if job.workload.device == "cpu":
+            gpu.hide()
+            if not primed:
+                prime()
+        result = _do(job, _announcer(job, send))
+    except BaseException as error:
+        failure = Failure(
+            type=type(error).__name__,
+            message=str(error)[:2000],
+            out_of_memory=is_out_of_memory(error),
+            users_mistake=isinstance(error, HarnessError),
+            gpu_memory=gpu.memory_at_failure(),
+        )
+        send(Message(failure=failure))
+        return 1
+    send(Message(result=result))
+    return 0
+
+
+def _announcer(job: Job, send: Send) -> training_step.Phase:
+    """Return a phase manager that tells the parent each phase as it begins."""
+    pending = [job.inject] if job.inject else []
+
+    @contextmanager
+    def announce(name: str) -> Iterator[None]:
+        send(Message(phase=name))
+        if name == "forward" and pending:
+            _inject(pending.pop())
+        yield
+
+    return announce
+
+
+def _inject(fault: str) -> None:
+    """Fail for real, as the hidden option of ``harness measure`` asks."""
+    if fault == "kill":
+        os.kill(os.getpid(), 9)
+    elif fault == "hang":
+        while True:
+            time.sleep(3600)
+    elif fault == "oom":
+        torch.empty(1 << 60, dtype=torch.uint8)
+    raise RuntimeError("an injected error")
+
+
+def _do(job: Job, announce: training_step.Phase) -> dict[str, Any]:
+    workload = job.workload
+    torch.set_num_threads(workload.threads)
+    environment = _environment(workload)
+    if job.kind == "describe":
+        return {"environment": environment}
+    if job.kind == "training_run":
+        return whole_run.run(job) | {"environment": environment}
+    fill = data.source(workload)
+    match job.kind:
+        case "trace":
+            trace = passes.trace_pass(workload, fill, announce, operators=job.keep_events)
+            events = [list(event) for event in trace.events] if job.keep_events else None
+            return {"figures": trace_figures(trace), "events": events}
+        case "probe":
+            return probe.run(job, fill, announce)
+        case "passes":
+            return _measured_passes(job, fill, announce) | {"environment": environment}
+
+
+def _measured_passes(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
+    """Build, step until all is as it stays, and run the passes."""
+    if job.workload.device == "cuda":
+        return _passes_on_gpu(job, fill, announce)
+    with announce("build"):
+        built = training_step.build(job.workload, fill)
+    training_step.step(built, announce)
+    repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
+    return {"repeats": repeats, "figures": passes.saved_pass(built, announce)}
+
+
+def _passes_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
+    with announce("build"), cuda_peaks() as peaks:
+        built = training_step.build(job.workload, fill)
+    cuda = passes.warm_up(built, announce)
+    repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
+    cuda["phases"] = {"build": peaks.figures} | passes.phase_pass(built, announce)
+    figures = passes.saved_pass(built, announce)
+    cuda["workspace_bytes"] = give_back_workspaces()
+    return {"repeats": repeats, "figures": figures, "cuda": cuda}
+
+
+def _environment(workload: Workload) -> dict[str, Any]:
+    """Return what only a process with torch in it knows.
+
+    Raises:
+        NoGpuError: the workload wants a GPU, and there is none.
+
+    """
+    facts: dict[str, Any] = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+    facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    return facts | (gpu.start() if workload.device == "cuda" else {})
+
+
+def line_sender(descriptor: int) -> Send:
+    """Return a function that writes messages as JSON lines to a file descriptor."""
+    encoder = msgspec.json.Encoder()
+
+    def send(message: Message) -> None:
+        rest = memoryview(encoder.encode(message) + b"\n")
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+    return send
+
+
+def main() -> int:
+    """Do the job on standard input; results go to what was standard output."""
+    channel = os.dup(1)
+    os.dup2(2, 1)  # so that nothing a library prints is taken for a result
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    disable_huge_pages()
+    if job.workload.device == "cpu":
+        gpu.hide()
+    prime()
+    prime_products()
+    return run_job(job, line_sender(channel))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What a parent hears of a worker: its lines, the end of its output, why it fell silent."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from harness.measurement.process.messages import Ended, Failure, Message
+
+_TAIL_BYTES = 2000
+
+
+class Report:
+    """What a worker has said so far."""
+
+    def __init__(self) -> None:
+        self.phase: str | None = None
+        self.result: dict[str, Any] | None = None
+        self.failure: Failure | None = None
+        self._rest: list[bytes] = []
+        self._decoder = msgspec.json.Decoder(Message)
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes; a line that is no message (a torn last one) says nothing."""
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest = []
+        self._rest.append(rest)
+        for line in lines:
+            with contextlib.suppress(msgspec.MsgspecError):
+                message = self._decoder.decode(line)
+                self.phase = message.phase or self.phase
+                self.result = message.result if message.result is not None else self.result
+                self.failure = message.failure or self.failure
+
+    def ended(self, errors: IO[bytes], started: float, **how: Any) -> Ended:
+        """Return the whole story of the process."""
+        return Ended(
+            phase=self.phase,
+            result=self.result,
+            failure=self.failure,
+            stderr_tail=tail(errors),
+            seconds=time.monotonic() - started,
+            **how,
+        )
+
+
+def tail(errors: IO[bytes]) -> str:
+    """Return the end of what a process printed, without the profiler's own chatter."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - _TAIL_BYTES))
+    lines = errors.read().decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("USDT:"))
+
+
+def why_silent(pid: int | None, *, open_results: bool) -> str | None:
+    """Return why nothing more can come of a worker that runs no longer, None where it runs."""
+    if pid is None:
+        return "the forkserver stood still; it was ended"
+    if not open_results:
+        return "the worker closed its pipe and no end of it was seen; it was ended"
+    if _stands_still(pid):
+        return "the worker was stopped by a signal until the deadline; it was ended"
+    return None
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether a signal such as SIGSTOP holds the process (``proc_pid_stat(5)``, field 3)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] == "T"

@@ -1,0 +1,303 @@
+"""A whole training run in one worker: epochs, validation, and the memory of every step.
+
+Two instruments, a process each, since one disturbs what the other measures. ``resident``:
+the process's own size (on a GPU, what it reserves of the card) and its rise over each step.
+``trace``: every block that the allocator handed out and took back, from before the network was
+built; per step its peak and what is alive at its end, exactly.
+
+The order of the examples is drawn by numpy, so that no block of it is the allocator's.
+"""
+
+import dataclasses
+import functools
+import gc
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from harness.instruments import tensor_roles
+from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.cuda_counters import reserved_rise
+from harness.instruments.rss import resident_rise
+from harness.instruments.saved_tensors import SavedTensors
+from harness.measurement.process.messages import Job, RunPlan
+from harness.schema.events import CATEGORIES, Trace, totals
+from harness.schema.workload import Workload
+from harness.training.data import load_fashion_mnist
+from harness.training.training_step import Built, Phase, build, no_phase, step
+
+TRAIN, EVALUATE = "train", "evaluate"
+
+
+class Images(NamedTuple):
+    """A data set in memory: uint8 (n, features) and int64 labels (n,)."""
+
+    x: Tensor
+    y: Tensor
+
+
+class Passage(NamedTuple):
+    """One training step, or the evaluation of one batch."""
+
+    kind: str
+    epoch: int
+    rows: int
+
+
+Watch = Callable[[Passage], AbstractContextManager[Phase]]
+"""Watches one passage, within its context; gives the phases to announce in it."""
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Train as ``job.run`` says and return accuracies and the memory of every step.
+
+    Raises:
+        DataError: the real images are asked for and not there.
+
+    """
+    plan = job.run or RunPlan()
+    training, validation = _data(job.workload, plan)
+    gc.collect()  # what loading left behind would go in the middle of the first epoch
+    follow = traced if plan.instrument == "trace" else resident
+    return follow(job.workload, training, validation, plan.epochs)
+
+
+def _data(workload: Workload, plan: RunPlan) -> tuple[Images, Images]:
+    """Return the training and the validation set, cut to what the plan asks for."""
+    if workload.data == "fashion-mnist":
+        sets = [Images(*load_fashion_mnist(train=train)) for train in (True, False)]
+    else:
+        sets = [_synthetic(workload, plan.examples), _synthetic(workload, plan.validation)]
+    sizes = (plan.examples, plan.validation)
+    training, validation = (
+        Images(one.x[:size].clone(), one.y[:size].clone())
+        for one, size in zip(sets, sizes, strict=True)
+    )
+    return training, validation
+
+
+def _synthetic(workload: Workload, count: int) -> Images:
+    random = np.random.default_rng(workload.seed)
+    x = random.integers(0, 256, (count, workload.in_features), dtype=np.uint8)
+    return Images(
+        torch.from_numpy(x), torch.from_numpy(random.integers(0, workload.classes, count))
+    )
+
+
+def resident(
+    workload: Workload, training: Images, validation: Images, epochs: int
+) -> dict[str, Any]:
+    """Run with the process's own size, or what it reserves of a GPU, read around each step.
+
+    Columns of ``steps``: ``kind, epoch, rows, resident_bytes`` (after the step),
+    ``rise_bytes`` (its highest less where it began), ``seconds``.
+    """
+    size_of, rise_of = _held_on(workload.device)
+    per_epoch = sum(-(-len(one.x) // workload.batch) for one in (training, validation))
+    # Written to beforehand: what a list of observations takes would show as growth, 300 bytes
+    # a step.
+    sizes = np.full((epochs * per_epoch, 2), -1, dtype=np.int64)
+    seconds = np.full(len(sizes), -1.0)
+    passages = [Passage(TRAIN, 0, 0)] * len(sizes)
+    numbers = iter(range(len(sizes)))
+
+    @contextmanager
+    def watch(passage: Passage) -> Iterator[Phase]:
+        number = next(numbers)
+        passages[number] = passage
+        start = time.perf_counter()
+        with rise_of() as rise:
+            yield no_phase
+        seconds[number] = time.perf_counter() - start
+        sizes[number] = size_of(), rise.rise_bytes
+
+    ended = _train(_empty(workload), training, validation, epochs, watch)
+    figures = {
+        "resident_bytes": sizes[:, 0].tolist(),
+        "rise_bytes": sizes[:, 1].tolist(),
+        "seconds": seconds.tolist(),
+    }
+    return {"epochs": ended, "steps": _columns(Passage._fields, passages) | figures}
+
+
+def _held_on(device: str) -> tuple[Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
+    """Return how to read what a run holds on ``device``, and its rise over a block."""
+    if device == "cuda":
+        return torch.cuda.memory_reserved, reserved_rise
+    process = psutil.Process()
+    return lambda: int(process.memory_info().rss), resident_rise
+
+
+def traced(
+    workload: Workload,
+    training: Images,
+    validation: Images,
+    epochs: int,
+    after: Callable[[Passage], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Run under the allocation recorder; ``after`` is called within the trace after each step.
+
+    Columns of ``steps``: ``kind, epoch, rows, start_bytes, peak_bytes, end_bytes`` (alive
+    before, most alive during, alive after). ``categories``: what is alive at the peak of the
+    first step, of the last full one, of the partial batch and of an evaluated batch.
+    """
+    passages: list[Passage] = []
+    with AllocationRecorder(workload.device, operators=False) as recorder:
+        with recorder.phase("build"):
+            built = _empty(workload)
+        recorder.mark(tensor_roles.parameter_addresses(built.model))
+        saved = SavedTensors(recorder.mark_saved)
+
+        @contextmanager
+        def watch(passage: Passage) -> Iterator[Phase]:
+            passages.append(passage)
+            recorder.next_step()
+            with saved.watch():
+                yield recorder.phase
+            recorder.mark(tensor_roles.gradient_addresses(built.model))
+            recorder.mark(tensor_roles.state_addresses(built.optimizer))
+            after(passage)
+
+        ended = _train(built, training, validation, epochs, watch, recorder.mark)
+    trace = recorder.trace
+    figures = _per_step(trace, len(passages))
+    names = (*Passage._fields, "start_bytes", "peak_bytes", "end_bytes")
+    rows = [(*one, *sizes) for one, sizes in zip(passages, figures, strict=True)]
+    return {
+        "epochs": ended,
+        "steps": _columns(names, rows),
+        "categories": _categories(trace, passages),
+    }
+
+
+def _empty(workload: Workload) -> Built:
+    """Build the network and its optimizer, with no batch."""
+    built = build(workload.replace(batch=1), _no_fill)
+    return dataclasses.replace(built, workload=workload, x=torch.empty(0), y=None)
+
+
+def _no_fill(x: Tensor, y: Tensor | None) -> None:
+    """Leave a batch that nobody reads as it is."""
+    del x, y
+
+
+def _train(
+    built: Built,
+    training: Images,
+    validation: Images,
+    epochs: int,
+    watch: Watch,
+    mark: Callable[[dict[int, str]], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Train and validate; return each epoch's number, validation accuracy and seconds."""
+    batch = built.workload.batch
+    passage = functools.cache(Passage)  # one object a kind: thousands of them would be growth
+    random = np.random.default_rng(built.workload.seed)
+    ended = []
+    for epoch in range(1, epochs + 1):
+        started = time.perf_counter()
+        order = random.permutation(len(training.x))
+        for part in _parts(order, batch):
+            with watch(passage(TRAIN, epoch, len(part))) as phase:
+                _step(built, training, torch.from_numpy(part), phase, mark)
+        correct = 0
+        for part in _parts(np.arange(len(validation.x)), batch):
+            with watch(passage(EVALUATE, epoch, len(part))) as phase:
+                correct += _correct(built, validation, torch.from_numpy(part), phase, mark)
+        ended.append(
+            {
+                "epoch": epoch,
+                "accuracy": correct / len(validation.x),
+                "seconds": time.perf_counter() - started,
+            }
+        )
+    return ended
+
+
+def _parts(order: np.ndarray[Any, np.dtype[np.int64]], batch: int) -> Iterator[Any]:
+    """Yield ``order`` in batches; the last may be smaller, as in the note's data loader."""
+    for start in range(0, len(order), batch):
+        yield order[start : start + batch]
+
+
+def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, Tensor]:
+    """Return fresh tensors, as a data loader does: examples in [0, 1], labels."""
+    dtype: torch.dtype = getattr(torch, workload.dtype)
+    x, y = images.x[index].to(dtype).div_(255), images.y[index]
+    return x.to(workload.device), y.to(workload.device)
+
+
+def _step(
+    built: Built,
+    images: Images,
+    index: Tensor,
+    phase: Phase,
+    mark: Callable[[dict[int, str]], None],
+) -> None:
+    with phase("build"):
+        x, y = _batch(images, index, built.workload)
+    mark(tensor_roles.input_addresses(x, y))
+    step(dataclasses.replace(built, x=x, y=y), phase)
+
+
+def _correct(
+    built: Built,
+    images: Images,
+    index: Tensor,
+    phase: Phase,
+    mark: Callable[[dict[int, str]], None],
+) -> int:
+    """Return how many of a batch the network tells right."""
+    with phase("build"):
+        x, y = _batch(images, index, built.workload)
+    mark(tensor_roles.input_addresses(x, y))
+    with phase("forward"), torch.no_grad():
+        return int((built.model(x).argmax(1) == y).sum())
+
+
+def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    columns = zip(*rows, strict=True) if rows else itertools.repeat((), len(names))
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+
+def _per_step(trace: Trace, steps: int) -> list[tuple[int, int, int]]:
+    """Return, for steps 1 to ``steps``, the bytes alive before, at most during, and after."""
+    found = [[0, 0, 0] for _ in range(steps + 1)]
+    reached, live = 0, trace.initial_bytes
+    for event, after in zip(trace.events, trace.live_bytes, strict=True):
+        while reached < event.step:
+            reached += 1
+            found[reached] = [live, live, live]
+        one = found[reached]
+        one[1], one[2], live = max(one[1], after), after, after
+    for number in range(reached + 1, steps + 1):
+        found[number] = [live, live, live]
+    return [(start, peak, end) for start, peak, end in found[1:]]
+
+
+def _categories(trace: Trace, passages: Sequence[Passage]) -> dict[str, dict[str, int]]:
+    """Return what is alive at the peaks of four telling passages, bytes by category."""
+    numbered = list(enumerate(passages, 1))
+    training = [(number, one) for number, one in numbered if one.kind == TRAIN]
+    full = max(one.rows for _, one in training)
+    evaluated = [(number, one) for number, one in numbered if one.kind == EVALUATE]
+    chosen = {
+        "first step": [training[0][0]],
+        "a later step": [number for number, one in training[1:] if one.rows == full],
+        "last, partial batch": [number for number, one in training if one.rows < full],
+        "evaluation": [number for number, one in evaluated if one.rows == full],
+    }
+    return {name: _at_peak(trace, found[-1]) for name, found in chosen.items() if found}
+
+
+def _at_peak(trace: Trace, number: int) -> dict[str, int]:
+    order = Trace(trace.events, trace.initial_bytes, steps=number).peak_order
+    sums = totals(trace.alive_after(order), "category")
+    return {category: sums.get(category, 0) for category in CATEGORIES}

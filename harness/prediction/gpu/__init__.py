@@ -1,0 +1,1 @@
+"""GPUs by name, the memory outside the allocator, and whether a step fits."""

@@ -1,0 +1,128 @@
+"""Steps played through the model of the caching allocator, until their peaks are steady.
+
+A step that finds its blocks in another order than the one before may reserve more. So steps
+are played until one reserves no more than the one before, and the next is the measured one,
+as ``harness measure`` does.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from harness.allocator import CachingAllocator
+
+MOST_STEPS = 8
+"""Steps after which the next is taken for the measured one, whatever they reserved."""
+
+Request = tuple[int, int]
+"""Bytes asked for and the block's number; or minus the bytes, where it is returned."""
+
+Requests = list[tuple[str, list[Request]]]
+"""What a step asks for, phase by phase."""
+
+
+class Peaks(NamedTuple):
+    """Peaks of the allocator's counters, in bytes, in the allocator's own words."""
+
+    requested: int
+    allocated: int
+    active: int
+    reserved: int
+
+    @classmethod
+    def of(cls, allocator: CachingAllocator) -> "Peaks":
+        """Return the peaks since ``allocator``'s were last reset."""
+        stats = allocator.stats()
+        return cls(*(stats[f"{name}_bytes.all.peak"] for name in cls._fields))
+
+
+class Script(Protocol):
+    """A build and its steps, as many as are asked for."""
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of all workspaces that the steps so far left behind."""
+        ...
+
+    def requests(self, step: int) -> Requests:
+        """Return what ``step`` asks for; 0 is the build."""
+        ...
+
+
+class Played(NamedTuple):
+    """The peaks of a workload's steps under one allocator."""
+
+    build: Peaks
+    first_step: Peaks
+    measured: Peaks
+    phases: dict[str, Peaks]
+    """Of the measured step."""
+    steady_after: int
+    """Number of the step before the measured one."""
+
+
+def play(script: Script, allocator: CachingAllocator) -> Played:
+    """Play the build and steps until the peaks are steady.
+
+    Raises:
+        OutOfMemoryError: the allocator's card or its limit does not suffice.
+
+    """
+    player = _Player(allocator)
+    build = player.play(script.requests(0))
+    first = player.play(script.requests(1))
+    steps, before, now = 1, 0, highest(first.values()).reserved
+    while now > before and steps < MOST_STEPS:
+        steps += 1
+        peaks = player.play(script.requests(steps))
+        before, now = now, highest(peaks.values()).reserved
+    measured = player.play(script.requests(steps + 1))
+    return Played(
+        build=highest(build.values()),
+        first_step=highest(first.values()),
+        measured=highest(measured.values()),
+        phases=measured,
+        steady_after=steps,
+    )
+
+
+def play_steps(script: Script, allocator: CachingAllocator, steps: int) -> list[dict[str, Peaks]]:
+    """Play the build and ``steps``; return the peaks of each phase of each.
+
+    Raises:
+        OutOfMemoryError: the allocator's card or its limit does not suffice.
+
+    """
+    player = _Player(allocator)
+    return [player.play(script.requests(step)) for step in range(steps + 1)]
+
+
+class _Player:
+    """Hands requests to an allocator and remembers where each block lies."""
+
+    def __init__(self, allocator: CachingAllocator) -> None:
+        self._allocator = allocator
+        self._where: dict[int, int] = {}
+
+    def play(self, requests: Requests) -> dict[str, Peaks]:
+        """Play one step; return the peaks of each phase, the higher where one comes twice."""
+        peaks: dict[str, Peaks] = {}
+        for phase, wanted in requests:
+            self._allocator.reset_peaks()
+            self._hand_over(wanted)
+            found = Peaks.of(self._allocator)
+            peaks[phase] = highest([found, peaks.get(phase, found)])
+        return peaks
+
+    def _hand_over(self, wanted: list[Request]) -> None:
+        malloc: Callable[[int], int] = self._allocator.malloc
+        free, where = self._allocator.free, self._where
+        for size, block in wanted:
+            if size > 0:
+                where[block] = malloc(size)
+            else:
+                free(where.pop(block))
+
+
+def highest(peaks: Iterable[Peaks]) -> Peaks:
+    """Return the highest of each counter's peaks."""
+    return Peaks(*map(max, zip(*peaks, strict=True)))

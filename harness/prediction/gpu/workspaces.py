@@ -1,0 +1,62 @@
+"""cuBLAS's workspaces: blocks of the caching allocator that PyTorch hands to the library.
+
+One for each thread that multiplies, since each has a handle of its own: the thread of the
+training loop gets its in the first forward pass, autograd's in the first backward pass. They
+stay. In PyTorch 2.13 cuBLASLt, which runs ``addmm`` with a bias, shares them.
+
+Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen on
+capabilities 8.0, 8.9 and 9.0 under the dry run.
+"""
+
+import re
+
+from harness.schema.errors import HarnessError
+
+VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
+"""Read by PyTorch, and by cuBLAS: pairs of KiB and count, such as ``:4096:2:16:8``."""
+
+KIB = 1 << 10
+
+_SMALL_BYTES = 2 * 4096 * KIB + 8 * 16 * KIB
+_LARGE_BYTES = 8 * 4096 * KIB
+_MOST_BYTES = 2**63 - 1
+
+
+class WorkspaceConfigError(HarnessError, ValueError):
+    """CUBLAS_WORKSPACE_CONFIG has numbers that PyTorch cannot count."""
+
+
+def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> int:
+    """Return the bytes of one workspace under ``config``, the variable's text if it is set.
+
+    Like PyTorch it sums every pair found anywhere in the text, and where there is none takes the
+    capability's default. ``:0:0`` is no workspace.
+
+    Raises:
+        WorkspaceConfigError: too much for 64 bits.
+
+    """
+    pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
+    if not pairs:
+        return _LARGE_BYTES if capability >= (9, 0) else _SMALL_BYTES
+    longest = max(len(number) for pair in pairs for number in pair)
+    total = _MOST_BYTES + 1 if longest > 20 else sum(int(k) * KIB * int(n) for k, n in pairs)
+    if total > _MOST_BYTES:
+        raise WorkspaceConfigError(f"{VARIABLE}: {_short(config)}: at most {_MOST_BYTES} bytes")
+    return total
+
+
+def told(capability: tuple[int, int], config: str | None) -> list[str]:
+    """Return a note where ``config`` says something."""
+    if not config:
+        return []
+    size = workspace_bytes(capability, config)
+    note = f"{VARIABLE} {_short(config)}: a cuBLAS workspace has {size:,} bytes"
+    if not re.search(":[0-9]+:[0-9]+", config):
+        note += ", as if it were unset: no pair :KiB:count in it"
+    return [note]
+
+
+def _short(config: str | None) -> str:
+    text = config or ""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,0 +1,137 @@
+"""Checkpointed segments: the hidden layers run twice, the second time when backward asks.
+
+The forward pass of a segment keeps its input and the random state. Its backward pass runs
+the segment again under autograd, up to the last tensor that it needs ("early stop"), and
+drops each tensor as soon as the node that unpacked it has done its work.
+
+Source: torch/utils/checkpoint.py, ``_checkpoint_without_reentrant_generator``.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+from harness.prediction.mlp.activations import MAXIMUM, Kept
+from harness.prediction.mlp.layers import Blocks, Layers
+from harness.prediction.mlp.network import Passes, train_layer
+from harness.schema.events import Event
+
+RANDOM_STATE_BYTES = 5056
+"""``torch.get_rng_state()`` of the CPU: a Mersenne Twister and its cached normal number."""
+
+
+class Segment(NamedTuple):
+    """One segment in the forward pass: its first and last layer, and what it holds."""
+
+    first: int
+    last: int
+    random_state: Event | None
+    """None where the host's memory is another's."""
+    input: Event | None
+    """None for the batch, which outlives the step."""
+    output: Event
+
+    def after(self, index: int) -> Blocks:
+        """Return what goes when the linear map of layer ``index`` has run backward."""
+        return (self.random_state, self.input) if index == self.first else ()
+
+
+class Checkpointed(Passes):
+    """Hidden layers in segments of which only the inputs are kept."""
+
+    def __init__(self, layers: Layers, segments: int) -> None:
+        self._layers = layers
+        depth = len(layers.all) - 1
+        self._bounds = [depth * number // segments for number in range(segments + 1)]
+        self._held: list[Segment] = []
+        self._kept: dict[int, Kept] = {}
+
+    def forward(self, rows: int) -> None:
+        """Write the segments' forward events and remember what they hold."""
+        self._held = []
+        given: Event | None = None
+        for first, stop in pairwise(self._bounds):
+            state = self._layers.tape.take_on_host(RANDOM_STATE_BYTES, "")
+            output = self._run(rows, first, stop - 1)
+            self._held.append(Segment(first, stop - 1, state, given, output))
+            given = output
+
+    def _run(self, rows: int, first: int, last: int) -> Event:
+        """Write a segment's forward events where nothing but its output is kept."""
+        layers, give = self._layers, self._layers.tape.give
+        hidden: Event | None = None
+        for index in range(first, last + 1):
+            layer = layers.all[index]
+            category = "activation" if index == last else "temporary"
+            of_linear = "temporary" if layers.activation.taking else category
+            linear = layers.linear(rows, layer, of_linear)
+            applied = layers.activate(rows, layer, linear, category, besides="temporary")
+            for block in applied.taken:
+                give(block)
+            if hidden is not None:
+                give(hidden)
+            hidden = applied.output
+        assert hidden is not None, "a segment has at least one layer"
+        return hidden
+
+    def backward(self, rows: int, gradient: Event) -> Event:
+        """Write every linear map's backward events, given the logits' gradient."""
+        output = self._held[-1].output
+        gradient = self._layers.linear_backward(
+            rows, len(self._layers.all) - 1, gradient, (output,)
+        )
+        for segment in reversed(self._held):
+            for index in range(segment.last, segment.first - 1, -1):
+                gradient = self._layer_backward(rows, segment, index, gradient)
+        return gradient
+
+    def _layer_backward(self, rows: int, segment: Segment, index: int, gradient: Event) -> Event:
+        layers, layer, give = self._layers, self._layers.all[index], self._layers.tape.give
+        activation = layers.activation
+        pending = index == segment.last
+        if pending and activation.keeps != "nothing":
+            node = activation.backward.rpartition("/")[0]
+            self._recompute(rows, segment, node, layer.activation_module)
+            pending = False
+        result = layers.activation_backward(rows, layer, gradient)
+        if result is not gradient:
+            for block in reversed(self._kept[index].by_activation):
+                give(block)
+            give(gradient)
+
+        def unpack(node: str) -> Blocks:
+            if pending:
+                self._recompute(rows, segment, node, layer.module)
+            return self._kept[index - 1].by_next if index > segment.first else ()
+
+        return layers.linear_backward(rows, index, result, segment.after(index), unpack)
+
+    def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
+        """Write a segment's second run inside the backward node that asked for it."""
+        layers, prefix = self._layers, f"{node}/"
+        state = layers.tape.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
+        self._kept = {
+            index: train_layer(layers, rows, layers.all[index], "temporary", prefix)
+            for index in range(segment.first, segment.last)
+        }
+        kept, dropped = self._last(rows, segment.last, prefix)
+        self._kept[segment.last] = kept
+        # Sequential's frame, in the exception's traceback, still names the linear map's output.
+        for block in (*dropped, state) if layers.by_hand else (state, *dropped):
+            layers.tape.give(block)
+
+    def _last(self, rows: int, index: int, prefix: str) -> tuple[Kept, Blocks]:
+        """Write the last layer's events up to its last saved tensor.
+
+        Return what it keeps and what goes when the run is stopped. An output is saved after
+        its operation has run, an input before.
+        """
+        layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
+        if activation.keeps == "nothing":
+            return Kept((), ()), ()
+        linear = layers.linear(rows, layer, "temporary", prefix)
+        if activation.keeps == "input" or not activation.taking:
+            return Kept((), (linear,)), ()
+        if activation is MAXIMUM:
+            return Kept((), (layers.zeros(rows, layer, prefix), linear)), ()
+        applied = layers.activate(rows, layer, linear, "temporary", prefix)
+        return Kept((), (applied.output,)), (linear,)

@@ -1,0 +1,62 @@
+"""What autocast casts otherwise on CUDA.
+
+``cross_entropy`` asks for the log-softmax in its input's own type, which autocast heeds on CUDA:
+it runs in the low type, keeps that, and only its result is cast to float32 for the loss. A sum
+of two types is promoted inside the kernel, without a cast beforehand.
+
+Source: aten/src/ATen/autocast_mode.cpp (``fp32_set_opt_dtype``), LossNLL.cpp, TensorIterator.cpp.
+"""
+
+from harness.prediction.mlp import loss
+from harness.prediction.mlp.activations import CAST, NODE
+from harness.prediction.mlp.autocast import AutocastLayers
+from harness.prediction.mlp.autocast_by_hand import AutocastByHandLayers
+from harness.prediction.mlp.formula import DTYPE_BYTES
+from harness.prediction.mlp.loss import Loss, Root
+from harness.schema.events import Event
+
+_FULL_BYTES = DTYPE_BYTES["float32"]
+_CAST_BACKWARD = f"{NODE}ToCopyBackward0/ToCopyBackward0{CAST}"
+
+
+class CudaAutocastLayers(AutocastLayers):
+    """The layers of ``MLP`` under autocast on CUDA."""
+
+    _low: Event | None = None
+    """The log-softmax of the pass that is written, in the low type."""
+
+    def loss(self, rows: int, logits: Event) -> Loss:
+        """Write the log-softmax, its cast to float32 and the loss; the logits go."""
+        take, elements = self.tape.take, rows * self.all[-1].fan_out
+        self._low = take(elements * self.element_bytes, loss.LOG_SOFTMAX, "activation")
+        cast = take(elements * _FULL_BYTES, loss.NLL.rpartition("/")[0] + CAST, "activation")
+        of_loss = take(_FULL_BYTES, loss.NLL)
+        total_weight = take(_FULL_BYTES, loss.NLL, "activation")
+        self.tape.give(logits)
+        return Loss(cast, of_loss, total_weight)
+
+    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
+        """Write the loss's backward pass, its cast to the low type and the log-softmax's."""
+        take, give = self.tape.take, self.tape.give
+        size_bytes = rows * self.all[-1].fan_out * self.element_bytes
+        cast = of_batch.log_softmax
+        of_cast, until_end = loss.nll_backward(
+            self.tape, of_batch.loss, cast.size_bytes, _FULL_BYTES, parts
+        )
+        give(cast)
+        give(of_batch.total_weight)
+        of_log = take(size_bytes, _CAST_BACKWARD)
+        give(of_cast)
+        gradient = take(size_bytes, loss.SOFTMAX_BACKWARD)
+        give(of_log)
+        give(self._low)
+        return Root(gradient, until_end)
+
+
+class CudaAutocastByHandLayers(AutocastByHandLayers):
+    """The layers of ``MLPScratch`` under autocast on CUDA."""
+
+    def promoted(self, size_bytes: int, prefix: str) -> Event | None:
+        """Write nothing: the sum's kernel reads both types."""
+        del size_bytes, prefix
+        return None

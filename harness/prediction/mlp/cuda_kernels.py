@@ -1,0 +1,78 @@
+"""What CUDA's kernels take: cuBLAS workspaces, which stay, and scratch of reductions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.workspaces import workspace_bytes
+from harness.prediction.mlp.cuda_dropout import CudaDropout
+from harness.prediction.mlp.cuda_norms import CudaBatchNorm, CudaLayerNorm
+from harness.prediction.mlp.cuda_reduction import ColumnSums
+from harness.prediction.mlp.dropout import Dropout
+from harness.prediction.mlp.formula import DTYPE_BYTES
+from harness.prediction.mlp.kernels import Kernels
+from harness.prediction.mlp.matmul import Layout
+from harness.prediction.mlp.norms import Norm
+from harness.prediction.mlp.trace_writer import Tape
+from harness.schema.workload import Workload
+
+
+class CudaKernels(Kernels):
+    """Writes the kernels' own blocks on ``tape`` as they come about on ``gpu``."""
+
+    def __init__(self, tape: Tape, gpu: Gpu) -> None:
+        self._tape = tape
+        self._gpu = gpu
+        self._threads: set[bool] = set()
+        self.kept_bytes = 0
+
+    def product(
+        self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
+    ) -> None:
+        """Write the workspace of the thread that multiplies, the first time."""
+        del m, k, n, layout
+        of_autograd = self._tape.phase == "backward"
+        if of_autograd not in self._threads:
+            self._threads.add(of_autograd)
+            size = workspace_bytes(self._gpu.capability, self._gpu.workspace_config)
+            self.kept_bytes += size
+            if size:
+                self._tape.take(size, operator, "temporary", module)
+
+    def column_sums(
+        self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""
+    ) -> None:
+        """Write the staging buffer and the counters of sums that several blocks share."""
+        sums = ColumnSums(
+            rows=rows,
+            columns=columns,
+            element_bytes=element_bytes,
+            multiprocessors=self._gpu.multiprocessors,
+            threads_per_multiprocessor=self._gpu.threads_per_multiprocessor,
+        )
+        with self._taken(sums.total_bytes, operator, module):
+            for scratch in sums.launches():
+                with (
+                    self._taken(scratch.staging_bytes, operator, module),
+                    self._taken(scratch.counters_bytes, operator, module),
+                ):
+                    pass
+
+    def norm(self, workload: Workload) -> Norm | None:
+        """Return the normalisation, if there is one."""
+        if workload.norm == "batch":
+            return CudaBatchNorm(self._tape, workload)
+        if workload.norm == "layer":
+            return CudaLayerNorm(self._tape, workload, self, self._gpu.multiprocessors)
+        return None
+
+    def dropout(self, workload: Workload) -> Dropout | None:
+        """Return the dropout, if there is one."""
+        return CudaDropout(self._tape, DTYPE_BYTES[workload.dtype]) if workload.dropout else None
+
+    @contextmanager
+    def _taken(self, size_bytes: int, operator: str, module: str) -> Iterator[None]:
+        """Write a block that is returned at the end; none where it has no bytes."""
+        block = self._tape.take(size_bytes, operator, "temporary", module) if size_bytes else None
+        yield
+        self._tape.give(block)

@@ -1,0 +1,167 @@
+"""A workload's figures on CUDA by the names of a record, and the verdict on a card."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError, policies_to_try
+from harness.prediction.gpu import context_overhead
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.fit import FITS, Card
+from harness.prediction.gpu.simulation import Peaks, Played, Script, play
+from harness.prediction.mlp.last_batch import Epoch
+from harness.schema.record import CudaFigures, CudaPeaks
+from harness.schema.workload import Workload
+
+ENDLESS = "allocator settings: the card's limit is too small; figures as on one without a limit"
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class OnCuda:
+    """What steps take of the allocator, and what the reader must know."""
+
+    cuda: CudaFigures
+    ranges: dict[str, tuple[int, int]]
+    """Lowest and highest of each peak, over the ways in which a driver may place segments."""
+    notes: tuple[str, ...]
+
+
+def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
+    """Return what the build and the steady step of ``script`` take on ``gpu``.
+
+    Where address policies differ the figures are those of ascending addresses, and the ranges
+    tell how far the others lie from them.
+
+    Raises:
+        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
+
+    """
+    runs, endless = _by_each_policy(partial(play, script), gpu, settings)
+    notes = [ENDLESS] if endless else []
+    peaks = [_named(played.measured) for played in runs]
+    ranges = {name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]}
+    for name in ("allocated", "reserved"):
+        low, high = ranges[f"{name}_peak_bytes"]
+        if low < high:
+            notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
+    cuda = _cuda_figures(runs[0], script.workspace_bytes)
+    return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
+
+
+def last_batch(epoch: Epoch, settings: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the peaks of the epoch's partial step and of the one after it, and notes.
+
+    What all steps together reserve, and what these two do beyond all before, are lowest and
+    highest over the ways in which a driver may place segments. The steps' peaks are those of
+    ascending addresses.
+
+    Raises:
+        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
+
+    """
+    runs, endless = _by_each_policy(epoch.play, epoch.gpu, settings)
+    rises = [played.reserved_rise_bytes for played in runs]
+    reserved = [played.reserved_peak_bytes for played in runs]
+    told = {
+        "examples": epoch.examples,
+        "rows": epoch.rows,
+        "steps_before": epoch.steps_before,
+        "partial_step": _named(runs[0].partial),
+        "next_step": _named(runs[0].following),
+        "reserved_peak_bytes": (min(reserved), max(reserved)),
+        "reserved_rise_bytes": (min(rises), max(rises)),
+    }
+    return told, (ENDLESS,) if endless else ()
+
+
+def card_of(gpu: Gpu, settings: str) -> Card | None:
+    """Return the card with what may lie outside the allocator; None where its size is unknown."""
+    if gpu.total_bytes is None:
+        return None
+    return Card(
+        gpu=gpu,
+        settings=settings,
+        total_bytes=gpu.total_bytes,
+        outside_bytes=(context_overhead.LEAST_BYTES, context_overhead.MOST_BYTES),
+    )
+
+
+def on_card(
+    card: Card, what: Workload | Script, found: OnCuda, epoch: Epoch | None = None
+) -> dict[str, Any]:
+    """Return the verdict on the card; peaks are ranges, lowest and highest."""
+    return {
+        "gpu": card.gpu.name,
+        "capability": ".".join(map(str, card.gpu.capability)),
+        "total_bytes": card.total_bytes,
+        "outside_bytes": card.outside_bytes,
+        "allocator_settings": card.settings,
+        "allocated_peak_bytes": found.ranges["allocated_peak_bytes"],
+        "reserved_peak_bytes": found.ranges["reserved_peak_bytes"],
+        "verdict": card.verdict(what, epoch),
+    }
+
+
+def largest_batches(card: Card, workload: Workload) -> dict[str, int | None]:
+    """Return the largest batch that fits by every address policy tried, and by any of them."""
+    return {
+        "largest_batch": card.largest_batch(workload),
+        "largest_batch_at_best": card.largest_batch(workload, surely=False),
+    }
+
+
+def within(
+    workload: Workload,
+    gpu: Gpu,
+    settings: str,
+    needed_bytes: int,
+    budget_bytes: int,
+    epoch: Epoch | None = None,
+) -> dict[str, Any]:
+    """Return the verdict on a budget: the most that the allocator may reserve."""
+    card = Card(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
+    return {
+        "budget_bytes": budget_bytes,
+        "needed_bytes": needed_bytes,
+        "fits": card.verdict(workload, epoch) == FITS,
+        "largest_batch": card.largest_batch(workload),
+    }
+
+
+def _without_end(config: AllocatorConfig) -> AllocatorConfig:
+    """Return the configuration on a card without end, where no setting is a share of it."""
+    return config if config.memory_fraction < 1 else replace(config, total_bytes=None)
+
+
+def _by_each_policy(
+    run: Callable[[CachingAllocator], _Result], gpu: Gpu, settings: str
+) -> tuple[list[_Result], bool]:
+    """Return what ``run`` finds by each, and whether the card's limit had to be lifted for it."""
+    config = _without_end(AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes))
+    try:
+        return _results(run, config), False
+    except OutOfMemoryError:
+        endless = replace(config, memory_fraction=1.0, total_bytes=None)
+        return _results(run, endless), True
+
+
+def _results(run: Callable[[CachingAllocator], _Result], config: AllocatorConfig) -> list[_Result]:
+    return [run(CachingAllocator(config, addresses=policy())) for policy in policies_to_try(config)]
+
+
+def _cuda_figures(played: Played, workspace_bytes: int) -> CudaFigures:
+    phases = {"build": played.build, **played.phases}
+    return CudaFigures(
+        **_named(played.measured),
+        workspace_bytes=workspace_bytes,
+        first_step=CudaPeaks(**_named(played.first_step)),
+        phases={phase: CudaPeaks(**_named(peaks)) for phase, peaks in phases.items()},
+        steady_after=played.steady_after,
+    )
+
+
+def _named(peaks: Peaks) -> dict[str, int]:
+    return {f"{name}_peak_bytes": peak for name, peak in peaks._asdict().items()}

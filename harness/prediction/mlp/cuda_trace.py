@@ -1,0 +1,85 @@
+"""The events of a workload's build and steps as CUDA's kernels and PyTorch's engine make them."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from operator import attrgetter
+
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.simulation import Requests
+from harness.prediction.mlp import autocast
+from harness.prediction.mlp.cpu_trace import NotFollowedError, collection_paused
+from harness.prediction.mlp.cuda_kernels import CudaKernels
+from harness.prediction.mlp.steps import Steps
+from harness.prediction.mlp.trace_writer import Tape
+from harness.schema.events import Trace
+from harness.schema.workload import MAX_ELEMENTS, MAX_SIZE, Workload
+
+_MOST_ELEMENTS = 2**31 - 1
+"""Beyond, batch normalisation runs other kernels (``batch_norm_choose_impl``)."""
+
+
+def most_rows(workload: Workload) -> int:
+    """Return the largest batch of ``workload`` that can be described and is followed."""
+    layers = (workload.in_features, *workload.widths, workload.classes)
+    most = min(MAX_SIZE, MAX_ELEMENTS // sum(layers))
+    return min(most, _MOST_ELEMENTS // max(workload.widths)) if workload.norm == "batch" else most
+
+
+class CudaSteps:
+    """Writes the build and the steps of ``workload`` on ``gpu``, as many as asked for.
+
+    ``rows_of`` says which steps run on fewer rows than the batch's, and on how many.
+
+    Raises:
+        NotFollowedError: the workload has a part that is not followed here.
+
+    """
+
+    def __init__(
+        self, workload: Workload, gpu: Gpu, *, rows_of: Mapping[int, int] | None = None
+    ) -> None:
+        _check(workload)
+        self._tape = Tape(with_host=False)
+        self._kernels = CudaKernels(self._tape, gpu)
+        self._steps = Steps(self._tape, workload, self._kernels)
+        self._requests: list[Requests] = []
+        self._rows_of = rows_of or {}
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of all workspaces that the steps so far left behind."""
+        return self._kernels.kept_bytes
+
+    def trace(self, steps: int) -> Trace:
+        """Return the events of the build and the first ``steps``, the last the measured one."""
+        self.requests(steps)
+        events = [event for event in self._tape.trace().events if event.step <= steps]
+        return Trace(events, steps=steps)
+
+    def requests(self, step: int) -> Requests:
+        """Return what ``step`` (0 is the build) asks of the allocator, phase by phase."""
+        while len(self._requests) <= step:
+            self._requests.append(self._write())
+        return self._requests[step]
+
+    def _write(self) -> Requests:
+        start = self._tape.here()
+        with collection_paused():
+            if self._requests:
+                self._steps.step(self._rows_of.get(len(self._requests)))
+            else:
+                self._steps.build()
+            requests = [
+                (phase, [(event.size_bytes, event.address) for event in found])
+                for phase, found in groupby(self._tape.since(start), attrgetter("phase"))
+            ]
+        if requests[-1][0] != self._tape.phase:  # an update that takes nothing
+            requests.append((self._tape.phase, []))
+        return requests
+
+
+def _check(workload: Workload) -> None:
+    if workload.autocast is not None and not autocast.is_followed(workload):
+        raise NotFollowedError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
+    if workload.norm == "batch" and workload.batch > most_rows(workload):
+        raise NotFollowedError("batch normalisation of more than 2^31 - 1 elements on CUDA")

@@ -1,0 +1,116 @@
+"""From live bytes to what the kernel counts against a limit, under the pinned malloc policy.
+
+The process that a threshold is probed in gives each block of a page or more a mapping of its
+own (``harness.measurement.limits.heap_headroom``): its bytes, the alignment that PyTorch
+asks for, glibc's header, rounded up to whole pages. Smaller blocks lie in the heap headroom
+that the process keeps for small objects and take nothing. MKL's buffers exist beforehand.
+oneDNN compiles GELU and its derivative for each shape that it meets; that code is counted
+too, and stays. What is left is exact to the page, except for lists that grow beyond a page in
+networks of about fifty layers.
+
+Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmalloc_mmap``;
+c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
+"""
+
+from typing import NamedTuple
+
+from harness.prediction.mlp.cpu_trace import predict_trace
+from harness.prediction.mlp.largest_fit import largest
+from harness.schema.workload import MAX_DEPTH, MAX_SIZE, Workload
+
+PAGE_BYTES = 4096
+ALIGNMENT_BYTES = 64
+_HEADER_BYTES = 8
+_MINIMAL_BYTES = 32
+_UNIT_BYTES = 16
+_COMPILED = {"aten::gelu", "aten::gelu_backward"}
+_KERNEL_BYTES = (64 + 2) * PAGE_BYTES
+"""A buffer of 256 KiB for the code (oneDNN src/cpu/x64/jit_generator.hpp), and two pages of
+descriptors, as seen."""
+
+
+def mapped_bytes(size_bytes: int) -> int:
+    """Return what a block of ``size_bytes`` adds to the data segment; 0 where it is small."""
+    chunk = _chunk(_chunk(size_bytes) + ALIGNMENT_BYTES + _MINIMAL_BYTES)
+    if chunk < PAGE_BYTES:
+        return 0
+    return -(-(chunk + _HEADER_BYTES) // PAGE_BYTES) * PAGE_BYTES
+
+
+def _chunk(request_bytes: int) -> int:
+    """Return glibc's chunk for a request (``request2size``)."""
+    padded = (request_bytes + _HEADER_BYTES + _UNIT_BYTES - 1) // _UNIT_BYTES * _UNIT_BYTES
+    return max(padded, _MINIMAL_BYTES)
+
+
+class Peak(NamedTuple):
+    """The data segment at its largest, and what is in it."""
+
+    data_bytes: int
+    """What the kernel counts."""
+    live_bytes: int
+    """Bytes of the blocks alive then."""
+    small_bytes: int
+    """Of them, bytes in blocks that lie in the room and are not counted."""
+    library_bytes: int
+    """Code that a library had compiled by then."""
+
+    @property
+    def rounding_bytes(self) -> int:
+        """Headers, alignment and the unused ends of pages."""
+        return self.data_bytes - self.library_bytes - (self.live_bytes - self.small_bytes)
+
+
+def data_peak(workload: Workload) -> Peak:
+    """Return the largest data segment over a workload's build and steps.
+
+    Raises:
+        NotFollowedError: the workload's events cannot be told exactly.
+
+    """
+    compiles = workload.autocast is not None or workload.dtype != "float64"
+    kernels: set[tuple[str, int]] = set()
+    data = live = small = 0
+    peak = Peak(0, 0, 0, 0)
+    for event in predict_trace(workload).events:
+        size = event.size_bytes
+        mapped = mapped_bytes(abs(size))
+        live += size
+        if mapped:
+            data += mapped if size > 0 else -mapped
+        else:
+            small += size
+        if compiles and size > 0:
+            kernel = (event.operator.rpartition("/")[2], size)
+            if kernel[0] in _COMPILED and kernel not in kernels:
+                kernels.add(kernel)
+                data += _KERNEL_BYTES
+        if data > peak.data_bytes:
+            peak = Peak(data, live, small, len(kernels) * _KERNEL_BYTES)
+    return peak
+
+
+def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
+    """Return the least and the most that ``axis`` ("batch", "width" or "depth") can be."""
+    least = {"batch": workload.least_batch, "depth": max(1, workload.checkpoint), "width": 1}
+    return least[axis], MAX_DEPTH if axis == "depth" else MAX_SIZE
+
+
+def solve_resident(
+    workload: Workload, budget_bytes: int, axis: str, *, extra_bytes: int = 0
+) -> int | None:
+    """Return the largest ``axis`` whose data segment, and ``extra_bytes``, fit in the budget.
+
+    None where not even the smallest does.
+
+    Raises:
+        NotFollowedError: the workload's events cannot be told exactly.
+
+    """
+    low, high = axis_range(workload, axis)
+
+    def need(value: int) -> int:
+        peak = data_peak(workload.replace(**{axis: value}))
+        return peak.data_bytes + extra_bytes
+
+    return largest(need, budget_bytes, low=low, high=high)

@@ -1,0 +1,222 @@
+"""Closed forms: what a workload holds, as plain functions of its description.
+
+Each returns whole bytes. docs/memory-model.md derives them; ``B`` rows in the (largest
+micro-)batch, ``e`` bytes an element, ``h`` the hidden widths.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from harness.prediction.mlp.activations import activation_of
+from harness.schema.workload import Workload
+
+DTYPE_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+
+LABEL_BYTES = 8
+"""A label is an int64."""
+
+STEP_BYTES = 4
+"""Adam's step counter is a float32, one a parameter, whatever the parameter's type."""
+
+TRACKED_BYTES = 8
+"""Batch normalisation counts its batches in an int64."""
+
+ROOT = "(network)"
+"""Name of the network itself among its modules."""
+
+_MOMENTS = {"momentum": 1, "adam": 2, "adamw": 2}
+
+
+def parameter_count(workload: Workload) -> int:
+    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear maps.
+
+    A normalisation adds a weight and a bias for each of its layer's units.
+    """
+    sizes = (workload.in_features, *workload.widths, workload.classes)
+    maps = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    return maps if workload.norm == "none" else maps + 2 * sum(workload.widths)
+
+
+def parameter_bytes(workload: Workload) -> int:
+    """Return the bytes of all parameters."""
+    return parameter_count(workload) * DTYPE_BYTES[workload.dtype]
+
+
+def buffer_bytes(workload: Workload) -> int:
+    """Return the bytes of the buffers, which count as parameters and have no gradient.
+
+    Batch normalisation has a running mean and variance of each unit, and a count of batches.
+    """
+    if workload.norm != "batch":
+        return 0
+    running = 2 * sum(workload.widths) * DTYPE_BYTES[workload.dtype]
+    return running + TRACKED_BYTES * workload.depth
+
+
+def gradient_bytes(workload: Workload) -> int:
+    """Return the bytes of all gradients: as many as the parameters' in training, else none."""
+    return parameter_bytes(workload) if workload.mode == "train" else 0
+
+
+def optimizer_state_bytes(workload: Workload) -> int:
+    """Return the bytes of the optimizer's state once it exists.
+
+    Momentum keeps one tensor a parameter, Adam two and a float32 step counter; a network of
+    ``depth`` hidden layers has ``2 * (depth + 1)`` parameter tensors, and ``2 * depth`` more
+    where these are normalised.
+    """
+    if workload.mode != "train":
+        return 0
+    tensors = 2 * (workload.depth + 1) + (2 * workload.depth if workload.norm != "none" else 0)
+    counters = tensors if workload.optimizer in ("adam", "adamw") else 0
+    return _MOMENTS.get(workload.optimizer, 0) * parameter_bytes(workload) + STEP_BYTES * counters
+
+
+def input_bytes(workload: Workload) -> int:
+    """Return the bytes of the examples, ``batch * in * e``."""
+    return workload.batch * workload.in_features * DTYPE_BYTES[workload.dtype]
+
+
+def label_bytes(workload: Workload) -> int:
+    """Return the bytes of the labels, ``8 * batch`` in training, else none."""
+    return LABEL_BYTES * workload.batch if workload.mode == "train" else 0
+
+
+def batch_bytes(workload: Workload) -> int:
+    """Return the bytes of one batch: examples and labels."""
+    return input_bytes(workload) + label_bytes(workload)
+
+
+def micro_batches(batch: int, parts: int) -> list[int]:
+    """Return the rows of each micro-batch, as ``Tensor.tensor_split`` divides them."""
+    small, larger = divmod(batch, parts)
+    return [small + (number < larger) for number in range(parts)]
+
+
+def saved_bytes(workload: Workload) -> int:
+    """Return what autograd holds when the forward pass ends.
+
+    With relu, float32 and one micro-batch:
+    ``B * (4 * in + 8 + 4 * sum(h) + 4 * classes) + 4``.
+    """
+    return saved_input_bytes(workload) + saved_activation_bytes(workload)
+
+
+def saved_input_bytes(workload: Workload) -> int:
+    """Return the batch's part of the saved bytes.
+
+    The first linear map holds the examples, the loss the labels. Micro-batches are views:
+    the storage of the whole batch is held. Under autocast the map holds a cast instead.
+    """
+    if workload.mode != "train":
+        return 0
+    return label_bytes(workload) if workload.autocast else batch_bytes(workload)
+
+
+def saved_activation_bytes(workload: Workload) -> int:
+    """Return the rest of the saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
+
+    ``copies`` is 1 where a hidden layer keeps one tensor, 2 where its activation keeps its
+    input beside the output that the next layer keeps, 3 for the maximum by hand. A
+    normalisation adds one, its input, and its statistics; dropout its mask, and its output
+    where the activation keeps its own. With checkpointed segments only the last layer of each
+    counts, once.
+    """
+    return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)
+
+
+def saved_by_module(workload: Workload) -> dict[str, int]:
+    """Return the saved bytes by the module whose forward saved each tensor first.
+
+    ``MLP`` is a ``Sequential``: linear map i is module ``2 i``, its activation ``2 i + 1``;
+    with a normalisation before the activation or dropout after it there is a module more each.
+    What ``MLPScratch``, a checkpoint or the loss saves is the network's own. Under autocast
+    (of float32 parameters) the maps save casts: of the examples, and of every weight but the
+    first; the loss computes in float32.
+    """
+    if workload.mode != "train":
+        return {}
+    rows = max(micro_batches(workload.batch, workload.accumulate))
+    found: dict[str, int] = {}
+    for module, size_bytes in _saved(workload, rows):
+        name = ROOT if workload.model == "mlp-scratch" else module
+        found[name] = found.get(name, 0) + size_bytes
+    return found
+
+
+def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
+    """Yield what is saved of ``rows`` examples, with the module of an ``MLP`` that saves it."""
+    if workload.autocast and workload.model == "mlp-scratch":
+        yield ROOT, _saved_by_hand_under_autocast(workload, rows)
+        return
+    element, on_cuda = DTYPE_BYTES[workload.autocast or workload.dtype], workload.device == "cuda"
+    first = ROOT if workload.checkpoint else "0"
+    yield (
+        first,
+        rows * workload.in_features * element if workload.autocast else input_bytes(workload),
+    )
+    if workload.checkpoint:
+        yield from _saved_of_segments(workload, rows * element)
+    else:
+        modules, places = modules_per_layer(workload), _places(workload)
+        statistic, mask = (max(element, 4), 1) if on_cuda else (element, element)
+        for index, width in enumerate(workload.widths):
+            for place in places:
+                yield str(modules * index + place), rows * width * element
+            if workload.norm != "none":
+                size = 2 * statistic * (width if workload.norm == "batch" else rows)
+                yield str(modules * index + 1), size
+            if workload.dropout:
+                yield str(modules * index + modules - 1), rows * width * mask
+    if workload.autocast:
+        sizes = (*workload.widths, workload.classes)
+        for index, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
+            yield str(2 * index), fan_in * fan_out * element
+    loss_element = DTYPE_BYTES["float32" if workload.autocast else workload.dtype]
+    if workload.autocast and on_cuda:  # the log-softmax in the low type, and its cast
+        yield ROOT, rows * workload.classes * element
+    yield ROOT, label_bytes(workload) + (rows * workload.classes + 1) * loss_element
+
+
+def _saved_by_hand_under_autocast(workload: Workload, rows: int) -> int:
+    """Return what the network by hand saves: each product's casts, each activation in float32.
+
+    A product keeps its input's cast and, but for the first, its weight's.
+    """
+    low, full = DTYPE_BYTES[workload.autocast or workload.dtype], DTYPE_BYTES["float32"]
+    kept = {"output": 1, "nothing": 0, "input": 1, "operands": 2}
+    copies = kept[activation_of(workload.model, workload.activation).keeps]
+    widths = workload.widths
+    casts = rows * (workload.in_features + sum(widths)) + sum(
+        fan_in * fan_out for fan_in, fan_out in pairwise((*widths, workload.classes))
+    )
+    of_loss = (rows * workload.classes + 1) * full
+    return low * casts + full * copies * rows * sum(widths) + of_loss + label_bytes(workload)
+
+
+def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[str, int]]:
+    """Yield the outputs of the checkpointed segments; the last map saves the last one's."""
+    parts = workload.checkpoint
+    for number in range(1, parts + 1):
+        last = workload.depth * number // parts - 1
+        module = str(modules_per_layer(workload) * workload.depth) if number == parts else ROOT
+        yield module, workload.widths[last] * column_bytes
+
+
+def modules_per_layer(workload: Workload) -> int:
+    """Return how many modules of an ``MLP`` make one hidden layer."""
+    return 2 + (workload.norm != "none") + (workload.dropout > 0)
+
+
+def _places(workload: Workload) -> tuple[int, ...]:
+    """Return the modules, counted from a layer's linear map, that save a tensor of its size first.
+
+    A normalisation saves its input; the next map saves what it is given, unless it is an output
+    that the activation saves.
+    """
+    keeps = activation_of(workload.model, workload.activation).keeps
+    normed, after = workload.norm != "none", modules_per_layer(workload)
+    activation = 1 + normed
+    count = {"nothing": 0, "output": 1, "input": 1, "operands": 2}[keeps]
+    last = () if keeps == "output" and not workload.dropout else (after,)
+    return (*[1] * normed, *[activation] * count, *last)

@@ -1,0 +1,238 @@
+"""The events of single layers: a linear map and its activation, forward and backward.
+
+``MLP`` runs ``nn.Linear``, one ``addmm`` a layer; ``MLPScratch`` runs a product and a sum.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from harness.prediction.mlp import activations, loss
+from harness.prediction.mlp.activations import NODE, Applied
+from harness.prediction.mlp.formula import DTYPE_BYTES
+from harness.prediction.mlp.kernels import Kernels
+from harness.prediction.mlp.loss import Loss, Root
+from harness.prediction.mlp.matmul import Layout
+from harness.prediction.mlp.trace_writer import Tape
+from harness.schema.events import Event
+from harness.schema.workload import Workload
+
+_ADDMM = "aten::linear/aten::addmm"
+_MM = "aten::matmul/aten::mm"
+ADDMM_NODE = f"{NODE}AddmmBackward0/"
+ADDMM_BACKWARD = f"{ADDMM_NODE}AddmmBackward0"
+MM_BACKWARD = f"{NODE}MmBackward0/MmBackward0"
+_BIAS_BACKWARD = f"{NODE}AddBackward0/aten::sum"
+
+Blocks = Sequence[Event | None]
+Unpack = Callable[[str], Blocks]
+"""Called with the operator path of a backward node when the node unpacks what it saved;
+returns the blocks that go as soon as the node's own work is done."""
+
+
+class Layer(NamedTuple):
+    """One linear map: its shape, and the names of its module and of those up to the next."""
+
+    fan_in: int
+    fan_out: int
+    module: str
+    activation_module: str
+    place: int
+    """Of its weight among the parameters of ``MLP``; its bias follows."""
+    norm_module: str = ""
+    dropout_module: str = ""
+
+
+class Layers:
+    """Writes the events of each layer of one network on a tape."""
+
+    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
+        self.tape = tape
+        self.by_hand = workload.model == "mlp-scratch"
+        self.activation = activations.activation_of(workload.model, workload.activation)
+        self.element_bytes = DTYPE_BYTES[workload.autocast or workload.dtype]
+        self.parameter_element_bytes = DTYPE_BYTES[workload.dtype]
+        self.kernels = kernels
+        sizes = (workload.in_features, *workload.widths, workload.classes)
+        self.all = [
+            Layer(*shape, *(("", "") if self.by_hand else (str(2 * i), str(2 * i + 1))), 2 * i)
+            for i, shape in enumerate(pairwise(sizes))
+        ]
+        self.gradients: list[Event | None] = [None] * (2 * len(self.all))
+        """Gradients held, in the order of ``parameter_sizes``."""
+
+    @property
+    def parameter_sizes(self) -> list[int]:
+        """Bytes of the parameters in the order of ``model.parameters()``.
+
+        ``MLP``: weight and bias of each layer. ``MLPScratch``: all weights, then all biases.
+        """
+        element_bytes = self.parameter_element_bytes
+        weights = [layer.fan_in * layer.fan_out * element_bytes for layer in self.all]
+        biases = [layer.fan_out * element_bytes for layer in self.all]
+        if self.by_hand:
+            return weights + biases
+        return [size for pair in zip(weights, biases, strict=True) for size in pair]
+
+    def build(self) -> None:
+        """Write the parameters' blocks in the order of their creation."""
+        for layer in self.all:
+            self.build_linear(layer)
+
+    def build_linear(self, layer: Layer) -> None:
+        """Write the blocks of one map's weight and bias."""
+        bias = "aten::zeros/aten::empty" if self.by_hand else "aten::empty"
+        weight_bytes = layer.fan_in * layer.fan_out * self.parameter_element_bytes
+        self.tape.take(weight_bytes, "aten::empty", "parameter")
+        self.tape.take(layer.fan_out * self.parameter_element_bytes, bias, "parameter")
+
+    def zero_grad(self) -> None:
+        """Write that the gradients held are returned, in the order of the parameters."""
+        for index, gradient in enumerate(self.gradients):
+            if gradient is not None:
+                self.tape.give(gradient)
+                self.gradients[index] = None
+
+    def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
+        """Write a linear map's forward events; return its output.
+
+        ``nn.Linear`` keeps its weight as (out, in): its rows are what the product runs along.
+        """
+        fan_in, fan_out = layer.fan_in, layer.fan_out
+        size = rows * fan_out * self.element_bytes
+        take = self.tape.take
+        if not self.by_hand:
+            output = take(size, prefix + _ADDMM, category, layer.module)
+            self.kernels.product(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, layout="NT")
+            return output
+        product = take(size, prefix + _MM)
+        self.kernels.product(rows, fan_in, fan_out, prefix + _MM, layout="NN")
+        output = take(size, f"{prefix}aten::add", category)
+        self.tape.give(product)
+        return output
+
+    def activate(
+        self,
+        rows: int,
+        layer: Layer,
+        linear: Event,
+        category: str,
+        prefix: str = "",
+        *,
+        besides: str | None = None,
+    ) -> Applied:
+        """Write an activation's forward events on ``linear``, the output of ``layer``.
+
+        Its output is of ``category``, what else it takes of ``besides`` (the same where not
+        given).
+        """
+        size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
+        return activations.apply(
+            self.tape, self.activation, linear, size, module, category, besides or category, prefix
+        )
+
+    def zeros(self, rows: int, layer: Layer, prefix: str) -> Event:
+        """Write the zeros that the maximum compares with, without the maximum."""
+        size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
+        return self.tape.take(size, prefix + activations.ZEROS, "temporary", module)
+
+    def activation_backward(self, rows: int, layer: Layer, gradient: Event) -> Event:
+        """Write the events from the output's gradient to the input's; return the latter.
+
+        ``gradient`` itself comes back, with no event, where there is no backward.
+        """
+        size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
+        return activations.backward(
+            self.tape, self.activation, gradient, size, self.element_bytes, module
+        )
+
+    def linear_backward(
+        self,
+        rows: int,
+        index: int,
+        gradient: Event,
+        after: Blocks = (),
+        unpack: Unpack | None = None,
+    ) -> Event:
+        """Write a linear map's backward events; return its input's gradient.
+
+        ``after`` are blocks that go with what the node saved, once it has run. The batch
+        itself needs no gradient: for the first layer ``gradient`` comes back.
+        """
+        if self.by_hand:
+            return self._by_hand_backward(rows, index, gradient, after, unpack)
+        layer, product = self.all[index], f"{ADDMM_BACKWARD}/aten::mm"
+        inside = unpack(ADDMM_BACKWARD) if unpack else ()
+        result = self.input_gradient(rows, layer, product) if index else gradient
+        weight = self._weight_gradient(rows, layer, layer.place, product)
+        self.give(inside)
+        bias = self._bias_gradient(rows, layer, layer.place + 1, f"{ADDMM_NODE}aten::sum")
+        self.tape.give(gradient)
+        self.give(after)
+        self.give((bias, weight))
+        return result
+
+    def _by_hand_backward(
+        self, rows: int, index: int, gradient: Event, after: Blocks, unpack: Unpack | None
+    ) -> Event:
+        """Write the sum's backward, which needs nothing saved, and then the product's."""
+        layer, product = self.all[index], f"{MM_BACKWARD}/aten::mm"
+        self.give((self._bias_gradient(rows, layer, len(self.all) + index, _BIAS_BACKWARD),))
+        inside = unpack(MM_BACKWARD) if unpack else ()
+        weight = self._weight_gradient(rows, layer, index, product)
+        result = self.input_gradient(rows, layer, product) if index else gradient
+        self.give(inside)
+        self.tape.give(gradient)
+        self.give(after)
+        self.give((weight,))
+        return result
+
+    def loss(self, rows: int, logits: Event) -> Loss:
+        """Write the loss of ``logits``, which go."""
+        size_bytes = rows * self.all[-1].fan_out * self.element_bytes
+        found = loss.forward(self.tape, size_bytes, self.element_bytes)
+        self.tape.give(logits)
+        return found
+
+    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
+        """Write the loss's backward pass, down to the gradient of the logits."""
+        del rows
+        return loss.backward(self.tape, of_batch, self.element_bytes, parts)
+
+    def leave(self) -> None:
+        """Write what goes when the forward pass is left: nothing."""
+
+    def give(self, blocks: Sequence[Event | None]) -> None:
+        """Write that ``blocks`` are returned, in this order."""
+        for block in blocks:
+            if block is not None:
+                self.tape.give(block)
+
+    def input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
+        """Write the product that gives the gradient of a linear map's input."""
+        size = rows * layer.fan_in * self.element_bytes
+        gradient = self.tape.take(size, operator, "temporary", layer.module)
+        fan_in, fan_out, module = layer.fan_in, layer.fan_out, layer.module
+        layout: Layout = "NT" if self.by_hand else "NN"
+        self.kernels.product(rows, fan_out, fan_in, operator, module, layout=layout)
+        return gradient
+
+    def _weight_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
+        """Write a weight's gradient; return it where it is only added to the one held."""
+        size = layer.fan_in * layer.fan_out * self.element_bytes
+        gradient = self.gradient(size, place, operator, layer.module)
+        m, n = (layer.fan_in, layer.fan_out) if self.by_hand else (layer.fan_out, layer.fan_in)
+        self.kernels.product(m, rows, n, operator, layer.module, layout="TN")
+        return gradient
+
+    def _bias_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
+        gradient = self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
+        self.kernels.column_sums(rows, layer.fan_out, self.element_bytes, operator)
+        return gradient
+
+    def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
+        """Take a gradient: the first stays as the parameter's, a later one is added to it."""
+        if self.gradients[place] is None:
+            self.gradients[place] = self.tape.take(size, operator, "gradient", module)
+            return None
+        return self.tape.take(size, operator, "temporary", module)

@@ -1,0 +1,127 @@
+"""Scratch memory that a matrix product takes below the dispatcher, on the CPU.
+
+float32 and float64 products go to MKL, which allocates outside PyTorch. A bfloat16 product
+goes to oneDNN, whose scratchpad is a block of PyTorch's allocator: taken and returned within
+the product, seen by no dispatch mode. How large it is depends on the processor: one that
+multiplies bfloat16 itself (AVX512-BF16) runs another kernel than one that has AVX-512 alone.
+
+Sources: aten/src/ATen/native/mkldnn/Matmul.cpp and CPUBlas.cpp (which products go to oneDNN);
+oneDNN src/cpu/matmul/cpu_matmul_list.cpp (the kernels, best first), gemm_based_common.hpp
+(``get_scratchpad_num_elements``) and src/common/memory_tracking.hpp (alignment).
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from harness.prediction.mlp import brgemm
+from harness.prediction.versions import has_older_scratch, torch_version
+
+Layout = Literal["NN", "NT", "TN"]
+"""How the factors are stored, in the letters of BLAS: N by rows, T by columns, left one first.
+
+NT are plain dot products: both factors are contiguous along k.
+"""
+
+Scratch = Callable[[int, int, int, Layout], int]
+"""Bytes of scratch of a product (m, k) x (k, n) of factors that are stored so."""
+
+CPUINFO = Path("/proc/cpuinfo")
+
+_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Variables that keep oneDNN from features which the processor has."""
+
+_ONEDNN_LEAST_SIZE = 16 * 16 * 16
+"""``mkldnn_gemm_min_size``: a product of m, k and n up to this stays out of oneDNN."""
+_ALIGNMENT_BYTES = 128
+_BLOCK_ELEMENTS = 64
+_ACCUMULATOR_BYTES = 4
+
+_AVX512_CORE = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+_AVX512_BF16 = {*_AVX512_CORE, "avx512_vnni", "avx512_bf16"}
+_OTHER_KERNELS = {
+    "bfloat16": {"amx_bf16", "avx_ne_convert"},
+    "float16": {"avx512_fp16", "amx_fp16", "avx_ne_convert"},
+}
+
+
+class UnknownScratchError(Exception):
+    """No formula is known for this type of number on this processor; the message says why."""
+
+
+def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None) -> Scratch | None:
+    """Return the scratch of products of ``dtype`` on this machine; None where there is none.
+
+    ``cpu_flags`` are the processor's features as Linux names them, read where not given.
+
+    Raises:
+        UnknownScratchError: the product runs in a kernel that was not followed.
+
+    """
+    if dtype in ("float32", "float64"):
+        return None
+    if cpu_flags is None:
+        _check_caps(dtype)
+        if has_older_scratch(torch_version()):
+            raise UnknownScratchError(f"{dtype} products of torch {torch_version()}")
+    flags = read_cpu_flags() if cpu_flags is None else cpu_flags
+    found = sorted(flags & _OTHER_KERNELS[dtype])
+    if found:
+        raise UnknownScratchError(f"{dtype} products on a processor with {', '.join(found)}")
+    if not flags >= _AVX512_CORE:
+        raise UnknownScratchError(f"{dtype} products on a processor without AVX-512 (bw, dq, vl)")
+    if dtype == "float16":
+        return None
+    kernel = brgemm_bytes if flags >= _AVX512_BF16 else gemm_bytes
+    return lambda m, k, n, layout: kernel(m, k, n, layout, threads=threads)
+
+
+def _check_caps(dtype: str) -> None:
+    for name in _CAPS:
+        if name in os.environ:
+            raise UnknownScratchError(f"{dtype} products with {name} set")
+
+
+def gemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int) -> int:
+    """Return the scratchpad of oneDNN's ``gemm_bf16_matmul_t`` for (m, k) x (k, n).
+
+    The product is accumulated in float32, in one block of the output a thread; enough for
+    one thread that does it all is kept. Each block is rounded up to 64 elements. Small
+    products, and those of one row or column that are plain dot products, run in PyTorch's
+    own kernels and take nothing.
+    """
+    dots = layout == "NT" or (layout == "NN" and k == n == 1)
+    if m * k * n <= _ONEDNN_LEAST_SIZE or (dots and 1 in (m, n)):
+        return 0
+    elements = max(_block_elements(m, n, 1), threads * _block_elements(m, n, threads))
+    return _ACCUMULATOR_BYTES * elements + _ALIGNMENT_BYTES
+
+
+def brgemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int) -> int:
+    """Return the scratchpad of oneDNN's ``brgemm_matmul_t`` for (m, k) x (k, n).
+
+    Small products run in PyTorch's own kernels. One of a single column is handed over as one
+    of a single row.
+    """
+    if m * k * n <= _ONEDNN_LEAST_SIZE:
+        return 0
+    if n == 1:
+        return brgemm.scratch_bytes(1, k, m, threads=threads, by_columns=False)
+    return brgemm.scratch_bytes(m, k, n, threads=threads, by_columns=layout == "TN")
+
+
+def _block_elements(m: int, n: int, threads: int) -> int:
+    work = -(-m * n // threads)
+    size = min(m * n, work // n * n) if work >= n else work
+    return -(-size // _BLOCK_ELEMENTS) * _BLOCK_ELEMENTS
+
+
+def read_cpu_flags(path: Path = CPUINFO) -> frozenset[str]:
+    """Return the processor's features as Linux names them; none where they cannot be read."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return frozenset()
+    lines = (line for line in text.splitlines() if line.startswith("flags"))
+    return frozenset(next(lines, "").partition(":")[2].split())

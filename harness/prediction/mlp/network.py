@@ -1,0 +1,106 @@
+"""Forward and backward pass of a whole network, event by event.
+
+What a node of the backward pass saved is returned when that node has run, and a gradient
+when the node that consumed it has run (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
+"""
+
+from typing import Protocol
+
+from harness.prediction.mlp import activations
+from harness.prediction.mlp.activations import Kept
+from harness.prediction.mlp.layers import Layer, Layers
+from harness.schema.events import Event
+
+
+class Passes(Protocol):
+    """How the hidden layers run in training: all kept, or in checkpointed segments."""
+
+    def forward(self, rows: int) -> None:
+        """Write the hidden layers' forward events."""
+
+    def before_loss(self) -> None:
+        """Write what goes when the network's forward returns the logits: nothing by itself."""
+        return
+
+    def backward(self, rows: int, gradient: Event) -> Event:
+        """Write every linear map's backward events, given the logits' gradient."""
+
+
+def predict(layers: Layers, rows: int) -> None:
+    """Write a forward pass without autograd; a layer's input goes when it is replaced.
+
+    ``nn.Sequential`` replaces it after each module, the network by hand after each layer.
+    """
+    give = layers.tape.give
+    hidden: Event | None = None
+    for layer in layers.all[:-1]:
+        linear = layers.linear(rows, layer, "temporary")
+        if hidden is not None and not layers.by_hand:
+            give(hidden)
+        applied = layers.activate(rows, layer, linear, "temporary")
+        for block in applied.taken:
+            give(block)
+        if hidden is not None and layers.by_hand:
+            give(hidden)
+        hidden = applied.output
+    logits = layers.linear(rows, layers.all[-1], "temporary")
+    if hidden is not None:
+        give(hidden)
+    give(logits)
+    layers.leave()
+
+
+def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
+    """Write the forward and backward pass of one (micro-)batch of ``rows``, one of ``parts``."""
+    tape = layers.tape
+    tape.begin("forward")
+    passes.forward(rows)
+    logits = layers.linear(rows, layers.all[-1], "temporary")
+    passes.before_loss()
+    of_batch = layers.loss(rows, logits)
+    layers.leave()
+    tape.begin("backward")
+    root = layers.loss_backward(rows, of_batch, parts)
+    passes.backward(rows, root.gradient)
+    layers.give(root.until_end)
+
+
+class Plain(Passes):
+    """Hidden layers of which autograd keeps everything that their derivatives need."""
+
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+        self._kept: list[Kept] = []
+
+    def forward(self, rows: int) -> None:
+        """Write the hidden layers' forward events and remember what is kept."""
+        self._kept = [
+            train_layer(self._layers, rows, layer, "activation") for layer in self._layers.all[:-1]
+        ]
+
+    def backward(self, rows: int, gradient: Event) -> Event:
+        """Write every linear map's backward events, given the logits' gradient."""
+        layers, kept = self._layers, self._kept
+        give = layers.tape.give
+        gradient = layers.linear_backward(rows, len(kept), gradient, kept[-1].by_next)
+        for index in range(len(kept) - 1, -1, -1):
+            result = layers.activation_backward(rows, layers.all[index], gradient)
+            if result is not gradient:
+                give(gradient)
+                for block in kept[index].by_activation:
+                    give(block)
+            after = kept[index - 1].by_next if index else ()
+            gradient = layers.linear_backward(rows, index, result, after)
+        return gradient
+
+
+def train_layer(layers: Layers, rows: int, layer: Layer, category: str, prefix: str = "") -> Kept:
+    """Write a hidden layer's forward events under autograd; what is kept is of ``category``."""
+    activation = layers.activation
+    drops_linear = activation.taking and activation.keeps == "output"
+    of_linear = "temporary" if drops_linear else category
+    linear = layers.linear(rows, layer, of_linear, prefix)
+    applied = layers.activate(rows, layer, linear, category, prefix)
+    if drops_linear:
+        layers.tape.give(linear)
+    return activations.kept(activation, applied)

@@ -1,0 +1,174 @@
+"""What a normalisation between a linear map and its activation takes, keeps and returns.
+
+Both keep their input and two numbers, a mean and an inverse deviation: batch normalisation for
+each unit, layer normalisation for each row. The rest is scratch of the kernels, of which each
+thread has its part.
+
+Source: aten/src/ATen/native/Normalization.cpp, cpu/batch_norm_kernel.cpp (where an input of
+rows and units counts as channels-last) and cpu/layer_norm_kernel.cpp.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from harness.prediction.mlp.activations import NODE
+from harness.prediction.mlp.formula import DTYPE_BYTES, TRACKED_BYTES
+from harness.prediction.mlp.trace_writer import Tape
+from harness.schema.events import Event
+from harness.schema.workload import Workload
+
+
+class Normalised(NamedTuple):
+    """What one application left behind."""
+
+    output: Event
+    statistics: tuple[Event, ...]
+    """Beside the input, what the backward pass needs."""
+
+
+Gradient = Callable[[int, int, str], None]
+"""Takes the gradient of the weight (0) or the bias (1), given its bytes and operators."""
+
+
+class Norm(Protocol):
+    """Writes the events of one kind of normalisation."""
+
+    node: str
+    """Operators around the work of its backward node."""
+
+    def build(self, width: int) -> None:
+        """Write the parameters, and the buffers, which count as parameters."""
+
+    def forward(
+        self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
+    ) -> Normalised:
+        """Write the forward pass; the categories are the output's and the statistics'."""
+
+    def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
+        """Write the backward pass and return the gradient of the input."""
+
+
+class BatchNorm:
+    """``nn.BatchNorm1d``: one mean and deviation a unit, over the rows.
+
+    bfloat16 and float16 are summed in float32. float16 keeps its sums in float32 too.
+    """
+
+    node = f"{NODE}NativeBatchNormBackward0/NativeBatchNormBackward0"
+    _BACKWARD = f"{node}/aten::native_batch_norm_backward"
+    _FORWARD = "aten::batch_norm/aten::_batch_norm_impl_index/aten::native_batch_norm"
+
+    def __init__(self, tape: Tape, workload: Workload) -> None:
+        self._tape = tape
+        self._element = element = DTYPE_BYTES[workload.dtype]
+        self._sum = max(element, 4)
+        self._moment = 4 if workload.dtype == "float16" else element
+        self._threads = workload.threads
+        self._trains = workload.mode == "train"
+
+    def build(self, width: int) -> None:
+        """Write weight, bias, the running mean and variance, and the count of batches."""
+        operators = ("aten::empty", "aten::empty", "aten::zeros/aten::empty")
+        for operator in (*operators, "aten::ones/aten::empty"):
+            self._tape.take(width * self._element, operator, "parameter")
+        self._tape.take(TRACKED_BYTES, "aten::empty", "parameter")
+
+    def forward(
+        self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
+    ) -> Normalised:
+        """Write the forward pass; in inference the running statistics serve."""
+        take, give = self._tape.take, self._tape.give
+        of_output, of_statistics = categories
+        operator = f"{prefix}{self._FORWARD}/aten::empty"
+        if self._trains:  # num_batches_tracked.add_(1): a wrapped number
+            give(self._tape.take_on_host(8, prefix.rstrip("/"), "temporary", module))
+        like = f"{prefix}{self._FORWARD}/aten::empty_like/aten::empty"
+        output = take(rows * width * self._element, like, of_output, module)
+        statistics: tuple[Event, ...] = ()
+        if self._trains:
+            size = width * self._element
+            mean = take(size, operator, of_statistics, module)
+            statistics = (mean, take(size, operator, of_statistics, module))
+            self._collect(rows, width, module, prefix)
+        factor = take(width * self._sum, operator, "temporary", module)
+        give(take(width * self._sum, operator, "temporary", module))
+        give(factor)
+        return Normalised(output, statistics)
+
+    def _collect(self, rows: int, width: int, module: str, prefix: str) -> None:
+        """Write the sums over the rows, a part of them by each thread.
+
+        Up to as many rows as threads the sums are divided by units instead, in full types.
+        """
+        take, give = self._tape.take, self._tape.give
+        operator = f"{prefix}{self._FORWARD}/aten::empty"
+        mean = take(width * self._moment, operator, "temporary", module)
+        variance = take(width * self._moment, operator, "temporary", module)
+        if rows > self._threads or self._element < self._sum:
+            size = self._threads * width * self._sum
+            give(
+                take(size, f"{prefix}{self._FORWARD}/aten::zeros/aten::empty", "temporary", module)
+            )
+        give(variance)
+        give(mean)
+
+    def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
+        """Write the gradients; a first block for the input's is taken and not used."""
+        take, give = self._tape.take, self._tape.give
+        like, empty = (
+            f"{self._BACKWARD}/aten::empty_like/aten::empty",
+            f"{self._BACKWARD}/aten::empty",
+        )
+        unused = take(rows * width * self._element, like, "temporary", module)
+        for place in range(2):
+            gradient(place, width * self._element, empty)
+        result = take(rows * width * self._element, like, "temporary", module)
+        give(unused)
+        terms = [
+            take(width * self._sum, empty, "temporary", module)
+            for _ in range(3 if self._element < self._sum else 0)
+        ]
+        size = 2 * self._threads * width * self._sum
+        give(take(size, f"{self._BACKWARD}/aten::zeros/aten::empty", "temporary", module))
+        for term in reversed(terms):
+            give(term)
+        return result
+
+
+class LayerNorm:
+    """``nn.LayerNorm``: one mean and deviation a row, over the units."""
+
+    node = f"{NODE}NativeLayerNormBackward0/NativeLayerNormBackward0"
+    _BACKWARD = f"{node}/aten::native_layer_norm_backward"
+    _FORWARD = "aten::layer_norm/aten::native_layer_norm/aten::empty"
+
+    def __init__(self, tape: Tape, workload: Workload) -> None:
+        self._tape = tape
+        self._element = self._statistic = DTYPE_BYTES[workload.dtype]
+        self._threads = workload.threads
+
+    def build(self, width: int) -> None:
+        """Write weight and bias."""
+        for _ in range(2):
+            self._tape.take(width * self._element, "aten::empty", "parameter")
+
+    def forward(
+        self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
+    ) -> Normalised:
+        """Write the forward pass, in inference too with both statistics."""
+        take, operator = self._tape.take, prefix + self._FORWARD
+        of_output, of_statistics = categories
+        output = take(rows * width * self._element, operator, of_output, module)
+        mean = take(rows * self._statistic, operator, of_statistics, module)
+        deviation = take(rows * self._statistic, operator, of_statistics, module)
+        return Normalised(output, (mean, deviation))
+
+    def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
+        """Write the gradients, the parameters' summed by each thread first."""
+        take, empty = self._tape.take, f"{self._BACKWARD}/aten::empty"
+        result = take(rows * width * self._element, empty, "temporary", module)
+        for place in range(2):
+            gradient(place, width * self._element, empty)
+        size = 2 * self._threads * width * self._element
+        self._tape.give(take(size, f"{self._BACKWARD}/aten::resize_", "temporary", module))
+        return result

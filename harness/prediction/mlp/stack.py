@@ -1,0 +1,311 @@
+"""Networks with normalisation, dropout or both between a linear map and the next.
+
+Every module of ``nn.Sequential`` is a node of its own: what it is given goes when the module has
+replaced it, unless autograd holds it. A normalisation holds its input and its statistics, an
+activation what its derivative needs, dropout its mask, the next linear map its input.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from harness.prediction.mlp.activations import Applied
+from harness.prediction.mlp.checkpoint import RANDOM_STATE_BYTES, Checkpointed, Segment
+from harness.prediction.mlp.kernels import Kernels
+from harness.prediction.mlp.layers import Blocks, Layer, Layers
+from harness.prediction.mlp.network import Passes
+from harness.prediction.mlp.trace_writer import Tape
+from harness.schema.events import Event
+from harness.schema.workload import Workload
+
+DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
+
+Held = Mapping[str, Blocks]
+"""Blocks of one hidden layer that autograd holds, by the node that lets them go."""
+
+
+class _Categories(NamedTuple):
+    """Of the outputs of a hidden layer's modules."""
+
+    linear: str
+    norm: str
+    activation: str
+    dropout: str
+
+
+def is_stack(workload: Workload) -> bool:
+    """Return whether hidden layers have more than a linear map and an activation."""
+    return workload.norm != "none" or workload.dropout > 0
+
+
+class StackedLayers(Layers):
+    """The layers of an ``MLP`` whose hidden layers have more than a map and an activation."""
+
+    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
+        super().__init__(tape, workload, kernels)
+        self._norm = kernels.norm(workload)
+        self._dropout = kernels.dropout(workload)
+        self.all = [self._named(layer, index) for index, layer in enumerate(self.all)]
+        self.gradients = [None] * len(self.parameter_sizes)
+        present = {
+            DROPOUT: self._dropout is not None,
+            ACTIVATION: self.activation.keeps != "nothing",
+            NORM: self._norm is not None,
+        }
+        self.nodes = [kind for kind, there in present.items() if there]
+        """Kinds of a hidden layer's nodes between the maps, last one first."""
+
+    def _named(self, layer: Layer, index: int) -> Layer:
+        """Return ``layer`` with the names of its modules and the place of its parameters."""
+        normed = self._norm is not None
+        first = (2 + normed + (self._dropout is not None)) * index
+        return layer._replace(
+            module=str(first),
+            norm_module=str(first + 1),
+            activation_module=str(first + 1 + normed),
+            dropout_module=str(first + 2 + normed),
+            place=(4 if normed else 2) * index,
+        )
+
+    @property
+    def parameter_sizes(self) -> list[int]:
+        """Bytes of the parameters: weight and bias of each map, then of its normalisation."""
+        sizes = []
+        for layer in self.all:
+            units = [layer.fan_in * layer.fan_out, layer.fan_out]
+            if self._norm is not None and layer is not self.all[-1]:
+                units += [layer.fan_out, layer.fan_out]
+            sizes += [count * self.parameter_element_bytes for count in units]
+        return sizes
+
+    def build(self) -> None:
+        """Write the parameters' and buffers' blocks in the order of their creation."""
+        for layer in self.all:
+            self.build_linear(layer)
+            if self._norm is not None and layer is not self.all[-1]:
+                self._norm.build(layer.fan_out)
+
+    def activate(
+        self,
+        rows: int,
+        layer: Layer,
+        linear: Event,
+        category: str,
+        prefix: str = "",
+        *,
+        besides: str | None = None,
+    ) -> Applied:
+        """Write what lies between two maps where autograd holds nothing: no dropout either."""
+        given = self._normalise_unheld(rows, layer, linear, category, prefix)
+        return super().activate(rows, layer, given, category, prefix, besides=besides)
+
+    def _normalise_unheld(
+        self, rows: int, layer: Layer, linear: Event, category: str, prefix: str = ""
+    ) -> Event:
+        if self._norm is None:
+            return linear
+        categories = (category, "temporary")
+        width, module = layer.fan_out, layer.norm_module
+        output, statistics = self._norm.forward(rows, width, module, categories, prefix)
+        self.give((*statistics, linear))
+        return output
+
+    def unheld(self, rows: int, layer: Layer, category: str) -> Event:
+        """Write a hidden layer of which only its output, of ``category``, is kept."""
+        of = self._categories(category, everything=False)
+        linear = self.linear(rows, layer, of.linear)
+        given = self._normalise_unheld(rows, layer, linear, of.norm)
+        output, taken = super().activate(rows, layer, given, of.activation)
+        self.give(taken)
+        if self._dropout is None:
+            return output
+        size = rows * layer.fan_out * self.element_bytes
+        categories = ("temporary", of.dropout)
+        mask, result = self._dropout.apply(size, layer.dropout_module, categories, "")
+        self.give((mask, output))
+        return result
+
+    def held(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Held:
+        """Write a hidden layer under autograd, which holds blocks of ``category``."""
+        of = self._categories(category)
+        given, by_norm = self._normalise(rows, layer, of, category, prefix)
+        output, by_activation = self._activate(rows, layer, given, of, prefix)
+        if self._dropout is None:
+            by_next = () if self.activation.keeps == "output" else (output,)
+            return {NORM: by_norm, ACTIVATION: by_activation, NEXT: by_next}
+        size, module = rows * layer.fan_out * self.element_bytes, layer.dropout_module
+        mask, result = self._dropout.apply(size, module, (category, of.dropout), prefix)
+        if output not in by_activation:
+            self.tape.give(output)
+        return {NORM: by_norm, ACTIVATION: by_activation, DROPOUT: (mask,), NEXT: (result,)}
+
+    def held_until_saved(self, rows: int, layer: Layer, prefix: str, state: Event | None) -> Held:
+        """Write a hidden layer up to its last saved tensor, where its second run is stopped.
+
+        A normalisation has its output already, an activation that keeps its input and dropout
+        have none yet. ``state``, the random state taken for the run, goes with what is dropped.
+        """
+        of, keeps = self._categories("temporary"), self.activation.keeps
+        given, by_norm = self._normalise(rows, layer, of, "temporary", prefix)
+        if self._dropout is not None:
+            output, by_activation = self._activate(rows, layer, given, of, prefix)
+            size = rows * layer.fan_out * self.element_bytes
+            mask, result = self._dropout.until_saved(size, layer.dropout_module, prefix)
+            self.give((result, state, None if output in by_activation else output))
+            return {NORM: by_norm, ACTIVATION: by_activation, DROPOUT: (mask,)}
+        if keeps == "nothing":
+            self.give((given, state))
+            return {NORM: by_norm}
+        if keeps == "input":
+            self.tape.give(state)
+            return {NORM: by_norm, ACTIVATION: (given,)}
+        output, taken = super().activate(rows, layer, given, of.activation, prefix)
+        self.give((state, *taken))
+        return {NORM: by_norm, ACTIVATION: (output,)}
+
+    def _categories(self, category: str, *, everything: bool = True) -> _Categories:
+        """Return ``category`` for each output that something keeps.
+
+        ``everything``: nodes hold what their derivatives need; otherwise only a layer's last
+        output is kept.
+        """
+        keeps = self.activation.keeps if everything else "nothing"
+        is_last = self._dropout is None
+        by_activation = keeps == "output" or is_last
+        passed_on = not self.activation.taking and by_activation
+        before = keeps == "input" or passed_on
+        kept = (
+            (everything and self._norm is not None) or (before and self._norm is None),
+            before,
+            by_activation,
+            True,
+        )
+        return _Categories(*(category if each else "temporary" for each in kept))
+
+    def _normalise(
+        self, rows: int, layer: Layer, of: _Categories, category: str, prefix: str
+    ) -> tuple[Event, Blocks]:
+        """Write the map and its normalisation; return the output and what the latter holds."""
+        linear = self.linear(rows, layer, of.linear, prefix)
+        if self._norm is None:
+            return linear, ()
+        categories = (of.norm, category)
+        width, module = layer.fan_out, layer.norm_module
+        output, statistics = self._norm.forward(rows, width, module, categories, prefix)
+        return output, (linear, *statistics)
+
+    def _activate(
+        self, rows: int, layer: Layer, given: Event, of: _Categories, prefix: str
+    ) -> tuple[Event, Blocks]:
+        """Write the activation on ``given``; return the output and what the activation holds."""
+        output, taken = super().activate(rows, layer, given, of.activation, prefix)
+        match self.activation.keeps:
+            case "output":
+                self.give(taken)
+                return output, (output,)
+            case "input":
+                return output, (given,)
+        return output, ()
+
+    def node_of(self, kind: str, layer: Layer) -> tuple[str, str]:
+        """Return the operators around the work of a node, and its module."""
+        if kind == DROPOUT:
+            assert self._dropout is not None, "its node is there"
+            return self._dropout.node, layer.dropout_module
+        if kind == ACTIVATION:
+            return self.activation.backward.rpartition("/")[0], layer.activation_module
+        assert self._norm is not None, "its node is there"
+        return self._norm.node, layer.norm_module
+
+    def node_backward(
+        self, kind: str, rows: int, layer: Layer, gradient: Event
+    ) -> tuple[Event, Blocks]:
+        """Write a node's backward events.
+
+        Return its input's gradient and the gradients that are only added to those held.
+        """
+        if kind == ACTIVATION:
+            return self.activation_backward(rows, layer, gradient), ()
+        if kind == DROPOUT:
+            assert self._dropout is not None, "its node is there"
+            size = rows * layer.fan_out * self.element_bytes
+            return self._dropout.backward(size, layer.dropout_module), ()
+        assert self._norm is not None, "its node is there"
+        module, added = layer.norm_module, []
+
+        def take(number: int, size_bytes: int, operator: str) -> None:
+            added.append(self.gradient(size_bytes, layer.place + 2 + number, operator, module))
+
+        return self._norm.backward(rows, layer.fan_out, module, take), added
+
+
+class Stacked(Passes):
+    """Hidden layers of which autograd keeps everything that their derivatives need."""
+
+    def __init__(self, layers: StackedLayers) -> None:
+        self._layers = layers
+        self._held: list[Held] = []
+
+    def forward(self, rows: int) -> None:
+        """Write the hidden layers' forward events and remember what is held."""
+        layers = self._layers
+        self._held = [layers.held(rows, layer, "activation") for layer in layers.all[:-1]]
+
+    def backward(self, rows: int, gradient: Event) -> Event:
+        """Write every node's backward events, given the logits' gradient."""
+        layers, held = self._layers, self._held
+        gradient = layers.linear_backward(rows, len(held), gradient, held[-1][NEXT])
+        for index in range(len(held) - 1, -1, -1):
+            for kind in layers.nodes:
+                result, added = layers.node_backward(kind, rows, layers.all[index], gradient)
+                layers.give((gradient, *held[index][kind], *added))
+                gradient = result
+            after = held[index - 1][NEXT] if index else ()
+            gradient = layers.linear_backward(rows, index, gradient, after)
+        return gradient
+
+
+class StackedCheckpointed(Checkpointed):
+    """Hidden layers in segments of which only the inputs are kept."""
+
+    def __init__(self, layers: StackedLayers, segments: int) -> None:
+        super().__init__(layers, segments)
+        self._stack = layers
+        self._again: dict[int, Held] = {}
+
+    def _run(self, rows: int, first: int, last: int) -> Event:
+        """Write a segment's forward events where nothing but its output is kept."""
+        hidden: Event | None = None
+        for index in range(first, last + 1):
+            category = "activation" if index == last else "temporary"
+            output = self._stack.unheld(rows, self._stack.all[index], category)
+            self._stack.tape.give(hidden)
+            hidden = output
+        assert hidden is not None, "a segment has at least one layer"
+        return hidden
+
+    def _layer_backward(self, rows: int, segment: Segment, index: int, gradient: Event) -> Event:
+        layers, layer = self._stack, self._stack.all[index]
+        pending = index == segment.last
+        for kind in layers.nodes:
+            if pending:
+                self._recompute(rows, segment, *layers.node_of(kind, layer))
+                pending = False
+            result, added = layers.node_backward(kind, rows, layer, gradient)
+            layers.give((*reversed(self._again[index][kind]), gradient, *added))
+            gradient = result
+
+        def unpack(_: str) -> Blocks:
+            return self._again[index - 1][NEXT] if index > segment.first else ()
+
+        return layers.linear_backward(rows, index, gradient, segment.after(index), unpack)
+
+    def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
+        """Write a segment's second run inside the backward node that asked for it."""
+        layers, prefix = self._stack, f"{node}/"
+        state = layers.tape.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
+        self._again = {
+            index: layers.held(rows, layers.all[index], "temporary", prefix)
+            for index in range(segment.first, segment.last)
+        }
+        last = layers.all[segment.last]
+        self._again[segment.last] = layers.held_until_saved(rows, last, prefix, state)

@@ -1,0 +1,117 @@
+"""The build of a workload and its steps, written one after another on a tape."""
+
+from harness.prediction.mlp import network
+from harness.prediction.mlp.autocast import AutocastLayers
+from harness.prediction.mlp.autocast_by_hand import AutocastByHand, AutocastByHandLayers
+from harness.prediction.mlp.checkpoint import Checkpointed
+from harness.prediction.mlp.cuda_autocast import CudaAutocastByHandLayers, CudaAutocastLayers
+from harness.prediction.mlp.formula import input_bytes, label_bytes, micro_batches
+from harness.prediction.mlp.kernels import Kernels
+from harness.prediction.mlp.layers import Layers
+from harness.prediction.mlp.network import Passes, Plain
+from harness.prediction.mlp.optimizer_events import Optimizer
+from harness.prediction.mlp.stack import Stacked, StackedCheckpointed, StackedLayers, is_stack
+from harness.prediction.mlp.trace_writer import Place, Tape
+from harness.schema.events import Event
+from harness.schema.workload import Workload
+
+
+class Steps:
+    """Writes a workload's build, then as many steps as asked for."""
+
+    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
+        self._tape = tape
+        self._workload = workload
+        self._kernels = kernels
+        self._layers = _layers(tape, workload, kernels)
+        self._passes = _passes(self._layers, workload)
+        self._optimizer = Optimizer(
+            tape,
+            workload.optimizer,
+            uses_foreach(workload),
+            self._layers.parameter_sizes,
+            self._layers.parameter_element_bytes,
+        )
+        self._written: tuple[Place, Place, list[Event | None]] | None = None
+        self._shift = 0
+
+    def build(self) -> None:
+        """Write the parameters and the batch."""
+        self._layers.build()
+        self._tape.take(input_bytes(self._workload), "aten::empty", "input")
+        if self._workload.mode == "train":
+            self._tape.take(label_bytes(self._workload), "aten::empty", "input")
+
+    def step(self, rows: int | None = None) -> None:
+        """Write one more step: gradients dropped, passes, update; or a pass without autograd.
+
+        With ``rows`` it runs on so many of the batch's.
+        """
+        self._tape.next_step()
+        if self._workload.mode == "inference":
+            self._tape.begin("forward")
+            network.predict(self._layers, rows or self._workload.batch)
+            return
+        self._drop_gradients()
+        if rows is None:
+            self._forward_and_backward()
+        else:
+            self._written, self._shift = None, 0
+            self._write_passes(rows)
+        self._tape.begin("optimizer")
+        self._optimizer.step()
+
+    def _drop_gradients(self) -> None:
+        """Write that the gradients of the step before go, under the numbers that it gave them."""
+        if self._written is not None and self._shift:
+            self._layers.gradients = [
+                held and held._replace(address=held.address + self._shift)
+                for held in self._written[2]
+            ]
+        self._layers.zero_grad()
+
+    def _forward_and_backward(self) -> None:
+        """Write the passes; once they took nothing to stay, as they were written before."""
+        if self._written is not None:
+            start, stop, _ = self._written
+            self._shift = self._tape.repeat(start, stop)
+            return
+        start, kept = self._tape.here(), self._kernels.kept_bytes
+        self._write_passes(self._workload.batch)
+        if self._kernels.kept_bytes == kept:
+            self._written = start, self._tape.here(), list(self._layers.gradients)
+
+    def _write_passes(self, batch: int) -> None:
+        parts = self._workload.accumulate
+        for rows in micro_batches(batch, parts):
+            network.train(self._layers, self._passes, rows, parts)
+
+
+def uses_foreach(workload: Workload) -> bool:
+    """Return whether the optimizer's multi-tensor form runs.
+
+    "auto" means so on CUDA alone (torch/optim/optimizer.py, ``_default_to_fused_or_foreach``).
+    """
+    return workload.foreach == "on" or (workload.foreach, workload.device) == ("auto", "cuda")
+
+
+def _layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
+    kind = StackedLayers if is_stack(workload) else Layers
+    if workload.autocast:
+        by_hand, on_cuda = workload.model == "mlp-scratch", workload.device == "cuda"
+        if on_cuda:
+            kind = CudaAutocastByHandLayers if by_hand else CudaAutocastLayers
+        else:
+            kind = AutocastByHandLayers if by_hand else AutocastLayers
+    return kind(tape, workload, kernels)
+
+
+def _passes(layers: Layers, workload: Workload) -> Passes:
+    if isinstance(layers, AutocastByHandLayers):
+        return AutocastByHand(layers)
+    if isinstance(layers, StackedLayers):
+        parts = workload.checkpoint
+        return StackedCheckpointed(layers, parts) if parts else Stacked(layers)
+    if workload.checkpoint:
+        return Checkpointed(layers, workload.checkpoint)
+    return Plain(layers)

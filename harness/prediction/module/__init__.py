@@ -1,0 +1,1 @@
+"""Metrics of any module's step, from fake tensors."""

@@ -1,0 +1,79 @@
+"""What ``harness profile`` prints and writes."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.profiling import exports
+from harness.profiling.profile import TOP, Profile, top_blocks
+from harness.schema.events import CATEGORIES, Trace
+from harness.schema.record import Outcome
+from harness.schema.units import format_bytes
+
+
+def print_profile(profile: Profile, trace: Trace | None) -> None:
+    """Print the figures, as ``harness measure`` does, and what was alive at the peak."""
+    console = Console(highlight=False)
+    asked = profile.request
+    head = f"{asked.target}, batch {asked.batch}, {asked.mode}, {asked.optimizer}"
+    console.print(Text(f"{head}: {profile.outcome}", style="bold"), soft_wrap=True)
+    if profile.outcome is not Outcome.OK or trace is None:
+        for key, value in profile.evidence.items():
+            console.print(Text(f"  {key}: {value}"), soft_wrap=True)
+        return
+    _print_sizes(console, "figure", _figures(profile))
+    _print_sizes(console, "module, at the peak", list(profile.modules_at_peak.items())[:TOP])
+    _print_sizes(console, "operator, at the peak", list(profile.operators_at_peak.items())[:TOP])
+    blocks = [
+        (f"{b.event.category}, {b.event.module or '(network)'}, {b.event.operator}", b)
+        for b in top_blocks(trace)
+    ]
+    rows = [(name, block.event.size_bytes) for name, block in blocks]
+    _print_sizes(console, "block, at the peak", rows)
+    console.print(f"peak in {profile.peak_phase}; temporary: {profile.temporary_share:.1%} of it")
+    for note in profile.notes:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+def _print_sizes(console: Console, title: str, rows: list[tuple[str, int]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(title, overflow="fold")
+    table.add_column("bytes", justify="right")
+    table.add_column("")
+    for name, size in rows:
+        table.add_row(Text(name or "(none)"), f"{size:,}", format_bytes(size))
+    console.print(table)
+
+
+def _figures(profile: Profile) -> list[tuple[str, int]]:
+    rows: list[tuple[str, int | None]] = [
+        ("saved for backward", profile.saved_bytes),
+        ("  of them input", profile.saved_input_bytes),
+        ("  of them activations", profile.saved_activation_bytes),
+        ("peak live", profile.peak_live_bytes),
+    ]
+    categories = profile.categories_at_peak
+    rows += [(f"  {n.replace('_', ' ')}", getattr(categories, n)) for n in CATEGORIES]
+    rows += [(f"peak in {n}", f.peak_live_bytes) for n, f in (profile.phases or {}).items()]
+    return [(name, size) for name, size in rows if size is not None]
+
+
+def write_exports(
+    trace: Trace,
+    *,
+    events: Path | None = None,
+    chrome: Path | None = None,
+    snapshot: Path | None = None,
+    timeline: Path | None = None,
+) -> None:
+    """Write the trace in the formats whose paths are given."""
+    if events is not None:
+        events.write_text(trace.as_csv())
+    if chrome is not None:
+        chrome.write_text(exports.chrome_trace(trace))
+    if snapshot is not None:
+        snapshot.write_bytes(exports.memory_snapshot(trace))
+    if timeline is not None:
+        timeline.write_text(exports.svg_timeline(trace))

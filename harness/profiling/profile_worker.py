@@ -1,0 +1,116 @@
+"""Traces one module's step in a process of its own: the request on standard input."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from harness.measurement.process.messages import Failure, Message
+from harness.measurement.process.outcome import is_out_of_memory
+from harness.measurement.process.worker import Send, line_sender
+from harness.profiling.module_trace import trace
+from harness.schema.errors import HarnessError
+from harness.schema.module_request import Request
+from harness.training.module_step import Step, StepError, make_optimizer, run_step
+
+
+def main() -> int:
+    """Do the request; results go to what was standard output."""
+    channel = os.dup(1)
+    os.dup2(2, 1)  # so that nothing the module prints is taken for a result
+    sys.path.insert(0, str(Path.cwd()))
+    send = line_sender(channel)
+    try:
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+        send(Message(result=_do(request, send)))
+    except BaseException as error:
+        failure = Failure(
+            type=type(error).__name__,
+            message=str(error)[:2000],
+            out_of_memory=is_out_of_memory(error),
+            users_mistake=isinstance(error, HarnessError),
+        )
+        send(Message(failure=failure))
+        return 1
+    return 0
+
+
+def _do(request: Request, send: Send) -> dict[str, Any]:
+    torch.set_num_threads(request.threads)
+    torch.manual_seed(0)
+    step = _prepare(request)
+
+    @contextmanager
+    def announce(name: str) -> Iterator[None]:
+        send(Message(phase=name))
+        yield
+
+    try:
+        run_step(step, announce)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if is_out_of_memory(error) or not _is_of_shape(error):
+            raise
+        rule = f"{request.target} does not take an input of {tuple(step.x.shape)}"
+        raise StepError(f"input: {rule}: {str(error).splitlines()[0]}") from error
+    inputs = [t for t in (step.x, step.y) if t is not None]
+    with trace(step.model, optimizer=step.optimizer or (), inputs=inputs) as result:
+        run_step(step, announce)
+    rows = [list(event) for event in result.trace.events]
+    return {"figures": result.figures(), "events": rows, "notes": result.notes}
+
+
+def _is_of_shape(error: BaseException) -> bool:
+    """Whether an error of a first step speaks of what was fed to the module."""
+    words = ("shape", "size", "dimension", "channels", "expected", "dtype", "index out of range")
+    return any(word in str(error).lower() for word in words)
+
+
+def _prepare(request: Request) -> Step:
+    model = _make(request.target)
+    training = request.mode == "train"
+    model.train(training)
+    dtype: torch.dtype = getattr(torch, request.input_type)
+    shape = (request.batch, *request.input_shape)
+    x = torch.zeros(shape, dtype=dtype)
+    y = None
+    if training and request.loss == "cross-entropy":
+        y = torch.arange(request.batch) % (request.classes or 1)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer(request.optimizer, trained) if training else None
+    return Step(model=model, x=x, y=y, optimizer=optimizer, loss=request.loss, mode=request.mode)
+
+
+def _make(target: str) -> nn.Module:
+    """Return the network that ``MODULE:CALLABLE`` makes."""
+    name, _, path = target.partition(":")
+    try:
+        found: Any = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise StepError(f"{target}: there is no module {error.name!r} here or installed") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise StepError(f"{target}: {name} has no {part!r}")
+        found = getattr(found, part)
+    made = found if isinstance(found, nn.Module) else _called(target, found)
+    if not isinstance(made, nn.Module):
+        raise StepError(f"{target}: gives a {type(made).__name__}, not a torch.nn.Module")
+    return made
+
+
+def _called(target: str, found: Any) -> Any:
+    if not callable(found):
+        raise StepError(f"{target}: a {type(found).__name__} cannot be called")
+    return found()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

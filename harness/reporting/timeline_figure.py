@@ -1,0 +1,141 @@
+"""The picture of one step: live bytes by category, event by event, phases marked."""
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from harness.reporting.theme import CATEGORY_COLOURS, INK, bytes_text, ink_on
+from harness.schema.units import format_bytes
+
+
+def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
+    """Paint a stacked area of live bytes; ``data`` as ``live_by_category`` returns it."""
+    axes = canvas.add_subplot()
+    names = [name for name in CATEGORY_COLOURS if data[name].any()]
+    x = data["event"].to_numpy(dtype=np.float64)
+    layers = [data[name].to_numpy(dtype=np.float64) for name in names]
+    colours = [CATEGORY_COLOURS[name] for name in names]
+    axes.stackplot(x, *layers, colors=colours, step="post", linewidth=0)
+    top = float(data["live_bytes"].max())
+    axes.set_xlim(x[0], max(x[-1], x[0] + 1))
+    axes.set_ylim(0, top * 1.2)
+    _phases(axes, data)
+    _labels(axes, x, names, layers, top)
+    _peak(axes, data)
+    ticks = _round_ticks(top)
+    axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
+    axes.set_xlabel("allocator event of the measured step")
+    axes.set_ylabel("live bytes")
+    axes.grid(visible=False, axis="x")
+
+
+def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, str]]:
+    """Yield what to say on hovering: of each stretch of events, the bytes at its highest."""
+    size = -(-len(data) // most)
+    rows = data.to_dict("records")
+    for start in range(0, len(rows) - 1, size):
+        row = max(rows[start : start + size], key=lambda row: int(row["live_bytes"]))
+        lines = [f"event {row['event']}, {row['phase']}: {row['live_bytes']:,} bytes live"]
+        lines += [
+            f"{name.replace('_', ' ')} {row[name]:,}" for name in CATEGORY_COLOURS if row[name]
+        ]
+        stop = rows[min(start + size, len(rows) - 1)]
+        yield float(rows[start]["event"]), float(stop["event"]), "\n".join(lines)
+
+
+def _round_ticks(top: float) -> list[float]:
+    """Return ticks at whole powers of two, about four of them."""
+    step = 2.0 ** round(np.log2(max(top, 4) / 4))
+    return [step * at for at in range(int(top * 1.2 // step) + 1)]
+
+
+def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
+    """Yield each run of events of one phase with its first and last event."""
+    number = (data["phase"] != data["phase"].shift()).cumsum()
+    for _, part in data.groupby(number, sort=True):
+        yield (
+            str(part["phase"].iloc[0]),
+            float(part["event"].iloc[0]),
+            float(part["event"].iloc[-1]),
+        )
+
+
+def _phases(axes: Axes, data: pd.DataFrame) -> None:
+    width = float(data["event"].iloc[-1] - data["event"].iloc[0]) or 1.0
+    for name, start, stop in _runs(data):
+        if start > data["event"].iloc[0]:
+            axes.axvline(start - 0.5, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+        if (stop - start) / width > 0.06:
+            axes.text(
+                (start + stop) / 2,
+                0.975,
+                name,
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                va="top",
+                fontsize=9,
+                color=INK,
+                fontweight="bold",
+            )
+
+
+def _labels(
+    axes: Axes, x: np.ndarray, names: list[str], layers: list[np.ndarray], top: float
+) -> None:
+    """Name each category inside its area where it is thick for long enough, else in a legend."""
+    base = np.zeros_like(x)
+    rest = []
+    for name, layer in zip(names, layers, strict=True):
+        spot = _thick_spot(layer, top)
+        if spot is None:
+            rest.append(name)
+        else:
+            axes.text(
+                x[spot],
+                base[spot] + layer[spot] / 2,
+                name.replace("_", " "),
+                ha="center",
+                va="center",
+                fontsize=9,
+                color=ink_on(CATEGORY_COLOURS[name]),
+            )
+        base = base + layer
+    handles = [mpl.patches.Patch(color=CATEGORY_COLOURS[name]) for name in reversed(rest)]
+    if handles:
+        texts = [name.replace("_", " ") for name in reversed(rest)]
+        axes.legend(handles, texts, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _thick_spot(layer: np.ndarray, top: float) -> int | None:
+    """Return the middle of the stretch where ``layer`` is thickest over a label's width."""
+    reach = max(1, len(layer) // 12)
+    if len(layer) < 2 * reach + 1:
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(layer, 2 * reach + 1).min(axis=1)
+    best = float(windows.max())
+    if best < 0.06 * top:
+        return None
+    ties = np.flatnonzero(windows >= best)
+    return int(ties[len(ties) // 2]) + reach
+
+
+def _peak(axes: Axes, data: pd.DataFrame) -> None:
+    at = int(data["live_bytes"].to_numpy().argmax())
+    event, live = float(data["event"].iloc[at]), int(data["live_bytes"].iloc[at])
+    middle = float(data["event"].iloc[0] + data["event"].iloc[-1]) / 2
+    axes.plot([event], [live], "o", color=INK, markersize=4)
+    axes.annotate(
+        f"peak {format_bytes(live)}",
+        (event, live),
+        xytext=(-6 if event > middle else 6, 6),
+        textcoords="offset points",
+        ha="right" if event > middle else "left",
+        va="bottom",
+        fontsize=9,
+        color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
+    )

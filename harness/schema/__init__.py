@@ -1,0 +1,1 @@
+"""Plain data that everything shares: workloads, records, events, thresholds; no torch."""

@@ -1,0 +1,177 @@
+"""The allocation trace: every block taken and returned, in order, and what follows from it.
+
+A trace starts before the workload exists, so a running sum over it is absolute. Measured
+traces (``harness.instruments.allocation_trace``) and predicted ones
+(``harness.prediction.mlp.cpu_trace``) are the same kind of object; each fact below is
+computed once, here, for both.
+"""
+
+import bisect
+import csv
+import io
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+PHASES = ("build", "forward", "backward", "optimizer")
+CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
+
+
+class Event(NamedTuple):
+    """One block taken (``size_bytes`` > 0) or returned (< 0).
+
+    ``step`` is 0 for the build, then 1, 2, ... A return repeats the category, operator and
+    module of the block it ends; ``address`` tells blocks apart while they live.
+    """
+
+    step: int
+    phase: str
+    operator: str
+    """Operators around the event, outermost first, joined by ``/``."""
+    module: str
+    """Dotted name of the module whose forward (or its backward) took the block."""
+    category: str
+    size_bytes: int
+    address: int
+
+
+class Block(NamedTuple):
+    """A block that was alive at some moment: the event that took it, and its place."""
+
+    order: int
+    event: Event
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An ordered sequence of events; the last step in it is the measured one."""
+
+    events: Sequence[Event]
+    initial_bytes: int = 0
+    """Bytes alive before the first event (a model that existed before tracing began)."""
+    steps: int | None = None
+    """Number of the measured step, where no event of it says so."""
+
+    @cached_property
+    def live_bytes(self) -> list[int]:
+        """Bytes alive after each event."""
+        sums = itertools.accumulate((e.size_bytes for e in self.events), initial=self.initial_bytes)
+        return list(itertools.islice(sums, 1, None))
+
+    @cached_property
+    def measured_step(self) -> int:
+        """Number of the step that the peaks are of."""
+        return max((e.step for e in self.events), default=0) if self.steps is None else self.steps
+
+    def live_before(self, order: int) -> int:
+        """Return the bytes alive just before event number ``order``."""
+        return self.live_bytes[order - 1] if order else self.initial_bytes
+
+    def _first(self, step: int) -> int:
+        """Return the number of the first event of ``step`` or a later one."""
+        return bisect.bisect_left(self.events, step, key=attrgetter("step"))
+
+    @cached_property
+    def live_at_start_bytes(self) -> int:
+        """Bytes alive just before the measured step."""
+        return self.live_before(self._first(self.measured_step))
+
+    def step_peak_bytes(self, step: int) -> int:
+        """Return the most bytes alive at any moment of ``step``, its beginning included."""
+        start, stop = self._first(step), self._first(step + 1)
+        return max([self.live_before(start), *self.live_bytes[start:stop]])
+
+    @cached_property
+    def peak_order(self) -> int:
+        """Number of the event that first reaches the measured step's peak.
+
+        One less than its first event where the peak is what was alive at its beginning.
+        """
+        start = self._first(self.measured_step)
+        peak = self.step_peak_bytes(self.measured_step)
+        if self.live_before(start) == peak:
+            return start - 1
+        return self.live_bytes.index(peak, start)
+
+    @property
+    def peak_live_bytes(self) -> int:
+        """Most bytes alive during the measured step."""
+        return self.step_peak_bytes(self.measured_step)
+
+    @property
+    def peak_phase(self) -> str:
+        """Phase in which the measured step first reaches its peak."""
+        start = self._first(self.measured_step)
+        order = max(self.peak_order, start)
+        return self.events[order].phase if order < len(self.events) else "forward"
+
+    def phase_peaks(self) -> dict[str, int]:
+        """Return the peak of each phase that took or returned a block.
+
+        The build's is absolute; the others are of the measured step. What is alive when a
+        phase begins counts.
+        """
+        peaks: dict[str, int] = {}
+        before, previous = self.initial_bytes, None
+        for event, live in zip(self.events, self.live_bytes, strict=True):
+            if event.step in (0, self.measured_step):
+                begins = (event.step, event.phase) != previous
+                peaks[event.phase] = max(peaks.get(event.phase, 0), live, before if begins else 0)
+                previous = (event.step, event.phase)
+            before = live
+        return {phase: peaks[phase] for phase in PHASES if phase in peaks}
+
+    def alive_after(self, order: int) -> list[Block]:
+        """Return the blocks alive after event number ``order``, largest first."""
+        alive: dict[int, Block] = {}
+        for number, event in enumerate(self.events[: order + 1]):
+            if event.size_bytes > 0:
+                alive[event.address] = Block(number, event)
+            else:
+                alive.pop(event.address, None)
+        return sorted(alive.values(), key=lambda block: (-block.event.size_bytes, block.order))
+
+    def alive_at_peak(self) -> list[Block]:
+        """Return the blocks alive at the peak, largest first.
+
+        With ``initial_bytes`` they add up to ``peak_live_bytes`` exactly.
+        """
+        return self.alive_after(self.peak_order)
+
+    def as_csv(self) -> str:
+        """Return one row an event, with the bytes alive after it."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["order", *Event._fields, "live_bytes"])
+        for order, (event, live) in enumerate(zip(self.events, self.live_bytes, strict=True)):
+            writer.writerow([order, *event, live])
+        return buffer.getvalue()
+
+    def categories_at_peak(self) -> dict[str, int]:
+        """Return the bytes alive at the peak by category, every category named."""
+        sums = totals(self.alive_at_peak(), "category")
+        return {category: sums.get(category, 0) for category in CATEGORIES}
+
+
+def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
+    """Return the bytes of ``blocks`` by an attribute of their events, largest sum first."""
+    sums: Counter[str] = Counter()
+    for block in blocks:
+        sums[getattr(block.event, attribute)] += block.event.size_bytes
+    return dict(sums.most_common())
+
+
+def trace_figures(trace: Trace) -> dict[str, Any]:
+    """Return the figures of a record that a trace gives, measured or predicted."""
+    return {
+        "peak_live_bytes": trace.peak_live_bytes,
+        "first_step_peak_live_bytes": trace.step_peak_bytes(1),
+        "live_at_start_bytes": trace.live_at_start_bytes,
+        "peak_phase": trace.peak_phase,
+        "phases": {name: {"peak_live_bytes": peak} for name, peak in trace.phase_peaks().items()},
+        "categories_at_peak": trace.categories_at_peak(),
+    }

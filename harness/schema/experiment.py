@@ -1,0 +1,95 @@
+"""What an experiment is: a question, the cells that answer it, and the analysis of them.
+
+A file under ``experiments/`` defines one ``EXPERIMENT`` and is found by its name; adding an
+experiment means adding one file.
+"""
+
+import difflib
+import enum
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.schema.errors import HarnessError
+from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.schema.findings import Section
+    from harness.sweep.sweep import Progress
+
+
+class Size(enum.StrEnum):
+    """How much of an experiment to run."""
+
+    QUICK = "quick"
+    """Enough to exercise every line, for CI."""
+    DEFAULT = "default"
+    """Enough to settle the verdict."""
+    FULL = "full"
+    """The reference run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a run left on disk for one experiment's analysis."""
+
+    frame: "pd.DataFrame"
+    """One row a record, as ``harness.load`` returns them."""
+    folder: Path
+    """The experiment's folder: records.jsonl, events/<workload id>.csv of the traced cells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One question with its cells and its analysis."""
+
+    name: str
+    """The file's name without its ending, also the name of its results folder."""
+    title: str
+    question: str
+    cells: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
+    analyse: "Callable[[Evidence], Section]"
+    repeats: int = 3
+    """Instrument-free passes per cell."""
+    traced: Callable[[Size], Iterable[Workload]] | None = None
+    """Cells whose allocation events are kept for a timeline."""
+    run: "Callable[[Size, str, Path, Progress, float], None] | None" = None
+    """Measures in the experiment's own way, where single steps of cells will not do.
+
+    Called with the size, the device, the experiment's folder, the progress and the deadline
+    in seconds; must resume by itself like a sweep of cells.
+    """
+    cpu_alone: str | None = None
+    """Why the question makes no sense on a GPU, where it makes none."""
+
+
+class UnknownExperimentError(HarnessError):
+    """No file under ``experiments/`` has the name."""
+
+
+def names_found() -> list[str]:
+    """Return the names of the experiments there are."""
+    import experiments
+
+    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+
+
+def find(name: str) -> Experiment:
+    """Return the experiment that ``experiments/<name>.py`` defines.
+
+    Raises:
+        UnknownExperimentError: there is no such file.
+
+    """
+    known = names_found()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UnknownExperimentError(f"experiment: {name!r}: one of {', '.join(known)}{hint}")
+    experiment: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
+    return experiment

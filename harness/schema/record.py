@@ -1,0 +1,209 @@
+"""What one measurement or one prediction says, as strict JSON with a schema version.
+
+``Figures`` are the byte figures, with one meaning whether measured or predicted. A
+``Record`` is a measurement: figures, outcome and the evidence for it, environment. A
+``Forecast`` is a prediction: figures and where they come from. What is unknown is null.
+"""
+
+import enum
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from harness.schema.errors import HarnessError
+from harness.schema.workload import Workload
+
+SCHEMA: Literal[1] = 1
+
+Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class RecordError(HarnessError, ValueError):
+    """Text that is no valid record of this schema; the message says where and why."""
+
+
+class SchemaError(RecordError):
+    """A record of another schema, such as one that a newer harness wrote."""
+
+
+class Outcome(enum.StrEnum):
+    """How a measurement ended."""
+
+    OK = "ok"
+    OOM = "oom"
+    KILLED = "killed"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    ERROR = "error"
+    LOST = "lost"
+    """The engine lost the place where it ran, such as a cluster's worker: not the cell's doing."""
+    REFUSED = "refused"
+    """Predicted to fit nowhere and therefore not run: no measurement; ``attempt`` is 0."""
+
+
+class PhaseFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One phase of the measured step."""
+
+    peak_live_bytes: Bytes
+
+
+class ModuleFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One module of the network."""
+
+    saved_bytes: Bytes
+
+
+class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Live bytes by what they are; their sum is the live total."""
+
+    parameter: Bytes = 0
+    gradient: Bytes = 0
+    optimizer_state: Bytes = 0
+    input: Bytes = 0
+    activation: Bytes = 0
+    temporary: Bytes = 0
+
+
+class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Peaks of the CUDA caching allocator's counters, in the allocator's own words."""
+
+    requested_peak_bytes: Bytes | None = None
+    allocated_peak_bytes: Bytes | None = None
+    active_peak_bytes: Bytes | None = None
+    reserved_peak_bytes: Bytes | None = None
+
+
+class CudaFigures(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The peaks over the measured step, and what else takes a card's memory."""
+
+    outside_bytes: Bytes | None = None
+    workspace_bytes: Bytes | None = None
+    """cuBLAS's workspaces, which every figure of the measured step contains."""
+    first_step: CudaPeaks | None = None
+    phases: dict[str, CudaPeaks] | None = None
+    steady_after: int | None = None
+    """Number of the step before the first measured one: the last that could raise a peak."""
+
+
+class Figures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every byte figure of a step; docs/memory-model.md defines each."""
+
+    saved_bytes: Bytes | None = None
+    saved_input_bytes: Bytes | None = None
+    saved_activation_bytes: Bytes | None = None
+    peak_live_bytes: Bytes | None = None
+    first_step_peak_live_bytes: Bytes | None = None
+    live_at_start_bytes: Bytes | None = None
+    peak_phase: str | None = None
+    phases: dict[str, PhaseFigures] | None = None
+    categories_at_peak: CategoryBytes | None = None
+    modules: dict[str, ModuleFigures] | None = None
+    rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    cuda: CudaFigures | None = None
+
+
+class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measured pass without instruments, among several in one worker."""
+
+    number: int
+    wall_seconds: float
+    rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    cuda: CudaFigures | None = None
+
+
+class Record(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measurement of one workload, whatever became of it.
+
+    ``passes`` names the pass that gave each figure; ``repeats`` holds every instrument-free
+    pass, of which ``rss_rise_bytes`` and ``wall_seconds`` are the medians.
+    """
+
+    schema: Literal[1] = SCHEMA
+    workload_id: str
+    workload: Workload
+    outcome: Outcome
+    evidence: dict[str, Any] = {}
+    attempt: int = 1
+    repeats: tuple[Repeat, ...] = ()
+    passes: dict[str, str] = {}
+    wall_seconds: float | None = None
+    environment: dict[str, Any] = {}
+
+
+class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a workload will need, derived without running it.
+
+    ``method`` says how; ``notes`` what the reader must know (an unchecked torch version,
+    what could not be followed); ``budget`` the verdict on a budget, ``card`` that on a GPU,
+    where one was given; ``last_batch`` what a smaller last step takes, where one was asked for.
+    """
+
+    schema: int = SCHEMA
+    workload_id: str
+    workload: Workload
+    outcome: str = "predicted"
+    method: str
+    notes: tuple[str, ...] = ()
+    budget: dict[str, Any] | None = None
+    card: dict[str, Any] | None = None
+    last_batch: dict[str, Any] | None = None
+    wall_seconds: float | None = None
+    environment: dict[str, Any] = {}
+
+
+class _Header(Struct):
+    schema: Any = None
+
+
+class _Identified(Protocol):
+    @property
+    def workload_id(self) -> str: ...
+
+    @property
+    def workload(self) -> Workload: ...
+
+
+Line = TypeVar("Line", bound=_Identified)
+
+_ENCODER = msgspec.json.Encoder()
+_HEADER_DECODER = msgspec.json.Decoder(_Header)
+_DECODER = msgspec.json.Decoder(Record)
+
+
+def to_json(value: Struct) -> bytes:
+    """Return ``value`` as one line of JSON, keys in the order of the schema."""
+    return _ENCODER.encode(value)
+
+
+def from_json(line: bytes | str) -> Record:
+    """Return the record that ``line`` holds.
+
+    Raises:
+        SchemaError, RecordError: as of ``decode``.
+
+    """
+    return decode(_DECODER, line)
+
+
+def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
+    """Return what ``line`` holds, of this schema and with its workload's own id.
+
+    Raises:
+        SchemaError: another schema.
+        RecordError: no JSON, a key missing, unknown or of a wrong type, or an id that is not
+            the workload's.
+
+    """
+    try:
+        schema = _HEADER_DECODER.decode(line).schema
+        if isinstance(schema, int) and schema != SCHEMA:
+            hint = "; a newer harness wrote it" if schema > SCHEMA else ""
+            raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
+        found = decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(str(error)) from error
+    if found.workload_id != found.workload.id:
+        rule = f"the workload's own id is {found.workload.id}"
+        raise RecordError(f"workload_id: {found.workload_id!r}: {rule}")
+    return found

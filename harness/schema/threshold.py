@@ -1,0 +1,124 @@
+"""What one threshold says, as strict JSON: the answer, every probe, and what was predicted."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from harness.schema.record import Bytes, Outcome, decode
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
+
+SCHEMA: Literal[1] = 1
+
+THRESHOLDS = "thresholds.jsonl"
+"""Name of the file of a folder's thresholds."""
+
+
+class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One probe: a pristine process that built the workload and ran its steps, or did not."""
+
+    value: int
+    outcome: Outcome
+    phase: str | None = None
+    """Where it ended, if not well."""
+    type: str | None = None
+    """How it ended: the exception's type, or the signal."""
+    needed_bytes: Bytes | None = None
+    """By how much its address space grew at most, where it fitted and the kernel tells.
+
+    On a GPU: what the caching allocator reserved at most.
+    """
+    seconds: float
+
+
+class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value that fitted only sometimes, or lies among such."""
+
+    value: int
+    fits: int
+    trials: int
+
+
+class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the budget went at ``largest_fit``; the parts add up to the budget exactly."""
+
+    live_bytes: int
+    """Blocks alive at the peak, by the predicted trace."""
+    rounding_bytes: int
+    """Headers, alignment and unused ends of pages of blocks of a page or more."""
+    small_bytes: int
+    """Minus the blocks of less than a page, which lie in the room kept for small objects."""
+    library_bytes: int
+    """What was needed besides: code and buffers of libraries, the heap's growth; in a cgroup
+    page tables and copied pages too."""
+    unused_bytes: int
+    """What was left, less than one more example or layer needs."""
+
+
+class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a workload stops fitting into a budget, predicted and reproduced."""
+
+    schema: Literal[1] = SCHEMA
+    workload_id: str
+    workload: Workload
+    solve: Literal["batch", "depth", "width"]
+    """The axis that was searched; the workload's own value of it plays no part."""
+    budget_bytes: Annotated[int, Meta(ge=1)]
+    kind: Literal["rlimit", "cgroup", "allocator", "card"]
+    outcome: Outcome
+    """ok where the search ended with an answer; otherwise how the probe ended that ended it."""
+    evidence: dict[str, Any] = {}
+    attempt: int = 1
+    largest_fit: int | None = None
+    smallest_fail: int | None = None
+    confirmed: bool = False
+    """Whether each side was seen as often as asked."""
+    band: tuple[BandValue, ...] = ()
+    predicted: int | None = None
+    """The largest that fits by the model of what is limited: data segment, caching allocator."""
+    live_bytes_predict: int | None = None
+    """The largest that fits by the live (on a GPU: the requested) bytes alone."""
+    probes: tuple[Probed, ...] = ()
+    headroom: Headroom | None = None
+    wall_seconds: float | None = None
+    environment: dict[str, Any] = {}
+
+    @property
+    def answer(self) -> str:
+        """Return the answer in one sentence."""
+        size = format_bytes(self.budget_bytes)
+        if self.kind == "card":
+            size = f"what is free of the card, {size}"
+        if self.outcome is not Outcome.OK:
+            return f"{self.solve} under {size}: not settled ({self.outcome})"
+        if self.largest_fit is None:
+            return f"nothing fits into {size}: {self.solve} {self.smallest_fail:,} runs out"
+        if self.smallest_fail is None:
+            return f"{self.solve} {self.largest_fit:,} fits into {size}, and no larger one exists"
+        between = f"; between them {len(self.band)} values vary" if self.band else ""
+        sides = f"{self.solve} {self.largest_fit:,} fits into {size}, {self.smallest_fail:,}"
+        return f"{sides} runs out{between}"
+
+    @property
+    def cell_id(self) -> str:
+        """Return the name of the question: equal for equal questions."""
+        return cell_id(self.workload, self.budget_bytes, self.solve, self.kind)
+
+
+def cell_id(workload: Workload, budget_bytes: int, solve: str, kind: str) -> str:
+    """Return a text that is equal for equal questions."""
+    return f"{workload.id}-{solve}-{budget_bytes}-{kind}"
+
+
+_DECODER = msgspec.json.Decoder(Threshold)
+
+
+def from_json(line: bytes | str) -> Threshold:
+    """Return the threshold that ``line`` holds.
+
+    Raises:
+        SchemaError, RecordError: as of ``harness.schema.record.decode``.
+
+    """
+    return decode(_DECODER, line)

@@ -1,0 +1,58 @@
+"""A trace's events as operations: which releases are complete at once, and who asked.
+
+The allocator logs a release twice, when it is requested and when it is complete. Both come
+together unless another stream still used the block. And it logs segments given back, but
+not why: because the program emptied the cache, or to make room for a request.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from harness.snapshots.snapshot import SEGMENT_ACTIONS, TraceEvent
+
+FREE_AT_ONCE = "free"
+EMPTY_CACHE = "empty_cache"
+_GIVING = frozenset({"segment_free", "segment_unmap"})
+_TAKING = frozenset({"segment_alloc", "segment_map"})
+
+
+def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
+    """Yield the events with their positions, a release complete at once as one ``free``."""
+    skip = False
+    last = len(events) - 1
+    for index, event in enumerate(events):
+        if skip:
+            skip = False
+            continue
+        if event.action == "free_requested":
+            following = events[index + 1] if index < last else None
+            skip = (
+                following is not None
+                and following.action == "free_completed"
+                and following.address == event.address
+            )
+            if skip:
+                event = event._replace(action=FREE_AT_ONCE)
+        yield index, event
+
+
+def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
+    """Yield what the program did, without what the allocator did about it.
+
+    That is: requests, releases, and ``empty_cache`` where segments went back without a
+    request that needed room. Each comes with its position among ``events``.
+    """
+    given: TraceEvent | None = None
+    took = False
+    for position, event in operations(events):
+        if event.action in SEGMENT_ACTIONS:
+            given = event if event.action in _GIVING else given
+            took = took or event.action in _TAKING
+        else:
+            made_room = event.action == "oom" or (event.action == "alloc" and took)
+            if given is not None and not made_room:
+                yield position, given._replace(action=EMPTY_CACHE)
+            given, took = None, False
+            if event.action not in ("oom", "snapshot"):
+                yield position, event
+    if given is not None:
+        yield len(events) - 1, given._replace(action=EMPTY_CACHE)

@@ -1,0 +1,342 @@
+"""A recording's requests and releases given to the model, event by event.
+
+The model decides by itself where each block lies, when a segment is needed and how large;
+the recording only says where the driver put it. What cannot follow from the requests is
+taken from the recording: when the cache was emptied, and when other streams were done.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from harness.allocator import (
+    AllocatorConfig,
+    Ascending,
+    CachingAllocator,
+    FollowingAllocator,
+    OutOfMemoryError,
+    SegmentEvent,
+)
+from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, UNMAPPED, Block
+from harness.snapshots.initial_state import Origin
+from harness.snapshots.operations import FREE_AT_ONCE, operations
+from harness.snapshots.snapshot import SEGMENT_ACTIONS, Snapshot, TraceEvent
+
+_TAKING = frozenset({"segment_alloc", "segment_map"})
+_SOME_STREAM = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Where the model and the recording say the same.
+
+    Attributes:
+        segment_events: recorded events that take or give back memory.
+        segment_events_matched: those the model produced too: same kind, address and size,
+            at the same request or release.
+        allocations: recorded allocations; ``allocations_matched`` lie at the same address.
+        releases_whole: times the cache was emptied, in the model's own order;
+            ``releases_single`` segments went back one by one (garbage collection).
+        peak_reserved_bytes, recorded_peak_reserved_bytes: by the model, by the recording.
+        blocks, blocks_matched: blocks in the snapshot's segments at the end, and those that
+            the model has with the same address, size and state.
+        fragmentation, recorded_fragmentation: share of reserved bytes not handed out, at
+            the end; None where nothing is reserved.
+        differences: the first few, a sentence each.
+
+    """
+
+    segment_events: int
+    segment_events_matched: int
+    allocations: int
+    allocations_matched: int
+    releases_whole: int
+    releases_single: int
+    peak_reserved_bytes: int
+    recorded_peak_reserved_bytes: int
+    peak_allocated_bytes: int
+    blocks: int
+    blocks_matched: int
+    fragmentation: float | None
+    recorded_fragmentation: float | None
+    differences: tuple[str, ...]
+
+    def is_complete(self) -> bool:
+        """Tell whether nothing differs."""
+        return (
+            self.segment_events == self.segment_events_matched
+            and self.allocations == self.allocations_matched
+            and self.blocks == self.blocks_matched
+            and self.peak_reserved_bytes == self.recorded_peak_reserved_bytes
+        )
+
+
+class _AsRecorded:
+    """Places segments where the recording has the next ones; far away if it has none."""
+
+    def __init__(self) -> None:
+        self.upcoming: list[int] = []
+        self._elsewhere = Ascending(1 << 62)
+
+    def place(self, size_bytes: int) -> int:
+        """Return the next recorded address."""
+        return self.upcoming.pop(0) if self.upcoming else self._elsewhere.place(size_bytes)
+
+    def release(self, address: int, size_bytes: int) -> None:
+        """Do nothing."""
+
+
+class Follower:
+    """Follows one recording; ``run`` once, then ask."""
+
+    def __init__(self, config: AllocatorConfig, origin: Origin) -> None:
+        self._addresses = _AsRecorded()
+        self.model = FollowingAllocator(config, addresses=self._addresses)
+        for segment in origin.layout or ():
+            self.model.adopt(segment)
+        self._reserved = self._peak_reserved = origin.reserved_bytes
+        self._begun = len(self.model.segment_log)
+        self._where = {address: address for address in origin.handed_out()}
+        self._pending: list[TraceEvent] = []
+        self._matched = self._recorded = 0
+        self._allocations = self._allocations_matched = 0
+        self._whole = self._single = 0
+        self._differences: list[str] = []
+
+    def run(self, events: Sequence[TraceEvent]) -> None:
+        """Give every event to the model."""
+        for _, event in operations(events):
+            try:
+                self._apply(event)
+            except (OutOfMemoryError, ValueError) as error:
+                self._differ(f"the recording contradicts itself: {error}")
+                self._expect_nothing()
+            except (AssertionError, IndexError, KeyError):
+                # Overlapping segments, as no driver hands out, end in blocks that clash.
+                self._differ(f"the recording contradicts itself at {_describe(event)}")
+                return
+        self._flush()
+
+    def _apply(self, event: TraceEvent) -> None:
+        if event.action in SEGMENT_ACTIONS:
+            self._pending.append(event)
+            self._count_reserved(event)
+        elif event.action == "alloc":
+            self._allocate(event)
+        elif event.action in (FREE_AT_ONCE, "free_requested"):
+            self._flush()
+            self._free(event, at_once=event.action == FREE_AT_ONCE)
+        elif event.action == "free_completed":
+            # Waiting for other streams may be a part of making room: it keeps its place.
+            self._pending.append(event)
+        elif event.action == "oom":
+            self._run_out(event)
+
+    def _expect_nothing(self) -> None:
+        """End what holds for one request only."""
+        self.model.allow(None)
+        self.model.before_growing = None
+        self._addresses.upcoming = []
+
+    def _count_reserved(self, event: TraceEvent) -> None:
+        self._recorded += 1
+        self._reserved += event.size_bytes * (1 if event.action in _TAKING else -1)
+        self._peak_reserved = max(self._peak_reserved, self._reserved)
+
+    def _differ(self, sentence: str) -> None:
+        if len(self._differences) < 10:
+            self._differences.append(sentence)
+
+    def _allocate(self, event: TraceEvent) -> None:
+        group, self._pending = self._pending, []
+        taking = [each.action in _TAKING for each in group]
+        begun = len(self.model.segment_log)
+        self._set_expandable(group)
+        self._addresses.upcoming = [
+            e.address for e, takes in zip(group, taking, strict=True) if takes
+        ]
+        if taking != sorted(taking):
+            # Memory was taken, given back and taken again: the first attempt had failed.
+            group = self._complete_within(group)
+            self.model.allow(_most(group))
+            address = self.model.malloc(event.size_bytes, event.stream)
+        else:
+            gives = [e for e, takes in zip(group, taking, strict=True) if not takes]
+            group = [e for e in group if e.action in SEGMENT_ACTIONS]
+            if any(taking) and not self.model.has_fit(event.size_bytes, event.stream):
+                self.model.before_growing = lambda: self._give_back(gives)
+            else:
+                self._give_back(gives)
+            address = self.model.malloc(event.size_bytes, event.stream)
+        self._expect_nothing()
+        self._match(group, self.model.segment_log[begun:])
+        self._where[event.address] = address
+        self._allocations += 1
+        if address == event.address:
+            self._allocations_matched += 1
+        else:
+            self._differ(
+                f"{event.size_bytes} bytes at {address:#x}, recorded at {event.address:#x}"
+            )
+
+    def _set_expandable(self, group: Sequence[TraceEvent]) -> None:
+        """Follow a program that switches expandable segments on or off as it runs."""
+        for event in group:
+            expandable = event.action == "segment_map"
+            if event.action in _TAKING and expandable != self.model.config.expandable_segments:
+                config = replace(self.model.config, expandable_segments=expandable)
+                self.model.reconfigure(config)
+
+    def _run_out(self, event: TraceEvent) -> None:
+        """Follow a request that failed: what it took before it failed stays taken."""
+        if not any(pending.action in _TAKING for pending in self._pending):
+            self._flush()
+            return
+        group, self._pending = self._complete_within(self._pending), []
+        begun = len(self.model.segment_log)
+        self._addresses.upcoming = [e.address for e in group if e.action in _TAKING]
+        self.model.allow(_most(group))
+        try:
+            self.model.free(self.model.malloc(event.size_bytes, event.stream))
+            self._differ(f"{event.size_bytes} bytes that ran out of memory when recorded")
+        except OutOfMemoryError:
+            self._match(group, self.model.segment_log[begun:])
+        self._expect_nothing()
+
+    def _free(self, event: TraceEvent, *, at_once: bool) -> None:
+        address = self._where.get(event.address)
+        if address is None:
+            self._differ(f"a release at {event.address:#x}, where nothing was handed out")
+            return
+        if not at_once:
+            self.model.record_stream(address, _SOME_STREAM)
+        self.model.free(address)
+        if at_once:
+            del self._where[event.address]
+
+    def _complete(self, event: TraceEvent) -> None:
+        address = self._where.pop(event.address, None)
+        if address is None:
+            self._differ(f"a release completed at {event.address:#x}, but none was requested")
+        else:
+            self.model.complete(address)
+
+    def _flush(self) -> None:
+        """Apply what was given back; memory taken without a request is a difference."""
+        group, self._pending = self._pending, []
+        begun = len(self.model.segment_log)
+        self._give_back([event for event in group if event.action not in _TAKING])
+        segment_events = [event for event in group if event.action in SEGMENT_ACTIONS]
+        self._match(segment_events, self.model.segment_log[begun:])
+
+    def _complete_within(self, group: Sequence[TraceEvent]) -> list[TraceEvent]:
+        """Complete the releases among a group's events; return the others."""
+        for event in group:
+            if event.action == "free_completed":
+                self._complete(event)
+        return [event for event in group if event.action in SEGMENT_ACTIONS]
+
+    def _give_back(self, gives: Sequence[TraceEvent]) -> None:
+        """Give back what the recording says, in its order.
+
+        The cache counts as emptied where the model would give back the same from there on.
+        """
+        plain = [give for give in gives if give.action == "segment_free"]
+        unmaps = any(give.action == "segment_unmap" for give in gives)
+        whole = unmaps
+        for give in gives:
+            if give.action == "free_completed":
+                self._complete(give)
+            elif give.action == "segment_free" and not unmaps:
+                whole = whole or [e.address for e in plain] == self.model.free_segments()
+                self._single += not whole
+                self._give_back_segment(plain.pop(0))
+        if unmaps:
+            self.model.empty_cache()
+        self._whole += whole
+
+    def _give_back_segment(self, event: TraceEvent) -> None:
+        if event.address in self.model.free_segments():
+            self.model.give_back(event.address)
+
+    def _match(self, recorded: Sequence[TraceEvent], modelled: Sequence[SegmentEvent]) -> None:
+        """Compare two lists of segment events, one to one and in order."""
+        for index in range(max(len(recorded), len(modelled))):
+            theirs = recorded[index] if index < len(recorded) else None
+            ours = modelled[index] if index < len(modelled) else None
+            if theirs is None:
+                self._differ(f"the model has {_describe(ours)}, the recording nothing")
+            elif ours is None or ours != (
+                theirs.action,
+                theirs.address,
+                theirs.size_bytes,
+                theirs.stream,
+            ):
+                self._differ(f"recorded {_describe(theirs)}, the model has {_describe(ours)}")
+            else:
+                self._matched += 1
+
+    def agreement(self, snapshot: Snapshot) -> Agreement:
+        """Return where model and recording agree; the end is compared with the segments."""
+        theirs = {
+            (block.address, block.size_bytes, _STATES.get(block.state, AWAITING))
+            for segment in snapshot.segments
+            if not segment.private
+            for block in segment.blocks
+        }
+        reserved = sum(size for _, size, _ in theirs)
+        handed_out = sum(size for _, size, state in theirs if state == ALLOCATED)
+        ours = {
+            (block.address, block.size, block.state)
+            for block in all_blocks(self.model)
+            if block.state != UNMAPPED
+        }
+        for address, size, _ in sorted(theirs - ours)[:3]:
+            self._differ(f"at the end a block of {size} bytes at {address:#x} differs")
+        held = self.model.current("reserved_bytes")
+        return Agreement(
+            segment_events=self._recorded,
+            segment_events_matched=self._matched,
+            allocations=self._allocations,
+            allocations_matched=self._allocations_matched,
+            releases_whole=self._whole,
+            releases_single=self._single,
+            peak_reserved_bytes=self.model.peak("reserved_bytes"),
+            recorded_peak_reserved_bytes=self._peak_reserved,
+            peak_allocated_bytes=self.model.peak("allocated_bytes"),
+            blocks=len(theirs),
+            blocks_matched=len(theirs & ours),
+            fragmentation=_share_unused(held, self.model.current("allocated_bytes")),
+            recorded_fragmentation=_share_unused(reserved, handed_out),
+            differences=tuple(self._differences),
+        )
+
+
+def _most(group: Sequence[TraceEvent]) -> int:
+    """Return the most that was taken at any moment of a group, beyond what was before."""
+    taken = accumulate(
+        event.size_bytes if event.action in _TAKING else -event.size_bytes for event in group
+    )
+    return max(0, *taken)
+
+
+_STATES = {"active_allocated": ALLOCATED, "inactive": FREE}
+
+
+def all_blocks(model: CachingAllocator) -> Iterable[Block]:
+    """Yield every block of the model, segment by segment."""
+    for head in model.segment_heads():
+        block: Block | None = head
+        while block is not None:
+            yield block
+            block = block.next
+
+
+def _share_unused(reserved: int, handed_out: int) -> float | None:
+    return None if reserved == 0 else 1 - handed_out / reserved
+
+
+def _describe(event: TraceEvent | SegmentEvent | None) -> str:
+    if event is None:
+        return "nothing"
+    return f"{event.action} of {event.size_bytes} bytes at {event.address:#x}"

@@ -1,0 +1,1 @@
+"""A grid of workloads into a store of records, with resume."""

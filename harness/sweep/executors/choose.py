@@ -1,0 +1,31 @@
+"""Chooses an engine by its name."""
+
+from harness.sweep.executors.interface import Executor, ExecutorError
+from harness.sweep.executors.local import LocalExecutor
+
+EXECUTORS = ("local", "in-process", "dask")
+
+
+def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None = None) -> Executor:
+    """Return the engine called ``name``; ``scheduler`` is a Dask cluster's address.
+
+    Raises:
+        ExecutorError: the engine is not installed, cannot be reached, or cannot do ``jobs``.
+
+    """
+    if scheduler is not None and name != "dask":
+        raise ExecutorError(f"scheduler: {scheduler!r}: only with --executor dask")
+    if name == "local":
+        return LocalExecutor(jobs)
+    if name == "in-process":
+        if jobs != 1:
+            raise ExecutorError(f"jobs: {jobs}: the in-process engine runs one cell at a time")
+        from harness.sweep.executors.in_process import InProcessExecutor
+
+        return InProcessExecutor()
+    try:
+        from harness.sweep.executors.dask_cluster import DaskExecutor
+    except ImportError:
+        hint = "install it with: pip install 'mlp-memory-harness[cluster]'"
+        raise ExecutorError(f"executor: 'dask': distributed is not installed; {hint}") from None
+    return DaskExecutor.connect(scheduler) if scheduler else DaskExecutor.start(jobs)

@@ -1,0 +1,341 @@
+"""Cells on a Dask cluster: one that exists, by its address, or one started on this machine.
+
+Each cell runs in child processes of the Dask worker that takes it, which end with the worker.
+Dask never repeats a cell: a lost worker comes back as a lost attempt, which is a record, and
+the sweep tries again, on another worker where there is one. How many neighbours a cell
+has is not known on a cluster, so resident sizes and seconds are null.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Self
+
+import dask
+import msgspec
+from distributed import Client, KilledWorker, LocalCluster
+
+import harness
+from harness.measurement.process.launcher import GRACE_SECONDS, START_SECONDS, LaunchError
+from harness.schema.errors import HarnessError
+from harness.schema.events import Event, Trace
+from harness.schema.record import Outcome, Record
+from harness.schema.workload import Workload
+from harness.sweep.executors.dask_task import Answer, measure_cell
+from harness.sweep.executors.interface import Cell, ExecutorError, Measured
+
+CONNECT_SECONDS = 30.0
+"""How long a scheduler may take to answer."""
+WORKER_SECONDS = 300.0
+"""How long a sweep waits while the cluster has no worker at all."""
+SILENT_SECONDS = 30
+"""How long a worker of our own cluster may be silent before its cell counts as lost."""
+_VIEW_SECONDS = 0.5
+_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-ttl": f"{SILENT_SECONDS}s",
+    "distributed.scheduler.worker-saturation": 1.0,
+    # So long after a worker was lost Dask looks once, and gives up the one that restarts just then.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
+_ALLOWED = "distributed.scheduler.allowed-failures"
+_VARIABLE = "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=0"
+_RESUME = "every finished cell is kept, the same command goes on"
+
+
+class _Worker(msgspec.Struct, frozen=True):
+    """A Dask worker as the scheduler sees it."""
+
+    name: str
+    threads: int
+    memory_bytes: int
+    resources: dict[str, float]
+    keys: list[str]
+    """Tasks that were sent to it and have not ended."""
+
+
+@dataclass(kw_only=True)
+class _Sent:
+    """A cell on its way."""
+
+    cell: Cell
+    attempt: int
+    future: "Future[Measured]"
+    key: str = ""
+    only_at: frozenset[str] = frozenset()
+    """Addresses of the workers that may take it; empty where all may."""
+    task: Any = None
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def limit_seconds(self) -> float:
+        """Return what two processes, and a server for each, may take at the very most."""
+        return 2 * (self.cell.deadline_seconds + 2 * GRACE_SECONDS + START_SECONDS)
+
+
+class DaskExecutor:
+    """Sends cells to a cluster's workers, one per worker thread."""
+
+    name = "dask"
+
+    def __init__(self, client: Client, own: contextlib.ExitStack | None = None) -> None:
+        self._client = client
+        self._own = own or contextlib.ExitStack()
+        self._sent: dict[str, _Sent] = {}
+        self._lost_at: defaultdict[str, set[str]] = defaultdict(set)
+        self._workers: dict[str, _Worker] = {}
+        self._seen = -_VIEW_SECONDS
+        self._had_workers = time.monotonic()
+        self._numbers = 0
+
+    @classmethod
+    def connect(cls, address: str) -> Self:
+        """Use the cluster whose scheduler listens at ``address``.
+
+        Raises:
+            ExecutorError: nothing answers, or its scheduler repeats what workers lost.
+
+        """
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise ExecutorError(f"scheduler: {address!r}: {error}") from None
+        executor = cls(client)
+        try:
+            allowed = executor._ask(_allowed_failures())
+            if allowed != 0:
+                rule = f"start the scheduler with {_VARIABLE}: only the harness tries again"
+                raise ExecutorError(f"scheduler: {address!r}: {_ALLOWED} is {allowed}; {rule}")
+        except BaseException:
+            executor.close()
+            raise
+        return executor
+
+    @classmethod
+    def start(cls, jobs: int) -> Self:
+        """Start a scheduler and ``jobs`` workers on this machine, ended by ``close``."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(dask.config.set(_SETTINGS))  # some are read when workers are lost
+            cluster = LocalCluster(
+                n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            )
+            stack.callback(_end, cluster)
+            client = Client(cluster, set_as_default=False)
+            return cls(client, stack.pop_all())
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        """Send ``cell`` to a worker, not to one that lost it before if there is another."""
+        self._look()
+        sent = _Sent(cell=cell, attempt=attempt, future=Future())
+        self._send(sent)
+        return sent.future
+
+    def _send(self, sent: _Sent) -> None:
+        cell = sent.cell
+        self._numbers += 1
+        sent.key = f"harness-{cell.workload.id}-{sent.attempt}-{self._numbers}-{time.time_ns()}"
+        self._sent[sent.key] = sent
+        lost_at = self._lost_at.get(cell.workload.id, set())
+        others = [at for at, worker in self._workers.items() if worker.name not in lost_at]
+        sent.only_at = frozenset(others) if lost_at else frozenset()
+        request = msgspec.json.encode((cell, sent.attempt, max(1, self.capacity())))
+        try:
+            sent.task = self._client.submit(
+                measure_cell,
+                request,
+                key=sent.key,
+                pure=False,
+                retries=0,
+                workers=sorted(sent.only_at) or None,  # as a rule: a wish would be stolen away
+                resources=self._needs(cell),
+            )
+        except Exception as error:  # Dask closes in many ways
+            raise ExecutorError(f"scheduler: {error}; {_RESUME}") from error
+        sent.task.add_done_callback(partial(self._ended, sent.key))
+
+    def _send_elsewhere(self, sent: _Sent) -> None:
+        """Send a cell again whose only workers went before any of them began with it."""
+        if self._sent.pop(sent.key, None) is not None:
+            sent.task.cancel(force=True)
+            self._send(sent)
+
+    def _needs(self, cell: Cell) -> dict[str, float] | None:
+        """Return what to ask of a worker, of the resources that workers declare."""
+        declared = {name for worker in self._workers.values() for name in worker.resources}
+        needs: dict[str, float] = {}
+        if cell.workload.device == "cuda" and "GPU" in declared:
+            needs["GPU"] = 1
+        if cell.needed_bytes is not None and "MEMORY" in declared:
+            needs["MEMORY"] = cell.needed_bytes
+        return needs or None
+
+    def capacity(self) -> int:
+        """Return the workers' threads."""
+        self._look()
+        return sum(worker.threads for worker in self._workers.values())
+
+    def room_bytes(self, workload: Workload) -> int | None:
+        """Return the memory of the largest worker, by its resource MEMORY or its limit."""
+        self._look()
+        workers = list(self._workers.values())
+        if workload.device == "cuda":
+            workers = [worker for worker in workers if "GPU" in worker.resources]
+            rooms = [int(worker.resources.get("MEMORY", 0)) for worker in workers]
+        else:
+            rooms = [int(w.resources.get("MEMORY", w.memory_bytes)) for w in workers]
+        return max(rooms) if rooms and all(rooms) else None
+
+    def check(self) -> None:
+        """Settle cells whose worker fell silent.
+
+        Raises:
+            ExecutorError: the scheduler is gone, or has had no worker for too long.
+
+        """
+        self._look()
+        now = time.monotonic()
+        if now - self._had_workers > WORKER_SECONDS:
+            raise ExecutorError(f"scheduler: no worker for {WORKER_SECONDS:.0f} s; {_RESUME}")
+        for sent in list(self._sent.values()):
+            if sent.only_at and not sent.only_at & self._workers.keys():
+                self._send_elsewhere(sent)
+        for sent in [s for s in list(self._sent.values()) if now - s.started > s.limit_seconds]:
+            at = [worker for worker in self._workers.values() if sent.key in worker.keys]
+            if not at:
+                sent.started = now  # nobody took it yet: this is no attempt
+                continue
+            sent.task.cancel(force=True)
+            self._lose(sent, f"nothing was heard for {sent.limit_seconds:.0f} s", at[0].name)
+
+    def close(self) -> None:
+        """Leave the cluster; end it where it was started here."""
+        with contextlib.suppress(TimeoutError):
+            self._client.close(timeout=GRACE_SECONDS)
+        self._own.close()
+
+    def _look(self) -> None:
+        """See which workers there are, no more than twice a second."""
+        if time.monotonic() - self._seen < _VIEW_SECONDS:
+            return
+        answer = self._ask(_workers_seen())
+        self._workers = msgspec.convert(answer, dict[str, _Worker])
+        self._seen = time.monotonic()
+        if self._workers:
+            self._had_workers = self._seen
+
+    def _ask(self, question: Callable[..., Any]) -> Any:
+        """Run ``question`` on the scheduler."""
+        try:
+            return self._client.sync(
+                self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS
+            )
+        except Exception as error:  # Dask closes in many ways
+            raise ExecutorError(f"scheduler: {_words(error)}; {_RESUME}") from error
+
+    def _ended(self, key: str, task: Any) -> None:
+        """Turn what Dask says of a task into a record or an error; runs in Dask's thread."""
+        sent = self._sent.pop(key, None)
+        if sent is None:
+            return
+        try:
+            answer = msgspec.json.decode(task.result(timeout=CONNECT_SECONDS), type=Answer)
+        except KilledWorker as error:
+            worker = error.last_worker
+            self._settle_lost(sent, "the worker that ran it was lost", str(worker.name))
+        except BaseException as error:
+            said = ExecutorError(f"scheduler: {_words(error)}; {_RESUME}")
+            sent.future.set_exception(said)
+        else:
+            self._answer(sent, answer)
+
+    def _answer(self, sent: _Sent, answer: Answer) -> None:
+        if answer.mistake is not None:
+            sent.future.set_exception(HarnessError(answer.mistake))
+        elif answer.record is None:
+            self._settle_not_begun(sent, answer)
+        else:
+            events = answer.events
+            trace = Trace([Event(*row) for row in events]) if events else None
+            sent.future.set_result((answer.record, trace))
+
+    def _lose(self, sent: _Sent, message: str, worker: str) -> None:
+        if self._sent.pop(sent.key, None) is not None:
+            self._settle_lost(sent, message, worker)
+
+    def _settle_not_begun(self, sent: _Sent, answer: Answer) -> None:
+        """Let others try where a host could start no process; stop where there is no other."""
+        message, worker = str(answer.launch_error), str(answer.worker)
+        tried = self._lost_at[sent.cell.workload.id] | {worker}
+        if all(other.name in tried for other in self._workers.values()):
+            sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))
+        else:
+            self._settle_lost(sent, message, worker)
+
+    def _settle_lost(self, sent: _Sent, message: str, worker: str) -> None:
+        """Record an attempt of which nothing came back."""
+        workload = sent.cell.workload
+        self._lost_at[workload.id].add(worker)
+        seconds = time.monotonic() - sent.started
+        record = Record(
+            workload_id=workload.id,
+            workload=workload,
+            outcome=Outcome.LOST,
+            evidence={"message": message, "worker": worker, "seconds": seconds},
+            attempt=sent.attempt,
+            environment={
+                "harness": harness.__version__,
+                "executor": self.name,
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+        sent.future.set_result((record, None))
+
+
+def _end(cluster: LocalCluster) -> None:
+    """End a cluster of our own, its workers by force where it is slow, as while one starts."""
+    nannies = list(cluster.workers.values())
+    try:
+        cluster.close(timeout=GRACE_SECONDS)
+    except TimeoutError:
+        for nanny in nannies:
+            if nanny.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# Functions made inside functions travel to the scheduler by value: it needs no harness.
+
+
+def _allowed_failures() -> Callable[..., int]:
+    def ask(dask_scheduler: Any) -> int:
+        return int(dask_scheduler.allowed_failures)
+
+    return ask
+
+
+def _workers_seen() -> Callable[..., dict[str, Any]]:
+    def ask(dask_scheduler: Any) -> dict[str, Any]:
+        return {
+            address: {
+                "name": str(worker.name),
+                "threads": worker.nthreads,
+                "memory_bytes": worker.memory_limit or 0,
+                "resources": dict(worker.resources),
+                "keys": [task.key for task in worker.processing if str(task.key)[:8] == "harness-"],
+            }
+            for address, worker in dask_scheduler.workers.items()
+            if worker.status.name == "running"
+        }
+
+    return ask

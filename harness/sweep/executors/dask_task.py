@@ -1,0 +1,54 @@
+"""What a Dask worker does for a sweep: one cell, in child processes of its own.
+
+Asks nothing of Dask but its worker's name. Requests and answers are JSON in bytes, so that
+nothing of the harness is pickled but this function's name.
+"""
+
+import threading
+from typing import Any
+
+import msgspec
+from distributed import get_worker
+from msgspec import Struct
+
+from harness.measurement.process.launcher import LaunchError
+from harness.schema.errors import HarnessError
+from harness.schema.record import Record
+from harness.sweep.executors.interface import Cell
+from harness.sweep.executors.local import Slot
+
+
+class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a cell, or why there is no record of it."""
+
+    record: Record | None = None
+    events: list[list[Any]] | None = None
+    mistake: str | None = None
+    """What the user has to mend, such as images that this host lacks."""
+    launch_error: str | None = None
+    """Why this host can start no process."""
+    worker: str | None = None
+    """The name of the Dask worker that says so."""
+
+
+_of_thread = threading.local()
+
+
+def measure_cell(request: bytes) -> bytes:
+    """Measure the cell of ``request`` (JSON: cell, attempt, jobs); return an ``Answer``.
+
+    The launchers stay for the next cell; they end when this worker's process does, because
+    their sockets close.
+    """
+    cell, attempt, jobs = msgspec.json.decode(request, type=tuple[Cell, int, int])
+    if not hasattr(_of_thread, "slot"):
+        _of_thread.slot = Slot()
+    slot: Slot = _of_thread.slot
+    try:
+        record, trace = slot.measure(cell, attempt, "dask", jobs=jobs, disturbed=True)
+    except LaunchError as error:
+        return msgspec.json.encode(Answer(launch_error=str(error), worker=str(get_worker().name)))
+    except HarnessError as error:
+        return msgspec.json.encode(Answer(mistake=str(error)))
+    events = [list(event) for event in trace.events] if trace is not None else None
+    return msgspec.json.encode(Answer(record=record, events=events))

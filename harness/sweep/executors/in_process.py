@@ -1,0 +1,107 @@
+"""Cells in this very process, for a debugger."""
+
+import time
+from concurrent.futures import Future
+
+from harness.measurement.measure import measure_traced
+from harness.measurement.process.launcher import LaunchError
+from harness.measurement.process.messages import Ended, Failure, Job, Message
+from harness.schema.workload import Workload
+from harness.sweep.executors.interface import Cell, Measured, with_engine
+
+
+class InProcessExecutor:
+    """Measures in the coordinator itself, so that breakpoints in a step are reached.
+
+    Limits: no isolation (a crash or a kill by the kernel ends the sweep), no deadline, no
+    budget, a malloc policy that comes too late. What earlier cells left behind disturbs
+    resident sizes and seconds, which are therefore null; the allocators' byte figures are
+    exact all the same.
+    """
+
+    name = "in-process"
+
+    def __init__(self) -> None:
+        self._launcher = InProcessLauncher()
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        """Measure ``cell`` now; the future that comes back has ended."""
+        future: Future[Measured] = Future()
+        try:
+            record, trace = measure_traced(
+                cell.workload,
+                repeats=cell.repeats,
+                deadline_seconds=cell.deadline_seconds,
+                launcher=self._launcher,
+                keep_events=cell.keep_events,
+                attempt=attempt,
+            )
+            record = with_engine(record, self.name, jobs=1, disturbed=True)
+            future.set_result((record, trace))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def capacity(self) -> int:
+        """Return 1."""
+        return 1
+
+    def room_bytes(self, workload: Workload) -> int | None:  # noqa: ARG002  # the interface's
+        """Return None: a debugger's user decides."""
+        return None
+
+    def check(self) -> None:
+        """Nothing runs between two calls."""
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class InProcessLauncher:
+    """Runs a job here instead of in a process of its own."""
+
+    name = "in-process"
+
+    def __init__(self) -> None:
+        self._primed = False
+
+    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+        """Run ``job`` to its end; the deadline is not kept.
+
+        Raises:
+            LaunchError: the job sets a limit that this process could not lift again.
+
+        """
+        del deadline_seconds
+        if job.budget_bytes is not None:
+            raise LaunchError("a budget needs a process of its own")
+        from harness.measurement.process import worker
+
+        if not self._primed:
+            worker.prime()
+            self._primed = True
+        phase: str | None = None
+        result: dict[str, object] | None = None
+        failure: Failure | None = None
+
+        def send(message: Message) -> None:
+            nonlocal phase, result, failure
+            phase = message.phase or phase
+            result = message.result if message.result is not None else result
+            failure = message.failure or failure
+
+        started = time.monotonic()
+        code = worker.run_job(job, send)
+        return Ended(
+            exit_code=code,
+            result=result,
+            failure=failure,
+            phase=phase,
+            seconds=time.monotonic() - started,
+        )
+
+    def stop(self) -> None:
+        """Do nothing: a job here runs in the thread that asked for it."""
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,0 +1,90 @@
+"""What every engine offers a sweep, and what becomes of figures that neighbours disturb.
+
+An executor measures cells and writes nothing: only the sweep, the coordinator, writes records.
+Every attempt ends as a record, whatever became of it; an engine never repeats one by itself.
+"""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from harness.schema.errors import HarnessError
+from harness.schema.events import Trace
+from harness.schema.record import Record
+from harness.schema.workload import Workload
+
+Measured = tuple[Record, Trace | None]
+"""One attempt: its record and, where asked for and taken, the allocation trace."""
+
+
+class ExecutorError(HarnessError):
+    """The engine cannot go on; every finished cell is kept and the same command resumes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One workload with how to measure it and what it needs."""
+
+    workload: Workload
+    repeats: int
+    """Instrument-free passes."""
+    deadline_seconds: float
+    """What one of the cell's two processes may take."""
+    keep_events: bool = False
+    needed_bytes: int | None = None
+    """Predicted peak of live bytes; None where it could not be told."""
+
+
+class Executor(Protocol):
+    """Measures cells, up to ``capacity()`` of them at once."""
+
+    name: str
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        """Begin to measure ``cell``; the future ends with what became of it.
+
+        The future raises HarnessError for the user's mistake and LaunchError where no process
+        can be started at all; everything else is a record.
+        """
+
+    def capacity(self) -> int:
+        """Return how many cells may be submitted and not ended, just now."""
+
+    def room_bytes(self, workload: Workload) -> int | None:
+        """Return the memory of the largest place for ``workload``; None where unknown."""
+
+    def check(self) -> None:
+        """Settle what fell silent; called about once a second while cells run.
+
+        Raises:
+            ExecutorError: the engine is gone.
+
+        """
+
+    def close(self) -> None:
+        """End every process that was started for this executor, running cells included."""
+
+
+def with_engine(record: Record, name: str, *, jobs: int, disturbed: bool) -> Record:
+    """Return ``record`` saying which engine made it, without what neighbours ``disturbed``.
+
+    Byte figures of the allocators are exact whatever else runs. Resident size and seconds are
+    not, nor is what a GPU holds outside the allocator: beside other cells they become null
+    rather than wrong, and the single passes are left out with them.
+    """
+    environment = record.environment | {"executor": name, "jobs": jobs}
+    if not disturbed:
+        return msgspec.structs.replace(record, environment=environment)
+    cuda = record.cuda and msgspec.structs.replace(record.cuda, outside_bytes=None)
+    passes = {k: v for k, v in record.passes.items() if k not in ("rss_rise_bytes", "wall_seconds")}
+    return msgspec.structs.replace(
+        record,
+        environment=environment,
+        passes=passes,
+        repeats=(),
+        rss_rise_bytes=None,
+        wall_seconds=None,
+        cuda=cuda,
+    )

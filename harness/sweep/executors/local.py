@@ -1,0 +1,149 @@
+"""Cells on this machine, each in processes of its own, ``jobs`` of them at once."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psutil
+
+from harness.measurement.measure import measure_traced
+from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
+from harness.schema.workload import Workload
+from harness.sweep.executors.interface import Cell, Measured, with_engine
+
+
+class LocalExecutor:
+    """Runs up to ``jobs`` cells at once, each slot with a launcher per malloc policy.
+
+    Cells wait for one another where their predicted needs exceed this machine's memory, and
+    cells on a GPU run one at a time.
+    """
+
+    name = "local"
+
+    def __init__(self, jobs: int = 1) -> None:
+        self.jobs = jobs
+        self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
+        self._slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+        self._all_slots = [Slot() for _ in range(jobs)]
+        for slot in self._all_slots:
+            self._slots.put(slot)
+        self._machine_bytes = machine_bytes()
+        self._memory = _Memory(self._machine_bytes)
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        """Begin to measure ``cell`` as soon as a slot and its memory are free."""
+        try:
+            return self._threads.submit(self._measure, cell, attempt)
+        except RuntimeError as error:  # a limit on processes holds for threads too
+            raise LaunchError(f"no thread can be started: {error}") from error
+
+    def _measure(self, cell: Cell, attempt: int) -> Measured:
+        slot = self._slots.get()
+        try:
+            with self._memory.taken(cell):
+                return slot.measure(
+                    cell, attempt, self.name, jobs=self.jobs, disturbed=self.jobs > 1
+                )
+        finally:
+            self._slots.put(slot)
+
+    def capacity(self) -> int:
+        """Return the number of slots."""
+        return self.jobs
+
+    def room_bytes(self, workload: Workload) -> int | None:
+        """Return the machine's memory with swap, for cells on the CPU."""
+        return self._machine_bytes if workload.device == "cpu" else None
+
+    def check(self) -> None:
+        """Nothing falls silent here: launchers keep the deadlines."""
+
+    def close(self) -> None:
+        """End running cells and their processes."""
+        for slot in self._all_slots:
+            slot.stop()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for slot in self._all_slots:
+            slot.close()
+
+
+class Slot:
+    """One cell's worth of processes: a launcher per malloc policy, started when needed."""
+
+    def __init__(self) -> None:
+        self._launchers: dict[str, Launcher] = {}
+        self._stopped = False
+
+    def measure(
+        self, cell: Cell, attempt: int, engine: str, *, jobs: int, disturbed: bool
+    ) -> Measured:
+        """Measure ``cell`` in processes of its own; used by one thread at a time."""
+        record, trace = measure_traced(
+            cell.workload,
+            repeats=cell.repeats,
+            deadline_seconds=cell.deadline_seconds,
+            launcher=self._launcher(cell.workload.malloc),
+            keep_events=cell.keep_events,
+            attempt=attempt,
+        )
+        return with_engine(record, engine, jobs=jobs, disturbed=disturbed), trace
+
+    def _launcher(self, malloc: str) -> Launcher:
+        if malloc not in self._launchers:
+            self._launchers[malloc] = default_launcher(malloc)
+        launcher = self._launchers[malloc]
+        if self._stopped:  # stop() may have come before this launcher was there
+            launcher.stop()
+        return launcher
+
+    def stop(self) -> None:
+        """End what runs, from another thread; no job begins afterwards."""
+        self._stopped = True
+        for launcher in list(self._launchers.values()):
+            launcher.stop()
+
+    def close(self) -> None:
+        """End the launchers."""
+        for launcher in self._launchers.values():
+            launcher.close()
+
+
+class _Memory:
+    """Lets a cell begin when its predicted bytes are free, or when it is alone."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._left_bytes = total_bytes
+        self._running = 0
+        self._on_gpu = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, cell: Cell) -> Iterator[None]:
+        needed_bytes = cell.needed_bytes or 0
+        gpu = cell.workload.device == "cuda"
+
+        def may_begin() -> bool:
+            fits = needed_bytes <= self._left_bytes or not self._running
+            return fits and not (gpu and self._on_gpu)
+
+        with self._changed:
+            self._changed.wait_for(may_begin)
+            self._left_bytes -= needed_bytes
+            self._running += 1
+            self._on_gpu |= gpu
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left_bytes += needed_bytes
+                self._running -= 1
+                self._on_gpu &= not gpu
+                self._changed.notify_all()
+
+
+def machine_bytes() -> int:
+    """Return what this machine can hold at all, swap included."""
+    return int(psutil.virtual_memory().total + psutil.swap_memory().total)

@@ -1,0 +1,243 @@
+"""The records of one experiment's run: JSON Lines that survive whatever ends the writer.
+
+One append is one write and one fsync. What a crash tore is repaired on opening and reported:
+a torn last line is cut off, lines that are no records are set aside in ``rejected.jsonl``.
+One writer at a time holds the folder's lock, which the kernel releases when it dies.
+"""
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+from filelock import FileLock, Timeout
+
+from harness.schema.errors import HarnessError
+from harness.schema.events import Trace
+from harness.schema.record import Outcome, Record, RecordError, SchemaError, from_json, to_json
+
+RECORDS = "records.jsonl"
+REJECTED = "rejected.jsonl"
+EVENTS = "events"
+MAX_ATTEMPTS = 2
+"""How often a cell is tried whose own processes were killed or crashed."""
+MAX_LOSSES = 5
+"""How often an engine may lose a cell; these attempts are not counted above."""
+
+_RETRIED = (Outcome.KILLED, Outcome.CRASHED)
+"""Ends that may be an accident of the machine and not the workload's own."""
+
+
+class StoreError(HarnessError):
+    """The folder cannot be written to; the message says why and what to do."""
+
+
+class Kept(Protocol):
+    """What a line holds: one attempt at one cell, and how it ended."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the attempt ended."""
+
+
+Line = TypeVar("Line", bound=Kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[Line]):
+    """A kind of line: its file's name, its JSON, and which cell it belongs to."""
+
+    file: str
+    encode: Callable[[Line], bytes]
+    decode: Callable[[bytes], Line]
+    cell: Callable[[Line], str]
+
+
+class LineStore(Generic[Line]):
+    """Appends to one folder's file of lines of one kind; use as a context manager.
+
+    Raises:
+        StoreError: the folder is in use, is a file, or cannot be written.
+        SchemaError: its records were written by a newer harness.
+
+    """
+
+    def __init__(self, folder: Path, kind: Kind[Line]) -> None:
+        self._folder = folder
+        self._kind = kind
+        self._path = folder / kind.file
+        self._lock = FileLock(folder / ".lock")
+        self._descriptor = -1
+        self.repairs: list[str] = []
+        """What was mended on opening, one sentence each."""
+        self._attempts: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+        self._finished: set[str] = set()
+
+    def __enter__(self) -> Self:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            rule = "another sweep is writing there; wait for it, or choose another --out"
+            raise StoreError(f"out: {str(self._folder)!r}: {rule}") from None
+        except OSError as error:
+            raise StoreError(f"out: {str(self._folder)!r}: {error.strerror or error}") from None
+        try:
+            self._repair()
+            for line in read_lines(self._path, self._kind.decode):
+                self._note(line)
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            _sync_folder(self._folder)
+        except OSError as error:
+            self._lock.release()
+            raise StoreError(f"out: {str(self._folder)!r}: {error.strerror or error}") from None
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+        self._lock.release()
+
+    def append(self, item: Line) -> None:
+        """Write ``item`` so that it is on disk, whole, when this returns.
+
+        Raises:
+            StoreError: the disk took only a part of it; that part is cut off again.
+
+        """
+        line = self._kind.encode(item) + b"\n"
+        size = os.fstat(self._descriptor).st_size
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                raise OSError(28, os.strerror(28))  # ENOSPC: a full disk takes what still fits
+            os.fsync(self._descriptor)
+        except OSError as error:
+            os.ftruncate(self._descriptor, size)
+            raise StoreError(f"out: {str(self._path)!r}: {error.strerror}") from None
+        self._note(item)
+
+    def attempts(self, cell: str) -> int:
+        """Return how many lines of a cell there are."""
+        return self._attempts[cell]
+
+    def is_finished(self, cell: str) -> bool:
+        """Whether a cell needs no further attempt."""
+        return cell in self._finished
+
+    def _note(self, item: Line) -> None:
+        cell = self._kind.cell(item)
+        self._attempts[cell] += 1
+        if item.outcome is Outcome.LOST:
+            self._losses[cell] += 1
+            again = self._losses[cell] < MAX_LOSSES
+        else:
+            own = self._attempts[cell] - self._losses[cell]
+            again = item.outcome in _RETRIED and own < MAX_ATTEMPTS
+        if not again:
+            self._finished.add(cell)
+
+    def _repair(self) -> None:
+        """Make every line of the file a record, keeping what is set aside."""
+        if not self._path.exists():
+            return
+        good, bad = [], []
+        *lines, last = self._path.read_bytes().split(b"\n")
+        for line in [*lines, last] if last else lines:
+            try:
+                self._kind.decode(line)
+                good.append(line)
+            except SchemaError:
+                raise
+            except RecordError:
+                bad.append(line)
+        if not bad and not last:
+            return
+        if bad:
+            with (self._folder / REJECTED).open("ab") as rejected:
+                rejected.write(b"\n".join(bad) + b"\n")
+                os.fsync(rejected.fileno())
+            what = "a torn last line" if bad == [last] else f"{len(bad)} damaged line(s)"
+            self.repairs.append(f"{self._path}: {what} set aside in {REJECTED}")
+        temporary = self._path.with_suffix(".tmp")
+        with temporary.open("wb") as mended:
+            mended.write(b"".join(line + b"\n" for line in good))
+            os.fsync(mended.fileno())
+        temporary.replace(self._path)
+
+
+RECORD = Kind(file=RECORDS, encode=to_json, decode=from_json, cell=lambda item: item.workload_id)
+
+
+class Store(LineStore[Record]):
+    """Appends to one folder's records, and keeps the events of traced cells beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, RECORD)
+
+    def write_events(self, workload_id: str, trace: Trace) -> None:
+        """Keep a traced cell's events as CSV, complete or not at all.
+
+        Raises:
+            StoreError: they cannot be written, such as to a full disk; no part of them stays.
+
+        """
+        path = self._folder / EVENTS / f"{workload_id}.csv"
+        temporary = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            temporary.write_text(trace.as_csv())
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
+
+
+def read(path: Path) -> Iterator[Record]:
+    """Yield the records of a file, if there is one.
+
+    Raises:
+        RecordError: a line is no record; the message names file and line.
+
+    """
+    yield from read_lines(path, from_json)
+
+
+def read_lines(path: Path, decode: Callable[[bytes], Line]) -> Iterator[Line]:
+    """Yield what ``decode`` makes of each line of a file, if there is one.
+
+    Raises:
+        RecordError: a line is of another kind; the message names file and line.
+
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield decode(line)
+            except RecordError as error:
+                raise type(error)(f"{path}, line {number}: {error}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name as durable as its contents, where folders can be synced."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

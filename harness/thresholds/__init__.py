@@ -1,0 +1,1 @@
+"""The largest batch that fits into a budget: the search and its probes."""

@@ -1,0 +1,354 @@
+"""Finds a threshold for real: predicts it, probes there in pristine processes, and records it."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from harness.allocator import AllocatorConfigError
+from harness.measurement.environment import describe
+from harness.measurement.limits import cgroup, rlimit
+from harness.measurement.measure import DEADLINE_SECONDS
+from harness.measurement.process.launcher import Launcher, default_launcher
+from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.outcome import classify
+from harness.prediction.gpu import catalogue
+from harness.prediction.gpu.fit import Card
+from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
+from harness.prediction.mlp.data_segment import axis_range, data_peak, solve_resident
+from harness.prediction.mlp.largest_fit import solve as solve_live
+from harness.schema.errors import HarnessError
+from harness.schema.record import Outcome
+from harness.schema.threshold import BandValue, Headroom, Probed, Threshold
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload, WorkloadError
+from harness.thresholds.search import CONFIRMATIONS, Answer, Reading, search
+
+_START = {"batch": 64, "depth": 4, "width": 64}
+"""Where a search starts that no prediction guides."""
+
+
+class BudgetError(HarnessError):
+    """The budget cannot be enforced here; the message says why and what can."""
+
+
+class UndecidedError(Exception):
+    """A probe neither fitted nor ran out of memory, twice."""
+
+    def __init__(self, outcome: Outcome, evidence: dict[str, Any]) -> None:
+        super().__init__(f"{outcome}: {evidence}")
+        self.outcome = outcome
+        self.evidence = evidence
+
+
+def threshold(
+    workload: Workload,
+    *,
+    budget_bytes: int | None = None,
+    solve: str = "batch",
+    kind: str = "auto",
+    confirmations: int = CONFIRMATIONS,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    launcher: Launcher | None = None,
+    attempt: int = 1,
+) -> Threshold:
+    """Find the largest ``solve`` ("batch", "depth" or "width") that fits into the budget.
+
+    Each probe is a process of its own; ``deadline_seconds`` is what one may take. ``kind``
+    says how the budget is enforced: "rlimit", "cgroup", "allocator" (CUDA), or "auto".
+    Without a budget, on a GPU: what is free of the card as a process begins, enforced by
+    nothing but the card's own size ("card").
+
+    Raises:
+        BudgetError: a budget of this kind cannot be enforced here.
+        LaunchError: no worker process can be started at all.
+
+    """
+    chosen = choose_kind(workload, kind, whole_card=budget_bytes is None)
+    used = launcher or default_launcher(workload.malloc)
+    try:
+        environment = _card(workload, used, deadline_seconds) if workload.device == "cuda" else {}
+        run = _Run(
+            workload=workload,
+            budget_bytes=_budget_of(budget_bytes, environment),
+            solve=solve,
+            kind=chosen,
+            launcher=used,
+            deadline_seconds=deadline_seconds,
+            environment=environment,
+        )
+        return run.threshold(confirmations, attempt)
+    finally:
+        if launcher is None:
+            used.close()
+
+
+def _card(workload: Workload, launcher: Launcher, deadline_seconds: float) -> dict[str, Any]:
+    """Return what a worker says of the GPU.
+
+    Raises:
+        HarnessError: there is none.
+        BudgetError: the worker that was to tell did not end well.
+
+    """
+    ended = launcher.launch(Job(kind="describe", workload=workload), deadline_seconds)
+    if ended.failure is not None and ended.failure.users_mistake:
+        raise HarnessError(ended.failure.message)
+    outcome, evidence = classify(ended)
+    if ended.result is None:
+        raise BudgetError(f"budget: the GPU could not be asked: {outcome}: {evidence}")
+    environment: dict[str, Any] = ended.result["environment"]
+    return environment
+
+
+def _budget_of(budget_bytes: int | None, environment: dict[str, Any]) -> int:
+    """Return the budget in bytes: on a GPU without one, what is free of the card.
+
+    Raises:
+        BudgetError: the card is smaller than the budget.
+
+    """
+    if not environment:
+        assert budget_bytes is not None, "choose_kind has asked for it"
+        return budget_bytes
+    total: int = environment["gpu_memory_bytes"]
+    if budget_bytes is None:
+        return max(1, total - int(environment["gpu_used_before_bytes"]))
+    if budget_bytes > total:
+        size, most = format_bytes(budget_bytes), format_bytes(total)
+        raise BudgetError(f"budget: {size}: the card has {most}; without a budget all of it counts")
+    return budget_bytes
+
+
+def choose_kind(workload: Workload, kind: str, *, whole_card: bool = False) -> str:
+    """Return how a budget for ``workload`` is to be enforced, having tried that it can be.
+
+    ``whole_card``: none was given, so the GPU's own size is the budget.
+
+    Raises:
+        BudgetError: it cannot.
+
+    """
+    if workload.device == "cuda":
+        if kind not in ("auto", "allocator"):
+            raise BudgetError(f"kind: {kind!r}: limits the CPU's memory, not the GPU's")
+        return "card" if whole_card else "allocator"
+    if whole_card:
+        raise BudgetError("budget: none given: needed on the CPU, such as --budget 256MiB")
+    tries: dict[str, Callable[[], tuple[bool, str]]] = {
+        "rlimit": rlimit.data_segment_available,
+        "cgroup": cgroup.available,
+    }
+    reasons = []
+    for name in tries if kind == "auto" else (kind,):
+        if name not in tries:
+            raise BudgetError(f"kind: {kind!r}: limits the GPU's memory; the device is cpu")
+        works, detail = tries[name]()
+        if works:
+            return name
+        reasons.append(detail)
+    raise BudgetError(f"kind: {kind!r}: {'; '.join(reasons)}")
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One search in progress."""
+
+    workload: Workload
+    budget_bytes: int
+    solve: str
+    kind: str
+    launcher: Launcher
+    deadline_seconds: float
+    probes: list[Probed] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def threshold(self, confirmations: int, attempt: int) -> Threshold:
+        started = time.monotonic()
+        live, predicted = self._predictions()
+        least, most = axis_range(self.workload, self.solve)
+        guess = predicted or live or (least if live is None and self._followed else 0)
+        answer, outcome, evidence = None, Outcome.OK, {}
+        try:
+            answer = search(
+                self._probe,
+                self._calibrated(guess, least) or _START[self.solve],
+                least=least,
+                most=most,
+                confirmations=confirmations,
+            )
+        except UndecidedError as error:
+            outcome, evidence = error.outcome, error.evidence
+        fields: dict[str, Any] = {} if answer is None else _answer_fields(answer)
+        if answer is not None and answer.largest_fit is not None:
+            fields["headroom"] = self._headroom(answer.largest_fit)
+        return Threshold(
+            workload_id=self.workload.id,
+            workload=self.workload,
+            solve=self.solve,  # type: ignore[arg-type]
+            budget_bytes=self.budget_bytes,
+            kind=self.kind,  # type: ignore[arg-type]
+            outcome=outcome,
+            evidence=evidence,
+            attempt=attempt,
+            predicted=predicted,
+            live_bytes_predict=live,
+            probes=tuple(self.probes),
+            wall_seconds=time.monotonic() - started,
+            environment=describe(self.workload, self.launcher.name) | self.environment,
+            **fields,
+        )
+
+    @property
+    def _modelled(self) -> bool:
+        """Whether what is limited is modelled: the pinned policy's data segment.
+
+        A cgroup is charged for it too, and for page tables and copied pages besides.
+        """
+        return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
+
+    @property
+    def _followed(self) -> bool:
+        try:
+            predict_trace(self.workload)
+        except NotFollowedError:
+            return False
+        return True
+
+    def _predictions(self) -> tuple[int | None, int | None]:
+        """Return the largest that fits by the live bytes, and by the model of what is limited.
+
+        That is the data segment on the CPU, the caching allocator on a GPU.
+        """
+        if self.workload.device == "cuda":
+            return self._by_the_allocator()
+        if not self._followed:
+            return None, None
+        live = solve_live(self.workload, self.budget_bytes, self.solve)
+        if not self._modelled:
+            return live, live
+        return live, solve_resident(self.workload, self.budget_bytes, self.solve)
+
+    def _calibrated(self, guess: int, least: int) -> int:
+        """Return a guess that knows what a cgroup is charged for besides: from half the size.
+
+        A process that the kernel kills tells nothing, so one that fits is probed first.
+        """
+        if self.kind != "cgroup" or not guess:
+            return guess
+        return self._probe(max(least, guess // 2)).estimate or guess
+
+    def _by_the_allocator(self) -> tuple[int | None, int | None]:
+        """Return the largest batch whose requests fit, and the one that the allocator runs."""
+        if self.solve != "batch":
+            return None, None
+        card = Card(
+            gpu=catalogue.recorded(self.environment),
+            settings=self.environment["allocator_settings"],
+            total_bytes=self.budget_bytes,
+            outside_bytes=(0, 0),
+        )
+        try:
+            predicted = card.largest_batch(self.workload)
+            if predicted is None:
+                return None, None
+            return card.most_by_requests(self.workload, self.budget_bytes), predicted
+        except (NotFollowedError, AllocatorConfigError):
+            return None, None
+
+    def _at(self, value: int) -> Workload | None:
+        try:
+            return self.workload.replace(**{self.solve: value})
+        except WorkloadError:
+            return None
+
+    def _probe(self, value: int) -> Reading:
+        """Probe once; once more where it ended in an accident."""
+        workload = self._at(value)
+        if workload is None:  # larger than can be described: it fits into no budget
+            return Reading(fits=False)
+        for last in (False, True):
+            ended = self._launch(workload, self.budget_bytes)
+            outcome, evidence = classify(ended)
+            by_signal = outcome is Outcome.CRASHED and "signal" in evidence
+            if by_signal and workload.device == "cpu" and self._only_within(workload):
+                outcome = Outcome.OOM
+            needed = (ended.result or {}).get("needed_bytes")
+            self.probes.append(
+                Probed(
+                    value=value,
+                    outcome=outcome,
+                    phase=None if outcome is Outcome.OK else ended.phase,
+                    type=evidence.get("type") or evidence.get("signal"),
+                    needed_bytes=needed,
+                    seconds=ended.seconds,
+                )
+            )
+            if outcome in (Outcome.OK, Outcome.OOM):
+                return Reading(
+                    fits=outcome is Outcome.OK, estimate=self._estimate(workload, needed)
+                )
+            if last:
+                raise UndecidedError(outcome, evidence | {"value": value})
+        raise AssertionError("the second accident is the last")
+
+    def _only_within(self, workload: Workload) -> bool:
+        """Whether a crash that says nothing of memory goes away with twice the budget.
+
+        A library that writes where it could not allocate dies by a signal, without a word.
+        """
+        return classify(self._launch(workload, 2 * self.budget_bytes))[0] is Outcome.OK
+
+    def _launch(self, workload: Workload, budget_bytes: int) -> Ended:
+        job = Job(
+            kind="probe",
+            workload=workload,
+            budget_bytes=budget_bytes,
+            budget_kind=self.kind,  # type: ignore[arg-type]
+        )
+        with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
+            if group is not None:
+                job = msgspec.structs.replace(job, cgroup=str(group.folder))
+            ended = self.launcher.launch(job, self.deadline_seconds)
+            kills = group.oom_kills() if group is not None else 0
+            if group is not None and ended.result is not None:
+                ended.result["needed_bytes"] = group.charged_bytes(budget_bytes)
+        if ended.failure is not None and ended.failure.users_mistake:
+            raise HarnessError(ended.failure.message)
+        return msgspec.structs.replace(ended, oom_kills=kills)
+
+    def _estimate(self, workload: Workload, needed: int | None) -> int | None:
+        """Return where the answer lies if the model is off everywhere by what it is off here."""
+        if needed is None or not self._modelled or not self._followed:
+            return None
+        extra = needed - data_peak(workload).data_bytes
+        return solve_resident(self.workload, self.budget_bytes, self.solve, extra_bytes=extra)
+
+    def _headroom(self, largest_fit: int) -> Headroom | None:
+        workload = self._at(largest_fit)
+        needed = [p.needed_bytes for p in self.probes if p.value == largest_fit and p.needed_bytes]
+        if workload is None or not needed or not self._modelled or not self._followed:
+            return None
+        peak = data_peak(workload)
+        return Headroom(
+            live_bytes=peak.live_bytes,
+            rounding_bytes=peak.rounding_bytes,
+            small_bytes=-peak.small_bytes,
+            library_bytes=max(needed) - peak.data_bytes + peak.library_bytes,
+            unused_bytes=self.budget_bytes - max(needed),
+        )
+
+
+def _answer_fields(answer: Answer) -> dict[str, Any]:
+    return {
+        "largest_fit": answer.largest_fit,
+        "smallest_fail": answer.smallest_fail,
+        "confirmed": answer.confirmed,
+        "band": tuple(
+            BandValue(value=tried.value, fits=tried.fits, trials=tried.trials)
+            for tried in answer.band
+        ),
+    }

@@ -1,0 +1,1 @@
+"""What runs: the note's two models, their data, and one step in phases."""

@@ -1,0 +1,125 @@
+"""Batches of Fashion-MNIST's shape and type: synthetic, or the real images.
+
+Both fill the same two preallocated tensors, so the memory of a step cannot depend on which
+is used; the real data set is loaded before anything is measured.
+"""
+
+import gzip
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.schema.errors import HarnessError
+from harness.schema.workload import Workload
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+FOLDER_VARIABLE = "HARNESS_DATA"
+
+Fill = Callable[[Tensor, Tensor | None], None]
+"""Fills examples (batch, in_features) and, where given, int64 labels (batch,) in place."""
+
+
+class DataError(HarnessError):
+    """The real images cannot be had; the message names the ways to get them."""
+
+
+def source(workload: Workload) -> Fill:
+    """Return the function that fills a batch for ``workload``; real images are read now.
+
+    Raises:
+        DataError: the images are in none of the places and cannot be downloaded.
+
+    """
+    if workload.data == "synthetic":
+        return lambda x, y: _fill_synthetic(x, y, workload.classes)
+    images, labels = load_fashion_mnist(train=True)
+    # A number would become two small blocks inside the build; this tensor is made before it.
+    scale = torch.tensor(1 / 255, dtype=getattr(torch, workload.dtype))
+    return lambda x, y: _fill_real(x, y, images, labels, scale)
+
+
+def _fill_synthetic(x: Tensor, y: Tensor | None, classes: int) -> None:
+    x.uniform_()
+    if y is not None:
+        y.random_(0, classes)
+
+
+def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scale: Tensor) -> None:
+    """Copy images times ``scale``, starting over where the batch is larger than the set."""
+    for start in range(0, len(x), len(images)):
+        rows = x[start : start + len(images)]
+        rows.copy_(images[: len(rows)])
+        if y is not None:
+            y[start : start + len(images)].copy_(labels[: len(rows)])
+    x.mul_(scale)
+
+
+def load_fashion_mnist(*, train: bool, folder: Path | None = None) -> tuple[Tensor, Tensor]:
+    """Return (images, labels): uint8 (n, 784) and int64 (n,), through torchvision.
+
+    Looked for in ``folder`` (or the folder that $HARNESS_DATA names), then where Debian's
+    package ``dataset-fashion-mnist`` puts it, then downloaded by torchvision.
+
+    Raises:
+        DataError: none of the three had it.
+
+    """
+    named = folder or (Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None)
+    if named is not None:
+        found = _load(named, train) if _is_root(named) else _load_archives(named, train)
+        if found is None:
+            raise DataError(f"data: {str(named)!r}: holds no Fashion-MNIST; {_WAYS}")
+        return found
+    found = _load_archives(DEBIAN_FOLDER, train) or _download(train)
+    if found is None:
+        raise DataError(f"data: 'fashion-mnist': not on this machine; {_WAYS}")
+    return found
+
+
+_WAYS = (
+    f"name a folder with its files in ${FOLDER_VARIABLE}, or install Debian's package "
+    "dataset-fashion-mnist, or go online once so that torchvision can download it"
+)
+
+
+def _is_root(folder: Path) -> bool:
+    return (folder / "FashionMNIST" / "raw").is_dir()
+
+
+def _load(root: Path, train: bool, *, download: bool = False) -> tuple[Tensor, Tensor] | None:
+    from torchvision.datasets import FashionMNIST
+
+    try:
+        data = FashionMNIST(root, train=train, download=download)
+    except (RuntimeError, OSError):
+        return None
+    return data.data.reshape(len(data.data), -1), data.targets.to(torch.int64)
+
+
+def _load_archives(folder: Path, train: bool) -> tuple[Tensor, Tensor] | None:
+    """Load from a folder of idx files, gzipped or not, by unpacking them for torchvision."""
+    files = [path for path in folder.glob("*-ubyte*") if path.is_file()]
+    if not files:
+        return None
+    with tempfile.TemporaryDirectory() as root:
+        raw = Path(root) / "FashionMNIST" / "raw"
+        raw.mkdir(parents=True)
+        for path in files:
+            opener = gzip.open if path.suffix == ".gz" else Path.open
+            with (
+                opener(path, "rb") as packed,
+                (raw / path.name.removesuffix(".gz")).open("wb") as f,
+            ):
+                shutil.copyfileobj(packed, f)
+        return _load(Path(root), train)
+
+
+def _download(train: bool) -> tuple[Tensor, Tensor] | None:
+    """Let torchvision download into the user's cache; None where that fails (offline)."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return _load(cache / "mlp-memory-harness", train, download=True)

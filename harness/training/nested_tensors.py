@@ -1,0 +1,17 @@
+"""The tensors inside any nesting of containers."""
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+
+def tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors in ``value``, nested in any containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors(item)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from tensors(item)

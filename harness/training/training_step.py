@@ -1,0 +1,152 @@
+"""Builds a workload and runs one step of it, phase by phase.
+
+Phases are announced through ``phase(name)``, a context manager that the caller supplies;
+this file neither measures nor prints.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from harness.schema.workload import Workload
+from harness.training.data import Fill
+from harness.training.models import MLP, MLPScratch
+
+LEARNING_RATE = 0.1
+"""The note's."""
+
+Phase = Callable[[str], AbstractContextManager[object]]
+
+
+def no_phase(name: str) -> AbstractContextManager[object]:
+    """Announce nothing."""
+    del name
+    return nullcontext()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What the build phase leaves behind: all that a step reads and writes."""
+
+    workload: Workload
+    model: MLP | MLPScratch
+    optimizer: torch.optim.Optimizer | None
+    x: Tensor
+    """Examples, (batch, in_features)."""
+    y: Tensor | None
+    """Labels, int64 (batch,); None in inference."""
+
+
+def build(workload: Workload, fill: Fill) -> Built:
+    """Create the network, its optimizer and one batch, in that order."""
+    torch.manual_seed(workload.seed)
+    dtype: torch.dtype = getattr(torch, workload.dtype)
+    device = torch.device(workload.device)
+    model = _network(workload, dtype, device)
+    training = workload.mode == "train"
+    model.train(training)
+    optimizer = _optimizer(workload, model.parameters()) if training else None
+    x = torch.empty(workload.batch, workload.in_features, dtype=dtype, device=device)
+    y = torch.empty(workload.batch, dtype=torch.int64, device=device) if training else None
+    fill(x, y)
+    return Built(workload=workload, model=model, optimizer=optimizer, x=x, y=y)
+
+
+def _network(workload: Workload, dtype: torch.dtype, device: torch.device) -> MLP | MLPScratch:
+    sizes = (workload.in_features, workload.widths, workload.classes, workload.activation)
+    if workload.model == "mlp-scratch":
+        return MLPScratch(*sizes, dtype=dtype, device=device)
+    norm, dropout = workload.norm, workload.dropout
+    return MLP(*sizes, norm=norm, dropout=dropout, dtype=dtype, device=device)
+
+
+def _optimizer(
+    workload: Workload, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer | None:
+    foreach = {"auto": None, "on": True, "off": False}[workload.foreach]
+    match workload.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=LEARNING_RATE, foreach=foreach)
+        case "momentum":
+            return torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9, foreach=foreach)
+        case "adam":
+            return torch.optim.Adam(parameters, foreach=foreach)
+        case "adamw":
+            return torch.optim.AdamW(parameters, foreach=foreach)
+        case _:
+            return None
+
+
+def step(built: Built, phase: Phase = no_phase) -> None:
+    """Run one step: forward, backward and update in training, a forward pass in inference.
+
+    Gradients of the step before are dropped first, as every training loop does, in the
+    phase "optimizer".
+    """
+    if built.workload.mode == "inference":
+        _predict(built, phase)
+        return
+    with phase("optimizer"):
+        (built.optimizer or built.model).zero_grad(set_to_none=True)
+    parts = built.workload.accumulate
+    for x, y in _micro_batches(built, parts):
+        with phase("forward"):
+            loss = _loss(built, x, y)
+        with phase("backward"):
+            (loss / parts if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
+            del loss
+    with phase("optimizer"):
+        if built.optimizer is not None:
+            built.optimizer.step()
+
+
+def _micro_batches(built: Built, parts: int) -> Iterable[tuple[Tensor, Tensor]]:
+    assert built.y is not None, "a training batch has labels"
+    if parts == 1:
+        return [(built.x, built.y)]
+    return zip(built.x.tensor_split(parts), built.y.tensor_split(parts), strict=True)
+
+
+def _predict(built: Built, phase: Phase) -> None:
+    with phase("forward"), torch.no_grad(), _autocast(built.workload):
+        built.model(built.x)
+
+
+def _loss(built: Built, x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean cross-entropy of one (micro-)batch, a scalar with its graph."""
+    with _autocast(built.workload):
+        return cross_entropy(_forward(built, x), y)
+
+
+def _forward(built: Built, x: Tensor) -> Tensor:
+    """Return logits (batch, classes); hidden layers run in checkpointed segments if asked."""
+    segments = built.workload.checkpoint
+    if not segments:
+        logits: Tensor = built.model(x)
+        return logits
+    blocks = built.model.blocks()
+    bounds = [len(blocks) * number // segments for number in range(segments + 1)]
+    hidden = x
+    for start, stop in itertools.pairwise(bounds):
+        segment = functools.partial(_run_blocks, blocks[start:stop])
+        hidden = checkpoint(segment, hidden, use_reentrant=False)
+    return built.model.predictor(hidden)
+
+
+def _run_blocks(blocks: Sequence[Callable[[Tensor], Tensor]], hidden: Tensor) -> Tensor:
+    for block in blocks:
+        hidden = block(hidden)
+    return hidden
+
+
+def _autocast(workload: Workload) -> AbstractContextManager[object]:
+    if workload.autocast is None:
+        return nullcontext()
+    return torch.autocast(workload.device, dtype=getattr(torch, workload.autocast))

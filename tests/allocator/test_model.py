@@ -1,0 +1,230 @@
+"""Sequences worked by hand from the allocator's rules, one rule a test."""
+
+import pytest
+
+from harness.allocator import (
+    AllocatorConfig,
+    Ascending,
+    CachingAllocator,
+    Descending,
+    OutOfMemoryError,
+    SegmentEvent,
+)
+
+MIB = 1 << 20
+FIRST = 1 << 32
+
+
+def figures(allocator: CachingAllocator, *names: str) -> list[int]:
+    return [allocator.current(name) for name in names]
+
+
+def test_an_empty_request_takes_nothing() -> None:
+    allocator = CachingAllocator()
+    assert allocator.malloc(0) == 0
+    allocator.free(0)
+    assert set(allocator.stats().values()) == {0, -1}
+
+
+def test_a_negative_request_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 0, not -1"):
+        CachingAllocator().malloc(-1)
+
+
+def test_one_byte_takes_512_of_a_segment_of_2_mib() -> None:
+    allocator = CachingAllocator()
+    assert allocator.malloc(1) == FIRST
+    assert figures(allocator, "requested_bytes", "allocated_bytes", "reserved_bytes") == [
+        1,
+        512,
+        2 * MIB,
+    ]
+    assert figures(allocator, "inactive_split_bytes", "segment") == [2 * MIB - 512, 1]
+
+
+def test_small_requests_fill_a_segment_from_its_low_end() -> None:
+    allocator = CachingAllocator()
+    addresses = [allocator.malloc(size) for size in (1, 513, MIB)]
+    assert addresses == [FIRST, FIRST + 512, FIRST + 1536]
+    assert allocator.current("reserved_bytes") == 2 * MIB
+
+
+def test_above_1_mib_a_request_shares_a_segment_of_20_mib() -> None:
+    allocator = CachingAllocator()
+    small, large = allocator.malloc(MIB), allocator.malloc(MIB + 1)
+    assert large - small == 2 * MIB
+    assert allocator.block_size(large) == MIB + 512
+    assert allocator.current("reserved_bytes") == 22 * MIB
+    assert allocator.malloc(10 * MIB - 512) == large + MIB + 512
+
+
+def test_from_10_mib_a_request_has_a_segment_of_its_own() -> None:
+    allocator = CachingAllocator()
+    below = allocator.malloc(10 * MIB - 512)
+    allocator.malloc(10 * MIB - 512)
+    assert allocator.current("reserved_bytes") == 20 * MIB
+    assert allocator.block_size(below) == 10 * MIB - 512
+    allocator.malloc(10 * MIB)
+    assert allocator.current("reserved_bytes") == 30 * MIB
+    allocator.malloc(10 * MIB + 1)
+    assert allocator.current("reserved_bytes") == 42 * MIB
+
+
+def test_a_large_block_is_split_only_when_more_than_1_mib_would_be_left() -> None:
+    allocator = CachingAllocator()
+    address = allocator.malloc(20 * MIB)
+    allocator.free(address)
+    allocator.malloc(19 * MIB)
+    assert allocator.block_size(address) == 20 * MIB
+    assert figures(allocator, "allocated_bytes", "requested_bytes") == [20 * MIB, 19 * MIB]
+    allocator.free(address)
+    allocator.malloc(19 * MIB - 512)
+    assert allocator.block_size(address) == 19 * MIB - 512
+
+
+def test_the_smallest_block_that_fits_is_taken() -> None:
+    allocator = CachingAllocator()
+    held = [allocator.malloc(size) for size in (4096, 512, 2048, 512, 1024, 512)]
+    for index in (0, 2, 4):
+        allocator.free(held[index])
+    assert allocator.malloc(1000) == held[4]
+    assert allocator.malloc(1000) == held[2]
+    assert allocator.malloc(3000) == held[0]
+
+
+@pytest.mark.parametrize(("policy", "expected"), [(Ascending, 0), (Descending, 2)])
+def test_among_equal_blocks_the_lowest_address_wins(
+    policy: type[Ascending] | type[Descending], expected: int
+) -> None:
+    allocator = CachingAllocator(addresses=policy())
+    held = [allocator.malloc(12 * MIB) for _ in range(3)]
+    for address in held:
+        allocator.free(address)
+    assert allocator.malloc(12 * MIB) == held[expected]
+
+
+def test_a_freed_block_merges_with_both_neighbours() -> None:
+    allocator = CachingAllocator()
+    first, second, third = (allocator.malloc(1024) for _ in range(3))
+    allocator.free(first)
+    allocator.free(third)  # merges with the free end of the segment
+    assert figures(allocator, "inactive_split", "inactive_split_bytes") == [2, 2 * MIB - 1024]
+    allocator.free(second)
+    assert figures(allocator, "inactive_split", "inactive_split_bytes") == [0, 0]
+    assert allocator.block_size(first) == 2 * MIB
+    assert allocator.current("reserved_bytes") == 2 * MIB
+
+
+def test_peaks_are_kept_for_each_counter_and_begin_anew_when_reset() -> None:
+    allocator = CachingAllocator()
+    first = allocator.malloc(3 * MIB)
+    allocator.malloc(MIB)
+    allocator.free(first)
+    assert allocator.peak("allocated_bytes") == 4 * MIB
+    assert allocator.stats()["allocated_bytes.large_pool.peak"] == 3 * MIB
+    allocator.reset_peaks()
+    assert allocator.peak("allocated_bytes") == MIB
+    assert allocator.peak("reserved_bytes") == 22 * MIB
+
+
+def test_emptying_the_cache_keeps_segments_in_use() -> None:
+    allocator = CachingAllocator()
+    kept = allocator.malloc(512)
+    for address in (allocator.malloc(512), allocator.malloc(5 * MIB)):
+        allocator.free(address)
+    allocator.empty_cache()
+    assert allocator.current("reserved_bytes") == 2 * MIB
+    assert allocator.segment_log[-1] == SegmentEvent("segment_free", FIRST + 2 * MIB, 20 * MIB, 0)
+    allocator.free(kept)
+    allocator.empty_cache()
+    assert allocator.current("reserved_bytes") == 0
+    assert list(allocator.segment_heads()) == []
+
+
+def test_streams_share_no_blocks() -> None:
+    allocator = CachingAllocator()
+    address = allocator.malloc(512, stream=7)
+    allocator.free(address)
+    assert allocator.malloc(512, stream=0) != address
+    assert allocator.malloc(512, stream=7) == address
+
+
+def test_a_block_that_another_stream_uses_stays_active_until_the_next_request() -> None:
+    allocator = CachingAllocator()
+    address = allocator.malloc(512)
+    allocator.record_stream(address, 7)
+    allocator.free(address)
+    assert figures(allocator, "allocated_bytes", "active_bytes") == [0, 512]
+    assert allocator.malloc(512) == address
+    assert figures(allocator, "allocated_bytes", "active_bytes") == [512, 512]
+
+
+def test_a_block_can_await_its_stream_until_memory_is_released() -> None:
+    allocator = CachingAllocator(completion="at_release")
+    address = allocator.malloc(512)
+    allocator.record_stream(address, 7)
+    allocator.free(address)
+    assert allocator.malloc(512) != address
+    allocator.empty_cache()
+    assert figures(allocator, "active_bytes", "requested_bytes") == [512, 512]
+
+
+def test_one_awaited_block_can_be_completed_by_itself() -> None:
+    allocator = CachingAllocator(completion="at_release")
+    first, second = allocator.malloc(512), allocator.malloc(512)
+    for address in (first, second):
+        allocator.record_stream(address, 7)
+        allocator.free(address)
+    allocator.complete(second)
+    assert allocator.current("active_bytes") == 512
+    with pytest.raises(ValueError, match="awaits a stream"):
+        allocator.complete(second)
+
+
+def test_only_what_is_handed_out_can_be_freed() -> None:
+    allocator = CachingAllocator()
+    address = allocator.malloc(512)
+    allocator.free(address)
+    with pytest.raises(ValueError, match="nothing is handed out at address 0x100000000"):
+        allocator.free(address)
+    with pytest.raises(ValueError, match="nothing is handed out"):
+        allocator.record_stream(address, 1)
+
+
+def test_a_card_that_is_full_gives_back_what_is_free_and_tries_again() -> None:
+    allocator = CachingAllocator(AllocatorConfig(total_bytes=40 * MIB, outside_bytes=10 * MIB))
+    allocator.free(allocator.malloc(16 * MIB))
+    allocator.malloc(30 * MIB)
+    assert [event.action for event in allocator.segment_log] == [
+        "segment_alloc",
+        "segment_free",
+        "segment_alloc",
+    ]
+    assert figures(allocator, "reserved_bytes", "segment") == [30 * MIB, 1]
+    assert allocator.stats()["num_alloc_retries"] == 1
+    assert allocator.stats()["num_ooms"] == 0
+
+
+def test_what_cannot_fit_is_refused_with_the_figures_and_the_state_stays_valid() -> None:
+    allocator = CachingAllocator(AllocatorConfig(total_bytes=40 * MIB, outside_bytes=10 * MIB))
+    held = allocator.malloc(16 * MIB)
+    with pytest.raises(OutOfMemoryError, match="15728640 bytes requested") as caught:
+        allocator.malloc(15 * MIB)
+    error = caught.value
+    assert (error.segment_bytes, error.free_bytes) == (16 * MIB, 14 * MIB)
+    assert (error.allocated_bytes, error.reserved_bytes) == (16 * MIB, 16 * MIB)
+    assert (error.limit_bytes, error.total_bytes) == (None, 40 * MIB)
+    assert (allocator.stats()["num_ooms"], allocator.stats()["num_alloc_retries"]) == (1, 1)
+    allocator.free(held)
+    allocator.malloc(15 * MIB)
+
+
+def test_the_limit_counts_whole_segments_and_knows_nothing_of_others() -> None:
+    config = AllocatorConfig(total_bytes=100 * MIB, memory_fraction=0.25)
+    allocator = CachingAllocator(config)
+    allocator.malloc(512)
+    allocator.malloc(2 * MIB)  # 22 MiB reserved of 25 allowed
+    allocator.malloc(17 * MIB)
+    with pytest.raises(OutOfMemoryError) as caught:
+        allocator.malloc(4 * MIB)
+    assert caught.value.limit_bytes == 25 * MIB

@@ -1,0 +1,267 @@
+"""Options of the allocator, each worked by hand."""
+
+import pytest
+
+from harness.allocator import (
+    AllocatorConfig,
+    AllocatorConfigError,
+    CachingAllocator,
+    OutOfMemoryError,
+    SegmentEvent,
+)
+
+MIB = 1 << 20
+FIRST = 1 << 32
+
+
+@pytest.mark.parametrize(
+    ("divisions", "size", "rounded"),
+    [
+        (4, 1200 * 1024, 1280 * 1024),
+        (4, 1280 * 1024, 1280 * 1024),
+        (4, 2 * MIB, 2 * MIB),
+        (4, 2 * MIB + 1, 2 * MIB + MIB // 2),
+        (4, 2049, 2560),  # between 2048 and 4096 in steps of 512
+        (4, 2048, 2048),  # 512 * 4: not above, so by 512
+        (4, 600, 1024),
+        (1, 2 * MIB + 1, 2 * MIB + 512),
+        (0, 2 * MIB + 1, 2 * MIB + 512),
+    ],
+)
+def test_requests_are_rounded_to_a_share_of_a_power_of_two(
+    divisions: int, size: int, rounded: int
+) -> None:
+    config = AllocatorConfig(roundup_power2_divisions=(divisions,) * 16)
+    assert config.round_request(size) == rounded
+
+
+def test_divisions_can_differ_by_size() -> None:
+    config = AllocatorConfig.from_settings("roundup_power2_divisions:[2:1,4:2,8:4,>:8]")
+    assert config.roundup_power2_divisions == (1, 1, 2, 4, *(8,) * 12)
+    assert config.round_request(4 * MIB + 1) == 6 * MIB
+    assert config.round_request(8 * MIB + 1) == 10 * MIB
+    assert config.round_request(64 * MIB + 1) == 72 * MIB
+
+
+def test_a_block_of_max_split_size_is_kept_for_requests_of_that_size() -> None:
+    allocator = CachingAllocator(AllocatorConfig(max_split_size_bytes=32 * MIB))
+    large = allocator.malloc(40 * MIB)
+    allocator.free(large)
+    assert allocator.malloc(30 * MIB) != large
+    assert allocator.malloc(33 * MIB) == large
+    assert allocator.block_size(large) == 40 * MIB
+    assert allocator.stats()["oversize_allocations.current"] == 1
+    assert allocator.stats()["oversize_segments.allocated"] == 1
+
+
+def test_an_oversize_block_may_exceed_its_request_by_less_than_20_mib() -> None:
+    allocator = CachingAllocator(AllocatorConfig(max_split_size_bytes=32 * MIB))
+    large = allocator.malloc(60 * MIB)
+    allocator.free(large)
+    assert allocator.malloc(40 * MIB) != large
+    assert allocator.malloc(40 * MIB + 512) == large
+
+
+def test_out_of_memory_gives_oversize_blocks_back_before_anything_else() -> None:
+    config = AllocatorConfig(max_split_size_bytes=32 * MIB, total_bytes=110 * MIB)
+    allocator = CachingAllocator(config)
+    held = [allocator.malloc(size * MIB) for size in (10, 40, 60)]
+    for address in held:
+        allocator.free(address)
+    allocator.malloc(36 * MIB)  # the block of 40 serves
+    assert len(allocator.segment_log) == 3
+    allocator.malloc(32 * MIB)  # 60 is too long; it goes back, alone
+    assert allocator.segment_log[3:] == [
+        SegmentEvent("segment_free", held[2], 60 * MIB, 0),
+        SegmentEvent("segment_alloc", held[2] + 60 * MIB, 32 * MIB, 0),
+    ]
+    assert allocator.stats()["num_alloc_retries"] == 0
+
+
+def test_garbage_collection_returns_the_blocks_that_were_idle_longest() -> None:
+    config = AllocatorConfig(
+        total_bytes=200 * MIB, memory_fraction=0.5, garbage_collection_threshold=0.5
+    )
+    allocator = CachingAllocator(config)  # 100 MiB allowed, collecting above 50
+    old, young = allocator.malloc(20 * MIB), allocator.malloc(24 * MIB)
+    allocator.free(old)  # after 2 searches
+    for _ in range(3):
+        third = allocator.malloc(23 * MIB + MIB // 2)
+        allocator.free(third)  # after 5 searches, in the end
+    allocator.free(young)  # after 5 searches
+    allocator.malloc(30 * MIB)  # search 6: ages 4, 1, 1; only the first is above the mean
+    assert freed_segments(allocator) == [old]
+    allocator.malloc(32 * MIB)  # search 7: ages 2 and 2, neither below the mean
+    assert freed_segments(allocator) == [old, young, third]
+    assert allocator.current("reserved_bytes") == 62 * MIB
+    assert allocator.stats()["num_alloc_retries"] == 0
+
+
+def freed_segments(allocator: CachingAllocator) -> list[int]:
+    return [event.address for event in allocator.segment_log if event.action == "segment_free"]
+
+
+def test_large_segments_can_have_another_size() -> None:
+    allocator = CachingAllocator(AllocatorConfig.from_settings("large_segment_size_mb:64"))
+    allocator.malloc(2 * MIB)
+    assert allocator.current("reserved_bytes") == 64 * MIB
+    allocator.malloc(10 * MIB - 512)
+    assert allocator.current("reserved_bytes") == 64 * MIB
+
+
+def test_an_expandable_segment_grows_by_what_is_missing_at_its_end() -> None:
+    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
+    first = allocator.malloc(15 * MIB)
+    assert figures(allocator) == (20 * MIB, 0, 0)
+    second = allocator.malloc(30 * MIB)
+    assert second == first + 15 * MIB
+    assert figures(allocator) == (60 * MIB, 0, 0)
+    assert allocator.segment_log == [
+        SegmentEvent("segment_map", first, 20 * MIB, 0),
+        SegmentEvent("segment_map", first + 20 * MIB, 40 * MIB, 0),
+    ]
+
+
+def figures(allocator: CachingAllocator) -> tuple[int, int, int]:
+    names = ("reserved_bytes", "segment", "inactive_split_bytes")
+    reserved, segments, split = (allocator.current(name) for name in names)
+    return reserved, segments, split
+
+
+def test_small_requests_of_an_expandable_segment_take_units_of_2_mib() -> None:
+    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
+    first = allocator.malloc(512)
+    assert allocator.current("reserved_bytes") == 2 * MIB
+    assert [allocator.malloc(MIB) - first for _ in range(2)] == [512, MIB + 512]
+    assert allocator.current("reserved_bytes") == 4 * MIB
+
+
+def test_expandable_blocks_are_split_down_to_512_bytes() -> None:
+    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
+    address = allocator.malloc(20 * MIB - 512)
+    assert allocator.block_size(address) == 20 * MIB - 512
+    assert allocator.block_size(address + 20 * MIB - 512) == 512
+
+
+def test_emptying_the_cache_unmaps_whole_units_and_leaves_ragged_ends() -> None:
+    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
+    held = [allocator.malloc(15 * MIB) for _ in range(5)]  # 75 MiB in 80
+    for address in held[1:4]:
+        allocator.free(address)  # 15 to 60 MiB: the units of 20 and 40 are whole
+    allocator.empty_cache()
+    assert allocator.current("reserved_bytes") == 40 * MIB
+    assert allocator.segment_log[-1] == SegmentEvent(
+        "segment_unmap", held[0] + 20 * MIB, 40 * MIB, 0
+    )
+    assert allocator.block_size(held[0] + 15 * MIB) == 5 * MIB
+    assert allocator.malloc(20 * MIB) == held[0] + 15 * MIB
+    assert allocator.current("reserved_bytes") == 60 * MIB
+
+
+def test_an_expandable_segment_that_is_wholly_free_is_dropped() -> None:
+    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
+    allocator.free(allocator.malloc(15 * MIB))
+    allocator.empty_cache()
+    assert allocator.current("reserved_bytes") == 0
+    assert list(allocator.segment_heads()) == []
+
+
+def test_an_expandable_segment_out_of_memory_keeps_what_is_in_use() -> None:
+    config = AllocatorConfig(expandable_segments=True, total_bytes=50 * MIB)
+    allocator = CachingAllocator(config)
+    held = allocator.malloc(30 * MIB)
+    with pytest.raises(OutOfMemoryError):
+        allocator.malloc(11 * MIB)
+    allocator.malloc(10 * MIB)
+    allocator.free(held)
+    allocator.malloc(30 * MIB)
+    assert allocator.current("reserved_bytes") == 40 * MIB
+
+
+def test_settings_can_change_on_the_way_but_for_max_split_size() -> None:
+    allocator = CachingAllocator()
+    address = allocator.malloc(15 * MIB)
+    allocator.free(address)
+    allocator.reconfigure(AllocatorConfig(expandable_segments=True))
+    assert allocator.malloc(15 * MIB) == address  # an old segment still serves
+    assert allocator.malloc(15 * MIB) != address
+    # An option that is on splits old segments like new ones: 16 MiB leave 1 MiB.
+    assert figures(allocator) == (36 * MIB, 1, MIB)
+    allocator.reconfigure(AllocatorConfig())
+    with pytest.raises(AllocatorConfigError, match="cannot change while memory is held"):
+        allocator.reconfigure(AllocatorConfig(max_split_size_bytes=32 * MIB))
+
+
+@pytest.mark.parametrize(("off", "more"), [(-0.51, -1), (-0.49, 0), (0.0, 0), (0.49, 0)])
+def test_a_share_of_the_card_is_a_limit_to_the_nearest_byte(off: float, more: int) -> None:
+    """As seen on torch 2.13 under the dry run, by its setting and by its function alike."""
+    total, wanted = 42_400_000_000, 96 * MIB
+    config = AllocatorConfig(total_bytes=total, memory_fraction=(wanted + off) / total)
+    assert config.limit_bytes() == wanted + more
+
+
+def test_settings_are_read_as_pytorch_reads_them() -> None:
+    config = AllocatorConfig.from_settings(
+        " max_split_size_mb : 64 , expandable_segments:True,garbage_collection_threshold:0.8,"
+        "backend:native,pinned_use_background_threads:True,per_process_memory_fraction:0.5,",
+        total_bytes=10,
+    )
+    assert config == AllocatorConfig(
+        max_split_size_bytes=64 * MIB,
+        expandable_segments=True,
+        garbage_collection_threshold=0.8,
+        memory_fraction=0.5,
+        total_bytes=10,
+    )
+    assert config.limit_bytes() == 5
+    assert AllocatorConfig.from_settings("") == AllocatorConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_split_size_mb:19", "max_split_size_mb must be at least 20 MiB, not 19 MiB"),
+        ("max_split_size_mb:32,large_segment_size_mb:64", "at least 64 MiB, not 32 MiB"),
+        ("max_split_size_mb:x", "whole number of at least 1, not 'x'"),
+        ("max_split_size_mb:", "not like key:value"),
+        ("max_non_split_rounding_mb:1", "max_non_split_rounding_mb must be at least 20 MiB"),
+        ("garbage_collection_threshold:0", r"must lie in \(0, 1\), not '0'"),
+        ("garbage_collection_threshold:1.5", "must lie between 0 and 1, not '1.5'"),
+        ("garbage_collection_threshold:nan", "must lie between 0 and 1, not 'nan'"),
+        ("roundup_power2_divisions:3", "needs powers of two, not '3'"),
+        ("roundup_power2_divisions:0", "needs powers of two, not '0'"),
+        ("roundup_power2_divisions:[300:2,>:4]", "needs powers of two, not '300'"),
+        ("roundup_power2_divisions:[256:1,>:3]", "needs powers of two, not '3'"),
+        ("roundup_power2_divisions:[256]", "needs pairs such as 256:2, not '256'"),
+        ("large_segment_size_mb:10", "whole number of at least 11, not '10'"),
+        ("expandable_segments:true", "must be True or False, not 'true'"),
+        ("backend:cudaMallocAsync", "only 'native' is modelled"),
+        ("throw_on_cudamalloc_oom:True", "is not modelled"),
+        ("foo:1", "'foo' is not known"),
+        ("foo", "'foo' is not like key:value"),
+    ],
+)
+def test_settings_that_pytorch_refuses_are_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(AllocatorConfigError, match=message) as caught:
+        AllocatorConfig.from_settings(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"large_segment_size_bytes": 10 * MIB}, "large_segment_size_bytes must be above"),
+        ({"max_split_size_bytes": MIB}, "max_split_size_bytes must be at least"),
+        ({"garbage_collection_threshold": 1.0}, "garbage_collection_threshold must lie"),
+        ({"memory_fraction": 1.1}, "memory_fraction must lie"),
+        ({"memory_fraction": 0.5}, "memory_fraction needs total_bytes"),
+        ({"total_bytes": 0}, "total_bytes must be at least 1"),
+        ({"outside_bytes": -1}, "outside_bytes must be at least 0"),
+        ({"roundup_power2_divisions": (3,) * 16}, "16 powers of two"),
+    ],
+)
+def test_a_config_names_the_field_that_does_not_fit(
+    fields: dict[str, object], message: str
+) -> None:
+    with pytest.raises(AllocatorConfigError, match=message):
+        AllocatorConfig(**fields)  # type: ignore[arg-type]  # wrong on purpose

@@ -1,0 +1,111 @@
+"""What a replay may tell the allocator: where it begins, and what goes back."""
+
+import pytest
+
+from harness.allocator import (
+    AllocatorConfig,
+    Ascending,
+    BlockState,
+    FollowingAllocator,
+    SegmentState,
+)
+
+MIB = 1 << 20
+BASE = 1 << 40
+
+
+def follower(config: AllocatorConfig | None = None) -> FollowingAllocator:
+    return FollowingAllocator(config or AllocatorConfig(), addresses=Ascending())
+
+
+def segment(*blocks: BlockState, expandable: bool = False) -> SegmentState:
+    return SegmentState(
+        address=BASE, stream=0, is_large=True, is_expandable=expandable, blocks=blocks
+    )
+
+
+MIXED = (
+    BlockState(5 * MIB, 5 * MIB - 100, "allocated"),
+    BlockState(8 * MIB, 0, "free"),
+    BlockState(7 * MIB, 7 * MIB, "awaiting"),
+)
+
+
+def test_an_adopted_segment_is_in_the_books() -> None:
+    allocator = follower()
+    allocator.adopt(segment(*MIXED))
+    figures = {
+        "allocated_bytes": 5 * MIB,
+        "active_bytes": 12 * MIB,
+        "requested_bytes": 12 * MIB - 100,
+        "reserved_bytes": 20 * MIB,
+        "inactive_split_bytes": 8 * MIB,
+        "inactive_split": 1,
+        "segment": 1,
+        "allocation": 1,
+        "active": 2,
+    }
+    assert {name: allocator.current(name) for name in figures} == figures
+    assert {name: allocator.peak(name) for name in figures} == figures
+    assert allocator.malloc(8 * MIB) == BASE + 5 * MIB
+    allocator.free(BASE + 5 * MIB)
+    allocator.complete(BASE + 13 * MIB)
+    assert allocator.block_size(BASE + 5 * MIB) == 15 * MIB
+
+
+def test_an_adopted_expandable_segment_grows_on_from_its_end() -> None:
+    allocator = follower(AllocatorConfig(expandable_segments=True))
+    allocator.adopt(segment(*MIXED, expandable=True))
+    assert allocator.current("segment") == 0
+    assert allocator.current("inactive_split_bytes") == 0
+    assert allocator.malloc(10 * MIB) == BASE + 20 * MIB
+    assert allocator.current("reserved_bytes") == 40 * MIB
+
+
+def test_an_adopted_expandable_segment_serves_no_plain_request() -> None:
+    allocator = follower()
+    allocator.adopt(segment(*MIXED, expandable=True))
+    assert allocator.malloc(2 * MIB) != BASE + 5 * MIB
+    assert allocator.current("reserved_bytes") == 40 * MIB
+
+
+def test_two_segments_cannot_lie_at_one_address() -> None:
+    allocator = follower()
+    allocator.adopt(segment(*MIXED))
+    with pytest.raises(ValueError, match="a block at address 0x10000000000 already"):
+        allocator.adopt(segment(*MIXED))
+
+
+def test_only_a_segment_that_is_wholly_free_can_be_given_back() -> None:
+    allocator = follower()
+    allocator.adopt(segment(*MIXED))
+    with pytest.raises(ValueError, match="no segment at address 0x10000000000 is wholly free"):
+        allocator.give_back(BASE)
+    allocator.free(BASE)
+    allocator.complete(BASE + 13 * MIB)
+    assert allocator.free_segments() == [BASE]
+    allocator.give_back(BASE)
+    assert allocator.current("reserved_bytes") == 0
+
+
+def test_what_happens_before_growing_happens_after_the_search() -> None:
+    allocator = follower()
+    allocator.adopt(segment(BlockState(20 * MIB, 0, "free")))
+    calls: list[int] = []
+    allocator.before_growing = lambda: calls.append(allocator.current("reserved_bytes"))
+    assert allocator.has_fit(3 * MIB)
+    assert allocator.malloc(3 * MIB) == BASE
+    assert calls == []
+    assert not allocator.has_fit(18 * MIB)
+    allocator.malloc(18 * MIB)
+    assert calls == [20 * MIB]
+
+
+def test_a_card_that_allows_no_more_is_full_until_it_is_told_otherwise() -> None:
+    allocator = follower()
+    allocator.allow(20 * MIB)
+    allocator.malloc(3 * MIB)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        allocator.malloc(18 * MIB)
+    allocator.allow(None)
+    allocator.malloc(18 * MIB)

@@ -1,0 +1,141 @@
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.analysis import AnalysisError, summaries
+from harness.analysis.proportionality import Trial, trial
+from harness.analysis.verdicts import (
+    form_words,
+    monotone_verdicts,
+    proportionality,
+    ratio_verdicts,
+    rule,
+    training_ratios,
+)
+from harness.schema.findings import Ruling
+from tests.analysis import planted
+
+CELLS = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
+
+
+def _frame(law: Callable[[int, int], float], **columns: Any) -> pd.DataFrame:
+    values = [round(law(depth, batch)) for depth, batch in CELLS]
+    frame = pd.DataFrame(CELLS, columns=["depth", "batch"]).assign(outcome="ok", mode="train")
+    return frame.assign(saved_bytes=pd.array(values, dtype="Int64"), **columns)
+
+
+def _try(law: Callable[[int, int], float]) -> Trial:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return trial(_frame(law), "saved_bytes")
+
+
+def _noisy(law: Callable[[int, int], float]) -> Callable[[int, int], float]:
+    def with_noise(depth: int, batch: int) -> float:
+        random = np.random.default_rng([depth, batch])
+        return law(depth, batch) * (1 + 0.005 * random.standard_normal())
+
+    return with_noise
+
+
+def test_pure_product_is_supported_and_exact() -> None:
+    result = _try(lambda depth, batch: 1024 * depth * batch)
+    assert rule(result) is Ruling.SUPPORTED
+    assert form_words(result) == "Equal to 1,024·depth·batch bytes in 63 of 63 cells."
+
+
+def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
+    result = _try(planted.saved_bytes)
+    verdict = proportionality(result, "claim")
+    assert verdict.ruling is Ruling.LIMITED
+    assert "1,024·depth·batch + 3,184·batch + 4 bytes in 63 of 63 cells" in verdict.measured
+    assert "within 10 % of 2 from depth 16 on" in verdict.measured
+    assert "by the formula within 1 % from depth 153" in verdict.measured
+    assert "Doubling the batch multiplies it by 2: always within 1 % of 2." in verdict.measured
+
+
+def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums() -> None:
+    result = _try(planted.peak_bytes)
+    assert result.exact is None
+    assert result.whole
+    assert "In 63 of 63 cells it is the larger of two sums" in form_words(result)
+    assert list(result.best()) == [planted.peak_bytes(*cell) for cell in CELLS]
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda depth, batch: 1e6 * depth**0.5 * batch,
+        lambda depth, batch: 1e6 * batch,
+        lambda depth, batch: 5e6,
+        lambda depth, batch: 1e3 * depth * batch**2,
+    ],
+    ids=["root of depth", "no depth", "constant", "square of batch"],
+)
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_false_claim_is_refuted(law: Callable[[int, int], float], noise: bool) -> None:
+    assert rule(_try(_noisy(law) if noise else law)) is Ruling.REFUTED
+
+
+def test_the_true_claim_with_measured_noise_is_supported() -> None:
+    result = _try(_noisy(lambda depth, batch: 1024 * depth * batch))
+    assert rule(result) is Ruling.SUPPORTED
+    assert result.exponents["depth"].is_one
+    assert result.nested is not None
+    assert result.nested.p < 1e-6
+
+
+def test_failed_cells_and_missing_figures_are_left_out() -> None:
+    frame = _frame(planted.saved_bytes)
+    frame.loc[0, "outcome"] = "oom"
+    frame.loc[1, "saved_bytes"] = pd.NA
+    result = trial(frame, "saved_bytes")
+    assert len(result.sample.values) == len(CELLS) - 2
+    assert result.exact is not None
+
+
+def test_too_few_cells_are_one_clear_line() -> None:
+    frame = _frame(planted.saved_bytes)
+    with pytest.raises(AnalysisError, match=r"18 cells with 2 depths and 9 batches; a trial needs"):
+        trial(frame[frame["depth"] < 4], "saved_bytes")
+    with pytest.raises(AnalysisError, match="several cells of one depth and batch"):
+        trial(pd.concat([frame, frame]), "saved_bytes")
+
+
+def test_tables_state_exact_quantities_without_chance() -> None:
+    trials = {"saved": _try(planted.saved_bytes), "peak": _try(planted.peak_bytes)}
+    models = summaries.models(trials)
+    assert models["p"].isna().all()
+    product = models[(models["quantity"] == "saved") & (models["model"] == "product")].iloc[0]
+    assert product["remark"] == "exact: nothing is left over"
+    parts = summaries.coefficients(trials)
+    exact = parts[(parts["quantity"] == "saved") & (parts["model"] == "exact")]
+    assert list(exact["estimate"]) == [4.0, 0.0, 3184.0, 1024.0]
+    assert exact["low"].isna().all()
+    doublings = summaries.doublings(trials)
+    assert doublings["within_10_percent_from"].tolist()[:2] == [16, 16]
+
+
+def test_training_ratios_pair_cells_and_find_the_extremes() -> None:
+    train = _frame(lambda depth, batch: 3 * depth * batch)
+    inference = _frame(lambda depth, batch: depth * batch).assign(mode="inference")
+    both = pd.concat([train, inference.iloc[:-1]], ignore_index=True)
+    both = both.rename(columns={"saved_bytes": "peak_live_bytes"})
+    table = training_ratios(both)
+    assert len(table) == len(CELLS) - 1
+    assert set(table["ratio"]) == {3.0}
+    assert ratio_verdicts(both)[0].ruling is Ruling.SUPPORTED
+    assert ratio_verdicts(both[both["mode"] == "train"]) == []
+
+
+def test_growth_is_counted_step_by_step() -> None:
+    frame = _frame(planted.peak_bytes).rename(columns={"saved_bytes": "peak_live_bytes"})
+    verdict = monotone_verdicts(frame)[0]
+    assert verdict.ruling is Ruling.SUPPORTED
+    assert verdict.number == "grows in 110 of 110 steps"
+    frame.loc[8, "peak_live_bytes"] = 1
+    assert monotone_verdicts(frame)[0].ruling is Ruling.LIMITED

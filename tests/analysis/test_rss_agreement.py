@@ -1,0 +1,50 @@
+import pandas as pd
+import pytest
+
+from harness.analysis.rss_agreement import beside_trace, in_words, misses, resolved
+from tests.analysis import planted
+
+
+def _frame(off: float) -> pd.DataFrame:
+    cells = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
+    peak = [planted.peak_bytes(*cell) for cell in cells]
+    start = [planted.start_bytes(*cell) for cell in cells]
+    rise = [round((a - b) * (1 + off)) for a, b in zip(peak, start, strict=True)]
+    frame = pd.DataFrame(cells, columns=["depth", "batch"]).assign(
+        outcome="ok", dtype="float32", width=256, rss_rise_spread_bytes=4096
+    )
+    columns = {"peak_live_bytes": peak, "live_at_start_bytes": start, "rss_rise_bytes": rise}
+    return frame.assign(**columns).convert_dtypes()
+
+
+def test_big_rises_are_compared_with_the_trace() -> None:
+    table = beside_trace(_frame(0.01))
+    expected = [
+        (depth, batch)
+        for depth in planted.DEPTHS
+        for batch in planted.BATCHES
+        if planted.peak_bytes(depth, batch) - planted.start_bytes(depth, batch) > 16_000_000
+    ]
+    assert list(zip(table["depth"], table["batch"], strict=True)) == expected
+    assert table["difference_percent"].tolist() == pytest.approx([1.0] * len(expected), abs=1e-3)
+    assert misses(table).empty
+    assert f"within 2 % of the trace's in {len(expected)}; over repeats" in in_words(table)
+
+
+def test_cells_that_miss_are_listed_with_what_they_share() -> None:
+    frame = _frame(0.0)
+    at = frame.index[(frame["depth"] == 64) & (frame["batch"] == 4096)][0]
+    frame.loc[at, "rss_rise_bytes"] *= 2
+    table = beside_trace(frame)
+    missed = misses(table)
+    assert len(missed) == 1
+    assert missed.iloc[0]["difference_percent"] == pytest.approx(100.0)
+    assert missed.iloc[0]["from_the_heap"] == "no"
+    assert "In 0 of the 1 that miss" in in_words(table)
+
+
+def test_cells_are_kept_by_the_trace_and_not_by_what_is_tried() -> None:
+    frame = _frame(0.0)
+    kept = resolved(frame)
+    frame["rss_rise_bytes"] = 0
+    assert len(resolved(frame)) == len(kept) > 6

@@ -1,0 +1,132 @@
+"""Command lines drawn at random: no traceback, exit codes 0, 2 or 3, one line for a mistake."""
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import harness.measurement.measure
+import harness.reporting.explorer
+import harness.sweep.executors
+from harness.cli.app import app, main
+from harness.schema.record import Outcome, Record, to_json
+from harness.schema.workload import Workload
+from harness.sweep.executors import ExecutorError
+
+EXAMPLES = 2000 if os.environ.get("HARNESS_FAULTS") == "full" else 200
+COMMANDS = sorted({*app.commands} - {"doctor", "profile", "threshold"})
+WORDS = [
+    "", " ", "-", "--", "x", "-h", "0", "-1", "1", "2", "7", "1e3", "1.5", "nan", "inf", "-inf",
+    "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "1000000000", "0x10", "1_000",
+    "３", "½", "null", "None", "true", "relu", "rleu", "sgd", "adam", "float32",
+    "float8", "cuda", "cpu", "mlp", "mlp-scratch", "train", "inference", "512,256", "3,a", ",",
+    "1," * 99 + "1", "256MiB", "8 GiB", "-8GiB", "1e400GiB", "9" * 40 + "TiB", "<script>",
+    "../..", "/dev/null", "no/such/folder", "depth_batch", "depht_batch", "dask", "in-process",
+    "tcp://127.0.0.1:1", "näme\n", "'; drop table", "%s%n", "{}", "*",
+]  # fmt: skip
+
+
+def flags_of(command: str) -> list[str]:
+    """Return the flags of a command, help left out, and some that nothing has."""
+    options = [name for parameter in app.commands[command].params for name in parameter.opts]
+    return [name for name in options if name.startswith("-")] + ["--dept", "--", "-x", "--debug"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let a valid command line end at the moment it would start processes; write nothing here."""
+
+    def measured(workload: Workload, **_: Any) -> Record:
+        outcome = Outcome.OK if workload.seed % 2 else Outcome.OOM
+        return Record(workload_id=workload.id, workload=workload, outcome=outcome)
+
+    def no_engine(name: str = "local", **_: Any) -> Any:
+        raise ExecutorError(f"executor: {name!r}: none in this test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(harness.measurement.measure, "measure", measured)
+        patch.setattr(harness.sweep.executors, "make_executor", no_engine)
+        patch.setattr(harness.reporting.explorer, "render", lambda: "ten seconds of algebra")
+        patch.chdir(tmp_path_factory.mktemp("here"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Folders and files that a command may be pointed at: empty, a file, spoilt, newer, edited."""
+    root = tmp_path_factory.mktemp("places")
+    workload = Workload(width=8, in_features=8)
+    good = json.loads(
+        to_json(Record(workload_id=workload.id, workload=workload, outcome=Outcome.OK))
+    )
+    contents = {
+        "good": json.dumps(good),
+        "newer": json.dumps(good | {"schema": 2}),
+        "edited": json.dumps(good | {"workload_id": "0" * 16}),
+        "negative": json.dumps(good | {"peak_live_bytes": -1}),
+        "huge": json.dumps(good | {"peak_live_bytes": 2**70}),
+        "unknown": json.dumps(good | {"<script>": 1}),
+        "deep": "[" * 100_000,
+        "binary": "\x00\x01",
+        "empty": "",
+    }
+    (root / "file").write_text("x")
+    for name, text in contents.items():
+        (root / name / "depth_batch").mkdir(parents=True)
+        (root / name / "depth_batch" / "records.jsonl").write_text(text + "\n")
+    return [str(path) for path in sorted(root.iterdir())]
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """Draw a command with flags and words, most of them wrong."""
+    command = draw(st.sampled_from([*COMMANDS, "no-such-command"]))
+    flags = flags_of(command) if command in COMMANDS else ["--out"]
+    letters = st.characters(codec="utf-8", exclude_characters="\0")  # no system passes a NUL
+    words = st.one_of(st.sampled_from(WORDS), st.integers().map(str), st.text(letters, max_size=8))
+    line = [command]
+    for _ in range(draw(st.integers(0, 5))):
+        line.append(draw(st.sampled_from(flags)))
+        if draw(st.integers(0, 3)):
+            line.append(draw(words))
+    arguments = st.lists(st.one_of(words, st.sampled_from(PLACE_MARKS)), max_size=2)
+    return line + draw(arguments)
+
+
+PLACE_MARKS = [f"@{number}" for number in range(10)]
+
+
+def settle(line: list[str], places: list[str], out: Path) -> list[str]:
+    """Put real places for their marks, and keep what is written inside this test's folder."""
+    line = [places[int(word[1:])] if word in PLACE_MARKS else word for word in line]
+    if line[0] in ("sweep", "reproduce"):
+        line += ["--out", str(out)]
+    return line
+
+
+@settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+@given(line=command_lines())
+@pytest.mark.timeout(900)
+def test_no_command_line_ends_in_a_traceback(
+    line: list[str], places: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    line = settle(line, places, Path(places[0]).parent / "out")
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(line)
+    said = err.getvalue()
+    assert code in (0, 2, 3), (line, said)
+    assert "Traceback" not in said + out.getvalue(), line
+    if code == 2:
+        assert said.startswith("harness: "), (line, said)
+        assert said.count("\n") == 1, (line, said)
+        assert out.getvalue() == "", line

@@ -1,0 +1,32 @@
+"""Records that say exactly what the model predicts, as if measured; nothing is run."""
+
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.frame import load
+from harness.prediction.predict_workload import predict
+from harness.schema.experiment import Evidence
+from harness.schema.record import Figures, Outcome, Record, Repeat
+from harness.schema.workload import Workload
+from tests.analysis import planted
+
+
+def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Record:
+    """Return the record of a measurement that equals the forecast; ``changes`` replace figures."""
+    forecast = predict(workload)
+    figures = {name: getattr(forecast, name) for name in Figures.__struct_fields__}
+    repeats = tuple(Repeat(number=at, wall_seconds=seconds * (1 + at)) for at in range(3))
+    return Record(
+        workload_id=workload.id,
+        workload=workload,
+        outcome=changes.pop("outcome", Outcome.OK),
+        repeats=repeats,
+        wall_seconds=seconds * 2,
+        **(figures | changes),
+    )
+
+
+def evidence(folder: Path, records: list[Record]) -> Evidence:
+    """Write ``records`` into ``folder`` and return what an analysis is given."""
+    planted.write(folder, records)
+    return Evidence(frame=load(folder), folder=folder)

@@ -1,0 +1,233 @@
+import itertools
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.saved_tensors import SavedTensors
+from harness.measurement.passes import trace_pass
+from harness.schema.events import PHASES, Event, Trace
+from harness.schema.workload import Workload
+from harness.training import data, training_step
+
+
+def test_known_blocks_are_recorded_with_size_phase_and_order() -> None:
+    with AllocationRecorder() as recorder:
+        with recorder.phase("build"):
+            a = torch.empty(1000, dtype=torch.uint8)
+        recorder.next_step()
+        with recorder.phase("forward"):
+            b = torch.empty(50, dtype=torch.float64)
+            del a
+        with recorder.phase("backward"):
+            del b
+    events = [(e.step, e.phase, e.size_bytes) for e in recorder.trace.events]
+    assert events == [
+        (0, "build", 1000), (1, "forward", 400), (1, "forward", -1000), (1, "backward", -400),
+    ]  # fmt: skip
+
+
+def test_a_category_is_of_the_block_alive_at_the_mark_and_the_first_mark_holds() -> None:
+    with AllocationRecorder() as recorder:
+        a = torch.empty(100)
+        recorder.mark({a.data_ptr(): "parameter"})
+        recorder.mark({a.data_ptr(): "gradient"})
+        del a
+        b = torch.empty(100)  # most likely at the same address
+        recorder.mark({b.data_ptr(): "input"})
+    taken = [e.category for e in recorder.trace.events if e.size_bytes > 0]
+    assert taken == ["parameter", "input"]
+
+
+def test_backward_blocks_belong_to_the_module_of_their_forward() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
+    with AllocationRecorder() as recorder:
+        with recorder.module_scopes(model):
+            out = model(torch.ones(3, 4)).sum()
+        out.backward()
+    taken = [e for e in recorder.trace.events if e.size_bytes > 0]
+    products = [e for e in taken if e.operator.endswith("AddmmBackward0/aten::mm")]
+    modules = [name for name, _ in itertools.groupby(e.module for e in products)]
+    assert modules == ["1", "0"]
+
+
+def plain_trace(workload: Workload, *, watched: bool) -> list[tuple[Any, ...]]:
+    """Trace with or without the hooks that name modules and saved tensors."""
+    fill = data.source(workload)
+    with AllocationRecorder() as recorder:
+        with recorder.phase("build"):
+            built = training_step.build(workload, fill)
+        for _ in range(2):
+            recorder.next_step()
+            saved = SavedTensors(recorder.mark_saved)
+            with (
+                saved.watch() if watched else nullcontext(),
+                recorder.module_scopes(built.model) if watched else nullcontext(),
+            ):
+                training_step.step(built, recorder.phase)
+    return [(e.step, e.phase, e.operator, e.size_bytes) for e in recorder.trace.events]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"model": "mlp-scratch", "optimizer": "adam"},
+        {"activation": "relu_inplace"},
+        {"activation": "gelu", "dtype": "bfloat16"},
+        {"checkpoint": 2},
+        {"accumulate": 3},
+    ],
+)
+def test_the_hooks_change_no_event(fields: dict[str, Any]) -> None:
+    workload = Workload(depth=3, width=24, batch=20, in_features=12, **fields)
+    assert plain_trace(workload, watched=True) == plain_trace(workload, watched=False)
+
+
+_ORACLE_CASES: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
+    ((1, 256, 256), "none", {}),
+    ((1, 256, 256), "sgd", {}),
+    ((1, 256, 256), "momentum", {}),
+    ((2, 64, 33), "none", {"activation": "tanh"}),
+    ((2, 64, 33), "sgd", {"activation": "sigmoid"}),
+    ((2, 64, 33), "momentum", {"activation": "gelu"}),
+    ((8, 32, 128), "none", {"activation": "relu_inplace"}),
+    ((8, 32, 128), "sgd", {"activation": "silu"}),
+    ((8, 32, 128), "momentum", {"activation": "leaky_relu"}),
+    ((3, 40, 7), "sgd", {"model": "mlp-scratch"}),
+    ((3, 40, 7), "momentum", {"model": "mlp-scratch", "activation": "tanh"}),
+    ((4, 256, 512), "none", {"model": "mlp-scratch"}),
+    ((4, 256, 512), "sgd", {}),
+]
+ORACLE_WORKLOADS = [
+    Workload(depth=depth, width=width, batch=batch, optimizer=optimizer, **more)
+    for (depth, width, batch), optimizer, more in _ORACLE_CASES
+]
+
+
+def mem_tracker_peak(workload: Workload) -> int:
+    """Return the peak over the second step as PyTorch's own tracker counts it."""
+    built = training_step.build(workload, data.source(workload))
+    training_step.step(built)
+    tracker = MemTracker()
+    tracker.track_external(
+        *[t for t in (built.model, built.optimizer, built.x, built.y) if t is not None]
+    )
+    with tracker:
+        training_step.step(built)
+    peak = tracker.get_tracker_snapshot("peak")
+    return int(peak[torch.device("cpu")]["Total"])
+
+
+def traced(workload: Workload) -> Trace:
+    return trace_pass(workload, data.source(workload), training_step.no_phase)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "adam", "activation": "gelu"},
+        {"checkpoint": 2, "optimizer": "momentum"},
+        {"accumulate": 3, "norm": "batch", "dropout": 0.3},
+        {"mode": "inference"},
+        {"model": "mlp-scratch", "activation": "tanh"},
+    ],
+    ids=str,
+)
+def test_without_operators_every_event_is_there_with_its_phase_module_and_category(
+    changes: dict[str, Any],
+) -> None:
+    workload = Workload(depth=3, width=24, batch=20, in_features=12, **changes)
+    fill = data.source(workload)
+    bare = trace_pass(workload, fill, training_step.no_phase, operators=False)
+
+    def facts(trace: Trace) -> list[Any]:
+        return [(e.step, e.phase, e.module, e.category, e.size_bytes) for e in trace.events]
+
+    assert facts(bare) == facts(traced(workload))
+
+
+@pytest.mark.parametrize("workload", ORACLE_WORKLOADS, ids=str)
+def test_the_peak_is_mem_trackers_to_the_byte(workload: Workload) -> None:
+    assert traced(workload).peak_live_bytes == mem_tracker_peak(workload)
+
+
+def test_under_autocast_the_hooks_change_the_order_of_one_sweep_only() -> None:
+    """The cache of casts is emptied in the order of its hash table, that is, of addresses."""
+    workload = Workload(depth=3, width=24, batch=20, in_features=12, autocast="bfloat16")
+    watched, plain = (plain_trace(workload, watched=watched) for watched in (True, False))
+    assert sorted(watched) == sorted(plain)
+    assert [e for e in watched if e[3] > 0] == [e for e in plain if e[3] > 0]
+
+
+def without(trace: Trace, unseen: Callable[[int, Event], bool]) -> Trace:
+    """Return the trace without the blocks whose taking event ``unseen`` picks."""
+    dropped: set[int] = set()
+    kept = []
+    for order, event in enumerate(trace.events):
+        if event.size_bytes > 0 and unseen(order, event):
+            dropped.add(event.address)
+        elif event.size_bytes < 0 and event.address in dropped:
+            dropped.remove(event.address)
+        else:
+            kept.append(event)
+    return Trace(kept, steps=trace.measured_step)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_where_adam_shows_more_than_mem_tracker_the_events_add_up(optimizer: str) -> None:
+    """A Python number in the update becomes an 8-byte scalar and its 4-byte copy in float32.
+
+    Both are taken inside the C++ operators, below the dispatcher where MemTracker looks.
+    """
+    workload = Workload(depth=1, width=16, in_features=8, batch=4, optimizer=optimizer)
+    trace = traced(workload)
+
+    def number(order: int, event: Event) -> bool:
+        return event.operator == f"Optimizer.step#{type_name}.step" and event.size_bytes == 8
+
+    def copy_of_number(order: int, event: Event) -> bool:
+        return event.operator.endswith("/aten::to/aten::_to_copy/aten::empty_strided")
+
+    type_name = {"adam": "Adam", "adamw": "AdamW"}[optimizer]
+    numbers = [b.event for b in trace.alive_at_peak() if number(b.order, b.event)]
+    copies = [b.event for b in trace.alive_at_peak() if copy_of_number(b.order, b.event)]
+    assert [e.size_bytes for e in numbers + copies] == [8, 4]
+    seen = without(trace, lambda order, e: number(order, e) or copy_of_number(order, e))
+    assert seen.peak_live_bytes == trace.peak_live_bytes - 12 == mem_tracker_peak(workload)
+
+
+@pytest.mark.parametrize("batch", [64, 512])
+def test_where_bfloat16_shows_more_than_mem_tracker_the_events_add_up(batch: int) -> None:
+    """The matrix products take scratch inside the operator and return it at once."""
+    workload = Workload(depth=4, batch=batch, dtype="bfloat16")
+    trace = traced(workload)
+    events = trace.events
+
+    def scratch(order: int, event: Event) -> bool:
+        returned = events[order + 1]
+        is_product = event.operator.endswith(("aten::mm", "aten::addmm"))
+        return is_product and (returned.address, returned.size_bytes) == (
+            event.address,
+            -event.size_bytes,
+        )
+
+    peak = without(trace, scratch).peak_live_bytes
+    assert peak == mem_tracker_peak(workload)
+
+
+def test_the_table_of_the_peak_adds_up_and_is_sorted() -> None:
+    trace = traced(Workload(depth=4, width=32, batch=64, optimizer="adam"))
+    blocks = trace.alive_at_peak()
+    sizes = [block.event.size_bytes for block in blocks]
+    assert sum(sizes) == trace.peak_live_bytes
+    assert sizes == sorted(sizes, reverse=True)
+    assert sum(trace.categories_at_peak().values()) == trace.peak_live_bytes
+    assert set(trace.phase_peaks()) == set(PHASES)
+    assert trace.peak_live_bytes == max(trace.live_bytes[trace.peak_order - 1 :])

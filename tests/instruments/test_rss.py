@@ -1,0 +1,44 @@
+import subprocess
+import sys
+
+import pytest
+
+from harness.instruments import rss
+
+# In a process of its own: what pytest freed before would be reused and hide the rise.
+_BLOCK = """
+import mmap, time
+from harness.instruments import rss
+if {sampled}:
+    rss._has_kernel_mark = lambda: False
+def touch(mebibytes):
+    with mmap.mmap(-1, mebibytes << 20) as block:
+        for page in range(0, len(block), 4096):
+            block[page] = 1
+        time.sleep(0.1)  # long enough that a sampler gets a turn on a busy machine
+touch(1)
+with rss.resident_rise() as rise:
+    touch(64)
+    touch(32)
+print(rise.source, rise.rise_bytes)
+"""
+
+
+def run(sampled: bool) -> tuple[str, int]:
+    code = _BLOCK.format(sampled=sampled)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    source, rise = done.stdout.split()
+    return source, int(rise)
+
+
+@pytest.mark.skipif(not rss._has_kernel_mark(), reason="no kernel high-water mark to reset")
+def test_the_kernels_mark_sees_a_peak_that_is_gone_again() -> None:
+    source, rise = run(sampled=False)
+    assert source == "VmHWM"
+    assert abs(rise - (64 << 20)) <= rss.kernel_slack_bytes()
+
+
+def test_psutil_stands_in_where_the_kernel_has_no_mark() -> None:
+    source, rise = run(sampled=True)
+    assert source == "psutil"
+    assert 60 << 20 <= rise < 66 << 20

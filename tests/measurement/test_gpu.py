@@ -1,0 +1,61 @@
+"""What the execution does about a GPU where there is none, or a planted answer of one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+from harness.measurement.process.messages import Ended, Failure
+from harness.measurement.process.outcome import classify
+from harness.schema.errors import HarnessError
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
+from harness.thresholds.find_threshold import BudgetError, choose_kind
+
+GPU = Workload(device="cuda")
+
+
+def test_a_gpu_without_a_budget_is_its_own_limit() -> None:
+    assert choose_kind(GPU, "auto", whole_card=True) == "card"
+    assert choose_kind(GPU, "auto") == "allocator"
+    with pytest.raises(BudgetError, match="needed on the CPU"):
+        choose_kind(Workload(), "auto", whole_card=True)
+
+
+def test_who_held_the_card_is_evidence() -> None:
+    held = {"total_bytes": 100, "free_bytes": 1, "reserved_bytes": 9, "outside_bytes": 90}
+    failure = Failure(type="OutOfMemoryError", message="CUDA", out_of_memory=True, gpu_memory=held)
+    outcome, evidence = classify(Ended(exit_code=1, failure=failure))
+    assert outcome is Outcome.OOM
+    assert evidence["gpu_memory"] == held
+
+
+@pytest.mark.parametrize("text", ["CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"])
+def test_a_library_of_cuda_that_got_no_memory_ran_out_of_it(text: str) -> None:
+    from harness.measurement.process.outcome import is_out_of_memory
+
+    assert is_out_of_memory(RuntimeError(text))
+
+
+def test_a_gpu_that_is_not_there_is_the_users_mistake(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert main(["measure", "--device", "cuda", "--batch", "4", "--width", "4"]) == 2
+    assert "device: 'cuda'" in capsys.readouterr().err
+
+
+def test_records_of_another_device_are_not_added_to(tmp_path: Path) -> None:
+    folder = tmp_path / "accumulation"
+    folder.mkdir()
+    (folder / "records.jsonl").write_text(json.dumps({"workload": {"device": "cuda"}}) + "\n")
+    from harness.sweep.sweep import _refuse_other_device
+
+    with pytest.raises(HarnessError, match="device cuda"):
+        _refuse_other_device(folder, "cpu")
+    _refuse_other_device(folder, "cuda")
+    _refuse_other_device(tmp_path / "none yet", "cpu")

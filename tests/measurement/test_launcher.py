@@ -1,0 +1,126 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import ForkLauncher, Launcher
+from harness.measurement.process.messages import Job
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
+
+TINY = Workload(width=8, in_features=8, batch=4)
+
+
+def test_both_launchers_give_the_same_exact_figures(
+    fresh_launcher: Launcher, launcher: Launcher
+) -> None:
+    one, other = (measure(TINY, launcher=each, repeats=1) for each in (fresh_launcher, launcher))
+    assert one.outcome is Outcome.OK
+    for name in ("saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"):
+        assert getattr(one, name) == getattr(other, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("inject", "outcome", "evidence"),
+    [
+        ("kill", Outcome.KILLED, {"signal": "SIGKILL", "phase": "forward"}),
+        ("error", Outcome.ERROR, {"type": "RuntimeError", "message": "an injected error"}),
+        ("oom", Outcome.OOM, {"type": "RuntimeError", "phase": "forward"}),
+        ("hang", Outcome.TIMEOUT, {"phase": "forward"}),
+    ],
+)
+def test_every_ending_is_a_record_with_its_evidence(
+    inject: str, outcome: Outcome, evidence: dict[str, Any], launcher: Launcher
+) -> None:
+    record = measure(TINY, launcher=launcher, inject=inject, deadline_seconds=3)
+    assert record.outcome is outcome
+    assert evidence.items() <= record.evidence.items()
+    assert record.peak_live_bytes is None
+    assert measure(TINY, launcher=launcher).outcome is Outcome.OK, "the next cell is undisturbed"
+
+
+def test_a_spawned_worker_that_hangs_is_killed_too(fresh_launcher: Launcher) -> None:
+    measure(TINY, launcher=fresh_launcher)
+    started = time.monotonic()
+    record = measure(TINY, launcher=fresh_launcher, inject="hang", deadline_seconds=6)
+    assert record.outcome is Outcome.TIMEOUT
+    assert time.monotonic() - started < 30
+
+
+def server_of(launcher: ForkLauncher) -> psutil.Process:
+    assert launcher._server is not None, "a job has started it"
+    return psutil.Process(launcher._server.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_forkserver_that_dies_or_freezes_is_replaced(number: signal.Signals) -> None:
+    if sys.platform != "linux":
+        pytest.skip("this system has no fork")
+    own = ForkLauncher("pinned")
+    try:
+        first = measure(TINY, launcher=own)
+        server_of(own).send_signal(number)
+        hit = measure(TINY, launcher=own, deadline_seconds=3)
+        after = measure(TINY, launcher=own)
+        assert hit.outcome in (Outcome.OK, Outcome.CRASHED, Outcome.TIMEOUT)
+        assert after.peak_live_bytes == first.peak_live_bytes
+    finally:
+        own.close()
+
+
+_PARENT = """
+import sys
+from harness.measurement.process.messages import Job
+from harness.measurement.process.launcher import ForkLauncher
+from harness.schema.workload import Workload
+launcher = ForkLauncher("pinned")
+launcher.launch(Job(kind="probe", workload=Workload(width=8)), 60)
+print(launcher._server.pid, flush=True)
+launcher.launch(Job(kind="probe", workload=Workload(width=8), inject="hang"), 600)
+"""
+
+
+def test_no_process_outlives_a_killed_parent() -> None:
+    if sys.platform != "linux":
+        pytest.skip("this system has no fork")
+    with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None, "it is a pipe"
+        server = psutil.Process(int(parent.stdout.readline()))
+        deadline = time.monotonic() + 30
+        while not server.children() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        family = [server, *server.children()]
+        assert len(family) == 2
+        parent.kill()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+
+
+def test_the_parent_imports_no_torch() -> None:
+    code = (
+        "import sys, harness, harness.sweep.sweep, harness.measurement.measure, harness.cli.app\n"
+        "print([m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_a_worker_prints_is_evidence_and_never_a_result(fresh_launcher: Launcher) -> None:
+    ended = fresh_launcher.launch(Job(kind="probe", workload=TINY, inject="error"), 60)
+    assert ended.failure is not None
+    assert ended.result is None
+    assert ended.exit_code == 1
+
+
+def test_two_threads_after_a_single_threaded_server_do_not_hang(launcher: Launcher) -> None:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("needs two processors")
+    record = measure(Workload(depth=2, threads=2), launcher=launcher, deadline_seconds=30)
+    assert record.outcome is Outcome.OK
+    assert record.environment["threads"] == 2

@@ -1,0 +1,193 @@
+"""Budgets for real: every limit is set in a child of the test's own, never on the machine."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+from harness.measurement.limits import cgroup, rlimit
+from harness.measurement.process.launcher import Launcher, default_launcher
+from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.outcome import classify
+from harness.prediction.mlp.data_segment import PAGE_BYTES, data_peak, mapped_bytes
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
+from tests.child_process import child
+
+MIB = 2**20
+REFUSES, WHY_NOT = rlimit.data_segment_available()
+needs_refusal = pytest.mark.skipif(not REFUSES, reason=WHY_NOT)
+
+
+def needed(launcher: Launcher, workload: Workload, budget_bytes: int = 2**30) -> int:
+    ended = launcher.launch(Job(kind="probe", workload=workload, budget_bytes=budget_bytes), 60)
+    assert classify(ended)[0] is Outcome.OK, ended
+    size = (ended.result or {})["needed_bytes"]
+    assert isinstance(size, int)
+    return size
+
+
+@needs_refusal
+def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
+    code = """
+        import json, mmap
+        from harness.measurement.limits.rlimit import data_segment
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        size, page, held = 1 << 20, mmap.PAGESIZE, []
+        with data_segment(size):
+            held.append(mmap.mmap(-1, size, flags=flags))
+            try:
+                held.append(mmap.mmap(-1, page, flags=flags))
+            except OSError as error:
+                beyond = error.errno
+            held.pop().close()
+            again = len(mmap.mmap(-1, size, flags=flags))
+        after = len(mmap.mmap(-1, 4 * size, flags=flags))
+        print(json.dumps([beyond, again, after]))
+    """
+    done = child(code)
+    assert json.loads(done.stdout) == [12, MIB, 4 * MIB]
+
+
+@needs_refusal
+def test_the_data_segment_of_a_step_is_modelled_to_the_page(launcher: Launcher) -> None:
+    for workload in (
+        Workload(depth=2, width=64, batch=2000),
+        Workload(depth=2, width=64, batch=2000, optimizer="adam"),
+        Workload(depth=16, width=64, batch=500),
+        Workload(depth=2, width=64, batch=4000, mode="inference"),
+        Workload(depth=2, width=64, batch=2000, model="mlp-scratch", activation="tanh"),
+    ):
+        modelled = data_peak(workload).data_bytes
+        assert needed(launcher, workload) == modelled, workload
+
+
+@needs_refusal
+@pytest.mark.parametrize(("mode", "kernels"), [("train", 4), ("inference", 2)])
+def test_the_code_that_onednn_compiles_is_in_the_model(
+    mode: str, kernels: int, launcher: Launcher
+) -> None:
+    workload = Workload(hidden=(64, 32, 64), batch=2000, activation="gelu", mode=mode)
+    modelled = data_peak(workload)
+    assert modelled.library_bytes == kernels * 66 * PAGE_BYTES
+    # The descriptors' share of it is as seen: a page more or less a kernel.
+    assert abs(needed(launcher, workload) - modelled.data_bytes) <= kernels * PAGE_BYTES
+    assert data_peak(workload.replace(dtype="float64")).library_bytes == 0
+
+
+@needs_refusal
+def test_what_a_step_needs_is_the_same_in_every_process(launcher: Launcher) -> None:
+    workload = Workload(depth=4, width=64, batch=1000)
+    other = default_launcher("pinned")
+    try:
+        sizes = {needed(each, workload) for each in (launcher, launcher, other)}
+    finally:
+        other.close()
+    assert len(sizes) == 1
+
+
+@needs_refusal
+@pytest.mark.parametrize("malloc", ["pinned", "system"])
+def test_a_step_that_exceeds_its_budget_is_out_of_memory_and_the_next_one_is_not(
+    malloc: str,
+) -> None:
+    own = default_launcher(malloc)
+    workload = Workload(depth=2, width=64, batch=8000, malloc=malloc)
+    job = Job(kind="probe", workload=workload, budget_bytes=8 * MIB)
+    try:
+        outcome, evidence = classify(own.launch(job, 60))
+        assert outcome is Outcome.OOM
+        assert evidence["phase"] in ("build", "forward")
+        assert needed(own, workload, 256 * MIB) > 8 * MIB
+    finally:
+        own.close()
+
+
+def test_mapped_bytes_are_whole_pages_with_header_and_alignment() -> None:
+    assert mapped_bytes(1024) == 0
+    assert mapped_bytes(4096) == 8192
+    assert mapped_bytes(16384) == 20480
+    assert mapped_bytes(10 * 4096 - 200) == 10 * 4096
+    sizes = [mapped_bytes(size) for size in range(1, 20_000)]
+    assert sizes == sorted(sizes)
+
+
+def in_group(workload: Workload, budget_bytes: int, launcher: Launcher) -> Ended:
+    with cgroup.group() as made:
+        job = Job(
+            kind="probe",
+            workload=workload,
+            budget_bytes=budget_bytes,
+            budget_kind="cgroup",
+            cgroup=str(made.folder),
+        )
+        ended = launcher.launch(job, 60)
+        kills = made.oom_kills()
+    assert not made.folder.exists(), "the group goes with the block"
+    fields: dict[str, Any] = {name: getattr(ended, name) for name in Ended.__struct_fields__}
+    return Ended(**(fields | {"oom_kills": kills}))
+
+
+def needs_cgroup() -> None:
+    works, why_not = cgroup.available()
+    if not works:
+        pytest.skip(why_not)
+
+
+def test_the_kernels_kill_is_out_of_memory_and_only_the_child_is_lost(launcher: Launcher) -> None:
+    needs_cgroup()
+    workload = Workload(depth=2, width=64, batch=20_000)
+    killed = in_group(workload, 16 * MIB, launcher)
+    assert killed.exit_code == -9
+    outcome, evidence = classify(killed)
+    assert outcome is Outcome.OOM
+    assert evidence["signal"] == "SIGKILL"
+    assert evidence["oom_kills"] == 1
+    assert classify(in_group(workload, 512 * MIB, launcher))[0] is Outcome.OK
+
+
+def test_a_kill_that_the_group_did_not_count_is_no_out_of_memory(launcher: Launcher) -> None:
+    needs_cgroup()
+    with cgroup.group() as made:
+        job = Job(
+            kind="probe",
+            workload=Workload(width=8),
+            budget_bytes=64 * MIB,
+            budget_kind="cgroup",
+            cgroup=str(made.folder),
+            inject="kill",
+        )
+        ended = launcher.launch(job, 60)
+        assert made.oom_kills() == 0
+    assert classify(ended)[0] is Outcome.KILLED
+
+
+def test_where_no_group_can_be_made_the_reason_is_told() -> None:
+    if not sys.platform.startswith("linux"):
+        assert cgroup.available() == (False, f"{sys.platform} has no cgroups")
+        return
+    if os.geteuid() != 0:
+        pytest.skip("only root can hand its rights away")
+    code = """
+        import os
+        os.setgid(65534)
+        os.setuid(65534)
+        from harness.measurement.limits import cgroup
+        print(cgroup.available())
+    """
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.dont_write_bytecode = True\n"
+            "from harness.measurement.limits import cgroup\n" + textwrap.dedent(code),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("(False, 'cgroup v"), done.stderr

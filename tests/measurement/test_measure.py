@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import ForkLauncher, Launcher, default_launcher
+from harness.schema.record import Outcome
+from harness.schema.workload import Grid, Workload
+from harness.training import data
+from tests.training.test_data import write_images
+
+EXACT = (
+    "saved_bytes",
+    "modules",
+    "peak_live_bytes",
+    "first_step_peak_live_bytes",
+    "live_at_start_bytes",
+    "phases",
+    "categories_at_peak",
+)
+
+
+def test_real_images_and_synthetic_ones_give_the_same_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: Launcher
+) -> None:
+    write_images(tmp_path, 50)
+    monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path))
+    own = default_launcher("pinned")
+    try:
+        for workload in (Workload(batch=120), Workload(batch=7, dtype="float64", mode="inference")):
+            synthetic = measure(workload, launcher=launcher)
+            real = measure(workload.replace(data="fashion-mnist"), launcher=own)
+            assert real.outcome is Outcome.OK
+            for name in EXACT:
+                assert getattr(real, name) == getattr(synthetic, name), name
+    finally:
+        own.close()
+
+
+@pytest.mark.parametrize("batch", [16, 33, 512])
+def test_saved_bytes_are_the_closed_formula(batch: int, launcher: Launcher) -> None:
+    for workload in Grid(base=Workload(batch=batch), axes={"depth": [1, 5], "width": [7, 256]}):
+        record = measure(workload, launcher=launcher, repeats=1)
+        per_example = 4 * 784 + 8 + 4 * workload.depth * (workload.width or 0) + 4 * 10
+        assert record.saved_bytes == batch * per_example + 4
+        assert record.modules is not None
+        assert sum(m.saved_bytes for m in record.modules.values()) == record.saved_bytes
+
+
+@pytest.mark.parametrize("batch", [1024, 4096])
+def test_the_resident_rise_is_the_traces_within_two_percent(batch: int, launcher: Launcher) -> None:
+    if not isinstance(launcher, ForkLauncher):
+        pytest.skip("the pinned policy needs glibc and a kernel that marks the peak")
+    record = measure(Workload(depth=16, batch=batch), launcher=launcher)
+    assert record.peak_live_bytes is not None
+    assert record.live_at_start_bytes is not None
+    rise = record.peak_live_bytes - record.live_at_start_bytes
+    assert rise > 8e6
+    for repeat in record.repeats:
+        assert repeat.rss_rise_bytes == pytest.approx(rise, rel=0.02)

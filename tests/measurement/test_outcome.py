@@ -1,0 +1,179 @@
+import json
+import signal
+import subprocess
+
+import pytest
+
+from harness.measurement.limits.rlimit import data_segment_available
+from harness.measurement.process.messages import Ended, Failure
+from harness.measurement.process.outcome import classify, is_out_of_memory, is_under_limit
+from harness.schema.record import Outcome
+from tests.child_process import child
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's, which this process must not import."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory."),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_every_face_of_out_of_memory_is_recognised(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        ValueError("out of memory"),  # no library says it so; a user's text may
+        OSError(2, "No such file"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_other_errors_are_not_taken_for_it(error: BaseException) -> None:
+    assert not is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    ("type_", "message", "under"),
+    [
+        ("OSError", "[Errno 24] Too many open files: '/data/x'", True),
+        ("RuntimeError", "Resource temporarily unavailable", True),
+        ("RuntimeError", "can't start new thread", True),
+        ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_a_limit_of_the_host_is_not_taken_for_the_cells_own_error(
+    type_: str, message: str, under: bool
+) -> None:
+    failure = Failure(type=type_, message=message, out_of_memory=False)
+    assert is_under_limit(failure) == under
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome"),
+    [
+        (Ended(exit_code=0, result={}), Outcome.OK),
+        (Ended(exit_code=-9, timed_out=True), Outcome.TIMEOUT),
+        (Ended(exit_code=-9), Outcome.KILLED),
+        (Ended(exit_code=-15), Outcome.KILLED),
+        (Ended(exit_code=-11), Outcome.CRASHED),
+        (Ended(exit_code=-6, stderr_tail="terminate called: std::bad_alloc"), Outcome.OOM),
+        (Ended(exit_code=-6, stderr_tail="assertion failed"), Outcome.CRASHED),
+        (Ended(exit_code=3), Outcome.CRASHED),
+        (Ended(exit_code=None, lost="the forkserver died"), Outcome.CRASHED),
+        (
+            Ended(exit_code=1, failure=Failure(type="X", message="m", out_of_memory=False)),
+            Outcome.ERROR,
+        ),
+    ],
+)
+def test_how_a_process_ended_decides_the_outcome(ended: Ended, outcome: Outcome) -> None:
+    found, evidence = classify(ended)
+    assert found is outcome
+    assert bool(evidence) == (outcome is not Outcome.OK)
+
+
+LIMITED = """
+    import json, sys
+    import torch
+    from harness.measurement.limits.rlimit import data_segment
+    from harness.measurement.process.outcome import is_out_of_memory
+    torch.set_num_threads(1)
+    rows = torch.zeros(4_000_000)
+    def attempt(run):
+        try:
+            with data_segment(48 << 20):
+                run()
+        except BaseException as error:
+            print(json.dumps([type(error).__name__, str(error)[:200], is_out_of_memory(error)]))
+"""
+
+
+def needs_refusal() -> None:
+    works, why_not = data_segment_available()
+    if not works:
+        pytest.skip(why_not)
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "words"),
+    [
+        ("torch.empty(64 << 20)", "RuntimeError", "can't allocate memory"),
+        ("bytearray(64 << 20)", "MemoryError", ""),
+        ("rows.unbind()", "RuntimeError", "bad_alloc"),
+        ("__import__('mmap').mmap(-1, 64 << 20, flags=34)", "OSError", "Cannot allocate memory"),
+    ],
+)
+def test_a_real_refusal_is_recognised_in_every_face(run: str, name: str, words: str) -> None:
+    needs_refusal()
+    done = child(LIMITED + f"    attempt(lambda: {run})\n")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found[0] == name
+    assert words in found[1]
+    assert found[2] is True
+
+
+def test_an_error_within_a_limit_that_is_not_memory_is_not_taken_for_it() -> None:
+    needs_refusal()
+    done = child(LIMITED + "    attempt(lambda: torch.zeros(2, 3) @ torch.zeros(2, 3))\n")
+    assert json.loads(done.stdout)[2] is False
+
+
+def test_torchs_own_error_has_the_name_by_which_it_is_recognised() -> None:
+    done = child(
+        LIMITED + "    attempt(lambda: (_ for _ in ()).throw(torch.OutOfMemoryError('x')))\n"
+    )
+    assert json.loads(done.stdout) == ["OutOfMemoryError", "x", True]
+
+
+def ended(done: "subprocess.CompletedProcess[str]") -> Ended:
+    return Ended(exit_code=done.returncode, stderr_tail=done.stderr[-2000:])
+
+
+def test_an_abort_of_a_library_that_could_not_allocate_is_out_of_memory() -> None:
+    """C++'s own ``operator new`` throws where nobody catches: terminate, SIGABRT."""
+    needs_refusal()
+    done = child(
+        """
+        import ctypes
+        from harness.measurement.limits.rlimit import data_segment
+        new = ctypes.CDLL("libstdc++.so.6")._Znwm
+        new.argtypes, new.restype = [ctypes.c_size_t], ctypes.c_void_p
+        with data_segment(1 << 20):
+            new(64 << 20)
+        """
+    )
+    if "libstdc++" in done.stderr and "OSError" in done.stderr:
+        pytest.skip("libstdc++.so.6 cannot be loaded by its name")
+    assert done.returncode == -signal.SIGABRT
+    assert classify(ended(done))[0] is Outcome.OOM
+
+
+SILENT = """
+    import ctypes
+    from harness.measurement.limits.rlimit import data_segment
+    libc = ctypes.CDLL(None)
+    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+    with data_segment({budget} << 20):
+        libc.memset(libc.malloc(8 << 20), 0, 8 << 20)
+"""
+
+
+def test_a_silent_segmentation_fault_stays_a_crash_until_more_memory_mends_it() -> None:
+    """Nothing in it tells of memory, so the search asks again with twice the budget."""
+    needs_refusal()
+    died, lived = (child(SILENT.format(budget=size)) for size in (5, 10))
+    assert died.returncode == -signal.SIGSEGV
+    assert classify(ended(died))[0] is Outcome.CRASHED
+    assert lived.returncode == 0

@@ -1,0 +1,287 @@
+"""The predicted event sequence: against the measured one, and against a derivation by hand."""
+
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.measurement.passes import trace_pass
+from harness.measurement.process.worker import prime
+from harness.prediction.mlp import formula, matmul
+from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
+from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
+from harness.schema.events import Event, Trace, trace_figures
+from harness.schema.workload import ACTIVATIONS, MODELS, NORMS, Workload
+from harness.training import training_step
+from harness.training.data import Fill, _fill_real
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model.md"
+
+BASE = Workload(hidden=(12, 7), in_features=20, classes=5, batch=9, optimizer="none")
+
+CASES = [
+    *(BASE.replace(activation=name) for name in ACTIVATIONS),
+    *(BASE.replace(model="mlp-scratch", activation=name) for name in ACTIVATIONS),
+    *(BASE.replace(model=model, mode="inference") for model in ("mlp", "mlp-scratch")),
+    *(
+        BASE.replace(optimizer=optimizer, foreach=foreach)
+        for optimizer in ("sgd", "momentum", "adam", "adamw")
+        for foreach in ("on", "off")
+    ),
+    BASE.replace(model="mlp-scratch", optimizer="adamw", dtype="float64"),
+    BASE.replace(optimizer="adam", dtype="bfloat16", batch=64, in_features=48),
+    BASE.replace(optimizer="adam", dtype="bfloat16", batch=65, in_features=48, threads=2),
+    BASE.replace(model="mlp-scratch", dtype="bfloat16", batch=64, in_features=48),
+    BASE.replace(optimizer="momentum", dtype="float16"),
+    BASE.replace(batch=1),
+    BASE.replace(hidden=(1, 1), classes=1, in_features=1, batch=1),
+    BASE.replace(accumulate=4),
+    BASE.replace(model="mlp-scratch", accumulate=9, dtype="float64"),
+    BASE.replace(checkpoint=1),
+    BASE.replace(checkpoint=2, activation="gelu", accumulate=2),
+    BASE.replace(model="mlp-scratch", checkpoint=1, activation="tanh"),
+    BASE.replace(model="mlp-scratch", checkpoint=2),
+    BASE.replace(depth=20, width=6, activation="identity", optimizer="sgd"),
+]
+
+STACK = BASE.replace(hidden=(12, 7, 6))
+
+STACKS = [
+    *(
+        STACK.replace(norm=norm, dropout=dropout, activation=name)
+        for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3), ("batch", 0.3))
+        for name in ("relu", "relu_inplace", "gelu", "identity")
+    ),
+    *(
+        STACK.replace(norm=norm, dropout=dropout, activation=name, checkpoint=2, accumulate=2)
+        for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3), ("layer", 0.3))
+        for name in ("relu", "relu_inplace", "gelu", "identity")
+    ),
+    *(STACK.replace(norm=norm, dropout=0.5, mode="inference") for norm in NORMS),
+    STACK.replace(norm="batch", dropout=0.3, optimizer="adamw", dtype="float64", threads=2),
+    STACK.replace(norm="layer", optimizer="momentum", foreach="on", dtype="float64", threads=2),
+    STACK.replace(norm="batch", batch=2, threads=2),
+    STACK.replace(norm="batch", dropout=0.3, hidden=(1,), in_features=1, classes=1),
+    STACK.replace(norm="layer", batch=1, hidden=(1, 1), in_features=1, classes=1),
+]
+
+CASES += STACKS
+
+
+def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
+    """Leave the examples as they are: no event depends on their values; labels are valid."""
+    if y is not None:
+        y.zero_()
+
+
+def measure(workload: Workload, fill: Fill) -> Trace:
+    """Return the trace of ``workload``, measured in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(workload.threads)
+    try:
+        return trace_pass(workload, fill, training_step.no_phase)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def by_block(events: Iterable[Event]) -> list[Event]:
+    """Return ``events`` with a running number of the block in place of its address."""
+    numbers: dict[int, int] = {}
+    taken = 0
+    found = []
+    for event in events:
+        if event.size_bytes > 0:
+            taken += 1
+            numbers[event.address] = taken
+        found.append(event._replace(address=numbers[event.address]))
+    return found
+
+
+@pytest.mark.parametrize("workload", CASES, ids=str)
+def test_every_event_is_the_measured_one(workload: Workload) -> None:
+    """Step, phase, operators, module, category, size and block, in the same order."""
+    try:
+        scratch_of(workload.dtype, workload.threads)
+    except UnknownScratchError as error:
+        pytest.skip(str(error))
+    measured = measure(workload, fill)
+    assert by_block(predict_trace(workload).events) == by_block(measured.events)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("workload", STACKS[::3], ids=str)
+def test_norms_and_dropout_in_short_types_on_any_processor(
+    workload: Workload, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The products here are too small for oneDNN: no processor's kernel takes scratch."""
+    monkeypatch.setattr("harness.prediction.mlp.cpu_trace.scratch_of", lambda *_: None)
+    short = workload.replace(dtype=dtype)
+    assert by_block(predict_trace(short).events) == by_block(measure(short, fill).events)
+
+
+def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, ...]]:
+    """Return events without addresses, neighbouring returns of a forward pass sorted."""
+    found: list[tuple[object, ...]] = []
+    returns: list[Event] = []
+    for event in events:
+        if event.size_bytes < 0 and event.phase == "forward":
+            returns.append(event._replace(address=0))
+            continue
+        found += [*sorted(returns), event._replace(address=0)]
+        returns = []
+    return found + sorted(returns)
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("model", MODELS)
+def test_autocast_differs_only_in_the_order_of_its_cache(
+    model: str, activation: str, mode: str
+) -> None:
+    """The weight cache is emptied in the order of a hash table of addresses."""
+    workload = BASE.replace(
+        model=model, mode=mode, activation=activation, autocast="bfloat16", batch=70
+    )
+    try:
+        predicted = predict_trace(workload)
+    except NotFollowedError as error:
+        pytest.skip(str(error))
+    measured = measure(workload, fill)
+    assert in_order_of_forward_returns(predicted.events) == in_order_of_forward_returns(
+        measured.events
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_real_images_add_no_event(dtype: str) -> None:
+    workload = Workload(width=4, batch=7, data="fashion-mnist", dtype=dtype, mode="inference")
+    images, labels = torch.zeros(3, 784, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
+    scale = torch.tensor(1 / 255, dtype=getattr(torch, dtype))
+    measured = measure(workload, lambda x, y: _fill_real(x, y, images, labels, scale))
+    try:
+        predicted = predict_trace(workload)
+    except NotFollowedError as error:
+        pytest.skip(str(error))
+    assert by_block(predicted.events) == by_block(measured.events)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_at_the_end_parameters_state_gradients_and_batch_are_alive(norm: str) -> None:
+    workload = BASE.replace(optimizer="adam", depth=9, width=11, norm=norm)
+    assert predict_trace(workload).live_bytes[-1] == (
+        formula.parameter_bytes(workload)
+        + formula.buffer_bytes(workload)
+        + formula.gradient_bytes(workload)
+        + formula.optimizer_state_bytes(workload)
+        + formula.batch_bytes(workload)
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _primed() -> None:
+    """Let libraries do their one-time work first, as a worker's process does."""
+    threads = torch.get_num_threads()
+    prime()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predict as on a processor all of whose kernels are followed, whichever this one is."""
+    flags = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+    monkeypatch.setattr(matmul, "read_cpu_flags", lambda: flags)
+    monkeypatch.setattr(matmul, "torch_version", lambda: None)
+
+
+@pytest.mark.usefixtures("followed_processor")
+@pytest.mark.parametrize("workload", CASES, ids=str)
+def test_no_block_is_returned_twice_or_left_behind(workload: Workload) -> None:
+    alive: dict[int, Event] = {}
+    for event in predict_trace(workload).events:
+        if event.size_bytes > 0:
+            assert event.address not in alive
+            alive[event.address] = event
+        else:
+            assert alive.pop(event.address).size_bytes == -event.size_bytes
+    assert {event.category for event in alive.values()} <= {
+        "parameter",
+        "gradient",
+        "optimizer_state",
+        "input",
+    }
+
+
+def test_the_peak_of_the_default_network_by_hand() -> None:
+    """784 -> 256 -> 256 -> 10, batch 512, relu, sgd, float32, as docs/memory-model.md derives."""
+    parameters = 4 * (784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10)
+    batch = 512 * 784 * 4 + 512 * 8
+    hidden = 512 * 256 * 4
+    last_gradients = 4 * (256 * 10 + 10)
+    second_gradients = 4 * (256 * 256 + 256)
+    first_gradients = 4 * (784 * 256 + 256)
+    loss = 4 + 4  # the loss and its gradient, both held to the end
+    base = parameters + batch + loss + last_gradients
+    top_relu = base + 4 * hidden  # two activations, the gradients of its output and input
+    bottom_relu = base + second_gradients + 3 * hidden  # one activation less
+    bottom_sum = base + second_gradients + hidden + first_gradients
+    figures = trace_figures(predict_trace(Workload(depth=2, batch=512)))
+    assert figures["peak_live_bytes"] == max(top_relu, bottom_relu, bottom_sum) == 4_794_456
+    assert figures["peak_phase"] == "backward"
+    assert figures["live_at_start_bytes"] == 2 * parameters + batch
+
+
+def test_the_document_derives_the_same_events() -> None:
+    """The table of docs/memory-model.md, row by row, is the measured step of the trace."""
+    rows = re.findall(
+        r"^\| *(\d+) \|.*\| *([+−]?[\d,]+) \| *([\d,]+) \|$", DOCUMENT.read_text(), re.M
+    )
+    trace = predict_trace(Workload(depth=2, batch=512))
+    start = next(i for i, event in enumerate(trace.events) if event.step == 2)
+    derived = [
+        (int(size.replace(",", "").replace("−", "-")), int(live.replace(",", "")))
+        for _, size, live in rows
+    ]
+    sizes = [event.size_bytes for event in trace.events[start:]]
+    assert derived == list(zip(sizes, trace.live_bytes[start:], strict=True))
+    assert max(live for _, live in derived) == trace.peak_live_bytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"device": "cuda"}, "cuda"),
+        ({"autocast": "float16", "dtype": "bfloat16"}, "autocast"),
+        ({"autocast": "bfloat16", "dtype": "float64"}, "autocast"),
+        ({"autocast": "bfloat16", "checkpoint": 1}, "autocast"),
+        ({"autocast": "bfloat16", "norm": "layer"}, "autocast.*without .* norm"),
+        ({"autocast": "bfloat16", "dropout": 0.5}, "autocast.*without .* dropout"),
+    ],
+)
+def test_what_is_not_followed_is_refused(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(NotFollowedError, match=why):
+        predict_trace(BASE.replace(**changes))
+
+
+def test_the_number_of_events_is_linear_in_depth() -> None:
+    counts = [len(predict_trace(Workload(depth=depth)).events) for depth in (10, 20, 40, 1024)]
+    per_layer = (counts[1] - counts[0]) // 10
+    assert counts[2] - counts[1] == 20 * per_layer
+    assert counts[3] - counts[2] == 984 * per_layer
+
+
+def test_time_is_linear_in_depth() -> None:
+    def seconds(depth: int) -> float:
+        workload = Workload(depth=depth)
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            predict_trace(workload)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    # Eight times the depth: eight times the processor's time, and room for caches that miss.
+    assert seconds(1024) < 8 * 3 * seconds(128)

@@ -1,0 +1,161 @@
+"""The forecast for CUDA as its reader sees it: names, ranges, verdicts, notes, errors."""
+
+import json
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from harness.allocator import AllocatorConfigError
+from harness.cli.app import main
+from harness.prediction import predict_workload
+from harness.prediction.gpu.catalogue import GpuError
+from harness.prediction.mlp.cuda_metrics import ENDLESS
+from harness.prediction.predict_workload import predict
+from harness.schema.record import CudaFigures, Figures
+from harness.schema.workload import Workload
+
+WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
+
+
+@pytest.fixture(autouse=True)
+def no_workspace_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The figures are those of the default workspaces, whatever the developer's shell says."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+
+def test_every_figure_but_what_lies_outside_is_predicted() -> None:
+    told = predict(WORKLOAD, gpu="a100-40gb")
+    stated = msgspec.to_builtins(told)
+    assert {n for n in Figures.__struct_fields__ if stated[n] is None} == {"rss_rise_bytes"}
+    unknown = {n for n in CudaFigures.__struct_fields__ if stated["cuda"][n] is None}
+    assert unknown == {"outside_bytes"}
+    assert told.method == "trace"
+
+
+def test_the_figures_are_those_measured_under_the_dry_run() -> None:
+    """``harness measure --device cuda --depth 2 --batch 512 --optimizer adam``, torch 2.13."""
+    cuda = predict(WORKLOAD, gpu="a100-40gb").cuda
+    assert cuda is not None
+    assert cuda.requested_peak_bytes == 24_035_528
+    assert cuda.allocated_peak_bytes == cuda.active_peak_bytes == 24_037_888
+    assert cuda.reserved_peak_bytes == 29_360_128
+    assert cuda.workspace_bytes == 2 * 8_519_680
+    assert cuda.steady_after == 3
+    assert cuda.first_step is not None
+    assert cuda.first_step.reserved_peak_bytes == 27_262_976
+    assert cuda.phases is not None
+    assert cuda.phases["build"].reserved_peak_bytes == 23_068_672
+    assert cuda.phases["forward"].requested_peak_bytes == 23_453_816
+
+
+def test_the_peak_requested_is_the_peak_live() -> None:
+    for changes in ({}, {"norm": "batch", "dropout": 0.5}, {"accumulate": 3, "batch": 1000}):
+        told = predict(WORKLOAD.replace(**changes))
+        assert told.cuda is not None
+        assert told.peak_live_bytes == told.cuda.requested_peak_bytes
+
+
+def test_a_card_gets_a_verdict_and_the_largest_batch() -> None:
+    told = predict(WORKLOAD, gpu="t4").card
+    assert told is not None
+    assert told["verdict"] == "fits"
+    assert told["largest_batch"] < told["largest_batch_at_best"]
+    beyond = WORKLOAD.replace(batch=told["largest_batch_at_best"] + 1)
+    assert predict(beyond, gpu="t4").card["verdict"] == "does not fit"  # type: ignore[index]
+    between = WORKLOAD.replace(batch=told["largest_batch"] + 1)
+    assert predict(between, gpu="t4").card["verdict"] == "close call"  # type: ignore[index]
+
+
+def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -> None:
+    ties = Workload(device="cuda", depth=4, width=1024, batch=333, optimizer="momentum")
+    told = predict(ties, gpu="l4")
+    low, high = told.card["allocated_peak_bytes"]  # type: ignore[index]
+    assert low < high
+    assert told.cuda is not None
+    assert low <= (told.cuda.allocated_peak_bytes or 0) <= high
+    assert any("by where the driver places segments" in note for note in told.notes)
+    one = predict(ties, gpu="l4", allocator_settings="expandable_segments:True")
+    for name in ("allocated_peak_bytes", "reserved_peak_bytes"):
+        least, most = one.card[name]  # type: ignore[index]
+        assert least == most
+
+
+def test_a_budget_is_what_the_allocator_may_reserve() -> None:
+    needed = 29_360_128
+    told = predict(WORKLOAD, budget_bytes=needed).budget
+    assert told is not None
+    assert (told["needed_bytes"], told["fits"]) == (needed, True)
+    assert told["largest_batch"] >= 512
+    # Less still runs as long as free segments can be given back for it.
+    assert predict(WORKLOAD, budget_bytes=24_000_000).budget["fits"] is False  # type: ignore[index]
+
+
+def test_without_a_card_there_is_no_verdict_but_a_note() -> None:
+    told = predict(WORKLOAD)
+    assert told.card is None
+    assert any("no card was said" in note for note in told.notes)
+
+
+def test_another_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_workload, "torch_version", lambda: "2.7.1")
+    assert any("torch 2.7.1: on CUDA" in note for note in predict(WORKLOAD).notes)
+    monkeypatch.setattr(predict_workload, "torch_version", lambda: "2.13.0+cpu")
+    assert not any("on CUDA the figures" in note for note in predict(WORKLOAD).notes)
+
+
+def test_a_limit_that_is_too_small_is_noted() -> None:
+    settings = "per_process_memory_fraction:0.0001"
+    told = predict(WORKLOAD, gpu="l4", allocator_settings=settings)
+    assert ENDLESS in told.notes
+    assert told.card is not None
+    assert told.card["verdict"] == "does not fit"
+
+
+def test_a_card_is_for_cuda() -> None:
+    with pytest.raises(GpuError, match="cuda"):
+        predict(Workload(), gpu="l4")
+    with pytest.raises(AllocatorConfigError, match="not known"):
+        predict(WORKLOAD, allocator_settings="nonsense:1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--device", "cuda", "--gpu", "a100"], "did you mean"),
+        (["--gpu", "l4"], "--device cuda"),
+        (["--device", "cuda", "--capability", "nine"], "such as 9.0"),
+        (["--device", "cuda", "--alloc-conf", "x"], "key:value"),
+        (["--device", "cuda", "--memory", "much"], "not a size"),
+    ],
+)
+def test_the_command_line_refuses_in_one_line(
+    flags: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *flags]) == 2
+    error = capsys.readouterr().err.strip()
+    assert why in error
+    assert "\n" not in error
+
+
+def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--device", "cuda", "--capability", "9.0", "--memory", "80GiB", "--depth", "2"]
+    assert main(["predict", *flags]) == 0
+    text = capsys.readouterr().out
+    assert "fits on capability 9.0, 80 GiB" in text
+    assert "largest batch" in text
+    assert main(["predict", *flags, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["card"]["capability"] == "9.0"
+
+
+def test_predicting_for_cuda_imports_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys\n"
+        "from harness.schema.workload import Workload\n"
+        "from harness.prediction.predict_workload import predict\n"
+        "predict(Workload(device='cuda', norm='batch', dropout=0.1), gpu='h200')\n"
+        "print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,152 @@
+"""A smaller last batch as the reader of a forecast sees it: figures, verdicts, refusals."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from harness.allocator import CachingAllocator
+from harness.cli.app import main
+from harness.prediction.gpu.catalogue import GPUS
+from harness.prediction.gpu.fit import DOES_NOT_FIT, FITS, Card
+from harness.prediction.gpu.simulation import MOST_STEPS
+from harness.prediction.mlp.cuda_metrics import ENDLESS
+from harness.prediction.mlp.cuda_trace import CudaSteps
+from harness.prediction.mlp.last_batch import Epoch, ExamplesError
+from harness.prediction.predict_workload import predict
+from harness.schema.workload import Workload
+
+MIB = 1 << 20
+RISING = Workload(device="cuda", hidden=(2000, 33, 256), batch=256, activation="gelu")
+"""With a last batch of 89 it reserves one segment more: so PyTorch did under the dry run."""
+
+
+def epoch(workload: Workload, examples: int) -> Epoch:
+    return Epoch(workload=workload, gpu=GPUS["a100-40gb"], examples=examples)
+
+
+def test_a_smaller_last_batch_can_reserve_more_than_whole_ones() -> None:
+    told = predict(RISING, gpu="a100-40gb", examples=10 * 256 + 89)
+    last = told.last_batch
+    assert last is not None
+    assert (last["rows"], last["steps_before"]) == (89, MOST_STEPS + 1)
+    assert last["partial_step"]["reserved_peak_bytes"] == 44 * MIB
+    assert last["next_step"]["reserved_peak_bytes"] == 44 * MIB
+    assert last["reserved_rise_bytes"] == (2 * MIB, 2 * MIB)
+    assert told.cuda is not None
+    assert told.cuda.reserved_peak_bytes == 42 * MIB
+    assert last["next_step"]["requested_peak_bytes"] == told.cuda.requested_peak_bytes
+    assert last["partial_step"]["requested_peak_bytes"] < told.cuda.requested_peak_bytes
+
+
+def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
+    """Under a limit of 42 MiB PyTorch ran whole steps, and not the one of 89 (dry run)."""
+    run = epoch(RISING, 10 * 256 + 89)
+    card = Card(gpu=run.gpu, settings="", total_bytes=42 * MIB, outside_bytes=(0, 0))
+    assert card.verdict(RISING) == FITS
+    assert card.verdict(RISING, run) == DOES_NOT_FIT
+    assert replace(card, total_bytes=44 * MIB).verdict(RISING, run) == FITS
+    for examples, needed in ((2560, 42 * MIB), (run.examples, 44 * MIB)):
+        budget = predict(RISING, budget_bytes=42 * MIB, examples=examples).budget
+        assert budget is not None
+        assert (budget["needed_bytes"], budget["fits"]) == (needed, needed == 42 * MIB)
+
+
+def test_a_limit_that_only_the_last_batch_meets_is_noted() -> None:
+    gpu = replace(GPUS["a100-40gb"], total_bytes=43 * MIB * 10)
+    for examples, noted in ((2560, 0), (2649, 1)):
+        settings = "per_process_memory_fraction:0.1"
+        told = predict(RISING, gpu=gpu, allocator_settings=settings, examples=examples)
+        assert told.notes.count(ENDLESS) == noted
+
+
+def test_a_short_run_has_few_whole_steps_before_its_last() -> None:
+    short = epoch(RISING, 2 * 256 + 5)
+    assert (short.steps_before, short.rows) == (2, 5)
+    rows = [_rows_of_step(short, step) for step in range(1, 5)]
+    assert rows == [256, 256, 5, 256]
+
+
+def _rows_of_step(run: Epoch, step: int) -> int:
+    """Rows by the size of the loss's log-softmax, of ten classes in float32."""
+    events = run.script.trace(run.steps_before + 2).events
+    (logits,) = {
+        e.size_bytes
+        for e in events
+        if e.step == step and e.size_bytes > 0 and "log_softmax" in e.operator.split("/")[-1]
+    } or {0}
+    return logits // 40
+
+
+def test_steps_after_the_smaller_one_are_as_before() -> None:
+    """As many blocks, all gradients returned, nothing left over."""
+    workload = Workload(device="cuda", depth=3, batch=100, optimizer="adam", accumulate=2)
+    script = CudaSteps(workload, GPUS["l4"], rows_of={4: 33})
+    alive = 0
+    after = []
+    for step in range(8):
+        for _, requests in script.requests(step):
+            alive += sum(size for size, _ in requests)
+        after.append(alive)
+    assert len(set(after[1:])) == 1
+    whole = [[[size for size, _ in r] for _, r in script.requests(step)] for step in (3, 5, 6, 7)]
+    assert all(one == whole[0] for one in whole)
+
+
+def test_whole_batches_alone_are_noted() -> None:
+    told = predict(RISING, examples=1024)
+    assert told.last_batch is None
+    assert "examples: 1024 make whole batches, so no step is smaller" in told.notes
+
+
+def test_a_run_without_a_card_has_peaks_and_no_verdict() -> None:
+    told = predict(RISING, examples=300)
+    assert told.card is None
+    assert told.last_batch is not None
+
+
+def test_batch_normalisation_needs_two_rows_of_the_last_batch_too() -> None:
+    normed = Workload(device="cuda", batch=64, norm="batch")
+    assert epoch(normed, 66).rows == 2
+    with pytest.raises(ExamplesError, match="last batch would have 1, and this workload needs 2"):
+        epoch(normed, 65)
+    played = epoch(normed.replace(mode="inference"), 65).play(CachingAllocator())
+    assert played.partial.requested < played.before.requested
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--device", "cuda", "--examples", "100", "--batch", "512"], "fewer than one batch"),
+        (["--device", "cuda", "--examples", "65", "--batch", "64", "--accumulate", "4"], "needs 4"),
+        (["--examples", "1000"], "--device cuda"),
+        (["--device", "cuda", "--examples", "0"], "--examples"),
+        (["--device", "cuda", "--examples", "many"], "--examples"),
+    ],
+)
+def test_what_is_no_run_is_refused_in_one_line(
+    flags: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *flags]) == 2
+    error = capsys.readouterr().err.strip()
+    assert why in error
+    assert "\n" not in error
+
+
+def test_the_command_line_tells_of_the_last_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [
+        "--device",
+        "cuda",
+        "--hidden",
+        "2000,33,256",
+        "--batch",
+        "256",
+        "--activation",
+        "gelu",
+    ]
+    assert main(["predict", *flags, "--examples", "2649"]) == 0
+    text = capsys.readouterr().out
+    assert "last batch of 89" in text
+    assert "2,097,152 bytes reserved beyond all before" in text
+    assert main(["predict", *flags, "--examples", "2649", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["last_batch"]["rows"] == 89

@@ -1,0 +1,86 @@
+"""What is foretold on fake tensors, against what is measured, to the byte."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.prediction.module.predict_module import BELOW, INITIALISER, ForecastError, forecast
+from tests.profiling.module_cases import CASES, NETWORKS, prepared
+from tests.profiling.test_module_trace import Nothing, scratch_of_kernels, traced, without
+
+
+def cross_entropy(output: Tensor, y: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(output.flatten(0, -2), y.flatten())
+
+
+@pytest.mark.parametrize("name", ["convolutions", "embedding", "shared weights", *NETWORKS])
+def test_the_forecast_is_the_trace_but_for_named_events(name: str) -> None:
+    """Left out: kernels' scratch, and sums of gradients in place (a mode's presence)."""
+    build = {**CASES, **NETWORKS}[name]
+    case = prepared(build)
+    measured = traced(case, Nothing()).trace  # type: ignore[no-untyped-call]
+    seen = without(measured, scratch_of_kernels(measured))
+
+    def example(batch: int) -> tuple[Tensor, Tensor]:
+        x = torch.empty(batch, *case.x.shape[1:], dtype=case.x.dtype)
+        return x, torch.empty(batch, *case.y.shape[1:], dtype=torch.int64)
+
+    told = forecast(lambda: build().model, len(case.x), inputs=example, loss=cross_entropy, steps=2)
+    assert told.peak_live_bytes == seen.peak_live_bytes
+    assert told.live_bytes[-1] == seen.live_bytes[-1]
+    assert BELOW in told.notes
+
+
+def test_another_batch_size_is_foretold_from_the_same_code() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 8))
+
+    weights = 4 * (16 * 32 + 32 + 32 * 8 + 8)
+    for batch in (3, 70, 1_000_000_000):
+        told = forecast(build, batch, input_shape=(16,))
+        # Backward of the last layer: x, y, tanh's result; log-probabilities' gradient and
+        # the hidden gradient; the loss, its weight and seed; new weight gradients.
+        assert told.categories_at_peak()["parameter"] == weights
+        assert told.categories_at_peak()["input"] == batch * (4 * 16 + 8)
+        assert sum(told.categories_at_peak().values()) == told.peak_live_bytes
+    assert told.peak_live_bytes > batch * 4 * (16 + 32 + 8)
+
+
+def test_time_is_linear_in_the_number_of_operators() -> None:
+    def seconds(depth: int) -> float:
+        start = time.process_time()
+        forecast(lambda: nn.Sequential(*[nn.Linear(4, 4)] * depth), 2, input_shape=(4,), steps=1)
+        return time.process_time() - start
+
+    seconds(10)
+    assert seconds(400) < 8 * seconds(100)
+
+
+def test_inference_keeps_nothing() -> None:
+    told = forecast(
+        lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU()), 5, input_shape=(4,), mode="inference"
+    )
+    assert told.categories_at_peak() == {
+        "parameter": 160, "gradient": 0, "optimizer_state": 0, "input": 80,
+        "activation": 0, "temporary": 2 * 160,
+    }  # fmt: skip
+
+
+def test_what_depends_on_data_is_refused_by_name() -> None:
+    class Picky(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if bool(x.sum() > 0) else x
+
+    with pytest.raises(ForecastError, match="_local_scalar_dense"):
+        forecast(Picky, 2, input_shape=(3,), mode="inference")
+
+
+def test_an_initialiser_that_looks_at_its_numbers_is_noted() -> None:
+    class Drawn(nn.Linear):
+        def reset_parameters(self) -> None:
+            nn.init.constant_(self.weight, float(self.weight.detach().sum()))
+
+    told = forecast(lambda: Drawn(3, 4, bias=False), 2, input_shape=(3,))
+    assert INITIALISER in told.notes

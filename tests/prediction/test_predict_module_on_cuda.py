@@ -1,0 +1,160 @@
+"""Forecasts for CUDA on fake tensors of the CPU, against two other ways to the same peaks.
+
+A derivation that runs no torch at all (``harness.prediction``), and peaks recorded under the dry
+run (``tests/validation/compare_module_predictions.py``).
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from harness.prediction.gpu.catalogue import GPUS, GpuError
+from harness.prediction.module.cuda_rules import ATTENTION, CUDNN
+from harness.prediction.module.largest_batch import largest_batch
+from harness.prediction.module.predict_module import forecast
+from harness.prediction.predict_workload import predict
+from harness.schema.workload import Workload
+from harness.training.models import MLP
+from tests.validation.compare_predictions import CARDS, gpu_of
+from tests.validation.modules import MODULES
+
+BASE = Workload(device="cuda", hidden=(300, 70), in_features=50, batch=5000, optimizer="adam")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"activation": "gelu", "optimizer": "momentum"},
+        {"norm": "batch", "dropout": 0.5},
+        {"norm": "layer", "optimizer": "adamw", "batch": 70_000},
+        {"mode": "inference", "norm": "batch"},
+    ],
+)
+def test_a_perceptron_is_foretold_as_it_is_derived(changes: dict[str, Any]) -> None:
+    """Two ways to the same peaks: PyTorch's own dispatcher, and rules written down."""
+    w = BASE.replace(**changes)
+
+    def build() -> nn.Module:
+        norm, dropout = w.norm, w.dropout
+        return MLP(w.in_features, w.widths, w.classes, w.activation, norm=norm, dropout=dropout)
+
+    told = forecast(
+        build,
+        w.batch,
+        input_shape=(w.in_features,),
+        optimizer=w.optimizer,
+        mode=w.mode,
+        device="cuda",
+        gpu="h100-80gb",
+    )
+    derived = predict(w, gpu="h100-80gb")
+    assert told.cuda is not None
+    assert derived.cuda is not None
+    assert told.cuda.requested_peak_bytes == derived.cuda.requested_peak_bytes
+    assert told.cuda.workspace_bytes == derived.cuda.workspace_bytes
+    # The batch normalisation's sums are written after its gradients, not before.
+    apart = abs((told.cuda.reserved_peak_bytes or 0) - (derived.cuda.reserved_peak_bytes or 0))
+    assert apart <= (2 << 20 if w.norm == "batch" else 0)
+    assert told.trace.peak_live_bytes == derived.peak_live_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "requested", "reserved"),
+    [
+        ("resnet18", 162_557_792, 188_743_680),
+        ("transformer encoder", 84_026_448, 104_857_600),
+    ],
+)
+def test_a_public_module_is_foretold_as_it_was_measured(
+    name: str, requested: int, reserved: int
+) -> None:
+    """Capability 8.0, torch 2.13 under the dry run, which has no cuDNN."""
+    if name == "resnet18":
+        pytest.importorskip("torchvision")
+    case = MODULES[name]
+    told = forecast(
+        case.build,
+        case.batch,
+        input_shape=case.input_shape,
+        optimizer=case.optimizer,
+        loss=case.loss,
+        device="cuda",
+        gpu=gpu_of(CARDS[0]),
+        cudnn=False,
+    )
+    assert told.cuda is not None
+    assert told.cuda.requested_peak_bytes == requested
+    assert told.cuda.reserved_peak_bytes == reserved
+    assert (ATTENTION in told.notes) == (name != "resnet18")
+
+
+def convolution() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 6 * 6, 10))
+
+
+def test_a_card_gives_a_verdict_and_cudnn_a_note() -> None:
+    told = forecast(convolution, 64, input_shape=(3, 8, 8), device="cuda", gpu="t4")
+    assert told.card is not None
+    assert told.card["verdict"] == "fits"
+    assert CUDNN in told.notes
+    small = gpu_of(CARDS[0])
+    tiny = forecast(convolution, 10**8, input_shape=(3, 8, 8), device="cuda", gpu=small, steps=3)
+    assert tiny.card is not None
+    assert tiny.card["verdict"] == "does not fit"
+
+
+def test_without_a_card_there_is_no_verdict() -> None:
+    told = forecast(convolution, 4, input_shape=(3, 8, 8), device="cuda")
+    assert told.card is None
+    assert told.cuda is not None
+
+
+def test_an_unknown_card_is_refused() -> None:
+    with pytest.raises(GpuError, match="did you mean"):
+        forecast(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu="rtx409")
+
+
+def test_nothing_stays_in_place_of_the_cpus_functions() -> None:
+    before = functional.dropout, functional.scaled_dot_product_attention
+    forecast(
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
+        4,
+        input_shape=(4,),
+        device="cuda",
+        optimizer="adam",
+    )
+    assert (functional.dropout, functional.scaled_dot_product_attention) == before
+    parameter = nn.Parameter(torch.zeros(3))
+    parameter.grad = torch.ones(3)
+    with torch.profiler.profile() as profiler:
+        torch.optim.Adam([parameter]).step()
+    assert not any("_foreach" in event.key for event in profiler.key_averages())
+
+
+def test_a_card_without_a_size_gets_no_verdict() -> None:
+    gpu = replace(GPUS["l4"], total_bytes=None)
+    told = forecast(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu=gpu)
+    assert told.card is None
+
+
+def test_the_largest_batch_is_that_of_the_derivation() -> None:
+    """A perceptron on a small card, by forecasts of its module and by its description."""
+    small = replace(GPUS["l4"], total_bytes=900 << 20)
+    found = largest_batch(
+        lambda: MLP(50, (300, 70), 10, "relu"), gpu=small, input_shape=(50,), optimizer="adam"
+    )
+    told = predict(BASE, gpu=small).card
+    assert told is not None
+    assert found == told["largest_batch"]
+
+
+def test_no_batch_fits_beside_what_lies_outside() -> None:
+    tiny = replace(GPUS["l4"], total_bytes=100 << 20)
+    assert largest_batch(convolution, gpu=tiny, input_shape=(3, 8, 8)) is None
+    with pytest.raises(GpuError, match="unknown"):
+        largest_batch(convolution, gpu=replace(GPUS["l4"], total_bytes=None), input_shape=(3, 8, 8))

@@ -1,0 +1,111 @@
+"""The forecast as its reader sees it: names, notes, verdicts, and what it does not import."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from harness.prediction import predict_workload
+from harness.prediction.mlp.largest_fit import needed_bytes
+from harness.prediction.predict_workload import predict
+from harness.prediction.versions import CHECKED_TORCH, has_older_scratch, torch_version
+from harness.schema.record import Figures
+from harness.schema.workload import Workload
+
+
+def test_every_figure_that_can_be_predicted_is() -> None:
+    stated = msgspec.to_builtins(predict(Workload(depth=2)))
+    unknown = {name for name in Figures.__struct_fields__ if stated[name] is None}
+    assert unknown == {"rss_rise_bytes", "cuda"}
+    assert stated["outcome"] == "predicted"
+    assert stated["method"] == "trace"
+
+
+def test_categories_add_up_to_the_peak() -> None:
+    stated = msgspec.to_builtins(predict(Workload(depth=3, optimizer="adamw")))
+    assert sum(stated["categories_at_peak"].values()) == stated["peak_live_bytes"]
+
+
+def test_modules_add_up_to_the_saved_bytes() -> None:
+    stated = msgspec.to_builtins(predict(Workload(depth=3, activation="silu")))
+    modules = stated["modules"].values()
+    assert sum(module["saved_bytes"] for module in modules) == stated["saved_bytes"]
+
+
+def test_what_is_not_followed_is_null_with_a_note() -> None:
+    workload = Workload(device="cuda", autocast="bfloat16", checkpoint=1)
+    told = predict(workload, budget_bytes=1 << 30)
+    assert told.method == "formula"
+    assert told.peak_live_bytes is None
+    assert told.phases is None
+    assert told.saved_bytes is None
+    assert told.cuda is None
+    assert told.budget is None
+    assert any("autocast" in note for note in told.notes)
+    assert "budget: no verdict without the trace" in told.notes
+
+
+def test_an_unchecked_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_workload, "torch_version", lambda: "9.9.1+cpu")
+    assert any("9.9.1" in note for note in predict(Workload()).notes)
+
+
+def test_an_absent_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_workload, "torch_version", lambda: None)
+    assert any("not installed" in note for note in predict(Workload()).notes)
+
+
+def test_a_checked_torch_needs_no_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_workload, "torch_version", lambda: CHECKED_TORCH[0])
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert predict(Workload()).notes == ()
+
+
+def test_the_version_is_that_of_the_torch_that_would_be_imported() -> None:
+    assert torch_version() == importlib.metadata.version("torch")
+
+
+def test_another_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert any("aarch64" in note for note in predict(Workload()).notes)
+
+
+def test_a_budget_gets_a_verdict_and_the_largest_batch() -> None:
+    workload = Workload(depth=2, batch=64)
+    needed = needed_bytes(workload)
+    exact = predict(workload, budget_bytes=needed).budget
+    assert exact == {
+        "budget_bytes": needed,
+        "needed_bytes": needed,
+        "fits": True,
+        "largest_batch": 64,
+    }
+    short = predict(workload, budget_bytes=needed - 1).budget
+    assert short is not None
+    assert (short["fits"], short["largest_batch"]) == (False, 63)
+
+
+def test_no_budget_no_verdict() -> None:
+    assert predict(Workload()).budget is None
+
+
+def test_predicting_imports_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys\n"
+        "from harness.schema.workload import Workload\n"
+        "from harness.prediction.predict_workload import predict\n"
+        "predict(Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"
+        "predict(Workload(depth=2, dtype='bfloat16'))\n"
+        "print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_older_versions_are_told_from_those_whose_scratch_is_known() -> None:
+    known = [None, "2.13.0+cpu", "2.14.0a0", "3.0.1"]
+    older = ["2.7.1+cu126", "2.12.0", "1.13.1"]
+    assert [version for version in known + older if has_older_scratch(version)] == older

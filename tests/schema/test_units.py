@@ -1,0 +1,34 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.schema.units import format_bytes, parse_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("256MiB", 268_435_456),
+        ("1.5 GiB", 1_610_612_736),
+        ("1000", 1000),
+        ("2kb", 2000),
+        ("7 B", 7),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "MiB", "-1MiB", "0", "1.3B", "1e9", "5 parsecs", "9" * 30, "NaN", "1.0000001KiB"]
+)
+def test_what_is_no_size_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a"):
+        parse_bytes(text)
+
+
+@given(st.integers(1, 2**62))
+def test_a_shown_size_is_within_its_four_digits(size: int) -> None:
+    value, unit = format_bytes(size).split()
+    factor = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}[unit]
+    assert float(value) * factor == pytest.approx(size, rel=5e-4)

@@ -1,0 +1,103 @@
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from harness.schema.workload import Grid, Workload, WorkloadError
+
+
+def test_equal_layers_are_the_same_workload_however_they_are_written() -> None:
+    written = Workload(hidden=(256, 256))
+    assert written == Workload(depth=2, width=256)
+    assert written.id == Workload(depth=2, width=256).id
+
+
+def test_uneven_layers_decide_depth_and_leave_width_open() -> None:
+    uneven = Workload(hidden=(300, 7, 1024))
+    assert (uneven.depth, uneven.width, uneven.widths) == (3, None, (300, 7, 1024))
+
+
+def test_ids_are_frozen() -> None:
+    """Committed results are found by these; a changed id would orphan them."""
+    assert Workload().id == "44136fa355b3678a"
+    assert Workload(depth=8, batch=512).id == "8b8b5217a503b5cc"
+    assert Workload(optimizer="adam", dtype="bfloat16").id == "48b3dcd58a4716cc"
+    assert Workload(hidden=(512, 256), mode="inference").id == "963ca21ac9b02146"
+
+
+def test_layers_that_are_switched_off_leave_the_id_alone() -> None:
+    assert Workload(norm="none", dropout=0).id == Workload(dropout=-0.0).id == Workload().id
+    assert str(Workload(dropout=-0.0)) == str(Workload())
+
+
+def test_every_field_tells_workloads_apart() -> None:
+    other: dict[str, Any] = {
+        "model": "mlp-scratch", "depth": 2, "width": 8, "hidden": (3, 4), "in_features": 5,
+        "classes": 3, "activation": "tanh", "norm": "layer", "dropout": 0.5, "batch": 9,
+        "dtype": "float64", "autocast": "bfloat16", "optimizer": "adam", "foreach": "on",
+        "mode": "inference", "checkpoint": 1, "accumulate": 2, "device": "cuda", "threads": 2,
+        "data": "fashion-mnist", "malloc": "system", "seed": 1,
+    }  # fmt: skip
+    assert set(other) == {item.name for item in dataclasses.fields(Workload)}
+    ids = {Workload(**{name: value}).id for name, value in other.items()}
+    assert len(ids | {Workload().id}) == len(other) + 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"depth": 0}, "depth: 0: a whole number from 1"),
+        ({"depth": True}, "depth: True: a whole number"),
+        ({"batch": 2**63}, "batch: 9223372036854775808: a whole number"),
+        ({"width": 2.5}, "width: 2.5: a whole number"),
+        ({"hidden": (3, 0)}, "hidden: 0: widths are whole numbers"),
+        ({"width": None}, "width: None: needed where hidden"),
+        ({"activation": "rleu"}, "did you mean relu?"),
+        ({"width": 2**31 - 1, "depth": 9}, "width: 2147483647: the layers' weights together"),
+        ({"batch": 2**31 - 1, "width": 2**30, "in_features": 1, "classes": 1}, "batch: .*elements"),
+        ({"checkpoint": 2}, "checkpoint: 2: at most depth"),
+        ({"batch": 2, "accumulate": 3}, "accumulate: 3: at most batch"),
+        ({"mode": "inference", "accumulate": 2}, "accumulate: 2: only where mode is train"),
+        ({"norm": "bach"}, "norm: 'bach': one of none, batch, layer .did you mean batch"),
+        ({"dropout": 1.0}, "dropout: 1.0: a number from 0 to below 1"),
+        ({"dropout": 1}, "dropout: 1.0: a number from 0 to below 1"),
+        ({"dropout": -0.1}, "dropout: -0.1: a number from 0 to below 1"),
+        ({"dropout": math.nan}, "dropout: nan: a number from 0 to below 1"),
+        ({"dropout": "half"}, "dropout: 'half': a number from 0 to below 1"),
+        ({"dropout": True}, "dropout: True: a number from 0 to below 1"),
+        ({"norm": "batch", "model": "mlp-scratch"}, "norm: 'batch': only with model mlp"),
+        ({"dropout": 0.5, "model": "mlp-scratch"}, "dropout: 0.5: only with model mlp"),
+        ({"norm": "batch", "batch": 1}, "batch: 1: batch normalisation trains on 2 rows or more"),
+        (
+            {"norm": "batch", "batch": 7, "accumulate": 4},
+            "batch: 7: batch normalisation trains on .* at least 8 in 4 micro-batches",
+        ),
+        ({"data": "fashion-mnist", "classes": 3}, "data: 'fashion-mnist': has 784 features"),
+    ],
+)
+def test_a_broken_rule_is_named_with_field_and_value(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(WorkloadError, match=message):
+        Workload(**fields)
+
+
+def test_one_row_is_enough_where_no_variance_is_computed() -> None:
+    """A trained batch normalisation predicts with the variances that it remembers."""
+    assert Workload(norm="batch", mode="inference", batch=1).least_batch == 1
+    assert Workload(norm="layer", batch=1).least_batch == 1
+    assert Workload(norm="batch", batch=6, accumulate=3).least_batch == 6
+
+
+def test_a_grid_is_the_product_of_its_axes_last_axis_fastest() -> None:
+    grid = Grid(base=Workload(width=8), axes={"depth": [1, 2], "batch": [3, 4]})
+    assert [(w.depth, w.batch) for w in grid] == [(1, 3), (1, 4), (2, 3), (2, 4)]
+    assert len(grid) == 4
+
+
+def test_a_grid_names_an_unknown_axis() -> None:
+    with pytest.raises(WorkloadError, match="axes: 'depht'"):
+        Grid(axes={"depht": [1]})
+
+
+def test_a_new_depth_makes_uneven_layers_equal_again() -> None:
+    assert Workload(hidden=(3, 4)).replace(depth=3, width=8).widths == (8, 8, 8)

@@ -1,0 +1,475 @@
+"""Recordings of torch 2.13's own allocator, and small ones worked by hand."""
+
+import gzip
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.allocator import AllocatorConfig, AllocatorConfigError, BlockState, CachingAllocator
+from harness.allocator.blocks import ALLOCATED, AWAITING
+from harness.snapshots import Replay, SnapshotError, replay_file, replay_text
+from harness.snapshots.initial_state import Origin, find_origin
+from harness.snapshots.replay import recorded_config
+from harness.snapshots.replay_events import Agreement, Follower
+from harness.snapshots.snapshot import Snapshot, read_snapshot
+
+SNAPSHOTS = Path(__file__).parent / "recordings"
+NOTHING = Origin(live={}, streams={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
+MIB = 1 << 20
+# How far an expandable segment can grow depends on the card.
+CARDS = {"random-expandable-small-card": 1324 * MIB}
+
+
+def recording(name: str) -> Path:
+    return SNAPSHOTS / f"{name}.pickle.gz"
+
+
+def agreement_of(replay: Replay) -> Agreement:
+    assert replay.agreement is not None
+    return replay.agreement
+
+
+@pytest.mark.parametrize(
+    ("name", "segment_events", "allocations", "reserved"),
+    [
+        ("resnet18-start", 27, 1129, 364_904_448),
+        ("expandable-out-of-memory", 77, 866, 696_254_464),
+        ("two-streams-middle", 0, 176, 115_343_360),
+        ("random-garbage-collection", 246, 727, 1_589_641_216),
+        ("random-max-split-two-streams", 222, 784, 1_610_612_736),
+        ("random-expandable-small-card", 77, 821, 1_377_828_864),
+    ],
+)
+def test_recordings_of_pytorch_are_followed_to_the_address(
+    name: str, segment_events: int, allocations: int, reserved: int
+) -> None:
+    agreement = agreement_of(replay_file(recording(name), recorded_on_bytes=CARDS.get(name)))
+    assert agreement.differences == ()
+    assert agreement.is_complete()
+    assert (agreement.segment_events, agreement.segment_events_matched) == (segment_events,) * 2
+    assert (agreement.allocations, agreement.allocations_matched) == (allocations,) * 2
+    assert agreement.peak_reserved_bytes == agreement.recorded_peak_reserved_bytes == reserved
+    assert agreement.fragmentation == agreement.recorded_fragmentation
+
+
+@settings(max_examples=25, deadline=None)
+@given(cut=st.integers(0, 3410))
+def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -> None:
+    snapshot = read_snapshot(recording("resnet18-start"))
+    while 0 < cut < len(snapshot.events) and snapshot.events[cut - 1].action.startswith("segment"):
+        cut -= 1  # the model takes a segment with the request that needs it
+    config = AllocatorConfig()
+    before = Follower(config, NOTHING)
+    before.run(snapshot.events[:cut])
+    origin = find_origin(snapshot, snapshot.events[cut:], config)
+    assert origin.layout is not None
+    assert layout_of(before.model) == {
+        segment.address: list(segment.blocks) for segment in origin.layout
+    }
+    assert sum(origin.live.values()) + awaiting_bytes(origin) == before.model.current(
+        "requested_bytes"
+    )
+    assert origin.reserved_bytes == before.model.current("reserved_bytes")
+
+    after = Follower(config, origin)
+    after.run(snapshot.events[cut:])
+    assert after.agreement(snapshot).differences == ()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(
+        [
+            "expandable-out-of-memory",
+            "random-expandable-small-card",
+            "random-max-split-two-streams",
+            "random-garbage-collection",
+        ]
+    ),
+    share=st.floats(0, 1),
+)
+def test_a_recording_can_begin_anywhere(name: str, share: float) -> None:
+    snapshot = read_snapshot(recording(name))
+    cut = int(share * len(snapshot.events))
+    while 0 < cut < len(snapshot.events) and is_inside_a_request(snapshot, cut):
+        cut -= 1
+    config = replace(recorded_config(snapshot)[0], total_bytes=CARDS.get(name))
+    before = Follower(config, NOTHING)
+    before.run(snapshot.events[:cut])
+    origin = find_origin(snapshot, snapshot.events[cut:], config)
+    assert origin.layout is not None
+    after = Follower(config, origin)
+    for counter in ("requested_bytes", "reserved_bytes", "segment"):
+        assert after.model.current(counter) == before.model.current(counter)
+    missing = before.model.current("active_bytes") - after.model.current("active_bytes")
+    assert 0 <= missing <= origin.uncertain_blocks * MIB
+    after.run(snapshot.events[cut:])
+    assert missing or after.agreement(snapshot).differences == ()
+    assert missing or after.agreement(snapshot).is_complete()
+
+
+def is_inside_a_request(snapshot: Snapshot, cut: int) -> bool:
+    """The events before a cut must not be those of a request that comes after it."""
+    before, after = snapshot.events[cut - 1], snapshot.events[cut]
+    halves = before.action == "free_requested" and after.address == before.address
+    return before.action.startswith("segment") or after.action == "free_completed" or halves
+
+
+def awaiting_bytes(origin: Origin) -> int:
+    return sum(
+        block.requested_bytes
+        for segment in origin.layout or ()
+        for block in segment.blocks
+        if block.state == "awaiting"
+    )
+
+
+def layout_of(model: CachingAllocator) -> dict[int, list[BlockState]]:
+    result = {}
+    for head in model.segment_heads():
+        blocks = []
+        block = head
+        while True:
+            in_use = block.state in (ALLOCATED, AWAITING)
+            state = {ALLOCATED: "allocated", AWAITING: "awaiting"}.get(block.state, "free")
+            blocks.append(BlockState(block.size, block.requested if in_use else 0, state))  # type: ignore[arg-type]
+            if block.next is None:
+                break
+            block = block.next
+        result[head.address] = blocks
+    return result
+
+
+def test_a_recording_that_was_changed_does_not_agree() -> None:
+    snapshot = read_snapshot(recording("resnet18-start"))
+    events = list(snapshot.events)
+    index = next(i for i, e in enumerate(events) if e.action == "segment_alloc")
+    for changed in (
+        [*events[:index], *events[index + 1 :]],
+        [*events[:index], events[index]._replace(size_bytes=4 * MIB), *events[index + 1 :]],
+        events[:-1],
+        [e for e in events if e.action not in ("free_requested", "free_completed")],
+    ):
+        follower = Follower(AllocatorConfig(), NOTHING)
+        follower.run(changed)
+        agreement = follower.agreement(snapshot)
+        assert not agreement.is_complete()
+        assert agreement.differences
+
+
+def test_other_settings_than_the_recorded_ones_do_not_agree() -> None:
+    snapshot = read_snapshot(recording("resnet18-start"))
+    follower = Follower(AllocatorConfig(large_segment_size_bytes=32 * MIB), NOTHING)
+    follower.run(snapshot.events)
+    assert not follower.agreement(snapshot).is_complete()
+
+
+# A recording by hand: three tensors of 12 MiB, the second freed, one of 11 MiB in its place.
+BASE = 0x7F0000000000
+
+
+def entry(action: str, slot: int, size: int, **more: Any) -> dict[str, Any]:
+    key = "device_free" if action == "oom" else "addr"
+    return {"action": action, key: BASE + slot * 16 * MIB, "size": size, "stream": 0, **more}
+
+
+def freed(slot: int, size: int) -> list[dict[str, Any]]:
+    return [entry("free_requested", slot, size), entry("free_completed", slot, size)]
+
+
+def block(slot: int, size: int, requested: int) -> dict[str, Any]:
+    state = "active_allocated" if requested else "inactive"
+    return {"size": size, "requested_size": requested, "state": state}
+
+
+def segment(slot: int, requested: int) -> dict[str, Any]:
+    return {
+        "device": 0,
+        "address": BASE + slot * 16 * MIB,
+        "total_size": 12 * MIB,
+        "stream": 0,
+        "segment_type": "large",
+        "blocks": [block(slot, 12 * MIB, requested)],
+    }
+
+
+def by_hand() -> dict[str, Any]:
+    size = 12 * MIB
+    frame = {"filename": "/somewhere/model.py", "name": "forward", "line": 7}
+    trace = []
+    for slot in range(3):
+        trace.append(entry("segment_alloc", slot, size))
+        trace.append(entry("alloc", slot, size, frames=[frame], time_us=1_000_000 * (slot + 1)))
+    for event in trace:
+        event.setdefault("time_us", 1_000_000)
+    trace += freed(1, size)
+    trace.append(entry("alloc", 1, 11 * MIB, time_us=9_000_000))
+    return {
+        "segments": [segment(0, size), segment(1, 11 * MIB), segment(2, size)],
+        "device_traces": [[], trace[:0], trace][2:],
+    }
+
+
+def written(folder: Path, raw: Any) -> Path:
+    path = folder / "snapshot.pickle"
+    path.write_bytes(pickle.dumps(raw))
+    return path
+
+
+def test_a_recording_by_hand_agrees_and_its_peak_is_known(tmp_path: Path) -> None:
+    replay = replay_file(written(tmp_path, by_hand()))
+    agreement = agreement_of(replay)
+    assert agreement.is_complete()
+    assert agreement.peak_reserved_bytes == 36 * MIB
+    assert agreement.fragmentation == 0
+    assert replay.peak.requested_bytes == 36 * MIB
+    assert replay.peak.position == 5
+    assert replay.peak.seconds == 2.0
+    (group,) = replay.peak.groups
+    assert (group.place, group.size_bytes, group.count) == ("forward (model.py:7)", 12 * MIB, 3)
+    assert replay.notes == (
+        "the recording holds no settings (before PyTorch 2.3): defaults are assumed",
+    )
+
+
+@pytest.mark.parametrize(
+    ("memory", "verdicts", "position"),
+    # By default three segments of 12 MiB; expandable, units of 20: two from the second on.
+    [
+        (40, ["fits", "fits"], None),
+        (39, ["fits", "does not fit"], 3),
+        (35, ["does not fit"] * 2, 3),
+    ],
+)
+def test_what_if_the_card_were_smaller(
+    tmp_path: Path, memory: int, verdicts: list[str], position: int | None
+) -> None:
+    path = written(tmp_path, by_hand())
+    replay = replay_file(path, memory_bytes=(memory + 3) * MIB, outside_bytes=3 * MIB)
+    assert [case.verdict() for case in replay.what_ifs] == verdicts
+    expandable = replay.what_ifs[1]
+    if position is None:
+        assert expandable.peak_reserved_bytes == (40 * MIB, 40 * MIB)
+    else:
+        (ran_out,) = expandable.ran_out
+        assert (ran_out.position, ran_out.requested_bytes) == (position, 12 * MIB)
+        assert (ran_out.allocated_bytes, ran_out.seconds) == (12 * MIB, 1.0)
+        assert ran_out.place == "forward (model.py:7)"
+
+
+def test_what_if_the_settings_were_others(tmp_path: Path) -> None:
+    path = written(tmp_path, by_hand())
+    half = "per_process_memory_fraction:0.5"
+    case = replay_file(path, settings=half, memory_bytes=60 * MIB).what_ifs[2]
+    assert case.name == f"settings {half}"
+    assert case.config.limit_bytes() == 30 * MIB
+    assert [failure.position for failure in case.ran_out] == [5] * 5
+    assert replay_file(path, settings=half, memory_bytes=72 * MIB).what_ifs[2].ran_out == ()
+    with pytest.raises(AllocatorConfigError, match="memory_fraction needs total_bytes"):
+        replay_file(path, settings=half)
+
+
+def test_from_the_middle_the_blocks_before_are_alive(tmp_path: Path) -> None:
+    raw = by_hand()
+    raw["device_traces"] = [raw["device_traces"][0][6:]]  # from the release on
+    replay = replay_file(written(tmp_path, raw))
+    assert agreement_of(replay).is_complete()
+    assert replay.origin.live == dict.fromkeys((BASE, BASE + 16 * MIB, BASE + 32 * MIB), 12 * MIB)
+    assert (replay.peak.position, replay.peak.requested_bytes) == (-1, 36 * MIB)
+    assert replay.peak.groups[0].place == "before the recording"
+    assert "begins in the middle: 3 blocks and 37748736 reserved bytes" in replay.notes[1]
+
+
+def test_the_cache_emptied_by_the_program_is_emptied_in_the_what_ifs(tmp_path: Path) -> None:
+    raw = by_hand()
+    trace = raw["device_traces"][0][:-1]  # the second block stays free
+    trace.append(entry("segment_free", 1, 12 * MIB))
+    trace += [entry("segment_alloc", 3, 30 * MIB), entry("alloc", 3, 30 * MIB)]
+    raw["device_traces"] = [trace]
+    last = {**segment(3, 0), "total_size": 30 * MIB, "blocks": [block(3, 30 * MIB, 30 * MIB)]}
+    raw["segments"] = [segment(0, 12 * MIB), segment(2, 12 * MIB), last]
+    replay = replay_file(written(tmp_path, raw))
+    assert agreement_of(replay).is_complete()
+    assert agreement_of(replay).releases_whole == 1
+    # Here the release made room for a request: with room for all, nothing goes back.
+    assert replay.what_ifs[0].peak_reserved_bytes == (66 * MIB, 66 * MIB)
+    trace.insert(-2, entry("snapshot", 0, 0))  # whatever comes between, it was the program
+    replay = replay_file(written(tmp_path, raw))
+    assert replay.what_ifs[0].peak_reserved_bytes == (54 * MIB, 54 * MIB)
+
+
+def test_private_pools_are_left_out_and_said_to_be(tmp_path: Path) -> None:
+    raw = by_hand()
+    raw["device_traces"][0] += [
+        entry("segment_alloc", 9, 12 * MIB, pool_id=(0, 1)),
+        entry("alloc", 9, 12 * MIB, pool_id=(0, 1)),
+    ]
+    raw["segments"].append({**segment(9, 12 * MIB), "segment_pool_id": (0, 1)})
+    replay = replay_file(written(tmp_path, raw))
+    assert agreement_of(replay).is_complete()
+    assert "2 events of private pools (CUDA graphs, MemPool) are left out" in replay.notes
+
+
+def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
+    with gzip.open(recording("resnet18-start")) as file:
+        raw = pickle.load(file)
+    raw = {key: raw[key] for key in ("segments", "device_traces")}
+    keys = ("action", "addr", "size", "stream", "frames")
+    raw["device_traces"] = [
+        [{key: event[key] for key in keys if key in event} for event in trace]
+        for trace in raw["device_traces"]
+    ]
+    keys = ("device", "address", "total_size", "stream", "segment_type")
+    raw["segments"] = [
+        {
+            **{key: entry[key] for key in keys},
+            "blocks": [
+                {k: b[k] for k in ("size", "requested_size", "state")} for b in entry["blocks"]
+            ],
+        }
+        for entry in raw["segments"]
+    ]
+    replay = replay_file(written(tmp_path, raw))
+    assert agreement_of(replay).is_complete()
+    assert replay.peak.seconds is None
+
+
+def test_the_text_says_what_the_replay_says() -> None:
+    text = replay_text(replay_file(recording("resnet18-start"), memory_bytes=300 * MIB))
+    assert "model against recording: no difference" in text
+    assert "segment events      27 of 27 equal" in text
+    assert "as recorded on 300 MiB: does not fit" in text
+    assert "runs out at event" in text
+
+
+def test_the_figures_can_be_written_as_json(tmp_path: Path) -> None:
+    replay = replay_file(written(tmp_path, by_hand()), memory_bytes=39 * MIB)
+    data = json.loads(json.dumps(replay.as_dict()))
+    assert data["agreement"]["segment_events_matched"] == 3
+    assert data["peak"]["groups"][0] == {
+        "place": "forward (model.py:7)",
+        "size_bytes": 12 * MIB,
+        "count": 3,
+    }
+    assert [case["verdict"] for case in data["what_ifs"]] == ["fits", "does not fit"]
+    assert (data["live_at_start_bytes"], data["reserved_at_start_bytes"]) == (0, 0)
+
+
+def test_names_from_a_recording_cannot_command_a_terminal(tmp_path: Path) -> None:
+    raw = by_hand()
+    for event in raw["device_traces"][0]:
+        event["frames"] = [{"filename": "a.py", "name": "f\x1b[2J\n" + "g" * 1000, "line": 1}]
+    text = replay_text(replay_file(written(tmp_path, raw)))
+    assert "f?[2J?ggg" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) < 300
+
+
+def test_the_replay_loads_no_torch() -> None:
+    code = "import harness.snapshots, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: 5, "no memory snapshot"),
+        (lambda raw: [], "no trace; record one with PyTorch 2.1"),
+        (lambda raw: {}, "no fit 'device_traces'"),
+        (lambda raw: {**raw, "device_traces": []}, "no trace of any device"),
+        (lambda raw: {**raw, "device_traces": [[{"action": "dance"}]]}, "unknown event 'dance'"),
+        (lambda raw: {**raw, "device_traces": [[entry("alloc", 0, -1)]]}, "'size' out of range"),
+        (lambda raw: {**raw, "device_traces": [[entry("alloc", 0, 2**60)]]}, "'size' out of range"),
+        (
+            lambda raw: {**raw, "device_traces": [[{"action": "alloc", "addr": "x"}]]},
+            "no fit 'addr'",
+        ),
+        (
+            lambda raw: {**raw, "device_traces": [[entry("alloc", 0, 2**43)] * 9000]},
+            "add up to more than any card",
+        ),
+        (lambda raw: {**raw, "segments": [{**segment(0, 0), "total_size": 5}]}, "do not fill it"),
+        (lambda raw: {**raw, "segments": [{**segment(0, 0), "blocks": [{}]}]}, "no fit 'size'"),
+        (lambda raw: {**raw, "allocator_settings": 3}, "allocator_settings is no dict"),
+    ],
+)
+def test_what_is_no_snapshot_is_refused_in_one_line(
+    tmp_path: Path, change: Any, message: str
+) -> None:
+    with pytest.raises(SnapshotError, match=message) as caught:
+        replay_file(written(tmp_path, change(by_hand())))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match="no device 1, only 0 to 0"):
+        replay_file(written(tmp_path, by_hand()), device=1)
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.text(max_size=5),
+    st.just([]),
+    st.just({}),
+    st.just((1, 2)),
+    st.sampled_from(["alloc", "free_requested", "free_completed", "segment_free", "oom"]),
+    st.sampled_from([0, 512, 12 * MIB, BASE, BASE + 16 * MIB]),
+)
+
+
+def spoil(value: Any, path: list[int], junk: Any) -> Any:
+    """Put ``junk`` somewhere into nested data, as far down as ``path`` leads."""
+    if not path or not isinstance(value, dict | list) or not value:
+        return junk
+    if isinstance(value, dict):
+        key = list(value)[path[0] % len(value)]
+        return {**value, key: spoil(value[key], path[1:], junk)}
+    index = path[0] % len(value)
+    return [*value[:index], spoil(value[index], path[1:], junk), *value[index + 1 :]]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    spoilt=st.lists(
+        st.tuples(st.lists(st.integers(0, 60), min_size=1, max_size=5), JUNK),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_spoilt_snapshot_is_replayed_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, spoilt: list[tuple[list[int], Any]]
+) -> None:
+    raw = by_hand()
+    raw["allocator_settings"] = {"PYTORCH_CUDA_ALLOC_CONF": "", "expandable_segments": False}
+    for path, junk in spoilt:
+        raw = spoil(raw, path, junk)
+    refusal = ""
+    text = "\n"
+    try:
+        text = replay_text(replay_file(written(tmp_path_factory.getbasetemp(), raw)))
+    except SnapshotError as error:
+        refusal = str(error)
+    assert text.endswith("\n")
+    assert "\n" not in refusal
+
+
+def test_a_snapshot_can_be_read_for_one_device(tmp_path: Path) -> None:
+    raw = by_hand()
+    raw["device_traces"].append([entry("segment_alloc", 9, 12 * MIB), entry("alloc", 9, 12 * MIB)])
+    raw["segments"].append({**segment(9, 12 * MIB), "device": 1})
+    path = written(tmp_path, raw)
+    snapshot: Snapshot = read_snapshot(path, 1)
+    assert [s.address for s in snapshot.segments] == [BASE + 9 * 16 * MIB]
+    assert read_snapshot(path).device == 0
+    assert agreement_of(replay_file(path, device=1)).is_complete()
+    assert replace(snapshot, device=0) != snapshot

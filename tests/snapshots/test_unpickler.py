@@ -1,0 +1,209 @@
+"""Hostile and damaged files are refused in one line, and nothing in them runs."""
+
+import gzip
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.snapshots.unpickler import SnapshotError, load_builtins
+
+PLAIN: dict[str, Any] = {
+    "a": [1, 255, 256, 65535, 65536, -1, 2**31, 2**47, 0.5, None, True, False],
+    "t": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+    "long text": "x" * 300,
+    "nested": [{"k": {"k": [{}]}}] * 3,
+}
+
+
+def load(folder: Path, data: bytes) -> Any:
+    path = folder / "file.pickle"
+    path.write_bytes(data)
+    return load_builtins(path)
+
+
+def refuse(folder: Path, data: bytes) -> str:
+    with pytest.raises(SnapshotError) as caught:
+        load(folder, data)
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    assert len(message) < 200
+    return message
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_plain_data_is_read_as_it_is(tmp_path: Path, protocol: int) -> None:
+    assert load(tmp_path, pickle.dumps(PLAIN, protocol)) == PLAIN
+
+
+def test_compressed_files_are_unpacked(tmp_path: Path) -> None:
+    assert load(tmp_path, gzip.compress(pickle.dumps(PLAIN))) == PLAIN
+
+
+class Runs:
+    """Would make a file if anything unpickled it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_reduce_that_would_make_a_file_is_refused_and_makes_none(
+    tmp_path: Path, protocol: int
+) -> None:
+    made = tmp_path / "made"
+    data = pickle.dumps({"device_traces": [Runs(made)]}, protocol)
+    assert "does more than hold data" in refuse(tmp_path, data)
+    assert not made.exists()
+    pickle.loads(data)
+    assert made.exists(), "the file would have done it"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"cos\nsystem\n.",
+        b"(S'x'\nios\nsystem\n.",
+        b"\x8c\x02os\x8c\x06system\x93.",
+        b"]R.",
+        b"]}b.",
+        b")\x81.",
+        b")}\x92.",
+        b"\x82\x01.",
+        b"Pname\n.",
+        b"]Q.",
+        b"I1\n.",
+        b"\x8f.",
+        b"\x97.",
+        b"\x96\x00\x00\x00\x00\x00\x00\x00\x00.",
+        b"\xff.",
+    ],
+)
+def test_every_opcode_that_does_more_than_hold_data_is_refused(tmp_path: Path, code: bytes) -> None:
+    assert "does more than hold data" in refuse(tmp_path, b"\x80\x04" + code)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not a pickle"),
+        (b"hello", "not a pickle"),
+        (b"\x80\x04]", "truncated"),
+        (b"\x80\x04]r\xff\xff\xff\x7f.", "damaged"),
+        (b"\x80\x04\x8d" + b"\xff" * 8, "bytes long"),
+        (b"\x80\x04\x8a\xff" + b"\x01" * 255 + b".", "bytes long"),
+        (b"\x80\x04u.", "damaged"),
+        (b"\x80\x04a.", "damaged"),
+        (b"\x80\x04]].", "damaged"),
+        (b"\x80\x04](.", "damaged"),
+        (b"\x80\x04]N\x87.", "damaged"),
+        (b"\x80\x04}N]s.", "damaged"),
+        (b"\x80\x04}(NNNu.", "damaged"),
+        (b"\x80\x06N.", "not a pickle of protocol 2 to 5"),
+        (b"\x80\x04.", "damaged"),
+        (b"\x80\x04h\x07.", "damaged"),
+        (b"\x80\x04}]]s.", "damaged"),
+        (b"\x80\x04\x95\xff\xff.", "truncated"),
+        (b"\x1f\x8b" + b"\x00" * 20, "cannot read the file|damaged"),
+        (gzip.compress(pickle.dumps(PLAIN))[:-20], "truncated or damaged"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    assert re.search(message, refuse(tmp_path, data))
+
+
+def test_a_file_that_is_not_there_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match="cannot read the file: No such file"):
+        load_builtins(tmp_path / "none.pickle")
+
+
+@pytest.mark.parametrize("unit", [b"]", b"}", b"(", b"]a", b"}\x94", b")\x85", b"]\x94a"])
+def test_a_gigabyte_of_nothing_is_refused_before_it_grows(tmp_path: Path, unit: bytes) -> None:
+    data = b"\x80\x04]" + unit * ((16 << 20) // len(unit)) + b"."
+    message = refuse(tmp_path, data)
+    (position,) = re.findall(r"out of proportion by byte (\d+)", message)
+    # At least 64 bytes for each unit: 16 MiB and 16 for each byte read are soon used up.
+    assert int(position) * (64 / len(unit) - 16) <= (16 << 20) + 1000
+
+
+def test_a_tuple_too_deep_to_hash_is_no_key(tmp_path: Path) -> None:
+    deep = b")" + b"\x85" * 200_000
+    assert "damaged" in refuse(tmp_path, b"\x80\x04}" + deep + b"Ns.")
+
+
+def test_a_list_that_holds_itself_is_read_without_end_or_harm(tmp_path: Path) -> None:
+    value = load(tmp_path, b"\x80\x04]\x94h\x00a.")
+    assert value[0] is value
+
+
+def test_a_small_compressed_file_may_not_grow_either(tmp_path: Path) -> None:
+    data = gzip.compress(b"\x80\x04]" + b"]a" * (32 << 20), compresslevel=1)
+    assert len(data) < 1 << 20
+    assert "out of proportion" in refuse(tmp_path, data)
+
+
+def cut(data: bytes, position: int) -> bytes:
+    return data[: position % len(data)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(position=st.integers(0, 10**6))
+def test_a_file_cut_anywhere_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, position: int
+) -> None:
+    refuse(tmp_path_factory.getbasetemp(), cut(pickle.dumps(PLAIN), position))
+
+
+@settings(max_examples=400, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1))
+def test_a_file_with_bytes_changed_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
+) -> None:
+    data = bytearray(pickle.dumps(PLAIN))
+    for position, value in changes:
+        data[position % len(data)] = value
+    read_or_refuse(tmp_path_factory.getbasetemp(), bytes(data))
+
+
+@settings(max_examples=400, deadline=None)
+@given(body=st.binary(max_size=200))
+def test_garbage_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
+    read_or_refuse(tmp_path_factory.getbasetemp(), b"\x80\x04" + body + b".")
+
+
+def read_or_refuse(folder: Path, data: bytes) -> None:
+    """Whatever the bytes, the answer is built-in data or a refusal of one line."""
+    refusal = ""
+    value: Any = None
+    try:
+        value = load(folder, data)
+    except SnapshotError as error:
+        refusal = str(error)
+    assert is_plain(value)
+    assert "\n" not in refusal
+
+
+def is_plain(value: Any) -> bool:
+    """Look at everything in ``value`` once; it may hold itself."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, dict):
+            waiting += [*each, *each.values()]
+        elif isinstance(each, list | tuple):
+            waiting += each
+        elif each is not None and type(each) not in (int, float, str, bool):
+            return False
+    return True

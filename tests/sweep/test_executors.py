@@ -1,0 +1,193 @@
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.prediction.predict_workload import predict
+from harness.reporting.progress import Lines
+from harness.schema.experiment import Size
+from harness.schema.record import Outcome, Record
+from harness.schema.workload import Workload
+from harness.sweep.executors import Cell, Executor, ExecutorError, Measured, make_executor
+from harness.sweep.executors.local import LocalExecutor, machine_bytes
+from harness.sweep.store import read
+from harness.sweep.sweep import run
+from tests.sweep.test_sweep import CELLS, EXPERIMENT, exact
+
+TINY = Workload(width=8, in_features=8, batch=4)
+
+
+def swept(folder: Path, executor: Executor | None) -> list[Record]:
+    """Return the records of the little sweep, in the grid's order."""
+    run(EXPERIMENT, Size.QUICK, folder, Lines(), executor=executor)
+    order = [cell.id for cell in CELLS]
+    records = list(read(folder / "probe" / "records.jsonl"))
+    return sorted(records, key=lambda record: order.index(record.workload_id))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    """The little sweep, one cell at a time."""
+    return swept(tmp_path_factory.mktemp("alone"), None)
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[LocalExecutor]:
+    """Two cells at once, for all tests that leave it whole: its servers take seconds to start."""
+    executor = LocalExecutor(2)
+    yield executor
+    executor.close()
+
+
+def test_one_at_a_time_keeps_every_figure(alone: list[Record]) -> None:
+    for record in alone:
+        assert (record.environment["executor"], record.environment["jobs"]) == ("local", 1)
+        assert record.rss_rise_bytes is not None
+        assert record.wall_seconds is not None
+        assert len(record.repeats) == EXPERIMENT.repeats
+
+
+@pytest.mark.parametrize(("name", "jobs"), [("local", 2), ("in-process", 1)])
+def test_other_engines_give_equal_exact_figures_and_no_disturbed_ones(
+    name: str, jobs: int, two: Executor, alone: list[Record], tmp_path: Path
+) -> None:
+    records = swept(tmp_path, two if name == "local" else make_executor(name, jobs=jobs))
+    assert exact(records) == exact(alone)
+    for record in records:
+        assert record.rss_rise_bytes is record.wall_seconds is None
+        assert record.repeats == ()
+        assert record.passes == {"peak_live_bytes": "trace"} | record.passes
+        assert not {"rss_rise_bytes", "wall_seconds"} & record.passes.keys()
+        assert (record.environment["executor"], record.environment["jobs"]) == (name, jobs)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_closing_ends_running_cells_at_once_and_leaves_no_process() -> None:
+    executor = LocalExecutor(2)
+    large = Workload(depth=64, width=512, batch=8192)  # minutes
+    cells = [
+        Cell(workload=large.replace(seed=seed), repeats=50, deadline_seconds=600) for seed in (1, 2)
+    ]
+    before = set(psutil.Process().children(recursive=True))
+    futures = [executor.submit(cell, 1) for cell in cells]
+    deadline = time.monotonic() + 60
+    while len(set(psutil.Process().children(recursive=True)) - before) < 4:
+        assert time.monotonic() < deadline, "two servers with a worker each"
+        time.sleep(0.05)
+    started = set(psutil.Process().children(recursive=True)) - before
+    executor.close()
+    assert all(future.done() for future in futures)
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "share", "together"),
+    [(TINY, 0.6, 1), (TINY, 0.4, 2), (TINY.replace(device="cuda"), 0.0, 1)],
+)
+def test_cells_wait_where_memory_or_the_gpu_is_taken(
+    cell: Workload, share: float, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[int] = []
+    most: list[int] = []
+    lock = threading.Lock()
+
+    def measure(*arguments: object, **named: object) -> Measured:
+        with lock:
+            running.append(1)
+            most.append(len(running))
+        time.sleep(0.1)
+        with lock:
+            running.pop()
+        return Record(workload_id=cell.id, workload=cell, outcome=Outcome.OK), None
+
+    monkeypatch.setattr("harness.sweep.executors.local.Slot.measure", measure)
+    executor = LocalExecutor(4)
+    needed_bytes = int(share * machine_bytes())
+    asked = Cell(workload=cell, repeats=1, deadline_seconds=9, needed_bytes=needed_bytes)
+    futures = [executor.submit(asked, 1) for _ in range(6)]
+    for future in futures:
+        future.result(timeout=10)
+    executor.close()
+    assert max(most) == together
+
+
+class Altered:
+    """An executor as it is, but for what a subclass says."""
+
+    name = "altered"
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        return self._executor.submit(cell, attempt)
+
+    def capacity(self) -> int:
+        return self._executor.capacity()
+
+    def room_bytes(self, workload: Workload) -> int | None:
+        return self._executor.room_bytes(workload)
+
+    def check(self) -> None:
+        self._executor.check()
+
+    def close(self) -> None:
+        self._executor.close()
+
+
+class Small(Altered):
+    """On a machine with hardly any memory."""
+
+    def room_bytes(self, workload: Workload) -> int | None:
+        del workload
+        return 2000
+
+
+def test_a_cell_predicted_not_to_fit_is_recorded_as_refused_and_not_run(
+    two: Executor, tmp_path: Path
+) -> None:
+    records = swept(tmp_path, Small(two))
+    assert len(records) == len(CELLS)
+    for record in records:
+        needed_bytes = predict(record.workload).peak_live_bytes
+        assert needed_bytes is not None
+        refused = needed_bytes > 2000
+        assert (record.outcome is Outcome.REFUSED) == refused
+        assert (record.attempt == 0) == refused
+        if refused:
+            assert record.peak_live_bytes is None
+            assert record.evidence["needed_bytes"] == needed_bytes
+            assert record.evidence["room_bytes"] == 2000
+    assert {record.outcome for record in records} == {Outcome.OK, Outcome.REFUSED}
+
+
+class Failing(Altered):
+    """Ends its second cell with an error while others have been measured."""
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        if cell.workload == list(CELLS)[1]:
+            future: Future[Measured] = Future()
+            future.set_exception(ExecutorError("the scheduler is gone"))
+            return future
+        return super().submit(cell, attempt)
+
+
+def test_an_engine_that_is_gone_stops_cleanly_and_the_sweep_resumes(
+    two: Executor, alone: list[Record], tmp_path: Path
+) -> None:
+    with pytest.raises(ExecutorError, match="the scheduler is gone"):
+        swept(tmp_path, Failing(two))
+    assert exact(swept(tmp_path, two)) == exact(alone)
+
+
+def test_wrong_combinations_are_refused_by_name() -> None:
+    with pytest.raises(ExecutorError, match="only with --executor dask"):
+        make_executor("local", scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(ExecutorError, match="one cell at a time"):
+        make_executor("in-process", jobs=2)

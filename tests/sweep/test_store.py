@@ -1,0 +1,144 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.schema.record import Outcome, Record, SchemaError, to_json
+from harness.schema.workload import Workload
+from harness.sweep.store import MAX_ATTEMPTS, MAX_LOSSES, RECORDS, REJECTED, Store, StoreError, read
+
+
+def record(batch: int, outcome: Outcome = Outcome.OK) -> Record:
+    workload = Workload(batch=batch)
+    return Record(workload_id=workload.id, workload=workload, outcome=outcome)
+
+
+def filled(folder: Path, count: int = 3) -> list[Record]:
+    records = [record(batch) for batch in range(1, count + 1)]
+    with Store(folder) as store:
+        for item in records:
+            store.append(item)
+    return records
+
+
+def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
+    records = filled(tmp_path)
+    assert list(read(tmp_path / RECORDS)) == records
+
+
+@settings(max_examples=40, deadline=None)
+@given(cut=st.integers(1, 200))
+def test_a_torn_last_line_is_cut_off_and_never_glued(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
+    folder = tmp_path_factory.mktemp("torn")
+    records = filled(folder)
+    path = folder / RECORDS
+    path.write_bytes(path.read_bytes()[:-cut])
+    with Store(folder) as store:
+        whole = cut == 1  # only the line feed is missing: the record itself is there
+        assert bool(store.repairs) != whole
+        store.append(record(99))
+    assert list(read(path)) == [*(records if whole else records[:2]), record(99)]
+
+
+def test_garbled_lines_are_set_aside_and_their_cells_run_again(tmp_path: Path) -> None:
+    filled(tmp_path)
+    path = tmp_path / RECORDS
+    lines = path.read_bytes().split(b"\n")
+    lines[1] = lines[1].replace(b'"ok"', b'"\xff\x00"')
+    path.write_bytes(b"\n".join(lines))
+    with Store(tmp_path) as store:
+        assert store.is_finished(record(1).workload_id)
+        assert not store.is_finished(record(2).workload_id)
+        assert "1 damaged line(s)" in store.repairs[0]
+    assert (tmp_path / REJECTED).read_bytes() == lines[1] + b"\n"
+
+
+def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
+    filled(tmp_path, 1)
+    path = tmp_path / RECORDS
+    newer = json.dumps(json.loads(path.read_bytes()) | {"schema": 2}) + "\n"
+    path.write_text(newer)
+    with pytest.raises(SchemaError, match="a newer harness wrote it"), Store(tmp_path):
+        pass
+    assert path.read_text() == newer
+
+
+def test_a_second_writer_is_refused_in_one_line(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\nfrom harness.sweep.store import Store\n"
+        f"with Store(Path({str(tmp_path)!r})): pass"
+    )
+    with Store(tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+    assert "StoreError" in done.stderr
+    assert "another sweep is writing there" in done.stderr
+    with Store(tmp_path) as again:
+        assert again.repairs == []
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StoreError, match="taken"), Store(tmp_path / "taken"):
+        pass
+
+
+def test_accidents_are_tried_once_more_and_then_stand(tmp_path: Path) -> None:
+    killed = record(1, Outcome.KILLED)
+    with Store(tmp_path) as store:
+        store.append(killed)
+        assert not store.is_finished(killed.workload_id)
+        store.append(killed)
+        assert store.is_finished(killed.workload_id)
+        store.append(record(2, Outcome.OOM))
+        assert store.is_finished(record(2).workload_id)
+
+
+def test_losses_are_counted_apart_from_a_cells_own_attempts(tmp_path: Path) -> None:
+    lost, killed = record(1, Outcome.LOST), record(1, Outcome.KILLED)
+    with Store(tmp_path) as store:
+        for item in [*[lost] * (MAX_LOSSES - 1), *[killed] * (MAX_ATTEMPTS - 1)]:
+            store.append(item)
+            assert not store.is_finished(lost.workload_id)
+    with Store(tmp_path) as again:
+        assert again.attempts(lost.workload_id) == MAX_LOSSES - 1 + MAX_ATTEMPTS - 1
+        assert not again.is_finished(lost.workload_id)
+        again.append(killed)
+        assert again.is_finished(lost.workload_id)
+        for _ in range(MAX_LOSSES):
+            again.append(record(2, Outcome.LOST))
+        assert again.is_finished(record(2).workload_id)
+
+
+_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from harness.sweep.store import Store, StoreError
+from tests.sweep.test_store import record
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder = Path(sys.argv[1])
+with Store(folder) as store:
+    store.append(record(1))
+    size = (folder / "records.jsonl").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, size + 10))
+    try:
+        store.append(record(2))
+    except StoreError as error:
+        print(error)
+"""
+
+
+def test_a_write_that_does_not_fit_leaves_no_part_behind(tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        pytest.skip("no limits on the size of files")
+    command = [sys.executable, "-c", _FULL_DISK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "records.jsonl" in done.stdout, done.stderr
+    assert (tmp_path / RECORDS).read_bytes() == to_json(record(1)) + b"\n"

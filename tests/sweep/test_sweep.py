@@ -1,0 +1,73 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness.reporting.progress import Lines
+from harness.schema.experiment import Experiment, Size
+from harness.schema.findings import Section
+from harness.schema.record import Record
+from harness.schema.workload import Grid, Workload
+from harness.sweep.store import read
+from harness.sweep.sweep import run
+
+CELLS = Grid(base=Workload(width=8, in_features=8), axes={"depth": [1, 2, 3], "batch": [2, 3, 5]})
+EXPERIMENT = Experiment(
+    name="probe",
+    title="",
+    question="",
+    cells=lambda size: CELLS,
+    analyse=lambda evidence: Section(),
+    repeats=1,
+    traced=lambda size: [Workload(width=8, in_features=8, depth=2, batch=3)],
+)
+EXACT = ("workload_id", "outcome", "saved_bytes", "peak_live_bytes", "phases", "categories_at_peak")
+
+
+def exact(records: list[Record]) -> list[tuple[object, ...]]:
+    return [tuple(getattr(record, name) for name in EXACT) for record in records]
+
+
+def test_a_sweep_measures_every_cell_once_and_then_nothing(tmp_path: Path) -> None:
+    run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
+    path = tmp_path / "probe" / "records.jsonl"
+    before = path.read_bytes()
+    run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
+    assert path.read_bytes() == before
+    assert [r.workload.id for r in read(path)] == [cell.id for cell in CELLS]
+    events = list((tmp_path / "probe" / "events").iterdir())
+    assert [file.stem for file in events] == [Workload(width=8, in_features=8, depth=2, batch=3).id]
+
+
+_SWEEP = """
+import sys
+from pathlib import Path
+from harness.sweep.sweep import run
+from harness.schema.experiment import Size
+from harness.reporting.progress import Lines
+from tests.sweep.test_sweep import EXPERIMENT
+run(EXPERIMENT, Size.QUICK, Path(sys.argv[1]), Lines())
+"""
+
+
+def test_kill_in_mid_run_then_the_same_command_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    if sys.platform == "win32":
+        return
+    command = [sys.executable, "-c", _SWEEP, str(tmp_path / "killed")]
+    path = tmp_path / "killed" / "probe" / "records.jsonl"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as parent:
+        deadline = time.monotonic() + 60
+        while not (path.exists() and path.read_bytes().count(b"\n") >= 3):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(parent.pid, signal.SIGKILL)
+    interrupted = list(read(path))
+    assert 3 <= len(interrupted) < len(CELLS)
+    subprocess.run(command, check=True, capture_output=True)
+    run(EXPERIMENT, Size.QUICK, tmp_path / "undisturbed", Lines())
+    undisturbed = list(read(tmp_path / "undisturbed" / "probe" / "records.jsonl"))
+    resumed = list(read(path))
+    assert resumed[: len(interrupted)] == interrupted
+    assert exact(resumed) == exact(undisturbed)

@@ -1,0 +1,155 @@
+"""The order of the packages, read from the code's own imports (docs/architecture.md)."""
+
+import ast
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "harness"
+
+ORDER = (
+    "schema",
+    "training",
+    "instruments",
+    "allocator",
+    "prediction",
+    "measurement",
+    "thresholds",
+    "profiling",
+    "dry_run",
+    "sweep",
+    "snapshots",
+    "analysis",
+    "reporting",
+    "cli",
+)
+"""Each package imports only packages that are listed before it, and itself."""
+
+FORBIDDEN = {
+    "schema": ["torch", "pandas", "numpy", "matplotlib"],
+    "allocator": ["torch", "harness.training", "harness.instruments"],
+    "instruments": [
+        "harness.training.models",
+        "harness.training.training_step",
+        "harness.schema.workload",
+    ],
+    "prediction/mlp": ["torch", "harness.training", "harness.instruments"],
+    "prediction/gpu": ["torch", "harness.training", "harness.instruments"],
+    "prediction/predict_workload.py": ["torch"],
+    "measurement": ["matplotlib", "statsmodels", "pandas"],
+    "measurement/process/launcher.py": ["torch"],
+    "thresholds": ["torch"],
+    "thresholds/search.py": ["subprocess", "multiprocessing", "harness.measurement"],
+    "sweep": ["torch", "matplotlib", "pandas"],
+    "snapshots": ["torch", "pickle.load", "pickle.loads", "harness.measurement"],
+    "analysis": ["torch", "matplotlib", "harness.measurement", "harness.training"],
+    "reporting": ["torch", "statsmodels"],
+}
+"""What a package or file must not import besides, also inside functions."""
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules that ``path`` imports; blocks for type checkers are left out."""
+    found: set[str] = set()
+    stack: list[ast.AST] = [ast.parse(path.read_text())]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        stack += ast.iter_child_nodes(node)
+    return found
+
+
+def is_under(name: str, parent: str) -> bool:
+    return name == parent or name.startswith(parent + ".")
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Return which module of the harness imports which, packages' own files included."""
+    names = {
+        ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in ROOT.rglob("*.py")
+    }
+
+    def module(name: str) -> str | None:
+        while name and name not in names:
+            name = name.rpartition(".")[0]
+        return name or None
+
+    return {
+        name: {found for used in imports(path) if (found := module(used)) and found != name}
+        for name, path in names.items()
+    }
+
+
+def test_every_package_has_its_place_in_the_order() -> None:
+    packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert packages <= set(ORDER)
+    assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_a_package_imports_only_what_is_listed_before_it(package: str) -> None:
+    later = ORDER[ORDER.index(package) + 1 :]
+    upward = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for name in imports(path)
+        for other in later
+        if is_under(name, f"harness.{other}")
+    ]
+    assert upward == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    graph = module_graph()
+    done: set[str] = set()
+
+    def cycle_from(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
+        if name in path:
+            return (*path[path.index(name) :], name)
+        if name in done:
+            return ()
+        for used in sorted(graph[name]):
+            if found := cycle_from(used, (*path, name)):
+                return found
+        done.add(name)
+        return ()
+
+    assert [cycle for name in sorted(graph) if (cycle := cycle_from(name, ()))] == []
+
+
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_no_package_imports_what_it_must_not(place: str) -> None:
+    root = ROOT / place
+    files = [root] if root.suffix else sorted(root.rglob("*.py"))
+    assert files, "a place that does not exist keeps no rule"
+    broken = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path, forbidden in itertools.product(files, FORBIDDEN[place])
+        for name in imports(path)
+        if is_under(name, forbidden)
+    ]
+    assert broken == []
+
+
+def test_no_two_files_have_the_same_name() -> None:
+    names = Counter(path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_only_the_command_line_ends_the_process() -> None:
+    enders = {
+        path.relative_to(ROOT).parts[0]
+        for path in sorted(ROOT.rglob("*.py"))
+        if "sys.exit(" in path.read_text().partition('if __name__ == "__main__":')[0]
+    }
+    assert enders <= {"cli"}

@@ -1,0 +1,193 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.cli.app import main
+from harness.measurement.limits import cgroup
+from harness.measurement.limits.rlimit import data_segment_available
+from harness.measurement.process.launcher import Launcher
+from harness.measurement.process.messages import Ended, Failure, Job
+from harness.prediction.mlp.data_segment import data_peak, solve_resident
+from harness.schema.record import Outcome, to_json
+from harness.schema.threshold import THRESHOLDS, Threshold, from_json
+from harness.schema.workload import Workload
+from harness.sweep.store import Kind, LineStore
+from harness.thresholds.find_threshold import BudgetError, choose_kind, threshold
+
+MIB = 2**20
+NARROW = Workload(depth=2, width=64)
+OOM = Ended(exit_code=1, failure=Failure(type="MemoryError", message="", out_of_memory=True))
+SEGFAULT = Ended(exit_code=-11)
+
+
+class Planted:
+    """A launcher whose probes end as a function of the job says."""
+
+    name = "planted"
+
+    def __init__(self, end: Callable[[Job], Ended]) -> None:
+        self._end = end
+
+    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+        del deadline_seconds
+        return self._end(job)
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def needs_refusal() -> None:
+    works, why_not = data_segment_available()
+    if not works:
+        pytest.skip(why_not)
+
+
+def off_by(extra_bytes: int) -> Callable[[Job], Ended]:
+    """End as the model says of a process that needs ``extra_bytes`` besides."""
+
+    def end(job: Job) -> Ended:
+        assert job.budget_bytes is not None
+        size = data_peak(job.workload).data_bytes + extra_bytes
+        if size > job.budget_bytes:
+            return OOM
+        return Ended(exit_code=0, result={"needed_bytes": size})
+
+    return end
+
+
+@pytest.mark.parametrize("extra_bytes", [-300_000, 0, 5000, 300_000, 3_000_000])
+def test_whatever_the_model_leaves_out_is_found_in_14_probes_and_accounted_for(
+    extra_bytes: int,
+) -> None:
+    needs_refusal()
+    found = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(off_by(extra_bytes)))
+    expected = solve_resident(NARROW, 64 * MIB, "batch", extra_bytes=extra_bytes)
+    assert (found.largest_fit, found.band, found.confirmed) == (expected, (), True)
+    assert found.smallest_fail == (expected or 0) + 1
+    assert len(found.probes) <= 14
+    assert found.headroom is not None
+    assert found.headroom.library_bytes == extra_bytes
+    parts = [getattr(found.headroom, name) for name in found.headroom.__struct_fields__]
+    assert sum(parts) == 64 * MIB
+
+
+def test_a_crash_that_more_memory_mends_was_memory() -> None:
+    needs_refusal()
+
+    def end(job: Job) -> Ended:
+        ended = off_by(0)(job)
+        return SEGFAULT if ended is OOM else ended
+
+    found = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(end))
+    assert found.largest_fit == found.predicted
+    assert {p.type for p in found.probes if p.outcome is Outcome.OOM} == {"SIGSEGV"}
+
+
+def test_a_crash_that_stays_settles_nothing_and_is_recorded_with_its_probes() -> None:
+    needs_refusal()
+    found = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(lambda job: SEGFAULT))
+    assert found.outcome is Outcome.CRASHED
+    assert found.largest_fit is found.smallest_fail is None
+    assert [probe.outcome for probe in found.probes] == [Outcome.CRASHED] * 2
+    assert from_json(to_json(found)) == found
+    assert "not settled" in found.answer
+
+
+def test_where_nothing_fits_the_answer_says_so() -> None:
+    needs_refusal()
+    found = threshold(NARROW, budget_bytes=1000, launcher=Planted(lambda job: OOM))
+    assert (found.outcome, found.largest_fit, found.smallest_fail) == (Outcome.OK, None, 1)
+    assert found.predicted is None
+    assert "nothing fits" in found.answer
+
+
+@pytest.mark.parametrize("solve", ["batch", "depth", "width"])
+def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
+    solve: str, launcher: Launcher
+) -> None:
+    needs_refusal()
+    workload = NARROW.replace(batch=4000)
+    found = threshold(workload, budget_bytes=64 * MIB, solve=solve, launcher=launcher)
+    assert found.outcome is Outcome.OK
+    assert found.largest_fit is not None
+    assert found.predicted is not None
+    assert (found.smallest_fail, found.band) == (found.largest_fit + 1, ())
+    assert abs(found.predicted - found.largest_fit) <= 1
+    assert len(found.probes) <= 14
+    ends = [(probe.value, probe.outcome) for probe in found.probes]
+    assert sum(end == (found.largest_fit, Outcome.OK) for end in ends) == 3
+    assert sum(end == (found.smallest_fail, Outcome.OOM) for end in ends) == 3
+
+
+def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher) -> None:
+    works, why_not = cgroup.available()
+    if not works:
+        pytest.skip(why_not)
+    found = threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
+    assert found.outcome is Outcome.OK
+    assert found.largest_fit is not None
+    assert found.smallest_fail is not None
+    # Charges vary by a batch of pages from process to process: a band, where one is seen.
+    assert found.smallest_fail - found.largest_fit <= 0.01 * found.largest_fit
+    assert len(found.probes) <= 20
+    killed = [probe for probe in found.probes if probe.outcome is Outcome.OOM]
+    assert {probe.type for probe in killed} == {"SIGKILL"}
+    assert found.headroom is not None
+    assert found.headroom.library_bytes > 0, "copied pages and page tables are charged too"
+
+
+def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    needs_refusal()
+    flags = ["--depth", "1", "--width", "64", "--budget", "16MiB", "--json"]
+    assert main(["threshold", *flags]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    found = from_json(printed.out)
+    assert found.budget_bytes == 16 * MIB
+    assert found.largest_fit is not None
+    assert found.smallest_fail == found.largest_fit + 1
+    keys = {"largest_fit", "smallest_fail", "predicted", "live_bytes_predict", "probes", "band"}
+    assert (
+        keys | {"budget_bytes", "workload", "environment", "schema"}
+        <= json.loads(printed.out).keys()
+    )
+
+
+def test_the_name_in_the_package_is_the_function() -> None:
+    assert harness.threshold is threshold
+
+
+def test_a_budget_for_the_other_device_is_a_mistake() -> None:
+    with pytest.raises(BudgetError, match="allocator"):
+        choose_kind(NARROW, "allocator")
+    with pytest.raises(BudgetError, match="rlimit"):
+        choose_kind(NARROW.replace(device="cuda"), "rlimit")
+
+
+def test_thresholds_are_kept_and_found_again_by_their_question(tmp_path: Path) -> None:
+    kind: Kind[Threshold] = Kind(
+        file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id
+    )
+    found = Threshold(
+        workload_id=NARROW.id,
+        workload=NARROW,
+        solve="batch",
+        budget_bytes=MIB,
+        kind="rlimit",
+        outcome=Outcome.OK,
+    )
+    with LineStore(tmp_path, kind) as store:
+        store.append(found)
+        assert store.is_finished(found.cell_id)
+    with (tmp_path / THRESHOLDS).open("ab") as file:
+        file.write(b'{"torn')
+    with LineStore(tmp_path, kind) as store:
+        assert store.is_finished(found.cell_id)
+        assert "torn" in store.repairs[0]
+    assert (tmp_path / THRESHOLDS).read_bytes() == to_json(found) + b"\n"

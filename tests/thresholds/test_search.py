@@ -1,0 +1,144 @@
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from harness.thresholds.search import MOST_PROBES, Answer, Reading, search
+
+MOST = 2**31 - 1
+
+
+class Planted:
+    """A probe with a known answer that counts how often it is asked."""
+
+    def __init__(self, answer: int, estimate: Callable[[int], int | None] = lambda _: None) -> None:
+        self.answer = answer
+        self.estimate = estimate
+        self.asked: list[int] = []
+
+    def __call__(self, value: int) -> Reading:
+        self.asked.append(value)
+        fits = value <= self.answer
+        return Reading(fits=fits, estimate=self.estimate(value) if fits else None)
+
+
+def sharp(answer: Answer, at: int) -> bool:
+    return (answer.largest_fit, answer.smallest_fail, answer.band) == (at, at + 1, ())
+
+
+@given(answer=st.integers(1, 10**9), guess=st.integers(1, 10**9))
+def test_any_answer_is_found_from_any_guess_and_confirmed(answer: int, guess: int) -> None:
+    probe = Planted(answer)
+    found = search(probe, guess, least=1, most=MOST)
+    assert sharp(found, answer)
+    assert found.confirmed
+    assert probe.asked.count(answer) == 3
+    assert probe.asked.count(answer + 1) == 3
+
+
+@given(answer=st.integers(1, 20_000), off=st.floats(-0.005, 0.005))
+def test_a_guess_within_half_a_per_cent_needs_at_most_14_probes(answer: int, off: float) -> None:
+    probe = Planted(answer)
+    assert sharp(search(probe, round(answer * (1 + off)), least=1, most=MOST), answer)
+    assert len(probe.asked) <= 14
+
+
+@given(
+    answer=st.integers(1, 10**9),
+    off=st.floats(-0.005, 0.005),
+    slip=st.integers(-1, 1),
+)
+def test_probes_that_tell_what_they_needed_find_large_answers_in_14_too(
+    answer: int, off: float, slip: int
+) -> None:
+    probe = Planted(answer, lambda _: answer + slip)
+    assert sharp(search(probe, round(answer * (1 + off)), least=1, most=MOST), answer)
+    assert len(probe.asked) <= 14
+
+
+@given(answer=st.integers(10, 10**6), factor=st.sampled_from([0.1, 0.5, 2.0, 10.0]))
+def test_a_guess_ten_times_off_costs_a_logarithm(answer: int, factor: float) -> None:
+    probe = Planted(answer)
+    assert sharp(search(probe, round(answer * factor), least=1, most=MOST), answer)
+    assert len(probe.asked) <= 45
+
+
+@given(answer=st.integers(1, 10**6), lie=st.integers(-(10**7), 10**7), guess=st.integers(1, 10**6))
+def test_estimates_that_lie_cost_probes_and_never_the_answer(
+    answer: int, lie: int, guess: int
+) -> None:
+    probe = Planted(answer, lambda value: value * 7 % 1000 + lie)
+    assert sharp(search(probe, guess, least=1, most=MOST), answer)
+
+
+@given(guess=st.integers(1, 10**6), least=st.integers(1, 64))
+def test_where_nothing_fits_there_is_no_largest_fit(guess: int, least: int) -> None:
+    probe = Planted(least - 1)
+    found = search(probe, guess, least=least, most=MOST)
+    assert (found.largest_fit, found.smallest_fail, found.band) == (None, least, ())
+    assert found.confirmed
+    assert min(probe.asked) == least
+
+
+@given(guess=st.integers(1, 1000))
+def test_where_all_fit_there_is_no_smallest_fail(guess: int) -> None:
+    probe = Planted(10**9)
+    found = search(probe, guess, least=1, most=1000)
+    assert (found.largest_fit, found.smallest_fail, found.band) == (1000, None, ())
+    assert max(probe.asked) == 1000
+
+
+@settings(max_examples=200)
+@example(low=10, width=16, seed=172, share=0.5, guess=25)
+@given(
+    low=st.integers(10, 5000),
+    width=st.integers(0, 30),
+    seed=st.integers(0, 2**32),
+    share=st.floats(0.2, 0.8),
+    guess=st.integers(1, 10_000),
+)
+def test_noise_becomes_a_band_that_holds_it(
+    low: int, width: int, seed: int, share: float, guess: int
+) -> None:
+    """All values up to ``low`` fit, all above ``low + width`` fail, between them chance rules."""
+    chance = Random(seed)
+    seen: dict[int, list[bool]] = {}
+
+    def probe(value: int) -> Reading:
+        fits = value <= low or (value <= low + width and chance.random() < share)
+        seen.setdefault(value, []).append(fits)
+        return Reading(fits=fits)
+
+    found = search(probe, guess, least=1, most=MOST)
+    assert found.largest_fit is not None
+    assert found.smallest_fail is not None
+    assert found.largest_fit < found.smallest_fail
+    assert seen[found.largest_fit] == [True] * len(seen[found.largest_fit])
+    assert seen[found.smallest_fail] == [False] * len(seen[found.smallest_fail])
+    for tried in found.band:
+        assert (tried.fits, tried.trials) == (sum(seen[tried.value]), len(seen[tried.value]))
+        assert found.largest_fit < tried.value < found.smallest_fail
+    assert found.confirmed == (sum(map(len, seen.values())) < MOST_PROBES)
+
+
+def test_a_coin_does_not_keep_the_search_going_for_ever() -> None:
+    chance = Random(5)
+    asked = 0
+
+    def probe(value: int) -> Reading:
+        nonlocal asked
+        asked += 1
+        return Reading(fits=chance.random() < 0.5)
+
+    search(probe, 1000, least=1, most=10**6)
+    assert asked <= MOST_PROBES
+
+
+@pytest.mark.parametrize("confirmations", [1, 2, 5])
+def test_each_side_is_seen_as_often_as_asked(confirmations: int) -> None:
+    probe = Planted(100)
+    found = search(probe, 100, least=1, most=1000, confirmations=confirmations)
+    assert sharp(found, 100)
+    assert len(probe.asked) == 2 * confirmations

@@ -1,0 +1,62 @@
+import gzip
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.schema.workload import Workload
+from harness.training import data
+
+
+def write_images(folder: Path, count: int) -> None:
+    """Write a tiny data set in the idx format of the real one."""
+    for part in ("train", "t10k"):
+        images = struct.pack(">iiii", 2051, count, 28, 28) + bytes(range(count)) * 784
+        labels = struct.pack(">ii", 2049, count) + bytes(i % 10 for i in range(count))
+        for name, content in (("images-idx3", images), ("labels-idx1", labels)):
+            path = folder / f"{part}-{name}-ubyte.gz"
+            path.write_bytes(gzip.compress(content))
+
+
+def test_images_come_from_the_folder_that_the_user_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, 5)
+    monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path))
+    fill = data.source(Workload(data="fashion-mnist"))
+    x, y = torch.empty(12, 784), torch.empty(12, dtype=torch.int64)
+    fill(x, y)
+    assert y.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]  # starts over past its end
+    assert float(x.max()) == pytest.approx(4 / 255)
+
+
+def test_offline_without_images_is_one_line_with_the_three_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(data.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(data, "_download", lambda train: None)
+    with pytest.raises(data.DataError) as caught:
+        data.source(Workload(data="fashion-mnist"))
+    message = str(caught.value)
+    for way in (data.FOLDER_VARIABLE, "dataset-fashion-mnist", "torchvision"):
+        assert way in message
+    assert "\n" not in message
+
+
+def test_a_named_folder_without_images_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path))
+    with pytest.raises(data.DataError, match="holds no Fashion-MNIST"):
+        data.source(Workload(data="fashion-mnist"))
+
+
+@pytest.mark.skipif(
+    not data.DEBIAN_FOLDER.exists(), reason="Debian's dataset-fashion-mnist is not installed"
+)
+def test_the_real_images_are_the_published_ones() -> None:
+    images, labels = data.load_fashion_mnist(train=True)
+    assert images.shape == (60_000, 784)
+    assert torch.bincount(labels).tolist() == [6000] * 10

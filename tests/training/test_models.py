@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import nn
+
+from harness.schema.workload import ACTIVATIONS
+from harness.training.models import MLP, SIGMA, MLPScratch, relu
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_scratch_network_computes_what_the_nn_one_does(activation: str) -> None:
+    torch.manual_seed(0)
+    layers = MLP(6, [5, 4], 3, activation)
+    scratch = MLPScratch(6, [5, 4], 3, activation)
+    linears = [module for module in layers if isinstance(module, torch.nn.Linear)]
+    with torch.no_grad():
+        for index, linear in enumerate(linears):
+            scratch.weights[index].copy_(linear.weight.t())
+            scratch.biases[index].copy_(linear.bias)
+    x = torch.randn(7, 6)
+    torch.testing.assert_close(scratch(x.clone()), layers(x.clone()))
+
+
+def test_the_hand_written_relu_is_relu_and_the_notes_is_not() -> None:
+    x = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
+    assert torch.equal(relu(x), torch.nn.functional.relu(x))
+    assert not isinstance(torch.max(x, 0), torch.Tensor)
+
+
+def test_scratch_weights_have_the_notes_spread_and_biases_are_zero() -> None:
+    torch.manual_seed(0)
+    scratch = MLPScratch(784, [256], 10, "relu")
+    assert scratch.weights[0].detach().std().item() == pytest.approx(SIGMA, rel=0.02)
+    assert all(not bias.any() for bias in scratch.biases)
+
+
+def test_the_notes_network_has_its_published_number_of_parameters() -> None:
+    """784 x 256 + 256 + 256 x 10 + 10, as d2l counts them."""
+    for model in (MLP(784, [256], 10, "relu"), MLPScratch(784, [256], 10, "relu")):
+        assert sum(p.numel() for p in model.parameters()) == 203_530
+
+
+def test_layers_that_are_switched_off_are_not_there() -> None:
+    """Module names are in every record: today's stay what they are."""
+    plain = MLP(6, [5, 4], 3, "tanh", norm="none", dropout=0.0)
+    assert [type(module) for module in plain] == [
+        nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear,
+    ]  # fmt: skip
+
+
+def test_a_hidden_layer_is_map_norm_activation_dropout() -> None:
+    full = MLP(6, [5], 3, "tanh", norm="batch", dropout=0.25)
+    assert [type(module) for module in full] == [
+        nn.Linear, nn.BatchNorm1d, nn.Tanh, nn.Dropout, nn.Linear,
+    ]  # fmt: skip
+    assert isinstance(MLP(6, [5], 3, "tanh", norm="layer")[1], nn.LayerNorm)
+    assert full[3].p == 0.25
+
+
+def test_a_predictor_on_blocks_is_the_whole_network() -> None:
+    whole = MLP(6, [5, 4], 3, "tanh", norm="batch", dropout=0.5).eval()
+    for model in (MLP(6, [5, 4], 3, "tanh"), whole, MLPScratch(6, [5, 4], 3, "tanh")):
+        x = torch.randn(7, 6)
+        hidden = x
+        for block in model.blocks():
+            hidden = block(hidden)
+        torch.testing.assert_close(model.predictor(hidden), model(x))

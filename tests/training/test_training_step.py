@@ -1,0 +1,59 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from harness.schema.workload import Workload
+from harness.training import data, training_step
+
+
+def built(**fields: object) -> training_step.Built:
+    workload = Workload(width=16, in_features=12, classes=4, batch=10, **fields)  # type: ignore[arg-type]
+    return training_step.build(workload, data.source(workload))
+
+
+def gradients(case: training_step.Built) -> list[torch.Tensor]:
+    training_step.step(case)
+    return [p.grad for p in case.model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("optimizer", ["none", "sgd", "momentum", "adam", "adamw"])
+def test_a_step_learns_unless_there_is_no_optimizer(optimizer: str) -> None:
+    case = built(optimizer=optimizer)
+    before = [p.detach().clone() for p in case.model.parameters()]
+    training_step.step(case)
+    moved = any(not torch.equal(a, b) for a, b in zip(before, case.model.parameters(), strict=True))
+    assert moved == (optimizer != "none")
+
+
+def test_phases_come_in_order_and_gradients_are_dropped_first() -> None:
+    seen: list[str] = []
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        seen.append(name)
+        yield
+
+    training_step.step(built(accumulate=2), phase)
+    assert seen == ["optimizer", "forward", "backward", "forward", "backward", "optimizer"]
+
+
+@pytest.mark.parametrize("fields", [{"checkpoint": 2}, {"checkpoint": 3}])
+def test_checkpointing_changes_no_gradient(fields: dict[str, object]) -> None:
+    for model in ("mlp", "mlp-scratch"):
+        plain = gradients(built(depth=3, model=model))
+        other = gradients(built(depth=3, model=model, **fields))
+        torch.testing.assert_close(other, plain)
+
+
+def test_equal_micro_batches_add_up_to_the_whole_batch() -> None:
+    torch.testing.assert_close(gradients(built(accumulate=5)), gradients(built()))
+
+
+def test_inference_leaves_no_gradient_and_no_labels() -> None:
+    case = built(mode="inference")
+    training_step.step(case)
+    assert case.y is None
+    assert not case.model.training
+    assert all(p.grad is None for p in case.model.parameters())
