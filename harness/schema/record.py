@@ -6,6 +6,7 @@
 """
 
 import enum
+import json
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
@@ -191,12 +192,14 @@ def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
 
     Raises:
         SchemaError: another schema.
-        RecordError: no JSON, a key missing, unknown or of a wrong type, or an id that is not
-            the workload's.
+        RecordError: no JSON, no schema version, a key missing, unknown, given twice or of a
+            wrong type, or an id that is not the workload's.
 
     """
     try:
         schema = _HEADER_DECODER.decode(line).schema
+        if schema is None:
+            raise RecordError(f"schema: missing: this harness reads schema {SCHEMA}")
         if isinstance(schema, int) and schema != SCHEMA:
             hint = "; a newer harness wrote it" if schema > SCHEMA else ""
             raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
@@ -206,4 +209,23 @@ def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
     if found.workload_id != found.workload.id:
         rule = f"the workload's own id is {found.workload.id}"
         raise RecordError(f"workload_id: {found.workload_id!r}: {rule}")
+    text = line.encode() if isinstance(line, str) else line
+    if _ENCODER.encode(found) != text.strip():  # else no key can be there twice
+        _refuse_repeated_keys(text)
     return found
+
+
+def _refuse_repeated_keys(text: bytes) -> None:
+    """Refuse an object that gives one key twice: which of the two was meant nobody can know."""
+
+    def unique(pairs: list[tuple[str, object]]) -> None:
+        keys: set[str] = set()
+        for key, _ in pairs:
+            if key in keys:
+                raise RecordError(f"{key}: given twice")
+            keys.add(key)
+
+    try:
+        json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(str(error)) from error

@@ -72,6 +72,7 @@ class LineStore(Generic[Line]):
         self._path = folder / kind.file
         self._lock = FileLock(folder / ".lock")
         self._descriptor = -1
+        self._identity = (-1, -1)
         self.repairs: list[str] = []
         """What was mended on opening, one sentence each."""
         self._attempts: Counter[str] = Counter()
@@ -92,6 +93,8 @@ class LineStore(Generic[Line]):
             for line in read_lines(self._path, self._kind.decode):
                 self._note(line)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            opened = os.fstat(self._descriptor)
+            self._identity = (opened.st_dev, opened.st_ino)
             _sync_folder(self._folder)
         except OSError as error:
             self._lock.release()
@@ -109,15 +112,19 @@ class LineStore(Generic[Line]):
     ) -> None:
         os.close(self._descriptor)
         self._lock.release()
+        if error is None:
+            self._check_in_place()
 
     def append(self, item: Line) -> None:
         """Write ``item`` so that it is on disk, whole, when this returns.
 
         Raises:
-            StoreError: the disk took only a part of it; that part is cut off again.
+            StoreError: the disk took only a part of it; that part is cut off again. Or the
+                file was deleted, moved or replaced since it was opened.
 
         """
         line = self._kind.encode(item) + b"\n"
+        self._check_in_place()
         size = os.fstat(self._descriptor).st_size
         try:
             written = os.write(self._descriptor, line)
@@ -127,7 +134,26 @@ class LineStore(Generic[Line]):
         except OSError as error:
             os.ftruncate(self._descriptor, size)
             raise StoreError(f"out: {str(self._path)!r}: {error.strerror}") from None
+        self._check_in_place()  # again: what was written to a deleted file is not kept
         self._note(item)
+
+    def _check_in_place(self) -> None:
+        """Make sure that the file opened is still the one at its path.
+
+        A deleted file takes every write without an error, and keeps none of them.
+
+        Raises:
+            StoreError: the file was deleted, moved or replaced.
+
+        """
+        try:
+            there = self._path.stat()
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != self._identity:
+            what = "deleted or moved" if there is None else "replaced"
+            rule = f"{what} while the sweep was writing to it; run the same command again"
+            raise StoreError(f"out: {str(self._path)!r}: {rule}")
 
     def attempts(self, cell: str) -> int:
         """Return how many lines of a cell there are."""

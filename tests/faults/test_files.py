@@ -1,11 +1,13 @@
 """Faults of files: the engine replays known records, so that hundreds of trials take seconds."""
 
+import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from harness.measurement import environment
-from harness.sweep.executors import Measured
+from harness.schema.record import RecordError
+from harness.sweep.executors import Cell, Measured
 from harness.sweep.executors.in_process import InProcessExecutor
-from harness.sweep.store import Store, StoreError
+from harness.sweep.store import Store, StoreError, read
 from tests.faults.conftest import FULL
 from tests.faults.grid import Replay, Tally, records_path, sweep
 
@@ -60,6 +63,79 @@ def test_records_garbled_at_any_byte(
         count = chance.choice([1, 7, 600])
         spoilt[start : start + count] = bytes(chance.choice([0, 0xFF, 0x80]) for _ in range(count))
         records_path(tmp_path).write_bytes(spoilt[: len(whole)])
+        resume_and_check(tmp_path, reference, tally)
+
+
+def test_results_deleted_moved_or_replaced_in_mid_sweep(
+    tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    """The sweep stops by itself, and the same command starts again from what is there."""
+    chance = random.Random(5)
+    for number in trials(4, 80):
+        folder = tmp_path / str(number)
+        lose = (deleted, moved, replaced, truncated_copy)[number % 4]
+        with pytest.raises(StoreError):
+            sweep(folder, CELLS, Losing(reference, chance.randrange(CELLS), folder, lose))
+        resume_and_check(folder, reference, tally)
+
+
+class Losing(Replay):
+    """Answers as an undisturbed run did, and loses the results before one of its answers."""
+
+    def __init__(
+        self, reference: Sequence[Measured], at: int, folder: Path, lose: Callable[[Path], object]
+    ) -> None:
+        super().__init__(reference)
+        self._left, self._folder, self._lose = at, folder, lose
+
+    def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
+        if self._left == 0:
+            self._lose(self._folder)
+        self._left -= 1
+        return super().submit(cell, attempt)
+
+
+def deleted(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def moved(folder: Path) -> None:
+    folder.rename(folder.with_name(f"{folder.name}-moved"))
+
+
+def replaced(folder: Path) -> None:
+    copy = folder.with_name(f"{folder.name}-copy")
+    shutil.copytree(folder, copy)
+    shutil.rmtree(folder)
+    copy.rename(folder)
+
+
+def truncated_copy(folder: Path) -> None:
+    """What an editor leaves that saves half a file under the same name."""
+    path = records_path(folder)
+    copy = path.with_suffix(".edited")
+    copy.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    copy.replace(path)
+
+
+def test_records_with_a_key_twice_or_no_schema(
+    tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    whole = finished(tmp_path, reference).read_bytes().splitlines()
+    chance = random.Random(6)
+    for number in trials(4, 80):
+        lines = list(whole)
+        spoilt = chance.randrange(len(lines))
+        fields = list(json.loads(lines[spoilt]).items())
+        if number % 2:
+            fields = [(key, value) for key, value in fields if key != "schema"]
+        else:
+            fields.insert(chance.randrange(len(fields)), chance.choice(fields))
+        pairs = (f"{json.dumps(key)}:{json.dumps(value)}" for key, value in fields)
+        lines[spoilt] = ("{" + ",".join(pairs) + "}").encode()
+        records_path(tmp_path).write_bytes(b"\n".join(lines) + b"\n")
+        with pytest.raises(RecordError):
+            list(read(records_path(tmp_path)))
         resume_and_check(tmp_path, reference, tally)
 
 

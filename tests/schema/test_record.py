@@ -65,3 +65,24 @@ def test_a_record_edited_by_hand_is_refused_by_its_key(changes: dict[str, Any], 
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(RecordError):
         from_json(text)
+
+
+@pytest.mark.parametrize("key", ["outcome", "schema", "workload_id"])
+def test_a_key_given_twice_is_refused_by_its_name(key: str) -> None:
+    line = to_json(record()).decode()
+    repeated = "{" + json.dumps({key: json.loads(line)[key]})[1:-1] + "," + line[1:]
+    with pytest.raises(RecordError, match=f"{key}: given twice"):
+        from_json(repeated)
+
+
+def test_a_key_given_twice_deep_inside_is_refused_too() -> None:
+    line = edited(environment={"torch": "2.13", "gpu": {"a": 1}})
+    with pytest.raises(RecordError, match="a: given twice"):
+        from_json(line.replace('"a": 1', '"a": 1, "a": 2').replace('"a":1', '"a":1,"a":2'))
+
+
+def test_a_record_without_a_schema_version_is_refused() -> None:
+    fields = json.loads(to_json(record()))
+    del fields["schema"]
+    with pytest.raises(RecordError, match="schema: missing"):
+        from_json(json.dumps(fields))

@@ -1,6 +1,8 @@
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,59 @@ def test_losses_are_counted_apart_from_a_cells_own_attempts(tmp_path: Path) -> N
         for _ in range(MAX_LOSSES):
             again.append(record(2, Outcome.LOST))
         assert again.is_finished(record(2).workload_id)
+
+
+def deleted(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def moved(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+
+
+def replaced(folder: Path) -> None:
+    shutil.copytree(folder, folder.with_name("copy"))
+    shutil.rmtree(folder)
+    folder.with_name("copy").rename(folder)
+
+
+def rewritten(folder: Path) -> None:
+    copy = folder / "copy"
+    copy.write_bytes((folder / RECORDS).read_bytes())
+    copy.replace(folder / RECORDS)
+
+
+def fill_and_lose(folder: Path, lose: Callable[[Path], None], after: list[Record]) -> None:
+    with Store(folder) as store:
+        store.append(record(1))
+        lose(folder)
+        for item in after:
+            store.append(item)
+
+
+@pytest.mark.parametrize("lose", [deleted, moved, replaced, rewritten])
+def test_a_file_that_is_no_longer_at_its_path_stops_the_next_append(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("an open file cannot be deleted")
+    folder = tmp_path / "run"
+    with pytest.raises(StoreError, match=r"(deleted or moved|replaced) while"):
+        fill_and_lose(folder, lose, [record(2)])
+    with Store(folder) as again:
+        again.append(record(2))
+    assert record(2) in read(folder / RECORDS)
+
+
+@pytest.mark.parametrize("lose", [deleted, replaced])
+def test_a_file_lost_after_the_last_append_is_no_success(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("an open file cannot be deleted")
+    folder = tmp_path / "run"
+    with pytest.raises(StoreError, match="while"):
+        fill_and_lose(folder, lose, [])
 
 
 _FULL_DISK = """
