@@ -33,6 +33,10 @@ class Verdict:
     """Plain words with their numbers."""
     number: str
     """The number that decides, with its unit and interval, such as ``R2 = 0.9991``."""
+    topic: str = ""
+    """Claims of one topic stand together in the report; the experiment's title by default."""
+    headline: str = ""
+    """The claim in at most about ten words, for lists; the sentence by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,10 @@ class Figure:
     """Inches, width by height."""
     tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
     """From ``data``: stretches of the first axes' x with the words that show there on hovering."""
+    alt: str = ""
+    """What a reader who cannot see the picture should know; the caption by default."""
+    story: bool = False
+    """Whether the figure belongs on the report's first page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +72,8 @@ class Section:
     """One experiment's part of the report."""
 
     verdicts: tuple[Verdict, ...] = ()
+    answer: tuple[str, ...] = ()
+    """The answer to the experiment's question in at most three sentences, with their numbers."""
     text: tuple[str, ...] = ()
     """Paragraphs: findings, limits, negative results."""
     tables: tuple[Table, ...] = field(default=())
