@@ -18,7 +18,7 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis import threshold_verdicts as verdicts
 from harness.analysis.oom_frontier import Frontier, as_frame, read_thresholds, series
-from harness.prediction.mlp.data_segment import solve_resident
+from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting import frontier_figure as pictures
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
@@ -256,7 +256,7 @@ def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[dict[s
             "series": name,
             "budget_bytes": budget,
             "depth": depth,
-            "batch": solve_resident(bases[str(name)].replace(depth=depth), budget, "batch"),
+            "batch": solve_data_segment(bases[str(name)].replace(depth=depth), budget, "batch"),
         }
         for (name, _), part in points.groupby(["series", "budget_bytes"], sort=False)
         for budget in [int(part["budget_bytes"].iloc[0])]

@@ -10,6 +10,7 @@ from harness.prediction.mlp import cuda_metrics as on_cuda
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.autocast import is_followed
 from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
+from harness.prediction.mlp.cuda_fit import runs_of
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.largest_fit import solve
 from harness.prediction.mlp.last_batch import Epoch, ExamplesError
@@ -111,7 +112,7 @@ def _on_cuda(
     if gpu is None:
         notes.append(f"no card was said: workspaces and scratch are those of {used.name}")
     elif card is not None:
-        told = on_cuda.on_card(card, workload, found, epoch)
+        told = on_cuda.on_card(card, found, runs_of(workload, used, epoch))
         fields["card"] = told | on_cuda.largest_batches(card, workload)
     if budget_bytes is not None:
         needed = found.ranges["reserved_peak_bytes"][1]

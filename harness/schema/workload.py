@@ -133,10 +133,10 @@ class Workload:
             raise WorkloadError("data", self.data, f"has 784 features and 10 classes, not {shape}")
 
     def _check_layers(self) -> None:
-        """Refuse layers that the network by hand lacks, and a batch that has no variance."""
-        for name in ("norm", "dropout"):
+        """Refuse what the from-scratch model lacks, and a batch that has no variance."""
+        for name in ("norm", "dropout", "autocast"):
             if self.model == "mlp-scratch" and name in self.changed():
-                rule = "only with model mlp; the note's network by hand has none"
+                rule = "only with model mlp; the note's from-scratch model has none"
                 raise WorkloadError(name, getattr(self, name), rule)
         if self.batch < self.least_batch and self.accumulate <= self.batch:
             rule = f"batch normalisation trains on 2 rows or more: at least {self.least_batch}"

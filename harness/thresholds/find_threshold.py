@@ -16,9 +16,11 @@ from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify
 from harness.prediction.gpu import catalogue
-from harness.prediction.gpu.fit import Card
+from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
-from harness.prediction.mlp.data_segment import axis_range, data_peak, solve_resident
+from harness.prediction.mlp.cuda_fit import largest_batch, largest_by_requests
+from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
+from harness.prediction.mlp.largest_fit import axis_range
 from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.errors import HarnessError
 from harness.schema.record import Outcome
@@ -230,7 +232,7 @@ class _Run:
         live = solve_live(self.workload, self.budget_bytes, self.solve)
         if not self._modelled:
             return live, live
-        return live, solve_resident(self.workload, self.budget_bytes, self.solve)
+        return live, solve_data_segment(self.workload, self.budget_bytes, self.solve)
 
     def _calibrated(self, guess: int, least: int) -> int:
         """Return a guess that knows what a cgroup is charged for besides: from half the size.
@@ -245,17 +247,18 @@ class _Run:
         """Return the largest batch whose requests fit, and the one that the allocator runs."""
         if self.solve != "batch":
             return None, None
-        card = Card(
-            gpu=catalogue.recorded(self.environment),
+        gpu = catalogue.recorded(self.environment)
+        memory = GpuMemory(
+            gpu=gpu,
             settings=self.environment["allocator_settings"],
             total_bytes=self.budget_bytes,
             outside_bytes=(0, 0),
         )
         try:
-            predicted = card.largest_batch(self.workload)
+            predicted = largest_batch(memory, self.workload)
             if predicted is None:
                 return None, None
-            return card.most_by_requests(self.workload, self.budget_bytes), predicted
+            return largest_by_requests(self.workload, gpu, self.budget_bytes), predicted
         except (NotFollowedError, AllocatorConfigError):
             return None, None
 
@@ -325,7 +328,7 @@ class _Run:
         if needed is None or not self._modelled or not self._followed:
             return None
         extra = needed - data_peak(workload).data_bytes
-        return solve_resident(self.workload, self.budget_bytes, self.solve, extra_bytes=extra)
+        return solve_data_segment(self.workload, self.budget_bytes, self.solve, extra_bytes=extra)
 
     def _headroom(self, largest_fit: int) -> Headroom | None:
         workload = self._at(largest_fit)

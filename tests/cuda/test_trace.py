@@ -22,7 +22,7 @@ WORKLOADS = [
     Workload(device="cuda", depth=3, batch=70, optimizer="adam"),
     Workload(device="cuda", depth=5, batch=33, checkpoint=2, activation="gelu"),
     Workload(device="cuda", depth=2, width=900, batch=1000, accumulate=3, optimizer="momentum"),
-    Workload(device="cuda", depth=3, batch=64, autocast="bfloat16", model="mlp-scratch"),
+    Workload(device="cuda", depth=3, batch=64, autocast="bfloat16"),
     Workload(device="cuda", depth=4, batch=64, mode="inference"),
 ]
 

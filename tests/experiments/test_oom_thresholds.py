@@ -4,7 +4,7 @@ import pytest
 
 from experiments.oom_thresholds import EXPERIMENT, Question, questions, run
 from harness.measurement.limits.rlimit import data_segment_available
-from harness.prediction.mlp.data_segment import solve_resident
+from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
@@ -22,7 +22,7 @@ LINES: Kind[Threshold] = Kind(
 def answered(question: Question, lost: float = 0.0) -> Threshold:
     """A threshold just where it is predicted; the default policy loses a share of it."""
     workload, budget = question.workload, question.budget_bytes
-    predicted = solve_resident(workload, budget, "batch")
+    predicted = solve_data_segment(workload, budget, "batch")
     assert predicted is not None
     pinned = workload.malloc == "pinned"
     largest = predicted if pinned else round(predicted * (1 - lost))

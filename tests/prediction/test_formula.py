@@ -127,13 +127,6 @@ def test_autocast_saves_casts_of_examples_and_weights_but_the_first() -> None:
     assert formula.saved_input_bytes(workload) == 40
 
 
-def test_autocast_by_hand_saves_casts_of_inputs_and_float32_activations() -> None:
-    # casts of two bytes: inputs 5*(3 + 4 + 5), weights 4*5 + 5*2; zeros and sums in float32
-    workload = SMALL.replace(autocast="bfloat16", model="mlp-scratch")
-    casts, activations = 2 * (60 + 30), 4 * 2 * 5 * (4 + 5)
-    assert formula.saved_by_module(workload) == {"(network)": casts + activations + 84}
-
-
 # Of SMALL: batch normalisation has 2*(4 + 5) parameters more, as many running statistics, and a
 # count of 8 bytes for each of two layers.
 def test_a_normalisation_adds_parameters_and_buffers() -> None:

@@ -1,23 +1,24 @@
-"""Cards, verdicts and the largest batch: against a search through every batch."""
+"""GPUs, verdicts and the largest batch: against a search through every batch."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.prediction.gpu import catalogue, context_overhead
 from harness.prediction.gpu.catalogue import GPUS, SOURCES, GpuError, described, find
-from harness.prediction.gpu.fit import CLOSE_CALL, DOES_NOT_FIT, FITS, Card, boundary
+from harness.prediction.gpu.fit import CLOSE_CALL, DOES_NOT_FIT, FITS, GpuMemory
+from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.schema.workload import Workload
 
 MIB = 1 << 20
 SMALL = Workload(device="cuda", hidden=(300, 200), in_features=100, batch=64, optimizer="adam")
 
 
-def card(total_bytes: int, outside_bytes: tuple[int, int] = (0, 0), settings: str = "") -> Card:
-    return Card(
+def memory(
+    total_bytes: int, outside_bytes: tuple[int, int] = (0, 0), settings: str = ""
+) -> GpuMemory:
+    return GpuMemory(
         gpu=GPUS["a100-40gb"],
         settings=settings,
         total_bytes=total_bytes,
@@ -25,54 +26,45 @@ def card(total_bytes: int, outside_bytes: tuple[int, int] = (0, 0), settings: st
     )
 
 
-@given(limit=st.integers(3, 5000), guess=st.integers(0, 10_000))
-def test_the_boundary_is_found_from_any_guess(limit: int, guess: int) -> None:
-    asked: list[int] = []
-
-    def holds(number: int) -> bool:
-        asked.append(number)
-        return number <= limit
-
-    assert boundary(holds, 3, guess) == limit
-    assert len(asked) <= 4 * 14
-
-
 @pytest.mark.parametrize("settings", ["", "expandable_segments:True"])
 def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
     """Below it segments of fixed sizes can leave gaps; expandable ones do not."""
-    small = card(26 * MIB, settings=settings)
-    fits = {batch: small.surely_runs(SMALL.replace(batch=batch)) for batch in range(1, 2000)}
-    largest = small.largest_batch(SMALL)
+    small = memory(26 * MIB, settings=settings)
+    fits = {
+        batch: small.surely_runs(*runs_of(SMALL.replace(batch=batch), small.gpu))
+        for batch in range(1, 2000)
+    }
+    largest = largest_batch(small, SMALL)
     assert largest == max(batch for batch, does in fits.items() if does)
     assert 0 < largest < 1999
     if settings:
         assert sum(fits.values()) == largest
 
 
-def test_no_batch_fits_on_a_card_smaller_than_the_parameters() -> None:
-    tiny = card(MIB)
-    assert tiny.verdict(SMALL) == DOES_NOT_FIT
-    assert tiny.largest_batch(SMALL, surely=False) is None
+def test_no_batch_fits_on_a_gpu_smaller_than_the_parameters() -> None:
+    tiny = memory(MIB)
+    assert tiny.verdict(*runs_of(SMALL, tiny.gpu)) == DOES_NOT_FIT
+    assert largest_batch(tiny, SMALL, surely=False) is None
 
 
 def test_what_lies_outside_decides_a_close_call() -> None:
-    alone = card(26 * MIB)
-    edge = alone.largest_batch(SMALL)
+    alone = memory(26 * MIB)
+    edge = largest_batch(alone, SMALL)
     assert edge is not None
-    at_edge = SMALL.replace(batch=edge)
+    at_edge = runs_of(SMALL.replace(batch=edge), alone.gpu)[0]
     assert alone.verdict(at_edge) == FITS
-    assert card(26 * MIB, (0, 4 * MIB)).verdict(at_edge) == CLOSE_CALL
-    assert card(26 * MIB, (4 * MIB, 4 * MIB)).verdict(at_edge) == DOES_NOT_FIT
-    assert card(30 * MIB, (4 * MIB, 4 * MIB)).verdict(at_edge) == FITS
+    assert memory(26 * MIB, (0, 4 * MIB)).verdict(at_edge) == CLOSE_CALL
+    assert memory(26 * MIB, (4 * MIB, 4 * MIB)).verdict(at_edge) == DOES_NOT_FIT
+    assert memory(30 * MIB, (4 * MIB, 4 * MIB)).verdict(at_edge) == FITS
 
 
 def test_a_batch_that_sums_in_32_bits_only_bounds_the_search() -> None:
     normed = SMALL.replace(norm="batch", hidden=(2048,), mode="inference")
-    endless = card(1 << 50)
-    assert endless.largest_batch(normed) == (2**31 - 1) // 2048
+    endless = memory(1 << 50)
+    assert largest_batch(endless, normed) == (2**31 - 1) // 2048
 
 
-def test_every_card_says_where_its_size_is_from() -> None:
+def test_every_gpu_says_where_its_size_is_from() -> None:
     assert SOURCES.keys() == GPUS.keys()
     for gpu in GPUS.values():
         assert gpu.total_bytes is not None
@@ -80,7 +72,7 @@ def test_every_card_says_where_its_size_is_from() -> None:
         assert gpu.threads_per_multiprocessor in (1024, 1536, 2048)
 
 
-def test_a_card_can_be_described_without_a_name() -> None:
+def test_a_gpu_can_be_described_without_a_name() -> None:
     gpu = described(capability="9.0", total_bytes=80 << 30)
     assert (gpu.capability, gpu.total_bytes) == ((9, 0), 80 << 30)
     assert gpu.multiprocessors == GPUS["h100-80gb"].multiprocessors
@@ -100,7 +92,7 @@ def test_a_card_can_be_described_without_a_name() -> None:
         (lambda: described(capability="3.5"), "5.0 and above"),
     ],
 )
-def test_what_is_no_card_is_refused_in_one_line(wrong: Callable[[], Any], why: str) -> None:
+def test_what_is_no_gpu_is_refused_in_one_line(wrong: Callable[[], Any], why: str) -> None:
     with pytest.raises(GpuError, match=why) as caught:
         wrong()
     assert "\n" not in str(caught.value)

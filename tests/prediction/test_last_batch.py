@@ -8,8 +8,9 @@ import pytest
 from harness.allocator import CachingAllocator
 from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
-from harness.prediction.gpu.fit import DOES_NOT_FIT, FITS, Card
+from harness.prediction.gpu.fit import DOES_NOT_FIT, FITS, GpuMemory
 from harness.prediction.gpu.simulation import MOST_STEPS
+from harness.prediction.mlp.cuda_fit import runs_of
 from harness.prediction.mlp.cuda_metrics import ENDLESS
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.last_batch import Epoch, ExamplesError
@@ -42,10 +43,11 @@ def test_a_smaller_last_batch_can_reserve_more_than_whole_ones() -> None:
 def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
     """Under a limit of 42 MiB PyTorch ran whole steps, and not the one of 89 (dry run)."""
     run = epoch(RISING, 10 * 256 + 89)
-    card = Card(gpu=run.gpu, settings="", total_bytes=42 * MIB, outside_bytes=(0, 0))
-    assert card.verdict(RISING) == FITS
-    assert card.verdict(RISING, run) == DOES_NOT_FIT
-    assert replace(card, total_bytes=44 * MIB).verdict(RISING, run) == FITS
+    memory = GpuMemory(gpu=run.gpu, settings="", total_bytes=42 * MIB, outside_bytes=(0, 0))
+    assert memory.verdict(*runs_of(RISING, run.gpu)) == FITS
+    assert memory.verdict(*runs_of(RISING, run.gpu, run)) == DOES_NOT_FIT
+    larger = replace(memory, total_bytes=44 * MIB)
+    assert larger.verdict(*runs_of(RISING, run.gpu, run)) == FITS
     for examples, needed in ((2560, 42 * MIB), (run.examples, 44 * MIB)):
         budget = predict(RISING, budget_bytes=42 * MIB, examples=examples).budget
         assert budget is not None

@@ -132,7 +132,7 @@ def stacks(draw: st.DrawFn) -> Workload:
 def autocast_workloads(draw: st.DrawFn) -> Workload:
     """Draw float32 parameters under autocast, in training in up to five micro-batches."""
     workload = without_unit_layers(draw(workloads()))
-    workload = workload.replace(dtype="float32", hidden=workload.widths[:12])
+    workload = workload.replace(model="mlp", dtype="float32", hidden=workload.widths[:12])
     parts = 1
     if workload.mode == "train":
         parts = draw(st.integers(1, min(5, workload.batch)))

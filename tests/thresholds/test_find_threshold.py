@@ -10,7 +10,7 @@ from harness.measurement.limits import cgroup
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Failure, Job
-from harness.prediction.mlp.data_segment import data_peak, solve_resident
+from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import THRESHOLDS, Threshold, from_json
 from harness.schema.workload import Workload
@@ -67,7 +67,7 @@ def test_whatever_the_model_leaves_out_is_found_in_14_probes_and_accounted_for(
 ) -> None:
     needs_refusal()
     found = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(off_by(extra_bytes)))
-    expected = solve_resident(NARROW, 64 * MIB, "batch", extra_bytes=extra_bytes)
+    expected = solve_data_segment(NARROW, 64 * MIB, "batch", extra_bytes=extra_bytes)
     assert (found.largest_fit, found.band, found.confirmed) == (expected, (), True)
     assert found.smallest_fail == (expected or 0) + 1
     assert len(found.probes) <= 14

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.prediction.mlp import autocast
-from harness.prediction.mlp.kernels import CpuKernels
+from harness.prediction.mlp.cpu_kernels import CpuKernels
 from harness.prediction.mlp.matmul import Scratch, UnknownScratchError, scratch_of
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import Tape

@@ -1,16 +1,14 @@
 """What autocast casts otherwise on CUDA.
 
 ``cross_entropy`` asks for the log-softmax in its input's own type, which autocast heeds on CUDA:
-it runs in the low type, keeps that, and only its result is cast to float32 for the loss. A sum
-of two types is promoted inside the kernel, without a cast beforehand.
+it runs in the low type, keeps that, and only its result is cast to float32 for the loss.
 
-Source: aten/src/ATen/autocast_mode.cpp (``fp32_set_opt_dtype``), LossNLL.cpp, TensorIterator.cpp.
+Source: aten/src/ATen/autocast_mode.cpp (``fp32_set_opt_dtype``), LossNLL.cpp.
 """
 
 from harness.prediction.mlp import loss
 from harness.prediction.mlp.activations import CAST, NODE
 from harness.prediction.mlp.autocast import AutocastLayers
-from harness.prediction.mlp.autocast_by_hand import AutocastByHandLayers
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.loss import Loss, Root
 from harness.schema.events import Event
@@ -51,12 +49,3 @@ class CudaAutocastLayers(AutocastLayers):
         give(of_log)
         give(self._low)
         return Root(gradient, until_end)
-
-
-class CudaAutocastByHandLayers(AutocastByHandLayers):
-    """The layers of ``MLPScratch`` under autocast on CUDA."""
-
-    def promoted(self, size_bytes: int, prefix: str) -> Event | None:
-        """Write nothing: the sum's kernel reads both types."""
-        del size_bytes, prefix
-        return None

@@ -5,14 +5,17 @@ from contextlib import contextmanager
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import workspace_bytes
+from harness.prediction.mlp.cuda_autocast import CudaAutocastLayers
 from harness.prediction.mlp.cuda_dropout import CudaDropout
 from harness.prediction.mlp.cuda_norms import CudaBatchNorm, CudaLayerNorm
 from harness.prediction.mlp.cuda_reduction import ColumnSums
 from harness.prediction.mlp.dropout import Dropout
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
+from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.matmul import Layout
 from harness.prediction.mlp.norms import Norm
+from harness.prediction.mlp.stack import plain_layers
 from harness.prediction.mlp.trace_writer import Tape
 from harness.schema.workload import Workload
 
@@ -57,6 +60,12 @@ class CudaKernels(Kernels):
                     self._taken(scratch.counters_bytes, operator, module),
                 ):
                     pass
+
+    def layers(self, workload: Workload) -> Layers:
+        """Return the layers of ``workload`` as CUDA runs them."""
+        if workload.autocast:
+            return CudaAutocastLayers(self._tape, workload, self)
+        return plain_layers(self._tape, workload, self)
 
     def norm(self, workload: Workload) -> Norm | None:
         """Return the normalisation, if there is one."""

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError, policies_to_try
 from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.fit import FITS, Card
+from harness.prediction.gpu.fit import FITS, GpuMemory, Run
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
+from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.prediction.mlp.last_batch import Epoch
 from harness.schema.record import CudaFigures, CudaPeaks
 from harness.schema.workload import Workload
@@ -77,11 +78,11 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[dict[str, Any], tuple[
     return told, (ENDLESS,) if endless else ()
 
 
-def card_of(gpu: Gpu, settings: str) -> Card | None:
+def card_of(gpu: Gpu, settings: str) -> GpuMemory | None:
     """Return the card with what may lie outside the allocator; None where its size is unknown."""
     if gpu.total_bytes is None:
         return None
-    return Card(
+    return GpuMemory(
         gpu=gpu,
         settings=settings,
         total_bytes=gpu.total_bytes,
@@ -89,9 +90,7 @@ def card_of(gpu: Gpu, settings: str) -> Card | None:
     )
 
 
-def on_card(
-    card: Card, what: Workload | Script, found: OnCuda, epoch: Epoch | None = None
-) -> dict[str, Any]:
+def on_card(card: GpuMemory, found: OnCuda, runs: tuple[Run, ...]) -> dict[str, Any]:
     """Return the verdict on the card; peaks are ranges, lowest and highest."""
     return {
         "gpu": card.gpu.name,
@@ -101,15 +100,15 @@ def on_card(
         "allocator_settings": card.settings,
         "allocated_peak_bytes": found.ranges["allocated_peak_bytes"],
         "reserved_peak_bytes": found.ranges["reserved_peak_bytes"],
-        "verdict": card.verdict(what, epoch),
+        "verdict": card.verdict(*runs),
     }
 
 
-def largest_batches(card: Card, workload: Workload) -> dict[str, int | None]:
+def largest_batches(card: GpuMemory, workload: Workload) -> dict[str, int | None]:
     """Return the largest batch that fits by every address policy tried, and by any of them."""
     return {
-        "largest_batch": card.largest_batch(workload),
-        "largest_batch_at_best": card.largest_batch(workload, surely=False),
+        "largest_batch": largest_batch(card, workload),
+        "largest_batch_at_best": largest_batch(card, workload, surely=False),
     }
 
 
@@ -122,12 +121,12 @@ def within(
     epoch: Epoch | None = None,
 ) -> dict[str, Any]:
     """Return the verdict on a budget: the most that the allocator may reserve."""
-    card = Card(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
+    card = GpuMemory(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
     return {
         "budget_bytes": budget_bytes,
         "needed_bytes": needed_bytes,
-        "fits": card.verdict(workload, epoch) == FITS,
-        "largest_batch": card.largest_batch(workload),
+        "fits": card.verdict(*runs_of(workload, gpu, epoch)) == FITS,
+        "largest_batch": largest_batch(card, workload),
     }
 
 

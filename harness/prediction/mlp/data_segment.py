@@ -14,9 +14,10 @@ c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
 
 from typing import NamedTuple
 
+from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.prediction.mlp.largest_fit import largest
-from harness.schema.workload import MAX_DEPTH, MAX_SIZE, Workload
+from harness.prediction.mlp.largest_fit import axis_range
+from harness.schema.workload import Workload
 
 PAGE_BYTES = 4096
 ALIGNMENT_BYTES = 64
@@ -90,13 +91,7 @@ def data_peak(workload: Workload) -> Peak:
     return peak
 
 
-def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
-    """Return the least and the most that ``axis`` ("batch", "width" or "depth") can be."""
-    least = {"batch": workload.least_batch, "depth": max(1, workload.checkpoint), "width": 1}
-    return least[axis], MAX_DEPTH if axis == "depth" else MAX_SIZE
-
-
-def solve_resident(
+def solve_data_segment(
     workload: Workload, budget_bytes: int, axis: str, *, extra_bytes: int = 0
 ) -> int | None:
     """Return the largest ``axis`` whose data segment, and ``extra_bytes``, fit in the budget.
@@ -113,4 +108,4 @@ def solve_resident(
         peak = data_peak(workload.replace(**{axis: value}))
         return peak.data_bytes + extra_bytes
 
-    return largest(need, budget_bytes, low=low, high=high)
+    return largest_within(need, budget_bytes, low=low, high=high)

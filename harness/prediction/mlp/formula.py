@@ -146,9 +146,6 @@ def saved_by_module(workload: Workload) -> dict[str, int]:
 
 def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
     """Yield what is saved of ``rows`` examples, with the module of an ``MLP`` that saves it."""
-    if workload.autocast and workload.model == "mlp-scratch":
-        yield ROOT, _saved_by_hand_under_autocast(workload, rows)
-        return
     element, on_cuda = DTYPE_BYTES[workload.autocast or workload.dtype], workload.device == "cuda"
     first = ROOT if workload.checkpoint else "0"
     yield (
@@ -176,22 +173,6 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
     if workload.autocast and on_cuda:  # the log-softmax in the low type, and its cast
         yield ROOT, rows * workload.classes * element
     yield ROOT, label_bytes(workload) + (rows * workload.classes + 1) * loss_element
-
-
-def _saved_by_hand_under_autocast(workload: Workload, rows: int) -> int:
-    """Return what the network by hand saves: each product's casts, each activation in float32.
-
-    A product keeps its input's cast and, but for the first, its weight's.
-    """
-    low, full = DTYPE_BYTES[workload.autocast or workload.dtype], DTYPE_BYTES["float32"]
-    kept = {"output": 1, "nothing": 0, "input": 1, "operands": 2}
-    copies = kept[activation_of(workload.model, workload.activation).keeps]
-    widths = workload.widths
-    casts = rows * (workload.in_features + sum(widths)) + sum(
-        fan_in * fan_out for fan_in, fan_out in pairwise((*widths, workload.classes))
-    )
-    of_loss = (rows * workload.classes + 1) * full
-    return low * casts + full * copies * rows * sum(widths) + of_loss + label_bytes(workload)
 
 
 def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[str, int]]:

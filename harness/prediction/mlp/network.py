@@ -18,10 +18,6 @@ class Passes(Protocol):
     def forward(self, rows: int) -> None:
         """Write the hidden layers' forward events."""
 
-    def before_loss(self) -> None:
-        """Write what goes when the network's forward returns the logits: nothing by itself."""
-        return
-
     def backward(self, rows: int, gradient: Event) -> Event:
         """Write every linear map's backward events, given the logits' gradient."""
 
@@ -56,7 +52,6 @@ def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
     tape.begin("forward")
     passes.forward(rows)
     logits = layers.linear(rows, layers.all[-1], "temporary")
-    passes.before_loss()
     of_batch = layers.loss(rows, logits)
     layers.leave()
     tape.begin("backward")

@@ -32,11 +32,6 @@ class _Categories(NamedTuple):
     dropout: str
 
 
-def is_stack(workload: Workload) -> bool:
-    """Return whether hidden layers have more than a linear map and an activation."""
-    return workload.norm != "none" or workload.dropout > 0
-
-
 class StackedLayers(Layers):
     """The layers of an ``MLP`` whose hidden layers have more than a map and an activation."""
 
@@ -236,6 +231,12 @@ class StackedLayers(Layers):
             added.append(self.gradient(size_bytes, layer.place + 2 + number, operator, module))
 
         return self._norm.backward(rows, layer.fan_out, module, take), added
+
+
+def plain_layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
+    """Return the layers of ``workload`` without autocast."""
+    has_more = workload.norm != "none" or workload.dropout > 0
+    return (StackedLayers if has_more else Layers)(tape, workload, kernels)
 
 
 class Stacked(Passes):

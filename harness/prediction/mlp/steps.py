@@ -1,16 +1,13 @@
 """The build of a workload and its steps, written one after another on a tape."""
 
 from harness.prediction.mlp import network
-from harness.prediction.mlp.autocast import AutocastLayers
-from harness.prediction.mlp.autocast_by_hand import AutocastByHand, AutocastByHandLayers
 from harness.prediction.mlp.checkpoint import Checkpointed
-from harness.prediction.mlp.cuda_autocast import CudaAutocastByHandLayers, CudaAutocastLayers
 from harness.prediction.mlp.formula import input_bytes, label_bytes, micro_batches
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.network import Passes, Plain
 from harness.prediction.mlp.optimizer_events import Optimizer
-from harness.prediction.mlp.stack import Stacked, StackedCheckpointed, StackedLayers, is_stack
+from harness.prediction.mlp.stack import Stacked, StackedCheckpointed, StackedLayers
 from harness.prediction.mlp.trace_writer import Place, Tape
 from harness.schema.events import Event
 from harness.schema.workload import Workload
@@ -23,7 +20,7 @@ class Steps:
         self._tape = tape
         self._workload = workload
         self._kernels = kernels
-        self._layers = _layers(tape, workload, kernels)
+        self._layers = kernels.layers(workload)
         self._passes = _passes(self._layers, workload)
         self._optimizer = Optimizer(
             tape,
@@ -95,20 +92,7 @@ def uses_foreach(workload: Workload) -> bool:
     return workload.foreach == "on" or (workload.foreach, workload.device) == ("auto", "cuda")
 
 
-def _layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
-    kind = StackedLayers if is_stack(workload) else Layers
-    if workload.autocast:
-        by_hand, on_cuda = workload.model == "mlp-scratch", workload.device == "cuda"
-        if on_cuda:
-            kind = CudaAutocastByHandLayers if by_hand else CudaAutocastLayers
-        else:
-            kind = AutocastByHandLayers if by_hand else AutocastLayers
-    return kind(tape, workload, kernels)
-
-
 def _passes(layers: Layers, workload: Workload) -> Passes:
-    if isinstance(layers, AutocastByHandLayers):
-        return AutocastByHand(layers)
     if isinstance(layers, StackedLayers):
         parts = workload.checkpoint
         return StackedCheckpointed(layers, parts) if parts else Stacked(layers)

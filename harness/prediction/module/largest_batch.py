@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from harness.prediction.gpu.catalogue import Gpu, GpuError, find
-from harness.prediction.gpu.fit import FITS, boundary
-from harness.prediction.mlp.largest_fit import largest
+from harness.prediction.gpu.fit import FITS
+from harness.prediction.largest_value import largest_value, largest_within
 from harness.prediction.module.predict_module import ModuleForecast, forecast
 
 
@@ -49,10 +49,8 @@ def largest_batch(
         return seen[batch]
 
     def fits(batch: int) -> bool:
-        card = told(batch).card if batch <= high else None
+        card = told(batch).card
         return card is not None and card["verdict"] == FITS
 
-    if not fits(low):
-        return None
-    guess = largest(lambda b: told(b).peak_live_bytes, used.total_bytes, low=low, high=high)
-    return boundary(fits, low, guess or low)
+    guess = largest_within(lambda b: told(b).peak_live_bytes, used.total_bytes, low=low, high=high)
+    return largest_value(fits, low=low, high=high, guess=guess)

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from harness.instruments.forward_hooks import Forward, wrapped_forwards
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.recorded_script import RecordedSteps
+from harness.prediction.gpu.simulation import play
 from harness.prediction.mlp import cuda_metrics as cuda_forecast
 from harness.prediction.module.cuda_rules import Below, cuda_functions, lies_on_host
 from harness.schema.errors import HarnessError
@@ -295,7 +297,7 @@ def _on_cuda(
             *found.notes,
         ],
         cuda=found.cuda,
-        card=None if card is None else cuda_forecast.on_card(card, script, found),
+        card=None if card is None else cuda_forecast.on_card(card, found, (partial(play, script),)),
     )
 
 

@@ -1,0 +1,85 @@
+"""The largest value that fits, for needs that are computed: no noise, no processes.
+
+``harness.thresholds.search`` answers the same question for real runs, which may be noisy and
+have to be confirmed on both sides.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+_MOST_GUESSES = 12
+"""Straight lines that are drawn before the bracket is closed by doubling and halving alone."""
+
+
+def largest_value(
+    fits: Callable[[int], bool], *, low: int, high: int, guess: int | None = None
+) -> int | None:
+    """Return a value from ``low`` to ``high`` that fits and whose successor does not.
+
+    Steps that double lead away from ``guess`` until the answer is bracketed; then the bracket
+    is halved.
+
+    Returns:
+        None where not even ``low`` fits; ``high`` where it fits too.
+
+    >>> largest_value(lambda value: value * value <= 1000, low=1, high=10**6)
+    31
+
+    """
+    if not fits(low):
+        return None
+    fitting, failing, step = low, high + 1, 1
+    at = min(max(guess or low, low), high)
+    if at > low and fits(at):
+        fitting = at
+    elif at > low:
+        failing = at
+        while failing - step > low and not fits(failing - step):
+            failing, step = failing - step, 2 * step
+        fitting = max(low, failing - step)
+    if failing > high:
+        while fitting + step <= high and fits(fitting + step):
+            fitting, step = fitting + step, 2 * step
+        failing = min(failing, fitting + step)
+    while failing - fitting > 1:
+        middle = (fitting + failing) // 2
+        if fits(middle):
+            fitting = middle
+        else:
+            failing = middle
+    return fitting
+
+
+def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: int) -> int | None:
+    """Return the largest value from ``low`` to ``high`` whose need is within ``budget``.
+
+    ``need`` must never fall. It is piecewise linear in the batch and in the depth and
+    quadratic in the width, so straight lines through the last two values soon lead next to
+    the answer.
+
+    Returns:
+        None where not even ``low`` is within the budget.
+
+    >>> largest_within(lambda batch: 1000 + 37 * batch, 1_000_000, low=1, high=2**31)
+    27000
+
+    """
+    known = cache(need)
+    if known(low) > budget:
+        return None
+    before, at = low, min(low + 1, high)
+    for _ in range(_MOST_GUESSES):
+        after = _extrapolate((before, known(before)), (at, known(at)), budget)
+        after = min(max(after, low), high)
+        if after in (before, at):
+            break
+        before, at = at, after
+    return largest_value(lambda value: known(value) <= budget, low=low, high=high, guess=at)
+
+
+def _extrapolate(before: tuple[int, int], point: tuple[int, int], budget: int) -> int:
+    """Return where the line through two points meets ``budget``; twice as far where it is flat."""
+    run, rise = point[0] - before[0], point[1] - before[1]
+    if rise == 0 or run == 0:
+        return 2 * point[0]
+    return point[0] + (budget - point[1]) * run // rise
