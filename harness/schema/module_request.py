@@ -1,8 +1,7 @@
 """What ``harness profile`` asks of its worker: plain data, no torch."""
 
+from dataclasses import dataclass
 from typing import Any
-
-from msgspec import Struct
 
 from harness.schema.errors import HarnessError
 
@@ -12,7 +11,8 @@ MODES = ("train", "inference")
 INPUT_TYPES = ("float32", "float64", "bfloat16", "float16", "int64")
 
 
-class Request(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Request:
     """One module's step to trace."""
 
     target: str

@@ -32,6 +32,8 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 AUTOCAST_DTYPES = ("bfloat16", "float16")
 NORMS = ("none", "batch", "layer")
 OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
+MODES = ("train", "inference")
+DEVICES = ("cpu", "cuda")
 
 MAX_DEPTH = 65_536
 MAX_SIZE = 2**31 - 1
@@ -39,10 +41,10 @@ MAX_ELEMENTS = 2**56
 
 
 class WorkloadError(HarnessError, ValueError):
-    """A field's value breaks its rule; the message names field, value and rule."""
+    """A field's value breaks its rule; the message names the field, the rule and the value."""
 
-    def __init__(self, field_name: str, value: object, rule: str) -> None:
-        super().__init__(f"{field_name}: {value!r}: {rule}")
+    def __init__(self, field_name: str, value: object, rule: str, hint: str = "") -> None:
+        super().__init__(f"{field_name} must be {rule}, got {value!r}{hint}")
 
 
 def _choice(default: Any, choices: Sequence[str], help_text: str) -> Any:
@@ -69,30 +71,30 @@ class Workload:
 
     """
 
-    model: str = _choice("mlp", MODELS, "nn.Linear layers, or the note's from-scratch matrices")
-    depth: int = _count(1, 1, MAX_DEPTH, "hidden layers (the linear predictor is not counted)")
-    width: int | None = _count(256, 1, MAX_SIZE, "units in each hidden layer")
+    model: str = _choice("mlp", MODELS, "Model: nn.Linear layers, or matrices from scratch.")
+    depth: int = _count(1, 1, MAX_DEPTH, "Number of hidden layers, without the output layer.")
+    width: int | None = _count(256, 1, MAX_SIZE, "Units of each hidden layer.")
     hidden: tuple[int, ...] = field(
-        default=(), metadata={"help": "widths of the hidden layers, such as 512,256,128"}
+        default=(), metadata={"help": "Units of each hidden layer in order, e.g. 512,256,128."}
     )
-    in_features: int = _count(784, 1, MAX_SIZE, "features of one example")
-    classes: int = _count(10, 1, MAX_SIZE, "classes to tell apart")
-    activation: str = _choice("relu", ACTIVATIONS, "function between the layers")
-    norm: str = _choice("none", NORMS, "normalisation of each hidden layer before its activation")
-    dropout: float = _share(0.0, "probability of dropping a unit after each activation")
-    batch: int = _count(256, 1, MAX_SIZE, "examples in one step")
-    dtype: str = _choice("float32", DTYPES, "type of parameters and activations")
-    autocast: str | None = _choice(None, AUTOCAST_DTYPES, "run the forward pass under autocast")
-    optimizer: str = _choice("sgd", OPTIMIZERS, "update rule")
-    foreach: str = _choice("auto", ("auto", "on", "off"), "multi-tensor form of the optimizer")
-    mode: str = _choice("train", ("train", "inference"), "a training step, or prediction")
-    checkpoint: int = _count(0, 0, MAX_DEPTH, "segments that recompute activations; 0: none")
-    accumulate: int = _count(1, 1, MAX_SIZE, "micro-batches that one step is split into")
-    device: str = _choice("cpu", ("cpu", "cuda"), "where the step runs")
-    threads: int = _count(1, 1, 4096, "CPU threads of one operation")
-    data: str = _choice("synthetic", ("synthetic", "fashion-mnist"), "where the batch comes from")
-    malloc: str = _choice("pinned", ("pinned", "system"), "policy of the C allocator")
-    seed: int = _count(0, 0, 2**63 - 1, "seed of weights and synthetic data")
+    in_features: int = _count(784, 1, MAX_SIZE, "Features of one example.")
+    classes: int = _count(10, 1, MAX_SIZE, "Number of classes.")
+    activation: str = _choice("relu", ACTIVATIONS, "Activation function of the hidden layers.")
+    norm: str = _choice("none", NORMS, "Normalization before each activation function.")
+    dropout: float = _share(0.0, "Dropout probability after each activation function.")
+    batch: int = _count(256, 1, MAX_SIZE, "Batch size.")
+    dtype: str = _choice("float32", DTYPES, "Data type of parameters and activations.")
+    autocast: str | None = _choice(None, AUTOCAST_DTYPES, "Autocast dtype of the forward pass.")
+    optimizer: str = _choice("sgd", OPTIMIZERS, "Optimizer.")
+    foreach: str = _choice("auto", ("auto", "on", "off"), "Multi-tensor form of the optimizer.")
+    mode: str = _choice("train", MODES, "A training step, or a forward pass without gradients.")
+    checkpoint: int = _count(0, 0, MAX_DEPTH, "Number of checkpointed segments; 0 for none.")
+    accumulate: int = _count(1, 1, MAX_SIZE, "Number of micro-batches per step.")
+    device: str = _choice("cpu", DEVICES, "Device that the step runs on.")
+    threads: int = _count(1, 1, 4096, "Number of CPU threads per operation.")
+    data: str = _choice("synthetic", ("synthetic", "fashion-mnist"), "Source of the batch.")
+    malloc: str = _choice("pinned", ("pinned", "system"), "Policy of the C allocator (glibc).")
+    seed: int = _count(0, 0, 2**63 - 1, "Seed of weights and synthetic data.")
 
     def __post_init__(self) -> None:
         self._normalise_hidden()
@@ -107,10 +109,10 @@ class Workload:
         if not self.hidden:
             return
         if len(self.hidden) > MAX_DEPTH:
-            raise WorkloadError("hidden", f"{len(self.hidden)} layers", f"at most {MAX_DEPTH}")
+            raise WorkloadError("hidden", len(self.hidden), f"at most {MAX_DEPTH:,} widths")
         for width in self.hidden:
             if type(width) is not int or not 1 <= width <= MAX_SIZE:
-                raise WorkloadError("hidden", width, f"widths are whole numbers, 1 to {MAX_SIZE}")
+                raise WorkloadError("hidden", width, f"whole numbers between 1 and {MAX_SIZE:,}")
         equal = len(set(self.hidden)) == 1
         object.__setattr__(self, "depth", len(self.hidden))
         object.__setattr__(self, "width", self.hidden[0] if equal else None)
@@ -118,7 +120,7 @@ class Workload:
 
     def _check_combinations(self) -> None:
         if self.width is None and not self.hidden:
-            raise WorkloadError("width", None, "needed where hidden is not given")
+            raise WorkloadError("width", None, "given if hidden is not")
         self._check_sizes()
         self._check_layers()
         if self.checkpoint > self.depth:
@@ -127,19 +129,21 @@ class Workload:
             raise WorkloadError("accumulate", self.accumulate, f"at most batch ({self.batch})")
         if self.mode == "inference" and (self.checkpoint or self.accumulate > 1):
             name = "checkpoint" if self.checkpoint else "accumulate"
-            raise WorkloadError(name, getattr(self, name), "only where mode is train")
+            default = 0 if self.checkpoint else 1
+            raise WorkloadError(name, getattr(self, name), f"{default} in mode inference")
         if self.data == "fashion-mnist" and (self.in_features, self.classes) != (784, 10):
-            shape = f"{self.in_features} -> {self.classes}"
-            raise WorkloadError("data", self.data, f"has 784 features and 10 classes, not {shape}")
+            shape = f"{self.in_features:,} features and {self.classes:,} classes"
+            rule = f"synthetic for {shape} (Fashion-MNIST has 784 and 10)"
+            raise WorkloadError("data", self.data, rule)
 
     def _check_layers(self) -> None:
         """Refuse what the from-scratch model lacks, and a batch that has no variance."""
-        for name in ("norm", "dropout", "autocast"):
+        for name, without in (("norm", "none"), ("dropout", 0), ("autocast", "left out")):
             if self.model == "mlp-scratch" and name in self.changed():
-                rule = "only with model mlp; the note's from-scratch model has none"
+                rule = f"{without} with model mlp-scratch"
                 raise WorkloadError(name, getattr(self, name), rule)
         if self.batch < self.least_batch and self.accumulate <= self.batch:
-            rule = f"batch normalisation trains on 2 rows or more: at least {self.least_batch}"
+            rule = f"at least {self.least_batch} for training with batch normalization"
             if self.accumulate > 1:
                 rule += f" in {self.accumulate} micro-batches"
             raise WorkloadError("batch", self.batch, rule)
@@ -149,10 +153,10 @@ class Workload:
         layers = (self.in_features, *self.widths, self.classes)
         weights = sum(itertools.starmap(operator.mul, itertools.pairwise(layers)))
         if weights > MAX_ELEMENTS:
-            rule = f"the layers' weights together have at most {MAX_ELEMENTS} elements"
+            rule = f"small enough for at most {MAX_ELEMENTS:,} weights in all layers"
             raise WorkloadError("width", max(self.widths), rule)
         if self.batch * sum(layers) > MAX_ELEMENTS:
-            rule = f"times the layers' widths at most {MAX_ELEMENTS} elements"
+            rule = f"at most {MAX_ELEMENTS // sum(layers):,} for layers of this width"
             raise WorkloadError("batch", self.batch, rule)
 
     @property
@@ -209,13 +213,14 @@ def _check_field(item: "dataclasses.Field[Any]", value: Any) -> None:
     if choices and value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise WorkloadError(item.name, value, f"one of {', '.join(choices)}{hint}")
+        raise WorkloadError(item.name, value, f"one of {', '.join(choices)}", hint)
     if "share" in item.metadata and not (type(value) is float and 0 <= value < 1):
-        raise WorkloadError(item.name, value, "a number from 0 to below 1")
+        raise WorkloadError(item.name, value, "at least 0 and less than 1")
     if "range" in item.metadata:
         low, high = item.metadata["range"]
         if type(value) is not int or not low <= value <= high:
-            raise WorkloadError(item.name, value, f"a whole number from {low} to {high}")
+            whole = "" if type(value) is int else "a whole number "
+            raise WorkloadError(item.name, value, f"{whole}between {low:,} and {high:,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,9 +237,9 @@ class Grid:
         names = [item.name for item in dataclasses.fields(Workload)]
         for name, values in self.axes.items():
             if name not in names:
-                raise WorkloadError("axes", name, f"one of {', '.join(names)}")
+                raise WorkloadError("axes", name, f"fields of a workload ({', '.join(names)})")
             if not values:
-                raise WorkloadError(name, list(values), "an axis needs at least one value")
+                raise WorkloadError(f"axis {name}", list(values), "one value or more")
 
     def __iter__(self) -> Iterator[Workload]:
         for values in itertools.product(*self.axes.values()):

@@ -1,11 +1,14 @@
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from harness.cli.app import main
+from harness.cli.app import app, main
+from harness.cli.command import HarnessCommand
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,11 +37,17 @@ def test_an_outcome_other_than_ok_is_exit_code_3_and_still_a_record() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["measure", "--depth", "x"], ["--depth", "'x'", "integer"]),
-        (["measure", "--depth", "-3"], ["depth", "-3", "whole number from 1"]),
-        (["measure", "--depth", "1000000000"], ["depth", "1000000000", "65536"]),
+        (["measure", "--depth", "x"], ["--depth", "'x'", "whole number"]),
+        (["measure", "--depth", "-3"], ["depth must be between 1 and 65,536, got -3"]),
+        (
+            ["measure", "--depth", "1000000000"],
+            ["depth must be between 1 and 65,536", "1000000000"],
+        ),
         (["measure", "--hidden", "3,a"], ["--hidden", "3,a", "commas"]),
-        (["measure", "--hidden", "3,4", "--depth", "7"], ["depth", "7", "--hidden gives 2"]),
+        (
+            ["measure", "--hidden", "3,4", "--depth", "7"],
+            ["depth must be 2, the number of widths in --hidden, got 7"],
+        ),
         (["measure", "--activation", "rleu"], ["activation", "rleu", "did you mean relu"]),
         (["measure", "--dept", "3"], ["--dept", "--depth"]),
         (["measure", "--deadline", "nan"], ["--deadline", "nan"]),
@@ -76,11 +85,53 @@ def test_help_imports_nothing_heavy_and_shows_an_example() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_every_command_shows_its_help() -> None:
-    listed = run("--help").stdout
-    for command in ("measure", "sweep", "report", "reproduce", "doctor"):
-        assert command in listed
-        assert run(command, "--help").returncode == 0
+def test_harness_alone_prints_its_help_with_whole_summaries(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([]) == 0
+    alone = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == alone
+    assert "..." not in alone.partition("Commands:")[2]
+    assert max(map(len, alone.splitlines())) <= 80
+    assert all(f"\n  {name} " in alone for name in app.commands)
+
+
+@pytest.mark.parametrize("command", app.commands.values(), ids=app.commands)
+def test_every_command_shows_its_help_and_its_examples_are_valid(
+    command: click.Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([str(command.name), "-h"]) == 0
+    printed = capsys.readouterr().out
+    assert "--debug" in printed
+    assert isinstance(command, HarnessCommand)
+    assert command.examples
+    for example in command.examples:
+        assert example in printed
+        program, name, *arguments = shlex.split(example)
+        assert (program, name) == ("harness", command.name)
+        for path in [word for word in arguments if word.startswith(("results/", "snapshot"))]:
+            place = tmp_path / path
+            place.mkdir(parents=True) if "." not in path else place.touch()
+            arguments[arguments.index(path)] = str(place)
+        command.make_context(name, arguments)
+
+
+def test_debug_is_taken_after_the_command_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("harness.prediction.predict_workload.predict", broken)
+    assert main(["predict"]) == 1
+    for arguments in (["--debug", "predict"], ["predict", "--debug"]):
+        with pytest.raises(ZeroDivisionError):
+            main(arguments)
+
+
+def test_a_choice_is_taken_in_any_case(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--optimizer", "Adam", "--activation", "ReLU", "--json"]) == 0
+    workload = json.loads(capsys.readouterr().out)["workload"]
+    assert (workload["optimizer"], workload["activation"]) == ("adam", "relu")
 
 
 def test_doctor_says_what_can_be_measured_here() -> None:

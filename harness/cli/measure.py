@@ -1,0 +1,49 @@
+"""``harness measure``: one isolated measurement."""
+
+from typing import Any
+
+import click
+
+from harness.cli.command import HarnessCommand
+from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.parameter_types import SECONDS, WholeNumber
+from harness.cli.workload_flags import workload_flags, workload_from
+
+
+@click.command(
+    cls=HarnessCommand,
+    examples=[
+        "harness measure --depth 8 --batch 512 --optimizer adam",
+        "harness measure --hidden 512,256,128 --mode inference --json",
+    ],
+)
+@workload_flags()
+@click.option(
+    "--repeats",
+    type=WholeNumber(1, 1000),
+    default=3,
+    show_default=True,
+    help="Number of passes that time the step and read its RSS.",
+)
+@click.option(
+    "--deadline",
+    type=SECONDS,
+    default=600,
+    show_default=True,
+    help="Seconds after which a worker process is stopped.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the record as one line of JSON.")
+@click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
+def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **flags: Any) -> int:
+    """Measure one training step in processes of its own."""
+    from harness.measurement.measure import measure as run
+    from harness.schema.record import Outcome, to_json
+
+    record = run(workload_from(flags), repeats=repeats, deadline_seconds=deadline, inject=inject)
+    if as_json:
+        click.echo(to_json(record).decode())
+    else:
+        from harness.reporting.terminal import print_record
+
+        print_record(record)
+    return DONE if record.outcome is Outcome.OK else NOT_OK

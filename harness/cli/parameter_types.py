@@ -1,0 +1,134 @@
+"""How the text of an option becomes a value, and the line that says why it does not."""
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from harness.schema.units import parse_bytes
+
+if TYPE_CHECKING:  # generic since click 8.4, and not subscriptable before
+    ParamType = click.ParamType[Any]
+    Choice = click.Choice[str]
+else:
+    ParamType = click.ParamType
+    Choice = click.Choice
+
+Context = click.Context | None
+Parameter = click.Parameter | None
+
+
+def refuse(rule: str, value: object, param: Parameter, ctx: Context, hint: str = "") -> NoReturn:
+    """Raise the usage error "OPTION must be RULE, got VALUE"."""
+    raise click.UsageError(f"{_name(param)} must be {rule}, got {value!r}{hint}", ctx) from None
+
+
+def _name(param: Parameter) -> str:
+    if param is None:
+        return "value"
+    return param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+
+
+class Choices(Choice):
+    """One of several names in any case; the error suggests the nearest."""
+
+    def __init__(self, choices: Sequence[str]) -> None:
+        super().__init__(choices, case_sensitive=False)
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> Any:
+        """Return the choice as it is spelled in the list."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            near = difflib.get_close_matches(str(value).lower(), self.choices, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            refuse(f"one of {', '.join(self.choices)}", value, param, ctx, hint)
+
+
+class WholeNumber(ParamType):
+    """A whole number, within limits where they are given."""
+
+    name = "integer"
+
+    def __init__(self, low: int | None = None, high: int | None = None) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> int:
+        """Return the number."""
+        rule = "a whole number"
+        if self._low is not None and self._high is not None:
+            rule += f" between {self._low:,} and {self._high:,}"
+        elif self._low is not None:
+            rule += f" of at least {self._low:,}"
+        try:
+            number = int(value)
+        except ValueError:
+            refuse(rule, value, param, ctx)
+        too_low = self._low is not None and number < self._low
+        if too_low or (self._high is not None and number > self._high):
+            refuse(rule, number, param, ctx)
+        return number
+
+
+class Number(ParamType):
+    """A number within limits; NaN is outside all limits."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> float:
+        """Return the number."""
+        rule = f"a number between {self._low:,} and {self._high:,}"
+        try:
+            number = float(value)
+        except ValueError:
+            refuse(rule, value, param, ctx)
+        if not self._low <= number <= self._high:
+            refuse(rule, number, param, ctx)
+        return number
+
+
+class Size(ParamType):
+    """A number of bytes with a unit, such as ``256MiB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_bytes(value)
+        except ValueError as error:
+            raise click.UsageError(f"{_name(param)}: {error}", ctx) from None
+
+
+class Numbers(ParamType):
+    """Whole numbers of at least 1 with a separator between them."""
+
+    def __init__(self, separator: str, example: str, name: str) -> None:
+        self.name = name
+        self._separator, self._example = separator, example
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[int, ...]:
+        """Return the numbers."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(int(part) for part in value.lower().split(self._separator))
+        except ValueError:
+            numbers = (0,)
+        if min(numbers) < 1:
+            between = "commas" if self._separator == "," else repr(self._separator)
+            rule = f"whole numbers from 1 with {between} between them, such as {self._example}"
+            refuse(rule, value, param, ctx)
+        return numbers
+
+
+WIDTHS = Numbers(",", "512,256", "widths")
+SHAPE = Numbers("x", "3x224x224", "shape")
+SIZE = Size()
+SECONDS = Number(0.1, 1e6)

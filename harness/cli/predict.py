@@ -1,0 +1,74 @@
+"""``harness predict``: the metrics of a step without running it."""
+
+from typing import Any
+
+import click
+
+from harness.cli.command import HarnessCommand
+from harness.cli.exit_codes import DONE
+from harness.cli.parameter_types import SIZE, WholeNumber
+from harness.cli.workload_flags import workload_flags, workload_from
+
+
+@click.command(
+    cls=HarnessCommand,
+    examples=[
+        "harness predict --depth 8 --batch 512 --budget 24GiB",
+        "harness predict --device cuda --gpu l4 --depth 8 --width 4096 --optimizer adam",
+    ],
+)
+@workload_flags()
+@click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
+@click.option("--gpu", metavar="NAME", help="GPU to check against, e.g. l4, a100-80gb, rtx4090.")
+@click.option(
+    "--capability",
+    metavar="M.N",
+    help="Compute capability of a GPU that is not in the built-in list, e.g. 9.0.",
+)
+@click.option("--memory", type=SIZE, help="Total memory of that GPU, e.g. 80GiB.")
+@click.option(
+    "--alloc-conf",
+    default="",
+    metavar="SETTINGS",
+    help="Settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.",
+)
+@click.option(
+    "--examples",
+    type=WholeNumber(1, 2**63 - 1),
+    help="Number of training examples; also predicts the smaller last batch (CUDA).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
+def predict(
+    budget: int | None,
+    gpu: str | None,
+    capability: str | None,
+    memory: int | None,
+    alloc_conf: str,
+    examples: int | None,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Predict the same metrics without running anything.
+
+    CUDA is predicted without a GPU. The size of cuBLAS workspaces follows
+    CUBLAS_WORKSPACE_CONFIG if the environment sets it.
+    """
+    from harness.prediction.gpu.catalogue import described
+    from harness.prediction.predict_workload import predict as run
+    from harness.schema.record import to_json
+
+    asked = any(value is not None for value in (gpu, capability, memory))
+    prediction = run(
+        workload_from(flags),
+        budget_bytes=budget,
+        gpu=described(gpu, capability, memory) if asked else None,
+        allocator_settings=alloc_conf,
+        examples=examples,
+    )
+    if as_json:
+        click.echo(to_json(prediction).decode())
+    else:
+        from harness.reporting.terminal import print_record
+
+        print_record(prediction)
+    return DONE

@@ -1,0 +1,101 @@
+"""The options that ``sweep`` and ``reproduce`` share, and what both do with them."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from harness.cli.parameter_types import Choices, WholeNumber
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--quick", "size", flag_value="quick", help="Run small grids, for a quick check."),
+    click.option("--full", "size", flag_value="full", help="Run the grids of the reference run."),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Folder for records and report.  [default: results/local/SIZE]",
+    ),
+    click.option(
+        "--device",
+        type=Choices(("cpu", "cuda")),
+        default="cpu",
+        show_default=True,
+        help="Device that every cell runs on.",
+    ),
+    click.option(
+        "--executor",
+        type=Choices(("local", "in-process", "dask")),
+        default="local",
+        show_default=True,
+        help="Where the cells run.",
+    ),
+    click.option(
+        "--jobs",
+        type=WholeNumber(1, 4096),
+        default=1,
+        show_default=True,
+        help="Number of cells at a time. With more than 1, RSS and times are null.",
+    ),
+    click.option("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler."),
+)
+
+
+def sweep_options(command: Command) -> Command:
+    """Add the shared options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def run_experiments(
+    names: tuple[str, ...],
+    *,
+    size: str | None,
+    out: Path | None,
+    device: str,
+    executor: str,
+    jobs: int,
+    scheduler: str | None,
+    deadline: float = 600.0,
+) -> Path:
+    """Run the named experiments, or all of them; return the folder of their records."""
+    from harness.reporting.progress import shown
+    from harness.schema.experiment import Size, find, names_found
+    from harness.sweep.executors import make_executor
+    from harness.sweep.sweep import run
+
+    grids = Size(size or "default")
+    folder = out or _default_folder(grids.value, device)
+    chosen = [find(name) for name in names or names_found()]
+    if device != "cpu":
+        for one in chosen:
+            if one.cpu_alone:
+                click.echo(f"{one.name} is skipped on {device}: {one.cpu_alone}", err=True)
+        chosen = [one for one in chosen if not one.cpu_alone]
+    try:
+        used = make_executor(executor, jobs=jobs, scheduler=scheduler)
+        with closing(used), shown() as progress:
+            for experiment in chosen:
+                run(
+                    experiment,
+                    grids,
+                    folder,
+                    progress,
+                    device=device,
+                    deadline_seconds=deadline,
+                    executor=used,
+                )
+    except KeyboardInterrupt:
+        message = "Interrupted. Every finished cell is saved; run the same command to resume."
+        click.echo(message, err=True)
+        raise
+    return folder
+
+
+def _default_folder(size: str, device: str) -> Path:
+    name = size if device == "cpu" else f"{size}-{device}"
+    return Path("results") / "local" / name

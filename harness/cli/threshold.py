@@ -1,0 +1,75 @@
+"""``harness threshold``: the largest batch, depth or width that fits a budget."""
+
+from typing import Any, Literal
+
+import click
+
+from harness.cli.command import HarnessCommand
+from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.parameter_types import SECONDS, SIZE, Choices
+from harness.cli.workload_flags import workload_flags, workload_from
+
+
+@click.command(
+    cls=HarnessCommand,
+    examples=[
+        "harness threshold --depth 8 --width 256 --budget 256MiB",
+        "harness threshold --batch 64 --solve depth --budget 256MiB --json",
+    ],
+)
+@workload_flags()
+@click.option(
+    "--budget",
+    type=SIZE,
+    help="Memory that the workload may use, e.g. 256MiB. On CUDA the default is"
+    " all free memory of the GPU.",
+)
+@click.option(
+    "--solve",
+    type=Choices(("batch", "depth", "width")),
+    default="batch",
+    show_default=True,
+    help="The value to make as large as possible.",
+)
+@click.option(
+    "--kind",
+    type=Choices(("auto", "rlimit", "cgroup", "allocator")),
+    default="auto",
+    show_default=True,
+    help="How the budget is enforced: RLIMIT_DATA or a cgroup on the CPU, the allocator's"
+    " limit on CUDA.",
+)
+@click.option(
+    "--deadline",
+    type=SECONDS,
+    default=600,
+    show_default=True,
+    help="Seconds after which a probe is stopped.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the threshold as one line of JSON.")
+def threshold(
+    budget: int | None,
+    solve: Literal["batch", "depth", "width"],
+    kind: Literal["auto", "rlimit", "cgroup", "allocator"],
+    deadline: float,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Find the largest batch that fits into a memory budget.
+
+    The threshold is predicted first and then confirmed: separate processes run the workload on
+    both sides of it.
+    """
+    from harness.schema.record import Outcome, to_json
+    from harness.thresholds.find_threshold import threshold as run
+
+    found = run(
+        workload_from(flags), budget_bytes=budget, solve=solve, kind=kind, deadline_seconds=deadline
+    )
+    if as_json:
+        click.echo(to_json(found).decode())
+    else:
+        from harness.reporting.terminal import print_threshold
+
+        print_threshold(found)
+    return DONE if found.outcome is Outcome.OK else NOT_OK

@@ -1,0 +1,59 @@
+"""One flag per field of ``Workload``, made from the field's own help and rule."""
+
+import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+import click
+
+from harness.cli.parameter_types import WIDTHS, Choices, WholeNumber
+from harness.schema.workload import Workload, WorkloadError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def workload_flags(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Return a decorator that adds the flags; the command receives them as ``**flags``."""
+
+    def add(command: Command) -> Command:
+        for item in reversed(dataclasses.fields(Workload)):
+            if item.name not in without:
+                command = _flag(item)(command)
+        return command
+
+    return add
+
+
+def _flag(item: "dataclasses.Field[Any]") -> Callable[[Command], Command]:
+    help_text = item.metadata["help"]
+    if item.default not in (None, ()):
+        help_text += f"  [default: {item.default}]"
+    name = "--" + item.name.replace("_", "-")
+    return click.option(name, item.name, type=_type_of(item), help=help_text)
+
+
+def _type_of(item: "dataclasses.Field[Any]") -> "click.ParamType[Any]":
+    """Return what reads a flag's text; ``Workload`` checks the limits."""
+    if "choices" in item.metadata:
+        return Choices(item.metadata["choices"])
+    if item.name == "hidden":
+        return WIDTHS
+    return click.FLOAT if "share" in item.metadata else WholeNumber()
+
+
+def workload_from(flags: dict[str, Any]) -> Workload:
+    """Return the workload that the given flags describe.
+
+    Raises:
+        WorkloadError: a value breaks its rule, or two flags contradict each other.
+
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    if "hidden" in given:
+        layers = len(given["hidden"])
+        if given.get("depth", layers) != layers:
+            rule = f"{layers}, the number of widths in --hidden"
+            raise WorkloadError("depth", given["depth"], rule)
+        if "width" in given:
+            raise WorkloadError("width", given["width"], "left out when --hidden is given")
+    return Workload(**given)
