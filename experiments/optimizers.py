@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
+from harness.analysis.cells import ok_cells
 from harness.analysis.exact import ExactForm, exact_form
 from harness.reporting import bars, lines
 from harness.schema.events import CATEGORIES
@@ -175,7 +176,7 @@ def _phase_text(table: pd.DataFrame) -> str:
 
 def _first_step_text(table: pd.DataFrame) -> list[str]:
     """Say what a first step, in which the state is only being made, does not show."""
-    state = table[table[STATE] > 0]
+    state = ok_cells(table[table[STATE] > 0], "first_step_peak_live_bytes")
     if state.empty:
         return []
     hidden = state["peak_live_bytes"] - state["first_step_peak_live_bytes"]

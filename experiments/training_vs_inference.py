@@ -212,8 +212,8 @@ def _depth_verdict(table: pd.DataFrame) -> list[Verdict]:
 
 def _base(table: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of the width that most cells have."""
-    kept: pd.DataFrame = table[table["width"] == table["width"].mode().iloc[0]]
-    return kept
+    commonest = table["width"].mode()  # empty where there are no cells
+    return table[table["width"].isin(commonest[:1])]
 
 
 def _formula_text(table: pd.DataFrame) -> list[str]:
@@ -341,6 +341,8 @@ def _composition(frame: pd.DataFrame) -> list[Figure]:
     known = _base(known)
     known = known[known["depth"] == known["depth"].max()]
     ends = known[known["batch"].isin([known["batch"].min(), known["batch"].max()])]
+    if ends.empty:
+        return []
     kind = ends["optimizer"].where(ends["mode"] == "train", "inference")
     ends = ends.assign(run=kind.map(RUNS), panel="Batch " + ends["batch"].astype("string"))
     ends = ends.sort_values(

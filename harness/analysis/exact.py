@@ -52,7 +52,7 @@ def exact_form(columns: Mapping[str, Sequence[int]], values: Sequence[int]) -> E
 
 def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:
     """Solve the first rows that are independent of each other; None where too few are."""
-    width = len(rows[0])
+    width = len(rows[0]) if rows else 0
     reduced: dict[int, list[Fraction]] = {}
     for row, value in zip(rows, values, strict=True):
         vector = [Fraction(part) for part in (*row, value)]
@@ -71,7 +71,7 @@ def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fractio
         reduced[pivot] = vector
         if len(reduced) == width:
             return [reduced[at][width] for at in range(width)]
-    return None
+    return None  # also where there are no rows at all: a square of cells that all failed
 
 
 @dataclass(frozen=True, kw_only=True)

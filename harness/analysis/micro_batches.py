@@ -3,6 +3,7 @@
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.cells import AT_PEAK, ok_cells
 from harness.analysis.exact import ExactForm, exact_form
 from harness.schema.events import CATEGORIES
 
@@ -23,7 +24,7 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
     """
     figures = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]
-    known = frame[(frame["outcome"] == "ok") & frame[figures].notna().all(axis=1)]
+    known = ok_cells(frame, *figures, *AT_PEAK)
     whole = known[known["accumulate"] == 1]
     both = known.merge(whole[[*_KEYS, *figures, "wall_seconds"]], on=_KEYS, suffixes=("", "_whole"))
     if both.empty or not bool((both["accumulate"] > 1).any()):

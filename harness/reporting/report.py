@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,16 +134,29 @@ def _analyse(folder: Path, frame: pd.DataFrame) -> Analysed:
         return dataclasses.replace(part, problem=problem)
     try:
         section = experiment.analyse(Evidence(frame=own, folder=folder))
-    except AnalysisError as error:
+    except (AnalysisError, RecordError) as error:
         return dataclasses.replace(part, problem=f"Not settled here: {error}.")
+    except Exception as error:  # one experiment's fault must not cost the others their sections
+        return dataclasses.replace(part, problem=_fault(error))
     return dataclasses.replace(part, section=section)
+
+
+def _fault(error: Exception) -> str:
+    """Return why a section is missing that its experiment failed to write, and where it failed."""
+    *_, place = traceback.extract_tb(error.__traceback__)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"This section could not be written because of an internal error ({what}; {where})."
 
 
 def _draw(part: Analysed) -> Chapter:
     anchor = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in part.name)
     if part.section is None:
         return Chapter(name=anchor, title=part.title, question=part.question, problem=part.problem)
-    return chapter(anchor, part.title, part.question, part.section)
+    try:
+        return chapter(anchor, part.title, part.question, part.section)
+    except Exception as error:  # as above: a figure that cannot be drawn costs its section alone
+        return Chapter(name=anchor, title=part.title, question=part.question, problem=_fault(error))
 
 
 def _write_parts(folder: Path, report: Report) -> None:

@@ -3,11 +3,12 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.reporting.report import experiment_folders, sections, write_report
-from harness.schema.experiment import Evidence, Experiment
-from harness.schema.findings import Ruling, Section
+from harness.schema.experiment import Evidence, Experiment, find
+from harness.schema.findings import Figure, Ruling, Section
 from harness.schema.record import Outcome, RecordError
 from harness.schema.workload import Workload
 from tests.analysis import planted
@@ -222,3 +223,24 @@ def test_an_experiment_that_measures_in_its_own_way_is_asked_without_records(
     (tmp_path / "depth_batch").mkdir()
     (tmp_path / "depth_batch" / "own.txt").write_text("what it kept", encoding="utf-8")
     assert "what it kept" in write_report(tmp_path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("place", ["analysis", "drawing"])
+def test_an_experiment_that_fails_costs_its_own_section_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def fail(*_: object) -> Section:
+        raise ZeroDivisionError("by the number of cells")
+
+    bad = Figure(name="bad", caption="Never drawn.", data=pd.DataFrame(), draw=fail)
+    analyse = fail if place == "analysis" else lambda _: Section(figures=(bad,))
+    broken = Experiment(name="activations", title="Broken", question="?", analyse=analyse)
+    for name in ("depth_batch", "activations"):
+        planted.write(tmp_path / name, planted.grid(*SMALL))
+    monkeypatch.setattr(
+        "harness.reporting.report.find",
+        lambda name: broken if name == "activations" else find(name),
+    )
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "internal error (ZeroDivisionError: by the number of cells; test_report.py" in page
+    assert "36 of 36" in page or "9 of 9 cells are equal to it to the byte" in page

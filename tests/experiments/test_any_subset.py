@@ -1,0 +1,113 @@
+"""Any subset of an experiment's records, however each ended, is analysed or refused in words."""
+
+import json
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.analysis import AnalysisError
+from harness.analysis.frame import RECORDS, load, load_files
+from harness.reporting.figures import picture
+from harness.schema.experiment import Evidence, find, names_found
+from harness.schema.findings import Section
+from harness.schema.record import Outcome
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference-cpu"
+DRAWS = 4
+"""Random sets of records of each experiment; their seeds are 0, 1, ... ."""
+
+KEPT = (
+    "schema", "workload_id", "workload", "outcome", "evidence", "environment", "attempt",
+    "cell_id", "solve", "budget_bytes", "kind", "band", "confirmed", "probes",
+    "instrument", "plan", "seconds",
+)  # fmt: skip
+"""What a line holds that did not end well."""
+METRICS = (
+    "saved_bytes", "saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes",
+    "first_step_peak_live_bytes", "categories_at_peak", "peak_phase", "rss_rise_bytes",
+    "wall_seconds", "largest_fit", "smallest_fail", "predicted", "headroom",
+)  # fmt: skip
+"""What may be missing from a line that ended well."""
+
+Line = dict[str, Any]
+
+
+def failed(line: Line, outcome: Outcome) -> Line:
+    kept = {key: value for key, value in line.items() if key in KEPT}
+    if "result" in line:
+        kept["result"] = None
+    return kept | {"outcome": outcome.value}
+
+
+def without_some(line: Line, choose: random.Random) -> Line:
+    lost = {key: None for key in METRICS if key in line and choose.random() < 0.3}
+    return line | lost
+
+
+def changed(lines: list[Line], choose: random.Random) -> list[Line]:
+    """Return a random subset of ``lines``, a random part of which failed or lack metrics."""
+    count = choose.randint(0, choose.choice([8, 34, len(lines)]))
+    chosen = [line for line in lines if choose.random() * len(lines) < count]
+    bad = [outcome for outcome in Outcome if outcome is not Outcome.OK]
+    failing, lacking = choose.choice([0.0, 0.1, 0.5]), choose.choice([0.0, 0.3])
+    return [
+        failed(line, choose.choice(bad))
+        if choose.random() < failing
+        else without_some(line, choose)
+        if choose.random() < lacking
+        else line
+        for line in chosen
+    ]
+
+
+def written(name: str, folder: Path, change: Any) -> Evidence:
+    """Write an experiment's reference lines into ``folder``, as ``change`` returns them."""
+    for source in sorted((REFERENCE / name).glob("*.jsonl")):
+        lines = [json.loads(line) for line in source.read_text().splitlines()]
+        text = "".join(f"{json.dumps(line)}\n" for line in change(lines))
+        (folder / source.name).write_text(text)
+    events = REFERENCE / name / "events"
+    if events.is_dir():
+        (folder / "events").symlink_to(events)
+    found = (folder / RECORDS).is_file()
+    return Evidence(frame=load(folder) if found else load_files([]), folder=folder)
+
+
+def analysed(name: str, evidence: Evidence) -> Section | None:
+    """Return the section, or None where the records are refused with a reason."""
+    try:
+        return find(name).analyse(evidence)
+    except AnalysisError:
+        return None
+
+
+@pytest.mark.parametrize("name", names_found())
+def test_any_subset_with_any_outcomes_is_analysed_or_refused(name: str, tmp_path: Path) -> None:
+    for seed in range(DRAWS):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        choose = random.Random(f"{name} {seed}")
+        section = analysed(
+            name, written(name, folder, lambda lines, choose=choose: changed(lines, choose))
+        )
+        if section is not None and seed == 0:
+            assert all(picture(figure).svg for figure in section.figures)
+
+
+@pytest.mark.parametrize("name", names_found())
+def test_cells_that_ran_out_of_memory_leave_the_smaller_ones_their_section(
+    name: str, tmp_path: Path
+) -> None:
+    def change(lines: list[Line]) -> Iterable[Line]:
+        batches = sorted({line["workload"]["batch"] for line in lines})
+        large = batches[-1] if len(batches) > 2 else 10**9
+        for line in lines:
+            yield failed(line, Outcome.OOM) if line["workload"]["batch"] >= large else line
+
+    section = analysed(name, written(name, tmp_path, change))
+    assert section is not None
+    assert section.verdicts
+    assert all(picture(figure).svg for figure in section.figures)
