@@ -2,6 +2,7 @@ import html.parser
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -229,7 +230,7 @@ def test_an_experiment_that_measures_in_its_own_way_is_asked_without_records(
 def test_an_experiment_that_fails_costs_its_own_section_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    def fail(*_: object) -> Section:
+    def fail(*_: object) -> Any:
         raise ZeroDivisionError("by the number of cells")
 
     bad = Figure(name="bad", caption="Never drawn.", data=pd.DataFrame(), draw=fail)
