@@ -14,7 +14,14 @@ from harness.prediction.mlp.cuda_fit import runs_of
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.largest_fit import solve
 from harness.prediction.mlp.last_batch import Epoch, ExamplesError
-from harness.prediction.versions import CHECKED_ON_CUDA, CHECKED_TORCH, torch_version
+from harness.prediction.versions import (
+    CHECKED_ON_CUDA,
+    described_version,
+    describing,
+    known_version,
+    torch_version,
+    version_notes,
+)
 from harness.schema.events import Trace, trace_figures
 from harness.schema.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
 from harness.schema.workload import Workload
@@ -29,6 +36,7 @@ def predict(
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
     examples: int | None = None,
+    torch: str | None = None,
 ) -> Forecast:
     """Return what ``workload`` will need, by the names of a record.
 
@@ -42,14 +50,29 @@ def predict(
     With ``examples`` of a run, ``last_batch`` tells of its last step, which may be a smaller
     one, and of the next; both count in the verdicts.
 
+    ``torch`` is the version of PyTorch to describe, e.g. "2.13"; by default the installed one,
+    or the known one nearest to it. The forecast's ``torch`` says which it is.
+
     Raises:
+        TorchVersionError: no rules are known for that version.
         GpuError: no such card, or a card without CUDA.
         WorkspaceConfigError: CUBLAS_WORKSPACE_CONFIG has numbers that PyTorch cannot count.
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
         ExamplesError: fewer than a batch, or a last batch that the workload cannot run on.
 
     """
-    notes = list(_version_notes())
+    with describing(None if torch is None else known_version(torch)):
+        return _predict(workload, budget_bytes, gpu, allocator_settings, examples)
+
+
+def _predict(
+    workload: Workload,
+    budget_bytes: int | None,
+    gpu: Gpu | str | None,
+    allocator_settings: str,
+    examples: int | None,
+) -> Forecast:
+    notes = list(_notes())
     fields: dict[str, Any] = _saved_figures(workload)
     try:
         if workload.device == "cuda":
@@ -69,6 +92,7 @@ def predict(
     return Forecast(
         workload_id=workload.id,
         workload=workload,
+        torch=str(described_version()),
         method=method,
         notes=tuple(notes),
         **fields,
@@ -152,16 +176,8 @@ def _verdict(workload: Workload, trace: Trace, budget_bytes: int) -> dict[str, A
     }
 
 
-def _version_notes() -> Iterator[str]:
+def _notes() -> Iterator[str]:
     """Say where the installed torch or this machine is not one that was checked."""
-    version = torch_version()
-    if version is None:
-        yield f"torch is not installed; the figures are those of torch {_checked()}"
-    elif ".".join(version.split(".")[:2]) not in CHECKED_TORCH:
-        yield f"torch {version} was not checked; the figures are those of torch {_checked()}"
+    yield from version_notes()
     if platform.machine() not in CHECKED_MACHINES:
         yield f"{platform.machine()} was not checked; the figures are those of x86-64"
-
-
-def _checked() -> str:
-    return ", ".join(CHECKED_TORCH)

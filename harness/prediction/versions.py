@@ -1,16 +1,57 @@
-"""Which torch the figures are those of."""
+"""Which version of PyTorch a prediction describes.
+
+The installed one where its rules are known, otherwise the nearest known one, or the one that
+the caller chooses (``describing``). ``torch_rules`` says what differs between the versions.
+"""
 
 import functools
 import importlib.metadata
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
 
-CHECKED_TORCH = ("2.7", "2.13")
-"""Versions of torch against which every figure was compared with measurement, to the byte."""
+from harness.schema.errors import HarnessError
+
+
+class TorchVersionError(HarnessError, ValueError):
+    """No rules are known for this version of PyTorch."""
+
+
+class TorchVersion(NamedTuple):
+    """A minor version of PyTorch: patch releases have never changed a rule."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        """Return the version as users write it."""
+        return f"{self.major}.{self.minor}"
+
+    @classmethod
+    def parse(cls, text: str) -> "TorchVersion":
+        """Return the minor version of ``text``, e.g. ``2.13.0+cpu``.
+
+        Raises:
+            TorchVersionError: ``text`` is not a version.
+
+        """
+        found = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
+        if found is None:
+            raise TorchVersionError(f"torch must be a version such as {NEWEST}, got {text!r}")
+        return cls(int(found[1]), int(found[2]))
+
+
+KNOWN = tuple(TorchVersion(2, minor) for minor in range(7, 16))
+"""Versions whose events were compared with the model's to the byte; see
+``results/torch-versions.md``."""
+OLDEST, NEWEST = KNOWN[0], KNOWN[-1]
 
 CHECKED_ON_CUDA = "2.13"
-"""The version whose kernels and workspaces the figures for CUDA are those of."""
+"""The version whose kernels and workspaces the metrics for CUDA are those of."""
 
-SCRATCH_TORCH = (2, 13)
-"""Since which version oneDNN's scratch is what ``matmul`` says; 2.7 has another, others unseen."""
+_chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", default=None)
 
 
 @functools.cache
@@ -22,9 +63,64 @@ def torch_version() -> str | None:
         return None
 
 
-def has_older_scratch(version: str | None) -> bool:
-    """Tell whether ``version`` of torch comes before ``SCRATCH_TORCH``."""
+def described_version() -> TorchVersion:
+    """Return the version whose rules predictions follow here."""
+    return _chosen.get() or nearest_known(torch_version())
+
+
+def nearest_known(version: str | None) -> TorchVersion:
+    """Return the known version nearest to ``version``; the newest where there is none."""
     if version is None:
-        return False
-    major, minor = version.split(".")[:2]
-    return (int(major), int(minor)) < SCRATCH_TORCH
+        return NEWEST
+    return min(max(TorchVersion.parse(version), OLDEST), NEWEST)
+
+
+def known_version(text: str) -> TorchVersion:
+    """Return the known version that ``text`` names.
+
+    Raises:
+        TorchVersionError: ``text`` is not a version, or its rules are not known.
+
+    """
+    version = TorchVersion.parse(text)
+    if version not in KNOWN:
+        raise TorchVersionError(f"torch must be a version from {OLDEST} to {NEWEST}, got {text}")
+    return version
+
+
+def is_newer_than_known(version: str | None) -> bool:
+    """Return whether ``version`` came after the newest one whose rules are known."""
+    return version is not None and TorchVersion.parse(version) > NEWEST
+
+
+@contextmanager
+def describing(version: TorchVersion | None) -> Iterator[None]:
+    """Let predictions inside follow the rules of ``version``; of None, those of the installed one.
+
+    A context rather than an argument: one prediction asks for hundreds of traces, through
+    searches and allocator models that have no other reason to know of versions.
+    """
+    before = _chosen.set(version)
+    try:
+        yield
+    finally:
+        _chosen.reset(before)
+
+
+def version_notes() -> Iterator[str]:
+    """Say where the version that predictions describe is not the installed one, and why."""
+    installed, described = torch_version(), described_version()
+    if installed is None:
+        if _chosen.get() is None:
+            yield f"torch is not installed; these are the metrics of torch {described}"
+    elif is_newer_than_known(installed):
+        yield (
+            f"torch {installed} is newer than {NEWEST}, the newest version whose rules are known; "
+            f"these are the metrics of torch {described}; 'harness doctor --check-model' names "
+            "the rules that differ"
+        )
+    elif TorchVersion.parse(installed) < OLDEST:
+        yield (
+            f"torch {installed} is older than {OLDEST}, the oldest version whose rules are known; "
+            f"these are the metrics of torch {described}"
+        )

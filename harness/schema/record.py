@@ -135,7 +135,8 @@ class Record(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a workload will need, derived without running it.
 
-    ``method`` says how; ``notes`` what the reader must know (an unchecked torch version,
+    ``torch`` is the version that it describes; ``method`` says how; ``notes`` what the reader
+    must know (an unchecked torch version,
     what could not be followed); ``budget`` the verdict on a budget, ``card`` that on a GPU,
     where one was given; ``last_batch`` what a smaller last step takes, where one was asked for.
     """
@@ -144,6 +145,7 @@ class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workload_id: str
     workload: Workload
     outcome: str = "predicted"
+    torch: str | None = None
     method: str
     notes: tuple[str, ...] = ()
     budget: dict[str, Any] | None = None

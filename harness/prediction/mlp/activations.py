@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST, rule_of
 from harness.schema.events import Event
 
 
@@ -140,10 +141,13 @@ def backward(
 def _maximum_backward(tape: Tape, size_bytes: int, element_bytes: int, module: str) -> Event:
     """Write MaximumBackward0 for its first operand; the other, zeros, needs no gradient.
 
-    ``at::where(self == other, grad / 2, grad).masked_fill_(self < other, 0)``: the 2 is an
-    int64 of 8 bytes that is cast to the gradient's type; a comparison takes a byte an element.
+    ``at::where(self == other, grad / 2, grad)``, then zeros where ``self < other``, in place.
+    The 2 is an int64 of 8 bytes that is cast to the gradient's type; a comparison takes a byte
+    an element. When the second comparison is made depends on the version (``torch_rules``).
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
+    compares_first = rule_of("maximum-backward") is MAXIMUM_COMPARES_FIRST
+    less = tape.take(elements, f"{node}lt", "temporary", module) if compares_first else None
     two = tape.take_on_host(8, f"{node}div", "temporary", module)
     cast = tape.take_on_host(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
     half = tape.take(size_bytes, f"{node}div/aten::div", "temporary", module)
@@ -151,7 +155,11 @@ def _maximum_backward(tape: Tape, size_bytes: int, element_bytes: int, module: s
     tape.give(two)
     equal = tape.take(elements, f"{node}eq", "temporary", module)
     gradient = tape.take(size_bytes, f"{node}where", "temporary", module)
-    less = tape.take(elements, f"{node}lt", "temporary", module)
-    for block in (less, equal, half):
+    if less is None:
+        less = tape.take(elements, f"{node}lt", "temporary", module)
+        returned = (less, equal, half)
+    else:
+        returned = (equal, half, less)
+    for block in returned:
         tape.give(block)
     return gradient

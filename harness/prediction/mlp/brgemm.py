@@ -4,15 +4,23 @@ The kernel multiplies blocks: each thread packs its block of the right factor, c
 of the left one where that is stored by columns, and accumulates in float32. How large the blocks
 are is searched for: the search is repeated here, its scores in single precision as there.
 
-Sources (oneDNN 3.12): src/cpu/x64/matmul/brgemm_matmul_utils.cpp
-(``compute_blocking_heuristic_avx512``, ``init_aux_values``, ``init_scratchpad``);
-src/common/memory_tracking.hpp (``registry_t::book``).
+Since oneDNN 3.13 a matrix times a vector has a kernel of its own, which packs nothing. Before
+oneDNN 3.10 a block that is summed in one go kept no sums.
+
+Sources (oneDNN 3.7, 3.12, 3.13): src/cpu/x64/matmul/brgemm_matmul_utils.cpp
+(``compute_blocking_heuristic_avx512``, ``init_aux_values``, ``init_scratchpad``,
+``is_gemv_applicable``); src/common/memory_tracking.hpp (``registry_t::book``).
 """
 
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
+
+from harness.prediction.torch_rules import (
+    SCRATCH_WITHOUT_SUMS,
+    Rule,
+)
 
 _ELEMENT_BYTES = 2
 _ACCUMULATOR_BYTES = 4
@@ -23,21 +31,32 @@ _ADDRESSES_BYTES = 16 * 40
 _PACKED_COLUMNS = 64
 _PACKED_ROWS = 32
 _CACHE_LINE_ELEMENTS = 32
+_VECTOR_K_BLOCK = 16384
+_LEAST_L2_BYTES = 256 * 1024
+"""No processor with these instructions has a smaller second-level cache."""
+
+
+class CacheDependentError(Exception):
+    """How a product is split depends on the processor's second-level cache."""
 
 
 class _Product(NamedTuple):
-    """A product (m, k) x (k, n) of ``threads``; ``by_columns``: the left factor is, and copied."""
+    """A product (m, k) x (k, n) of ``threads``; ``by_columns``: the left factor is, and copied.
+
+    ``by_vector``: n is 1, and the kernel for that runs.
+    """
 
     m: int
     k: int
     n: int
     threads: int
     by_columns: bool
+    by_vector: bool = False
 
     @property
     def treated_as_transposed(self) -> bool:
         """One row is stored by rows and by columns: oneDNN then names it transposed."""
-        return self.by_columns or self.m == 1
+        return not self.by_vector and (self.by_columns or self.m == 1)
 
     @property
     def copies_left(self) -> bool:
@@ -46,6 +65,8 @@ class _Product(NamedTuple):
 
     @property
     def k_block(self) -> int:
+        if self.by_vector:
+            return min(self.k, _VECTOR_K_BLOCK)
         return min(self.k, 512 if self.treated_as_transposed or self.k <= 1024 else 1024)
 
     @property
@@ -66,7 +87,7 @@ class _Blocking(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def scratch_bytes(m: int, k: int, n: int, *, threads: int, by_columns: bool) -> int:
+def scratch_bytes(m: int, k: int, n: int, *, threads: int, by_columns: bool, rule: Rule) -> int:
     """Return the scratchpad of a bfloat16 product (m, k) x (k, n) in ``threads`` threads.
 
     ``by_columns`` says how the left factor is stored; it does not matter for the right one.
@@ -74,13 +95,40 @@ def scratch_bytes(m: int, k: int, n: int, *, threads: int, by_columns: bool) -> 
     product = _Product(m, k, n, threads, by_columns and m > 1)
     rows, chunk, k_threads = _search(product)
     packed = _PACKED_COLUMNS * _round_up(product.k_block, _PACKED_ROWS) * _ELEMENT_BYTES
+    split = product.k_block < k
     if k_threads > 1:
         sums = m * n
     else:
-        sums = rows * product.n_block * (chunk if product.k_block < k else 1)
-    buffers = [_ADDRESSES_BYTES, packed, sums * _ACCUMULATOR_BYTES]
+        sums = rows * product.n_block * (chunk if split else 1)
+    buffers = [_ADDRESSES_BYTES, packed]
+    if split or rule is not SCRATCH_WITHOUT_SUMS:
+        buffers.append(sums * _ACCUMULATOR_BYTES)
     if product.copies_left:
         buffers.append(rows * _copied_row_elements(product.k_block) * _ELEMENT_BYTES)
+    return _booked(threads, buffers)
+
+
+@lru_cache(maxsize=4096)
+def vector_scratch_bytes(m: int, k: int, *, threads: int, by_columns: bool) -> int:
+    """Return the scratchpad of a bfloat16 product of an (m, k) matrix and a vector.
+
+    ``by_columns`` says how the matrix is stored.
+
+    Raises:
+        CacheDependentError: k is split where the matrix is larger than the second-level cache.
+
+    """
+    product = _Product(m, k, 1, threads, by_columns=False, by_vector=True)
+    least_rows = min(m, 16 if threads > 1 else 32)
+    few_blocks = _divide_up(m, least_rows) <= 2 * threads
+    aliased = by_columns and _is_power_of_2(m) and few_blocks and threads > 1
+    if aliased and m * k * _ELEMENT_BYTES > _LEAST_L2_BYTES:
+        raise CacheDependentError(f"({m}, {k}) x ({k}, 1) in {threads} threads")
+    addresses = _ADDRESSES_BYTES * _divide_up(k, product.k_block)
+    return _booked(threads, [addresses, _search(product).rows * _ACCUMULATOR_BYTES])
+
+
+def _booked(threads: int, buffers: Iterable[int]) -> int:
     return sum(threads * size + _ALIGNMENT_BYTES for size in buffers)
 
 
@@ -95,7 +143,7 @@ def _search(product: _Product) -> _Blocking:
 
     The bounds are those of the source, measured there.
     """
-    m, k, n, threads, _ = product
+    m, k, n, threads, *_ = product
     idle = threads > product.n_blocks
     along_k = idle and product.treated_as_transposed and k >= 2048 and _is_power_of_2(k)
     sizes = range(min(256, m), min(m, 16 if idle else 32) - 1, -1)
@@ -116,7 +164,7 @@ def _scores(
     product: _Product, sizes: Sequence[int], blocks: Sequence[int], chunk: int, k_threads: int
 ) -> Sequence[float]:
     """Return ``get_imbalance`` of blocks of each number of rows; there are so many of them."""
-    m, k, _, threads, _ = product
+    m, k, _, threads, *_ = product
     n_blocks, block_threads = product.n_blocks, threads // k_threads
     taken = _divide_up(n_blocks, chunk) * chunk
     of_all = (

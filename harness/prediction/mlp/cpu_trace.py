@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from harness.prediction.mlp import autocast
 from harness.prediction.mlp.cpu_kernels import CpuKernels
-from harness.prediction.mlp.matmul import Scratch, UnknownScratchError, scratch_of
+from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import Tape
 from harness.schema.events import Trace
@@ -27,8 +27,11 @@ def predict_trace(workload: Workload) -> Trace:
 
     """
     _check(workload)
-    with collection_paused():
-        return _write(workload)
+    try:
+        with collection_paused():
+            return _write(workload)
+    except UnknownScratchError as error:
+        raise NotFollowedError(f"dtype {workload.autocast or workload.dtype}: {error}") from error
 
 
 @contextmanager
@@ -48,7 +51,8 @@ def collection_paused() -> Iterator[None]:
 
 def _write(workload: Workload) -> Trace:
     tape = Tape()
-    steps = Steps(tape, workload, CpuKernels(tape, _scratch(workload)))
+    scratch = scratch_of(workload.autocast or workload.dtype, workload.threads)
+    steps = Steps(tape, workload, CpuKernels(tape, scratch))
     steps.build()
     for _ in range(2 if workload.mode == "train" else 1):
         steps.step()
@@ -60,11 +64,3 @@ def _check(workload: Workload) -> None:
         raise NotFollowedError(f"device {workload.device}: only the CPU's allocator is followed")
     if workload.autocast is not None and not autocast.is_followed(workload):
         raise NotFollowedError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
-
-
-def _scratch(workload: Workload) -> Scratch | None:
-    dtype = workload.autocast or workload.dtype
-    try:
-        return scratch_of(dtype, workload.threads)
-    except UnknownScratchError as error:
-        raise NotFollowedError(f"dtype {dtype}: {error}") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.prediction.mlp import brgemm
-from harness.prediction.versions import has_older_scratch, torch_version
+from harness.prediction.torch_rules import SCRATCH_OF_VECTORS, Rule, rule_of
 
 Layout = Literal["NN", "NT", "TN"]
 """How the factors are stored, in the letters of BLAS: N by rows, T by columns, left one first.
@@ -63,8 +63,6 @@ def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None
         return None
     if cpu_flags is None:
         _check_caps(dtype)
-        if has_older_scratch(torch_version()):
-            raise UnknownScratchError(f"{dtype} products of torch {torch_version()}")
     flags = read_cpu_flags() if cpu_flags is None else cpu_flags
     found = sorted(flags & _OTHER_KERNELS[dtype])
     if found:
@@ -73,8 +71,10 @@ def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None
         raise UnknownScratchError(f"{dtype} products on a processor without AVX-512 (bw, dq, vl)")
     if dtype == "float16":
         return None
-    kernel = brgemm_bytes if flags >= _AVX512_BF16 else gemm_bytes
-    return lambda m, k, n, layout: kernel(m, k, n, layout, threads=threads)
+    if not flags >= _AVX512_BF16:
+        return lambda m, k, n, layout: gemm_bytes(m, k, n, layout, threads=threads)
+    rule = rule_of("bfloat16-scratch")
+    return lambda m, k, n, layout: brgemm_bytes(m, k, n, layout, threads=threads, rule=rule)
 
 
 def _check_caps(dtype: str) -> None:
@@ -98,17 +98,29 @@ def gemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int) -> int:
     return _ACCUMULATOR_BYTES * elements + _ALIGNMENT_BYTES
 
 
-def brgemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int) -> int:
+def brgemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int, rule: Rule) -> int:
     """Return the scratchpad of oneDNN's ``brgemm_matmul_t`` for (m, k) x (k, n).
 
     Small products run in PyTorch's own kernels. One of a single column is handed over as one
     of a single row.
+
+    Raises:
+        UnknownScratchError: it depends on the size of a cache.
+
     """
     if m * k * n <= _ONEDNN_LEAST_SIZE:
         return 0
+    if rule is SCRATCH_OF_VECTORS and 1 in (m, n):
+        by_columns = layout == "TN" if n == 1 else layout != "NT"
+        try:
+            return brgemm.vector_scratch_bytes(m * n, k, threads=threads, by_columns=by_columns)
+        except brgemm.CacheDependentError as error:
+            reason = f"bfloat16 product {error}: it depends on the processor's cache"
+            raise UnknownScratchError(reason) from error
     if n == 1:
-        return brgemm.scratch_bytes(1, k, m, threads=threads, by_columns=False)
-    return brgemm.scratch_bytes(m, k, n, threads=threads, by_columns=layout == "TN")
+        m, n, layout = 1, m, "NN"
+    by_columns = layout == "TN"
+    return brgemm.scratch_bytes(m, k, n, threads=threads, by_columns=by_columns, rule=rule)
 
 
 def _block_elements(m: int, n: int, threads: int) -> int:

@@ -1,0 +1,219 @@
+"""Which rule of the memory model holds from which version of PyTorch on.
+
+The table is the only place where versions make a difference. Most rules have held since the
+oldest version; a rule of which several versions exist has one row each, and the model asks
+``rule_of`` which of them it must follow. ``harness doctor --check-model`` compares every rule
+with the installed version; ``results/torch-versions.md`` keeps the comparison with all of them.
+"""
+
+from dataclasses import dataclass
+
+from harness.prediction.versions import OLDEST, TorchVersion, described_version
+
+EVENTS = "every event of the workloads that tests/prediction draws"
+SCRATCH = "scratch of 700 drawn products, measured in a process of their own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule of the memory model, as it has held since a version of PyTorch."""
+
+    name: str
+    operators: tuple[str, ...]
+    """Parts of the operator path of the events that the rule describes."""
+    says: str
+    source: str
+    """Where PyTorch, or a library of its own, does it."""
+    since: TorchVersion = OLDEST
+    verified: str = EVENTS
+
+    @property
+    def label(self) -> str:
+        """Name the rule, and the version from which it has held where that is not the oldest."""
+        return self.name if self.since == OLDEST else f"{self.name} (since {self.since})"
+
+
+MAXIMUM_COMPARES_LAST = Rule(
+    name="maximum-backward",
+    operators=("MaximumBackward0",),
+    says="halves the gradient, compares for equality, selects, then compares for less",
+    source="tools/autograd/derivatives.yaml: at::where(self == other, grad / 2, grad)"
+    ".masked_fill_(self < other, 0)",
+)
+MAXIMUM_COMPARES_FIRST = Rule(
+    name="maximum-backward",
+    since=TorchVersion(2, 14),
+    operators=("MaximumBackward0",),
+    says="compares for less, then halves, compares for equality and selects; "
+    "under a dispatch mode it fills out of place, which takes one block more",
+    source="tools/autograd/derivatives.yaml, read from the operators that a dispatch mode sees",
+)
+SCRATCH_WITHOUT_SUMS = Rule(
+    name="bfloat16-scratch",
+    operators=(),
+    says="keeps float32 sums only where a product is split along k",
+    source="oneDNN 3.7, src/cpu/x64/matmul/brgemm_matmul_utils.cpp: is_buffer_c_required",
+    verified=SCRATCH,
+)
+SCRATCH_WITH_SUMS = Rule(
+    name="bfloat16-scratch",
+    since=TorchVersion(2, 11),
+    operators=(),
+    says="keeps float32 sums of every block",
+    source="oneDNN 3.10 to 3.12, same function: K_chunk_elems is not yet set when it is asked",
+    verified=SCRATCH,
+)
+SCRATCH_OF_VECTORS = Rule(
+    name="bfloat16-scratch",
+    since=TorchVersion(2, 15),
+    operators=(),
+    says="multiplies a matrix by a vector without packing the matrix",
+    source="oneDNN 3.13, same file: is_gemv_applicable, compute_gemv_k_blocking",
+    verified=SCRATCH,
+)
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        name="parameters",
+        operators=("aten::empty", "aten::zeros"),
+        says="weight, then bias of each layer; then the batch and its labels",
+        source="torch/nn/modules/linear.py: Linear.__init__",
+    ),
+    Rule(
+        name="linear-forward",
+        operators=("aten::linear", "aten::addmm"),
+        says="the output alone; the bias is added in place",
+        source="aten/src/ATen/native/Linear.cpp: linear",
+    ),
+    Rule(
+        name="linear-backward",
+        operators=("AddmmBackward0",),
+        says="gradient of the input, of the weight, then of the bias",
+        source="tools/autograd/derivatives.yaml: addmm",
+    ),
+    Rule(
+        name="matmul-forward",
+        operators=("aten::matmul", "aten::add"),
+        says="the product, then its sum with the bias; the product is freed",
+        source="aten/src/ATen/native/LinearAlgebra.cpp: matmul",
+    ),
+    Rule(
+        name="matmul-backward",
+        operators=("MmBackward0", "AddBackward0"),
+        says="gradient of the bias, of the weight, then of the input",
+        source="tools/autograd/derivatives.yaml: mm, add",
+    ),
+    Rule(
+        name="activation-forward",
+        operators=tuple(
+            f"aten::{name}" for name in ("relu", "sigmoid", "tanh", "gelu", "silu", "leaky_relu")
+        ),
+        says="one output of the input's size; none in place",
+        source="aten/src/ATen/native/Activation.cpp, UnaryOps.cpp",
+    ),
+    Rule(
+        name="activation-backward",
+        operators=tuple(
+            f"{name}Backward0" for name in ("Relu", "Sigmoid", "Tanh", "Gelu", "Silu", "LeakyRelu")
+        ),
+        says="one gradient of the input's size; then what was saved is freed",
+        source="tools/autograd/derivatives.yaml: relu, sigmoid, tanh, gelu, silu, leaky_relu",
+    ),
+    Rule(
+        name="maximum-forward",
+        operators=("aten::max", "aten::zeros_like"),
+        says="zeros of the input's size, then the output; both operands are saved",
+        source="aten/src/ATen/native/BinaryOps.cpp: maximum",
+    ),
+    MAXIMUM_COMPARES_LAST,
+    MAXIMUM_COMPARES_FIRST,
+    Rule(
+        name="cross-entropy-forward",
+        operators=("aten::cross_entropy_loss",),
+        says="log-softmax of the logits, the loss and the total weight",
+        source="aten/src/ATen/native/LossNLL.cpp: cross_entropy_loss",
+    ),
+    Rule(
+        name="cross-entropy-backward",
+        operators=("NllLossBackward0", "LogSoftmaxBackward0", "aten::ones_like"),
+        says="the loss's gradient, that of the log-softmax, then that of the logits",
+        source="aten/src/ATen/native/LossNLL.cpp, SoftMax.cpp",
+    ),
+    Rule(
+        name="micro-batches",
+        operators=("aten::div", "DivBackward0"),
+        says="the loss divided by a number that is wrapped and cast; gradients are added in place",
+        source="torch/csrc/autograd/functions/accumulate_grad.h",
+    ),
+    Rule(
+        name="batch-norm",
+        operators=("aten::batch_norm", "NativeBatchNormBackward0"),
+        says="the output, mean and deviation of each unit, and sums of each thread",
+        source="aten/src/ATen/native/Normalization.cpp, cpu/batch_norm_kernel.cpp",
+    ),
+    Rule(
+        name="layer-norm",
+        operators=("aten::layer_norm", "NativeLayerNormBackward0"),
+        says="the output, mean and deviation of each row, and sums of each thread",
+        source="aten/src/ATen/native/cpu/layer_norm_kernel.cpp",
+    ),
+    Rule(
+        name="dropout",
+        operators=("aten::dropout", "MulBackward0"),
+        says="a mask of the input's own type, divided in place; then the product",
+        source="aten/src/ATen/native/Dropout.cpp",
+    ),
+    Rule(
+        name="sgd",
+        operators=("Optimizer.step#SGD",),
+        says="a clone of each gradient as momentum the first time; nothing later",
+        source="torch/optim/sgd.py",
+    ),
+    Rule(
+        name="adam",
+        operators=("Optimizer.step#Adam",),
+        says="two moments and a step counter of each parameter; its denominator, in turn",
+        source="torch/optim/adam.py, adamw.py; ForeachOpsKernels.cpp",
+    ),
+    Rule(
+        name="autocast-casts",
+        operators=("aten::to/aten::_to_copy", "ToCopyBackward0"),
+        says="a cast of each weight, kept until autocast ends, and of each input",
+        source="aten/src/ATen/autocast_mode.cpp: cached_cast",
+    ),
+    Rule(
+        name="checkpointing",
+        operators=(),
+        says="a segment keeps its input and the random state, and runs again in the backward pass",
+        source="torch/utils/checkpoint.py: _checkpoint_without_reentrant_generator",
+    ),
+    Rule(
+        name="saved-tensors",
+        operators=(),
+        says="the bytes that autograd holds at the end of the forward pass",
+        source="tools/autograd/derivatives.yaml",
+        verified="saved-tensor hooks on the same workloads",
+    ),
+    SCRATCH_WITHOUT_SUMS,
+    SCRATCH_WITH_SUMS,
+    SCRATCH_OF_VECTORS,
+)
+
+
+def rule_of(name: str, version: TorchVersion | None = None) -> Rule:
+    """Return the rule called ``name`` as it holds in ``version``, by default the described one.
+
+    >>> rule_of("maximum-backward", TorchVersion(2, 13)).says
+    'halves the gradient, compares for equality, selects, then compares for less'
+    """
+    asked = version or described_version()
+    return max(
+        (rule for rule in RULES if rule.name == name and rule.since <= asked),
+        key=lambda rule: rule.since,
+    )
+
+
+def rules_in_force(version: TorchVersion | None = None) -> list[Rule]:
+    """Return every rule as it holds in ``version``, in the order of the table."""
+    names = dict.fromkeys(rule.name for rule in RULES)
+    return [rule_of(name, version) for name in names]
