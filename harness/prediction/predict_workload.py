@@ -19,7 +19,6 @@ from harness.prediction.versions import (
     described_version,
     describing,
     known_version,
-    torch_version,
     version_notes,
 )
 from harness.schema.events import Trace, trace_figures
@@ -125,9 +124,9 @@ def _on_cuda(
     script = CudaSteps(workload, used)
     found = on_cuda.figures(script, used, settings)
     notes += found.notes
-    version = torch_version()
-    if version is not None and not version.startswith(f"{CHECKED_ON_CUDA}."):
-        notes.append(f"torch {version}: on CUDA the figures are those of torch {CHECKED_ON_CUDA}")
+    version = str(described_version())
+    if version != CHECKED_ON_CUDA:
+        notes.append(f"torch {version}: CUDA kernels and workspaces are those of {CHECKED_ON_CUDA}")
     fields = {**_trace_figures(script.trace(2)), "cuda": found.cuda}
     if epoch is not None:
         fields["last_batch"], said = on_cuda.last_batch(epoch, settings)

@@ -189,7 +189,6 @@ def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Predict as on a processor all of whose kernels are followed, whichever this one is."""
     flags = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
     monkeypatch.setattr(matmul, "read_cpu_flags", lambda: flags)
-    monkeypatch.setattr(matmul, "torch_version", lambda: None)
 
 
 @pytest.mark.usefixtures("followed_processor")

@@ -9,7 +9,6 @@ import pytest
 
 from harness.allocator import AllocatorConfigError
 from harness.cli.app import main
-from harness.prediction import predict_workload
 from harness.prediction.gpu.catalogue import GpuError
 from harness.prediction.mlp.cuda_metrics import ENDLESS
 from harness.prediction.predict_workload import predict
@@ -98,11 +97,10 @@ def test_without_a_card_there_is_no_verdict_but_a_note() -> None:
     assert any("no card was said" in note for note in told.notes)
 
 
-def test_another_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_workload, "torch_version", lambda: "2.7.1")
-    assert any("torch 2.7.1: on CUDA" in note for note in predict(WORKLOAD).notes)
-    monkeypatch.setattr(predict_workload, "torch_version", lambda: "2.13.0+cpu")
-    assert not any("on CUDA the figures" in note for note in predict(WORKLOAD).notes)
+def test_another_torch_is_noted() -> None:
+    expected = "torch 2.7: CUDA kernels and workspaces are those of 2.13"
+    assert expected in predict(WORKLOAD, torch="2.7").notes
+    assert not any("CUDA kernels" in note for note in predict(WORKLOAD, torch="2.13").notes)
 
 
 def test_a_limit_that_is_too_small_is_noted() -> None:

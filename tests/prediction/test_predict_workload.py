@@ -1,6 +1,5 @@
 """The forecast as its reader sees it: names, notes, verdicts, and what it does not import."""
 
-import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -8,10 +7,8 @@ import sys
 import msgspec
 import pytest
 
-from harness.prediction import predict_workload
 from harness.prediction.mlp.largest_fit import needed_bytes
 from harness.prediction.predict_workload import predict
-from harness.prediction.versions import CHECKED_TORCH, has_older_scratch, torch_version
 from harness.schema.record import Figures
 from harness.schema.workload import Workload
 
@@ -46,26 +43,6 @@ def test_what_is_not_followed_is_null_with_a_note() -> None:
     assert told.budget is None
     assert any("autocast" in note for note in told.notes)
     assert "budget: no verdict without the trace" in told.notes
-
-
-def test_an_unchecked_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_workload, "torch_version", lambda: "9.9.1+cpu")
-    assert any("9.9.1" in note for note in predict(Workload()).notes)
-
-
-def test_an_absent_torch_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_workload, "torch_version", lambda: None)
-    assert any("not installed" in note for note in predict(Workload()).notes)
-
-
-def test_a_checked_torch_needs_no_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predict_workload, "torch_version", lambda: CHECKED_TORCH[0])
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    assert predict(Workload()).notes == ()
-
-
-def test_the_version_is_that_of_the_torch_that_would_be_imported() -> None:
-    assert torch_version() == importlib.metadata.version("torch")
 
 
 def test_another_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +80,3 @@ def test_predicting_imports_neither_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_older_versions_are_told_from_those_whose_scratch_is_known() -> None:
-    known = [None, "2.13.0+cpu", "2.14.0a0", "3.0.1"]
-    older = ["2.7.1+cu126", "2.12.0", "1.13.1"]
-    assert [version for version in known + older if has_older_scratch(version)] == older

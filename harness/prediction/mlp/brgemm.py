@@ -96,10 +96,7 @@ def scratch_bytes(m: int, k: int, n: int, *, threads: int, by_columns: bool, rul
     rows, chunk, k_threads = _search(product)
     packed = _PACKED_COLUMNS * _round_up(product.k_block, _PACKED_ROWS) * _ELEMENT_BYTES
     split = product.k_block < k
-    if k_threads > 1:
-        sums = m * n
-    else:
-        sums = rows * product.n_block * (chunk if split else 1)
+    sums = m * n if k_threads > 1 else rows * product.n_block * (chunk if split else 1)
     buffers = [_ADDRESSES_BYTES, packed]
     if split or rule is not SCRATCH_WITHOUT_SUMS:
         buffers.append(sums * _ACCUMULATOR_BYTES)

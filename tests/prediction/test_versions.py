@@ -1,0 +1,123 @@
+"""Which version of PyTorch a prediction describes, and how it says so."""
+
+import importlib.metadata
+import platform
+
+import pytest
+
+from harness.prediction import versions
+from harness.prediction.mlp.cpu_trace import predict_trace
+from harness.prediction.predict_workload import predict
+from harness.prediction.torch_rules import RULES, rule_of, rules_in_force
+from harness.prediction.versions import (
+    KNOWN,
+    NEWEST,
+    OLDEST,
+    TorchVersion,
+    TorchVersionError,
+    described_version,
+    describing,
+    nearest_known,
+    torch_version,
+)
+from harness.schema.workload import Workload
+
+RELU_BY_HAND = Workload(model="mlp-scratch", depth=2, width=8, batch=4)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
+    monkeypatch.setattr(versions, "torch_version", lambda: version)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+def test_the_version_is_that_of_the_torch_that_would_be_imported() -> None:
+    assert torch_version() == importlib.metadata.version("torch")
+
+
+@pytest.mark.parametrize("version", KNOWN, ids=str)
+def test_an_installed_known_version_is_described_without_a_note(
+    version: TorchVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, f"{version}.1+cu126")
+    found = predict(Workload())
+    assert (found.torch, found.notes) == (str(version), ())
+
+
+@pytest.mark.parametrize("version", ["2.16.0", "2.16.0a0+git1234", "3.0.1"])
+def test_a_newer_version_is_noted_with_what_to_do(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, version)
+    found = predict(Workload())
+    assert found.torch == str(NEWEST)
+    (note,) = found.notes
+    assert note.startswith(f"torch {version} is newer than {NEWEST}, the newest version")
+    assert "harness doctor --check-model" in note
+
+
+def test_an_older_version_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "2.6.0")
+    found = predict(Workload())
+    assert found.torch == str(OLDEST)
+    assert found.notes[0].startswith("torch 2.6.0 is older than 2.7")
+
+
+def test_an_absent_torch_is_noted_unless_a_version_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(monkeypatch, None)
+    found = predict(Workload())
+    assert found.torch == str(NEWEST)
+    assert found.notes == (f"torch is not installed; these are the metrics of torch {NEWEST}",)
+    assert predict(Workload(), torch="2.9").notes == ()
+
+
+def test_the_caller_chooses_the_version_for_one_prediction_only() -> None:
+    before = described_version()
+    assert predict(RELU_BY_HAND, torch="2.13").torch == "2.13"
+    assert predict(RELU_BY_HAND, torch="2.14.1+cu130").torch == "2.14"
+    assert described_version() == before
+
+
+@pytest.mark.parametrize("text", ["2.6", "2.16", "3.0", "1.13.1"])
+def test_an_unknown_version_is_refused(text: str) -> None:
+    with pytest.raises(TorchVersionError, match=rf"from {OLDEST} to {NEWEST}, got {text}"):
+        predict(Workload(), torch=text)
+
+
+@pytest.mark.parametrize("text", ["", "latest", "2", "v2.13"])
+def test_what_is_no_version_is_refused(text: str) -> None:
+    with pytest.raises(TorchVersionError, match="torch must be a version such as"):
+        predict(Workload(), torch=text)
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    assert nearest_known("2.10.0+cpu") == TorchVersion(2, 10) > TorchVersion(2, 9)
+
+
+def test_maximum_compares_in_another_order_since_2_14() -> None:
+    def operators(minor: int) -> list[str]:
+        with describing(TorchVersion(2, minor)):
+            events = predict_trace(RELU_BY_HAND).events
+        of_node = [e for e in events if "MaximumBackward0" in e.operator and e.size_bytes > 0]
+        return [event.operator.rpartition("::")[2] for event in of_node][:6]
+
+    assert operators(13) == ["div", "empty_strided", "div", "eq", "where", "lt"]
+    assert operators(14) == ["lt", "div", "empty_strided", "div", "eq", "where"]
+
+
+def test_each_rule_has_held_since_a_known_version_and_says_where_it_comes_from() -> None:
+    assert len({(rule.name, rule.since) for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert rule.since in KNOWN
+        assert rule.says
+        assert rule.source
+        assert rule.verified
+
+
+def test_every_rule_exists_in_every_version() -> None:
+    names = {rule.name for rule in RULES}
+    for version in KNOWN:
+        assert {rule.name for rule in rules_in_force(version)} == names
+    assert rule_of("bfloat16-scratch", TorchVersion(2, 10)).since == OLDEST
+    assert rule_of("bfloat16-scratch", TorchVersion(2, 14)).since == TorchVersion(2, 11)
