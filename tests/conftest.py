@@ -1,6 +1,9 @@
-"""Shared launchers, and which tests can run here: those marked ``cuda`` need a GPU."""
+"""Shared launchers, and which tests can run here.
 
-from collections.abc import Iterator
+Those marked ``cuda`` need a GPU; those marked ``exact`` a PyTorch whose rules are known.
+"""
+
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -31,11 +34,23 @@ def fresh_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("cuda")]
-    reason = _why_no_gpu() if marked else None
+    _skip_marked(items, "cuda", _why_no_gpu)
+    _skip_marked(items, "exact", _why_not_exact)
+
+
+def _skip_marked(items: list[pytest.Item], name: str, why: Callable[[], str | None]) -> None:
+    """Skip the tests marked ``name`` where there is a reason, which is asked for only then."""
+    marked = [item for item in items if item.get_closest_marker(name)]
+    reason = why() if marked else None
     if reason is not None:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_not_exact() -> str | None:
+    from harness.measurement.model_check import why_exactness_is_not_tested
+
+    return why_exactness_is_not_tested()
 
 
 def _why_no_gpu() -> str | None:

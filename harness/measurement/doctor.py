@@ -34,6 +34,24 @@ def examine() -> list[Finding]:
     return [*_machine(), *_worker(), _kernel_mark(), _malloc(), *_budgets(), _images()]
 
 
+def examine_model() -> list[Finding]:
+    """Compare the memory model with the installed PyTorch: one finding, then one a rule."""
+    from harness.measurement.model_check import check_model
+
+    check = check_model()
+    return [
+        Finding(what="memory model", available=not check.differing, detail=str(check)),
+        *(
+            Finding(
+                what=each.rule.label,
+                available=each.verdict == "holds",
+                detail=f"{each.verdict} in {each.workloads} workloads: {each.rule.says}",
+            )
+            for each in check.rules
+        ),
+    ]
+
+
 def _machine() -> list[Finding]:
     facts = describe(Workload(), "")
     memory = f"{facts['memory_bytes'] / 2**30:.1f} GiB"
@@ -64,7 +82,8 @@ def _gpu(launcher: Launcher) -> Finding:
     """Have a worker initialise CUDA and say what it sees."""
     ended = launcher.launch(Job(kind="describe", workload=Workload(device="cuda")), 120.0)
     if ended.failure is not None:
-        return Finding(what="CUDA", available=False, detail=ended.failure.message)
+        detail = f"{ended.failure.message}; everything on the CPU can be measured"
+        return Finding(what="CUDA", available=False, detail=detail)
     if ended.result is None:
         return Finding(what="CUDA", available=False, detail=str(classify(ended)[1]))
     facts = ended.result["environment"]

@@ -57,7 +57,8 @@ def start() -> dict[str, Any]:
     if not _built_with_cuda():
         raise NoGpuError("device: 'cuda': the installed torch is a build without CUDA")
     if not torch.cuda.is_available():
-        raise NoGpuError("device: 'cuda': torch sees no GPU; see nvidia-smi and 'harness doctor'")
+        built = f"torch {torch.__version__} is a CUDA build"
+        raise NoGpuError(f"device: 'cuda': {built} but sees no GPU; see nvidia-smi")
     torch.cuda.init()  # type: ignore[no-untyped-call]
     give_back_workspaces()  # of earlier jobs, where a debugger runs several in one process
     torch.cuda.empty_cache()

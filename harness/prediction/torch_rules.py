@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="autocast-casts",
-        operators=("aten::to/aten::_to_copy", "ToCopyBackward0"),
+        operators=("aten::_to_copy", "ToCopyBackward0"),
         says="a cast of each weight, kept until autocast ends, and of each input",
         source="aten/src/ATen/autocast_mode.cpp: cached_cast",
     ),

@@ -60,6 +60,7 @@ def test_a_type_that_does_not_halve_is_refuted(tmp_path: Path) -> None:
     assert section(tmp_path).verdicts[0].ruling is Ruling.REFUTED
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize(("depth", "batch"), [(1, 3), (2, 64), (3, 7)])
 def test_the_formula_of_autocast_is_what_a_real_step_saves(depth: int, batch: int) -> None:
     workload = Workload(depth=depth, width=24, in_features=40, batch=batch, autocast="bfloat16")

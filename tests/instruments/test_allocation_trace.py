@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.saved_tensors import SavedTensors
 from harness.measurement.passes import trace_pass
+from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST, rule_of
 from harness.schema.events import PHASES, Event, Trace
 from harness.schema.workload import Workload
 from harness.training import data, training_step
@@ -153,9 +155,32 @@ def test_without_operators_every_event_is_there_with_its_phase_module_and_catego
     assert facts(bare) == facts(traced(workload))
 
 
+class PassingOn(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A dispatch mode, as MemTracker is one, that only passes every operator on."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def traced_under_a_mode(workload: Workload) -> Trace:
+    with PassingOn():  # type: ignore[no-untyped-call]
+        return traced(workload)
+
+
+@pytest.mark.exact
 @pytest.mark.parametrize("workload", ORACLE_WORKLOADS, ids=str)
 def test_the_peak_is_mem_trackers_to_the_byte(workload: Workload) -> None:
-    assert traced(workload).peak_live_bytes == mem_tracker_peak(workload)
+    """MemTracker is a dispatch mode, so its step is compared with a step under one."""
+    assert traced_under_a_mode(workload).peak_live_bytes == mem_tracker_peak(workload)
+
+
+@pytest.mark.exact
+def test_a_dispatch_mode_adds_a_gradient_to_the_backward_pass_of_maximum_since_2_14() -> None:
+    """Zeros are filled in out of place then; without a mode no step takes that block."""
+    workload = Workload(model="mlp-scratch", depth=4, width=256, batch=512, optimizer="none")
+    rise = traced_under_a_mode(workload).peak_live_bytes - traced(workload).peak_live_bytes
+    fills_out_of_place = rule_of("maximum-backward") is MAXIMUM_COMPARES_FIRST
+    assert rise == (4 * 512 * 256 if fills_out_of_place else 0)
 
 
 def test_under_autocast_the_hooks_change_the_order_of_one_sweep_only() -> None:
@@ -180,6 +205,7 @@ def without(trace: Trace, unseen: Callable[[int, Event], bool]) -> Trace:
     return Trace(kept, steps=trace.measured_step)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_where_adam_shows_more_than_mem_tracker_the_events_add_up(optimizer: str) -> None:
     """A Python number in the update becomes an 8-byte scalar and its 4-byte copy in float32.
@@ -203,6 +229,7 @@ def test_where_adam_shows_more_than_mem_tracker_the_events_add_up(optimizer: str
     assert seen.peak_live_bytes == trace.peak_live_bytes - 12 == mem_tracker_peak(workload)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("batch", [64, 512])
 def test_where_bfloat16_shows_more_than_mem_tracker_the_events_add_up(batch: int) -> None:
     """The matrix products take scratch inside the operator and return it at once."""

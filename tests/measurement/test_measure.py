@@ -37,6 +37,7 @@ def test_real_images_and_synthetic_ones_give_the_same_figures(
         own.close()
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("batch", [16, 33, 512])
 def test_saved_bytes_are_the_closed_formula(batch: int, launcher: Launcher) -> None:
     for workload in Grid(base=Workload(batch=batch), axes={"depth": [1, 5], "width": [7, 256]}):

@@ -101,6 +101,7 @@ def by_block(events: Iterable[Event]) -> list[Event]:
     return found
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("workload", CASES, ids=str)
 def test_every_event_is_the_measured_one(workload: Workload) -> None:
     """Step, phase, operators, module, category, size and block, in the same order."""
@@ -112,6 +113,7 @@ def test_every_event_is_the_measured_one(workload: Workload) -> None:
     assert by_block(predict_trace(workload).events) == by_block(measured.events)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("workload", STACKS[::3], ids=str)
 def test_norms_and_dropout_in_short_types_on_any_processor(
@@ -136,6 +138,7 @@ def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, .
     return found + sorted(returns)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("mode", ["train", "inference"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_autocast_differs_only_in_the_order_of_its_cache(activation: str, mode: str) -> None:
@@ -151,6 +154,7 @@ def test_autocast_differs_only_in_the_order_of_its_cache(activation: str, mode: 
     )
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_real_images_add_no_event(dtype: str) -> None:
     workload = Workload(width=4, batch=7, data="fashion-mnist", dtype=dtype, mode="inference")

@@ -257,12 +257,14 @@ def assert_the_allocator_sees(expected: dict[Product, int]) -> None:
     assert differing(products, list(expected.values()), measured_alone(products)) == []
 
 
+@pytest.mark.exact
 def test_the_allocator_sees_the_same() -> None:
     expected = expected_scratch(drawn_products(700))
     assert len(expected) > 600
     assert_the_allocator_sees(expected)
 
 
+@pytest.mark.exact
 @pytest.mark.skipif(not read_cpu_flags() >= BF16, reason="the other kernel is this processor's own")
 def test_the_allocator_sees_the_same_of_the_kernel_without_bf16_instructions() -> None:
     """oneDNN is kept from them by a variable; PyTorch, which asks the processor, is not.
@@ -275,6 +277,7 @@ def test_the_allocator_sees_the_same_of_the_kernel_without_bf16_instructions() -
     assert differing(products, expected, found) == []
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_of_one_element_along_k_only_columns_are_copied(layout: Layout) -> None:
     """In a process that has multiplied no such shape: a kept primitive would serve any layout."""

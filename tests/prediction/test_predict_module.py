@@ -15,6 +15,7 @@ def cross_entropy(output: Tensor, y: Tensor) -> Tensor:
     return nn.functional.cross_entropy(output.flatten(0, -2), y.flatten())
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("name", ["convolutions", "embedding", "shared weights", *NETWORKS])
 def test_the_forecast_is_the_trace_but_for_named_events(name: str) -> None:
     """Left out: kernels' scratch, and sums of gradients in place (a mode's presence)."""
@@ -33,6 +34,7 @@ def test_the_forecast_is_the_trace_but_for_named_events(name: str) -> None:
     assert BELOW in told.notes
 
 
+@pytest.mark.exact
 def test_another_batch_size_is_foretold_from_the_same_code() -> None:
     def build() -> nn.Module:
         return nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 8))

@@ -158,6 +158,7 @@ def assert_equal(workload: Workload) -> None:
     assert {name: predicted[name] for name in measured} == measured
 
 
+@pytest.mark.exact
 @settings(max_examples=PLAIN, deadline=None, suppress_health_check=list(HealthCheck))
 @given(workloads())
 @pytest.mark.timeout(600)
@@ -165,6 +166,7 @@ def test_every_figure_equals_measurement_to_the_byte(workload: Workload) -> None
     assert_equal(workload)
 
 
+@pytest.mark.exact
 @settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
 @given(split_workloads())
 @pytest.mark.timeout(600)
@@ -172,6 +174,7 @@ def test_every_figure_of_a_split_step_equals_measurement(workload: Workload) -> 
     assert_equal(workload)
 
 
+@pytest.mark.exact
 @settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stacks())
 @pytest.mark.timeout(600)
@@ -179,6 +182,7 @@ def test_every_figure_of_a_stack_equals_measurement(workload: Workload) -> None:
     assert_equal(workload)
 
 
+@pytest.mark.exact
 @pytest.mark.skipif(not followed("bfloat16"), reason="this processor's kernels are not followed")
 @settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
 @given(autocast_workloads())

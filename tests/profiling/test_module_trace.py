@@ -102,6 +102,7 @@ EXPLAINED: dict[str, Callable[[Trace], Callable[[int, Event], bool]]] = {
 }
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("name", EXPLAINED)
 def test_the_peak_is_mem_trackers_but_for_named_events(name: str) -> None:
     case = prepared({**CASES, **NETWORKS}[name])
@@ -110,6 +111,7 @@ def test_the_peak_is_mem_trackers_but_for_named_events(name: str) -> None:
     assert seen.peak_live_bytes == mem_tracker_peak(case)
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("name", ["shared weights", "mobilenet_v3_small"])
 def test_where_mem_tracker_changes_what_it_watches(name: str) -> None:
     """Under any dispatch mode the engine adds two gradients of one tensor out of place."""
@@ -212,6 +214,7 @@ def test_what_an_older_input_was_is_found_when_it_reaches_the_network() -> None:
     assert rows == [(80, "input"), (-80, "input")]
 
 
+@pytest.mark.exact
 def test_saved_bytes_are_those_of_the_closed_form() -> None:
     model = nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 5))
     x, y = torch.ones(7, 12), torch.zeros(7, dtype=torch.int64)

@@ -107,6 +107,7 @@ def test_where_nothing_fits_the_answer_says_so() -> None:
     assert "nothing fits" in found.answer
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("solve", ["batch", "depth", "width"])
 def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
     solve: str, launcher: Launcher

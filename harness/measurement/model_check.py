@@ -1,0 +1,230 @@
+"""Does the memory model hold for the installed PyTorch? Tiny workloads, measured and predicted.
+
+Every rule of ``torch_rules`` is exercised by some of them. Where a measured event is not the
+predicted one, the operators of the events that differ name the rule.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+
+from harness.measurement.passes import saved_pass, trace_pass
+from harness.measurement.probe_workloads import PROBES
+from harness.measurement.process.worker import prime
+from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
+from harness.prediction.predict_workload import predict
+from harness.prediction.torch_rules import Rule, rules_in_force
+from harness.prediction.versions import described_version, is_newer_than_known, torch_version
+from harness.schema.events import Event
+from harness.schema.workload import Workload
+from harness.training import training_step
+
+_HELPERS = ("aten::empty", "aten::zeros", "aten::add", "aten::div", "aten::_to_copy")
+"""Operators that others use inside, where the event is the other one's."""
+
+Position = tuple[int, int]
+Compared = tuple[Event, bool]
+"""An event without its address, and whether it is scratch: freed by the very next event."""
+
+
+class Exercised(NamedTuple):
+    """The rules that a workload exercises, and those that do not hold for it."""
+
+    rules: frozenset[str]
+    differing: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleCheck:
+    """What became of one rule: on how many workloads it was exercised, and where it differs."""
+
+    rule: Rule
+    workloads: int
+    differing: tuple[Workload, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Return "holds", "differs" or "not checked"."""
+        if self.differing:
+            return "differs"
+        return "holds" if self.workloads else "not checked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCheck:
+    """The comparison of every rule with the installed PyTorch."""
+
+    torch: str
+    described: str
+    workloads: int
+    rules: tuple[RuleCheck, ...]
+    unsupported: tuple[str, ...]
+    """Why some workloads could not be predicted here."""
+
+    @property
+    def differing(self) -> tuple[RuleCheck, ...]:
+        """The rules that do not hold."""
+        return tuple(check for check in self.rules if check.differing)
+
+    def __str__(self) -> str:
+        """Say in one sentence what was found."""
+        head = f"torch {self.torch}, rules of {self.described}: "
+        if not self.differing:
+            rest = f"every event of {self.workloads} workloads as predicted"
+        else:
+            rest = "; ".join(
+                f"{check.rule.label} differs in {len(check.differing)} of {check.workloads} "
+                f"workloads, e.g. {check.differing[0]}"
+                for check in self.differing
+            )
+        return head + "; ".join((rest, *self.unsupported))
+
+
+def check_model(workloads: Sequence[Workload] = PROBES) -> ModelCheck:
+    """Compare the events of ``workloads`` with the model's; takes seconds."""
+    prime()
+    found: dict[Workload, Exercised] = {}
+    unsupported: dict[str, None] = {}
+    for workload in workloads:
+        try:
+            found[workload] = _compare(workload)
+        except NotFollowedError as error:
+            unsupported.setdefault(f"unsupported: {error}")
+    rules = tuple(
+        RuleCheck(
+            rule=rule,
+            workloads=sum(rule.name in each.rules for each in found.values()),
+            differing=tuple(w for w, each in found.items() if rule.name in each.differing),
+        )
+        for rule in rules_in_force()
+    )
+    return ModelCheck(
+        torch=torch.__version__ if torch_version() is None else str(torch_version()),
+        described=str(described_version()),
+        workloads=len(found),
+        rules=rules,
+        unsupported=tuple(unsupported),
+    )
+
+
+def why_exactness_is_not_tested() -> str | None:
+    """Return why the model need not be exact here; None on a version whose rules are known.
+
+    On a newer version the reason names the rules that differ.
+    """
+    if not is_newer_than_known(torch_version()):
+        return None
+    return f"newer than the versions whose rules are known: {check_model()}"
+
+
+def _compare(workload: Workload) -> Exercised:
+    predicted = _comparable(predict_trace(workload).events, workload)
+    with _threads(workload.threads):
+        measured_trace = trace_pass(workload, _leave_as_they_are, training_step.no_phase)
+        saved = _saved_metrics(workload)
+    measured = _comparable(measured_trace.events, workload)
+    rules = {_rule_behind(each, workload) for each in predicted} | {"saved-tensors"}
+    differing = {_rule_behind(each, workload) for each in _unequal(predicted, measured)}
+    if workload.checkpoint:
+        rules.add("checkpointing")
+        if differing:
+            differing.add("checkpointing")
+    expected = predict(workload)
+    if any(getattr(expected, name) != value for name, value in saved.items()):
+        differing.add("saved-tensors")
+    return Exercised(frozenset(rules), frozenset(differing))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _leave_as_they_are(x: torch.Tensor, y: torch.Tensor | None) -> None:
+    """Make the labels valid; no event depends on the values."""
+    del x
+    if y is not None:
+        y.zero_()
+
+
+def _saved_metrics(workload: Workload) -> dict[str, object]:
+    built = training_step.build(workload, _leave_as_they_are)
+    training_step.step(built)
+    found = saved_pass(built, training_step.no_phase)
+    return {name: found[name] for name in ("saved_bytes", "saved_input_bytes")}
+
+
+def _comparable(events: Sequence[Event], workload: Workload) -> list[Compared]:
+    """Return events in an order that does not depend on addresses, and without them.
+
+    Autocast empties its cache in the order of a hash table of addresses, at the end of a
+    forward pass: neighbouring frees are sorted there.
+    """
+    scratch = {place for first in _scratch(events) for place in (first, first + 1)}
+    found = [(event._replace(address=0), place in scratch) for place, event in enumerate(events)]
+    return _in_order(found) if workload.autocast else found
+
+
+def _scratch(events: Sequence[Event]) -> Iterator[int]:
+    """Yield the places of blocks that a product takes only while it runs."""
+    for place, (event, following) in enumerate(pairwise(events)):
+        freed = (following.address, following.size_bytes) == (event.address, -event.size_bytes)
+        if freed and event.size_bytes > 0 and event.operator.endswith(("aten::mm", "aten::addmm")):
+            yield place
+
+
+def _in_order(found: Iterable[Compared]) -> list[Compared]:
+    ordered: list[Compared] = []
+    frees: list[Compared] = []
+    for each in found:
+        if each[0].size_bytes < 0 and each[0].phase == "forward":
+            frees.append(each)
+            continue
+        ordered += [*sorted(frees), each]
+        frees = []
+    return ordered + sorted(frees)
+
+
+def _unequal(predicted: list[Compared], measured: list[Compared]) -> Iterator[Compared]:
+    """Yield the events that only one of the two sequences has at its place."""
+    matcher = SequenceMatcher(None, predicted, measured, autojunk=False)
+    for tag, first, last, start, stop in matcher.get_opcodes():
+        if tag != "equal":
+            yield from predicted[first:last]
+            yield from measured[start:stop]
+
+
+def _rule_behind(compared: Compared, workload: Workload) -> str:
+    """Return the name of the rule that describes an event: the one whose operator is innermost."""
+    event, is_scratch = compared
+    if is_scratch and "bfloat16" in (workload.dtype, workload.autocast):
+        return "bfloat16-scratch"
+    if workload.autocast and "aten::_to_copy" in event.operator:
+        return "autocast-casts"
+
+    def place(rule: Rule) -> Position:
+        """Return how far inside the rule's operator is; helpers of other operators come last."""
+        found = [
+            (0 if part in _HELPERS else 1 + event.operator.rfind(part), len(part))
+            for part in rule.operators
+            if part in event.operator
+        ]
+        return max(found, default=(-1, 0))
+
+    innermost = max(rules_in_force(), key=place)
+    return innermost.name if place(innermost)[0] >= 0 else _without_operator(workload)
+
+
+def _without_operator(workload: Workload) -> str:
+    """Return the rule of an event outside any operator: a random state, or a wrapped number."""
+    return "checkpointing" if workload.checkpoint else "micro-batches"

@@ -1,0 +1,111 @@
+"""The comparison of the memory model with the installed PyTorch: what it finds, and says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.measurement.model_check import check_model, why_exactness_is_not_tested
+from harness.measurement.probe_workloads import PROBES
+from harness.prediction import versions
+from harness.prediction.mlp import activations
+from harness.prediction.torch_rules import (
+    MAXIMUM_COMPARES_FIRST,
+    MAXIMUM_COMPARES_LAST,
+    rule_of,
+    rules_in_force,
+)
+from harness.prediction.versions import NEWEST
+
+ROOT = Path(__file__).parents[2]
+NEWER = "9.9.0"
+
+WRONG_ON_PURPOSE = """
+import sys
+from harness.cli.app import main
+from harness.prediction.mlp import dropout
+dropout.Dropout._mask = lambda self, size, *rest: self._tape.take(2 * size, "aten::dropout")
+sys.exit(main(["doctor", "--check-model"]))
+"""
+
+
+@pytest.mark.exact
+def test_every_rule_holds_for_the_installed_version() -> None:
+    check = check_model()
+    assert check.differing == ()
+    assert check.workloads + len(check.unsupported) > 0
+
+
+def test_every_rule_is_exercised_unless_the_processor_is_not_followed() -> None:
+    check = check_model()
+    missing = {each.rule.name for each in check.rules if not each.workloads}
+    assert missing <= ({"bfloat16-scratch", "autocast-casts"} if check.unsupported else set())
+    assert {each.rule for each in check.rules} == set(rules_in_force())
+    assert 50 <= len(PROBES) <= 70
+
+
+def test_a_rule_that_is_wrong_is_named_with_a_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = rule_of("maximum-backward")
+    (wrong,) = {MAXIMUM_COMPARES_FIRST, MAXIMUM_COMPARES_LAST} - {right}
+    monkeypatch.setattr(activations, "rule_of", lambda _: wrong)
+    check = check_model([workload for workload in PROBES if not workload.checkpoint])
+    (differing,) = check.differing
+    assert differing.rule == right
+    assert {workload.model for workload in differing.differing} == {"mlp-scratch"}
+    assert f"{right.label} differs in " in str(check)
+
+
+def test_on_a_known_version_there_is_no_reason_to_skip() -> None:
+    if versions.is_newer_than_known(versions.torch_version()):
+        pytest.skip("the installed version is newer")
+    assert why_exactness_is_not_tested() is None
+
+
+def test_on_a_newer_version_the_reason_names_what_was_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(versions, "torch_version", lambda: NEWER)
+    monkeypatch.setattr("harness.measurement.model_check.torch_version", lambda: NEWER)
+    reason = why_exactness_is_not_tested()
+    assert reason is not None
+    assert f"torch {NEWER}, rules of {NEWEST}: " in reason
+
+
+def pretending(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in an environment whose torch says that it is newer than all known ones."""
+    facts = folder / f"torch-{NEWER}.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {NEWER}\n")
+    paths = os.pathsep.join((str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")))
+    return subprocess.run(
+        [sys.executable, *command],
+        env=os.environ | {"PYTHONPATH": paths, "COLUMNS": "400"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_with_a_newer_version_exactness_is_skipped_with_the_reason(tmp_path: Path) -> None:
+    tests = "tests/prediction/test_cpu_trace.py"
+    done = pretending(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", "-q", tests)
+    assert done.returncode == 0, done.stdout
+    assert f"newer than the versions whose rules are known: torch {NEWER}" in done.stdout
+    assert " passed" in done.stdout
+    assert " skipped" in done.stdout
+
+
+def test_with_a_newer_version_the_doctor_names_the_rule_that_is_wrong(tmp_path: Path) -> None:
+    done = pretending(tmp_path, "-c", WRONG_ON_PURPOSE)
+    assert done.returncode == 3, done.stderr
+    assert f"torch {NEWER}, rules of {NEWEST}: " in done.stdout
+    assert "dropout differs in " in done.stdout
+
+
+def test_with_a_newer_version_every_prediction_carries_the_note(tmp_path: Path) -> None:
+    done = pretending(tmp_path, "-m", "harness.cli.app", "predict", "--json")
+    assert f"torch {NEWER} is newer than {NEWEST}" in done.stdout
