@@ -37,8 +37,8 @@ PROBES: tuple[Workload, ...] = (
     _DEEP.replace(norm="batch", dropout=0.3, mode="inference"),
     _DEEP.replace(norm="layer", optimizer="momentum", dtype="float64", threads=2),
     *(
-        _PLAIN.replace(model=model, mode=mode, autocast="bfloat16", batch=70)
-        for model in ("mlp", "mlp-scratch")
+        _PLAIN.replace(mode=mode, activation=activation, autocast="bfloat16", batch=70)
+        for activation in ("relu", "gelu")
         for mode in ("train", "inference")
     ),
     _PLAIN.replace(optimizer="momentum", dtype="float16"),
