@@ -1,20 +1,30 @@
-"""``harness doctor``: what can be measured on this machine."""
+"""``harness doctor``: what can be measured on this machine, and whether the model holds here."""
 
 import click
 
 from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.exit_codes import DONE, NOT_OK
 
 
-@click.command(cls=HarnessCommand, examples=["harness doctor"])
+@click.command(cls=HarnessCommand, examples=["harness doctor", "harness doctor --check-model"])
+@click.option(
+    "--check-model",
+    is_flag=True,
+    help="Compare every rule of the memory model with the installed PyTorch instead.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def doctor(as_json: bool) -> int:
+def doctor(check_model: bool, as_json: bool) -> int:
     """Report what can be measured on this machine.
 
-    Where a measurement is unavailable, the reason is given.
+    Where a measurement is unavailable, the reason is given. With --check-model the exit code is
+    3 if a rule differs.
     """
-    from harness.measurement.doctor import examine
+    from harness.measurement.doctor import examine, examine_model
     from harness.reporting.terminal import print_findings
 
-    print_findings(examine(), as_json=as_json)
-    return DONE
+    if not check_model:
+        print_findings(examine(), as_json=as_json)
+        return DONE
+    findings = examine_model()
+    print_findings(findings, as_json=as_json)
+    return DONE if findings[0].available else NOT_OK

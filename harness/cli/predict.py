@@ -37,6 +37,11 @@ from harness.cli.workload_flags import workload_flags, workload_from
     type=WholeNumber(1, 2**63 - 1),
     help="Number of training examples; also predicts the smaller last batch (CUDA).",
 )
+@click.option(
+    "--torch",
+    metavar="VERSION",
+    help="Version of PyTorch to predict for, e.g. 2.13; default: the installed one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
 def predict(
     budget: int | None,
@@ -45,6 +50,7 @@ def predict(
     memory: int | None,
     alloc_conf: str,
     examples: int | None,
+    torch: str | None,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -64,6 +70,7 @@ def predict(
         gpu=described(gpu, capability, memory) if asked else None,
         allocator_settings=alloc_conf,
         examples=examples,
+        torch=torch,
     )
     if as_json:
         click.echo(to_json(prediction).decode())
