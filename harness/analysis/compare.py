@@ -1,4 +1,4 @@
-"""Two runs figure by figure: exact figures must be equal, noisy ones show their spread."""
+"""Two runs, metric by metric: exact metrics must be equal, noisy ones show their spread."""
 
 from dataclasses import dataclass
 
@@ -10,24 +10,24 @@ from harness.analysis.frame import COLUMNS, NOISY
 from harness.schema.workload import Workload
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
-"""Fields of a workload that say where and how a step ran; figures are compared across them
-where each run has one value of its own."""
+"""Fields of a workload that say where and how a step ran. If each run has one value of such a
+field and the two differ, cells are compared across it."""
 
 _FIELDS = tuple(Workload.__dataclass_fields__)
-_NOT_FIGURES = {"attempt", "repeats"}
-FIGURES = tuple(
+_NOT_METRICS = {"attempt", "repeats"}
+METRICS = tuple(
     name
     for name, kind in COLUMNS.items()
-    if kind in ("Int64", "Float64") and name not in _NOT_FIGURES and name not in _FIELDS
+    if kind in ("Int64", "Float64") and name not in _NOT_METRICS and name not in _FIELDS
 )
-"""Every figure of a record."""
-EXACT = tuple(name for name in FIGURES if name not in NOISY)
+"""Every metric of a record."""
+EXACT = tuple(name for name in METRICS if name not in NOISY)
 COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What two runs have in common and where they part; ``a`` and ``b`` are the runs."""
+    """What two runs have in common and where they differ; ``a`` and ``b`` are the runs."""
 
     cells: int
     """Cells that both runs have."""
@@ -38,30 +38,44 @@ class Comparison:
     outcomes: pd.DataFrame
     """Cells that ended differently: ``cell, a, b``."""
     compared: int
-    """How many exact figures were compared."""
+    """Number of exact metrics that were compared."""
     different: pd.DataFrame
-    """Exact figures that differ: ``cell, figure, a_bytes, b_bytes, difference_bytes``."""
+    """Exact metrics that differ: ``cell, metric, a_bytes, b_bytes, difference_bytes``."""
     noisy: pd.DataFrame
-    """Each noisy figure over the cells: ``figure, cells, median_ratio, low_ratio, high_ratio,
+    """Each noisy metric over the cells: ``metric, cells, median_ratio, low_ratio, high_ratio,
     median_spread_a_bytes, median_spread_b_bytes`` (b over a; spread over repeats)."""
 
     @property
     def equal(self) -> bool:
-        """Every cell is in both runs, ended alike and has the same exact figures."""
+        """Whether every cell is in both runs, with the same outcome and the same exact metrics."""
         unlike = self.only_a + self.only_b + len(self.outcomes) + len(self.different)
         return self.cells > 0 and unlike == 0
 
     def __str__(self) -> str:
-        parts = [f"{self.cells} cells in both"]
-        if self.only_a or self.only_b:
-            parts.append(f"{self.only_a} only in the first, {self.only_b} only in the second")
-        if self.across:
-            parts.append(f"compared across {', '.join(self.across)}")
+        if not self.cells:
+            return "The runs are not equal: they have no cell in common."
+        reasons = [
+            f"{_count(number, 'cell')} {'is' if number == 1 else 'are'} {what}"
+            for number, what in (
+                (self.only_a, "only in the first run"),
+                (self.only_b, "only in the second run"),
+            )
+            if number
+        ]
         if len(self.outcomes):
-            parts.append(f"{len(self.outcomes)} ended differently")
-        same = self.compared - len(self.different)
-        parts.append(f"{same} of {self.compared} exact figures equal")
-        return "; ".join(parts)
+            reasons.append(f"{_count(len(self.outcomes), 'cell')} ended differently")
+        different = len(self.different)
+        if different:
+            reasons.append(f"{different:,} of {self.compared:,} exact metrics differ")
+        answer = f"not equal: {'; '.join(reasons)}" if reasons else "equal"
+        across = f", compared across {', '.join(self.across)}" if self.across else ""
+        cells = f"the {_count(self.cells, 'cell')} in both runs{across}"
+        rest = "" if different else f" All {self.compared:,} exact metrics of {cells} are equal."
+        return f"The runs are {answer}.{rest}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
@@ -129,9 +143,9 @@ def _known(first: pd.DataFrame, second: pd.DataFrame, name: str) -> "pd.Series[b
 
 
 def _different(first: pd.DataFrame, second: pd.DataFrame, *, one_sided: bool) -> pd.DataFrame:
-    """List exact figures that differ, where ``one_sided`` also those that one run alone has.
+    """List exact metrics that differ, and with ``one_sided`` those that only one run has.
 
-    Between two devices those are no difference: a GPU's allocator has figures of its own.
+    Between two devices those do not count: only a GPU's allocator has metrics of its own.
     """
     parts = []
     for name in EXACT:
@@ -144,12 +158,12 @@ def _different(first: pd.DataFrame, second: pd.DataFrame, *, one_sided: bool) ->
             x, y = first.loc[rows, name].array, second.loc[rows, name].array
             cells = first.index[rows].to_numpy(dtype=object)
             parts.append(
-                pd.DataFrame({"cell": cells, "figure": name, "a_bytes": x, "b_bytes": y}).assign(
+                pd.DataFrame({"cell": cells, "metric": name, "a_bytes": x, "b_bytes": y}).assign(
                     difference_bytes=y - x
                 )
             )
     if not parts:
-        columns = ["cell", "figure", "a_bytes", "b_bytes", "difference_bytes"]
+        columns = ["cell", "metric", "a_bytes", "b_bytes", "difference_bytes"]
         return pd.DataFrame(columns=columns)
     return pd.concat(parts, ignore_index=True)
 
@@ -162,7 +176,7 @@ def _noisy(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         if not known.any():
             continue
         x, y = (run.loc[known, name].to_numpy(dtype=np.float64) for run in (first, second))
-        row: dict[str, object] = {"figure": name, "cells": int(known.sum())}
+        row: dict[str, object] = {"metric": name, "cells": int(known.sum())}
         ratio = y / x
         row |= {"median_ratio": float(np.median(ratio))}
         row |= {"low_ratio": float(ratio.min()), "high_ratio": float(ratio.max())}
@@ -172,7 +186,7 @@ def _noisy(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
                 middle = round(float(spread.median())) if len(spread) else None
                 row[f"median_spread_{label}_bytes"] = middle
         rows.append(row)
-    columns = ["figure", "cells", "median_ratio", "low_ratio", "high_ratio"]
+    columns = ["metric", "cells", "median_ratio", "low_ratio", "high_ratio"]
     columns += ["median_spread_a_bytes", "median_spread_b_bytes"]
     frame = pd.DataFrame(rows).reindex(columns=columns)
     return frame.astype({"median_spread_a_bytes": "Int64", "median_spread_b_bytes": "Int64"})

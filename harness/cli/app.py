@@ -16,6 +16,7 @@ from harness.cli.doctor import doctor
 from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from harness.cli.explore import explore
 from harness.cli.measure import measure
+from harness.cli.option_hints import hint_for
 from harness.cli.predict import predict
 from harness.cli.profile import profile
 from harness.cli.replay import replay
@@ -71,6 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except click.NoSuchOption as error:
+        hint = hint_for(error.option_name)
+        name = error.option_name
+        return _user_error(f"No such option: {name}; {hint}" if hint else error.format_message())
     except click.ClickException as error:
         return _user_error(error.format_message())
     except HarnessError as error:

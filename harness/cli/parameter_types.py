@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from harness.schema.units import parse_bytes
+from harness.schema.units import format_bytes, is_decimal, parse_bytes
 
 if TYPE_CHECKING:  # generic since click 8.4, and not subscriptable before
     ParamType = click.ParamType[Any]
@@ -101,9 +101,14 @@ class Size(ParamType):
         if isinstance(value, int):
             return value
         try:
-            return parse_bytes(value)
+            size = parse_bytes(value)
         except ValueError as error:
             raise click.UsageError(f"{_name(param)}: {error}", ctx) from None
+        if is_decimal(value):
+            binary = value.strip()[:-1] + "iB"
+            note = f"{value.strip()} is {size:,} bytes, {format_bytes(size)}; {binary} is more"
+            click.echo(f"note: {note}", err=True)
+        return size
 
 
 class Numbers(ParamType):

@@ -15,12 +15,12 @@ _EXACT_NAMES = {
 
 
 def render(comparison: Comparison) -> str:
-    """Return the differences, the noisy figures and, last, the summary line."""
+    """Return the differences, the noisy metrics and, last, the answer."""
     parts = []
     lists = (
         ("Ended differently", comparison.outcomes),
-        ("Exact figures that differ", comparison.different),
-        ("Noisy figures, second run over first", comparison.noisy),
+        ("Exact metrics that differ", comparison.different),
+        ("Noisy metrics, second run divided by first", comparison.noisy),
     )
     for title, frame in lists:
         if len(frame):
@@ -30,8 +30,7 @@ def render(comparison: Comparison) -> str:
             if len(frame) > MOST:
                 parts.append(f"... and {len(frame) - MOST} more")
             parts.append("")
-    verdict = "equal" if comparison.equal else "not equal"
-    return "\n".join([*parts, f"{verdict}: {comparison}"])
+    return "\n".join([*parts, str(comparison)])
 
 
 def _aligned(table: Shown) -> str:

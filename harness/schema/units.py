@@ -1,12 +1,11 @@
 """Bytes to text and back: ``268435456`` <-> ``"256 MiB"``.
 
-The harness computes in whole bytes; only what people type or read carries a unit.
+The harness computes in whole bytes; only what people type or read has a unit.
 """
 
 import re
 
 _FACTORS = {
-    "": 1,
     "b": 1,
     "kb": 10**3,
     "mb": 10**6,
@@ -16,21 +15,40 @@ _FACTORS = {
     "mib": 2**20,
     "gib": 2**30,
     "tib": 2**40,
+    "k": 2**10,
+    "m": 2**20,
+    "g": 2**30,
+    "t": 2**40,
 }
 _SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*", re.ASCII)
 
 
 def parse_bytes(text: str) -> int:
-    """Return the bytes that ``text`` names, such as ``256MiB``, ``1.5GiB`` or ``1000``.
+    """Return the bytes that ``text`` names, with its unit.
+
+    ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes.
+
+    Args:
+        text: a number with a unit, such as ``256MiB``, ``1.5GiB``, ``24G`` or ``1000B``.
+
+    Returns:
+        The size in bytes.
 
     Raises:
-        ValueError: ``text`` is no size, or not a whole number of bytes of at least 1.
+        ValueError: ``text`` has no unit, an unknown unit, or is not a whole number of bytes
+            between 1 and 2**63 - 1.
+
+    >>> parse_bytes("256MiB")
+    268435456
 
     """
     match = _SIZE.fullmatch(text)
+    if match is not None and not match[3]:
+        number = text.strip()
+        raise ValueError(f"{text!r} has no unit; write {number}MiB or {number}GiB, or {number}B")
     factor = _FACTORS.get(match[3].lower()) if match else None
     if match is None or factor is None:
-        raise ValueError(f"{text!r} is not a size; write it like 256MiB, 1.5GiB or 1000000")
+        raise ValueError(f"{text!r} is not a size; write it like 256MiB, 1.5GiB or 24G")
     fraction = match[2] or ""
     scale: int = 10 ** len(fraction)
     size, rest = divmod(int(match[1] + fraction) * factor, scale)
@@ -39,8 +57,19 @@ def parse_bytes(text: str) -> int:
     return size
 
 
+def is_decimal(text: str) -> bool:
+    """Return whether the unit of ``text`` is a power of 1,000, such as MB."""
+    match = _SIZE.fullmatch(text)
+    return match is not None and match[3].lower() in ("kb", "mb", "gb", "tb")
+
+
 def format_bytes(size: int) -> str:
-    """Return ``size`` in the largest binary unit that leaves at least 1, to four digits."""
+    """Return ``size`` in the largest binary unit that leaves at least 1, to four digits.
+
+    >>> format_bytes(268_435_456)
+    '256 MiB'
+
+    """
     sign, magnitude = ("-", -size) if size < 0 else ("", size)
     for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if magnitude >= factor:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,11 @@ def test_a_run_equals_itself(run: pd.DataFrame) -> None:
     found = compare(run, run)
     assert found.equal
     assert found.cells == len(run)
-    assert render(found).splitlines()[-1].startswith("equal: 126 cells in both")
+    last = render(found).splitlines()[-1]
+    assert re.fullmatch(
+        r"The runs are equal\. All [\d,]+ exact metrics of the 126 cells in both runs are equal\.",
+        last,
+    )
 
 
 def test_one_byte_is_found_and_shown_to_the_byte(run: pd.DataFrame) -> None:
@@ -29,10 +34,10 @@ def test_one_byte_is_found_and_shown_to_the_byte(run: pd.DataFrame) -> None:
     found = compare(run, other)
     assert not found.equal
     row = found.different.iloc[0]
-    assert (row["figure"], row["difference_bytes"]) == ("peak_live_bytes", 1)
+    assert (row["metric"], row["difference_bytes"]) == ("peak_live_bytes", 1)
     value = int(run["peak_live_bytes"].iloc[5])
     assert f"{value:,}  {value + 1:,}" in render(found)
-    assert "not equal" in render(found)
+    assert re.search(r"The runs are not equal: 1 of [\d,]+ exact metrics differ\.$", render(found))
 
 
 def test_noise_is_no_difference_and_shows_its_spread(run: pd.DataFrame) -> None:
@@ -42,7 +47,7 @@ def test_noise_is_no_difference_and_shows_its_spread(run: pd.DataFrame) -> None:
     found = compare(run, other)
     assert found.equal
     noisy = found.noisy
-    assert list(noisy["figure"]) == ["rss_rise_bytes", "wall_seconds"]
+    assert list(noisy["metric"]) == ["rss_rise_bytes", "wall_seconds"]
     assert noisy["median_ratio"].iloc[0] == pytest.approx(2.0)
     assert noisy["high_ratio"].iloc[1] == pytest.approx(3.0)
     assert int(noisy["median_spread_a_bytes"].iloc[0]) > 0
@@ -54,14 +59,16 @@ def test_cells_of_one_run_alone_and_other_outcomes_are_counted(run: pd.DataFrame
     found = compare(run, other)
     assert (found.only_a, found.only_b, len(found.outcomes)) == (2, 0, 1)
     assert not found.equal
-    assert "2 only in the first" in str(found)
+    assert str(found).startswith(
+        "The runs are not equal: 2 cells are only in the first run; 1 cell ended differently. All"
+    )
 
 
 def test_a_figure_of_one_run_alone_is_a_difference(run: pd.DataFrame) -> None:
     other = run.copy()
     other.loc[3, "saved_bytes"] = pd.NA
     found = compare(run, other)
-    assert list(found.different["figure"]) == ["saved_bytes"]
+    assert list(found.different["metric"]) == ["saved_bytes"]
     assert not found.equal
 
 

@@ -83,13 +83,36 @@ def test_a_gpu_can_be_described_without_a_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("L4", "l4"),
+        ("NVIDIA L40S", "l40s"),
+        ("RTX 4090", "rtx4090"),
+        ("NVIDIA GeForce RTX 3090", "rtx3090"),
+        ("Tesla T4", "t4"),
+        ("A100", "a100-40gb"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100-80gb"),
+        ("a100 80gb", "a100-80gb"),
+        ("H100", "h100-80gb"),
+        ("NVIDIA H100 80GB HBM3", "h100-80gb"),
+        ("Tesla V100-SXM2-32GB", "v100-32gb"),
+    ],
+)
+def test_a_gpu_is_found_in_any_usual_spelling(spelling: str, name: str) -> None:
+    assert find(spelling).name == name
+
+
+@pytest.mark.parametrize(
     ("wrong", "why"),
     [
         (lambda: find("a100-80g"), "did you mean a100-80gb"),
         (lambda: find(""), "one of a100-40gb"),
+        (lambda: find("T4000"), "got .T4000. .did you mean"),
+        (lambda: find("RTX 4090 Ti"), "did you mean rtx4090"),
         (lambda: described(capability="9"), "such as 9.0"),
         (lambda: described(capability="x.y"), "such as 9.0"),
-        (lambda: described(capability="3.5"), "5.0 and above"),
+        (lambda: described(capability="3.5"), "5.0 or more"),
     ],
 )
 def test_what_is_no_gpu_is_refused_in_one_line(wrong: Callable[[], Any], why: str) -> None:

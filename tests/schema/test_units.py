@@ -10,7 +10,11 @@ from harness.schema.units import format_bytes, parse_bytes
     [
         ("256MiB", 268_435_456),
         ("1.5 GiB", 1_610_612_736),
-        ("1000", 1000),
+        ("1000B", 1000),
+        ("24G", 24 << 30),
+        ("24 g", 24 << 30),
+        ("256M", 256 << 20),
+        ("64mb", 64_000_000),
         ("2kb", 2000),
         ("7 B", 7),
     ],
@@ -19,8 +23,14 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
 
+def test_a_number_without_a_unit_is_asked_for_its_unit() -> None:
+    with pytest.raises(ValueError, match="'256' has no unit; write 256MiB or 256GiB, or 256B"):
+        parse_bytes("256")
+
+
 @pytest.mark.parametrize(
-    "text", ["", "MiB", "-1MiB", "0", "1.3B", "1e9", "5 parsecs", "9" * 30, "NaN", "1.0000001KiB"]
+    "text",
+    ["", "MiB", "-1MiB", "0B", "1.3B", "1e9B", "5 parsecs", "9" * 30 + "B", "NaN", "1.0000001KiB"],
 )
 def test_what_is_no_size_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match="is not a"):

@@ -1,13 +1,14 @@
-"""Cards: what of each decides how much memory a step takes, and how much there is.
+"""GPUs: the properties that decide how much memory a step needs, and how much there is.
 
 ``total_bytes`` is what PyTorch and ``deviceQuery`` call the total, less than the number on the
-box and a little different from driver to driver. Reports name it to the byte or to a hundredth
-of a GiB; ``SOURCES`` says which report. Multiprocessors and threads are NVIDIA's (CUDA C++
+box and a little different from driver to driver. Reports state it to the byte or to a hundredth
+of a GiB; ``SOURCES`` names the report. Multiprocessors and threads are NVIDIA's (CUDA C++
 Programming Guide, "Compute Capabilities"; the architectures' white papers).
 """
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,20 +20,21 @@ _GIB = 1 << 30
 
 
 class GpuError(HarnessError, ValueError):
-    """No such card, or one that cannot be told from what was said of it."""
+    """There is no such GPU in the table, or its description is invalid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One kind of card.
+    """One kind of GPU.
 
     Attributes:
-        name: as ``--gpu`` takes it.
-        capability: compute capability, major and minor; decides cuBLAS's workspaces.
-        multiprocessors: their number; decides the scratch of sums.
-        threads_per_multiprocessor: the most that can be resident on one.
-        total_bytes: ``torch.cuda.get_device_properties(0).total_memory``; None where unsaid.
-        workspace_config: CUBLAS_WORKSPACE_CONFIG where the steps run; None where unsaid.
+        name: the name that ``--gpu`` takes.
+        capability: compute capability, major and minor; decides the size of cuBLAS workspaces.
+        multiprocessors: number of multiprocessors; decides the scratch of reductions.
+        threads_per_multiprocessor: maximum number of threads on one multiprocessor.
+        total_bytes: ``torch.cuda.get_device_properties(0).total_memory``; None if unknown.
+        workspace_config: CUBLAS_WORKSPACE_CONFIG where the steps run; None to read it from the
+            environment.
 
     """
 
@@ -44,7 +46,7 @@ class Gpu:
     workspace_config: str | None = None
 
     def in_environment(self) -> "Gpu":
-        """Return the card with this process's CUBLAS_WORKSPACE_CONFIG, unless one was said."""
+        """Return the GPU with this process's CUBLAS_WORKSPACE_CONFIG, unless it has its own."""
         if self.workspace_config is not None:
             return self
         return replace(self, workspace_config=os.environ.get(VARIABLE, ""))
@@ -79,7 +81,7 @@ _TABLE = (
 
 GPUS: Mapping[str, Gpu] = {gpu.name: gpu for gpu in _TABLE}
 DEFAULT = GPUS["a100-80gb"]
-"""Where no card is named: the most common one to train on."""
+"""Used if no GPU is named: the most common one to train on."""
 
 SOURCES: Mapping[str, str] = {
     "a100-40gb": "deviceQuery in bottlerocket-os/bottlerocket #3873",
@@ -95,33 +97,53 @@ SOURCES: Mapping[str, str] = {
     "t4": "out-of-memory reports in Zheng-Chong/CatVTON #133, AlphaGPU/leetgpu-challenges #52",
     "v100-32gb": "out-of-memory report in hiyouga/LlamaFactory #182",
 }
-"""Where each card's total comes from."""
+"""Source of each GPU's total memory."""
 
 
 def find(name: str) -> Gpu:
-    """Return the card of a name.
+    """Return the GPU of a name in any usual spelling.
+
+    Args:
+        name: a name of ``GPUS`` or the driver's name of the GPU, in any case, with or without
+            spaces and hyphens. A name without its memory means the smallest of that name.
+
+    Returns:
+        The GPU.
 
     Raises:
-        GpuError: there is none in the table.
+        GpuError: the table has no such GPU.
+
+    >>> find("RTX 4090").name, find("NVIDIA A100-SXM4-80GB").name, find("A100").name
+    ('rtx4090', 'a100-80gb', 'a100-40gb')
 
     """
-    if name in GPUS:
-        return GPUS[name]
+    short = _short(name)
+    same = [gpu for gpu in _TABLE if short in (_short(gpu.name), gpu.name.partition("-")[0])]
+    if same:
+        return min(same, key=lambda gpu: gpu.total_bytes or 0)
     near = difflib.get_close_matches(name.lower(), GPUS, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    raise GpuError(f"gpu: {name!r}: one of {', '.join(GPUS)}{hint}")
+    raise GpuError(f"gpu must be one of {', '.join(GPUS)}, got {name[:60]!r}{hint}")
+
+
+_FILLER = re.compile(r"nvidia|geforce|tesla|pcie?|sxm\d?(?![0-9])|hbm\d\w?|gpu|[^a-z0-9]")
+
+
+def _short(name: str) -> str:
+    """Return the letters and digits of ``name`` that tell GPUs apart."""
+    return _FILLER.sub("", name.lower())
 
 
 def described(
     name: str | None = None, capability: str | None = None, total_bytes: int | None = None
 ) -> Gpu:
-    """Return a card by its name, by what is said of it, or both; what is said holds.
+    """Return a GPU by its name, its properties, or both; the given properties replace its own.
 
-    A capability without a name is taken for the first card of the table that has it, or else
-    for the last one below it; its total is unknown where it is not given.
+    A capability without a name stands for the first GPU of the table that has it, or else for
+    the last one below it; its total memory is unknown unless it is given.
 
     Raises:
-        GpuError: no such card, or no such capability.
+        GpuError: there is no such GPU or no such capability.
 
     """
     gpu = find(name) if name is not None else DEFAULT
@@ -134,14 +156,14 @@ def described(
 
 
 def recorded(environment: Mapping[str, Any]) -> Gpu:
-    """Return the card that the ``environment`` of a record made on one describes.
+    """Return the GPU that the ``environment`` of a record describes.
 
     Raises:
         GpuError: the record was not made on a GPU.
 
     """
     if "gpu_capability" not in environment:
-        raise GpuError("environment: not that of a record made on a GPU")
+        raise GpuError("the environment is not that of a record made on a GPU")
     return Gpu(
         name=environment["gpu"],
         capability=parse_capability(environment["gpu_capability"]),
@@ -156,18 +178,18 @@ def parse_capability(text: str) -> tuple[int, int]:
     """Return major and minor of a compute capability such as ``9.0``.
 
     Raises:
-        GpuError: it is no such thing.
+        GpuError: ``text`` is not a compute capability.
 
     """
     major, dot, minor = text.partition(".")
     if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()):
-        raise GpuError(f"capability: {text[:20]!r}: major and minor, such as 9.0")
+        raise GpuError(f"capability must be major and minor, such as 9.0, got {text[:20]!r}")
     if len(text) > 5 or int(major) < 5:
-        raise GpuError(f"capability: {text[:20]!r}: PyTorch runs on 5.0 and above")
+        raise GpuError(f"capability must be 5.0 or more, got {text[:20]!r}")
     return int(major), int(minor)
 
 
 def _like(capability: tuple[int, int]) -> Gpu:
-    """Return the card that one of this capability is taken for."""
+    """Return the GPU that stands for one of this capability."""
     below = max((g.capability for g in _TABLE if g.capability <= capability), default=(7, 0))
     return next(gpu for gpu in _TABLE if gpu.capability == below)
