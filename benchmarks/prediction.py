@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.predict_workload import predict
-from harness.schema.events import trace_figures
+from harness.schema.events import trace_metrics
 from harness.schema.workload import Workload
 
 DEPTHS = (64, 256, 1024)
@@ -84,8 +84,8 @@ def fake_step(workload: Workload) -> tuple[float, int]:
 def print_fake(depth: int) -> None:
     workload = Workload(depth=depth)
     seconds, peak = fake_step(workload)
-    ours = best_ms(lambda: trace_figures(predict_trace(workload)), 3) / 1000
-    predicted = trace_figures(predict_trace(workload))["peak_live_bytes"]
+    ours = best_ms(lambda: trace_metrics(predict_trace(workload)), 3) / 1000
+    predicted = trace_metrics(predict_trace(workload))["peak_live_bytes"]
     print(
         f"{depth:>6} {seconds:>12.2f} {ours:>12.4f} {seconds / ours:>10.0f} {peak - predicted:>18}",
         flush=True,

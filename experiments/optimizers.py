@@ -260,7 +260,7 @@ def _miss_table(table: pd.DataFrame) -> list[Table]:
     missed = predictions.misses(table, list(FIGURES))
     if missed.empty:
         return []
-    return [Table(name="misses", caption="Figures that differ from the prediction", frame=missed)]
+    return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
 def _composition(table: pd.DataFrame) -> list[Figure]:

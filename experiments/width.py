@@ -260,7 +260,7 @@ def _miss_table(frame: pd.DataFrame) -> list[Table]:
     missed = predictions.misses(frame, list(FIGURES))
     if missed.empty:
         return []
-    return [Table(name="misses", caption="Figures that differ from the prediction", frame=missed)]
+    return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
 def _size_figure(sizes: pd.DataFrame) -> Figure:

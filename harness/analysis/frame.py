@@ -14,10 +14,10 @@ import pandas as pd
 from harness.schema.events import PHASES
 from harness.schema.record import (
     CategoryBytes,
-    CudaFigures,
+    CudaMetrics,
     CudaPeaks,
-    Figures,
-    PhaseFigures,
+    Metrics,
+    PhaseMetrics,
     Record,
     RecordError,
     from_json,
@@ -29,7 +29,7 @@ RECORDS = "records.jsonl"
 _CHUNK = 8192
 _NESTED: dict[str, type[msgspec.Struct]] = {
     "categories_at_peak": CategoryBytes,
-    "cuda": CudaFigures,
+    "cuda": CudaMetrics,
     "cuda.first_step": CudaPeaks,
     **{f"cuda.phases.{phase}": CudaPeaks for phase in PHASES},
 }
@@ -53,11 +53,11 @@ def _columns() -> dict[str, str]:
     for name, hint in typing.get_type_hints(Workload).items():
         columns[name] = _kind(hint)
     columns |= {"outcome": "string", "reason": "string", "attempt": "Int64", "repeats": "Int64"}
-    for name, hint in typing.get_type_hints(Figures, include_extras=True).items():
+    for name, hint in typing.get_type_hints(Metrics, include_extras=True).items():
         if name not in _LEFT_OUT:
             columns[name] = _kind(hint)
     for phase in PHASES:
-        for name in PhaseFigures.__struct_fields__:
+        for name in PhaseMetrics.__struct_fields__:
             columns[f"phases.{phase}.{name}"] = "Int64"
     for prefix, struct in _NESTED.items():
         columns |= {f"{prefix}.{name}": "Int64" for name in _counts(struct)}
@@ -70,7 +70,7 @@ def _counts(struct: type[msgspec.Struct]) -> list[str]:
 
 
 NOISY = frozenset({"rss_rise_bytes", "rss_rise_spread_bytes", "wall_seconds", "cuda.outside_bytes"})
-"""Figures that a repetition may change; all others are exact."""
+"""Metrics that a repetition may change; all others are exact."""
 
 COLUMNS = _columns()
 """Columns of every frame, with their dtypes; ``environment.<key>`` columns follow them."""
@@ -165,7 +165,7 @@ def _flatten(experiment: str, record: Record) -> dict[str, Any]:
     row["attempt"] = record.attempt
     row["repeats"] = len(record.repeats)
     row["wall_seconds"] = record.wall_seconds
-    for name in Figures.__struct_fields__:
+    for name in Metrics.__struct_fields__:
         if name not in _LEFT_OUT:
             row[name] = getattr(record, name)
     for phase, figures in (record.phases or {}).items():

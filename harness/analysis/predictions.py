@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
-from harness.schema.record import Forecast
+from harness.schema.record import Prediction
 from harness.schema.workload import Workload
 
 MISS_COLUMNS = ["workload", "figure", "measured_bytes", "predicted_bytes", "difference_bytes"]
@@ -46,7 +46,7 @@ def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFram
     return known.assign(**columns)
 
 
-def _forecast(row: Mapping[Any, Any]) -> Forecast:
+def _forecast(row: Mapping[Any, Any]) -> Prediction:
     """Return the forecast for a row, made on a GPU for the GPU that it names.
 
     Without the card's size, which no figure needs: no verdict on the card is worked out.
@@ -60,7 +60,7 @@ def _forecast(row: Mapping[Any, Any]) -> Forecast:
     return predict(workload, gpu=gpu, allocator_settings=facts["allocator_settings"])
 
 
-def _figure(forecast: Forecast, name: str) -> int | None:
+def _figure(forecast: Prediction, name: str) -> int | None:
     value: Any = forecast
     for part in name.split("."):
         value = None if value is None else getattr(value, part)

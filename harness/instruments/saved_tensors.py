@@ -115,7 +115,7 @@ class SavedTensors:
         return list(found.values())
 
 
-def saved_figures(
+def saved_metrics(
     held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
 ) -> dict[str, Any]:
     """Return a record's ``saved_bytes`` figures; addresses tell parameters and inputs apart."""

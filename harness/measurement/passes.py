@@ -11,7 +11,7 @@ from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import PhasePeaks, cuda_peaks, outside_bytes
 from harness.instruments.rss import resident_rise
-from harness.instruments.saved_tensors import Saved, SavedTensors, saved_figures
+from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
 from harness.training.data import Fill
@@ -23,7 +23,7 @@ MOST_WARM_STEPS = 8
 def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
     """Trace the build and two steps, from nothing to the measured step.
 
-    One step in inference on the CPU; on a GPU the first one makes cuBLAS's workspace. Figures
+    One step in inference on the CPU; on a GPU the first one makes cuBLAS's workspace. Metrics
     need no ``operators``, whose names are most of a trace's cost; a timeline shows them.
     """
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
@@ -121,4 +121,4 @@ def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:
     with instrument.watch(built.model):
         step(built, phase)
     parameters = tensor_roles.parameter_addresses(built.model)
-    return saved_figures(held, parameters, tensor_roles.input_addresses(built.x, built.y))
+    return saved_metrics(held, parameters, tensor_roles.input_addresses(built.x, built.y))

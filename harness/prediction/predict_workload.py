@@ -21,8 +21,8 @@ from harness.prediction.versions import (
     known_version,
     version_notes,
 )
-from harness.schema.events import Trace, trace_figures
-from harness.schema.record import CategoryBytes, Forecast, ModuleFigures, PhaseFigures
+from harness.schema.events import Trace, trace_metrics
+from harness.schema.record import CategoryBytes, ModuleMetrics, PhaseMetrics, Prediction
 from harness.schema.workload import Workload
 
 CHECKED_MACHINES = ("x86_64", "AMD64")
@@ -36,7 +36,7 @@ def predict(
     allocator_settings: str = "",
     examples: int | None = None,
     torch: str | None = None,
-) -> Forecast:
+) -> Prediction:
     """Return what ``workload`` will need, by the names of a record.
 
     What cannot be told exactly is null and a note says why. With ``budget_bytes`` the
@@ -70,7 +70,7 @@ def _predict(
     gpu: Gpu | str | None,
     allocator_settings: str,
     examples: int | None,
-) -> Forecast:
+) -> Prediction:
     notes = list(_notes())
     fields: dict[str, Any] = _saved_figures(workload)
     try:
@@ -88,7 +88,7 @@ def _predict(
         method = "formula"
         if budget_bytes is not None:
             notes.append("budget: no verdict without the trace")
-    return Forecast(
+    return Prediction(
         workload_id=workload.id,
         workload=workload,
         torch=str(described_version()),
@@ -154,13 +154,13 @@ def _saved_figures(workload: Workload) -> dict[str, Any]:
         "saved_bytes": formula.saved_bytes(workload),
         "saved_input_bytes": formula.saved_input_bytes(workload),
         "saved_activation_bytes": formula.saved_activation_bytes(workload),
-        "modules": {name: ModuleFigures(saved_bytes=size) for name, size in modules.items()},
+        "modules": {name: ModuleMetrics(saved_bytes=size) for name, size in modules.items()},
     }
 
 
 def _trace_figures(trace: Trace) -> dict[str, Any]:
-    figures = trace_figures(trace)
-    phases = {name: PhaseFigures(**values) for name, values in figures["phases"].items()}
+    figures = trace_metrics(trace)
+    phases = {name: PhaseMetrics(**values) for name, values in figures["phases"].items()}
     categories = CategoryBytes(**figures["categories_at_peak"])
     return figures | {"phases": phases, "categories_at_peak": categories}
 

@@ -21,8 +21,8 @@ from torch.optim.optimizer import (
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.forward_hooks import Forward
-from harness.instruments.saved_tensors import Saved, SavedTensors, saved_figures
-from harness.schema.events import Trace, trace_figures
+from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
+from harness.schema.events import Trace, trace_metrics
 from harness.training.nested_tensors import tensors
 
 OLDER = (
@@ -84,8 +84,8 @@ class ModuleTrace:
 
     def figures(self) -> dict[str, Any]:
         """Return the figures of a record that this trace gives, by a record's names."""
-        saved = saved_figures(self._held, self._parameters, self._input_addresses)
-        return trace_figures(self.trace) | saved
+        saved = saved_metrics(self._held, self._parameters, self._input_addresses)
+        return trace_metrics(self.trace) | saved
 
     @contextmanager
     def _watching(self) -> Iterator[None]:

@@ -16,13 +16,13 @@ from harness.measurement.process.outcome import classify
 from harness.schema.errors import HarnessError
 from harness.schema.events import Block, Event, Trace, totals
 from harness.schema.module_request import Request
-from harness.schema.record import Figures, Outcome
+from harness.schema.record import Metrics, Outcome
 
 TOP = 10
 """Rows of each table of the peak."""
 
 
-class Profile(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Profile(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one profile says; the byte figures are a record's."""
 
     request: Request

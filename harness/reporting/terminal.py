@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.schema.record import Forecast, Outcome, Record
+from harness.schema.record import Outcome, Prediction, Record
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
     from harness.measurement.doctor import Finding
-    from harness.schema.record import CudaFigures
+    from harness.schema.record import CudaMetrics
     from harness.schema.threshold import Threshold
 
 
@@ -25,7 +25,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def print_record(record: Record | Forecast) -> None:
+def print_record(record: Record | Prediction) -> None:
     """Print a record's or a forecast's figures, exact and readable side by side."""
     console = Console(highlight=False)
     console.print(Text(f"{record.workload}: {record.outcome}", style="bold"), soft_wrap=True)
@@ -38,13 +38,13 @@ def print_record(record: Record | Forecast) -> None:
     for name, size in _rows(record):
         table.add_row(name, f"{size:,}", format_bytes(size))
     console.print(table)
-    if isinstance(record, Forecast):
+    if isinstance(record, Prediction):
         _print_notes(console, record)
     if record.wall_seconds is not None and isinstance(record, Record):
         console.print(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
 
 
-def _print_notes(console: Console, forecast: Forecast) -> None:
+def _print_notes(console: Console, forecast: Prediction) -> None:
     if forecast.budget is not None:
         budget = forecast.budget
         verdict = "fits" if budget["fits"] else "does not fit"
@@ -88,7 +88,7 @@ def _print_card(console: Console, card: dict[str, Any]) -> None:
     console.print(Text(bound, style="bold"), soft_wrap=True)
 
 
-def _rows(record: Record | Forecast) -> list[tuple[str, int]]:
+def _rows(record: Record | Prediction) -> list[tuple[str, int]]:
     rows: list[tuple[str, int | None]] = [
         ("saved for backward", record.saved_bytes),
         ("  of them input", record.saved_input_bytes),
@@ -112,7 +112,7 @@ def _rows(record: Record | Forecast) -> list[tuple[str, int]]:
     return [(name, size) for name, size in rows if size is not None]
 
 
-def _cuda_rows(cuda: "CudaFigures") -> list[tuple[str, int | None]]:
+def _cuda_rows(cuda: "CudaMetrics") -> list[tuple[str, int | None]]:
     names = [name for name in cuda.__struct_fields__ if name.endswith("_bytes")]
     rows = [
         (f"CUDA {name.removesuffix('_bytes').replace('_', ' ')}", getattr(cuda, name))

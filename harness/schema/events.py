@@ -165,7 +165,7 @@ def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
     return dict(sums.most_common())
 
 
-def trace_figures(trace: Trace) -> dict[str, Any]:
+def trace_metrics(trace: Trace) -> dict[str, Any]:
     """Return the figures of a record that a trace gives, measured or predicted."""
     return {
         "peak_live_bytes": trace.peak_live_bytes,

@@ -1,8 +1,8 @@
 """What one measurement or one prediction says, as strict JSON with a schema version.
 
-``Figures`` are the byte figures, with one meaning whether measured or predicted. A
+``Metrics`` are the byte figures, with one meaning whether measured or predicted. A
 ``Record`` is a measurement: figures, outcome and the evidence for it, environment. A
-``Forecast`` is a prediction: figures and where they come from. What is unknown is null.
+``Prediction`` is a prediction: figures and where they come from. What is unknown is null.
 """
 
 import enum
@@ -43,13 +43,13 @@ class Outcome(enum.StrEnum):
     """Predicted to fit nowhere and therefore not run: no measurement; ``attempt`` is 0."""
 
 
-class PhaseFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PhaseMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One phase of the measured step."""
 
     peak_live_bytes: Bytes
 
 
-class ModuleFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModuleMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One module of the network."""
 
     saved_bytes: Bytes
@@ -75,7 +75,7 @@ class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reserved_peak_bytes: Bytes | None = None
 
 
-class CudaFigures(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CudaMetrics(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The peaks over the measured step, and what else takes a card's memory."""
 
     outside_bytes: Bytes | None = None
@@ -87,7 +87,7 @@ class CudaFigures(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Number of the step before the first measured one: the last that could raise a peak."""
 
 
-class Figures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every byte figure of a step; docs/memory-model.md defines each."""
 
     saved_bytes: Bytes | None = None
@@ -97,11 +97,11 @@ class Figures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     first_step_peak_live_bytes: Bytes | None = None
     live_at_start_bytes: Bytes | None = None
     peak_phase: str | None = None
-    phases: dict[str, PhaseFigures] | None = None
+    phases: dict[str, PhaseMetrics] | None = None
     categories_at_peak: CategoryBytes | None = None
-    modules: dict[str, ModuleFigures] | None = None
+    modules: dict[str, ModuleMetrics] | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    cuda: CudaFigures | None = None
+    cuda: CudaMetrics | None = None
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,10 +110,10 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: int
     wall_seconds: float
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    cuda: CudaFigures | None = None
+    cuda: CudaMetrics | None = None
 
 
-class Record(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measurement of one workload, whatever became of it.
 
     ``passes`` names the pass that gave each figure; ``repeats`` holds every instrument-free
@@ -132,7 +132,7 @@ class Record(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     environment: dict[str, Any] = {}
 
 
-class Forecast(Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Prediction(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a workload will need, derived without running it.
 
     ``torch`` is the version that it describes; ``method`` says how; ``notes`` what the reader

@@ -36,7 +36,7 @@ class RanOut:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """Figures over the ways of placing segments (one way where addresses do not matter).
+    """Metrics over the ways of placing segments (one way where addresses do not matter).
 
     Attributes:
         peak_reserved_bytes: lowest and highest peak among the runs that completed; None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.schema.record import CategoryBytes, Outcome, PhaseFigures, Record, Repeat, to_json
+from harness.schema.record import CategoryBytes, Outcome, PhaseMetrics, Record, Repeat, to_json
 from harness.schema.workload import Workload
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -49,7 +49,7 @@ def record(workload: Workload, *, noise: float = 0.0, seed: int = 0, **changes: 
         "peak_live_bytes": peak,
         "live_at_start_bytes": start,
         "peak_phase": "backward" if training else "forward",
-        "phases": {"forward": PhaseFigures(peak_live_bytes=peak)},
+        "phases": {"forward": PhaseMetrics(peak_live_bytes=peak)},
         "categories_at_peak": CategoryBytes(
             parameter=held, input=extra, activation=peak - held - extra
         ),

@@ -7,7 +7,7 @@ import pytest
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import Launcher
 from harness.prediction.mlp import formula
-from harness.schema.record import CudaFigures, CudaPeaks, Outcome, Record
+from harness.schema.record import CudaMetrics, CudaPeaks, Outcome, Record
 from harness.schema.workload import Workload
 
 pytestmark = pytest.mark.cuda
@@ -43,7 +43,7 @@ def record(request: pytest.FixtureRequest, records: dict[str, Record]) -> Record
     return found
 
 
-def cuda_of(record: Record) -> CudaFigures:
+def cuda_of(record: Record) -> CudaMetrics:
     assert record.cuda is not None
     return record.cuda
 
@@ -51,7 +51,7 @@ def cuda_of(record: Record) -> CudaFigures:
 def test_every_figure_is_there(record: Record) -> None:
     unknown = {
         name
-        for name in (*record.__struct_fields__, *CudaFigures.__struct_fields__)
+        for name in (*record.__struct_fields__, *CudaMetrics.__struct_fields__)
         if getattr(record, name, getattr(record.cuda, name, None)) is None
     }
     assert unknown == {"rss_rise_bytes"}  # of the process, of which no tensor is a part

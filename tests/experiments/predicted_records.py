@@ -6,7 +6,7 @@ from typing import Any
 from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence
-from harness.schema.record import Figures, Outcome, Record, Repeat
+from harness.schema.record import Metrics, Outcome, Record, Repeat
 from harness.schema.workload import Workload
 from tests.analysis import planted
 
@@ -14,7 +14,7 @@ from tests.analysis import planted
 def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Record:
     """Return the record of a measurement that equals the forecast; ``changes`` replace figures."""
     forecast = predict(workload)
-    figures = {name: getattr(forecast, name) for name in Figures.__struct_fields__}
+    figures = {name: getattr(forecast, name) for name in Metrics.__struct_fields__}
     repeats = tuple(Repeat(number=at, wall_seconds=seconds * (1 + at)) for at in range(3))
     return Record(
         workload_id=workload.id,

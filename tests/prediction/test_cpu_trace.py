@@ -14,7 +14,7 @@ from harness.measurement.process.worker import prime
 from harness.prediction.mlp import formula, matmul
 from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
 from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
-from harness.schema.events import Event, Trace, trace_figures
+from harness.schema.events import Event, Trace, trace_metrics
 from harness.schema.workload import ACTIVATIONS, NORMS, Workload
 from harness.training import training_step
 from harness.training.data import Fill, _fill_real
@@ -226,7 +226,7 @@ def test_the_peak_of_the_default_network_by_hand() -> None:
     top_relu = base + 4 * hidden  # two activations, the gradients of its output and input
     bottom_relu = base + second_gradients + 3 * hidden  # one activation less
     bottom_sum = base + second_gradients + hidden + first_gradients
-    figures = trace_figures(predict_trace(Workload(depth=2, batch=512)))
+    figures = trace_metrics(predict_trace(Workload(depth=2, batch=512)))
     assert figures["peak_live_bytes"] == max(top_relu, bottom_relu, bottom_sum) == 4_794_456
     assert figures["peak_phase"] == "backward"
     assert figures["live_at_start_bytes"] == 2 * parameters + batch

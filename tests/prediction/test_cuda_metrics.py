@@ -12,7 +12,7 @@ from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GpuError
 from harness.prediction.mlp.cuda_metrics import ENDLESS
 from harness.prediction.predict_workload import predict
-from harness.schema.record import CudaFigures, Figures
+from harness.schema.record import CudaMetrics, Metrics
 from harness.schema.workload import Workload
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
@@ -27,8 +27,8 @@ def no_workspace_config(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_figure_but_what_lies_outside_is_predicted() -> None:
     told = predict(WORKLOAD, gpu="a100-40gb")
     stated = msgspec.to_builtins(told)
-    assert {n for n in Figures.__struct_fields__ if stated[n] is None} == {"rss_rise_bytes"}
-    unknown = {n for n in CudaFigures.__struct_fields__ if stated["cuda"][n] is None}
+    assert {n for n in Metrics.__struct_fields__ if stated[n] is None} == {"rss_rise_bytes"}
+    unknown = {n for n in CudaMetrics.__struct_fields__ if stated["cuda"][n] is None}
     assert unknown == {"outside_bytes"}
     assert told.method == "trace"
 

@@ -9,13 +9,13 @@ import pytest
 
 from harness.prediction.mlp.largest_fit import needed_bytes
 from harness.prediction.predict_workload import predict
-from harness.schema.record import Figures
+from harness.schema.record import Metrics
 from harness.schema.workload import Workload
 
 
 def test_every_figure_that_can_be_predicted_is() -> None:
     stated = msgspec.to_builtins(predict(Workload(depth=2)))
-    unknown = {name for name in Figures.__struct_fields__ if stated[name] is None}
+    unknown = {name for name in Metrics.__struct_fields__ if stated[name] is None}
     assert unknown == {"rss_rise_bytes", "cuda"}
     assert stated["outcome"] == "predicted"
     assert stated["method"] == "trace"

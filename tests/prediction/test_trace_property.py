@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness.measurement.passes import saved_pass, trace_pass
 from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
 from harness.prediction.predict_workload import predict
-from harness.schema.events import trace_figures
+from harness.schema.events import trace_metrics
 from harness.schema.workload import (
     ACTIVATIONS,
     AUTOCAST_DTYPES,
@@ -144,7 +144,7 @@ def measure(workload: Workload) -> dict[str, object]:
     threads = torch.get_num_threads()
     torch.set_num_threads(workload.threads)
     try:
-        figures = trace_figures(trace_pass(workload, NO_FILL, training_step.no_phase))
+        figures = trace_metrics(trace_pass(workload, NO_FILL, training_step.no_phase))
         built = training_step.build(workload, NO_FILL)
         training_step.step(built)
         return figures | saved_pass(built, training_step.no_phase)

@@ -1,4 +1,4 @@
-"""Forecast modules for CUDA on a CPU-only build and hold them against the dry run.
+"""Predict modules for CUDA on a CPU-only build and hold them against the dry run.
 
     python -m tests.validation.compare_module_predictions --dry-run DIR --venv VENV --out FOLDER
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
 from harness.prediction.predict_workload import predict
-from harness.schema.record import Forecast, Record, from_json
+from harness.schema.record import Prediction, Record, from_json
 from harness.schema.workload import Workload
 from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 
@@ -104,7 +104,7 @@ class Comparison:
     card: StubCard
     settings: str
     record: Record
-    forecast: Forecast
+    forecast: Prediction
 
     def differences(self) -> dict[str, int]:
         """Return measured minus predicted for each figure that differs, deep inside too."""
@@ -135,9 +135,9 @@ class Comparison:
         return [name, self.card.capability, self.settings or "none", *cells, told]
 
 
-def _figures(found: Record | Forecast) -> dict[str, Any]:
+def _figures(found: Record | Prediction) -> dict[str, Any]:
     """Return the figures that are both measured and predicted, by name."""
-    names = [name for name in Record.__struct_fields__ if name in Forecast.__struct_fields__]
+    names = [name for name in Record.__struct_fields__ if name in Prediction.__struct_fields__]
     left_out = {"schema", "outcome", "environment", "wall_seconds", "workload", "rss_rise_bytes"}
     figures = {name: getattr(found, name) for name in names if name not in left_out}
     plain: dict[str, Any] = json.loads(json.dumps(figures, default=_as_dict))

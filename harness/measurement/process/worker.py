@@ -22,7 +22,7 @@ from harness.measurement.malloc_settings import apply_policy, disable_huge_pages
 from harness.measurement.process.messages import Failure, Job, Message
 from harness.measurement.process.outcome import is_out_of_memory
 from harness.schema.errors import HarnessError
-from harness.schema.events import trace_figures
+from harness.schema.events import trace_metrics
 from harness.schema.workload import Workload
 from harness.training import data, training_step
 
@@ -111,7 +111,7 @@ def _do(job: Job, announce: training_step.Phase) -> dict[str, Any]:
         case "trace":
             trace = passes.trace_pass(workload, fill, announce, operators=job.keep_events)
             events = [list(event) for event in trace.events] if job.keep_events else None
-            return {"figures": trace_figures(trace), "events": events}
+            return {"figures": trace_metrics(trace), "events": events}
         case "probe":
             return probe.run(job, fill, announce)
         case "passes":

@@ -12,7 +12,7 @@ from harness.prediction.gpu.fit import FITS, GpuMemory, Run
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.prediction.mlp.last_batch import Epoch
-from harness.schema.record import CudaFigures, CudaPeaks
+from harness.schema.record import CudaMetrics, CudaPeaks
 from harness.schema.workload import Workload
 
 ENDLESS = "allocator settings: the card's limit is too small; figures as on one without a limit"
@@ -24,7 +24,7 @@ _Result = TypeVar("_Result")
 class OnCuda:
     """What steps take of the allocator, and what the reader must know."""
 
-    cuda: CudaFigures
+    cuda: CudaMetrics
     ranges: dict[str, tuple[int, int]]
     """Lowest and highest of each peak, over the ways in which a driver may place segments."""
     notes: tuple[str, ...]
@@ -151,9 +151,9 @@ def _results(run: Callable[[CachingAllocator], _Result], config: AllocatorConfig
     return [run(CachingAllocator(config, addresses=policy())) for policy in policies_to_try(config)]
 
 
-def _cuda_figures(played: Played, workspace_bytes: int) -> CudaFigures:
+def _cuda_figures(played: Played, workspace_bytes: int) -> CudaMetrics:
     phases = {"build": played.build, **played.phases}
-    return CudaFigures(
+    return CudaMetrics(
         **_named(played.measured),
         workspace_bytes=workspace_bytes,
         first_step=CudaPeaks(**_named(played.first_step)),

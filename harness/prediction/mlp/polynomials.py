@@ -1,4 +1,4 @@
-"""Figures of a workload as polynomials in depth, width and batch, read off the figures alone.
+"""Metrics of a workload as polynomials in depth, width and batch, read off the figures alone.
 
 With equal hidden layers, every closed form of ``formula`` is a polynomial, of degree 1 in the
 depth and the batch and 2 in the width; so are the live bytes after each event of the trace.
