@@ -25,7 +25,6 @@ that it inherits, so setting the policy in the child alone comes too late."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _PR_SET_THP_DISABLE = 41
-_PR_SET_PDEATHSIG = 1
 
 
 def apply_policy(policy: str) -> None:
@@ -42,9 +41,3 @@ def disable_huge_pages() -> None:
     """Keep the kernel from rounding this process's blocks up to 2 MiB pages."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
-
-
-def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this process ``signal_number`` when its parent ends."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)

@@ -12,6 +12,7 @@ import msgspec
 import torch
 from torch import nn
 
+from harness.measurement.process.guards import die_first_for_memory
 from harness.measurement.process.messages import Failure, Message
 from harness.measurement.process.outcome import is_out_of_memory
 from harness.measurement.process.worker import Send, line_sender
@@ -23,6 +24,7 @@ from harness.training.module_step import Step, StepError, make_optimizer, run_st
 
 def main() -> int:
     """Do the request; results go to what was standard output."""
+    die_first_for_memory()
     channel = os.dup(1)
     os.dup2(2, 1)  # so that nothing the module prints is taken for a result
     sys.path.insert(0, str(Path.cwd()))
@@ -110,7 +112,3 @@ def _called(target: str, found: Any) -> Any:
     if not callable(found):
         raise StepError(f"{target}: a {type(found).__name__} cannot be called")
     return found()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,7 +21,8 @@ from typing import Any
 
 import msgspec
 
-from harness.measurement.malloc_settings import die_with_parent, disable_huge_pages
+from harness.measurement.malloc_settings import disable_huge_pages
+from harness.measurement.process.guards import die_first_for_memory, die_with_parent
 from harness.measurement.process.messages import Job
 
 
@@ -78,6 +79,7 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]] | None:
 def _serve(control: socket.socket, request: bytes, descriptors: list[int], *, primed: bool) -> bool:
     """Fork a worker and wait for its end; return whether the requester is still there."""
     results, errors = descriptors
+    server = os.getpid()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -88,6 +90,8 @@ def _serve(control: socket.socket, request: bytes, descriptors: list[int], *, pr
         _reply(control, {"refused": str(error)})
         return False
     if pid == 0:
+        die_with_parent(server)
+        die_first_for_memory()
         signal.set_wakeup_fd(-1)
         control.close()
         _work(request, results, errors, primed=primed)
@@ -131,7 +135,6 @@ def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:
         from harness.measurement.process.worker import line_sender, run_job
 
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        die_with_parent(signal.SIGKILL)
         os.dup2(errors, 1)
         os.dup2(errors, 2)
         job = msgspec.json.decode(request, type=Job)
@@ -142,7 +145,3 @@ def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:
         with contextlib.suppress(Exception):
             sys.stderr.flush()
         os._exit(code)  # no interpreter teardown: it would run the server's handlers
-
-
-if __name__ == "__main__":
-    sys.exit(main())

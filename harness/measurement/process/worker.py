@@ -1,7 +1,7 @@
 """Does one job in a process of its own: primes, builds, runs the passes, reports by lines.
 
-Started by the forkserver (``run_job`` in a forked child) or, where there is no fork, as
-``python -m harness.measurement.process.worker`` with the job on standard input.
+Started by the fork server (``run_job`` in a forked child) or, where there is no fork, as
+a child process (``start_child``) with the job on standard input.
 """
 
 import os
@@ -19,6 +19,7 @@ from harness.measurement import gpu, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_products
 from harness.measurement.malloc_settings import apply_policy, disable_huge_pages
+from harness.measurement.process.guards import die_first_for_memory
 from harness.measurement.process.messages import Failure, Job, Message
 from harness.measurement.process.outcome import is_out_of_memory
 from harness.schema.errors import HarnessError
@@ -166,6 +167,7 @@ def line_sender(descriptor: int) -> Send:
 
 def main() -> int:
     """Do the job on standard input; results go to what was standard output."""
+    die_first_for_memory()
     channel = os.dup(1)
     os.dup2(2, 1)  # so that nothing a library prints is taken for a result
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
@@ -175,7 +177,3 @@ def main() -> int:
     prime()
     prime_products()
     return run_job(job, line_sender(channel))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -60,15 +60,15 @@ def tail(errors: IO[bytes]) -> str:
 def why_silent(pid: int | None, *, open_results: bool) -> str | None:
     """Return why nothing more can come of a worker that runs no longer, None where it runs."""
     if pid is None:
-        return "the forkserver stood still; it was ended"
+        return "the fork server did not fork; it was ended"
     if not open_results:
         return "the worker closed its pipe and no end of it was seen; it was ended"
-    if _stands_still(pid):
+    if is_stopped(pid):
         return "the worker was stopped by a signal until the deadline; it was ended"
     return None
 
 
-def _stands_still(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     """Whether a signal such as SIGSTOP holds the process (``proc_pid_stat(5)``, field 3)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

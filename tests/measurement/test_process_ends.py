@@ -1,0 +1,160 @@
+"""What is left of a launcher's processes however its own process, or the fork server, ends."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from harness.measurement.limits import cgroup
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import ForkLauncher, LaunchError
+from harness.measurement.process.messages import Job
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, forks and cgroups")
+TINY = Workload(width=8, in_features=8, batch=4)
+
+_LOADING_PARENT = """
+from harness.measurement.process.messages import Job
+from harness.measurement.process.launcher import ForkLauncher
+from harness.schema.workload import Workload
+ForkLauncher("pinned").launch(Job(kind="probe", workload=Workload(width=8)), 60)
+"""
+
+
+def server_of(parent: int) -> psutil.Process | None:
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(parent).children():
+            if "harness.measurement.process.fork_server" in child.cmdline():
+                return child
+    return None
+
+
+def wait_for_server(parent: int) -> psutil.Process:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = server_of(parent)
+        if found is not None:
+            return found
+        time.sleep(0.01)
+    raise AssertionError("no fork server was started")
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_loading_fork_server_ends_with_its_killed_parent(delay: float, stopped: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", _LOADING_PARENT]) as parent:
+        server = wait_for_server(parent.pid)
+        time.sleep(delay)
+        if stopped:
+            server.suspend()
+        parent.kill()
+    # A process that is held before it could ask the kernel cannot be reached: let it go on.
+    if stopped and delay < 0.5:
+        with contextlib.suppress(psutil.Error):
+            server.resume()
+    _, alive = psutil.wait_procs([server], timeout=10)
+    assert alive == []
+
+
+@contextlib.contextmanager
+def hitting_servers(numbers: list[signal.Signals]) -> Iterator[None]:
+    """Send each of this process's fork servers the next signal while it loads torch."""
+    over = threading.Event()
+
+    def hit() -> None:
+        seen: set[int] = set()
+        left = list(numbers)
+        while left and not over.is_set():
+            server = server_of(os.getpid())
+            if server is not None and server.pid not in seen:
+                seen.add(server.pid)
+                time.sleep(0.2)
+                server.send_signal(left.pop(0))
+            time.sleep(0.01)
+
+    beside = threading.Thread(target=hit)
+    beside.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beside.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGSEGV, signal.SIGSTOP])
+def test_one_signal_at_a_loading_fork_server_costs_nothing(number: signal.Signals) -> None:
+    own = ForkLauncher("pinned")
+    try:
+        with hitting_servers([number]):
+            assert measure(TINY, launcher=own).outcome is Outcome.OK
+    finally:
+        own.close()
+
+
+def test_two_signals_at_a_loading_fork_server_are_named() -> None:
+    own = ForkLauncher("pinned")
+    with (
+        hitting_servers([signal.SIGTERM, signal.SIGTERM]),
+        pytest.raises(LaunchError, match="SIGTERM ended it while it loaded torch"),
+    ):
+        own.launch(Job(kind="probe", workload=TINY), 60)
+
+
+def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
+    own = ForkLauncher("pinned")
+    try:
+        measure(TINY, launcher=own)
+        record = measure(Workload(depth=512, batch=4096), launcher=own, deadline_seconds=0.001)
+        assert record.outcome is Outcome.TIMEOUT, record.evidence
+        assert measure(TINY, launcher=own).outcome is Outcome.OK
+    finally:
+        own.close()
+
+
+def test_a_server_that_is_stopped_is_named_at_the_deadline() -> None:
+    own = ForkLauncher("pinned")
+    try:
+        measure(TINY, launcher=own)
+        server = server_of(os.getpid())
+        assert server is not None
+        server.suspend()
+        started = time.monotonic()
+        record = measure(TINY, launcher=own, deadline_seconds=1)
+        assert record.outcome is Outcome.CRASHED
+        assert "stopped by a signal" in record.evidence["message"]
+        assert time.monotonic() - started < 40
+    finally:
+        own.close()
+
+
+_GROUP = """
+import sys, time
+from harness.measurement.limits import cgroup
+with cgroup.group() as made:
+    print(made.folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_group_of_a_dead_process_is_removed_and_one_in_use_is_not() -> None:
+    works, why_not = cgroup.available()
+    if not works:
+        pytest.skip(why_not)
+    with subprocess.Popen([sys.executable, "-c", _GROUP], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None, "it is a pipe"
+        folder = cgroup.Path(parent.stdout.readline().decode().strip())
+        with cgroup.group():
+            assert folder.is_dir(), "its maker lives"
+        parent.kill()
+    assert folder.is_dir(), "nobody was left to remove it"
+    with cgroup.group():
+        assert not folder.is_dir()
