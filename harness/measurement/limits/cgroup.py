@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
+_PREFIX = "harness-"
+_YOUNG_SECONDS = 1.0
 _MOUNTS = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
 
@@ -81,15 +83,48 @@ class Group:
 def group() -> Iterator[Group]:
     """Make a memory cgroup for the block and remove it afterwards.
 
+    Groups that a process left behind which died are removed first.
+
     Raises:
         CgroupError: none can be made.
 
     """
     made = _make()
     try:
-        yield made
+        with _held(made.folder):
+            _remove_stale(made.folder.parent)
+            yield made
     finally:
         _remove(made.folder)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the group's lock over the block: it ends with this process, and says that it lives."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove the groups whose maker died; the kernel keeps one that has a process in it."""
+    import fcntl
+
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_ctime < _YOUNG_SECONDS:
+                continue  # perhaps just made, and not yet locked
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                folder.rmdir()
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager
@@ -133,7 +168,7 @@ def _make() -> Group:
         raise CgroupError(f"{sys.platform} has no cgroups")
     reason = "no memory controller is mounted"
     for version, parent in _places():
-        folder = parent / f"harness-{os.getpid()}-{time.monotonic_ns()}"
+        folder = parent / f"{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
         try:
             folder.mkdir()
         except OSError as error:
