@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -151,7 +152,7 @@ def test_a_group_of_a_dead_process_is_removed_and_one_in_use_is_not() -> None:
         pytest.skip(why_not)
     with subprocess.Popen([sys.executable, "-c", _GROUP], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None, "it is a pipe"
-        folder = cgroup.Path(parent.stdout.readline().decode().strip())
+        folder = Path(parent.stdout.readline().decode().strip())
         with cgroup.group():
             assert folder.is_dir(), "its maker lives"
         parent.kill()
