@@ -1,0 +1,161 @@
+"""Build the stub for the installed PyTorch, once, into the user's cache folder.
+
+The stub defines every function of CUDA and NVIDIA's libraries that PyTorch takes from them. Those
+in ``stub/*.c`` are pretended; the rest are generated here and refuse by name, so that nothing
+unknown passes silently.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness.dry_run.elf import symbols
+from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, compiler
+
+_SOURCES = Path(__file__).parent / "stub"
+
+_NVIDIA = re.compile(
+    r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|nvml|ncclCommInit|nccl(All|Group)"
+)
+"""Names of CUDA and the libraries that are pretended. NCCL's own part is refused: a process has
+one GPU of the machine, see ``--world-size`` for many."""
+
+_WORKS_ON_GIVEN_MEMORY = re.compile(r"cublas|cusolver(?!.*bufferSize)")
+"""Libraries whose functions allocate nothing of PyTorch's, so that doing nothing is right."""
+
+_NOT_SUPPORTED = {"cublas": 15, "cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 1}
+"""What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
+
+_PYTORCH = (
+    "libc10_cuda.so",
+    "libtorch_cuda.so",
+    "libtorch_python.so",
+    "libtorch_cuda_linalg.so",
+    "libcaffe2_nvrtc.so",
+    "libtorch_nvshmem.so",
+)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what is built: below $XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "mlp-memory-harness" / "dry-run"
+
+
+def build(torch: TorchBuild) -> Path:
+    """Return the folder that holds the stub for a build of PyTorch; build it if needed.
+
+    The folder is named after PyTorch's version and the text of the sources, so a new version of
+    either is built anew. Processes that build at the same time wait for the first.
+
+    Raises:
+        DryRunUnavailableError: there is no compiler, or it fails.
+
+    """
+    folder = cache_folder() / f"{torch.version}-{_fingerprint(torch)}"
+    if (folder / "libcuda.so.1").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(folder) + ".lock"):
+        if not (folder / "libcuda.so.1").exists():
+            made = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+            try:
+                _compile(torch, made)
+                made.rename(folder)
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+    return folder
+
+
+def _fingerprint(torch: TorchBuild) -> str:
+    """Return a short hash of the sources, this file and the build of PyTorch they are for."""
+    text = hashlib.sha256(f"{torch.libraries} {torch.cuda}".encode())
+    text.update(str((torch.libraries / "libtorch_cuda.so").stat().st_size).encode())
+    for source in [Path(__file__), *sorted(_SOURCES.rglob("*.[ch]"))]:
+        text.update(source.read_bytes())
+    return text.hexdigest()[:12]
+
+
+def _compile(torch: TorchBuild, folder: Path) -> None:
+    """Compile the sources, find what they leave undefined, and link all into one library.
+
+    The library goes by three names, because programs look for the driver and for NVML by theirs.
+    """
+    cc = compiler()
+    include = [f"-I{path}" for path in (_SOURCES / "include", *torch.include)]
+    sources = sorted(_SOURCES.glob("*.c"))
+    objects = []
+    running = []
+    for source in sources:
+        made = folder / f"{source.stem}.o"
+        objects.append(made)
+        command = [cc, "-c", "-fPIC", "-O1", "-w", "-fno-builtin", *include, source, "-o", made]
+        running.append((command, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
+    for command, process in running:
+        _check(command, process.wait(), process.communicate()[1])
+    library = folder / "libharness_dry_run.so"
+    _link(cc, objects, library)
+    _, written = symbols(library)
+    missing = folder / "missing.c"
+    missing.write_text(missing_functions(needed(torch.libraries), written))
+    _run([cc, "-c", "-fPIC", "-O1", "-w", "-fno-builtin", missing, "-o", folder / "missing.o"])
+    _link(cc, [*objects, folder / "missing.o"], library)
+    for made in (*objects, folder / "missing.o"):
+        made.unlink()
+    for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
+        (folder / name).symlink_to(library.name)
+
+
+def _link(cc: str, objects: Iterable[Path], library: Path) -> None:
+    _run([cc, "-shared", "-fPIC", *objects, "-o", library, "-lpthread", "-ldl"])
+
+
+def needed(libraries: Path) -> frozenset[str]:
+    """Return NVIDIA's functions that PyTorch's libraries take from others, or look up by name."""
+    names: set[str] = set()
+    for name in _PYTORCH:
+        library = libraries / name
+        if library.exists():
+            undefined, _ = symbols(library)
+            names.update(text.partition("@")[0] for text in undefined)
+    looked_up = re.findall(
+        rb"\0((?:cu[A-Z]|nvml[A-Z])\w{3,60})(?=\0)", (libraries / "libc10_cuda.so").read_bytes()
+    )
+    names.update(text.decode() for text in looked_up)
+    return frozenset(name for name in names if _NVIDIA.match(name))
+
+
+def missing_functions(wanted: frozenset[str], written: frozenset[str]) -> str:
+    """Return C code for the functions that no source file defines."""
+    lines = ["void pretend_unsupported(const char *function);"]
+    for name in sorted(wanted - written):
+        if _WORKS_ON_GIVEN_MEMORY.match(name):
+            lines.append(f"int {name}(void) {{ return 0; }}")
+        else:
+            code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)
+            lines.append(
+                f'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}'
+            )
+    return "\n".join([*lines, ""])
+
+
+def _run(command: list[str | Path]) -> None:
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    _check(command, ended.returncode, ended.stderr)
+
+
+def _check(command: list[str | Path], code: int, errors: str) -> None:
+    if code:
+        first = next((line for line in errors.splitlines() if "error" in line), errors[:300])
+        raise DryRunUnavailableError(
+            f"the stub cannot be compiled: {first.strip()}\nThe command was:"
+            f" {' '.join(map(str, command))}\nPython {sys.version.split()[0]}"
+        )

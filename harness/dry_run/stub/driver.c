@@ -1,0 +1,218 @@
+/* The CUDA driver: what PyTorch asks it directly, above all memory mapped in pieces (expandable segments). */
+#define _GNU_SOURCE
+#include "pretend.h"
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+int pretend_attribute(int attribute);
+cudaError_t pretend_error(cudaError_t error);
+
+static void *const CONTEXT = (void *)0x1000; /* the primary context, of all devices */
+
+CUresult cuInit(unsigned flags)
+{
+    (void)flags;
+    return pretend_device_count() ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
+}
+
+CUresult cuDriverGetVersion(int *version)
+{
+    *version = CUDA_VERSION;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetCount(int *count)
+{
+    *count = pretend_device_count();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGet(CUdevice *device, int ordinal)
+{
+    *device = ordinal;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetName(char *name, int length, CUdevice device)
+{
+    (void)device;
+    strncpy(name, gpu.name, (size_t)length);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
+{
+    (void)device;
+    *value = pretend_attribute((int)attribute); /* both interfaces number them alike */
+    if (attribute == CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED ||
+        attribute == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED)
+        *value = 1;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active)
+{
+    (void)device;
+    if (flags)
+        *flags = 0;
+    *active = 1;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+{
+    (void)device;
+    *context = CONTEXT;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetCurrent(CUcontext *context)
+{
+    *context = CONTEXT;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGetErrorString(CUresult error, const char **text)
+{
+    *text = error == CUDA_SUCCESS                ? "no error"
+            : error == CUDA_ERROR_OUT_OF_MEMORY  ? "out of memory"
+            : error == CUDA_ERROR_NOT_SUPPORTED  ? "operation not supported by harness dry-run"
+                                                 : "unknown error";
+    return CUDA_SUCCESS;
+}
+
+CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute, CUdeviceptr address)
+{
+    (void)address;
+    if (attribute == CU_POINTER_ATTRIBUTE_CONTEXT)
+        *(CUcontext *)value = CONTEXT;
+    else if (attribute == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)
+        *(int *)value = pretend_device_of((void *)address);
+    else
+        *(unsigned *)value = 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, CUfunction function, int block, size_t shared)
+{
+    return (CUresult)cudaOccupancyMaxActiveBlocksPerMultiprocessor(count, (void *)function, block, shared);
+}
+
+/* --- Virtual memory management: addresses and memory apart; only memory counts --- */
+
+struct physical {
+    int device;
+    size_t bytes;
+};
+
+CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes, size_t alignment, CUdeviceptr wanted,
+                             unsigned long long flags)
+{
+    (void)alignment, (void)wanted, (void)flags;
+    *address = (CUdeviceptr)pretend_place(pretend_current_device(), bytes);
+    return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
+{
+    (void)bytes;
+    pretend_unplace(pretend_device_of((void *)address), (char *)address);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
+                     unsigned long long flags)
+{
+    (void)flags;
+    if (properties->requestedHandleTypes == CU_MEM_HANDLE_TYPE_FABRIC)
+        return CUDA_ERROR_NOT_SUPPORTED; /* PyTorch asks this way whether the machine has such a fabric */
+    int device = properties->location.id;
+    if (!pretend_take(device, bytes))
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    struct physical *one = malloc(sizeof *one);
+    *one = (struct physical){device, bytes};
+    *handle = (CUmemGenericAllocationHandle)(uintptr_t)one;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
+{
+    struct physical *one = (struct physical *)(uintptr_t)handle;
+    pretend_return(one->device, one->bytes);
+    free(one);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAllocationGranularity(size_t *bytes, const CUmemAllocationProp *properties,
+                                       CUmemAllocationGranularity_flags option)
+{
+    (void)properties, (void)option;
+    *bytes = (size_t)2 << 20;
+    return CUDA_SUCCESS;
+}
+
+/* --- How PyTorch finds the functions above --- */
+
+static cudaError_t entry_point(const char *name, void **function, enum cudaDriverEntryPointQueryResult *result)
+{
+    Dl_info self;
+    dladdr((void *)entry_point, &self);
+    void *library = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    *function = library ? dlsym(library, name) : NULL;
+    if (library)
+        dlclose(library);
+    if (result)
+        *result = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+    return *function ? cudaSuccess : pretend_error(cudaErrorNotSupported);
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
+                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *result)
+{
+    (void)version, (void)flags;
+    return entry_point(name, function, result);
+}
+
+#undef cudaGetDriverEntryPoint
+cudaError_t cudaGetDriverEntryPoint(const char *name, void **function, unsigned long long flags,
+                                    enum cudaDriverEntryPointQueryResult *result)
+{
+    (void)flags;
+    return entry_point(name, function, result);
+}
+
+/* --- Kernels compiled at run time (NVRTC is the real one; it needs no GPU): loaded and counted, not run --- */
+
+CUresult cuModuleLoadData(CUmodule *module, const void *image)
+{
+    (void)image;
+    *module = pretend_handle();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
+{
+    (void)module, (void)name;
+    *function = pretend_handle();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function)
+{
+    (void)function;
+    *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                        unsigned bz, unsigned shared, CUstream stream, void **arguments, void **extra)
+{
+    (void)function, (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz;
+    (void)shared, (void)stream, (void)arguments, (void)extra;
+    __sync_add_and_fetch(&status->kernels, 1);
+    return CUDA_SUCCESS;
+}

@@ -1,0 +1,104 @@
+/* NVML, the library behind nvidia-smi: PyTorch counts devices with it and asks it when memory runs out. */
+#include "pretend.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { NVML_SUCCESS = 0, NVML_ERROR_INVALID_ARGUMENT = 2, NVML_ERROR_NOT_SUPPORTED = 3, NVML_ERROR_NOT_FOUND = 6 };
+
+typedef struct nvml_device *nvml_device; /* the index of the device, plus 1 */
+
+int nvmlInit_v2(void) { return NVML_SUCCESS; }
+int nvmlInit(void) { return NVML_SUCCESS; }
+int nvmlShutdown(void) { return NVML_SUCCESS; }
+
+const char *nvmlErrorString(int error) { return error ? "not supported by harness dry-run" : "success"; }
+
+/* NVML counts every device of the machine; PyTorch applies CUDA_VISIBLE_DEVICES itself. */
+int nvmlDeviceGetCount_v2(unsigned *count)
+{
+    *count = (unsigned)gpu.count;
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *device)
+{
+    if (index >= (unsigned)gpu.count)
+        return NVML_ERROR_INVALID_ARGUMENT;
+    *device = (nvml_device)(uintptr_t)(index + 1);
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, nvml_device *device)
+{
+    unsigned number;
+    if (sscanf(bus, "%*x:%x:", &number) != 1 || number < 1 || number > (unsigned)gpu.count)
+        return NVML_ERROR_NOT_FOUND;
+    *device = (nvml_device)(uintptr_t)number;
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetName(nvml_device device, char *name, unsigned length)
+{
+    (void)device;
+    snprintf(name, length, "%s", gpu.name);
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetUUID(nvml_device device, char *uuid, unsigned length)
+{
+    snprintf(uuid, length, "GPU-00000000-0000-0000-0000-%012lx", (unsigned long)(uintptr_t)device);
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetMemoryInfo(nvml_device device, unsigned long long total_free_used[3])
+{
+    uint64_t used = status->devices[(uintptr_t)device - 1].used_bytes + gpu.outside_bytes;
+    total_free_used[0] = gpu.total_bytes;
+    total_free_used[1] = gpu.total_bytes - used;
+    total_free_used[2] = used;
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses(nvml_device device, unsigned *count, void *processes)
+{
+    (void)device, (void)processes;
+    *count = 0;
+    return NVML_SUCCESS;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(nvml_device device, unsigned *count, void *processes)
+{
+    return nvmlDeviceGetComputeRunningProcesses(device, count, processes);
+}
+
+int nvmlSystemGetCudaDriverVersion_v2(int *version)
+{
+    *version = 13000;
+    return NVML_SUCCESS;
+}
+
+int nvmlSystemGetDriverVersion(char *version, unsigned length)
+{
+    snprintf(version, length, "000.00 (dry run)");
+    return NVML_SUCCESS;
+}
+
+/* No links between the devices and no fabric. */
+int nvmlDeviceGetGpuFabricInfoV(nvml_device device, void *info)
+{
+    (void)device, (void)info;
+    return NVML_ERROR_NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetNvLinkRemoteDeviceType(nvml_device device, unsigned link, int *type)
+{
+    (void)device, (void)link, (void)type;
+    return NVML_ERROR_NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(nvml_device device, unsigned link, void *pci)
+{
+    (void)device, (void)link, (void)pci;
+    return NVML_ERROR_NOT_SUPPORTED;
+}

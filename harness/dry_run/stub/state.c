@@ -1,0 +1,246 @@
+/* The pretended machine: which GPUs there are, what of their memory is taken, what was called. */
+#define _GNU_SOURCE
+#include "pretend.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MAGIC 0x646E6574657250ull
+#define GRANULARITY ((size_t)2 << 20) /* the driver places memory at multiples of 2 MiB */
+
+struct gpu gpu;
+static struct status own_status;
+struct status *status = &own_status;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static char *arena;         /* address space of all devices; never touched */
+static size_t arena_bytes;  /* of each device */
+
+/* Placed ranges of a device, in ascending order of their addresses. */
+struct range {
+    char *address;
+    size_t bytes;
+    struct range *next;
+};
+static struct {
+    struct range *ranges;
+    char *next; /* addresses ascend until the arena ends, then gaps are filled */
+} placed[MAX_DEVICES];
+
+static size_t setting(const char *name, size_t otherwise)
+{
+    const char *text = getenv(name);
+    return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+/* What of a capability's properties PyTorch may ask (CUDA C++ Programming Guide, "Compute Capabilities"). */
+static void describe_capability(void)
+{
+    static const struct {
+        int capability, blocks, shared, l2;
+    } table[] = {
+        {70, 32, 98304, 6291456},    {75, 16, 65536, 4194304},    {80, 32, 167936, 41943040},
+        {86, 16, 102400, 6291456},   {89, 24, 102400, 50331648},  {90, 32, 233472, 52428800},
+        {100, 32, 233472, 132120576}, {120, 32, 102400, 100663296},
+    };
+    int capability = gpu.major * 10 + gpu.minor;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        if (i > 0 && table[i].capability > capability)
+            break;
+        gpu.blocks_per_multiprocessor = table[i].blocks;
+        gpu.shared_bytes_per_multiprocessor = table[i].shared;
+        gpu.l2_bytes = table[i].l2;
+    }
+}
+
+static void reserve_address_space(void)
+{
+    /* Nothing is ever read or written there, so no memory of the host is taken. */
+    for (arena_bytes = (size_t)8 << 40; arena_bytes >= (size_t)64 << 30; arena_bytes /= 2) {
+        size_t wanted = arena_bytes * gpu.count + GRANULARITY;
+        arena = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (arena != MAP_FAILED)
+            break;
+    }
+    if (arena == MAP_FAILED) {
+        fprintf(stderr, "harness dry-run: cannot reserve address space; is there an ulimit -v?\n");
+        _exit(1);
+    }
+    arena = (char *)(((uintptr_t)arena + GRANULARITY - 1) & ~(uintptr_t)(GRANULARITY - 1));
+    for (int i = 0; i < gpu.count; i++)
+        placed[i].next = arena + i * arena_bytes;
+}
+
+static void open_status(void)
+{
+    const char *path = getenv("HARNESS_DRY_RUN_STATUS");
+    int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    if (file < 0)
+        return;
+    void *map = mmap(NULL, sizeof *status, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (map != MAP_FAILED)
+        status = map;
+    close(file);
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    const char *name = getenv("HARNESS_DRY_RUN_NAME");
+    snprintf(gpu.name, sizeof gpu.name, "%s", name ? name : "pretended GPU");
+    gpu.count = (int)setting("HARNESS_DRY_RUN_GPUS", 1);
+    if (gpu.count > MAX_DEVICES)
+        gpu.count = MAX_DEVICES;
+    int capability = (int)setting("HARNESS_DRY_RUN_CAPABILITY", 80);
+    gpu.major = capability / 10;
+    gpu.minor = capability % 10;
+    gpu.binary = (int)setting("HARNESS_DRY_RUN_BINARY", capability);
+    gpu.multiprocessors = (int)setting("HARNESS_DRY_RUN_MULTIPROCESSORS", 108);
+    gpu.threads_per_multiprocessor = (int)setting("HARNESS_DRY_RUN_THREADS", 2048);
+    gpu.total_bytes = setting("HARNESS_DRY_RUN_MEMORY", (size_t)40 << 30);
+    gpu.outside_bytes = setting("HARNESS_DRY_RUN_OUTSIDE", 0);
+    gpu.largest_workspace = (int)setting("HARNESS_DRY_RUN_LARGEST_WORKSPACE", 0);
+    describe_capability();
+    reserve_address_space();
+    open_status();
+}
+
+/* Called from Python once PyTorch has said for which architectures it was built. */
+void pretend_set_binary(int binary) { gpu.binary = binary; }
+
+void pretend_unsupported(const char *function)
+{
+    pthread_mutex_lock(&lock);
+    uint64_t known = status->unsupported < 16 ? status->unsupported : 16;
+    uint64_t i = 0;
+    while (i < known && strncmp(status->names[i], function, sizeof status->names[i] - 1))
+        i++;
+    if (i == known) {
+        if (known < 16)
+            strncpy(status->names[status->unsupported++], function, sizeof status->names[0] - 1);
+        fprintf(stderr, "harness dry-run: unsupported: PyTorch called %s, which is not pretended\n", function);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+/* The count of devices that CUDA_VISIBLE_DEVICES leaves: a list that ends at the first entry that is
+   no device, as the CUDA programming guide says. All devices are equal, so which ones does not matter. */
+int pretend_device_count(void)
+{
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    if (!text)
+        return gpu.count;
+    int count = 0;
+    while (*text && count < gpu.count) {
+        char *end;
+        long index = strtol(text, &end, 10);
+        if (end == text) { /* a UUID, GPU-...: taken for one device */
+            if (strncmp(text, "GPU-", 4))
+                break;
+            end = (char *)text + strcspn(text, ",");
+        } else if (index < 0 || index >= gpu.count) {
+            break;
+        }
+        count++;
+        text = *end == ',' ? end + 1 : end + strlen(end);
+    }
+    return count;
+}
+
+int pretend_take(int device, size_t bytes)
+{
+    pthread_mutex_lock(&lock);
+    uint64_t pid = (uint64_t)getpid();
+    if (status->magic != MAGIC) {
+        status->magic = MAGIC;
+        status->pid = pid;
+    } else if (status->pid != pid && status != &own_status) {
+        /* A worker process on the GPU has memory of its own, which the report leaves out and says so. */
+        status->other_processes++;
+        status = &own_status;
+        memset(status, 0, sizeof *status);
+        status->magic = MAGIC;
+        status->pid = pid;
+    }
+    int fits = status->devices[device].used_bytes + bytes + gpu.outside_bytes <= gpu.total_bytes;
+    if (fits) {
+        status->devices[device].used_bytes += bytes;
+        if (status->devices[device].used_bytes > status->devices[device].peak_bytes)
+            status->devices[device].peak_bytes = status->devices[device].used_bytes;
+    }
+    pthread_mutex_unlock(&lock);
+    return fits;
+}
+
+void pretend_return(int device, size_t bytes)
+{
+    pthread_mutex_lock(&lock);
+    status->devices[device].used_bytes -= bytes;
+    pthread_mutex_unlock(&lock);
+}
+
+/* Returns the first gap at or after an address that holds the bytes, and where it belongs in the list. */
+static struct range **gap(int device, char *from, size_t bytes, char **address)
+{
+    struct range **at = &placed[device].ranges;
+    while (*at && (*at)->address + (*at)->bytes <= from)
+        at = &(*at)->next;
+    while (*at && (*at)->address < from + bytes) {
+        from = (*at)->address + (*at)->bytes;
+        at = &(*at)->next;
+    }
+    *address = from;
+    return at;
+}
+
+char *pretend_place(int device, size_t bytes)
+{
+    bytes = (bytes + GRANULARITY - 1) & ~(GRANULARITY - 1);
+    char *first = arena + device * arena_bytes, *end = first + arena_bytes, *address;
+    pthread_mutex_lock(&lock);
+    struct range **at = gap(device, placed[device].next, bytes, &address);
+    if (address + bytes > end)
+        at = gap(device, first, bytes, &address);
+    if (address + bytes > end) {
+        pthread_mutex_unlock(&lock);
+        return NULL;
+    }
+    struct range *range = malloc(sizeof *range);
+    *range = (struct range){address, bytes, *at};
+    *at = range;
+    placed[device].next = address + bytes;
+    pthread_mutex_unlock(&lock);
+    return address;
+}
+
+void pretend_unplace(int device, char *address)
+{
+    pthread_mutex_lock(&lock);
+    struct range **at = &placed[device].ranges;
+    while (*at && (*at)->address != address)
+        at = &(*at)->next;
+    if (*at) {
+        struct range *gone = *at;
+        *at = gone->next;
+        free(gone);
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+int pretend_device_of(const void *address)
+{
+    const char *byte = address;
+    if (byte < arena || byte >= arena + gpu.count * arena_bytes)
+        return -1;
+    return (int)((size_t)(byte - arena) / arena_bytes);
+}
+
+void *pretend_handle(void)
+{
+    static uintptr_t next = 0x5000000;
+    return (void *)__sync_add_and_fetch(&next, 256);
+}

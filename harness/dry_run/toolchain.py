@@ -1,0 +1,107 @@
+"""What the dry run needs of this machine: a CUDA build of PyTorch, and a C compiler.
+
+PyTorch is looked at through its files, never imported: the process that asks stays small.
+"""
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.schema.errors import HarnessError
+
+
+class DryRunUnavailableError(HarnessError, RuntimeError):
+    """The dry run cannot work here; the message says what is missing and how to get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchBuild:
+    """An installed CUDA build of PyTorch.
+
+    Attributes:
+        version: e.g. ``2.15.0+cu132``.
+        cuda: the version of CUDA that it was built with, e.g. ``13.2``.
+        libraries: the folder of its shared libraries.
+        include: folders of the CUDA headers that pip installed with it.
+
+    """
+
+    version: str
+    cuda: str
+    libraries: Path
+    include: tuple[Path, ...]
+
+
+INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
+"""On Linux x86-64 the package index has the CUDA build of PyTorch under its plain name."""
+
+
+def torch_build() -> TorchBuild:
+    """Return the CUDA build of PyTorch that this interpreter would import.
+
+    Raises:
+        DryRunUnavailableError: there is none, or it cannot be pretended on this system.
+
+    """
+    system = (sys.platform, platform.machine())
+    if system != ("linux", "x86_64"):
+        raise DryRunUnavailableError(f"the dry run needs Linux on x86-64, this is {system}")
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        raise DryRunUnavailableError(f"PyTorch is not installed; run: {INSTALL_CUDA_TORCH}")
+    folder = Path(spec.submodule_search_locations[0])
+    text = (folder / "version.py").read_text()
+    version = _quoted(r"__version__\s*=\s*", text) or "unknown"
+    cuda = _quoted(r"cuda[^=\n]*=\s*", text)
+    if cuda is None or not (folder / "lib/libtorch_cuda.so").exists():
+        raise DryRunUnavailableError(
+            f"torch {version} is no CUDA build; run: {INSTALL_CUDA_TORCH}"
+            " (without an index of CPU wheels)"
+        )
+    return TorchBuild(
+        version=version, cuda=cuda, libraries=folder / "lib", include=_include(folder, cuda)
+    )
+
+
+def compiler() -> str:
+    """Return the path of the C compiler: $CC or cc.
+
+    Raises:
+        DryRunUnavailableError: there is none.
+
+    """
+    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    raise DryRunUnavailableError(
+        "no C compiler; install one, e.g.: apt-get install gcc libc6-dev (or set CC)"
+    )
+
+
+def _quoted(before: str, text: str) -> str | None:
+    match = re.search(rf"^{before}['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
+    """Return the folders of headers below ``nvidia/``, which pip installs beside PyTorch.
+
+    Raises:
+        DryRunUnavailableError: CUDA's or cuDNN's are not there.
+
+    """
+    nvidia = torch.parent / "nvidia"
+    folders = tuple(sorted(nvidia.glob("*/include")))
+    for header in ("cuda_runtime_api.h", "cudnn.h", "cublas_api.h", "cusolverDn.h", "cusparse.h"):
+        if not any((folder / header).exists() for folder in folders):
+            raise DryRunUnavailableError(
+                f"{header} is not below {nvidia}: this torch {cuda} did not come from pip;"
+                f" run: {INSTALL_CUDA_TORCH}"
+            )
+    return folders
