@@ -13,6 +13,7 @@ import harness
 from harness.cli.command import debug_option
 from harness.cli.compare import compare
 from harness.cli.doctor import doctor
+from harness.cli.dry_run import dry_run
 from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from harness.cli.explore import explore
 from harness.cli.measure import measure
@@ -29,6 +30,7 @@ from harness.schema.errors import HarnessError
 COMMANDS = (
     compare,
     doctor,
+    dry_run,
     explore,
     measure,
     predict,

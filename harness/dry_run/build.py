@@ -31,8 +31,16 @@ one GPU of the machine, see ``--world-size`` for many."""
 _WORKS_ON_GIVEN_MEMORY = re.compile(r"cublas|cusolver(?!.*bufferSize)")
 """Libraries whose functions allocate nothing of PyTorch's, so that doing nothing is right."""
 
-_NOT_SUPPORTED = {"cublas": 15, "cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 1}
+_NOT_SUPPORTED = {
+    "cudnn": 3000,
+    "cusolver": 9,
+    "cusparse": 10,
+    "cufft": 16,
+    "nccl": 1,
+}
 """What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
+
+_FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
 _PYTORCH = (
     "libc10_cuda.so",
@@ -92,12 +100,13 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     cc = compiler()
     include = [f"-I{path}" for path in (_SOURCES / "include", *torch.include)]
     sources = sorted(_SOURCES.glob("*.c"))
-    objects = []
-    running = []
+    objects: list[str | Path] = []
+    running: list[tuple[list[str | Path], subprocess.Popen[str]]] = []
+    command: list[str | Path]
     for source in sources:
         made = folder / f"{source.stem}.o"
         objects.append(made)
-        command = [cc, "-c", "-fPIC", "-O1", "-w", "-fno-builtin", *include, source, "-o", made]
+        command = [cc, *_FLAGS, *include, source, "-o", made]
         running.append((command, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
     for command, process in running:
         _check(command, process.wait(), process.communicate()[1])
@@ -106,15 +115,15 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     _, written = symbols(library)
     missing = folder / "missing.c"
     missing.write_text(missing_functions(needed(torch.libraries), written))
-    _run([cc, "-c", "-fPIC", "-O1", "-w", "-fno-builtin", missing, "-o", folder / "missing.o"])
+    _run([cc, *_FLAGS, missing, "-o", folder / "missing.o"])
     _link(cc, [*objects, folder / "missing.o"], library)
-    for made in (*objects, folder / "missing.o"):
+    for made in folder.glob("*.o"):
         made.unlink()
     for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
         (folder / name).symlink_to(library.name)
 
 
-def _link(cc: str, objects: Iterable[Path], library: Path) -> None:
+def _link(cc: str, objects: Iterable[str | Path], library: Path) -> None:
     _run([cc, "-shared", "-fPIC", *objects, "-o", library, "-lpthread", "-ldl"])
 
 
@@ -141,9 +150,7 @@ def missing_functions(wanted: frozenset[str], written: frozenset[str]) -> str:
             lines.append(f"int {name}(void) {{ return 0; }}")
         else:
             code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)
-            lines.append(
-                f'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}'
-            )
+            lines.append(f'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}')
     return "\n".join([*lines, ""])
 
 

@@ -26,9 +26,7 @@ def symbols(library: Path) -> tuple[frozenset[str], frozenset[str]]:
             raise ElfError(f"{library}: not a 64-bit ELF library")
         (offset,) = struct.unpack_from("<Q", data, 40)
         size, count = struct.unpack_from("<HH", data, 58)
-        headers = [
-            struct.unpack_from("<IIQQQQIIQQ", data, offset + size * i) for i in range(count)
-        ]
+        headers = [struct.unpack_from("<IIQQQQIIQQ", data, offset + size * i) for i in range(count)]
         undefined: set[str] = set()
         defined: set[str] = set()
         for header in headers:

@@ -124,16 +124,17 @@ cudnnStatus_t cudnnGetRNNWeightParams(cudnnHandle_t handle, cudnnRNNDescriptor_t
 {
     const struct network *n = (const struct network *)descriptor;
     size_t element = element_bytes(n->type);
-    int sizes[3] = {1, 0, 0};
+    int sizes[3] = {1, 0, 0}, bias[3] = {1, n->hidden, 1};
+    int has_bias = gate < n->biases * n->gates;
     matrix(n, layer, gate, &sizes[1], &sizes[2]);
-    pretend_set_shape(matrix_shape, n->type, 3, sizes);
-    *matrix_address = (char *)weights + matrices_before(n, layer, gate) * element;
-    *bias_address = NULL;
-    if (gate < n->biases * n->gates) {
-        int bias[3] = {1, n->hidden, 1};
+    if (matrix_shape) /* PyTorch asks for a matrix or for a bias, and leaves out the rest */
+        pretend_set_shape(matrix_shape, n->type, 3, sizes);
+    if (matrix_address)
+        *matrix_address = (char *)weights + matrices_before(n, layer, gate) * element;
+    if (bias_shape && has_bias)
         pretend_set_shape(bias_shape, n->type, 3, bias);
-        *bias_address = (char *)weights + biases_before(n, layer, gate) * element;
-    }
+    if (bias_address)
+        *bias_address = has_bias ? (char *)weights + biases_before(n, layer, gate) * element : NULL;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -145,10 +146,11 @@ cudnnStatus_t cudnnGetRNNTempSpaceSizes(cudnnHandle_t handle, cudnnRNNDescriptor
     const struct data *d = (const struct data *)input;
     size_t positions = (size_t)d->steps * (size_t)d->batch * (size_t)n->directions * element_bytes(n->type);
     size_t layer = (size_t)(n->gates + n->cell) * (size_t)n->hidden;
-    *workspace_bytes = 0;
-    *reserve_bytes = 0;
-    if (mode == CUDNN_FWD_MODE_TRAINING)
-        *reserve_bytes = positions * (layer * (size_t)n->layers + (size_t)(n->layers - 1) * (size_t)n->projection);
+    if (workspace_bytes)
+        *workspace_bytes = 0;
+    if (reserve_bytes) /* the backward pass has its own already */
+        *reserve_bytes = mode == CUDNN_FWD_MODE_INFERENCE ? 0
+                         : positions * (layer * (size_t)n->layers + (size_t)((n->layers - 1) * n->projection));
     return CUDNN_STATUS_SUCCESS;
 }
 

@@ -1,0 +1,128 @@
+"""``harness dry-run``: any PyTorch script on a pretended GPU."""
+
+from pathlib import Path
+
+import click
+
+from harness.cli.command import HarnessCommand
+from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
+from harness.cli.parameter_types import SECONDS, SIZE, Choices, WholeNumber
+
+
+def _answers(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float]:
+    """Read ``FILE:LINE=NUMBER``, or a number alone for every other place."""
+    answers = {}
+    for value in values:
+        place, _, number = value.rpartition("=")
+        try:
+            answers[place or "*"] = float(number)
+        except ValueError:
+            rule = f"{value!r}: FILE:LINE=NUMBER, or NUMBER for every other place"
+            raise click.BadParameter(rule, context, parameter) from None
+    return answers
+
+
+@click.command(
+    "dry-run",
+    cls=HarnessCommand,
+    context_settings={"allow_interspersed_args": False},
+    examples=[
+        "harness dry-run --gpu a100-40gb -- train.py --batch 32",
+        "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train",
+        "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
+    ],
+)
+@click.option("--gpu", metavar="NAME", help="GPU to pretend, e.g. h100-80gb.  [a100-40gb]")
+@click.option("--capability", metavar="M.N", help="Compute capability of a GPU not in the list.")
+@click.option("--memory", type=SIZE, help="Its memory, e.g. 80GiB.")
+@click.option("--sms", type=WholeNumber(1, 1024), help="Its number of multiprocessors.")
+@click.option("--gpus", type=WholeNumber(1, 64), default=1, show_default=True, help="Equal GPUs.")
+@click.option(
+    "--outside",
+    type=SIZE,
+    help="Memory outside PyTorch's allocator, if known; otherwise a range is assumed.",
+)
+@click.option(
+    "--workspace",
+    type=Choices(["none", "largest"]),
+    default="none",
+    show_default=True,
+    help="Workspace that cuDNN's and cuFFT's algorithms ask for; the real sizes are not known.",
+)
+@click.option("--steps", type=WholeNumber(1), help="End the script after N optimizer steps.")
+@click.option(
+    "--answer",
+    "answers",
+    multiple=True,
+    callback=_answers,
+    metavar="[FILE:LINE=]NUMBER",
+    help="Value that reads of GPU values get there, instead of zero.",
+)
+@click.option("--world-size", type=WholeNumber(1), help="Run one rank of so many.")
+@click.option("--rank", type=WholeNumber(0), default=0, show_default=True, help="Its rank.")
+@click.option("--deadline", type=SECONDS, help="End the script after so many seconds.")
+@click.option(
+    "--snapshot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON, last.")
+@click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
+def dry_run(
+    gpu: str | None,
+    capability: str | None,
+    memory: int | None,
+    sms: int | None,
+    gpus: int,
+    outside: int | None,
+    workspace: str,
+    steps: int | None,
+    answers: dict[str, float],
+    world_size: int | None,
+    rank: int,
+    deadline: float | None,
+    snapshot: Path | None,
+    as_json: bool,
+    module: str | None,
+    command: tuple[str, ...],
+) -> int:
+    """Run a PyTorch script on a pretended GPU and report its memory.
+
+    The script is run unmodified by a CUDA build of PyTorch: its allocator, dispatcher, autograd
+    and optimizers are the real ones. Kernels are not run, so every value read from the GPU is
+    zero, and times mean nothing. No GPU is needed.
+
+    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 if it
+    was interrupted.
+    """
+    from harness.dry_run.dry_run_text import dry_run_text
+    from harness.dry_run.run import dry_run as run
+
+    if module is None and not command:
+        raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
+    target, *arguments = (module, *command) if module is not None else command
+    report = run(
+        str(target),
+        *arguments,
+        module=module is not None,
+        gpu=gpu,
+        capability=capability,
+        memory_bytes=memory,
+        multiprocessors=sms,
+        gpus=gpus,
+        outside_bytes=outside,
+        largest_workspace=workspace == "largest",
+        steps=steps,
+        answers=answers,
+        world_size=world_size,
+        rank=rank,
+        deadline_seconds=deadline,
+        snapshot=snapshot,
+    )
+    click.echo(report.to_json() if as_json else dry_run_text(report, target=str(target)))
+    if report.outcome == "killed" and report.evidence == "interrupted":
+        return INTERRUPTED
+    return DONE if report.outcome == "ok" else NOT_OK

@@ -1,0 +1,39 @@
+"""A CUDA build of PyTorch on a pretended GPU.
+
+PyTorch's own allocator, dispatcher, autograd and optimizers run; only what lies below them (the
+CUDA runtime, the driver, NVIDIA's libraries) is a stub that keeps the books and starts no kernel.
+So the memory is that of a GPU, and every value read from the GPU is zero.
+
+    stub/            the stub in C, one file per library
+    toolchain.py     what is needed of the machine
+    build.py         compiles the stub into the user's cache folder
+    run.py           starts the child process and makes the report
+    child.py         the process that the user's code runs in
+    recording.py     what is watched there
+"""
+
+import sys
+from types import ModuleType
+
+from harness.dry_run.dry_run_report import DryRunReport
+from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_run.run import DryRunError, dry_run
+from harness.dry_run.toolchain import DryRunUnavailableError
+
+__all__ = [
+    "DryRunError",
+    "DryRunReport",
+    "DryRunUnavailableError",
+    "PretendedGpu",
+    "dry_run",
+    "pretended_gpu",
+]
+
+
+class _CallablePackage(ModuleType):
+    """Lets ``harness.dry_run(...)`` be a call although ``harness.dry_run`` is this package."""
+
+    __call__ = staticmethod(dry_run)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

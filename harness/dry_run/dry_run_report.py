@@ -1,0 +1,179 @@
+"""What a dry run found, as data: written by the child process, read by its parent and by users."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+Outcome = Literal["ok", "oom", "killed", "timeout", "crashed", "error", "unsupported"]
+Category = Literal[
+    "parameter", "gradient", "optimizer_state", "buffer", "activation", "workspace", "other"
+]
+Fit = Literal["fits", "close call", "does not fit"]
+
+
+class Frame(Struct, frozen=True, kw_only=True):
+    """One line of a Python stack."""
+
+    file: str
+    line: int
+    function: str
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.function}"
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """Blocks that one place allocated and that were alive together."""
+
+    place: str
+    category: Category
+    requested_bytes: int
+    blocks: int
+
+
+class Moment(Struct, frozen=True, kw_only=True):
+    """When most bytes were requested, or when memory ran out, and what was alive then.
+
+    Attributes:
+        requested_bytes: bytes requested and not freed; the categories add up to it.
+        allocation: number of the allocation, from 1.
+        seconds: since the first allocation.
+        step: optimizer steps that were complete.
+        stack: where the memory was asked for, innermost frame first; empty in the backward pass,
+            which runs in a thread without Python.
+        groups: the largest groups of live blocks.
+
+    """
+
+    requested_bytes: int
+    allocation: int
+    seconds: float
+    step: int
+    stack: tuple[Frame, ...]
+    categories: dict[Category, int]
+    groups: tuple[Group, ...]
+
+
+class OutOfMemory(Struct, frozen=True, kw_only=True):
+    """One refused allocation: where, how much was asked for, how much was held."""
+
+    device: int
+    requested_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+    free_bytes: int
+    stack: tuple[Frame, ...]
+    at: Moment | None = None
+
+
+class CudaPeaks(Struct, frozen=True, kw_only=True):
+    """Peaks of PyTorch's CUDA allocator over the whole run, in its own words."""
+
+    requested_peak_bytes: int | None = None
+    allocated_peak_bytes: int | None = None
+    active_peak_bytes: int | None = None
+    reserved_peak_bytes: int | None = None
+
+
+class Device(Struct, frozen=True, kw_only=True):
+    """One pretended GPU."""
+
+    index: int
+    peaks: CudaPeaks
+    allocations: int = 0
+    segments: int = 0
+    retries: int = 0
+    ooms: int = 0
+    peak: Moment | None = None
+
+
+class ValueRead(Struct, frozen=True, kw_only=True):
+    """A place where the script read a value from the GPU; it got zeros, or the answer given."""
+
+    place: str
+    text: str
+    count: int
+    bytes: int
+    answer: float | None = None
+
+
+class DryRunReport(Struct, frozen=True, kw_only=True):
+    """What became of a script on a pretended GPU.
+
+    Attributes:
+        outcome: how the script ended.
+        evidence: the error, the exit code or the signal; None where it ended well.
+        cuda: peaks of the GPU that reserved most.
+        fit: whether it fits the GPU, with the range of memory outside the allocator.
+        outside_bytes: that range.
+        value_reads: places that read values, those with most reads first.
+        unsupported: functions of CUDA that PyTorch called and that are not pretended.
+        notes: what else the reader has to know.
+        returned: what a function returned, as JSON gives it back.
+
+    """
+
+    outcome: Outcome
+    evidence: str | None = None
+    gpu: str
+    gpu_total_bytes: int
+    cuda: CudaPeaks
+    fit: Fit | None = None
+    outside_bytes: tuple[int, int]
+    devices: tuple[Device, ...] = ()
+    out_of_memory: tuple[OutOfMemory, ...] = ()
+    value_reads: tuple[ValueRead, ...] = ()
+    unsupported: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    optimizer_steps: int = 0
+    kernels: int = 0
+    wall_seconds: float | None = None
+    rank: int | None = None
+    world_size: int | None = None
+    environment: dict[str, str] = {}
+    returned: object = None
+
+    def to_json(self) -> str:
+        """Return the report as one line of JSON."""
+        return msgspec.json.encode(self).decode()
+
+
+class ChildResult(Struct, frozen=True, kw_only=True):
+    """What the child process saw from inside; its parent makes the report of it."""
+
+    ended: Literal["ok", "oom", "error", "interrupted", "stopped"]
+    evidence: str | None = None
+    exit_code: int = 0
+    devices: tuple[Device, ...] = ()
+    out_of_memory: tuple[OutOfMemory, ...] = ()
+    value_reads: tuple[ValueRead, ...] = ()
+    notes: tuple[str, ...] = ()
+    optimizer_steps: int = 0
+    environment: dict[str, str] = {}
+    returned: object = None
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """What the parent asks of the child process.
+
+    Attributes:
+        kind: a script's path, a module's name, or a file of a pickled function.
+        steps: end the script after so many optimizer steps.
+        main: the caller's script, which a function of ``__main__`` is found in.
+        answers: what reads of GPU values get: ``FILE:LINE`` to number, ``*`` for the rest.
+
+    """
+
+    kind: Literal["script", "module", "function"]
+    target: str
+    arguments: tuple[str, ...] = ()
+    result: str
+    snapshot: str | None = None
+    steps: int | None = None
+    main: str | None = None
+    answers: dict[str, float] = {}
+    world_size: int | None = None
+    rank: int = 0
+    parent_pid: int

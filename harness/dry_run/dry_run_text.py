@@ -1,0 +1,152 @@
+"""The report of a dry run as text for a terminal."""
+
+from collections.abc import Iterator, Mapping
+
+from harness.dry_run.dry_run_report import (
+    Category,
+    DryRunReport,
+    Frame,
+    Moment,
+    OutOfMemory,
+)
+from harness.schema.units import format_bytes
+
+MOST_GROUPS = 8
+MOST_FRAMES = 4
+MOST_READS = 8
+
+_WORDS: Mapping[Category, str] = {
+    "parameter": "parameters",
+    "gradient": "gradients",
+    "optimizer_state": "optimizer state",
+    "buffer": "buffers of modules",
+    "activation": "activations (freed by the backward pass)",
+    "workspace": "cuBLAS workspace",
+    "other": "other (inputs, outputs, temporaries)",
+}
+
+
+def dry_run_text(report: DryRunReport, *, target: str) -> str:
+    """Return the report as lines of text."""
+    return "\n".join(_lines(report, target))
+
+
+def _lines(report: DryRunReport, target: str) -> Iterator[str]:
+    total = format_bytes(report.gpu_total_bytes)
+    verdict = report.outcome if report.fit is None else f"{report.outcome}, {report.fit}"
+    yield ""
+    yield f"Dry run of {target} on a pretended {report.gpu} ({total}): {verdict}"
+    if report.evidence:
+        yield f"  {report.evidence}"
+    if report.world_size is not None:
+        yield f"  rank {report.rank} of {report.world_size}"
+    yield ""
+    yield from _peaks(report)
+    for device in report.devices:
+        if device.peak is not None and not report.out_of_memory:
+            of = f" on GPU {device.index}" if len(report.devices) > 1 else ""
+            yield ""
+            yield f"Most bytes requested{of}: {_when(device.peak, device.allocations)}"
+            yield from _frames(device.peak.stack)
+            yield from _alive(device.peak)
+    for refused in report.out_of_memory[:3]:
+        yield ""
+        yield from _refused(refused)
+    if len(report.out_of_memory) > 3:
+        yield f"  ... {len(report.out_of_memory) - 3} more allocations were refused"
+    yield from _reads(report)
+    for note in report.notes:
+        yield f"Note: {note}."
+    if report.unsupported:
+        yield f"Not pretended, but called: {', '.join(report.unsupported)}."
+
+
+def _peaks(report: DryRunReport) -> Iterator[str]:
+    peaks = report.cuda
+    named = {
+        "requested": peaks.requested_peak_bytes,
+        "allocated": peaks.allocated_peak_bytes,
+        "active": peaks.active_peak_bytes,
+        "reserved": peaks.reserved_peak_bytes,
+    }
+    yield "Peaks of PyTorch's CUDA allocator:"
+    for name, size in named.items():
+        text = "not known" if size is None else f"{format_bytes(size):>12}  {size:>19,} B"
+        yield f"  {name:<10}{text}"
+    low, high = report.outside_bytes
+    if low == high:
+        yield f"  outside   {format_bytes(low):>12}  as given (CUDA context and libraries)"
+    else:
+        yield (
+            f"  outside   {_range(low, high):>12}  CUDA context and libraries, in none of the peaks"
+        )
+    reserved = peaks.reserved_peak_bytes
+    if reserved is not None:
+        sum_text = _range(reserved + low, reserved + high)
+        yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
+
+
+def _range(low: int, high: int) -> str:
+    if low == high:
+        return format_bytes(low)
+    return f"{format_bytes(low)}–{format_bytes(high)}"
+
+
+def _when(moment: Moment, allocations: int) -> str:
+    return (
+        f"{format_bytes(moment.requested_bytes)} at allocation {moment.allocation:,} of"
+        f" {allocations:,}, {_steps(moment.step)}"
+    )
+
+
+def _steps(count: int) -> str:
+    if count == 0:
+        return "before the first optimizer step was complete"
+    return f"after {count:,} optimizer step{'s' * (count > 1)}"
+
+
+def _frames(stack: tuple[Frame, ...]) -> Iterator[str]:
+    for frame in stack[:MOST_FRAMES]:
+        text = f": {frame.text}" if frame.text else ""
+        yield f"    {frame}{text}"
+    if not stack:
+        yield "    in the backward pass (a thread of autograd, without Python)"
+
+
+def _alive(moment: Moment) -> Iterator[str]:
+    yield "  Alive then:"
+    for category, size in moment.categories.items():
+        yield f"    {format_bytes(size):>10}  {_WORDS[category]}"
+    yield "  Largest places:"
+    for group in moment.groups[:MOST_GROUPS]:
+        blocks = f"{group.blocks:,} block{'s' * (group.blocks > 1)}"
+        total = format_bytes(group.requested_bytes)
+        yield f"    {total:>10}  {blocks:>12}  {group.category:<16}{group.place}"
+
+
+def _refused(refused: OutOfMemory) -> Iterator[str]:
+    yield (
+        f"Out of memory on GPU {refused.device}: asked for {format_bytes(refused.requested_bytes)};"
+        f" allocated {format_bytes(refused.allocated_bytes)}, reserved"
+        f" {format_bytes(refused.reserved_bytes)}, free {format_bytes(refused.free_bytes)}"
+    )
+    yield from _frames(refused.stack)
+    if refused.at is not None:
+        yield from _alive(refused.at)
+
+
+def _reads(report: DryRunReport) -> Iterator[str]:
+    if not report.value_reads:
+        return
+    total = sum(read.count for read in report.value_reads)
+    yield ""
+    yield (
+        f"Values read from the GPU: {total:,} times at {len(report.value_reads):,}"
+        f" place{'s' * (len(report.value_reads) > 1)}. They are zero unless --answer gives another:"
+        " what the script decides by them may differ from a real run."
+    )
+    for read in report.value_reads[:MOST_READS]:
+        answer = "" if read.answer is None else f"  (answered {read.answer:g})"
+        yield f"  {read.count:>8,}  {read.place}  {read.text}{answer}"
+    if len(report.value_reads) > MOST_READS:
+        yield f"            ... and {len(report.value_reads) - MOST_READS} more places"

@@ -1,0 +1,98 @@
+"""One rank of many in one process: PyTorch's fake process group in place of NCCL.
+
+The fake group moves nothing between ranks, and allocates what a rank's own collectives allocate.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+
+def variables(rank: int, world_size: int, gpus: int) -> dict[str, str]:
+    """Return the environment variables that ``torchrun`` sets for a rank."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(rank % gpus),
+        "LOCAL_WORLD_SIZE": str(min(gpus, world_size)),
+        "GROUP_RANK": str(rank // gpus),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+    }
+
+
+def pretend_ranks(notes: list[str]) -> None:
+    """Have ``init_process_group`` make the fake group, whatever backend the script names."""
+    import torch.distributed as dist
+    from torch.distributed import device_mesh, distributed_c10d
+    from torch.nn.parallel import distributed as data_parallel
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    real = distributed_c10d.init_process_group
+
+    @functools.wraps(real)
+    def init_process_group(backend: str | None = None, *_: object, **named: Any) -> None:
+        kept = {name: named[name] for name in ("device_id",) if name in named}
+        rank, world_size = named.get("rank", -1), named.get("world_size", -1)
+        real(
+            "fake",
+            store=FakeStore(),
+            rank=_environment("RANK") if rank in (-1, None) else rank,
+            world_size=_environment("WORLD_SIZE") if world_size in (-1, None) else world_size,
+            **kept,
+        )
+        notes.append(f"the process group {backend or 'nccl'} was replaced by PyTorch's fake one")
+
+    for module in (dist, distributed_c10d, device_mesh):
+        if hasattr(module, "init_process_group"):
+            vars(module)["init_process_group"] = init_process_group
+    _groups_are_fake(dist, distributed_c10d)
+    _ranks_agree(dist, distributed_c10d, data_parallel)
+
+
+def _environment(name: str) -> int:
+    import os
+
+    return int(os.environ[name])
+
+
+def _groups_are_fake(*modules: Any) -> None:
+    """Have ``new_group`` leave the backend to the fake default group."""
+    real = modules[0].new_group
+
+    @functools.wraps(real)
+    def new_group(*arguments: Any, **named: Any) -> Any:
+        named.pop("backend", None)
+        named.pop("pg_options", None)
+        return real(*arguments[:2], **named)
+
+    for module in modules:
+        module.new_group = new_group
+
+
+def _ranks_agree(dist: Any, distributed_c10d: Any, data_parallel: Any) -> None:
+    """Answer what ranks ask each other about Python objects as if all were equal to this one."""
+
+    def all_gather_object(objects: list[Any], value: Any, group: Any = None) -> None:
+        del group
+        objects[:] = [value] * len(objects)
+
+    def gather_object(
+        value: Any, objects: list[Any] | None = None, *_: object, **__: object
+    ) -> None:
+        if objects is not None:
+            objects[:] = [value] * len(objects)
+
+    def broadcast_object_list(*_: object, **__: object) -> None:
+        """Leave the list as it is on this rank."""
+
+    answers: dict[str, Callable[..., None]] = {
+        "all_gather_object": all_gather_object,
+        "gather_object": gather_object,
+        "broadcast_object_list": broadcast_object_list,
+    }
+    for name, answer in answers.items():
+        setattr(dist, name, answer)
+        setattr(distributed_c10d, name, answer)
+    # DDP compares the shapes of its parameters with rank 0's, which the fake group cannot send.
+    data_parallel._verify_param_shape_across_processes = lambda *_, **__: True

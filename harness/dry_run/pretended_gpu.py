@@ -1,0 +1,109 @@
+"""The GPU that a dry run pretends, and the environment variables that make it."""
+
+from dataclasses import dataclass
+
+from harness.prediction.gpu.catalogue import Gpu, described
+from harness.prediction.gpu.context_overhead import LEAST_BYTES, MOST_BYTES
+from harness.schema.errors import HarnessError
+from harness.schema.units import format_bytes
+
+MOST_GPUS = 64
+
+
+class PretendedGpuError(HarnessError, ValueError):
+    """A GPU that cannot be pretended; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretendedGpu:
+    """What the stub says of the GPU.
+
+    Attributes:
+        name: as the report and ``torch.cuda.get_device_name()`` say it.
+        capability: compute capability, major and minor.
+        multiprocessors: their number.
+        threads_per_multiprocessor: the most that can be resident on one.
+        total_bytes: the memory of each GPU.
+        outside_bytes: the least and the most that the CUDA context and libraries take of it.
+        count: equal GPUs in the machine.
+        largest_workspace: cuDNN and cuFFT ask for their largest workspace, instead of none.
+
+    """
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    threads_per_multiprocessor: int
+    total_bytes: int
+    outside_bytes: tuple[int, int] = (LEAST_BYTES, MOST_BYTES)
+    count: int = 1
+    largest_workspace: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MOST_GPUS:
+            raise PretendedGpuError(f"gpus must be between 1 and {MOST_GPUS}, got {self.count}")
+        if self.total_bytes <= self.outside_bytes[0]:
+            raise PretendedGpuError(
+                f"memory must be more than the {format_bytes(self.outside_bytes[0])} that the CUDA"
+                f" context and libraries take, got {format_bytes(self.total_bytes)}"
+            )
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables that the stub reads (``stub/state.c``)."""
+        values = {
+            "NAME": f"{self.name} (dry run)",
+            "GPUS": self.count,
+            "CAPABILITY": self.capability[0] * 10 + self.capability[1],
+            "MULTIPROCESSORS": self.multiprocessors,
+            "THREADS": self.threads_per_multiprocessor,
+            "MEMORY": self.total_bytes,
+            "OUTSIDE": self.outside_bytes[0],
+            "LARGEST_WORKSPACE": int(self.largest_workspace),
+        }
+        return {f"HARNESS_DRY_RUN_{name}": str(value) for name, value in values.items()}
+
+
+def pretended_gpu(
+    gpu: str | Gpu | None = None,
+    *,
+    capability: str | None = None,
+    memory_bytes: int | None = None,
+    multiprocessors: int | None = None,
+    count: int = 1,
+    outside_bytes: int | None = None,
+    largest_workspace: bool = False,
+) -> PretendedGpu:
+    """Return the GPU of a name of the catalogue, with whatever else is given in place of its own.
+
+    Args:
+        gpu: a name such as ``a100-40gb``, or an entry of the catalogue.
+        capability: compute capability such as ``9.0``.
+        memory_bytes: memory of the GPU.
+        multiprocessors: number of streaming multiprocessors.
+        count: equal GPUs in the machine.
+        outside_bytes: bytes outside PyTorch's allocator, where they are known.
+        largest_workspace: whether libraries ask for their largest workspace, instead of none.
+
+    Raises:
+        GpuError: no such GPU, or no such capability.
+        PretendedGpuError: the memory of the GPU is not known, or too small.
+
+    """
+    if isinstance(gpu, Gpu):
+        found = gpu
+    else:
+        found = described("a100-40gb" if gpu is None and capability is None else gpu, capability)
+    total = memory_bytes or found.total_bytes
+    if total is None:
+        raise PretendedGpuError(f"memory of a GPU of {found.name} is not known; give --memory")
+    outside = (LEAST_BYTES, MOST_BYTES) if outside_bytes is None else (outside_bytes, outside_bytes)
+    return PretendedGpu(
+        name=found.name,
+        capability=found.capability,
+        multiprocessors=multiprocessors or found.multiprocessors,
+        threads_per_multiprocessor=found.threads_per_multiprocessor,
+        total_bytes=total,
+        outside_bytes=outside,
+        count=count,
+        largest_workspace=largest_workspace,
+    )

@@ -1,0 +1,305 @@
+"""What is watched inside the process: the allocator's history and peaks, steps, owners of blocks.
+
+Nothing is started before the script initialises CUDA itself, so settings that it makes in its
+first lines hold, and a script that never uses the GPU is left alone.
+"""
+
+import ctypes
+import gc
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from harness.dry_run.dry_run_report import (
+    Category,
+    CudaPeaks,
+    Device,
+    Frame,
+    Moment,
+    OutOfMemory,
+)
+from harness.dry_run.history import History, Mark, TraceEvent
+from harness.dry_run.value_reads import ValueReads
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_EVENTS = 2_000_000
+"""Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
+
+PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
+
+
+class EnoughStepsError(BaseException):
+    """Ends the script after the number of optimizer steps that was asked for."""
+
+
+class Recording:
+    """Watches one process; ``start`` is called once PyTorch is imported."""
+
+    def __init__(
+        self, reads: ValueReads, own: Callable[[str], bool], most_steps: int | None
+    ) -> None:
+        self._reads = reads
+        self._own = own
+        self._most_steps = most_steps
+        self._marks: list[Mark] = []
+        self._steps: list[int] = []
+        self._folded: dict[int, dict[str, int]] = {}
+        self._refused: list[OutOfMemory] = []
+        self._begun = False
+        self.notes: list[str] = []
+
+    @property
+    def steps(self) -> int:
+        """Return the number of optimizer steps so far."""
+        return len(self._steps)
+
+    def start(self, torch_module: object) -> None:
+        """Have recording begin when PyTorch, just imported, initialises CUDA."""
+        import torch
+
+        assert torch_module is torch
+        arches = [int(a[3:].rstrip("af")) for a in _arch_flags() if a.startswith("sm_")]
+        torch.cuda._lazy_call(lambda: self._begin(arches))  # type: ignore[no-untyped-call]
+        self._reads.remember_types(torch.Tensor)
+
+    def _begin(self, arches: list[int]) -> None:
+        """Start recording; called inside CUDA's initialisation by the script."""
+        import torch
+        from torch.optim.optimizer import (
+            register_optimizer_step_post_hook,
+            register_optimizer_step_pre_hook,
+        )
+
+        if self._begun:
+            return
+        self._begun = True
+        self._choose_binary(arches)
+        torch.cuda.memory._record_memory_history(
+            "all", context="all", stacks="python", max_entries=MOST_EVENTS
+        )
+        self._keep_history()
+        self._fold_resets()
+        bindings: Any = torch._C
+        bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
+        register_optimizer_step_pre_hook(lambda optimizer, *_: self._mark(optimizer))
+        register_optimizer_step_post_hook(lambda optimizer, *_: self._after_step(optimizer))
+        self._reads.listen()
+
+    def _choose_binary(self, arches: list[int]) -> None:
+        """Tell the stub which of PyTorch's kernels this GPU would run."""
+        import torch
+
+        major, minor = torch.cuda.get_device_capability(0)
+        runs = [a for a in arches if a // 10 == major and a % 10 <= minor]
+        if runs:
+            ctypes.CDLL(None).pretend_set_binary(max(runs))
+        else:
+            self.notes.append(
+                f"this build of PyTorch has no kernels for capability {major}.{minor}"
+                f" (it has {', '.join(map(str, arches))}): on such a GPU it does not run"
+            )
+
+    def _keep_history(self) -> None:
+        """Let the script's own calls neither clear nor end the history."""
+        import torch
+
+        def kept(*_: object, **__: object) -> None:
+            note = "the script's own calls of _record_memory_history were left out"
+            if note not in self.notes:
+                self.notes.append(note)
+
+        bindings: Any = torch._C
+        bindings._cuda_record_memory_history = kept
+
+    def _fold_resets(self) -> None:
+        """Remember peaks before the script resets them."""
+        import torch
+
+        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
+            reset = getattr(torch._C, name, None)
+            if reset is not None:
+                setattr(torch._C, name, self._after_folding(reset))
+
+    def _after_folding(self, reset: Callable[[int], None]) -> Callable[[int], None]:
+        def folded(device: int) -> None:
+            self._fold(device)
+            reset(device)
+
+        return folded
+
+    def _fold(self, device: int) -> None:
+        import torch
+
+        stats = torch.cuda.memory_stats(device)
+        highest = self._folded.setdefault(device, dict.fromkeys(PEAKS, 0))
+        for name in PEAKS:
+            highest[name] = max(highest[name], stats.get(f"{name}.all.peak", 0))
+
+    def _allocations(self) -> int:
+        import torch
+
+        return int(torch.cuda.memory_stats()["allocation.all.allocated"])
+
+    def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
+        """Note the addresses of an optimizer's parameters, gradients and states."""
+        owners: dict[int, Category] = {}
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                _own(owners, parameter, "parameter")
+                _own(owners, parameter.grad, "gradient")
+        for state in optimizer.state.values():
+            for value in state.values() if isinstance(state, dict) else ():
+                _own(owners, value, "optimizer_state")
+        self._add_mark(owners)
+
+    def _add_mark(self, owners: dict[int, Category]) -> None:
+        if self._marks and self._marks[-1].owners == owners:
+            owners = cast("dict[int, Category]", self._marks[-1].owners)
+        self._marks.append(Mark(allocations=self._allocations(), owners=owners))
+
+    def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
+        self._mark(optimizer)
+        self._steps.append(self._allocations())
+        if self._most_steps is not None and len(self._steps) >= self._most_steps:
+            raise EnoughStepsError
+
+    def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
+        """Note an allocation that was refused, before the error unwinds the stack."""
+        import torch
+
+        del total
+        self._refused.append(
+            OutOfMemory(
+                device=device,
+                requested_bytes=size,
+                allocated_bytes=torch.cuda.memory_allocated(device),
+                reserved_bytes=torch.cuda.memory_reserved(device),
+                free_bytes=free,
+                stack=self._stack_now(),
+            )
+        )
+        self._mark_modules()
+
+    def _mark_modules(self) -> None:
+        """Note what modules and parameters hold, found among all objects of the process."""
+        import torch
+
+        owners: dict[int, Category] = {}
+        for thing in gc.get_objects():
+            kind = type(thing)  # isinstance would have lazy objects load themselves
+            if issubclass(kind, torch.nn.Parameter):
+                _own(owners, thing, "parameter")
+                _own(owners, thing.grad, "gradient")
+            elif issubclass(kind, torch.nn.Module):
+                for buffer in thing._buffers.values():
+                    _own(owners, buffer, "buffer")
+        self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
+
+    def _stack_now(self) -> tuple[Frame, ...]:
+        """Return the user's frames of this thread, or of the main thread in the backward pass."""
+        stack = traceback.extract_stack()
+        if all(self._own(frame.filename) for frame in stack):
+            main = threading.main_thread().ident
+            frame = sys._current_frames().get(main or 0)
+            stack = traceback.extract_stack(frame)
+        return tuple(
+            Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
+            for f in reversed(stack)
+            if not self._own(f.filename)
+        )
+
+    def finish(self, snapshot: str | None) -> tuple[list[Device], list[OutOfMemory]]:
+        """Return what each device saw, and write the snapshot if one is wanted."""
+        if not self._begun:
+            return [], []
+        import torch
+
+        self._mark_modules()
+        held = torch.cuda.memory._snapshot()
+        if snapshot is not None:
+            _write_snapshot(held, snapshot)
+        traces = cast("list[list[TraceEvent]]", held["device_traces"])
+        refused: list[OutOfMemory] = []
+        devices = []
+        for index in range(torch.cuda.device_count()):
+            history = self._history(traces[index] if index < len(traces) else [])
+            devices.append(self._device(index, history))
+            mine = [one for one in self._refused if one.device == index]
+            moments = history.out_of_memory()
+            refused += [_with_moment(one, at) for one, at in zip(mine, moments, strict=False)]
+        return devices, refused
+
+    def _history(self, events: list[TraceEvent]) -> History:
+        import torch
+
+        major = torch.cuda.get_device_capability(0)[0]
+        if len(events) >= MOST_EVENTS:
+            self.notes.append(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
+        return History(
+            events=events,
+            marks=self._marks,
+            steps=self._steps,
+            workspace_bytes=33_554_432 if major >= 9 else 8_519_680,
+            own=self._own,
+        )
+
+    def _device(self, index: int, history: History) -> Device:
+        import torch
+
+        self._fold(index)
+        stats = torch.cuda.memory_stats(index)
+        return Device(
+            index=index,
+            peaks=CudaPeaks(
+                **{f"{n.removesuffix('_bytes')}_peak_bytes": self._folded[index][n] for n in PEAKS}
+            ),
+            allocations=stats.get("allocation.all.allocated", 0),
+            segments=stats.get("segment.all.allocated", 0),
+            retries=stats.get("num_alloc_retries", 0),
+            ooms=stats.get("num_ooms", 0),
+            peak=history.peak(),
+        )
+
+
+def _with_moment(one: OutOfMemory, at: Moment) -> OutOfMemory:
+    return OutOfMemory(
+        device=one.device,
+        requested_bytes=one.requested_bytes,
+        allocated_bytes=one.allocated_bytes,
+        reserved_bytes=one.reserved_bytes,
+        free_bytes=one.free_bytes,
+        stack=one.stack,
+        at=at,
+    )
+
+
+def _arch_flags() -> list[str]:
+    """Return the architectures that this PyTorch has kernels for, e.g. ``sm_80``."""
+    import torch
+
+    flags = torch._C._cuda_getArchFlags()
+    return flags.split() if flags else []
+
+
+def _own(owners: dict[int, Category], value: object, category: Category) -> None:
+    """Note the block of a tensor on the GPU."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return
+    local = getattr(value, "_local_tensor", value)  # of a DTensor: this rank's part
+    if local.is_cuda and local.layout == torch.strided:
+        owners.setdefault(local.untyped_storage().data_ptr(), category)
+
+
+def _write_snapshot(snapshot: object, path: str) -> None:
+    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
+    import pickle
+
+    with Path(path).open("wb") as file:
+        pickle.dump(snapshot, file)

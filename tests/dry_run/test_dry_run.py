@@ -1,0 +1,191 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import harness
+from harness.dry_run import DryRunError, DryRunReport, dry_run
+
+pytestmark = pytest.mark.usefixtures("cuda_build")
+
+TRAIN = """
+import sys
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(300, 400), torch.nn.ReLU(), torch.nn.Linear(400, 10))
+model = model.cuda()
+optimizer = torch.optim.AdamW(model.parameters())
+for rows in (64, 64, 17):
+    x = torch.randn(rows, 300).cuda()
+    loss = model(x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if loss.item() > 5:
+        print("answered")
+torch.cuda.synchronize()
+import json
+json.dump([torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()],
+          open(sys.argv[1], "w"))
+"""
+
+
+def script(folder: Path, text: str) -> Path:
+    path = folder / "script.py"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[DryRunReport, list[int], Path]:
+    folder = tmp_path_factory.mktemp("trained")
+    path = script(folder, TRAIN)
+    report = dry_run(
+        path,
+        folder / "printed.json",
+        gpu="t4",
+        snapshot=folder / "snapshot.pickle",
+        answers={f"{path.name}:13": 7.5},
+        quiet=True,
+    )
+    return report, json.loads((folder / "printed.json").read_text()), folder
+
+
+def test_the_peaks_are_those_that_the_script_reads_itself(
+    trained: tuple[DryRunReport, list[int], Path],
+) -> None:
+    report, printed, _ = trained
+    assert report.outcome == "ok"
+    assert report.fit == "fits"
+    assert [report.cuda.allocated_peak_bytes, report.cuda.reserved_peak_bytes] == printed
+    (device,) = report.devices
+    assert device.peak is not None
+    assert device.peak.requested_bytes == report.cuda.requested_peak_bytes
+    assert sum(device.peak.categories.values()) == device.peak.requested_bytes
+
+
+def test_parameters_gradients_and_optimizer_state_are_told_apart(
+    trained: tuple[DryRunReport, list[int], Path],
+) -> None:
+    report, _, _ = trained
+    peak = report.devices[0].peak
+    assert peak is not None
+    weights = 4 * (300 * 400 + 400 + 400 * 10 + 10)
+    assert peak.categories["parameter"] == weights
+    assert peak.categories["optimizer_state"] == 2 * weights  # steps are counted on the CPU
+
+
+def test_reads_of_values_are_counted_and_answered(
+    trained: tuple[DryRunReport, list[int], Path],
+) -> None:
+    report, _, folder = trained
+    (read,) = report.value_reads
+    assert (read.count, read.bytes, read.answer) == (3, 12, 7.5)
+    assert read.place == f"{folder / 'script.py'}:13"
+    assert read.text == "if loss.item() > 5:"
+
+
+def test_the_snapshot_is_one_of_pytorch_s(
+    trained: tuple[DryRunReport, list[int], Path],
+) -> None:
+    from harness.snapshots.snapshot import read_snapshot
+
+    _, _, folder = trained
+    snapshot = read_snapshot(folder / "snapshot.pickle")
+    assert (
+        sum(event.action == "alloc" for event in snapshot.events)
+        == trained[0].devices[0].allocations
+    )
+
+
+def test_memory_that_runs_out_is_named_with_its_place(tmp_path: Path) -> None:
+    path = script(
+        tmp_path,
+        "import torch\nkept = []\nwhile True:\n    kept.append(torch.empty(2**28).cuda())\n",
+    )
+    report = dry_run(
+        path, memory_bytes=4 << 30, capability="8.6", outside_bytes=1 << 29, quiet=True
+    )
+    assert report.outcome == "oom"
+    assert report.fit == "does not fit"
+    (refused,) = report.out_of_memory
+    assert refused.requested_bytes == 1 << 30
+    assert refused.reserved_bytes == 3 << 30
+    assert refused.free_bytes == (1 << 30) - (1 << 29)
+    assert refused.stack[0].line == 4
+    assert refused.at is not None
+    assert [group.blocks for group in refused.at.groups] == [3]
+
+
+def double(number: int) -> int:
+    import torch
+
+    return int(torch.empty(number, device="cuda").numel()) * 2
+
+
+def test_a_function_is_run_and_its_value_comes_back() -> None:
+    report = harness.dry_run(double, 21, quiet=True)  # type: ignore[operator]
+    assert report.outcome == "ok"
+    assert report.returned == 42
+    assert report.cuda.requested_peak_bytes == 4 * 21
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "evidence"),
+    [
+        ("raise ValueError('broken')", "error", "ValueError: broken"),
+        ("import sys; sys.exit(4)", "error", "the script exited with code 4"),
+        ("import sys; sys.exit()", "ok", None),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed", "ended by SIGSEGV"),
+    ],
+)
+def test_however_a_script_ends_there_is_a_report(
+    tmp_path: Path, text: str, outcome: str, evidence: str | None
+) -> None:
+    head = "import torch\nx = torch.empty(3 << 20, dtype=torch.uint8, device='cuda')\n"
+    report = dry_run(script(tmp_path, head + text), quiet=True)
+    assert (report.outcome, report.evidence) == (outcome, evidence)
+    assert report.cuda.reserved_peak_bytes == 20 << 20
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_an_interrupted_script_reports_and_leaves_nothing_running(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    path = script(
+        tmp_path,
+        "import subprocess, sys, time, torch\n"
+        "x = torch.empty(5, device='cuda')\n"
+        "worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(ready)!r} + '.part', 'w').write(str(worker.pid))\n"
+        f"import os; os.rename({str(ready)!r} + '.part', {str(ready)!r})\n"
+        "time.sleep(600)\n",
+    )
+    command = [sys.executable, "-m", "harness", "dry-run", "--json", "--", str(path)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    while not ready.exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    report = json.loads(out.splitlines()[-1])
+    assert process.returncode == 130
+    assert report["outcome"] == "killed"
+    assert report["cuda"]["requested_peak_bytes"] == 20
+    assert not is_running(int(ready.read_text()))
+
+
+def test_a_script_that_is_not_there_is_the_user_s_mistake() -> None:
+    with pytest.raises(DryRunError, match="no such file: nowhere"):
+        dry_run("nowhere.py")

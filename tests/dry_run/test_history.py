@@ -1,0 +1,108 @@
+from harness.dry_run.dry_run_report import Category
+from harness.dry_run.history import BACKWARD, History, Mark, TraceEvent, TraceFrame
+
+
+def frame(line: int, file: str = "train.py") -> TraceFrame:
+    return {"filename": file, "line": line, "name": "step"}
+
+
+def event(action: str, address: int, size: int, *frames: TraceFrame, at: int = 0) -> TraceEvent:
+    return {
+        "action": action,
+        "addr": address,
+        "size": size,
+        "time_us": at,
+        "frames": list(frames),
+    }
+
+
+def history(events: list[TraceEvent], *marks: Mark, steps: tuple[int, ...] = ()) -> History:
+    return History(
+        events=events,
+        marks=marks,
+        steps=steps,
+        workspace_bytes=999,
+        own=lambda file: file == "torch.py",
+    )
+
+
+def mark(allocations: int, **owners: Category) -> Mark:
+    addresses = {int(name.removeprefix("at")): owner for name, owner in owners.items()}
+    return Mark(allocations=allocations, owners=addresses)
+
+
+STEP = [
+    event("alloc", 1, 100, frame(3)),  # a parameter
+    event("alloc", 2, 40, frame(9, "torch.py"), frame(7)),  # saved for the backward pass
+    event("alloc", 3, 999, frame(7)),  # cuBLAS's workspace
+    event("alloc", 4, 10, frame(8)),  # a loss that the script keeps
+    event("alloc", 5, 100),  # a gradient
+    event("free_requested", 2, 40),
+    event("alloc", 6, 30),
+    event("free_requested", 6, 30),
+    event("free_requested", 5, 100, frame(9)),
+    event("free_requested", 4, 10, frame(9)),
+]
+
+
+def test_the_peak_is_the_moment_of_most_requested_bytes() -> None:
+    peak = history(STEP).peak()
+    assert peak is not None
+    assert peak.requested_bytes == 100 + 40 + 999 + 10 + 100
+    assert peak.allocation == 5
+    assert peak.stack == ()
+
+
+def test_the_categories_add_up_to_the_peak() -> None:
+    peak = history(STEP, mark(6, at1="parameter", at5="gradient"), steps=(6,)).peak()
+    assert peak is not None
+    assert peak.categories == {
+        "workspace": 999,
+        "parameter": 100,
+        "gradient": 100,
+        "activation": 40,
+        "other": 10,
+    }
+    assert sum(peak.categories.values()) == peak.requested_bytes
+    assert peak.step == 0
+
+
+def test_an_owner_of_another_block_at_the_same_address_does_not_count() -> None:
+    events = [
+        event("alloc", 1, 100, frame(3)),
+        event("free_requested", 1, 100, frame(4)),
+        event("alloc", 1, 50, frame(5)),
+    ]
+    peak = history(events, mark(2, at1="parameter")).peak()
+    assert peak is not None
+    assert peak.categories == {"other": 100}
+
+
+def test_places_are_lines_of_the_user_s_code() -> None:
+    peak = history(STEP).peak()
+    assert peak is not None
+    places = sorted((group.place, group.requested_bytes) for group in peak.groups)
+    assert places == [
+        (BACKWARD, 100),
+        ("train.py:3 step", 100),
+        ("train.py:7 step", 40),
+        ("train.py:7 step", 999),
+        ("train.py:8 step", 10),
+    ]
+
+
+def test_memory_that_runs_out_is_described_as_it_was_then() -> None:
+    events = [
+        event("alloc", 1, 100, frame(3)),
+        event("alloc", 2, 100, frame(4)),
+        event("free_requested", 1, 100, frame(5)),
+        event("oom", 0, 500, frame(6)),
+    ]
+    (refused,) = history(events).out_of_memory()
+    assert refused.requested_bytes == 100
+    assert [group.place for group in refused.groups] == ["train.py:4 step"]
+    assert refused.stack[0].line == 6
+
+
+def test_a_process_that_allocates_nothing_has_no_peak() -> None:
+    assert history([]).peak() is None
