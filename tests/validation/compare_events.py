@@ -53,7 +53,8 @@ def _fields(random: Random) -> dict[str, Any]:
         "mode": random.choice(("train", "train", "train", "train", "inference")),
     }
     if random.random() < 0.15:
-        return fields | {"dtype": "float32", "autocast": random.choice(AUTOCAST_DTYPES)}
+        autocast = random.choice(AUTOCAST_DTYPES)
+        return fields | {"model": "mlp", "dtype": "float32", "autocast": autocast}
     if fields["mode"] == "train":
         fields["checkpoint"] = random.choice((0, 0, random.randrange(1, 5)))
         fields["accumulate"] = random.choice((1, 1, random.randrange(1, 5)))

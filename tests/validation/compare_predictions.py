@@ -72,10 +72,9 @@ def workloads() -> Iterator[Workload]:
     yield stack.replace(norm="batch", dropout=0.5, checkpoint=2)
     yield stack.replace(norm="batch", mode="inference")
     yield stack.replace(norm="layer", dtype="bfloat16", accumulate=3)
-    for model in ("mlp", "mlp-scratch"):
-        low = BASE.replace(model=model, depth=3, width=1100, batch=3000, optimizer="adam")
-        yield low.replace(autocast="bfloat16")
-        yield low.replace(autocast="float16", activation="gelu", accumulate=2)
+    low = BASE.replace(depth=3, width=1100, batch=3000, optimizer="adam")
+    yield low.replace(autocast="bfloat16")
+    yield low.replace(autocast="float16", activation="gelu", accumulate=2)
     yield BASE.replace(data="fashion-mnist", batch=256, depth=3)
     yield BASE.replace(optimizer="none", depth=1, width=100, batch=100, classes=1000)
 
