@@ -19,7 +19,7 @@ from harness.schema.workload import ACTIVATIONS, NORMS, Workload
 from harness.training import training_step
 from harness.training.data import Fill, _fill_real
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model" / "worked-examples.md"
 
 BASE = Workload(hidden=(12, 7), in_features=20, classes=5, batch=9, optimizer="none")
 
@@ -214,7 +214,7 @@ def test_no_block_is_returned_twice_or_left_behind(workload: Workload) -> None:
 
 
 def test_the_peak_of_the_default_network_by_hand() -> None:
-    """784 -> 256 -> 256 -> 10, batch 512, relu, sgd, float32, as docs/memory-model.md derives."""
+    """784 -> 256 -> 256 -> 10, batch 512, relu, sgd, float32, as docs/memory-model/worked-examples.md derives."""
     parameters = 4 * (784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10)
     batch = 512 * 784 * 4 + 512 * 8
     hidden = 512 * 256 * 4
@@ -233,7 +233,7 @@ def test_the_peak_of_the_default_network_by_hand() -> None:
 
 
 def test_the_document_derives_the_same_events() -> None:
-    """The table of docs/memory-model.md, row by row, is the measured step of the trace."""
+    """The table of docs/memory-model/worked-examples.md, row by row, is the measured step of the trace."""
     rows = re.findall(
         r"^\| *(\d+) \|.*\| *([+−]?[\d,]+) \| *([\d,]+) \|$", DOCUMENT.read_text(), re.M
     )

@@ -1,6 +1,6 @@
 """Closed forms: what a workload holds, as plain functions of its description.
 
-Each returns whole bytes. docs/memory-model.md derives them; ``B`` rows in the (largest
+Each returns whole bytes. docs/memory-model/closed-forms.md derives them; ``B`` rows in the (largest
 micro-)batch, ``e`` bytes an element, ``h`` the hidden widths.
 """
 

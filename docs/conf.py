@@ -1,0 +1,37 @@
+"""Configuration of the documentation site: ``make docs``."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import harness  # noqa: E402
+
+project = "mlp-memory-harness"
+author = "The mlp-memory-harness authors"
+release = harness.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "MLP memory harness"
+html_static_path = ["_static"]
+html_extra_path = ["../results/reference-cpu/report.html"]
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+# Notebooks are executed on every build: a page that no longer runs fails the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+# A link to a heading or a page that does not exist is an error; make docs turns warnings into errors.
+nitpicky = False
