@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test test-oldest test-lowest check faults cuda cuda-dry-run clean
+.PHONY: reproduce test docs test-oldest test-lowest check faults cuda cuda-dry-run clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -11,6 +11,11 @@ reproduce: $(VENV)/.installed
 # Two processes, a file of tests in one of them: no figure that is tested depends on a neighbour.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The documentation site, without a network; a warning or a broken link is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
 
 check: $(VENV)/.installed-check
 	$(BIN)/ruff check .
@@ -77,6 +82,10 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-check: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	touch $@ $(VENV)/.installed $(VENV)/.installed-test
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 $(VENV)-oldest/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-oldest

@@ -1,0 +1,58 @@
+"""Every command and Python example of README and documentation runs as it stands there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"(?:<!-- not run: (.+?) -->\n)?^```(console|python)\n(.*?)^```", re.M | re.S)
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of every block that has to run."""
+    for page in PAGES:
+        name = page.relative_to(ROOT).as_posix()
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            why_not, kind, block = match.groups()
+            if kind == language and why_not is None:
+                yield f"{name}:{text.count(chr(10), 0, match.start()) + 1}", block
+
+
+COMMANDS = [
+    pytest.param(line[2:], id=f"{where} {line[2:60]}")
+    for where, block in blocks("console")
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+EXAMPLES = [pytest.param(block, id=where) for where, block in blocks("python")]
+
+
+def test_there_are_examples_to_run() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs(command: str, tmp_path: Path) -> None:
+    words = shlex.split(command, comments=True)
+    assert words[0] == "harness", "mark anything else as sh"
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *words[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_python_example_runs(example: str, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, capture_output=True)
