@@ -33,5 +33,4 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
-# A link to a heading or a page that does not exist is an error; make docs turns warnings into errors.
-nitpicky = False
+# make docs turns warnings into errors: a link to a page that does not exist fails the build.

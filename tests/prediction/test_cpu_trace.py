@@ -214,7 +214,7 @@ def test_no_block_is_returned_twice_or_left_behind(workload: Workload) -> None:
 
 
 def test_the_peak_of_the_default_network_by_hand() -> None:
-    """784 -> 256 -> 256 -> 10, batch 512, relu, sgd, float32, as docs/memory-model/worked-examples.md derives."""
+    """784 -> 256 -> 256 -> 10, batch 512, relu, sgd, float32."""
     parameters = 4 * (784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10)
     batch = 512 * 784 * 4 + 512 * 8
     hidden = 512 * 256 * 4
@@ -233,7 +233,7 @@ def test_the_peak_of_the_default_network_by_hand() -> None:
 
 
 def test_the_document_derives_the_same_events() -> None:
-    """The table of docs/memory-model/worked-examples.md, row by row, is the measured step of the trace."""
+    """The table of worked-examples.md, row by row, is the measured step of the trace."""
     rows = re.findall(
         r"^\| *(\d+) \|.*\| *([+−]?[\d,]+) \| *([\d,]+) \|$", DOCUMENT.read_text(), re.M
     )
