@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import micro_batches, predictions
-from harness.reporting import curves
+from harness.reporting.plots.stacked import stacked
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
@@ -48,7 +48,7 @@ def analyse(evidence: Evidence) -> Section:
                 frame=table,
             ),
         ),
-        figures=(_figure(table), *_what_stays(evidence.frame)),
+        figures=tuple(_what_stays(evidence.frame)),
     )
 
 
@@ -125,43 +125,6 @@ def _time_text(table: pd.DataFrame) -> str:
     )
 
 
-def _figure(table: pd.DataFrame) -> Figure:
-    names = {
-        "peak_live_bytes": "peak",
-        "floor_bytes": "floor: parameters, gradients, batch",
-        "saved_activation_bytes": "activations saved",
-    }
-    data = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "panel": "Depth " + table["depth"].astype("string"),
-                    "series": title,
-                    "parts": table["parts"],
-                    "size_bytes": table[column],
-                }
-            )
-            for column, title in names.items()
-        ],
-        ignore_index=True,
-    )
-    return Figure(
-        name="parts",
-        caption="A step's memory against the number of micro-batches its batch is split into. "
-        "Activations fall in proportion; the peak falls only to the floor that parameters, "
-        "gradients and the whole batch make.",
-        data=data,
-        draw=functools.partial(
-            curves.curves,
-            x="parts",
-            y="size_bytes",
-            x_label="micro-batches in a step",
-            y_label="bytes",
-        ),
-        size=(8.6, 4.2),
-    )
-
-
 def _what_stays(frame: pd.DataFrame) -> list[Figure]:
     data = micro_batches.composition(frame)
     if data.empty:
@@ -173,9 +136,9 @@ def _what_stays(frame: pd.DataFrame) -> list[Figure]:
             "in their place gradients are there at the peak, since they live from part to part.",
             data=data,
             draw=functools.partial(
-                curves.parts, y_label="live bytes at the peak", x_label="micro-batches in a step"
+                stacked, panel="panel", bar="label", bar_label="micro-batches in a step"
             ),
-            size=(9.2, 4.2),
+            size=(8.6, 3.4),
         )
     ]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
-from harness.reporting import bars
+from harness.reporting.plots.stacked import stacked
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
@@ -77,7 +77,7 @@ def analyse(evidence: Evidence) -> Section:
             WHY_ONE,
         ),
         tables=(_kept_table(table, frame), *_miss_table(frame)),
-        figures=(_kept_figure(table), *_peak_figure(frame)),
+        figures=tuple(_peak_figure(frame)),
     )
 
 
@@ -222,18 +222,6 @@ def _miss_table(frame: pd.DataFrame) -> list[Table]:
     return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
-def _kept_figure(table: pd.DataFrame) -> Figure:
-    return Figure(
-        name="kept",
-        caption="Tensors that each hidden layer keeps for the backward pass. One is what the next "
-        "linear map keeps anyway; functions whose derivative needs the input keep a second; the "
-        "ReLU written by hand (top right) keeps a third.",
-        data=table[["model", "activation", KEPT]].dropna(ignore_index=True),
-        draw=functools.partial(bars.counts, panel="model", bar="activation", value=KEPT),
-        size=(8.6, 3.6),
-    )
-
-
 def _peak_figure(frame: pd.DataFrame) -> list[Figure]:
     names = [f"categories_at_peak.{name}" for name in CATEGORIES]
     last = _deepest(frame)
@@ -253,8 +241,8 @@ def _peak_figure(frame: pd.DataFrame) -> list[Figure]:
             f"{shape['width']}, batch {shape['batch']}). Only the activations (green) differ "
             "much; the number of tensors kept per layer shows as the length of the green part.",
             data=data.rename(columns=lambda name: name.removeprefix("categories_at_peak.")),
-            draw=functools.partial(bars.stacked, panel="model", bar="function", shared=True),
-            size=(9.0, 4.0),
+            draw=functools.partial(stacked, panel="model", bar="function", shared=True),
+            size=(8.6, 3.6),
         )
     ]
 

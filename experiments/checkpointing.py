@@ -14,7 +14,8 @@ import pandas as pd
 
 from harness.analysis import checkpoints
 from harness.analysis.checkpoints import Curve
-from harness.reporting import curves
+from harness.reporting.plots.intervals import ranges
+from harness.reporting.plots.series import series
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
@@ -88,7 +89,7 @@ def analyse(evidence: Evidence) -> Section:
                 frame=pd.concat([curve.table for curve in found], ignore_index=True),
             ),
         ),
-        figures=(_peaks(found), _times(found)),
+        figures=(*_peaks(found), _times(found)),
     )
 
 
@@ -212,63 +213,65 @@ def _random_text(found: list[Curve], frame: pd.DataFrame) -> list[str]:
     return [text]
 
 
-def _peaks(found: list[Curve]) -> Figure:
+def _peaks(found: list[Curve]) -> list[Figure]:
+    """Return memory against segments, where segments change it at all."""
+    shown = [one for one in found if _changes(one)]
+    if not shown:
+        return []
     data = pd.concat(
         [
             curve.table.loc[curve.table["segments"] > 0, ["segments", "rise_bytes"]].assign(
-                panel=curve.network, series=f"depth {curve.depth}", fitted=curve.fitted
+                panel=curve.network, depth=curve.depth, fit=curve.fitted
             )
-            for curve in found
+            for curve in shown
         ],
         ignore_index=True,
     )
-    return Figure(
+    figure = Figure(
         name="segments",
         caption="What a step adds to memory, against the number of checkpointed segments: points "
         "are measured, lines are the law a·k + b·depth/k + c. Where activations outweigh "
-        "gradients (left) the valley lies at √depth; the more gradients count (to the right), the "
-        "further the points leave the law.",
-        data=data[["panel", "series", "segments", "rise_bytes", "fitted"]],
+        "gradients the valley lies at √depth; where gradients count too, the points leave the law. "
+        "Networks whose memory the segments hardly change are left out.",
+        data=data[["panel", "depth", "segments", "rise_bytes", "fit"]],
         draw=functools.partial(
-            curves.curves,
+            series,
             x="segments",
             y="rise_bytes",
-            x_label="segments",
-            y_label="bytes added by a step",
+            line="depth",
+            panel="panel",
+            label="bytes added by a step",
             ticks=TICKS,
+            shared=False,
         ),
-        size=(9.6, 4.4),
+        size=(8.6, 3.8),
     )
+    return [figure]
+
+
+def _changes(curve: Curve) -> bool:
+    rise = curve.table.loc[curve.table["segments"] > 0, "rise_bytes"]
+    return bool(rise.max() > 1.1 * rise.min())
 
 
 def _times(found: list[Curve]) -> Figure:
-    columns = ["segments", "time_ratio", "low", "high"]
-    data = pd.concat(
-        [
-            curve.table.loc[curve.table["segments"] > 0, columns].assign(
-                panel=curve.network, series=f"depth {curve.depth}"
-            )
-            for curve in found
-        ],
-        ignore_index=True,
-    )
+    """Return the cost in time of each curve: its median over the segments, and their spread."""
+    rows = []
+    for curve in found:
+        ratio = curve.table.loc[curve.table["segments"] > 0, "time_ratio"]
+        low, middle, high = ratio.quantile([0.05, 0.5, 0.95])
+        name = f"{curve.network}, depth {curve.depth}"
+        rows.append({"name": name, "estimate": middle, "low": low, "high": high})
     return Figure(
         name="times",
-        caption="Time of a step with segments over the same step without (medians of a process; "
-        "bars: over the slowest and the fastest of the processes without). The dashed line is "
-        "4/3, what the arithmetic of a second forward pass costs.",
-        data=data[["panel", "series", *columns]],
+        caption="Time of a step with checkpoints over the same step without: the median over the "
+        "numbers of segments (dot) and the middle 90% of them (bar). The dashed line is 4/3, what "
+        "the arithmetic of a second forward pass costs.",
+        data=pd.DataFrame(rows),
         draw=functools.partial(
-            curves.curves,
-            x="segments",
-            y="time_ratio",
-            x_label="segments",
-            y_label="times as long",
-            ticks=TICKS,
-            bytes_y=False,
-            level=4 / 3,
+            ranges, label="times as long as without checkpoints", marked=4 / 3, mark="4/3"
         ),
-        size=(9.6, 4.2),
+        size=(8.6, 1.2 + 0.3 * len(rows)),
     )
 
 

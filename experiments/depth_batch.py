@@ -5,6 +5,7 @@ of network layers and the batch size". A grid of depths and batches, training an
 puts it on trial for what autograd keeps, for all that is alive, and for the whole process.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ import pandas as pd
 from harness.analysis import AnalysisError, rss_agreement
 from harness.analysis.proportionality import PRODUCT, Trial, exact_in, sample, trial
 from harness.analysis.verdicts import monotone_verdicts, proportionality, ratio_verdicts
-from harness.reporting import charts
-from harness.reporting.claim_figures import ratio_figures, timelines, trial_figures, trial_tables
+from harness.reporting.claim_figures import growth_figure, timelines, trial_tables
+from harness.reporting.plots.owners import owners
+from harness.reporting.plots.stacked import stacked
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table, Verdict
@@ -117,9 +119,9 @@ def analyse(evidence: Evidence) -> Section:
         tables=(*trial_tables(trials), *_resident_tables(training), _cells_table(frame)),
         figures=(
             *steps,
+            *_owners(training),
             *_composition(training),
-            *(figure for name, result in trials.items() for figure in trial_figures(result, name)),
-            *ratio_figures(frame),
+            *_growth(trials),
         ),
     )
 
@@ -266,6 +268,40 @@ def _cells_table(frame: pd.DataFrame) -> Table:
     )
 
 
+def _growth(trials: Mapping[str, Trial]) -> list[Figure]:
+    """Return the growth of the peak: what is saved follows one short formula, said in words."""
+    return [growth_figure(trials["peak live"], "peak live")] if "peak live" in trials else []
+
+
+def _owners(training: pd.DataFrame) -> list[Figure]:
+    """Return the map of the category that leads at the peak of each cell."""
+    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
+    known = training[(training["outcome"] == "ok") & training[names].notna().all(axis=1)]
+    if known["depth"].nunique() < 2 or known["batch"].nunique() < 2:
+        return []
+    sizes = known[names].astype("int64")
+    data = known[["depth", "batch", "peak_live_bytes"]].assign(
+        owner=[str(name).rpartition(".")[2] for name in sizes.idxmax(axis=1)],
+        share=sizes.max(axis=1) / known["peak_live_bytes"].astype("int64"),
+    )
+    counts = data["owner"].value_counts()
+    led = ", ".join(f"{str(name).replace('_', ' ')} in {count}" for name, count in counts.items())
+    return [
+        Figure(
+            name="owners",
+            caption="Who owns the peak: the largest category at the peak of a training step, with "
+            "its share, over depth and batch. Where parameters lead, the gradients beside them "
+            "are as large: the batch changes neither.",
+            alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
+            f"{len(data)} cells; activations lead only at large batches.",
+            story=True,
+            data=data.sort_values(["depth", "batch"], ignore_index=True),
+            draw=owners,
+            size=(8.6, 4.2),
+        )
+    ]
+
+
 def _composition(training: pd.DataFrame) -> list[Figure]:
     """Return what the peak is made of, at the smallest, the middle and the largest batch."""
     names = [f"categories_at_peak.{name}" for name in CATEGORIES]
@@ -276,15 +312,24 @@ def _composition(training: pd.DataFrame) -> list[Figure]:
     chosen = {batches[0], batches[len(batches) // 2], batches[-1]}
     data = known.loc[known["batch"].isin(chosen), ["depth", "batch", *names]]
     data = data.rename(columns=lambda name: name.removeprefix("categories_at_peak."))
+    data = data.sort_values(["batch", "depth"]).reset_index(drop=True)
+    data.insert(0, "panel", "Batch " + data["batch"].astype("string"))
     return [
         Figure(
             name="composition",
-            caption="What is alive at the peak of a training step. With small batches it is "
-            "parameters and gradients, which the batch does not touch; only with large ones do "
-            "activations take over.",
-            data=data.sort_values(["batch", "depth"]).reset_index(drop=True),
-            draw=charts.composition,
-            size=(8.6, 3.8),
+            caption="Shares of the peak of a training step. With small batches it is parameters "
+            "and gradients, which the batch does not change; only with large ones do activations "
+            "take over.",
+            data=data,
+            draw=functools.partial(
+                stacked,
+                panel="panel",
+                bar="depth",
+                bar_label="depth (hidden layers)",
+                label="share of the peak, its bytes beside it",
+                shares=True,
+            ),
+            size=(8.6, 3.4),
         )
     ]
 

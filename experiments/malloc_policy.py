@@ -13,7 +13,7 @@ import pandas as pd
 from harness.analysis import malloc_effect
 from harness.analysis.malloc_effect import CLOSE_PERCENT, Agreement
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
-from harness.reporting import curves
+from harness.reporting.plots.series import Marked, series
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
@@ -135,8 +135,8 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
     rise = table["trace_rise_bytes"]
     data = pd.DataFrame(
         {
-            "panel": table["malloc"].map({"pinned": "Pinned malloc", "system": "System's malloc"}),
-            "series": "depth " + table["depth"].astype("string"),
+            "panel": "Depth " + table["depth"].astype("string"),
+            "malloc": table["malloc"].astype("string"),
             "batch": table["batch"],
             "times_needed": table["rss_rise_bytes"] / rise,
             "low": table["low_bytes"] / rise,
@@ -144,6 +144,9 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
             "trace_rise_bytes": rise,
         }
     )
+    depths = sorted(table["depth"].unique())
+    chosen = {depths[0], depths[len(depths) // 2], depths[-1]}
+    data = data[table["depth"].isin(chosen)].reset_index(drop=True)
     return (
         Figure(
             name="times-needed",
@@ -152,15 +155,18 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
             "process follows its tensors once they are large; with the system's it does not.",
             data=data,
             draw=functools.partial(
-                curves.curves,
+                series,
                 x="batch",
                 y="times_needed",
-                x_label="batch (examples)",
-                y_label="resident rise over the tensors' rise",
-                bytes_y=False,
-                level=1.0,
+                line="malloc",
+                panel="panel",
+                label="RSS rise over the tensors' rise",
+                scale="ratio",
+                ticks=(128, 512, 2048, 8192),
+                joined=False,
+                marked=Marked(value=1.0, text="equal"),
             ),
-            size=(8.6, 4.2),
+            size=(8.6, 3.6),
         ),
     )
 

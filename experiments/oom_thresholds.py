@@ -6,7 +6,6 @@ forward pass in prediction) completed within a budget that the kernel enforces, 
 larger batch seen to fail. On a GPU the caching allocator enforces it.
 """
 
-import functools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from harness.analysis import AnalysisError
 from harness.analysis import threshold_verdicts as verdicts
 from harness.analysis.oom_frontier import Frontier, as_frame, read_thresholds, series
 from harness.prediction.mlp.data_segment import solve_data_segment
-from harness.reporting import frontier_figure as pictures
+from harness.reporting.plots.frontier import frontier
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
 from harness.schema.record import to_json
@@ -174,7 +173,7 @@ def analyse(evidence: Evidence) -> Section:
         verdicts=(verdicts.deeper(pinned, fits), *verdicts.predictable(pinned)),
         text=(*verdicts.texts(table, pinned, fits, policies),),
         tables=(*_tables(table, pinned, fits, policies),),
-        figures=(_frontier_figure(thresholds, pinned), _error_figure(pinned)),
+        figures=(_frontier_figure(thresholds, pinned),),
     )
 
 
@@ -233,8 +232,9 @@ def _frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> F
         "points are reproduced: one example more ran out of memory. Training's lines bend down "
         "as hyperbolas; prediction's hardly fall.",
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
-        draw=functools.partial(pictures.frontier),
-        size=(9.2, 4.2),
+        draw=frontier,
+        story=True,
+        size=(8.6, 4.0),
     )
 
 
@@ -263,20 +263,6 @@ def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[dict[s
         for depth in CURVE
         if part["depth"].min() <= depth <= part["depth"].max()
     ]
-
-
-def _error_figure(pinned: pd.DataFrame) -> Figure:
-    known = pinned[pinned["error_percent"].notna()]
-    columns = ["series", "depth", "budget_bytes", "live_error_percent", "error_percent"]
-    return Figure(
-        name="errors",
-        caption="How far the predicted batch is from the reproduced one: by live bytes alone, and "
-        "with what is limited modelled (headers, alignment and pages, or the caching allocator). "
-        "The grey band is ±0.5 %.",
-        data=known[columns].reset_index(drop=True),
-        draw=functools.partial(pictures.errors),
-        size=(9.2, 3.8),
-    )
 
 
 EXPERIMENT = Experiment(

@@ -13,7 +13,8 @@ import pandas as pd
 from harness.analysis import AnalysisError, predictions
 from harness.analysis.cells import ok_cells
 from harness.analysis.exact import ExactForm, exact_form
-from harness.reporting import bars, lines
+from harness.reporting.plots.series import series
+from harness.reporting.plots.stacked import stacked
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
@@ -279,8 +280,8 @@ def _composition(table: pd.DataFrame) -> list[Figure]:
             "tensors (red) multiply the parameters; with a large one the activations decide, and "
             "only the state is left of the difference.",
             data=data.rename(columns=lambda name: name.removeprefix("categories_at_peak.")),
-            draw=functools.partial(bars.stacked, panel="panel", bar="update"),
-            size=(9.0, 4.2),
+            draw=functools.partial(stacked, panel="panel", bar="update"),
+            size=(8.6, 3.6),
         )
     ]
 
@@ -298,12 +299,11 @@ def _growth(table: pd.DataFrame) -> list[Figure]:
             "AdamW lies on Adam, and SGD on no optimizer at all.",
             data=single[["update", "batch", "peak_live_bytes"]].reset_index(drop=True),
             draw=functools.partial(
-                lines.growth,
-                along="batch",
+                series,
+                x="batch",
+                y="peak_live_bytes",
                 line="update",
-                value="peak_live_bytes",
                 label="peak live bytes",
-                log=False,
             ),
             size=(7.2, 4.2),
         )

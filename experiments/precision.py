@@ -13,8 +13,9 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, precision_effect
 from harness.analysis.timeline import live_by_category, read_events, thin
-from harness.reporting import curves
-from harness.reporting.timeline_figure import timeline, tips
+from harness.reporting.plots.series import Marked, series
+from harness.reporting.plots.stacked import stacked
+from harness.reporting.plots.step_timeline import timeline, tips
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
@@ -231,8 +232,8 @@ def _composition(frame: pd.DataFrame) -> list[Figure]:
             "shrinks every part. Autocast leaves parameters and the batch as they are and shrinks "
             "activations alone; with a small batch its copies of the weights cost more than that.",
             data=data.sort_values(["batch"], kind="stable").reset_index(drop=True),
-            draw=functools.partial(curves.parts, y_label="live bytes at the peak"),
-            size=(9.2, 4.2),
+            draw=functools.partial(stacked, panel="panel", bar="label"),
+            size=(8.6, 2.6),
         )
     ]
 
@@ -246,7 +247,8 @@ def _ratio_figure(table: pd.DataFrame) -> list[Figure]:
             pd.DataFrame(
                 {
                     "panel": title,
-                    "series": own["precision"] + ", depth " + own["depth"].astype("string"),
+                    "precision": own["precision"],
+                    "depth": own["depth"],
                     "batch": own["batch"],
                     "times_float32": own[column].astype("float64"),
                 }
@@ -256,23 +258,24 @@ def _ratio_figure(table: pd.DataFrame) -> list[Figure]:
         ignore_index=True,
     )
     depths = sorted(own["depth"].unique())
-    kept = own["depth"].isin([depths[-1] if 8 not in depths else 8])
-    data = data[data["series"].isin(set(data["series"].iloc[: len(own)][kept.to_numpy()]))]
+    depth = depths[-1] if 8 not in depths else 8
+    data = data[data["depth"] == depth]
     return [
         Figure(
             name="times-float32",
-            caption="Bytes as a multiple of float32's, against the batch. "
+            caption=f"Bytes as a multiple of float32's, against the batch (depth {depth}). "
             "What a type saves keeps its ratio whatever the batch; autocast approaches a half only "
             "as the batch outgrows the copies of the weights, and its peak never gets there.",
             data=data.reset_index(drop=True),
             draw=functools.partial(
-                curves.curves,
+                series,
                 x="batch",
                 y="times_float32",
-                x_label="batch (examples)",
-                y_label="times float32",
-                bytes_y=False,
-                level=1.0,
+                line="precision",
+                panel="panel",
+                label="times float32",
+                scale="ratio",
+                marked=Marked(value=1.0, text="as float32"),
             ),
             size=(8.6, 4.0),
         )

@@ -16,7 +16,8 @@ import pandas as pd
 
 from harness.analysis import epochs as analysis
 from harness.analysis.epochs import TRAIN, Run
-from harness.reporting import curves, training_curves
+from harness.reporting.plots.series import Marked, series
+from harness.reporting.plots.stacked import stacked
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
@@ -80,7 +81,7 @@ def analyse(evidence: Evidence) -> Section:
             *_undisturbed_text(runs),
         ),
         tables=_tables(runs, traced, resident),
-        figures=(*_accuracy_figure(runs), *_memory_figure(runs), *_parts_figure(traced)),
+        figures=(*_accuracy_figure(runs), *_parts_figure(traced)),
     )
 
 
@@ -328,39 +329,18 @@ def _accuracy_figure(runs: Sequence[Run]) -> list[Figure]:
             f"{NOTED_ACCURACY} that the note's network should pass. From one epoch to the "
             "next it moves by a per cent or two, so another seed or machine ends elsewhere.",
             data=data[["model", "epoch", "accuracy"]],
-            draw=functools.partial(training_curves.accuracy, level=NOTED_ACCURACY),
+            draw=functools.partial(
+                series,
+                x="epoch",
+                y="accuracy",
+                line="model",
+                label="validation accuracy",
+                scale="ratio",
+                x_doublings=False,
+                y_from=None,
+                marked=Marked(value=NOTED_ACCURACY, text=f"the note's {NOTED_ACCURACY}"),
+            ),
             size=(7.0, 3.8),
-        )
-    ]
-
-
-def _memory_figure(runs: Sequence[Run]) -> list[Figure]:
-    parts = []
-    for one in sorted(runs, key=lambda one: one.instrument, reverse=True):
-        column, title = "peak_bytes", "peak live bytes"
-        if one.instrument == "resident":
-            column, title = "resident_bytes", _HELD[one.device].title
-        steps = analysis.thin(one)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "quantity": title,
-                    "model": one.model,
-                    "kind": steps["passage"],
-                    "epoch": steps["epochs_trained"],
-                    "size_bytes": steps[column],
-                }
-            )
-        )
-    return [
-        Figure(
-            name="memory",
-            caption="Memory over the whole run, passage by passage (thinned). Top: the exact peak "
-            "of each; one level for full steps, one for the partial batch, one for evaluation, "
-            "in every epoch that was traced. Bottom: what the process holds, which does not climb.",
-            data=pd.concat(parts, ignore_index=True),
-            draw=training_curves.memory,
-            size=(8.6, 5.6),
         )
     ]
 
@@ -381,8 +361,8 @@ def _parts_figure(traced: Sequence[Run]) -> list[Figure]:
             "there. A step of the scratch network peaks before its gradients exist: the maximum by "
             "hand keeps three tensors for backward.",
             data=pd.DataFrame(rows),
-            draw=functools.partial(curves.parts, y_label="live bytes at the peak"),
-            size=(9.2, 4.2),
+            draw=functools.partial(stacked, panel="panel", bar="label"),
+            size=(8.6, 2.6),
         )
     ]
 

@@ -13,11 +13,11 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
 from harness.analysis.verdicts import SIGNIFICANT
-from harness.reporting import bars, charts, lines
+from harness.reporting.plots.series import series
+from harness.reporting.plots.stacked import stacked
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
-from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 
 KEYS = ["depth", "width", "batch", "in_features", "classes"]
@@ -64,7 +64,6 @@ def analyse(evidence: Evidence) -> Section:
             *_depth_figure(table),
             *_width_figure(table),
             *_composition(frame),
-            *_difference_figure(table),
         ),
     )
 
@@ -309,7 +308,16 @@ def _depth_figure(table: pd.DataFrame) -> list[Figure]:
             "the depth (a straight line on a plain axis). Small ones stay at what gradients and "
             "optimizer state make of the parameters.",
             data=own[["panel", "depth", "batch", "ratio", "limit"]],
-            draw=functools.partial(lines.ratios, panel="panel", along="depth", line="batch"),
+            draw=functools.partial(
+                series,
+                x="depth",
+                y="ratio",
+                line="batch",
+                panel="panel",
+                label="times as much as inference",
+                scale="ratio",
+            ),
+            story=True,
             size=(8.6, 4.2),
         )
     ]
@@ -329,7 +337,15 @@ def _width_figure(table: pd.DataFrame) -> list[Figure]:
             "limit (dashed) rises with the width, but their parameters grow with its square, so "
             "it takes a larger batch to come near.",
             data=ends[["panel", "width", "batch", "ratio", "limit"]],
-            draw=functools.partial(lines.ratios, panel="panel", along="width", line="batch"),
+            draw=functools.partial(
+                series,
+                x="width",
+                y="ratio",
+                line="batch",
+                panel="panel",
+                label="times as much as inference",
+                scale="ratio",
+            ),
             size=(8.6, 4.2),
         )
     ]
@@ -358,34 +374,13 @@ def _composition(frame: pd.DataFrame) -> list[Figure]:
             "a small batch training adds gradients and optimizer state; with a large one, held "
             "activations (green), of which prediction has none.",
             data=data.rename(columns=lambda name: name.removeprefix("categories_at_peak.")),
-            draw=functools.partial(bars.stacked, panel="panel", bar="run"),
+            draw=functools.partial(stacked, panel="panel", bar="run"),
             size=(9.0, 2.9),
         )
     ]
 
 
 _RUN_ORDER = {name: at for at, name in enumerate(RUNS.values())}
-
-
-def _difference_figure(table: pd.DataFrame) -> list[Figure]:
-    own = _base(table[table["optimizer"] == "sgd"])
-    if own.empty:
-        return []
-    least, most = (format_bytes(int(own["difference_bytes"].agg(end))) for end in ("min", "max"))
-    return [
-        Figure(
-            name="difference",
-            caption="Training's peak less prediction's, over depth and batch (SGD, width "
-            f"{own['width'].iloc[0]}): from {least} to {most}. It depends on both, but not on "
-            "their product alone: at small batches it is the gradients, which only the depth "
-            "moves.",
-            data=own[["depth", "batch", "difference_bytes"]],
-            draw=functools.partial(
-                charts.heat_map, value="difference_bytes", label="Training less prediction, peak"
-            ),
-            size=(7.2, 3.8),
-        )
-    ]
 
 
 EXPERIMENT = Experiment(

@@ -22,7 +22,7 @@ from harness.analysis.paired import (
     neighbour_ratios,
     pooled,
 )
-from harness.reporting import intervals, lines
+from harness.reporting.plots.intervals import forest
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.workload import Workload
@@ -73,7 +73,7 @@ def analyse(evidence: Evidence) -> Section:
         verdicts=(_growth_verdict(sizes), _bytes_verdict(sizes), *_time_verdict(ratios)),
         text=(predictions.in_words(frame, FIGURES), *_time_text(ratios)),
         tables=(*_ratio_table(ratios), _size_table(sizes), *_miss_table(frame)),
-        figures=(_size_figure(sizes), *_time_figure(ratios)),
+        figures=tuple(_time_figure(ratios)),
     )
 
 
@@ -263,23 +263,6 @@ def _miss_table(frame: pd.DataFrame) -> list[Table]:
     return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
-def _size_figure(sizes: pd.DataFrame) -> Figure:
-    own = sizes[sizes["batch"] == sizes["batch"].max()].sort_values("width")
-    names = {"peak_live_bytes": "peak live", PARAMETERS: "parameters", ACTIVATIONS: "activations"}
-    data = own[["width", *names]].rename(columns=names).melt("width", var_name="bytes of")
-    return Figure(
-        name="memory",
-        caption=f"Bytes against width (depth {DEPTH}, batch {own['batch'].iloc[0]}). Activations "
-        "grow in proportion; parameters bend upwards as the square takes over. The three points "
-        "at each power of two are the power and its odd neighbours: there is no step.",
-        data=data.rename(columns={"value": "size_bytes"}),
-        draw=functools.partial(
-            lines.growth, along="width", line="bytes of", value="size_bytes", label="bytes"
-        ),
-        size=(7.2, 4.2),
-    )
-
-
 def _time_figure(ratios: pd.DataFrame) -> list[Figure]:
     found = contrasts(ratios)
     if not found:
@@ -309,7 +292,7 @@ def _time_figure(ratios: pd.DataFrame) -> list[Figure]:
             "choose a width for.",
             data=data,
             draw=functools.partial(
-                intervals.forest,
+                forest,
                 tolerance=WORTH,
                 label="time at the neighbours / time at the power of two",
                 left="power of two slower",

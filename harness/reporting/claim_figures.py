@@ -8,11 +8,12 @@ import pandas as pd
 from harness.analysis import AnalysisError, summaries
 from harness.analysis.proportionality import Trial
 from harness.analysis.timeline import live_by_category, read_events, thin
-from harness.analysis.verdicts import training_ratios
-from harness.reporting import charts
-from harness.reporting.timeline_figure import timeline, tips
+from harness.reporting.plots.series import series
+from harness.reporting.plots.step_timeline import timeline, tips
+from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure, Table
+from harness.schema.units import format_bytes
 
 WIDE = (8.6, 4.4)
 
@@ -43,66 +44,36 @@ def trial_tables(trials: Mapping[str, Trial]) -> list[Table]:
     ]
 
 
-def trial_figures(result: Trial, label: str) -> list[Figure]:
-    """Return heat map and growth of one quantity, and the check of its fit where it has one."""
+def growth_figure(result: Trial, label: str) -> Figure:
+    """Return one quantity against depth and against batch, with the model that fits it best."""
     data = summaries.fitted_cells(result)
     stem = label.lower().replace(" ", "-")
-    title = label[0].upper() + label[1:]
-    lines = "the exact formula" if result.whole else "the fitted product model"
-    figures = [
-        Figure(
-            name=f"{stem}-heat",
-            caption=f"{title} in training, over depth and batch. Twice the depth with half the "
-            "batch (a step up and to the left) would change nothing if only their product counted.",
-            data=data[["depth", "batch", "measured"]],
-            draw=functools.partial(charts.heat_map, value="measured", label=title),
-            size=(7.2, 4.4),
-        ),
-        Figure(
-            name=f"{stem}-growth",
-            caption=f"{title} in training: points are measured, lines are {lines}. A line as "
-            "steep as the dashed guide grows in proportion; a flatter one carries a part that "
-            "does not grow, a steeper one has such a part to make up first.",
-            data=data[["depth", "batch", "measured", "best"]],
-            draw=functools.partial(charts.growth, value="measured", label=title),
-            size=WIDE,
-        ),
+    model = "the exact formula" if result.whole else "the fitted model"
+    ends = [
+        data.assign(panel=f"Against {along}, a line per {line}", at=data[along], line=data[line])
+        for along, line in (("depth", "batch"), ("batch", "depth"))
     ]
-    if result.exact is None:
-        figures.append(_fit_figure(data, stem, label))
-    return figures
-
-
-def _fit_figure(data: pd.DataFrame, stem: str, label: str) -> Figure:
+    long = pd.concat(ends, ignore_index=True)
+    long = long.rename(columns={"best": "fit"}).sort_values("panel", ascending=False)
     return Figure(
-        name=f"{stem}-fit",
-        caption=f"How well constant + depth + batch + depth·batch give {label} back. Left: on the "
-        "grey line is right. Right: the error of each cell; the grey band is ±10 %. Errors in a "
-        "pattern mean that one such sum is not the whole story.",
-        data=data[["depth", "batch", "measured", "fitted"]],
-        draw=functools.partial(charts.fit_check, label=label),
-        size=(8.6, 4.0),
+        name=f"{stem}-growth",
+        caption=f"{label[0].upper()}{label[1:]} against the depth, a line per batch, and against "
+        f"the batch, a line per depth. Points are measured, lines are {model}. Lines that start "
+        "flat carry a part that does not grow.",
+        data=long[["panel", "at", "line", "measured", "fit"]].reset_index(drop=True),
+        draw=functools.partial(
+            series,
+            x="at",
+            y="measured",
+            line="line",
+            panel="panel",
+            line_label="",
+            label=label,
+            x_label="depth (hidden layers) or batch (examples)",
+            scale="doubling bytes",
+        ),
+        size=WIDE,
     )
-
-
-def ratio_figures(frame: pd.DataFrame, quantity: str = "peak_live_bytes") -> list[Figure]:
-    """Return training's ``quantity`` over prediction's against depth, if both were measured."""
-    table = training_ratios(frame, quantity)
-    if table.empty:
-        return []
-    return [
-        Figure(
-            name="training-over-inference",
-            caption="Peak live bytes of a training step over those of prediction. Prediction "
-            "forgets each layer as it goes; training keeps them, so with large batches the gap "
-            "widens with depth. With small ones it is the gradients that double the parameters.",
-            data=table,
-            draw=functools.partial(
-                charts.ratios, value="ratio", label="Training over prediction, peak live bytes"
-            ),
-            size=(7.2, 4.4),
-        )
-    ]
 
 
 def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
@@ -128,8 +99,10 @@ def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
             Figure(
                 name=f"timeline-{depth}-{batch}",
                 caption=f"Live bytes through one training step (depth {depth}, batch {batch}), "
-                "event by event: forward piles up activations, backward takes them down while "
-                "gradients come up.",
+                "event by event. The forward pass piles up activations; the backward pass frees "
+                "them while gradients appear; the update needs no more.",
+                alt=_timeline_words(data),
+                story=True,
                 data=data,
                 draw=timeline,
                 tips=tips,
@@ -137,3 +110,16 @@ def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
             )
         )
     return figures, faults
+
+
+def _timeline_words(data: pd.DataFrame) -> str:
+    """Say what the timeline shows: where the peak lies, and of what it is made."""
+    peak = data.iloc[int(data["live_bytes"].to_numpy().argmax())]
+    parts = sorted(((int(peak[name]), name) for name in CATEGORIES if peak[name]), reverse=True)
+    made = ", ".join(f"{format_bytes(size)} {name.replace('_', ' ')}" for size, name in parts)
+    start, end = (format_bytes(int(data["live_bytes"].iloc[at])) for at in (0, -1))
+    return (
+        f"Stacked areas of live bytes by category over {len(data)} allocator events. The step "
+        f"starts with {start}, peaks in the {peak['phase']} phase with "
+        f"{format_bytes(int(peak['live_bytes']))} ({made}) and ends with {end}."
+    )

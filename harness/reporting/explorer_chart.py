@@ -7,7 +7,7 @@ import vl_convert
 
 from harness.prediction.mlp.polynomials import POWERS
 from harness.reporting.explorer_tables import CHOICES, PARTS, Row
-from harness.reporting.theme import CATEGORY_COLOURS, GREEN, INK, QUIET, RULE, VERMILION
+from harness.reporting.plots.theme import CATEGORY_COLOURS, GREEN, INK, QUIET, RULE, VERMILION
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 

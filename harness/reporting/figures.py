@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
-from harness.reporting.theme import RC
+from harness.reporting.plots.theme import NARROW_INCHES, RC, dark_colours
 from harness.schema.findings import Figure
 
 DPI = 160
@@ -23,8 +23,12 @@ class Picture:
 
     name: str
     caption: str
+    alt: str
+    story: bool
     svg: str
-    """The whole SVG document."""
+    """The whole SVG document, for a wide page."""
+    narrow_svg: str
+    """The same figure for a phone: panels below each other, text as large."""
     png: bytes
     data: pd.DataFrame
 
@@ -37,23 +41,41 @@ def picture(figure: Figure) -> Picture:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
-        canvas = Canvas(figsize=figure.size, layout="constrained")
-        FigureCanvasAgg(canvas)
-        figure.draw(canvas, figure.data)
-        canvas.draw_without_rendering()
-        canvas.set_layout_engine("none")  # laid out now; saving would do it again each time
-        svg, png = io.StringIO(), io.BytesIO()
-        title = {"Title": figure.caption}
-        canvas.savefig(svg, format="svg", metadata={**title, "Date": None, "Creator": None})
-        canvas.savefig(png, format="png", dpi=DPI, metadata={**title, "Software": None})
-        tips = _tips(canvas, figure)
-    return Picture(
-        name=figure.name,
-        caption=figure.caption,
-        svg=svg.getvalue().replace("</svg>", f"{tips}</svg>"),
-        png=png.getvalue(),
-        data=figure.data,
+        wide = _canvas(figure, figure.size)
+        png = io.BytesIO()
+        metadata = {"Title": figure.caption, "Software": None}
+        wide.savefig(png, format="png", dpi=DPI, facecolor="white", metadata=metadata)
+        ratio = figure.size[1] / figure.size[0]
+        height = max(NARROW_INCHES * ratio, min(figure.size[1], 0.85 * NARROW_INCHES))
+        narrow = _canvas(figure, (NARROW_INCHES, height))
+        return Picture(
+            name=figure.name,
+            caption=figure.caption,
+            alt=figure.alt or figure.caption,
+            story=figure.story,
+            svg=_svg(wide, figure),
+            narrow_svg=_svg(narrow, figure),
+            png=png.getvalue(),
+            data=figure.data,
+        )
+
+
+def _canvas(figure: Figure, size: tuple[float, float]) -> Canvas:
+    """Return the figure, painted and laid out."""
+    canvas = Canvas(figsize=size, layout="constrained")
+    FigureCanvasAgg(canvas)
+    figure.draw(canvas, figure.data)
+    canvas.draw_without_rendering()
+    canvas.set_layout_engine("none")  # laid out now; saving would do it again each time
+    return canvas
+
+
+def _svg(canvas: Canvas, figure: Figure) -> str:
+    text = io.StringIO()
+    canvas.savefig(
+        text, format="svg", metadata={"Title": figure.caption, "Date": None, "Creator": None}
     )
+    return text.getvalue().replace("</svg>", f"{_tips(canvas, figure)}</svg>")
 
 
 def _tips(canvas: Canvas, figure: Figure) -> str:
@@ -86,16 +108,29 @@ _PROLOG = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
 _TITLE = re.compile(r"\s*<title>.*?</title>", re.DOTALL)
 _ID = re.compile(r'(\bid="|href="#|url\(#)')
+_HEX = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
+_DARK = dark_colours()
 
 
-def inline_svg(drawn: Picture, prefix: str, label_id: str) -> str:
-    """Return the SVG to stand in a page: no prolog, no fixed size, ids of its own.
+def inline_svg(svg: str, prefix: str, label_id: str) -> str:
+    """Return ``svg`` to stand in a page: no prolog, no fixed size, ids of its own.
 
-    ``label_id`` is the id of the element whose text describes it.
+    ``label_id`` is the id of the element whose text describes it. Colours that change in the
+    dark become custom properties of the page (``colour_properties``).
     """
-    text = _PROLOG.sub("", drawn.svg, count=1)
+    text = _PROLOG.sub("", svg, count=1)
     text = _TITLE.sub("", _METADATA.sub("", text, count=1), count=1)
     text = _ID.sub(lambda match: f"{match[1]}{prefix}-", text)
+    text = _HEX.sub(lambda match: _property(match[0]), text)
     opening, rest = text.split(">", 1)
     opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
     return f'{opening} role="img" aria-labelledby="{label_id}">{rest}'.strip()
+
+
+def _property(colour: str) -> str:
+    return f"var(--c{colour[1:]}, {colour})" if colour in _DARK else colour
+
+
+def colour_properties(*, dark: bool) -> str:
+    """Return the custom properties that ``inline_svg`` refers to, as CSS declarations."""
+    return " ".join(f"--c{light[1:]}: {_DARK[light] if dark else light};" for light in _DARK)

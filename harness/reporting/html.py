@@ -57,4 +57,4 @@ def _keep_percent(text: str) -> str:
 def _svg(part: Chapter, drawn: Picture) -> Markup:
     """Return a picture's SVG; matplotlib has escaped every text in it."""
     anchor = f"{part.name}-{drawn.name}"
-    return Markup(inline_svg(drawn, anchor, f"{anchor}-caption"))
+    return Markup(inline_svg(drawn.svg, anchor, f"{anchor}-caption"))

@@ -69,10 +69,10 @@ def test_depths_that_are_no_neighbours_settle_nothing(tmp_path: Path) -> None:
         _section(tmp_path / "activations", records)
 
 
-def test_both_pictures_draw_and_name_every_function(tmp_path: Path) -> None:
+def test_the_picture_draws_and_names_every_function(tmp_path: Path) -> None:
     records = [predicted_records.record(workload) for workload in activations.cells(Size.QUICK)]
     section = _section(tmp_path / "activations", records)
-    assert [figure.name for figure in section.figures] == ["kept", "peak"]
+    assert [figure.name for figure in section.figures] == ["peak"]
     for figure in section.figures:
         drawn = picture(figure)
         assert all(name in drawn.svg for name in (*ACTIVATIONS, *MODELS))

@@ -103,7 +103,7 @@ def test_depth_verdict_and_pictures(tmp_path: Path, records: list[Record]) -> No
     assert "width / (features + 2·width) = 0.0702" in depth.measured
     assert "the peak in 24 of 24 cells" in section.text[0]
     names = [figure.name for figure in section.figures]
-    assert names == ["ratio-depth", "composition", "difference"]
+    assert names == ["ratio-depth", "composition"]
     for figure in section.figures:
         assert picture(figure).png.startswith(b"\x89PNG")
     bars = next(figure for figure in section.figures if figure.name == "composition")

@@ -7,13 +7,26 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
 from PIL import Image
 
-from harness.reporting import charts
-from harness.reporting.charts import _apart
-from harness.reporting.figures import inline_svg, picture
-from harness.reporting.theme import CATEGORY_COLOURS, contrast, ink_on, ordered_colours, readable
+from harness.reporting.figures import colour_properties, inline_svg, picture
+from harness.reporting.plots.labels import End, apart, label_ends
+from harness.reporting.plots.owners import owners
+from harness.reporting.plots.series import Marked, series
+from harness.reporting.plots.stacked import stacked
+from harness.reporting.plots.theme import (
+    CATEGORY_COLOURS,
+    DARK,
+    INK,
+    PAPER,
+    contrast,
+    dark_colours,
+    ink_on,
+    ordered_colours,
+)
 from harness.schema.findings import Figure
 
 DATA = pd.DataFrame(
@@ -22,7 +35,7 @@ DATA = pd.DataFrame(
 
 
 def _figure(caption: str = "A <caption> & more") -> Figure:
-    draw = functools.partial(charts.heat_map, value="measured", label="$a$ <b>")
+    draw = functools.partial(series, x="depth", y="measured", line="batch", label="$a$ <b>")
     return Figure(name="one", caption=caption, data=DATA, draw=draw)
 
 
@@ -49,13 +62,13 @@ def test_the_svg_is_well_formed_carries_its_caption_and_keeps_dollars() -> None:
     assert title.text == "A <caption> & more"
     texts = ["".join(item.itertext()).strip() for item in root.iter(f"{space}text")]
     assert "$a$ <b>" in texts
-    assert "batch (examples)" in texts
+    assert "batch" in texts
     assert "depth (hidden layers)" in texts
 
 
 def test_an_inline_picture_has_ids_of_its_own_and_fills_its_box() -> None:
     drawn = picture(_figure())
-    one, two = (inline_svg(drawn, name, "label") for name in ("one", "two"))
+    one, two = (inline_svg(drawn.svg, name, "label") for name in ("one", "two"))
     ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (one, two)]
     assert ids[0]
     assert not ids[0] & ids[1]
@@ -66,30 +79,97 @@ def test_an_inline_picture_has_ids_of_its_own_and_fills_its_box() -> None:
     ET.fromstring(one)
 
 
-@pytest.mark.parametrize("most", [0, 1])
-def test_a_heat_map_survives_few_and_empty_cells(most: int) -> None:
-    data = DATA.head(max(most, 1)).assign(measured=pd.array([most] * max(most, 1), dtype="Int64"))
-    canvas = Canvas()
-    charts.heat_map(canvas, data, value="measured", label="x")
-    shown = [text.get_text() for text in canvas.axes[0].texts]
-    assert len(shown) == len(data)
-    assert all(str(most) in text for text in shown)
+PARTS = pd.DataFrame(
+    {
+        "panel": ["A", "A", "B"],
+        "bar": ["x", "y", "x"],
+        "parameter": [100, 100, 100],
+        "gradient": [0, 100, 50],
+        "activation": [300, 0, 7],
+    }
+)
 
 
-def test_a_line_that_was_not_measured_everywhere_is_drawn_where_it_was() -> None:
+def _bars(axes: Axes) -> list[Rectangle]:
+    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+
+
+@pytest.mark.parametrize("width", [4.0, 8.0])
+def test_stacked_parts_add_up_to_the_total_beside_each_bar(width: float) -> None:
+    canvas = Canvas(figsize=(width, 3))
+    stacked(canvas, PARTS, panel="panel", bar="bar")
+    assert len(canvas.axes) == 2
+    for axes, expected in zip(canvas.axes, ([400, 200], [157]), strict=True):
+        ends = [0.0] * len(expected)
+        for patch in _bars(axes):
+            row = round(patch.get_y() + patch.get_height() / 2)
+            ends[row] += patch.get_width()
+        assert ends == expected
+        assert [text.get_text() for text in axes.texts] == [f"{total} B" for total in expected]
+
+
+def test_shares_reach_one_hundred_and_the_bytes_stay_beside_them() -> None:
     canvas = Canvas()
-    data = DATA.assign(best=DATA["measured"].astype("float64"))
-    charts.growth(canvas, data, value="measured", label="x")
-    left = canvas.axes[0]
-    points = [line for line in left.lines if line.get_marker() == "o"]
-    assert sorted(len(np.asarray(line.get_xdata())) for line in points) == [1, 2]
+    stacked(canvas, PARTS.head(2), panel="panel", bar="bar", shares=True)
+    (axes,) = canvas.axes
+    assert sum(patch.get_width() for patch in _bars(axes)) == pytest.approx(200)
+    assert [text.get_text() for text in axes.texts] == ["400 B", "200 B"]
+
+
+def test_panels_stand_below_each_other_on_a_phone_and_side_by_side_else() -> None:
+    for width, across in ((4.0, 1), (8.0, 2)):
+        canvas = Canvas(figsize=(width, 3))
+        stacked(canvas, PARTS, panel="panel", bar="bar")
+        lefts = {round(float(axes.get_position().x0), 3) for axes in canvas.axes}
+        assert len(lefts) == across
+
+
+@pytest.mark.parametrize("width", [4.0, 8.0])
+def test_each_cell_of_the_owners_map_has_its_leader_and_share(width: float) -> None:
+    data = pd.DataFrame(
+        {
+            "depth": [1, 1, 2, 2],
+            "batch": [16, 64, 16, 64],
+            "owner": ["parameter", "activation", "parameter", "parameter"],
+            "share": [0.5, 0.875, 0.48, 0.44],
+            "peak_live_bytes": [2**20, 2**21, 2**20, 2**20],
+        }
+    )
+    canvas = Canvas(figsize=(width, 3))
+    owners(canvas, data)
+    (axes,) = canvas.axes
+    colours = [mpl.colors.to_hex(patch.get_facecolor()) for patch in axes.patches]
+    assert colours == [CATEGORY_COLOURS[name].lower() for name in data["owner"]]
+    said = [text.get_text() for text in axes.texts]
+    assert [words.split("\n")[0].rstrip("%") for words in said] == ["50", "88", "48", "44"]
+    assert ("2 MiB" in said[1]) == (width > 4)
+
+
+def test_a_series_is_drawn_where_it_was_measured_and_named_at_its_end() -> None:
+    canvas = Canvas()
+    data = DATA.assign(measured=[10.0, np.nan, 20.0, 40.0])
+    marked = Marked(value=15.0, text="half")
+    series(canvas, data, x="depth", y="measured", line="batch", label="x", marked=marked)
+    (axes,) = canvas.axes
+    known = [int(np.isfinite(np.asarray(line.get_ydata())).sum()) for line in axes.lines[:2]]
+    assert known == [2, 1]
+    assert {text.get_text() for text in axes.texts} == {"16", "32", "batch", "half"}
+
+
+def test_names_at_line_ends_do_not_collide() -> None:
+    canvas = Canvas(figsize=(4, 3))
+    axes = canvas.add_subplot()
+    label_ends(axes, [End(x=1, y=0.5 + at / 1000, text=f"{at}", colour=INK) for at in range(5)])
+    places = sorted(float(text.xyann[1]) for text in axes.texts)  # type: ignore[attr-defined]
+    inches = np.diff(places) * axes.get_position().height * 3
+    assert inches.min() > 0.14
 
 
 def test_labels_are_moved_apart_and_no_further() -> None:
-    assert _apart([0.0, 0.5, 1.0], 0.1) == pytest.approx([0.0, 0.5, 1.0])
-    moved = _apart([0.5, 0.5, 0.5, 0.9], 0.1)
+    assert apart([0.0, 0.5, 1.0], 0.1) == pytest.approx([0.0, 0.5, 1.0])
+    moved = apart([0.5, 0.5, 0.5, 0.9], 0.1)
     assert moved == pytest.approx([0.4, 0.5, 0.6, 0.9])
-    assert np.diff(_apart([0.1, 0.11, 0.12, 0.3, 0.31], 0.05)) == pytest.approx(
+    assert np.diff(apart([0.1, 0.11, 0.12, 0.3, 0.31], 0.05)) == pytest.approx(
         [0.05, 0.05, 0.12, 0.05], abs=1e-9
     )
 
@@ -99,8 +179,25 @@ def test_contrast_is_that_of_wcag() -> None:
     assert contrast("#777777", "white") == pytest.approx(4.48, abs=0.005)
 
 
-def test_labels_can_be_read() -> None:
-    for colour in [*ordered_colours(9), *CATEGORY_COLOURS.values()]:
-        assert contrast(readable(colour), "white") >= 4.5
+def test_what_is_written_can_be_read_in_light_and_in_the_dark() -> None:
     for colour in CATEGORY_COLOURS.values():
         assert contrast(ink_on(colour), colour) >= 4.5
+    assert contrast(INK, PAPER) >= 4.5
+    assert contrast(DARK[INK], DARK[PAPER]) >= 4.5
+
+
+def test_lines_can_be_seen_in_light_and_in_the_dark() -> None:
+    dark = dark_colours()
+    for colour in ordered_colours(9):
+        assert contrast(dark[colour], DARK[PAPER]) >= 3
+    for colour in ordered_colours(9)[:6]:
+        assert contrast(colour, PAPER) >= 3
+
+
+def test_a_page_knows_every_colour_that_changes_in_the_dark() -> None:
+    text = inline_svg(picture(_figure()).svg, "one", "label")
+    used = set(re.findall(r"var\((--c[0-9a-f]{6}), ", text))
+    assert f"--c{INK[1:]}" in used
+    for dark in (False, True):
+        defined = set(re.findall(r"(--c[0-9a-f]{6}): #", colour_properties(dark=dark)))
+        assert used <= defined

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from harness.schema.units import format_bytes
@@ -14,6 +15,14 @@ from harness.schema.units import format_bytes
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 SKY, VERMILION, PURPLE = "#56B4E9", "#D55E00", "#CC79A7"
 INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
+PAPER = "#fefefe"
+"""What lies behind a figure; not quite white, which stays white in the dark."""
+
+DARK = {INK: "#e6e9ed", QUIET: "#a5aeb8", RULE: "#343b44", PAPER: "#14181d"}
+"""What a page shows in the dark instead; other colours hold on both grounds."""
+
+NARROW_INCHES = 4.0
+"""Width of a figure on a phone: its text stays as large as on a wide page."""
 
 CATEGORY_COLOURS = {
     "parameter": BLUE,
@@ -25,12 +34,10 @@ CATEGORY_COLOURS = {
 }
 """By the category of a live byte, in the order in which they are stacked."""
 
-READABLE = 4.5
-"""Least contrast of text (WCAG 2.2, level AA)."""
-
 RC: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": QUIET,
+    "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.labelsize": 9,
@@ -50,7 +57,7 @@ RC: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
-    "savefig.facecolor": "white",
+    "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "mlp-memory-harness",
     "text.color": INK,
@@ -65,10 +72,43 @@ RC: Any = {
 """Settings of matplotlib; text stays text (searchable, small), names from records no formulas."""
 
 
-def ordered_colours(count: int) -> list[Any]:
+_STEPS = 64
+"""So many shades between the ends of an ordered scale; a page knows the dark form of each."""
+
+
+def ordered_colours(count: int) -> list[str]:
     """Return ``count`` colours from dark to light, for values that have an order."""
-    scale = mpl.colormaps["cividis"]
-    return [scale(0.84 * at / max(count - 1, 1)) for at in range(count)]
+    return [_shade(round((_STEPS - 1) * at / max(count - 1, 1))) for at in range(count)]
+
+
+def _shade(step: int, *, low: float = 0.0, high: float = 0.82) -> str:
+    scale = mpl.colormaps["viridis"]
+    return mpl.colors.to_hex(scale(low + (high - low) * step / (_STEPS - 1)))
+
+
+def dark_colours() -> dict[str, str]:
+    """Return the colours that change in the dark, with what they change to."""
+    shades = {_shade(step): _shade(step, low=0.35, high=1.0) for step in range(_STEPS)}
+    return DARK | shades
+
+
+def is_narrow(canvas: Canvas) -> bool:
+    """Say whether the figure is drawn for a phone."""
+    return bool(canvas.get_figwidth() <= NARROW_INCHES)
+
+
+def panels(
+    canvas: Canvas, count: int, *, height: float = 2.7, sharex: bool = False, sharey: bool = False
+) -> list[Axes]:
+    """Return ``count`` panels: side by side, or on a phone one below the other.
+
+    ``height`` is a panel's on a phone, in inches.
+    """
+    if not is_narrow(canvas):
+        return list(canvas.subplots(1, count, sharex=sharex, sharey=sharey, squeeze=False)[0])
+    canvas.set_figheight(height * count + 0.5)
+    grid = canvas.subplots(count, 1, sharex=False, sharey=sharey, squeeze=False)
+    return [row[0] for row in grid]
 
 
 def contrast(one: Any, other: Any) -> float:
@@ -88,14 +128,6 @@ def _luminance(colour: Any) -> float:
 def ink_on(colour: Any) -> str:
     """Return the text colour, black or white, that reads better on ``colour``."""
     return max("black", "white", key=lambda ink: contrast(ink, colour))
-
-
-def readable(colour: Any) -> Any:
-    """Return ``colour``, darkened until text in it can be read on white."""
-    shade = mpl.colors.to_rgb(colour)
-    while contrast(shade, "white") < READABLE:
-        shade = (shade[0] * 0.95, shade[1] * 0.95, shade[2] * 0.95)
-    return shade
 
 
 def bytes_text(size: float, _position: int | None = None) -> str:

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
 
-from harness.reporting.theme import CATEGORY_COLOURS, INK, bytes_text, ink_on
+from harness.reporting.plots.theme import CATEGORY_COLOURS, INK, PAPER, bytes_text, is_narrow
 from harness.schema.units import format_bytes
+
+_LETTER_INCHES = 0.09
 
 
 def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
@@ -22,15 +24,18 @@ def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
     axes.stackplot(x, *layers, colors=colours, step="post", linewidth=0)
     top = float(data["live_bytes"].max())
     axes.set_xlim(x[0], max(x[-1], x[0] + 1))
-    axes.set_ylim(0, top * 1.2)
-    _phases(axes, data)
-    _labels(axes, x, names, layers, top)
+    axes.set_ylim(0, top * (1.35 if is_narrow(canvas) else 1.2))
+    _phases(axes, data, inches=0.85 * canvas.get_figwidth())
     _peak(axes, data)
     ticks = _round_ticks(top)
     axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
-    axes.set_xlabel("allocator event of the measured step")
+    axes.set_xlabel("allocator event of the step")
     axes.set_ylabel("live bytes")
     axes.grid(visible=False, axis="x")
+    handles = [Patch(color=colour) for colour in colours]
+    words = [name.replace("_", " ") for name in names]
+    columns = 3 if is_narrow(canvas) else len(names)
+    canvas.legend(handles, words, loc="outside lower center", ncols=columns)
 
 
 def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, str]]:
@@ -64,63 +69,33 @@ def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
         )
 
 
-def _phases(axes: Axes, data: pd.DataFrame) -> None:
-    width = float(data["event"].iloc[-1] - data["event"].iloc[0]) or 1.0
+def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
+    """Mark where each phase begins; name it where ``inches``, the axes' width, have room."""
+    first, last = float(data["event"].iloc[0]), float(data["event"].iloc[-1])
     for name, start, stop in _runs(data):
-        if start > data["event"].iloc[0]:
+        if start > first:
             axes.axvline(start - 0.5, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
-        if (stop - start) / width > 0.06:
-            axes.text(
-                (start + stop) / 2,
-                0.975,
-                name,
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                va="top",
-                fontsize=9,
-                color=INK,
-                fontweight="bold",
-            )
+        words = _phase_name(name, at_start=start == first)
+        if inches * (stop - start) / ((last - first) or 1.0) < _LETTER_INCHES * len(words):
+            continue
+        axes.text(
+            (start + stop) / 2,
+            0.975,
+            words,
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            fontsize=9,
+            color=INK,
+            fontweight="bold",
+        )
 
 
-def _labels(
-    axes: Axes, x: np.ndarray, names: list[str], layers: list[np.ndarray], top: float
-) -> None:
-    """Name each category inside its area where it is thick for long enough, else in a legend."""
-    base = np.zeros_like(x)
-    rest = []
-    for name, layer in zip(names, layers, strict=True):
-        spot = _thick_spot(layer, top)
-        if spot is None:
-            rest.append(name)
-        else:
-            axes.text(
-                x[spot],
-                base[spot] + layer[spot] / 2,
-                name.replace("_", " "),
-                ha="center",
-                va="center",
-                fontsize=9,
-                color=ink_on(CATEGORY_COLOURS[name]),
-            )
-        base = base + layer
-    handles = [mpl.patches.Patch(color=CATEGORY_COLOURS[name]) for name in reversed(rest)]
-    if handles:
-        texts = [name.replace("_", " ") for name in reversed(rest)]
-        axes.legend(handles, texts, loc="upper left", bbox_to_anchor=(1, 1))
-
-
-def _thick_spot(layer: np.ndarray, top: float) -> int | None:
-    """Return the middle of the stretch where ``layer`` is thickest over a label's width."""
-    reach = max(1, len(layer) // 12)
-    if len(layer) < 2 * reach + 1:
-        return None
-    windows = np.lib.stride_tricks.sliding_window_view(layer, 2 * reach + 1).min(axis=1)
-    best = float(windows.max())
-    if best < 0.06 * top:
-        return None
-    ties = np.flatnonzero(windows >= best)
-    return int(ties[len(ties) // 2]) + reach
+def _phase_name(name: str, *, at_start: bool) -> str:
+    """Return what a phase does: dropping old gradients opens a step, the update closes it."""
+    if name == "optimizer":
+        return "zero_grad" if at_start else "update"
+    return name
 
 
 def _peak(axes: Axes, data: pd.DataFrame) -> None:
@@ -137,5 +112,5 @@ def _peak(axes: Axes, data: pd.DataFrame) -> None:
         va="bottom",
         fontsize=9,
         color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
     )

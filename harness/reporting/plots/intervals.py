@@ -1,11 +1,13 @@
 """Ratios with their intervals, one a line, each observation beside them."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
-from harness.reporting.theme import BLUE, INK, QUIET, RULE
+from harness.reporting.plots.theme import BLUE, INK, QUIET, RULE, is_narrow
 
 
 def forest(
@@ -47,3 +49,32 @@ def _reach(data: pd.DataFrame, tolerance: float) -> float:
     """Return the largest factor from 1, either way, that the axis shows."""
     ends = data[["low", "high"]].to_numpy(dtype=np.float64)
     return max(1.05 * float(np.exp(np.abs(np.log(ends)).max())), 1 + 2 * tolerance)
+
+
+def ranges(canvas: Canvas, data: pd.DataFrame, *, label: str, marked: float, mark: str) -> None:
+    """Paint each ``name``'s ``estimate`` on its range from ``low`` to ``high``, from zero on.
+
+    ``marked`` is a value to compare with, named ``mark``.
+    """
+    axes = canvas.add_subplot()
+    places = np.arange(len(data))
+    low, high = (data[key].to_numpy(dtype=np.float64) for key in ("low", "high"))
+    middle = data["estimate"].to_numpy(dtype=np.float64)
+    axes.hlines(places, low, high, color=BLUE, linewidth=3, alpha=0.6)
+    axes.plot(middle, places, "o", color=INK, markersize=5)
+    axes.axvline(marked, color=QUIET, linewidth=1, linestyle="--")
+    axes.annotate(
+        mark,
+        (marked, 1.02),
+        xycoords=("data", "axes fraction"),
+        ha="center",
+        fontsize=8.5,
+        color=QUIET,
+    )
+    width = 20 if is_narrow(canvas) else 60
+    axes.set_yticks(places, [textwrap.fill(str(name), width) for name in data["name"]])
+    axes.set_ylim(len(data) - 0.4, -0.6)
+    axes.set_xlim(0, 1.06 * max(float(high.max()), marked))
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(textwrap.fill(label, 26) if is_narrow(canvas) else label)

@@ -1,0 +1,1 @@
+"""Figures: each function paints a data frame on an empty canvas, wide or narrow."""
