@@ -276,7 +276,8 @@ def _growth(trials: Mapping[str, Trial]) -> list[Figure]:
 def _owners(training: pd.DataFrame) -> list[Figure]:
     """Return the map of the category that leads at the peak of each cell."""
     names = [f"categories_at_peak.{name}" for name in CATEGORIES]
-    known = training[(training["outcome"] == "ok") & training[names].notna().all(axis=1)]
+    needed = [*names, "peak_live_bytes"]
+    known = training[(training["outcome"] == "ok") & training[needed].notna().all(axis=1)]
     if known["depth"].nunique() < 2 or known["batch"].nunique() < 2:
         return []
     sizes = known[names].astype("int64")
