@@ -140,7 +140,7 @@ def autocast_workloads(draw: st.DrawFn) -> Workload:
 
 
 def measure(workload: Workload) -> dict[str, object]:
-    """Return the figures of a record that trace and saved-tensor pass give, in this process."""
+    """Return the figures of a record that trace and saved-tensor pass free, in this process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(workload.threads)
     try:

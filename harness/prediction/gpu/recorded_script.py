@@ -1,4 +1,4 @@
-"""A trace as a script whose last step goes on and on."""
+"""A trace as a script whose last step repeats."""
 
 from itertools import groupby
 from operator import attrgetter
@@ -12,7 +12,7 @@ class RecordedSteps:
 
     A block that the last step returns was taken in it or in the step before; played again,
     it is the one taken at the same place of the same step. So the last two must take as many
-    blocks; what is older is returned once. ``kept_bytes`` are in workspaces.
+    blocks; what is older is freed once. ``kept_bytes`` are in workspaces.
     """
 
     def __init__(self, trace: Trace, kept_bytes: int = 0) -> None:
@@ -42,7 +42,7 @@ class RecordedSteps:
                 elif event.address in new:
                     wanted.append((event.size_bytes, new[event.address]))
             requests.append((phase, wanted))
-        if step and requests and requests[-1][0] == "backward":  # an update that takes nothing
+        if step and requests and requests[-1][0] == "backward":  # an update that allocates nothing
             requests.append(("optimizer", []))
         return requests
 

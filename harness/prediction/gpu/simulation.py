@@ -14,7 +14,7 @@ MOST_STEPS = 8
 """Steps after which the next is taken for the measured one, whatever they reserved."""
 
 Request = tuple[int, int]
-"""Bytes asked for and the block's number; or minus the bytes, where it is returned."""
+"""Bytes asked for and the block's number; or minus the bytes, where it is freed."""
 
 Requests = list[tuple[str, list[Request]]]
 """What a step asks for, phase by phase."""
@@ -64,7 +64,7 @@ def play(script: Script, allocator: CachingAllocator) -> Played:
     """Play the build and steps until the peaks are steady.
 
     Raises:
-        OutOfMemoryError: the allocator's card or its limit does not suffice.
+        OutOfMemoryError: the GPU or the allocator's limit is too small.
 
     """
     player = _Player(allocator)
@@ -89,7 +89,7 @@ def play_steps(script: Script, allocator: CachingAllocator, steps: int) -> list[
     """Play the build and ``steps``; return the peaks of each phase of each.
 
     Raises:
-        OutOfMemoryError: the allocator's card or its limit does not suffice.
+        OutOfMemoryError: the GPU or the allocator's limit is too small.
 
     """
     player = _Player(allocator)
@@ -97,7 +97,7 @@ def play_steps(script: Script, allocator: CachingAllocator, steps: int) -> list[
 
 
 class _Player:
-    """Hands requests to an allocator and remembers where each block lies."""
+    """Passes requests to an allocator and remembers each block's address."""
 
     def __init__(self, allocator: CachingAllocator) -> None:
         self._allocator = allocator

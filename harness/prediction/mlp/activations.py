@@ -1,4 +1,4 @@
-"""What each activation function takes, keeps for the backward pass and returns.
+"""What each activation function allocates, keeps for the backward pass and returns.
 
 Autograd saves what ``derivatives.yaml`` names in a function's derivative: its output
 (relu, sigmoid, tanh), its input (gelu, silu, leaky_relu), or both operands (maximum).
@@ -7,25 +7,25 @@ Autograd saves what ``derivatives.yaml`` names in a function's derivative: its o
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST, rule_of
 from harness.schema.events import Event
 
 
 class Applied(NamedTuple):
-    """What one application of an activation function left behind."""
+    """The blocks that one application of an activation function leaves."""
 
     output: Event
-    """The next layer's input; where nothing new was taken, the linear map's own output."""
+    """The next layer's input; where nothing new was taken, the linear layer's own output."""
     taken: tuple[Event, ...]
-    """Blocks alive beside ``output``, in the order in which they are returned."""
+    """Blocks alive next to ``output``, in the order in which they are freed."""
 
 
 class Kept(NamedTuple):
     """Blocks of one hidden layer that autograd holds, by the node that lets them go."""
 
     by_next: tuple[Event, ...]
-    """Held by the next linear map alone: gone before this activation's backward runs."""
+    """Held by the next linear layer alone: gone before this activation's backward runs."""
     by_activation: tuple[Event, ...]
     """Gone when this activation's backward has run."""
 
@@ -38,7 +38,7 @@ class Activation(NamedTuple):
     """
 
     keeps: str
-    taking: bool
+    allocates: bool
     forward: str = ""
     backward: str = ""
 
@@ -87,25 +87,27 @@ def activation_of(model: str, name: str) -> Activation:
 
 
 def apply(
-    tape: Tape,
+    writer: TraceWriter,
     activation: Activation,
     linear: Event,
     size_bytes: int,
     module: str,
     category: str,
-    besides: str,
+    others: str,
     prefix: str,
 ) -> Applied:
-    """Write the forward events of ``activation`` on ``linear``, the linear map's output.
+    """Write the forward events of ``activation`` on ``linear``, the linear layer's output.
 
-    The output is of ``category``, the zeros of the maximum are of category ``besides``.
+    The output is of ``category``, the zeros of the maximum are of category ``others``.
     """
-    if not activation.taking:
+    if not activation.allocates:
         return Applied(linear, ())
     taken: tuple[Event, ...] = (linear,)
     if activation is MAXIMUM:
-        taken = (tape.take(size_bytes, prefix + ZEROS, besides, module), linear)
-    return Applied(tape.take(size_bytes, prefix + activation.forward, category, module), taken)
+        taken = (writer.allocate(size_bytes, prefix + ZEROS, others, module), linear)
+    return Applied(
+        writer.allocate(size_bytes, prefix + activation.forward, category, module), taken
+    )
 
 
 def kept(activation: Activation, applied: Applied) -> Kept:
@@ -119,7 +121,7 @@ def kept(activation: Activation, applied: Applied) -> Kept:
 
 
 def backward(
-    tape: Tape,
+    writer: TraceWriter,
     activation: Activation,
     gradient: Event,
     size_bytes: int,
@@ -132,13 +134,15 @@ def backward(
     returns ``gradient`` and then what was kept.
     """
     if activation is MAXIMUM:
-        return _maximum_backward(tape, size_bytes, element_bytes, module)
+        return _maximum_backward(writer, size_bytes, element_bytes, module)
     if activation.keeps == "nothing":
         return gradient
-    return tape.take(size_bytes, activation.backward, "temporary", module)
+    return writer.allocate(size_bytes, activation.backward, "temporary", module)
 
 
-def _maximum_backward(tape: Tape, size_bytes: int, element_bytes: int, module: str) -> Event:
+def _maximum_backward(
+    writer: TraceWriter, size_bytes: int, element_bytes: int, module: str
+) -> Event:
     """Write MaximumBackward0 for its first operand; the other, zeros, needs no gradient.
 
     ``at::where(self == other, grad / 2, grad)``, then zeros where ``self < other``, in place.
@@ -147,19 +151,19 @@ def _maximum_backward(tape: Tape, size_bytes: int, element_bytes: int, module: s
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
     compares_first = rule_of("maximum-backward") is MAXIMUM_COMPARES_FIRST
-    less = tape.take(elements, f"{node}lt", "temporary", module) if compares_first else None
-    two = tape.take_on_host(8, f"{node}div", "temporary", module)
-    cast = tape.take_on_host(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
-    half = tape.take(size_bytes, f"{node}div/aten::div", "temporary", module)
-    tape.give(cast)
-    tape.give(two)
-    equal = tape.take(elements, f"{node}eq", "temporary", module)
-    gradient = tape.take(size_bytes, f"{node}where", "temporary", module)
+    less = writer.allocate(elements, f"{node}lt", "temporary", module) if compares_first else None
+    two = writer.take_on_host(8, f"{node}div", "temporary", module)
+    cast = writer.take_on_host(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
+    half = writer.allocate(size_bytes, f"{node}div/aten::div", "temporary", module)
+    writer.free(cast)
+    writer.free(two)
+    equal = writer.allocate(elements, f"{node}eq", "temporary", module)
+    gradient = writer.allocate(size_bytes, f"{node}where", "temporary", module)
     if less is None:
-        less = tape.take(elements, f"{node}lt", "temporary", module)
+        less = writer.allocate(elements, f"{node}lt", "temporary", module)
         returned = (less, equal, half)
     else:
         returned = (equal, half, less)
     for block in returned:
-        tape.give(block)
+        writer.free(block)
     return gradient

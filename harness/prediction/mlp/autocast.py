@@ -1,13 +1,13 @@
-"""The casts of autocast: float32 parameters, products in bfloat16 or float16.
+"""The casts of autocast: float32 parameters, matmuls in bfloat16 or float16.
 
-Inside the context each parameter that a product meets is cast once and the cast kept until
+Inside the context each parameter that a matmul uses is cast once and the cast kept until
 the context is left (the weight cache); the examples are cast too, and the logits are cast
 back for the loss. In the backward pass each gradient comes in the low type and is cast to
 float32.
 
-When the context is left the cached casts go in the order of a hash table of addresses, which
+When the context ends the cached casts are freed in the order of a hash table of addresses, which
 no two runs share. Here they go in the order of the parameters: the sequence is one of the
-possible ones, and no figure depends on which, since nothing is taken meanwhile.
+possible ones, and no metric depends on which, since nothing is allocated meanwhile.
 
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 """
@@ -18,7 +18,7 @@ from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import ADDMM_BACKWARD, ADDMM_NODE, Blocks, Layer, Layers, Unpack
 from harness.prediction.mlp.loss import Loss, Root
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
@@ -39,56 +39,56 @@ def is_followed(workload: Workload) -> bool:
 class AutocastLayers(Layers):
     """The layers of ``MLP`` under autocast."""
 
-    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
-        super().__init__(tape, workload, kernels)
+    def __init__(self, writer: TraceWriter, workload: Workload, kernels: Kernels) -> None:
+        super().__init__(writer, workload, kernels)
         self._saving = workload.mode == "train"
         self._cached: list[Event] = []
-        """Casts that go when the context is left."""
+        """Casts that are freed when the context ends."""
         self._saved: dict[str, Event] = {}
-        """The cast that each map's backward node holds, by the map's module."""
+        """The cast that each map's backward node holds, by the layer's module."""
 
     def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
-        """Write a linear map's casts and its forward events; return its output.
+        """Write a linear layer's casts and its forward events; return its output.
 
-        The first map's weight is not saved: the examples need no gradient.
+        The first layer's weight is not saved: the examples need no gradient.
         """
-        take, element = self.tape.take, self.element_bytes
+        allocate, element = self.writer.allocate, self.element_bytes
         fan_in, fan_out, module = layer.fan_in, layer.fan_out, layer.module
         cast, product = f"{prefix}{_LINEAR}{CAST}", f"{prefix}{_LINEAR}/aten::linear/aten::addmm"
         first = layer is self.all[0]
         kept = "activation" if self._saving else "temporary"
-        bias = take(fan_out * element, cast, "temporary", module)
+        bias = allocate(fan_out * element, cast, "temporary", module)
         of_weight = "temporary" if first else kept
-        weight = take(fan_in * fan_out * element, cast, of_weight, module)
-        examples = take(rows * fan_in * element, cast, kept, module) if first else None
-        output = take(rows * fan_out * element, product, category, module)
-        self.kernels.product(rows, fan_in, fan_out, product, module, layout="NT")
+        weight = allocate(fan_in * fan_out * element, cast, of_weight, module)
+        examples = allocate(rows * fan_in * element, cast, kept, module) if first else None
+        output = allocate(rows * fan_out * element, product, category, module)
+        self.kernels.matmul(rows, fan_in, fan_out, product, module, layout="NT")
         if examples is not None and not self._saving:
-            self.tape.give(examples)
+            self.writer.free(examples)
         if self._saving:
             self._saved[module] = examples or weight
         self._cached += [weight, bias] if first or not self._saving else [bias]
         return output
 
     def leave(self) -> None:
-        """Write that the cached casts which nothing else holds are returned."""
-        self.give(self._cached)
+        """Write that the cached casts which nothing else holds are freed."""
+        self.free(self._cached)
         self._cached = []
 
     def loss(self, rows: int, logits: Event) -> Loss:
         """Write the logits' cast to float32 and the loss; both go."""
         size_bytes = rows * self.all[-1].fan_out * _FULL_BYTES
-        cast = self.tape.take(size_bytes, _LOSS + CAST)
-        found = loss.forward(self.tape, size_bytes, _FULL_BYTES, f"{_LOSS}/")
-        self.give((cast, logits))
+        cast = self.writer.allocate(size_bytes, _LOSS + CAST)
+        found = loss.forward(self.writer, size_bytes, _FULL_BYTES, f"{_LOSS}/")
+        self.free((cast, logits))
         return found
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
         """Write the loss's backward pass and the cast of the logits' gradient."""
-        root = loss.backward(self.tape, of_batch, _FULL_BYTES, parts)
+        root = loss.backward(self.writer, of_batch, _FULL_BYTES, parts)
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
-        gradient = self.tape.take(size_bytes, _CAST_BACKWARD)
-        self.tape.give(root.gradient)
+        gradient = self.writer.allocate(size_bytes, _CAST_BACKWARD)
+        self.writer.free(root.gradient)
         return Root(gradient, root.until_end)
 
     def linear_backward(
@@ -99,18 +99,18 @@ class AutocastLayers(Layers):
         after: Blocks = (),
         unpack: Unpack | None = None,
     ) -> Event:
-        """Write a linear map's backward events and its gradients' casts to float32."""
+        """Write a linear layer's backward events and its gradients' casts to float32."""
         assert unpack is None, "checkpointed segments are not followed under autocast"
-        take, layer = self.tape.take, self.all[index]
+        allocate, layer = self.writer.allocate, self.all[index]
         module, operator = layer.module, f"{ADDMM_BACKWARD}/aten::mm"
         result = self.input_gradient(rows, layer, operator) if index else gradient
         weight_bytes = layer.fan_in * layer.fan_out * self.element_bytes
-        weight = take(weight_bytes, operator, "temporary", module)
-        self.kernels.product(layer.fan_out, rows, layer.fan_in, operator, module, layout="TN")
+        weight = allocate(weight_bytes, operator, "temporary", module)
+        self.kernels.matmul(layer.fan_out, rows, layer.fan_in, operator, module, layout="TN")
         sums = f"{ADDMM_NODE}aten::sum"
-        bias = take(layer.fan_out * self.element_bytes, sums)
+        bias = allocate(layer.fan_out * self.element_bytes, sums)
         self.kernels.column_sums(rows, layer.fan_out, self.element_bytes, sums)
-        self.give((gradient, *after, self._saved[module]))
+        self.free((gradient, *after, self._saved[module]))
         self._to_full(weight, 2 * index, module)
         self._to_full(bias, 2 * index + 1, module)
         return result
@@ -119,4 +119,4 @@ class AutocastLayers(Layers):
         """Write the cast of a gradient to float32, which stays or is added to the one held."""
         size_bytes = low.size_bytes // self.element_bytes * _FULL_BYTES
         full = self.gradient(size_bytes, place, _CAST_BACKWARD, module)
-        self.give((low, full))
+        self.free((low, full))

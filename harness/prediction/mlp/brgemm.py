@@ -1,6 +1,6 @@
-"""Scratch of a bfloat16 product in oneDNN's ``brgemm_matmul_t<avx512_core_bf16>``.
+"""Scratch of a bfloat16 matmul in oneDNN's ``brgemm_matmul_t<avx512_core_bf16>``.
 
-The kernel multiplies blocks: each thread packs its block of the right factor, copies its block
+The kernel multiplies blocks: each thread packs its block of the right operand, copies its block
 of the left one where that is stored by columns, and accumulates in float32. How large the blocks
 are is searched for: the search is repeated here, its scores in single precision as there.
 
@@ -37,11 +37,11 @@ _LEAST_L2_BYTES = 256 * 1024
 
 
 class CacheDependentError(Exception):
-    """How a product is split depends on the processor's second-level cache."""
+    """How a matmul is split depends on the processor's second-level cache."""
 
 
-class _Product(NamedTuple):
-    """A product (m, k) x (k, n) of ``threads``; ``by_columns``: the left factor is, and copied.
+class _Matmul(NamedTuple):
+    """A matmul (m, k) x (k, n) of ``threads``; ``by_columns``: the left operand is, and is copied.
 
     ``by_vector``: n is 1, and the kernel for that runs.
     """
@@ -60,7 +60,7 @@ class _Product(NamedTuple):
 
     @property
     def copies_left(self) -> bool:
-        """A left factor by rows is copied where its rows would fall onto the same cache sets."""
+        """A left operand by rows is copied if its rows would fall onto the same cache sets."""
         return self.by_columns or (self.m >= 1024 and self.k >= 4096 and _is_power_of_2(self.k))
 
     @property
@@ -88,26 +88,26 @@ class _Blocking(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def scratch_bytes(m: int, k: int, n: int, *, threads: int, by_columns: bool, rule: Rule) -> int:
-    """Return the scratchpad of a bfloat16 product (m, k) x (k, n) in ``threads`` threads.
+    """Return the scratchpad of a bfloat16 matmul (m, k) x (k, n) in ``threads`` threads.
 
-    ``by_columns`` says how the left factor is stored; it does not matter for the right one.
+    ``by_columns`` says how the left operand is stored; it does not matter for the right one.
     """
-    product = _Product(m, k, n, threads, by_columns and m > 1)
-    rows, chunk, k_threads = _search(product)
-    packed = _PACKED_COLUMNS * _round_up(product.k_block, _PACKED_ROWS) * _ELEMENT_BYTES
-    split = product.k_block < k
-    sums = m * n if k_threads > 1 else rows * product.n_block * (chunk if split else 1)
+    matmul = _Matmul(m, k, n, threads, by_columns and m > 1)
+    rows, chunk, k_threads = _search(matmul)
+    packed = _PACKED_COLUMNS * _round_up(matmul.k_block, _PACKED_ROWS) * _ELEMENT_BYTES
+    split = matmul.k_block < k
+    sums = m * n if k_threads > 1 else rows * matmul.n_block * (chunk if split else 1)
     buffers = [_ADDRESSES_BYTES, packed]
     if split or rule is not SCRATCH_WITHOUT_SUMS:
         buffers.append(sums * _ACCUMULATOR_BYTES)
-    if product.copies_left:
-        buffers.append(rows * _copied_row_elements(product.k_block) * _ELEMENT_BYTES)
+    if matmul.copies_left:
+        buffers.append(rows * _copied_row_elements(matmul.k_block) * _ELEMENT_BYTES)
     return _booked(threads, buffers)
 
 
 @lru_cache(maxsize=4096)
 def vector_scratch_bytes(m: int, k: int, *, threads: int, by_columns: bool) -> int:
-    """Return the scratchpad of a bfloat16 product of an (m, k) matrix and a vector.
+    """Return the scratchpad of a bfloat16 matmul of an (m, k) matrix and a vector.
 
     ``by_columns`` says how the matrix is stored.
 
@@ -115,14 +115,14 @@ def vector_scratch_bytes(m: int, k: int, *, threads: int, by_columns: bool) -> i
         CacheDependentError: k is split where the matrix is larger than the second-level cache.
 
     """
-    product = _Product(m, k, 1, threads, by_columns=False, by_vector=True)
+    matmul = _Matmul(m, k, 1, threads, by_columns=False, by_vector=True)
     least_rows = min(m, 16 if threads > 1 else 32)
     few_blocks = _divide_up(m, least_rows) <= 2 * threads
     aliased = by_columns and _is_power_of_2(m) and few_blocks and threads > 1
     if aliased and m * k * _ELEMENT_BYTES > _LEAST_L2_BYTES:
         raise CacheDependentError(f"({m}, {k}) x ({k}, 1) in {threads} threads")
-    addresses = _ADDRESSES_BYTES * _divide_up(k, product.k_block)
-    return _booked(threads, [addresses, _search(product).rows * _ACCUMULATOR_BYTES])
+    addresses = _ADDRESSES_BYTES * _divide_up(k, matmul.k_block)
+    return _booked(threads, [addresses, _search(matmul).rows * _ACCUMULATOR_BYTES])
 
 
 def _booked(threads: int, buffers: Iterable[int]) -> int:
@@ -135,21 +135,21 @@ def _copied_row_elements(k_block: int) -> int:
     return elements + _CACHE_LINE_ELEMENTS * (elements >= 512 and _is_power_of_2(elements))
 
 
-def _search(product: _Product) -> _Blocking:
+def _search(matmul: _Matmul) -> _Blocking:
     """Return the blocking of the least score, of equal ones the first, from large to small.
 
     The bounds are those of the source, measured there.
     """
-    m, k, n, threads, *_ = product
-    idle = threads > product.n_blocks
-    along_k = idle and product.treated_as_transposed and k >= 2048 and _is_power_of_2(k)
+    m, k, n, threads, *_ = matmul
+    idle = threads > matmul.n_blocks
+    along_k = idle and matmul.treated_as_transposed and k >= 2048 and _is_power_of_2(k)
     sizes = range(min(256, m), min(m, 16 if idle else 32) - 1, -1)
     best, least = _Blocking(sizes[-1], 1, 1), 1.0
     for k_threads in range(min(threads, 4) if along_k else 1, 0, -1):
-        for chunk in range(min(16 if product.copies_left else 1, product.n_blocks), 0, -1):
-            columns = _divide_up(n, product.n_block * chunk)
+        for chunk in range(min(16 if matmul.copies_left else 1, matmul.n_blocks), 0, -1):
+            columns = _divide_up(n, matmul.n_block * chunk)
             blocks = [_divide_up(m, rows) * columns for rows in sizes]
-            scores = _scores(product, sizes, blocks, chunk, k_threads)
+            scores = _scores(matmul, sizes, blocks, chunk, k_threads)
             for rows, count, score in zip(sizes, blocks, scores, strict=True):
                 unequal = count < 3 * threads and count % threads and not along_k
                 if score < least and not unequal:
@@ -158,16 +158,16 @@ def _search(product: _Product) -> _Blocking:
 
 
 def _scores(
-    product: _Product, sizes: Sequence[int], blocks: Sequence[int], chunk: int, k_threads: int
+    matmul: _Matmul, sizes: Sequence[int], blocks: Sequence[int], chunk: int, k_threads: int
 ) -> Sequence[float]:
     """Return ``get_imbalance`` of blocks of each number of rows; there are so many of them."""
-    m, k, _, threads, *_ = product
-    n_blocks, block_threads = product.n_blocks, threads // k_threads
+    m, k, _, threads, *_ = matmul
+    n_blocks, block_threads = matmul.n_blocks, threads // k_threads
     taken = _divide_up(n_blocks, chunk) * chunk
     of_all = (
         (taken - n_blocks) / n_blocks,
         (threads - block_threads * k_threads) / threads,
-        _disbalance(k, k_threads * product.k_block),
+        _disbalance(k, k_threads * matmul.k_block),
     )
     beyond_m = _single(_divide_up(m, rows) * rows % m / m for rows in sizes)
     found = _single(_disbalance(count, block_threads) for count in blocks)

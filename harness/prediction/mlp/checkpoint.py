@@ -31,7 +31,7 @@ class Segment(NamedTuple):
     output: Event
 
     def after(self, index: int) -> Blocks:
-        """Return what goes when the linear map of layer ``index`` has run backward."""
+        """Return what is freed when the linear layer of layer ``index`` has run backward."""
         return (self.random_state, self.input) if index == self.first else ()
 
 
@@ -50,31 +50,31 @@ class Checkpointed(Passes):
         self._held = []
         given: Event | None = None
         for first, stop in pairwise(self._bounds):
-            state = self._layers.tape.take_on_host(RANDOM_STATE_BYTES, "")
+            state = self._layers.writer.take_on_host(RANDOM_STATE_BYTES, "")
             output = self._run(rows, first, stop - 1)
             self._held.append(Segment(first, stop - 1, state, given, output))
             given = output
 
     def _run(self, rows: int, first: int, last: int) -> Event:
         """Write a segment's forward events where nothing but its output is kept."""
-        layers, give = self._layers, self._layers.tape.give
+        layers, free = self._layers, self._layers.writer.free
         hidden: Event | None = None
         for index in range(first, last + 1):
             layer = layers.all[index]
             category = "activation" if index == last else "temporary"
-            of_linear = "temporary" if layers.activation.taking else category
+            of_linear = "temporary" if layers.activation.allocates else category
             linear = layers.linear(rows, layer, of_linear)
-            applied = layers.activate(rows, layer, linear, category, besides="temporary")
+            applied = layers.activate(rows, layer, linear, category, others="temporary")
             for block in applied.taken:
-                give(block)
+                free(block)
             if hidden is not None:
-                give(hidden)
+                free(hidden)
             hidden = applied.output
         assert hidden is not None, "a segment has at least one layer"
         return hidden
 
     def backward(self, rows: int, gradient: Event) -> Event:
-        """Write every linear map's backward events, given the logits' gradient."""
+        """Write every linear layer's backward events, given the logits' gradient."""
         output = self._held[-1].output
         gradient = self._layers.linear_backward(
             rows, len(self._layers.all) - 1, gradient, (output,)
@@ -85,7 +85,7 @@ class Checkpointed(Passes):
         return gradient
 
     def _layer_backward(self, rows: int, segment: Segment, index: int, gradient: Event) -> Event:
-        layers, layer, give = self._layers, self._layers.all[index], self._layers.tape.give
+        layers, layer, free = self._layers, self._layers.all[index], self._layers.writer.free
         activation = layers.activation
         pending = index == segment.last
         if pending and activation.keeps != "nothing":
@@ -95,8 +95,8 @@ class Checkpointed(Passes):
         result = layers.activation_backward(rows, layer, gradient)
         if result is not gradient:
             for block in reversed(self._kept[index].by_activation):
-                give(block)
-            give(gradient)
+                free(block)
+            free(gradient)
 
         def unpack(node: str) -> Blocks:
             if pending:
@@ -108,28 +108,28 @@ class Checkpointed(Passes):
     def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
         """Write a segment's second run inside the backward node that asked for it."""
         layers, prefix = self._layers, f"{node}/"
-        state = layers.tape.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
+        state = layers.writer.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
         self._kept = {
             index: train_layer(layers, rows, layers.all[index], "temporary", prefix)
             for index in range(segment.first, segment.last)
         }
         kept, dropped = self._last(rows, segment.last, prefix)
         self._kept[segment.last] = kept
-        # Sequential's frame, in the exception's traceback, still names the linear map's output.
-        for block in (*dropped, state) if layers.by_hand else (state, *dropped):
-            layers.tape.give(block)
+        # Sequential's frame, in the exception's traceback, still names the linear layer's output.
+        for block in (*dropped, state) if layers.from_scratch else (state, *dropped):
+            layers.writer.free(block)
 
     def _last(self, rows: int, index: int, prefix: str) -> tuple[Kept, Blocks]:
         """Write the last layer's events up to its last saved tensor.
 
-        Return what it keeps and what goes when the run is stopped. An output is saved after
+        Return what it keeps and what is freed when the run is stopped. An output is saved after
         its operation has run, an input before.
         """
         layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
         if activation.keeps == "nothing":
             return Kept((), ()), ()
         linear = layers.linear(rows, layer, "temporary", prefix)
-        if activation.keeps == "input" or not activation.taking:
+        if activation.keeps == "input" or not activation.allocates:
             return Kept((), (linear,)), ()
         if activation is MAXIMUM:
             return Kept((), (layers.zeros(rows, layer, prefix), linear)), ()

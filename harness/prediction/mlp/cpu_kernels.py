@@ -8,25 +8,25 @@ from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.matmul import Layout, Scratch
 from harness.prediction.mlp.norms import BatchNorm, LayerNorm, Norm
 from harness.prediction.mlp.stack import plain_layers
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.workload import Workload
 
 
 class CpuKernels(Kernels):
     """Matmuls that allocate scratch memory, see ``harness.prediction.mlp.matmul``."""
 
-    def __init__(self, tape: Tape, scratch: Scratch | None) -> None:
-        self._tape = tape
+    def __init__(self, writer: TraceWriter, scratch: Scratch | None) -> None:
+        self._writer = writer
         self._scratch = scratch
         self.kept_bytes = 0
 
-    def product(
+    def matmul(
         self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
     ) -> None:
-        """Write the product's scratch, if any."""
+        """Write the matmul's scratch, if any."""
         size = self._scratch(m, k, n, layout) if self._scratch is not None else 0
         if size:
-            self._tape.give(self._tape.take(size, operator, "temporary", module))
+            self._writer.free(self._writer.allocate(size, operator, "temporary", module))
 
     def column_sums(
         self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""
@@ -36,15 +36,15 @@ class CpuKernels(Kernels):
     def layers(self, workload: Workload) -> Layers:
         """Return the layers of ``workload`` as the CPU runs them."""
         if workload.autocast:
-            return AutocastLayers(self._tape, workload, self)
-        return plain_layers(self._tape, workload, self)
+            return AutocastLayers(self._writer, workload, self)
+        return plain_layers(self._writer, workload, self)
 
     def norm(self, workload: Workload) -> Norm | None:
         """Return the normalisation, if there is one."""
         kinds: dict[str, type[BatchNorm | LayerNorm]] = {"batch": BatchNorm, "layer": LayerNorm}
         kind = kinds.get(workload.norm)
-        return kind(self._tape, workload) if kind else None
+        return kind(self._writer, workload) if kind else None
 
     def dropout(self, workload: Workload) -> Dropout | None:
         """Return the dropout, if there is one."""
-        return Dropout(self._tape, DTYPE_BYTES[workload.dtype]) if workload.dropout else None
+        return Dropout(self._writer, DTYPE_BYTES[workload.dtype]) if workload.dropout else None

@@ -8,13 +8,13 @@ from harness.prediction.mlp import autocast
 from harness.prediction.mlp.cpu_kernels import CpuKernels
 from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
 from harness.prediction.mlp.steps import Steps
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
 
 
 class NotFollowedError(ValueError):
-    """The events of this workload cannot be told exactly; the message says why."""
+    """The events of this workload cannot be predicted exactly; the message says why."""
 
 
 def predict_trace(workload: Workload) -> Trace:
@@ -50,13 +50,13 @@ def collection_paused() -> Iterator[None]:
 
 
 def _write(workload: Workload) -> Trace:
-    tape = Tape()
+    writer = TraceWriter()
     scratch = scratch_of(workload.autocast or workload.dtype, workload.threads)
-    steps = Steps(tape, workload, CpuKernels(tape, scratch))
+    steps = Steps(writer, workload, CpuKernels(writer, scratch))
     steps.build()
     for _ in range(2 if workload.mode == "train" else 1):
         steps.step()
-    return tape.trace()
+    return writer.trace()
 
 
 def _check(workload: Workload) -> None:

@@ -25,27 +25,27 @@ class CudaAutocastLayers(AutocastLayers):
 
     def loss(self, rows: int, logits: Event) -> Loss:
         """Write the log-softmax, its cast to float32 and the loss; the logits go."""
-        take, elements = self.tape.take, rows * self.all[-1].fan_out
-        self._low = take(elements * self.element_bytes, loss.LOG_SOFTMAX, "activation")
-        cast = take(elements * _FULL_BYTES, loss.NLL.rpartition("/")[0] + CAST, "activation")
-        of_loss = take(_FULL_BYTES, loss.NLL)
-        total_weight = take(_FULL_BYTES, loss.NLL, "activation")
-        self.tape.give(logits)
+        allocate, elements = self.writer.allocate, rows * self.all[-1].fan_out
+        self._low = allocate(elements * self.element_bytes, loss.LOG_SOFTMAX, "activation")
+        cast = allocate(elements * _FULL_BYTES, loss.NLL.rpartition("/")[0] + CAST, "activation")
+        of_loss = allocate(_FULL_BYTES, loss.NLL)
+        total_weight = allocate(_FULL_BYTES, loss.NLL, "activation")
+        self.writer.free(logits)
         return Loss(cast, of_loss, total_weight)
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
         """Write the loss's backward pass, its cast to the low type and the log-softmax's."""
-        take, give = self.tape.take, self.tape.give
+        allocate, free = self.writer.allocate, self.writer.free
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
         cast = of_batch.log_softmax
         of_cast, until_end = loss.nll_backward(
-            self.tape, of_batch.loss, cast.size_bytes, _FULL_BYTES, parts
+            self.writer, of_batch.loss, cast.size_bytes, _FULL_BYTES, parts
         )
-        give(cast)
-        give(of_batch.total_weight)
-        of_log = take(size_bytes, _CAST_BACKWARD)
-        give(of_cast)
-        gradient = take(size_bytes, loss.SOFTMAX_BACKWARD)
-        give(of_log)
-        give(self._low)
+        free(cast)
+        free(of_batch.total_weight)
+        of_log = allocate(size_bytes, _CAST_BACKWARD)
+        free(of_cast)
+        gradient = allocate(size_bytes, loss.SOFTMAX_BACKWARD)
+        free(of_log)
+        free(self._low)
         return Root(gradient, until_end)

@@ -21,8 +21,8 @@ class CudaDropout(Dropout):
         of_mask, of_output = categories
         elements = size_bytes // self._element_bytes
         operator = f"{prefix}{self._FORWARD}/aten::empty"
-        mask = self._tape.take(elements, operator, of_mask, module)
-        return Dropped(mask, self._tape.take(size_bytes, operator, of_output, module))
+        mask = self._writer.allocate(elements, operator, of_mask, module)
+        return Dropped(mask, self._writer.allocate(size_bytes, operator, of_output, module))
 
     def until_saved(self, size_bytes: int, module: str, prefix: str) -> tuple[Event, Event]:
         """Write the same, all temporary: autograd saves the mask when the kernel is done."""
@@ -32,4 +32,4 @@ class CudaDropout(Dropout):
     def backward(self, size_bytes: int, module: str) -> Event:
         """Write the gradient of the input."""
         operator = f"{self.node}/aten::native_dropout_backward"
-        return self._tape.take(size_bytes, operator, "temporary", module)
+        return self._writer.allocate(size_bytes, operator, "temporary", module)

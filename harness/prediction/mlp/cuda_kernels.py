@@ -1,4 +1,4 @@
-"""What CUDA's kernels take: cuBLAS workspaces, which stay, and scratch of reductions."""
+"""What CUDA's kernels allocate: cuBLAS workspaces, which stay, and scratch of reductions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,31 +16,31 @@ from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.matmul import Layout
 from harness.prediction.mlp.norms import Norm
 from harness.prediction.mlp.stack import plain_layers
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.workload import Workload
 
 
 class CudaKernels(Kernels):
-    """Writes the kernels' own blocks on ``tape`` as they come about on ``gpu``."""
+    """Writes the kernels' own blocks on ``writer`` as they come about on ``gpu``."""
 
-    def __init__(self, tape: Tape, gpu: Gpu) -> None:
-        self._tape = tape
+    def __init__(self, writer: TraceWriter, gpu: Gpu) -> None:
+        self._writer = writer
         self._gpu = gpu
         self._threads: set[bool] = set()
         self.kept_bytes = 0
 
-    def product(
+    def matmul(
         self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
     ) -> None:
         """Write the workspace of the thread that multiplies, the first time."""
         del m, k, n, layout
-        of_autograd = self._tape.phase == "backward"
+        of_autograd = self._writer.phase == "backward"
         if of_autograd not in self._threads:
             self._threads.add(of_autograd)
             size = workspace_bytes(self._gpu.capability, self._gpu.workspace_config)
             self.kept_bytes += size
             if size:
-                self._tape.take(size, operator, "temporary", module)
+                self._writer.allocate(size, operator, "temporary", module)
 
     def column_sums(
         self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""
@@ -64,24 +64,26 @@ class CudaKernels(Kernels):
     def layers(self, workload: Workload) -> Layers:
         """Return the layers of ``workload`` as CUDA runs them."""
         if workload.autocast:
-            return CudaAutocastLayers(self._tape, workload, self)
-        return plain_layers(self._tape, workload, self)
+            return CudaAutocastLayers(self._writer, workload, self)
+        return plain_layers(self._writer, workload, self)
 
     def norm(self, workload: Workload) -> Norm | None:
         """Return the normalisation, if there is one."""
         if workload.norm == "batch":
-            return CudaBatchNorm(self._tape, workload)
+            return CudaBatchNorm(self._writer, workload)
         if workload.norm == "layer":
-            return CudaLayerNorm(self._tape, workload, self, self._gpu.multiprocessors)
+            return CudaLayerNorm(self._writer, workload, self, self._gpu.multiprocessors)
         return None
 
     def dropout(self, workload: Workload) -> Dropout | None:
         """Return the dropout, if there is one."""
-        return CudaDropout(self._tape, DTYPE_BYTES[workload.dtype]) if workload.dropout else None
+        return CudaDropout(self._writer, DTYPE_BYTES[workload.dtype]) if workload.dropout else None
 
     @contextmanager
     def _taken(self, size_bytes: int, operator: str, module: str) -> Iterator[None]:
-        """Write a block that is returned at the end; none where it has no bytes."""
-        block = self._tape.take(size_bytes, operator, "temporary", module) if size_bytes else None
+        """Write a block that is freed at the end; none where it has no bytes."""
+        block = (
+            self._writer.allocate(size_bytes, operator, "temporary", module) if size_bytes else None
+        )
         yield
-        self._tape.give(block)
+        self._writer.free(block)

@@ -1,4 +1,4 @@
-"""A workload's figures on CUDA by the names of a record, and the verdict on a card."""
+"""A workload's metrics on CUDA by the names of a record, and the verdict on a GPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ from harness.prediction.mlp.last_batch import Epoch
 from harness.schema.record import CudaMetrics, CudaPeaks
 from harness.schema.workload import Workload
 
-ENDLESS = "allocator settings: the card's limit is too small; figures as on one without a limit"
+ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one without a limit"
 
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class OnCuda:
-    """What steps take of the allocator, and what the reader must know."""
+    """What steps need of the allocator, and what the reader must know."""
 
     cuda: CudaMetrics
     ranges: dict[str, tuple[int, int]]
@@ -31,10 +31,10 @@ class OnCuda:
 
 
 def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
-    """Return what the build and the steady step of ``script`` take on ``gpu``.
+    """Return what the build and the steady step of ``script`` need on ``gpu``.
 
-    Where address policies differ the figures are those of ascending addresses, and the ranges
-    tell how far the others lie from them.
+    Where address policies differ the metrics are those of ascending addresses, and the ranges
+    say how far the others are from them.
 
     Raises:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
@@ -79,7 +79,7 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[dict[str, Any], tuple[
 
 
 def card_of(gpu: Gpu, settings: str) -> GpuMemory | None:
-    """Return the card with what may lie outside the allocator; None where its size is unknown."""
+    """Return the GPU with what may be outside the allocator; None where its size is unknown."""
     if gpu.total_bytes is None:
         return None
     return GpuMemory(
@@ -90,25 +90,25 @@ def card_of(gpu: Gpu, settings: str) -> GpuMemory | None:
     )
 
 
-def on_card(card: GpuMemory, found: OnCuda, runs: tuple[Run, ...]) -> dict[str, Any]:
-    """Return the verdict on the card; peaks are ranges, lowest and highest."""
+def on_card(memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...]) -> dict[str, Any]:
+    """Return the verdict on the GPU; peaks are ranges, lowest and highest."""
     return {
-        "gpu": card.gpu.name,
-        "capability": ".".join(map(str, card.gpu.capability)),
-        "total_bytes": card.total_bytes,
-        "outside_bytes": card.outside_bytes,
-        "allocator_settings": card.settings,
+        "gpu": memory.gpu.name,
+        "capability": ".".join(map(str, memory.gpu.capability)),
+        "total_bytes": memory.total_bytes,
+        "outside_bytes": memory.outside_bytes,
+        "allocator_settings": memory.settings,
         "allocated_peak_bytes": found.ranges["allocated_peak_bytes"],
         "reserved_peak_bytes": found.ranges["reserved_peak_bytes"],
-        "verdict": card.verdict(*runs),
+        "verdict": memory.verdict(*runs),
     }
 
 
-def largest_batches(card: GpuMemory, workload: Workload) -> dict[str, int | None]:
+def largest_batches(memory: GpuMemory, workload: Workload) -> dict[str, int | None]:
     """Return the largest batch that fits by every address policy tried, and by any of them."""
     return {
-        "largest_batch": largest_batch(card, workload),
-        "largest_batch_at_best": largest_batch(card, workload, surely=False),
+        "largest_batch": largest_batch(memory, workload),
+        "largest_batch_at_best": largest_batch(memory, workload, surely=False),
     }
 
 
@@ -121,24 +121,24 @@ def within(
     epoch: Epoch | None = None,
 ) -> dict[str, Any]:
     """Return the verdict on a budget: the most that the allocator may reserve."""
-    card = GpuMemory(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
+    memory = GpuMemory(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
     return {
         "budget_bytes": budget_bytes,
         "needed_bytes": needed_bytes,
-        "fits": card.verdict(*runs_of(workload, gpu, epoch)) == FITS,
-        "largest_batch": largest_batch(card, workload),
+        "fits": memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
+        "largest_batch": largest_batch(memory, workload),
     }
 
 
 def _without_end(config: AllocatorConfig) -> AllocatorConfig:
-    """Return the configuration on a card without end, where no setting is a share of it."""
+    """Return the configuration on a GPU without end, where no setting is a share of it."""
     return config if config.memory_fraction < 1 else replace(config, total_bytes=None)
 
 
 def _by_each_policy(
     run: Callable[[CachingAllocator], _Result], gpu: Gpu, settings: str
 ) -> tuple[list[_Result], bool]:
-    """Return what ``run`` finds by each, and whether the card's limit had to be lifted for it."""
+    """Return what ``run`` finds by each, and whether the GPU's limit had to be lifted for it."""
     config = _without_end(AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes))
     try:
         return _results(run, config), False

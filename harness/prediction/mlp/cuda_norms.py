@@ -1,4 +1,4 @@
-"""Normalisation as CUDA's own kernels do it: what it takes, keeps and returns.
+"""Normalisation as CUDA's own kernels do it: what it allocates, keeps and returns.
 
 Statistics are kept in the type that sums are formed in. cuDNN has no part in it: PyTorch asks
 it for inputs of three dimensions or more only, and an MLP's have two.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.norms import BatchNorm, Gradient, LayerNorm, Normalised
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
@@ -64,28 +64,32 @@ class CudaBatchNorm(BatchNorm):
         self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
     ) -> Normalised:
         """Write the forward pass; in inference the running statistics are copied."""
-        take, operator = self._tape.take, f"{prefix}{self._FORWARD}"
+        allocate, operator = self._writer.allocate, f"{prefix}{self._FORWARD}"
         of_output, of_statistics = categories
         like = f"{operator}/aten::empty_like/aten::empty"
-        output = take(rows * width * self._element, like, of_output, module)
+        output = allocate(rows * width * self._element, like, of_output, module)
         size = width * self._sum
-        mean = take(size, f"{operator}/aten::empty", of_statistics, module)
-        deviation = take(size, f"{operator}/aten::empty", of_statistics, module)
+        mean = allocate(size, f"{operator}/aten::empty", of_statistics, module)
+        deviation = allocate(size, f"{operator}/aten::empty", of_statistics, module)
         if self._trains:
             self._staged(4, rows, width, operator, module)
         return Normalised(output, (mean, deviation))
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
         """Write the two sums, the parameters' gradients and the input's."""
-        take, give, empty = self._tape.take, self._tape.give, f"{self._BACKWARD}/aten::empty"
-        sums = [take(width * self._sum, empty, "temporary", module) for _ in range(2)]
+        allocate, free, empty = (
+            self._writer.allocate,
+            self._writer.free,
+            f"{self._BACKWARD}/aten::empty",
+        )
+        sums = [allocate(width * self._sum, empty, "temporary", module) for _ in range(2)]
         for place in range(2):
             gradient(place, width * self._element, empty)
         self._staged(2, rows, width, self._BACKWARD, module)
         like = f"{self._BACKWARD}/aten::empty_like/aten::empty"
-        result = take(rows * width * self._element, like, "temporary", module)
+        result = allocate(rows * width * self._element, like, "temporary", module)
         for block in reversed(sums):
-            give(block)
+            free(block)
         return result
 
     def _staged(self, values: int, rows: int, width: int, operator: str, module: str) -> None:
@@ -93,45 +97,49 @@ class CudaBatchNorm(BatchNorm):
         grid = batch_norm_grid(rows, width)
         if grid.rows == 1:
             return
-        take, give = self._tape.take, self._tape.give
+        allocate, free = self._writer.allocate, self._writer.free
         size = values * width * grid.rows * self._sum
-        staging = take(size, f"{operator}/aten::empty", "temporary", module)
+        staging = allocate(size, f"{operator}/aten::empty", "temporary", module)
         zeros = f"{operator}/aten::zeros/aten::empty"
-        give(take(grid.units * _COUNTER_BYTES, zeros, "temporary", module))
-        give(staging)
+        free(allocate(grid.units * _COUNTER_BYTES, zeros, "temporary", module))
+        free(staging)
 
 
 class CudaLayerNorm(LayerNorm):
     """``nn.LayerNorm`` over the units of a row."""
 
     def __init__(
-        self, tape: Tape, workload: Workload, kernels: Kernels, multiprocessors: int
+        self, writer: TraceWriter, workload: Workload, kernels: Kernels, multiprocessors: int
     ) -> None:
-        super().__init__(tape, workload)
+        super().__init__(writer, workload)
         self._statistic = max(DTYPE_BYTES[workload.dtype], 4)
         self._kernels = kernels
         self._multiprocessors = multiprocessors
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
         """Write the gradients; of many short rows the parameters' are summed in two steps."""
-        take, give, empty = self._tape.take, self._tape.give, f"{self._BACKWARD}/aten::empty"
-        result = take(rows * width * self._element, empty, "temporary", module)
+        allocate, free, empty = (
+            self._writer.allocate,
+            self._writer.free,
+            f"{self._BACKWARD}/aten::empty",
+        )
+        result = allocate(rows * width * self._element, empty, "temporary", module)
         size = width * self._element
         if not in_two_steps(rows, width, self._multiprocessors):
             for place in range(2):
                 gradient(place, size, empty)
             return result
-        replaced = [take(size, empty, "temporary", module) for _ in range(2)]
+        replaced = [allocate(size, empty, "temporary", module) for _ in range(2)]
         parts = two_step_parts(rows, width)
-        staged = [take(parts * size, empty, "temporary", module) for _ in range(2)]
+        staged = [allocate(parts * size, empty, "temporary", module) for _ in range(2)]
         for place, block in enumerate(replaced):
             gradient(place, size, f"{self._BACKWARD}/aten::sum")
             self._kernels.column_sums(
                 parts, width, self._element, f"{self._BACKWARD}/aten::sum", module
             )
-            give(block)
+            free(block)
         for block in reversed(staged):
-            give(block)
+            free(block)
         return result
 
 

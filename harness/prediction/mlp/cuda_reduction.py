@@ -1,8 +1,8 @@
 """Scratch of a reduction that several blocks of threads share, in global memory.
 
-Where each thread would have many values to add up and the grid does not fill the card, the
+Where each thread would have many values to add up and the grid does not fill the GPU, the
 rows are divided among blocks; their partial sums meet in a staging buffer, and a counter per
-column of the grid tells which block is the last. A matrix whose bytes 32 bits cannot count is
+column of the grid counts which block is the last. A matrix whose bytes 32 bits cannot count is
 summed in halves, and a 16-bit sum then meets in a buffer of its own.
 
 Source: aten/src/ATen/native/cuda/Reduce.cuh (``setReduceConfig``, ``gpu_reduce_kernel``) and
@@ -23,7 +23,7 @@ _ACCUMULATOR_BYTES = 4
 
 
 class Scratch(NamedTuple):
-    """The two blocks of one launch, in the order in which they are taken; 0 is none."""
+    """The two blocks of one launch, in the order in which they are allocated; 0 is none."""
 
     staging_bytes: int
     counters_bytes: int
@@ -34,7 +34,7 @@ _NONE = Scratch(0, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSums:
-    """What summing the columns of a contiguous (rows, columns) matrix takes on a card."""
+    """What summing the columns of a contiguous (rows, columns) matrix allocates on a GPU."""
 
     rows: int
     columns: int

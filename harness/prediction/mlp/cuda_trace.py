@@ -10,7 +10,7 @@ from harness.prediction.mlp import autocast
 from harness.prediction.mlp.cpu_trace import NotFollowedError, collection_paused
 from harness.prediction.mlp.cuda_kernels import CudaKernels
 from harness.prediction.mlp.steps import Steps
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Trace
 from harness.schema.workload import MAX_ELEMENTS, MAX_SIZE, Workload
 
@@ -39,9 +39,9 @@ class CudaSteps:
         self, workload: Workload, gpu: Gpu, *, rows_of: Mapping[int, int] | None = None
     ) -> None:
         _check(workload)
-        self._tape = Tape(with_host=False)
-        self._kernels = CudaKernels(self._tape, gpu)
-        self._steps = Steps(self._tape, workload, self._kernels)
+        self._writer = TraceWriter(with_host=False)
+        self._kernels = CudaKernels(self._writer, gpu)
+        self._steps = Steps(self._writer, workload, self._kernels)
         self._requests: list[Requests] = []
         self._rows_of = rows_of or {}
 
@@ -53,7 +53,7 @@ class CudaSteps:
     def trace(self, steps: int) -> Trace:
         """Return the events of the build and the first ``steps``, the last the measured one."""
         self.requests(steps)
-        events = [event for event in self._tape.trace().events if event.step <= steps]
+        events = [event for event in self._writer.trace().events if event.step <= steps]
         return Trace(events, steps=steps)
 
     def requests(self, step: int) -> Requests:
@@ -63,7 +63,7 @@ class CudaSteps:
         return self._requests[step]
 
     def _write(self) -> Requests:
-        start = self._tape.here()
+        start = self._writer.here()
         with collection_paused():
             if self._requests:
                 self._steps.step(self._rows_of.get(len(self._requests)))
@@ -71,10 +71,10 @@ class CudaSteps:
                 self._steps.build()
             requests = [
                 (phase, [(event.size_bytes, event.address) for event in found])
-                for phase, found in groupby(self._tape.since(start), attrgetter("phase"))
+                for phase, found in groupby(self._writer.since(start), attrgetter("phase"))
             ]
-        if requests[-1][0] != self._tape.phase:  # an update that takes nothing
-            requests.append((self._tape.phase, []))
+        if requests[-1][0] != self._writer.phase:  # an update that allocates nothing
+            requests.append((self._writer.phase, []))
         return requests
 
 

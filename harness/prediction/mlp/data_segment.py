@@ -2,8 +2,8 @@
 
 The process that a threshold is probed in gives each block of a page or more a mapping of its
 own (``harness.measurement.limits.heap_headroom``): its bytes, the alignment that PyTorch
-asks for, glibc's header, rounded up to whole pages. Smaller blocks lie in the heap headroom
-that the process keeps for small objects and take nothing. MKL's buffers exist beforehand.
+asks for, glibc's header, rounded up to whole pages. Smaller blocks are in the heap headroom
+that the process keeps for small objects and allocate nothing. MKL's buffers exist beforehand.
 oneDNN compiles GELU and its derivative for each shape that it meets; that code is counted
 too, and stays. What is left is exact to the page, except for lists that grow beyond a page in
 networks of about fifty layers.
@@ -66,7 +66,7 @@ def data_peak(workload: Workload) -> Peak:
     """Return the largest data segment over a workload's build and steps.
 
     Raises:
-        NotFollowedError: the workload's events cannot be told exactly.
+        NotFollowedError: the workload's events cannot be predicted exactly.
 
     """
     compiles = workload.autocast is not None or workload.dtype != "float64"
@@ -99,7 +99,7 @@ def solve_data_segment(
     None where not even the smallest does.
 
     Raises:
-        NotFollowedError: the workload's events cannot be told exactly.
+        NotFollowedError: the workload's events cannot be predicted exactly.
 
     """
     low, high = axis_range(workload, axis)

@@ -1,4 +1,4 @@
-"""What dropout takes, keeps and returns: on the CPU a mask of the input's own type.
+"""What dropout allocates, keeps and frees: on the CPU a mask of the input's own type.
 
 ``at::dropout`` draws the mask, divides it by the share that stays, and multiplies. Its backward
 pass needs the mask alone. (Source: aten/src/ATen/native/Dropout.cpp.) The mask is drawn in place
@@ -8,12 +8,12 @@ on every processor: torch 2.13's ``bernoulli_`` has no path through MKL's genera
 from typing import NamedTuple
 
 from harness.prediction.mlp.activations import CAST, NODE
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 
 
 class Dropped(NamedTuple):
-    """What one application left behind."""
+    """The blocks that one application leaves."""
 
     mask: Event
     output: Event
@@ -25,18 +25,18 @@ class Dropout:
     node = f"{NODE}MulBackward0/MulBackward0"
     """Operators around the work of its backward node."""
 
-    def __init__(self, tape: Tape, element_bytes: int) -> None:
-        self._tape = tape
+    def __init__(self, writer: TraceWriter, element_bytes: int) -> None:
+        self._writer = writer
         self._element_bytes = element_bytes
 
     def apply(
         self, size_bytes: int, module: str, categories: tuple[str, str], prefix: str
     ) -> Dropped:
-        """Write the mask, and the product of it with the input; their categories are given."""
+        """Write the mask, and its product with the input; their categories are given."""
         of_mask, of_output = categories
         mask = self._mask(size_bytes, module, of_mask, prefix)
         operator = f"{prefix}aten::dropout/aten::mul"
-        return Dropped(mask, self._tape.take(size_bytes, operator, of_output, module))
+        return Dropped(mask, self._writer.allocate(size_bytes, operator, of_output, module))
 
     def until_saved(self, size_bytes: int, module: str, prefix: str) -> tuple[Event, Event | None]:
         """Write the mask up to where autograd saves it; return it, and an output if there is one.
@@ -47,16 +47,18 @@ class Dropout:
 
     def _mask(self, size_bytes: int, module: str, category: str, prefix: str) -> Event:
         operator = f"{prefix}aten::dropout"
-        mask = self._tape.take(
+        mask = self._writer.allocate(
             size_bytes, f"{operator}/aten::empty_like/aten::empty_strided", category, module
         )
-        number = self._tape.take_on_host(8, f"{operator}/aten::div_", "temporary", module)
+        number = self._writer.take_on_host(8, f"{operator}/aten::div_", "temporary", module)
         if self._element_bytes != 8:
             cast = f"{operator}/aten::div_/aten::div_{CAST}"
-            self._tape.give(self._tape.take_on_host(self._element_bytes, cast, "temporary", module))
-        self._tape.give(number)
+            self._writer.free(
+                self._writer.take_on_host(self._element_bytes, cast, "temporary", module)
+            )
+        self._writer.free(number)
         return mask
 
     def backward(self, size_bytes: int, module: str) -> Event:
         """Write the product of gradient and mask: the gradient of the input."""
-        return self._tape.take(size_bytes, f"{self.node}/aten::mul", "temporary", module)
+        return self._writer.allocate(size_bytes, f"{self.node}/aten::mul", "temporary", module)

@@ -28,7 +28,7 @@ _MOMENTS = {"momentum": 1, "adam": 2, "adamw": 2}
 
 
 def parameter_count(workload: Workload) -> int:
-    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear maps.
+    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear layers.
 
     A normalisation adds a weight and a bias for each of its layer's units.
     """
@@ -105,8 +105,8 @@ def saved_bytes(workload: Workload) -> int:
 def saved_input_bytes(workload: Workload) -> int:
     """Return the batch's part of the saved bytes.
 
-    The first linear map holds the examples, the loss the labels. Micro-batches are views:
-    the storage of the whole batch is held. Under autocast the map holds a cast instead.
+    The first linear layer holds the examples, the loss the labels. Micro-batches are views:
+    the storage of the whole batch is held. Under autocast the layer holds a cast instead.
     """
     if workload.mode != "train":
         return 0
@@ -117,7 +117,7 @@ def saved_activation_bytes(workload: Workload) -> int:
     """Return the rest of the saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
 
     ``copies`` is 1 where a hidden layer keeps one tensor, 2 where its activation keeps its
-    input beside the output that the next layer keeps, 3 for the maximum by hand. A
+    input next to the output that the next layer keeps, 3 for the from-scratch maximum. A
     normalisation adds one, its input, and its statistics; dropout its mask, and its output
     where the activation keeps its own. With checkpointed segments only the last layer of each
     counts, once.
@@ -128,7 +128,7 @@ def saved_activation_bytes(workload: Workload) -> int:
 def saved_by_module(workload: Workload) -> dict[str, int]:
     """Return the saved bytes by the module whose forward saved each tensor first.
 
-    ``MLP`` is a ``Sequential``: linear map i is module ``2 i``, its activation ``2 i + 1``;
+    ``MLP`` is a ``Sequential``: linear layer i is module ``2 i``, its activation ``2 i + 1``;
     with a normalisation before the activation or dropout after it there is a module more each.
     What ``MLPScratch``, a checkpoint or the loss saves is the network's own. Under autocast
     (of float32 parameters) the maps save casts: of the examples, and of every weight but the
@@ -176,7 +176,7 @@ def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
 
 
 def _saved_of_segments(workload: Workload, column_bytes: int) -> Iterator[tuple[str, int]]:
-    """Yield the outputs of the checkpointed segments; the last map saves the last one's."""
+    """Yield the outputs of the checkpointed segments; the last layer saves the last one's."""
     parts = workload.checkpoint
     for number in range(1, parts + 1):
         last = workload.depth * number // parts - 1
@@ -190,9 +190,9 @@ def modules_per_layer(workload: Workload) -> int:
 
 
 def _places(workload: Workload) -> tuple[int, ...]:
-    """Return the modules, counted from a layer's linear map, that save a tensor of its size first.
+    """Return the modules that first save a tensor of the layer's size; 0 is the linear layer.
 
-    A normalisation saves its input; the next map saves what it is given, unless it is an output
+    A normalisation saves its input; the next layer saves what it is given, unless it is an output
     that the activation saves.
     """
     keeps = activation_of(workload.model, workload.activation).keeps

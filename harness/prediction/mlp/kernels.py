@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class Kernels(Protocol):
-    """Writes the blocks of a device's kernels; each is told after its result was taken."""
+    """Writes the blocks of a device's kernels; each is called after its result was allocated."""
 
     kept_bytes: int
-    """What kernels took to keep for good, so far."""
+    """What kernels allocated for good, so far."""
 
-    def product(
+    def matmul(
         self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
     ) -> None:
-        """Write what a product (m, k) x (k, n) of factors stored so takes."""
+        """Write what a matmul (m, k) x (k, n) of operands stored in ``layout`` allocates."""
 
     def column_sums(
         self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""
     ) -> None:
-        """Write what summing the columns of a contiguous matrix takes."""
+        """Write what summing the columns of a contiguous matrix allocates."""
 
     def layers(self, workload: Workload) -> "Layers":
         """Return the layers of ``workload`` as this device runs them."""

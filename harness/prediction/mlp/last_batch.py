@@ -86,7 +86,7 @@ class Epoch:
         """Play build and steps.
 
         Raises:
-            OutOfMemoryError: the allocator's card or its limit does not suffice.
+            OutOfMemoryError: the GPU or the allocator's limit is too small.
 
         """
         phases = play_steps(self.script, allocator, self.steps_before + 2)

@@ -1,6 +1,6 @@
-"""The events of single layers: a linear map and its activation, forward and backward.
+"""The events of single layers: a linear layer and its activation, forward and backward.
 
-``MLP`` runs ``nn.Linear``, one ``addmm`` a layer; ``MLPScratch`` runs a product and a sum.
+``MLP`` runs ``nn.Linear``, one ``addmm`` a layer; ``MLPScratch`` runs a matmul and a sum.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.loss import Loss, Root
 from harness.prediction.mlp.matmul import Layout
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
@@ -31,7 +31,7 @@ returns the blocks that go as soon as the node's own work is done."""
 
 
 class Layer(NamedTuple):
-    """One linear map: its shape, and the names of its module and of those up to the next."""
+    """One linear layer: its shape, and the names of its module and of those up to the next."""
 
     fan_in: int
     fan_out: int
@@ -44,18 +44,18 @@ class Layer(NamedTuple):
 
 
 class Layers:
-    """Writes the events of each layer of one network on a tape."""
+    """Writes the events of each layer of one network on a writer."""
 
-    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
-        self.tape = tape
-        self.by_hand = workload.model == "mlp-scratch"
+    def __init__(self, writer: TraceWriter, workload: Workload, kernels: Kernels) -> None:
+        self.writer = writer
+        self.from_scratch = workload.model == "mlp-scratch"
         self.activation = activations.activation_of(workload.model, workload.activation)
         self.element_bytes = DTYPE_BYTES[workload.autocast or workload.dtype]
         self.parameter_element_bytes = DTYPE_BYTES[workload.dtype]
         self.kernels = kernels
         sizes = (workload.in_features, *workload.widths, workload.classes)
         self.all = [
-            Layer(*shape, *(("", "") if self.by_hand else (str(2 * i), str(2 * i + 1))), 2 * i)
+            Layer(*shape, *(("", "") if self.from_scratch else (str(2 * i), str(2 * i + 1))), 2 * i)
             for i, shape in enumerate(pairwise(sizes))
         ]
         self.gradients: list[Event | None] = [None] * (2 * len(self.all))
@@ -70,7 +70,7 @@ class Layers:
         element_bytes = self.parameter_element_bytes
         weights = [layer.fan_in * layer.fan_out * element_bytes for layer in self.all]
         biases = [layer.fan_out * element_bytes for layer in self.all]
-        if self.by_hand:
+        if self.from_scratch:
             return weights + biases
         return [size for pair in zip(weights, biases, strict=True) for size in pair]
 
@@ -80,35 +80,35 @@ class Layers:
             self.build_linear(layer)
 
     def build_linear(self, layer: Layer) -> None:
-        """Write the blocks of one map's weight and bias."""
-        bias = "aten::zeros/aten::empty" if self.by_hand else "aten::empty"
+        """Write the blocks of one layer's weight and bias."""
+        bias = "aten::zeros/aten::empty" if self.from_scratch else "aten::empty"
         weight_bytes = layer.fan_in * layer.fan_out * self.parameter_element_bytes
-        self.tape.take(weight_bytes, "aten::empty", "parameter")
-        self.tape.take(layer.fan_out * self.parameter_element_bytes, bias, "parameter")
+        self.writer.allocate(weight_bytes, "aten::empty", "parameter")
+        self.writer.allocate(layer.fan_out * self.parameter_element_bytes, bias, "parameter")
 
     def zero_grad(self) -> None:
-        """Write that the gradients held are returned, in the order of the parameters."""
+        """Write that the gradients held are freed, in the order of the parameters."""
         for index, gradient in enumerate(self.gradients):
             if gradient is not None:
-                self.tape.give(gradient)
+                self.writer.free(gradient)
                 self.gradients[index] = None
 
     def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
-        """Write a linear map's forward events; return its output.
+        """Write a linear layer's forward events; return its output.
 
         ``nn.Linear`` keeps its weight as (out, in): its rows are what the product runs along.
         """
         fan_in, fan_out = layer.fan_in, layer.fan_out
         size = rows * fan_out * self.element_bytes
-        take = self.tape.take
-        if not self.by_hand:
-            output = take(size, prefix + _ADDMM, category, layer.module)
-            self.kernels.product(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, layout="NT")
+        allocate = self.writer.allocate
+        if not self.from_scratch:
+            output = allocate(size, prefix + _ADDMM, category, layer.module)
+            self.kernels.matmul(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, layout="NT")
             return output
-        product = take(size, prefix + _MM)
-        self.kernels.product(rows, fan_in, fan_out, prefix + _MM, layout="NN")
-        output = take(size, f"{prefix}aten::add", category)
-        self.tape.give(product)
+        product = allocate(size, prefix + _MM)
+        self.kernels.matmul(rows, fan_in, fan_out, prefix + _MM, layout="NN")
+        output = allocate(size, f"{prefix}aten::add", category)
+        self.writer.free(product)
         return output
 
     def activate(
@@ -119,22 +119,22 @@ class Layers:
         category: str,
         prefix: str = "",
         *,
-        besides: str | None = None,
+        others: str | None = None,
     ) -> Applied:
         """Write an activation's forward events on ``linear``, the output of ``layer``.
 
-        Its output is of ``category``, what else it takes of ``besides`` (the same where not
+        Its output is of ``category``, what else it allocates of ``others`` (the same where not
         given).
         """
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         return activations.apply(
-            self.tape, self.activation, linear, size, module, category, besides or category, prefix
+            self.writer, self.activation, linear, size, module, category, others or category, prefix
         )
 
     def zeros(self, rows: int, layer: Layer, prefix: str) -> Event:
         """Write the zeros that the maximum compares with, without the maximum."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
-        return self.tape.take(size, prefix + activations.ZEROS, "temporary", module)
+        return self.writer.allocate(size, prefix + activations.ZEROS, "temporary", module)
 
     def activation_backward(self, rows: int, layer: Layer, gradient: Event) -> Event:
         """Write the events from the output's gradient to the input's; return the latter.
@@ -143,7 +143,7 @@ class Layers:
         """
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         return activations.backward(
-            self.tape, self.activation, gradient, size, self.element_bytes, module
+            self.writer, self.activation, gradient, size, self.element_bytes, module
         )
 
     def linear_backward(
@@ -154,75 +154,75 @@ class Layers:
         after: Blocks = (),
         unpack: Unpack | None = None,
     ) -> Event:
-        """Write a linear map's backward events; return its input's gradient.
+        """Write a linear layer's backward events; return its input's gradient.
 
         ``after`` are blocks that go with what the node saved, once it has run. The batch
         itself needs no gradient: for the first layer ``gradient`` comes back.
         """
-        if self.by_hand:
-            return self._by_hand_backward(rows, index, gradient, after, unpack)
+        if self.from_scratch:
+            return self._from_scratch_backward(rows, index, gradient, after, unpack)
         layer, product = self.all[index], f"{ADDMM_BACKWARD}/aten::mm"
         inside = unpack(ADDMM_BACKWARD) if unpack else ()
         result = self.input_gradient(rows, layer, product) if index else gradient
         weight = self._weight_gradient(rows, layer, layer.place, product)
-        self.give(inside)
+        self.free(inside)
         bias = self._bias_gradient(rows, layer, layer.place + 1, f"{ADDMM_NODE}aten::sum")
-        self.tape.give(gradient)
-        self.give(after)
-        self.give((bias, weight))
+        self.writer.free(gradient)
+        self.free(after)
+        self.free((bias, weight))
         return result
 
-    def _by_hand_backward(
+    def _from_scratch_backward(
         self, rows: int, index: int, gradient: Event, after: Blocks, unpack: Unpack | None
     ) -> Event:
-        """Write the sum's backward, which needs nothing saved, and then the product's."""
+        """Write the sum's backward, which needs nothing saved, and then the matmul's."""
         layer, product = self.all[index], f"{MM_BACKWARD}/aten::mm"
-        self.give((self._bias_gradient(rows, layer, len(self.all) + index, _BIAS_BACKWARD),))
+        self.free((self._bias_gradient(rows, layer, len(self.all) + index, _BIAS_BACKWARD),))
         inside = unpack(MM_BACKWARD) if unpack else ()
         weight = self._weight_gradient(rows, layer, index, product)
         result = self.input_gradient(rows, layer, product) if index else gradient
-        self.give(inside)
-        self.tape.give(gradient)
-        self.give(after)
-        self.give((weight,))
+        self.free(inside)
+        self.writer.free(gradient)
+        self.free(after)
+        self.free((weight,))
         return result
 
     def loss(self, rows: int, logits: Event) -> Loss:
         """Write the loss of ``logits``, which go."""
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
-        found = loss.forward(self.tape, size_bytes, self.element_bytes)
-        self.tape.give(logits)
+        found = loss.forward(self.writer, size_bytes, self.element_bytes)
+        self.writer.free(logits)
         return found
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
         """Write the loss's backward pass, down to the gradient of the logits."""
         del rows
-        return loss.backward(self.tape, of_batch, self.element_bytes, parts)
+        return loss.backward(self.writer, of_batch, self.element_bytes, parts)
 
     def leave(self) -> None:
-        """Write what goes when the forward pass is left: nothing."""
+        """Write what is freed when the forward pass ends: nothing."""
 
-    def give(self, blocks: Sequence[Event | None]) -> None:
-        """Write that ``blocks`` are returned, in this order."""
+    def free(self, blocks: Sequence[Event | None]) -> None:
+        """Write that ``blocks`` are freed, in this order."""
         for block in blocks:
             if block is not None:
-                self.tape.give(block)
+                self.writer.free(block)
 
     def input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
-        """Write the product that gives the gradient of a linear map's input."""
+        """Write the matmul that computes the gradient of a linear layer's input."""
         size = rows * layer.fan_in * self.element_bytes
-        gradient = self.tape.take(size, operator, "temporary", layer.module)
+        gradient = self.writer.allocate(size, operator, "temporary", layer.module)
         fan_in, fan_out, module = layer.fan_in, layer.fan_out, layer.module
-        layout: Layout = "NT" if self.by_hand else "NN"
-        self.kernels.product(rows, fan_out, fan_in, operator, module, layout=layout)
+        layout: Layout = "NT" if self.from_scratch else "NN"
+        self.kernels.matmul(rows, fan_out, fan_in, operator, module, layout=layout)
         return gradient
 
     def _weight_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
         """Write a weight's gradient; return it where it is only added to the one held."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
         gradient = self.gradient(size, place, operator, layer.module)
-        m, n = (layer.fan_in, layer.fan_out) if self.by_hand else (layer.fan_out, layer.fan_in)
-        self.kernels.product(m, rows, n, operator, layer.module, layout="TN")
+        m, n = (layer.fan_in, layer.fan_out) if self.from_scratch else (layer.fan_out, layer.fan_in)
+        self.kernels.matmul(m, rows, n, operator, layer.module, layout="TN")
         return gradient
 
     def _bias_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
@@ -233,6 +233,6 @@ class Layers:
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
         """Take a gradient: the first stays as the parameter's, a later one is added to it."""
         if self.gradients[place] is None:
-            self.gradients[place] = self.tape.take(size, operator, "gradient", module)
+            self.gradients[place] = self.writer.allocate(size, operator, "gradient", module)
             return None
-        return self.tape.take(size, operator, "temporary", module)
+        return self.writer.allocate(size, operator, "temporary", module)

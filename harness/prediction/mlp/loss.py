@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from harness.prediction.mlp.activations import CAST, NODE
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 
 LOG_SOFTMAX = "aten::cross_entropy_loss/aten::log_softmax/aten::_log_softmax"
@@ -23,66 +23,66 @@ class Loss(NamedTuple):
 
 
 class Root(NamedTuple):
-    """What a backward pass holds until it ends, in the order in which it is returned."""
+    """What a backward pass holds until it ends, in the order in which it is freed."""
 
     gradient: Event
     """The gradient of the logits, which the last layer consumes."""
     until_end: tuple[Event, ...]
 
 
-def forward(tape: Tape, size_bytes: int, element_bytes: int, prefix: str = "") -> Loss:
+def forward(writer: TraceWriter, size_bytes: int, element_bytes: int, prefix: str = "") -> Loss:
     """Write the loss of logits of ``size_bytes``."""
-    log_softmax = tape.take(size_bytes, prefix + LOG_SOFTMAX, "activation")
-    loss = tape.take(element_bytes, prefix + NLL)
-    total_weight = tape.take(element_bytes, prefix + NLL, "activation")
+    log_softmax = writer.allocate(size_bytes, prefix + LOG_SOFTMAX, "activation")
+    loss = writer.allocate(element_bytes, prefix + NLL)
+    total_weight = writer.allocate(element_bytes, prefix + NLL, "activation")
     return Loss(log_softmax, loss, total_weight)
 
 
-def backward(tape: Tape, loss: Loss, element_bytes: int, parts: int) -> Root:
+def backward(writer: TraceWriter, loss: Loss, element_bytes: int, parts: int) -> Root:
     """Write the backward pass down to the logits; see ``nll_backward`` for ``parts``."""
     size_bytes = loss.log_softmax.size_bytes
-    of_log, until_end = nll_backward(tape, loss.loss, size_bytes, element_bytes, parts)
-    tape.give(loss.total_weight)
-    of_logits = tape.take(size_bytes, SOFTMAX_BACKWARD)
-    tape.give(of_log)
-    tape.give(loss.log_softmax)
+    of_log, until_end = nll_backward(writer, loss.loss, size_bytes, element_bytes, parts)
+    writer.free(loss.total_weight)
+    of_logits = writer.allocate(size_bytes, SOFTMAX_BACKWARD)
+    writer.free(of_log)
+    writer.free(loss.log_softmax)
     return Root(of_logits, until_end)
 
 
 def nll_backward(
-    tape: Tape, loss: Event, size_bytes: int, element_bytes: int, parts: int
+    writer: TraceWriter, loss: Event, size_bytes: int, element_bytes: int, parts: int
 ) -> tuple[Event, tuple[Event, ...]]:
     """Write the backward pass down to the log-softmax; return its gradient and what stays.
 
     The gradient of the loss, ones, lives until the pass ends; so does the loss itself, which
     the step holds. With several ``parts`` the loss is divided by their number first.
     """
-    divided = _divide(tape, element_bytes) if parts > 1 else None
-    ones = tape.take(element_bytes, _ONES)
+    divided = _divide(writer, element_bytes) if parts > 1 else None
+    ones = writer.allocate(element_bytes, _ONES)
     if divided is None:
-        return tape.take(size_bytes, _NLL_BACKWARD), (ones, loss)
+        return writer.allocate(size_bytes, _NLL_BACKWARD), (ones, loss)
     number, quotient = divided
-    seed = _divide_backward(tape, number, element_bytes)
-    of_log = tape.take(size_bytes, _NLL_BACKWARD)
-    tape.give(seed)
+    seed = _divide_backward(writer, number, element_bytes)
+    of_log = writer.allocate(size_bytes, _NLL_BACKWARD)
+    writer.free(seed)
     return of_log, (ones, quotient, loss)
 
 
-def _divide(tape: Tape, element_bytes: int) -> tuple[Event | None, Event]:
+def _divide(writer: TraceWriter, element_bytes: int) -> tuple[Event | None, Event]:
     """Write ``loss / parts``; return the wrapped number, kept for backward, and the quotient.
 
     ``parts`` is a Python int: an int64 that is cast to any type of loss.
     """
-    number = tape.take_on_host(8, "")
-    cast = tape.take_on_host(element_bytes, f"aten::div{CAST}")
-    quotient = tape.take(element_bytes, "aten::div")
-    tape.give(cast)
+    number = writer.take_on_host(8, "")
+    cast = writer.take_on_host(element_bytes, f"aten::div{CAST}")
+    quotient = writer.allocate(element_bytes, "aten::div")
+    writer.free(cast)
     return number, quotient
 
 
-def _divide_backward(tape: Tape, number: Event | None, element_bytes: int) -> Event:
-    cast = tape.take_on_host(element_bytes, _DIV_BACKWARD + CAST)
-    gradient = tape.take(element_bytes, _DIV_BACKWARD)
-    tape.give(cast)
-    tape.give(number)
+def _divide_backward(writer: TraceWriter, number: Event | None, element_bytes: int) -> Event:
+    cast = writer.take_on_host(element_bytes, _DIV_BACKWARD + CAST)
+    gradient = writer.allocate(element_bytes, _DIV_BACKWARD)
+    writer.free(cast)
+    writer.free(number)
     return gradient

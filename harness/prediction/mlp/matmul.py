@@ -1,11 +1,11 @@
-"""Scratch memory that a matrix product takes below the dispatcher, on the CPU.
+"""Scratch memory that a matmul allocates below the dispatcher, on the CPU.
 
-float32 and float64 products go to MKL, which allocates outside PyTorch. A bfloat16 product
-goes to oneDNN, whose scratchpad is a block of PyTorch's allocator: taken and returned within
-the product, seen by no dispatch mode. How large it is depends on the processor: one that
+float32 and float64 matmuls go to MKL, which allocates outside PyTorch. A bfloat16 matmul
+goes to oneDNN, whose scratchpad is a block of PyTorch's allocator: allocated and freed within
+the matmul, seen by no dispatch mode. How large it is depends on the processor: one that
 multiplies bfloat16 itself (AVX512-BF16) runs another kernel than one that has AVX-512 alone.
 
-Sources: aten/src/ATen/native/mkldnn/Matmul.cpp and CPUBlas.cpp (which products go to oneDNN);
+Sources: aten/src/ATen/native/mkldnn/Matmul.cpp and CPUBlas.cpp (which matmuls go to oneDNN);
 oneDNN src/cpu/matmul/cpu_matmul_list.cpp (the kernels, best first), gemm_based_common.hpp
 (``get_scratchpad_num_elements``) and src/common/memory_tracking.hpp (alignment).
 """
@@ -19,13 +19,13 @@ from harness.prediction.mlp import brgemm
 from harness.prediction.torch_rules import SCRATCH_OF_VECTORS, Rule, rule_of
 
 Layout = Literal["NN", "NT", "TN"]
-"""How the factors are stored, in the letters of BLAS: N by rows, T by columns, left one first.
+"""How the operands are stored, in the letters of BLAS: N by rows, T by columns, left one first.
 
-NT are plain dot products: both factors are contiguous along k.
+NT are plain dot products: both operands are contiguous along k.
 """
 
 Scratch = Callable[[int, int, int, Layout], int]
-"""Bytes of scratch of a product (m, k) x (k, n) of factors that are stored so."""
+"""Bytes of scratch of a matmul (m, k) x (k, n) of operands that are stored so."""
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -33,7 +33,7 @@ _CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Variables that keep oneDNN from features which the processor has."""
 
 _ONEDNN_LEAST_SIZE = 16 * 16 * 16
-"""``mkldnn_gemm_min_size``: a product of m, k and n up to this stays out of oneDNN."""
+"""``mkldnn_gemm_min_size``: a matmul with m·k·n up to this stays out of oneDNN."""
 _ALIGNMENT_BYTES = 128
 _BLOCK_ELEMENTS = 64
 _ACCUMULATOR_BYTES = 4
@@ -51,12 +51,12 @@ class UnknownScratchError(Exception):
 
 
 def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None) -> Scratch | None:
-    """Return the scratch of products of ``dtype`` on this machine; None where there is none.
+    """Return the scratch of matmuls of ``dtype`` on this machine; None where there is none.
 
     ``cpu_flags`` are the processor's features as Linux names them, read where not given.
 
     Raises:
-        UnknownScratchError: the product runs in a kernel that was not followed.
+        UnknownScratchError: the matmul runs in a kernel that was not followed.
 
     """
     if dtype in ("float32", "float64"):
@@ -86,10 +86,10 @@ def _check_caps(dtype: str) -> None:
 def gemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int) -> int:
     """Return the scratchpad of oneDNN's ``gemm_bf16_matmul_t`` for (m, k) x (k, n).
 
-    The product is accumulated in float32, in one block of the output a thread; enough for
+    The result is accumulated in float32, in one block of the output a thread; enough for
     one thread that does it all is kept. Each block is rounded up to 64 elements. Small
     products, and those of one row or column that are plain dot products, run in PyTorch's
-    own kernels and take nothing.
+    own kernels and allocate nothing.
     """
     dots = layout == "NT" or (layout == "NN" and k == n == 1)
     if m * k * n <= _ONEDNN_LEAST_SIZE or (dots and 1 in (m, n)):
@@ -101,7 +101,7 @@ def gemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int) -> int:
 def brgemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int, rule: Rule) -> int:
     """Return the scratchpad of oneDNN's ``brgemm_matmul_t`` for (m, k) x (k, n).
 
-    Small products run in PyTorch's own kernels. One of a single column is handed over as one
+    Small matmuls run in PyTorch's own kernels. One of a single column is handed over as one
     of a single row.
 
     Raises:

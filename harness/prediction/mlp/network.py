@@ -1,6 +1,6 @@
 """Forward and backward pass of a whole network, event by event.
 
-What a node of the backward pass saved is returned when that node has run, and a gradient
+What a node of the backward pass saved is freed when that node has run, and a gradient
 when the node that consumed it has run (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
 """
 
@@ -19,45 +19,45 @@ class Passes(Protocol):
         """Write the hidden layers' forward events."""
 
     def backward(self, rows: int, gradient: Event) -> Event:
-        """Write every linear map's backward events, given the logits' gradient."""
+        """Write every linear layer's backward events, given the logits' gradient."""
 
 
 def predict(layers: Layers, rows: int) -> None:
-    """Write a forward pass without autograd; a layer's input goes when it is replaced.
+    """Write a forward pass without autograd; a layer's input is freed when it is replaced.
 
-    ``nn.Sequential`` replaces it after each module, the network by hand after each layer.
+    ``nn.Sequential`` replaces it after each module, the from-scratch model after each layer.
     """
-    give = layers.tape.give
+    free = layers.writer.free
     hidden: Event | None = None
     for layer in layers.all[:-1]:
         linear = layers.linear(rows, layer, "temporary")
-        if hidden is not None and not layers.by_hand:
-            give(hidden)
+        if hidden is not None and not layers.from_scratch:
+            free(hidden)
         applied = layers.activate(rows, layer, linear, "temporary")
         for block in applied.taken:
-            give(block)
-        if hidden is not None and layers.by_hand:
-            give(hidden)
+            free(block)
+        if hidden is not None and layers.from_scratch:
+            free(hidden)
         hidden = applied.output
     logits = layers.linear(rows, layers.all[-1], "temporary")
     if hidden is not None:
-        give(hidden)
-    give(logits)
+        free(hidden)
+    free(logits)
     layers.leave()
 
 
 def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
     """Write the forward and backward pass of one (micro-)batch of ``rows``, one of ``parts``."""
-    tape = layers.tape
-    tape.begin("forward")
+    writer = layers.writer
+    writer.begin("forward")
     passes.forward(rows)
     logits = layers.linear(rows, layers.all[-1], "temporary")
     of_batch = layers.loss(rows, logits)
     layers.leave()
-    tape.begin("backward")
+    writer.begin("backward")
     root = layers.loss_backward(rows, of_batch, parts)
     passes.backward(rows, root.gradient)
-    layers.give(root.until_end)
+    layers.free(root.until_end)
 
 
 class Plain(Passes):
@@ -74,16 +74,16 @@ class Plain(Passes):
         ]
 
     def backward(self, rows: int, gradient: Event) -> Event:
-        """Write every linear map's backward events, given the logits' gradient."""
+        """Write every linear layer's backward events, given the logits' gradient."""
         layers, kept = self._layers, self._kept
-        give = layers.tape.give
+        free = layers.writer.free
         gradient = layers.linear_backward(rows, len(kept), gradient, kept[-1].by_next)
         for index in range(len(kept) - 1, -1, -1):
             result = layers.activation_backward(rows, layers.all[index], gradient)
             if result is not gradient:
-                give(gradient)
+                free(gradient)
                 for block in kept[index].by_activation:
-                    give(block)
+                    free(block)
             after = kept[index - 1].by_next if index else ()
             gradient = layers.linear_backward(rows, index, result, after)
         return gradient
@@ -92,10 +92,10 @@ class Plain(Passes):
 def train_layer(layers: Layers, rows: int, layer: Layer, category: str, prefix: str = "") -> Kept:
     """Write a hidden layer's forward events under autograd; what is kept is of ``category``."""
     activation = layers.activation
-    drops_linear = activation.taking and activation.keeps == "output"
+    drops_linear = activation.allocates and activation.keeps == "output"
     of_linear = "temporary" if drops_linear else category
     linear = layers.linear(rows, layer, of_linear, prefix)
     applied = layers.activate(rows, layer, linear, category, prefix)
     if drops_linear:
-        layers.tape.give(linear)
+        layers.writer.free(linear)
     return activations.kept(activation, applied)

@@ -1,4 +1,4 @@
-"""What a normalisation between a linear map and its activation takes, keeps and returns.
+"""What a normalisation between a linear layer and its activation allocates, keeps and frees.
 
 Both keep their input and two numbers, a mean and an inverse deviation: batch normalisation for
 each unit, layer normalisation for each row. The rest is scratch of the kernels, of which each
@@ -13,13 +13,13 @@ from typing import NamedTuple, Protocol
 
 from harness.prediction.mlp.activations import NODE
 from harness.prediction.mlp.formula import DTYPE_BYTES, TRACKED_BYTES
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
 
 class Normalised(NamedTuple):
-    """What one application left behind."""
+    """The blocks that one application leaves."""
 
     output: Event
     statistics: tuple[Event, ...]
@@ -58,8 +58,8 @@ class BatchNorm:
     _BACKWARD = f"{node}/aten::native_batch_norm_backward"
     _FORWARD = "aten::batch_norm/aten::_batch_norm_impl_index/aten::native_batch_norm"
 
-    def __init__(self, tape: Tape, workload: Workload) -> None:
-        self._tape = tape
+    def __init__(self, writer: TraceWriter, workload: Workload) -> None:
+        self._writer = writer
         self._element = element = DTYPE_BYTES[workload.dtype]
         self._sum = max(element, 4)
         self._moment = 4 if workload.dtype == "float16" else element
@@ -70,29 +70,29 @@ class BatchNorm:
         """Write weight, bias, the running mean and variance, and the count of batches."""
         operators = ("aten::empty", "aten::empty", "aten::zeros/aten::empty")
         for operator in (*operators, "aten::ones/aten::empty"):
-            self._tape.take(width * self._element, operator, "parameter")
-        self._tape.take(TRACKED_BYTES, "aten::empty", "parameter")
+            self._writer.allocate(width * self._element, operator, "parameter")
+        self._writer.allocate(TRACKED_BYTES, "aten::empty", "parameter")
 
     def forward(
         self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
     ) -> Normalised:
         """Write the forward pass; in inference the running statistics serve."""
-        take, give = self._tape.take, self._tape.give
+        allocate, free = self._writer.allocate, self._writer.free
         of_output, of_statistics = categories
         operator = f"{prefix}{self._FORWARD}/aten::empty"
         if self._trains:  # num_batches_tracked.add_(1): a wrapped number
-            give(self._tape.take_on_host(8, prefix.rstrip("/"), "temporary", module))
+            free(self._writer.take_on_host(8, prefix.rstrip("/"), "temporary", module))
         like = f"{prefix}{self._FORWARD}/aten::empty_like/aten::empty"
-        output = take(rows * width * self._element, like, of_output, module)
+        output = allocate(rows * width * self._element, like, of_output, module)
         statistics: tuple[Event, ...] = ()
         if self._trains:
             size = width * self._element
-            mean = take(size, operator, of_statistics, module)
-            statistics = (mean, take(size, operator, of_statistics, module))
+            mean = allocate(size, operator, of_statistics, module)
+            statistics = (mean, allocate(size, operator, of_statistics, module))
             self._collect(rows, width, module, prefix)
-        factor = take(width * self._sum, operator, "temporary", module)
-        give(take(width * self._sum, operator, "temporary", module))
-        give(factor)
+        factor = allocate(width * self._sum, operator, "temporary", module)
+        free(allocate(width * self._sum, operator, "temporary", module))
+        free(factor)
         return Normalised(output, statistics)
 
     def _collect(self, rows: int, width: int, module: str, prefix: str) -> None:
@@ -100,38 +100,40 @@ class BatchNorm:
 
         Up to as many rows as threads the sums are divided by units instead, in full types.
         """
-        take, give = self._tape.take, self._tape.give
+        allocate, free = self._writer.allocate, self._writer.free
         operator = f"{prefix}{self._FORWARD}/aten::empty"
-        mean = take(width * self._moment, operator, "temporary", module)
-        variance = take(width * self._moment, operator, "temporary", module)
+        mean = allocate(width * self._moment, operator, "temporary", module)
+        variance = allocate(width * self._moment, operator, "temporary", module)
         if rows > self._threads or self._element < self._sum:
             size = self._threads * width * self._sum
-            give(
-                take(size, f"{prefix}{self._FORWARD}/aten::zeros/aten::empty", "temporary", module)
+            free(
+                allocate(
+                    size, f"{prefix}{self._FORWARD}/aten::zeros/aten::empty", "temporary", module
+                )
             )
-        give(variance)
-        give(mean)
+        free(variance)
+        free(mean)
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
-        """Write the gradients; a first block for the input's is taken and not used."""
-        take, give = self._tape.take, self._tape.give
+        """Write the gradients; a first block for the input's is allocated and not used."""
+        allocate, free = self._writer.allocate, self._writer.free
         like, empty = (
             f"{self._BACKWARD}/aten::empty_like/aten::empty",
             f"{self._BACKWARD}/aten::empty",
         )
-        unused = take(rows * width * self._element, like, "temporary", module)
+        unused = allocate(rows * width * self._element, like, "temporary", module)
         for place in range(2):
             gradient(place, width * self._element, empty)
-        result = take(rows * width * self._element, like, "temporary", module)
-        give(unused)
+        result = allocate(rows * width * self._element, like, "temporary", module)
+        free(unused)
         terms = [
-            take(width * self._sum, empty, "temporary", module)
+            allocate(width * self._sum, empty, "temporary", module)
             for _ in range(3 if self._element < self._sum else 0)
         ]
         size = 2 * self._threads * width * self._sum
-        give(take(size, f"{self._BACKWARD}/aten::zeros/aten::empty", "temporary", module))
+        free(allocate(size, f"{self._BACKWARD}/aten::zeros/aten::empty", "temporary", module))
         for term in reversed(terms):
-            give(term)
+            free(term)
         return result
 
 
@@ -142,33 +144,33 @@ class LayerNorm:
     _BACKWARD = f"{node}/aten::native_layer_norm_backward"
     _FORWARD = "aten::layer_norm/aten::native_layer_norm/aten::empty"
 
-    def __init__(self, tape: Tape, workload: Workload) -> None:
-        self._tape = tape
+    def __init__(self, writer: TraceWriter, workload: Workload) -> None:
+        self._writer = writer
         self._element = self._statistic = DTYPE_BYTES[workload.dtype]
         self._threads = workload.threads
 
     def build(self, width: int) -> None:
         """Write weight and bias."""
         for _ in range(2):
-            self._tape.take(width * self._element, "aten::empty", "parameter")
+            self._writer.allocate(width * self._element, "aten::empty", "parameter")
 
     def forward(
         self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
     ) -> Normalised:
         """Write the forward pass, in inference too with both statistics."""
-        take, operator = self._tape.take, prefix + self._FORWARD
+        allocate, operator = self._writer.allocate, prefix + self._FORWARD
         of_output, of_statistics = categories
-        output = take(rows * width * self._element, operator, of_output, module)
-        mean = take(rows * self._statistic, operator, of_statistics, module)
-        deviation = take(rows * self._statistic, operator, of_statistics, module)
+        output = allocate(rows * width * self._element, operator, of_output, module)
+        mean = allocate(rows * self._statistic, operator, of_statistics, module)
+        deviation = allocate(rows * self._statistic, operator, of_statistics, module)
         return Normalised(output, (mean, deviation))
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
         """Write the gradients, the parameters' summed by each thread first."""
-        take, empty = self._tape.take, f"{self._BACKWARD}/aten::empty"
-        result = take(rows * width * self._element, empty, "temporary", module)
+        allocate, empty = self._writer.allocate, f"{self._BACKWARD}/aten::empty"
+        result = allocate(rows * width * self._element, empty, "temporary", module)
         for place in range(2):
             gradient(place, width * self._element, empty)
         size = 2 * self._threads * width * self._element
-        self._tape.give(take(size, f"{self._BACKWARD}/aten::resize_", "temporary", module))
+        self._writer.free(allocate(size, f"{self._BACKWARD}/aten::resize_", "temporary", module))
         return result

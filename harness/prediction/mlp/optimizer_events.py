@@ -1,6 +1,6 @@
 """The events of one optimizer step, for each optimizer and its two forms.
 
-Only blocks below the elementwise kernels appear: an in-place update takes nothing; a Python
+Only blocks below the elementwise kernels appear: an in-place update allocates nothing; a Python
 number that meets a tensor is wrapped into an 8-byte float64 tensor and cast to the tensor's
 type; Adam's denominator is the only block of a parameter's size.
 
@@ -11,7 +11,7 @@ path of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a t
 from collections.abc import Sequence
 
 from harness.prediction.mlp.activations import CAST
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 
 STEP_BYTES = 4
@@ -28,9 +28,14 @@ class Optimizer:
     """
 
     def __init__(
-        self, tape: Tape, kind: str, foreach: bool, sizes: Sequence[int], element_bytes: int
+        self,
+        writer: TraceWriter,
+        kind: str,
+        foreach: bool,
+        sizes: Sequence[int],
+        element_bytes: int,
     ) -> None:
-        self._tape = tape
+        self._writer = writer
         self._kind = kind
         self._foreach = foreach
         self._sizes = sizes
@@ -56,7 +61,7 @@ class Optimizer:
         for size in self._sizes:
             if self._first:
                 operator = f"{self._prefix}/aten::clone/aten::empty_strided"
-                self._tape.take(size, operator, "optimizer_state")
+                self._writer.allocate(size, operator, "optimizer_state")
             else:
                 self._scalar("mul_")
 
@@ -64,45 +69,46 @@ class Optimizer:
         """``step``, ``exp_avg`` and ``exp_avg_sq`` of every parameter."""
         zeros = f"{self._prefix}/aten::zeros_like/aten::empty_like/aten::empty_strided"
         for size in self._sizes:
-            self._tape.take_on_host(STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
-            self._tape.take(size, zeros, "optimizer_state")
-            self._tape.take(size, zeros, "optimizer_state")
+            self._writer.take_on_host(STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
+            self._writer.allocate(size, zeros, "optimizer_state")
+            self._writer.allocate(size, zeros, "optimizer_state")
 
     def _adam(self) -> None:
         """One parameter after another; a denominator lives until the next replaces it."""
-        tape, prefix = self._tape, self._prefix
+        writer, prefix = self._writer, self._prefix
         before: Event | None = None
         for size in self._sizes:
             self._scalar("add_", STEP_BYTES)
             if self._kind == "adamw":
                 self._scalar("mul_")
             self._scalar("mul_")
-            root = tape.take(size, f"{prefix}/aten::sqrt")
+            root = writer.allocate(size, f"{prefix}/aten::sqrt")
             number, cast = self._wrap("div")
-            denominator = tape.take(size, f"{prefix}/aten::div")
+            denominator = writer.allocate(size, f"{prefix}/aten::div")
             self._unwrap(number, cast)
-            tape.give(root)
+            writer.free(root)
             self._scalar("add_")
             if before is not None:
-                tape.give(before)
+                writer.free(before)
             before = denominator
         if before is not None:
-            tape.give(before)
+            writer.free(before)
 
     def _adam_foreach(self) -> None:
         """One operation after another over all parameters: all denominators at once."""
-        tape, prefix = self._tape, self._prefix
-        tape.give(tape.take_on_host(STEP_BYTES, f"{prefix}/aten::empty"))
+        writer, prefix = self._writer, self._prefix
+        writer.free(writer.take_on_host(STEP_BYTES, f"{prefix}/aten::empty"))
         if self._kind == "adamw":
             self._each("mul_", "mul")
         self._each("mul_", "mul")
         roots = [
-            tape.take(size, f"{prefix}/aten::_foreach_sqrt/aten::sqrt") for size in self._sizes
+            writer.allocate(size, f"{prefix}/aten::_foreach_sqrt/aten::sqrt")
+            for size in self._sizes
         ]
         self._each("div_", "div_")
         self._each("add_", "add_")
         for root in reversed(roots):
-            tape.give(root)
+            writer.free(root)
 
     def _each(self, name: str, inner: str) -> None:
         for _ in self._sizes:
@@ -116,19 +122,19 @@ class Optimizer:
             self._unwrap(*self._wrap(name, cast_bytes))
 
     def _scalar_in(self, operator: str, inner: str) -> None:
-        number = self._tape.take_on_host(8, operator)
+        number = self._writer.take_on_host(8, operator)
         if self._cast_bytes:
             cast = f"{operator}/aten::{inner}{CAST}"
-            self._tape.give(self._tape.take_on_host(self._cast_bytes, cast))
-        self._tape.give(number)
+            self._writer.free(self._writer.take_on_host(self._cast_bytes, cast))
+        self._writer.free(number)
 
     def _wrap(self, name: str, cast_bytes: int | None = None) -> tuple[Event | None, Event | None]:
-        number = self._tape.take_on_host(8, self._prefix)
+        number = self._writer.take_on_host(8, self._prefix)
         size = self._cast_bytes if cast_bytes is None else cast_bytes
         if not size:
             return number, None
-        return number, self._tape.take_on_host(size, f"{self._prefix}/aten::{name}{CAST}")
+        return number, self._writer.take_on_host(size, f"{self._prefix}/aten::{name}{CAST}")
 
     def _unwrap(self, number: Event | None, cast: Event | None) -> None:
-        self._tape.give(cast)
-        self._tape.give(number)
+        self._writer.free(cast)
+        self._writer.free(number)

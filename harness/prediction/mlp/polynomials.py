@@ -1,4 +1,4 @@
-"""Metrics of a workload as polynomials in depth, width and batch, read off the figures alone.
+"""Metrics of a workload as polynomials in depth, width and batch, read off the metrics alone.
 
 With equal hidden layers, every closed form of ``formula`` is a polynomial, of degree 1 in the
 depth and the batch and 2 in the width; so are the live bytes after each event of the trace.
@@ -34,7 +34,7 @@ Array = NDArray[np.int64]
 
 
 class NotPolynomialError(ArithmeticError):
-    """A figure is not the polynomial that its values at a few points decide."""
+    """A metric is not the polynomial that its values at a few points decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ class Polynomial:
         return self.first_depth <= depth and (self.last_depth is None or depth <= self.last_depth)
 
 
-def closed_form(figure: Callable[[Workload], int], base: Workload) -> Polynomial:
-    """Return ``figure`` of ``base``, with any other depth, width and batch, as a polynomial.
+def closed_form(metric: Callable[[Workload], int], base: Workload) -> Polynomial:
+    """Return ``metric`` of ``base``, with any other depth, width and batch, as a polynomial.
 
     Raises:
         NotPolynomialError: it is none of these degrees.
@@ -67,14 +67,14 @@ def closed_form(figure: Callable[[Workload], int], base: Workload) -> Polynomial
     """
     values = [
         [
-            [figure(base.replace(depth=depth, width=width, batch=batch)) for batch in _BATCHES]
+            [metric(base.replace(depth=depth, width=width, batch=batch)) for batch in _BATCHES]
             for width in _WIDTHS
         ]
         for depth in _SINGLE_DEPTHS
     ]
     flat, steep = (_in_width_and_batch(np.array([part]))[0] for part in values)
     found = _in_depth(flat, steep - flat, _SINGLE_DEPTHS[0])
-    _confirm(figure, base, (found,))
+    _confirm(metric, base, (found,))
     return found
 
 
@@ -85,7 +85,7 @@ def needs(base: Workload) -> tuple[Polynomial, ...]:
     ``base`` with that depth, any width and any batch. Each stands for one moment of the trace.
 
     Raises:
-        NotFollowedError: the workload's events cannot be told exactly.
+        NotFollowedError: the workload's events cannot be predicted exactly.
         NotPolynomialError: the moments do not follow one rule from three layers on.
 
     """
@@ -161,9 +161,9 @@ def _undominated(rows: Array) -> Array:
 
 
 def _confirm(
-    figure: Callable[[Workload], int], base: Workload, found: Iterable[Polynomial]
+    metric: Callable[[Workload], int], base: Workload, found: Iterable[Polynomial]
 ) -> None:
-    """Compare the largest of ``found`` with ``figure`` at further points.
+    """Compare the largest of ``found`` with ``metric`` at further points.
 
     Raises:
         NotPolynomialError: they differ.
@@ -171,7 +171,7 @@ def _confirm(
     """
     pieces = tuple(found)
     for depth, width, batch in _FURTHER:
-        expected = figure(base.replace(depth=depth, width=width, batch=batch))
+        expected = metric(base.replace(depth=depth, width=width, batch=batch))
         largest = max(
             (part(depth, width, batch) for part in pieces if part.holds(depth)), default=0
         )

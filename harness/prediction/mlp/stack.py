@@ -1,8 +1,8 @@
-"""Networks with normalisation, dropout or both between a linear map and the next.
+"""Networks with normalisation, dropout or both between a linear layer and the next.
 
-Every module of ``nn.Sequential`` is a node of its own: what it is given goes when the module has
-replaced it, unless autograd holds it. A normalisation holds its input and its statistics, an
-activation what its derivative needs, dropout its mask, the next linear map its input.
+Every module of ``nn.Sequential`` is a node of its own: its input is freed when the module has
+replaced it, unless autograd keeps it. A normalisation holds its input and its statistics, an
+activation what its derivative needs, dropout its mask, the next linear layer its input.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from harness.prediction.mlp.checkpoint import RANDOM_STATE_BYTES, Checkpointed, 
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import Blocks, Layer, Layers
 from harness.prediction.mlp.network import Passes
-from harness.prediction.mlp.trace_writer import Tape
+from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
@@ -33,10 +33,10 @@ class _Categories(NamedTuple):
 
 
 class StackedLayers(Layers):
-    """The layers of an ``MLP`` whose hidden layers have more than a map and an activation."""
+    """The layers of an ``MLP`` with normalisation or dropout in its hidden layers."""
 
-    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
-        super().__init__(tape, workload, kernels)
+    def __init__(self, writer: TraceWriter, workload: Workload, kernels: Kernels) -> None:
+        super().__init__(writer, workload, kernels)
         self._norm = kernels.norm(workload)
         self._dropout = kernels.dropout(workload)
         self.all = [self._named(layer, index) for index, layer in enumerate(self.all)]
@@ -47,7 +47,7 @@ class StackedLayers(Layers):
             NORM: self._norm is not None,
         }
         self.nodes = [kind for kind, there in present.items() if there]
-        """Kinds of a hidden layer's nodes between the maps, last one first."""
+        """Kinds of a hidden layer's nodes between the linear layers, last one first."""
 
     def _named(self, layer: Layer, index: int) -> Layer:
         """Return ``layer`` with the names of its modules and the place of its parameters."""
@@ -63,7 +63,7 @@ class StackedLayers(Layers):
 
     @property
     def parameter_sizes(self) -> list[int]:
-        """Bytes of the parameters: weight and bias of each map, then of its normalisation."""
+        """Bytes of the parameters: each linear layer's, then its normalisation's."""
         sizes = []
         for layer in self.all:
             units = [layer.fan_in * layer.fan_out, layer.fan_out]
@@ -87,11 +87,11 @@ class StackedLayers(Layers):
         category: str,
         prefix: str = "",
         *,
-        besides: str | None = None,
+        others: str | None = None,
     ) -> Applied:
-        """Write what lies between two maps where autograd holds nothing: no dropout either."""
+        """Write what is between two linear layers if autograd holds nothing: no dropout either."""
         given = self._normalise_unheld(rows, layer, linear, category, prefix)
-        return super().activate(rows, layer, given, category, prefix, besides=besides)
+        return super().activate(rows, layer, given, category, prefix, others=others)
 
     def _normalise_unheld(
         self, rows: int, layer: Layer, linear: Event, category: str, prefix: str = ""
@@ -101,7 +101,7 @@ class StackedLayers(Layers):
         categories = (category, "temporary")
         width, module = layer.fan_out, layer.norm_module
         output, statistics = self._norm.forward(rows, width, module, categories, prefix)
-        self.give((*statistics, linear))
+        self.free((*statistics, linear))
         return output
 
     def unheld(self, rows: int, layer: Layer, category: str) -> Event:
@@ -110,13 +110,13 @@ class StackedLayers(Layers):
         linear = self.linear(rows, layer, of.linear)
         given = self._normalise_unheld(rows, layer, linear, of.norm)
         output, taken = super().activate(rows, layer, given, of.activation)
-        self.give(taken)
+        self.free(taken)
         if self._dropout is None:
             return output
         size = rows * layer.fan_out * self.element_bytes
         categories = ("temporary", of.dropout)
         mask, result = self._dropout.apply(size, layer.dropout_module, categories, "")
-        self.give((mask, output))
+        self.free((mask, output))
         return result
 
     def held(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Held:
@@ -130,14 +130,14 @@ class StackedLayers(Layers):
         size, module = rows * layer.fan_out * self.element_bytes, layer.dropout_module
         mask, result = self._dropout.apply(size, module, (category, of.dropout), prefix)
         if output not in by_activation:
-            self.tape.give(output)
+            self.writer.free(output)
         return {NORM: by_norm, ACTIVATION: by_activation, DROPOUT: (mask,), NEXT: (result,)}
 
     def held_until_saved(self, rows: int, layer: Layer, prefix: str, state: Event | None) -> Held:
         """Write a hidden layer up to its last saved tensor, where its second run is stopped.
 
         A normalisation has its output already, an activation that keeps its input and dropout
-        have none yet. ``state``, the random state taken for the run, goes with what is dropped.
+        have none yet. ``state``, the random state of the run, is freed with what is dropped.
         """
         of, keeps = self._categories("temporary"), self.activation.keeps
         given, by_norm = self._normalise(rows, layer, of, "temporary", prefix)
@@ -145,16 +145,16 @@ class StackedLayers(Layers):
             output, by_activation = self._activate(rows, layer, given, of, prefix)
             size = rows * layer.fan_out * self.element_bytes
             mask, result = self._dropout.until_saved(size, layer.dropout_module, prefix)
-            self.give((result, state, None if output in by_activation else output))
+            self.free((result, state, None if output in by_activation else output))
             return {NORM: by_norm, ACTIVATION: by_activation, DROPOUT: (mask,)}
         if keeps == "nothing":
-            self.give((given, state))
+            self.free((given, state))
             return {NORM: by_norm}
         if keeps == "input":
-            self.tape.give(state)
+            self.writer.free(state)
             return {NORM: by_norm, ACTIVATION: (given,)}
         output, taken = super().activate(rows, layer, given, of.activation, prefix)
-        self.give((state, *taken))
+        self.free((state, *taken))
         return {NORM: by_norm, ACTIVATION: (output,)}
 
     def _categories(self, category: str, *, everything: bool = True) -> _Categories:
@@ -166,7 +166,7 @@ class StackedLayers(Layers):
         keeps = self.activation.keeps if everything else "nothing"
         is_last = self._dropout is None
         by_activation = keeps == "output" or is_last
-        passed_on = not self.activation.taking and by_activation
+        passed_on = not self.activation.allocates and by_activation
         before = keeps == "input" or passed_on
         kept = (
             (everything and self._norm is not None) or (before and self._norm is None),
@@ -179,7 +179,7 @@ class StackedLayers(Layers):
     def _normalise(
         self, rows: int, layer: Layer, of: _Categories, category: str, prefix: str
     ) -> tuple[Event, Blocks]:
-        """Write the map and its normalisation; return the output and what the latter holds."""
+        """Write a linear layer and its normalisation; return output and what the latter keeps."""
         linear = self.linear(rows, layer, of.linear, prefix)
         if self._norm is None:
             return linear, ()
@@ -195,7 +195,7 @@ class StackedLayers(Layers):
         output, taken = super().activate(rows, layer, given, of.activation, prefix)
         match self.activation.keeps:
             case "output":
-                self.give(taken)
+                self.free(taken)
                 return output, (output,)
             case "input":
                 return output, (given,)
@@ -227,16 +227,16 @@ class StackedLayers(Layers):
         assert self._norm is not None, "its node is there"
         module, added = layer.norm_module, []
 
-        def take(number: int, size_bytes: int, operator: str) -> None:
+        def allocate(number: int, size_bytes: int, operator: str) -> None:
             added.append(self.gradient(size_bytes, layer.place + 2 + number, operator, module))
 
-        return self._norm.backward(rows, layer.fan_out, module, take), added
+        return self._norm.backward(rows, layer.fan_out, module, allocate), added
 
 
-def plain_layers(tape: Tape, workload: Workload, kernels: Kernels) -> Layers:
+def plain_layers(writer: TraceWriter, workload: Workload, kernels: Kernels) -> Layers:
     """Return the layers of ``workload`` without autocast."""
     has_more = workload.norm != "none" or workload.dropout > 0
-    return (StackedLayers if has_more else Layers)(tape, workload, kernels)
+    return (StackedLayers if has_more else Layers)(writer, workload, kernels)
 
 
 class Stacked(Passes):
@@ -258,7 +258,7 @@ class Stacked(Passes):
         for index in range(len(held) - 1, -1, -1):
             for kind in layers.nodes:
                 result, added = layers.node_backward(kind, rows, layers.all[index], gradient)
-                layers.give((gradient, *held[index][kind], *added))
+                layers.free((gradient, *held[index][kind], *added))
                 gradient = result
             after = held[index - 1][NEXT] if index else ()
             gradient = layers.linear_backward(rows, index, gradient, after)
@@ -279,7 +279,7 @@ class StackedCheckpointed(Checkpointed):
         for index in range(first, last + 1):
             category = "activation" if index == last else "temporary"
             output = self._stack.unheld(rows, self._stack.all[index], category)
-            self._stack.tape.give(hidden)
+            self._stack.writer.free(hidden)
             hidden = output
         assert hidden is not None, "a segment has at least one layer"
         return hidden
@@ -292,7 +292,7 @@ class StackedCheckpointed(Checkpointed):
                 self._recompute(rows, segment, *layers.node_of(kind, layer))
                 pending = False
             result, added = layers.node_backward(kind, rows, layer, gradient)
-            layers.give((*reversed(self._again[index][kind]), gradient, *added))
+            layers.free((*reversed(self._again[index][kind]), gradient, *added))
             gradient = result
 
         def unpack(_: str) -> Blocks:
@@ -303,7 +303,7 @@ class StackedCheckpointed(Checkpointed):
     def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
         """Write a segment's second run inside the backward node that asked for it."""
         layers, prefix = self._stack, f"{node}/"
-        state = layers.tape.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
+        state = layers.writer.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
         self._again = {
             index: layers.held(rows, layers.all[index], "temporary", prefix)
             for index in range(segment.first, segment.last)

@@ -1,4 +1,4 @@
-"""The build of a workload and its steps, written one after another on a tape."""
+"""The build of a workload and its steps, written one after another on a writer."""
 
 from harness.prediction.mlp import network
 from harness.prediction.mlp.checkpoint import Checkpointed
@@ -8,7 +8,7 @@ from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.network import Passes, Plain
 from harness.prediction.mlp.optimizer_events import Optimizer
 from harness.prediction.mlp.stack import Stacked, StackedCheckpointed, StackedLayers
-from harness.prediction.mlp.trace_writer import Place, Tape
+from harness.prediction.mlp.trace_writer import Place, TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
@@ -16,14 +16,14 @@ from harness.schema.workload import Workload
 class Steps:
     """Writes a workload's build, then as many steps as asked for."""
 
-    def __init__(self, tape: Tape, workload: Workload, kernels: Kernels) -> None:
-        self._tape = tape
+    def __init__(self, writer: TraceWriter, workload: Workload, kernels: Kernels) -> None:
+        self._writer = writer
         self._workload = workload
         self._kernels = kernels
         self._layers = kernels.layers(workload)
         self._passes = _passes(self._layers, workload)
         self._optimizer = Optimizer(
-            tape,
+            writer,
             workload.optimizer,
             uses_foreach(workload),
             self._layers.parameter_sizes,
@@ -35,18 +35,18 @@ class Steps:
     def build(self) -> None:
         """Write the parameters and the batch."""
         self._layers.build()
-        self._tape.take(input_bytes(self._workload), "aten::empty", "input")
+        self._writer.allocate(input_bytes(self._workload), "aten::empty", "input")
         if self._workload.mode == "train":
-            self._tape.take(label_bytes(self._workload), "aten::empty", "input")
+            self._writer.allocate(label_bytes(self._workload), "aten::empty", "input")
 
     def step(self, rows: int | None = None) -> None:
         """Write one more step: gradients dropped, passes, update; or a pass without autograd.
 
         With ``rows`` it runs on so many of the batch's.
         """
-        self._tape.next_step()
+        self._writer.next_step()
         if self._workload.mode == "inference":
-            self._tape.begin("forward")
+            self._writer.begin("forward")
             network.predict(self._layers, rows or self._workload.batch)
             return
         self._drop_gradients()
@@ -55,7 +55,7 @@ class Steps:
         else:
             self._written, self._shift = None, 0
             self._write_passes(rows)
-        self._tape.begin("optimizer")
+        self._writer.begin("optimizer")
         self._optimizer.step()
 
     def _drop_gradients(self) -> None:
@@ -71,12 +71,12 @@ class Steps:
         """Write the passes; once they took nothing to stay, as they were written before."""
         if self._written is not None:
             start, stop, _ = self._written
-            self._shift = self._tape.repeat(start, stop)
+            self._shift = self._writer.repeat(start, stop)
             return
-        start, kept = self._tape.here(), self._kernels.kept_bytes
+        start, kept = self._writer.here(), self._kernels.kept_bytes
         self._write_passes(self._workload.batch)
         if self._kernels.kept_bytes == kept:
-            self._written = start, self._tape.here(), list(self._layers.gradients)
+            self._written = start, self._writer.here(), list(self._layers.gradients)
 
     def _write_passes(self, batch: int) -> None:
         parts = self._workload.accumulate

@@ -1,4 +1,4 @@
-"""A tape on which predicted allocator events are written down in order."""
+"""Writes predicted allocator events down in order."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from harness.schema.events import Event, Trace
 _new = tuple.__new__
 
 Place = tuple[int, int]
-"""A place on a tape: events and blocks before it."""
+"""A place on a writer: events and blocks before it."""
 
 
-class Tape:
+class TraceWriter:
     """Writes events; knows the step and phase that they belong to.
 
-    A block is the event that took it. Blocks are numbered from 1 on in the order in which
-    they are taken; the number stands for the address, so no address is used twice.
+    A block is the event that allocated it. Blocks are numbered from 1 on in the order in which
+    they are allocated; the number stands for the address, so no address is used twice.
 
     Some blocks lie in the host's memory wherever the network runs: wrapped Python numbers,
     Adam's step counters, a saved random state. ``with_host`` says whether that memory is the
@@ -45,10 +45,10 @@ class Tape:
         """Begin another phase of the current step."""
         self._phase = phase
 
-    def take(
+    def allocate(
         self, size_bytes: int, operator: str, category: str = "temporary", module: str = ""
     ) -> Event:
-        """Write that a block is taken and return it."""
+        """Write that a block is allocated and return it."""
         self._blocks = number = self._blocks + 1
         fields = (self._step, self._phase, operator, module, category, size_bytes, number)
         block = _new(Event, fields)
@@ -59,10 +59,10 @@ class Tape:
         self, size_bytes: int, operator: str, category: str = "temporary", module: str = ""
     ) -> Event | None:
         """Write a block of the host's memory and return it; None where that is another's."""
-        return self.take(size_bytes, operator, category, module) if self._with_host else None
+        return self.allocate(size_bytes, operator, category, module) if self._with_host else None
 
-    def give(self, block: Event | None) -> None:
-        """Write that ``block`` is returned; of none, nothing."""
+    def free(self, block: Event | None) -> None:
+        """Write that ``block`` is freed; nothing for None."""
         if block is None:
             return
         _, _, operator, module, category, size_bytes, number = block
@@ -70,7 +70,7 @@ class Tape:
         self._events.append(_new(Event, fields))
 
     def here(self) -> Place:
-        """Return a place on the tape, for ``repeat``."""
+        """Return a place on the writer, for ``repeat``."""
         return len(self._events), self._blocks
 
     def since(self, place: Place) -> Sequence[Event]:
@@ -78,9 +78,9 @@ class Tape:
         return self._events[place[0] :]
 
     def repeat(self, start: Place, stop: Place) -> int:
-        """Write once more, in the current step, what lies between two places.
+        """Write once more, in the current step, what is between two places.
 
-        Every block returned there was taken there; the copies get new numbers. Return how
+        Every block freed there was allocated there; the copies get new numbers. Return how
         much higher these are.
         """
         shift = self._blocks - start[1]
