@@ -121,7 +121,7 @@ def test_a_card_is_for_cuda() -> None:
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--device", "cuda", "--gpu", "h10"], "did you mean"),
+        (["--device", "cuda", "--gpu", "a100-90gb"], "did you mean"),
         (["--gpu", "l4"], "--device cuda"),
         (["--device", "cuda", "--capability", "nine"], "such as 9.0"),
         (["--device", "cuda", "--alloc-conf", "x"], "key:value"),
