@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test docs test-oldest test-lowest check faults cuda cuda-dry-run clean
+.PHONY: reproduce test docs test-torch test-versions test-lowest check faults cuda cuda-dry-run clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -22,12 +22,17 @@ check: $(VENV)/.installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Prediction against measurement, and the instruments, on the oldest torch that pyproject admits.
-test-oldest: $(VENV)-oldest/.installed
-	$(VENV)-oldest/bin/python -m pytest tests/prediction/test_trace_property.py \
-	  tests/prediction/test_cpu_trace.py tests/instruments tests/profiling tests/measurement/test_measure.py
+# The version-dependent tests with one version of PyTorch ("latest": the newest of the index), in
+# an environment of its own that pip makes without local configuration: 7 GB, kept until clean.
+TORCH ?= latest
+test-torch:
+	$(PYTHON) -m tests.validation.torch_versions $(TORCH) --keep
 
-# The lowest versions that pyproject admits of all but torch, whose oldest is tested above. What
+# The same with each known version, one environment at a time; writes results/torch-versions.md.
+test-versions:
+	$(PYTHON) -m tests.validation.torch_versions all
+
+# The lowest versions that pyproject admits of all but torch, whose versions are tested above. What
 # old versions warn of among themselves is theirs.
 test-lowest: $(VENV)-lowest/.installed
 	$(VENV)-lowest/bin/python -m pytest -o filterwarnings=default tests/analysis \
@@ -87,12 +92,6 @@ $(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
-$(VENV)-oldest/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/python -m pip install --quiet --editable '.[test]' \
-	  $$(sed -nE 's/^ *"(torch(vision)?)>=([0-9.]+)",$$/\1==\3.*/p' pyproject.toml)
-	touch $@
-
 # Torch comes from the first environment, by a path file; what is installed here goes before it.
 $(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py $(VENV)/.installed-test
 	$(PYTHON) -m venv $(VENV)-lowest
@@ -105,4 +104,4 @@ $(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py $(VENV)/.installed-test
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-lowest
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-torch-*

@@ -131,7 +131,7 @@ def test_nothing_stays_in_place_of_the_cpus_functions() -> None:
     assert (functional.dropout, functional.scaled_dot_product_attention) == before
     parameter = nn.Parameter(torch.zeros(3))
     parameter.grad = torch.ones(3)
-    with torch.profiler.profile() as profiler:
+    with torch.profiler.profile(acc_events=True) as profiler:
         torch.optim.Adam([parameter]).step()
     assert not any("_foreach" in event.key for event in profiler.key_averages())
 

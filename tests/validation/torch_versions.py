@@ -1,0 +1,174 @@
+"""Run the version-dependent tests with one version of PyTorch, or with each known one in turn.
+
+    python3 -m tests.validation.torch_versions 2.15
+    python3 -m tests.validation.torch_versions all
+
+Each version gets an environment of its own, made by the Python that runs this; pip's local
+configuration is left out, so that pip brings what it brings on a fresh machine. What was found
+is kept in ``results/torch-versions.json``, and ``results/torch-versions.md`` is made from it.
+Needs nothing but the standard library.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+from harness.prediction.versions import KNOWN, NEWEST, TorchVersion
+from tests.validation.torch_versions_table import render
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "results" / "torch-versions.json"
+TABLE = KEPT.with_suffix(".md")
+
+TESTS = (
+    "tests/prediction/test_trace_property.py",
+    "tests/prediction/test_cpu_trace.py",
+    "tests/prediction/test_matmul.py",
+    "tests/prediction/test_versions.py",
+    "tests/prediction/test_predict_module.py",
+    "tests/instruments",
+    "tests/profiling",
+    "tests/measurement/test_measure.py::test_saved_bytes_are_the_closed_formula",
+    "tests/measurement/test_model_check.py::test_every_rule_holds_for_the_installed_version",
+    "tests/thresholds/test_find_threshold.py",
+)
+"""Events, instruments, saved tensors, profiles, thresholds."""
+
+LATEST = "latest"
+_TORCHVISION_AHEAD = 15
+"""torchvision 0.22 belongs to torch 2.7, 0.23 to 2.8, and so on."""
+
+
+def main() -> int:
+    """Run what the command line asks for; return 1 where a test failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("torch", help="a version such as 2.15, 'latest', or 'all'")
+    parser.add_argument("--examples", type=int, help="drawn workloads; 500 on the newest, else 100")
+    parser.add_argument("--keep", action="store_true", help="keep the environment (about 7 GB)")
+    asked = parser.parse_args()
+    texts = [str(version) for version in KNOWN] if asked.torch == "all" else [asked.torch]
+    failed = False
+    for text in texts:
+        result = run(text, asked.examples, keep=asked.keep)
+        failed |= bool(result["failed"])
+        if result["known"]:
+            keep_result(result)
+    return int(failed)
+
+
+def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
+    """Make the environment, run the tests in it, and return what was found."""
+    folder = ROOT / f".venv-torch-{text}"
+    started = time.monotonic()
+    python = make_environment(folder, text)
+    installed = time.monotonic()
+    facts = described(python)
+    version = TorchVersion.parse(facts["torch"])
+    count = examples or (500 if version >= NEWEST else 100)
+    print(f"torch {facts['torch']}, Python {facts['python']}: {count} drawn workloads", flush=True)
+    try:
+        found = {
+            **facts,
+            "version": str(version),
+            "known": version in KNOWN,
+            "drawn": count,
+            "install_seconds": round(installed - started),
+            **run_tests(python, folder, count),
+            "rules": run_check(python),
+            "test_seconds": round(time.monotonic() - installed),
+        }
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
+    return found
+
+
+def make_environment(folder: Path, text: str) -> Path:
+    """Return the Python of an environment with that version of torch; made where it is not."""
+    python = folder / "bin" / "python"
+    done = folder / ".installed"
+    if not done.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        packages = ["torch", "torchvision"]
+        if text != LATEST:
+            minor = TorchVersion.parse(text).minor
+            packages = [f"torch=={text}.*", f"torchvision==0.{minor + _TORCHVISION_AHEAD}.*"]
+        install = [str(python), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[test]"]
+        subprocess.run([*install, *packages], env=without_local_configuration(), check=True)
+        done.touch()
+    return python
+
+
+def without_local_configuration() -> dict[str, str]:
+    """Return this environment as a fresh machine has it: pip installs what the index offers."""
+    kept = {name: value for name, value in os.environ.items() if name != "PIP_FIND_LINKS"}
+    return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def described(python: Path) -> dict[str, str]:
+    """Return what is installed there, and on which processor it runs."""
+    code = "import torch, torchvision; print(torch.__version__, torchvision.__version__)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    torch, torchvision = done.stdout.split()
+    return {
+        "torch": torch,
+        "torchvision": torchvision,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def processor(path: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name and what it has for bfloat16."""
+    lines = path.read_text().splitlines()
+    fields = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    flags = fields.get("flags", "").split()
+    has = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
+    return f"{fields.get('model name', platform.machine())} ({', '.join(has) or 'no bfloat16'})"
+
+
+def run_tests(python: Path, folder: Path, examples: int) -> dict[str, Any]:
+    """Run ``TESTS``; return how many passed and which failed."""
+    report = folder / "tests.xml"
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    environment = os.environ | {"HARNESS_EXAMPLES": str(examples)}
+    subprocess.run([*command, *TESTS], cwd=ROOT, env=environment, check=False)
+    cases = ElementTree.parse(report).getroot().findall(".//testcase")
+    failed = [
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    passed = len(cases) - len(failed) - skipped
+    return {"passed": passed, "skipped": skipped, "failed": failed}
+
+
+def run_check(python: Path) -> dict[str, str]:
+    """Return what ``harness doctor --check-model`` says of each rule."""
+    command = [str(python), "-m", "harness", "doctor", "--check-model", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    findings = json.loads(done.stdout)[1:]
+    return {finding["what"]: finding["detail"].partition(":")[0] for finding in findings}
+
+
+def keep_result(result: dict[str, Any]) -> None:
+    """Keep the result beside those of the other versions, and make the table anew."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept[result["version"]] = result
+    order = sorted(kept, key=TorchVersion.parse)
+    KEPT.write_text(json.dumps({name: kept[name] for name in order}, indent=1) + "\n")
+    TABLE.write_text(render([kept[name] for name in order]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
