@@ -4,9 +4,9 @@
     python3 -m tests.validation.torch_versions all
 
 Each version gets an environment of its own, made by the Python that runs this; pip's local
-configuration is left out, so that pip brings what it brings on a fresh machine. What was found
-is kept in ``results/torch-versions.json``, and ``results/torch-versions.md`` is made from it.
-Needs nothing but the standard library.
+configuration is left out, so that pip brings what it brings on a fresh machine. With ``all`` or
+``--record`` what was found is kept in ``results/torch-versions.json``, and
+``results/torch-versions.md`` is made from it. Needs nothing but the standard library.
 """
 
 import argparse
@@ -52,6 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("torch", help="a version such as 2.15, 'latest', or 'all'")
     parser.add_argument("--examples", type=int, help="drawn workloads; 500 on the newest, else 100")
+    parser.add_argument("--record", action="store_true", help="keep what was found in results/")
     parser.add_argument("--keep", action="store_true", help="keep the environment (about 7 GB)")
     asked = parser.parse_args()
     texts = [str(version) for version in KNOWN] if asked.torch == "all" else [asked.torch]
@@ -59,7 +60,7 @@ def main() -> int:
     for text in texts:
         result = run(text, asked.examples, keep=asked.keep)
         failed |= bool(result["failed"])
-        if result["known"]:
+        if result["known"] and (asked.record or asked.torch == "all"):
             keep_result(result)
     return int(failed)
 
