@@ -1,7 +1,7 @@
-"""How a driver hands out segment addresses, as far as the allocator can notice.
+"""How a driver places segments, as far as the allocator can notice.
 
 Only the order of addresses matters: among free blocks of equal size the allocator takes
-the lowest. Real drivers are not monotone (15 to 40 % of the steps ascend in recordings),
+the lowest. Real drivers are not monotone (15–40% of the steps ascend in recordings),
 so a prediction runs several policies and reports the range.
 """
 
@@ -23,7 +23,7 @@ def _aligned(size_bytes: int) -> int:
 
 
 class AddressPolicy(Protocol):
-    """Chooses where a new segment lies; segments alive at one time must not overlap."""
+    """Chooses the address of a new segment; segments alive at one time must not overlap."""
 
     def place(self, size_bytes: int) -> int:
         """Return the address of a new segment of ``size_bytes``."""
@@ -148,7 +148,7 @@ _POLICIES: tuple[Callable[[], AddressPolicy], ...] = (
 
 
 def policies_to_try(config: AllocatorConfig) -> Sequence[Callable[[], AddressPolicy]]:
-    """Return the ways of placing segments that a range is taken over.
+    """Return the ways of placing segments that a range covers.
 
     One where addresses do not matter: in expandable segments only sizes decide.
     """

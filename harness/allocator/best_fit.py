@@ -1,4 +1,4 @@
-"""Best fit where more than size and address decide; ``get_free_block``."""
+"""Best fit if more than size and address decide; ``get_free_block``."""
 
 from bisect import bisect_left
 

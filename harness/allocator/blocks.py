@@ -80,7 +80,7 @@ class FreeList:
 
 
 class Block:
-    """A stretch of one segment: handed out, free, awaiting other streams, or unmapped."""
+    """A part of one segment: allocated, free, awaiting other streams, or unmapped."""
 
     __slots__ = (
         "address",

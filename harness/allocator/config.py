@@ -1,4 +1,4 @@
-"""The allocator's settings: what ``PYTORCH_ALLOC_CONF`` can say, and the size of the card.
+"""The allocator's settings: what ``PYTORCH_ALLOC_CONF`` can set, and the size of the GPU.
 
 Source of names, limits and rounding: ``c10/core/AllocatorConfig.h`` and
 ``CUDACachingAllocator.cpp`` (``round_size``, ``get_allocation_size``) of PyTorch 2.13.
@@ -35,7 +35,7 @@ class AllocatorConfig:
             0 means never. It acts only where ``memory_fraction`` is below 1.
         large_segment_size_bytes: segment for requests above 1 MiB and below 10 MiB.
         memory_fraction: share of ``total_bytes`` that the allocator may reserve.
-        total_bytes: the card's memory as the driver states it; None is a card without end.
+        total_bytes: the GPU's memory as the driver states it; None is a GPU without end.
         outside_bytes: what context, libraries and other processes hold of it.
 
     Raises:

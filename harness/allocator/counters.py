@@ -40,7 +40,7 @@ class Peaks:
 
 
 class PoolCounters(Peaks):
-    """Running totals of one pool. ``awaiting`` is handed back, but in use on a stream."""
+    """Running totals of one pool. ``awaiting`` is freed, but still in use on a stream."""
 
     __slots__ = (
         "allocated_bytes_down",
@@ -118,7 +118,7 @@ class Oversize:
         self.peak = max(self.peak, self.up - self.down)
 
     def as_stats(self, name: str) -> dict[str, int]:
-        """Return the four figures under their names."""
+        """Return the four metrics under their names."""
         return {
             f"{name}.current": self.up - self.down,
             f"{name}.peak": self.peak,
@@ -143,7 +143,7 @@ class Counters:
         self.oversize_segments = Oversize()
 
     def reserved_bytes(self) -> int:
-        """Return the bytes taken from the driver now."""
+        """Return the bytes held from the driver now."""
         small, large = self.small, self.large
         return (
             small.reserved_bytes_up

@@ -1,13 +1,13 @@
-"""The card below the allocator: a number of bytes and a way of placing them."""
+"""The GPU below the allocator: a number of bytes and a way of placing segments."""
 
 from harness.allocator.addresses import AddressPolicy
 
-# Where a card without end is assumed, address ranges must still have an end.
+# Where a GPU without end is assumed, address ranges must still have an end.
 _RANGE_OF_ENDLESS_CARD = 1 << 44
 
 
 class Device:
-    """Counts what is taken from the card; knows nothing of pools or blocks."""
+    """Counts what is allocated from the GPU; knows no pools and no blocks."""
 
     def __init__(
         self, *, total_bytes: int | None, outside_bytes: int, addresses: AddressPolicy
@@ -18,11 +18,11 @@ class Device:
         self._addresses = addresses
 
     def allow(self, more_bytes: int | None) -> None:
-        """Refuse what would take more than ``more_bytes`` beyond the present; None ends that."""
+        """Refuse what would need more than ``more_bytes`` beyond the present; None ends that."""
         self.ceiling_bytes = None if more_bytes is None else self.used_bytes + more_bytes
 
     def free_bytes(self) -> int | None:
-        """Return what is left, None on a card without end."""
+        """Return what is free, None on a GPU without a limit."""
         return None if self.total_bytes is None else max(0, self.total_bytes - self.used_bytes)
 
     def take(self, size_bytes: int) -> bool:
@@ -39,7 +39,7 @@ class Device:
         self.used_bytes -= size_bytes
 
     def malloc(self, size_bytes: int) -> int | None:
-        """Take a segment (``cudaMalloc``); return its address, None when there is too little."""
+        """Allocate a segment (``cudaMalloc``); return its address, None without enough memory."""
         return self._addresses.place(size_bytes) if self.take(size_bytes) else None
 
     def free(self, address: int, size_bytes: int) -> None:
@@ -48,12 +48,12 @@ class Device:
         self._addresses.release(address, size_bytes)
 
     def reserve(self, unit_bytes: int) -> tuple[int, int]:
-        """Reserve addresses for one expandable segment; return where it lies and its bytes."""
+        """Reserve addresses for one expandable segment; return its address and its bytes."""
         size = self.range_size(unit_bytes)
         return self._addresses.place(size), size
 
     def range_size(self, unit_bytes: int) -> int:
-        """Return 1 1/8 times the card, as ``ExpandableSegment`` reserves, in whole units."""
+        """Return 1 1/8 times the GPU, as ``ExpandableSegment`` reserves, in whole units."""
         total = _RANGE_OF_ENDLESS_CARD if self.total_bytes is None else self.total_bytes
         return -(-(total + total // 8) // unit_bytes) * unit_bytes
 

@@ -33,7 +33,7 @@ class Books(Protocol):
 
 
 class ExpandableSegments:
-    """Maps memory into address ranges and takes it out again."""
+    """Maps memory into address ranges and unmaps it."""
 
     def __init__(self, books: Books, device: Device, blocks: dict[int, Block]) -> None:
         self._books = books
@@ -41,9 +41,9 @@ class ExpandableSegments:
         self._blocks = blocks
 
     def grow(self, home: FreeList, rounded: int, large_unit_bytes: int) -> Block | None:
-        """Return a free block of at least ``rounded`` bytes, in no list; None without room.
+        """Return a free block of at least ``rounded`` bytes, in no list; None if there is none.
 
-        What was mapped before room ran out stays mapped.
+        What was mapped before the memory ran out stays mapped.
         """
         block = self._find(home, rounded, large_unit_bytes)
         if block.state == UNMAPPED and not self._map(block, min(block.size, rounded)):

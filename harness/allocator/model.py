@@ -27,13 +27,13 @@ class CachingAllocator(Readings):
     """Answers requests as PyTorch's allocator would on one device.
 
     Args:
-        config: the settings and the card.
+        config: the settings and the GPU's memory.
         addresses: how the driver places segments; ascending unless given.
         completion: when the work of other streams on a block is assumed to be done: by
             the next request ("at_once"), or only when memory is released ("at_release").
 
     Attributes:
-        segment_log: every segment taken and given back, in order.
+        segment_log: every segment allocated and freed, in order.
 
     """
 
@@ -69,11 +69,11 @@ class CachingAllocator(Readings):
         return self._segments.config
 
     def reconfigure(self, config: AllocatorConfig) -> None:
-        """Change the settings from here on, as a running program can; the card stays.
+        """Change the settings from here on, as a running program can; the GPU stays the same.
 
         Raises:
             AllocatorConfigError: ``max_split_size`` changes while memory is held. PyTorch
-                takes that and later frees split blocks as whole segments: 2.13 then ends
+                accepts that and later frees split blocks as whole segments: 2.13 then ends
                 in an internal assertion (seen under the dry run).
 
         """
@@ -98,12 +98,12 @@ class CachingAllocator(Readings):
         self._large.split_below = UNLIMITED if everywhere else config.max_split_size_bytes
 
     def malloc(self, size_bytes: int, stream: int = 0) -> int:  # noqa: C901 -- flat for speed
-        """Hand out a block for ``size_bytes`` on ``stream``; return its address.
+        """Allocate a block for ``size_bytes`` on ``stream``; return its address.
 
         A request of 0 bytes never reaches the allocator: the answer is address 0.
 
         Raises:
-            OutOfMemoryError: neither the pools nor the card have room.
+            OutOfMemoryError: neither the pools nor the GPU have enough memory.
             ValueError: a negative size.
 
         """
@@ -186,10 +186,10 @@ class CachingAllocator(Readings):
         return block.address
 
     def free(self, address: int) -> None:
-        """Take back the block at ``address``; address 0 is no block and no error.
+        """Free the block at ``address``; address 0 is no block and no error.
 
         Raises:
-            ValueError: nothing is handed out at that address.
+            ValueError: no block is allocated at that address.
 
         """
         block = self._blocks.get(address)
@@ -291,16 +291,16 @@ class CachingAllocator(Readings):
         """Do nothing: a place for what follows a recording; see ``FollowingAllocator``."""
 
     def empty_cache(self) -> None:
-        """Wait for other streams, then give back every segment that is wholly free."""
+        """Wait for other streams, then free every segment that is wholly free."""
         self._counters.num_sync_all_streams += 1
         self._complete_all()
         self._segments.give_back_all()
 
     def record_stream(self, address: int, stream: int) -> None:
-        """Say that ``stream`` uses the block: its release will wait for that stream.
+        """Record that ``stream`` uses the block: freeing it will wait for that stream.
 
         Raises:
-            ValueError: nothing is handed out at that address.
+            ValueError: no block is allocated at that address.
 
         """
         block = self._blocks.get(address)

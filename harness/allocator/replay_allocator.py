@@ -1,4 +1,4 @@
-"""The allocator of a replay: it can be told what no request could tell it."""
+"""The allocator of a replay: it also follows what no request could express."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from harness.allocator.restore import SegmentState, adopt_segment
 
 
 class FollowingAllocator(CachingAllocator):
-    """An allocator that starts in the middle and gives back when it is told to.
+    """An allocator that starts in the middle of a run and frees segments on command.
 
     Attributes:
-        before_growing: called when no free block fits, before new memory is taken; a replay
-            gives back there what a recording says went back.
+        before_growing: called when no free block fits, before new memory is allocated; a replay
+            frees the segments there that the recording freed.
 
     """
 
@@ -34,7 +34,7 @@ class FollowingAllocator(CachingAllocator):
         return best_fit(self.config, pool.list_of(stream), self._blocks, rounded) >= 0
 
     def allow(self, more_bytes: int | None) -> None:
-        """Let the card refuse more than ``more_bytes`` beyond what is taken; None ends that."""
+        """Let the GPU refuse more than ``more_bytes`` beyond what is allocated; None ends that."""
         self._device.allow(more_bytes)
 
     def adopt(self, segment: SegmentState) -> None:

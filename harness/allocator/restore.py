@@ -12,7 +12,7 @@ _SOME_STREAM = -1
 
 
 class BlockState(NamedTuple):
-    """A stretch of a segment: its bytes, the bytes asked for (0 where free), its state."""
+    """A part of a segment: its bytes, the requested bytes (0 if free), its state."""
 
     size_bytes: int
     requested_bytes: int
@@ -21,7 +21,7 @@ class BlockState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentState:
-    """A segment, described from its low end; an expandable one from where it is mapped."""
+    """A segment, described from its low end; an expandable one from its mapped part on."""
 
     address: int
     stream: int

@@ -1,4 +1,4 @@
-"""What the model reports besides counters: segment events, and running out of memory."""
+"""What the model reports in addition to counters: segment events, and running out of memory."""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +6,7 @@ SegmentAction = Literal["segment_alloc", "segment_free", "segment_map", "segment
 
 
 class SegmentEvent(NamedTuple):
-    """Memory taken from or given back to the driver, as a snapshot's trace names it."""
+    """Memory allocated from or returned to the driver, as a snapshot's trace names it."""
 
     action: SegmentAction
     address: int
@@ -15,17 +15,17 @@ class SegmentEvent(NamedTuple):
 
 
 class OutOfMemoryError(RuntimeError):
-    """A request that neither the pools nor the card can serve; the allocator stays valid.
+    """A request that neither the pools nor the GPU can serve; the allocator stays valid.
 
     Attributes:
-        requested_bytes: what the caller asked for.
+        requested_bytes: what the caller requested.
         rounded_bytes: the block it would have needed.
         segment_bytes: the segment the allocator tried to get ("Tried to allocate").
-        allocated_bytes: handed out at that moment.
-        reserved_bytes: taken from the driver, after everything free was given back.
-        free_bytes: what the driver had left, None on a card without end.
+        allocated_bytes: allocated at that moment.
+        reserved_bytes: held from the driver, after everything free was returned.
+        free_bytes: what the driver had free, None on a GPU without end.
         limit_bytes: what the per-process fraction allows, None without one.
-        total_bytes: the card's memory.
+        total_bytes: the GPU's memory.
 
     """
 

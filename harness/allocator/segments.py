@@ -15,7 +15,7 @@ from harness.allocator.segment_events import SegmentAction, SegmentEvent
 
 
 class Segments:
-    """Takes segments from the card, gives them back, and keeps the counters of both."""
+    """Allocates segments from the GPU, frees them, and keeps the counters of both."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class Segments:
         self._expandable = ExpandableSegments(self, device, blocks)
 
     def grow(self, home: FreeList, rounded: int) -> Block | None:
-        """Return a free block, in no list, that holds ``rounded`` bytes; None without room.
+        """Return a free block, in no list, that holds ``rounded`` bytes; None if there is none.
 
-        The limit is checked against a whole segment even where one would grow by less.
+        The limit is checked against a whole segment even if one would grow by less.
         """
         size = self.config.segment_size(rounded)
         if (
@@ -61,12 +61,12 @@ class Segments:
         return self._large if is_large else self._small
 
     def adopt(self, home: FreeList, address: int, size: int) -> None:
-        """Book a segment that the card handed out before the model began."""
+        """Record a segment that existed before the model began."""
         self._device.take(size)
         self._book_segment(home, address, size)
 
     def adopt_range(self, home: FreeList, address: int) -> AddressRange:
-        """Return an address range that the card reserved before the model began."""
+        """Return an address range that was reserved before the model began."""
         unit = self._expandable.unit_of(home, self.config.large_segment_size_bytes)
         return AddressRange(address, self._device.range_size(unit), unit)
 
@@ -95,7 +95,7 @@ class Segments:
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
     def give_back(self, block: Block) -> None:
-        """Return the segment that ``block`` spans to the card; it is in no list any more."""
+        """Return the segment that ``block`` spans to the driver; it is in no list any more."""
         self._device.free(block.address, block.size)
         del self._blocks[block.address]
         block.home.counters.segment_down += 1
@@ -125,9 +125,9 @@ class Segments:
             self._expandable.unmap(block)
 
     def give_back_oversize(self, home: FreeList, rounded: int) -> bool:
-        """Return blocks that are never split until ``rounded`` would fit; tell whether it may.
+        """Return blocks that are never split until ``rounded`` would fit; return whether it may.
 
-        Only where ``max_split_size`` is set. One block that is large enough goes alone;
+        Only if ``max_split_size`` is set. One block that is large enough goes alone;
         otherwise blocks go from the largest down.
         """
         threshold = self.config.max_split_size_bytes

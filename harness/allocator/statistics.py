@@ -41,7 +41,7 @@ class Readings(ABC):
     def free_segments(self) -> list[int]:
         """Return the addresses of all segments that are wholly free, expandable ones apart.
 
-        They are in the order in which ``empty_cache`` gives them back.
+        They are in the order in which ``empty_cache`` frees them.
         """
         return [
             block.address
@@ -64,7 +64,7 @@ class Readings(ABC):
         return self.stats()[f"{name}.all.peak"]
 
     def stats(self) -> dict[str, int]:
-        """Return every counter under the name that ``torch.cuda.memory_stats`` gives it."""
+        """Return every counter under its name in ``torch.cuda.memory_stats``."""
         stats = self._counters.as_stats()
         limit = self.config.max_split_size_bytes
         stats["max_split_size"] = -1 if limit == UNLIMITED else limit

@@ -1,9 +1,9 @@
-"""The CUDA allocator's own log, which knows what was asked for where the profiler knows blocks.
+"""The CUDA allocator's own log, which knows requested bytes where the profiler knows blocks.
 
 PyTorch's profiler reports a CUDA block with its size in the pool, rounded up, and with the
 operators around it; the log of ``torch.cuda.memory._record_memory_history`` reports the bytes
-that were requested. Both tell of the same blocks at the same addresses in the same order;
-where they do not, nothing that follows from them would be true, so that is an error.
+that were requested. Both describe the same blocks at the same addresses in the same order;
+if they do not, nothing that follows from them would be true, so that is an error.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
 """
@@ -15,11 +15,11 @@ import torch
 
 
 class LogMismatchError(RuntimeError):
-    """The profiler and the allocator's log do not tell of the same blocks."""
+    """The profiler and the allocator's log do not describe the same blocks."""
 
 
 class Entry(NamedTuple):
-    """A block taken (``size_bytes`` > 0) or returned (< 0), in bytes requested."""
+    """A block allocated (``size_bytes`` > 0) or freed (< 0), in requested bytes."""
 
     size_bytes: int
     address: int
@@ -53,7 +53,7 @@ class AllocationLog:
 
 
 def _entries(trace: Iterable[dict[str, Any]]) -> Iterator[Entry]:
-    """Yield blocks taken and returned; of those taken before the log began there is no return."""
+    """Yield blocks allocated and freed; blocks from before the log began are never freed."""
     known: set[int] = set()
     for entry in trace:
         address = entry["addr"]

@@ -1,7 +1,7 @@
 """The allocation trace of PyTorch's allocators, recorded with the profiler.
 
-Kineto reports every block that the CPU or CUDA allocator takes and returns, below the
-dispatcher too, with the operators around it, at a few per cent of a step. On CUDA it reports
+Kineto reports every block that the CPU or CUDA allocator allocates and frees, below the
+dispatcher too, with the operators around it, for a few percent of a step's time. On CUDA it reports
 blocks as the pool cuts them; what was requested comes from the allocator's own log. Categories come
 from facts: the caller says at marked moments which addresses hold what
 (``AllocationRecorder.mark``), and each block alive there with that address gets the category.
@@ -51,7 +51,7 @@ _OUTLINE = {RecordScope.USER_SCOPE, RecordScope.BACKWARD_FUNCTION}
 
 
 class _UserRange:
-    """A named range that the profiler records where it leaves operators out."""
+    """A named range that the profiler records when it leaves operators out."""
 
     __slots__ = ("_handle", "_name")
 
@@ -68,7 +68,7 @@ class _UserRange:
 class AllocationRecorder:
     """Records one thread's trace between ``start`` and ``stop``.
 
-    Use as a context manager; ``trace`` is there once it has ended. Not reentrant: the
+    Use as a context manager; ``trace`` exists once it has ended. Not reentrant: the
     profiler is one per process. With ``operators=False`` the events name the nodes of the
     backward pass, modules and phases, but not the operators inside: a third of the cost.
     With ``infer`` steps and phases follow from what is seen, where none is announced.
@@ -133,17 +133,17 @@ class AllocationRecorder:
         self.mark({address: "activation"})
 
     def mark(self, categories: Mapping[int, str]) -> None:
-        """State that the blocks alive now at these addresses are of these categories.
+        """Set the categories of the blocks that are alive now at these addresses.
 
-        A later mark does not change what an earlier one said of the same block.
+        A later mark does not change an earlier one of the same block.
         """
         with self._range(f"{MARK}{len(self._marks)}"):
             self._marks.append(categories)
 
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
-        """State that the tensors' storages exist, taken before the recording or in it.
+        """Register existing storages, allocated before the recording or during it.
 
-        Those that were there before open the trace, and their return is seen.
+        Those from before open the trace, and their end is recorded.
         """
         for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
             address, size = storage.data_ptr(), storage.nbytes()
@@ -166,7 +166,7 @@ class AllocationRecorder:
     def module_scopes(self, model: nn.Module, names: list[str] | None = None) -> Iterator[None]:
         """Name each module's forward in the trace while the context lasts.
 
-        ``names``, where given, is kept as the stack of the names that are running.
+        ``names``, if given, is the stack of the modules that are running.
         """
         stack = [""] if names is None else names
         passages, named = self._passages, self._range

@@ -1,8 +1,8 @@
-"""The CUDA caching allocator's own counters, and what the driver holds outside it.
+"""The CUDA caching allocator's own counters, and the memory that the driver holds outside it.
 
 The counters are the allocator's, kept on the CPU: they are exact, whatever the device has
 done by then. The device is synchronised before each reading all the same, so that memory
-waiting for another stream is settled and an error of a kernel shows where it belongs.
+waiting for another stream is settled and an error of a kernel shows where it happened.
 
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """
@@ -45,14 +45,14 @@ def cuda_peaks() -> Iterator[CudaPeaks]:
 
 @dataclass
 class ReservedRise:
-    """How far the reserved bytes rose above where they stood; filled in when the block ends."""
+    """How far the reserved bytes rose above their value before; filled in when the block ends."""
 
     rise_bytes: int = 0
 
 
 @contextmanager
 def reserved_rise() -> Iterator[ReservedRise]:
-    """Measure by how much the block made the allocator hold more of the card."""
+    """Measure how much more of the GPU's memory the allocator holds because of the block."""
     result = ReservedRise()
     before = torch.cuda.memory_reserved()
     with cuda_peaks() as peaks:
@@ -61,7 +61,7 @@ def reserved_rise() -> Iterator[ReservedRise]:
 
 
 class PhasePeaks:
-    """The peaks of each phase of a step; where a phase comes twice, the higher ones."""
+    """The peaks of each phase of a step; if a phase occurs twice, the higher ones."""
 
     def __init__(self) -> None:
         self.figures: dict[str, dict[str, int]] = {}
@@ -86,7 +86,7 @@ def outside_bytes() -> int:
 
 
 def card_bytes() -> dict[str, int]:
-    """Return where the device's memory is, now: the total, what is free, and who has the rest."""
+    """Return the device's total and free memory now, and who holds the rest."""
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
     reserved = torch.cuda.memory_reserved()
@@ -98,8 +98,8 @@ def card_bytes() -> dict[str, int]:
     }
 
 
-def give_back_workspaces() -> int:
-    """Have cuBLAS give its workspaces back; return how many bytes it had asked for.
+def free_workspaces() -> int:
+    """Free cuBLAS's workspaces; return how many bytes they had requested.
 
     One for each thread that has multiplied, so two after a backward pass. cuBLAS makes them
     anew when it needs them.

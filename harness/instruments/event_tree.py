@@ -1,4 +1,4 @@
-"""Reads the profiler's event tree: which block was taken and returned where, in order.
+"""Reads the profiler's event tree: which block was allocated and freed, in order.
 
 Every access to a node crosses into C++ and costs as much as a small operator of the step
 itself, so the walk asks for as little as it can: of a node without children only the name.
@@ -36,7 +36,7 @@ _new = tuple.__new__  # half the time of Event(*fields)
 
 
 class Adopted(NamedTuple):
-    """A storage that the caller told the recorder of."""
+    """A storage that the caller registered with the recorder."""
 
     address: int
     size_bytes: int
@@ -61,12 +61,12 @@ class _Course:
         self._stepped = False
 
     def announced(self, step: int, phase: str) -> None:
-        """Be where the caller says; from here on he always does."""
+        """Set the step and phase explicitly, and stop inferring them."""
         self.step, self.phase = step, phase
         self._infer = False
 
     def forward(self) -> None:
-        """Enter the forward pass, of the next step where one begins."""
+        """Enter the forward pass, and the next step if one begins."""
         if not self._infer:
             return
         ended = self._stepped or (self.phase == "backward" and not self._accumulates)
@@ -92,7 +92,7 @@ Turn = tuple[int, Callable[..., None], tuple[Any, ...]]
 
 
 class Reader:
-    """Walks one event tree; steps and phases are where the walk stands.
+    """Walks one event tree; it keeps the current step and phase.
 
     On a GPU the backward pass runs in a thread of autograd's, whose events the tree holds
     apart, after those of the thread that called it: there the time decides.
@@ -151,7 +151,7 @@ class Reader:
         return self._found if self._turns is None else self._in_time(self._turns)
 
     def _in_time(self, turns: list[Turn]) -> list[Found]:
-        """Return what was found with the step and the phase that its time says."""
+        """Return the events with the step and phase at their time."""
         turns.sort(key=itemgetter(0), reverse=True)
         course = self._course
         placed = []
@@ -163,7 +163,7 @@ class Reader:
         return placed
 
     def _turn(self, node: Any, turn: Callable[..., None], *arguments: Any) -> None:
-        """Let the course turn at ``node``: now, or when its time comes."""
+        """Change step or phase at ``node``: now, or when its time comes."""
         if self._turns is None:
             turn(*arguments)
         else:
@@ -228,7 +228,7 @@ def with_requested_sizes(found: Sequence[Found], log: Sequence[Entry]) -> list[F
     """Return ``found`` with the bytes requested in place of the blocks' own, by CUDA's ``log``.
 
     Raises:
-        LogMismatchError: they do not tell of the same blocks.
+        LogMismatchError: they do not describe the same blocks.
 
     """
     known: set[int] = set()
@@ -250,7 +250,7 @@ def with_requested_sizes(found: Sequence[Found], log: Sequence[Entry]) -> list[F
 
 
 class _Block:
-    """A block while the events are replayed: what took it, its category still open."""
+    """A block while the events are replayed: what allocated it, its category not yet decided."""
 
     __slots__ = ("category", "module", "operator")
 
@@ -306,7 +306,7 @@ class _Replay:
         self._before.append((address, size, block))
 
     def _end(self, number: int, step: int, phase: str) -> None:
-        """Return a block that the profiler does not know, where the storage was one."""
+        """Return a block that the profiler does not know, if the storage was one."""
         block = self._initial.pop(number, None)
         address, size, _, _ = self._adopted[number]
         if block is not None and self._alive.get(address) is block:

@@ -1,6 +1,6 @@
-"""A process's resident memory: what the kernel says it held, at most, during a step.
+"""A process's resident memory: the most that it held during a step, by the kernel.
 
-Linux keeps the high-water mark itself (VmHWM) and sets it back on request, so no sampling
+Linux keeps the high-water mark itself (VmHWM) and resets it on request, so no sampling
 thread is needed and no peak is missed. ``ru_maxrss`` will not do: in a forked child it
 includes what the parent held. Elsewhere psutil's resident size is sampled.
 
@@ -26,7 +26,7 @@ _SAMPLE_SECONDS = 0.001
 
 @dataclass
 class ResidentRise:
-    """How far the resident size rose above where it stood; filled in when the pass ends."""
+    """How far the resident size rose above its value before; filled in when the pass ends."""
 
     source: str
     """``VmHWM`` (the kernel's mark) or ``psutil`` (sampled each millisecond)."""
@@ -38,7 +38,7 @@ def resident_rise() -> Iterator[ResidentRise]:
     """Measure the rise of the resident size over the block.
 
     The first use of a process should not count: the kernel's mark needs one warm-up pass
-    of the same size, like any steady-state figure.
+    of the same size, like any steady-state metric.
     """
     if _has_kernel_mark():
         yield from _kernel_rise()

@@ -51,10 +51,10 @@ class SavedTensors:
         on_save: Callable[[int], object] | None = None,
         on_unpack: Callable[[], object] | None = None,
     ) -> None:
-        """Tell what is saved, and when it is wanted back.
+        """Report what is saved, and when it is needed again.
 
         ``on_save`` gets the address of each storage as it is saved, once as long as autograd
-        holds it; ``on_unpack`` is called before a saved tensor is handed back.
+        holds it; ``on_unpack`` is called before a saved tensor is returned.
         """
         self._on_save = on_save
         self._on_unpack = on_unpack
@@ -118,7 +118,7 @@ class SavedTensors:
 def saved_metrics(
     held: Sequence[Saved], parameters: Collection[int], inputs: Collection[int]
 ) -> dict[str, Any]:
-    """Return a record's ``saved_bytes`` figures; addresses tell parameters and inputs apart."""
+    """Return a record's ``saved_bytes`` metrics; addresses separate parameters and inputs."""
     counted = [saved for saved in held if saved.address not in parameters]
     total = sum(saved.size_bytes for saved in counted)
     of_input = sum(saved.size_bytes for saved in counted if saved.address in inputs)

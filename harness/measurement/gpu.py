@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.instruments.cuda_counters import card_bytes, give_back_workspaces
+from harness.instruments.cuda_counters import card_bytes, free_workspaces
 from harness.schema.errors import HarnessError
 
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -60,7 +60,7 @@ def start() -> dict[str, Any]:
         built = f"torch {torch.__version__} is a CUDA build"
         raise NoGpuError(f"device: 'cuda': {built} but sees no GPU; see nvidia-smi")
     torch.cuda.init()  # type: ignore[no-untyped-call]
-    give_back_workspaces()  # of earlier jobs, where a debugger runs several in one process
+    free_workspaces()  # of earlier jobs, where a debugger runs several in one process
     torch.cuda.empty_cache()
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     card = card_bytes()

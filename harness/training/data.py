@@ -52,7 +52,7 @@ def _fill_synthetic(x: Tensor, y: Tensor | None, classes: int) -> None:
 
 
 def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scale: Tensor) -> None:
-    """Copy images times ``scale``, starting over where the batch is larger than the set."""
+    """Copy images times ``scale``, starting over if the batch is larger than the set."""
     for start in range(0, len(x), len(images)):
         rows = x[start : start + len(images)]
         rows.copy_(images[: len(rows)])
@@ -128,6 +128,6 @@ def _read_idx(folder: Path, name: str) -> Tensor | None:
 
 
 def _download(train: bool) -> tuple[Tensor, Tensor] | None:
-    """Let torchvision download into the user's cache; None where that fails (offline)."""
+    """Let torchvision download into the user's cache; None if that fails (offline)."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return _load(cache / "mlp-memory-harness", train, download=True)

@@ -15,7 +15,7 @@ def relu(x: Tensor) -> Tensor:
     """Rectify every element of ``x``, of any shape, with one elementwise maximum.
 
     The note writes ``torch.max(X, 0)``, which is another function: it reduces over the rows
-    and returns a (values, indices) pair, so the next matrix product fails on it.
+    and returns a (values, indices) pair, so the next matmul fails on it.
     """
     return torch.max(x, torch.zeros_like(x))
 
@@ -88,7 +88,7 @@ class MLP(nn.Sequential):
 
 
 class MLPScratch(nn.Module):
-    """The note's network written by hand: matrices, biases, products and a maximum.
+    """The note's from-scratch model: matrices, biases, matmuls and a maximum.
 
     Weights are drawn with ``SIGMA``, biases are zero. With ``relu`` the activation is the
     hand-written one above. Maps (batch, ...) to logits (batch, classes).

@@ -18,7 +18,7 @@ Loss = Callable[[Any, Any], Tensor]
 
 
 class StepError(HarnessError):
-    """The module and what was said of its step do not fit together."""
+    """The module and the description of its step do not fit together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import torch
 
-from harness.instruments.cuda_counters import cuda_peaks, give_back_workspaces
+from harness.instruments.cuda_counters import cuda_peaks, free_workspaces
 from harness.measurement import gpu, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_products
@@ -137,7 +137,7 @@ def _passes_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> 
     repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
     cuda["phases"] = {"build": peaks.figures} | passes.phase_pass(built, announce)
     figures = passes.saved_pass(built, announce)
-    cuda["workspace_bytes"] = give_back_workspaces()
+    cuda["workspace_bytes"] = free_workspaces()
     return {"repeats": repeats, "figures": figures, "cuda": cuda}
 
 
