@@ -40,6 +40,8 @@ _NOT_SUPPORTED = {
 }
 """What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
 
+LIBRARY = "libharness_dry_run.so"
+
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
 _PYTORCH = (
@@ -100,23 +102,24 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     cc = compiler()
     include = [f"-I{path}" for path in (_SOURCES / "include", *torch.include)]
     sources = sorted(_SOURCES.glob("*.c"))
-    objects: list[str | Path] = []
+    objects: dict[str, str | Path] = {}
     running: list[tuple[list[str | Path], subprocess.Popen[str]]] = []
     command: list[str | Path]
     for source in sources:
         made = folder / f"{source.stem}.o"
-        objects.append(made)
+        objects[source.stem] = made
         command = [cc, *_FLAGS, *include, source, "-o", made]
         running.append((command, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
     for command, process in running:
         _check(command, process.wait(), process.communicate()[1])
-    library = folder / "libharness_dry_run.so"
-    _link(cc, objects, library)
+    _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)
+    library = folder / LIBRARY
+    _link(cc, objects.values(), library)
     _, written = symbols(library)
     missing = folder / "missing.c"
     missing.write_text(missing_functions(needed(torch.libraries), written))
     _run([cc, *_FLAGS, missing, "-o", folder / "missing.o"])
-    _link(cc, [*objects, folder / "missing.o"], library)
+    _link(cc, [*objects.values(), folder / "missing.o"], library)
     for made in folder.glob("*.o"):
         made.unlink()
     for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
@@ -125,6 +128,20 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
 
 def _link(cc: str, objects: Iterable[str | Path], library: Path) -> None:
     _run([cc, "-shared", "-fPIC", *objects, "-o", library, "-lpthread", "-ldl"])
+
+
+def _link_nvrtc(cc: str, made: str | Path, torch: TorchBuild, folder: Path) -> None:
+    """Link a library that takes NVRTC's place: with its name, and its names' version."""
+    name = f"libnvrtc.so.{torch.cuda.partition('.')[0]}"
+    versions = folder / "nvrtc.versions"
+    versions.write_text(f"{name} {{ global: nvrtc*; local: *; }};\n")
+    options = [f"-Wl,-soname,{name}", f"-Wl,--version-script,{versions}"]
+    _run([cc, "-shared", "-fPIC", made, *options, "-o", folder / name])
+
+
+def preloaded(folder: Path) -> str:
+    """Return the libraries to load before all others, as LD_PRELOAD takes them."""
+    return ":".join(map(str, [folder / LIBRARY, *folder.glob("libnvrtc.so.*")]))
 
 
 def needed(libraries: Path) -> frozenset[str]:

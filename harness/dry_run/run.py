@@ -16,7 +16,7 @@ from types import FrameType
 
 import msgspec
 
-from harness.dry_run.build import build
+from harness.dry_run.build import build, preloaded
 from harness.dry_run.dry_run_report import (
     ChildResult,
     CudaPeaks,
@@ -232,7 +232,7 @@ def _environment(request: Request, stub: Path, status: Path) -> dict[str, str]:
         **request.environment,
         **request.gpu.variables(),
         "HARNESS_DRY_RUN_STATUS": str(status),
-        "LD_PRELOAD": _joined(str(stub / "libharness_dry_run.so"), "LD_PRELOAD"),
+        "LD_PRELOAD": _joined(preloaded(stub), "LD_PRELOAD"),
         "LD_LIBRARY_PATH": _joined(str(stub), "LD_LIBRARY_PATH"),
         "PYTHONPATH": _joined("", "PYTHONPATH", harness),
         "PYTHONUNBUFFERED": "1",

@@ -37,6 +37,15 @@ class TorchBuild:
     include: tuple[Path, ...]
 
 
+_HEADERS = (
+    "cuda_runtime_api.h",
+    "cudnn.h",
+    "cublas_api.h",
+    "cusolverDn.h",
+    "cusparse.h",
+    "nvrtc.h",
+)
+
 INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
 """On Linux x86-64 the package index has the CUDA build of PyTorch under its plain name."""
 
@@ -98,7 +107,7 @@ def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
     """
     nvidia = torch.parent / "nvidia"
     folders = tuple(sorted(nvidia.glob("*/include")))
-    for header in ("cuda_runtime_api.h", "cudnn.h", "cublas_api.h", "cusolverDn.h", "cusparse.h"):
+    for header in _HEADERS:
         if not any((folder / header).exists() for folder in folders):
             raise DryRunUnavailableError(
                 f"{header} is not below {nvidia}: this torch {cuda} did not come from pip;"

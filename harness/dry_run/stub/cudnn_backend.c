@@ -177,7 +177,15 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor
             *count = 1;
         return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE: return one_number(d->workspace_bytes, wanted, count, values);
+#if CUDNN_VERSION >= 90200
     case CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE: return one_number(d->workspace_bytes, wanted, count, values);
+    case CUDNN_ATTR_ENGINECFG_SHARED_MEMORY_USED: /* an int32 */
+        if (count)
+            *count = 1;
+        if (wanted > 0 && values)
+            *(int32_t *)values = 0;
+        return CUDNN_STATUS_SUCCESS;
+#endif
     case CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT: return one_number(1, wanted, count, values);
     case CUDNN_ATTR_ENGINE_GLOBAL_INDEX: return one_number(0, wanted, count, values);
     default: break;

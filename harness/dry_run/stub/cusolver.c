@@ -84,3 +84,13 @@ NO_BUFFERS(cusolverDnXpotrf_bufferSize, cusolverDnHandle_t h, cusolverDnParams_t
 NO_BUFFERS(cusolverDnXsyevd_bufferSize, cusolverDnHandle_t h, cusolverDnParams_t p, cusolverEigMode_t j,
            cublasFillMode_t u, int64_t n, cudaDataType ta, const void *a, int64_t lda, cudaDataType tw,
            const void *w, cudaDataType tc, size_t *device, size_t *host)
+NO_BUFFERS(cusolverDnXsyevBatched_bufferSize, cusolverDnHandle_t h, cusolverDnParams_t p, cusolverEigMode_t j,
+           cublasFillMode_t u, int64_t n, cudaDataType ta, const void *a, int64_t lda, cudaDataType tw,
+           const void *w, cudaDataType tc, size_t *device, size_t *host, int64_t batch)
+NO_BUFFERS(cusolverDnXsytrs_bufferSize, cusolverDnHandle_t h, cublasFillMode_t u, int64_t n, int64_t nrhs,
+           cudaDataType ta, const void *a, int64_t lda, const int64_t *pivots, cudaDataType tb, void *b, int64_t ldb,
+           size_t *device, size_t *host)
+NO_BUFFERS(cusolverDnXgeev_bufferSize, cusolverDnHandle_t h, cusolverDnParams_t p, cusolverEigMode_t jl,
+           cusolverEigMode_t jr, int64_t n, cudaDataType ta, const void *a, int64_t lda, cudaDataType tw,
+           const void *w, cudaDataType tl, const void *l, int64_t ldl, cudaDataType tr, const void *r, int64_t ldr,
+           cudaDataType tc, size_t *device, size_t *host)

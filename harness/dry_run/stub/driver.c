@@ -185,7 +185,7 @@ cudaError_t cudaGetDriverEntryPoint(const char *name, void **function, unsigned 
     return entry_point(name, function, result);
 }
 
-/* --- Kernels compiled at run time (NVRTC is the real one; it needs no GPU): loaded and counted, not run --- */
+/* --- Kernels compiled at run time (nvrtc.c): loaded and counted, not run --- */
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {

@@ -28,7 +28,9 @@ struct gpu {
     int largest_workspace;        /* libraries ask for their largest workspace instead of none */
 };
 
-extern struct gpu gpu;
+#define INTERNAL __attribute__((visibility("hidden"))) /* a name that other libraries do not see */
+
+extern INTERNAL struct gpu gpu;
 
 /* The first process writes what it did into a file that the parent maps, so that even a crash leaves it. */
 struct status {
@@ -44,7 +46,7 @@ struct status {
     } devices[MAX_DEVICES];
 };
 
-extern struct status *status;
+extern INTERNAL struct status *status;
 
 /* Records that PyTorch called a function that is not pretended, and says so once on standard error. */
 void pretend_unsupported(const char *function);
