@@ -14,6 +14,7 @@ from harness.schema.units import format_bytes
 MOST_GROUPS = 8
 MOST_FRAMES = 4
 MOST_READS = 8
+MOST_TEXT = 80
 
 _WORDS: Mapping[Category, str] = {
     "parameter": "parameters",
@@ -107,7 +108,7 @@ def _steps(count: int) -> str:
 
 def _frames(stack: tuple[Frame, ...]) -> Iterator[str]:
     for frame in stack[:MOST_FRAMES]:
-        text = f": {frame.text}" if frame.text else ""
+        text = f": {_short(frame.text)}" if frame.text else ""
         yield f"    {frame}{text}"
     if not stack:
         yield "    in the backward pass (a thread of autograd, without Python)"
@@ -147,6 +148,10 @@ def _reads(report: DryRunReport) -> Iterator[str]:
     )
     for read in report.value_reads[:MOST_READS]:
         answer = "" if read.answer is None else f"  (answered {read.answer:g})"
-        yield f"  {read.count:>8,}  {read.place}  {read.text}{answer}"
+        yield f"  {read.count:>8,}  {read.place}  {_short(read.text)}{answer}"
     if len(report.value_reads) > MOST_READS:
         yield f"            ... and {len(report.value_reads) - MOST_READS} more places"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."
