@@ -19,11 +19,12 @@ def doctor(check_model: bool, as_json: bool) -> int:
     Where a measurement is unavailable, the reason is given. With --check-model the exit code is
     3 if a rule differs.
     """
+    from harness.dry_run.availability import examine_dry_run
     from harness.measurement.doctor import examine, examine_model
     from harness.reporting.terminal import print_findings
 
     if not check_model:
-        print_findings(examine(), as_json=as_json)
+        print_findings([*examine(), examine_dry_run()], as_json=as_json)
         return DONE
     findings = examine_model()
     print_findings(findings, as_json=as_json)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,7 +21,7 @@ from filelock import FileLock
 from harness.dry_run.elf import symbols
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, compiler
 
-_SOURCES = Path(__file__).parent / "stub"
+SOURCES = Path(__file__).parent / "stub"
 
 _NVIDIA = re.compile(
     r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|nvml|ncclCommInit|nccl(All|Group)"
@@ -89,7 +90,7 @@ def _fingerprint(torch: TorchBuild) -> str:
     """Return a short hash of the sources, this file and the build of PyTorch they are for."""
     text = hashlib.sha256(f"{torch.libraries} {torch.cuda}".encode())
     text.update(str((torch.libraries / "libtorch_cuda.so").stat().st_size).encode())
-    for source in [Path(__file__), *sorted(_SOURCES.rglob("*.[ch]"))]:
+    for source in [Path(__file__), *sorted(SOURCES.rglob("*.[ch]"))]:
         text.update(source.read_bytes())
     return text.hexdigest()[:12]
 
@@ -100,18 +101,13 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     The library goes by three names, because programs look for the driver and for NVML by theirs.
     """
     cc = compiler()
-    include = [f"-I{path}" for path in (_SOURCES / "include", *torch.include)]
-    sources = sorted(_SOURCES.glob("*.c"))
-    objects: dict[str, str | Path] = {}
-    running: list[tuple[list[str | Path], subprocess.Popen[str]]] = []
-    command: list[str | Path]
-    for source in sources:
-        made = folder / f"{source.stem}.o"
-        objects[source.stem] = made
-        command = [cc, *_FLAGS, *include, source, "-o", made]
-        running.append((command, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
-    for command, process in running:
-        _check(command, process.wait(), process.communicate()[1])
+    include = [f"-I{path}" for path in (SOURCES / "include", *torch.include)]
+    objects = {source.stem: folder / f"{source.stem}.o" for source in SOURCES.glob("*.c")}
+    commands: list[list[str | Path]] = [
+        [cc, *_FLAGS, *include, SOURCES / f"{name}.c", "-o", made] for name, made in objects.items()
+    ]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_run, commands))
     _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)
     library = folder / LIBRARY
     _link(cc, objects.values(), library)
@@ -126,11 +122,11 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
         (folder / name).symlink_to(library.name)
 
 
-def _link(cc: str, objects: Iterable[str | Path], library: Path) -> None:
+def _link(cc: str, objects: Iterable[Path], library: Path) -> None:
     _run([cc, "-shared", "-fPIC", *objects, "-o", library, "-lpthread", "-ldl"])
 
 
-def _link_nvrtc(cc: str, made: str | Path, torch: TorchBuild, folder: Path) -> None:
+def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
     """Link a library that takes NVRTC's place: with its name, and its names' version."""
     name = f"libnvrtc.so.{torch.cuda.partition('.')[0]}"
     versions = folder / "nvrtc.versions"

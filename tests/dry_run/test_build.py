@@ -1,0 +1,102 @@
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness.dry_run import DryRunUnavailableError, build, toolchain
+from harness.dry_run.availability import examine_dry_run
+from harness.dry_run.elf import ElfError, symbols
+
+
+def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.so").write_text("not a library, but long enough to be looked at\n" * 9)
+    with pytest.raises(ElfError, match="not a 64-bit ELF library"):
+        symbols(tmp_path / "text.so")
+
+
+def test_a_function_that_is_not_written_out_refuses_by_its_name() -> None:
+    wanted = frozenset({"cudaMalloc", "cudaGraphLaunch", "cublasSgemm_v2", "cudnnNew", "nvmlNew"})
+    code = build.missing_functions(wanted, frozenset({"cudaMalloc"}))
+    assert (
+        'int cudaGraphLaunch(void) { pretend_unsupported("cudaGraphLaunch"); return 801; }' in code
+    )
+    assert 'int cudnnNew(void) { pretend_unsupported("cudnnNew"); return 3000; }' in code
+    assert "int cublasSgemm_v2(void) { return 0; }" in code
+    assert "cudaMalloc" not in code
+
+
+def test_a_question_for_a_buffer_is_never_answered_by_chance() -> None:
+    code = build.missing_functions(frozenset({"cusolverDnNew_bufferSize"}), frozenset())
+    assert 'pretend_unsupported("cusolverDnNew_bufferSize"); return 9;' in code
+
+
+def test_a_cpu_build_of_torch_is_named_with_the_command_that_replaces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    (tmp_path / "torch" / "version.py").write_text(
+        "__version__ = '2.15.0+cpu'\ncuda: str | None = None\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    with pytest.raises(DryRunUnavailableError) as refused:
+        toolchain.torch_build()
+    assert "torch 2.15.0+cpu is no CUDA build" in str(refused.value)
+    assert f"{sys.executable} -m pip install" in str(refused.value)
+
+
+def test_a_missing_compiler_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(DryRunUnavailableError, match="apt-get install gcc"):
+        toolchain.compiler()
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_processes_that_build_together_get_one_stub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    torch = toolchain.torch_build()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(build.build, [torch, torch])
+    assert first == second
+    _, defined = symbols(first / build.LIBRARY)
+    assert build.needed(torch.libraries) <= defined
+    assert [p.name for p in first.parent.iterdir() if p.name.startswith(".building")] == []
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_the_stub_warns_of_nothing_when_compiled_strictly(tmp_path: Path) -> None:
+    torch = toolchain.torch_build()
+    include = [f"-I{path}" for path in (build.SOURCES / "include", *torch.include)]
+    for source in sorted(build.SOURCES.glob("*.c")):
+        quiet = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-deprecated-declarations"]
+        command = [toolchain.compiler(), "-c", *quiet, *include, str(source)]
+        ended = subprocess.run(
+            [*command, "-o", str(tmp_path / "x.o")], capture_output=True, text=True, check=True
+        )
+        assert ended.stderr == ""
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho 'x.c:1: error: no such thing' >&2\nexit 1\n")
+    broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("CC", str(broken))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(DryRunUnavailableError, match=r"cannot be compiled: x\.c:1: error: no such"):
+        build.build(toolchain.torch_build())
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_the_doctor_runs_a_tiny_dry_run() -> None:
+    finding = examine_dry_run()
+    assert finding.available, finding.detail
