@@ -6,11 +6,7 @@ forward pass in prediction) completed within a budget that the kernel enforces, 
 larger batch seen to fail. On a GPU the caching allocator enforces it.
 """
 
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -21,14 +17,8 @@ from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.plots.frontier import frontier
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
-from harness.schema.record import to_json
-from harness.schema.threshold import THRESHOLDS, Threshold, cell_id, from_json
+from harness.schema.threshold import Threshold, ThresholdQuestion
 from harness.schema.workload import Workload
-
-if TYPE_CHECKING:
-    from harness.measurement.process.launcher import Launcher
-    from harness.schema.record import Record
-    from harness.sweep.sweep import Progress
 
 MIB = 2**20
 WIDTH = 64
@@ -40,24 +30,7 @@ ADAM = Workload(width=WIDTH, optimizer="adam")
 PREDICTION = Workload(width=WIDTH, mode="inference")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One threshold to find."""
-
-    workload: Workload
-    budget_bytes: int
-
-    @property
-    def confirmations(self) -> int:
-        """How often each side is seen: once where the policy moves the answer anyway."""
-        return 3 if self.workload.malloc == "pinned" else 1
-
-    def id(self, kind: str) -> str:
-        """Return the name by which the answer is kept."""
-        return cell_id(self.workload, self.budget_bytes, "batch", kind)
-
-
-def questions(size: Size, device: str = "cpu") -> list[Question]:
+def questions(size: Size, device: str = "cpu") -> list[ThresholdQuestion]:
     """Return the thresholds of a size, those of the pinned policy first.
 
     On a GPU budgets are eight times as large, since cuBLAS's workspaces alone take 64 MiB of
@@ -66,7 +39,7 @@ def questions(size: Size, device: str = "cpu") -> list[Question]:
     if device == "cpu":
         return _on_cpu(size)
     return [
-        Question(
+        ThresholdQuestion(
             workload=one.workload.replace(device=device), budget_bytes=_GPU_TIMES * one.budget_bytes
         )
         for one in _on_cpu(size)
@@ -77,7 +50,7 @@ def questions(size: Size, device: str = "cpu") -> list[Question]:
 _GPU_TIMES = 8
 
 
-def _on_cpu(size: Size) -> list[Question]:
+def _on_cpu(size: Size) -> list[ThresholdQuestion]:
     if size is Size.QUICK:
         return _over([SGD], (1, 4, 16), (32,))
     if size is Size.DEFAULT:
@@ -96,67 +69,18 @@ def _on_cpu(size: Size) -> list[Question]:
 
 def _over(
     bases: Iterable[Workload], depths: Sequence[int], mebibytes: Sequence[int]
-) -> list[Question]:
+) -> list[ThresholdQuestion]:
     return [
-        Question(workload=base.replace(depth=depth), budget_bytes=size * MIB)
+        ThresholdQuestion(
+            workload=base.replace(depth=depth),
+            budget_bytes=size * MIB,
+            # The system's policy moves the answer from one probe to the next anyway.
+            confirmations=3 if base.malloc == "pinned" else 1,
+        )
         for base in bases
         for size in mebibytes
         for depth in depths
     ]
-
-
-def run(
-    size: Size, device: str, folder: Path, progress: "Progress", deadline_seconds: float
-) -> None:
-    """Find every threshold that ``folder`` does not hold yet; an interrupted run goes on."""
-    from harness.measurement.process.launcher import default_launcher
-    from harness.sweep.store import MAX_ATTEMPTS, Kind, LineStore
-    from harness.thresholds.find_threshold import choose_kind, threshold
-
-    kind = choose_kind(SGD.replace(device=device), "auto")
-    lines = Kind(file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id)
-    asked = questions(size, device)
-    launchers: dict[str, Launcher] = {}
-    try:
-        with LineStore(folder, lines) as store:
-            left = [one for one in asked if not store.is_finished(one.id(kind))]
-            progress.begin(
-                EXPERIMENT.name,
-                cells=len(asked),
-                done=len(asked) - len(left),
-                repairs=store.repairs,
-            )
-            started = time.monotonic()
-            for number, one in enumerate(left, 1):
-                malloc = one.workload.malloc
-                if malloc not in launchers:
-                    launchers[malloc] = default_launcher(malloc)
-                name = one.id(kind)
-                while not store.is_finished(name) and store.attempts(name) < MAX_ATTEMPTS:
-                    found = threshold(
-                        one.workload,
-                        budget_bytes=one.budget_bytes,
-                        kind=kind,
-                        confirmations=one.confirmations,
-                        deadline_seconds=deadline_seconds,
-                        launcher=launchers[malloc],
-                        attempt=store.attempts(name) + 1,
-                    )
-                    store.append(found)
-                    rest = len(left) - number
-                    seconds = (time.monotonic() - started) / number * rest
-                    progress.cell(_as_record(found), left=rest, seconds_left=seconds)
-    finally:
-        for launcher in launchers.values():
-            launcher.close()
-
-
-def _as_record(found: Threshold) -> "Record":
-    """Return a record that tells a progress bar of the threshold: its workload and outcome."""
-    from harness.schema.record import Record
-
-    workload = found.workload.replace(batch=found.largest_fit or found.workload.batch)
-    return Record(workload_id=workload.id, workload=workload, outcome=found.outcome)
 
 
 def analyse(evidence: Evidence) -> Section:
@@ -271,7 +195,7 @@ EXPERIMENT = Experiment(
     question="At which batch does a network stop fitting into a budget, and how does that depend "
     "on its depth?",
     analyse=analyse,
-    run=run,
+    thresholds=questions,
 )
 
 if __name__ == "__main__":

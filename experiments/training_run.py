@@ -7,10 +7,8 @@ smaller (60,000 = 234 * 256 + 96), and each epoch ends with an evaluation.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -20,55 +18,50 @@ from harness.reporting.plots.series import Marked, series
 from harness.reporting.plots.stacked import stacked
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.training_run import Instrument, TrainingJob, TrainingPlan, TrainingRun
 from harness.schema.units import format_bytes
-from harness.sweep import observations
-
-if TYPE_CHECKING:
-    from harness.sweep.sweep import Progress
+from harness.schema.workload import Workload
 
 NAME = "training_run"
 NOTED_ACCURACY = 0.83
 NOTED_EPOCHS = 10
 MODELS = ("mlp", "mlp-scratch")
-INSTRUMENTS = ("resident", "trace")
-EPOCHS = {
+INSTRUMENTS: tuple[Instrument, ...] = ("resident", "trace")
+EPOCHS: dict[Size, dict[Instrument, int]] = {
     Size.QUICK: {"resident": 2, "trace": 2},
     Size.DEFAULT: {"resident": 10, "trace": 3},
     Size.FULL: {"resident": 20, "trace": 10},
 }
 """By instrument: exact figures need no repetition to be believed, a process's size does."""
-ALL_IMAGES = {"examples": 60_000, "validation": 10_000}
-FEW_IMAGES = {"examples": 5 * 256 + 96, "validation": 2 * 256 + 16}
-"""The quick form's, random; an epoch ends in a partial batch as with all."""
+ALL_IMAGES = (60_000, 10_000)
+FEW_IMAGES = (5 * 256 + 96, 2 * 256 + 16)
+"""Training and validation images; an epoch of either ends in a partial batch."""
 
 
-def run(
-    size: Size, device: str, folder: Path, progress: "Progress", deadline_seconds: float
-) -> None:
-    """Train each network under each instrument; what ``folder`` holds already is not repeated."""
-    from harness.sweep import whole_runs
-
-    whole_runs.measure_all(
-        NAME,
-        MODELS,
-        plans(size),
-        folder,
-        progress,
-        deadline_seconds,
-        device=device,
-        real_images=size is not Size.QUICK,
-    )
+def cells(size: Size) -> Iterable[Workload]:  # noqa: ARG001  # the same at every size
+    """Return one step of each network."""
+    return [Workload(model=model) for model in MODELS]
 
 
-def plans(size: Size) -> list[dict[str, Any]]:
-    """Return one plan an instrument."""
-    images = FEW_IMAGES if size is Size.QUICK else ALL_IMAGES
-    return [{"instrument": name, "epochs": EPOCHS[size][name], **images} for name in INSTRUMENTS]
+def training_runs(size: Size) -> Iterable[TrainingJob]:
+    """Return one run per network and instrument; the quick form needs no real images."""
+    quick = size is Size.QUICK
+    examples, validation = FEW_IMAGES if quick else ALL_IMAGES
+    for model in MODELS:
+        workload = Workload(model=model, data="synthetic" if quick else "fashion-mnist")
+        for name in INSTRUMENTS:
+            plan = TrainingPlan(
+                instrument=name,
+                epochs=EPOCHS[size][name],
+                examples=examples,
+                validation=validation,
+            )
+            yield TrainingJob(workload=workload, plan=plan)
 
 
 def analyse(evidence: Evidence) -> Section:
     """Rule on accuracy, on sameness of the steps, and on growth."""
-    found = list(observations.read(evidence.folder))
+    found = analysis.read_training_runs(evidence.folder)
     runs = analysis.runs(found)
     traced = [one for one in runs if one.instrument == "trace"]
     resident = [one for one in runs if one.instrument == "resident"]
@@ -201,9 +194,9 @@ LEAK_BYTES = 256
 """Growth a step above which a process is said to leak: smaller than any tensor kept by mistake."""
 
 
-def _images_text(found: Sequence[dict[str, Any]], runs: Sequence[Run]) -> list[str]:
+def _images_text(found: Sequence[TrainingRun], runs: Sequence[Run]) -> list[str]:
     """Say which images were used, and why not the real ones where they were not."""
-    missing = [one["message"] for one in found if one["outcome"] == "no images"]
+    missing = [one.images_missing for one in found if one.images_missing is not None]
     examples = int(
         runs[0].steps.loc[runs[0].steps["epoch"] == 1].groupby("kind")["rows"].sum()[TRAIN]
     )
@@ -373,7 +366,9 @@ EXPERIMENT = Experiment(
     question="Does the note's network learn, and is its memory the same from the first step to "
     "the last?",
     analyse=analyse,
-    run=run,
+    cells=cells,
+    training_runs=training_runs,
+    repeats=1,
 )
 
 if __name__ == "__main__":

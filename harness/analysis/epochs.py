@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import fit
+from harness.analysis.frame import read_lines
+from harness.schema.record import Outcome
+from harness.schema.training_run import TRAINING_RUNS, TrainingResult, TrainingRun, from_json
 
 TRAIN, EVALUATE = "train", "evaluate"
 MIN_EPOCHS = 5
@@ -48,35 +52,45 @@ class Run:
         return self.steps[own & ((self.steps["rows"] == self.full_rows) == full)]
 
 
-def runs(observations: Iterable[Mapping[str, Any]]) -> list[Run]:
+def read_training_runs(folder: Path) -> list[TrainingRun]:
+    """Return the training runs that a folder keeps.
+
+    Raises:
+        RecordError: a line that is none, the last one (torn by a crash) apart.
+
+    """
+    path = folder / TRAINING_RUNS
+    return list(read_lines(path, from_json)) if path.is_file() else []
+
+
+def runs(found: Iterable[TrainingRun]) -> list[Run]:
     """Return the runs that ended well, the last of each model and instrument.
 
     Raises:
         AnalysisError: there is none.
 
     """
-    found = {}
-    for one in observations:
-        if one["outcome"] == "ok":
-            found[one["workload"]["model"], one["instrument"]] = _run(one)
-    if not found:
+    last = {}
+    for one in found:
+        if one.outcome is Outcome.OK and one.result is not None:
+            last[one.workload.model, one.plan.instrument] = _run(one, one.result)
+    if not last:
         raise AnalysisError("no training run ended well")
-    return [found[key] for key in sorted(found)]
+    return [last[key] for key in sorted(last)]
 
 
-def _run(observation: Mapping[str, Any]) -> Run:
-    result = observation["result"]
-    steps = pd.DataFrame(result["steps"])
+def _run(one: TrainingRun, result: TrainingResult) -> Run:
+    steps = pd.DataFrame(result.steps.columns())
     trained = steps["kind"] == TRAIN
     steps.insert(0, "step", trained.cumsum().where(trained, 0).astype("int64"))
     return Run(
-        model=observation["workload"]["model"],
-        data=observation["workload"]["data"],
-        device=observation["workload"].get("device", "cpu"),
-        instrument=observation["instrument"],
-        epochs=pd.DataFrame(result["epochs"]),
+        model=one.workload.model,
+        data=one.workload.data,
+        device=one.workload.device,
+        instrument=one.plan.instrument,
+        epochs=pd.DataFrame(msgspec.to_builtins(result.epochs)),
         steps=steps,
-        categories=result.get("categories", {}),
+        categories=result.categories,
     )
 
 

@@ -4,9 +4,9 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pandas as pd
@@ -25,6 +25,8 @@ from harness.schema.record import (
 from harness.schema.workload import Workload
 
 RECORDS = "records.jsonl"
+
+Line = TypeVar("Line")
 
 _CHUNK = 8192
 _NESTED: dict[str, type[msgspec.Struct]] = {
@@ -122,10 +124,17 @@ def record_files(folder: Path) -> list[Path]:
 
 
 def read_records(path: Path, notes: list[str]) -> Iterator[Record]:
-    """Yield the records of one file; a torn last line becomes one of ``notes``.
+    """Yield the records of one file, as ``read_lines`` does."""
+    return read_lines(path, from_json, notes)
+
+
+def read_lines(
+    path: Path, decode: Callable[[bytes], Line], notes: list[str] | None = None
+) -> Iterator[Line]:
+    """Yield what ``decode`` makes of each line; a torn last line becomes one of ``notes``.
 
     Raises:
-        RecordError: a line that is no record, with file and line number.
+        RecordError: a line that cannot be decoded, with file and line number.
 
     """
     failure: RecordError | None = None
@@ -135,15 +144,15 @@ def read_records(path: Path, notes: list[str]) -> Iterator[Record]:
             if failure is not None:
                 raise failure
             try:
-                record = from_json(line)
+                found = decode(line)
             except RecordError as error:
                 failure = RecordError(f"{path}:{number}: {error}")
                 failure.__cause__ = error
                 if _is_json(line):
                     raise failure from error
                 continue
-            yield record
-    if failure is not None:
+            yield found
+    if failure is not None and notes is not None:
         notes.append(f"{path.parent.name}/{path.name}: line {number}, the last, is torn; skipped")
 
 

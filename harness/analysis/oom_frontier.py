@@ -16,7 +16,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Vector
-from harness.schema.record import RecordError
+from harness.analysis.frame import read_lines
 from harness.schema.threshold import THRESHOLDS, Threshold, from_json
 
 _ROUNDS = 20
@@ -99,18 +99,8 @@ def read_thresholds(folder: Path) -> list[Threshold]:
 
     """
     path = folder / THRESHOLDS
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
-    found: dict[str, Threshold] = {}
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        try:
-            threshold = from_json(line)
-        except RecordError as error:
-            if number == len(lines):
-                continue  # torn: only a whole line ends with a line feed
-            raise RecordError(f"{path}, line {number}: {error}") from None
-        found[threshold.cell_id] = threshold
+    lines = read_lines(path, from_json) if path.is_file() else ()
+    found = {threshold.cell_id: threshold for threshold in lines}
     if not found:
         raise AnalysisError(f"{folder.name}: no thresholds were kept")
     return list(found.values())

@@ -27,8 +27,9 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import reserved_rise
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import SavedTensors
-from harness.measurement.process.messages import Job, RunPlan
+from harness.measurement.process.messages import Job
 from harness.schema.events import CATEGORIES, Trace, totals
+from harness.schema.training_run import TrainingPlan, ZeroGrad
 from harness.schema.workload import Workload
 from harness.training.data import load_fashion_mnist
 from harness.training.training_step import Built, Phase, build, no_phase, step
@@ -62,14 +63,14 @@ def run(job: Job) -> dict[str, Any]:
         DataError: the real images are asked for and not there.
 
     """
-    plan = job.run or RunPlan()
+    plan = job.run or TrainingPlan()
     training, validation = _data(job.workload, plan)
     gc.collect()  # what loading left behind would go in the middle of the first epoch
     follow = traced if plan.instrument == "trace" else resident
-    return follow(job.workload, training, validation, plan.epochs)
+    return follow(job.workload, training, validation, plan.epochs, zero_grad=plan.zero_grad)
 
 
-def _data(workload: Workload, plan: RunPlan) -> tuple[Images, Images]:
+def _data(workload: Workload, plan: TrainingPlan) -> tuple[Images, Images]:
     """Return the training and the validation set, cut to what the plan asks for."""
     if workload.data == "fashion-mnist":
         sets = [Images(*load_fashion_mnist(train=train)) for train in (True, False)]
@@ -92,7 +93,12 @@ def _synthetic(workload: Workload, count: int) -> Images:
 
 
 def resident(
-    workload: Workload, training: Images, validation: Images, epochs: int
+    workload: Workload,
+    training: Images,
+    validation: Images,
+    epochs: int,
+    *,
+    zero_grad: ZeroGrad = "before_forward",
 ) -> dict[str, Any]:
     """Run with the process's own size, or what it reserves of a GPU, read around each step.
 
@@ -118,7 +124,7 @@ def resident(
         seconds[number] = time.perf_counter() - start
         sizes[number] = size_of(), rise.rise_bytes
 
-    ended = _train(_empty(workload), training, validation, epochs, watch)
+    ended = _train(_empty(workload), training, validation, epochs, watch, zero_grad=zero_grad)
     figures = {
         "resident_bytes": sizes[:, 0].tolist(),
         "rise_bytes": sizes[:, 1].tolist(),
@@ -141,6 +147,8 @@ def traced(
     validation: Images,
     epochs: int,
     after: Callable[[Passage], None] = lambda _: None,
+    *,
+    zero_grad: ZeroGrad = "before_forward",
 ) -> dict[str, Any]:
     """Run under the allocation recorder; ``after`` is called within the trace after each step.
 
@@ -165,10 +173,12 @@ def traced(
             recorder.mark(tensor_roles.state_addresses(built.optimizer))
             after(passage)
 
-        ended = _train(built, training, validation, epochs, watch, recorder.mark)
+        ended = _train(
+            built, training, validation, epochs, watch, recorder.mark, zero_grad=zero_grad
+        )
     trace = recorder.trace
     figures = _per_step(trace, len(passages))
-    names = (*Passage._fields, "start_bytes", "peak_bytes", "end_bytes")
+    names = (*Passage._fields, "start_bytes", "peak_bytes", "end_bytes", "peak_phase")
     rows = [(*one, *sizes) for one, sizes in zip(passages, figures, strict=True)]
     return {
         "epochs": ended,
@@ -195,6 +205,8 @@ def _train(
     epochs: int,
     watch: Watch,
     mark: Callable[[dict[int, str]], None] = lambda _: None,
+    *,
+    zero_grad: ZeroGrad,
 ) -> list[dict[str, Any]]:
     """Train and validate; return each epoch's number, validation accuracy and seconds."""
     batch = built.workload.batch
@@ -206,7 +218,7 @@ def _train(
         order = random.permutation(len(training.x))
         for part in _parts(order, batch):
             with watch(passage(TRAIN, epoch, len(part))) as phase:
-                _step(built, training, torch.from_numpy(part), phase, mark)
+                _step(built, training, torch.from_numpy(part), phase, mark, zero_grad)
         correct = 0
         for part in _parts(np.arange(len(validation.x)), batch):
             with watch(passage(EVALUATE, epoch, len(part))) as phase:
@@ -240,11 +252,12 @@ def _step(
     index: Tensor,
     phase: Phase,
     mark: Callable[[dict[int, str]], None],
+    zero_grad: ZeroGrad,
 ) -> None:
     with phase("build"):
         x, y = _batch(images, index, built.workload)
     mark(tensor_roles.input_addresses(x, y))
-    step(dataclasses.replace(built, x=x, y=y), phase)
+    step(dataclasses.replace(built, x=x, y=y), phase, zero_grad=zero_grad)
 
 
 def _correct(
@@ -267,19 +280,30 @@ def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str,
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
-def _per_step(trace: Trace, steps: int) -> list[tuple[int, int, int]]:
-    """Return, for steps 1 to ``steps``, the bytes alive before, at most during, and after."""
-    found = [[0, 0, 0] for _ in range(steps + 1)]
-    reached, live = 0, trace.initial_bytes
+@dataclasses.dataclass
+class _StepMemory:
+    """Live bytes over one step."""
+
+    start: int
+    peak: int
+    end: int
+    peak_phase: str = ""
+
+
+def _per_step(trace: Trace, steps: int) -> list[tuple[int, int, int, str]]:
+    """Return, for steps 1 to ``steps``, live bytes before, at most and after; the peak's phase."""
+    live = trace.initial_bytes
+    found = [_StepMemory(live, live, live)]
     for event, after in zip(trace.events, trace.live_bytes, strict=True):
-        while reached < event.step:
-            reached += 1
-            found[reached] = [live, live, live]
-        one = found[reached]
-        one[1], one[2], live = max(one[1], after), after, after
-    for number in range(reached + 1, steps + 1):
-        found[number] = [live, live, live]
-    return [(start, peak, end) for start, peak, end in found[1:]]
+        while len(found) <= event.step:
+            found.append(_StepMemory(live, live, live))
+        one = found[event.step]
+        if after > one.peak:
+            one.peak, one.peak_phase = after, event.phase or ""
+        one.end = live = after
+    while len(found) <= steps:
+        found.append(_StepMemory(live, live, live))
+    return [(one.start, one.peak, one.end, one.peak_phase) for one in found[1:]]
 
 
 def _categories(trace: Trace, passages: Sequence[Passage]) -> dict[str, dict[str, int]]:

@@ -5,9 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from harness.schema.record import Record
-from harness.schema.units import format_bytes
-
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -41,30 +38,24 @@ def format_seconds(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _describe(record: Record) -> str:
-    peak = record.peak_live_bytes
-    figure = "" if peak is None else f", peak {format_bytes(peak)}"
-    return f"{record.workload}: {record.outcome}{figure}"
-
-
 class Lines:
     """One plain line a cell on standard error, for logs and pipes."""
 
     def __init__(self) -> None:
         self._cells = 0
 
-    def begin(self, experiment: str, *, cells: int, done: int, repairs: Sequence[str]) -> None:
+    def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
         """Say what is there already."""
         self._cells = cells
-        for repair in repairs:
-            print(f"repaired: {repair}", file=sys.stderr)
+        for note in notes:
+            print(note, file=sys.stderr)
         print(f"{experiment}: {cells} cells, {done} done already", file=sys.stderr)
 
-    def cell(self, record: Record, *, left: int, seconds_left: float | None) -> None:
+    def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
         """Print the cell's line."""
         after = f" ({format_seconds(seconds_left)} left)" if left and seconds_left else ""
         number = self._cells - left
-        print(f"[{number}/{self._cells}] {_describe(record)}{after}", file=sys.stderr, flush=True)
+        print(f"[{number}/{self._cells}] {description}{after}", file=sys.stderr, flush=True)
 
 
 class Terminal:
@@ -75,17 +66,15 @@ class Terminal:
         self._task: TaskID | None = None
         self._cells = 0
 
-    def begin(self, experiment: str, *, cells: int, done: int, repairs: Sequence[str]) -> None:
+    def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
         """Start another bar."""
-        for repair in repairs:
-            self._bar.console.print(f"repaired: {repair}", markup=False)
+        for note in notes:
+            self._bar.console.print(note, markup=False)
         self._cells = cells
         self._task = self._bar.add_task(experiment, total=cells, completed=done, left="", cell="")
 
-    def cell(self, record: Record, *, left: int, seconds_left: float | None) -> None:
+    def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
         """Move the bar on."""
         assert self._task is not None, "begin comes first"
         estimate = f"{format_seconds(seconds_left)} left" if left else "done"
-        self._bar.update(
-            self._task, completed=self._cells - left, left=estimate, cell=_describe(record)
-        )
+        self._bar.update(self._task, completed=self._cells - left, left=estimate, cell=description)

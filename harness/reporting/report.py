@@ -17,6 +17,8 @@ from harness.reporting.tables import write_csv
 from harness.schema.experiment import Evidence, UnknownExperimentError, find, names_found
 from harness.schema.findings import Section
 from harness.schema.record import RecordError
+from harness.schema.threshold import THRESHOLDS
+from harness.schema.training_run import TRAINING_RUNS
 
 READING_ORDER = (
     "depth_batch",
@@ -75,7 +77,7 @@ class Analysed:
 def experiment_folders(folder: Path) -> list[Path]:
     """Return the folders of a run's experiments: those with records, or of a known name.
 
-    An experiment that measures in its own way may keep other files than records.
+    An experiment may keep thresholds or training runs instead of records.
 
     Raises:
         RecordError: there is none.
@@ -129,7 +131,8 @@ def _analyse(folder: Path, frame: pd.DataFrame) -> Analysed:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
     part = Analysed(name=name, title=experiment.title, question=experiment.question)
-    if experiment.run is None and not bool((own["outcome"] == "ok").any()):
+    others = any((folder / file).is_file() for file in (THRESHOLDS, TRAINING_RUNS))
+    if not others and not bool((own["outcome"] == "ok").any()):
         problem = f"Not settled here: none of its {len(own)} records ended well."
         return dataclasses.replace(part, problem=problem)
     try:

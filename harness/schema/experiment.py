@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.schema.errors import HarnessError
+from harness.schema.threshold import ThresholdQuestion
+from harness.schema.training_run import TrainingJob
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.schema.findings import Section
-    from harness.sweep.sweep import Progress
 
 
 class Size(enum.StrEnum):
@@ -56,14 +57,12 @@ class Experiment:
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
     """Instrument-free passes per cell."""
-    traced: Callable[[Size], Iterable[Workload]] | None = None
+    traced: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     """Cells whose allocation events are kept for a timeline."""
-    run: "Callable[[Size, str, Path, Progress, float], None] | None" = None
-    """Measures in the experiment's own way, where single steps of cells will not do.
-
-    Called with the size, the device, the experiment's folder, the progress and the deadline
-    in seconds; must resume by itself like a sweep of cells.
-    """
+    thresholds: Callable[[Size, str], Iterable[ThresholdQuestion]] = field(default=lambda *_: ())
+    """Thresholds to find, by size and device."""
+    training_runs: Callable[[Size], Iterable[TrainingJob]] = field(default=lambda _: ())
+    """Whole training runs."""
     cpu_alone: str | None = None
     """Why the question makes no sense on a GPU, where it makes none."""
 

@@ -1,5 +1,6 @@
 """What one threshold says, as strict JSON: the answer, every probe, and what was predicted."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,6 +14,16 @@ SCHEMA: Literal[1] = 1
 
 THRESHOLDS = "thresholds.jsonl"
 """Name of the file of a folder's thresholds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdQuestion:
+    """The largest batch of ``workload`` that fits into a budget, to be found."""
+
+    workload: Workload
+    budget_bytes: int
+    confirmations: int = 3
+    """How often each side of the threshold must be seen."""
 
 
 class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

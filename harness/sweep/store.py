@@ -2,7 +2,7 @@
 
 One append is one write and one fsync. What a crash tore is repaired on opening and reported:
 a torn last line is cut off, lines that are no records are set aside in ``rejected.jsonl``.
-One writer at a time holds the folder's lock, which the kernel releases when it dies.
+One writer at a time holds the lock of a file, which the kernel releases when it dies.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ class LineStore(Generic[Line]):
         self._folder = folder
         self._kind = kind
         self._path = folder / kind.file
-        self._lock = FileLock(folder / ".lock")
+        self._lock = FileLock(folder / f".{kind.file}.lock")
         self._descriptor = -1
         self._identity = (-1, -1)
         self.repairs: list[str] = []
@@ -136,6 +136,24 @@ class LineStore(Generic[Line]):
             raise StoreError(f"out: {str(self._path)!r}: {error.strerror}") from None
         self._check_in_place()  # again: what was written to a deleted file is not kept
         self._note(item)
+
+    def write_events(self, workload_id: str, trace: Trace) -> None:
+        """Keep a traced cell's events as CSV, complete or not at all.
+
+        Raises:
+            StoreError: they cannot be written, such as to a full disk; no part of them stays.
+
+        """
+        path = self._folder / EVENTS / f"{workload_id}.csv"
+        temporary = path.with_suffix(".tmp")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            temporary.write_text(trace.as_csv())
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
 
     def _check_in_place(self) -> None:
         """Make sure that the file opened is still the one at its path.
@@ -208,28 +226,10 @@ RECORD = Kind(file=RECORDS, encode=to_json, decode=from_json, cell=lambda item: 
 
 
 class Store(LineStore[Record]):
-    """Appends to one folder's records, and keeps the events of traced cells beside them."""
+    """Appends to one folder's records."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, RECORD)
-
-    def write_events(self, workload_id: str, trace: Trace) -> None:
-        """Keep a traced cell's events as CSV, complete or not at all.
-
-        Raises:
-            StoreError: they cannot be written, such as to a full disk; no part of them stays.
-
-        """
-        path = self._folder / EVENTS / f"{workload_id}.csv"
-        temporary = path.with_suffix(".tmp")
-        try:
-            path.parent.mkdir(exist_ok=True)
-            temporary.write_text(trace.as_csv())
-            temporary.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
 
 
 def read(path: Path) -> Iterator[Record]:

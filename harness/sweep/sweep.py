@@ -1,40 +1,31 @@
-"""Runs an experiment's cells through an executor, keeps each record, resumes by itself."""
+"""Runs an experiment's jobs, keeps each result, resumes by itself."""
 
-import dataclasses
-import itertools
 import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, TypeVar
 
-import harness
 from harness.measurement.measure import DEADLINE_SECONDS
-from harness.prediction.predict_workload import predict
+from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size
-from harness.schema.record import Outcome, Record
-from harness.schema.workload import Workload
-from harness.sweep.executors import Cell, Executor, Measured, make_executor
-from harness.sweep.store import Store, StoreError
+from harness.schema.sweep_progress import Progress
+from harness.schema.training_run import TrainingJob
+from harness.sweep.executors import Cell, Executor, make_executor
+from harness.sweep.runner import Runner
+from harness.sweep.step_runner import StepRunner
+from harness.sweep.store import Kept, LineStore, StoreError
+from harness.sweep.threshold_runner import ThresholdRunner
+from harness.sweep.training_runner import TrainingRunner
 
 CHECK_SECONDS = 1.0
 """How often an executor is asked whether anything fell silent."""
-_STEP_FLOPS_PER_SECOND = 3e10
-_CELL_SECONDS = 0.1
 
-
-class Progress(Protocol):
-    """Told of a sweep as it goes."""
-
-    def begin(self, experiment: str, *, cells: int, done: int, repairs: Sequence[str]) -> None:
-        """Say that a sweep of ``cells`` begins, of which ``done`` are there already."""
-
-    def cell(self, record: Record, *, left: int, seconds_left: float | None) -> None:
-        """Say that a cell ended, how many are left and about how long they will take."""
+Job = TypeVar("Job")
+Line = TypeVar("Line", bound=Kept)
 
 
 def run(
@@ -47,39 +38,58 @@ def run(
     deadline_seconds: float = DEADLINE_SECONDS,
     executor: Executor | None = None,
 ) -> None:
-    """Measure every cell of ``experiment`` on ``device`` that ``out`` does not hold yet.
+    """Run every job of ``experiment`` on ``device`` whose result ``out`` does not hold yet.
 
-    Interrupted at any point, the same call goes on where it stopped. Without an ``executor``
-    cells run here, one at a time. An experiment that measures in its own way uses none.
+    If it is interrupted, the same call resumes. Cells go to ``executor``, by default one at a
+    time on this machine; thresholds and whole training runs always run so.
 
     Raises:
         StoreError, SchemaError: the folder cannot be used, or has records of another device.
-        ExecutorError: the engine is gone.
+        ExecutorError: the executor is gone.
         LaunchError: no worker process can be started at all.
 
     """
-    _refuse_other_device(out / experiment.name, device)
-    if experiment.run is not None:
-        experiment.run(size, device, out / experiment.name, progress, deadline_seconds)
-        return
+    folder = out / experiment.name
+    _refuse_other_device(folder, device)
+    with ExitStack() as stack:
+        used = stack.enter_context(_used(executor))
+        parts: list[_Part[Any, Any]] = []
+        notes: list[str] = []
+        if cells := _cells(experiment, size, device, deadline_seconds):
+            steps = StepRunner(used)
+            store = stack.enter_context(LineStore(folder, steps.kind))
+            parts.append(_Part(steps, store, cells))
+        if questions := list(experiment.thresholds(size, device)):
+            thresholds = stack.enter_context(closing(ThresholdRunner(deadline_seconds)))
+            answers = stack.enter_context(LineStore(folder, thresholds.kind))
+            parts.append(_Part(thresholds, answers, questions))
+        if jobs := _training_runs(experiment, size, device):
+            training = stack.enter_context(closing(TrainingRunner(deadline_seconds)))
+            runs = stack.enter_context(LineStore(folder, training.kind))
+            parts.append(_Part(training, runs, training.with_images(jobs, runs.is_finished)))
+            notes += training.notes
+        _run(experiment.name, parts, progress, notes)
+
+
+def _cells(experiment: Experiment, size: Size, device: str, deadline_seconds: float) -> list[Cell]:
+    traced = {cell.replace(device=device).id for cell in experiment.traced(size)}
     placed = [cell.replace(device=device) for cell in experiment.cells(size)]
-    workloads = list({cell.id: cell for cell in placed}.values())
-    kept = experiment.traced(size) if experiment.traced else ()
-    traced = {cell.replace(device=device).id for cell in kept}
-    with Store(out / experiment.name) as store, _used(executor) as engine:
-        left = [cell for cell in workloads if not store.is_finished(cell.id)]
-        done = len(workloads) - len(left)
-        progress.begin(experiment.name, cells=len(workloads), done=done, repairs=store.repairs)
-        cells = (
-            Cell(
-                workload=cell,
-                repeats=experiment.repeats,
-                deadline_seconds=deadline_seconds,
-                keep_events=cell.id in traced,
-            )
-            for cell in left
+    return [
+        Cell(
+            workload=workload,
+            repeats=experiment.repeats,
+            deadline_seconds=deadline_seconds,
+            keep_events=name in traced,
         )
-        _Sweep(store, engine, progress, cells).run()
+        for name, workload in {cell.id: cell for cell in placed}.items()
+    ]
+
+
+def _training_runs(experiment: Experiment, size: Size, device: str) -> list[TrainingJob]:
+    return [
+        TrainingJob(workload=job.workload.replace(device=device), plan=job.plan)
+        for job in experiment.training_runs(size)
+    ]
 
 
 def _refuse_other_device(folder: Path, device: str) -> None:
@@ -110,114 +120,94 @@ def _used(executor: Executor | None) -> Iterator[Executor]:
         own.close()
 
 
-class _Sweep:
-    """The coordinator: hands out cells, writes what comes back, tries accidents again."""
+class _Part(Generic[Job, Line]):
+    """The jobs of one kind: hands them out, keeps what comes back, tries accidents again."""
 
     def __init__(
-        self, store: Store, executor: Executor, progress: Progress, cells: Iterable[Cell]
+        self, runner: Runner[Job, Line], store: LineStore[Line], jobs: Iterable[Job]
     ) -> None:
+        self._runner = runner
         self._store = store
-        self._executor = executor
-        self._progress = progress
-        self._left = deque(cells)
-        self._running: dict[Future[Measured], Cell] = {}
-        self._clock = _Clock(sum(_work(cell.workload) for cell in self._left))
+        wanted = list(jobs)
+        self._left = deque(job for job in wanted if not store.is_finished(runner.cell_id(job)))
+        self._running: dict[Future[tuple[Line, Trace | None]], Job] = {}
+        self.cells = len(wanted)
+        self.left = len(self._left)
+        self.seconds = sum(runner.seconds(job) for job in self._left)
+        self.repairs = store.repairs
 
-    def run(self) -> None:
-        """Measure until nothing is left."""
+    def run(self, meter: "_Meter") -> None:
+        """Run until nothing is left."""
         while self._left or self._running:
             self._submit()
             if not self._running:
-                time.sleep(CHECK_SECONDS if self._left else 0)  # no place for a cell just now
+                time.sleep(CHECK_SECONDS)  # no place for a job just now
             else:
                 wait(self._running, timeout=CHECK_SECONDS, return_when=FIRST_COMPLETED)
             ended = [future for future in self._running if future.done()]
             # What was measured is kept before an exception may end the sweep.
             for future in sorted(ended, key=lambda future: future.exception() is not None):
-                self._settle(future)
-            self._executor.check()
+                self._settle(future, meter)
+            self._runner.check()
 
     def _submit(self) -> None:
-        while self._left and len(self._running) < self._executor.capacity():
-            cell = self._left.popleft()
-            room_bytes = self._executor.room_bytes(cell.workload)
-            if room_bytes is not None:
-                needed_bytes = predict(cell.workload).peak_live_bytes
-                cell = dataclasses.replace(cell, needed_bytes=needed_bytes)
-                if needed_bytes is not None and needed_bytes > room_bytes:
-                    self._keep(_refused(cell.workload, needed_bytes, room_bytes), cell)
-                    continue
-            attempt = self._store.attempts(cell.workload.id) + 1
-            self._running[self._executor.submit(cell, attempt)] = cell
+        while self._left and len(self._running) < self._runner.capacity():
+            job = self._left.popleft()
+            attempt = self._store.attempts(self._runner.cell_id(job)) + 1
+            self._running[self._runner.submit(job, attempt)] = job
 
-    def _settle(self, future: "Future[Measured]") -> None:
-        cell = self._running.pop(future)
-        record, trace = future.result()
+    def _settle(self, future: "Future[tuple[Line, Trace | None]]", meter: "_Meter") -> None:
+        job = self._running.pop(future)
+        line, trace = future.result()
+        name = self._runner.cell_id(job)
         if trace is not None:
-            self._store.write_events(record.workload_id, trace)
-        self._keep(record, cell)
-
-    def _keep(self, record: Record, cell: Cell) -> None:
-        self._store.append(record)
-        if not self._store.is_finished(record.workload_id):
-            self._left.appendleft(cell)
-        else:
-            self._clock.add(cell.workload)
-        left = len(self._left) + len(self._running)
-        self._progress.cell(record, left=left, seconds_left=self._clock.left())
+            self._store.write_events(name, trace)
+        self._store.append(line)
+        finished = self._store.is_finished(name)
+        if not finished:
+            self._left.appendleft(job)
+        seconds = self._runner.seconds(job) if finished else None
+        meter.ended(self._runner.describe(line), seconds)
 
 
-def _refused(workload: Workload, needed_bytes: int, room_bytes: int) -> Record:
-    """Return the record of a cell that is predicted to fit nowhere and was not run.
-
-    Attempt 0 and an outcome of its own: it must never pass for a measured failure.
-    """
-    evidence = {
-        "message": "predicted to fit into no place there is; nothing was run",
-        "needed_bytes": needed_bytes,
-        "room_bytes": room_bytes,
-    }
-    return Record(
-        workload_id=workload.id,
-        workload=workload,
-        outcome=Outcome.REFUSED,
-        evidence=evidence,
-        attempt=0,
-        environment={
-            "harness": harness.__version__,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    )
+def _run(
+    experiment: str, parts: Sequence[_Part[Any, Any]], progress: Progress, notes: Iterable[str]
+) -> None:
+    """Run all parts of an experiment, one after the other."""
+    cells, left = (sum(getattr(part, name) for part in parts) for name in ("cells", "left"))
+    said = [f"repaired: {repair}" for part in parts for repair in part.repairs]
+    progress.begin(experiment, cells=cells, done=cells - left, notes=[*said, *notes])
+    meter = _Meter(progress, left, sum(part.seconds for part in parts))
+    for part in parts:
+        part.run(meter)
 
 
-class _Clock:
-    """Estimates what is left from how long the cells so far took for their arithmetic.
+class _Meter:
+    """Shows how far a sweep is, and estimates the time left from the guesses for its jobs.
 
-    The first one only starts the clock: it pays for the forkserver's start.
+    The first job only starts the clock: it pays for the fork server's start.
     """
 
-    def __init__(self, work: float) -> None:
+    def __init__(self, progress: Progress, left: int, guessed_seconds: float) -> None:
+        self._progress = progress
+        self._left = left
+        self._guessed_left = guessed_seconds
+        self._guessed_done = 0.0
         self._started: float | None = None
-        self._left = work
-        self._done = 0.0
 
-    def add(self, workload: Workload) -> None:
-        work = _work(workload)
-        self._left -= work
-        if self._started is None:
-            self._started = time.monotonic()
-        else:
-            self._done += work
+    def ended(self, description: str, guessed_seconds: float | None) -> None:
+        """Count one attempt; without seconds its job will be tried again."""
+        if guessed_seconds is not None:
+            self._left -= 1
+            self._guessed_left -= guessed_seconds
+            if self._started is None:
+                self._started = time.monotonic()
+            else:
+                self._guessed_done += guessed_seconds
+        self._progress.cell(description, left=self._left, seconds_left=self._seconds_left())
 
-    def left(self) -> float | None:
-        if self._started is None or not self._done:
+    def _seconds_left(self) -> float | None:
+        if self._started is None or not self._guessed_done:
             return None
-        return max(0.0, self._left) * (time.monotonic() - self._started) / self._done
-
-
-def _work(workload: Workload) -> float:
-    """Return a guess of a cell's seconds, right up to a factor that the clock learns."""
-    widths = (workload.in_features, *workload.widths, workload.classes)
-    products = sum(a * b for a, b in itertools.pairwise(widths)) * workload.batch
-    flops = products * (6 if workload.mode == "train" else 2)
-    return _CELL_SECONDS + 7 * flops / _STEP_FLOPS_PER_SECOND
+        taken = time.monotonic() - self._started
+        return max(0.0, self._guessed_left) * taken / self._guessed_done

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from harness.schema.training_run import ZeroGrad
 from harness.schema.workload import Workload
 from harness.training.data import Fill
 from harness.training.models import MLP, MLPScratch
@@ -84,27 +85,34 @@ def _optimizer(
             return None
 
 
-def step(built: Built, phase: Phase = no_phase) -> None:
+def step(built: Built, phase: Phase = no_phase, *, zero_grad: ZeroGrad = "before_forward") -> None:
     """Run one step: forward, backward and update in training, a forward pass in inference.
 
-    Gradients of the step before are dropped first, as every training loop does, in the
-    phase "optimizer".
+    ``zero_grad`` says when the gradients of the step before are freed, in the phase "optimizer":
+    first, as most training loops do, or after the (first) forward pass, as the note's does.
     """
     if built.workload.mode == "inference":
         _predict(built, phase)
         return
-    with phase("optimizer"):
-        (built.optimizer or built.model).zero_grad(set_to_none=True)
+    if zero_grad == "before_forward":
+        _free_gradients(built, phase)
     parts = built.workload.accumulate
-    for x, y in _micro_batches(built, parts):
+    for number, (x, y) in enumerate(_micro_batches(built, parts)):
         with phase("forward"):
             loss = _loss(built, x, y)
+        if number == 0 and zero_grad == "after_forward":
+            _free_gradients(built, phase)
         with phase("backward"):
             (loss / parts if parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
             del loss
     with phase("optimizer"):
         if built.optimizer is not None:
             built.optimizer.step()
+
+
+def _free_gradients(built: Built, phase: Phase) -> None:
+    with phase("optimizer"):
+        (built.optimizer or built.model).zero_grad(set_to_none=True)
 
 
 def _micro_batches(built: Built, parts: int) -> Iterable[tuple[Tensor, Tensor]]:

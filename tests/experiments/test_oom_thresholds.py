@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.oom_thresholds import EXPERIMENT, Question, questions, run
+from experiments.oom_thresholds import EXPERIMENT, questions
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.figures import picture
@@ -10,16 +10,14 @@ from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling
-from harness.schema.record import Outcome, to_json
-from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, from_json
-from harness.sweep.store import Kind, LineStore
-
-LINES: Kind[Threshold] = Kind(
-    file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id
-)
+from harness.schema.record import Outcome
+from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
+from harness.sweep.store import LineStore
+from harness.sweep.sweep import run
+from harness.sweep.threshold_runner import THRESHOLD
 
 
-def answered(question: Question, lost: float = 0.0) -> Threshold:
+def answered(question: ThresholdQuestion, lost: float = 0.0) -> Threshold:
     """A threshold just where it is predicted; the default policy loses a share of it."""
     workload, budget = question.workload, question.budget_bytes
     predicted = solve_data_segment(workload, budget, "batch")
@@ -45,7 +43,7 @@ def answered(question: Question, lost: float = 0.0) -> Threshold:
 
 
 def keep(folder: Path, size: Size) -> None:
-    with LineStore(folder, LINES) as store:
+    with LineStore(folder, THRESHOLD) as store:
         for question in questions(size):
             store.append(answered(question, lost=0.3))
 
@@ -58,7 +56,7 @@ def evidence(folder: Path) -> Evidence:
 
 @pytest.mark.parametrize("size", list(Size))
 def test_no_question_is_asked_twice(size: Size) -> None:
-    asked = [question.id("rlimit") for question in questions(size)]
+    asked = [(one.workload.id, one.budget_bytes) for one in questions(size)]
     assert len(set(asked)) == len(asked)
 
 
@@ -104,6 +102,6 @@ def test_a_run_that_is_complete_asks_nothing_again(
     folder = tmp_path / EXPERIMENT.name
     keep(folder, Size.QUICK)
     before = (folder / THRESHOLDS).read_bytes()
-    run(Size.QUICK, "cpu", folder, Lines(), 60.0)
+    run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
     assert (folder / THRESHOLDS).read_bytes() == before
     assert "3 cells, 3 done already" in capsys.readouterr().err

@@ -1,10 +1,11 @@
 """A planted leak is found, a real one too; the run resumes; the quick form for real."""
 
+import dataclasses
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -15,8 +16,22 @@ from harness.measurement import whole_run as worker
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling, Section
+from harness.schema.record import Outcome
+from harness.schema.training_run import (
+    TRAINING_RUNS,
+    Epoch,
+    Instrument,
+    Steps,
+    TrainingJob,
+    TrainingPlan,
+    TrainingResult,
+    TrainingRun,
+    from_json,
+)
 from harness.schema.workload import Workload
-from harness.sweep import observations
+from harness.sweep.store import LineStore
+from harness.sweep.sweep import run
+from harness.sweep.training_runner import TRAINING_RUN
 
 FULL, PARTIAL = 256, 96
 
@@ -34,9 +49,16 @@ def passages(epochs: int, steps: int) -> list[tuple[str, int, int]]:
     ]
 
 
-def observation(
-    instrument: str, *, leak: int = 0, accuracy: float = 0.85, data: str = "fashion-mnist"
-) -> dict[str, Any]:
+def planted(
+    instrument: Instrument,
+    *,
+    leak: int = 0,
+    accuracy: float = 0.85,
+    data: str = "fashion-mnist",
+    device: str = "cpu",
+    still: bool = False,
+    images_missing: str | None = None,
+) -> TrainingRun:
     """Twelve epochs of nine full steps; ``leak`` bytes a training step stay."""
     rows = passages(12, 9)
     trained = 0
@@ -56,28 +78,26 @@ def observation(
             "end_bytes": [1000 + more for more in held],
         }
     else:
-        noise = [(7919 * at) % 4096 for at in range(len(rows))]
+        noise = [0 if still else (7919 * at) % 4096 for at in range(len(rows))]
         steps |= {
             "resident_bytes": [10**8 + a + b for a, b in zip(noise, held, strict=True)],
             "rise_bytes": [5_000_000] + [0] * (len(rows) - 1),
             "seconds": [0.01] * len(rows),
         }
-    return {
-        "workload": {"model": "mlp", "data": data},
-        "instrument": instrument,
-        "plan": {},
-        "outcome": "ok",
-        "result": {
-            "epochs": [{"epoch": at, "accuracy": accuracy, "seconds": 1.0} for at in range(1, 13)],
-            "steps": steps,
-            "categories": {},
-        },
-    }
+    ended = [Epoch(epoch=at, accuracy=accuracy, seconds=1.0) for at in range(1, 13)]
+    return TrainingRun(
+        workload=Workload(data=data, device=device),
+        plan=TrainingPlan(instrument=instrument),
+        outcome=Outcome.OK,
+        result=TrainingResult(epochs=tuple(ended), steps=msgspec.convert(steps, Steps)),
+        images_missing=images_missing,
+    )
 
 
-def section(folder: Path, *found: dict[str, Any]) -> Section:
-    for one in found:
-        observations.append(folder, one)
+def section(folder: Path, *found: TrainingRun) -> Section:
+    with LineStore(folder, TRAINING_RUN) as store:
+        for one in found:
+            store.append(one)
     return experiment.analyse(Evidence(frame=load_files([]), folder=folder))
 
 
@@ -85,11 +105,11 @@ def test_a_flat_run_is_supported_and_a_leak_refuted(tmp_path: Path) -> None:
     for name in ("flat", "leak"):
         (tmp_path / name).mkdir()
     accurate, same, steady = section(
-        tmp_path / "flat", observation("trace"), observation("resident")
+        tmp_path / "flat", planted("trace"), planted("resident")
     ).verdicts
     assert (accurate.ruling, same.ruling, steady.ruling) == (Ruling.SUPPORTED,) * 3
     assert same.number == "slope exactly 0; growth 0 bytes"
-    leaking = [observation(name, leak=4096) for name in ("trace", "resident")]
+    leaking = [planted("trace", leak=4096), planted("resident", leak=4096)]
     _, same, steady = section(tmp_path / "leak", *leaking).verdicts
     assert same.ruling is Ruling.REFUTED
     assert same.number == f"slope not 0; growth {4096 * (12 * 10 - 1):,} bytes"
@@ -97,8 +117,7 @@ def test_a_flat_run_is_supported_and_a_leak_refuted(tmp_path: Path) -> None:
 
 
 def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
-    observations.append(tmp_path, observation("resident", leak=4096))
-    (run,) = epochs.runs(observations.read(tmp_path))
+    (run,) = epochs.runs([planted("resident", leak=4096)])
     slope = epochs.resident_slope(run)
     assert slope is not None
     assert slope.low < 4096 < slope.high
@@ -107,11 +126,7 @@ def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
 
 
 def test_what_is_reserved_of_a_gpu_may_not_move_at_all(tmp_path: Path) -> None:
-    still = observation("resident")
-    still["workload"]["device"] = "cuda"
-    sizes = still["result"]["steps"]["resident_bytes"]
-    still["result"]["steps"]["resident_bytes"] = [25 << 20] * len(sizes)
-    found = section(tmp_path, still)
+    found = section(tmp_path, planted("resident", device="cuda", still=True))
     steady = found.verdicts[-1]
     assert steady.sentence == "What a run reserves of the GPU does not grow while it trains."
     assert steady.ruling is Ruling.SUPPORTED
@@ -122,31 +137,18 @@ def test_what_is_reserved_of_a_gpu_may_not_move_at_all(tmp_path: Path) -> None:
 def test_accuracy_is_judged_on_real_images_alone(tmp_path: Path) -> None:
     for name in ("low", "random"):
         (tmp_path / name).mkdir()
-    low = section(tmp_path / "low", observation("trace", accuracy=0.8))
+    low = section(tmp_path / "low", planted("trace", accuracy=0.8))
     assert low.verdicts[0].ruling is Ruling.REFUTED
-    missing = {"outcome": "no images", "message": "not on this machine"}
-    random = section(tmp_path / "random", missing, observation("trace", data="synthetic"))
+    missing = planted("trace", data="synthetic", images_missing="not on this machine")
+    random = section(tmp_path / "random", missing)
     assert random.verdicts[0].ruling is Ruling.OPEN
     assert "The real images were not there (not on this machine)." in random.text[0]
 
 
 def test_no_run_that_ended_well_is_said(tmp_path: Path) -> None:
-    killed = observation("trace") | {"outcome": "killed", "result": None}
+    killed = msgspec.structs.replace(planted("trace"), outcome=Outcome.KILLED, result=None)
     with pytest.raises(AnalysisError, match="no training run ended well"):
         section(tmp_path, killed)
-
-
-def test_a_torn_line_is_skipped_then_cut_off(tmp_path: Path) -> None:
-    observations.append(tmp_path, {"outcome": "ok", "at": 1})
-    path = tmp_path / observations.OBSERVATIONS
-    with path.open("ab") as torn:
-        torn.write(b'{"schema":1,"outc')
-    assert [one["at"] for one in observations.read(tmp_path)] == [1]
-    observations.append(tmp_path, {"outcome": "ok", "at": 2})
-    assert [one["at"] for one in observations.read(tmp_path)] == [1, 2]
-    path.write_bytes(b"nonsense\n" + path.read_bytes())
-    with pytest.raises(observations.ObservationError, match="line 1"):
-        list(observations.read(tmp_path))
 
 
 TINY = Workload(width=8, in_features=12, batch=4)
@@ -197,20 +199,42 @@ def test_both_instruments_train_the_same_network() -> None:
 
 
 def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
+    run(experiment.EXPERIMENT, Size.QUICK, tmp_path, Lines())
     folder = tmp_path / experiment.NAME
-    experiment.run(Size.QUICK, "cpu", folder, Lines(), 60)
-    path = folder / observations.OBSERVATIONS
+    path = folder / TRAINING_RUNS
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
     path.write_bytes(b"".join(lines[:2]) + lines[2][:50])
-    experiment.run(Size.QUICK, "cpu", folder, Lines(), 60)
-    again = [json.loads(line) for line in path.read_bytes().splitlines()]
+    run(experiment.EXPERIMENT, Size.QUICK, tmp_path, Lines())
+    again = epochs.read_training_runs(folder)
     assert path.read_bytes().startswith(b"".join(lines[:2]))
-    assert [(one["workload"]["model"], one["instrument"]) for one in again] == [
+    assert [(one.workload.model, one.plan.instrument) for one in again] == [
         (model, instrument) for model in experiment.MODELS for instrument in experiment.INSTRUMENTS
     ]
-    assert again[3]["result"]["steps"] == json.loads(lines[3])["result"]["steps"]
+    before, after = from_json(lines[3]).result, again[3].result
+    assert before is not None
+    assert after is not None
+    assert before.steps == after.steps
     frame = load_files([folder / "records.jsonl"])
     found = experiment.analyse(Evidence(frame=frame, folder=folder))
     assert found.verdicts[0].ruling is Ruling.OPEN
     assert found.verdicts[1].ruling is Ruling.SUPPORTED
+
+
+def test_without_real_images_the_run_says_how_to_get_them_and_uses_synthetic_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
+    plan = TrainingPlan(epochs=1, examples=300, validation=300)
+    wanted = TrainingJob(workload=Workload(data="fashion-mnist"), plan=plan)
+    own = dataclasses.replace(
+        experiment.EXPERIMENT, cells=lambda _: (), training_runs=lambda _: [wanted]
+    )
+    run(own, Size.QUICK, tmp_path, Lines())
+    assert "install Debian's package dataset-fashion-mnist" in capsys.readouterr().err
+    (one,) = epochs.read_training_runs(tmp_path / own.name)
+    assert one.workload.data == "synthetic"
+    assert one.images_missing is not None
+    run(own, Size.QUICK, tmp_path, Lines())
+    assert len(epochs.read_training_runs(tmp_path / own.name)) == 1

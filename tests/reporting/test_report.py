@@ -11,6 +11,7 @@ from harness.reporting.report import experiment_folders, sections, write_report
 from harness.schema.experiment import Evidence, Experiment, find
 from harness.schema.findings import Figure, Ruling, Section
 from harness.schema.record import Outcome, RecordError
+from harness.schema.threshold import THRESHOLDS
 from harness.schema.workload import Workload
 from tests.analysis import planted
 
@@ -210,19 +211,17 @@ def test_chapters_come_in_reading_order_with_the_claim_first(tmp_path: Path) -> 
     assert found == ["depth_batch", "activations", "accumulation", "zebra"]
 
 
-def test_an_experiment_that_measures_in_its_own_way_is_asked_without_records(
+def test_an_experiment_without_records_is_analysed_for_its_thresholds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def analyse(evidence: Evidence) -> Section:
         assert "peak_live_bytes" in evidence.frame
-        return Section(text=((evidence.folder / "own.txt").read_text(encoding="utf-8"),))
+        return Section(text=((evidence.folder / THRESHOLDS).read_text(encoding="utf-8"),))
 
-    own = Experiment(
-        name="depth_batch", title="Own", question="?", analyse=analyse, run=lambda *_: None
-    )
+    own = Experiment(name="depth_batch", title="Own", question="?", analyse=analyse)
     monkeypatch.setattr("harness.reporting.report.find", lambda _: own)
     (tmp_path / "depth_batch").mkdir()
-    (tmp_path / "depth_batch" / "own.txt").write_text("what it kept", encoding="utf-8")
+    (tmp_path / "depth_batch" / THRESHOLDS).write_text("what it kept", encoding="utf-8")
     assert "what it kept" in write_report(tmp_path).read_text(encoding="utf-8")
 
 

@@ -4,18 +4,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from harness.schema.training_run import TrainingPlan
 from harness.schema.workload import Workload
-
-INJECTIONS = ("kill", "hang", "error", "oom")
-
-
-class RunPlan(Struct, frozen=True, kw_only=True):
-    """A whole training run: how long, on how many examples, and what is watched."""
-
-    epochs: int = 10
-    examples: int = 60_000
-    validation: int = 10_000
-    instrument: Literal["resident", "trace"] = "resident"
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -35,7 +25,7 @@ class Job(Struct, frozen=True, kw_only=True):
     budget_kind: Literal["rlimit", "cgroup", "allocator", "card"] = "rlimit"
     cgroup: str | None = None
     inject: str | None = None
-    run: RunPlan | None = None
+    run: TrainingPlan | None = None
     """What a ``training_run`` does; nothing else reads it."""
 
 

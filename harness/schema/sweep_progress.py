@@ -1,0 +1,14 @@
+"""What a sweep tells whoever shows its progress."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Shows a sweep while it runs."""
+
+    def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
+        """Say that a sweep of ``cells`` begins, of which ``done`` are saved already."""
+
+    def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
+        """Say how a cell ended, how many are left and about how long they will take."""
