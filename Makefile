@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test docs test-torch test-versions test-lowest check faults cuda cuda-dry-run clean
+.PHONY: reproduce test docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -27,6 +27,10 @@ check: $(VENV)/.installed-check
 TORCH ?= latest
 test-torch:
 	$(PYTHON) -m tests.validation.torch_versions $(TORCH) --keep
+
+# The same with the oldest version that pyproject.toml admits.
+test-oldest:
+	$(PYTHON) -m tests.validation.torch_versions 2.7 --keep
 
 # The same with each known version, one environment at a time; writes results/torch-versions.md.
 test-versions:
