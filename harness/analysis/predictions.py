@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
-from harness.schema.record import Prediction
+from harness.schema.prediction import Prediction
 from harness.schema.workload import Workload
 
 MISS_COLUMNS = ["workload", "figure", "measured_bytes", "predicted_bytes", "difference_bytes"]

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SIZE, WholeNumber
 from harness.cli.workload_flags import workload_flags, workload_from
 
@@ -14,7 +14,8 @@ from harness.cli.workload_flags import workload_flags, workload_from
     cls=HarnessCommand,
     examples=[
         "harness predict --depth 8 --batch 512 --budget 24GiB",
-        "harness predict --device cuda --gpu l4 --depth 8 --width 4096 --optimizer adam",
+        "harness predict --depth 8 --batch 512 --budget 1GiB --check",
+        "harness predict --gpu l4 --depth 8 --width 4096 --optimizer adam",
     ],
 )
 @workload_flags()
@@ -42,6 +43,11 @@ from harness.cli.workload_flags import workload_flags, workload_from
     metavar="VERSION",
     help="Version of PyTorch to predict for, e.g. 2.13; default: the installed one.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Exit with code 3 unless the step surely fits the budget and the GPU.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
 def predict(
     budget: int | None,
@@ -51,19 +57,25 @@ def predict(
     alloc_conf: str,
     examples: int | None,
     torch: str | None,
+    check: bool,
     as_json: bool,
     **flags: Any,
 ) -> int:
     """Predict the same metrics without running anything.
 
-    CUDA is predicted without a GPU. The size of cuBLAS workspaces follows
-    CUBLAS_WORKSPACE_CONFIG if the environment sets it.
+    CUDA is predicted without a GPU; --gpu implies --device cuda. The size of cuBLAS workspaces
+    follows CUBLAS_WORKSPACE_CONFIG if the environment sets it. The exit code is 3 if a question,
+    such as --budget, has no answer.
     """
     from harness.prediction.gpu.catalogue import described
     from harness.prediction.predict_workload import predict as run
-    from harness.schema.record import to_json
+    from harness.schema.record import Outcome, to_json
 
     asked = any(value is not None for value in (gpu, capability, memory))
+    if asked and flags["device"] is None:
+        flags["device"] = "cuda"
+    if check and budget is None and gpu is None and memory is None:
+        raise click.UsageError("--check needs --budget or --gpu")
     prediction = run(
         workload_from(flags),
         budget_bytes=budget,
@@ -75,7 +87,8 @@ def predict(
     if as_json:
         click.echo(to_json(prediction).decode())
     else:
-        from harness.reporting.terminal import print_record
+        from harness.reporting.terminal import print_prediction
 
-        print_record(prediction)
-    return DONE
+        print_prediction(prediction)
+    answered = prediction.outcome is Outcome.PREDICTED and not prediction.unanswered
+    return DONE if answered and (prediction.fits or not check) else NOT_OK

@@ -16,7 +16,7 @@ import torch
 from harness.measurement.passes import saved_pass, trace_pass
 from harness.measurement.probe_workloads import PROBES
 from harness.measurement.process.worker import prime
-from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.predict_workload import predict
 from harness.prediction.torch_rules import Rule, rules_in_force
 from harness.prediction.versions import described_version, is_newer_than_known, torch_version
@@ -93,7 +93,7 @@ def check_model(workloads: Sequence[Workload] = PROBES) -> ModelCheck:
     for workload in workloads:
         try:
             found[workload] = _compare(workload)
-        except NotFollowedError as error:
+        except UnsupportedWorkloadError as error:
             unsupported.setdefault(f"unsupported: {error}")
     rules = tuple(
         RuleCheck(

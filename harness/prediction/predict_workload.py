@@ -1,15 +1,16 @@
-"""Every byte figure of a record, derived without running the workload or importing torch."""
+"""Every byte metric of a record, derived without running the workload or importing torch."""
 
 import platform
 from collections.abc import Iterator
 from typing import Any
 
+from harness.allocator import AllocatorConfig
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu, GpuError
 from harness.prediction.mlp import cuda_metrics as on_cuda
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.autocast import is_followed
-from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.mlp.cuda_fit import runs_of
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.largest_fit import solve
@@ -21,8 +22,10 @@ from harness.prediction.versions import (
     known_version,
     version_notes,
 )
+from harness.schema.argument_checks import check_bytes, check_workload
 from harness.schema.events import Trace, trace_metrics
-from harness.schema.record import CategoryBytes, ModuleMetrics, PhaseMetrics, Prediction
+from harness.schema.prediction import BudgetFit, Prediction, as_prediction
+from harness.schema.record import CategoryBytes, ModuleMetrics, PhaseMetrics
 from harness.schema.workload import Workload
 
 CHECKED_MACHINES = ("x86_64", "AMD64")
@@ -37,29 +40,44 @@ def predict(
     examples: int | None = None,
     torch: str | None = None,
 ) -> Prediction:
-    """Return what ``workload`` will need, by the names of a record.
+    """Predict the metrics of a step without running it, and whether it fits.
 
-    What cannot be told exactly is null and a note says why. With ``budget_bytes`` the
-    forecast's ``budget`` says whether build and two steps fit, and the largest batch that
-    would (None where not even the smallest does).
+    Nothing is run and no torch is imported; a CUDA step is predicted without a GPU. A metric that
+    cannot be derived exactly is None, and ``reason`` says why. CUBLAS_WORKSPACE_CONFIG is read
+    from the environment, unless ``gpu`` has its own.
 
-    On CUDA ``gpu`` is the card, or a name of ``harness.prediction.gpu.catalogue``'s table; then
-    ``card`` says whether the workload fits on it. ``allocator_settings`` are as in
-    PYTORCH_ALLOC_CONF; CUBLAS_WORKSPACE_CONFIG is the environment's, unless ``gpu`` has one.
-    With ``examples`` of a run, ``last_batch`` tells of its last step, which may be a smaller
-    one, and of the next; both count in the verdicts.
+    Args:
+        workload: the step to predict.
+        budget_bytes: memory budget in bytes; the answer is ``budget``.
+        gpu: GPU to check against, by name or as a ``Gpu``; the answer is ``card``. Needs a
+            workload on CUDA.
+        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
+        examples: number of training examples; ``last_batch`` then describes the smaller last
+            batch of an epoch, which counts in all answers. Needs a workload on CUDA.
+        torch: PyTorch version to describe, such as "2.13". The default is the installed one, or
+            the known version nearest to it.
 
-    ``torch`` is the version of PyTorch to describe, e.g. "2.13"; by default the installed one,
-    or the known one nearest to it. The forecast's ``torch`` says which it is.
+    Returns:
+        The metrics in bytes under the names of a record, and the answers. ``unanswered`` lists
+        the questions that have no answer.
 
     Raises:
-        TorchVersionError: no rules are known for that version.
-        GpuError: no such card, or a card without CUDA.
-        WorkspaceConfigError: CUBLAS_WORKSPACE_CONFIG has numbers that PyTorch cannot count.
-        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
-        ExamplesError: fewer than a batch, or a last batch that the workload cannot run on.
+        ArgumentError: an argument has the wrong type.
+        TorchVersionError: no rules are known for that version of PyTorch.
+        GpuError: there is no such GPU, or the workload is not on CUDA.
+        WorkspaceConfigError: CUBLAS_WORKSPACE_CONFIG is too large for 64 bits.
+        AllocatorConfigError: PyTorch would refuse the settings, or they are not modelled.
+        ExamplesError: less than one batch, or a last batch that the workload cannot run on.
+
+    >>> import harness
+    >>> step = harness.Workload(depth=8, width=256, batch=512)
+    >>> found = harness.predict(step, budget_bytes=256 * 2**20, torch="2.13")
+    >>> found.saved_bytes, found.peak_live_bytes, found.fits
+    (5824516, 10946648, True)
 
     """
+    workload = check_workload(workload)
+    check_bytes("budget_bytes", budget_bytes)
     with describing(None if torch is None else known_version(torch)):
         return _predict(workload, budget_bytes, gpu, allocator_settings, examples)
 
@@ -71,82 +89,110 @@ def _predict(
     allocator_settings: str,
     examples: int | None,
 ) -> Prediction:
+    used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
     notes = list(_notes())
-    fields: dict[str, Any] = _saved_figures(workload)
+    fields: dict[str, Any] = _saved_metrics(workload)
+    fields["method"] = "trace"
     try:
         if workload.device == "cuda":
-            fields |= _on_cuda(workload, gpu, allocator_settings, budget_bytes, examples, notes)
-        elif examples is not None:
-            raise ExamplesError("examples: a last batch is played for --device cuda")
-        elif gpu is not None or allocator_settings:
-            raise GpuError("gpu: a card and its allocator's settings are for --device cuda")
+            is_named = gpu is not None
+            fields |= _on_cuda(
+                workload, used, allocator_settings, budget_bytes, epoch, notes, is_named=is_named
+            )
         else:
             fields |= _on_cpu(workload, budget_bytes)
-        method = "trace"
-    except NotFollowedError as error:
-        notes.append(f"not followed: {error}")
-        method = "formula"
-        if budget_bytes is not None:
-            notes.append("budget: no verdict without the trace")
-    return Prediction(
+    except UnsupportedWorkloadError as error:
+        questions = {
+            "budget": budget_bytes is not None,
+            "gpu": gpu is not None,
+            "allocator settings": bool(allocator_settings),
+            "examples": examples is not None,
+        }
+        fields |= {
+            "method": "formula",
+            "reason": str(error),
+            "unanswered": tuple(
+                f"{name}: no answer, because the step cannot be predicted"
+                for name, is_asked in questions.items()
+                if is_asked
+            ),
+        }
+    return as_prediction(
         workload_id=workload.id,
         workload=workload,
         torch=str(described_version()),
-        method=method,
         notes=tuple(notes),
         **fields,
     )
 
 
+def _checked_questions(
+    workload: Workload, gpu: Gpu | str | None, settings: str, examples: int | None
+) -> tuple[Gpu, Epoch | None]:
+    """Return the GPU and the epoch that are asked about; refuse a wrong question first."""
+    if workload.device != "cuda":
+        if examples is not None:
+            raise ExamplesError("examples needs a workload with device cuda, got device cpu")
+        if gpu is not None or settings:
+            name = "allocator settings need" if gpu is None else "gpu needs"
+            raise GpuError(f"{name} a workload with device cuda, got device cpu")
+    named = catalogue.find(gpu) if isinstance(gpu, str) else gpu
+    used = (named or catalogue.DEFAULT).in_environment()
+    AllocatorConfig.from_settings(settings, total_bytes=used.total_bytes)
+    if examples is None:
+        return used, None
+    return used, Epoch(workload=workload, gpu=used, examples=examples)
+
+
 def _on_cpu(workload: Workload, budget_bytes: int | None) -> dict[str, Any]:
     trace = predict_trace(workload)
-    budget = None if budget_bytes is None else _verdict(workload, trace, budget_bytes)
-    return {**_trace_figures(trace), "budget": budget}
+    budget = None if budget_bytes is None else _budget_fit(workload, trace, budget_bytes)
+    return {**_trace_fields(trace), "budget": budget}
 
 
 def _on_cuda(
     workload: Workload,
-    gpu: Gpu | str | None,
+    gpu: Gpu,
     settings: str,
     budget_bytes: int | None,
-    examples: int | None,
+    epoch: Epoch | None,
     notes: list[str],
+    *,
+    is_named: bool,
 ) -> dict[str, Any]:
-    """Return the figures on a card, the default one where none is said; add to ``notes``."""
-    used = (
-        catalogue.find(gpu) if isinstance(gpu, str) else gpu or catalogue.DEFAULT
-    ).in_environment()
-    notes += workspaces.told(used.capability, used.workspace_config)
-    epoch = None if examples is None else Epoch(workload=workload, gpu=used, examples=examples)
+    """Return the metrics and answers on ``gpu``; add to ``notes``."""
+    notes += workspaces.told(gpu.capability, gpu.workspace_config)
     if epoch is not None and not epoch.rows:
-        notes.append(f"examples: {examples} make whole batches, so no step is smaller")
+        notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")
         epoch = None
-    script = CudaSteps(workload, used)
-    found = on_cuda.figures(script, used, settings)
+    script = CudaSteps(workload, gpu)
+    found = on_cuda.figures(script, gpu, settings)
     notes += found.notes
     version = str(described_version())
     if version != CHECKED_ON_CUDA:
         notes.append(f"torch {version}: CUDA kernels and workspaces are those of {CHECKED_ON_CUDA}")
-    fields = {**_trace_figures(script.trace(2)), "cuda": found.cuda}
+    fields: dict[str, Any] = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
+    needed = found.ranges["reserved_peak_bytes"][1]
     if epoch is not None:
-        fields["last_batch"], said = on_cuda.last_batch(epoch, settings)
-        notes += [note for note in said if note not in notes]
-    card = on_cuda.card_of(used, settings)
-    if gpu is None:
-        notes.append(f"no card was said: workspaces and scratch are those of {used.name}")
-    elif card is not None:
-        told = on_cuda.on_card(card, found, runs_of(workload, used, epoch))
-        fields["card"] = told | on_cuda.largest_batches(card, workload)
+        last, more = on_cuda.last_batch(epoch, settings)
+        fields["last_batch"] = last
+        needed = max(needed, last.reserved_peak_bytes[1])
+        notes += [note for note in more if note not in notes]
+    memory = on_cuda.card_of(gpu, settings)
+    if not is_named:
+        notes.append(f"no GPU was given: workspaces and scratch are those of {gpu.name}")
+    elif memory is None:
+        notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
+    else:
+        runs = runs_of(workload, gpu, epoch)
+        fields["card"] = on_cuda.on_card(memory, found, runs, workload)
     if budget_bytes is not None:
-        needed = found.ranges["reserved_peak_bytes"][1]
-        if epoch is not None:
-            needed = max(needed, fields["last_batch"]["reserved_peak_bytes"][1])
-        fields["budget"] = on_cuda.within(workload, used, settings, needed, budget_bytes, epoch)
+        fields["budget"] = on_cuda.within(workload, gpu, settings, needed, budget_bytes, epoch)
     return fields
 
 
-def _saved_figures(workload: Workload) -> dict[str, Any]:
-    """Return the closed forms, where autograd's saves are known."""
+def _saved_metrics(workload: Workload) -> dict[str, Any]:
+    """Return the closed forms, if it is known what autograd saves."""
     if workload.autocast is not None and not is_followed(workload):
         return {}
     modules = formula.saved_by_module(workload)
@@ -158,25 +204,25 @@ def _saved_figures(workload: Workload) -> dict[str, Any]:
     }
 
 
-def _trace_figures(trace: Trace) -> dict[str, Any]:
-    figures = trace_metrics(trace)
-    phases = {name: PhaseMetrics(**values) for name, values in figures["phases"].items()}
-    categories = CategoryBytes(**figures["categories_at_peak"])
-    return figures | {"phases": phases, "categories_at_peak": categories}
+def _trace_fields(trace: Trace) -> dict[str, Any]:
+    metrics = trace_metrics(trace)
+    phases = {name: PhaseMetrics(**values) for name, values in metrics["phases"].items()}
+    categories = CategoryBytes(**metrics["categories_at_peak"])
+    return metrics | {"phases": phases, "categories_at_peak": categories}
 
 
-def _verdict(workload: Workload, trace: Trace, budget_bytes: int) -> dict[str, Any]:
+def _budget_fit(workload: Workload, trace: Trace, budget_bytes: int) -> BudgetFit:
     needed = max(trace.live_bytes)
-    return {
-        "budget_bytes": budget_bytes,
-        "needed_bytes": needed,
-        "fits": needed <= budget_bytes,
-        "largest_batch": solve(workload, budget_bytes, "batch"),
-    }
+    return BudgetFit(
+        budget_bytes=budget_bytes,
+        needed_bytes=needed,
+        fits=needed <= budget_bytes,
+        largest_batch=solve(workload, budget_bytes, "batch"),
+    )
 
 
 def _notes() -> Iterator[str]:
-    """Say where the installed torch or this machine is not one that was checked."""
+    """Say whether the installed torch or this machine was not checked."""
     yield from version_notes()
     if platform.machine() not in CHECKED_MACHINES:
-        yield f"{platform.machine()} was not checked; the figures are those of x86-64"
+        yield f"{platform.machine()} was not checked; the metrics are those of x86-64"

@@ -3,18 +3,19 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.schema.record import Outcome, Prediction, Record
+from harness.schema.metrics_text import metrics_rows
+from harness.schema.prediction import Prediction
+from harness.schema.record import Outcome, Record
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
     from harness.measurement.doctor import Finding
-    from harness.schema.record import CudaMetrics
     from harness.schema.threshold import Threshold
 
 
@@ -25,115 +26,65 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def print_record(record: Record | Prediction) -> None:
-    """Print a record's or a forecast's figures, exact and readable side by side."""
+def print_record(record: Record) -> None:
+    """Print a measurement: the outcome, then its metrics, exact and readable."""
     console = Console(highlight=False)
     console.print(Text(f"{record.workload}: {record.outcome}", style="bold"), soft_wrap=True)
-    if isinstance(record, Record) and record.outcome is not Outcome.OK:
+    if record.outcome is not Outcome.OK:
         for key, value in record.evidence.items():
             console.print(Text(f"  {key}: {value}"), soft_wrap=True)
         return
-    table = _table("figure", "bytes", "")
-    table.columns[1].justify = "right"
-    for name, size in _rows(record):
-        table.add_row(name, f"{size:,}", format_bytes(size))
-    console.print(table)
-    if isinstance(record, Prediction):
-        _print_notes(console, record)
-    if record.wall_seconds is not None and isinstance(record, Record):
+    print_metrics(console, record)
+    if record.wall_seconds is not None:
         console.print(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
 
 
-def _print_notes(console: Console, forecast: Prediction) -> None:
-    if forecast.budget is not None:
-        budget = forecast.budget
-        verdict = "fits" if budget["fits"] else "does not fit"
-        largest = budget["largest_batch"]
-        bound = f"largest batch {largest:,}" if largest else "no batch fits"
-        size = format_bytes(budget["budget_bytes"])
-        console.print(Text(f"{verdict} into {size}; {bound}", style="bold"), soft_wrap=True)
-    if forecast.card is not None:
-        _print_card(console, forecast.card)
-    if forecast.last_batch is not None:
-        console.print(Text(_last_batch(forecast.last_batch)), soft_wrap=True)
-    for note in forecast.notes:
+def print_metrics(console: Console, value: Record | Prediction) -> None:
+    """Print the table of known byte metrics; nothing if none is known."""
+    rows = metrics_rows(value)
+    if not rows:
+        return
+    table = _table("metric", "bytes", "")
+    table.columns[1].justify = "right"
+    for name, size in rows:
+        table.add_row(name, f"{size:,}", format_bytes(size))
+    console.print(table)
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """Print a prediction: the answers first, then the metrics, then the notes."""
+    console = Console(highlight=False)
+    for answer in prediction.answers:
+        console.print(Text(answer, style="bold"), soft_wrap=True)
+    console.print(Text(f"{prediction.workload}: {prediction.outcome}"), soft_wrap=True)
+    print_metrics(console, prediction)
+    for note in prediction.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
 
 
-def _last_batch(told: dict[str, Any]) -> str:
-    """Return what a smaller last step and the one after it take, in a line."""
-    low, high = told["reserved_rise_bytes"]
-    rise = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    peaks = ", ".join(
-        f"{words} {told[step]['requested_peak_bytes']:,} requested"
-        f" and {told[step]['reserved_peak_bytes']:,} reserved"
-        for step, words in (("partial_step", "peaks"), ("next_step", "in the step after it"))
-    )
-    return f"last batch of {told['rows']:,}: {peaks}; {rise} bytes reserved beyond all before"
-
-
-def _print_card(console: Console, card: dict[str, Any]) -> None:
-    """Print the verdict on a card, and how far the batch could grow."""
-    total = format_bytes(card["total_bytes"])
-    outside = " to ".join(format_bytes(size) for size in card["outside_bytes"])
-    console.print(
-        Text(f"{card['verdict']} on {card['gpu']}, {total}", style="bold"),
-        f"({outside} of it taken for what lies outside the allocator)",
-        soft_wrap=True,
-    )
-    surely, at_best = card["largest_batch"], card["largest_batch_at_best"]
-    bound = f"largest batch {surely:,}" if surely else "no batch surely fits"
-    if at_best and at_best != surely:
-        bound += f"; a close call up to {at_best:,}"
-    console.print(Text(bound, style="bold"), soft_wrap=True)
-
-
-def _rows(record: Record | Prediction) -> list[tuple[str, int]]:
-    rows: list[tuple[str, int | None]] = [
-        ("saved for backward", record.saved_bytes),
-        ("  of them input", record.saved_input_bytes),
-        ("  of them activations", record.saved_activation_bytes),
-        ("peak live", record.peak_live_bytes),
-    ]
-    if record.categories_at_peak is not None:
-        categories = record.categories_at_peak
-        rows += [
-            (f"  {name.replace('_', ' ')}", getattr(categories, name))
-            for name in categories.__struct_fields__
-        ]
-    rows.append(("peak live, first step", record.first_step_peak_live_bytes))
-    rows += [
-        (f"peak in {phase}", figures.peak_live_bytes)
-        for phase, figures in (record.phases or {}).items()
-    ]
-    rows.append(("resident rise", record.rss_rise_bytes))
-    if record.cuda is not None:
-        rows += _cuda_rows(record.cuda)
-    return [(name, size) for name, size in rows if size is not None]
-
-
-def _cuda_rows(cuda: "CudaMetrics") -> list[tuple[str, int | None]]:
-    names = [name for name in cuda.__struct_fields__ if name.endswith("_bytes")]
-    rows = [
-        (f"CUDA {name.removesuffix('_bytes').replace('_', ' ')}", getattr(cuda, name))
-        for name in names
-    ]
-    if cuda.first_step is not None:
-        rows.append(("CUDA reserved peak, first step", cuda.first_step.reserved_peak_bytes))
-    return rows
+_HEADROOM = {
+    "live_bytes": "live bytes at the peak",
+    "rounding_bytes": "block headers and alignment",
+    "small_bytes": "blocks smaller than a page, from memory that was there before",
+    "library_bytes": "libraries: code, buffers and growth of the heap",
+    "unused_bytes": "unused",
+}
 
 
 def print_threshold(found: "Threshold") -> None:
-    """Print a threshold: the answer, what was predicted, every probe."""
+    """Print a threshold: the answer, the prediction, where the budget goes, every probe."""
     console = Console(highlight=False)
-    console.print(Text(f"{found.workload}", style="bold"), soft_wrap=True)
     console.print(Text(found.answer, style="bold"), soft_wrap=True)
+    console.print(Text(found.question), soft_wrap=True)
     for text, value in (
         ("predicted", found.predicted),
-        ("by live bytes alone", found.live_bytes_predict),
+        ("predicted from live bytes alone", found.live_bytes_predict),
     ):
-        console.print(f"{text}: {'unknown' if value is None else f'{value:,}'}")
-    table = _table(found.solve, "outcome", "phase", "needed", "seconds")
+        shown = "no prediction" if value is None else f"{found.solve} {value:,}"
+        console.print(f"{text}: {shown}")
+    for key, fact in found.evidence.items():
+        console.print(Text(f"{key}: {fact}"), soft_wrap=True)
+    table = _table(f"probed {found.solve}", "outcome", "phase", "needed", "seconds")
     for probe in found.probes:
         needed = "" if probe.needed_bytes is None else format_bytes(probe.needed_bytes)
         table.add_row(
@@ -141,12 +92,12 @@ def print_threshold(found: "Threshold") -> None:
         )
     console.print(table)
     if found.headroom is not None:
-        for name in found.headroom.__struct_fields__:
+        parts = _table(f"the budget at {found.solve} {found.largest_fit:,}", "bytes", "")
+        parts.columns[1].justify = "right"
+        for name, label in _HEADROOM.items():
             size = getattr(found.headroom, name)
-            text = name.removesuffix("_bytes")
-            console.print(f"{text}: {size:,} B ({format_bytes(size)})")
-    for key, fact in found.evidence.items():
-        console.print(Text(f"  {key}: {fact}"), soft_wrap=True)
+            parts.add_row(label, f"{size:,}", format_bytes(size))
+        console.print(parts)
 
 
 def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:

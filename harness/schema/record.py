@@ -1,8 +1,7 @@
-"""What one measurement or one prediction says, as strict JSON with a schema version.
+"""What one measurement says, as strict JSON with a schema version.
 
-``Metrics`` are the byte figures, with one meaning whether measured or predicted. A
-``Record`` is a measurement: figures, outcome and the evidence for it, environment. A
-``Prediction`` is a prediction: figures and where they come from. What is unknown is null.
+``Metrics`` are byte metrics with one meaning, whether measured or predicted. A ``Record`` is a
+measurement: metrics, outcome and the evidence for it, environment. What is unknown is null.
 """
 
 import enum
@@ -13,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
+from harness.schema.metrics_text import metrics_html, metrics_line
 from harness.schema.workload import Workload
 
 SCHEMA: Literal[1] = 1
@@ -29,18 +29,22 @@ class SchemaError(RecordError):
 
 
 class Outcome(enum.StrEnum):
-    """How a measurement ended."""
+    """How a measurement or a prediction ended."""
 
     OK = "ok"
+    PREDICTED = "predicted"
+    """Metrics were derived; nothing was run."""
+    UNSUPPORTED = "unsupported"
+    """The harness cannot do this; the reason says why."""
     OOM = "oom"
     KILLED = "killed"
     TIMEOUT = "timeout"
     CRASHED = "crashed"
     ERROR = "error"
     LOST = "lost"
-    """The engine lost the place where it ran, such as a cluster's worker: not the cell's doing."""
+    """The executor lost the place where it ran, such as a Dask worker; the cell is not to blame."""
     REFUSED = "refused"
-    """Predicted to fit nowhere and therefore not run: no measurement; ``attempt`` is 0."""
+    """Predicted to fit nowhere and therefore not run; ``attempt`` is 0."""
 
 
 class PhaseMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,19 +80,19 @@ class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CudaMetrics(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The peaks over the measured step, and what else takes a card's memory."""
+    """Peaks over the measured step, and what else occupies GPU memory."""
 
     outside_bytes: Bytes | None = None
     workspace_bytes: Bytes | None = None
-    """cuBLAS's workspaces, which every figure of the measured step contains."""
+    """cuBLAS workspaces, which all peaks of the measured step include."""
     first_step: CudaPeaks | None = None
     phases: dict[str, CudaPeaks] | None = None
     steady_after: int | None = None
-    """Number of the step before the first measured one: the last that could raise a peak."""
+    """Number of the step before the measured one: the last that could raise a peak."""
 
 
 class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every byte figure of a step; docs/memory-model/definitions.md defines each."""
+    """Every byte metric of a step; docs/memory-model/definitions.md defines each."""
 
     saved_bytes: Bytes | None = None
     saved_input_bytes: Bytes | None = None
@@ -114,10 +118,16 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measurement of one workload, whatever became of it.
+    """One measurement of one workload, whatever its outcome.
 
-    ``passes`` names the pass that gave each figure; ``repeats`` holds every instrument-free
-    pass, of which ``rss_rise_bytes`` and ``wall_seconds`` are the medians.
+    Attributes:
+        outcome: ok, or how the measurement failed; ``evidence`` says what was seen.
+        attempt: 1, or more if a sweep ran the cell again.
+        repeats: every pass without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are
+            their medians.
+        passes: the pass that gave each metric.
+        environment: versions, machine and settings of the run.
+
     """
 
     schema: Literal[1] = SCHEMA
@@ -131,28 +141,18 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wall_seconds: float | None = None
     environment: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        return f"<Record: {metrics_line(self)}>"
 
-class Prediction(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a workload will need, derived without running it.
+    def _repr_html_(self) -> str:
+        return metrics_html(self)
 
-    ``torch`` is the version that it describes; ``method`` says how; ``notes`` what the reader
-    must know (an unchecked torch version,
-    what could not be followed); ``budget`` the verdict on a budget, ``card`` that on a GPU,
-    where one was given; ``last_batch`` what a smaller last step takes, where one was asked for.
-    """
-
-    schema: int = SCHEMA
-    workload_id: str
-    workload: Workload
-    outcome: str = "predicted"
-    torch: str | None = None
-    method: str
-    notes: tuple[str, ...] = ()
-    budget: dict[str, Any] | None = None
-    card: dict[str, Any] | None = None
-    last_batch: dict[str, Any] | None = None
-    wall_seconds: float | None = None
-    environment: dict[str, Any] = {}
+    def summary(self) -> str:
+        """Return the measurement in a few lines: main metrics, or what went wrong."""
+        facts = [f"{key}: {value}" for key, value in self.evidence.items()]
+        if self.wall_seconds is not None:
+            facts.append(f"a step takes {self.wall_seconds:.4g} s")
+        return "\n".join([metrics_line(self), *facts])
 
 
 class _Header(Struct):

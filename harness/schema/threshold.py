@@ -1,4 +1,4 @@
-"""What one threshold says, as strict JSON: the answer, every probe, and what was predicted."""
+"""The threshold of a workload, as strict JSON: the answer, every probe, the prediction."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -74,7 +74,7 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workload_id: str
     workload: Workload
     solve: Literal["batch", "depth", "width"]
-    """The axis that was searched; the workload's own value of it plays no part."""
+    """The value that was searched; the workload's own value of it is not used."""
     budget_bytes: Annotated[int, Meta(ge=1)]
     kind: Literal["rlimit", "cgroup", "allocator", "card"]
     outcome: Outcome
@@ -97,19 +97,39 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def answer(self) -> str:
-        """Return the answer in one sentence."""
+        """The answer in one sentence."""
         size = format_bytes(self.budget_bytes)
         if self.kind == "card":
-            size = f"what is free of the card, {size}"
+            size = f"the free memory of the GPU, {size}"
         if self.outcome is not Outcome.OK:
-            return f"{self.solve} under {size}: not settled ({self.outcome})"
+            return f"no answer: a probe ended with outcome {self.outcome}"
         if self.largest_fit is None:
-            return f"nothing fits into {size}: {self.solve} {self.smallest_fail:,} runs out"
+            return f"not even {self.solve} {self.smallest_fail:,} fits into {size}"
         if self.smallest_fail is None:
-            return f"{self.solve} {self.largest_fit:,} fits into {size}, and no larger one exists"
-        between = f"; between them {len(self.band)} values vary" if self.band else ""
+            return f"{self.solve} {self.largest_fit:,}, the largest possible, fits into {size}"
+        between = (
+            f"; {len(self.band):,} values between them fit only sometimes" if self.band else ""
+        )
         sides = f"{self.solve} {self.largest_fit:,} fits into {size}, {self.smallest_fail:,}"
-        return f"{sides} runs out{between}"
+        return f"{sides} does not{between}"
+
+    @property
+    def question(self) -> str:
+        """The workload, with "?" for the value that was searched."""
+        given = {
+            "batch": (f"batch {self.workload.batch}", "batch ?"),
+            "depth": (f"{self.workload.depth} x", "? x"),
+            "width": (f"x {self.workload.width}", "x ?"),
+        }
+        return str(self.workload).replace(*given[self.solve], 1)
+
+    def __repr__(self) -> str:
+        return f"<Threshold: {self.answer}>"
+
+    def summary(self) -> str:
+        """Return the answer, the workload and the prediction, a line each."""
+        predicted = "none" if self.predicted is None else f"{self.solve} {self.predicted:,}"
+        return "\n".join([self.answer, self.question, f"predicted: {predicted}"])
 
     @property
     def cell_id(self) -> str:

@@ -17,7 +17,7 @@ from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.fit import GpuMemory
-from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.mlp.cuda_fit import largest_batch, largest_by_requests
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.prediction.mlp.largest_fit import axis_range
@@ -216,7 +216,7 @@ class _Run:
     def _followed(self) -> bool:
         try:
             predict_trace(self.workload)
-        except NotFollowedError:
+        except UnsupportedWorkloadError:
             return False
         return True
 
@@ -259,7 +259,7 @@ class _Run:
             if predicted is None:
                 return None, None
             return largest_by_requests(self.workload, gpu, self.budget_bytes), predicted
-        except (NotFollowedError, AllocatorConfigError):
+        except (UnsupportedWorkloadError, AllocatorConfigError):
             return None, None
 
     def _at(self, value: int) -> Workload | None:

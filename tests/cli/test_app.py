@@ -131,6 +131,43 @@ def test_debug_is_taken_after_the_command_too(monkeypatch: pytest.MonkeyPatch) -
             main(arguments)
 
 
+UNSUPPORTED = ("--depth", "4", "--autocast", "float16", "--checkpoint", "2")
+
+
+@pytest.mark.parametrize("question", [(), ("--budget", "1GiB"), ("--gpu", "l4")])
+def test_a_prediction_without_an_answer_is_exit_code_3_and_says_why(
+    question: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *UNSUPPORTED, *question]) == 3
+    text = capsys.readouterr().out
+    assert text.startswith("unsupported: autocast float16: only float32 parameters without check")
+    assert text.count("no answer") == len(question) // 2
+    assert "bytes" not in text
+    assert main(["predict", *UNSUPPORTED, *question, "--json"]) == 3
+    stated = json.loads(capsys.readouterr().out)
+    assert stated["outcome"] == "unsupported"
+    assert "autocast float16" in stated["reason"]
+    assert len(stated["unanswered"]) == len(question) // 2
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        (("--budget", "1GiB"), 0),
+        (("--budget", "1MiB"), 3),
+        (("--gpu", "l4"), 0),
+        (("--gpu", "l4", "--width", "65536", "--depth", "4"), 3),
+    ],
+)
+def test_check_turns_a_step_that_does_not_fit_into_exit_code_3(
+    question: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *question]) == 0
+    answer = capsys.readouterr().out.splitlines()[0]
+    assert answer.startswith("fits" if code == 0 else "does not fit")
+    assert main(["predict", *question, "--check"]) == code
+
+
 def test_a_choice_is_taken_in_any_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--optimizer", "Adam", "--activation", "ReLU", "--json"]) == 0
     workload = json.loads(capsys.readouterr().out)["workload"]

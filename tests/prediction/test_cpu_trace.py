@@ -12,7 +12,7 @@ import torch
 from harness.measurement.passes import trace_pass
 from harness.measurement.process.worker import prime
 from harness.prediction.mlp import formula, matmul
-from harness.prediction.mlp.cpu_trace import NotFollowedError, predict_trace
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
 from harness.schema.events import Event, Trace, trace_metrics
 from harness.schema.workload import ACTIVATIONS, NORMS, Workload
@@ -146,7 +146,7 @@ def test_autocast_differs_only_in_the_order_of_its_cache(activation: str, mode: 
     workload = BASE.replace(mode=mode, activation=activation, autocast="bfloat16", batch=70)
     try:
         predicted = predict_trace(workload)
-    except NotFollowedError as error:
+    except UnsupportedWorkloadError as error:
         pytest.skip(str(error))
     measured = measure(workload, fill)
     assert in_order_of_forward_returns(predicted.events) == in_order_of_forward_returns(
@@ -163,7 +163,7 @@ def test_real_images_add_no_event(dtype: str) -> None:
     measured = measure(workload, lambda x, y: _fill_real(x, y, images, labels, scale))
     try:
         predicted = predict_trace(workload)
-    except NotFollowedError as error:
+    except UnsupportedWorkloadError as error:
         pytest.skip(str(error))
     assert by_block(predicted.events) == by_block(measured.events)
 
@@ -260,7 +260,7 @@ def test_the_document_derives_the_same_events() -> None:
     ],
 )
 def test_what_is_not_followed_is_refused(changes: dict[str, Any], why: str) -> None:
-    with pytest.raises(NotFollowedError, match=why):
+    with pytest.raises(UnsupportedWorkloadError, match=why):
         predict_trace(BASE.replace(**changes))
 
 

@@ -59,25 +59,27 @@ def test_the_peak_requested_is_the_peak_live() -> None:
 def test_a_card_gets_a_verdict_and_the_largest_batch() -> None:
     told = predict(WORKLOAD, gpu="t4").card
     assert told is not None
-    assert told["verdict"] == "fits"
-    assert told["largest_batch"] < told["largest_batch_at_best"]
-    beyond = WORKLOAD.replace(batch=told["largest_batch_at_best"] + 1)
-    assert predict(beyond, gpu="t4").card["verdict"] == "does not fit"  # type: ignore[index]
-    between = WORKLOAD.replace(batch=told["largest_batch"] + 1)
-    assert predict(between, gpu="t4").card["verdict"] == "close call"  # type: ignore[index]
+    assert told.verdict == "fits"
+    assert told.largest_batch is not None
+    assert told.largest_batch_at_best is not None
+    assert told.largest_batch < told.largest_batch_at_best
+    beyond = WORKLOAD.replace(batch=told.largest_batch_at_best + 1)
+    assert predict(beyond, gpu="t4").card.verdict == "does not fit"  # type: ignore[union-attr]
+    between = WORKLOAD.replace(batch=told.largest_batch + 1)
+    assert predict(between, gpu="t4").card.verdict == "close call"  # type: ignore[union-attr]
 
 
 def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -> None:
     ties = Workload(device="cuda", depth=4, width=1024, batch=333, optimizer="momentum")
     told = predict(ties, gpu="l4")
-    low, high = told.card["allocated_peak_bytes"]  # type: ignore[index]
+    low, high = told.card.allocated_peak_bytes  # type: ignore[union-attr]
     assert low < high
     assert told.cuda is not None
     assert low <= (told.cuda.allocated_peak_bytes or 0) <= high
     assert any("by where the driver places segments" in note for note in told.notes)
     one = predict(ties, gpu="l4", allocator_settings="expandable_segments:True")
     for name in ("allocated_peak_bytes", "reserved_peak_bytes"):
-        least, most = one.card[name]  # type: ignore[index]
+        least, most = getattr(one.card, name)
         assert least == most
 
 
@@ -85,16 +87,16 @@ def test_a_budget_is_what_the_allocator_may_reserve() -> None:
     needed = 29_360_128
     told = predict(WORKLOAD, budget_bytes=needed).budget
     assert told is not None
-    assert (told["needed_bytes"], told["fits"]) == (needed, True)
-    assert told["largest_batch"] >= 512
+    assert (told.needed_bytes, told.fits) == (needed, True)
+    assert (told.largest_batch or 0) >= 512
     # Less still runs as long as free segments can be given back for it.
-    assert predict(WORKLOAD, budget_bytes=24_000_000).budget["fits"] is False  # type: ignore[index]
+    assert predict(WORKLOAD, budget_bytes=24_000_000).fits is False
 
 
 def test_without_a_card_there_is_no_verdict_but_a_note() -> None:
     told = predict(WORKLOAD)
     assert told.card is None
-    assert any("no card was said" in note for note in told.notes)
+    assert any("no GPU was given" in note for note in told.notes)
 
 
 def test_another_torch_is_noted() -> None:
@@ -108,7 +110,7 @@ def test_a_limit_that_is_too_small_is_noted() -> None:
     told = predict(WORKLOAD, gpu="l4", allocator_settings=settings)
     assert ENDLESS in told.notes
     assert told.card is not None
-    assert told.card["verdict"] == "does not fit"
+    assert told.card.verdict == "does not fit"
 
 
 def test_a_card_is_for_cuda() -> None:
@@ -121,8 +123,10 @@ def test_a_card_is_for_cuda() -> None:
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--device", "cuda", "--gpu", "a100-90gb"], "did you mean"),
-        (["--gpu", "l4"], "--device cuda"),
+        (["--device", "cuda", "--gpu", "a100-8gb"], "did you mean"),
+        (["--gpu", "l4", "--device", "cpu"], "device cuda"),
+        (["--alloc-conf", "expandable_segments:True"], "device cuda"),
+        (["--device", "cuda", "--check"], "--check needs --budget or --gpu"),
         (["--device", "cuda", "--capability", "nine"], "such as 9.0"),
         (["--device", "cuda", "--alloc-conf", "x"], "key:value"),
         (["--device", "cuda", "--memory", "much"], "not a size"),
@@ -138,11 +142,13 @@ def test_the_command_line_refuses_in_one_line(
 
 
 def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--device", "cuda", "--capability", "9.0", "--memory", "80GiB", "--depth", "2"]
+    flags = ["--capability", "9.0", "--memory", "80GiB", "--depth", "2"]
     assert main(["predict", *flags]) == 0
     text = capsys.readouterr().out
-    assert "fits on capability 9.0, 80 GiB" in text
-    assert "largest batch" in text
+    answer, largest, *_ = text.splitlines()
+    assert answer.startswith("fits on capability 9.0: reserves ")
+    assert answer.endswith(" of 80 GiB, with 274–768 MiB for the CUDA context")
+    assert largest.startswith(("largest batch ", "safe up to batch "))
     assert main(["predict", *flags, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["card"]["capability"] == "9.0"
 

@@ -30,14 +30,14 @@ def test_a_smaller_last_batch_can_reserve_more_than_whole_ones() -> None:
     told = predict(RISING, gpu="a100-40gb", examples=10 * 256 + 89)
     last = told.last_batch
     assert last is not None
-    assert (last["rows"], last["steps_before"]) == (89, MOST_STEPS + 1)
-    assert last["partial_step"]["reserved_peak_bytes"] == 44 * MIB
-    assert last["next_step"]["reserved_peak_bytes"] == 44 * MIB
-    assert last["reserved_rise_bytes"] == (2 * MIB, 2 * MIB)
+    assert (last.rows, last.steps_before) == (89, MOST_STEPS + 1)
+    assert last.partial_step.reserved_peak_bytes == 44 * MIB
+    assert last.next_step.reserved_peak_bytes == 44 * MIB
+    assert last.reserved_rise_bytes == (2 * MIB, 2 * MIB)
     assert told.cuda is not None
     assert told.cuda.reserved_peak_bytes == 42 * MIB
-    assert last["next_step"]["requested_peak_bytes"] == told.cuda.requested_peak_bytes
-    assert last["partial_step"]["requested_peak_bytes"] < told.cuda.requested_peak_bytes
+    assert last.next_step.requested_peak_bytes == told.cuda.requested_peak_bytes
+    assert last.partial_step.requested_peak_bytes < told.cuda.requested_peak_bytes
 
 
 def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
@@ -51,7 +51,7 @@ def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
     for examples, needed in ((2560, 42 * MIB), (run.examples, 44 * MIB)):
         budget = predict(RISING, budget_bytes=42 * MIB, examples=examples).budget
         assert budget is not None
-        assert (budget["needed_bytes"], budget["fits"]) == (needed, needed == 42 * MIB)
+        assert (budget.needed_bytes, budget.fits) == (needed, needed == 42 * MIB)
 
 
 def test_a_limit_that_only_the_last_batch_meets_is_noted() -> None:
@@ -98,7 +98,7 @@ def test_steps_after_the_smaller_one_are_as_before() -> None:
 def test_whole_batches_alone_are_noted() -> None:
     told = predict(RISING, examples=1024)
     assert told.last_batch is None
-    assert "examples: 1024 make whole batches, so no step is smaller" in told.notes
+    assert "examples: 1,024 fill whole batches, so no step is smaller" in told.notes
 
 
 def test_a_run_without_a_card_has_peaks_and_no_verdict() -> None:
@@ -110,7 +110,9 @@ def test_a_run_without_a_card_has_peaks_and_no_verdict() -> None:
 def test_batch_normalisation_needs_two_rows_of_the_last_batch_too() -> None:
     normed = Workload(device="cuda", batch=64, norm="batch")
     assert epoch(normed, 66).rows == 2
-    with pytest.raises(ExamplesError, match="last batch would have 1, and this workload needs 2"):
+    with pytest.raises(
+        ExamplesError, match="examples must leave a last batch of at least 2 rows, got 65"
+    ):
         epoch(normed, 65)
     played = epoch(normed.replace(mode="inference"), 65).play(CachingAllocator())
     assert played.partial.requested < played.before.requested
@@ -119,9 +121,15 @@ def test_batch_normalisation_needs_two_rows_of_the_last_batch_too() -> None:
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--device", "cuda", "--examples", "100", "--batch", "512"], "fewer than one batch"),
-        (["--device", "cuda", "--examples", "65", "--batch", "64", "--accumulate", "4"], "needs 4"),
-        (["--examples", "1000"], "--device cuda"),
+        (
+            ["--device", "cuda", "--examples", "100", "--batch", "512"],
+            "examples must be at least one batch (512), got 100",
+        ),
+        (
+            ["--device", "cuda", "--examples", "65", "--batch", "64", "--accumulate", "4"],
+            "a last batch of at least 4 rows, got 65",
+        ),
+        (["--examples", "1000"], "device cuda"),
         (["--device", "cuda", "--examples", "0"], "--examples"),
         (["--device", "cuda", "--examples", "many"], "--examples"),
     ],
@@ -148,7 +156,6 @@ def test_the_command_line_tells_of_the_last_batch(capsys: pytest.CaptureFixture[
     ]
     assert main(["predict", *flags, "--examples", "2649"]) == 0
     text = capsys.readouterr().out
-    assert "last batch of 89" in text
-    assert "2,097,152 bytes reserved beyond all before" in text
+    assert "the last batch of 89 rows and the step after it reserve 2 MiB more" in text
     assert main(["predict", *flags, "--examples", "2649", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["last_batch"]["rows"] == 89

@@ -100,12 +100,12 @@ def convolution() -> nn.Module:
 def test_a_card_gives_a_verdict_and_cudnn_a_note() -> None:
     told = forecast(convolution, 64, input_shape=(3, 8, 8), device="cuda", gpu="t4")
     assert told.card is not None
-    assert told.card["verdict"] == "fits"
+    assert told.card.verdict == "fits"
     assert CUDNN in told.notes
     small = gpu_of(CARDS[0])
     tiny = forecast(convolution, 10**8, input_shape=(3, 8, 8), device="cuda", gpu=small, steps=3)
     assert tiny.card is not None
-    assert tiny.card["verdict"] == "does not fit"
+    assert tiny.card.verdict == "does not fit"
 
 
 def test_without_a_card_there_is_no_verdict() -> None:
@@ -150,7 +150,7 @@ def test_the_largest_batch_is_that_of_the_derivation() -> None:
     )
     told = predict(BASE, gpu=small).card
     assert told is not None
-    assert found == told["largest_batch"]
+    assert found == told.largest_batch
 
 
 def test_no_batch_fits_beside_what_lies_outside() -> None:

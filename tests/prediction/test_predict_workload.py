@@ -1,15 +1,21 @@
-"""The forecast as its reader sees it: names, notes, verdicts, and what it does not import."""
+"""The prediction as its reader sees it: names, notes, verdicts, and what it does not import."""
 
 import platform
 import subprocess
 import sys
+from typing import Any
 
 import msgspec
 import pytest
 
+from harness.allocator import AllocatorConfigError
+from harness.prediction.gpu.catalogue import GpuError
 from harness.prediction.mlp.largest_fit import needed_bytes
+from harness.prediction.mlp.last_batch import ExamplesError
 from harness.prediction.predict_workload import predict
-from harness.schema.record import Metrics
+from harness.schema.argument_checks import ArgumentError
+from harness.schema.prediction import BudgetFit
+from harness.schema.record import Metrics, Outcome
 from harness.schema.workload import Workload
 
 
@@ -32,7 +38,7 @@ def test_modules_add_up_to_the_saved_bytes() -> None:
     assert sum(module["saved_bytes"] for module in modules) == stated["saved_bytes"]
 
 
-def test_what_is_not_followed_is_null_with_a_note() -> None:
+def test_what_cannot_be_predicted_is_unsupported_with_the_reason() -> None:
     workload = Workload(device="cuda", autocast="bfloat16", checkpoint=1)
     told = predict(workload, budget_bytes=1 << 30)
     assert told.method == "formula"
@@ -41,8 +47,51 @@ def test_what_is_not_followed_is_null_with_a_note() -> None:
     assert told.saved_bytes is None
     assert told.cuda is None
     assert told.budget is None
-    assert any("autocast" in note for note in told.notes)
-    assert "budget: no verdict without the trace" in told.notes
+    assert told.outcome is Outcome.UNSUPPORTED
+    assert told.reason is not None
+    assert "autocast bfloat16" in told.reason
+    assert [text.partition(":")[0] for text in told.unanswered] == ["budget"]
+
+
+def test_every_question_without_an_answer_is_named() -> None:
+    workload = Workload(device="cuda", autocast="bfloat16", checkpoint=1)
+    told = predict(
+        workload,
+        budget_bytes=1 << 30,
+        gpu="l4",
+        allocator_settings="expandable_segments:True",
+        examples=1000,
+    )
+    asked = [text.partition(":")[0] for text in told.unanswered]
+    assert asked == ["budget", "gpu", "allocator settings", "examples"]
+    assert told.fits is None
+
+
+def test_wrong_questions_are_refused_even_if_the_workload_is_unsupported() -> None:
+    workload = Workload(device="cuda", autocast="bfloat16", checkpoint=1)
+    with pytest.raises(GpuError, match="gpu must be one of"):
+        predict(workload, gpu="l5")
+    with pytest.raises(AllocatorConfigError):
+        predict(workload, allocator_settings="expandable")
+    with pytest.raises(ExamplesError, match="examples must be at least one batch"):
+        predict(workload, examples=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"workload": {"depth": 2}}, "workload must be a harness.Workload, got a dict; write Work"),
+        ({"budget_bytes": "24GiB"}, "got '24GiB'; write budget_bytes=25769803776"),
+        ({"budget_bytes": "much"}, "got 'much'; write the number of bytes"),
+        ({"budget_bytes": 1.5}, "budget_bytes must be a whole number of bytes from 1 on, got 1.5"),
+        ({"budget_bytes": 0}, "budget_bytes must be a whole number of bytes from 1 on, got 0"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_one_clear_line(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        predict(**({"workload": Workload()} | arguments))
 
 
 def test_another_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,15 +103,10 @@ def test_a_budget_gets_a_verdict_and_the_largest_batch() -> None:
     workload = Workload(depth=2, batch=64)
     needed = needed_bytes(workload)
     exact = predict(workload, budget_bytes=needed).budget
-    assert exact == {
-        "budget_bytes": needed,
-        "needed_bytes": needed,
-        "fits": True,
-        "largest_batch": 64,
-    }
+    assert exact == BudgetFit(budget_bytes=needed, needed_bytes=needed, fits=True, largest_batch=64)
     short = predict(workload, budget_bytes=needed - 1).budget
     assert short is not None
-    assert (short["fits"], short["largest_batch"]) == (False, 63)
+    assert (short.fits, short.largest_batch) == (False, 63)
 
 
 def test_no_budget_no_verdict() -> None:

@@ -107,8 +107,8 @@ def compare(tab: Any, workload: Workload, budget: int) -> None:
     held = ("parameter", "gradient", "optimizer state", "input")
     assert sum(parts[name] for name in held) == forecast.live_at_start_bytes
     needed, largest = said["needed"].split(" bytes; largest batch: ")
-    assert number(needed) == forecast.budget["needed_bytes"]
-    assert number(largest) == (forecast.budget["largest_batch"] or 0)
+    assert number(needed) == forecast.budget.needed_bytes
+    assert number(largest) == (forecast.budget.largest_batch or 0)
 
 
 def test_the_page_opens_silently_and_says_what_predict_says(opened: Any) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
 from harness.prediction.predict_workload import predict
-from harness.schema.record import Prediction, Record, from_json
+from harness.schema.prediction import Prediction
+from harness.schema.record import Record, from_json
 from harness.schema.workload import Workload
 from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 
@@ -116,8 +117,10 @@ class Comparison:
 
     def is_in_range(self) -> bool:
         """Tell whether the peaks lie within the ranges over address policies."""
-        assert self.forecast.card is not None, "the card was named"
-        ranges = [self.forecast.card[f"{name}_peak_bytes"] for name in ("allocated", "reserved")]
+        assert self.forecast.card is not None, "the GPU was named"
+        ranges = [
+            getattr(self.forecast.card, f"{name}_peak_bytes") for name in ("allocated", "reserved")
+        ]
         measured = [self.peak(name)[0] for name in ("allocated", "reserved")]
         return all(low <= m <= high for m, (low, high) in zip(measured, ranges, strict=True))
 

@@ -8,6 +8,7 @@ under none with the least, and anything between is a close call.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from harness.allocator import (
     AllocatorConfig,
@@ -17,8 +18,11 @@ from harness.allocator import (
 )
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
+from harness.schema.prediction import Fit
 
-FITS, DOES_NOT_FIT, CLOSE_CALL = "fits", "does not fit", "close call"
+FITS: Final = "fits"
+DOES_NOT_FIT: Final = "does not fit"
+CLOSE_CALL: Final = "close call"
 
 Run = Callable[[CachingAllocator], object]
 """Plays steps through an allocator; raises OutOfMemoryError where they do not fit."""
@@ -46,7 +50,7 @@ class GpuMemory:
             self.settings, total_bytes=self.total_bytes, outside_bytes=outside_bytes
         )
 
-    def verdict(self, *runs: Run) -> str:
+    def verdict(self, *runs: Run) -> Fit:
         """Return fits, does not fit, or close call, for all of ``runs``."""
         if self.surely_runs(*runs):
             return FITS

@@ -22,7 +22,7 @@ from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
-FOLLOWED = "followed for float32 parameters without checkpoints, norm and dropout only"
+FOLLOWED = "only float32 parameters without checkpoints, norm and dropout can be predicted"
 
 _FULL_BYTES = DTYPE_BYTES["float32"]
 _LINEAR = "aten::linear"

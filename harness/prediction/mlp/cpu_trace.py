@@ -13,7 +13,7 @@ from harness.schema.events import Trace
 from harness.schema.workload import Workload
 
 
-class NotFollowedError(ValueError):
+class UnsupportedWorkloadError(ValueError):
     """The events of this workload cannot be predicted exactly; the message says why."""
 
 
@@ -23,7 +23,7 @@ def predict_trace(workload: Workload) -> Trace:
     Addresses are running numbers of blocks. Time and size are linear in depth.
 
     Raises:
-        NotFollowedError: the workload has a part that is not followed here.
+        UnsupportedWorkloadError: the workload has a part that is not followed here.
 
     """
     _check(workload)
@@ -31,7 +31,9 @@ def predict_trace(workload: Workload) -> Trace:
         with collection_paused():
             return _write(workload)
     except UnknownScratchError as error:
-        raise NotFollowedError(f"dtype {workload.autocast or workload.dtype}: {error}") from error
+        raise UnsupportedWorkloadError(
+            f"dtype {workload.autocast or workload.dtype}: {error}"
+        ) from error
 
 
 @contextmanager
@@ -61,6 +63,8 @@ def _write(workload: Workload) -> Trace:
 
 def _check(workload: Workload) -> None:
     if workload.device != "cpu":
-        raise NotFollowedError(f"device {workload.device}: only the CPU's allocator is followed")
+        raise UnsupportedWorkloadError(
+            f"device {workload.device}: only the CPU's allocator is followed"
+        )
     if workload.autocast is not None and not autocast.is_followed(workload):
-        raise NotFollowedError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
+        raise UnsupportedWorkloadError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")

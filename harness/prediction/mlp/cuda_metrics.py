@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError, policies_to_try
 from harness.prediction.gpu import context_overhead
@@ -12,6 +12,7 @@ from harness.prediction.gpu.fit import FITS, GpuMemory, Run
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.prediction.mlp.last_batch import Epoch
+from harness.schema.prediction import BudgetFit, GpuFit, LastBatch, StepPeaks
 from harness.schema.record import CudaMetrics, CudaPeaks
 from harness.schema.workload import Workload
 
@@ -52,7 +53,7 @@ def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
     return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
 
 
-def last_batch(epoch: Epoch, settings: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
+def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, ...]]:
     """Return the peaks of the epoch's partial step and of the one after it, and notes.
 
     What all steps together reserve, and what these two do beyond all before, are lowest and
@@ -66,16 +67,16 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[dict[str, Any], tuple[
     runs, endless = _by_each_policy(epoch.play, epoch.gpu, settings)
     rises = [played.reserved_rise_bytes for played in runs]
     reserved = [played.reserved_peak_bytes for played in runs]
-    told = {
-        "examples": epoch.examples,
-        "rows": epoch.rows,
-        "steps_before": epoch.steps_before,
-        "partial_step": _named(runs[0].partial),
-        "next_step": _named(runs[0].following),
-        "reserved_peak_bytes": (min(reserved), max(reserved)),
-        "reserved_rise_bytes": (min(rises), max(rises)),
-    }
-    return told, (ENDLESS,) if endless else ()
+    found = LastBatch(
+        examples=epoch.examples,
+        rows=epoch.rows,
+        steps_before=epoch.steps_before,
+        partial_step=StepPeaks(**_named(runs[0].partial)),
+        next_step=StepPeaks(**_named(runs[0].following)),
+        reserved_peak_bytes=(min(reserved), max(reserved)),
+        reserved_rise_bytes=(min(rises), max(rises)),
+    )
+    return found, (ENDLESS,) if endless else ()
 
 
 def card_of(gpu: Gpu, settings: str) -> GpuMemory | None:
@@ -90,26 +91,24 @@ def card_of(gpu: Gpu, settings: str) -> GpuMemory | None:
     )
 
 
-def on_card(memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...]) -> dict[str, Any]:
-    """Return the verdict on the GPU; peaks are ranges, lowest and highest."""
-    return {
-        "gpu": memory.gpu.name,
-        "capability": ".".join(map(str, memory.gpu.capability)),
-        "total_bytes": memory.total_bytes,
-        "outside_bytes": memory.outside_bytes,
-        "allocator_settings": memory.settings,
-        "allocated_peak_bytes": found.ranges["allocated_peak_bytes"],
-        "reserved_peak_bytes": found.ranges["reserved_peak_bytes"],
-        "verdict": memory.verdict(*runs),
-    }
-
-
-def largest_batches(memory: GpuMemory, workload: Workload) -> dict[str, int | None]:
-    """Return the largest batch that fits by every address policy tried, and by any of them."""
-    return {
-        "largest_batch": largest_batch(memory, workload),
-        "largest_batch_at_best": largest_batch(memory, workload, surely=False),
-    }
+def on_card(
+    memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...], workload: Workload | None = None
+) -> GpuFit:
+    """Return whether ``runs`` fit on the GPU, and for a workload its largest batches."""
+    return GpuFit(
+        gpu=memory.gpu.name,
+        capability=".".join(map(str, memory.gpu.capability)),
+        total_bytes=memory.total_bytes,
+        outside_bytes=memory.outside_bytes,
+        allocator_settings=memory.settings,
+        allocated_peak_bytes=found.ranges["allocated_peak_bytes"],
+        reserved_peak_bytes=found.ranges["reserved_peak_bytes"],
+        verdict=memory.verdict(*runs),
+        largest_batch=None if workload is None else largest_batch(memory, workload),
+        largest_batch_at_best=(
+            None if workload is None else largest_batch(memory, workload, surely=False)
+        ),
+    )
 
 
 def within(
@@ -119,15 +118,15 @@ def within(
     needed_bytes: int,
     budget_bytes: int,
     epoch: Epoch | None = None,
-) -> dict[str, Any]:
-    """Return the verdict on a budget: the most that the allocator may reserve."""
+) -> BudgetFit:
+    """Return whether the allocator needs to reserve at most the budget."""
     memory = GpuMemory(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
-    return {
-        "budget_bytes": budget_bytes,
-        "needed_bytes": needed_bytes,
-        "fits": memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
-        "largest_batch": largest_batch(memory, workload),
-    }
+    return BudgetFit(
+        budget_bytes=budget_bytes,
+        needed_bytes=needed_bytes,
+        fits=memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
+        largest_batch=largest_batch(memory, workload),
+    )
 
 
 def _without_end(config: AllocatorConfig) -> AllocatorConfig:

@@ -7,7 +7,7 @@ from operator import attrgetter
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import Requests
 from harness.prediction.mlp import autocast
-from harness.prediction.mlp.cpu_trace import NotFollowedError, collection_paused
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, collection_paused
 from harness.prediction.mlp.cuda_kernels import CudaKernels
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
@@ -31,7 +31,7 @@ class CudaSteps:
     ``rows_of`` says which steps run on fewer rows than the batch's, and on how many.
 
     Raises:
-        NotFollowedError: the workload has a part that is not followed here.
+        UnsupportedWorkloadError: the workload has a part that is not followed here.
 
     """
 
@@ -80,6 +80,6 @@ class CudaSteps:
 
 def _check(workload: Workload) -> None:
     if workload.autocast is not None and not autocast.is_followed(workload):
-        raise NotFollowedError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
+        raise UnsupportedWorkloadError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
     if workload.norm == "batch" and workload.batch > most_rows(workload):
-        raise NotFollowedError("batch normalisation of more than 2^31 - 1 elements on CUDA")
+        raise UnsupportedWorkloadError("batch normalisation of more than 2^31 - 1 elements on CUDA")

@@ -66,7 +66,7 @@ def data_peak(workload: Workload) -> Peak:
     """Return the largest data segment over a workload's build and steps.
 
     Raises:
-        NotFollowedError: the workload's events cannot be predicted exactly.
+        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
 
     """
     compiles = workload.autocast is not None or workload.dtype != "float64"
@@ -99,7 +99,7 @@ def solve_data_segment(
     None where not even the smallest does.
 
     Raises:
-        NotFollowedError: the workload's events cannot be predicted exactly.
+        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
 
     """
     low, high = axis_range(workload, axis)

@@ -11,7 +11,7 @@ def needed_bytes(workload: Workload) -> int:
     """Return the most bytes alive at any moment of the build and two steps (one in inference).
 
     Raises:
-        NotFollowedError: the workload's events cannot be predicted exactly.
+        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
 
     """
     return max(predict_trace(workload).live_bytes)
@@ -38,7 +38,7 @@ def solve(workload: Workload, budget_bytes: int, axis: str) -> int | None:
 
     Raises:
         ValueError: no such axis.
-        NotFollowedError: the workload's events cannot be predicted exactly.
+        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
 
     """
     low, high = axis_range(workload, axis)

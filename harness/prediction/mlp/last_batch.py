@@ -18,7 +18,7 @@ from harness.schema.workload import Workload
 
 
 class ExamplesError(HarnessError, ValueError):
-    """A run over so many examples is not one that the workload could make."""
+    """The workload cannot train on this number of examples."""
 
 
 class PlayedEpoch(NamedTuple):
@@ -61,10 +61,14 @@ class Epoch:
         """Check the examples."""
         batch, least = self.workload.batch, self.workload.least_batch
         if self.examples < batch:
-            raise ExamplesError(f"examples: {self.examples}: fewer than one batch of {batch}")
+            raise ExamplesError(
+                f"examples must be at least one batch ({batch}), got {self.examples}"
+            )
         if 0 < self.rows < least:
-            found = f"the last batch would have {self.rows}, and this workload needs {least}"
-            raise ExamplesError(f"examples: {self.examples}: {found}")
+            rule = f"leave a last batch of at least {least} rows"
+            raise ExamplesError(
+                f"examples must {rule}, got {self.examples} ({self.rows} rows left)"
+            )
 
     @property
     def rows(self) -> int:

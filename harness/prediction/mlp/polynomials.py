@@ -85,7 +85,7 @@ def needs(base: Workload) -> tuple[Polynomial, ...]:
     ``base`` with that depth, any width and any batch. Each stands for one moment of the trace.
 
     Raises:
-        NotFollowedError: the workload's events cannot be predicted exactly.
+        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
         NotPolynomialError: the moments do not follow one rule from three layers on.
 
     """

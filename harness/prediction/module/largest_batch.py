@@ -50,7 +50,7 @@ def largest_batch(
 
     def fits(batch: int) -> bool:
         card = told(batch).card
-        return card is not None and card["verdict"] == FITS
+        return card is not None and card.verdict == FITS
 
     guess = largest_within(lambda b: told(b).peak_live_bytes, used.total_bytes, low=low, high=high)
     return largest_value(fits, low=low, high=high, guess=guess)

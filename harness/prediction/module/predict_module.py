@@ -31,6 +31,7 @@ from harness.prediction.mlp import cuda_metrics as cuda_forecast
 from harness.prediction.module.cuda_rules import Below, cuda_functions, lies_on_host
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
+from harness.schema.prediction import GpuFit
 from harness.schema.record import CudaMetrics
 from harness.training.module_step import Step, make_optimizer, run_step
 from harness.training.nested_tensors import tensors
@@ -63,7 +64,7 @@ class ModuleForecast:
     notes: list[str] = field(default_factory=list)
     cuda: CudaMetrics | None = None
     """The caching allocator's peaks, where the device is a GPU."""
-    card: dict[str, Any] | None = None
+    card: GpuFit | None = None
     """The verdict on a card, where one was named."""
 
     def __getattr__(self, name: str) -> Any:

@@ -1,0 +1,57 @@
+"""Checks of the arguments of public functions: what is wrong, what was given, what to write."""
+
+from typing import TypeVar
+
+from harness.schema.errors import HarnessError
+from harness.schema.units import parse_bytes
+from harness.schema.workload import Workload
+
+Value = TypeVar("Value")
+
+
+class ArgumentError(HarnessError, TypeError):
+    """An argument has the wrong type; the message names it and says what to write."""
+
+
+def check_workload(value: object) -> Workload:
+    """Return ``value`` if it is a workload.
+
+    Raises:
+        ArgumentError: it is not.
+
+    """
+    if isinstance(value, Workload):
+        return value
+    hint = "; write Workload(**...)" if isinstance(value, dict) else ""
+    name = type(value).__name__
+    raise ArgumentError(f"workload must be a harness.Workload, got a {name}{hint}")
+
+
+def check_bytes(name: str, value: object) -> int | None:
+    """Return ``value`` if it is None or a positive whole number.
+
+    Raises:
+        ArgumentError: it is not.
+
+    """
+    if value is None or (type(value) is int and value > 0):
+        return value
+    hint = ""
+    if isinstance(value, str):
+        try:
+            hint = f"; write {name}={parse_bytes(value)}"
+        except ValueError:
+            hint = "; write the number of bytes, such as 24 * 2**30"
+    raise ArgumentError(f"{name} must be a whole number of bytes from 1 on, got {value!r}{hint}")
+
+
+def check_choice(name: str, value: Value, choices: tuple[str, ...]) -> Value:
+    """Return ``value`` if it is one of ``choices``.
+
+    Raises:
+        ArgumentError: it is not.
+
+    """
+    if value in choices:
+        return value
+    raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,65 @@
+"""Records and predictions as text: one line for a prompt, a small table for a notebook."""
+
+import html
+from typing import TYPE_CHECKING
+
+from harness.schema.units import format_bytes
+
+if TYPE_CHECKING:
+    from harness.schema.prediction import Prediction
+    from harness.schema.record import Record
+
+
+def metrics_line(value: "Record | Prediction") -> str:
+    """Return the workload, the outcome and the two main metrics in one line."""
+    parts = [f"{value.workload}: {value.outcome}"]
+    if value.saved_bytes is not None:
+        parts.append(f"saved for backward {format_bytes(value.saved_bytes)}")
+    if value.peak_live_bytes is not None:
+        where = f" in {value.peak_phase}" if value.peak_phase else ""
+        parts.append(f"peak {format_bytes(value.peak_live_bytes)}{where}")
+    return ", ".join(parts)
+
+
+def metrics_rows(value: "Record | Prediction") -> list[tuple[str, int]]:
+    """Return every known byte metric with a name for people, in the order of a step."""
+    rows: list[tuple[str, int | None]] = [
+        ("saved for backward", value.saved_bytes),
+        ("  inputs", value.saved_input_bytes),
+        ("  activations", value.saved_activation_bytes),
+        ("peak of live bytes", value.peak_live_bytes),
+    ]
+    if value.categories_at_peak is not None:
+        categories = value.categories_at_peak
+        rows += [
+            (f"  {name.replace('_', ' ')}", getattr(categories, name))
+            for name in categories.__struct_fields__
+        ]
+    rows.append(("peak of live bytes, first step", value.first_step_peak_live_bytes))
+    rows += [
+        (f"peak in {phase}", metrics.peak_live_bytes)
+        for phase, metrics in (value.phases or {}).items()
+    ]
+    rows.append(("RSS rise", value.rss_rise_bytes))
+    if value.cuda is not None:
+        rows += [
+            (f"CUDA {name.removesuffix('_bytes').replace('_', ' ')}", getattr(value.cuda, name))
+            for name in value.cuda.__struct_fields__
+            if name.endswith("_bytes")
+        ]
+        if value.cuda.first_step is not None:
+            first = value.cuda.first_step.reserved_peak_bytes
+            rows.append(("CUDA reserved peak, first step", first))
+    return [(name, size) for name, size in rows if size is not None]
+
+
+def metrics_html(value: "Record | Prediction") -> str:
+    """Return the metrics as an HTML table."""
+    rows = "".join(
+        f"<tr><td>{html.escape(name).replace('  ', '&emsp;')}</td>"
+        f"<td style='text-align:right'>{size:,}</td><td>{format_bytes(size)}</td></tr>"
+        for name, size in metrics_rows(value)
+    )
+    head = "<tr><th>metric</th><th>bytes</th><th></th></tr>"
+    title = html.escape(f"{value.workload}: {value.outcome}")
+    return f"<table><caption>{title}</caption>{head}{rows}</table>"
