@@ -6,7 +6,7 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
-from harness.cli.parameter_types import SIZE
+from harness.cli.parameter_types import SECONDS, SIZE, WholeNumber
 
 
 @click.command(
@@ -24,17 +24,44 @@ from harness.cli.parameter_types import SIZE
     help="Allocator settings to replay under, as in PYTORCH_ALLOC_CONF.",
 )
 @click.option("--memory", type=SIZE, help="Total memory of the GPU to replay on, e.g. 16GiB.")
+@click.option("--device", type=WholeNumber(0, 1023), help="Replay this device only.")
+@click.option(
+    "--deadline",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    help="Refuse a recording that takes longer than this many seconds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def replay(snapshot: Path, settings: str | None, memory: int | None, as_json: bool) -> int:
+def replay(
+    snapshot: Path,
+    settings: str | None,
+    memory: int | None,
+    device: int | None,
+    deadline: float,
+    as_json: bool,
+) -> int:
     """Replay a memory snapshot, also under other settings.
+
+    Every device of the recording is replayed, one that ran out of memory first.
 
     SNAPSHOT is a file that torch.cuda.memory._dump_snapshot wrote. It is parsed by a restricted
     unpickler; no code from the file is executed.
     """
     import json
 
-    from harness.snapshots import replay_file, replay_text
+    from harness.snapshots import replay_devices, replay_text
 
-    replayed = replay_file(snapshot, settings=settings, memory_bytes=memory)
-    click.echo(json.dumps(replayed.as_dict()) if as_json else replay_text(replayed))
+    replayed = replay_devices(
+        snapshot,
+        settings=settings,
+        memory_bytes=memory,
+        device=device,
+        deadline_seconds=deadline,
+    )
+    if as_json:
+        first, *others = (each.as_dict() for each in replayed)
+        click.echo(json.dumps({**first, "other_devices": others}))
+    else:
+        click.echo("\n".join(replay_text(each) for each in replayed), nl=False)
     return DONE

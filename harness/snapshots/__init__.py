@@ -1,7 +1,7 @@
-"""Replay of PyTorch's memory snapshots through the allocator model; imports no torch."""
+"""Recordings of PyTorch's CUDA allocator: read, replayed, explained; imports no torch."""
 
-from harness.snapshots.replay import Replay, replay_file
+from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.replay import Replay, replay_devices, replay_file
 from harness.snapshots.replay_text import replay_text
-from harness.snapshots.unpickler import SnapshotError
 
-__all__ = ["Replay", "SnapshotError", "replay_file", "replay_text"]
+__all__ = ["Replay", "SnapshotError", "replay_devices", "replay_file", "replay_text"]

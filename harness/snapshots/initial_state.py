@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from harness.allocator import AllocatorConfig, SegmentState
 from harness.snapshots.rewind import AWAITING, Past, UnderivableError
-from harness.snapshots.snapshot import RecordedSegment, Snapshot, TraceEvent
+from harness.snapshots.snapshot import RecordedSegment, Snapshot
+from harness.snapshots.trace_event import TraceEvent
 
 _GAINS = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
 
@@ -96,8 +97,8 @@ def _live_at_start(
 def _layout_at_start(
     segments: Sequence[RecordedSegment], events: Sequence[TraceEvent], config: AllocatorConfig
 ) -> tuple[tuple[SegmentState, ...] | None, str, int]:
-    past = Past(segments, events, config)
     try:
+        past = Past(segments, events, config)
         for event in reversed(events):
             past.undo(event)
         return past.as_states(), "", past.uncertain_blocks()

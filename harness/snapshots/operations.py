@@ -7,7 +7,7 @@ not why: because the program emptied the cache, or to make room for a request.
 
 from collections.abc import Iterator, Sequence
 
-from harness.snapshots.snapshot import SEGMENT_ACTIONS, TraceEvent
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
 
 FREE_AT_ONCE = "free"
 EMPTY_CACHE = "empty_cache"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.snapshot import TraceEvent
+from harness.snapshots.trace_event import TraceEvent
 
 BEFORE = "before the recording"
 UNKNOWN = "place not recorded"

@@ -1,17 +1,22 @@
 """One call that reads a snapshot, follows it, and asks what else could have been."""
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.allocator import AllocatorConfig, AllocatorConfigError
 from harness.allocator.config import UNLIMITED
+from harness.schema.units import format_bytes
+from harness.snapshots.deadline import DEFAULT_SECONDS, Deadline
+from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.initial_state import Origin, find_origin
 from harness.snapshots.peak import Peak, find_peak
 from harness.snapshots.replay_events import Agreement, Follower
-from harness.snapshots.snapshot import Snapshot, TraceEvent, read_snapshot
-from harness.snapshots.what_if import WhatIf, what_if
+from harness.snapshots.snapshot import Recording, Snapshot, read_recording
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
+from harness.snapshots.what_if import WhatIf, find_workload, what_if
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,7 @@ class Replay:
     config: AllocatorConfig
     origin: Origin
     agreement: Agreement | None
+    recorded_peak_reserved_bytes: int
     peak: Peak
     what_ifs: tuple[WhatIf, ...]
     notes: tuple[str, ...]
@@ -42,6 +48,7 @@ class Replay:
             "config": asdict(self.config),
             "live_at_start_bytes": sum(self.origin.live.values()),
             "reserved_at_start_bytes": self.origin.reserved_bytes,
+            "recorded_peak_reserved_bytes": self.recorded_peak_reserved_bytes,
             "agreement": None if self.agreement is None else asdict(self.agreement),
             "peak": asdict(self.peak),
             "what_ifs": what_ifs,
@@ -57,40 +64,131 @@ def replay_file(
     memory_bytes: int | None = None,
     outside_bytes: int = 0,
     recorded_on_bytes: int | None = None,
+    deadline_seconds: float = DEFAULT_SECONDS,
 ) -> Replay:
-    """Replay the snapshot at ``path`` and return what came of it.
+    """Replay one device of the snapshot at ``path``: see ``replay_devices``.
+
+    ``device`` is the one that ran out of memory, or has most events, unless given.
+    """
+    return replay_devices(
+        path,
+        device=device,
+        settings=settings,
+        memory_bytes=memory_bytes,
+        outside_bytes=outside_bytes,
+        recorded_on_bytes=recorded_on_bytes,
+        deadline_seconds=deadline_seconds,
+        only_first=True,
+    )[0]
+
+
+def replay_devices(
+    path: Path,
+    *,
+    device: int | None = None,
+    settings: str | None = None,
+    memory_bytes: int | None = None,
+    outside_bytes: int = 0,
+    recorded_on_bytes: int | None = None,
+    deadline_seconds: float = DEFAULT_SECONDS,
+    only_first: bool = False,
+) -> tuple[Replay, ...]:
+    """Replay every device of the snapshot at ``path``; a device that ran out of memory first.
 
     Args:
         path: a pickle of ``torch.cuda.memory._dump_snapshot``, compressed by gzip or not.
-        device: whose trace; the one with most events unless given.
+        device: replay this device only.
         settings: what ``PYTORCH_ALLOC_CONF`` would say in another what-if.
-        memory_bytes: the card's memory in every what-if; without end unless given.
+        memory_bytes: the GPU's memory in every what-if; unlimited unless given.
         outside_bytes: what context, libraries and other processes would hold of it.
-        recorded_on_bytes: memory of the card that made the recording, which no recording
-            says. It matters only to expandable segments on a card nearly full: how far a
-            segment's end can grow (to 1 1/8 of the card) decides between free blocks.
+        recorded_on_bytes: memory of the GPU that made the recording, which no recording
+            says. It matters only to expandable segments on a GPU nearly full: how far a
+            segment's end can grow (to 1 1/8 of the GPU) decides between free blocks.
+        deadline_seconds: refuse a recording that takes longer than that.
+        only_first: replay only the first of the devices.
 
     Raises:
-        SnapshotError: the file is no snapshot, or holds more than data; one line.
-        AllocatorConfigError: ``settings`` or the sizes are not fit; one line.
+        SnapshotError: the file is no snapshot, holds more than data, or is too large; one line.
+        AllocatorConfigError: ``settings`` or the sizes are invalid; one line.
 
     """
-    card = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
+    gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
     asked = None
     if settings is not None:
         asked = AllocatorConfig.from_settings(
             settings, total_bytes=memory_bytes, outside_bytes=outside_bytes
         )
-    snapshot = read_snapshot(path, device)
+    deadline = Deadline(deadline_seconds)
+    try:
+        recording = read_recording(path, deadline)
+        snapshots = failing_first(recording.snapshots)
+        if device is not None:
+            snapshots = (recording.of_device(device),)
+        chosen = snapshots[:1] if only_first else snapshots
+        return tuple(
+            _replay(
+                each,
+                {} if asked is None else {f"settings {settings}": asked},
+                gpu,
+                recorded_on_bytes,
+                deadline,
+                _notes_on_file(recording),
+            )
+            for each in chosen
+        )
+    except MemoryError:
+        size = format_bytes(path.stat().st_size)
+        raise SnapshotError(f"not enough memory to replay a recording of {size}") from None
+
+
+def failing_first(snapshots: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
+    """Return the devices, those that ran out of memory first, then those with most events."""
+
+    def order(snapshot: Snapshot) -> tuple[bool, int]:
+        failed = any(event.action == "oom" for event in snapshot.events)
+        return not failed, -len(snapshot.events)
+
+    return tuple(sorted(snapshots, key=order))
+
+
+def _notes_on_file(recording: Recording) -> list[str]:
+    notes = []
+    if len(recording.snapshots) > 1:
+        devices = ", ".join(
+            f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots
+        )
+        notes.append(f"devices in the recording: {devices}")
+    if recording.pinned_bytes:
+        notes.append(
+            f"{format_bytes(recording.pinned_bytes)} of pinned host memory is not GPU memory"
+        )
+    return notes
+
+
+def _replay(
+    snapshot: Snapshot,
+    asked: Mapping[str, AllocatorConfig],
+    gpu: AllocatorConfig,
+    recorded_on_bytes: int | None,
+    deadline: Deadline,
+    notes_on_file: Sequence[str],
+) -> Replay:
     config, notes = recorded_config(snapshot)
+    notes = [*notes_on_file, *notes]
     events, left_out = default_pool_events(snapshot)
-    if left_out:
-        notes.append(f"{left_out} events of private pools (CUDA graphs, MemPool) are left out")
-    if any(event.action == "oom" for event in events):
+    private = _private_bytes(snapshot)
+    if left_out or private:
+        notes.append(
+            f"{left_out} events of private pools (CUDA graphs, MemPool) are left out"
+            + (f", which hold {format_bytes(private)} at the end" if private else "")
+        )
+    failed = any(event.action == "oom" for event in events)
+    if failed:
         notes.append("requests that failed when recorded are left out of the what-ifs")
     if {"segment_alloc", "segment_map"} <= {event.action for event in events}:
         notes.append("expandable segments were switched on or off on the way; when is not recorded")
     origin = find_origin(snapshot, events, config)
+    deadline.check("replaying the recording")
     if not origin.is_start():
         notes.append(
             f"the recording begins in the middle: {len(origin.live)} blocks and "
@@ -101,15 +199,19 @@ def replay_file(
             f"{origin.uncertain_blocks} of the blocks that were there before may be up to 1 MiB "
             "longer than derived"
         )
-    agreement = _agreement(snapshot, events, replace(config, total_bytes=recorded_on_bytes), origin)
-    if agreement is None:
-        notes.append(f"the beginning cannot be derived: {origin.why_not}; nothing to compare")
-    configs = {"as recorded": config, "expandable segments": _expandable(config)}
-    if asked is not None:
-        configs[f"settings {settings}"] = asked
-    what_ifs = (
-        what_if(name, _on_card(variant, card), events, origin) for name, variant in configs.items()
+    agreement = _agreement(
+        snapshot, events, replace(config, total_bytes=recorded_on_bytes), origin, deadline
     )
+    if agreement is None:
+        why_not = origin.why_not or "segments overlap"
+        notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
+    configs = {"as recorded": config, "expandable segments": _expandable(config), **asked}
+    work = find_workload(events, origin)
+    what_ifs = tuple(
+        what_if(name, _on_gpu(variant, gpu), work, deadline) for name, variant in configs.items()
+    )
+    recorded_peak = peak_reserved(events, origin)
+    notes += _why_other(what_ifs[0], recorded_peak, origin, failed=failed)
     return Replay(
         device=snapshot.device,
         events=len(snapshot.events),
@@ -117,10 +219,49 @@ def replay_file(
         config=config,
         origin=origin,
         agreement=agreement,
+        recorded_peak_reserved_bytes=recorded_peak,
         peak=find_peak(events, origin),
-        what_ifs=tuple(what_ifs),
+        what_ifs=what_ifs,
         notes=tuple(notes),
     )
+
+
+def _why_other(as_recorded: WhatIf, recorded: int, origin: Origin, *, failed: bool) -> list[str]:
+    """Say why the run under the recorded settings has another peak than the recording."""
+    if as_recorded.peak_reserved_bytes is None:
+        return []
+    low, high = as_recorded.peak_reserved_bytes
+    if low <= recorded <= high:
+        return []
+    reasons = []
+    if not origin.is_start():
+        reasons.append("blocks from before the recording are allocated anew, without its gaps")
+    if failed:
+        reasons.append("the requests that failed, and what was released for them, are left out")
+    if as_recorded.most_retries:
+        reasons.append("memory ran short at other moments")
+    if as_recorded.config.total_bytes is None and recorded < low:
+        reasons.append("nothing is released to make room, because the memory is not limited")
+    if not reasons:
+        reasons.append("the driver placed segments at other addresses")
+    needed = str(low) if low == high else f"{low} to {high}"
+    recorded_peak = f"the recording's own peak reserved is {recorded} bytes"
+    return [f"{recorded_peak}, the run as recorded needs {needed}: {'; '.join(reasons)}"]
+
+
+def peak_reserved(events: Sequence[TraceEvent], origin: Origin) -> int:
+    """Return the most that was reserved at any moment, as recorded."""
+    now = highest = origin.reserved_bytes
+    for event in events:
+        if event.action in SEGMENT_ACTIONS:
+            taken = event.action in ("segment_alloc", "segment_map")
+            now += event.size_bytes if taken else -event.size_bytes
+            highest = max(highest, now)
+    return highest
+
+
+def _private_bytes(snapshot: Snapshot) -> int:
+    return sum(segment.size_bytes for segment in snapshot.segments if segment.private)
 
 
 def follow_snapshot(snapshot: Snapshot, recorded_on_bytes: int | None = None) -> Agreement | None:
@@ -128,34 +269,44 @@ def follow_snapshot(snapshot: Snapshot, recorded_on_bytes: int | None = None) ->
     config, _ = recorded_config(snapshot)
     events, _ = default_pool_events(snapshot)
     origin = find_origin(snapshot, events, config)
-    return _agreement(snapshot, events, replace(config, total_bytes=recorded_on_bytes), origin)
+    on_gpu = replace(config, total_bytes=recorded_on_bytes)
+    return _agreement(snapshot, events, on_gpu, origin, Deadline())
 
 
 def _agreement(
-    snapshot: Snapshot, events: list[TraceEvent], config: AllocatorConfig, origin: Origin
+    snapshot: Snapshot,
+    events: list[TraceEvent],
+    config: AllocatorConfig,
+    origin: Origin,
+    deadline: Deadline,
 ) -> Agreement | None:
     if origin.layout is None:
         return None
-    follower = Follower(config, origin)
-    follower.run(events)
+    try:
+        follower = Follower(config, origin)
+    except ValueError:  # segments that overlap, as no driver hands out
+        return None
+    follower.run(events, deadline)
     return follower.agreement(snapshot)
 
 
 def default_pool_events(snapshot: Snapshot) -> tuple[list[TraceEvent], int]:
     """Return the events of the default pools, and how many others there were."""
-    private = [
+    private = sorted(
         (segment.address, segment.address + segment.size_bytes)
         for segment in snapshot.segments
         if segment.private
-    ]
-    events = [
-        event
-        for event in snapshot.events
-        if not event.private
-        and (
-            event.action == "oom" or not any(start <= event.address < end for start, end in private)
-        )
-    ]
+    )
+    starts = [start for start, _ in private]
+    ends = [end for _, end in private]
+
+    def is_default(event: TraceEvent) -> bool:
+        if event.private:
+            return False
+        index = bisect_right(starts, event.address) - 1
+        return event.action == "oom" or index < 0 or event.address >= ends[index]
+
+    events = [event for event in snapshot.events if is_default(event)]
     return events, len(snapshot.events) - len(events)
 
 
@@ -200,5 +351,5 @@ def _expandable(config: AllocatorConfig) -> AllocatorConfig:
     return replace(config, expandable_segments=True)
 
 
-def _on_card(config: AllocatorConfig, card: AllocatorConfig) -> AllocatorConfig:
-    return replace(config, total_bytes=card.total_bytes, outside_bytes=card.outside_bytes)
+def _on_gpu(config: AllocatorConfig, gpu: AllocatorConfig) -> AllocatorConfig:
+    return replace(config, total_bytes=gpu.total_bytes, outside_bytes=gpu.outside_bytes)

@@ -5,9 +5,12 @@ the recording only says where the driver put it. What cannot follow from the req
 taken from the recording: when the cache was emptied, and when other streams were done.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
+from operator import eq
 
 from harness.allocator import (
     AllocatorConfig,
@@ -18,9 +21,11 @@ from harness.allocator import (
     SegmentEvent,
 )
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, UNMAPPED, Block
+from harness.snapshots.deadline import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.operations import FREE_AT_ONCE, operations
-from harness.snapshots.snapshot import SEGMENT_ACTIONS, Snapshot, TraceEvent
+from harness.snapshots.snapshot import Snapshot
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
 
 _TAKING = frozenset({"segment_alloc", "segment_map"})
 _SOME_STREAM = -1
@@ -103,19 +108,27 @@ class Follower:
         self._whole = self._single = 0
         self._differences: list[str] = []
 
-    def run(self, events: Sequence[TraceEvent]) -> None:
+    def run(self, events: Sequence[TraceEvent], deadline: Deadline | None = None) -> None:
         """Give every event to the model."""
-        for _, event in operations(events):
-            try:
-                self._apply(event)
-            except (OutOfMemoryError, ValueError) as error:
-                self._differ(f"the recording contradicts itself: {error}")
-                self._expect_nothing()
-            except (AssertionError, IndexError, KeyError):
-                # Overlapping segments, as no driver hands out, end in blocks that clash.
-                self._differ(f"the recording contradicts itself at {_describe(event)}")
+        for position, event in operations(events):
+            if deadline is not None and position % EVENTS_BETWEEN_CHECKS == 0:
+                deadline.check("replaying the recording")
+            if not self._succeeds(partial(self._apply, event), event):
                 return
-        self._flush()
+        self._succeeds(self._flush, None)
+
+    def _succeeds(self, action: Callable[[], None], event: TraceEvent | None) -> bool:
+        """Do one thing; note where the recording contradicts itself, tell whether to go on."""
+        try:
+            action()
+        except (OutOfMemoryError, ValueError) as error:
+            self._differ(f"the recording contradicts itself: {error}")
+            self._expect_nothing()
+        except (AssertionError, AttributeError, IndexError, KeyError):
+            # Overlapping segments, as no driver hands out, end in blocks that clash.
+            self._differ(f"the recording contradicts itself at {_describe(event)}")
+            return False
+        return True
 
     def _apply(self, event: TraceEvent) -> None:
         if event.action in SEGMENT_ACTIONS:
@@ -241,23 +254,24 @@ class Follower:
 
         The cache counts as emptied where the model would give back the same from there on.
         """
-        plain = [give for give in gives if give.action == "segment_free"]
         unmaps = any(give.action == "segment_unmap" for give in gives)
+        left = deque(give.address for give in gives if give.action == "segment_free")
+        free = dict.fromkeys(self.model.free_segments()) if left else {}
         whole = unmaps
         for give in gives:
             if give.action == "free_completed":
                 self._complete(give)
+                free = dict.fromkeys(self.model.free_segments()) if left else {}
             elif give.action == "segment_free" and not unmaps:
-                whole = whole or [e.address for e in plain] == self.model.free_segments()
+                whole = whole or (len(left) == len(free) and all(map(eq, left, free)))
                 self._single += not whole
-                self._give_back_segment(plain.pop(0))
+                left.popleft()
+                if give.address in free:
+                    del free[give.address]
+                    self.model.give_back(give.address)
         if unmaps:
             self.model.empty_cache()
         self._whole += whole
-
-    def _give_back_segment(self, event: TraceEvent) -> None:
-        if event.address in self.model.free_segments():
-            self.model.give_back(event.address)
 
     def _match(self, recorded: Sequence[TraceEvent], modelled: Sequence[SegmentEvent]) -> None:
         """Compare two lists of segment events, one to one and in order."""

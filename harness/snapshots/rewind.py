@@ -6,13 +6,15 @@ boundary of its units and so makes no difference.
 """
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, Literal
 
 from harness.allocator import AllocatorConfig, BlockState, SegmentState
 from harness.allocator.config import SMALL_REQUEST_BYTES, SMALL_SEGMENT_BYTES
-from harness.snapshots.snapshot import RecordedSegment, TraceEvent
+from harness.snapshots.snapshot import RecordedSegment
+from harness.snapshots.trace_event import TraceEvent
 
 State = Literal["free", "allocated", "awaiting"]
 FREE: Final = "free"
@@ -93,7 +95,9 @@ class Past:
         self._config = config
         self._starts: list[int] = []
         self._segments: dict[int, PastSegment] = {}
-        self._lowest: dict[tuple[int, bool], int] = {}
+        self._ends: dict[int, int] = {}
+        self._of_key: Counter[tuple[int, bool]] = Counter()
+        self._lowest: dict[tuple[int, ...], int] = {}
         self._guessed: set[int] = set()
         self._requests = sorted(
             (event.address, event.size_bytes) for event in events if event.action in _REQUESTS
@@ -117,9 +121,13 @@ class Past:
             raise UnderivableError(f"two segments at {segment.address:#x} at one time")
         insort(self._starts, segment.address)
         self._segments[segment.address] = segment
+        self._ends[segment.end()] = segment.address
+        self._of_key[segment.key()] += 1
 
     def _remove(self, segment: PastSegment) -> None:
         del self._segments[segment.address]
+        self._ends.pop(segment.end(), None)
+        self._of_key[segment.key()] -= 1
         del self._starts[bisect_left(self._starts, segment.address)]
 
     def _find(self, address: int) -> tuple[PastSegment, int]:
@@ -212,19 +220,17 @@ class Past:
                 piece.blocks = blocks
                 self._add(piece)
         key = (segment.stream, segment.is_large)
-        if any(each.key() == key for each in self._segments.values()):
+        if self._of_key[key] > 0:
             # Mapped while the range held more: the range reaches down to here at least.
             self._lowest[key] = min(event.address, self._lowest.get(key, event.address))
 
     def _undo_unmap(self, event: TraceEvent) -> None:
         """Put free memory back, and join it to the stretches that it touches."""
         end = event.address + event.size_bytes
-        touching = [
-            self._segments[start]
-            for start in self._starts
-            if start == end or self._segments[start].end() == event.address
-        ]
-        touching = [each for each in touching if each.is_expandable]
+        neighbours = (
+            self._segments.get(start) for start in (self._ends.get(event.address, -1), end)
+        )
+        touching = [each for each in neighbours if each is not None and each.is_expandable]
         is_large = touching[0].is_large if touching else self._was_large(event)
         stretch = _free_segment(event, is_large=is_large, is_expandable=True)
         for each in touching:
@@ -259,30 +265,31 @@ class Past:
 
     def as_states(self) -> tuple[SegmentState, ...]:
         """Return what is left, lowest address first; stretches of one range as one."""
-        states: dict[tuple[object, ...], SegmentState] = {}
+        ranges: dict[tuple[int, ...], tuple[int, PastSegment, list[BlockState]]] = {}
+        ends: dict[tuple[int, ...], int] = {}
         for start in self._starts:
             segment = self._segments[start]
-            key: tuple[object, ...] = (start,)
-            parts = segment.parts()
-            if segment.is_expandable:
-                key = segment.key()
-                lowest = self._lowest.get(segment.key(), start)
-                if key not in states and lowest < start:
-                    parts.insert(0, BlockState(start - lowest, 0, "unmapped"))
-                    start = lowest
-                before = states.get(key)
-                if before is not None:
-                    gap = start - before.address - sum(b.size_bytes for b in before.blocks)
-                    parts = [*before.blocks, BlockState(gap, 0, "unmapped"), *parts]
-                    start = before.address
-            states[key] = SegmentState(
-                address=start,
+            key: tuple[int, ...] = segment.key() if segment.is_expandable else (start,)
+            if key in ranges:
+                parts = ranges[key][2]
+                parts.append(BlockState(start - ends[key], 0, "unmapped"))
+            else:
+                lowest = self._lowest.get(key, start) if segment.is_expandable else start
+                parts = [BlockState(start - lowest, 0, "unmapped")] if lowest < start else []
+                ranges[key] = (min(lowest, start), segment, parts)
+            parts += segment.parts()
+            ends[key] = segment.end()
+        states = [
+            SegmentState(
+                address=address,
                 stream=segment.stream,
                 is_large=segment.is_large,
                 is_expandable=segment.is_expandable,
                 blocks=tuple(parts),
             )
-        return tuple(sorted(states.values(), key=lambda state: state.address))
+            for address, segment, parts in ranges.values()
+        ]
+        return tuple(sorted(states, key=lambda state: state.address))
 
 
 def _free_segment(event: TraceEvent, *, is_large: bool, is_expandable: bool) -> PastSegment:

@@ -5,31 +5,32 @@ PyTorch 2.1 to 2.13. Later versions add keys (``pool_id``, ``compile_context``);
 are missing have the value they had before they existed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.snapshots.unpickler import SnapshotError, load_builtins
+from harness.allocator.config import MIB
+from harness.snapshots.deadline import Deadline
+from harness.snapshots.event_shapes import EventShapes
+from harness.snapshots.file_bytes import SnapshotError, read_bytes
+from harness.snapshots.trace_event import (
+    ACTIONS,
+    ADDRESS_LIMIT,
+    SIZE_LIMIT,
+    Stack,
+    TraceEvent,
+    is_private,
+    printable,
+    stack_of,
+    stream_of,
+    time_of,
+)
+from harness.snapshots.unpickler import load_builtins
 
-SEGMENT_ACTIONS = frozenset({"segment_alloc", "segment_free", "segment_map", "segment_unmap"})
-_ACTIONS = SEGMENT_ACTIONS | {"alloc", "free_requested", "free_completed", "oom", "snapshot"}
 _STATES = frozenset({"active_allocated", "active_pending_free", "active_awaiting_free", "inactive"})
-_ADDRESSES = 1 << 62
-_LARGEST = 1 << 44
 _ALL_TOGETHER = 1 << 56
-
-
-class TraceEvent(NamedTuple):
-    """One entry of a device's trace; ``place`` is the innermost Python frame, if recorded."""
-
-    action: str
-    address: int
-    size_bytes: int
-    stream: int
-    private: bool
-    time_us: int | None
-    place: str | None
+_EVENTS_BETWEEN_CHECKS = 1 << 14
 
 
 class RecordedBlock(NamedTuple):
@@ -69,6 +70,89 @@ class Snapshot:
     flags: Mapping[str, Any]
 
 
+class Annotation(NamedTuple):
+    """The beginning or the end of a named range, such as ``Optimizer.step#AdamW.step``."""
+
+    is_start: bool
+    name: str
+    device: int
+    time_us: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """All devices of a file: one snapshot for each that has events or segments.
+
+    ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record beside
+    the devices; ``annotations`` are the ranges that PyTorch's own optimizers and loaders mark.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    pinned_bytes: int
+    annotations: tuple[Annotation, ...]
+
+    def of_device(self, device: int) -> Snapshot:
+        """Return one device's snapshot.
+
+        Raises:
+            SnapshotError: the recording has no such device; names those that it has.
+
+        """
+        for snapshot in self.snapshots:
+            if snapshot.device == device:
+                return snapshot
+        there = ", ".join(str(each.device) for each in self.snapshots)
+        raise SnapshotError(f"the recording has no device {device}, only {there}")
+
+
+def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
+    """Read the recording at ``path``, every device of it.
+
+    Raises:
+        SnapshotError: one line: no snapshot, a damaged one, or one with code in it.
+
+    """
+    deadline = Deadline() if deadline is None else deadline
+    raw = load_builtins(read_bytes(path), deadline=deadline, shortcut=EventShapes())
+    if isinstance(raw, list):
+        raise SnapshotError("the snapshot has no trace; record one with PyTorch 2.1 or later")
+    if not isinstance(raw, dict) or not {"device_traces", "segments"} & set(raw):
+        raise SnapshotError("the file is a pickle, but no memory snapshot")
+    traces = _get(raw, "device_traces", list)
+    if not traces or not all(isinstance(trace, list) for trace in traces):
+        raise SnapshotError("the snapshot has no trace of any device")
+    flags = raw.get("allocator_settings", {})
+    if not isinstance(flags, dict):
+        raise SnapshotError("the snapshot's allocator_settings is no dict")
+    settings = flags.get("PYTORCH_CUDA_ALLOC_CONF", flags.get("PYTORCH_ALLOC_CONF", ""))
+    segments: dict[int, list[RecordedSegment]] = {}
+    for entry in _get(raw, "segments", list):
+        device, segment = _segment(entry)
+        segments.setdefault(device, []).append(segment)
+    for number, trace in enumerate(traces):
+        if trace:
+            segments.setdefault(number, [])
+    # A recording of nothing is one of an idle device 0.
+    devices = sorted(number for number in segments if number < len(traces)) or [0]
+    snapshots = tuple(
+        Snapshot(
+            device=device,
+            events=_events(traces[device], deadline),
+            segments=tuple(sorted(segments.get(device, ()), key=lambda each: each.address)),
+            settings=printable(settings) if isinstance(settings, str) else "",
+            flags=flags,
+        )
+        for device in devices
+    )
+    for snapshot in snapshots:
+        _refuse_cpu(snapshot.events)
+    return Recording(
+        snapshots=snapshots,
+        pinned_bytes=_pinned(raw.get("host_segments")),
+        annotations=_annotations(raw.get("external_annotations")),
+    )
+
+
 def read_snapshot(path: Path, device: int | None = None) -> Snapshot:
     """Read the snapshot at ``path``; of ``device``, or of the one with most events.
 
@@ -76,32 +160,64 @@ def read_snapshot(path: Path, device: int | None = None) -> Snapshot:
         SnapshotError: one line: no snapshot, a damaged one, or one with code in it.
 
     """
-    raw = load_builtins(path)
-    if isinstance(raw, list):
-        raise SnapshotError("the snapshot has no trace; record one with PyTorch 2.1 or later")
-    traces = _get(raw, "device_traces", list)
-    if not traces or not all(isinstance(trace, list) for trace in traces):
-        raise SnapshotError("the snapshot has no trace of any device")
-    if device is None:
-        device = max(range(len(traces)), key=lambda index: len(traces[index]))
-    if not 0 <= device < len(traces):
-        raise SnapshotError(f"the snapshot has no device {device}, only 0 to {len(traces) - 1}")
-    flags = raw.get("allocator_settings", {})
-    if not isinstance(flags, dict):
-        raise SnapshotError("the snapshot's allocator_settings is no dict")
-    settings = flags.get("PYTORCH_CUDA_ALLOC_CONF", flags.get("PYTORCH_ALLOC_CONF", ""))
-    segments = (_segment(entry) for entry in _get(raw, "segments", list))
-    on_device = (segment for number, segment in segments if number == device)
-    events = tuple(_event(entry) for entry in traces[device])
-    if sum(event.size_bytes for event in events) > _ALL_TOGETHER:
-        raise SnapshotError("the recorded sizes add up to more than any card could hold")
-    return Snapshot(
-        device=device,
-        events=events,
-        segments=tuple(sorted(on_device, key=lambda segment: segment.address)),
-        settings=_printable(settings) if isinstance(settings, str) else "",
-        flags=flags,
+    recording = read_recording(path)
+    if device is not None:
+        return recording.of_device(device)
+    return max(recording.snapshots, key=lambda snapshot: len(snapshot.events))
+
+
+def _refuse_cpu(events: Sequence[TraceEvent]) -> None:
+    """Refuse what ``harness profile --snapshot`` writes: each block as a segment of its own.
+
+    Whole mebibytes are what the CUDA allocator takes from the driver, whatever its settings.
+    """
+    taken = [event.size_bytes for event in events if event.action == "segment_alloc"]
+    if 2 * sum(size % MIB != 0 for size in taken) > len(taken):
+        raise SnapshotError(
+            "not a recording of the CUDA allocator: this looks like a CPU profile (harness "
+            "profile --snapshot), which is made for PyTorch's memory viewer"
+        )
+
+
+def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
+    """Return a trace as events; its list is emptied on the way, for the memory's sake."""
+    stacks: dict[int, tuple[Any, Stack]] = {}
+    events: list[TraceEvent] = []
+    total = 0
+    trace.reverse()
+    while trace:
+        if len(trace) % _EVENTS_BETWEEN_CHECKS == 0:
+            deadline.check("reading the recording")
+        entry = trace.pop()
+        event = entry if type(entry) is TraceEvent else _event(entry, stacks)
+        total += event.size_bytes
+        events.append(event)
+    if total > _ALL_TOGETHER:
+        raise SnapshotError("the recorded sizes add up to more than any GPU could hold")
+    return tuple(events)
+
+
+def _pinned(segments: Any) -> int:
+    sizes = (
+        (entry.get("total_size") for entry in segments or () if isinstance(entry, dict))
+        if isinstance(segments, list)
+        else ()
     )
+    return sum(size for size in sizes if isinstance(size, int) and 0 <= size < SIZE_LIMIT)
+
+
+def _annotations(entries: Any) -> tuple[Annotation, ...]:
+    """Return the marked ranges that make sense; no number needs the others."""
+    found = []
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        stage, name, device = (entry.get(key) for key in ("stage", "name", "device"))
+        time = time_of(entry.get("time_us"))
+        if stage in ("START", "END") and isinstance(name, str) and time is not None:
+            number = device if isinstance(device, int) else 0
+            found.append(Annotation(stage == "START", printable(name), number, time))
+    return tuple(found)
 
 
 def _get(entry: Any, key: str, kind: type, default: Any = None) -> Any:
@@ -109,53 +225,40 @@ def _get(entry: Any, key: str, kind: type, default: Any = None) -> Any:
         raise SnapshotError("the file is a pickle, but no memory snapshot")
     value = entry.get(key, default)
     if not isinstance(value, kind):
-        raise SnapshotError(f"the snapshot has no fit {key!r}")
+        raise SnapshotError(f"not a CUDA memory snapshot (no valid {key!r})")
     return value
 
 
 def _number(entry: Any, key: str, default: int | None = None) -> int:
     value = _get(entry, key, int, default)
     assert isinstance(value, int)
-    if not 0 <= value < (_LARGEST if "size" in key else _ADDRESSES):
+    if not 0 <= value < (SIZE_LIMIT if "size" in key else ADDRESS_LIMIT):
         raise SnapshotError(f"the snapshot has {key!r} out of range")
     return value
 
 
-def _is_private(entry: dict[str, Any], key: str) -> bool:
-    return entry.get(key, (0, 0)) not in ((0, 0), [0, 0])
-
-
-def _event(entry: Any) -> TraceEvent:
+def _event(entry: Any, stacks: dict[int, tuple[Any, Stack]]) -> TraceEvent:
     action = _get(entry, "action", str)
-    if action not in _ACTIONS:
-        raise SnapshotError(f"the snapshot has an unknown event {action[:40]!r}")
-    return TraceEvent(
+    if action not in ACTIONS:
+        raise SnapshotError(f"the snapshot has an unknown event {printable(action[:40])!r}")
+    frames = entry.get("frames")
+    known = stacks.get(id(frames))
+    if known is None:
+        # The list is kept beside its text, so that no other list gets its identity.
+        known = stacks[id(frames)] = (frames, stack_of(frames))
+    event = TraceEvent(
         action=action,
-        address=_number(entry, "device_free" if action == "oom" else "addr", 0),
+        address=0 if action == "oom" else _number(entry, "addr", 0),
         size_bytes=_number(entry, "size", 0),
-        stream=_number(entry, "stream", 0),
-        private=_is_private(entry, "pool_id"),
-        time_us=_number(entry, "time_us") if "time_us" in entry else None,
-        place=_place(entry.get("frames")),
+        stream=stream_of(entry.get("stream", 0)),
+        private=is_private(entry.get("pool_id")),
+        time_us=time_of(entry.get("time_us")),
+        stack=known[1],
     )
-
-
-def _place(frames: Any) -> str | None:
-    """Return the innermost Python frame as ``function (file:line)``, the file by its name."""
-    if not isinstance(frames, list):
-        return None
-    for frame in frames:
-        name = _get(frame, "filename", str, "")
-        if name.endswith(".py"):
-            base = name.replace("\\", "/").rsplit("/", 1)[-1]
-            function = _get(frame, "name", str, "?")
-            return _printable(f"{function} ({base}:{_number(frame, 'line', 0)})")
-    return None
-
-
-def _printable(text: str) -> str:
-    """Return text that cannot move a terminal's cursor, of a length that fits a line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+    # PyTorch writes a dict for each event; one dict used many times would make a long trace of
+    # a short file. Emptied, it cannot be used again.
+    entry.clear()
+    return event
 
 
 def _segment(entry: Any) -> tuple[int, RecordedSegment]:
@@ -176,9 +279,9 @@ def _segment(entry: Any) -> tuple[int, RecordedSegment]:
     return _number(entry, "device", 0), RecordedSegment(
         address=address,
         size_bytes=position - address,
-        stream=_number(entry, "stream", 0),
+        stream=stream_of(entry.get("stream", 0)),
         is_large=kind == "large",
         is_expandable=_get(entry, "is_expandable", bool, False),
-        private=_is_private(entry, "segment_pool_id"),
+        private=is_private(entry.get("segment_pool_id")),
         blocks=tuple(blocks),
     )

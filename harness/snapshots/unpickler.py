@@ -7,26 +7,32 @@ built must stay in proportion to the bytes it has read (one-byte "new list" opco
 else grow sixtyfold). The opcodes: ``Lib/pickletools.py`` of CPython.
 """
 
-import gzip
 import pickle
 import struct
-import zlib
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from harness.schema.errors import HarnessError
+from harness.schema.units import format_bytes
+from harness.snapshots.deadline import Deadline
+from harness.snapshots.file_bytes import SnapshotError
 
-# Real snapshots take about ten bytes of memory for each byte of the file.
-_BYTES_PER_BYTE = 16
+# Recordings that PyTorch writes take 16 to 17.2 bytes of memory for each byte of the file: every
+# event is a new dict with new strings and tuples.
+_BYTES_PER_BYTE = 24
 _BYTES_IN_ADVANCE = 16 << 20
-_LONGEST_FILE = 4 << 30
+_MOST_BYTES = 3 << 29
 _LONGEST_STRING = 1 << 24
 _LONGEST_INTEGER = 16
 _CONTAINER_BYTES = 64
 _ENTRY_BYTES = 104
+_NUMBER_BYTES = 32
+_SHORTCUT_BYTES = 256
+_STRING_BYTES = 56
+_SLOT_BYTES = 8
+_OPCODES_BETWEEN_CHECKS = 1 << 16
 
 _BINGET, _MEMOIZE = pickle.BINGET[0], pickle.MEMOIZE[0]
+_EMPTY_DICT = pickle.EMPTY_DICT[0]
 _BININT1, _LONG1, _STOP = pickle.BININT1[0], pickle.LONG1[0], pickle.STOP[0]
 _NAMES = {
     value[0]: name
@@ -35,18 +41,33 @@ _NAMES = {
 }
 
 
-class SnapshotError(HarnessError, ValueError):
-    """A file that is no memory snapshot, or one that does more than hold data."""
+class Shortcut(Protocol):
+    """Reads a whole value at once where it knows its form, such as an event of a trace."""
+
+    def read(self, data: bytearray, position: int, memo: list[Any]) -> tuple[Any, int] | None:
+        """Return the value that begins at ``position`` and the position behind it, or None.
+
+        What the opcodes would have remembered is appended to ``memo``.
+        """
+        ...
+
+    def learn(self, data: bytearray, start: int, end: int, memo: list[Any]) -> None:
+        """Look at a dict that was read opcode by opcode, from ``start`` to ``end``."""
+        ...
 
 
-def load_builtins(path: Path) -> Any:
-    """Return what the pickle at ``path`` holds; gzip-compressed files are unpacked.
+def load_builtins(
+    data: bytearray, *, deadline: Deadline | None = None, shortcut: Shortcut | None = None
+) -> Any:
+    """Return what the pickle ``data`` holds: dicts, lists, tuples, strings and numbers.
+
+    Where ``shortcut`` reads a value, the value is what it returns.
 
     Raises:
-        SnapshotError: one line, for anything but dicts, lists, tuples, strings and numbers.
+        SnapshotError: one line, for a damaged pickle and for one that does more than hold data.
 
     """
-    machine = _Machine(_read(path))
+    machine = _Machine(data, Deadline() if deadline is None else deadline, shortcut)
     try:
         return machine.run()
     except SnapshotError:
@@ -57,43 +78,43 @@ def load_builtins(path: Path) -> Any:
         raise SnapshotError(f"the pickle is damaged before byte {where}") from None
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        opener: Callable[[Path, str], Any] = gzip.open if compressed else open
-        with opener(path, "rb") as file:
-            data: bytes = file.read(_LONGEST_FILE + 1)
-    except (EOFError, zlib.error):
-        raise SnapshotError("the compressed file is truncated or damaged") from None
-    except OSError as error:
-        raise SnapshotError(f"cannot read the file: {error.strerror or error}") from None
-    if len(data) > _LONGEST_FILE:
-        raise SnapshotError(f"the file is longer than {_LONGEST_FILE} bytes")
-    return data
-
-
 class _Machine:
     """A stack, the stacks below the open marks, and the memo."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytearray, deadline: Deadline, shortcut: Shortcut | None) -> None:
         self.data = data
+        self.deadline = deadline
+        self.shortcut = shortcut
         self.position = 0
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
+        self.slots_below = 0
         self.memo: list[Any] = []
         self.built_bytes = 0
+        self.dict_start = 0
 
     def run(self) -> Any:
-        """Go through the opcodes up to STOP; return what is on the stack then.
-
-        The four most frequent opcodes are written out here; the others have methods.
-        """
-        data, memo, operations = self.data, self.memo, _OPERATIONS
-        if data[:1] != pickle.PROTO or data[1:2] not in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        """Go through the opcodes up to STOP; return what is on the stack then."""
+        data = self.data
+        if data[:1] != pickle.PROTO or bytes(data[1:2]) not in (b"\x02", b"\x03", b"\x04", b"\x05"):
             raise SnapshotError("not a pickle of protocol 2 to 5")
-        self.position, end = 2, len(data)
-        while self.position < end:
+        self.position = 2
+        while not self.run_some():
+            self.deadline.check("reading the recording")
+            self.check_size()
+            if self.position >= len(data):
+                raise SnapshotError("the pickle is truncated")
+        return self.result()
+
+    def run_some(self) -> bool:
+        """Go through some opcodes; tell whether STOP was reached.
+
+        The most frequent opcodes are written out here; the others have methods.
+        """
+        data, memo, operations, end = self.data, self.memo, _OPERATIONS, len(self.data)
+        for _ in range(_OPCODES_BETWEEN_CHECKS):
+            if self.position >= end:
+                return False
             code = data[self.position]
             self.position += 1
             if code == _BINGET:
@@ -101,13 +122,15 @@ class _Machine:
                 self.position += 1
             elif code == _MEMOIZE:
                 memo.append(self.stack[-1])
+            elif code == _EMPTY_DICT:
+                self.dictionary()
             elif code == _BININT1:
                 self.stack.append(data[self.position])
                 self.position += 1
             elif code == _LONG1:
                 self.integer(data[self.position])
             elif code == _STOP:
-                return self.result()
+                return True
             else:
                 operation = operations.get(code)
                 if operation is None:
@@ -116,7 +139,31 @@ class _Machine:
                         "does more than hold data"
                     )
                 operation(self)
-        raise SnapshotError("the pickle is truncated")
+        return False
+
+    def dictionary(self) -> None:
+        """Push a new dict, or what the shortcut makes of the whole of it."""
+        start = self.position - 1
+        if self.shortcut is not None:
+            read = self.shortcut.read(self.data, start, self.memo)
+            if read is not None:
+                value, self.position = read
+                self.push_new(value, _SHORTCUT_BYTES)
+                return
+        self.dict_start = start
+        self.push_new({})
+
+    def check_size(self) -> None:
+        """Count the slots of the stacks and the memo too; refuse what is out of proportion."""
+        slots = len(self.stack) + self.slots_below + len(self.memo)
+        built = self.built_bytes + _SLOT_BYTES * slots
+        if built > _BYTES_IN_ADVANCE + _BYTES_PER_BYTE * self.position:
+            raise SnapshotError(f"the pickle grows out of proportion by byte {self.position}")
+        if built + len(self.data) > _MOST_BYTES:
+            raise SnapshotError(
+                f"the recording needs more than {format_bytes(_MOST_BYTES)} of memory; "
+                "record fewer events (max_entries)"
+            )
 
     def result(self) -> Any:
         """Return the only value that may be left."""
@@ -124,7 +171,7 @@ class _Machine:
             raise IndexError
         return self.stack[0]
 
-    def take(self, length: int) -> bytes:
+    def take(self, length: int) -> bytearray:
         """Return the next bytes of the file."""
         start = self.position
         self.position += length
@@ -141,14 +188,15 @@ class _Machine:
         if length > _LONGEST_INTEGER:
             raise SnapshotError(f"a number at byte {self.position} is {length} bytes long")
         self.position += 1
-        self.stack.append(int.from_bytes(self.take(length), "little", signed=True))
+        number = int.from_bytes(self.take(length), "little", signed=True)
+        self.push_new(number, _NUMBER_BYTES)
 
     def string(self, width: int) -> None:
         """Push a string."""
         length = self.number(width)
         if length > _LONGEST_STRING:
             raise SnapshotError(f"a string at byte {self.position} is {length} bytes long")
-        self.stack.append(self.take(length).decode("utf-8", "replace"))
+        self.push_new(self.take(length).decode("utf-8", "replace"), _STRING_BYTES + length)
 
     def push_new(self, value: Any, size_bytes: int = _CONTAINER_BYTES) -> None:
         """Push something that takes memory of its own."""
@@ -159,17 +207,19 @@ class _Machine:
         """Count what is built; refuse what is out of proportion."""
         self.built_bytes += size_bytes
         if self.built_bytes > _BYTES_IN_ADVANCE + _BYTES_PER_BYTE * self.position:
-            raise SnapshotError(f"the pickle grows out of proportion by byte {self.position}")
+            self.check_size()
 
     def mark(self) -> None:
         """Begin a new stack on top of the present one."""
         self.grow(_CONTAINER_BYTES)
         self.below.append(self.stack)
+        self.slots_below += len(self.stack)
         self.stack = []
 
     def to_mark(self) -> list[Any]:
         """Return all above the last mark; what was below is the stack again."""
         items, self.stack = self.stack, self.below.pop()
+        self.slots_below -= len(self.stack)
         return items
 
     def tuple_of(self, length: int) -> None:
@@ -178,7 +228,12 @@ class _Machine:
         if len(items) < length:
             raise IndexError
         del self.stack[-length:]
-        self.push_new(items)
+        self.push_new(items, _CONTAINER_BYTES + _SLOT_BYTES * length)
+
+    def tuple_to_mark(self) -> None:
+        """Push a tuple of all above the last mark."""
+        items = tuple(self.to_mark())
+        self.push_new(items, _CONTAINER_BYTES + _SLOT_BYTES * len(items))
 
     def append(self, items: list[Any]) -> None:
         """Append to the list on the stack."""
@@ -186,6 +241,7 @@ class _Machine:
         if type(holder) is not list:
             raise TypeError
         holder.extend(items)
+        self.grow(_SLOT_BYTES * len(items))
 
     def set_items(self, items: list[Any]) -> None:
         """Put keys and values into the dict on the stack; keys are strings."""
@@ -201,6 +257,14 @@ class _Machine:
         """Append the last value to the list before it."""
         self.append([self.stack.pop()])
 
+    def set_many(self) -> None:
+        """Put all above the last mark into the dict below it."""
+        items = self.to_mark()
+        self.set_items(items)
+        if self.shortcut is not None and self.dict_start:
+            self.shortcut.learn(self.data, self.dict_start, self.position, self.memo)
+            self.dict_start = 0
+
     def set_last(self) -> None:
         """Put the last key and value into the dict before them."""
         value, key = self.stack.pop(), self.stack.pop()
@@ -215,7 +279,7 @@ class _Machine:
 
     def signed(self, form: str, width: int) -> None:
         """Push a number of a fixed form."""
-        self.stack.append(struct.unpack(form, self.take(width))[0])
+        self.push_new(struct.unpack(form, self.take(width))[0], _NUMBER_BYTES)
 
 
 _OPERATIONS: dict[int, Callable[[_Machine], object]] = {
@@ -226,22 +290,21 @@ _OPERATIONS: dict[int, Callable[[_Machine], object]] = {
     pickle.NEWTRUE[0]: lambda machine: machine.stack.append(True),
     pickle.NEWFALSE[0]: lambda machine: machine.stack.append(False),
     pickle.BININT[0]: lambda machine: machine.signed("<i", 4),
-    pickle.BININT2[0]: lambda machine: machine.stack.append(machine.number(2)),
+    pickle.BININT2[0]: lambda machine: machine.push_new(machine.number(2), _NUMBER_BYTES),
     pickle.BINFLOAT[0]: lambda machine: machine.signed(">d", 8),
     pickle.SHORT_BINUNICODE[0]: lambda machine: machine.string(1),
     pickle.BINUNICODE[0]: lambda machine: machine.string(4),
     pickle.BINUNICODE8[0]: lambda machine: machine.string(8),
     pickle.EMPTY_LIST[0]: lambda machine: machine.push_new([]),
-    pickle.EMPTY_DICT[0]: lambda machine: machine.push_new({}),
     pickle.EMPTY_TUPLE[0]: lambda machine: machine.stack.append(()),
     pickle.TUPLE1[0]: lambda machine: machine.tuple_of(1),
     pickle.TUPLE2[0]: lambda machine: machine.tuple_of(2),
     pickle.TUPLE3[0]: lambda machine: machine.tuple_of(3),
-    pickle.TUPLE[0]: lambda machine: machine.push_new(tuple(machine.to_mark())),
+    pickle.TUPLE[0]: _Machine.tuple_to_mark,
     pickle.APPEND[0]: _Machine.append_last,
     pickle.APPENDS[0]: lambda machine: machine.append(machine.to_mark()),
     pickle.SETITEM[0]: _Machine.set_last,
-    pickle.SETITEMS[0]: lambda machine: machine.set_items(machine.to_mark()),
+    pickle.SETITEMS[0]: _Machine.set_many,
     pickle.LONG_BINGET[0]: lambda machine: machine.stack.append(machine.memo[machine.number(4)]),
     pickle.BINPUT[0]: lambda machine: machine.put(1),
     pickle.LONG_BINPUT[0]: lambda machine: machine.put(4),

@@ -1,7 +1,6 @@
 """The same requests and releases under other settings, or on a smaller card."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.allocator import (
@@ -11,10 +10,11 @@ from harness.allocator import (
     OutOfMemoryError,
     policies_to_try,
 )
+from harness.snapshots.deadline import EVENTS_BETWEEN_CHECKS, Deadline
+from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.operations import EMPTY_CACHE, FREE_AT_ONCE, workload
-from harness.snapshots.snapshot import TraceEvent
-from harness.snapshots.unpickler import SnapshotError
+from harness.snapshots.trace_event import TraceEvent
 
 _SOME_STREAM = -1
 
@@ -60,16 +60,47 @@ class WhatIf:
         return "does not fit" if len(self.ran_out) == self.runs else "close call"
 
 
-def what_if(
-    name: str, config: AllocatorConfig, events: Sequence[TraceEvent], origin: Origin
-) -> WhatIf:
-    """Return what the recorded requests and releases would take under ``config``.
+ALLOC, FREE, REQUEST_FREE, COMPLETE_FREE, EMPTY = range(5)
+_CODES = {
+    "alloc": ALLOC,
+    FREE_AT_ONCE: FREE,
+    "free_requested": REQUEST_FREE,
+    "free_completed": COMPLETE_FREE,
+    EMPTY_CACHE: EMPTY,
+}
 
-    Blocks that were alive at the beginning are requested first, in the order of their
-    addresses. Requests that failed in the recording are left out.
+Step = tuple[int, int, int, int, int]
+"""(code, address as recorded, bytes, stream, position among the events)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What the program did, to be run again: the steps, and what was alive before them."""
+
+    events: Sequence[TraceEvent]
+    alive: tuple[tuple[int, int, int], ...]
+    steps: tuple[Step, ...]
+
+
+def find_workload(events: Sequence[TraceEvent], origin: Origin) -> Workload:
+    """Return the recorded requests and releases; those that failed are left out.
+
+    Blocks that were alive at the beginning come first, in the order of their addresses.
     """
-    steps = list(workload(events))
-    runs = [_run(config, policy(), steps, events, origin) for policy in policies_to_try(config)]
+    alive = ((address, origin.live[address], origin.streams[address]) for address in origin.live)
+    steps = (
+        (_CODES[event.action], event.address, event.size_bytes, event.stream, position)
+        for position, event in workload(events)
+        if event.action in _CODES
+    )
+    return Workload(events=events, alive=tuple(sorted(alive)), steps=tuple(steps))
+
+
+def what_if(
+    name: str, config: AllocatorConfig, work: Workload, deadline: Deadline | None = None
+) -> WhatIf:
+    """Return what the recorded requests and releases would take under ``config``."""
+    runs = [_run(config, policy(), work, deadline) for policy in policies_to_try(config)]
     complete = [model for model, ran_out in runs if ran_out is None]
     peaks = [model.peak("reserved_bytes") for model in complete]
     allocated = [model.peak("allocated_bytes") for model in complete]
@@ -86,56 +117,61 @@ def what_if(
 
 
 def _run(
-    config: AllocatorConfig,
-    policy: AddressPolicy,
-    steps: Sequence[tuple[int, TraceEvent]],
-    events: Sequence[TraceEvent],
-    origin: Origin,
+    config: AllocatorConfig, policy: AddressPolicy, work: Workload, deadline: Deadline | None
 ) -> tuple[CachingAllocator, RanOut | None]:
     model = CachingAllocator(config, addresses=policy, completion="at_release")
     where: dict[int, int] = {}
-    position = -1
-    event: TraceEvent | None = None
+    at = [-1]
     try:
-        for address in sorted(origin.live):
-            where[address] = model.malloc(origin.live[address], origin.streams[address])
-        for position, event in steps:  # noqa: B007 -- where it stopped is told below
-            _step(model, where, event)
+        for address, size, stream in work.alive:
+            where[address] = model.malloc(size, stream)
+        for begin in range(0, len(work.steps), EVENTS_BETWEEN_CHECKS):
+            if deadline is not None:
+                deadline.check("replaying the recording")
+            _run_some(model, where, work.steps[begin : begin + EVENTS_BETWEEN_CHECKS], at)
     except OutOfMemoryError as error:
-        begin = events[0].time_us if events else None
-        now = event.time_us if event is not None else begin
-        return model, RanOut(
-            position=position,
-            seconds=None if begin is None or now is None else (now - begin) / 1e6,
-            requested_bytes=error.requested_bytes,
-            allocated_bytes=error.allocated_bytes,
-            reserved_bytes=error.reserved_bytes,
-            place=None if event is None else event.place,
-        )
+        return model, _ran_out(work, at[0], error)
     except ValueError:
         # Sizes are bounded when a snapshot is read: only endless streams lead here.
         raise SnapshotError("the recording uses more streams than there are addresses") from None
     return model, None
 
 
-def _step(model: CachingAllocator, where: dict[int, int], event: TraceEvent) -> None:
-    if event.action == "alloc":
-        where[event.address] = model.malloc(event.size_bytes, event.stream)
-    elif event.action == EMPTY_CACHE:
-        model.empty_cache()
-    else:
-        # A recording may contradict itself (the agreement says so), and running out of
-        # memory or emptying the cache may have completed a release before its time.
-        with suppress(ValueError):
-            _release(model, where, event)
+def _ran_out(work: Workload, position: int, error: OutOfMemoryError) -> RanOut:
+    begin = work.events[0].time_us if work.events else None
+    event = work.events[position] if position >= 0 else None
+    now = begin if event is None else event.time_us
+    return RanOut(
+        position=position,
+        seconds=None if begin is None or now is None else (now - begin) / 1e6,
+        requested_bytes=error.requested_bytes,
+        allocated_bytes=error.allocated_bytes,
+        reserved_bytes=error.reserved_bytes,
+        place=None if event is None else event.place,
+    )
 
 
-def _release(model: CachingAllocator, where: dict[int, int], event: TraceEvent) -> None:
-    if event.action == FREE_AT_ONCE:
-        model.free(where.pop(event.address, 0))
-    elif event.action == "free_completed":
-        model.complete(where.pop(event.address, 0))
-    else:
-        address = where.get(event.address, 0)
-        model.record_stream(address, _SOME_STREAM)
-        model.free(address)
+def _run_some(
+    model: CachingAllocator, where: dict[int, int], steps: Sequence[Step], at: list[int]
+) -> None:
+    """Run some steps; ``at`` holds the position of the present one if it runs out of memory."""
+    malloc, free, pop = model.malloc, model.free, where.pop
+    for code, address, size, stream, position in steps:
+        if code == ALLOC:
+            at[0] = position
+            where[address] = malloc(size, stream)
+        elif code == EMPTY:
+            model.empty_cache()
+        else:
+            # A recording may contradict itself (the agreement says so), and running out of
+            # memory or emptying the cache may have completed a release before its time.
+            try:
+                if code == FREE:
+                    free(pop(address, 0))
+                elif code == COMPLETE_FREE:
+                    model.complete(pop(address, 0))
+                else:
+                    model.record_stream(where.get(address, 0), _SOME_STREAM)
+                    free(where.get(address, 0))
+            except ValueError:
+                continue

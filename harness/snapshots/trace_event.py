@@ -1,0 +1,82 @@
+"""One entry of a device's trace, and the stack of Python frames that asked for it."""
+
+from typing import Any, NamedTuple
+
+ADDRESS_LIMIT = 1 << 62
+SIZE_LIMIT = 1 << 44
+SEGMENT_ACTIONS = frozenset({"segment_alloc", "segment_free", "segment_map", "segment_unmap"})
+WITHOUT_EFFECT = frozenset({"snapshot", "user_defined"})
+ACTIONS = SEGMENT_ACTIONS | {"alloc", "free_requested", "free_completed", "oom"} | WITHOUT_EFFECT
+
+_STREAM_BITS = (1 << 64) - 1
+_FRAMES_KEPT = 64
+
+
+class Stack(NamedTuple):
+    """Frames as ``function (file:line)``, innermost first; ``place`` is the first Python one."""
+
+    place: str | None
+    frames: tuple[str, ...]
+
+
+NO_STACK = Stack(None, ())
+
+
+class TraceEvent(NamedTuple):
+    """One entry of a device's trace."""
+
+    action: str
+    address: int
+    size_bytes: int
+    stream: int
+    private: bool
+    time_us: int | None
+    stack: Stack = NO_STACK
+
+    @property
+    def place(self) -> str | None:
+        """The innermost Python frame, if recorded."""
+        return self.stack.place
+
+
+def printable(text: str) -> str:
+    """Return text that cannot move a terminal's cursor, of a length that fits a line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+
+
+def stream_of(value: Any) -> int:
+    """Return a stream's handle; what is no number counts as the default stream."""
+    return value & _STREAM_BITS if isinstance(value, int) else 0
+
+
+def time_of(value: Any) -> int | None:
+    """Return microseconds, None for what is no time."""
+    return value if isinstance(value, int) and 0 <= value < ADDRESS_LIMIT else None
+
+
+def is_private(pool_id: Any) -> bool:
+    """Tell whether a pool is one of CUDA graphs or a MemPool, not the default pool."""
+    return pool_id not in (None, (0, 0), [0, 0])
+
+
+def stack_of(frames: Any) -> Stack:
+    """Return the frames as text; what is no frame is left out, never refused."""
+    if isinstance(frames, Stack):
+        return frames
+    if not isinstance(frames, list):
+        return NO_STACK
+    place, texts = None, []
+    for frame in frames[:_FRAMES_KEPT]:
+        if not isinstance(frame, dict):
+            continue
+        file, function, line = (frame.get(key) for key in ("filename", "name", "line"))
+        if not isinstance(file, str):
+            continue
+        base = file[-300:].replace("\\", "/").rsplit("/", 1)[-1]
+        function = function[:150] if isinstance(function, str) else "?"
+        line = line if isinstance(line, int) and abs(line) < ADDRESS_LIMIT else "?"
+        text = printable(f"{function} ({base}:{line})")
+        texts.append(text)
+        if place is None and base.endswith(".py"):
+            place = text
+    return Stack(place, tuple(texts))

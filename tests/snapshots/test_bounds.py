@@ -1,0 +1,266 @@
+"""Memory and time stay in proportion to the file, and genuine recordings are admitted."""
+
+import gzip
+import pickle
+import random
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli.app import main
+from harness.snapshots import SnapshotError, replay_file, replay_text, trace_event
+from harness.snapshots.event_shapes import EventShapes
+from harness.snapshots.file_bytes import read_bytes
+from harness.snapshots.snapshot import read_recording, read_snapshot
+from harness.snapshots.unpickler import load_builtins
+from tests.snapshots.test_replay import BASE, MIB, SNAPSHOTS, block, by_hand, entry, written
+
+FRAMES = [{"name": "step", "filename": "/home/me/train.py", "line": 12}]
+
+
+def genuine_event(action: str, address: int, size: int, time_us: int) -> dict[str, Any]:
+    """As PyTorch 2.13 writes one: a new dict, new strings and a new tuple for each event."""
+    return {
+        "action": action,
+        "addr": address,
+        "size": size,
+        "stream": 0,
+        "time_us": 1_795_569_860_035_132 + time_us,
+        "compile_context": "".join(["N/", "A"]),
+        "user_metadata": "".join(["", ""]),
+        "pool_id": (time_us * 0, 0),
+        "frames": list(FRAMES),
+    }
+
+
+def genuine(pairs: int) -> dict[str, Any]:
+    """One segment in which two blocks are allocated and freed in turn."""
+    trace = [genuine_event("segment_alloc", BASE, 20 * MIB, 0)]
+    for index in range(pairs):
+        size = 2 * MIB + 512 * (index % 5)
+        trace += [
+            genuine_event(action, BASE, size, 3 * index)
+            for action in ("alloc", "free_requested", "free_completed")
+        ]
+    return {
+        "segments": [
+            {
+                "device": 0,
+                "address": BASE,
+                "total_size": 20 * MIB,
+                "stream": 0,
+                "segment_type": "large",
+                "blocks": [block(0, 20 * MIB, 0)],
+            }
+        ],
+        "device_traces": [trace],
+    }
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_genuine_recording_of_15_megabytes_is_read_and_agrees(
+    tmp_path: Path, protocol: int
+) -> None:
+    path = tmp_path / "long.pickle"
+    path.write_bytes(pickle.dumps(genuine(76_000), protocol))
+    assert path.stat().st_size > 14 * MIB
+    begin = time.process_time()
+    snapshot = read_snapshot(path)
+    assert len(snapshot.events) == 228_001
+    # 1.2 s on a quiet machine for both protocols together.
+    assert time.process_time() - begin < 30
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SNAPSHOTS.glob("*.gz")))
+def test_events_read_at_once_equal_those_read_opcode_by_opcode(name: str, tmp_path: Path) -> None:
+    fast = read_recording(SNAPSHOTS / name)
+    data = gzip.decompress((SNAPSHOTS / name).read_bytes())
+    slow = tmp_path / "protocol-2.pickle"  # whose memo has no form that is read at once
+    slow.write_bytes(pickle.dumps(pickle.loads(data), protocol=2))
+    assert fast == read_recording(slow)
+
+
+def test_most_events_are_read_at_once() -> None:
+    shapes = EventShapes()
+    data = bytearray(pickle.dumps(genuine(1000)))
+    raw = load_builtins(data, shortcut=shapes)
+    kinds = [type(event).__name__ for event in raw["device_traces"][0]]
+    assert kinds.count("TraceEvent") > 2900
+
+
+def test_one_event_used_many_times_is_refused(tmp_path: Path) -> None:
+    event = entry("alloc", 0, MIB)
+    raw = {"segments": [], "device_traces": [[event] * 100_000]}
+    path = tmp_path / "small.pickle.gz"
+    path.write_bytes(gzip.compress(pickle.dumps(raw)))
+    assert path.stat().st_size < 1500
+    with pytest.raises(SnapshotError, match="no valid 'action'"):
+        read_recording(path)
+
+
+def test_many_private_segments_take_time_in_proportion(tmp_path: Path) -> None:
+    raw = by_hand()
+    raw["segments"] += [
+        {
+            "device": 0,
+            "address": BASE + (1 << 40) + slot * 2 * MIB,
+            "total_size": 2 * MIB,
+            "stream": 0,
+            "segment_type": "small",
+            "segment_pool_id": (0, 1),
+            "blocks": [{"size": 2 * MIB, "requested_size": 1, "state": "active_allocated"}],
+        }
+        for slot in range(20_000)
+    ]
+    raw["device_traces"][0] += [
+        event
+        for _ in range(10_000)
+        for event in (
+            entry("alloc", 20, 1),
+            entry("free_requested", 20, 1),
+            entry("free_completed", 20, 1),
+        )
+    ]
+    path = written(tmp_path, raw)
+    begin = time.process_time()
+    replay_file(path)
+    assert time.process_time() - begin < 20  # 87 s before
+
+
+def test_many_expandable_stretches_take_time_in_proportion(tmp_path: Path) -> None:
+    count = 20_000
+    trace = [
+        entry("segment_unmap", 0, 2 * MIB) | {"addr": BASE + 4 * MIB * slot}
+        for slot in range(count)
+    ]
+    path = written(tmp_path, {"segments": [], "device_traces": [trace]})
+    begin = time.process_time()
+    replay_file(path)
+    assert time.process_time() - begin < 30
+
+
+def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        for _ in range(256):
+            file.write(bytes(1 << 20))
+    assert path.stat().st_size < 300_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SnapshotError, match="more than 100 times its size"):
+        read_bytes(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_gzip_members_one_after_another_are_all_read(tmp_path: Path) -> None:
+    data = pickle.dumps(by_hand())
+    path = tmp_path / "two.gz"
+    path.write_bytes(gzip.compress(data[:100]) + gzip.compress(data[100:]))
+    assert bytes(read_bytes(path)) == data
+
+
+def limited(kilobytes: int, path: Path) -> subprocess.CompletedProcess[str]:
+    command = f"ulimit -v {kilobytes}; exec {sys.executable} -m harness replay {path}"
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+
+def test_a_replay_works_under_a_limit_of_addresses(tmp_path: Path) -> None:
+    done = limited(2 << 20, SNAPSHOTS / "resnet18-start.pickle.gz")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no difference" in done.stdout
+
+
+def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "long.pickle"
+    path.write_bytes(b"\x80\x04]" + b"X\x00\x00\x01\x00" + bytes(65536) + bytes(500 << 20))
+    done = limited(500_000, path)
+    assert done.returncode == 2
+    assert "not enough memory" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_time_is_limited_and_the_option_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "long.pickle"
+    path.write_bytes(pickle.dumps(genuine(20_000), 2))
+    assert main(["replay", str(path), "--deadline", "0.1"]) == 2
+    assert "takes longer than 0.1 s; allow more with --deadline" in capsys.readouterr().err
+
+
+def test_a_cpu_profile_is_named_as_such(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    size = 4 * 1000
+    trace = [entry("segment_alloc", 0, size), entry("alloc", 0, size)]
+    trace += [entry(action, 0, size) for action in ("free_requested", "free_completed")]
+    trace.append(entry("segment_free", 0, size))
+    path = written(tmp_path, {"segments": [], "device_traces": [trace], "allocator_settings": {}})
+    assert main(["replay", str(path)]) == 2
+    assert "looks like a CPU profile" in capsys.readouterr().err
+
+
+def test_two_segments_at_one_address_are_no_internal_error(tmp_path: Path) -> None:
+    raw = by_hand()
+    raw["segments"].append(raw["segments"][0])
+    assert replay_text(replay_file(written(tmp_path, raw)))
+    raw = by_hand()
+    raw["device_traces"] = [raw["device_traces"][0][4:]]
+    raw["segments"].append({**raw["segments"][0], "is_expandable": True})
+    assert replay_text(replay_file(written(tmp_path, raw)))
+
+
+NUMBERS = (0, 1, 512, MIB, 2 * MIB, 12 * MIB, BASE, BASE + 16 * MIB, 2**43, 2**64 - 1, -1)
+ACTIONS = sorted(trace_event.ACTIONS)
+
+
+def mutate(raw: dict[str, Any], rng: random.Random) -> None:
+    """Change one thing so that the file stays a snapshot by its form."""
+    trace, segments = raw["device_traces"][0], raw["segments"]
+    kind = rng.randrange(9)
+    if kind == 0 and trace:
+        del trace[rng.randrange(len(trace))]
+    elif kind == 1 and trace:
+        trace.insert(rng.randrange(len(trace)), dict(rng.choice(trace)))
+    elif kind == 2 and trace:
+        rng.choice(trace)["action"] = rng.choice(ACTIONS)
+    elif kind == 3 and trace:
+        key = rng.choice(("addr", "size", "stream", "time_us", "pool_id", "frames"))
+        rng.choice(trace)[key] = rng.choice([*NUMBERS, (0, 1), [], "x", None])
+    elif kind == 4 and segments:
+        segments.append(dict(rng.choice(segments)))
+    elif kind == 5 and segments:
+        key = rng.choice(("is_expandable", "segment_pool_id", "stream", "segment_type", "address"))
+        rng.choice(segments)[key] = rng.choice([True, (0, 1), 7, "small", "large", BASE])
+    elif kind == 6 and trace:
+        first, second = (rng.randrange(len(trace)) for _ in range(2))
+        trace[first], trace[second] = trace[second], trace[first]
+    elif kind == 7:
+        raw[rng.choice(("host_segments", "external_annotations", "host_traces", "version"))] = (
+            rng.choice([None, 3, [3], [{"total_size": -1}], [{"stage": "START"}], "x"])
+        )
+    elif segments:
+        changed = rng.choice(segments)
+        changed["blocks"] = [dict(part) for part in changed["blocks"]]
+        rng.choice(changed["blocks"])["state"] = rng.choice(("inactive", "active_awaiting_free"))
+
+
+def test_structured_mutants_are_replayed_or_refused_in_one_line(tmp_path: Path) -> None:
+    data = [gzip.decompress(path.read_bytes()) for path in sorted(SNAPSHOTS.glob("two*.gz"))]
+    data.append(pickle.dumps(by_hand()))
+    rng = random.Random(17)
+    replayed = refused = 0
+    for _ in range(400):
+        raw = pickle.loads(rng.choice(data))
+        for _ in range(rng.randrange(1, 5)):
+            mutate(raw, rng)
+        path = written(tmp_path, raw)
+        try:
+            assert replay_text(replay_file(path, memory_bytes=rng.choice([None, 100 * MIB])))
+            replayed += 1
+        except SnapshotError as error:
+            refused += "\n" not in str(error)
+    assert replayed + refused == 400
+    assert min(replayed, refused) > 40
