@@ -27,9 +27,9 @@ from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
 from harness.schema.record import Record, to_json
 from harness.schema.workload import Workload
-from harness.sweep.executors import Cell, Executor, Measured
-from harness.sweep.store import Store
-from harness.sweep.sweep import run
+from harness.sweeps.executors import Cell, Executor, Measured
+from harness.sweeps.store import Store
+from harness.sweeps.sweep import run
 
 COUNTS = (1_000, 10_000, 100_000)
 _CHILD = """
@@ -166,7 +166,7 @@ def print_scheduling() -> None:
 
 
 def print_engines(dask: bool) -> None:
-    from harness.sweep.executors import make_executor
+    from harness.sweeps.executors import make_executor
 
     engines = [("local", 1), ("local", 2)] + (
         [("dask", jobs) for jobs in (1, 2, 4)] if dask else []

@@ -65,8 +65,8 @@ def run_experiments(
     """Run the named experiments, or all of them; return the folder of their records."""
     from harness.reporting.progress import shown
     from harness.schema.experiment import Size, find, names_found
-    from harness.sweep.executors import make_executor
-    from harness.sweep.sweep import run
+    from harness.sweeps.executors import make_executor
+    from harness.sweeps.sweep import run
 
     grids = Size(size or "default")
     folder = out or _default_folder(grids.value, device)

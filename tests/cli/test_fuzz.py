@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import harness.measurement.measure
 import harness.reporting.explorer
-import harness.sweep.executors
+import harness.sweeps.executors
 from harness.cli.app import app, main
 from harness.schema.record import Outcome, Record, to_json
 from harness.schema.workload import Workload
-from harness.sweep.executors import ExecutorError
+from harness.sweeps.executors import ExecutorError
 
 EXAMPLES = 2000 if os.environ.get("HARNESS_FAULTS") == "full" else 200
 COMMANDS = sorted({*app.commands} - {"doctor", "profile", "threshold"})
@@ -52,7 +52,7 @@ def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness.measurement.measure, "measure", measured)
-        patch.setattr(harness.sweep.executors, "make_executor", no_engine)
+        patch.setattr(harness.sweeps.executors, "make_executor", no_engine)
         patch.setattr(harness.reporting.explorer, "render", lambda: "ten seconds of algebra")
         patch.chdir(tmp_path_factory.mktemp("here"))
         yield

@@ -12,7 +12,7 @@ from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling, Section
 from harness.schema.record import Record
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
-from harness.sweep.sweep import run
+from harness.sweeps.sweep import run
 from tests.experiments import predicted_records
 
 # Tensors kept per hidden layer, by what each derivative is written in (derivatives.yaml): the

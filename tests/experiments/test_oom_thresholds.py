@@ -12,9 +12,9 @@ from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling
 from harness.schema.record import Outcome
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
-from harness.sweep.store import LineStore
-from harness.sweep.sweep import run
-from harness.sweep.threshold_runner import THRESHOLD
+from harness.sweeps.store import LineStore
+from harness.sweeps.sweep import run
+from harness.sweeps.threshold_runner import THRESHOLD
 
 
 def answered(question: ThresholdQuestion, lost: float = 0.0) -> Threshold:

@@ -29,9 +29,9 @@ from harness.schema.training_run import (
     from_json,
 )
 from harness.schema.workload import Workload
-from harness.sweep.store import LineStore
-from harness.sweep.sweep import run
-from harness.sweep.training_runner import TRAINING_RUN
+from harness.sweeps.store import LineStore
+from harness.sweeps.sweep import run
+from harness.sweeps.training_runner import TRAINING_RUN
 
 FULL, PARTIAL = 256, 96
 

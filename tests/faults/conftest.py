@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.sweep.executors import Measured
+from harness.sweeps.executors import Measured
 from tests.faults.grid import Tally, undisturbed
 
 FULL = os.environ.get("HARNESS_FAULTS") == "full"

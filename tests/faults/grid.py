@@ -13,10 +13,10 @@ from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Grid, Workload
-from harness.sweep.executors import Cell, Executor, Measured
-from harness.sweep.executors.in_process import InProcessExecutor
-from harness.sweep.store import read
-from harness.sweep.sweep import run
+from harness.sweeps.executors import Cell, Executor, Measured
+from harness.sweeps.executors.in_process import InProcessExecutor
+from harness.sweeps.store import read
+from harness.sweeps.sweep import run
 
 EXACT = (
     "workload_id", "outcome", "saved_bytes", "saved_input_bytes", "peak_live_bytes",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.sweep.executors import Measured
+from harness.sweeps.executors import Measured
 from tests.faults.grid import Tally, records_path
 
 PATIENCE_SECONDS = 60.0

@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.measurement.process import fork_launcher
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Size
-from harness.sweep import sweep
+from harness.sweeps import sweep
 from tests.faults.grid import experiment
 
 

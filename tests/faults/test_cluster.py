@@ -17,8 +17,8 @@ import pytest
 
 from harness.measurement.process.launcher import LaunchError
 from harness.schema.record import Outcome, Record
-from harness.sweep.executors import Executor, ExecutorError, Measured, make_executor
-from harness.sweep.store import read
+from harness.sweeps.executors import Executor, ExecutorError, Measured, make_executor
+from harness.sweeps.store import read
 from tests.faults.conftest import FULL, full_only
 from tests.faults.grid import Tally, records_path, sweep
 from tests.faults.processes import (
@@ -49,7 +49,7 @@ SILENT_SECONDS = 5
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
     """A Dask cluster of two workers on this machine, soon tired of a silent one."""
-    from harness.sweep.executors import dask_cluster
+    from harness.sweeps.executors import dask_cluster
 
     ttl = "distributed.scheduler.worker-ttl"
     monkeypatch.setitem(dask_cluster._SETTINGS, ttl, f"{SILENT_SECONDS}s")
@@ -168,7 +168,7 @@ def test_dask_worker_without_files(
 def test_a_cluster_that_is_slow_to_close_leaves_no_process(
     cluster: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.sweep.executors import dask_cluster
+    from harness.sweeps.executors import dask_cluster
 
     sweep(tmp_path, 2, cluster)
     started = [family for worker in dask_workers() for family in (worker, *worker.children())]
@@ -236,7 +236,7 @@ def whole_sweep(address: str, folder: Path, cells: int) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a scheduler five seconds to answer, where it has thirty."""
-    from harness.sweep.executors import dask_cluster
+    from harness.sweeps.executors import dask_cluster
 
     monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 5.0)
 

@@ -16,9 +16,9 @@ import pytest
 
 from harness.measurement import environment
 from harness.schema.record import RecordError
-from harness.sweep.executors import Cell, Measured
-from harness.sweep.executors.in_process import InProcessExecutor
-from harness.sweep.store import Store, StoreError, read
+from harness.sweeps.executors import Cell, Measured
+from harness.sweeps.executors.in_process import InProcessExecutor
+from harness.sweeps.store import Store, StoreError, read
 from tests.faults.conftest import FULL
 from tests.faults.grid import Replay, Tally, records_path, sweep
 

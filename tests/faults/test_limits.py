@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.sweep.executors import Measured
+from harness.sweeps.executors import Measured
 from tests.faults.conftest import FULL, SITE, full_only
 from tests.faults.grid import Tally
 from tests.faults.processes import (

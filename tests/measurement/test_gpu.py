@@ -53,7 +53,7 @@ def test_records_of_another_device_are_not_added_to(tmp_path: Path) -> None:
     folder = tmp_path / "accumulation"
     folder.mkdir()
     (folder / "records.jsonl").write_text(json.dumps({"workload": {"device": "cuda"}}) + "\n")
-    from harness.sweep.sweep import _refuse_other_device
+    from harness.sweeps.sweep import _refuse_other_device
 
     with pytest.raises(HarnessError, match="device cuda"):
         _refuse_other_device(folder, "cpu")

@@ -104,7 +104,7 @@ def test_no_process_outlives_a_killed_parent() -> None:
 
 def test_the_parent_imports_no_torch() -> None:
     code = (
-        "import sys, harness, harness.sweep.sweep, harness.measurement.measure, harness.cli.app\n"
+        "import sys, harness, harness.sweeps.sweep, harness.measurement.measure, harness.cli.app\n"
         "print([m for m in ('torch', 'pandas', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,10 +13,10 @@ from harness.reporting.progress import Lines
 from harness.schema.experiment import Size
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
-from harness.sweep.executors import Cell, Executor, ExecutorError, Measured, make_executor
-from harness.sweep.executors.local import LocalExecutor, machine_bytes
-from harness.sweep.store import read
-from harness.sweep.sweep import run
+from harness.sweeps.executors import Cell, Executor, ExecutorError, Measured, make_executor
+from harness.sweeps.executors.local import LocalExecutor, machine_bytes
+from harness.sweeps.store import read
+from harness.sweeps.sweep import run
 from tests.sweep.test_sweep import CELLS, EXPERIMENT, exact
 
 TINY = Workload(width=8, in_features=8, batch=4)
@@ -106,7 +106,7 @@ def test_cells_wait_where_memory_or_the_gpu_is_taken(
             running.pop()
         return Record(workload_id=cell.id, workload=cell, outcome=Outcome.OK), None
 
-    monkeypatch.setattr("harness.sweep.executors.local.Slot.measure", measure)
+    monkeypatch.setattr("harness.sweeps.executors.local.Slot.measure", measure)
     executor = LocalExecutor(4)
     needed_bytes = int(share * machine_bytes())
     asked = Cell(workload=cell, repeats=1, deadline_seconds=9, needed_bytes=needed_bytes)

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from harness.schema.record import Outcome, Record, SchemaError, to_json
 from harness.schema.workload import Workload
-from harness.sweep.store import MAX_ATTEMPTS, MAX_LOSSES, RECORDS, REJECTED, Store, StoreError, read
+from harness.sweeps.store import (
+    MAX_ATTEMPTS,
+    MAX_LOSSES,
+    RECORDS,
+    REJECTED,
+    Store,
+    StoreError,
+    read,
+)
 
 
 def record(batch: int, outcome: Outcome = Outcome.OK) -> Record:
@@ -73,7 +81,7 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_a_second_writer_is_refused_in_one_line(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path\nfrom harness.sweep.store import Store\n"
+        "from pathlib import Path\nfrom harness.sweeps.store import Store\n"
         f"with Store(Path({str(tmp_path)!r})): pass"
     )
     with Store(tmp_path):
@@ -175,7 +183,7 @@ def test_a_file_lost_after_the_last_append_is_no_success(
 _FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from harness.sweep.store import Store, StoreError
+from harness.sweeps.store import Store, StoreError
 from tests.sweep.test_store import record
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder = Path(sys.argv[1])

@@ -10,8 +10,8 @@ from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
 from harness.schema.record import Record
 from harness.schema.workload import Grid, Workload
-from harness.sweep.store import read
-from harness.sweep.sweep import run
+from harness.sweeps.store import read
+from harness.sweeps.sweep import run
 
 CELLS = Grid(base=Workload(width=8, in_features=8), axes={"depth": [1, 2, 3], "batch": [2, 3, 5]})
 EXPERIMENT = Experiment(
@@ -44,7 +44,7 @@ def test_a_sweep_measures_every_cell_once_and_then_nothing(tmp_path: Path) -> No
 _SWEEP = """
 import sys
 from pathlib import Path
-from harness.sweep.sweep import run
+from harness.sweeps.sweep import run
 from harness.schema.experiment import Size
 from harness.reporting.progress import Lines
 from tests.sweep.test_sweep import EXPERIMENT

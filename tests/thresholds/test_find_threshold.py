@@ -14,7 +14,7 @@ from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import THRESHOLDS, Threshold, from_json
 from harness.schema.workload import Workload
-from harness.sweep.store import Kind, LineStore
+from harness.sweeps.store import Kind, LineStore
 from harness.thresholds.find_threshold import BudgetError, choose_kind, threshold
 
 MIB = 2**20

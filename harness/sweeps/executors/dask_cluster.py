@@ -28,8 +28,8 @@ from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
-from harness.sweep.executors.dask_task import Answer, measure_cell
-from harness.sweep.executors.interface import Cell, ExecutorError, Measured
+from harness.sweeps.executors.dask_task import Answer, measure_cell
+from harness.sweeps.executors.interface import Cell, ExecutorError, Measured
 
 CONNECT_SECONDS = 30.0
 """How long a scheduler may take to answer."""

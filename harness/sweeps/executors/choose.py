@@ -1,7 +1,7 @@
 """Chooses an engine by its name."""
 
-from harness.sweep.executors.interface import Executor, ExecutorError
-from harness.sweep.executors.local import LocalExecutor
+from harness.sweeps.executors.interface import Executor, ExecutorError
+from harness.sweeps.executors.local import LocalExecutor
 
 EXECUTORS = ("local", "in-process", "dask")
 
@@ -20,11 +20,11 @@ def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None =
     if name == "in-process":
         if jobs != 1:
             raise ExecutorError(f"jobs: {jobs}: the in-process engine runs one cell at a time")
-        from harness.sweep.executors.in_process import InProcessExecutor
+        from harness.sweeps.executors.in_process import InProcessExecutor
 
         return InProcessExecutor()
     try:
-        from harness.sweep.executors.dask_cluster import DaskExecutor
+        from harness.sweeps.executors.dask_cluster import DaskExecutor
     except ImportError:
         hint = "install it with: pip install 'mlp-memory-harness[cluster]'"
         raise ExecutorError(f"executor: 'dask': distributed is not installed; {hint}") from None

@@ -7,7 +7,7 @@ from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import LaunchError
 from harness.measurement.process.messages import Ended, Failure, Job, Message
 from harness.schema.workload import Workload
-from harness.sweep.executors.interface import Cell, Measured, with_engine
+from harness.sweeps.executors.interface import Cell, Measured, with_engine
 
 
 class InProcessExecutor:

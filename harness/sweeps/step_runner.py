@@ -10,9 +10,9 @@ from harness.prediction.predict_workload import predict
 from harness.schema.record import Outcome, Record
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
-from harness.sweep.executors import Cell, Executor, Measured
-from harness.sweep.runner import ended
-from harness.sweep.store import RECORD
+from harness.sweeps.executors import Cell, Executor, Measured
+from harness.sweeps.runner import ended
+from harness.sweeps.store import RECORD
 
 _FLOPS_PER_SECOND = 3e10
 _CELL_SECONDS = 0.1

@@ -4,7 +4,7 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from harness.schema.events import Trace
-from harness.sweep.store import Kept, Kind
+from harness.sweeps.store import Kept, Kind
 
 Job = TypeVar("Job", contravariant=True)
 Line = TypeVar("Line", bound=Kept)

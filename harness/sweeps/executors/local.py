@@ -11,7 +11,7 @@ import psutil
 from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.schema.workload import Workload
-from harness.sweep.executors.interface import Cell, Measured, with_engine
+from harness.sweeps.executors.interface import Cell, Measured, with_engine
 
 
 class LocalExecutor:

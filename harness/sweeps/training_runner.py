@@ -23,9 +23,9 @@ from harness.schema.training_run import (
 )
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
-from harness.sweep.runner import ended
-from harness.sweep.step_runner import step_seconds
-from harness.sweep.store import Kind
+from harness.sweeps.runner import ended
+from harness.sweeps.step_runner import step_seconds
+from harness.sweeps.store import Kind
 
 TRAINING_RUN = Kind(
     file=TRAINING_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id

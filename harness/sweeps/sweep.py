@@ -14,12 +14,12 @@ from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size
 from harness.schema.sweep_progress import Progress
 from harness.schema.training_run import TrainingJob
-from harness.sweep.executors import Cell, Executor, make_executor
-from harness.sweep.runner import Runner
-from harness.sweep.step_runner import StepRunner
-from harness.sweep.store import Kept, LineStore, StoreError
-from harness.sweep.threshold_runner import ThresholdRunner
-from harness.sweep.training_runner import TrainingRunner
+from harness.sweeps.executors import Cell, Executor, make_executor
+from harness.sweeps.runner import Runner
+from harness.sweeps.step_runner import StepRunner
+from harness.sweeps.store import Kept, LineStore, StoreError
+from harness.sweeps.threshold_runner import ThresholdRunner
+from harness.sweeps.training_runner import TrainingRunner
 
 CHECK_SECONDS = 1.0
 """How often an executor is asked whether anything fell silent."""

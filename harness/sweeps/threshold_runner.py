@@ -12,8 +12,8 @@ from harness.schema.threshold import (
     cell_id,
     from_json,
 )
-from harness.sweep.runner import ended
-from harness.sweep.store import Kind
+from harness.sweeps.runner import ended
+from harness.sweeps.store import Kind
 from harness.thresholds.find_threshold import choose_kind, threshold
 
 THRESHOLD = Kind(file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id)
