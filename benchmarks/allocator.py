@@ -5,7 +5,7 @@
 Seconds are the process's own (CPU) seconds, so that a busy machine does not count.
 
 An event is one request or one release. Three kinds of run: training steps (the same sizes
-come back every step), a random mix of sizes and lifetimes, and the mix on a card that is
+come back every step), a random mix of sizes and lifetimes, and the mix on a GPU that is
 too small, so that the out-of-memory path is taken again and again.
 """
 

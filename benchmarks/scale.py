@@ -5,7 +5,7 @@
 Without flags: all of it. ``--records``: CPU seconds and peak memory of load and report for 1,000,
 10,000 and 100,000 records, each in a process of its own, and the exponent of growth between the
 two largest; seconds of one append. ``--scheduling``: milliseconds that a cell costs beside its
-measurement, with an engine that measures nothing. ``--dask``: the same through a Dask cluster on
+measurement, with an executor that measures nothing. ``--dask``: the same through a Dask cluster on
 this machine, with 1, 2 and 4 workers.
 """
 
@@ -103,7 +103,7 @@ def print_append() -> None:
 
 
 class Nothing:
-    """An engine whose cells are measured already."""
+    """An executor whose cells are measured already."""
 
     name = "nothing"
 
@@ -165,13 +165,13 @@ def print_scheduling() -> None:
         print(f"coordinator, {count:,} cells: {each * 1e3:.2f} ms a cell (prediction, append)")
 
 
-def print_engines(dask: bool) -> None:
+def print_executors(dask: bool) -> None:
     from harness.sweeps.executors import make_executor
 
-    engines = [("local", 1), ("local", 2)] + (
+    executors = [("local", 1), ("local", 2)] + (
         [("dask", jobs) for jobs in (1, 2, 4)] if dask else []
     )
-    for name, jobs in engines:
+    for name, jobs in executors:
         executor = make_executor(name, jobs=jobs)
         tiny = [Workload(width=8, in_features=8, batch=2, seed=seed) for seed in range(64)]
         try:
@@ -194,7 +194,7 @@ def main() -> None:
     if asked.scheduling or everything:
         print_scheduling()
     if asked.scheduling or asked.dask or everything:
-        print_engines(dask=asked.dask or everything)
+        print_executors(dask=asked.dask or everything)
 
 
 if __name__ == "__main__":

@@ -185,9 +185,9 @@ def test_only_what_is_handed_out_can_be_freed() -> None:
     allocator = CachingAllocator()
     address = allocator.malloc(512)
     allocator.free(address)
-    with pytest.raises(ValueError, match="nothing is handed out at address 0x100000000"):
+    with pytest.raises(ValueError, match="nothing is allocated at address 0x100000000"):
         allocator.free(address)
-    with pytest.raises(ValueError, match="nothing is handed out"):
+    with pytest.raises(ValueError, match="nothing is allocated"):
         allocator.record_stream(address, 1)
 
 

@@ -232,7 +232,7 @@ def test_where_adam_shows_more_than_mem_tracker_the_events_add_up(optimizer: str
 @pytest.mark.exact
 @pytest.mark.parametrize("batch", [64, 512])
 def test_where_bfloat16_shows_more_than_mem_tracker_the_events_add_up(batch: int) -> None:
-    """The matrix products take scratch inside the operator and return it at once."""
+    """The matmuls take scratch inside the operator and return it at once."""
     workload = Workload(depth=4, batch=batch, dtype="bfloat16")
     trace = traced(workload)
     events = trace.events
