@@ -1,0 +1,143 @@
+"""Scratch of PyTorch's own convolution kernels, which run where cuDNN does not.
+
+A dense convolution unfolds one example at a time into columns and multiplies them; a depthwise
+one has a kernel of its own; groups are cut out, convolved one by one and joined.
+
+Source: aten/src/ATen/native/Convolution.cpp (``_select_conv_backend``, ``_convolution``),
+cuda/ConvolutionMM2d.cu, cuda/NaiveConvolutionTranspose2d.cu, cuda/NaiveDilatedConvolution.cu,
+cuda/DepthwiseConv2d.cu.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.module.gpu_reduction import Reduction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """Blocks that a kernel allocates beside its results, in order.
+
+    Attributes:
+        across: allocated before the results and freed after the operator.
+        before: groups allocated and freed one after another before the results.
+        after: the same once the results are allocated.
+
+    """
+
+    across: Sequence[int] = ()
+    before: Sequence[Sequence[int]] = ()
+    after: Sequence[Sequence[int]] = ()
+
+
+class Convolution:
+    """One call of ``aten::convolution`` or of its backward operator."""
+
+    def __init__(self, gpu: Gpu, args: Sequence[Any], output: Tensor, *, backward: bool) -> None:
+        given, weight = (args[1], args[2]) if backward else (args[0], args[1])
+        rest = args[4:10] if backward else args[3:9]
+        stride, padding, dilation, self._transposed, _, self._groups = rest
+        self._gpu = gpu
+        self._given: Tensor = given
+        self._weight: Tensor = weight
+        self._output = output
+        one = given.dim() == 3
+        self._kernel = [1] * one + list(weight.shape[2:])
+        self._stride, self._padding = _spread(stride, one, 1), _spread(padding, one, 0)
+        self._dilation = _spread(dilation, one, 1)
+        self._element = given.element_size()
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether the depthwise kernel runs."""
+        channels = self._given.shape[1]
+        return (
+            len(self._kernel) == 2
+            and not self._transposed
+            and self._groups == channels > 1
+            and self._weight.shape[0] % channels == 0
+        )
+
+    @property
+    def _is_dilated(self) -> bool:
+        return max(self._dilation, default=1) > 1 or len(self._kernel) == 3
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether cuBLAS is called."""
+        return not self.is_depthwise
+
+    def forward(self) -> Scratch:
+        """Return what the forward pass allocates beside its output."""
+        copies = [_bytes(t) for t in (self._given, self._weight) if not t.is_contiguous()]
+        if self.is_depthwise:
+            return Scratch(across=copies)
+        columns = self._columns()
+        if self._transposed:
+            ones = math.prod(self._output.shape[2:]) * self._element
+            columns = [*columns, ones]
+        if self._groups == 1:
+            return Scratch(across=copies, after=[columns] if columns else [])
+        part = _bytes(self._output) // self._groups
+        slice_ = _bytes(self._given) // self._groups
+        return Scratch(across=[*copies, *[part] * self._groups], before=[[slice_, *columns]])
+
+    def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Scratch:
+        """Return what the backward pass allocates beside the gradients.
+
+        Args:
+            gradient: the gradient of the output.
+            wanted: whether the gradients of input, weight and bias are asked for.
+
+        """
+        copies = [
+            _bytes(t) for t in (gradient, self._given, self._weight) if not t.is_contiguous()
+        ]
+        bias = [self._bias_sum(gradient)] if wanted[2] else []
+        if self.is_depthwise:
+            return Scratch(across=copies, after=[b for b in bias if b])
+        columns = self._columns()
+        if self._groups == 1:
+            if self._is_dilated and wanted[2]:
+                bias = [[*columns, gradient.shape[1] * self._element]]
+            return Scratch(across=copies, after=[g for g in [columns, *bias] if g])
+        results = [
+            _bytes(t) // self._groups
+            for t, want in ((self._given, wanted[0]), (self._weight, wanted[1]))
+            if want
+        ]
+        parts = [size for size in results for _ in range(self._groups)]
+        slices = [_bytes(t) // self._groups for t in (gradient, self._given)]
+        return Scratch(across=[*copies, *parts], before=[[*slices, *columns]])
+
+    def _columns(self) -> list[int]:
+        """Return the unfolded input of one example, where the kernel needs it."""
+        channels = self._given.shape[1] // self._groups
+        out = self._output.shape[2:]
+        if self._transposed:
+            channels, out = self._weight.shape[1], self._given.shape[2:]
+        elif not self._is_dilated and set(self._kernel) == {1}:
+            if set(self._stride) == {1} and set(self._padding) == {0}:
+                return []
+        return [channels * math.prod(self._kernel) * math.prod(out) * self._element]
+
+    def _bias_sum(self, gradient: Tensor) -> list[int]:
+        return Reduction(
+            shape=gradient.shape,
+            strides=gradient.contiguous().stride(),
+            reduced=[0, *range(2, gradient.dim())],
+            accumulator_bytes=max(self._element, 4),
+        ).scratch_bytes(self._gpu)
+
+
+def _spread(values: Sequence[int], is_one_dimensional: bool, filler: int) -> list[int]:
+    return [filler] * is_one_dimensional + list(values)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

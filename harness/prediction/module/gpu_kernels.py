@@ -1,0 +1,71 @@
+"""Operators that CUDA has and PyTorch's meta device lacks or runs another way.
+
+Each function returns tensors of the shapes, types and storages that the CUDA kernel returns.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_aten = torch.ops.aten
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Update in place: a fused optimizer allocates nothing."""
+
+
+def _reduced_loss(operator: Any) -> Callable[..., Tensor]:
+    """Return a loss whose scalar keeps the storage of the losses of all elements.
+
+    The structured CUDA kernel writes them into the result and reduces it in place.
+    """
+
+    def run(given: Tensor, target: Tensor, reduction: int = 1, *others: Any) -> Tensor:
+        result: Tensor = operator(given, target, reduction, *others)
+        if not reduction:
+            return result
+        full = torch.broadcast_tensors(given, target)[0]
+        return torch.empty(full.shape, dtype=result.dtype, device="meta").as_strided((), ())
+
+    return run
+
+
+def _gru_cell(
+    input_gates: Tensor,
+    hidden_gates: Tensor,
+    hidden: Tensor,
+    input_bias: Tensor | None = None,
+    hidden_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    workspace = hidden.new_empty(hidden.shape[0], 5 * hidden.shape[1])
+    return torch.empty_like(hidden), workspace
+
+
+def _gru_cell_backward(
+    gradient: Tensor, workspace: Tensor, has_bias: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    rows, width = gradient.shape
+    gates = [gradient.new_empty(rows, 3 * width) for _ in range(2)]
+    hidden = torch.empty_like(gradient)
+    biases: Sequence[Tensor | None] = (
+        [gates[0].sum(0), gates[1].sum(0)] if has_bias else [None, None]
+    )
+    return gates[0], gates[1], hidden, biases[0], biases[1]
+
+
+KERNELS: dict[Any, Callable[..., Any]] = {
+    _aten.mse_loss.default: _reduced_loss(_aten.mse_loss.default),
+    _aten.smooth_l1_loss.default: _reduced_loss(_aten.smooth_l1_loss.default),
+    _aten.huber_loss.default: _reduced_loss(_aten.huber_loss.default),
+    _aten._thnn_fused_gru_cell.default: _gru_cell,
+    _aten._thnn_fused_gru_cell_backward.default: _gru_cell_backward,
+    **{
+        getattr(getattr(_aten, name), overload): _nothing
+        for name in ("_fused_sgd_", "_fused_adam_", "_fused_adamw_", "_fused_adagrad_")
+        if hasattr(_aten, name)
+        for overload in getattr(_aten, name).overloads()
+    },
+}
+"""By operator, what runs on the simulated GPU."""

@@ -1,0 +1,285 @@
+"""A CUDA device made of meta tensors: a program that says ``cuda`` runs without one.
+
+A meta tensor has a shape, a type and a storage of the right size, but no memory. While
+``simulated_gpu`` is active, every spelling of a CUDA device leads to the meta device, and
+tensors there say that they are on ``cuda:0``. PyTorch's own dispatcher, autograd engine and
+optimizers do the rest, so that code which asks for the device, or whether it is traced, gets the
+answers that it gets on a GPU.
+
+Floating-point tensors that a program makes on the CPU (a network before ``.cuda()``) are meta
+tensors too, so that a large network costs nothing; the ledger keeps them apart as "host".
+Other CPU tensors are real, and so are the values in them.
+
+Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py,
+aten/src/ATen/native/Dropout.cpp (``is_fused_kernel_acceptable``).
+"""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from harness.prediction.gpu.catalogue import Gpu
+
+if TYPE_CHECKING:
+    from harness.prediction.module.event_ledger import Ledger
+
+Function = Callable[..., Any]
+
+META = torch.device("meta")
+CUDA = torch.device("cuda", 0)
+HOST = torch.device("cpu")
+
+_CUDA_NAME = re.compile(r"cuda(:\d+)?")
+_FLOATING_FACTORIES = {
+    torch.empty,
+    torch.zeros,
+    torch.ones,
+    torch.rand,
+    torch.randn,
+    torch.full,
+    torch.normal,
+}
+_ENGINE = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
+
+
+def names_cuda(device: object) -> bool:
+    """Return whether ``device`` is a spelling of a CUDA device."""
+    if isinstance(device, torch.device):
+        return device.type == "cuda"
+    if isinstance(device, str):
+        return _CUDA_NAME.fullmatch(device) is not None
+    return isinstance(device, int) and not isinstance(device, bool)
+
+
+class DeviceMode(TorchFunctionMode):
+    """Translate what a program says of devices, and put CUDA's functions in place."""
+
+    def __init__(self, ledger: "Ledger", functions: Mapping[Function, Function]) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._functions: dict[Function, Function] = {
+            Tensor.device.__get__: self._device,  # type: ignore[attr-defined]
+            Tensor.is_cuda.__get__: self._is_cuda,  # type: ignore[attr-defined]
+            Tensor.is_cpu.__get__: self._is_cpu,  # type: ignore[attr-defined]
+            Tensor.is_meta.__get__: lambda tensor: False,  # type: ignore[attr-defined]
+            Tensor.get_device: lambda tensor: 0 if self._is_cuda(tensor) else -1,
+            Tensor.to: self._to,
+            Tensor.cuda: self._cuda,
+            Tensor.cpu: self._cpu,
+            Tensor.pin_memory: lambda tensor, *_: tensor,
+            Tensor.is_pinned: lambda tensor, *_: False,
+            **functions,
+        }
+
+    def __torch_function__(
+        self, func: Function, types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _ENGINE:
+            return func(*args, **kwargs)
+        self._ledger.python_calls += 1
+        try:
+            replacement = self._functions.get(func)
+            if replacement is not None:
+                return replacement(*args, **kwargs)
+            return self._translated(func, args, kwargs)
+        finally:
+            self._ledger.python_calls -= 1
+
+    def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
+        device = kwargs.get("device")
+        if device is not None and names_cuda(device):
+            kwargs["device"] = META
+            kwargs.pop("generator", None)
+            kwargs.pop("pin_memory", None)
+        elif func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs):
+            return self._on_host(func, args, kwargs)
+        if any(isinstance(one, torch.device) and one.type == "cuda" for one in args):
+            args = tuple(META if isinstance(a, torch.device) and names_cuda(a) else a for a in args)
+        return func(*args, **kwargs)
+
+    def _on_host(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
+        for name in ("generator", "pin_memory"):
+            kwargs.pop(name, None)
+        with self._ledger.on_host():
+            return func(*args, **{**kwargs, "device": META})
+
+    def _device(self, tensor: Tensor) -> torch.device:
+        real = tensor.device
+        if real.type != "meta":
+            return real
+        return HOST if self._ledger.is_on_host(tensor) else CUDA
+
+    def _is_cuda(self, tensor: Tensor) -> bool:
+        return self._device(tensor).type == "cuda"
+
+    def _is_cpu(self, tensor: Tensor) -> bool:
+        return self._device(tensor).type == "cpu"
+
+    def _cuda(self, tensor: Tensor, *_: object, **__: object) -> Tensor:
+        return self._to(tensor, CUDA)
+
+    def _cpu(self, tensor: Tensor, *_: object, **__: object) -> Tensor:
+        return self._to(tensor, HOST)
+
+    def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if args and isinstance(args[0], Tensor):
+            other = args[0]
+            return self._to(tensor, self._device(other), other.dtype, *args[1:], **kwargs)
+        first_is_device = bool(args) and (isinstance(args[0], str | torch.device) or _index(args[0]))
+        device = args[0] if first_is_device else kwargs.get("device")
+        if device is None:
+            return Tensor.to(tensor, *args, **kwargs)
+        target = META if names_cuda(device) else torch.device(device)
+        on_host = tensor.device == META and self._ledger.is_on_host(tensor)
+        if on_host and target == HOST:
+            target = META
+        elif on_host and target == META:
+            return self._moved(tensor, args, kwargs)
+        if first_is_device:
+            return Tensor.to(tensor, target, *args[1:], **kwargs)
+        return Tensor.to(tensor, *args, **{**kwargs, "device": target})
+
+    def _moved(self, tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
+        """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
+        said = kwargs.get("dtype") or next((a for a in args if isinstance(a, torch.dtype)), None)
+        with self._ledger.moving():
+            copy = torch.ops.aten._to_copy.default
+            moved: Tensor = copy(tensor, dtype=said or tensor.dtype, device=META)
+        return moved
+
+
+def _index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Return whether a factory, called so, makes a floating-point tensor on the CPU."""
+    device, dtype = kwargs.get("device"), kwargs.get("dtype")
+    if device is not None and torch.device(device).type != "cpu":
+        return False
+    if kwargs.get("out") is not None or any(isinstance(a, Tensor) for a in args):
+        return False
+    if func is torch.full and dtype is None:
+        fill = args[1] if len(args) > 1 else kwargs.get("fill_value")
+        return isinstance(fill, float)
+    return dtype is None or bool(dtype.is_floating_point)
+
+
+def _properties(gpu: Gpu) -> SimpleNamespace:
+    major, minor = gpu.capability
+    return SimpleNamespace(
+        name=gpu.name,
+        major=major,
+        minor=minor,
+        total_memory=gpu.total_bytes or 0,
+        multi_processor_count=gpu.multiprocessors,
+        max_threads_per_multi_processor=gpu.threads_per_multiprocessor,
+    )
+
+
+_NOT_TRACED = (("transformers.utils.import_utils", "is_fake_tensor"),)
+"""Questions of frameworks whether a tensor is a traced one, answered as on a GPU: no."""
+
+
+@contextmanager
+def simulated_gpu(
+    ledger: "Ledger", gpu: Gpu, functions: Mapping[Function, Function]
+) -> Iterator[None]:
+    """Run the block as if PyTorch had a CUDA device; ``ledger`` writes down what it allocates.
+
+    Args:
+        ledger: the dispatch mode that sees each operator.
+        gpu: what ``torch.cuda`` says of the device.
+        functions: PyTorch's functions that CUDA runs another way, and that way.
+
+    """
+    optimizer = importlib.import_module("torch.optim.optimizer")  # torch.optim hides it
+
+    def never(*_: object, **__: object) -> bool:
+        return False
+
+    def nothing(*_: object, **__: object) -> None:
+        return None
+
+    def live(*_: object) -> int:
+        return ledger.live_bytes
+
+    patches: list[tuple[object, str, object]] = [
+        (torch.cuda, "is_available", lambda: True),
+        (torch.cuda, "is_initialized", lambda: True),
+        (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
+        (torch.cuda, "device_count", lambda: 1),
+        (torch.cuda, "current_device", lambda: 0),
+        (torch.cuda, "get_device_name", lambda *_: gpu.name),
+        (torch.cuda, "get_device_capability", lambda *_: gpu.capability),
+        (torch.cuda, "get_device_properties", lambda *_: _properties(gpu)),
+        (torch.cuda, "memory_allocated", live),
+        (torch.cuda, "max_memory_allocated", live),
+        (torch.cuda, "memory_reserved", live),
+        (torch.cuda, "max_memory_reserved", live),
+        *(
+            (torch.cuda, name, nothing)
+            for name in (
+                "_lazy_init",
+                "synchronize",
+                "empty_cache",
+                "set_device",
+                "reset_peak_memory_stats",
+                "manual_seed",
+                "manual_seed_all",
+                "get_rng_state",
+                "set_rng_state",
+            )
+        ),
+        (torch.cuda.amp.common, "amp_definitely_not_available", never),
+        (optimizer, "_get_foreach_kernels_supported_devices", lambda: ["meta", "cuda"]),
+        (optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta", "cuda"]),
+        *(
+            (functional, name, never)
+            for name in (
+                "has_torch_function",
+                "has_torch_function_unary",
+                "has_torch_function_variadic",
+            )
+        ),
+    ]
+    with ExitStack() as stack:
+        for target, name, value in patches:
+            stack.enter_context(mock.patch.object(target, name, value))
+        for module, name in _NOT_TRACED:
+            found = sys.modules.get(module)
+            if found is not None and hasattr(found, name):
+                stack.enter_context(mock.patch.object(found, name, never))
+        stack.enter_context(mock.patch.object(nn.Parameter, "__new__", _parameter(ledger)))
+        stack.enter_context(ledger)
+        stack.enter_context(DeviceMode(ledger, functions))
+        yield
+
+
+def _parameter(ledger: "Ledger") -> Function:
+    """Return a constructor that keeps parameters of real CPU tensors as host tensors.
+
+    A parameter that is moved to the GPU keeps its identity only among tensors of one kind.
+    """
+    made = nn.Parameter.__new__
+
+    def new(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
+        if type(data) is Tensor:
+            with torch._C.DisableTorchFunction(), ledger.on_host():
+                if not data.is_meta:
+                    layout = data.shape, data.stride()
+                    data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
+        return made(cls, data, requires_grad)
+
+    return new
