@@ -28,6 +28,7 @@ READ = (
 )
 
 _copy = torch.ops.aten._to_copy.default
+_efficient = torch.ops.aten._scaled_dot_product_efficient_attention.default
 _add = torch.ops.aten.add.Tensor
 
 
@@ -112,6 +113,9 @@ class Ledger(TorchDispatchMode):
         across = [self._write(size, name) for size in scratch.across]
         for sizes in scratch.before:
             self._pass_by(sizes, name)
+        if func is _efficient:
+            for state in result[2:]:
+                self.see(state, name, on_host=True)  # random numbers' state is on the CPU
         self._see_all(result, name, on_host=False)
         needs_workspace = in_backward not in self._threads and self._scratch.multiplies(name, args)
         for sizes in scratch.after or ([()] if needs_workspace else []):

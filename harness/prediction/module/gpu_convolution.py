@@ -95,13 +95,13 @@ class Convolution:
             wanted: whether the gradients of input, weight and bias are asked for.
 
         """
-        copies = [
-            _bytes(t) for t in (gradient, self._given, self._weight) if not t.is_contiguous()
-        ]
+        operands = (gradient, self._given, self._weight)
+        copies = [_bytes(t) for t in operands if not t.is_contiguous() and self._groups == 1]
+        copies = copies or [_bytes(gradient)] * (self.is_depthwise and not gradient.is_contiguous())
         bias = [self._bias_sum(gradient)] if wanted[2] else []
         if self.is_depthwise:
             return Scratch(across=copies, after=[b for b in bias if b])
-        columns = self._columns()
+        columns = self._columns(always=True)
         if self._groups == 1:
             if self._is_dilated and wanted[2]:
                 bias = [[*columns, gradient.shape[1] * self._element]]
@@ -110,18 +110,18 @@ class Convolution:
             _bytes(t) // self._groups
             for t, want in ((self._given, wanted[0]), (self._weight, wanted[1]))
             if want
-        ]
+        ] + [gradient.shape[1] * self._element // self._groups] * bool(wanted[2])
         parts = [size for size in results for _ in range(self._groups)]
         slices = [_bytes(t) // self._groups for t in (gradient, self._given)]
         return Scratch(across=[*copies, *parts], before=[[*slices, *columns]])
 
-    def _columns(self) -> list[int]:
-        """Return the unfolded input of one example, where the kernel needs it."""
+    def _columns(self, *, always: bool = False) -> list[int]:
+        """Return the unfolded input of one example; a plain 1 x 1 kernel may do without."""
         channels = self._given.shape[1] // self._groups
         out = self._output.shape[2:]
         if self._transposed:
             channels, out = self._weight.shape[1], self._given.shape[2:]
-        elif not self._is_dilated and set(self._kernel) == {1}:
+        elif not always and not self._is_dilated and set(self._kernel) == {1}:
             if set(self._stride) == {1} and set(self._padding) == {0}:
                 return []
         return [channels * math.prod(self._kernel) * math.prod(out) * self._element]
@@ -129,7 +129,7 @@ class Convolution:
     def _bias_sum(self, gradient: Tensor) -> list[int]:
         return Reduction(
             shape=gradient.shape,
-            strides=gradient.contiguous().stride(),
+            strides=(gradient if self.is_depthwise else gradient.contiguous()).stride(),
             reduced=[0, *range(2, gradient.dim())],
             accumulator_bytes=max(self._element, 4),
         ).scratch_bytes(self._gpu)

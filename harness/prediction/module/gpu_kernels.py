@@ -55,10 +55,31 @@ def _gru_cell_backward(
     return gates[0], gates[1], hidden, biases[0], biases[1]
 
 
+def _batch_norm_backward(
+    gradient: Tensor,
+    given: Tensor,
+    weight: Tensor | None,
+    running_mean: Tensor | None,
+    running_variance: Tensor | None,
+    mean: Tensor | None,
+    deviation: Tensor | None,
+    trains: bool,
+    eps: float,
+    wanted: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return only the gradients that are asked for; the meta kernel makes all three."""
+    kind = given.dtype if weight is None else weight.dtype
+    of_input = torch.empty_like(given) if wanted[0] else None
+    of_weight = given.new_empty(given.shape[1], dtype=kind) if wanted[1] else None
+    of_bias = given.new_empty(given.shape[1], dtype=kind) if wanted[2] else None
+    return of_input, of_weight, of_bias
+
+
 KERNELS: dict[Any, Callable[..., Any]] = {
     _aten.mse_loss.default: _reduced_loss(_aten.mse_loss.default),
     _aten.smooth_l1_loss.default: _reduced_loss(_aten.smooth_l1_loss.default),
     _aten.huber_loss.default: _reduced_loss(_aten.huber_loss.default),
+    _aten.native_batch_norm_backward.default: _batch_norm_backward,
     _aten._thnn_fused_gru_cell.default: _gru_cell,
     _aten._thnn_fused_gru_cell_backward.default: _gru_cell_backward,
     **{

@@ -18,6 +18,12 @@ from torch import Tensor
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.prediction.mlp.cuda_norms import batch_norm_grid, in_two_steps, two_step_parts
+from harness.prediction.module.gpu_attention_scratch import (
+    efficient_backward,
+    efficient_forward,
+    flash_backward,
+    flash_forward,
+)
 from harness.prediction.module.gpu_convolution import Convolution, Scratch
 from harness.prediction.module.gpu_reduction import Reduction
 
@@ -164,15 +170,19 @@ def _is_depthwise(args: Sequence[Any], operator: str) -> bool:
 
 def _sum(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
     dims = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else kwargs.get("dim")
-    accumulator = max(args[0].element_size(), 4)
-    return Scratch(after=[rules.reduction(args[0], dims, accumulator)])
+    given = args[0]
+    accumulator = max(given.element_size(), 4)
+    if given.dtype != result.dtype and not given.is_floating_point():
+        size = given.numel() * result.element_size()
+        return Scratch(after=[[size, *rules.reduction(given, dims, result.element_size())]])
+    return Scratch(after=[rules.reduction(given, dims, accumulator)])
 
 
 def _softmax_backward(
     rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
 ) -> Scratch:
     """Add the product of gradient and output, which is formed before the kernel runs."""
-    return Scratch(after=[[_bytes(args[1]), *_copies(args[0])]])
+    return Scratch(after=[[_bytes(args[1])]])
 
 
 def _layer_norm_backward(
@@ -216,7 +226,7 @@ def _batch_norm_backward(
     rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
 ) -> Scratch:
     given: Tensor = args[1]
-    if given.dim() != 2:
+    if given.dim() != 2 or not args[9][0]:
         return _NOTHING
     sums = given.shape[1] * max(given.element_size(), 4)
     return Scratch(after=[[sums, sums, *_staged(given, 2)]])
@@ -271,8 +281,8 @@ def _embedding_backward(
         across=[*copies, order, order],
         before=[[order, _SORT_SCRATCH_BYTES]],
         after=[
-            [8, order, 1279],
-            [8, 8 * segments, 8 * segments, 8, 8 * partial, sums],
+            [order, 8, order, 1279],
+            [order, 8, 8 * segments, 8 * segments, 8, 8 * partial, sums],
         ],
     )
 
@@ -293,7 +303,31 @@ def _binary_cross_entropy(
     return Scratch(across=[size, size])
 
 
+def _flash(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
+    return flash_forward(rules.gpu, [*args, 0.0][:4])
+
+
+def _flash_backward(
+    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
+) -> Scratch:
+    return flash_backward(args)
+
+
+def _efficient(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
+    return efficient_forward(args)
+
+
+def _efficient_backward(
+    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
+) -> Scratch:
+    return efficient_backward(rules.gpu, args)
+
+
 _RULES: dict[str, Rule] = {
+    "aten::_scaled_dot_product_flash_attention": _flash,
+    "aten::_scaled_dot_product_flash_attention_backward": _flash_backward,
+    "aten::_scaled_dot_product_efficient_attention": _efficient,
+    "aten::_scaled_dot_product_efficient_attention_backward": _efficient_backward,
     "aten::sum": _sum,
     "aten::mean": _sum,
     "aten::_softmax_backward_data": _softmax_backward,

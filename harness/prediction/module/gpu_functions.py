@@ -1,0 +1,120 @@
+"""PyTorch's functions that CUDA runs another way than the meta device, and that way.
+
+``torch.dropout``, ``torch.rms_norm`` and others choose a fused kernel by the device's type,
+which is not CUDA for a meta tensor. Each function here does what PyTorch does on a GPU.
+
+Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from harness.prediction.module.gpu_attention import Attention
+from harness.prediction.module.gpu_recurrent import RECURRENT
+from harness.prediction.module.gpu_scratch import KernelScratch
+
+if TYPE_CHECKING:
+    from harness.prediction.module.event_ledger import Ledger
+
+Function = Callable[..., Any]
+
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+def gpu_functions(ledger: "Ledger", scratch: KernelScratch) -> dict[Function, Function]:
+    """Return what to run instead, by PyTorch's function.
+
+    Args:
+        ledger: knows which tensors are on the host.
+        scratch: the rules of the GPU; notes are added to it.
+
+    """
+
+    def on_gpu(tensor: Tensor) -> bool:
+        return tensor.is_meta and not ledger.is_on_host(tensor)
+
+    def only_on_gpu(instead: Function, original: Function) -> Function:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            first = args[0] if args else kwargs.get("input", kwargs.get("query"))
+            chosen = instead if isinstance(first, Tensor) and on_gpu(first) else original
+            return chosen(*args, **kwargs)
+
+        return run
+
+    attention = functional.scaled_dot_product_attention
+    replaced: dict[Function, Function] = {
+        torch.dropout: _dropout,
+        torch.rms_norm: _rms_norm,
+        torch.softmax: _softmax(torch.softmax, torch.ops.aten._softmax),
+        Tensor.softmax: _softmax(Tensor.softmax, torch.ops.aten._softmax),
+        torch.log_softmax: _softmax(torch.log_softmax, torch.ops.aten._log_softmax),
+        Tensor.log_softmax: _softmax(Tensor.log_softmax, torch.ops.aten._log_softmax),
+        attention: Attention(scratch.gpu, scratch.notes),
+        **RECURRENT,
+    }
+    return {function: only_on_gpu(new, function) for function, new in replaced.items()}
+
+
+def _dropout(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+    """Draw the mask and multiply in one kernel: ``is_fused_kernel_acceptable``."""
+    if train and 0 < p < 1 and input.numel():
+        return torch.native_dropout(input, p, train)[0]
+    return torch.dropout(input, p, train)
+
+
+def _softmax(original: Function, operator: Any) -> Function:
+    """Return a softmax that reads float16 and writes float32 without a copy between."""
+
+    def run(
+        input: Tensor, dim: int, dtype: torch.dtype | None = None, **others: Any
+    ) -> Tensor:
+        autocast = torch.is_autocast_enabled("cuda")
+        wanted = torch.float32 if autocast and dtype is None else dtype
+        if input.dtype == torch.float16 and wanted == torch.float32:
+            result: Tensor = operator(input, dim, True)
+            return result
+        result = original(input, dim, dtype=dtype, **others)
+        return result
+
+    return run
+
+
+class _FusedRmsNorm(torch.autograd.Function):
+    """``aten::_fused_rms_norm``, which the meta device has only as a composite."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, given: Tensor, shape: Sequence[int], weight: Tensor | None
+    ) -> Tensor:
+        rows = given.shape[: given.dim() - len(shape)]
+        output = torch.empty(given.shape, dtype=given.dtype, device=given.device)
+        ones = [1] * len(shape)
+        kind = torch.float32 if given.dtype in _HALVES else given.dtype
+        deviation = torch.empty((*rows, *ones), dtype=kind, device=given.device)
+        ctx.save_for_backward(given, deviation, weight)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        given, _, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        wants_input, _, wants_weight = ctx.needs_input_grad
+        of_input = torch.empty_like(gradient) if wants_input else None
+        of_weight = torch.empty_like(weight) if wants_weight and weight is not None else None
+        return of_input, None, of_weight
+
+
+def _rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    if torch.is_autocast_enabled("cuda") and input.dtype in _HALVES:
+        input = input.float()
+    result: Tensor = _FusedRmsNorm.apply(input, list(normalized_shape), weight)
+    return result
