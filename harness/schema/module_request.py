@@ -6,7 +6,7 @@ from typing import Any
 from harness.schema.errors import HarnessError
 
 OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
-LOSSES = ("cross-entropy", "mean-square", "sum")
+LOSSES = ("cross-entropy", "mean-square", "sum", "model")
 MODES = ("train", "inference")
 INPUT_TYPES = ("float32", "float64", "bfloat16", "float16", "int64")
 

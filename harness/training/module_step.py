@@ -1,7 +1,7 @@
 """One step of any module: the names that ``harness profile`` knows, made real."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,15 @@ class Step:
     """All that a step reads and writes."""
 
     model: nn.Module
-    x: Tensor
-    y: Tensor | None
+    x: object
+    """What the model is called with: a tensor, or a tuple or dict of its arguments."""
+    y: Any
     optimizer: torch.optim.Optimizer | None
     loss: str | Loss
     mode: str
+    autocast: torch.dtype | None = None
+    """The type that forward pass and loss are cast to; None without ``torch.autocast``."""
+    device_type: str = "cpu"
 
 
 def make_optimizer(
@@ -57,19 +61,35 @@ def make_optimizer(
 def run_step(step: Step, phase: Callable[[str], AbstractContextManager[object]]) -> None:
     """Run one step: gradients dropped, forward, backward, update; or a forward pass alone."""
     if step.mode == "inference":
-        with phase("forward"), torch.no_grad():
-            step.model(step.x)
+        with phase("forward"), torch.no_grad(), _autocast(step):
+            _output(step)
         return
     with phase("optimizer"):
         (step.optimizer or step.model).zero_grad(set_to_none=True)
-    with phase("forward"):
-        loss = loss_of(step.loss, step.model(step.x), step.y)
+    with phase("forward"), _autocast(step):
+        loss = loss_of(step.loss, _output(step), step.y)
     with phase("backward"):
         loss.backward()  # type: ignore[no-untyped-call]
         del loss
     with phase("optimizer"):
         if step.optimizer is not None:
             step.optimizer.step()
+
+
+def _output(step: Step) -> Any:
+    match step.x:
+        case dict():
+            return step.model(**step.x)
+        case tuple() | list():
+            return step.model(*step.x)
+        case _:
+            return step.model(step.x)
+
+
+def _autocast(step: Step) -> AbstractContextManager[object]:
+    if step.autocast is None:
+        return nullcontext()
+    return torch.autocast(step.device_type, step.autocast)
 
 
 def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
@@ -80,6 +100,8 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
         raise StepError(f"loss: {named!r}: one of {', '.join(LOSSES)}")
     if named == "sum":
         return _sum(output)
+    if named == "model":
+        return _loss_in(output)
     if not isinstance(output, Tensor):
         raise StepError(f"loss: {named!r}: the output is a {type(output).__name__}; use sum")
     if named == "mean-square":
@@ -88,6 +110,15 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
         shape = tuple(output.shape)
         raise StepError(f"loss: {named!r}: wants (batch, classes), the output is {shape}; use sum")
     return nn.functional.cross_entropy(output, y)  # type: ignore[arg-type]
+
+
+def _loss_in(output: Any) -> Tensor:
+    """Return the loss that the model itself returns, as ``output.loss`` or as a scalar."""
+    found = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
+    if not isinstance(found, Tensor) or found.dim():
+        kind = type(output).__name__
+        raise StepError(f"loss: 'model': the output, a {kind}, has no scalar loss; use sum")
+    return found
 
 
 def _sum(output: Any) -> Tensor:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.prediction.module.predict_module import BELOW, INITIALISER, ForecastError, forecast
+from harness.prediction.module.cpu_ledger import INITIALISER
+from harness.prediction.module.module_prediction import UnsupportedModuleError
+from harness.prediction.module.predict_module import BELOW, forecast
 from tests.profiling.module_cases import CASES, NETWORKS, prepared
 from tests.profiling.test_module_trace import Nothing, scratch_of_kernels, traced, without
 
@@ -75,7 +77,7 @@ def test_what_depends_on_data_is_refused_by_name() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * 2 if bool(x.sum() > 0) else x
 
-    with pytest.raises(ForecastError, match="_local_scalar_dense"):
+    with pytest.raises(UnsupportedModuleError, match="_local_scalar_dense"):
         forecast(Picky, 2, input_shape=(3,), mode="inference")
 
 

@@ -20,8 +20,10 @@ from harness.instruments.forward_hooks import Forward
 from harness.instruments.tensor_roles import storages
 from harness.prediction.module.gpu_kernels import KERNELS
 from harness.prediction.module.gpu_scratch import KernelScratch
+from harness.prediction.module.layer_table import LayerLog
 from harness.schema.events import Event, Trace
 
+INITIALISER = "the program read a number from a floating-point CPU tensor; 0 was answered"
 READ = (
     "the program read a number from a GPU tensor; 0 was answered, so sizes and branches that "
     "depend on it may differ"
@@ -69,6 +71,9 @@ class Ledger(TorchDispatchMode):
         self._open = True
         self._threads: set[bool] = set()
         self._sole_owner = (0, 0)
+        self.layers = LayerLog()
+        self._kept: set[int] = set()
+        """Storages of parameters and buffers, which exist anyway."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -91,7 +96,7 @@ class Ledger(TorchDispatchMode):
     def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Return what needs the values of a meta tensor: numbers are 0, copies are zeros."""
         if func is torch.ops.aten._local_scalar_dense.default:
-            self.notes[READ] = None
+            self.notes[INITIALISER if self.is_on_host(args[0]) else READ] = None
             kind = args[0].dtype
             return False if kind == torch.bool else 0.0 if kind.is_floating_point else 0
         to = kwargs.get("device")
@@ -233,35 +238,48 @@ class Ledger(TorchDispatchMode):
         finally:
             self._moving = False
 
-    def mark(self, tensors: Iterable[Tensor], category: str) -> None:
-        """State what the tensors are; the first statement holds."""
+    def mark(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
+        """State what the tensors are, and whose; the first statement holds."""
         for tensor in tensors:
             for storage in storages(tensor):
+                if category == "parameter":
+                    self._kept.add(storage._cdata)
                 block = self._alive.get(storage._cdata)
                 if block is not None and block.category == "temporary":
                     block.category = category
+                    block.module = module or block.module
 
     @contextmanager
     def announce(self, phase: str) -> Iterator[None]:
         """Write what follows under ``phase``."""
         self.phase = phase
+        self.modules[0] = ""
+        if phase == "forward":
+            self.layers.begin_step()
         yield
+        if phase == "forward":
+            self.layers.end_forward(self._alive)
 
     def named(self, name: str, forward: Forward) -> Forward:
         """Stand in for a module's forward."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             self.modules.append(name)
+            if torch._C._current_graph_task_id() == -1:
+                self.layers.enter(name)
             try:
-                return forward(*args, **kwargs)
+                output = forward(*args, **kwargs)
             finally:
                 self.modules.pop()
+            self.layers.returned(name, output)
+            return output
 
         return run
 
     def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
         """Mark what autograd saves; keep the module's name for the backward pass."""
         self.mark([tensor], "activation")
+        self.layers.saved(self.modules[-1], tensor, self._kept)
         with torch._C.DisableTorchFunction():
             return tensor.detach(), self.modules[-1]
 

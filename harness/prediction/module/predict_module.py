@@ -1,222 +1,66 @@
-"""The trace of a module's step at any batch size, without allocating its tensors.
+"""The memory of a module's training step, without running it.
 
-The step runs on fake tensors: they have shapes, types and storages, but no memory. A
-dispatch mode sees each operator's results; a storage seen for the first time is a block
-taken, and its end, told by a weak reference, is the block returned. Time is linear in the
-number of operators.
-
-Source: torch/_subclasses/fake_tensor.py; torch/utils/_python_dispatch.py.
+On the CPU the step runs on fake tensors. For CUDA it runs on a GPU made of meta tensors
+(``simulated_gpu``), and the allocator model plays its events. Both see the same dispatcher,
+autograd engine and optimizers that a real step uses.
 """
 
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.utils._pytree import tree_map_only
 
-from harness.instruments import tensor_roles
-from harness.instruments.forward_hooks import Forward, wrapped_forwards
+from harness.instruments.forward_hooks import wrapped_forwards
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
-from harness.prediction.mlp import cuda_metrics as cuda_forecast
-from harness.prediction.module.cuda_rules import Below, cuda_functions, lies_on_host
-from harness.schema.errors import HarnessError
-from harness.schema.events import Event, Trace
-from harness.schema.prediction import GpuFit
-from harness.schema.record import CudaMetrics
-from harness.training.module_step import Step, make_optimizer, run_step
+from harness.prediction.mlp import cuda_metrics
+from harness.prediction.module.cpu_ledger import CopiedFakeMode, CpuLedger
+from harness.prediction.module.event_ledger import Ledger
+from harness.prediction.module.gpu_autocast import simulated_autocast
+from harness.prediction.module.gpu_functions import gpu_functions
+from harness.prediction.module.gpu_scratch import KernelScratch
+from harness.prediction.module.module_prediction import (
+    ModulePrediction,
+    ModulePredictionError,
+    UnsupportedModuleError,
+)
+from harness.prediction.module.simulated_gpu import simulated_gpu
+from harness.schema.module_request import MODES
+from harness.training.module_step import Loss, Step, make_optimizer, run_step
 from harness.training.nested_tensors import tensors
 
+Inputs = Callable[[int], tuple[Any, Any]]
+OptimizerMaker = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+AnyLedger = CpuLedger | Ledger
+
+CPU = "the metrics are those of the CPU's operators"
 BELOW = (
-    "what a kernel takes below the dispatcher and returns before it ends (scratch of "
-    "convolutions and normalisations, of bfloat16 products) is not seen"
+    "what a CPU kernel allocates below the dispatcher and frees before it ends (scratch of "
+    "convolutions and normalisations, of bfloat16 matmuls) is not counted"
 )
 SUMS = (
-    "where a tensor is used twice the engine may add its two gradients in place; here the "
-    "sum is always a new block"
+    "where a tensor is used twice, autograd may add its two gradients in place; here the sum is "
+    "always a new block"
 )
-INITIALISER = "the building read a number from a tensor; 0 was answered"
-CPU = "figures are those of the CPU's operators"
-BELOW_CUDA = (
-    "of what CUDA's kernels take below the dispatcher, workspaces, sums of columns and "
-    "normalisation are counted; sorts, scans, other reductions and attention's backward are not"
+RECURRENT = (
+    "recurrent layers: the CPU's oneDNN kernels keep a workspace that is not counted, so the "
+    "peak is a lower bound"
 )
-
-
-class ForecastError(HarnessError):
-    """The step cannot be followed on fake tensors; the message says at which operator."""
-
-
-@dataclass(kw_only=True)
-class ModuleForecast:
-    """What a step would take: its trace, and what could not be followed."""
-
-    trace: Trace
-    notes: list[str] = field(default_factory=list)
-    cuda: CudaMetrics | None = None
-    """The caching allocator's peaks, where the device is a GPU."""
-    card: GpuFit | None = None
-    """The verdict on a card, where one was named."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "trace":
-            raise AttributeError(name)
-        return getattr(self.trace, name)
-
-
-class _OneMode(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """A fake mode that copies of its tensors share, as those of a copied layer."""
-
-    def __deepcopy__(self, memo: object) -> "_OneMode":
-        return self
-
-
-class _Block:
-    """A storage that was seen: what took it, its category still open."""
-
-    __slots__ = ("category", "module", "number", "operator", "reference", "size")
-
-    def __init__(self, number: int, size: int, operator: str, module: str) -> None:
-        self.number = number
-        self.size = size
-        self.operator = operator
-        self.module = module
-        self.category = "temporary"
-        self.reference: weakref.ref[Any] | None = None
-
-
-class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down each storage's beginning and end."""
-
-    def __init__(self, below: Below | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._below = below
-        self.step = 0
-        self.phase = "build"
-        self.modules = [""]
-        self.notes: list[str] = []
-        self._alive: dict[int, _Block] = {}
-        self._elsewhere: dict[int, torch.UntypedStorage] = {}
-        """Storages of the host's memory, held so that no other gets their number."""
-        self._rows: list[tuple[int, str, int, _Block]] = []
-        self._count = 0
-        self._open = True
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.phase == "build" and func is torch.ops.aten._local_scalar_dense.default:
-            # An initialiser asks whether to draw again: no. No size depends on it.
-            self.notes.append(INITIALISER)
-            return 0
-        result = func(*args, **(kwargs or {}))
-        for tensor in (result,) if isinstance(result, Tensor) else tensors(result):
-            self.see(tensor, func.name())
-        if self._below is not None:
-            self._see_below(self._below, func.name(), args, result)
-        return result
-
-    def _see_below(self, below: Below, operator: str, args: Any, result: Any) -> None:
-        """Write down what a kernel of CUDA's keeps, and what it takes beside its result."""
-        kept = below.to_keep(operator, self.phase)
-        if kept:
-            self._write(kept, operator)
-        blocks = [self._write(size, operator) for size in below.scratch(operator, args, result)]
-        for block in reversed(blocks):
-            self._rows.append((self.step, self.phase, -block.size, block))
-
-    def see(self, tensor: Tensor, operator: str) -> None:
-        """Write down the tensor's storages, where they are new or of a new size."""
-        elsewhere = self._below is not None and lies_on_host(tensor, operator, self.phase)
-        for storage in tensor_roles.storages(tensor):
-            key, size = storage._cdata, storage.nbytes()
-            if elsewhere or key in self._elsewhere:
-                self._elsewhere.setdefault(key, storage)
-                continue
-            known = self._alive.get(key)
-            if known is not None and known.size == size:
-                continue
-            if known is not None:
-                self._end(key, known)
-            if size:
-                self._take(key, storage, size, operator)
-
-    def _take(self, key: int, storage: torch.UntypedStorage, size: int, operator: str) -> None:
-        block = self._write(size, operator)
-
-        def gone(_: object) -> None:
-            if self._open and self._alive.get(key) is block:
-                self._end(key, block)
-
-        block.reference = weakref.ref(storage, gone)
-        self._alive[key] = block
-
-    def _write(self, size: int, operator: str) -> _Block:
-        self._count += 1
-        block = _Block(self._count, size, operator, self.modules[-1])
-        self._rows.append((self.step, self.phase, size, block))
-        return block
-
-    def _end(self, key: int, block: _Block) -> None:
-        del self._alive[key]
-        self._rows.append((self.step, self.phase, -block.size, block))
-
-    def mark(self, tensors: Iterable[Tensor], category: str) -> None:
-        """State what the tensors are; the first statement holds."""
-        for tensor in tensors:
-            for storage in tensor_roles.storages(tensor):
-                block = self._alive.get(storage._cdata)
-                if block is not None and block.category == "temporary":
-                    block.category = category
-
-    @contextmanager
-    def announce(self, phase: str) -> Iterator[None]:
-        """Write what follows under ``phase``."""
-        self.phase = phase
-        yield
-
-    def named(self, name: str, forward: Forward) -> Forward:
-        """Stand in for a module's forward."""
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            self.modules.append(name)
-            try:
-                return forward(*args, **kwargs)
-            finally:
-                self.modules.pop()
-
-        return run
-
-    def pack(self, tensor: Tensor) -> "tuple[Tensor, str]":
-        """Mark what autograd saves; keep the module's name for the backward pass."""
-        self.mark([tensor], "activation")
-        return tensor.detach(), self.modules[-1]
-
-    def unpack(self, packed: "tuple[Tensor, str]") -> Tensor:
-        """Give back what autograd saved; its module is the one whose backward runs."""
-        tensor, module = packed
-        if self.phase == "backward" and len(self.modules) == 1:
-            self.modules[0] = module
-        return tensor
-
-    def close(self) -> None:
-        """Write no more: what ends from here on ends with the forecast."""
-        self._open = False
-
-    def trace(self) -> Trace:
-        """Return what was written down."""
-        events = [
-            Event(step, phase, b.operator, b.module, b.category, size, b.number)
-            for step, phase, size, b in self._rows
-        ]
-        return Trace(events, steps=self.step)
+RULES = (
+    "allocations inside CUDA kernels are counted for matmuls, convolutions without cuDNN, "
+    "normalisation, softmax, attention, sums, losses and embeddings; those of sorts, scans and "
+    "other kernels are not"
+)
+STEPS_ON_GPU = 3
+"""The first step, a later one, and one more to see that it is steady."""
 
 
 def forecast(
@@ -224,124 +68,282 @@ def forecast(
     batch: int,
     *,
     input_shape: tuple[int, ...] | None = None,
-    inputs: Callable[[int], tuple[Tensor, Tensor | None]] | None = None,
-    optimizer: str | Callable[[Iterable[Tensor]], torch.optim.Optimizer] = "sgd",
-    loss: str | Callable[[Any, Any], Tensor] = "cross-entropy",
+    inputs: Inputs | None = None,
+    optimizer: str | OptimizerMaker = "sgd",
+    loss: str | Loss = "cross-entropy",
     mode: str = "train",
     steps: int | None = None,
-    device: str = "cpu",
+    device: str | torch.device | None = None,
     gpu: Gpu | str | None = None,
+    autocast: str | torch.dtype | None = None,
     allocator_settings: str = "",
     cudnn: bool = True,
-) -> ModuleForecast:
-    """Return the trace of ``build()`` and ``steps`` of its steps, without allocating.
+) -> ModulePrediction:
+    """Return the events of ``build()`` and ``steps`` of its steps, without allocating.
 
     Args:
-        build: returns the network; called where every new tensor is a fake one.
+        build: returns the network; called where floating-point tensors have no memory.
         batch: examples in a step.
         input_shape: shape of one example, for float32 inputs and int64 labels (batch,).
-        inputs: or a function of the batch size that makes example and label tensors.
+        inputs: or a function of the batch size that returns the model's input and the labels.
+            The input is a tensor, or a tuple or dict of the model's arguments.
         optimizer: a name of ``harness profile``'s, or a function of the parameters.
         loss: a name of ``harness profile``'s, or a function of output and labels.
         mode: ``train`` or ``inference`` (one forward pass without gradients).
-        steps: steps traced, the last the measured one; as many as there are kinds of where
-            not given: the first and a later one, on CUDA one more to see that it is steady.
-        device: ``cuda`` for the steps as CUDA runs them, without CUDA; see
-            ``harness.prediction.module.cuda_rules`` for what differs.
-        gpu: a card, or its name in ``harness.prediction.gpu.catalogue``, to fit on.
+        steps: steps to trace, the last the measured one; by default as many as there are kinds.
+        device: ``cpu`` (the default) or any spelling of a CUDA device.
+        gpu: a GPU, or its name in the catalogue; it implies ``cuda``.
+        autocast: type for ``torch.autocast`` around forward pass and loss, e.g. ``float16``.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
-        cudnn: whether convolutions are cuDNN's (or PyTorch's own kernels).
+        cudnn: whether convolutions are cuDNN's, whose workspaces are not counted, or PyTorch's.
 
     Raises:
-        ForecastError: an operator's result depends on data, or it knows no fake tensors.
-        GpuError: no such card.
+        ModulePredictionError: an argument is wrong.
+        UnsupportedModuleError: an operator's result depends on data, or it has no meta kernel.
+        GpuError: no such GPU.
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    on_cuda = device == "cuda"
-    used = (
-        catalogue.find(gpu) if isinstance(gpu, str) else gpu or catalogue.DEFAULT
-    ).in_environment()
-    below = Below(used, cudnn=cudnn) if on_cuda else None
-    ledger = _Ledger(below)
-    count = steps if steps is not None else (1 + on_cuda) if mode != "train" else 2 + on_cuda
+    asked = _Step(
+        build=_checked_build(build),
+        batch=_checked_batch(batch),
+        inputs=_checked_inputs(inputs, input_shape, mode),
+        optimizer=optimizer,
+        loss=loss,
+        mode=_checked_mode(mode),
+        autocast=_checked_autocast(autocast),
+    )
+    if checked_device(device, gpu) == "cpu":
+        return _on_cpu(asked, steps)
+    found = catalogue.find(gpu) if isinstance(gpu, str) else gpu or catalogue.DEFAULT
+    count = steps or (STEPS_ON_GPU if mode == "train" else 2)
+    named = gpu is not None
+    return _on_gpu(asked, count, found.in_environment(), allocator_settings, cudnn, named)
+
+
+def checked_device(device: object, gpu: object) -> Literal["cpu", "cuda"]:
+    """Return the kind of device that the arguments name.
+
+    Raises:
+        ModulePredictionError: it is neither the CPU nor the first CUDA device.
+
+    """
+    if device is None:
+        return "cpu" if gpu is None else "cuda"
     try:
-        with _OneMode(), ledger, warnings.catch_warnings():
-            # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.
-            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
-            with ExitStack() as stack:
-                if on_cuda:
-                    stack.enter_context(cuda_functions())
-                _run(ledger, build, batch, input_shape, inputs, optimizer, loss, mode, count)
-    except (DataDependentOutputException, NotImplementedError) as error:
-        raise ForecastError(f"not followed on fake tensors: {str(error)[:300]}") from error
-    notes = [SUMS, *dict.fromkeys(ledger.notes)]
-    if below is None:
-        return ModuleForecast(trace=ledger.trace(), notes=[CPU, BELOW, *notes])
-    return _on_cuda(ledger.trace(), below, notes, used, allocator_settings, named=gpu is not None)
+        named = torch.device(device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError):
+        named = None
+    if named is None or named.type not in ("cpu", "cuda"):
+        raise ModulePredictionError(f"device must be cpu or cuda, got {str(device)!r}")
+    if named.type == "cpu" and gpu is not None:
+        raise ModulePredictionError("device must be cuda where a GPU is named, got 'cpu'")
+    return "cuda" if named.type == "cuda" else "cpu"
 
 
-def _on_cuda(
-    trace: Trace, below: Below, notes: list[str], gpu: Gpu, settings: str, *, named: bool
-) -> ModuleForecast:
-    """Return the forecast with the allocator's peaks, and the verdict on a named card."""
-    script = RecordedSteps(trace, below.kept_bytes)
-    found = cuda_forecast.figures(script, gpu, settings)
-    card = cuda_forecast.card_of(gpu, settings) if named else None
-    return ModuleForecast(
+class _Step:
+    """What was asked for, checked."""
+
+    def __init__(
+        self,
+        *,
+        build: Callable[[], nn.Module],
+        batch: int,
+        inputs: Inputs,
+        optimizer: str | OptimizerMaker,
+        loss: str | Loss,
+        mode: str,
+        autocast: torch.dtype | None,
+    ) -> None:
+        self.build = build
+        self.batch = batch
+        self.inputs = inputs
+        self.optimizer = optimizer
+        self.loss = loss
+        self.mode = mode
+        self.autocast = autocast
+        self.model: nn.Module | None = None
+
+    def run(self, ledger: AnyLedger, steps: int, device: str) -> None:
+        """Build the network, move it to ``device`` and run its steps under ``ledger``."""
+        built = self.build()
+        if not isinstance(built, nn.Module):
+            kind = type(built).__name__
+            raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
+        self.model = model = built.to(device) if device != "cpu" else built
+        owners = _owners(model)
+        for tensor in [*model.parameters(), *model.buffers()]:
+            ledger.see(tensor, "built")
+            ledger.mark([tensor], "parameter", owners[id(tensor)])
+        x, y = self._example(device)
+        ledger.mark(tensors([x, y]), "input")
+        model.train(self.mode == "train")
+        trained = [p for p in model.parameters() if p.requires_grad]
+        made = make_optimizer(self.optimizer, trained) if self.mode == "train" else None
+        step = Step(
+            model=model,
+            x=x,
+            y=y,
+            optimizer=made,
+            loss=self.loss,
+            mode=self.mode,
+            autocast=self.autocast,
+            device_type=device,
+        )
+        with ExitStack() as stack:
+            stack.enter_context(wrapped_forwards(model, ledger.named))
+            hooks = torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack)
+            stack.enter_context(hooks)
+            for _ in range(steps):
+                ledger.step += 1
+                ledger.modules[0] = ""
+                run_step(step, ledger.announce)
+                for parameter in trained:
+                    owner = owners[id(parameter)]
+                    ledger.mark(tensors(parameter.grad), "gradient", owner)
+                    if made is not None:
+                        state = made.state.get(parameter)
+                        ledger.mark(tensors(state), "optimizer_state", owner)
+                if made is not None:
+                    ledger.mark(tensors(made.state), "optimizer_state")
+        ledger.close()
+
+    def _example(self, device: str) -> tuple[Any, Any]:
+        made = self.inputs(self.batch)
+        if not isinstance(made, tuple) or len(made) != 2:
+            kind = type(made).__name__
+            raise ModulePredictionError(f"inputs must return (input, labels), got a {kind}")
+        if device == "cpu":
+            return made
+        moved = tree_map_only(Tensor, lambda tensor: tensor.to(device), made)
+        return moved[0], moved[1]
+
+
+def _owners(model: nn.Module) -> dict[int, str]:
+    """Return the name of the first module that owns each parameter and buffer."""
+    found: dict[int, str] = {}
+    for name, module in model.named_modules():
+        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            found.setdefault(id(tensor), name)
+    return found
+
+
+def _checked_build(build: object) -> Callable[[], nn.Module]:
+    if isinstance(build, nn.Module):
+        name = type(build).__name__
+        rule = "build must be a function that returns the network"
+        raise ModulePredictionError(f"{rule}, got a {name}: write build=lambda: {name}(...)")
+    if not callable(build):
+        kind = type(build).__name__
+        raise ModulePredictionError(f"build must be a function that returns a module, got a {kind}")
+    return build
+
+
+def _checked_batch(batch: object) -> int:
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ModulePredictionError(f"batch must be a whole number of at least 1, got {batch!r}")
+    return batch
+
+
+def _checked_mode(mode: str) -> str:
+    if mode not in MODES:
+        hint = " (did you mean inference?)" if mode in ("eval", "test", "predict") else ""
+        raise ModulePredictionError(f"mode must be one of {', '.join(MODES)}, got {mode!r}{hint}")
+    return mode
+
+
+def _checked_autocast(autocast: object) -> torch.dtype | None:
+    if autocast is None or autocast in (torch.float16, torch.bfloat16):
+        return autocast  # type: ignore[return-value]
+    if autocast in ("float16", "bfloat16"):
+        found: torch.dtype = getattr(torch, str(autocast))
+        return found
+    raise ModulePredictionError(f"autocast must be float16 or bfloat16, got {str(autocast)!r}")
+
+
+def _checked_inputs(
+    inputs: Inputs | None, shape: Sequence[int] | None, mode: str
+) -> Inputs:
+    if inputs is not None:
+        if not callable(inputs):
+            kind = type(inputs).__name__
+            raise ModulePredictionError(f"inputs must be a function of the batch, got a {kind}")
+        return inputs
+    if shape is None:
+        raise ModulePredictionError("give input_shape, or inputs as a function of the batch")
+
+    def example(batch: int) -> tuple[Tensor, Tensor | None]:
+        labels = torch.empty(batch, dtype=torch.int64) if mode == "train" else None
+        return torch.empty(batch, *shape), labels
+
+    return example
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what an operator cannot do without data into an ``UnsupportedModuleError``."""
+    try:
+        yield
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        reason = "its result depends on the values of a tensor"
+        raise UnsupportedModuleError(f"unsupported: {error.func}: {reason}") from error
+    except NotImplementedError as error:
+        text = str(error).split(". ")[0][:300]
+        raise UnsupportedModuleError(f"unsupported: {text}") from error
+    except RuntimeError as error:
+        text = " ".join(str(error).split())[:300]
+        if "meta" not in text.lower() and "fake" not in text.lower():
+            raise
+        reason = text.replace("meta tensors", "tensors without values")
+        raise UnsupportedModuleError(f"unsupported: {reason}") from error
+
+
+def _on_cpu(asked: _Step, steps: int | None) -> ModulePrediction:
+    ledger = CpuLedger()
+    count = steps if steps is not None else 1 if asked.mode != "train" else 2
+    with refusals(), CopiedFakeMode(), ledger, warnings.catch_warnings():
+        # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+        asked.run(ledger, count, "cpu")
+    model = asked.model
+    recurrent = model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
+    trace = ledger.trace()
+    return ModulePrediction(
         trace=trace,
-        notes=[
-            BELOW_CUDA,
-            *workspaces.told(gpu.capability, gpu.workspace_config),
-            *notes,
-            *sorted(below.notes),
-            *found.notes,
-        ],
-        cuda=found.cuda,
-        card=None if card is None else cuda_forecast.on_card(card, found, (partial(play, script),)),
+        way="fake tensors",
+        notes=[CPU, BELOW, *[RECURRENT] * recurrent, SUMS, *dict.fromkeys(ledger.notes)],
     )
 
 
-def _run(
-    ledger: _Ledger,
-    build: Callable[[], nn.Module],
-    batch: int,
-    input_shape: tuple[int, ...] | None,
-    inputs: Callable[[int], tuple[Tensor, Tensor | None]] | None,
-    optimizer: str | Callable[[Iterable[Tensor]], torch.optim.Optimizer],
-    loss: str | Callable[[Any, Any], Tensor],
-    mode: str,
-    steps: int,
-) -> None:
-    model = build()
-    _mark_parameters(ledger, model)
-    if inputs is None:
-        if input_shape is None:
-            raise ForecastError("input_shape: None: give it, or inputs")
-        x = torch.empty(batch, *input_shape)
-        y = torch.empty(batch, dtype=torch.int64) if mode == "train" else None
-    else:
-        x, y = inputs(batch)
-    ledger.mark(tensors([x, y]), "input")
-    model.train(mode == "train")
-    trained = [p for p in model.parameters() if p.requires_grad]
-    made = make_optimizer(optimizer, trained) if mode == "train" else None
-    step = Step(model=model, x=x, y=y, optimizer=made, loss=loss, mode=mode)
-    with ExitStack() as stack:
-        stack.enter_context(wrapped_forwards(model, ledger.named))
-        hooks = torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack)
-        stack.enter_context(hooks)
-        for _ in range(steps):
-            ledger.step += 1
-            ledger.modules[0] = ""
-            run_step(step, ledger.announce)
-            ledger.mark([p.grad for p in trained if p.grad is not None], "gradient")
-            if made is not None:
-                ledger.mark(tensors(made.state), "optimizer_state")
-    ledger.close()
+def _on_gpu(
+    asked: _Step, steps: int, gpu: Gpu, settings: str, cudnn: bool, named: bool
+) -> ModulePrediction:
+    scratch = KernelScratch(gpu, cudnn=cudnn)
+    ledger = Ledger(scratch)
+    ledger.calibrate()
+    with (
+        refusals(),
+        simulated_gpu(ledger, gpu, gpu_functions(ledger, scratch)),
+        simulated_autocast(),
+    ):
+        asked.run(ledger, steps, "cuda")
+    trace = ledger.trace()
+    script = RecordedSteps(trace, ledger.workspace_bytes)
+    found = cuda_metrics.figures(script, gpu, settings)
+    card = cuda_metrics.card_of(gpu, settings) if named else None
+    return ModulePrediction(
+        trace=trace,
+        way="simulated GPU",
+        notes=[
+            RULES,
+            *workspaces.told(gpu.capability, gpu.workspace_config),
+            *ledger.notes,
+            *scratch.notes,
+            *found.notes,
+        ],
+        layers=() if asked.model is None else ledger.layers.table(asked.model, trace),
+        saved_bytes=ledger.layers.saved_bytes if asked.mode == "train" else None,
+        cuda=found.cuda,
+        card=None if card is None else cuda_metrics.on_card(card, found, (partial(play, script),)),
+    )
 
-
-def _mark_parameters(ledger: _Ledger, model: nn.Module) -> None:
-    for tensor in [*model.parameters(), *model.buffers()]:
-        ledger.see(tensor, "built")
-        ledger.mark([tensor], "parameter")

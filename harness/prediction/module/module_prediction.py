@@ -1,0 +1,85 @@
+"""What a module's step or a whole run needs, as predicted."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.prediction.module.layer_table import Layer
+from harness.schema.errors import HarnessError
+from harness.schema.events import Block, Trace
+from harness.schema.record import CudaMetrics
+from harness.schema.units import format_bytes
+
+Way = Literal["fake tensors", "simulated GPU", "dry run"]
+
+
+class ModulePredictionError(HarnessError, ValueError):
+    """The step that was asked for makes no sense; the message says what is wrong."""
+
+
+class UnsupportedModuleError(HarnessError):
+    """The step cannot be predicted; the message says at which operator, and why."""
+
+
+@dataclass(kw_only=True)
+class ModulePrediction:
+    """The events of a step that was not run, and what follows from them.
+
+    Attributes:
+        trace: every block allocated and freed; the last step is the measured one.
+        way: how the events were derived.
+        notes: what was not counted, with its bound where one is known.
+        layers: one row for each module, in the order of the forward pass.
+        saved_bytes: bytes that autograd keeps between forward and backward pass.
+        cuda: peaks of the CUDA caching allocator; None for the CPU.
+        card: whether the step fits on the GPU that was named.
+
+    """
+
+    trace: Trace = field(repr=False)
+    way: Way
+    notes: list[str] = field(default_factory=list, repr=False)
+    layers: tuple[Layer, ...] = field(default=(), repr=False)
+    saved_bytes: int | None = None
+    cuda: CudaMetrics | None = field(default=None, repr=False)
+    card: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def peak_live_bytes(self) -> int:
+        """Most bytes alive during the measured step."""
+        return self.trace.peak_live_bytes
+
+    @property
+    def peak_phase(self) -> str:
+        """Phase in which the measured step reaches its peak."""
+        return self.trace.peak_phase
+
+    @property
+    def first_step_peak_live_bytes(self) -> int:
+        """Most bytes alive during the first step."""
+        return self.trace.step_peak_bytes(1)
+
+    @property
+    def live_bytes(self) -> list[int]:
+        """Bytes alive after each event."""
+        return self.trace.live_bytes
+
+    def phase_peaks(self) -> dict[str, int]:
+        """Return the peak of each phase of the measured step."""
+        return self.trace.phase_peaks()
+
+    def categories_at_peak(self) -> dict[str, int]:
+        """Return the bytes alive at the peak by what they are."""
+        return self.trace.categories_at_peak()
+
+    def alive_at_peak(self) -> list[Block]:
+        """Return the blocks alive at the peak, the largest first."""
+        return self.trace.alive_at_peak()
+
+    def __repr__(self) -> str:
+        """Return the peak, in one line."""
+        parts = [f"peak {format_bytes(self.peak_live_bytes)} in {self.peak_phase}", self.way]
+        if self.cuda is not None and self.cuda.reserved_peak_bytes is not None:
+            parts.insert(1, f"reserved {format_bytes(self.cuda.reserved_peak_bytes)}")
+        if self.card is not None:
+            parts.insert(0, f"{self.card['verdict']} on {self.card['gpu']}")
+        return f"<{type(self).__name__}: {', '.join(parts)}>"
