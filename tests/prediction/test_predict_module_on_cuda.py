@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.prediction.gpu.catalogue import GPUS, GpuError
-from harness.prediction.module.cuda_rules import ATTENTION, CUDNN
+from harness.prediction.module.gpu_scratch import CUDNN
 from harness.prediction.module.largest_batch import largest_batch
 from harness.prediction.module.predict_module import forecast
 from harness.prediction.predict_workload import predict
@@ -90,7 +90,6 @@ def test_a_public_module_is_foretold_as_it_was_measured(
     assert told.cuda is not None
     assert told.cuda.requested_peak_bytes == requested
     assert told.cuda.reserved_peak_bytes == reserved
-    assert (ATTENTION in told.notes) == (name != "resnet18")
 
 
 def convolution() -> nn.Module:

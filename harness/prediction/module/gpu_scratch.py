@@ -219,6 +219,8 @@ def _batch_norm(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: 
     given, trains = args[0], args[5]
     if trains:
         return Scratch(after=[_staged(given, 4)])
+    if result[1].numel():
+        return _NOTHING
     return Scratch(after=[2 * [given.shape[1] * max(given.element_size(), 4)]])
 
 

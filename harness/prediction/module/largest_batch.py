@@ -1,4 +1,10 @@
-"""The largest batch of any module that fits on a card, found by forecasts alone."""
+"""The largest batch of any module that fits on a GPU, found by a few predictions.
+
+Sizes are affine in the batch, and so is the peak but for rounding and thresholds of kernels.
+Two predictions give a line; where it meets the GPU's memory the search begins. It ends at a batch
+that was predicted to fit where the next one was predicted not to, so the answer does not depend
+on the line.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +13,12 @@ from torch import nn
 
 from harness.prediction.gpu.catalogue import Gpu, GpuError, find
 from harness.prediction.gpu.fit import FITS
-from harness.prediction.largest_value import largest_value, largest_within
-from harness.prediction.module.predict_module import ModuleForecast, forecast
+from harness.prediction.largest_value import largest_value
+from harness.prediction.module.module_prediction import ModulePrediction
+from harness.prediction.module.predict_module import forecast
+
+Progress = Callable[[int, str], object]
+"""Is told each batch that was predicted, and the verdict."""
 
 
 def largest_batch(
@@ -17,40 +27,60 @@ def largest_batch(
     gpu: Gpu | str,
     low: int = 1,
     high: int = 1 << 24,
+    progress: Progress | None = None,
     **asked: Any,
 ) -> int | None:
-    """Return a batch whose step surely fits on ``gpu`` where one more does not.
-
-    Each batch that is tried is a forecast, seconds for a large network; about twenty are.
+    """Return a batch whose step fits on ``gpu`` where the next one does not.
 
     Args:
-        build: returns the network, as for ``forecast``.
-        gpu: a card of known size, or its name.
+        build: returns the network, as for ``harness.predict``.
+        gpu: a GPU of known size, or its name.
         low: the smallest batch that the network takes (2 with batch normalisation).
         high: the largest batch to try.
-        asked: what ``forecast`` takes besides: input_shape, inputs, optimizer, loss, mode, ...
+        progress: called after each prediction.
+        asked: further arguments of ``harness.predict``: input_shape, inputs, optimizer, ...
 
     Returns:
         None where not even ``low`` fits.
 
     Raises:
-        GpuError: no such card, or one of unknown size.
-        ForecastError: the step cannot be followed.
+        GpuError: no such GPU, or one of unknown size.
+        UnsupportedModuleError: the step cannot be predicted.
 
     """
     used = find(gpu) if isinstance(gpu, str) else gpu
     if used.total_bytes is None:
         raise GpuError(f"gpu: {used.name!r}: its size is unknown")
-    seen: dict[int, ModuleForecast] = {}
+    seen: dict[int, ModulePrediction] = {}
 
-    def told(batch: int) -> ModuleForecast:
+    def predicted(batch: int) -> ModulePrediction:
         if batch not in seen:
-            seen[batch] = forecast(build, batch, device="cuda", gpu=used, **asked)
+            seen[batch] = forecast(build, batch, **{**asked, "device": "cuda", "gpu": used})
+            if progress is not None:
+                progress(batch, (seen[batch].card or {}).get("verdict", ""))
         return seen[batch]
 
     def fits(batch: int) -> bool:
-        card = told(batch).card
-        return card is not None and card.verdict == FITS
+        card = predicted(batch).card
+        return card is not None and card["verdict"] == FITS
 
-    guess = largest_within(lambda b: told(b).peak_live_bytes, used.total_bytes, low=low, high=high)
-    return largest_value(fits, low=low, high=high, guess=guess)
+    if not fits(low):
+        return None
+    room = used.total_bytes - (predicted(low).card or {})["outside_bytes"][1]
+    guess = 4 * low
+    for _ in range(2):  # the first line leads near the answer, the second one next to it
+        if low < guess <= high:
+            guess = _where_line_meets(room, low, guess, predicted)
+    return largest_value(fits, low=low, high=high, guess=min(guess, high))
+
+
+def _where_line_meets(
+    room: int, low: int, other: int, predicted: Callable[[int], ModulePrediction]
+) -> int:
+    first, second = (_reserved(predicted(batch)) for batch in (low, other))
+    slope = (second - first) / (other - low)
+    return other if slope <= 0 else int(low + (room - first) / slope)
+
+
+def _reserved(prediction: ModulePrediction) -> int:
+    return int((prediction.card or {})["reserved_peak_bytes"][1])
