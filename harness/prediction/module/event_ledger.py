@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from harness.instruments.forward_hooks import Forward
 from harness.instruments.tensor_roles import storages
@@ -48,11 +48,11 @@ class LedgerBlock:
     reference: "weakref.ref[Any] | None" = None
 
 
-class Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each storage's beginning and end, and answers what meta tensors cannot."""
 
     def __init__(self, scratch: KernelScratch) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.step = 0
         self.phase = "build"
         self.modules = [""]
@@ -182,9 +182,15 @@ class Ledger(TorchDispatchMode):
                 del self._alive[key]
                 self._end(known)
             if on_host:
-                self._host[key] = weakref.ref(storage, lambda _, key=key: self._host.pop(key, None))
+                self._keep_on_host(key, storage)
             elif size:
                 self._take(key, storage, size, operator)
+
+    def _keep_on_host(self, key: int, storage: torch.UntypedStorage) -> None:
+        def gone(_: object) -> None:
+            self._host.pop(key, None)
+
+        self._host[key] = weakref.ref(storage, gone)
 
     def _see_all(self, result: Any, operator: str, *, on_host: bool) -> None:
         for tensor in (result,) if isinstance(result, Tensor) else tree_leaves(result):
@@ -204,9 +210,7 @@ class Ledger(TorchDispatchMode):
 
     def _write(self, size: int, operator: str) -> LedgerBlock:
         self._count += 1
-        block = LedgerBlock(
-            self._count, size, operator, self.modules[-1], self.step, self.phase
-        )
+        block = LedgerBlock(self._count, size, operator, self.modules[-1], self.step, self.phase)
         self._rows.append((self.step, self.phase, size, block))
         self.live_bytes += size
         return block
@@ -303,11 +307,11 @@ class Ledger(TorchDispatchMode):
         return Trace(events, steps=self.step)
 
 
-class _CountAdditions(TorchDispatchMode):
+class _CountAdditions(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the reference counts of gradients that the engine adds up."""
 
     def __init__(self, counts: list[tuple[int, int]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._counts = counts
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -322,7 +326,8 @@ class _CountAdditions(TorchDispatchMode):
 def _counts(tensor: Tensor) -> tuple[int, int]:
     """Return how many hold the tensor, and how many its storage."""
     storage = tensor.untyped_storage()
-    return tensor._use_count(), torch._C._storage_Use_Count(storage._cdata)
+    held: Any = tensor
+    return held._use_count(), torch._C._storage_Use_Count(storage._cdata)
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -339,10 +344,8 @@ def _is_dense(tensor: Tensor) -> bool:
 
 def _all_meta(given: Any) -> Any:
     """Replace real CPU tensors, so that they can meet the host's meta tensors."""
-    from torch.utils._pytree import tree_map_only
 
     def meta(tensor: Tensor) -> Tensor:
         return tensor if tensor.is_meta or not tensor.dim() else tensor.to("meta")
 
     return tree_map_only(Tensor, meta, given)
-

@@ -40,15 +40,15 @@ def attention_kernel(
 ) -> Kernel:
     """Return which kernel PyTorch would choose on ``gpu``."""
     given = (query, key, value)
-    allowed = torch.backends.cuda
+    allowed: Any = torch.backends.cuda
     fits = query.dim() == 4 and all(t.dim() == 4 and t.numel() for t in given)
     fits = fits and len({t.dtype for t in given}) == 1
-    if fits and allowed.flash_sdp_enabled():
-        if _flash_runs(given, mask, dropout, is_causal, enable_gqa, gpu):
-            return "flash"
-    if fits and allowed.mem_efficient_sdp_enabled():
-        if _efficient_runs(given, mask, is_causal, enable_gqa, gpu):
-            return "efficient"
+    flash = fits and allowed.flash_sdp_enabled()
+    if flash and _flash_runs(given, mask, dropout, is_causal, enable_gqa, gpu):
+        return "flash"
+    efficient = fits and allowed.mem_efficient_sdp_enabled()
+    if efficient and _efficient_runs(given, mask, is_causal, enable_gqa, gpu):
+        return "efficient"
     return "math"
 
 
@@ -131,6 +131,7 @@ class Attention:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
+        """Return the output; the arguments are PyTorch's."""
         query, key, value, attn_mask = cast_arguments(query, key, value, attn_mask)
         kernel = attention_kernel(
             query, key, value, attn_mask, dropout_p, is_causal, enable_gqa, self._gpu
@@ -145,9 +146,12 @@ class Attention:
             case "efficient":
                 return _efficient(query, key, value, attn_mask, dropout_p, is_causal, scale)
             case _:
-                return _math(
-                    query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa
-                )
+                return _math(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+
+
+def _reduces_in_half() -> bool:
+    backend: Any = torch.backends.cuda
+    return bool(backend.fp16_bf16_reduction_math_sdp_allowed())
 
 
 def _float_mask(mask: Tensor, kind: torch.dtype) -> Tensor:
@@ -211,7 +215,7 @@ def _math(
     kind = query.dtype
     if mask is not None:
         mask = _float_mask(mask, kind)
-    if kind in _HALVES and not torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed():
+    if kind in _HALVES and not _reduces_in_half():
         query, key, value = query.float(), key.float(), value.float()
     if causal:
         square = torch.ones(

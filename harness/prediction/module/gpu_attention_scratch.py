@@ -42,9 +42,7 @@ def flash_backward(args: Sequence[Any]) -> Scratch:
     batch, heads, rows, width = query.shape
     padded = _up(rows, _FLASH_ROUND) * _FLASH_ROUND
     sums = 4 * batch * heads * padded
-    expanded = [
-        _bytes(t) // key.shape[1] * heads for t in (key, value) if key.shape[1] != heads
-    ]
+    expanded = [_bytes(t) // key.shape[1] * heads for t in (key, value) if key.shape[1] != heads]
     return Scratch(
         across=[_bytes(t) for t in (gradient, output) if not _is_by_rows(t)],
         after=[[sums, sums * _flash_width(width), *expanded]],
@@ -62,7 +60,7 @@ def efficient_forward(args: Sequence[Any]) -> Scratch:
 def efficient_backward(gpu: Gpu, args: Sequence[Any]) -> Scratch:
     """Return the copy, each row's sum and the workspace of the kernel."""
     gradient, query, key = args[:3]
-    batch, heads, rows, width = query.shape
+    batch, heads, rows, _ = query.shape
     sums = 4 * batch * heads * rows
     workspace = batch * heads * _efficient_workspace(gpu, query, key.shape[2])
     product = [4 * gradient.numel(), sums, sums]

@@ -68,9 +68,10 @@ class Convolution:
         return max(self._dilation, default=1) > 1 or len(self._kernel) == 3
 
     @property
-    def multiplies(self) -> bool:
-        """Whether cuBLAS is called."""
-        return not self.is_depthwise
+    def _is_matmul(self) -> bool:
+        """Whether the input needs no unfolding."""
+        shapes = set(self._kernel), set(self._stride), set(self._padding)
+        return shapes == ({1}, {1}, {0})
 
     def forward(self) -> Scratch:
         """Return what the forward pass allocates beside its output."""
@@ -121,9 +122,8 @@ class Convolution:
         out = self._output.shape[2:]
         if self._transposed:
             channels, out = self._weight.shape[1], self._given.shape[2:]
-        elif not always and not self._is_dilated and set(self._kernel) == {1}:
-            if set(self._stride) == {1} and set(self._padding) == {0}:
-                return []
+        elif not always and not self._is_dilated and self._is_matmul:
+            return []
         return [channels * math.prod(self._kernel) * math.prod(out) * self._element]
 
     def _bias_sum(self, gradient: Tensor) -> list[int]:

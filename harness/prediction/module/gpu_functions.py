@@ -59,26 +59,22 @@ def gpu_functions(ledger: "Ledger", scratch: KernelScratch) -> dict[Function, Fu
     return {function: only_on_gpu(new, function) for function, new in replaced.items()}
 
 
-def _dropout(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+def _dropout(given: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
     """Draw the mask and multiply in one kernel: ``is_fused_kernel_acceptable``."""
-    if train and 0 < p < 1 and input.numel():
-        return torch.native_dropout(input, p, train)[0]
-    return torch.dropout(input, p, train)
+    if train and 0 < p < 1 and given.numel():
+        return torch.native_dropout(given, p, train)[0]
+    return torch.dropout(given, p, train)
 
 
 def _softmax(original: Function, operator: Any) -> Function:
     """Return a softmax that reads float16 and writes float32 without a copy between."""
 
-    def run(
-        input: Tensor, dim: int, dtype: torch.dtype | None = None, **others: Any
-    ) -> Tensor:
+    def run(given: Tensor, dim: int, dtype: torch.dtype | None = None, **others: Any) -> Any:
         autocast = torch.is_autocast_enabled("cuda")
         wanted = torch.float32 if autocast and dtype is None else dtype
-        if input.dtype == torch.float16 and wanted == torch.float32:
-            result: Tensor = operator(input, dim, True)
-            return result
-        result = original(input, dim, dtype=dtype, **others)
-        return result
+        if given.dtype == torch.float16 and wanted == torch.float32:
+            return operator(given, dim, True)
+        return original(given, dim, dtype=dtype, **others)
 
     return run
 
@@ -87,9 +83,7 @@ class _FusedRmsNorm(torch.autograd.Function):
     """``aten::_fused_rms_norm``, which the meta device has only as a composite."""
 
     @staticmethod
-    def forward(
-        ctx: Any, given: Tensor, shape: Sequence[int], weight: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, given: Tensor, shape: Sequence[int], weight: Tensor | None) -> Tensor:
         rows = given.shape[: given.dim() - len(shape)]
         output = torch.empty(given.shape, dtype=given.dtype, device=given.device)
         ones = [1] * len(shape)
@@ -100,7 +94,7 @@ class _FusedRmsNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        given, _, weight = ctx.saved_tensors
+        _, _, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         wants_input, _, wants_weight = ctx.needs_input_grad
         of_input = torch.empty_like(gradient) if wants_input else None
@@ -109,12 +103,12 @@ class _FusedRmsNorm(torch.autograd.Function):
 
 
 def _rms_norm(
-    input: Tensor,
+    given: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
-    eps: float | None = None,
+    *_: object,
 ) -> Tensor:
-    if torch.is_autocast_enabled("cuda") and input.dtype in _HALVES:
-        input = input.float()
-    result: Tensor = _FusedRmsNorm.apply(input, list(normalized_shape), weight)
+    if torch.is_autocast_enabled("cuda") and given.dtype in _HALVES:
+        given = given.float()
+    result: Tensor = _FusedRmsNorm.apply(given, list(normalized_shape), weight)  # type: ignore[no-untyped-call]
     return result

@@ -26,25 +26,21 @@ def _reduced_loss(operator: Any) -> Callable[..., Tensor]:
         result: Tensor = operator(given, target, reduction, *others)
         if not reduction:
             return result
-        full = torch.broadcast_tensors(given, target)[0]
-        return torch.empty(full.shape, dtype=result.dtype, device="meta").as_strided((), ())
+        shape = torch.broadcast_shapes(given.shape, target.shape)  # type: ignore[no-untyped-call]
+        return torch.empty(shape, dtype=result.dtype, device="meta").as_strided((), ())
 
     return run
 
 
-def _gru_cell(
-    input_gates: Tensor,
-    hidden_gates: Tensor,
-    hidden: Tensor,
-    input_bias: Tensor | None = None,
-    hidden_bias: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def _gru_cell(*args: Any) -> tuple[Tensor, Tensor]:
+    """Return the hidden state and the workspace; the third argument is the hidden state before."""
+    hidden: Tensor = args[2]
     workspace = hidden.new_empty(hidden.shape[0], 5 * hidden.shape[1])
     return torch.empty_like(hidden), workspace
 
 
 def _gru_cell_backward(
-    gradient: Tensor, workspace: Tensor, has_bias: bool
+    gradient: Tensor, _: Tensor, has_bias: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     rows, width = gradient.shape
     gates = [gradient.new_empty(rows, 3 * width) for _ in range(2)]
@@ -55,19 +51,11 @@ def _gru_cell_backward(
     return gates[0], gates[1], hidden, biases[0], biases[1]
 
 
-def _batch_norm_backward(
-    gradient: Tensor,
-    given: Tensor,
-    weight: Tensor | None,
-    running_mean: Tensor | None,
-    running_variance: Tensor | None,
-    mean: Tensor | None,
-    deviation: Tensor | None,
-    trains: bool,
-    eps: float,
-    wanted: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+def _batch_norm_backward(*args: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return only the gradients that are asked for; the meta kernel makes all three."""
+    given: Tensor = args[1]
+    weight: Tensor | None = args[2]
+    wanted: Sequence[bool] = args[9]
     kind = given.dtype if weight is None else weight.dtype
     of_input = torch.empty_like(given) if wanted[0] else None
     of_weight = given.new_empty(given.shape[1], dtype=kind) if wanted[1] else None

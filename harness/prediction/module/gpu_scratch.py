@@ -10,7 +10,7 @@ layer_norm_kernel.cu, group_norm_kernel.cu, Embedding.cu, Normalization.cuh, Los
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,17 @@ from harness.prediction.module.gpu_attention_scratch import (
 from harness.prediction.module.gpu_convolution import Convolution, Scratch
 from harness.prediction.module.gpu_reduction import Reduction
 
-Rule = Callable[["KernelScratch", Sequence[Any], Any, Any], Scratch]
+
+class Call(NamedTuple):
+    """One call of an operator: its arguments, and the shapes of what it returns."""
+
+    rules: "KernelScratch"
+    args: Sequence[Any]
+    kwargs: Any
+    result: Any
+
+
+Rule = Callable[[Call], Scratch]
 OperatorRule = Callable[[Sequence[Any], Any], Sequence[int]]
 
 _NOTHING = Scratch()
@@ -111,7 +121,7 @@ class KernelScratch:
         if place is not None:
             return Scratch(after=[_copies(args[place])])
         rule = _RULES.get(operator)
-        return _NOTHING if rule is None else rule(self, args, kwargs, result)
+        return _NOTHING if rule is None else rule(Call(self, args, kwargs, result))
 
     def multiplies(self, name: str, args: Sequence[Any]) -> bool:
         """Return whether the operator calls cuBLAS, which needs its workspace then."""
@@ -168,67 +178,67 @@ def _is_depthwise(args: Sequence[Any], operator: str) -> bool:
     )
 
 
-def _sum(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
-    dims = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) else kwargs.get("dim")
-    given = args[0]
+def _sum(call: Call) -> Scratch:
+    dims = (
+        call.args[1]
+        if len(call.args) > 1 and isinstance(call.args[1], list | tuple)
+        else call.kwargs.get("dim")
+    )
+    given = call.args[0]
     accumulator = max(given.element_size(), 4)
-    if given.dtype != result.dtype and not given.is_floating_point():
-        size = given.numel() * result.element_size()
-        return Scratch(after=[[size, *rules.reduction(given, dims, result.element_size())]])
-    return Scratch(after=[rules.reduction(given, dims, accumulator)])
+    if given.dtype != call.result.dtype and not given.is_floating_point():
+        size = given.numel() * call.result.element_size()
+        return Scratch(
+            after=[[size, *call.rules.reduction(given, dims, call.result.element_size())]]
+        )
+    return Scratch(after=[call.rules.reduction(given, dims, accumulator)])
 
 
-def _softmax_backward(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
+def _softmax_backward(call: Call) -> Scratch:
     """Add the product of gradient and output, which is formed before the kernel runs."""
-    return Scratch(after=[[_bytes(args[1])]])
+    return Scratch(after=[[_bytes(call.args[1])]])
 
 
-def _layer_norm_backward(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
-    given, width = args[1], math.prod(args[2])
+def _layer_norm_backward(call: Call) -> Scratch:
+    given, width = call.args[1], math.prod(call.args[2])
     rows = given.numel() // width
-    copies = _copies(args[0], given)
-    wanted = args[7] if len(args) > 7 else (True, True, True)
-    if not in_two_steps(rows, width, rules.gpu.multiprocessors) or not (wanted[1] or wanted[2]):
+    copies = _copies(call.args[0], given)
+    wanted = call.args[7] if len(call.args) > 7 else (True, True, True)
+    if not in_two_steps(rows, width, call.rules.gpu.multiprocessors) or not (
+        wanted[1] or wanted[2]
+    ):
         return Scratch(across=copies)
     size, parts = width * given.element_size(), two_step_parts(rows, width)
     partial = torch.empty(parts, width, dtype=given.dtype, device="meta")
-    sums = rules.reduction(partial, [0], max(given.element_size(), 4))
+    sums = call.rules.reduction(partial, [0], max(given.element_size(), 4))
     return Scratch(across=copies, after=[[size, size, parts * size, parts * size, *sums]])
 
 
-def _group_norm(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
+def _group_norm(call: Call) -> Scratch:
     """Add the factors of input and shift, one of each for a channel of an example."""
-    given, count, channels = args[0], args[3], args[4]
+    given, count, channels = call.args[0], call.args[3], call.args[4]
     size = count * channels * max(given.element_size(), 4)
     return Scratch(across=_copies(given), after=[[size, size]])
 
 
-def _group_norm_backward(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
-    given, count, channels = args[1], args[5], args[6]
+def _group_norm_backward(call: Call) -> Scratch:
+    given, count, channels = call.args[1], call.args[5], call.args[6]
     size = count * channels * max(given.element_size(), 4)
-    return Scratch(across=_copies(args[0], given), after=[[size, size]])
+    return Scratch(across=_copies(call.args[0], given), after=[[size, size]])
 
 
-def _batch_norm(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
-    given, trains = args[0], args[5]
+def _batch_norm(call: Call) -> Scratch:
+    given, trains = call.args[0], call.args[5]
     if trains:
         return Scratch(after=[_staged(given, 4)])
-    if result[1].numel():
+    if call.result[1].numel():
         return _NOTHING
     return Scratch(after=[2 * [given.shape[1] * max(given.element_size(), 4)]])
 
 
-def _batch_norm_backward(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
-    given: Tensor = args[1]
-    if given.dim() != 2 or not args[9][0]:
+def _batch_norm_backward(call: Call) -> Scratch:
+    given: Tensor = call.args[1]
+    if given.dim() != 2 or not call.args[9][0]:
         return _NOTHING
     sums = given.shape[1] * max(given.element_size(), 4)
     return Scratch(after=[[sums, sums, *_staged(given, 2)]])
@@ -244,36 +254,32 @@ def _staged(given: Tensor, values: int) -> list[int]:
     return [values * width * grid.rows * max(given.element_size(), 4), 4 * grid.units]
 
 
-def _convolution(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
-    if rules.cudnn:
-        rules.notes[CUDNN] = None
+def _convolution(call: Call) -> Scratch:
+    if call.rules.cudnn:
+        call.rules.notes[CUDNN] = None
         return _NOTHING
-    return Convolution(rules.gpu, args, result, backward=False).forward()
+    return Convolution(call.rules.gpu, call.args, call.result, backward=False).forward()
 
 
-def _convolution_backward(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
-    if rules.cudnn:
+def _convolution_backward(call: Call) -> Scratch:
+    if call.rules.cudnn:
         return _NOTHING
-    found = Convolution(rules.gpu, args, args[0], backward=True)
-    return found.backward(args[0], args[10])
+    found = Convolution(call.rules.gpu, call.args, call.args[0], backward=True)
+    return found.backward(call.args[0], call.args[10])
 
 
 _SORT_SCRATCH_BYTES = 138_751
 _SORTED_FROM = 3072
 
 
-def _embedding_backward(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
+def _embedding_backward(call: Call) -> Scratch:
     """Add the sort of many indices, and the partial sums of each segment."""
-    gradient, indices, rows = args[:3]
-    count, by_frequency = indices.numel(), bool(args[4])
+    gradient, indices, rows = call.args[:3]
+    count, by_frequency = indices.numel(), bool(call.args[4])
     copies = _copies(gradient)
     if count <= _SORTED_FROM and not by_frequency:
         return Scratch(across=copies)
-    rules.notes[EMBEDDING] = None
+    call.rules.notes[EMBEDDING] = None
     order = count * indices.element_size()
     segments = min(rows, count)
     partial = count // 10 + segments
@@ -289,40 +295,35 @@ def _embedding_backward(
     )
 
 
-def _loss(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
+def _loss(call: Call) -> Scratch:
     """Add the loss of each element, which exists before it is reduced."""
-    reduction = args[2] if len(args) > 2 else kwargs.get("reduction", 1)
+    reduction = call.args[2] if len(call.args) > 2 else call.kwargs.get("reduction", 1)
     if not reduction:
         return _NOTHING
-    full = torch.broadcast_tensors(args[0], args[1])[0]
-    return Scratch(after=[[_bytes(full)]])
+    given = call.args[0]
+    shape = torch.broadcast_shapes(given.shape, call.args[1].shape)  # type: ignore[no-untyped-call]
+    return Scratch(after=[[math.prod(shape) * given.element_size()]])
 
 
-def _binary_cross_entropy(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
-    size = _bytes(args[0])
+def _binary_cross_entropy(call: Call) -> Scratch:
+    size = _bytes(call.args[0])
     return Scratch(across=[size, size])
 
 
-def _flash(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
-    return flash_forward(rules.gpu, [*args, 0.0][:4])
+def _flash(call: Call) -> Scratch:
+    return flash_forward(call.rules.gpu, [*call.args, 0.0][:4])
 
 
-def _flash_backward(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
-    return flash_backward(args)
+def _flash_backward(call: Call) -> Scratch:
+    return flash_backward(call.args)
 
 
-def _efficient(rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
-    return efficient_forward(args)
+def _efficient(call: Call) -> Scratch:
+    return efficient_forward(call.args)
 
 
-def _efficient_backward(
-    rules: KernelScratch, args: Sequence[Any], kwargs: Any, result: Any
-) -> Scratch:
-    return efficient_backward(rules.gpu, args)
+def _efficient_backward(call: Call) -> Scratch:
+    return efficient_backward(call.rules.gpu, call.args)
 
 
 _RULES: dict[str, Rule] = {

@@ -166,7 +166,7 @@ class _Step:
 
     def run(self, ledger: AnyLedger, steps: int, device: str) -> None:
         """Build the network, move it to ``device`` and run its steps under ``ledger``."""
-        built = self.build()
+        built: Any = self.build()
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
             raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
@@ -209,7 +209,7 @@ class _Step:
         ledger.close()
 
     def _example(self, device: str) -> tuple[Any, Any]:
-        made = self.inputs(self.batch)
+        made: Any = self.inputs(self.batch)
         if not isinstance(made, tuple) or len(made) != 2:
             kind = type(made).__name__
             raise ModulePredictionError(f"inputs must return (input, labels), got a {kind}")
@@ -228,7 +228,7 @@ def _owners(model: nn.Module) -> dict[int, str]:
     return found
 
 
-def _checked_build(build: object) -> Callable[[], nn.Module]:
+def _checked_build(build: Any) -> Callable[[], nn.Module]:
     if isinstance(build, nn.Module):
         name = type(build).__name__
         rule = "build must be a function that returns the network"
@@ -236,7 +236,8 @@ def _checked_build(build: object) -> Callable[[], nn.Module]:
     if not callable(build):
         kind = type(build).__name__
         raise ModulePredictionError(f"build must be a function that returns a module, got a {kind}")
-    return build
+    maker: Callable[[], nn.Module] = build
+    return maker
 
 
 def _checked_batch(batch: object) -> int:
@@ -252,23 +253,22 @@ def _checked_mode(mode: str) -> str:
     return mode
 
 
-def _checked_autocast(autocast: object) -> torch.dtype | None:
+def _checked_autocast(autocast: Any) -> torch.dtype | None:
     if autocast is None or autocast in (torch.float16, torch.bfloat16):
-        return autocast  # type: ignore[return-value]
-    if autocast in ("float16", "bfloat16"):
-        found: torch.dtype = getattr(torch, str(autocast))
+        found: torch.dtype | None = autocast
         return found
+    if autocast in ("float16", "bfloat16"):
+        return getattr(torch, str(autocast))  # type: ignore[no-any-return]
     raise ModulePredictionError(f"autocast must be float16 or bfloat16, got {str(autocast)!r}")
 
 
-def _checked_inputs(
-    inputs: Inputs | None, shape: Sequence[int] | None, mode: str
-) -> Inputs:
+def _checked_inputs(inputs: Any, shape: Sequence[int] | None, mode: str) -> Inputs:
+    if callable(inputs):
+        made: Inputs = inputs
+        return made
     if inputs is not None:
-        if not callable(inputs):
-            kind = type(inputs).__name__
-            raise ModulePredictionError(f"inputs must be a function of the batch, got a {kind}")
-        return inputs
+        kind = type(inputs).__name__
+        raise ModulePredictionError(f"inputs must be a function of the batch, got a {kind}")
     if shape is None:
         raise ModulePredictionError("give input_shape, or inputs as a function of the batch")
 
@@ -346,4 +346,3 @@ def _on_gpu(
         cuda=found.cuda,
         card=None if card is None else cuda_metrics.on_card(card, found, (partial(play, script),)),
     )
-

@@ -68,16 +68,16 @@ class DeviceMode(TorchFunctionMode):
         super().__init__()
         self._ledger = ledger
         self._functions: dict[Function, Function] = {
-            Tensor.device.__get__: self._device,  # type: ignore[attr-defined]
+            Tensor.device.__get__: self._device,
             Tensor.is_cuda.__get__: self._is_cuda,  # type: ignore[attr-defined]
             Tensor.is_cpu.__get__: self._is_cpu,  # type: ignore[attr-defined]
-            Tensor.is_meta.__get__: lambda tensor: False,  # type: ignore[attr-defined]
+            Tensor.is_meta.__get__: _no,  # type: ignore[attr-defined]
             Tensor.get_device: lambda tensor: 0 if self._is_cuda(tensor) else -1,
             Tensor.to: self._to,
             Tensor.cuda: self._cuda,
             Tensor.cpu: self._cpu,
             Tensor.pin_memory: lambda tensor, *_: tensor,
-            Tensor.is_pinned: lambda tensor, *_: False,
+            Tensor.is_pinned: _no,
             **functions,
         }
 
@@ -136,7 +136,9 @@ class DeviceMode(TorchFunctionMode):
         if args and isinstance(args[0], Tensor):
             other = args[0]
             return self._to(tensor, self._device(other), other.dtype, *args[1:], **kwargs)
-        first_is_device = bool(args) and (isinstance(args[0], str | torch.device) or _index(args[0]))
+        first_is_device = bool(args) and (
+            isinstance(args[0], str | torch.device) or _index(args[0])
+        )
         device = args[0] if first_is_device else kwargs.get("device")
         if device is None:
             return Tensor.to(tensor, *args, **kwargs)
@@ -157,6 +159,10 @@ class DeviceMode(TorchFunctionMode):
             copy = torch.ops.aten._to_copy.default
             moved: Tensor = copy(tensor, dtype=said or tensor.dtype, device=META)
         return moved
+
+
+def _no(*_: object) -> bool:
+    return False
 
 
 def _index(value: object) -> bool:
