@@ -16,6 +16,7 @@ from harness.prediction.gpu.fit import FITS
 from harness.prediction.largest_value import largest_value
 from harness.prediction.module.module_prediction import ModulePrediction
 from harness.prediction.module.predict_module import forecast
+from harness.schema.prediction import GpuFit
 
 Progress = Callable[[int, str], object]
 """Is told each batch that was predicted, and the verdict."""
@@ -57,16 +58,15 @@ def largest_batch(
         if batch not in seen:
             seen[batch] = forecast(build, batch, **{**asked, "device": "cuda", "gpu": used})
             if progress is not None:
-                progress(batch, (seen[batch].card or {}).get("verdict", ""))
+                progress(batch, _card(seen[batch]).verdict)
         return seen[batch]
 
     def fits(batch: int) -> bool:
-        card = predicted(batch).card
-        return card is not None and card["verdict"] == FITS
+        return _card(predicted(batch)).verdict == FITS
 
     if not fits(low):
         return None
-    room = used.total_bytes - (predicted(low).card or {})["outside_bytes"][1]
+    room = used.total_bytes - _card(predicted(low)).outside_bytes[1]
     guess = 4 * low
     for _ in range(2):  # the first line leads near the answer, the second one next to it
         if low < guess <= high:
@@ -83,4 +83,9 @@ def _where_line_meets(
 
 
 def _reserved(prediction: ModulePrediction) -> int:
-    return int((prediction.card or {})["reserved_peak_bytes"][1])
+    return _card(prediction).reserved_peak_bytes[1]
+
+
+def _card(prediction: ModulePrediction) -> GpuFit:
+    assert prediction.card is not None, "a GPU of known size was named"
+    return prediction.card

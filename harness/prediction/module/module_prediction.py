@@ -1,11 +1,12 @@
 """What a module's step or a whole run needs, as predicted."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from harness.prediction.module.layer_table import Layer
 from harness.schema.errors import HarnessError
 from harness.schema.events import Block, Trace
+from harness.schema.prediction import GpuFit
 from harness.schema.record import CudaMetrics
 from harness.schema.units import format_bytes
 
@@ -41,7 +42,7 @@ class ModulePrediction:
     layers: tuple[Layer, ...] = field(default=(), repr=False)
     saved_bytes: int | None = None
     cuda: CudaMetrics | None = field(default=None, repr=False)
-    card: dict[str, Any] | None = field(default=None, repr=False)
+    card: GpuFit | None = field(default=None, repr=False)
 
     @property
     def peak_live_bytes(self) -> int:
@@ -81,5 +82,5 @@ class ModulePrediction:
         if self.cuda is not None and self.cuda.reserved_peak_bytes is not None:
             parts.insert(1, f"reserved {format_bytes(self.cuda.reserved_peak_bytes)}")
         if self.card is not None:
-            parts.insert(0, f"{self.card['verdict']} on {self.card['gpu']}")
+            parts.insert(0, f"{self.card.verdict} on {self.card.gpu}")
         return f"<{type(self).__name__}: {', '.join(parts)}>"
