@@ -248,15 +248,10 @@ def _peak_figure(frame: pd.DataFrame) -> list[Figure]:
 
 
 EXPERIMENT = Experiment(
-    name="activations",
+    order=30,
     title="Activation functions",
     question="How many tensors does each activation function keep per hidden layer?",
     cells=cells,
     analyse=analyse,
     repeats=1,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

@@ -336,7 +336,7 @@ def _composition(training: pd.DataFrame) -> list[Figure]:
 
 
 EXPERIMENT = Experiment(
-    name="depth_batch",
+    order=10,
     title="Depth times batch",
     question="Does the memory of training grow in proportion to the number of layers times the "
     "batch size?",
@@ -344,8 +344,3 @@ EXPERIMENT = Experiment(
     analyse=analyse,
     traced=traced,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

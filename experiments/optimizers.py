@@ -311,15 +311,10 @@ def _growth(table: pd.DataFrame) -> list[Figure]:
 
 
 EXPERIMENT = Experiment(
-    name="optimizers",
+    order=40,
     title="Optimizers",
     question="What does an optimizer keep, and when does it decide the peak of a step?",
     cells=cells,
     analyse=analyse,
     repeats=1,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

@@ -384,15 +384,10 @@ _RUN_ORDER = {name: at for at, name in enumerate(RUNS.values())}
 
 
 EXPERIMENT = Experiment(
-    name="training_vs_inference",
+    order=20,
     title="Training against prediction",
     question="How much more memory does training need than prediction, and for what?",
     cells=cells,
     analyse=analyse,
     repeats=1,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

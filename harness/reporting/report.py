@@ -1,6 +1,7 @@
 """Records in a folder to a report in the same folder; nothing is measured again."""
 
 import dataclasses
+import math
 import shutil
 import traceback
 from dataclasses import dataclass
@@ -19,21 +20,6 @@ from harness.schema.findings import Section
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.training_run import TRAINING_RUNS
-
-READING_ORDER = (
-    "depth_batch",
-    "training_vs_inference",
-    "activations",
-    "optimizers",
-    "precision",
-    "width",
-    "checkpointing",
-    "accumulation",
-    "oom_thresholds",
-    "malloc_policy",
-    "training_run",
-)
-"""The claim itself first, then what it rests on; experiments not named follow by name."""
 
 
 def write_report(folder: Path) -> Path:
@@ -96,9 +82,9 @@ def experiment_folders(folder: Path) -> list[Path]:
     return found
 
 
-def _reading_order(path: Path) -> tuple[int, str]:
-    name = path.name
-    return (READING_ORDER.index(name) if name in READING_ORDER else len(READING_ORDER), name)
+def _reading_order(path: Path) -> tuple[float, str]:
+    known = path.name in names_found()
+    return (find(path.name).order if known else math.inf, path.name)
 
 
 def _records(folder: Path) -> list[Path]:

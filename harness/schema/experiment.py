@@ -1,9 +1,10 @@
 """What an experiment is: a question, the cells that answer it, and the analysis of them.
 
-A file under ``experiments/`` defines one ``EXPERIMENT`` and is found by its name; adding an
-experiment means adding one file.
+A module under ``experiments/`` (a file, or a folder where the analysis needs files of its own)
+defines one ``EXPERIMENT`` and is found by its name.
 """
 
+import dataclasses
 import difflib
 import enum
 import importlib
@@ -49,8 +50,6 @@ class Evidence:
 class Experiment:
     """One question with its cells and its analysis."""
 
-    name: str
-    """The file's name without its ending, also the name of its results folder."""
     title: str
     question: str
     cells: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
@@ -65,6 +64,10 @@ class Experiment:
     """Whole training runs."""
     cpu_alone: str | None = None
     """Why the question makes no sense on a GPU, where it makes none."""
+    order: int = 1000
+    """Place in the report; smaller numbers come first, equal ones by name."""
+    name: str = ""
+    """The module's name, which ``find`` sets; also the name of the results folder."""
 
 
 class UnknownExperimentError(HarnessError):
@@ -91,4 +94,4 @@ def find(name: str) -> Experiment:
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UnknownExperimentError(f"experiment: {name!r}: one of {', '.join(known)}{hint}")
     experiment: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
-    return experiment
+    return dataclasses.replace(experiment, name=name)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from experiments import accumulation as experiment
-from harness.analysis import AnalysisError, micro_batches
+from experiments.accumulation import splits as micro_batches
+from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Size

@@ -8,7 +8,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
-from harness.schema.experiment import Evidence, Size
+from harness.schema.experiment import Evidence, Size, find
 from harness.schema.findings import Ruling, Section
 from harness.schema.record import Record
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
@@ -83,7 +83,7 @@ def test_a_few_cells_measured_for_real_agree(tmp_path: Path) -> None:
         base=Workload(batch=32, width=64),
         axes={"model": MODELS, "activation": ("relu", "gelu"), "depth": (1, 2)},
     )
-    few = dataclasses.replace(activations.EXPERIMENT, cells=lambda _: chosen)
+    few = dataclasses.replace(find("activations"), cells=lambda _: chosen)
     run(few, Size.QUICK, tmp_path, Lines())
     folder = tmp_path / "activations"
     section = few.analyse(Evidence(frame=load(folder), folder=folder))

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments import checkpointing
-from harness.analysis import AnalysisError, checkpoints
+from experiments.checkpointing import law as checkpoints
+from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Size

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments import malloc_policy as experiment
-from harness.analysis import AnalysisError, malloc_effect
+from experiments.malloc_policy import rises as malloc_effect
+from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling, Verdict

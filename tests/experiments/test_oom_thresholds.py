@@ -2,19 +2,21 @@ from pathlib import Path
 
 import pytest
 
-from experiments.oom_thresholds import EXPERIMENT, questions
+from experiments.oom_thresholds import questions
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
-from harness.schema.experiment import Evidence, Size
+from harness.schema.experiment import Evidence, Size, find
 from harness.schema.findings import Ruling
 from harness.schema.record import Outcome
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
 from harness.sweeps.threshold_runner import THRESHOLD
+
+EXPERIMENT = find("oom_thresholds")
 
 
 def answered(question: ThresholdQuestion, lost: float = 0.0) -> Threshold:

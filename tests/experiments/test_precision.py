@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from experiments import precision as experiment
-from harness.analysis import AnalysisError, precision_effect
+from experiments.precision import ratios as precision_effect
+from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.measurement.passes import saved_pass
 from harness.prediction.mlp import formula

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from experiments import training_run as experiment
-from harness.analysis import AnalysisError, epochs
+from experiments.training_run import runs as epochs
+from harness.analysis import AnalysisError
 from harness.analysis.frame import load_files
 from harness.measurement import whole_run as worker
 from harness.reporting.progress import Lines
-from harness.schema.experiment import Evidence, Size
+from harness.schema.experiment import Evidence, Size, find
 from harness.schema.findings import Ruling, Section
 from harness.schema.record import Outcome
 from harness.schema.training_run import (
@@ -33,6 +34,7 @@ from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
 from harness.sweeps.training_runner import TRAINING_RUN
 
+EXPERIMENT = find("training_run")
 FULL, PARTIAL = 256, 96
 
 
@@ -199,13 +201,13 @@ def test_both_instruments_train_the_same_network() -> None:
 
 
 def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
-    run(experiment.EXPERIMENT, Size.QUICK, tmp_path, Lines())
-    folder = tmp_path / experiment.NAME
+    run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
+    folder = tmp_path / EXPERIMENT.name
     path = folder / TRAINING_RUNS
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) == 4
     path.write_bytes(b"".join(lines[:2]) + lines[2][:50])
-    run(experiment.EXPERIMENT, Size.QUICK, tmp_path, Lines())
+    run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
     again = epochs.read_training_runs(folder)
     assert path.read_bytes().startswith(b"".join(lines[:2]))
     assert [(one.workload.model, one.plan.instrument) for one in again] == [
@@ -228,9 +230,7 @@ def test_without_real_images_the_run_says_how_to_get_them_and_uses_synthetic_one
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "empty"))
     plan = TrainingPlan(epochs=1, examples=300, validation=300)
     wanted = TrainingJob(workload=Workload(data="fashion-mnist"), plan=plan)
-    own = dataclasses.replace(
-        experiment.EXPERIMENT, cells=lambda _: (), training_runs=lambda _: [wanted]
-    )
+    own = dataclasses.replace(EXPERIMENT, cells=lambda _: (), training_runs=lambda _: [wanted])
     run(own, Size.QUICK, tmp_path, Lines())
     assert "install Debian's package dataset-fashion-mnist" in capsys.readouterr().err
     (one,) = epochs.read_training_runs(tmp_path / own.name)

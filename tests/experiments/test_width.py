@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from experiments import width
+from experiments.width.pairs import Ratio, geometric_ratio, neighbour_ratios, pooled
 from harness.analysis import AnalysisError
-from harness.analysis.paired import Ratio, geometric_ratio, neighbour_ratios, pooled
 from harness.reporting.figures import picture
 from harness.schema.experiment import Size
 from harness.schema.findings import Ruling, Section

@@ -14,7 +14,12 @@ import pandas as pd
 from harness.analysis import AnalysisError, predictions
 from harness.analysis.exact import ExactForm, exact_form
 from harness.analysis.frame import RECORDS, read_records
-from harness.analysis.paired import (
+from harness.reporting.plots.intervals import forest
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.workload import Workload
+
+from .pairs import (
     Ratio,
     best_seconds,
     geometric_ratio,
@@ -22,10 +27,6 @@ from harness.analysis.paired import (
     neighbour_ratios,
     pooled,
 )
-from harness.reporting.plots.intervals import forest
-from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
-from harness.schema.workload import Workload
 
 DEPTH = 2
 TIMED_BATCH = 64
@@ -304,15 +305,10 @@ def _time_figure(ratios: pd.DataFrame) -> list[Figure]:
 
 
 EXPERIMENT = Experiment(
-    name="width",
+    order=60,
     title="Width, and powers of two",
     question="How do memory and time depend on the width, and are powers of two special?",
     cells=cells,
     analyse=analyse,
     repeats=20,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

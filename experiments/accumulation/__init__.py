@@ -9,12 +9,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis import micro_batches, predictions
+from harness.analysis import predictions
 from harness.reporting.plots.stacked import stacked
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
+
+from . import splits as micro_batches
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -144,15 +146,10 @@ def _what_stays(frame: pd.DataFrame) -> list[Figure]:
 
 
 EXPERIMENT = Experiment(
-    name="accumulation",
+    order=80,
     title="Micro-batches",
     question="What does splitting a batch into micro-batches save, and what not?",
     cells=cells,
     analyse=analyse,
     repeats=2,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

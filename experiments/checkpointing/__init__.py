@@ -12,14 +12,15 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis import checkpoints
-from harness.analysis.checkpoints import Curve
 from harness.reporting.plots.intervals import ranges
 from harness.reporting.plots.series import series
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
+
+from . import law as checkpoints
+from .law import Curve
 
 NARROW = Workload(in_features=64, width=64, batch=1024)
 """256 KiB an activation, 16.25 KiB a layer's parameters."""
@@ -276,7 +277,7 @@ def _times(found: list[Curve]) -> Figure:
 
 
 EXPERIMENT = Experiment(
-    name="checkpointing",
+    order=70,
     title="Checkpointed segments",
     question="How does memory depend on the number of checkpointed segments, and what does it "
     "cost in time?",
@@ -284,8 +285,3 @@ EXPERIMENT = Experiment(
     analyse=analyse,
     repeats=3,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis import epochs as analysis
-from harness.analysis.epochs import TRAIN, Run
 from harness.reporting.plots.series import Marked, series
 from harness.reporting.plots.stacked import stacked
 from harness.schema.experiment import Evidence, Experiment, Size
@@ -22,7 +20,9 @@ from harness.schema.training_run import Instrument, TrainingJob, TrainingPlan, T
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
-NAME = "training_run"
+from . import runs as analysis
+from .runs import TRAIN, Run
+
 NOTED_ACCURACY = 0.83
 NOTED_EPOCHS = 10
 MODELS = ("mlp", "mlp-scratch")
@@ -361,7 +361,7 @@ def _parts_figure(traced: Sequence[Run]) -> list[Figure]:
 
 
 EXPERIMENT = Experiment(
-    name=NAME,
+    order=110,
     title="A whole training run",
     question="Does the note's network learn, and is its memory the same from the first step to "
     "the last?",
@@ -370,8 +370,3 @@ EXPERIMENT = Experiment(
     training_runs=training_runs,
     repeats=1,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

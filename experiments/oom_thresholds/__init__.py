@@ -11,14 +11,15 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis import threshold_verdicts as verdicts
-from harness.analysis.oom_frontier import Frontier, as_frame, read_thresholds, series
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.plots.frontier import frontier
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
 from harness.schema.threshold import Threshold, ThresholdQuestion
 from harness.schema.workload import Workload
+
+from . import claims as verdicts
+from .frontier import Frontier, as_frame, read_thresholds, series
 
 MIB = 2**20
 WIDTH = 64
@@ -190,15 +191,10 @@ def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[dict[s
 
 
 EXPERIMENT = Experiment(
-    name="oom_thresholds",
+    order=90,
     title="Where memory runs out",
     question="At which batch does a network stop fitting into a budget, and how does that depend "
     "on its depth?",
     analyse=analyse,
     thresholds=questions,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

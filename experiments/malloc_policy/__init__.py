@@ -10,14 +10,15 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis import malloc_effect
-from harness.analysis.malloc_effect import CLOSE_PERCENT, Agreement
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
 from harness.reporting.plots.series import Marked, series
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
+
+from . import rises as malloc_effect
+from .rises import CLOSE_PERCENT, Agreement
 
 POLICIES = ("pinned", "system")
 
@@ -172,7 +173,7 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
 
 
 EXPERIMENT = Experiment(
-    name="malloc_policy",
+    order=100,
     title="The process against its tensors",
     question="How far is a process's resident memory from what its tensors need, and does it "
     "depend on the C allocator's policy?",
@@ -181,8 +182,3 @@ EXPERIMENT = Experiment(
     repeats=3,
     cpu_alone="the C library's allocator holds no tensor of a GPU",
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.oom_thresholds.claims import deeper, frontiers, predictable
+from experiments.oom_thresholds.frontier import as_frame, fit_frontier, read_thresholds
 from harness.analysis import AnalysisError
-from harness.analysis.oom_frontier import as_frame, fit_frontier, read_thresholds
-from harness.analysis.threshold_verdicts import deeper, frontiers, predictable
 from harness.prediction.mlp.largest_fit import solve
 from harness.schema.findings import Ruling
 from harness.schema.record import Outcome, RecordError, to_json
@@ -92,7 +92,7 @@ def test_the_last_attempt_counts_and_a_torn_line_is_left_out(tmp_path: Path) -> 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
     write(tmp_path, [b"{", to_json(planted(1, 90)), b""])
-    with pytest.raises(RecordError, match="line 1"):
+    with pytest.raises(RecordError, match=r"thresholds\.jsonl:1"):
         read_thresholds(tmp_path)
     with pytest.raises(AnalysisError, match="no thresholds"):
         read_thresholds(tmp_path / "nowhere")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, precision_effect
+from harness.analysis import AnalysisError
 from harness.analysis.timeline import live_by_category, read_events, thin
 from harness.reporting.plots.series import Marked, series
 from harness.reporting.plots.stacked import stacked
@@ -21,6 +21,8 @@ from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
+
+from . import ratios as precision_effect
 
 BASES = (
     Workload(dtype="float64"),
@@ -304,7 +306,7 @@ def _timeline(evidence: Evidence) -> list[Figure]:
 
 
 EXPERIMENT = Experiment(
-    name="precision",
+    order=50,
     title="Narrower numbers",
     question="What do float64, bfloat16 and autocast change, and what does autocast add?",
     cells=cells,
@@ -312,8 +314,3 @@ EXPERIMENT = Experiment(
     repeats=3,
     traced=traced,
 )
-
-if __name__ == "__main__":
-    from harness.cli.app import run_experiment_file
-
-    run_experiment_file(__file__)
