@@ -19,7 +19,7 @@ from harness.schema.threshold import Threshold, ThresholdQuestion
 from harness.schema.workload import Workload
 
 from . import claims as verdicts
-from .frontier import Frontier, as_frame, read_thresholds, series
+from .hyperbola import Frontier, as_frame, read_thresholds, series
 
 MIB = 2**20
 WIDTH = 64

@@ -6,7 +6,7 @@ from harness.analysis import AnalysisError
 from harness.schema.findings import Ruling, Verdict
 from harness.schema.units import format_bytes
 
-from .frontier import Frontier, fit_frontier
+from .hyperbola import Frontier, fit_frontier
 
 PROMISED = 0.5
 """Per cent by which the pinned policy's thresholds may differ from their prediction."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.oom_thresholds.claims import deeper, frontiers, predictable
-from experiments.oom_thresholds.frontier import as_frame, fit_frontier, read_thresholds
+from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_thresholds
 from harness.analysis import AnalysisError
 from harness.prediction.mlp.largest_fit import solve
 from harness.schema.findings import Ruling
