@@ -4,12 +4,14 @@ Each command is a file of this package and imports what is heavy when it runs, s
 ``harness --help`` stays fast and imports no torch.
 """
 
+import errno
 import sys
 from pathlib import Path
 
 import click
 
 import harness
+from harness.cli.clean_stop import clean_stop
 from harness.cli.command import debug_option
 from harness.cli.compare import compare
 from harness.cli.doctor import doctor
@@ -17,7 +19,6 @@ from harness.cli.dry_run import dry_run
 from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from harness.cli.explore import explore
 from harness.cli.measure import measure
-from harness.cli.option_hints import hint_for
 from harness.cli.predict import predict
 from harness.cli.profile import profile
 from harness.cli.replay import replay
@@ -26,6 +27,7 @@ from harness.cli.reproduce import reproduce
 from harness.cli.sweep import sweep
 from harness.cli.threshold import threshold
 from harness.schema.errors import HarnessError
+from harness.schema.plain_text import printable
 
 COMMANDS = (
     compare,
@@ -41,6 +43,10 @@ COMMANDS = (
     sweep,
     threshold,
 )
+
+_USER_ERRNOS = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+"""What a path that the user gave can be refused for."""
+_LONGEST_PATH = 200
 
 
 @click.group(
@@ -68,16 +74,22 @@ def run_experiment_file(file: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    with clean_stop() as stop:
+        try:
+            code = _run(sys.argv[1:] if arguments is None else arguments)
+        except BaseException:
+            if stop.number is None:
+                raise
+            code = stop.exit_code  # whatever else went wrong on the way out
+    return code if stop.number is None else stop.exit_code
+
+
+def _run(arguments: list[str]) -> int:
     try:
         code = app.main(arguments, prog_name="harness", standalone_mode=False)
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except click.NoSuchOption as error:
-        hint = hint_for(error.option_name)
-        name = error.option_name
-        return _user_error(f"No such option: {name}; {hint}" if hint else error.format_message())
     except click.ClickException as error:
         return _user_error(error.format_message())
     except HarnessError as error:
@@ -85,16 +97,25 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has stopped reading
         sys.stderr.close()
         return DONE
+    except OSError as error:
+        if error.errno not in _USER_ERRNOS or error.filename is None or "--debug" in arguments:
+            return _internal_error(error, arguments)
+        return _user_error(f"{str(error.filename)[:_LONGEST_PATH]!r}: {error.strerror}")
     except Exception as error:
-        if "--debug" in arguments:
-            raise
-        click.echo(f"harness: internal error: {type(error).__name__}: {error}", err=True)
-        click.echo("harness: run the command again with --debug and report the traceback", err=True)
-        return INTERNAL_ERROR
+        return _internal_error(error, arguments)
+
+
+def _internal_error(error: Exception, arguments: list[str]) -> int:
+    if "--debug" in arguments:
+        raise error
+    message = printable(f"harness: internal error: {type(error).__name__}: {error}")
+    click.echo(message, err=True)
+    click.echo("harness: run the command again with --debug and report the traceback", err=True)
+    return INTERNAL_ERROR
 
 
 def _user_error(message: str) -> int:
-    click.echo(f"harness: {' '.join(message.split())}", err=True)
+    click.echo(printable(f"harness: {' '.join(message.split())}"), err=True)
     return USER_ERROR
 
 

@@ -1,0 +1,82 @@
+"""One clean stop for Ctrl-C, SIGTERM and SIGHUP; the exit code is 128 plus the signal number.
+
+Processes, cgroups and files are left in order: the signal interrupts the main thread, once.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+_FORCED = 3
+"""The signal that ends the process at once; the kernel then ends its children."""
+_PATIENCE_SECONDS = 10.0
+"""After so long another signal interrupts once more: the first may have been swallowed."""
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+
+class Stop:
+    """What was asked of this process."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """The first signal that came; None while none has."""
+        self._count = 0
+        self._raised_at = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """Return what a shell reports of a process that the signal ended."""
+        return 128 + (self.number or 0)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the main thread once, so that it cleans up; end at the third signal."""
+        del frame
+        self._count += 1
+        first = self.number is None
+        self.number = self.number or number
+        if self._count >= _FORCED:
+            os._exit(self.exit_code)
+        now = time.monotonic()
+        if first or now - self._raised_at > _PATIENCE_SECONDS:
+            self._raised_at = now
+            raise StoppedError(signal.Signals(number).name)
+
+
+@contextmanager
+def clean_stop() -> Iterator[Stop]:
+    """Interrupt the block by ``StoppedError`` where a signal asks this process to end.
+
+    A signal that was ignored stays ignored, as SIGHUP below nohup. Once one has come, the
+    handlers stay: what is left to do is to end. Another thread than the main one gets none.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {
+        number: signal.signal(number, stop.receive)
+        for number in _SIGNALS
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, leave)
+    }
+    try:
+        yield stop
+    finally:
+        if stop.number is None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """End at once: the handler of a process that has not begun anything yet."""
+    del frame
+    os._exit(128 + number)

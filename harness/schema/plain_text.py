@@ -1,0 +1,51 @@
+"""Text from outside as data: what a terminal, a page or a spreadsheet would obey is made visible.
+
+Names of modules, messages of exceptions and records that somebody else wrote may hold escape
+sequences, characters that turn the direction of a line, or a formula.
+"""
+
+import re
+
+_ACTIVE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and line feed, DEL, C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of direction
+    "\u2028\u2029\ufeff\ud800-\udfff]"  # separators of lines, a byte-order mark, surrogates
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet takes for a formula (OWASP, CSV injection)."""
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with its control characters written out; tab and line feed stay.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+
+    """
+    return _ACTIVE.sub(lambda found: _written_out(found.group()), text)
+
+
+def _written_out(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def csv_cell(value: object) -> object:
+    """Return a value that a spreadsheet shows and never computes; numbers stay numbers.
+
+    >>> csv_cell("=1+1"), csv_cell(-1), csv_cell("-1")
+    ("'=1+1", -1, '-1')
+
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
