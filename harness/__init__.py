@@ -3,14 +3,19 @@
 Importing this package imports no torch; each name below loads what it needs when used.
 """
 
-import importlib
-from typing import Any
+TYPE_CHECKING = False
+"""As of ``typing``, whose import alone takes as long as all of this."""
+if TYPE_CHECKING:
+    from typing import Any
 
-from harness.schema.workload import Grid, Workload, WorkloadError
+    from harness.schema.workload import Grid, Workload, WorkloadError
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Grid": "harness.schema.workload",
+    "Workload": "harness.schema.workload",
+    "WorkloadError": "harness.schema.workload",
     "measure": "harness.measurement.measure",
     "predict": "harness.prediction.predict_workload",
     "threshold": "harness.thresholds.find_threshold",
@@ -37,7 +42,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _LAZY:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_LAZY[name]), name)

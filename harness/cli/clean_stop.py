@@ -56,8 +56,8 @@ class Stop:
 def clean_stop() -> Iterator[Stop]:
     """Interrupt the block by ``StoppedError`` where a signal asks this process to end.
 
-    A signal that was ignored stays ignored, as SIGHUP below nohup. Once one has come, the
-    handlers stay: what is left to do is to end. Another thread than the main one gets none.
+    A signal that was ignored stays ignored, as SIGHUP below nohup. Once one has come, all
+    are ignored from the end of the block on: what is left to do is to end. Another thread than the main one gets none.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -66,17 +66,10 @@ def clean_stop() -> Iterator[Stop]:
     before = {
         number: signal.signal(number, stop.receive)
         for number in _SIGNALS
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, leave)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     }
     try:
         yield stop
     finally:
-        if stop.number is None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def leave(number: int, frame: FrameType | None) -> None:
-    """End at once: the handler of a process that has not begun anything yet."""
-    del frame
-    os._exit(128 + number)
+        for number, handler in before.items():
+            signal.signal(number, handler if stop.number is None else signal.SIG_IGN)

@@ -6,6 +6,7 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
+from harness.schema.plain_text import printable
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -25,5 +26,5 @@ def compare(first: Path, second: Path) -> int:
     from harness.reporting.comparison import render
 
     comparison = run(load(first), load(second))
-    click.echo(render(comparison))
+    click.echo(printable(render(comparison)))
     return DONE if comparison.equal else NOT_OK

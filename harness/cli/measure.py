@@ -8,6 +8,7 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SECONDS, WholeNumber
 from harness.cli.workload_flags import workload_flags, workload_from
+from harness.schema.plain_text import json_text
 
 
 @click.command(
@@ -41,7 +42,7 @@ def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **
 
     record = run(workload_from(flags), repeats=repeats, deadline_seconds=deadline, inject=inject)
     if as_json:
-        click.echo(to_json(record).decode())
+        click.echo(json_text(to_json(record)))
     else:
         from harness.reporting.terminal import print_record
 

@@ -8,6 +8,7 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SIZE, WholeNumber
 from harness.cli.workload_flags import workload_flags, workload_from
+from harness.schema.plain_text import json_text
 
 
 @click.command(
@@ -85,7 +86,7 @@ def predict(
         torch=torch,
     )
     if as_json:
-        click.echo(to_json(prediction).decode())
+        click.echo(json_text(to_json(prediction)))
     else:
         from harness.reporting.terminal import print_prediction
 

@@ -10,6 +10,7 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SECONDS, SHAPE, Choices, WholeNumber
 from harness.schema.module_request import INPUT_TYPES, LOSSES, MODES, OPTIMIZERS
+from harness.schema.plain_text import json_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -100,7 +101,7 @@ def profile(
 
     result, trace = run(checked(**asked), deadline_seconds=deadline)
     if as_json:
-        click.echo(msgspec.json.encode(result).decode())
+        click.echo(json_text(msgspec.json.encode(result)))
     else:
         print_profile(result, trace)
     if trace is None:

@@ -7,6 +7,7 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
 from harness.cli.parameter_types import SECONDS, SIZE, WholeNumber
+from harness.schema.plain_text import printable
 
 
 @click.command(
@@ -63,5 +64,5 @@ def replay(
         first, *others = (each.as_dict() for each in replayed)
         click.echo(json.dumps({**first, "other_devices": others}))
     else:
-        click.echo("\n".join(replay_text(each) for each in replayed), nl=False)
+        click.echo(printable("\n".join(replay_text(each) for each in replayed)), nl=False)
     return DONE

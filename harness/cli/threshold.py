@@ -8,6 +8,7 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SECONDS, SIZE, Choices
 from harness.cli.workload_flags import workload_flags, workload_from
+from harness.schema.plain_text import json_text
 
 
 @click.command(
@@ -67,7 +68,7 @@ def threshold(
         workload_from(flags), budget_bytes=budget, solve=solve, kind=kind, deadline_seconds=deadline
     )
     if as_json:
-        click.echo(to_json(found).decode())
+        click.echo(json_text(to_json(found)))
     else:
         from harness.reporting.terminal import print_threshold
 

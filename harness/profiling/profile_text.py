@@ -2,20 +2,21 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from harness.profiling import exports
 from harness.profiling.profile import TOP, Profile, top_blocks
 from harness.schema.events import CATEGORIES, Trace
+from harness.schema.plain_text import printable
 from harness.schema.record import Outcome
+from harness.schema.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
 
 
 def print_profile(profile: Profile, trace: Trace | None) -> None:
     """Print the figures, as ``harness measure`` does, and what was alive at the peak."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     asked = profile.request
     head = f"{asked.target}, batch {asked.batch}, {asked.mode}, {asked.optimizer}"
     console.print(Text(f"{head}: {profile.outcome}", style="bold"), soft_wrap=True)
@@ -37,7 +38,7 @@ def print_profile(profile: Profile, trace: Trace | None) -> None:
         console.print(Text(f"note: {note}"), soft_wrap=True)
 
 
-def _print_sizes(console: Console, title: str, rows: list[tuple[str, int]]) -> None:
+def _print_sizes(console: PlainConsole, title: str, rows: list[tuple[str, int]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(title, overflow="fold")
     table.add_column("bytes", justify="right")
@@ -76,4 +77,4 @@ def write_exports(
     if snapshot is not None:
         snapshot.write_bytes(exports.memory_snapshot(trace))
     if timeline is not None:
-        timeline.write_text(exports.svg_timeline(trace))
+        timeline.write_text(printable(exports.svg_timeline(trace)))

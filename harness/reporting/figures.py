@@ -11,8 +11,10 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
+from harness.reporting.csv_text import csv_text
 from harness.reporting.plots.theme import NARROW_INCHES, RC, dark_colours
 from harness.schema.findings import Figure
+from harness.schema.plain_text import printable
 
 DPI = 160
 
@@ -98,9 +100,9 @@ def _tips(canvas: Canvas, figure: Figure) -> str:
 
 def write_picture(drawn: Picture, folder: Path, stem: str) -> None:
     """Write ``stem``.svg, .png and .csv into ``folder``."""
-    (folder / f"{stem}.svg").write_text(drawn.svg, encoding="utf-8", newline="\n")
+    (folder / f"{stem}.svg").write_text(printable(drawn.svg), encoding="utf-8", newline="\n")
     (folder / f"{stem}.png").write_bytes(drawn.png)
-    text = drawn.data.to_csv(index=False, lineterminator="\n")
+    text = csv_text(drawn.data)
     (folder / f"{stem}.csv").write_text(text, encoding="utf-8", newline="\n")
 
 

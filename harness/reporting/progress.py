@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.schema.plain_text import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -16,8 +18,9 @@ def shown() -> Iterator["Lines | Terminal"]:
     if not sys.stderr.isatty():
         yield Lines()
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from harness.schema.terminal_console import PlainConsole
 
     columns = (
         TextColumn("{task.description}"),
@@ -26,7 +29,7 @@ def shown() -> Iterator["Lines | Terminal"]:
         TextColumn("{task.fields[left]}"),
         TextColumn("[dim]{task.fields[cell]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=PlainConsole(stderr=True)) as bar:
         yield Terminal(bar)
 
 
@@ -48,7 +51,7 @@ class Lines:
         """Say what is there already."""
         self._cells = cells
         for note in notes:
-            print(note, file=sys.stderr)
+            print(printable(note), file=sys.stderr)
         print(f"{experiment}: {cells} cells, {done} done already", file=sys.stderr)
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:

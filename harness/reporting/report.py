@@ -17,6 +17,7 @@ from harness.reporting.figures import write_picture
 from harness.reporting.tables import write_csv
 from harness.schema.experiment import Evidence, UnknownExperimentError, find, names_found
 from harness.schema.findings import Section
+from harness.schema.plain_text import printable
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.training_run import TRAINING_RUNS
@@ -43,9 +44,11 @@ def write_report(folder: Path) -> Path:
         totals={str(name): int(count) for name, count in outcomes.items()},
     )
     _write_parts(folder, report)
-    (folder / "report.md").write_text(markdown.render(report), encoding="utf-8", newline="\n")
+    (folder / "report.md").write_text(
+        printable(markdown.render(report)), encoding="utf-8", newline="\n"
+    )
     page = folder / "report.html"
-    page.write_text(html.render(report), encoding="utf-8", newline="\n")
+    page.write_text(printable(html.render(report)), encoding="utf-8", newline="\n")
     return page
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from harness.reporting.csv_text import csv_text
 from harness.schema.findings import Table
+from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 MISSING = "–"
@@ -78,10 +80,10 @@ def r2_text(value: float) -> str:
 
 def write_csv(table: Table, folder: Path, stem: str) -> None:
     """Write ``stem``.csv with every digit and ``stem``.md as people read it."""
-    text = table.frame.to_csv(index=False, lineterminator="\n")
+    text = csv_text(table.frame)
     (folder / f"{stem}.csv").write_text(text, encoding="utf-8", newline="\n")
     body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
-    (folder / f"{stem}.md").write_text(body, encoding="utf-8", newline="\n")
+    (folder / f"{stem}.md").write_text(printable(body), encoding="utf-8", newline="\n")
 
 
 def to_markdown(table: Shown) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from harness.schema.metrics_text import metrics_rows
 from harness.schema.prediction import Prediction
 from harness.schema.record import Outcome, Record
+from harness.schema.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _table(*columns: str) -> Table:
 
 def print_record(record: Record) -> None:
     """Print a measurement: the outcome, then its metrics, exact and readable."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     console.print(Text(f"{record.workload}: {record.outcome}", style="bold"), soft_wrap=True)
     if record.outcome is not Outcome.OK:
         for key, value in record.evidence.items():
@@ -39,7 +39,7 @@ def print_record(record: Record) -> None:
         console.print(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
 
 
-def print_metrics(console: Console, value: Record | Prediction) -> None:
+def print_metrics(console: PlainConsole, value: Record | Prediction) -> None:
     """Print the table of known byte metrics; nothing if none is known."""
     rows = metrics_rows(value)
     if not rows:
@@ -53,7 +53,7 @@ def print_metrics(console: Console, value: Record | Prediction) -> None:
 
 def print_prediction(prediction: Prediction) -> None:
     """Print a prediction: the answers first, then the metrics, then the notes."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     for answer in prediction.answers:
         console.print(Text(answer, style="bold"), soft_wrap=True)
     console.print(Text(f"{prediction.workload}: {prediction.outcome}"), soft_wrap=True)
@@ -73,7 +73,7 @@ _HEADROOM = {
 
 def print_threshold(found: "Threshold") -> None:
     """Print a threshold: the answer, the prediction, where the budget goes, every probe."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     console.print(Text(found.answer, style="bold"), soft_wrap=True)
     console.print(Text(found.question), soft_wrap=True)
     for text, value in (
@@ -109,14 +109,14 @@ def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:
     for finding in findings:
         mark = Text("yes", style="green") if finding.available else Text("no", style="yellow")
         table.add_row(finding.what, mark, Text(finding.detail))
-    Console(highlight=False).print(table)
+    PlainConsole(highlight=False).print(table)
 
 
 def print_verdicts(folder: Path) -> None:
     """Print the verdict table of the report in ``folder``, one block a verdict."""
     from harness.reporting.report import sections
 
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     for _, section in sections(folder):
         for verdict in section.verdicts:
             head = Text.assemble((f"{verdict.ruling}: ", "bold"), verdict.sentence)

@@ -8,6 +8,7 @@ computed once, here, for both.
 
 import bisect
 import csv
+import functools
 import io
 import itertools
 from collections import Counter
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
+
+from harness.schema.plain_text import csv_cell
 
 PHASES = ("build", "forward", "backward", "optimizer")
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
@@ -146,9 +149,10 @@ class Trace:
         """Return one row an event, with the bytes alive after it."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
+        cell = functools.cache(csv_cell)  # a trace has thousands of rows and few names
         writer.writerow(["order", *Event._fields, "live_bytes"])
         for order, (event, live) in enumerate(zip(self.events, self.live_bytes, strict=True)):
-            writer.writerow([order, *event, live])
+            writer.writerow([order, *map(cell, event), live])
         return buffer.getvalue()
 
     def categories_at_peak(self) -> dict[str, int]:

@@ -11,7 +11,7 @@ _ACTIVE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of direction
     "\u2028\u2029\ufeff\ud800-\udfff]"  # separators of lines, a byte-order mark, surrogates
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+ ?%?$)")
 """How a cell begins that a spreadsheet takes for a formula (OWASP, CSV injection)."""
 
 
@@ -40,12 +40,9 @@ def csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def json_text(line: bytes) -> str:
+    r"""Return JSON as text with its control characters as escapes: the same JSON to a reader."""
+    return _ACTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", line.decode())

@@ -1,0 +1,22 @@
+"""A console that prints text from outside as data: no escape sequence in it reaches a terminal."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from harness.schema.plain_text import printable
+
+
+class PlainConsole(Console):
+    """A rich console whose own styles stay, and whose texts are written out where they act."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the segments of ``renderable``, with printable text."""
+        for segment in super().render(renderable, options):
+            if segment.control or (segment.text.isascii() and segment.text.isprintable()):
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)

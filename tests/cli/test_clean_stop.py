@@ -1,0 +1,137 @@
+"""Signals at the command line: a clean stop, whenever they come and however many they are."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.measurement.limits import cgroup
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc")
+
+HARNESS = [sys.executable, "-m", "harness"]
+HANGING = ["measure", "--depth", "1", "--width", "8", "--inject", "hang", "--deadline", "300"]
+
+
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    def obey() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+
+    return subprocess.Popen(
+        [*HARNESS, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=obey,
+    )
+
+
+def family(process: "subprocess.Popen[str]", size: int) -> list[psutil.Process]:
+    """Return the processes below ``process`` as soon as there are ``size``."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        below = psutil.Process(process.pid).children(recursive=True)
+        if len(below) >= size:
+            return below
+        time.sleep(0.02)
+    raise AssertionError("its children did not start")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_signal_ends_the_command_and_all_its_processes(number: signal.Signals, size: int) -> None:
+    """With one process below the command the fork server still loads torch."""
+    with start(*HANGING) as process:
+        below = family(process, size)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in out + err
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert alive == []
+
+
+def test_a_threshold_that_is_terminated_leaves_no_cgroup() -> None:
+    works, why_not = cgroup.available()
+    if not works:
+        pytest.skip(why_not)
+    place = next(cgroup._places())[1]
+    flags = ["--depth", "8", "--budget", "512MiB", "--kind", "cgroup"]
+    with start("threshold", *flags) as process:
+        deadline = time.monotonic() + 60
+        while not list(place.glob(f"harness-{process.pid}-*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(place.glob(f"harness-{process.pid}-*")) == []
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    command = [*HARNESS, "measure", "--depth", "1", "--width", "8"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=ignore) as process:
+        time.sleep(1)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+_INTERRUPTED_IMPORT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from harness.cli.entry import main
+sys.exit(main())
+"""
+
+
+def test_an_interrupt_while_the_command_line_loads_prints_nothing() -> None:
+    command = [sys.executable, "-c", _INTERRUPTED_IMPORT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def wait_for_handlers(pid: int) -> None:
+    """Return when SIGTERM has a handler: the command has begun (Python itself sets none)."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        if caught >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.001)
+    raise AssertionError("no handler was set")
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3, 1.0, 4.0])
+def test_three_interrupts_end_with_130_and_no_traceback(delay: float) -> None:
+    with start(*HANGING) as process:
+        wait_for_handlers(process.pid)
+        time.sleep(delay)
+        for _ in range(3):
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.01)
+        out, err = process.communicate(timeout=30)
+    assert "Traceback" not in out + err
+    assert process.returncode == 130
+
+
+def test_the_handlers_are_those_of_before_when_the_command_is_over() -> None:
+    from harness.cli.app import main
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["predict", "--depth", "1"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,116 @@
+"""Text from outside is data: escape sequences and formulas reach no terminal, page or table."""
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from harness.cli.app import main
+from harness.reporting.csv_text import csv_text
+from harness.schema.events import Event, Trace
+from harness.schema.plain_text import csv_cell, json_text, printable
+from harness.schema.record import Outcome, Record, to_json
+from harness.schema.terminal_console import PlainConsole
+from harness.schema.workload import Workload
+
+CODES = (*range(9), *range(11, 32), *range(127, 160), 0x202E, 0x2066)
+ACTIVE = [chr(code) for code in CODES]
+HOSTILE = ["\x1b[2J\x1b]0;owned\x07", "a\rb", "\x9b31m", "safe\u202etxt.exe", "\x00", "x\x08\x08"]
+
+
+def acts(text: str) -> bool:
+    return any(character in text for character in ACTIVE)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_a_terminal_obeys_is_written_out(text: str) -> None:
+    assert acts(text)
+    assert not acts(printable(text))
+    assert printable("tab\tline\n ünïcode – 表") == "tab\tline\n ünïcode – 表"
+
+
+def test_json_keeps_its_meaning_and_says_it_in_escapes() -> None:
+    value = {"message": "".join(ACTIVE)}
+    text = json_text(msgspec.json.encode(value))
+    assert not acts(text)
+    assert json.loads(text) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("=1+1", "'=1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3+cmd", "'-2+3+cmd"),
+        ("-1.5", "-1.5"),
+        ("+0.4 %", "+0.4 %"),
+        ("mlp", "mlp"),
+        (-1, -1),
+        (None, None),
+    ],
+)
+def test_a_spreadsheet_computes_nothing(value: object, shown: object) -> None:
+    assert csv_cell(value) == shown
+
+
+def test_tables_and_traces_as_csv_hold_no_formula() -> None:
+    frame = pd.DataFrame({"=name": ["=1", "x\x1b[2J"], "number": [-1, 2.5]})
+    assert csv_text(frame) == "'=name,number\n'=1,-1.0\nx\\x1b[2J,2.5\n"
+    event = Event(0, "build", "=cmd", "\x1b[2J", "parameter", 8, 1)
+    assert not acts(Trace([event]).as_csv())
+    assert "'=cmd" in Trace([event]).as_csv()
+
+
+def test_a_console_prints_its_own_styles_and_nobody_elses() -> None:
+    out = io.StringIO()
+    console = PlainConsole(file=out, force_terminal=True, color_system="standard", width=80)
+    table = Table("\x1b[31mhead")
+    table.add_row(Text("\x9b2Jcell", style="bold"))
+    console.print(table)
+    console.print(Text("\x1b]0;title\x07", style="red"))
+    said = out.getvalue()
+    assert "\x1b[" in said, "its own styles"
+    assert "\x1b]" not in said
+    assert "\\x1b]0;title" in said
+    assert "\x9b" not in said
+    assert "\\x1b[31m" in said
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose evidence and environment somebody else wrote."""
+    folder = tmp_path / "run" / "depth_batch"
+    folder.mkdir(parents=True)
+    lines = []
+    for batch, text in enumerate(HOSTILE, 1):
+        workload = Workload(batch=batch)
+        record = Record(
+            workload_id=workload.id,
+            workload=workload,
+            outcome=Outcome.ERROR,
+            evidence={"message": text, "type": f"={text}"},
+            environment={"cpu": text, "torch": f"=1+1{text}", text: text},
+        )
+        lines.append(to_json(record))
+    (folder / "records.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    return tmp_path / "run"
+
+
+def test_a_hostile_run_leaves_no_active_character_in_page_table_or_terminal(run: Path) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        main(["report", str(run)])
+        main(["compare", str(run), str(run)])
+        main(["compare", str(run), f"{run}\x1b[2J"])
+    assert not acts(out.getvalue() + err.getvalue())
+    written = [path for path in run.rglob("*") if path.suffix in (".html", ".md", ".csv", ".svg")]
+    assert written
+    for path in written:
+        assert not acts(path.read_text(encoding="utf-8")), path
