@@ -57,7 +57,8 @@ def clean_stop() -> Iterator[Stop]:
     """Interrupt the block by ``StoppedError`` where a signal asks this process to end.
 
     A signal that was ignored stays ignored, as SIGHUP below nohup. Once one has come, all
-    are ignored from the end of the block on: what is left to do is to end. Another thread than the main one gets none.
+    are ignored from the end of the block on: what is left to do is to end. Another thread than
+    the main one gets none.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
