@@ -157,10 +157,10 @@ def needed(libraries: Path) -> frozenset[str]:
 
 def missing_functions(wanted: frozenset[str], written: frozenset[str]) -> str:
     """Return C code for the functions that no source file defines."""
-    lines = ["void pretend_unsupported(const char *function);"]
+    lines = ["void pretend_unsupported(const char *function);", "void pretend_wrote(void);"]
     for name in sorted(wanted - written):
         if _WORKS_ON_GIVEN_MEMORY.match(name):
-            lines.append(f"int {name}(void) {{ return 0; }}")
+            lines.append(f"int {name}(void) {{ pretend_wrote(); return 0; }}")
         else:
             code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)
             lines.append(f'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}')

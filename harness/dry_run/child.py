@@ -9,6 +9,7 @@ The code is run as ``python script.py`` or ``python -m module`` would: same ``__
 import builtins
 import contextlib
 import ctypes
+import faulthandler
 import importlib.util
 import os
 import pickle
@@ -157,6 +158,7 @@ def main() -> int:
     job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
     _die_with(job.parent_pid)
     signal.signal(signal.SIGTERM, _on_terminate)
+    faulthandler.enable()
     reads = ValueReads(job.answers, is_own)
     recording = Recording(reads, is_own, job.steps)
 

@@ -48,6 +48,7 @@ def pretend_ranks(notes: list[str]) -> None:
             vars(module)["init_process_group"] = init_process_group
     _groups_are_fake(dist, distributed_c10d)
     _ranks_agree(dist, distributed_c10d, data_parallel)
+    _reduce_gradients_in_place(data_parallel.DistributedDataParallel)
 
 
 def _environment(name: str) -> int:
@@ -96,3 +97,30 @@ def _ranks_agree(dist: Any, distributed_c10d: Any, data_parallel: Any) -> None:
         setattr(distributed_c10d, name, answer)
     # DDP compares the shapes of its parameters with rank 0's, which the fake group cannot send.
     data_parallel._verify_param_shape_across_processes = lambda *_, **__: True
+
+
+def _reduce_gradients_in_place(wrapper: Any) -> None:
+    """Have DDP take a bucket of gradients for reduced: the fake group's own answer is empty.
+
+    NCCL reduces a bucket in place as well, so this allocates what it allocates. A hook that the
+    script registers itself is left alone.
+    """
+    forward = wrapper.forward
+
+    def unchanged(state: object, bucket: Any) -> Any:
+        import torch
+
+        del state
+        reduced: Any = torch.futures.Future()
+        reduced.set_result(bucket.buffer())
+        return reduced
+
+    unchanged.__annotations__.clear()  # DDP refuses a hook whose annotations are not its own
+
+    @functools.wraps(forward)
+    def with_hook(model: Any, *arguments: Any, **named: Any) -> Any:
+        if not model._comm_hooks:
+            model.register_comm_hook(None, unchanged)
+        return forward(model, *arguments, **named)
+
+    wrapper.forward = with_hook

@@ -24,7 +24,7 @@ def test_a_function_that_is_not_written_out_refuses_by_its_name() -> None:
         'int cudaGraphLaunch(void) { pretend_unsupported("cudaGraphLaunch"); return 801; }' in code
     )
     assert 'int cudnnNew(void) { pretend_unsupported("cudnnNew"); return 3000; }' in code
-    assert "int cublasSgemm_v2(void) { return 0; }" in code
+    assert "int cublasSgemm_v2(void) { pretend_wrote(); return 0; }" in code
     assert "cudaMalloc" not in code
 
 

@@ -139,23 +139,73 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
     return cudaSuccess;
 }
 
-/* Python is called for each copy from the GPU to the host, which holds zeros by then and may be changed. */
+/* The last small copies from the host, so that a value which nothing could have changed since comes back as it
+   was: PyTorch sends such values around when it sets up DDP. */
+#define KEPT 64
+#define KEPT_BYTES 65536
+static struct {
+    const char *address;
+    size_t bytes;
+    uint64_t writes;
+    void *content;
+} kept[KEPT];
+static unsigned next_kept;
+
+static void keep(const char *address, const void *source, size_t bytes)
+{
+    pthread_mutex_lock(&lock);
+    unsigned i = next_kept++ % KEPT;
+    free(kept[i].content);
+    kept[i].content = bytes <= KEPT_BYTES ? malloc(bytes) : NULL;
+    if (kept[i].content)
+        memcpy(kept[i].content, source, bytes);
+    kept[i].address = address;
+    kept[i].bytes = bytes;
+    kept[i].writes = pretend_writes();
+    pthread_mutex_unlock(&lock);
+}
+
+/* Fills the destination with what was copied to the address, if that is still there. */
+static int recall(void *destination, const char *address, size_t bytes)
+{
+    int found = 0;
+    pthread_mutex_lock(&lock);
+    for (unsigned back = 1; back <= KEPT && back <= next_kept; back++) {
+        unsigned i = (next_kept - back) % KEPT;
+        if (kept[i].address >= address + bytes || kept[i].address + kept[i].bytes <= address)
+            continue;
+        /* The newest copy that touches the range decides: it holds all of the range, or nothing is known. */
+        found = kept[i].content && kept[i].writes == pretend_writes() && kept[i].address <= address &&
+                address + bytes <= kept[i].address + kept[i].bytes;
+        if (found)
+            memcpy(destination, (char *)kept[i].content + (address - kept[i].address), bytes);
+        break;
+    }
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+/* Python is called for each other copy from the GPU to the host, which holds zeros by then and may be changed. */
 static void (*on_read)(void *destination, size_t bytes);
 void pretend_on_read(void (*callback)(void *, size_t)) { on_read = callback; }
 
 static void copy(void *destination, const void *source, size_t bytes)
 {
     int to_device = pretend_device_of(destination) >= 0, from_device = pretend_device_of(source) >= 0;
-    if (to_device || !bytes)
+    if (!bytes)
         return;
-    if (!from_device) {
+    if (to_device && from_device) {
+        pretend_wrote();
+    } else if (to_device) {
+        keep(destination, source, bytes);
+    } else if (!from_device) {
         memmove(destination, source, bytes);
-        return;
+    } else if (!recall(destination, source, bytes)) {
+        memset(destination, 0, bytes);
+        __sync_add_and_fetch(&status->reads, 1);
+        if (on_read)
+            on_read(destination, bytes);
     }
-    memset(destination, 0, bytes);
-    __sync_add_and_fetch(&status->reads, 1);
-    if (on_read)
-        on_read(destination, bytes);
 }
 
 cudaError_t cudaMemcpy(void *destination, const void *source, size_t bytes, enum cudaMemcpyKind kind)

@@ -3,7 +3,8 @@
    The stub is one shared library that is loaded before PyTorch's own libraries (LD_PRELOAD), so that
    every call into the CUDA runtime, the driver and NVIDIA's math libraries ends here. It keeps the
    books of device memory and starts no kernel; PyTorch's allocator, dispatcher and autograd above it
-   are the real ones. Every value that is read back from the GPU is zero. */
+   are the real ones. A value that is read back from the GPU is zero, unless the host copied it there and
+   nothing could have changed it since. */
 #ifndef PRETEND_H
 #define PRETEND_H
 
@@ -63,6 +64,11 @@ void pretend_return(int device, size_t bytes);
 char *pretend_place(int device, size_t bytes);
 void pretend_unplace(int device, char *address);
 int pretend_device_of(const void *address);
+
+/* Something that may have written device memory: a kernel, a library's function, a copy. Library files that
+   include no header declare it themselves. */
+void pretend_wrote(void);
+uint64_t pretend_writes(void);
 
 /* A new handle; they ascend in steps of 256, in the same order in every run. */
 void *pretend_handle(void);

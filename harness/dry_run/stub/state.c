@@ -239,6 +239,10 @@ int pretend_device_of(const void *address)
     return (int)((size_t)(byte - arena) / arena_bytes);
 }
 
+static uint64_t writes;
+void pretend_wrote(void) { __sync_add_and_fetch(&writes, 1); }
+uint64_t pretend_writes(void) { return writes; }
+
 void *pretend_handle(void)
 {
     static uintptr_t next = 0x5000000;
