@@ -1,0 +1,171 @@
+"""One dry run that calls much of CUDA; each test looks at one thing that it printed."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.dry_run import DryRunReport, dry_run
+from harness.dry_run.run import dry_run as run_function
+
+pytestmark = pytest.mark.usefixtures("cuda_build")
+
+
+def call_everything() -> dict[str, object]:
+    """Call what scripts call, and return what they see."""
+    torch: Any = importlib.import_module("torch")
+    from torch.nn import functional
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    seen: dict[str, object] = {}
+    device = torch.device("cuda")
+    convolution = torch.nn.Conv2d(3, 8, 3, padding=1).to(device)
+    images = torch.zeros(4, 3, 16, 16, device=device)
+    out = convolution(images)
+    out.sum().backward()
+    seen["convolution"] = [out.grad_fn.name(), list(convolution.weight.grad.shape)]
+
+    for kind, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+        layer = getattr(torch.nn, kind)(6, 5, 2, bidirectional=True).to(device)
+        result = layer(torch.zeros(7, 3, 6, device=device))[0]
+        result.sum().backward()
+        seen[kind] = [result.grad_fn is not None, list(layer.weight_hh_l1.grad.shape), gates * 5]
+
+    query = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device=device, requires_grad=True)
+    for backend in (None, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
+        if backend is None:
+            attended: Any = functional.scaled_dot_product_attention(query, query, query)
+        else:
+            with sdpa_kernel(backend):
+                attended: Any = functional.scaled_dot_product_attention(query, query, query)
+        seen[f"attention {backend and backend.name}"] = attended.grad_fn.name()
+        attended.sum().backward()
+
+    matrix = torch.zeros(9, 9, device=device)
+    seen["qr"] = [list(part.shape) for part in torch.linalg.qr(matrix)]
+    seen["eigh"] = list(torch.linalg.eigh(matrix)[0].shape)
+    seen["det"] = list(torch.linalg.det(matrix).shape)
+    seen["fft"] = list(torch.fft.rfft(matrix).shape)
+    seen["sort"] = list(torch.sort(matrix)[0].shape)
+    seen["nonzero"] = list(torch.nonzero(matrix + 1).shape)
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        used = torch.zeros(512, device=device)
+        used.record_stream(torch.cuda.default_stream())
+    stream.synchronize()
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    end.record()
+    seen["milliseconds"] = begin.elapsed_time(end)
+    seen["pinned"] = [torch.zeros(3).pin_memory().is_pinned(), torch.zeros(3).is_pinned()]
+    seen["copied back"] = torch.tensor([1.5, -2.0]).to(device).tolist()
+    try:
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            matrix @ matrix
+    except RuntimeError as error:
+        seen["graph"] = str(error).splitlines()[0]
+    return seen
+
+
+@pytest.fixture(scope="module")
+def report() -> DryRunReport:
+    return run_function(call_everything, gpu="a100-40gb", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def seen(report: DryRunReport) -> dict[str, object]:
+    assert report.outcome == "ok", report.evidence
+    assert isinstance(report.returned, dict)
+    return report.returned
+
+
+def test_convolutions_take_cudnn_s_path(seen: dict[str, object]) -> None:
+    assert seen["convolution"] == ["ConvolutionBackward0", [8, 3, 3, 3]]
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_layers_have_gradients_of_their_weights(
+    seen: dict[str, object], kind: str, gates: int
+) -> None:
+    assert seen[kind] == [True, [gates * 5, 5], gates * 5]
+
+
+def test_the_attention_kernel_is_the_one_that_the_capability_chooses(
+    seen: dict[str, object],
+) -> None:
+    flash = "ScaledDotProductFlashAttentionBackward0"
+    assert seen["attention None"] == flash  # on capability 8.0
+    assert seen["attention FLASH_ATTENTION"] == flash
+    efficient = seen["attention EFFICIENT_ATTENTION"]
+    assert efficient == "ScaledDotProductEfficientAttentionBackward0"
+
+
+def test_linear_algebra_and_transforms_allocate_their_results(seen: dict[str, object]) -> None:
+    assert seen["qr"] == [[9, 9], [9, 9]]
+    assert (seen["eigh"], seen["det"], seen["fft"]) == ([9], [], [9, 5])
+    assert seen["sort"] == [9, 9]
+
+
+def test_what_depends_on_values_sees_zeros(seen: dict[str, object], report: DryRunReport) -> None:
+    assert seen["nonzero"] == [0, 2]
+    assert any("torch.nonzero" in read.text for read in report.value_reads)
+
+
+def test_streams_events_and_pinned_memory_work(seen: dict[str, object]) -> None:
+    assert seen["milliseconds"] == 1.0
+    assert seen["pinned"] == [True, False]
+
+
+def test_a_value_that_nothing_could_have_changed_comes_back(seen: dict[str, object]) -> None:
+    assert seen["copied back"] == [1.5, -2.0]
+
+
+def test_cuda_graphs_are_refused_by_name(seen: dict[str, object], report: DryRunReport) -> None:
+    assert "operation not supported by harness dry-run" in str(seen["graph"])
+    assert report.unsupported == ("cudaStreamBeginCapture (CUDA graphs)",)
+
+
+SEVERAL = """
+import json, sys, torch
+torch.zeros(100, device="cuda:1")
+other = torch.zeros(1 << 20, device="cuda:2").to("cuda:0")
+json.dump([torch.cuda.device_count(), torch.cuda.get_device_name(2), other.device.index,
+           [torch.cuda.max_memory_reserved(i) for i in range(3)]], open(sys.argv[1], "w"))
+"""
+
+
+def test_several_gpus_have_memory_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "several.py").write_text(SEVERAL)
+    report = dry_run(
+        tmp_path / "several.py",
+        tmp_path / "seen.json",
+        gpus=4,
+        environment={"CUDA_VISIBLE_DEVICES": "0,1,3"},
+        quiet=True,
+    )
+    count, name, index, reserved = json.loads((tmp_path / "seen.json").read_text())
+    assert (count, name, index) == (3, "a100-40gb (dry run)", 0)
+    assert reserved == [20 << 20, 2 << 20, 20 << 20]
+    assert [device.peaks.reserved_peak_bytes for device in report.devices] == reserved
+
+
+EXPANDABLE = """
+import torch
+kept = [torch.zeros(n << 20, dtype=torch.uint8, device="cuda") for n in (3, 30, 7)]
+print(torch.cuda.memory_reserved())
+"""
+
+
+def test_expandable_segments_are_mapped_in_pieces(tmp_path: Path) -> None:
+    (tmp_path / "expandable.py").write_text(EXPANDABLE)
+    report = dry_run(
+        tmp_path / "expandable.py",
+        environment={"PYTORCH_ALLOC_CONF": "expandable_segments:True"},
+        quiet=True,
+    )
+    assert report.outcome == "ok"
+    assert report.cuda.allocated_peak_bytes == 40 << 20
+    assert report.cuda.reserved_peak_bytes == 40 << 20  # two pieces of 20 MiB
