@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.analysis import AnalysisError, rss_agreement
+from harness.analysis.answers import growth_answer
 from harness.analysis.proportionality import PRODUCT, Trial, exact_in, sample, trial
 from harness.analysis.verdicts import monotone_verdicts, proportionality, ratio_verdicts
 from harness.reporting.claim_figures import growth_figure, timelines, trial_tables
@@ -108,6 +109,7 @@ def analyse(evidence: Evidence) -> Section:
         raise AnalysisError("a trial needs 6 training cells over 3 depths and 3 batches")
     steps, faults = timelines(evidence)
     return Section(
+        answer=growth_answer(trials, training),
         verdicts=(*_proportional(trials), *ratio_verdicts(frame), *monotone_verdicts(training)),
         text=(
             *_formula_text(training),
@@ -296,6 +298,7 @@ def _owners(training: pd.DataFrame) -> list[Figure]:
             alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
             f"{len(data)} cells; activations lead only at large batches.",
             story=True,
+            heading="Who owns the peak",
             data=data.sort_values(["depth", "batch"], ignore_index=True),
             draw=owners,
             size=(8.6, 4.2),

@@ -318,6 +318,7 @@ def _depth_figure(table: pd.DataFrame) -> list[Figure]:
                 scale="ratio",
             ),
             story=True,
+            heading="Training against inference",
             size=(8.6, 4.2),
         )
     ]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.answers import frontier_answer
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.plots.frontier import frontier
 from harness.schema.experiment import Evidence, Experiment, Size
@@ -95,6 +96,9 @@ def analyse(evidence: Evidence) -> Section:
     fits = verdicts.frontiers(pinned)
     policies = verdicts.policies(table)
     return Section(
+        answer=frontier_answer(
+            pinned["error_percent"], max((one.worst for one in fits.values()), default=None)
+        ),
         verdicts=(verdicts.deeper(pinned, fits), *verdicts.predictable(pinned)),
         text=(*verdicts.texts(table, pinned, fits, policies),),
         tables=(*_tables(table, pinned, fits, policies),),
@@ -159,6 +163,7 @@ def _frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> F
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
         draw=frontier,
         story=True,
+        heading="Where memory runs out",
         size=(8.6, 4.0),
     )
 
@@ -191,7 +196,7 @@ def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[dict[s
 
 
 EXPERIMENT = Experiment(
-    order=90,
+    order=15,
     title="Where memory runs out",
     question="At which batch does a network stop fitting into a budget, and how does that depend "
     "on its depth?",

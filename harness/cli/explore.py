@@ -20,7 +20,6 @@ def explore(out: Path) -> int:
     """Write an interactive page of a step's memory.
 
     Sliders set the depth, width and batch; the page shows where the memory goes and what fits.
-    Needs the extra "explorer".
     """
     from harness.reporting.explorer import write_explorer
 

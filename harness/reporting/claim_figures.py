@@ -103,6 +103,7 @@ def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
                 "them while gradients appear; the update needs no more.",
                 alt=_timeline_words(data),
                 story=True,
+                heading="One training step",
                 data=data,
                 draw=timeline,
                 tips=tips,

@@ -1,6 +1,12 @@
-"""The report before it is laid out: every text, picture and table, in reading order."""
+"""The report before it is laid out: every text, figure and table, in reading order.
 
+It has two pages. The story answers the question and shows the figures that decide; the
+evidence holds everything else. No figure and no paragraph stands on both.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
@@ -9,6 +15,13 @@ from harness.reporting.tables import Shown, shown
 from harness.schema.findings import Ruling, Section, Table, Verdict
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
+"""Of a report without any section that has a question."""
+
+MOST_ANSWERS = 3
+"""Sentences that answer the question, at most."""
+
+MOST_STORY = 5
+"""Figures of the first page, at most, where no experiment chooses them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +34,7 @@ class Chapter:
     question: str = ""
     problem: str | None = None
     verdicts: tuple[Verdict, ...] = ()
+    answer: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -32,6 +46,28 @@ class Chapter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """A figure with its number and its place."""
+
+    number: int
+    chapter: Chapter
+    picture: Picture
+
+    @property
+    def anchor(self) -> str:
+        """The id of the figure on its page, and the stem of its files."""
+        return f"{self.chapter.name}-{self.picture.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """Claims that belong together, each with its chapter."""
+
+    name: str
+    claims: tuple[tuple[Chapter, Verdict], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """The whole report."""
 
@@ -39,9 +75,31 @@ class Report:
     environment: Table
     notes: tuple[str, ...] = ()
     """What the reader must know of the records themselves, such as skipped lines."""
-    title: str = TITLE
     totals: dict[str, int] = field(default_factory=dict)
     """Cells by outcome."""
+
+    @cached_property
+    def lead(self) -> Chapter | None:
+        """The chapter whose question the report answers: the first that has an answer."""
+        settled = [part for part in self.chapters if part.verdicts or part.answer]
+        return next(iter([*settled, *self.chapters]), None)
+
+    @property
+    def title(self) -> str:
+        """The question that the report answers."""
+        return (self.lead.question or self.lead.title) if self.lead else TITLE
+
+    @property
+    def answer(self) -> tuple[tuple[str, str], ...]:
+        """The answer, a lead and the rest of each sentence; verdicts where none is written."""
+        written = [text for part in self.chapters for text in part.answer]
+        if self.lead and not self.lead.answer:
+            written = [
+                f"{headline(verdict)}: {verdict.ruling}, {verdict.number}"
+                for verdict in self.lead.verdicts
+            ]
+        split = (text.partition(": ") for text in written[:MOST_ANSWERS])
+        return tuple((first + colon, rest) for first, colon, rest in split)
 
     @property
     def verdicts(self) -> tuple[tuple[Chapter, Verdict], ...]:
@@ -49,11 +107,76 @@ class Report:
         return tuple((part, verdict) for part in self.chapters for verdict in part.verdicts)
 
     @property
+    def topics(self) -> tuple[Topic, ...]:
+        """The claims by topic, in reading order."""
+        found: dict[str, list[tuple[Chapter, Verdict]]] = {}
+        for part, verdict in self.verdicts:
+            found.setdefault(verdict.topic or part.title, []).append((part, verdict))
+        return tuple(Topic(name=name, claims=tuple(claims)) for name, claims in found.items())
+
+    @property
     def tally(self) -> str:
-        """How many sentences got which ruling, in words."""
-        rulings = [verdict.ruling for _, verdict in self.verdicts]
-        counts = [(rulings.count(ruling), ruling) for ruling in Ruling]
-        return ", ".join(f"{count} {ruling}" for count, ruling in counts if count)
+        """How many claims got which verdict, in words."""
+        return tally([verdict for _, verdict in self.verdicts])
+
+    @cached_property
+    def story(self) -> tuple[Numbered, ...]:
+        """The figures of the first page, in reading order."""
+        every = [(part, one) for part in self.chapters for one in part.pictures]
+        chosen = [(part, one) for part, one in every if one.story]
+        if not chosen:
+            first = [(part, part.pictures[0]) for part in self.chapters if part.pictures]
+            chosen = first[:MOST_STORY]
+        return tuple(
+            Numbered(number=number, chapter=part, picture=one)
+            for number, (part, one) in enumerate(chosen, 1)
+        )
+
+    @cached_property
+    def figures(self) -> tuple[Numbered, ...]:
+        """Every figure: those of the first page, then the others."""
+        known = {figure.anchor for figure in self.story}
+        rest = [
+            (part, one)
+            for part in self.chapters
+            for one in part.pictures
+            if f"{part.name}-{one.name}" not in known
+        ]
+        others = (
+            Numbered(number=number, chapter=part, picture=one)
+            for number, (part, one) in enumerate(rest, len(self.story) + 1)
+        )
+        return (*self.story, *others)
+
+    def evidence_of(self, part: Chapter) -> tuple[Numbered, ...]:
+        """Return the figures of ``part`` that stand on the evidence page."""
+        known = {figure.anchor for figure in self.story}
+        return tuple(one for one in self.figures if one.chapter is part and one.anchor not in known)
+
+    def story_of(self, part: Chapter) -> tuple[Numbered, ...]:
+        """Return the figures of ``part`` that stand on the first page."""
+        return tuple(figure for figure in self.story if figure.chapter is part)
+
+
+def headline(verdict: Verdict) -> str:
+    """Return the claim in few words, without a full stop."""
+    return (verdict.headline or verdict.sentence).rstrip(".")
+
+
+_SEVERAL = {
+    Ruling.SUPPORTED: "hold",
+    Ruling.LIMITED: "hold within limits",
+    Ruling.REFUTED: "fail",
+    Ruling.OPEN: "stay open",
+}
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """Return how many of ``verdicts`` have which ruling, in words."""
+    counts = [(sum(one.ruling is ruling for one in verdicts), ruling) for ruling in Ruling]
+    return ", ".join(
+        f"{count} {ruling if count == 1 else _SEVERAL[ruling]}" for count, ruling in counts if count
+    )
 
 
 def chapter(name: str, title: str, question: str, section: Section) -> Chapter:
@@ -63,6 +186,7 @@ def chapter(name: str, title: str, question: str, section: Section) -> Chapter:
         title=title,
         question=question,
         verdicts=section.verdicts,
+        answer=section.answer,
         text=section.text,
         pictures=tuple(picture(figure) for figure in section.figures),
         tables=section.tables,
@@ -79,4 +203,4 @@ def environment_table(frame: pd.DataFrame, most: int = 6) -> Table:
             text = "; ".join(values[:most]) + (f"; and {more} more" if more > 0 else "")
             rows.append((str(column).removeprefix("environment."), text))
     table = pd.DataFrame(rows, columns=["fact", "value"]).astype("string")
-    return Table(name="environment", caption="What the records say of their machine", frame=table)
+    return Table(name="environment", caption="The machine, as the records describe it", frame=table)

@@ -1,107 +1,93 @@
-"""A page to play with: where the memory of a step goes as its sizes change, and what fits.
+"""The explorer: where the memory of a step goes as its sizes change, and what fits.
 
-The page computes by itself, from tables of coefficients that ``prediction.polynomials`` reads
-off the functions of ``prediction``: no formula is written here a second time.
+The page computes by itself, from tables of coefficients that ``prediction.mlp.polynomials``
+reads off the functions of ``prediction``: no formula is written here a second time. It stands
+in the report, and alone as a page of its own (``harness explore``).
 """
 
 import json
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.reporting.explorer_tables import needs_table, parts_table
+from harness.reporting.explorer_tables import ALIKE, Budget, budgets, data
+from harness.reporting.templating import environment, template
 from harness.schema.errors import HarnessError
 from harness.schema.workload import Workload
 
 TITLE = "What would this step need?"
 
-NOTES = (
-    (
-        "The bars are whole storages: parameters, their gradients, the optimizer's state, the "
-        "batch with its labels, and what autograd saves for the backward pass. Each is exact, to "
-        "the byte."
-    ),
-    (
-        "The bars are not all there at once. Gradients come in the backward pass while "
-        "activations go, and temporaries come on top. The sentence above the bars gives the most "
-        "bytes alive at any moment of the build and the first two steps."
-    ),
-    (
-        "The line is the largest batch that fits into the budget at each depth, everything else "
-        "as chosen; it is what harness predict says. The mark is the step that is chosen."
-    ),
-    (
-        "All this is PyTorch's CPU allocator alone: libraries, the interpreter and the driver "
-        "come on top. Products in bfloat16 may take scratch of oneDNN's too, which depends on the "
-        "processor and is left out here."
-    ),
-)
+
+@dataclass(frozen=True, kw_only=True)
+class Slider:
+    """A number to choose with a slider."""
+
+    name: str
+    label: str
+    low: int
+    high: int
+    step: int
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explorer:
+    """What the explorer's template needs."""
+
+    sliders: tuple[Slider, ...]
+    choices: dict[str, tuple[str, ...]]
+    chosen: dict[str, str]
+    budgets: dict[str, list[Budget]]
+    budget: str
+    base: Workload
+    data: Markup
+    script: Markup
 
 
 class ExplorerError(HarnessError):
-    """The page cannot be made here; the message says what to install."""
+    """The page cannot be written."""
+
+
+def explorer() -> Explorer:
+    """Return the explorer's parts, for the report or for a page of its own."""
+    return Explorer(
+        sliders=(
+            Slider(name="depth", label="Depth (layers)", low=1, high=64, step=1, value=8),
+            Slider(name="width", label="Width (units)", low=8, high=4096, step=8, value=256),
+            Slider(name="batch", label="Batch", low=8, high=8192, step=8, value=512),
+        ),
+        choices={
+            name: tuple(value for group in groups for value in group)
+            for name, groups in ALIKE.items()
+        },
+        chosen={"dtype": "float32", "optimizer": "sgd", "activation": "relu"},
+        budgets=budgets(),
+        budget="256 MiB",
+        base=Workload(),
+        data=_script(json.dumps(data(), separators=(",", ":"))),
+        script=_script(template("explorer.js")),
+    )
 
 
 def write_explorer(path: Path) -> Path:
     """Write the explorer to ``path`` and return it: one file that needs no network.
 
     Raises:
-        ExplorerError: the extra is not installed, or ``path`` cannot be written.
+        ExplorerError: ``path`` cannot be written.
 
     """
-    text = render()
     try:
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_text(render(), encoding="utf-8", newline="\n")
     except OSError as error:
         raise ExplorerError(f"{path}: {error.strerror}") from error
     return path
 
 
 def render() -> str:
-    """Return the page as HTML, its libraries inside.
-
-    Raises:
-        ExplorerError: the extra is not installed.
-
-    """
-    try:
-        import vl_convert
-
-        from harness.reporting.explorer_chart import chart
-    except ImportError as error:
-        rule = "install the extra: pip install 'mlp-memory-harness[explorer]'"
-        raise ExplorerError(f"the explorer needs {error.name}; {rule}") from error
-    environment = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # ast: expressions are interpreted, so that the page's policy can forbid eval.
-    options = {
-        "mode": "vega",
-        "renderer": "svg",
-        "actions": False,
-        "ast": True,
-        "bind": "#controls",
-    }
-    page = environment.get_template("explorer.html.j2").render(
-        title=TITLE,
-        base=Workload(),
-        notes=NOTES,
-        style=Markup(_template("report.css")),
-        library=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")),
-        chart=_script(json.dumps(chart(parts_table(), needs_table()))),
-        options=_script(json.dumps(options)),
-    )
-    return page + "\n"
-
-
-def _template(name: str) -> str:
-    return (resources.files("harness.reporting") / "templates" / name).read_text(encoding="utf-8")
+    """Return the page as HTML."""
+    page = environment().get_template("explorer.html.j2")
+    return page.render(title=TITLE, explorer=explorer()) + "\n"
 
 
 def _script(text: str) -> Markup:

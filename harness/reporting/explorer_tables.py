@@ -1,65 +1,99 @@
-"""The tables of coefficients that the explorer's page computes from."""
+"""The tables that the explorer's page computes from: coefficients, choices and budgets."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TypedDict
 
-from harness.prediction.mlp import formula
-from harness.prediction.mlp.polynomials import Polynomial, closed_form, needs
-from harness.schema.workload import ACTIVATIONS, DTYPES, OPTIMIZERS, Workload
+from harness.prediction.gpu.catalogue import GPUS
+from harness.prediction.mlp.polynomials import Moment, Polynomial, moments
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
 
-PARTS: Mapping[str, Callable[[Workload], int]] = {
-    "parameter": formula.parameter_bytes,
-    "gradient": formula.gradient_bytes,
-    "optimizer_state": formula.optimizer_state_bytes,
-    "input": formula.batch_bytes,
-    "activation": formula.saved_activation_bytes,
+ALIKE: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "dtype": (("float32",), ("bfloat16", "float16"), ("float64",)),
+    "optimizer": (("none", "sgd"), ("momentum",), ("adam", "adamw")),
+    "activation": (
+        ("relu", "relu_inplace", "sigmoid", "tanh"),
+        ("gelu", "silu", "leaky_relu"),
+        ("identity",),
+    ),
 }
-"""What the bars show, by category, in the order of the report's colours."""
+"""Values of each choice, in groups whose members need the same bytes at every moment.
 
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "dtype": DTYPES,
-    "optimizer": OPTIMIZERS,
-    "activation": ACTIVATIONS,
-}
+bfloat16 stands without the scratch of oneDNN's matmuls, which depends on the processor.
+"""
 
-Row = dict[str, Any]
-"""A row of a table, as the page's script reads it."""
+SIZES = tuple(size * 2**20 for size in (64, 256, 1024, 4096))
+"""Budgets without a GPU's name."""
 
 
-def parts_table() -> list[Row]:
-    """Return a row per choice and category of ``PARTS``, with the coefficients of its bytes."""
-    return [
-        _row(workload, closed_form(figure, workload), part=part)
-        for workload in _workloads()
-        for part, figure in PARTS.items()
-    ]
+class Row(TypedDict):
+    """One moment that can be the peak, at ``first`` to ``last`` layers (None: however many)."""
+
+    first: int
+    last: int | None
+    parts: dict[str, list[int]]
+    """By category: place in ``POWERS`` and coefficient, for each coefficient that is not 0."""
 
 
-def needs_table() -> list[Row]:
-    """Return a row per choice and moment of the trace; the largest at a depth is the need.
+class Budget(TypedDict):
+    """A budget to choose."""
 
-    A row holds from ``first`` to ``last`` layers (None: however many).
-    """
-    return [
-        _row(workload, moment, first=moment.first_depth, last=moment.last_depth)
-        for workload in _workloads()
-        for moment in needs(_without_scratch(workload))
-    ]
+    label: str
+    size: int
 
 
-def _row(workload: Workload, found: Polynomial, **keys: str | int | None) -> Row:
-    """Return a row: the choices, ``keys``, and ``c``, coefficients in the order of ``POWERS``."""
-    choices = {name: getattr(workload, name) for name in CHOICES}
-    return choices | keys | {"c": list(found.coefficients)}
+class Data(TypedDict):
+    """Everything that the page computes from."""
+
+    choices: dict[str, dict[str, int]]
+    """By choice and value: the number of the value's group in ``ALIKE``."""
+    tables: dict[str, list[Row]]
+    """By the numbers of three groups, such as ``0 2 1``."""
 
 
-def _workloads() -> Iterator[Workload]:
-    for values in itertools.product(*CHOICES.values()):
-        chosen: dict[str, Any] = dict(zip(CHOICES, values, strict=True))
-        yield Workload(**chosen)
+def data() -> Data:
+    """Return the tables of every combination of choices."""
+    choices = {
+        name: {value: number for number, group in enumerate(groups) for value in group}
+        for name, groups in ALIKE.items()
+    }
+    tables = {
+        " ".join(map(str, numbers)): [_row(moment) for moment in moments(workload)]
+        for numbers, workload in _workloads()
+    }
+    return {"choices": choices, "tables": tables}
 
 
-def _without_scratch(workload: Workload) -> Workload:
-    """Return ``workload`` in float16 instead of bfloat16: equal sizes, no scratch of products."""
-    return workload.replace(dtype="float16") if workload.dtype == "bfloat16" else workload
+def budgets() -> dict[str, list[Budget]]:
+    """Return the budgets to choose from, in groups."""
+    gpus = sorted(GPUS.values(), key=lambda gpu: gpu.total_bytes or 0)
+    return {
+        "Memory": [Budget(label=format_bytes(size), size=size) for size in SIZES],
+        "GPU, all of its memory": [
+            Budget(label=f"{gpu.name}, {format_bytes(gpu.total_bytes)}", size=gpu.total_bytes)
+            for gpu in gpus
+            if gpu.total_bytes is not None
+        ],
+    }
+
+
+def _workloads() -> Iterator[tuple[tuple[int, ...], Workload]]:
+    for numbers in itertools.product(*(range(len(groups)) for groups in ALIKE.values())):
+        dtype, optimizer, activation = (
+            groups[number][-1] for groups, number in zip(ALIKE.values(), numbers, strict=True)
+        )
+        yield numbers, Workload(dtype=dtype, optimizer=optimizer, activation=activation)
+
+
+def _row(moment: Moment) -> Row:
+    return {
+        "first": moment.total.first_depth,
+        "last": moment.total.last_depth,
+        "parts": {name: _sparse(part) for name, part in moment.parts.items() if _sparse(part)},
+    }
+
+
+def _sparse(part: Polynomial) -> list[int]:
+    pairs = ((place, value) for place, value in enumerate(part.coefficients) if value)
+    return [number for pair in pairs for number in pair]

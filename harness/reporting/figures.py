@@ -27,6 +27,7 @@ class Picture:
     caption: str
     alt: str
     story: bool
+    heading: str
     svg: str
     """The whole SVG document, for a wide page."""
     narrow_svg: str
@@ -55,6 +56,7 @@ def picture(figure: Figure) -> Picture:
             caption=figure.caption,
             alt=figure.alt or figure.caption,
             story=figure.story,
+            heading=figure.heading,
             svg=_svg(wide, figure),
             narrow_svg=_svg(narrow, figure),
             png=png.getvalue(),

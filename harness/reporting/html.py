@@ -1,18 +1,23 @@
-"""The report as one self-contained page."""
+"""The report as two self-contained pages: the story and the evidence."""
 
-from importlib import resources
-
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.reporting.document import Chapter, Report
-from harness.reporting.figures import Picture, inline_svg
+from harness.reporting.document import Numbered, Report, headline
+from harness.reporting.explorer import explorer
+from harness.reporting.figures import inline_svg
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import shown
+from harness.reporting.templating import environment
 from harness.schema.findings import Ruling
+
+STORY, EVIDENCE = "report.html", "evidence.html"
+"""Names of the two pages."""
 
 LONG_TABLE = 12
 """Rows from which on a table is folded away until asked for."""
+
+EXPLORED = "depth_batch"
+"""The experiment whose report carries the explorer: it asks the same question of other sizes."""
 
 _BADGES = {
     Ruling.SUPPORTED: "supported",
@@ -22,39 +27,33 @@ _BADGES = {
 }
 
 
-def render(report: Report) -> str:
-    """Return ``report`` as HTML with its styles and pictures inside; all text is escaped."""
-    environment = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def render(report: Report) -> dict[str, str]:
+    """Return both pages by name, their styles, figures and scripts inside; all text is escaped."""
+    made = environment()
+    made.globals |= {
+        "svgs": _svgs,
+        "headline": headline,
+        "badge": _BADGES.__getitem__,
+        "story_page": STORY,
+        "evidence_page": EVIDENCE,
+        "long_table": LONG_TABLE,
+    }
+    explored = any(part.name == EXPLORED and part.verdicts for part in report.chapters)
+    story = made.get_template("story.html.j2").render(
+        report=report, explorer=explorer() if explored else None
     )
-    environment.globals["svg"] = _svg
-    environment.filters["set"] = _keep_percent
-    environment.globals["badge"] = _BADGES.__getitem__
-    page = environment.get_template("report.html.j2").render(
-        report=report,
-        methods=METHODS,
-        limits=LIMITS,
-        environment=shown(report.environment),
-        style=Markup(_template("report.css")),
-        long_table=LONG_TABLE,
+    evidence = made.get_template("evidence.html.j2").render(
+        report=report, methods=METHODS, limits=LIMITS, environment=shown(report.environment)
     )
-    return page + "\n"
+    return {STORY: story + "\n", EVIDENCE: evidence + "\n"}
 
 
-def _template(name: str) -> str:
-    return (resources.files("harness.reporting") / "templates" / name).read_text(encoding="utf-8")
+def _svgs(figure: Numbered) -> Markup:
+    """Return the figure for a wide page and for a phone; a page shows one of them.
 
-
-def _keep_percent(text: str) -> str:
-    """Return ``text`` with its per cent signs tied to their numbers."""
-    return text.replace(" %", "\u00a0%")
-
-
-def _svg(part: Chapter, drawn: Picture) -> Markup:
-    """Return a picture's SVG; matplotlib has escaped every text in it."""
-    anchor = f"{part.name}-{drawn.name}"
-    return Markup(inline_svg(drawn.svg, anchor, f"{anchor}-caption"))
+    matplotlib has escaped every text in them.
+    """
+    label = f"{figure.anchor}-alt"
+    wide = inline_svg(figure.picture.svg, figure.anchor, label)
+    narrow = inline_svg(figure.picture.narrow_svg, f"{figure.anchor}-n", label)
+    return Markup(f'<div class="wide">{wide}</div>\n<div class="narrow">{narrow}</div>')

@@ -1,6 +1,6 @@
 """The report as Markdown, with links to the PNGs beside it."""
 
-from harness.reporting.document import Chapter, Report
+from harness.reporting.document import Chapter, Report, headline
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import Shown, escape_markdown, shown, to_markdown
 from harness.schema.findings import Verdict
@@ -10,7 +10,11 @@ _LONG_TABLE = 12
 
 def render(report: Report) -> str:
     """Return ``report`` as Markdown; text from records stays text."""
-    parts = [f"# {escape_markdown(report.title)}", "## Verdicts", *_verdict_table(report)]
+    parts = [f"# {escape_markdown(report.title)}"]
+    parts += [
+        f"**{escape_markdown(lead)}** {escape_markdown(rest)}" for lead, rest in report.answer
+    ]
+    parts += ["## Claims", *_claims(report)]
     for part in report.chapters:
         parts += _chapter(part)
     parts.append("## Methods")
@@ -22,14 +26,15 @@ def render(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _verdict_table(report: Report) -> list[str]:
+def _claims(report: Report) -> list[str]:
     if not report.verdicts:
-        return ["No verdict: no experiment in this folder has the records that one needs."]
+        return ["No experiment in this folder has the records that a verdict needs."]
     rows = [
-        (verdict.sentence, verdict.measured, str(verdict.ruling), verdict.number)
-        for _, verdict in report.verdicts
+        (topic.name, headline(verdict), str(verdict.ruling), verdict.number)
+        for topic in report.topics
+        for _, verdict in topic.claims
     ]
-    headings = ("sentence", "what was measured", "ruling", "the number that decides")
+    headings = ("topic", "claim", "verdict", "the number that decides")
     numeric = (False,) * len(headings)
     table = Shown(name="verdicts", caption="", headings=headings, numeric=numeric, rows=tuple(rows))
     return [to_markdown(table)]
@@ -57,4 +62,4 @@ def _chapter(part: Chapter) -> list[str]:
 
 def _verdict(verdict: Verdict) -> str:
     head = f"**{escape_markdown(verdict.sentence)}** — {verdict.ruling}."
-    return f"{head} {escape_markdown(verdict.measured)} {escape_markdown(verdict.number)}"
+    return f"{head} {escape_markdown(verdict.measured)}"

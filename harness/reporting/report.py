@@ -24,7 +24,7 @@ from harness.schema.training_run import TRAINING_RUNS
 
 
 def write_report(folder: Path) -> Path:
-    """Write report.html, report.md, tables/ and figures/ into ``folder``; return the page's path.
+    """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
     ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
     its chapter, also where it has too few records to analyse: then the chapter says so. The
@@ -45,11 +45,13 @@ def write_report(folder: Path) -> Path:
     )
     _write_parts(folder, report)
     (folder / "report.md").write_text(
-        printable(markdown.render(report)), encoding="utf-8", newline="\n"
+        printable(markdown.render(report)), encoding="utf-8", newline="
+"
     )
-    page = folder / "report.html"
-    page.write_text(printable(html.render(report)), encoding="utf-8", newline="\n")
-    return page
+    for name, page in html.render(report).items():
+        (folder / name).write_text(printable(page), encoding="utf-8", newline="
+")
+    return folder / html.STORY
 
 
 @dataclass(frozen=True, kw_only=True)

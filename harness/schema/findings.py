@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 class Ruling(enum.StrEnum):
     """What the evidence says of a sentence."""
 
-    SUPPORTED = "supported"
-    LIMITED = "supported with a limit"
-    REFUTED = "refuted"
-    OPEN = "not settled here"
+    SUPPORTED = "holds"
+    LIMITED = "holds within limits"
+    REFUTED = "fails"
+    OPEN = "open"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,8 @@ class Figure:
     """What a reader who cannot see the picture should know; the caption by default."""
     story: bool = False
     """Whether the figure belongs on the report's first page."""
+    heading: str = ""
+    """What stands above it there; the experiment's title by default."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,7 @@
-"""The page in a real browser; skipped, saying why, where there is none."""
+"""Both pages in a real browser; skipped, saying why, where there is none."""
 
-import html
-import json
 import re
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,116 +10,122 @@ import pytest
 from harness.reporting.report import write_report
 from harness.schema.workload import Workload
 from tests.analysis import planted
-from tests.reporting.browser import AXE, FLAGS, NO_AXE, NO_BROWSER, executable
+from tests.reporting.browser import AXE, NO_AXE
 
-POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
-
-pytestmark = pytest.mark.skipif(bool(NO_BROWSER), reason=NO_BROWSER)
+VIEWS = [
+    (name, width, scheme)
+    for name in ("report.html", "evidence.html")
+    for width in (390, 1280)
+    for scheme in ("light", "dark")
+]
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    records = planted.grid((1, 2, 4), (16, 64, 256))
-    planted.write(folder / "depth_batch", records)
+    planted.write(folder / "depth_batch", planted.grid((1, 2, 4), (16, 64, 256)))
     planted.write_events(folder / "depth_batch", Workload(depth=2, batch=64))
-    return write_report(folder)
+    write_report(folder)
+    return folder
 
 
-def _browse(address: str, folder: Path, *flags: str) -> tuple[str, str]:
-    """Return the page's DOM once loaded, and the browser's log."""
-    command = [
-        executable(),
-        *FLAGS,
-        "--enable-logging=stderr",
-        "--dump-dom",
-        f"--user-data-dir={folder / 'profile'}",
-        *flags,
-        address,
-    ]
-    done = subprocess.run(command, capture_output=True, timeout=100, check=True, encoding="utf-8")
-    return done.stdout, done.stderr
+@pytest.fixture(params=VIEWS, ids=lambda view: "-".join(map(str, view)))
+def tab(run: Path, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Give a page, loaded; afterwards it must have logged and asked for nothing."""
+    name, width, scheme = request.param
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda asked: heard.append(asked.url))
+    address = (run / name).as_uri()
+    page.goto(address)
+    yield page
+    context.close()
+    assert heard == [address]
 
 
-def _ask(script: str, body: str, folder: Path, *flags: str) -> Any:
-    """Run ``script`` in ``body``; return what it puts, as JSON, into an element ``answer``."""
-    path = folder / "asking.html"
-    path.write_text(f"{body}<script>{script}</script>", encoding="utf-8")
-    dom, _ = _browse(path.as_uri(), folder, *flags)
-    found = re.search(r'<pre id="answer">(.*?)</pre>', dom, re.DOTALL)
-    assert found is not None, dom[-2000:]
-    return json.loads(html.unescape(found[1]))
-
-
-def test_the_page_opens_without_a_console_message(page: Path, tmp_path: Path) -> None:
-    dom, log = _browse(page.as_uri(), tmp_path)
-    assert 'class="verdicts"' in dom
-    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-def test_every_figure_shows_and_nothing_sticks_out(page: Path, tmp_path: Path, width: int) -> None:
-    # The window cannot be as narrow as a phone, a frame can.
-    inner = html.escape(POLICY.sub("", page.read_text(encoding="utf-8")))
-    body = f'<iframe id="f" style="width:{width}px;height:2000px;border:0" srcdoc="{inner}">'
-    script = """onload = () => {
-      const d = f.contentDocument, w = d.documentElement.clientWidth;
+def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: Any) -> None:
+    width = tab.viewport_size["width"]
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    seen = tab.evaluate("""() => [...document.querySelectorAll("figure")].map(figure => {
+      const shown = [...figure.querySelectorAll("svg[role=img]")].filter(e => e.clientWidth);
       const box = e => e.getBoundingClientRect();
-      const answer = {
-        wide: d.documentElement.scrollWidth - w,
-        out: [...d.querySelectorAll("main *")]
-          .filter(e => box(e).right > w + 1 && !e.closest(".scroll, .canvas"))
-          .map(e => e.outerHTML.slice(0, 80)),
-        figures: [...d.querySelectorAll("figure svg[role=img]")].map(e => box(e).width),
+      return {
+        pictures: shown.map(e => [box(e).left, box(e).right]),
+        texts: shown.flatMap(e => [...e.querySelectorAll("text")]).map(
+          e => [e.textContent.trim(), box(e).left, box(e).right, box(e).height]),
       };
-      document.body.innerHTML = '<pre id="answer"></pre>';
-      document.getElementById("answer").textContent = JSON.stringify(answer);
-    }"""
-    answer = _ask(script, body + "</iframe>", tmp_path, "--window-size=1400,2000")
-    assert answer["wide"] == 0
-    assert answer["out"] == []
-    assert len(answer["figures"]) > 3
-    assert min(answer["figures"]) > 300
+    })""")
+    assert len(seen) == 2
+    for figure in seen:
+        ((left, right),) = figure["pictures"]
+        assert 0 <= left < left + 300 < right <= width
+        assert figure["texts"]
+        for words, start, stop, height in figure["texts"]:
+            assert 0 <= start <= stop <= width, words
+            assert height > 8, words
+    outside = tab.evaluate("""() => [...document.querySelectorAll("main *")]
+      .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll"))
+      .map(e => e.outerHTML.slice(0, 80))""")
+    assert outside == []
 
 
-def test_a_timeline_tells_the_bytes_under_the_pointer(page: Path, tmp_path: Path) -> None:
-    script = """
-    const svg = document.querySelector("figure svg:has(rect title)");
-    svg.scrollIntoView({block: "center"});
-    const [first, ...rest] = svg.querySelectorAll("rect:has(title)");
-    const found = [first, rest.at(-1)].map(rect => {
-      const box = rect.getBoundingClientRect();
-      const x = box.x + box.width / 2, y = box.y + box.height / 2;
-      return document.elementFromPoint(x, y).querySelector("title").textContent;
-    });
-    document.body.innerHTML = '<pre id="answer"></pre>';
-    document.getElementById("answer").textContent = JSON.stringify(found);
-    """
-    text = POLICY.sub("", page.read_text(encoding="utf-8"))
-    first, last = _ask(script, text, tmp_path, "--window-size=1400,900")
+def test_figures_follow_the_colours_of_the_page(tab: Any) -> None:
+    shades = tab.evaluate("""() => {
+      const light = colour => {
+        const [r, g, b] = colour.match(/[0-9.]+/g).map(Number);
+        return (r + g + b) / 3;
+      };
+      const text = [...document.querySelectorAll("figure svg text")].find(e => e.clientWidth !== 0
+        && e.getBoundingClientRect().width);
+      return [light(getComputedStyle(document.body).backgroundColor),
+              light(getComputedStyle(text).fill)];
+    }""")
+    paper, ink = shades
+    dark = tab.evaluate('matchMedia("(prefers-color-scheme: dark)").matches')
+    assert (paper < 60) == dark
+    assert abs(paper - ink) > 150
+
+
+@pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
+def test_axe_finds_nothing_serious(tab: Any) -> None:
+    tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    result = tab.evaluate("axe.run(document)")
+    grave = [v for v in result["violations"] if v["impact"] in ("serious", "critical")]
+    assert [(v["help"], v["nodes"][0]["html"][:200]) for v in grave] == []
+    assert len(result["passes"]) > 15
+
+
+def test_the_answer_and_the_picture_are_on_the_first_screen(run: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto((run / "report.html").as_uri())
+    for part in (".answer", ".opening figure svg"):
+        box = page.locator(part).first.bounding_box()
+        assert box["y"] + box["height"] <= 800, part
+    page.close()
+
+
+def test_a_timeline_tells_the_bytes_under_the_pointer(run: Path, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((run / "report.html").as_uri())
+    first, last = page.evaluate("""() => {
+      const svg = document.querySelector("figure .wide svg:has(rect title)");
+      svg.scrollIntoView({block: "center"});
+      const [first, ...rest] = svg.querySelectorAll("rect:has(title)");
+      return [first, rest.at(-1)].map(rect => {
+        const box = rect.getBoundingClientRect();
+        const x = box.x + box.width / 2, y = box.y + box.height / 2;
+        return document.elementFromPoint(x, y).querySelector("title").textContent;
+      });
+    }""")
+    page.close()
     assert first.startswith("event 0, ")
     for words in (first, last):
         live, *parts = (
             int(size.replace(",", "")) for size in re.findall(r"[\d,]+(?= bytes|$)", words, re.M)
         )
         assert live == sum(parts)
-
-
-@pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation(page: Path, tmp_path: Path, scheme: str) -> None:
-    text = POLICY.sub("", page.read_text(encoding="utf-8"))
-    axe = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
-    script = """
-    axe.run(document).then(result => {
-      const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-      const found = result.violations.map(v => v.impact + ": " + v.help);
-      document.body.innerHTML = '<pre id="answer"></pre>';
-      document.getElementById("answer").textContent =
-        JSON.stringify({found, dark, passed: result.passes.length});
-    })"""
-    chosen = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
-    answer = _ask(axe + script, text, tmp_path, chosen, "--virtual-time-budget=60000")
-    assert answer["found"] == []
-    assert answer["passed"] > 20
-    assert answer["dark"] == (scheme == "dark")

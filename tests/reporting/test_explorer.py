@@ -1,7 +1,7 @@
 """The explorer: its tables against ``predict``, and its page in a real browser."""
 
 import json
-import sys
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,51 +9,57 @@ from typing import Any
 import pytest
 
 from harness.cli.app import main
+from harness.prediction.gpu.catalogue import GPUS
+from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.largest_fit import solve
+from harness.prediction.mlp.polynomials import moments
 from harness.prediction.predict_workload import predict
-from harness.schema.workload import Workload
-from tests.reporting.browser import AXE, FLAGS, NO_AXE, NO_BROWSER, executable
+from harness.reporting.explorer_tables import ALIKE
+from harness.schema.events import CATEGORIES, Trace
+from harness.schema.units import format_bytes
+from harness.schema.workload import ACTIVATIONS, DTYPES, OPTIMIZERS, Workload
+from tests.reporting.browser import AXE, NO_AXE
 
-START = Workload(depth=8, optimizer="adam", batch=512)
+START = Workload(depth=8, optimizer="sgd", batch=512)
 BUDGET = 256 * 2**20
-
-
-def test_without_the_extra_one_line_names_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "vl_convert", None)
-    assert main(["explore", "--out", str(tmp_path / "page.html")]) == 2
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1
-    assert "mlp-memory-harness[explorer]" in printed
-    assert not (tmp_path / "page.html").exists()
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("altair", reason="no altair (extra: explorer)")
-    pytest.importorskip("vl_convert", reason="no vl-convert (extra: explorer)")
     path = tmp_path_factory.mktemp("explorer") / "page.html"
     assert main(["explore", "--out", str(path)]) == 0
     return path
 
 
-def test_the_page_is_one_file_under_three_megabytes(page: Path) -> None:
+def test_the_page_is_one_small_file(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert len(text.encode()) < 3 * 10**6
+    assert len(text.encode()) < 200_000
     assert "<script src" not in text
     assert '<link rel="stylesheet"' not in text
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if NO_BROWSER:
-        pytest.skip(NO_BROWSER)
-    driver = pytest.importorskip("playwright.sync_api", reason="no playwright (extra: browser)")
-    with driver.sync_playwright() as tool:
-        shown = tool.chromium.launch(executable_path=executable(), args=list(FLAGS))
-        yield shown
-        shown.close()
+@pytest.mark.parametrize("name", list(ALIKE))
+def test_values_in_one_group_need_the_same_bytes_at_every_moment(name: str) -> None:
+    for group in ALIKE[name]:
+        members = [value for value in group if value != "bfloat16"]
+        found = [moments(Workload(**{name: value})) for value in members]  # type: ignore[arg-type]
+        assert all(one == found[0] for one in found)
+
+
+def test_every_value_can_be_chosen() -> None:
+    values = {
+        name: [value for group in groups for value in group] for name, groups in ALIKE.items()
+    }
+    assert sorted(values["dtype"]) == sorted(DTYPES)
+    assert sorted(values["optimizer"]) == sorted(OPTIMIZERS)
+    assert sorted(values["activation"]) == sorted(ACTIVATIONS)
+
+
+def test_the_categories_of_a_moment_add_up_to_its_total() -> None:
+    for moment in moments(Workload(optimizer="adam")):
+        parts = (part.coefficients for part in moment.parts.values())
+        sums = [sum(column) for column in zip(*parts, strict=True)]
+        assert tuple(sums) == moment.total.coefficients
 
 
 @pytest.fixture
@@ -66,49 +72,48 @@ def opened(page: Path, browser: Any) -> Iterator[Any]:
     tab.on("pageerror", lambda error: heard.append(str(error)))
     tab.on("request", lambda request: heard.append(request.url))
     tab.goto(page.as_uri())
-    tab.wait_for_selector("#explorer svg")
+    tab.wait_for_selector("#explorer-frontier svg")
     yield tab
     context.close()
     assert heard == [page.as_uri()]
 
 
-def spoken(tab: Any) -> dict[str, str]:
-    """Return what a screen reader is told: by mark, the text after its name."""
-    labels = tab.eval_on_selector_all(
-        "#explorer svg [aria-label]", "marks => marks.map(mark => mark.ariaLabel)"
-    )
-    return dict(label.split(": ", 1) for label in labels if ": " in label)
-
-
-def number(text: str) -> int:
-    return int(text.removesuffix(" bytes").replace(",", ""))
-
-
 def choose(tab: Any, workload: Workload) -> None:
-    """Set every control as a user's hand does, and let the page draw."""
-    sizes = {"depth": workload.depth, "units": workload.width, "batch": workload.batch}
+    """Set every control as a user's hand does."""
+    sizes = {"depth": workload.depth, "width": workload.width, "batch": workload.batch}
     for name, value in sizes.items():
         tab.locator(f"input[name={name}]").fill(str(value))
     for name in ("dtype", "optimizer", "activation"):
         tab.locator(f"select[name={name}]").select_option(getattr(workload, name))
-    tab.wait_for_timeout(300)
+
+
+def bars(tab: Any) -> dict[str, int]:
+    """Return the bytes of each bar."""
+    script = "rows => rows.map(row => [row.dataset.category, Number(row.dataset.bytes)])"
+    return dict(tab.eval_on_selector_all("#explorer-bars tbody tr", script))
 
 
 def compare(tab: Any, workload: Workload, budget: int) -> None:
     """Compare what the page says with ``predict``, to the byte."""
     forecast = predict(workload, budget_bytes=budget)
     assert forecast.budget is not None
-    said = spoken(tab)
-    parts = {name: number(said[name]) for name in said if said[name].endswith(" bytes")}
-    assert parts["input"] == forecast.saved_input_bytes
-    assert parts["activations saved"] == forecast.saved_activation_bytes
-    assert forecast.categories_at_peak is not None
-    assert parts["parameter"] == forecast.categories_at_peak.parameter
-    held = ("parameter", "gradient", "optimizer state", "input")
-    assert sum(parts[name] for name in held) == forecast.live_at_start_bytes
-    needed, largest = said["needed"].split(" bytes; largest batch: ")
-    assert number(needed) == forecast.budget.needed_bytes
-    assert number(largest) == (forecast.budget.largest_batch or 0)
+    answer = tab.locator("#explorer-answer")
+    needed = int(answer.get_attribute("data-bytes"))
+    assert needed == forecast.budget.needed_bytes
+    assert int(answer.get_attribute("data-largest")) == (forecast.budget.largest_batch or 0)
+    found = bars(tab)
+    assert found.pop("total") == needed == sum(found.values())
+    assert format_bytes(needed) in answer.inner_text()
+    trace = predict_trace(workload)
+    peaks = [at for at, live in enumerate(trace.live_bytes) if live == needed]
+    assert found in [categories_after(trace, at) for at in peaks]
+
+
+def categories_after(trace: Trace, order: int) -> dict[str, int]:
+    live = dict.fromkeys(CATEGORIES, 0)
+    for event in trace.events[: order + 1]:
+        live[event.category] += event.size_bytes
+    return live
 
 
 def test_the_page_opens_silently_and_says_what_predict_says(opened: Any) -> None:
@@ -132,39 +137,41 @@ def test_moved_sliders_say_what_predict_says(opened: Any, workload: Workload) ->
 
 def test_a_key_moves_a_slider_by_one_step(opened: Any) -> None:
     opened.locator("input[name=depth]").press("ArrowRight")
-    opened.wait_for_timeout(300)
     compare(opened, START.replace(depth=9), BUDGET)
 
 
-def test_bfloat16_saves_what_predict_says(opened: Any) -> None:
-    workload = START.replace(dtype="bfloat16")
-    choose(opened, workload)
-    said, forecast = spoken(opened), predict(workload)
-    saved = number(said["input"]) + number(said["activations saved"])
-    assert saved == forecast.saved_bytes
+def test_a_gpus_memory_is_a_budget(opened: Any) -> None:
+    total = GPUS["l4"].total_bytes
+    assert total is not None
+    opened.locator("select[name=budget]").select_option(str(total))
+    compare(opened, START, total)
+    assert "l4, 21.96 GiB" in opened.locator("#explorer-answer").inner_text()
 
 
 def test_the_frontier_is_the_largest_batch_at_each_depth(opened: Any) -> None:
-    opened.locator("select[name=budget]").select_option("64 MiB")
-    opened.wait_for_timeout(300)
-    said = spoken(opened)
+    budget = 64 * 2**20
+    opened.locator("select[name=budget]").select_option(str(budget))
+    points = opened.locator("#explorer-frontier polyline").get_attribute("points").split()
+    assert len(points) == 64
     for depth in (1, 2, 3, 20, 64):
-        found = number(said[f"depth {depth}"].removeprefix("largest batch "))
-        assert found == (solve(START.replace(depth=depth), 64 * 2**20, "batch") or 0)
+        opened.locator("input[name=depth]").fill(str(depth))
+        found = int(opened.locator("#explorer-answer").get_attribute("data-largest"))
+        largest = solve(START.replace(depth=depth), budget, "batch") or 0
+        assert found == largest
+        height = float(points[depth - 1].split(",")[1])
+        assert height == pytest.approx(190 - 180 * math.log2(max(1, largest)) / 20, abs=0.06)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_sticks_out(opened: Any, width: int) -> None:
     opened.set_viewport_size({"width": width, "height": 900})
-    opened.wait_for_timeout(300)
+    opened.wait_for_timeout(200)
     assert opened.evaluate("document.documentElement.scrollWidth") == width
-    canvas = opened.locator(".canvas").bounding_box()
-    drawn = opened.locator("#explorer svg").bounding_box()
-    assert drawn["x"] >= canvas["x"]
-    assert drawn["x"] + drawn["width"] <= canvas["x"] + canvas["width"]
-    assert drawn["width"] > 0.7 * canvas["width"]
+    drawn = opened.locator("#explorer-frontier svg").bounding_box()
+    assert drawn["x"] >= 0
+    assert drawn["x"] + drawn["width"] <= width
     # Drawn at its own size: scaled down, its words could not be read.
-    natural = float(opened.locator("#explorer svg").get_attribute("width"))
+    natural = float(opened.locator("#explorer-frontier svg").get_attribute("width"))
     assert drawn["width"] > 0.97 * natural
 
 
@@ -174,7 +181,7 @@ def test_axe_finds_nothing_serious(page: Path, browser: Any, scheme: str) -> Non
     context = browser.new_context(color_scheme=scheme, bypass_csp=True)
     tab = context.new_page()
     tab.goto(page.as_uri())
-    tab.wait_for_selector("#explorer svg")
+    tab.wait_for_selector("#explorer-frontier svg")
     tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
     result = tab.evaluate("axe.run(document)")
     context.close()

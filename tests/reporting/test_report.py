@@ -1,3 +1,5 @@
+import functools
+import html
 import html.parser
 import re
 import shutil
@@ -7,9 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from harness.reporting.plots.series import series
 from harness.reporting.report import experiment_folders, sections, write_report
 from harness.schema.experiment import Evidence, Experiment, find
-from harness.schema.findings import Figure, Ruling, Section
+from harness.schema.findings import Figure, Ruling, Section, Verdict
 from harness.schema.record import Outcome, RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.workload import Workload
@@ -58,52 +61,150 @@ def _all_files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_the_page_opens_with_every_verdict(run: Path, page: str) -> None:
+@pytest.fixture(scope="module")
+def evidence(run: Path) -> str:
+    return (run / "evidence.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", params=["report.html", "evidence.html"])
+def either(run: Path, request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return (run / name).read_text(encoding="utf-8")
+
+
+def test_the_story_opens_with_the_answer_and_the_step(run: Path, page: str) -> None:
+    ((_, section),) = sections(run)
+    assert "Does the memory of training grow in proportion" in page
+    opening = page[page.index('class="opening"') : page.index('id="depth_batch-owners-heading"')]
+    assert len(section.answer) == 2
+    for sentence in section.answer:
+        lead, colon, rest = sentence.partition(": ")
+        assert f"<strong>{lead}{colon}</strong> {rest}" in opening
+    assert "1,024·depth·batch + 3,184·batch + 4 bytes, exact in 63 of 63 cells" in opening
+    assert 'id="depth_batch-timeline-8-512"' in opening
+
+
+def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
+    run: Path, page: str, evidence: str
+) -> None:
     ((_, section),) = sections(run)
     assert len(section.verdicts) == 6
-    head = page[: page.index('class="contents"')]
+    claims = page[page.index('class="claims"') :]
     for verdict in section.verdicts:
-        assert verdict.sentence in head
-        assert verdict.ruling in head
-        assert verdict.number.replace(" %", "\u00a0%") in head
+        head = (verdict.headline or verdict.sentence).rstrip(".")
+        assert claims.count(f'<a href="evidence.html#depth_batch">{head}</a>') == 1
+        assert verdict.number.replace(" %", "\u00a0%") in claims
+        measured = html.escape(verdict.measured.replace(" %", "\u00a0%"))
+        assert measured in evidence
+        assert measured not in page
     assert {verdict.ruling for verdict in section.verdicts} == {Ruling.SUPPORTED, Ruling.LIMITED}
-    assert "63 of 63 cells are equal to it to the byte" in page
+    assert "6 claims: 2 hold, 4 hold within limits" in page
+    assert "63 of 63 cells are equal to it to the byte" in evidence
 
 
-def test_the_page_stands_alone_and_is_small(page: str) -> None:
-    assert len(page.encode()) < 3_000_000
-    found = _Page(page)
-    assert not found.of("script")
+def test_each_figure_stands_once_with_a_number_a_permalink_and_its_data(
+    run: Path, page: str, evidence: str
+) -> None:
+    both = page + evidence
+    stems = {path.stem for path in (run / "figures").glob("*.csv")}
+    ids = [attrs["id"] or "" for attrs in _Page(both).of("figure")]
+    assert sorted(ids) == sorted(stems)
+    assert [name for name in ids if name in page] == [
+        "depth_batch-timeline-8-512",
+        "depth_batch-owners",
+    ]
+    for number, name in enumerate(ids, 1):
+        assert f'href="#{name}">Figure {number}.</a>' in both
+        assert f'href="figures/{name}.csv">Data of figure {number} (CSV)</a>' in both
+
+
+def test_a_page_stands_alone_and_is_small(run: Path, either: str) -> None:
+    assert len(either.encode()) < 3_000_000
+    found = _Page(either)
     assert not found.of("img")
     assert [attrs["href"] for attrs in found.of("link")] == ["data:,"]
     for tag, attrs in found.tags:
         for name in ("src", "href", "xlink:href"):
             target = attrs.get(name) or "#"
-            assert target.startswith(("#", "data:,")), (tag, target)
-    assert not re.search(r"url\((?!#)", page)
-    assert "default-src 'none'" in page
+            if not target.startswith(("#", "data:,")):
+                assert tag == "a", target
+                assert (run / target.partition("#")[0]).is_file(), target
+    assert not re.search(r"url\((?!#)", either)
+    assert "default-src 'none'" in either
 
 
-def test_every_anchor_exists_once(page: str) -> None:
-    found = _Page(page)
-    assert len(found.ids) == len(set(found.ids))
-    links = [attrs["href"] or "" for attrs in found.of("a")]
-    targets = {link.removeprefix("#") for link in links if link.startswith("#")}
-    labels = {attrs["aria-labelledby"] for _, attrs in found.tags if attrs.get("aria-labelledby")}
-    assert targets <= set(found.ids)
-    assert labels <= set(found.ids)
-    inside = set(re.findall(r'(?:href="#|url\(#)([^")]+)', page))
-    assert inside <= set(found.ids)
+def test_only_the_explorer_runs_a_script(page: str, evidence: str) -> None:
+    assert [attrs.get("id") for attrs in _Page(page).of("script")] == ["explorer-data", None]
+    assert "script-src" not in evidence
+    assert not _Page(evidence).of("script")
 
 
-def test_the_page_has_landmarks_and_scoped_headings(page: str) -> None:
-    found = _Page(page)
-    for tag in ("main", "nav", "header", "footer", "h1"):
+def test_every_anchor_exists_once(page: str, evidence: str) -> None:
+    for text, other in ((page, evidence), (evidence, page)):
+        found = _Page(text)
+        assert len(found.ids) == len(set(found.ids))
+        links = [attrs["href"] or "" for attrs in found.of("a")]
+        inner = {link.removeprefix("#") for link in links if link.startswith("#")}
+        outer = {link.partition("#")[2] for link in links if ".html#" in link}
+        labels = {
+            attrs["aria-labelledby"] for _, attrs in found.tags if attrs.get("aria-labelledby")
+        }
+        assert inner | labels <= set(found.ids)
+        assert outer <= set(_Page(other).ids)
+        inside = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+        assert inside <= set(found.ids)
+
+
+def test_a_page_has_landmarks_and_scoped_headings(either: str) -> None:
+    found = _Page(either)
+    for tag in ("main", "header", "footer", "h1"):
         assert len(found.of(tag)) == 1, tag
-    assert all(attrs.get("scope") in ("col", "row") for attrs in found.of("th"))
-    assert len(found.of("figure")) == len(found.of("figcaption")) > 3
+    assert all(attrs.get("scope") in ("col", "row", "rowgroup") for attrs in found.of("th"))
+    assert len(found.of("figure")) == len(found.of("figcaption")) == 2
     pictures = [attrs for attrs in found.of("svg") if attrs.get("role") == "img"]
-    assert len(pictures) == len(found.of("figure"))
+    assert len(pictures) == 2 * len(found.of("figure"))  # a wide and a narrow one
+
+
+def test_the_words_for_a_timeline_name_its_peak_and_parts(page: str) -> None:
+    (words,) = re.findall(r'id="depth_batch-timeline-8-512-alt" class="hidden">(.*?)</p>', page)
+    assert re.search(r"peaks in the (forward|backward) phase with [\d.]+ KiB \(.*activation", words)
+
+
+def test_a_report_on_other_records_takes_its_words_from_them(tmp_path: Path) -> None:
+    own = Experiment(
+        name="activations",
+        title="Momentum",
+        question="What does <momentum> keep?",
+        analyse=lambda _: Section(
+            verdicts=(
+                Verdict(
+                    sentence="Momentum keeps a tensor per parameter.",
+                    headline="One tensor per parameter",
+                    topic="State",
+                    ruling=Ruling.SUPPORTED,
+                    measured="Equal in 2 of 2 cells.",
+                    number="2 of 2 cells",
+                ),
+            ),
+            figures=(_plain_figure(),),
+        ),
+    )
+    planted.write(tmp_path / "activations", planted.grid((1,), (16,), ("train",)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.reporting.report.find", lambda _: own)
+        page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<title>What does &lt;momentum&gt; keep?</title>" in page
+    assert "<strong>One tensor per parameter: </strong> holds, 2 of 2 cells" in page
+    assert "State</th>" in page
+    assert 'id="activations-plain"' in page
+    assert "number of layers" not in page
+    assert "explorer-data" not in page
+
+
+def _plain_figure() -> Figure:
+    data = pd.DataFrame({"at": [1, 2], "size": [1, 2], "name": ["a", "a"]})
+    draw = functools.partial(series, x="at", y="size", line="name", label="size")
+    return Figure(name="plain", caption="A line.", data=data, draw=draw)
 
 
 def test_each_figure_has_svg_png_and_its_data(run: Path) -> None:
@@ -139,8 +240,10 @@ def test_text_from_records_stays_text(tmp_path: Path) -> None:
     planted.write(tmp_path / "depth_batch", evil)
     planted.write(tmp_path / "<script>alert(1)<script>", evil[:1])
     write_report(tmp_path)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "evidence.html").read_text(encoding="utf-8")
     assert not _Page(page).of("script")
+    story = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(_Page(story).of("script")) == 2  # the explorer's
     assert "&lt;script&gt;alert(&#39;x&#39;)" in page
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "<script" not in markdown
@@ -222,7 +325,8 @@ def test_an_experiment_without_records_is_analysed_for_its_thresholds(
     monkeypatch.setattr("harness.reporting.report.find", lambda _: own)
     (tmp_path / "depth_batch").mkdir()
     (tmp_path / "depth_batch" / THRESHOLDS).write_text("what it kept", encoding="utf-8")
-    assert "what it kept" in write_report(tmp_path).read_text(encoding="utf-8")
+    write_report(tmp_path)
+    assert "what it kept" in (tmp_path / "evidence.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("place", ["analysis", "drawing"])
@@ -241,6 +345,7 @@ def test_an_experiment_that_fails_costs_its_own_section_alone(
         "harness.reporting.report.find",
         lambda name: broken if name == "activations" else find(name),
     )
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    write_report(tmp_path)
+    page = (tmp_path / "evidence.html").read_text(encoding="utf-8")
     assert "internal error (ZeroDivisionError: by the number of cells; test_report.py" in page
     assert "36 of 36" in page or "9 of 9 cells are equal to it to the byte" in page

@@ -8,13 +8,14 @@ stops being a polynomial, a further point says so.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.prediction.mlp.cpu_trace import predict_trace
+from harness.schema.events import CATEGORIES
 from harness.schema.workload import Workload
 
 POWERS = tuple(itertools.product(range(2), range(3), range(2)))
@@ -29,6 +30,8 @@ _FAMILY_DEPTHS = (3, 4, 5, 6)
 
 _FURTHER = ((1, 33, 65), (2, 8, 256), (9, 40, 24), (23, 128, 1))
 """Depth, width and batch of further points, of other sizes and proportions."""
+
+_ROWS = {name: row for row, name in enumerate(CATEGORIES, 1)}
 
 Array = NDArray[np.int64]
 
@@ -78,8 +81,24 @@ def closed_form(metric: Callable[[Workload], int], base: Workload) -> Polynomial
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """The bytes alive at one moment of the trace: all of them, and each category's."""
+
+    total: Polynomial
+    parts: Mapping[str, Polynomial]
+    """By category; they add up to the total."""
+
+
 def needs(base: Workload) -> tuple[Polynomial, ...]:
-    """Return polynomials whose largest is the most bytes alive at once, over build and steps.
+    """Return polynomials whose largest is the most bytes alive at once: ``moments``' totals."""
+    return tuple(moment.total for moment in moments(base))
+
+
+def moments(base: Workload) -> tuple[Moment, ...]:
+    """Return the moments of the trace of which one is the peak.
+
+    The largest of their totals is the most bytes alive at once, over build and steps.
 
     Of those that hold at a depth (``holds``) the largest is ``budget.needed_bytes`` of
     ``base`` with that depth, any width and any batch. Each stands for one moment of the trace.
@@ -90,20 +109,33 @@ def needs(base: Workload) -> tuple[Polynomial, ...]:
 
     """
     found = [
-        Polynomial(
-            coefficients=_in_depth(row, np.zeros_like(row), 0).coefficients,
-            first_depth=depth,
-            last_depth=depth,
-        )
+        _moment(row, np.zeros_like(row), depth, last_depth=depth)
         for depth in _SINGLE_DEPTHS
         for row in _moments(base, depth)
     ]
     found += _families(base)
-    _confirm(lambda workload: max(predict_trace(workload).live_bytes), base, found)
+    totals = [moment.total for moment in found]
+    _confirm(lambda workload: max(predict_trace(workload).live_bytes), base, totals)
     return tuple(found)
 
 
-def _families(base: Workload) -> Iterator[Polynomial]:
+def _moment(row: Array, step: Array, depth: int, last_depth: int | None = None) -> Moment:
+    """Return the moment that is ``row`` at ``depth`` and grows by ``step`` with each layer."""
+    names = ("total", *CATEGORIES)
+    parts = {
+        name: Polynomial(
+            coefficients=_in_depth(own, more, depth).coefficients,
+            first_depth=depth,
+            last_depth=last_depth,
+        )
+        for name, own, more in zip(
+            names, row.reshape(len(names), -1), step.reshape(len(names), -1), strict=True
+        )
+    }
+    return Moment(total=parts.pop("total"), parts=parts)
+
+
+def _families(base: Workload) -> Iterator[Moment]:
     """Yield the moments that come back at every depth, with what each layer more adds to them."""
     first, second, *later = (_moments(base, depth) for depth in _FAMILY_DEPTHS)
     present = [{tuple(row) for row in rows.tolist()} for rows in later]
@@ -111,21 +143,40 @@ def _families(base: Workload) -> Iterator[Polynomial]:
         step = other - one
         expected = [(one + count * step).tolist() for count in range(2, 2 + len(present))]
         if all(tuple(row) in rows for row, rows in zip(expected, present, strict=True)):
-            found = _in_depth(one, step, _FAMILY_DEPTHS[0])
-            yield Polynomial(coefficients=found.coefficients, first_depth=_FAMILY_DEPTHS[0])
+            yield _moment(one, step, _FAMILY_DEPTHS[0])
 
 
 def _moments(base: Workload, depth: int) -> Array:
-    """Return the moments at ``depth`` that can be the largest, (moments, 6) coefficients."""
+    """Return the moments at ``depth`` that can be the largest: (moments, 7 * 6) coefficients.
+
+    The first six are of all live bytes, the next of each category.
+    """
     values = [
-        [
-            predict_trace(base.replace(depth=depth, width=width, batch=batch)).live_bytes
-            for batch in _BATCHES
-        ]
+        [_by_category(base.replace(depth=depth, width=width, batch=batch)) for batch in _BATCHES]
         for width in _WIDTHS
     ]
-    rows = _in_width_and_batch(np.moveaxis(np.array(values, dtype=np.int64), 2, 0))
-    return _undominated(np.unique(rows, axis=0))
+    rows = np.stack(
+        [
+            _in_width_and_batch(np.moveaxis(part, 2, 0))
+            for part in np.moveaxis(np.array(values, dtype=np.int64), 2, 0)
+        ],
+        axis=1,
+    ).reshape(-1, (1 + len(CATEGORIES)) * len(_WIDTHS) * len(_BATCHES))
+    totals = rows[:, : len(_WIDTHS) * len(_BATCHES)]
+    _, first = np.unique(totals, axis=0, return_index=True)
+    rows = rows[np.sort(first)]
+    return rows[_undominated(rows[:, : totals.shape[1]])]
+
+
+def _by_category(workload: Workload) -> Array:
+    """Return the live bytes after each event: all, then each category's, (7, events)."""
+    events = predict_trace(workload).events
+    live = np.zeros((1 + len(CATEGORIES), len(events)), dtype=np.int64)
+    rows = [_ROWS[event.category] for event in events]
+    live[rows, np.arange(len(events))] = [event.size_bytes for event in events]
+    live = live.cumsum(axis=1)
+    live[0] = live.sum(axis=0)
+    return live
 
 
 def _in_width_and_batch(values: Array) -> Array:
@@ -146,8 +197,8 @@ def _in_depth(row: Array, step: Array, depth: int) -> Polynomial:
     return Polynomial(coefficients=tuple(int(part) for part in parts))
 
 
-def _undominated(rows: Array) -> Array:
-    """Return ``rows`` (n, 6) without those that another one is never below.
+def _undominated(rows: Array) -> NDArray[np.bool_]:
+    """Say which of ``rows`` (n, 6), all different, no other one reaches everywhere.
 
     Width and batch are at least 1: where no coefficient in powers of (width - 1) and
     (batch - 1) is larger, no value is.
@@ -156,7 +207,7 @@ def _undominated(rows: Array) -> Array:
     shifted = np.stack([width.sum(axis=1), width[:, 1] + 2 * width[:, 2], width[:, 2]], axis=1)
     at_one = np.stack([shifted.sum(axis=2), shifted[:, :, 1]], axis=2).reshape(-1, 6)
     reached = (at_one[:, None, :] <= at_one[None, :, :]).all(axis=2)
-    best: Array = rows[reached.sum(axis=1) == 1]
+    best: NDArray[np.bool_] = reached.sum(axis=1) == 1
     return best
 
 

@@ -1,0 +1,74 @@
+"""The answer to an experiment's question in a sentence or two, with the numbers that decide.
+
+What stands before the first colon is the answer itself; the rest is its evidence.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from harness.analysis.proportionality import Trial
+from harness.schema.events import CATEGORIES
+
+
+def growth_answer(trials: Mapping[str, Trial], training: pd.DataFrame) -> tuple[str, ...]:
+    """Answer whether memory grows like depth times batch: what is kept, and what is alive."""
+    return (*_kept(trials.get("saved for backward")), *_alive(training))
+
+
+def _kept(result: Trial | None) -> tuple[str, ...]:
+    if result is None or result.exact is None:
+        return ()
+    cells = len(result.sample.values)
+    text = (
+        f"Yes for what is kept for the backward pass: {result.exact} bytes, exact in {cells} of "
+        f"{cells} cells, so proportional to the batch and affine in the depth."
+    )
+    return (text,)
+
+
+def _alive(training: pd.DataFrame) -> tuple[str, ...]:
+    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
+    known = training[(training["outcome"] == "ok") & training[names].notna().all(axis=1)]
+    if known.empty:
+        return ()
+    largest = known[names].astype("int64").idxmax(axis=1)
+    led = known[largest == "categories_at_peak.activation"]
+    if led.empty:
+        text = (
+            "No for the peak of a step: activations are its largest part in none of "
+            f"{len(known)} cells."
+        )
+        return (text,)
+    text = (
+        f"No for the peak of a step below a batch of about {int(led['batch'].min())}: there "
+        "parameters, gradients and the batch itself outweigh activations, which lead in "
+        f"{len(led)} of {len(known)} cells."
+    )
+    return (text,)
+
+
+def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:
+    """Answer where networks stop fitting.
+
+    Args:
+        errors_percent: by how much each predicted threshold misses the one found.
+        worst: by which share the hyperbola misses a threshold at most, where one was fitted.
+
+    """
+    errors = errors_percent.abs().dropna()
+    if errors.empty:
+        return ()
+    curve = ""
+    if worst is not None:
+        curve = f"along (depth + a)(batch + b) = c to {100 * worst:.2g} %, and "
+    within = int((errors <= _SHARP).sum())
+    text = (
+        f"Memory runs out where predicted: {curve}{within} of {len(errors)} thresholds lie within "
+        f"{_SHARP:g} % of a prediction made without running anything."
+    )
+    return (text,)
+
+
+_SHARP = 0.1
+"""Per cent within which a threshold counts as predicted."""
