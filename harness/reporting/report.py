@@ -45,12 +45,10 @@ def write_report(folder: Path) -> Path:
     )
     _write_parts(folder, report)
     (folder / "report.md").write_text(
-        printable(markdown.render(report)), encoding="utf-8", newline="
-"
+        printable(markdown.render(report)), encoding="utf-8", newline="\n"
     )
     for name, page in html.render(report).items():
-        (folder / name).write_text(printable(page), encoding="utf-8", newline="
-")
+        (folder / name).write_text(printable(page), encoding="utf-8", newline="\n")
     return folder / html.STORY
 
 
