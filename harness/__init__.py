@@ -1,50 +1,124 @@
 """A memory-profiling research harness for training multilayer perceptrons in PyTorch.
 
-Importing this package imports no torch; each name below loads what it needs when used.
+``predict`` derives the memory of a training step, ``measure`` measures it in processes of its
+own, ``threshold`` finds the largest batch that fits, ``sweep`` measures a grid and ``load`` reads
+it, ``trace`` watches your own training step, and ``compare`` compares two runs. All sizes are
+whole bytes.
+
+Importing this package imports no torch; each name loads what it needs when it is first used.
+
+>>> import harness
+>>> step = harness.Workload(depth=8, width=256, batch=512)
+>>> harness.predict(step, torch="2.13").saved_bytes
+5824516
 """
 
 TYPE_CHECKING = False
-"""As of ``typing``, whose import alone takes as long as all of this."""
+"""As in ``typing``, whose import takes as long as everything else that this file needs."""
 if TYPE_CHECKING:
-    from typing import Any
-
+    from harness.allocator import AllocatorConfigError
+    from harness.analysis.compare import Comparison, compare
+    from harness.analysis.frame import load
+    from harness.dry_run.run import dry_run
+    from harness.measurement.measure import measure
+    from harness.measurement.process.launcher import LaunchError
+    from harness.prediction.gpu.catalogue import Gpu, GpuError
+    from harness.prediction.mlp.last_batch import ExamplesError
+    from harness.prediction.module.largest_batch import largest_batch
+    from harness.prediction.module.predict_module import forecast
+    from harness.prediction.predict_workload import predict
+    from harness.profiling.module_trace import trace
+    from harness.schema.argument_checks import ArgumentError
+    from harness.schema.errors import HarnessError
+    from harness.schema.events import Trace
+    from harness.schema.prediction import Prediction
+    from harness.schema.record import Outcome, Record, RecordError
+    from harness.schema.threshold import Threshold
     from harness.schema.workload import Grid, Workload, WorkloadError
+    from harness.sweeps.grid_sweep import sweep
+    from harness.sweeps.store import StoreError
+    from harness.thresholds.find_threshold import BudgetError, threshold
 
 __version__ = "0.1.0"
 
-_LAZY = {
+_PLACES = {
+    "AllocatorConfigError": "harness.allocator",
+    "ArgumentError": "harness.schema.argument_checks",
+    "BudgetError": "harness.thresholds.find_threshold",
+    "Comparison": "harness.analysis.compare",
+    "ExamplesError": "harness.prediction.mlp.last_batch",
+    "Gpu": "harness.prediction.gpu.catalogue",
+    "GpuError": "harness.prediction.gpu.catalogue",
     "Grid": "harness.schema.workload",
+    "HarnessError": "harness.schema.errors",
+    "LaunchError": "harness.measurement.process.launcher",
+    "Outcome": "harness.schema.record",
+    "Prediction": "harness.schema.prediction",
+    "Record": "harness.schema.record",
+    "RecordError": "harness.schema.record",
+    "StoreError": "harness.sweeps.store",
+    "Threshold": "harness.schema.threshold",
+    "Trace": "harness.schema.events",
     "Workload": "harness.schema.workload",
     "WorkloadError": "harness.schema.workload",
-    "measure": "harness.measurement.measure",
-    "predict": "harness.prediction.predict_workload",
-    "threshold": "harness.thresholds.find_threshold",
+    "compare": "harness.analysis.compare",
     "dry_run": "harness.dry_run.run",
-    "load": "harness.analysis.frame",
-    "trace": "harness.profiling.module_trace",
     "forecast": "harness.prediction.module.predict_module",
     "largest_batch": "harness.prediction.module.largest_batch",
+    "load": "harness.analysis.frame",
+    "measure": "harness.measurement.measure",
+    "predict": "harness.prediction.predict_workload",
+    "sweep": "harness.sweeps.grid_sweep",
+    "threshold": "harness.thresholds.find_threshold",
+    "trace": "harness.profiling.module_trace",
 }
+"""The module of each name that is loaded when it is first used."""
 
 __all__ = [
+    "AllocatorConfigError",
+    "ArgumentError",
+    "BudgetError",
+    "Comparison",
+    "ExamplesError",
+    "Gpu",
+    "GpuError",
     "Grid",
+    "HarnessError",
+    "LaunchError",
+    "Outcome",
+    "Prediction",
+    "Record",
+    "RecordError",
+    "StoreError",
+    "Threshold",
+    "Trace",
     "Workload",
     "WorkloadError",
     "__version__",
+    "compare",
     "dry_run",
     "forecast",
     "largest_batch",
     "load",
     "measure",
     "predict",
+    "sweep",
     "threshold",
     "trace",
 ]
 
 
-def __getattr__(name: str) -> "Any":
-    if name not in _LAZY:
-        raise AttributeError(f"module 'harness' has no attribute {name!r}")
-    import importlib
+if not TYPE_CHECKING:  # so that type checkers report unknown names
 
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    def __getattr__(name: str) -> object:
+        if name not in _PLACES:
+            raise AttributeError(f"module 'harness' has no attribute {name!r}")
+        import importlib
+
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

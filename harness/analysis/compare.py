@@ -1,12 +1,13 @@
 """Two runs, metric by metric: exact metrics must be equal, noisy ones show their spread."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.frame import COLUMNS, NOISY
+from harness.analysis.frame import COLUMNS, NOISY, load
 from harness.schema.workload import Workload
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
@@ -78,13 +79,30 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame) -> Comparison:
-    """Compare two loaded runs, cell by cell of the same experiment and workload.
+def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Comparison:
+    """Compare two runs, cell by cell of the same experiment and workload.
+
+    Args:
+        a: the first run: its folder, or what ``harness.load`` returned.
+        b: the second run.
+
+    Returns:
+        What differs; ``equal`` says whether the exact metrics of all cells are equal.
 
     Raises:
-        AnalysisError: a cell appears twice in a run once WHERE is set aside.
+        RecordError: a folder has no records.
+        AnalysisError: a cell appears twice in a run, apart from the fields in WHERE.
+
+    >>> import tempfile, harness
+    >>> step = harness.Workload(width=8, in_features=8, batch=4)
+    >>> first, second = (
+    ...     harness.sweep([step], out=tempfile.mkdtemp() + "/tiny", repeats=1) for _ in range(2)
+    ... )
+    >>> harness.compare(first, second).equal
+    True
 
     """
+    a, b = (run if isinstance(run, pd.DataFrame) else load(run) for run in (a, b))
     across = tuple(name for name in WHERE if _apart(a, b, name))
     keys = ["experiment", *(name for name in _FIELDS if name not in across)]
     left, right = (_keyed(run, keys) for run in (a, b))

@@ -79,14 +79,24 @@ COLUMNS = _columns()
 
 
 def load(folder: Path | str) -> pd.DataFrame:
-    """Return the records under ``folder``, one row a cell, the last record of a cell.
+    """Read the records of a run into a DataFrame.
 
-    Reads ``folder/records.jsonl``, or else ``folder/*/records.jsonl``. Whole numbers are
-    nullable ``Int64``, so bytes stay exact. ``frame.attrs["notes"]`` says what was skipped:
-    a torn last line, left by an interrupted writer.
+    Args:
+        folder: a folder with ``records.jsonl``, or with folders of experiments that have one.
+
+    Returns:
+        One row for each cell, its last record. Sizes are bytes in nullable ``Int64`` columns, so
+        they stay exact; unknown values are missing. ``frame.attrs["notes"]`` says what was
+        skipped: a torn last line that an interrupted writer left.
 
     Raises:
-        RecordError: no records file, or a line that is no record; names file and line.
+        RecordError: there is no records file, or a line is not a record; names file and line.
+
+    >>> import tempfile, harness
+    >>> step = harness.Workload(width=8, in_features=8, batch=4)
+    >>> frame = harness.load(harness.sweep([step], out=tempfile.mkdtemp(), repeats=1))
+    >>> frame["outcome"].tolist(), frame["saved_bytes"].tolist()
+    (['ok'], [452])
 
     """
     return load_files(record_files(Path(folder)))

@@ -10,6 +10,7 @@ from harness.measurement.environment import describe
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify, is_under_limit
+from harness.schema.argument_checks import check_workload
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
 from harness.schema.record import Outcome, Record
@@ -26,16 +27,32 @@ def measure(
     inject: str | None = None,
     launcher: Launcher | None = None,
 ) -> Record:
-    """Measure ``workload`` in processes of its own and return the record, whatever happens.
+    """Measure a step in processes of its own.
 
-    ``repeats`` is the number of instrument-free passes. Without a ``launcher`` one is
-    started and ended for this measurement alone.
+    A failed measurement is a record too: its ``outcome`` says how it ended.
+
+    Args:
+        workload: the step to measure.
+        repeats: number of passes without instruments, which time the step and read its RSS.
+        deadline_seconds: seconds after which a worker process is stopped.
+        inject: a fault to provoke, for tests: "kill", "hang", "error" or "oom".
+        launcher: starts the worker processes; by default one that ends with this measurement.
+
+    Returns:
+        The metrics in bytes, the outcome and the environment.
 
     Raises:
-        HarnessError: what the workload asks for is not there, such as the real images.
-        LaunchError: no worker process can be started at all, or it met a limit of the host.
+        ArgumentError: ``workload`` is not a workload.
+        HarnessError: something that the workload needs is missing, such as a GPU.
+        LaunchError: no worker process can be started, or it met a limit of this machine.
+
+    >>> import harness
+    >>> record = harness.measure(harness.Workload(width=8, in_features=8, batch=4), repeats=1)
+    >>> record.outcome, record.saved_bytes
+    (<Outcome.OK: 'ok'>, 452)
 
     """
+    check_workload(workload)
     record, _ = measure_traced(
         workload,
         repeats=repeats,
@@ -57,7 +74,7 @@ def measure_traced(
     keep_events: bool = True,
     attempt: int = 1,
 ) -> tuple[Record, Trace | None]:
-    """Do as ``measure`` and return the allocation trace too, where it could be taken."""
+    """Measure as ``measure`` does; return the allocation trace too, None if it was not taken."""
     used = launcher or default_launcher(workload.malloc)
     try:
         passes = used.launch(

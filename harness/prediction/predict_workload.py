@@ -73,7 +73,7 @@ def predict(
     >>> step = harness.Workload(depth=8, width=256, batch=512)
     >>> found = harness.predict(step, budget_bytes=256 * 2**20, torch="2.13")
     >>> found.saved_bytes, found.peak_live_bytes, found.fits
-    (5824516, 10946648, True)
+    (5824516, 9519192, True)
 
     """
     workload = check_workload(workload)

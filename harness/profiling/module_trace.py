@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -22,7 +23,8 @@ from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.forward_hooks import Forward
 from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
-from harness.schema.events import Trace, trace_metrics
+from harness.schema.events import Block, Event, Trace, trace_metrics
+from harness.schema.record import Metrics
 from harness.training.nested_tensors import tensors
 
 OLDER = (
@@ -38,9 +40,8 @@ STEPS = (
 class ModuleTrace:
     """The trace of one ``with harness.trace(...)`` block.
 
-    Once the block has ended, ``trace`` is the ``Trace``; its attributes and methods
-    (``peak_live_bytes``, ``alive_at_peak()``, ``categories_at_peak()``, ``as_csv()``, ...)
-    are this object's too. ``notes`` says what the reader must know.
+    Once the block has ended, ``trace`` is the ``Trace``; the properties and methods here answer
+    the usual questions about it. ``notes`` says what you must know to use the numbers.
     """
 
     def __init__(
@@ -64,13 +65,56 @@ class ModuleTrace:
 
     @property
     def trace(self) -> Trace:
-        """What was recorded."""
+        """Every allocation event of the block."""
         return self._recorder.trace
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.trace, name)
+    @property
+    def events(self) -> Sequence[Event]:
+        """The allocation events, in order."""
+        return self.trace.events
+
+    @property
+    def live_bytes(self) -> list[int]:
+        """Live bytes after each event."""
+        return self.trace.live_bytes
+
+    @property
+    def peak_live_bytes(self) -> int:
+        """The most live bytes at any moment of the measured step, the last one."""
+        return self.trace.peak_live_bytes
+
+    @property
+    def peak_phase(self) -> str:
+        """The phase that reaches the peak."""
+        return self.trace.peak_phase
+
+    @property
+    def measured_step(self) -> int:
+        """The number of the measured step."""
+        return self.trace.measured_step
+
+    def phase_peaks(self) -> dict[str, int]:
+        """Return the peak of live bytes in each phase."""
+        return self.trace.phase_peaks()
+
+    def categories_at_peak(self) -> dict[str, int]:
+        """Return the live bytes at the peak by category."""
+        return self.trace.categories_at_peak()
+
+    def alive_at_peak(self) -> list[Block]:
+        """Return the blocks that are live at the peak, largest first."""
+        return self.trace.alive_at_peak()
+
+    def as_csv(self) -> str:
+        """Return the events as CSV."""
+        return self.trace.as_csv()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.trace.summary()}>"
+
+    def summary(self) -> str:
+        """Return the peak and what is live at it, in one line."""
+        return self.trace.summary()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -82,10 +126,10 @@ class ModuleTrace:
         """Announce a step, where phases are announced."""
         self._recorder.next_step()
 
-    def figures(self) -> dict[str, Any]:
-        """Return the figures of a record that this trace gives, by a record's names."""
+    def metrics(self) -> Metrics:
+        """Return the metrics of a record that this trace gives."""
         saved = saved_metrics(self._held, self._parameters, self._input_addresses)
-        return trace_metrics(self.trace) | saved
+        return msgspec.convert(trace_metrics(self.trace) | saved, Metrics)
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -199,19 +243,30 @@ def trace(
     device: str = "cpu",
     operators: bool = True,
 ) -> Iterator[ModuleTrace]:
-    """Trace every block that a step of ``model`` takes and returns, in this process.
+    """Trace every allocation of your own training step, in this process.
+
+    Put it around the forward pass, the backward pass and the optimizer step. The trace is
+    complete when the block has ended, also if it ended with an exception. It is not reentrant
+    and does not work together with another PyTorch profiler.
 
     Args:
-        model: the network; it may exist already, and have gradients.
-        optimizer: the optimizer, or several; its state before the block counts. Others
-            that step inside the block are noticed.
-        inputs: tensors, in any containers, that exist before the block and count as input;
-            what is handed to the network counts as input by itself.
+        model: the network. Parameters, buffers and gradients that it has already count.
+        optimizer: the optimizer, or several, whose existing state counts. Other optimizers that
+            step inside the block are noticed.
+        inputs: tensors, in any containers, that exist before the block and count as input. The
+            arguments of the network count as input by themselves.
         device: type of the device whose allocator is traced.
-        operators: whether events name the operators inside; without, a third of the cost.
+        operators: whether events name their operators; without, tracing costs a third.
 
-    The trace is there when the block has ended, also where it ended in an exception. Not
-    reentrant, and not together with another PyTorch profiler.
+    Yields:
+        The trace; all sizes are bytes.
+
+    >>> import torch, harness
+    >>> model = torch.nn.Linear(8, 2)
+    >>> with harness.trace(model) as traced:
+    ...     model(torch.ones(4, 8)).sum().backward()
+    >>> traced.peak_phase, traced.categories_at_peak()["parameter"]
+    ('backward', 72)
 
     """
     recorder = AllocationRecorder(device, operators=operators, infer=True)

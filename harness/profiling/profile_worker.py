@@ -59,13 +59,13 @@ def _do(request: Request, send: Send) -> dict[str, Any]:
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         if is_out_of_memory(error) or not _is_of_shape(error):
             raise
-        rule = f"{request.target} does not take an input of {tuple(step.x.shape)}"
+        rule = f"{request.target} does not take an input of {request.input_shape}"
         raise StepError(f"input: {rule}: {str(error).splitlines()[0]}") from error
     inputs = [t for t in (step.x, step.y) if t is not None]
     with trace(step.model, optimizer=step.optimizer or (), inputs=inputs) as result:
         run_step(step, announce)
     rows = [list(event) for event in result.trace.events]
-    return {"figures": result.figures(), "events": rows, "notes": result.notes}
+    return {"figures": msgspec.to_builtins(result.metrics()), "events": rows, "notes": result.notes}
 
 
 def _is_of_shape(error: BaseException) -> bool:

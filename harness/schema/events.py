@@ -1,4 +1,4 @@
-"""The allocation trace: every block taken and returned, in order, and what follows from it.
+"""The allocation trace: every block allocated and freed, in order, and what follows from it.
 
 A trace starts before the workload exists, so a running sum over it is absolute. Measured
 traces (``harness.instruments.allocation_trace``) and predicted ones
@@ -19,13 +19,14 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from harness.schema.plain_text import csv_cell
+from harness.schema.units import format_bytes
 
 PHASES = ("build", "forward", "backward", "optimizer")
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
 
 
 class Event(NamedTuple):
-    """One block taken (``size_bytes`` > 0) or returned (< 0).
+    """One block allocated (``size_bytes`` > 0) or freed (< 0).
 
     ``step`` is 0 for the build, then 1, 2, ... A return repeats the category, operator and
     module of the block it ends; ``address`` tells blocks apart while they live.
@@ -49,9 +50,15 @@ class Block(NamedTuple):
     event: Event
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
-    """An ordered sequence of events; the last step in it is the measured one."""
+    """An ordered sequence of allocation events; its last step is the measured one.
+
+    >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
+    >>> trace.peak_live_bytes, trace.peak_phase
+    (4096, 'forward')
+
+    """
 
     events: Sequence[Event]
     initial_bytes: int = 0
@@ -154,6 +161,20 @@ class Trace:
         for order, (event, live) in enumerate(zip(self.events, self.live_bytes, strict=True)):
             writer.writerow([order, *map(cell, event), live])
         return buffer.getvalue()
+
+    def summary(self) -> str:
+        """Return the peak and what is live at it, in one line.
+
+        >>> Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)]).summary()
+        'peak 4 KiB in forward: activation 4 KiB'
+
+        """
+        categories = sorted(self.categories_at_peak().items(), key=lambda item: -item[1])
+        parts = [f"{name} {format_bytes(size)}" for name, size in categories if size]
+        return f"peak {format_bytes(self.peak_live_bytes)} in {self.peak_phase}: {', '.join(parts)}"
+
+    def __repr__(self) -> str:
+        return f"<Trace: {len(self.events):,} events, {self.summary()}>"
 
     def categories_at_peak(self) -> dict[str, int]:
         """Return the bytes alive at the peak by category, every category named."""

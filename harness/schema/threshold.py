@@ -12,6 +12,13 @@ from harness.schema.workload import Workload
 
 SCHEMA: Literal[1] = 1
 
+Axis = Literal["batch", "depth", "width"]
+"""The value that a threshold is searched for."""
+Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
+"""How a budget is enforced: RLIMIT_DATA, a cgroup, the CUDA allocator's limit, the GPU's memory."""
+EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
+"""What a caller can ask for."""
+
 THRESHOLDS = "thresholds.jsonl"
 """Name of the file of a folder's thresholds."""
 
@@ -73,10 +80,10 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema: Literal[1] = SCHEMA
     workload_id: str
     workload: Workload
-    solve: Literal["batch", "depth", "width"]
+    solve: Axis
     """The value that was searched; the workload's own value of it is not used."""
     budget_bytes: Annotated[int, Meta(ge=1)]
-    kind: Literal["rlimit", "cgroup", "allocator", "card"]
+    kind: Enforcement
     outcome: Outcome
     """ok where the search ended with an answer; otherwise how the probe ended that ended it."""
     evidence: dict[str, Any] = {}

@@ -61,13 +61,23 @@ def _share(default: float, help_text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """One training (or inference) step of one network on one batch.
+    """One training or inference step of one network on one batch.
 
-    ``depth`` and ``width`` describe equal hidden layers; ``hidden`` gives each its own width
-    and then decides both (``width`` becomes None where they differ).
+    Every field has a default; ``harness measure -h`` describes them all. ``depth`` and ``width``
+    describe equal hidden layers; ``hidden`` gives each layer its own width and then decides both
+    (``width`` is None if the widths differ).
 
     Raises:
         WorkloadError: a value breaks its field's rule.
+
+    >>> Workload(depth=2, width=64).widths
+    (64, 64)
+    >>> Workload(hidden=(512, 128)).depth
+    2
+    >>> Workload(batch=0)
+    Traceback (most recent call last):
+    ...
+    harness.schema.workload.WorkloadError: batch must be between 1 and 2,147,483,647, got 0
 
     """
 
@@ -183,7 +193,7 @@ class Workload:
         text = json.dumps(self.changed(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def changed(self) -> dict[str, Any]:
+    def changed(self) -> dict[str, object]:
         """Return the fields that differ from their defaults."""
         return {
             item.name: getattr(self, item.name)
@@ -191,11 +201,17 @@ class Workload:
             if getattr(self, item.name) != item.default
         }
 
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with ``changes``; a new depth or width gives equal layers again."""
-        if changes.keys() & {"depth", "width"}:
-            changes.setdefault("hidden", ())
-        return dataclasses.replace(self, **changes)
+    def replace(self, **changes: object) -> Self:
+        """Return a copy with changed fields; a new depth or width gives equal layers again.
+
+        >>> Workload(hidden=(512, 128)).replace(depth=3, width=64).widths
+        (64, 64, 64)
+
+        """
+        fields: dict[str, Any] = {**changes}
+        if fields.keys() & {"depth", "width"}:
+            fields.setdefault("hidden", ())
+        return dataclasses.replace(self, **fields)
 
     def __str__(self) -> str:
         widths = f"{self.depth} x {self.width}" if self.width else "-".join(map(str, self.hidden))
@@ -227,11 +243,21 @@ def _check_field(item: "dataclasses.Field[Any]", value: Any) -> None:
 class Grid:
     """Every combination of ``axes`` over a base workload, in a fixed order.
 
-    ``axes`` maps field names to the values they take; the last axis varies fastest.
+    Attributes:
+        base: the workload that every cell changes.
+        axes: names of fields and the values they take; the last axis varies fastest.
+
+    Raises:
+        WorkloadError: an axis is not a field of a workload, or has no values.
+
+    >>> grid = Grid(base=Workload(width=8), axes={"depth": [1, 2], "batch": [32, 64]})
+    >>> [(cell.depth, cell.batch) for cell in grid]
+    [(1, 32), (1, 64), (2, 32), (2, 64)]
+
     """
 
     base: Workload = field(default_factory=Workload)
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [item.name for item in dataclasses.fields(Workload)]

@@ -22,9 +22,18 @@ from harness.prediction.mlp.cuda_fit import largest_batch, largest_by_requests
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.prediction.mlp.largest_fit import axis_range
 from harness.prediction.mlp.largest_fit import solve as solve_live
+from harness.schema.argument_checks import check_bytes, check_choice, check_workload
 from harness.schema.errors import HarnessError
 from harness.schema.record import Outcome
-from harness.schema.threshold import BandValue, Headroom, Probed, Threshold
+from harness.schema.threshold import (
+    Axis,
+    BandValue,
+    Enforcement,
+    EnforcementChoice,
+    Headroom,
+    Probed,
+    Threshold,
+)
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload, WorkloadError
 from harness.thresholds.search import CONFIRMATIONS, Answer, Reading, search
@@ -34,7 +43,7 @@ _START = {"batch": 64, "depth": 4, "width": 64}
 
 
 class BudgetError(HarnessError):
-    """The budget cannot be enforced here; the message says why and what can."""
+    """The budget cannot be enforced here; the message says why."""
 
 
 class UndecidedError(Exception):
@@ -50,25 +59,46 @@ def threshold(
     workload: Workload,
     *,
     budget_bytes: int | None = None,
-    solve: str = "batch",
-    kind: str = "auto",
+    solve: Axis = "batch",
+    kind: EnforcementChoice = "auto",
     confirmations: int = CONFIRMATIONS,
     deadline_seconds: float = DEADLINE_SECONDS,
     launcher: Launcher | None = None,
     attempt: int = 1,
 ) -> Threshold:
-    """Find the largest ``solve`` ("batch", "depth" or "width") that fits into the budget.
+    """Find the largest batch, depth or width that fits into a memory budget.
 
-    Each probe is a process of its own; ``deadline_seconds`` is what one may take. ``kind``
-    says how the budget is enforced: "rlimit", "cgroup", "allocator" (CUDA), or "auto".
-    Without a budget, on a GPU: what is free of the card as a process begins, enforced by
-    nothing but the card's own size ("card").
+    The threshold is predicted first; then processes of their own run the workload on both sides
+    of it.
+
+    Args:
+        workload: the workload; its own value of ``solve`` is not used.
+        budget_bytes: the budget in bytes. On CUDA None means all free memory of the GPU.
+        solve: the value to make as large as possible.
+        kind: how the budget is enforced: "rlimit" (RLIMIT_DATA) or "cgroup" on the CPU,
+            "allocator" (its limit) on CUDA, or "auto".
+        confirmations: how often each side of the threshold is seen.
+        deadline_seconds: seconds after which a probe is stopped.
+        launcher: starts the worker processes; by default one that ends with this search.
+        attempt: the number of the attempt, for the record.
+
+    Returns:
+        The largest value that fits, the smallest that does not, and every probe.
 
     Raises:
-        BudgetError: a budget of this kind cannot be enforced here.
-        LaunchError: no worker process can be started at all.
+        ArgumentError: an argument has the wrong type.
+        BudgetError: the budget cannot be enforced here.
+        LaunchError: no worker process can be started.
+
+    >>> import harness
+    >>> step = harness.Workload(width=64, in_features=64)
+    >>> harness.threshold(step, budget_bytes=8 * 2**20).outcome
+    <Outcome.OK: 'ok'>
 
     """
+    check_workload(workload)
+    check_bytes("budget_bytes", budget_bytes)
+    check_choice("solve", solve, ("batch", "depth", "width"))
     chosen = choose_kind(workload, kind, whole_card=budget_bytes is None)
     used = launcher or default_launcher(workload.malloc)
     try:
@@ -101,7 +131,9 @@ def _card(workload: Workload, launcher: Launcher, deadline_seconds: float) -> di
         raise HarnessError(ended.failure.message)
     outcome, evidence = classify(ended)
     if ended.result is None:
-        raise BudgetError(f"budget: the GPU could not be asked: {outcome}: {evidence}")
+        raise BudgetError(
+            f"the process that reads the GPU's memory ended with {outcome}: {evidence}"
+        )
     environment: dict[str, Any] = ended.result["environment"]
     return environment
 
@@ -121,11 +153,13 @@ def _budget_of(budget_bytes: int | None, environment: dict[str, Any]) -> int:
         return max(1, total - int(environment["gpu_used_before_bytes"]))
     if budget_bytes > total:
         size, most = format_bytes(budget_bytes), format_bytes(total)
-        raise BudgetError(f"budget: {size}: the card has {most}; without a budget all of it counts")
+        raise BudgetError(f"budget must be at most the memory of the GPU, {most}, got {size}")
     return budget_bytes
 
 
-def choose_kind(workload: Workload, kind: str, *, whole_card: bool = False) -> str:
+def choose_kind(
+    workload: Workload, kind: EnforcementChoice, *, whole_card: bool = False
+) -> Enforcement:
     """Return how a budget for ``workload`` is to be enforced, having tried that it can be.
 
     ``whole_card``: none was given, so the GPU's own size is the budget.
@@ -136,23 +170,24 @@ def choose_kind(workload: Workload, kind: str, *, whole_card: bool = False) -> s
     """
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
-            raise BudgetError(f"kind: {kind!r}: limits the CPU's memory, not the GPU's")
+            raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")
         return "card" if whole_card else "allocator"
     if whole_card:
-        raise BudgetError("budget: none given: needed on the CPU, such as --budget 256MiB")
-    tries: dict[str, Callable[[], tuple[bool, str]]] = {
+        raise BudgetError("a budget must be given for device cpu, e.g. --budget 256MiB")
+    tries: dict[Enforcement, Callable[[], tuple[bool, str]]] = {
         "rlimit": rlimit.data_segment_available,
         "cgroup": cgroup.available,
     }
     reasons = []
-    for name in tries if kind == "auto" else (kind,):
-        if name not in tries:
-            raise BudgetError(f"kind: {kind!r}: limits the GPU's memory; the device is cpu")
+    wanted = [name for name in tries if kind in ("auto", name)]
+    if not wanted:
+        raise BudgetError(f"kind must be auto, rlimit or cgroup for device cpu, got {kind!r}")
+    for name in wanted:
         works, detail = tries[name]()
         if works:
             return name
         reasons.append(detail)
-    raise BudgetError(f"kind: {kind!r}: {'; '.join(reasons)}")
+    raise BudgetError(f"kind {kind!r} is not available here: {'; '.join(reasons)}")
 
 
 @dataclass(kw_only=True)
@@ -161,8 +196,8 @@ class _Run:
 
     workload: Workload
     budget_bytes: int
-    solve: str
-    kind: str
+    solve: Axis
+    kind: Enforcement
     launcher: Launcher
     deadline_seconds: float
     probes: list[Probed] = field(default_factory=list)
@@ -190,9 +225,9 @@ class _Run:
         return Threshold(
             workload_id=self.workload.id,
             workload=self.workload,
-            solve=self.solve,  # type: ignore[arg-type]
+            solve=self.solve,
             budget_bytes=self.budget_bytes,
-            kind=self.kind,  # type: ignore[arg-type]
+            kind=self.kind,
             outcome=outcome,
             evidence=evidence,
             attempt=attempt,
@@ -310,7 +345,7 @@ class _Run:
             kind="probe",
             workload=workload,
             budget_bytes=budget_bytes,
-            budget_kind=self.kind,  # type: ignore[arg-type]
+            budget_kind=self.kind,
         )
         with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
             if group is not None:

@@ -128,7 +128,7 @@ def double(number: int) -> int:
 
 
 def test_a_function_is_run_and_its_value_comes_back() -> None:
-    report = harness.dry_run(double, 21, quiet=True)  # type: ignore[operator]
+    report = harness.dry_run(double, 21, quiet=True)
     assert report.outcome == "ok"
     assert report.returned == 42
     assert report.cuda.requested_peak_bytes == 4 * 21

@@ -39,7 +39,7 @@ def call_everything() -> dict[str, object]:
             attended: Any = functional.scaled_dot_product_attention(query, query, query)
         else:
             with sdpa_kernel(backend):
-                attended: Any = functional.scaled_dot_product_attention(query, query, query)
+                attended = functional.scaled_dot_product_attention(query, query, query)
         seen[f"attention {backend and backend.name}"] = attended.grad_fn.name()
         attended.sum().backward()
 

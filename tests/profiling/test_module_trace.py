@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import nn
@@ -220,7 +221,7 @@ def test_saved_bytes_are_those_of_the_closed_form() -> None:
     x, y = torch.ones(7, 12), torch.zeros(7, dtype=torch.int64)
     with trace(model, inputs=(x, y)) as result:
         nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
-    figures = result.figures()
+    figures = msgspec.to_builtins(result.metrics())
     assert figures["saved_bytes"] == 7 * (4 * 12 + 8 + 4 * 20 + 4 * 5) + 4
     assert figures["saved_input_bytes"] == 7 * (4 * 12 + 8)
 

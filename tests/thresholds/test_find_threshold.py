@@ -12,7 +12,7 @@ from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Failure, Job
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
-from harness.schema.threshold import THRESHOLDS, Threshold, from_json
+from harness.schema.threshold import THRESHOLDS, Axis, Threshold, from_json
 from harness.schema.workload import Workload
 from harness.sweeps.store import Kind, LineStore
 from harness.thresholds.find_threshold import BudgetError, choose_kind, threshold
@@ -110,7 +110,7 @@ def test_where_nothing_fits_the_answer_says_so() -> None:
 @pytest.mark.exact
 @pytest.mark.parametrize("solve", ["batch", "depth", "width"])
 def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
-    solve: str, launcher: Launcher
+    solve: Axis, launcher: Launcher
 ) -> None:
     needs_refusal()
     workload = NARROW.replace(batch=4000)

@@ -167,7 +167,7 @@ def flags(workload: Workload) -> list[str]:
     for name, value in workload.changed().items():
         if (name == "depth" and workload.hidden) or value is None:
             continue
-        text = ",".join(map(str, value)) if name == "hidden" else str(value)
+        text = ",".join(map(str, workload.hidden)) if name == "hidden" else str(value)
         made += [f"--{name.replace('_', '-')}", text]
     return made
 
