@@ -19,6 +19,7 @@ from harness.cli.dry_run import dry_run
 from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from harness.cli.explore import explore
 from harness.cli.measure import measure
+from harness.cli.option_hints import hint_for
 from harness.cli.predict import predict
 from harness.cli.profile import profile
 from harness.cli.replay import replay
@@ -90,6 +91,9 @@ def _run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except click.NoSuchOption as error:
+        name, hint = error.option_name, hint_for(error.option_name)
+        return _user_error(f"No such option: {name}; {hint}" if hint else error.format_message())
     except click.ClickException as error:
         return _user_error(error.format_message())
     except HarnessError as error:
