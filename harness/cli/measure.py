@@ -7,6 +7,7 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SECONDS, WholeNumber
+from harness.cli.pretend_option import pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 
@@ -33,14 +34,25 @@ from harness.schema.plain_text import json_text
     show_default=True,
     help="Seconds after which a worker process is stopped.",
 )
+@pretend_option
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one line of JSON.")
 @click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
-def measure(repeats: int, deadline: float, as_json: bool, inject: str | None, **flags: Any) -> int:
+def measure(
+    repeats: int,
+    deadline: float,
+    as_json: bool,
+    inject: str | None,
+    gpu: str | None,
+    **flags: Any,
+) -> int:
     """Measure one training step in processes of its own."""
+    from harness.dry_run.for_workers import gpu_or_dry_run
     from harness.measurement.measure import measure as run
     from harness.schema.record import Outcome, to_json
 
-    record = run(workload_from(flags), repeats=repeats, deadline_seconds=deadline, inject=inject)
+    workload = workload_from(flags)
+    with gpu_or_dry_run(workload.device, gpu):
+        record = run(workload, repeats=repeats, deadline_seconds=deadline, inject=inject)
     if as_json:
         click.echo(json_text(to_json(record)))
     else:

@@ -1,13 +1,17 @@
 """The options that ``sweep`` and ``reproduce`` share, and what both do with them."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from harness.cli.parameter_types import Choices, WholeNumber
+from harness.cli.pretend_option import pretend_option
+
+if TYPE_CHECKING:
+    from harness.schema.experiment import Experiment, Size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -26,6 +30,7 @@ _OPTIONS = (
         show_default=True,
         help="Device that every cell runs on.",
     ),
+    pretend_option,
     click.option(
         "--executor",
         type=Choices(("local", "in-process", "dask")),
@@ -60,9 +65,11 @@ def run_experiments(
     executor: str,
     jobs: int,
     scheduler: str | None,
+    gpu: str | None,
     deadline: float = 600.0,
 ) -> Path:
     """Run the named experiments, or all of them; return the folder of their records."""
+    from harness.dry_run.for_workers import gpu_or_dry_run
     from harness.reporting.progress import shown
     from harness.schema.experiment import Size, find, names_found
     from harness.sweeps.executors import make_executor
@@ -77,9 +84,13 @@ def run_experiments(
                 click.echo(f"{one.name} is skipped on {device}: {one.cpu_alone}", err=True)
         chosen = [one for one in chosen if not one.cpu_alone]
     try:
-        used = make_executor(executor, jobs=jobs, scheduler=scheduler)
-        with closing(used), shown() as progress:
-            for experiment in chosen:
+        with ExitStack() as stack:
+            pretended = stack.enter_context(gpu_or_dry_run(device, gpu))
+            used = stack.enter_context(
+                closing(make_executor(executor, jobs=jobs, scheduler=scheduler))
+            )
+            progress = stack.enter_context(shown())
+            for experiment in _possible(chosen, grids, pretended):
                 run(
                     experiment,
                     grids,
@@ -94,6 +105,19 @@ def run_experiments(
         click.echo(message, err=True)
         raise
     return folder
+
+
+def _possible(
+    chosen: "list[Experiment]", size: "Size", pretended: str | None
+) -> "list[Experiment]":
+    """Return the experiments that a pretended GPU allows: those that learn nothing."""
+    if pretended is None:
+        return chosen
+    click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
+    learning = [one for one in chosen if list(one.training_runs(size))]
+    for one in learning:
+        click.echo(f"{one.name} is skipped in a dry run: accuracies need values", err=True)
+    return [one for one in chosen if one not in learning]
 
 
 def _default_folder(size: str, device: str) -> Path:

@@ -7,6 +7,7 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SECONDS, SIZE, Choices
+from harness.cli.pretend_option import pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 
@@ -47,6 +48,7 @@ from harness.schema.plain_text import json_text
     show_default=True,
     help="Seconds after which a probe is stopped.",
 )
+@pretend_option
 @click.option("--json", "as_json", is_flag=True, help="Print the threshold as one line of JSON.")
 def threshold(
     budget: int | None,
@@ -54,6 +56,7 @@ def threshold(
     kind: Literal["auto", "rlimit", "cgroup", "allocator"],
     deadline: float,
     as_json: bool,
+    gpu: str | None,
     **flags: Any,
 ) -> int:
     """Find the largest batch that fits into a memory budget.
@@ -61,12 +64,15 @@ def threshold(
     The threshold is predicted first and then confirmed: separate processes run the workload on
     both sides of it.
     """
+    from harness.dry_run.for_workers import gpu_or_dry_run
     from harness.schema.record import Outcome, to_json
     from harness.thresholds.find_threshold import threshold as run
 
-    found = run(
-        workload_from(flags), budget_bytes=budget, solve=solve, kind=kind, deadline_seconds=deadline
-    )
+    workload = workload_from(flags)
+    with gpu_or_dry_run(workload.device, gpu):
+        found = run(
+            workload, budget_bytes=budget, solve=solve, kind=kind, deadline_seconds=deadline
+        )
     if as_json:
         click.echo(json_text(to_json(found)))
     else:

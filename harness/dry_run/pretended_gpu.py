@@ -1,5 +1,6 @@
 """The GPU that a dry run pretends, and the environment variables that make it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.prediction.gpu.catalogue import Gpu, described
@@ -48,12 +49,25 @@ class PretendedGpu:
                 f" context and libraries take, got {format_bytes(self.total_bytes)}"
             )
 
-    def variables(self) -> dict[str, str]:
-        """Return the environment variables that the stub reads (``stub/state.c``)."""
+    def binary(self, architectures: Sequence[int]) -> int | None:
+        """Return the architecture of the kernels that PyTorch would run here; None without any."""
+        major, minor = self.capability
+        runs = [one for one in architectures if one // 10 == major and one % 10 <= minor]
+        return max(runs, default=None)
+
+    def variables(self, architectures: Sequence[int]) -> dict[str, str]:
+        """Return the environment variables that the stub reads (``stub/state.c``).
+
+        Args:
+            architectures: what PyTorch was built for.
+
+        """
+        capability = self.capability[0] * 10 + self.capability[1]
         values = {
-            "NAME": f"{self.name} (dry run)",
+            "NAME": self.name,
+            "BINARY": self.binary(architectures) or capability,
             "GPUS": self.count,
-            "CAPABILITY": self.capability[0] * 10 + self.capability[1],
+            "CAPABILITY": capability,
             "MULTIPROCESSORS": self.multiprocessors,
             "THREADS": self.threads_per_multiprocessor,
             "MEMORY": self.total_bytes,

@@ -4,7 +4,6 @@ Nothing is started before the script initialises CUDA itself, so settings that i
 first lines hold, and a script that never uses the GPU is left alone.
 """
 
-import ctypes
 import gc
 import sys
 import threading
@@ -63,11 +62,10 @@ class Recording:
         import torch
 
         assert torch_module is torch
-        arches = [int(a[3:].rstrip("af")) for a in _arch_flags() if a.startswith("sm_")]
-        torch.cuda._lazy_call(lambda: self._begin(arches))  # type: ignore[no-untyped-call]
+        torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
         self._reads.remember_types(torch.Tensor)
 
-    def _begin(self, arches: list[int]) -> None:
+    def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
         import torch
         from torch.optim.optimizer import (
@@ -78,7 +76,6 @@ class Recording:
         if self._begun:
             return
         self._begun = True
-        self._choose_binary(arches)
         torch.cuda.memory._record_memory_history(
             "all", context="all", stacks="python", max_entries=MOST_EVENTS
         )
@@ -89,20 +86,6 @@ class Recording:
         register_optimizer_step_pre_hook(lambda optimizer, *_: self._mark(optimizer))
         register_optimizer_step_post_hook(lambda optimizer, *_: self._after_step(optimizer))
         self._reads.listen()
-
-    def _choose_binary(self, arches: list[int]) -> None:
-        """Tell the stub which of PyTorch's kernels this GPU would run."""
-        import torch
-
-        major, minor = torch.cuda.get_device_capability(0)
-        runs = [a for a in arches if a // 10 == major and a % 10 <= minor]
-        if runs:
-            ctypes.CDLL(None).pretend_set_binary(max(runs))
-        else:
-            self.notes.append(
-                f"this build of PyTorch has no kernels for capability {major}.{minor}"
-                f" (it has {', '.join(map(str, arches))}): on such a GPU it does not run"
-            )
 
     def _keep_history(self) -> None:
         """Let the script's own calls neither clear nor end the history."""
@@ -276,14 +259,6 @@ def _with_moment(one: OutOfMemory, at: Moment) -> OutOfMemory:
         stack=one.stack,
         at=at,
     )
-
-
-def _arch_flags() -> list[str]:
-    """Return the architectures that this PyTorch has kernels for, e.g. ``sm_80``."""
-    import torch
-
-    flags = torch._C._cuda_getArchFlags()
-    return flags.split() if flags else []
 
 
 def _own(owners: dict[int, Category], value: object, category: Category) -> None:

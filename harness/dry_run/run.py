@@ -27,9 +27,10 @@ from harness.dry_run.dry_run_report import (
     Outcome,
 )
 from harness.dry_run.fake_ranks import variables
+from harness.dry_run.for_workers import joined
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
-from harness.dry_run.toolchain import torch_build
+from harness.dry_run.toolchain import TorchBuild, torch_build
 from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.errors import HarnessError
 
@@ -164,7 +165,8 @@ def _script_of(function: Callable[..., object]) -> str | None:
 def run(request: Request, folder: Path) -> DryRunReport:
     """Run a request; ``folder`` holds what the processes exchange."""
     _check(request)
-    stub = build(torch_build())
+    torch = torch_build()
+    stub = build(torch)
     status, result, job = (folder / name for name in ("status", "result.json", "job.json"))
     status.write_bytes(bytes(SIZE_BYTES))
     job.write_bytes(msgspec.json.encode(_job(request, result)))
@@ -172,7 +174,7 @@ def run(request: Request, folder: Path) -> DryRunReport:
     begin = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.dry_run.child", str(job)],
-        env=_environment(request, stub, status),
+        env=_environment(request, torch, stub, status),
         start_new_session=True,
         stdout=output,
         stderr=output,
@@ -183,7 +185,8 @@ def run(request: Request, folder: Path) -> DryRunReport:
     inside = None
     if result.exists():
         inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
-    return _report(request, inside, page, process.returncode, late, seconds)
+    report = _report(request, inside, page, process.returncode, late, seconds)
+    return _noting_kernels(report, request.gpu, torch.architectures())
 
 
 def _check(request: Request) -> None:
@@ -219,7 +222,7 @@ def _job(request: Request, result: Path) -> Job:
     )
 
 
-def _environment(request: Request, stub: Path, status: Path) -> dict[str, str]:
+def _environment(request: Request, torch: TorchBuild, stub: Path, status: Path) -> dict[str, str]:
     """Return the child's environment: the stub is loaded before every other library."""
     harness = str(Path(__file__).parents[2])
     return {
@@ -230,17 +233,13 @@ def _environment(request: Request, stub: Path, status: Path) -> dict[str, str]:
             else variables(request.rank, request.world_size, request.gpu.count)
         ),
         **request.environment,
-        **request.gpu.variables(),
+        **request.gpu.variables(torch.architectures()),
         "HARNESS_DRY_RUN_STATUS": str(status),
-        "LD_PRELOAD": _joined(preloaded(stub), "LD_PRELOAD"),
-        "LD_LIBRARY_PATH": _joined(str(stub), "LD_LIBRARY_PATH"),
-        "PYTHONPATH": _joined("", "PYTHONPATH", harness),
+        "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
+        "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
+        "PYTHONPATH": joined("", "PYTHONPATH", harness),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _joined(first: str, variable: str, last: str = "") -> str:
-    return ":".join(part for part in (first, os.environ.get(variable, ""), last) if part)
 
 
 def _wait(process: "subprocess.Popen[bytes]", deadline_seconds: float | None) -> bool:
@@ -362,6 +361,20 @@ def _report(
         },
         returned=inside.returned if inside else None,
     )
+
+
+def _noting_kernels(
+    report: DryRunReport, gpu: PretendedGpu, architectures: Sequence[int]
+) -> DryRunReport:
+    """Return the report with a note if PyTorch has no kernels for the GPU."""
+    if not architectures or gpu.binary(architectures) is not None:
+        return report
+    note = (
+        f"this build of PyTorch has no kernels for capability {gpu.capability[0]}."
+        f"{gpu.capability[1]} (it has {', '.join(map(str, architectures))}): it does not run on"
+        " such a GPU"
+    )
+    return msgspec.structs.replace(report, notes=(*report.notes, note))
 
 
 def _died(code: int) -> tuple[Outcome, str]:

@@ -4,6 +4,7 @@ PyTorch is looked at through its files, never imported: the process that asks st
 """
 
 import importlib.util
+import mmap
 import os
 import platform
 import re
@@ -35,6 +36,16 @@ class TorchBuild:
     cuda: str
     libraries: Path
     include: tuple[Path, ...]
+
+    def architectures(self) -> tuple[int, ...]:
+        """Return the architectures that it has kernels for, e.g. 80 and 86.
+
+        They are the text behind ``torch.cuda.get_arch_list()``, found without loading PyTorch.
+        """
+        with (self.libraries / "libtorch_python.so").open("rb") as file:
+            text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            found = re.search(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0", text)
+            return tuple(int(n) for n in re.findall(rb"sm_(\d+)", found[1])) if found else ()
 
 
 _HEADERS = (

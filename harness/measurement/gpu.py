@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from harness.instruments.cuda_counters import card_bytes, free_workspaces
+from harness.measurement.pretended_device import pretended_device
 from harness.schema.errors import HarnessError
 
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -65,6 +66,7 @@ def start() -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     card = card_bytes()
     return {
+        **({"device": device} if (device := pretended_device()) else {}),
         "gpu": properties.name,
         "gpu_memory_bytes": properties.total_memory,
         "gpu_capability": f"{properties.major}.{properties.minor}",

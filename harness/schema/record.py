@@ -112,7 +112,7 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measured pass without instruments, among several in one worker."""
 
     number: int
-    wall_seconds: float
+    wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     cuda: CudaMetrics | None = None
 

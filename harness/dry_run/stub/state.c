@@ -91,7 +91,7 @@ static void open_status(void)
 __attribute__((constructor)) static void start(void)
 {
     const char *name = getenv("HARNESS_DRY_RUN_NAME");
-    snprintf(gpu.name, sizeof gpu.name, "%s", name ? name : "pretended GPU");
+    snprintf(gpu.name, sizeof gpu.name, "%s (dry run)", name ? name : "GPU");
     gpu.count = (int)setting("HARNESS_DRY_RUN_GPUS", 1);
     if (gpu.count > MAX_DEVICES)
         gpu.count = MAX_DEVICES;
@@ -108,9 +108,6 @@ __attribute__((constructor)) static void start(void)
     reserve_address_space();
     open_status();
 }
-
-/* Called from Python once PyTorch has said for which architectures it was built. */
-void pretend_set_binary(int binary) { gpu.binary = binary; }
 
 void pretend_unsupported(const char *function)
 {

@@ -1,0 +1,69 @@
+"""Let the harness's own measurements on CUDA run on a pretended GPU, where there is no other."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.dry_run.build import build, preloaded
+from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_run.toolchain import torch_build
+from harness.measurement.pretended_device import pretended_device
+
+_REAL = ("/dev/nvidia[0-9]*", "/dev/dxg")
+"""Devices of NVIDIA's driver on Linux, and of its driver under Windows' subsystem for Linux."""
+
+
+@contextmanager
+def gpu_or_dry_run(device: str, gpu: str | None = None) -> Iterator[str | None]:
+    """Pretend a GPU for the workers started in the block, if they want one and there is none.
+
+    Args:
+        device: the device that the workers use; nothing is done for ``cpu``.
+        gpu: name of the GPU to pretend, even where there is a real one.
+
+    Yields:
+        What records say of the device, or None where none is pretended.
+
+    Raises:
+        DryRunUnavailableError: PyTorch is no CUDA build, or there is no C compiler.
+
+    """
+    if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
+        yield pretended_device() if device == "cuda" else None
+        return
+    with pretended(pretended_gpu(gpu)):
+        yield pretended_device()
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has NVIDIA's driver; CUDA is not initialised to find out."""
+    root = Path("/")
+    return any(any(root.glob(pattern.lstrip("/"))) for pattern in _REAL)
+
+
+@contextmanager
+def pretended(gpu: PretendedGpu) -> Iterator[None]:
+    """Let every process that is started in the block see a pretended GPU."""
+    torch = torch_build()
+    stub = build(torch)
+    variables = {
+        **gpu.variables(torch.architectures()),
+        "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
+        "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
+    }
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def joined(first: str, variable: str, last: str = "") -> str:
+    """Return a list of paths: the first, what the environment has, the last."""
+    return ":".join(part for part in (first, os.environ.get(variable, ""), last) if part)

@@ -1,0 +1,60 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.dry_run import for_workers
+from harness.dry_run.for_workers import gpu_or_dry_run
+from harness.measurement.measure import measure
+from harness.measurement.pretended_device import pretended_device
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
+from harness.thresholds.find_threshold import threshold
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_a_record_says_that_its_gpu_was_pretended_and_leaves_time_out() -> None:
+    workload = Workload(device="cuda", depth=3, width=64, batch=128, optimizer="adam")
+    with gpu_or_dry_run("cuda", "a100-40gb") as device:
+        record = measure(workload, repeats=2)
+    assert record.outcome is Outcome.OK
+    assert record.environment["device"] == device == "dry run, a100-40gb"
+    assert record.environment["gpu_multiprocessors"] == 108
+    assert record.wall_seconds is None
+    assert record.rss_rise_bytes is None
+    assert record.cuda is not None
+    assert record.cuda.outside_bytes is None
+    assert record.cuda.requested_peak_bytes == record.peak_live_bytes  # from the allocation trace
+    assert all(repeat.wall_seconds is None for repeat in record.repeats)
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_a_threshold_is_found_by_the_allocator_s_limit() -> None:
+    workload = Workload(device="cuda", depth=1, width=512, optimizer="sgd")
+    with gpu_or_dry_run("cuda", "l4"):
+        found = threshold(workload, budget_bytes=256 << 20)
+    assert found.outcome is Outcome.OK
+    assert found.largest_fit is not None
+    assert found.smallest_fail == found.largest_fit + 1
+    assert found.environment["device"] == "dry run, l4"
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_the_environment_is_as_it_was_after_the_block() -> None:
+    before = dict(os.environ)
+    with gpu_or_dry_run("cuda", "t4"):
+        assert pretended_device() == "dry run, t4"
+        assert "libharness_dry_run.so" in os.environ["LD_PRELOAD"]
+    assert dict(os.environ) == before
+
+
+def test_nothing_is_pretended_for_the_cpu() -> None:
+    with gpu_or_dry_run("cpu", "t4") as device:
+        assert device is None
+        assert pretended_device() is None
+
+
+def test_nothing_is_pretended_beside_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(for_workers, "has_gpu", lambda: True)
+    with gpu_or_dry_run("cuda") as device:
+        assert device is None
