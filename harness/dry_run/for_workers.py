@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.dry_run.build import build, preloaded
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
-from harness.dry_run.toolchain import torch_build
+from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.pretended_device import pretended_device
 
 _REAL = ("/dev/nvidia[0-9]*", "/dev/dxg")
@@ -32,7 +32,13 @@ def gpu_or_dry_run(device: str, gpu: str | None = None) -> Iterator[str | None]:
     if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
         yield pretended_device() if device == "cuda" else None
         return
-    with pretended(pretended_gpu(gpu)):
+    try:
+        torch = torch_build()
+        stub = build(torch)
+    except DryRunUnavailableError as error:
+        why = f"device: 'cuda': this machine has no GPU, and a dry run is not possible: {error}"
+        raise DryRunUnavailableError(why) from error
+    with pretended(pretended_gpu(gpu), torch, stub):
         yield pretended_device()
 
 
@@ -43,10 +49,8 @@ def has_gpu() -> bool:
 
 
 @contextmanager
-def pretended(gpu: PretendedGpu) -> Iterator[None]:
+def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
     """Let every process that is started in the block see a pretended GPU."""
-    torch = torch_build()
-    stub = build(torch)
     variables = {
         **gpu.variables(torch.architectures()),
         "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
