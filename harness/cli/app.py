@@ -17,6 +17,7 @@ from harness.cli.compare import compare
 from harness.cli.doctor import doctor
 from harness.cli.dry_run import dry_run
 from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
+from harness.cli.explain import explain
 from harness.cli.explore import explore
 from harness.cli.measure import measure
 from harness.cli.option_hints import hint_for
@@ -33,6 +34,7 @@ from harness.schema.plain_text import printable
 COMMANDS = (
     compare,
     doctor,
+    explain,
     dry_run,
     explore,
     measure,

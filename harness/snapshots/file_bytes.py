@@ -21,6 +21,15 @@ class SnapshotError(HarnessError, ValueError):
     """A file that is no memory snapshot, or one that does more than hold data."""
 
 
+def is_snapshot(path: Path) -> bool:
+    """Tell whether a file begins as a pickle or a gzip file does, and not as text."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2)[:1] in (b"\x80", b"\x1f")
+    except OSError as error:
+        raise SnapshotError(f"cannot read the file: {error.strerror or error}") from None
+
+
 def read_bytes(path: Path) -> bytearray:
     """Return the content of ``path``; a gzip file is unpacked.
 

@@ -248,7 +248,7 @@ def _event(entry: Any, stacks: dict[int, tuple[Any, Stack]]) -> TraceEvent:
         known = stacks[id(frames)] = (frames, stack_of(frames))
     event = TraceEvent(
         action=action,
-        address=0 if action == "oom" else _number(entry, "addr", 0),
+        address=_device_free(entry) if action == "oom" else _number(entry, "addr", 0),
         size_bytes=_number(entry, "size", 0),
         stream=stream_of(entry.get("stream", 0)),
         private=is_private(entry.get("pool_id")),
@@ -259,6 +259,12 @@ def _event(entry: Any, stacks: dict[int, tuple[Any, Stack]]) -> TraceEvent:
     # a short file. Emptied, it cannot be used again.
     entry.clear()
     return event
+
+
+def _device_free(entry: dict[str, Any]) -> int:
+    """Return what the driver had left when memory ran out, 0 where it is not recorded."""
+    free = entry.get("device_free")
+    return free if isinstance(free, int) and 0 <= free < SIZE_LIMIT else 0
 
 
 def _segment(entry: Any) -> tuple[int, RecordedSegment]:

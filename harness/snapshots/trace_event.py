@@ -10,20 +10,25 @@ ACTIONS = SEGMENT_ACTIONS | {"alloc", "free_requested", "free_completed", "oom"}
 
 _STREAM_BITS = (1 << 64) - 1
 _FRAMES_KEPT = 64
+_INSTALLED = ("site-packages", "dist-packages", "<frozen", "lib/python3")
 
 
 class Stack(NamedTuple):
-    """Frames as ``function (file:line)``, innermost first; ``place`` is the first Python one."""
+    """Frames as ``function (file:line)``, innermost first.
+
+    ``place`` is the first Python frame, ``own`` the first one outside of installed packages.
+    """
 
     place: str | None
     frames: tuple[str, ...]
+    own: str | None = None
 
 
 NO_STACK = Stack(None, ())
 
 
 class TraceEvent(NamedTuple):
-    """One entry of a device's trace."""
+    """One entry of a device's trace; the address of ``oom`` is what the driver had left."""
 
     action: str
     address: int
@@ -65,7 +70,7 @@ def stack_of(frames: Any) -> Stack:
         return frames
     if not isinstance(frames, list):
         return NO_STACK
-    place, texts = None, []
+    place, own, texts = None, None, []
     for frame in frames[:_FRAMES_KEPT]:
         if not isinstance(frame, dict):
             continue
@@ -79,4 +84,7 @@ def stack_of(frames: Any) -> Stack:
         texts.append(text)
         if place is None and base.endswith(".py"):
             place = text
-    return Stack(place, tuple(texts))
+        installed = any(part in file for part in _INSTALLED)
+        if own is None and base.endswith(".py") and not installed:
+            own = text
+    return Stack(place, tuple(texts), own)

@@ -1,0 +1,146 @@
+"""``harness explain``: an out-of-memory message, a log or a memory snapshot, explained."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.command import HarnessCommand
+from harness.cli.exit_codes import DONE
+from harness.cli.parameter_types import SECONDS, SIZE, Numbers, WholeNumber
+
+if TYPE_CHECKING:
+    from harness.snapshots import Scaling
+
+_PAGE = click.Path(dir_okay=False, writable=True, path_type=Path)
+_SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(
+    cls=HarnessCommand,
+    examples=[
+        "harness explain -",
+        "harness explain snapshot.pickle --gpu l4 --html page.html",
+        (
+            "harness explain snapshot-1.pickle --second snapshot-2.pickle --batches 1024,2048 "
+            "--batch 8192"
+        ),
+    ],
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--device", type=WholeNumber(0, 1023), help="Explain this device only.")
+@click.option("--gpu", "gpus", multiple=True, help="Would it fit on this GPU? Repeatable.")
+@click.option("--memory", type=SIZE, help="Would it fit if PyTorch could reserve this much?")
+@click.option(
+    "--what-if", "settings", metavar="SETTINGS", help="Settings as in PYTORCH_ALLOC_CONF."
+)
+@click.option("--second", type=_SNAPSHOT, help="Snapshot of the same program at another batch.")
+@click.option(
+    "--batches",
+    type=Numbers(",", "1024,2048", "numbers"),
+    help="Batch sizes of FILE and of --second, e.g. 1024,2048.",
+)
+@click.option("--batch", type=WholeNumber(1, 1 << 40), help="Batch size to ask about.")
+@click.option("--html", type=_PAGE, help="Write a self-contained page to this file.")
+@click.option("--deadline", type=SECONDS, default=60.0, show_default=True, help="Most seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def explain(
+    file: str,
+    device: int | None,
+    gpus: tuple[str, ...],
+    memory: int | None,
+    settings: str | None,
+    second: Path | None,
+    batches: tuple[int, ...] | None,
+    batch: int | None,
+    html: Path | None,
+    deadline: float,
+    as_json: bool,
+) -> int:
+    """Explain why a CUDA program ran out of memory.
+
+    Also answers what would help: other settings, another GPU, another batch size. FILE is a memory
+    snapshot, a log or text with PyTorch's out-of-memory message, or - to read such text from
+    standard input. A snapshot is parsed by a restricted unpickler; no code from it is executed.
+    """
+    import json
+
+    from harness.snapshots import explain_file, is_snapshot
+    from harness.snapshots.explain_page import explanation_page
+    from harness.snapshots.explain_text import explanation_text
+
+    path = Path(file)
+    if file == "-" or not is_snapshot(path):
+        return _explain_text(file, as_json=as_json, html=html)
+    explanations = explain_file(
+        path,
+        device=device,
+        gpus=_gpus(gpus, memory),
+        settings=settings,
+        scaling=_scaling(second, batches, batch),
+        deadline_seconds=deadline,
+    )
+    if html is not None:
+        _write(html, explanation_page(explanations))
+    if as_json:
+        first, *others = (each.as_dict() for each in explanations)
+        click.echo(json.dumps({**first, "other_devices": others}))
+    else:
+        click.echo("\n".join(explanation_text(each) for each in explanations), nl=False)
+    return DONE
+
+
+def _explain_text(file: str, *, as_json: bool, html: Path | None) -> int:
+    import json
+
+    from harness.snapshots.explain_page import message_page
+    from harness.snapshots.oom_message import LONGEST_LOG_BYTES, parse_message
+    from harness.snapshots.oom_text import message_text
+
+    try:
+        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as log:
+            data = log.read(LONGEST_LOG_BYTES)
+    except OSError as error:
+        raise click.UsageError(f"cannot read {file}: {error.strerror or error}") from None
+    message = parse_message(data.decode("utf-8", "replace"))
+    if html is not None:
+        _write(html, message_page(message))
+    click.echo(json.dumps(message.as_dict()) if as_json else message_text(message), nl=as_json)
+    return DONE
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
+    """Return what PyTorch could reserve on each GPU: its memory less the CUDA context's."""
+    from harness.prediction.gpu.catalogue import find
+    from harness.prediction.gpu.context_overhead import MOST_BYTES
+    from harness.schema.units import format_bytes
+
+    found = {} if memory is None else {f"with {format_bytes(memory)}": memory}
+    for name in names:
+        total = find(name).total_bytes
+        if total is None:
+            raise click.UsageError(f"the memory of {name} is not known; use --memory")
+        found[f"on {name}"] = total - MOST_BYTES
+    return found
+
+
+def _scaling(
+    second: Path | None, batches: tuple[int, ...] | None, batch: int | None
+) -> "Scaling | None":
+    from harness.snapshots import Scaling
+
+    given = [option is not None for option in (second, batches, batch)]
+    if not any(given):
+        return None
+    if second is None or batches is None or batch is None or len(batches) != 2:
+        raise click.UsageError("--second, --batches N,N and --batch go together")
+    return Scaling(other=second, batches=(batches[0], batches[1]), asked=batch)

@@ -1,0 +1,104 @@
+"""What a block holds, told from the frames that asked for it and from when it was asked for.
+
+A recording names no categories. Parameters are allocated by ``Module._apply``, optimizer state
+and its temporaries within ``Optimizer.step``, activations under a ``forward``, gradients and
+backward temporaries by the autograd thread, which has no Python frames.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Literal
+
+from harness.snapshots.snapshot import Annotation
+from harness.snapshots.trace_event import TraceEvent
+
+Category = Literal["parameter", "optimizer", "forward", "backward", "workspace", "other"]
+CATEGORIES: dict[Category, str] = {
+    "parameter": "parameters",
+    "optimizer": "optimizer state and its temporaries",
+    "forward": "forward pass (activations)",
+    "backward": "backward pass (gradients and temporaries)",
+    "workspace": "cuBLAS workspaces",
+    "other": "input data and other tensors",
+}
+_WORKSPACE_8 = 8_519_680
+_WORKSPACE_9 = 33_554_432
+_MOST_WORKSPACES = 4
+_PARAMETER = ("_apply (module.py", "convert (module.py")
+_OPTIMIZER_FILES = tuple(
+    f"({name}.py"
+    for name in (
+        "adam",
+        "adamw",
+        "sgd",
+        "rmsprop",
+        "adagrad",
+        "adafactor",
+        "nadam",
+        "radam",
+        "lion",
+    )
+)
+_OPTIMIZER = ("_init_group (", *(f"step {file}" for file in _OPTIMIZER_FILES))
+_STEP = "Optimizer.step#"
+
+
+class Categories:
+    """Tells categories of one device's events.
+
+    Args:
+        annotations: ranges that PyTorch marks; those of ``Optimizer.step`` are used where no
+            frames were recorded.
+
+    """
+
+    def __init__(self, events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> None:
+        self._has_stacks = any(event.stack.frames for event in events)
+        edges = sorted(
+            (each.time_us, each.is_start) for each in annotations if each.name.startswith(_STEP)
+        )
+        workspaces = {_WORKSPACE_8}
+        asked = sum(e.action == "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
+        freed = any(e.action != "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
+        if asked <= _MOST_WORKSPACES and not freed:
+            # 32 MiB is also the size of many a tensor; a workspace is kept to the end.
+            workspaces.add(_WORKSPACE_9)
+        self._workspaces = frozenset(workspaces)
+        self._edges = [time for time, _ in edges]
+        self._starts = [is_start for _, is_start in edges]
+
+    def of(self, event: TraceEvent) -> Category:
+        """Return the category of the block that ``event`` allocates."""
+        if _has(event, _PARAMETER):
+            return "parameter"
+        if event.size_bytes in self._workspaces:
+            return "workspace"
+        if _has(event, _OPTIMIZER) or (not event.stack.frames and self._in_optimizer(event)):
+            return "optimizer"
+        if any(frame.startswith("forward (") for frame in event.stack.frames):
+            return "forward"
+        if not event.stack.frames and self._has_stacks:
+            return "backward"
+        if _has(event, ("backward (_tensor.py", "_engine_run_backward (")):
+            return "backward"
+        return "other"
+
+    def _in_optimizer(self, event: TraceEvent) -> bool:
+        if event.time_us is None:
+            return False
+        index = bisect_right(self._edges, event.time_us) - 1
+        return index >= 0 and self._starts[index]
+
+
+def _has(event: TraceEvent, beginnings: tuple[str, ...]) -> bool:
+    return any(frame.startswith(beginnings) for frame in event.stack.frames)
+
+
+def module_of(event: TraceEvent) -> str:
+    """Return the chain of ``forward`` functions, outermost first: the module as far as known."""
+    names = [
+        frame.removeprefix("forward (").removesuffix(")")
+        for frame in reversed(event.stack.frames)
+        if frame.startswith("forward (")
+    ]
+    return " > ".join(names) or "outside of a forward pass"

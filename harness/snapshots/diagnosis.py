@@ -1,0 +1,142 @@
+"""The request that failed, and why: a leak, the optimizer's first step, fragmentation, or need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.allocator import AllocatorConfig
+from harness.schema.units import format_bytes
+from harness.snapshots.growth import Growth
+from harness.snapshots.initial_state import Origin
+from harness.snapshots.moments import FRAMES_SHOWN, Moment, reserved_after
+from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.what_if import WhatIf
+
+Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need", "no failure"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """The request that failed last; ``usable_bytes`` is all that PyTorch could have reserved."""
+
+    position: int
+    requested_bytes: int
+    segment_bytes: int
+    alive_bytes: int
+    reserved_bytes: int
+    device_free_bytes: int
+    usable_bytes: int
+    frames: tuple[str, ...]
+
+
+def find_failure(
+    events: Sequence[TraceEvent], origin: Origin, alive: Sequence[int], config: AllocatorConfig
+) -> Failure | None:
+    """Return the last request that failed, None where none did."""
+    failed = [position for position, event in enumerate(events) if event.action == "oom"]
+    if not failed:
+        return None
+    position = failed[-1]
+    event = events[position]
+    reserved = reserved_after(events, origin, position)
+    return Failure(
+        position=position,
+        requested_bytes=event.size_bytes,
+        segment_bytes=config.segment_size(config.round_request(event.size_bytes)),
+        alive_bytes=alive[position],
+        reserved_bytes=reserved,
+        device_free_bytes=event.address,
+        usable_bytes=reserved + event.address,
+        frames=event.stack.frames[:FRAMES_SHOWN],
+    )
+
+
+def diagnose(
+    failure: Failure | None,
+    growth: Growth,
+    cases: Sequence[WhatIf],
+    moments: Sequence[Moment],
+    annotations: Sequence[Any],
+    events: Sequence[TraceEvent],
+) -> dict[str, Any]:
+    """Return the diagnosis and its sentences."""
+    size = format_bytes
+    first = moments[0]
+    name, most = first.categories[0] if first.categories else ("nothing", 0)
+    holds = f"{size(first.alive_bytes)} alive {first.name}, most of it {name} ({size(most)})"
+    if growth.kind == "leak" and (failure is None or not _is_fragmented(failure, cases)):
+        return _leak(growth, holds)
+    if failure is None:
+        return {"diagnosis": "no failure", "sentences": (f"No request failed. {holds}.",)}
+    asked = f"{size(failure.requested_bytes)} requested"
+    if _in_first_optimizer_step(failure, annotations, events):
+        return {
+            "diagnosis": "first optimizer step",
+            "sentences": (
+                f"Out of memory in the optimizer's first step: {asked} for its state.",
+                (
+                    "The forward and backward pass fitted; the state that the optimizer creates in "
+                    "its first step, and keeps, does not."
+                ),
+                f"{holds}.",
+            ),
+        }
+    if _is_fragmented(failure, cases):
+        fits = _fitting(cases)
+        unused = failure.reserved_bytes - failure.alive_bytes
+        return {
+            "diagnosis": "fragmentation",
+            "sentences": (
+                (f"Fragmentation: {asked}, while {size(unused)} were reserved and unused."),
+                f"The same requests fit with {fits[0]}.",
+                f"{holds}.",
+            ),
+        }
+    missing = failure.alive_bytes + failure.requested_bytes - failure.usable_bytes
+    short = f"{size(missing)} more than the GPU has" if missing > 0 else "no free piece that large"
+    return {
+        "diagnosis": "real need",
+        "sentences": (f"Real need: {asked}, {short}.", f"{holds}."),
+    }
+
+
+def _is_fragmented(failure: Failure, cases: Sequence[WhatIf]) -> bool:
+    """Tell whether enough was reserved and unused, and other settings serve the request."""
+    unused = failure.reserved_bytes - failure.alive_bytes
+    return unused >= failure.requested_bytes and bool(_fitting(cases))
+
+
+def _fitting(cases: Sequence[WhatIf]) -> list[str]:
+    return [case.name for case in cases[1:] if case.verdict() == "fits" and _same_gpu(case, cases)]
+
+
+def _leak(growth: Growth, holds: str) -> dict[str, Any]:
+    place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
+    return {
+        "diagnosis": "leak",
+        "sentences": (
+            f"Leak: {format_bytes(growth.per_step_bytes)} more stay alive after every step{place}.",
+            (
+                "Something keeps tensors with their graph, such as a sum of losses without .item() "
+                "or .detach()."
+            ),
+            f"{holds}.",
+        ),
+    }
+
+
+def _same_gpu(case: WhatIf, cases: Sequence[WhatIf]) -> bool:
+    return case.config.total_bytes == cases[0].config.total_bytes
+
+
+def _in_first_optimizer_step(
+    failure: Failure, annotations: Sequence[Any], events: Sequence[TraceEvent]
+) -> bool:
+    """Tell whether the request came from within the first ``Optimizer.step``."""
+    failed = events[failure.position]
+    steps = [each for each in annotations if each.name.startswith("Optimizer.step#")]
+    ended = [each for each in steps if not each.is_start]
+    if failed.time_us is not None and steps:
+        before_end = not any(each.time_us < failed.time_us for each in ended)
+        return before_end and any(each.time_us <= failed.time_us for each in steps if each.is_start)
+    return any(frame.startswith("_init_group (") for frame in failed.stack.frames)

@@ -1,0 +1,231 @@
+"""A recording explained: what held the memory at the failure and the peak, and what would help."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.allocator import AllocatorConfig
+from harness.schema.units import format_bytes
+from harness.snapshots.categories import Categories
+from harness.snapshots.deadline import DEFAULT_SECONDS, Deadline
+from harness.snapshots.diagnosis import Diagnosis, Failure, diagnose, find_failure
+from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.growth import Growth, find_growth
+from harness.snapshots.initial_state import Origin, find_origin
+from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
+from harness.snapshots.replay import (
+    default_pool_events,
+    failing_first,
+    peak_reserved,
+    recorded_config,
+)
+from harness.snapshots.scaled_batch import scaled_workload
+from harness.snapshots.snapshot import Recording, Snapshot, read_recording
+from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.what_if import EMPTY, WhatIf, Workload, find_workload, what_if
+
+_OTHER_SETTINGS = (
+    "expandable_segments:True",
+    "max_split_size_mb:64",
+    "roundup_power2_divisions:8",
+    "large_segment_size_mb:64",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """One device of a recording, explained."""
+
+    device: int
+    events: int
+    settings: str
+    diagnosis: Diagnosis
+    sentences: tuple[str, ...]
+    failure: Failure | None
+    moments: tuple[Moment, ...]
+    growth: Growth
+    peak_alive_bytes: int
+    peak_reserved_bytes: int
+    fragmentation_bytes: int
+    what_ifs: tuple[WhatIf, ...]
+    timeline: tuple[tuple[int, dict[str, int]], ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, for JSON."""
+        plain = asdict(self)
+        plain["what_ifs"] = [{**asdict(case), "verdict": case.verdict()} for case in self.what_ifs]
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """A second recording of the same program, and the batch sizes of both and of the question."""
+
+    other: Path
+    batches: tuple[int, int]
+    asked: int
+
+
+def explain_file(
+    path: Path,
+    *,
+    device: int | None = None,
+    gpus: Mapping[str, int] | None = None,
+    settings: str | None = None,
+    scaling: Scaling | None = None,
+    deadline_seconds: float = DEFAULT_SECONDS,
+) -> tuple[Explanation, ...]:
+    """Explain every device of the recording at ``path``, one that ran out of memory first.
+
+    Args:
+        path: a pickle of ``torch.cuda.memory._dump_snapshot``, compressed by gzip or not.
+        device: explain this device only.
+        gpus: other GPUs by name, with the bytes that PyTorch could reserve on each.
+        settings: what ``PYTORCH_ALLOC_CONF`` would say in another what-if.
+        scaling: ask what another batch size needs.
+        deadline_seconds: refuse a recording that takes longer than that.
+
+    Raises:
+        SnapshotError: the file is no snapshot, or too large; one line.
+        AllocatorConfigError: ``settings`` is invalid; one line.
+
+    """
+    asked = None if settings is None else AllocatorConfig.from_settings(settings, total_bytes=1)
+    if settings is not None and asked is not None and asked.memory_fraction != 1:
+        raise SnapshotError("per_process_memory_fraction cannot be asked; use --memory")
+    deadline = Deadline(deadline_seconds)
+    try:
+        recording = read_recording(path, deadline)
+        chosen = failing_first(recording.snapshots)
+        if device is not None:
+            chosen = (recording.of_device(device),)
+        other = None if scaling is None else read_recording(scaling.other, deadline)
+        return tuple(
+            _explain(recording, each, gpus or {}, settings, scaling, other, deadline)
+            for each in chosen
+        )
+    except MemoryError:
+        size = format_bytes(path.stat().st_size)
+        raise SnapshotError(f"not enough memory to explain a recording of {size}") from None
+
+
+def _explain(
+    recording: Recording,
+    snapshot: Snapshot,
+    gpus: Mapping[str, int],
+    settings: str | None,
+    scaling: Scaling | None,
+    other: Recording | None,
+    deadline: Deadline,
+) -> Explanation:
+    config, notes = recorded_config(snapshot)
+    events, left_out = default_pool_events(snapshot)
+    if left_out:
+        notes.append(f"{left_out} events of private pools (CUDA graphs, MemPool) are left out")
+    annotations = [each for each in recording.annotations if each.device == snapshot.device]
+    origin = find_origin(snapshot, events, config)
+    if not origin.is_start():
+        notes.append(
+            f"the recording begins in the middle: {len(origin.live)} blocks were there before"
+        )
+    alive = alive_after(events, origin)
+    failure = find_failure(events, origin, alive, config)
+    told = Categories(events, annotations)
+    peak_at = max(range(len(alive)), key=alive.__getitem__, default=-1)
+    moments = [moment_at("at the peak", peak_at, events, origin, alive, told)]
+    if failure is not None:
+        moments.insert(
+            0, moment_at("at the failure", failure.position, events, origin, alive, told)
+        )
+    until = len(events) if failure is None else failure.position + 1
+    growth = find_growth(events[:until], alive[:until], annotations)
+    work = _workload(events, origin, failure)
+    peak = peak_reserved(events, origin)
+    usable = None if failure is None else failure.usable_bytes
+    cases = _what_ifs(config, work, events, usable, gpus, settings, deadline)
+    if scaling is not None and other is not None:
+        second = failing_first(other.snapshots)[0]
+        scaled, why_not = scaled_workload(work, _all_work(second), scaling.batches, scaling.asked)
+        if scaled is None:
+            notes.append(f"batch {scaling.asked} cannot be derived: {why_not}")
+        else:
+            total = max(gpus.values(), default=usable) if usable is None else usable
+            cases.append(
+                what_if(
+                    f"batch {scaling.asked}", replace(config, total_bytes=total), scaled, deadline
+                )
+            )
+    return Explanation(
+        device=snapshot.device,
+        events=len(snapshot.events),
+        settings=snapshot.settings,
+        **diagnose(failure, growth, cases, moments, annotations, events),
+        failure=failure,
+        moments=tuple(moments),
+        growth=growth,
+        peak_alive_bytes=max(alive, default=0),
+        peak_reserved_bytes=peak,
+        fragmentation_bytes=peak - max(alive, default=0),
+        what_ifs=tuple(cases),
+        timeline=timeline(events, origin, told),
+        notes=tuple(notes),
+    )
+
+
+def _all_work(snapshot: Snapshot) -> Workload:
+    config, _ = recorded_config(snapshot)
+    events, _ = default_pool_events(snapshot)
+    return find_workload(events, find_origin(snapshot, events, config))
+
+
+def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | None) -> Workload:
+    """Return the work up to the request that failed, and that request itself."""
+    if failure is None:
+        return find_workload(events, origin)
+    failed = events[failure.position]
+    tried = failed._replace(action="alloc", address=-1)
+    return find_workload([*events[: failure.position], tried], origin)
+
+
+def _what_ifs(
+    config: AllocatorConfig,
+    work: Workload,
+    events: Sequence[TraceEvent],
+    usable: int | None,
+    gpus: Mapping[str, int],
+    settings: str | None,
+    deadline: Deadline,
+) -> list[WhatIf]:
+    cases = {"as recorded": replace(config, total_bytes=usable)}
+    for text in dict.fromkeys((*_OTHER_SETTINGS, *(() if settings is None else (settings,)))):
+        changed = AllocatorConfig.from_settings(text, total_bytes=usable)
+        cases[text] = changed
+    found = [what_if(name, each, work, deadline) for name, each in cases.items()]
+    emptied = _emptied_each_step(work, events)
+    if emptied is not None:
+        plain = replace(config, total_bytes=usable)
+        found.append(what_if("empty_cache() before each step", plain, emptied, deadline))
+    found += [
+        what_if(name, replace(config, total_bytes=total), work, deadline)
+        for name, total in gpus.items()
+    ]
+    return found
+
+
+def _emptied_each_step(work: Workload, events: Sequence[TraceEvent]) -> Workload | None:
+    """Return the work with the cache emptied where fewest bytes are alive between peaks."""
+    keys = Counter((event.stack, event.size_bytes) for event in events if event.action == "alloc")
+    repeated = [key for key, count in keys.items() if count >= 2]
+    if not repeated:
+        return None
+    largest = max(repeated, key=lambda key: key[1])
+    steps = []
+    for step in work.steps:
+        event = work.events[step[4]]
+        if event.action == "alloc" and (event.stack, event.size_bytes) == largest:
+            steps.append((EMPTY, 0, 0, 0, step[4]))
+        steps.append(step)
+    return replace(work, steps=tuple(steps))

@@ -1,0 +1,122 @@
+"""How memory grows over the steps of a training loop: a leak, a plateau, or the first step's state.
+
+The floor of a step is the least that was alive during it. Activations come and go within a step,
+so floors rise only by what stays: optimizer state once, a leak in every step.
+"""
+
+import itertools
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from harness.snapshots.snapshot import Annotation
+from harness.snapshots.trace_event import TraceEvent
+
+Kind = Literal["leak", "first step", "plateau", "unknown"]
+_LEAST_STEPS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """What the floors say.
+
+    Attributes:
+        floors_bytes: the least alive in each step, from the end of the first step on.
+        per_step_bytes: what a leak adds in each step; 0 without one.
+        first_step_bytes: what the first step left behind for good.
+        places: (frame, bytes) of what a leak added in its later half, largest first.
+
+    """
+
+    kind: Kind
+    reason: str
+    floors_bytes: tuple[int, ...]
+    per_step_bytes: int
+    first_step_bytes: int
+    places: tuple[tuple[str, int], ...]
+
+
+def find_growth(
+    events: Sequence[TraceEvent],
+    alive_bytes: Sequence[int],
+    annotations: Sequence[Annotation],
+) -> Growth:
+    """Return the growth; ``alive_bytes`` is what was alive after each event."""
+    edges = _step_ends(events, annotations)
+    if len(edges) < _LEAST_STEPS:
+        reason = f"{len(edges)} training steps are recorded; {_LEAST_STEPS} are needed"
+        return _unknown(reason)
+    floors = [min(alive_bytes[begin:end]) for begin, end in itertools.pairwise(edges)]
+    steps = [after - before for before, after in itertools.pairwise(floors)]
+    first = floors[0] - min(alive_bytes[: edges[0] + 1], default=0)
+    rising = [step for step in steps if step > 0]
+    level = max(floors[0] // 100, 1 << 16)
+    total = floors[-1] - floors[0]
+    if len(rising) >= 0.8 * len(steps) and total > level and steps[-1] > 0:
+        per_step = int(median(steps))
+        return Growth(
+            kind="leak",
+            reason=f"the least alive rises in {len(rising)} of {len(steps)} steps",
+            floors_bytes=tuple(floors),
+            per_step_bytes=per_step,
+            first_step_bytes=first,
+            places=_what_stayed(events, edges[len(edges) // 2], edges[-1]),
+        )
+    return Growth(
+        kind="plateau",
+        reason=f"the least alive stays level over {len(floors)} steps",
+        floors_bytes=tuple(floors),
+        per_step_bytes=0,
+        first_step_bytes=first,
+        places=(),
+    )
+
+
+def _unknown(reason: str) -> Growth:
+    return Growth(
+        kind="unknown",
+        reason=reason,
+        floors_bytes=(),
+        per_step_bytes=0,
+        first_step_bytes=0,
+        places=(),
+    )
+
+
+def _step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> list[int]:
+    """Return the positions at which optimizer steps end, or at which a large request repeats."""
+    times = [event.time_us or 0 for event in events]
+    marks = sorted(
+        each.time_us
+        for each in annotations
+        if not each.is_start and each.name.startswith("Optimizer.step#")
+    )
+    if any(each.name.startswith("Optimizer.") for each in annotations):
+        return sorted({position for mark in marks if (position := bisect_left(times, mark)) > 0})
+    keys = [(event.stack, event.size_bytes) for event in events if event.action == "alloc"]
+    counts = Counter(keys)
+    repeated = [key for key, count in counts.items() if count >= _LEAST_STEPS]
+    if not repeated:
+        return []
+    largest = max(repeated, key=lambda key: (key[1], -counts[key]))
+    return [
+        position
+        for position, event in enumerate(events)
+        if event.action == "alloc" and (event.stack, event.size_bytes) == largest and position
+    ]
+
+
+def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tuple[str, int], ...]:
+    alive: dict[int, TraceEvent] = {}
+    for event in events[begin:end]:
+        if event.action == "alloc":
+            alive[event.address] = event
+        elif event.action == "free_requested":
+            alive.pop(event.address, None)
+    totals: Counter[str] = Counter()
+    for event in alive.values():
+        totals[event.stack.own or event.place or "no Python frame"] += event.size_bytes
+    return tuple(totals.most_common(5))

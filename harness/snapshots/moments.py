@@ -1,0 +1,135 @@
+"""What was alive at one moment of a recording, grouped; and over all of it, as a timeline."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.snapshots.categories import CATEGORIES, Categories, module_of
+from harness.snapshots.initial_state import Origin
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, Stack, TraceEvent
+
+FRAMES_SHOWN = 8
+_BEFORE = "before the recording"
+_TIMELINE_POINTS = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargeBlock:
+    """One of the largest blocks alive, with the frames that asked for it."""
+
+    size_bytes: int
+    category: str
+    frames: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What was alive after the event at ``position``, grouped in three ways; bytes requested."""
+
+    name: str
+    position: int
+    alive_bytes: int
+    reserved_bytes: int
+    categories: tuple[tuple[str, int], ...]
+    modules: tuple[tuple[str, int], ...]
+    frames: tuple[tuple[str, int], ...]
+    largest: tuple[LargeBlock, ...]
+
+
+def alive_after(events: Sequence[TraceEvent], origin: Origin) -> list[int]:
+    """Return the bytes alive after each event."""
+    sizes = dict(origin.live)
+    now, after = sum(sizes.values()), []
+    for event in events:
+        if event.action == "alloc":
+            sizes[event.address] = event.size_bytes
+            now += event.size_bytes
+        elif event.action == "free_requested":
+            now -= sizes.pop(event.address, 0)
+        after.append(now)
+    return after
+
+
+def reserved_after(events: Sequence[TraceEvent], origin: Origin, position: int) -> int:
+    """Return what was reserved after the event at ``position``."""
+    reserved = origin.reserved_bytes
+    for event in events[: position + 1]:
+        if event.action in SEGMENT_ACTIONS:
+            taken = event.action in ("segment_alloc", "segment_map")
+            reserved += event.size_bytes if taken else -event.size_bytes
+    return reserved
+
+
+def moment_at(
+    name: str,
+    position: int,
+    events: Sequence[TraceEvent],
+    origin: Origin,
+    alive: Sequence[int],
+    told: Categories,
+) -> Moment:
+    """Return what was alive after the event at ``position``."""
+    blocks: dict[int, TraceEvent] = {
+        address: TraceEvent("alloc", address, size, 0, False, None, Stack(_BEFORE, (), _BEFORE))
+        for address, size in origin.live.items()
+    }
+    for event in events[: position + 1]:
+        if event.action == "alloc":
+            blocks[event.address] = event
+        elif event.action == "free_requested":
+            blocks.pop(event.address, None)
+    categories: Counter[str] = Counter()
+    modules: Counter[str] = Counter()
+    frames: Counter[str] = Counter()
+    for event in blocks.values():
+        before = event.stack.place == _BEFORE
+        categories[_BEFORE if before else CATEGORIES[told.of(event)]] += event.size_bytes
+        modules[_BEFORE if before else module_of(event)] += event.size_bytes
+        frames[event.stack.own or event.place or "no Python frame"] += event.size_bytes
+    largest = sorted(blocks.values(), key=lambda event: (-event.size_bytes, event.address))[:10]
+    return Moment(
+        name=name,
+        position=position,
+        alive_bytes=alive[position] if position >= 0 else sum(origin.live.values()),
+        reserved_bytes=reserved_after(events, origin, position),
+        categories=tuple(categories.most_common()),
+        modules=tuple(modules.most_common(12)),
+        frames=tuple(frames.most_common(12)),
+        largest=tuple(
+            LargeBlock(
+                size_bytes=event.size_bytes,
+                category=_BEFORE if event.place == _BEFORE else CATEGORIES[told.of(event)],
+                frames=event.stack.frames[:FRAMES_SHOWN],
+            )
+            for event in largest
+        ),
+    )
+
+
+def timeline(
+    events: Sequence[TraceEvent], origin: Origin, told: Categories
+) -> tuple[tuple[int, dict[str, int]], ...]:
+    """Return bytes by category at up to 400 positions; each is the highest of its interval."""
+    interval = max(1, -(-len(events) // _TIMELINE_POINTS))
+    now: Counter[str] = Counter()
+    if origin.live:
+        now[_BEFORE] = sum(origin.live.values())
+    where = {address: (_BEFORE, size) for address, size in origin.live.items()}
+    points: list[tuple[int, dict[str, int]]] = []
+    best, best_total, total = dict(now), -1, sum(now.values())
+    for position, event in enumerate(events):
+        if event.action == "alloc":
+            category = CATEGORIES[told.of(event)]
+            where[event.address] = (category, event.size_bytes)
+            now[category] += event.size_bytes
+            total += event.size_bytes
+        elif event.action == "free_requested" and event.address in where:
+            category, size = where.pop(event.address)
+            now[category] -= size
+            total -= size
+        if total > best_total:
+            best, best_total = dict(now), total
+        if position % interval == interval - 1 or position == len(events) - 1:
+            points.append((position, best))
+            best, best_total = dict(now), -1
+    return tuple(points)

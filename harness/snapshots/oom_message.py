@@ -1,0 +1,239 @@
+"""PyTorch's out-of-memory message, parsed, and what it says about the GPU's memory.
+
+Formats: ``CUDACachingAllocator.cpp`` of PyTorch 1.0 to 2.15. Sizes in a message have two
+decimals, so sums are exact to about 0.01 of their unit only.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from harness.schema.units import format_bytes
+from harness.snapshots.file_bytes import SnapshotError
+
+LONGEST_LOG_BYTES = 64 << 20
+
+_SIZE = r"(\d[\d,]*(?:\.\d+)?\s*(?:[KMGTP]iB|bytes?|B))"
+_UNITS = {"b": 0, "byte": 0, "bytes": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40, "pib": 50}
+_BEGIN = re.compile(r"(?:CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", re.IGNORECASE)
+_ASKED = re.compile(_SIZE)
+_OLD = re.compile(
+    rf"\((?:GPU|XPU|NPU) (\d+);\s*{_SIZE} total capacity;\s*{_SIZE} already allocated;\s*"
+    rf"{_SIZE} (?:free|current active)[^)]*?;\s*(?:.*?free;\s*)?{_SIZE} "
+    r"(?:reserved in total by PyTorch|cached)"
+)
+_NEW = re.compile(rf"(?:GPU|XPU) (\d+) has a total capac?i?ty of {_SIZE} of which {_SIZE} is free")
+_ALLOCATED = re.compile(rf"Of the allocated memory {_SIZE} is allocated by PyTorch")
+_PRIVATE = re.compile(rf"with {_SIZE} allocated in private pools")
+_UNALLOCATED = re.compile(rf"{_SIZE} is reserved by PyTorch but unallocated")
+_THIS = re.compile(rf"this process has {_SIZE} memory in use")
+_PROCESS = re.compile(rf"Process (\d+) has {_SIZE} memory in use")
+_ALLOWED = re.compile(rf"{_SIZE} allowed")
+_MIG = re.compile(r"NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED.{0,300}?CUDACachingAllocator", re.S)
+_BARE = re.compile(
+    r"CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation"
+)
+
+Cause = Literal[
+    "driver", "fragmentation", "limit", "other processes", "real need", "shared memory", "too large"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfMemoryMessage:
+    """The numbers of a message; None for those that its PyTorch version does not write.
+
+    Attributes:
+        requested_bytes: what the allocator tried to get from the driver.
+        total_bytes, free_bytes: the GPU's memory, and what the driver had left of it.
+        allocated_bytes: in use by tensors, those of private pools included.
+        reserved_bytes: taken from the driver by PyTorch.
+        process_bytes: everything this process holds, the CUDA context included.
+        others: other processes' memory by process id.
+        allowed_bytes: the limit of ``set_per_process_memory_fraction``.
+
+    """
+
+    gpu: int
+    requested_bytes: int
+    total_bytes: int
+    free_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+    private_bytes: int
+    process_bytes: int | None
+    others: tuple[tuple[int, int], ...]
+    allowed_bytes: int | None
+    suggests_expandable: bool
+
+    def unallocated_bytes(self) -> int:
+        """Return what PyTorch reserved and no tensor used."""
+        return max(0, self.reserved_bytes - self.allocated_bytes)
+
+    def others_bytes(self) -> int:
+        """Return what other processes held, as far as the message tells."""
+        return sum(size for _, size in self.others)
+
+    def outside_bytes(self) -> int:
+        """Return what is held on the GPU by nobody that was named: context and libraries.
+
+        With ``process_bytes`` it is this process's own; else all that the total leaves over.
+        """
+        if self.process_bytes is not None and self.process_bytes >= self.reserved_bytes:
+            return self.process_bytes - self.reserved_bytes
+        rest = self.total_bytes - self.free_bytes - self.reserved_bytes - self.others_bytes()
+        return max(0, rest)
+
+    def unknown_bytes(self) -> int:
+        """Return what the message attributes to nobody, such as processes that it cannot see."""
+        held = self.reserved_bytes + self.outside_bytes() + self.others_bytes()
+        return max(0, self.total_bytes - self.free_bytes - held)
+
+    def cause(self) -> Cause:
+        """Return the one thing that, without it, the request would have fitted; or real need."""
+        asked, free = self.requested_bytes, self.free_bytes
+        if self.allocated_bytes > self.total_bytes:
+            return "shared memory"
+        if asked > self.total_bytes:
+            return "too large"
+        if self.allowed_bytes is not None and free >= asked:
+            return "limit"
+        if free >= asked:
+            return "driver"
+        foreign = self.others_bytes() + self.unknown_bytes()
+        if free + self.unallocated_bytes() >= asked and self.unallocated_bytes() > foreign:
+            return "fragmentation"
+        if foreign > self.total_bytes // 20 and free + foreign >= asked:
+            return "other processes"
+        return "fragmentation" if free + self.unallocated_bytes() >= asked else "real need"
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the numbers and what follows from them, for JSON."""
+        return {
+            **asdict(self),
+            "others": [{"process": pid, "bytes": size} for pid, size in self.others],
+            "unallocated_bytes": self.unallocated_bytes(),
+            "outside_bytes": self.outside_bytes(),
+            "unknown_bytes": self.unknown_bytes(),
+            "cause": self.cause(),
+            "advice": advice(self),
+        }
+
+
+def parse_message(text: str) -> OutOfMemoryMessage:
+    """Return the first out-of-memory message in ``text``, which may be a whole log.
+
+    Raises:
+        SnapshotError: there is none, or one without numbers; one line.
+
+    """
+    begin = _BEGIN.search(text)
+    if begin is None:
+        raise SnapshotError(_why_none(text))
+    # Log prefixes and line breaks stand inside a message; 2,000 characters hold any.
+    message = " ".join(text[begin.end() : begin.end() + 2000].split())
+    after = _BEGIN.search(message)
+    message = message[: after.start()] if after else message
+    asked, old, new = _ASKED.match(message), _OLD.search(message), _NEW.search(message)
+    if asked is None or (old is None and new is None):
+        raise SnapshotError("the out-of-memory message is cut off or of an unknown format")
+    requested = _bytes(asked[1])
+    if old is not None:
+        gpu, total, allocated, free, reserved = int(old[1]), *map(_bytes, old.groups()[1:])
+        return _message(message, gpu, requested, total, free, allocated, reserved)
+    assert new is not None
+    allocated_text, unallocated = _ALLOCATED.search(message), _UNALLOCATED.search(message)
+    if allocated_text is None or unallocated is None:
+        raise SnapshotError("the out-of-memory message is cut off after the GPU's capacity")
+    allocated = _bytes(allocated_text[1])
+    reserved = allocated + _bytes(unallocated[1])
+    return _message(
+        message, int(new[1]), requested, _bytes(new[2]), _bytes(new[3]), allocated, reserved
+    )
+
+
+def _message(
+    text: str, gpu: int, requested: int, total: int, free: int, allocated: int, reserved: int
+) -> OutOfMemoryMessage:
+    this, private, allowed = (form.search(text) for form in (_THIS, _PRIVATE, _ALLOWED))
+    processes = [(int(pid), _bytes(size)) for pid, size in _PROCESS.findall(text)]
+    process = None if this is None else _bytes(this[1])
+    if process is None and len(processes) == 1 and processes[0][1] >= reserved:
+        # In a container the process does not know its own number on the host.
+        process = processes.pop()[1]
+    return OutOfMemoryMessage(
+        gpu=gpu,
+        requested_bytes=requested,
+        total_bytes=total,
+        free_bytes=free,
+        allocated_bytes=allocated,
+        reserved_bytes=reserved,
+        private_bytes=0 if private is None else _bytes(private[1]),
+        process_bytes=process or None,
+        others=tuple(processes),
+        allowed_bytes=None if allowed is None else _bytes(allowed[1]),
+        suggests_expandable="expandable_segments:True" in text,
+    )
+
+
+def _why_none(text: str) -> str:
+    if _MIG.search(text):
+        return (
+            "an out-of-memory error whose message failed: PyTorch could not ask NVML about the GPU "
+            "(MIG instances before PyTorch 2.3), so the text has no numbers; update PyTorch or "
+            "record a snapshot"
+        )
+    if _BARE.search(text):
+        return (
+            "an out-of-memory error of CUDA itself, without numbers: another library or the CUDA "
+            "context ran out; record a snapshot to see what PyTorch held"
+        )
+    return "no out-of-memory message of PyTorch in the text, and no memory snapshot"
+
+
+def _bytes(text: str) -> int:
+    number, unit = re.fullmatch(r"([\d,.]+)\s*(\w+)", text).groups()  # type: ignore[union-attr]
+    return int(float(number.replace(",", "")) * (1 << _UNITS[unit.lower()]))
+
+
+def advice(message: OutOfMemoryMessage) -> str:
+    """Return what to do, in a sentence or two."""
+    size = format_bytes
+    cause = message.cause()
+    if cause == "shared memory":
+        return (
+            "More is allocated than the GPU has: the Windows driver spilled into system memory. "
+            "Reduce the batch size; spilled memory is slow in any case."
+        )
+    if cause == "too large":
+        return (
+            f"One tensor of {size(message.requested_bytes)} is larger than the whole GPU; look for "
+            "a wrong shape (a broadcast, or one-hot labels) or split the computation."
+        )
+    if cause == "driver":
+        return (
+            f"The driver reported {size(message.free_bytes)} free and still refused: its own "
+            "limit per process (Windows), other requests at that moment, or memory in pieces. "
+            "Look at what else uses the GPU, and try again with a smaller batch."
+        )
+    if cause == "limit":
+        return (
+            f"The GPU had room; the process's own limit of {size(message.allowed_bytes or 0)} "
+            "refused. Raise set_per_process_memory_fraction."
+        )
+    if cause == "other processes":
+        return (
+            f"Other processes hold {size(message.others_bytes() + message.unknown_bytes())}; "
+            "without them the request fits. Look at nvidia-smi for leftovers of earlier runs."
+        )
+    if cause == "fragmentation":
+        return (
+            f"PyTorch reserved {size(message.unallocated_bytes())} that no tensor used, in pieces "
+            f"too small for {size(message.requested_bytes)}: fragmentation. Try "
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a snapshot tells whether it fits."
+        )
+    short = message.requested_bytes - message.free_bytes - message.unallocated_bytes()
+    return (
+        f"Real need: even without fragmentation {size(max(0, short))} are missing. Reduce the "
+        "batch size, use checkpointing or lower precision, or use a larger GPU."
+    )

@@ -1,0 +1,54 @@
+"""An out-of-memory message explained: sentences and a picture of the GPU's memory."""
+
+from collections.abc import Iterator
+
+from harness.schema.units import format_bytes
+from harness.snapshots.oom_message import OutOfMemoryMessage, advice
+
+_WIDTH = 60
+
+
+def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
+    """Return (letter, name, bytes) of everything on the GPU; the sum is its total."""
+    found = [
+        ("#", "allocated by tensors", message.allocated_bytes),
+        ("+", "reserved by PyTorch, unused", message.unallocated_bytes()),
+        ("c", "CUDA context and libraries", message.outside_bytes()),
+        *(("o", f"process {pid}", size) for pid, size in message.others),
+        ("?", "not attributed", message.unknown_bytes()),
+        (".", "free", message.free_bytes),
+    ]
+    return [part for part in found if part[2] > 0]
+
+
+def message_text(message: OutOfMemoryMessage) -> str:
+    """Return the explanation as lines of text."""
+    return "\n".join(_lines(message)) + "\n"
+
+
+def _lines(message: OutOfMemoryMessage) -> Iterator[str]:
+    size = format_bytes
+    yield f"cause: {message.cause()}"
+    yield advice(message)
+    yield ""
+    yield (
+        f"GPU {message.gpu}: {size(message.requested_bytes)} requested, "
+        f"{size(message.free_bytes)} free of {size(message.total_bytes)}"
+    )
+    yield _picture(message)
+    for letter, name, held in parts(message):
+        yield f"  {letter} {size(held):>10}  {held / message.total_bytes:6.1%}  {name}"
+    if message.private_bytes:
+        yield f"    {size(message.private_bytes):>10} of the allocated memory is in private pools"
+    if message.allowed_bytes is not None:
+        yield f"    {size(message.allowed_bytes):>10} is this process's limit"
+    yield "Sizes in a message are rounded to 0.01 of their unit."
+
+
+def _picture(message: OutOfMemoryMessage) -> str:
+    """Return one bar; every part that is not empty has at least one letter."""
+    bar = "".join(
+        letter * max(1, round(_WIDTH * size / message.total_bytes))
+        for letter, _, size in parts(message)
+    )
+    return f"  [{bar}]"

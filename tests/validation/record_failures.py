@@ -1,0 +1,89 @@
+"""Run a small program that runs out of memory, and write its memory snapshot.
+
+    run.sh VENV record_failures.py CASE FILE [BATCH]
+
+Run under the dry run with the GPU's memory and PYTORCH_ALLOC_CONF that the case needs. Prints
+one line: ``completed`` or ``out of memory: `` and PyTorch's message, then its peak ``reserved``.
+"""
+
+import gzip
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+MIB = 1 << 20
+
+
+def network(width: int, depth: int) -> nn.Sequential:
+    """Return an MLP on the GPU."""
+    layers = (m for _ in range(depth) for m in (nn.Linear(width, width), nn.ReLU()))
+    return nn.Sequential(*layers).cuda()
+
+
+def train(
+    steps: int,
+    batch: int,
+    *,
+    width: int = 1024,
+    keep_losses: bool = False,
+    adam: bool = False,
+) -> None:
+    """Train for some steps; ``keep_losses`` keeps every step's graph alive, as a leak does."""
+    model = network(width, 4)
+    optimizer: torch.optim.Optimizer = (
+        torch.optim.AdamW(model.parameters(), foreach=False)
+        if adam
+        else torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+    )
+    total: Any = 0.0
+    for _ in range(steps):
+        data = torch.empty(batch, width, device="cuda")
+        optimizer.zero_grad(set_to_none=True)
+        loss = model(data).square().mean()
+        loss.backward(retain_graph=keep_losses)
+        optimizer.step()
+        total = total + loss if keep_losses else 0.0
+
+
+def fragment() -> None:
+    """Free large tensors and keep one of half their size in the place of each."""
+    kept = []
+    for _ in range(12):
+        large = torch.empty(60 * MIB, dtype=torch.uint8, device="cuda")
+        del large
+        kept.append(torch.empty(32 * MIB, dtype=torch.uint8, device="cuda"))
+    kept.append(torch.empty(200 * MIB, dtype=torch.uint8, device="cuda"))
+
+
+CASES: dict[str, Callable[[int], None]] = {
+    "leak": lambda batch: train(14, batch, keep_losses=True),
+    "fragmentation": lambda _: fragment(),
+    "first-step": lambda batch: train(2, batch, adam=True),
+    "batch": lambda batch: train(3, batch),
+    "plateau": lambda batch: train(8, batch, adam=True),
+}
+
+
+def main() -> None:
+    """Run the case that the command line names."""
+    case, path, batch = sys.argv[1], Path(sys.argv[2]), int((sys.argv[3:] or ["512"])[0])
+    torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context="all")
+    ending = "completed"
+    try:
+        CASES[case](batch)
+    except torch.OutOfMemoryError as error:
+        ending = f"out of memory: {str(error).splitlines()[0]}"
+    snapshot = torch.cuda.memory._snapshot()
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        pickle.dump(snapshot, file)
+    print(ending)
+    print(torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated())
+
+
+if __name__ == "__main__":
+    main()
