@@ -28,6 +28,7 @@ from harness.cli.report import report
 from harness.cli.reproduce import reproduce
 from harness.cli.sweep import sweep
 from harness.cli.threshold import threshold
+from harness.cli.verdicts import verdicts
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
 
@@ -45,6 +46,7 @@ COMMANDS = (
     reproduce,
     sweep,
     threshold,
+    verdicts,
 )
 
 _USER_ERRNOS = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR)

@@ -13,9 +13,14 @@ from harness.cli.exit_codes import DONE
 def report(folder: Path) -> int:
     """Write the report from the records in FOLDER.
 
-    Writes report.html, report.md, tables/ and figures/ into FOLDER. Nothing is measured again.
+    Writes report.html (the answer), evidence.html, report.md, claims.json, tables/ and figures/
+    into FOLDER. Nothing is measured again.
     """
+    from harness.reporting.parallel import usable_processors
+    from harness.reporting.progress import counted
     from harness.reporting.report import write_report
 
-    click.echo(write_report(folder))
+    with counted("analysing and drawing experiments") as told:
+        page = write_report(folder, jobs=usable_processors(), told=told)
+    click.echo(page)
     return DONE

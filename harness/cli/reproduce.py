@@ -15,12 +15,14 @@ from harness.cli.sweep_options import run_experiments, sweep_options
 )
 @sweep_options
 def reproduce(**options: Any) -> int:
-    """Run every experiment, write the report and print the verdicts."""
+    """Run every experiment, write the report and print the answer."""
+    from harness.reporting.parallel import usable_processors
+    from harness.reporting.progress import counted
     from harness.reporting.report import write_report
-    from harness.reporting.terminal import print_verdicts
+    from harness.reporting.summary import print_summary
 
     folder = run_experiments((), **options)
-    page = write_report(folder)
-    print_verdicts(folder)
-    click.echo(f"report: {page}")
+    with counted("analysing and drawing experiments") as told:
+        page = write_report(folder, jobs=usable_processors(), told=told)
+    print_summary(folder, page)
     return DONE

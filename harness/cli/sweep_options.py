@@ -89,7 +89,7 @@ def run_experiments(
             used = stack.enter_context(
                 closing(make_executor(executor, jobs=jobs, scheduler=scheduler))
             )
-            progress = stack.enter_context(shown())
+            progress = stack.enter_context(shown(len(chosen)))
             for experiment in _possible(chosen, grids, pretended):
                 run(
                     experiment,

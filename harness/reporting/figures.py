@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from harness.reporting.csv_text import csv_text
@@ -45,9 +46,6 @@ def picture(figure: Figure) -> Picture:
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
         wide = _canvas(figure, figure.size)
-        png = io.BytesIO()
-        metadata = {"Title": figure.caption, "Software": None}
-        wide.savefig(png, format="png", dpi=DPI, facecolor="white", metadata=metadata)
         ratio = figure.size[1] / figure.size[0]
         height = max(NARROW_INCHES * ratio, min(figure.size[1], 0.85 * NARROW_INCHES))
         narrow = _canvas(figure, (NARROW_INCHES, height))
@@ -59,7 +57,7 @@ def picture(figure: Figure) -> Picture:
             heading=figure.heading,
             svg=_svg(wide, figure),
             narrow_svg=_svg(narrow, figure),
-            png=png.getvalue(),
+            png=_png(wide, figure),
             data=figure.data,
         )
 
@@ -69,16 +67,30 @@ def _canvas(figure: Figure, size: tuple[float, float]) -> Canvas:
     canvas = Canvas(figsize=size, layout="constrained")
     FigureCanvasAgg(canvas)
     figure.draw(canvas, figure.data)
-    canvas.draw_without_rendering()
-    canvas.set_layout_engine("none")  # laid out now; saving would do it again each time
+    engine = canvas.get_layout_engine()
+    assert engine is not None
+    engine.execute(canvas)
+    canvas.set_layout_engine("none")  # laid out now; drawing would do it again each time
     return canvas
+
+
+# The canvases' own methods draw once, where savefig draws twice.
+
+
+def _png(canvas: Canvas, figure: Figure) -> bytes:
+    png = io.BytesIO()
+    canvas.set_facecolor("white")
+    canvas.dpi = DPI
+    metadata = {"Title": figure.caption, "Software": None}
+    FigureCanvasAgg(canvas).print_png(png, metadata=metadata)  # type: ignore[no-untyped-call]
+    return png.getvalue()
 
 
 def _svg(canvas: Canvas, figure: Figure) -> str:
     text = io.StringIO()
-    canvas.savefig(
-        text, format="svg", metadata={"Title": figure.caption, "Date": None, "Creator": None}
-    )
+    canvas.set_facecolor("none")
+    metadata = {"Title": figure.caption, "Date": None, "Creator": None}
+    FigureCanvasSVG(canvas).print_svg(text, metadata=metadata)  # type: ignore[no-untyped-call]
     return text.getvalue().replace("</svg>", f"{_tips(canvas, figure)}</svg>")
 
 

@@ -1,7 +1,8 @@
-"""Shows a sweep as it goes: a bar with the time left on a terminal, a line a cell elsewhere."""
+"""Shows a sweep as it goes: one display on a terminal, a line per experiment elsewhere."""
 
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,26 +12,56 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-
-@contextmanager
-def shown() -> Iterator["Lines | Terminal"]:
-    """Yield the progress that suits standard error."""
-    if not sys.stderr.isatty():
-        yield Lines()
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     from harness.schema.terminal_console import PlainConsole
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+
+@contextmanager
+def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
+    """Yield the progress of so many ``experiments`` that suits standard error."""
+    if not sys.stderr.isatty():
+        lines = Lines(experiments)
+        try:
+            yield lines
+        finally:
+            lines.end()
+        return
+    from harness.schema.terminal_console import PlainConsole
+
+    with _bar(PlainConsole(stderr=True)) as bar:
+        yield Terminal(bar, experiments)
+
+
+def _bar(console: "PlainConsole") -> "Bar":
+    """Return a display that keeps its counts at 80 columns: the last column gives way."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
+
+    return Progress(
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=14),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("[dim]{task.fields[cell]}"),
+        TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
+        TextColumn(
+            "[dim]{task.fields[cell]}",
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
+        console=console,
+        expand=True,
     )
-    with Progress(*columns, console=PlainConsole(stderr=True)) as bar:
-        yield Terminal(bar)
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield what to tell how many of how many parts are done; it shows on a terminal alone."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    try:
+        yield lambda done, total: print(
+            f"\r{what}: {done} of {total}", end="", file=sys.stderr, flush=True
+        )
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def format_seconds(seconds: float | None) -> str:
@@ -42,42 +73,68 @@ def format_seconds(seconds: float | None) -> str:
 
 
 class Lines:
-    """One plain line a cell on standard error, for logs and pipes."""
+    """One plain line an experiment on standard error, for logs and pipes.
 
-    def __init__(self) -> None:
-        self._cells = 0
+    The line begins with the experiment and ends with how long it took.
+    """
+
+    def __init__(self, experiments: int = 1) -> None:
+        self._experiments = experiments
+        self._number = 0
+        self._open = False
+        self._started = 0.0
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Say what is there already."""
-        self._cells = cells
+        """Begin the experiment's line."""
+        self.end()
         for note in notes:
             print(printable(note), file=sys.stderr)
-        print(f"{experiment}: {cells} cells, {done} done already", file=sys.stderr)
+        self._number += 1
+        place = f"[{self._number}/{self._experiments}] " if self._experiments > 1 else ""
+        saved = f", {done} saved already" if done else ""
+        text = f"{place}{experiment}: {cells} cells{saved}"
+        print(text, end="", file=sys.stderr, flush=True)
+        self._open, self._started = True, time.monotonic()
+        if cells == done:
+            self.end()
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Print the cell's line."""
-        after = f" ({format_seconds(seconds_left)} left)" if left and seconds_left else ""
-        number = self._cells - left
-        print(f"[{number}/{self._cells}] {description}{after}", file=sys.stderr, flush=True)
+        """End the line with the last cell."""
+        del description, seconds_left
+        if not left:
+            self.end()
+
+    def end(self) -> None:
+        """End the line, also where an experiment was interrupted."""
+        if self._open:
+            print(f", {format_seconds(time.monotonic() - self._started)}", file=sys.stderr)
+        self._open = False
 
 
 class Terminal:
-    """A bar per experiment."""
+    """One display: which experiment of how many, its cells, the time left, the last cell."""
 
-    def __init__(self, bar: "Bar") -> None:
+    def __init__(self, bar: "Bar", experiments: int = 1) -> None:
         self._bar = bar
+        self._experiments = experiments
+        self._number = 0
         self._task: TaskID | None = None
         self._cells = 0
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Start another bar."""
+        """Show the next experiment in place of the last."""
         for note in notes:
             self._bar.console.print(note, markup=False)
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._number += 1
         self._cells = cells
-        self._task = self._bar.add_task(experiment, total=cells, completed=done, left="", cell="")
+        place = f"{self._number}/{self._experiments} " if self._experiments > 1 else ""
+        text = f"{place}{experiment}"
+        self._task = self._bar.add_task(text, total=cells, completed=done, left="", cell="")
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
         """Move the bar on."""
         assert self._task is not None, "begin comes first"
-        estimate = f"{format_seconds(seconds_left)} left" if left else "done"
+        estimate = f"{format_seconds(seconds_left)} left" if left and seconds_left else ""
         self._bar.update(self._task, completed=self._cells - left, left=estimate, cell=description)

@@ -12,8 +12,10 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load_files
 from harness.reporting import html, markdown
+from harness.reporting.claims import claims_of, write_claims
 from harness.reporting.document import Chapter, Report, chapter, environment_table
 from harness.reporting.figures import write_picture
+from harness.reporting.parallel import Told, run_each
 from harness.reporting.tables import write_csv
 from harness.schema.experiment import Evidence, UnknownExperimentError, find, names_found
 from harness.schema.findings import Section
@@ -23,19 +25,25 @@ from harness.schema.threshold import THRESHOLDS
 from harness.schema.training_run import TRAINING_RUNS
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, *, jobs: int = 1, told: Told | None = None) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
     ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
     its chapter, also where it has too few records to analyse: then the chapter says so. The
     same records give the same bytes. What an earlier report wrote is replaced.
 
+    Args:
+        folder: where the records are, and where the report goes.
+        jobs: processes that analyse and draw; see ``run_each`` for when more than one is right.
+        told: told how many experiments are done.
+
     Raises:
         RecordError: no records, or a line that is none.
 
     """
     frame = load_files(_records(folder))
-    chapters = tuple(_draw(part) for part in analyse(folder, frame))
+    own = [(path, _own(path, frame)) for path in experiment_folders(folder)]
+    chapters = tuple(run_each(_chapter, own, jobs=jobs, told=told))
     outcomes = frame["outcome"].value_counts().sort_index()
     report = Report(
         chapters=chapters,
@@ -44,6 +52,7 @@ def write_report(folder: Path) -> Path:
         totals={str(name): int(count) for name, count in outcomes.items()},
     )
     _write_parts(folder, report)
+    write_claims(claims_of(report), folder)
     (folder / "report.md").write_text(
         printable(markdown.render(report)), encoding="utf-8", newline="\n"
     )
@@ -97,7 +106,7 @@ def _records(folder: Path) -> list[Path]:
 
 def analyse(folder: Path, frame: pd.DataFrame) -> tuple[Analysed, ...]:
     """Analyse every experiment in ``folder``, whose records ``frame`` holds."""
-    return tuple(_analyse(path, frame) for path in experiment_folders(folder))
+    return tuple(_analyse(path, _own(path, frame)) for path in experiment_folders(folder))
 
 
 def sections(folder: Path) -> list[tuple[str, Section]]:
@@ -111,9 +120,16 @@ def sections(folder: Path) -> list[tuple[str, Section]]:
     return [(part.title, part.section) for part in found if part.section is not None]
 
 
-def _analyse(folder: Path, frame: pd.DataFrame) -> Analysed:
+def _own(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["experiment"] == folder.resolve().name].reset_index(drop=True)
+
+
+def _chapter(part: tuple[Path, pd.DataFrame]) -> Chapter:
+    return _draw(_analyse(*part))
+
+
+def _analyse(folder: Path, own: pd.DataFrame) -> Analysed:
     name = folder.resolve().name
-    own = frame[frame["experiment"] == name].reset_index(drop=True)
     try:
         experiment = find(name)
     except UnknownExperimentError:

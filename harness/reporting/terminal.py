@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -110,15 +109,3 @@ def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:
         mark = Text("yes", style="green") if finding.available else Text("no", style="yellow")
         table.add_row(finding.what, mark, Text(finding.detail))
     PlainConsole(highlight=False).print(table)
-
-
-def print_verdicts(folder: Path) -> None:
-    """Print the verdict table of the report in ``folder``, one block a verdict."""
-    from harness.reporting.report import sections
-
-    console = PlainConsole(highlight=False)
-    for _, section in sections(folder):
-        for verdict in section.verdicts:
-            head = Text.assemble((f"{verdict.ruling}: ", "bold"), verdict.sentence)
-            console.print(head, soft_wrap=True)
-            console.print(Text(f"  {verdict.measured} ({verdict.number})"), soft_wrap=True)

@@ -1,0 +1,83 @@
+"""The claims of one run with their verdicts, as a file beside its report: ``claims.json``."""
+
+from pathlib import Path
+
+import msgspec
+
+import harness
+from harness.reporting.document import Report, headline
+from harness.schema.errors import HarnessError
+
+CLAIMS = "claims.json"
+REFERENCE = Path(harness.__file__).parents[1] / "results" / "reference-cpu"
+"""The committed reference run; an installation without the repository has none."""
+
+
+class ClaimsError(HarnessError):
+    """A folder has no claims yet, or the file that holds them is not one."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """One claim and what the run's records say of it."""
+
+    experiment: str
+    topic: str
+    claim: str
+    sentence: str
+    verdict: str
+    number: str
+    measured: str
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """All claims of a run, with its question and the answer."""
+
+    question: str
+    answer: list[str]
+    lead: str
+    """The experiment that answers the question."""
+    claims: list[Claim]
+
+
+def claims_of(report: Report) -> Claims:
+    """Return the claims of ``report``, in reading order."""
+    return Claims(
+        question=report.title,
+        answer=[first + rest for first, rest in report.answer],
+        lead=report.lead.name if report.lead else "",
+        claims=[
+            Claim(
+                experiment=part.name,
+                topic=verdict.topic or part.title,
+                claim=headline(verdict),
+                sentence=verdict.sentence,
+                verdict=str(verdict.ruling),
+                number=verdict.number,
+                measured=verdict.measured,
+            )
+            for part, verdict in report.verdicts
+        ],
+    )
+
+
+def write_claims(claims: Claims, folder: Path) -> None:
+    """Write ``claims`` into ``folder``."""
+    text = msgspec.json.format(msgspec.json.encode(claims), indent=1)
+    (folder / CLAIMS).write_bytes(text + b"\n")
+
+
+def read_claims(folder: Path) -> Claims:
+    """Return the claims of the report in ``folder``.
+
+    Raises:
+        ClaimsError: there are none, or the file is not one of claims.
+
+    """
+    path = folder / CLAIMS
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Claims)
+    except FileNotFoundError:
+        rule = f"no {CLAIMS} here; write the report first: harness report {folder}"
+        raise ClaimsError(f"{folder}: {rule}") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise ClaimsError(f"{path}: {error}") from error
