@@ -35,11 +35,13 @@ from harness.schema.plain_text import json_text
     help="Seconds after which a worker process is stopped.",
 )
 @pretend_option
+@click.option("--force", is_flag=True, help="Try more memory than is available on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one line of JSON.")
 @click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
 def measure(
     repeats: int,
     deadline: float,
+    force: bool,
     as_json: bool,
     inject: str | None,
     gpu: str | None,
@@ -52,7 +54,9 @@ def measure(
 
     workload = workload_from(flags)
     with gpu_or_dry_run(workload.device, gpu):
-        record = run(workload, repeats=repeats, deadline_seconds=deadline, inject=inject)
+        record = run(
+            workload, repeats=repeats, deadline_seconds=deadline, inject=inject, force=force
+        )
     if as_json:
         click.echo(json_text(to_json(record)))
     else:

@@ -49,12 +49,14 @@ from harness.schema.plain_text import json_text
     help="Seconds after which a probe is stopped.",
 )
 @pretend_option
+@click.option("--force", is_flag=True, help="Try more memory than is available on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the threshold as one line of JSON.")
 def threshold(
     budget: int | None,
     solve: Literal["batch", "depth", "width"],
     kind: Literal["auto", "rlimit", "cgroup", "allocator"],
     deadline: float,
+    force: bool,
     as_json: bool,
     gpu: str | None,
     **flags: Any,
@@ -71,7 +73,12 @@ def threshold(
     workload = workload_from(flags)
     with gpu_or_dry_run(workload.device, gpu):
         found = run(
-            workload, budget_bytes=budget, solve=solve, kind=kind, deadline_seconds=deadline
+            workload,
+            budget_bytes=budget,
+            solve=solve,
+            kind=kind,
+            deadline_seconds=deadline,
+            force=force,
         )
     if as_json:
         click.echo(json_text(to_json(found)))

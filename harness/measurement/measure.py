@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from harness.measurement.environment import describe
+from harness.measurement.limits.machine_memory import refuse_workload
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify, is_under_limit
@@ -26,6 +27,7 @@ def measure(
     deadline_seconds: float = DEADLINE_SECONDS,
     inject: str | None = None,
     launcher: Launcher | None = None,
+    force: bool = False,
 ) -> Record:
     """Measure a step in processes of its own.
 
@@ -37,12 +39,14 @@ def measure(
         deadline_seconds: seconds after which a worker process is stopped.
         inject: a fault to provoke, for tests: "kill", "hang", "error" or "oom".
         launcher: starts the worker processes; by default one that ends with this measurement.
+        force: try a workload that is predicted to need more memory than is available.
 
     Returns:
         The metrics in bytes, the outcome and the environment.
 
     Raises:
         ArgumentError: ``workload`` is not a workload.
+        MemoryUnavailableError: it is predicted to need more memory than is available.
         HarnessError: something that the workload needs is missing, such as a GPU.
         LaunchError: no worker process can be started, or it met a limit of this machine.
 
@@ -53,6 +57,8 @@ def measure(
 
     """
     check_workload(workload)
+    if not force:
+        refuse_workload(workload)
     record, _ = measure_traced(
         workload,
         repeats=repeats,

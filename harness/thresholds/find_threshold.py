@@ -10,7 +10,7 @@ import msgspec
 
 from harness.allocator import AllocatorConfigError
 from harness.measurement.environment import describe
-from harness.measurement.limits import cgroup, rlimit
+from harness.measurement.limits import cgroup, heap_headroom, machine_memory, rlimit
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Job
@@ -40,6 +40,10 @@ from harness.thresholds.search import CONFIRMATIONS, Answer, Reading, search
 
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Where a search starts that no prediction guides."""
+_MOST_UNCOUNTED = 10
+"""Blocks that no limit counts may make a tenth of a layer at most."""
+_TWO_DEPTHS = (16, 32)
+"""Between them lies what another layer needs."""
 
 
 class BudgetError(HarnessError):
@@ -65,6 +69,7 @@ def threshold(
     deadline_seconds: float = DEADLINE_SECONDS,
     launcher: Launcher | None = None,
     attempt: int = 1,
+    force: bool = False,
 ) -> Threshold:
     """Find the largest batch, depth or width that fits into a memory budget.
 
@@ -81,13 +86,15 @@ def threshold(
         deadline_seconds: seconds after which a probe is stopped.
         launcher: starts the worker processes; by default one that ends with this search.
         attempt: the number of the attempt, for the record.
+        force: try a budget larger than what is available on this machine.
 
     Returns:
         The largest value that fits, the smallest that does not, and every probe.
 
     Raises:
         ArgumentError: an argument has the wrong type.
-        BudgetError: the budget cannot be enforced here.
+        BudgetError: the budget cannot be enforced here, or is too small to be.
+        MemoryUnavailableError: the budget is larger than what is available.
         LaunchError: no worker process can be started.
 
     >>> import harness
@@ -99,6 +106,8 @@ def threshold(
     check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
     check_choice("solve", solve, ("batch", "depth", "width"))
+    if budget_bytes is not None and workload.device == "cpu":
+        _refuse_size(budget_bytes, workload, force=force)
     chosen = choose_kind(workload, kind, whole_card=budget_bytes is None)
     used = launcher or default_launcher(workload.malloc)
     try:
@@ -116,6 +125,24 @@ def threshold(
     finally:
         if launcher is None:
             used.close()
+
+
+def _refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
+    """Refuse a budget that cannot be enforced, or that this machine does not have.
+
+    Raises:
+        BudgetError: it is smaller than the room for small blocks, which no limit counts.
+        MemoryUnavailableError: it is larger than what is available.
+
+    """
+    least = heap_headroom.room_bytes(workload.depth)
+    if budget_bytes < least:
+        rule = f"{format_bytes(least)} ({least:,} B) for {workload.depth:,} layers"
+        reason = "blocks smaller than a page are not counted below it"
+        raise BudgetError(f"budget must be at least {rule}, got {budget_bytes:,} B: {reason}")
+    if not force:
+        hint = "choose a smaller budget, or override with --force"
+        machine_memory.refuse_more_than_available("a budget of", budget_bytes, hint)
 
 
 def _card(workload: Workload, launcher: Launcher, deadline_seconds: float) -> dict[str, Any]:
@@ -264,6 +291,7 @@ class _Run:
             return self._by_the_allocator()
         if not self._followed:
             return None, None
+        self._refuse_uncounted()
         live = solve_live(self.workload, self.budget_bytes, self.solve)
         if not self._modelled:
             return live, live
@@ -296,6 +324,23 @@ class _Run:
             return largest_by_requests(self.workload, gpu, self.budget_bytes), predicted
         except (UnsupportedWorkloadError, AllocatorConfigError):
             return None, None
+
+    def _refuse_uncounted(self) -> None:
+        """Refuse to search a depth whose layers lie in blocks that no limit counts.
+
+        Raises:
+            BudgetError: blocks smaller than a page make more than a tenth of each layer.
+
+        """
+        if self.solve != "depth" or not self._modelled:
+            return
+        few, many = (data_peak(self.workload.replace(depth=depth)) for depth in _TWO_DEPTHS)
+        live_bytes = many.live_bytes - few.live_bytes
+        small_bytes = many.small_bytes - few.small_bytes
+        if small_bytes > live_bytes / _MOST_UNCOUNTED:
+            share = f"{small_bytes / live_bytes:.0%} of what a layer needs"
+            rule = "no limit counts them; choose a larger width or batch"
+            raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
 
     def _at(self, value: int) -> Workload | None:
         try:

@@ -59,7 +59,7 @@ def test_a_threshold_that_is_terminated_leaves_no_cgroup() -> None:
     works, why_not = cgroup.available()
     if not works:
         pytest.skip(why_not)
-    place = next(cgroup._places())[1]
+    place = next(cgroup.places())[1]
     flags = ["--depth", "8", "--budget", "512MiB", "--kind", "cgroup"]
     with start("threshold", *flags) as process:
         deadline = time.monotonic() + 60

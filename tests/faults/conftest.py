@@ -34,17 +34,22 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
 def write_table(kept: Tally) -> None:
     """Put a line into the table of faults, in the place of an earlier one of its kind."""
     rows = dict(_rows(TABLE.read_text())) if TABLE.exists() else {}
-    rows[kept.fault] = (kept.injected, kept.lost, kept.wrong)
+    rows[kept.fault] = (kept.injected, kept.lost, kept.wrong, kept.internal, kept.left)
     lines = ["# Injected faults", "", "Made by `make faults`; nothing in it is edited by hand."]
     lines += ["A line is the last full trial of its kind.", ""]
-    lines += ["| fault | injected | lost | wrong |", "|---|---:|---:|---:|"]
-    lines += [f"| {name} | {n:,} | {lost} | {wrong} |" for name, (n, lost, wrong) in rows.items()]
+    lines += ["| fault | injected | lost | wrong | internal errors | left behind |"]
+    lines += ["|---|---:|---:|---:|---:|---:|"]
+    lines += [
+        f"| {name} | {n:,} | {' | '.join(map(str, rest))} |" for name, (n, *rest) in rows.items()
+    ]
     sums = [sum(column) for column in zip(*rows.values(), strict=True)]
-    lines += [f"| **all** | **{sums[0]:,}** | **{sums[1]}** | **{sums[2]}** |", ""]
+    lines += [f"| **all** | {' | '.join(f'**{one:,}**' for one in sums)} |", ""]
     lines += [
         "Lost: a cell that is not in the loaded frame exactly once after the sweep was resumed.",
-        "Wrong: a cell whose exact figures differ from an undisturbed run's, or an attempt without",
-        "a record.",
+        "Wrong: a cell whose exact figures differ from an undisturbed run's, an attempt without",
+        "a record, or a success where a refusal was due.",
+        "Internal errors: commands that ended with exit code 1 or a traceback.",
+        "Left behind: processes, cgroups and folders that nobody owns any more.",
         "",
     ]
     TABLE.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +58,8 @@ def write_table(kept: Tally) -> None:
 
 def _rows(table: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     for name, *numbers in re.findall(
-        r"^\| ([^*|]+) \| ([\d,]+) \| (\d+) \| (\d+) \|$", table, re.MULTILINE
+        r"^\| ([^*|]+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$",
+        table,
+        re.MULTILINE,
     ):
         yield name, tuple(int(number.replace(",", "")) for number in numbers)

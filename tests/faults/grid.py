@@ -97,14 +97,33 @@ def undisturbed(cells: int) -> list[Measured]:
 
 @dataclass(kw_only=True)
 class Tally:
-    """One kind of fault: how often it was injected, and what was lost or wrong afterwards."""
+    """One kind of fault: how often it was injected, and what was lost or wrong afterwards.
+
+    ``internal``: commands that ended in an internal error or a traceback. ``left``: processes,
+    cgroups and folders that were left behind.
+    """
 
     fault: str
     injected: int = 0
     lost: int = 0
     wrong: int = 0
+    internal: int = 0
+    left: int = 0
     notes: set[str] = field(default_factory=set)
     checked: bool = False
+
+    def count_answer(self, code: int, said: str, *, refused: bool) -> None:
+        """Count what a command answered that should have refused, or shown text as data."""
+        self.internal += code == 1 or "Traceback" in said
+        if not refused:
+            self.wrong += 1
+            self.notes.add(said[:200])
+
+    def settle_answers(self) -> None:
+        """Keep this line of the table: every answer was the one that was expected."""
+        self.checked = True
+        assert self.injected > 0
+        assert (self.lost, self.wrong, self.internal) == (0, 0, 0), self.notes
 
     def check(self, folder: Path, reference: Sequence[Measured]) -> None:
         """Count cells that are missing, doubled or unequal to the undisturbed run's.

@@ -8,13 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.measurement.limits.machine_memory import limit_bytes
 from harness.prediction.predict_workload import predict
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Size
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, ExecutorError, Measured, make_executor
-from harness.sweeps.executors.local import LocalExecutor, machine_bytes
+from harness.sweeps.executors.local import LocalExecutor
 from harness.sweeps.store import read
 from harness.sweeps.sweep import run
 from tests.sweep.test_sweep import CELLS, EXPERIMENT, exact
@@ -108,7 +109,7 @@ def test_cells_wait_where_memory_or_the_gpu_is_taken(
 
     monkeypatch.setattr("harness.sweeps.executors.local.Slot.measure", measure)
     executor = LocalExecutor(4)
-    needed_bytes = int(share * machine_bytes())
+    needed_bytes = int(share * limit_bytes())
     asked = Cell(workload=cell, repeats=1, deadline_seconds=9, needed_bytes=needed_bytes)
     futures = [executor.submit(asked, 1) for _ in range(6)]
     for future in futures:

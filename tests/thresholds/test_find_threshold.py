@@ -101,10 +101,11 @@ def test_a_crash_that_stays_settles_nothing_and_is_recorded_with_its_probes() ->
 
 def test_where_nothing_fits_the_answer_says_so() -> None:
     needs_refusal()
-    found = threshold(NARROW, budget_bytes=1000, launcher=Planted(lambda job: OOM))
+    wide = Workload(depth=2, width=4096)
+    found = threshold(wide, budget_bytes=8 * MIB, launcher=Planted(lambda job: OOM))
     assert (found.outcome, found.largest_fit, found.smallest_fail) == (Outcome.OK, None, 1)
     assert found.predicted is None
-    assert found.answer == "not even batch 1 fits into 1000 B"
+    assert found.answer == "not even batch 1 fits into 8 MiB"
 
 
 @pytest.mark.exact
@@ -162,6 +163,18 @@ def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[
 
 def test_the_name_in_the_package_is_the_function() -> None:
     assert harness.threshold is threshold
+
+
+@pytest.mark.parametrize("budget_bytes", [1, 1000, 4 * MIB])
+def test_a_budget_below_what_can_be_enforced_is_refused(budget_bytes: int) -> None:
+    with pytest.raises(BudgetError, match=r"at least 4.031 MiB \(4,227,072 B\) for 2 layers"):
+        threshold(NARROW, budget_bytes=budget_bytes, launcher=Planted(lambda job: OOM))
+
+
+def test_an_answer_in_blocks_that_no_limit_counts_is_refused() -> None:
+    thin = Workload(width=8, in_features=8, batch=4)
+    with pytest.raises(BudgetError, match="blocks smaller than a page make"):
+        threshold(thin, budget_bytes=5 * MIB, solve="depth", launcher=Planted(lambda job: OOM))
 
 
 def test_a_budget_for_the_other_device_is_a_mistake() -> None:

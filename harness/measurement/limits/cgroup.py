@@ -167,7 +167,7 @@ def _make() -> Group:
     if not sys.platform.startswith("linux"):
         raise CgroupError(f"{sys.platform} has no cgroups")
     reason = "no memory controller is mounted"
-    for version, parent in _places():
+    for version, parent in places():
         folder = parent / f"{_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
         try:
             folder.mkdir()
@@ -181,8 +181,8 @@ def _make() -> Group:
     raise CgroupError(reason)
 
 
-def _places() -> Iterator[tuple[int, Path]]:
-    """Yield where a group might be made: our own group and its ancestors, version 1 first."""
+def places() -> Iterator[tuple[int, Path]]:
+    """Yield our own group and its ancestors, from the inside out; version 1 first."""
     own = _own_paths()
     for version, root in _mounts():
         path = own.get(version)

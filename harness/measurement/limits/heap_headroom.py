@@ -53,6 +53,14 @@ class _MallocInfo(ctypes.Structure):
     ]
 
 
+def room_bytes(layers: int) -> int:
+    """Return the room for small blocks that a limit does not count: the least budget there is.
+
+    Within a smaller budget everything could lie in that room, and no limit would see it.
+    """
+    return min(_ROOM_BYTES + layers * _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES)
+
+
 def settle(malloc: str, layers: int) -> None:
     """Ready this process for a limit: no holes for large blocks, room for small ones.
 
@@ -61,7 +69,7 @@ def settle(malloc: str, layers: int) -> None:
     """
     gc.collect()  # so that nothing older is freed inside, which would make room
     gc.freeze()
-    room = min(_ROOM_BYTES + layers * _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES)
+    room = room_bytes(layers)
     _reserve_python_heap(room)
     if malloc == "pinned" and sys.platform.startswith("linux"):
         libc = ctypes.CDLL(None)

@@ -9,6 +9,7 @@ import torch
 
 from harness.measurement import passes
 from harness.measurement.limits import cgroup, heap_headroom, rlimit
+from harness.measurement.malloc_library import refuse_replacement
 from harness.measurement.process.messages import Job
 from harness.training import data, training_step
 
@@ -60,6 +61,7 @@ def _within(job: Job) -> Iterator[None]:
     if job.budget_bytes is None:
         yield
         return
+    refuse_replacement()
     workload = job.workload
     if workload.threads > 1 or workload.dtype != "float32":  # else the forkserver has done it
         heap_headroom.prime_products(workload.dtype)

@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from harness.instruments.cuda_counters import cuda_peaks, free_workspaces
-from harness.measurement import gpu, passes, whole_run
+from harness.measurement import gpu, malloc_library, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_products
 from harness.measurement.malloc_settings import apply_policy, disable_huge_pages
@@ -150,6 +150,8 @@ def _environment(workload: Workload) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    if (library := malloc_library.replacement()) is not None:
+        facts["malloc"] = f"replaced by {library}"
     return facts | (gpu.start() if workload.device == "cuda" else {})
 
 

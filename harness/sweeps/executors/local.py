@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
-import psutil
-
+from harness.measurement.limits.machine_memory import limit_bytes
 from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.schema.workload import Workload
@@ -30,7 +29,7 @@ class LocalExecutor:
         self._all_slots = [Slot() for _ in range(jobs)]
         for slot in self._all_slots:
             self._slots.put(slot)
-        self._machine_bytes = machine_bytes()
+        self._machine_bytes = limit_bytes()
         self._memory = _Memory(self._machine_bytes)
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
@@ -55,7 +54,7 @@ class LocalExecutor:
         return self.jobs
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the machine's memory with swap, for cells on the CPU."""
+        """Return the machine's memory with swap, or its cgroup's limit, for cells on the CPU."""
         return self._machine_bytes if workload.device == "cpu" else None
 
     def check(self) -> None:
@@ -142,8 +141,3 @@ class _Memory:
                 self._running -= 1
                 self._on_gpu &= not gpu
                 self._changed.notify_all()
-
-
-def machine_bytes() -> int:
-    """Return what this machine can hold at all, swap included."""
-    return int(psutil.virtual_memory().total + psutil.swap_memory().total)

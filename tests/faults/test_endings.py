@@ -1,0 +1,93 @@
+"""Signals at the whole command, at any moment: what is left behind, and whether it resumes."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.measurement.limits import cgroup
+from harness.sweeps.executors import Measured
+from tests.faults.conftest import FULL
+from tests.faults.grid import Tally
+from tests.faults.processes import coordinator, finish, settle
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="signals, forks and cgroups"),
+    pytest.mark.timeout(1800 if FULL else 240),
+]
+SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL]
+TRIALS = 40 if FULL else 4
+
+
+def below(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def alive_of(processes: Sequence[psutil.Process]) -> int:
+    """Wait a moment for processes to end; return how many have not."""
+    _, alive = psutil.wait_procs(list(processes), timeout=10)
+    return len([process for process in alive if process.status() != psutil.STATUS_ZOMBIE])
+
+
+def test_sweep_ended_by_a_signal(
+    tmp_path: Path, reference: Sequence[Measured], tally: Tally
+) -> None:
+    """Also while the fork server loads torch; the same command then goes on to the end."""
+    folder, cells = tmp_path / "run", 24
+    chance = random.Random(21)
+    for number in range(TRIALS):
+        with coordinator(folder, cells) as process:
+            time.sleep(chance.uniform(0.3, 6.0))
+            family = below(process.pid)
+            process.send_signal(SIGNALS[number % len(SIGNALS)])
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=30)
+        tally.injected += 1
+        tally.left += alive_of(family)
+    finish(folder, cells)
+    settle(folder, cells, reference, tally)
+    assert tally.left == 0
+
+
+def test_threshold_ended_by_a_signal(tally: Tally) -> None:
+    works, why_not = cgroup.available()
+    if not works:
+        pytest.skip(why_not)
+    place = next(cgroup.places())[1]
+    temporary = Path("/tmp")
+    chance = random.Random(22)
+    flags = ["--depth", "4", "--width", "64", "--budget", "64MiB", "--kind", "cgroup"]
+    for number in range(TRIALS):
+        command = [sys.executable, "-m", "harness", "threshold", *flags]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            time.sleep(chance.uniform(0.3, 6.0))
+            family = below(process.pid)
+            asked = SIGNALS[number % len(SIGNALS)]
+            process.send_signal(asked)
+            out, err = process.communicate(timeout=60)
+        tally.injected += 1
+        tally.left += alive_of(family)
+        tally.internal += "Traceback" in out + err or "internal error" in err
+        if asked is not signal.SIGKILL:
+            tally.left += len(list(place.glob(f"harness-{process.pid}-*")))
+            ended = process.returncode in (0, 128 + asked)
+            tally.wrong += not ended and process.returncode != -signal.SIGINT
+    time.sleep(1.1)
+    with cgroup.group() as made:  # whose start removes what SIGKILL left
+        stale = [path for path in place.glob("harness-*") if path != made.folder]
+        tally.left += len([path for path in stale if str(os.getpid()) in path.name])
+    assert temporary.is_dir()
+    tally.settle_answers()
+    assert tally.left == 0

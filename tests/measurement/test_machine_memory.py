@@ -1,0 +1,153 @@
+"""Nothing larger than the machine: what is available, and what is refused with both numbers."""
+
+import re
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.cli.app import main
+from harness.measurement.limits import cgroup, machine_memory
+from harness.measurement.limits.machine_memory import MemoryUnavailableError
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import Launcher
+from harness.measurement.process.messages import Ended, Failure, Job
+from harness.prediction.mlp.cpu_trace import predict_trace
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
+from harness.thresholds.find_threshold import threshold
+from tests.child_process import child
+
+GIB = 2**30
+HUGE = Workload(depth=2, width=64, batch=400_000_000)
+
+
+class Unused:
+    """A launcher that counts what it is asked for."""
+
+    name = "unused"
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+        del deadline_seconds
+        self.jobs.append(job)
+        failure = Failure(type="MemoryError", message="", out_of_memory=True)
+        return Ended(exit_code=1, failure=failure)
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
+    workload = Workload(depth=4, width=64, batch=256)
+    peak = predict_trace(workload).peak_live_bytes
+    assert machine_memory.needed_bytes(workload) == peak
+    unmodelled = workload.replace(autocast="float16", checkpoint=2)
+    assert 0 < machine_memory.needed_bytes(unmodelled) < peak
+
+
+def test_a_measurement_larger_than_the_machine_starts_nothing() -> None:
+    unused = Unused()
+    with pytest.raises(MemoryUnavailableError, match=r"B\): only .* are available by") as caught:
+        measure(HUGE, launcher=unused)
+    assert unused.jobs == []
+    needed = f"{predict_trace(HUGE).peak_live_bytes:,} B"
+    assert needed in str(caught.value)
+    assert measure(HUGE, launcher=unused, force=True).outcome is Outcome.OOM
+    assert unused.jobs
+
+
+def test_a_budget_larger_than_the_machine_starts_nothing() -> None:
+    unused = Unused()
+    budget_bytes = psutil.virtual_memory().total + GIB
+    with pytest.raises(MemoryUnavailableError, match="a budget of"):
+        threshold(Workload(), budget_bytes=budget_bytes, launcher=unused)
+    assert unused.jobs == []
+    threshold(Workload(), budget_bytes=budget_bytes, launcher=unused, force=True)
+    assert unused.jobs
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["threshold", "--budget", "100TiB"],
+        ["measure", "--depth", "2", "--batch", "400000000"],
+    ],
+)
+def test_the_command_line_refuses_with_both_numbers(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert len(re.findall(r"\([\d,]+ B\)", said)) == 2
+    assert "--force" in said
+
+
+def group_of(folder: Path, files: dict[str, str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+V1 = {"memory.limit_in_bytes": "9223372036854771712", "memory.usage_in_bytes": "5000"}
+V2 = {"memory.max": "max", "memory.current": "5000", "memory.stat": "inactive_file 0\n"}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_least_limit_of_all_cgroups_around_counts(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = cgroup.VERSIONS[version]
+    free = group_of(tmp_path / "own", V1 if version == 1 else V2)
+    limited = {names.limit[0]: f"{GIB // 4}\n", names.usage: f"{GIB // 8}\n"}
+    stat = "total_inactive_file" if version == 1 else "inactive_file"
+    outer = group_of(tmp_path / "outer", {**limited, "memory.stat": f"{stat} {GIB // 16}\n"})
+    monkeypatch.setattr(cgroup, "places", lambda: iter([(version, free), (version, outer)]))
+    found = machine_memory.available()
+    assert found.bytes == GIB // 4 - GIB // 8 + GIB // 16
+    assert str(outer) in found.source
+    assert machine_memory.limit_bytes() == GIB // 4
+    monkeypatch.setattr(cgroup, "places", lambda: iter([(version, free)]))
+    assert machine_memory.available().source == "MemAvailable"
+
+
+def test_a_real_cgroup_limits_what_is_available() -> None:
+    works, why_not = cgroup.available()
+    if not works:
+        pytest.skip(why_not)
+    code = """
+        from harness.measurement.limits import cgroup, machine_memory
+        with cgroup.group() as made:
+            with cgroup.joined(str(made.folder), 256 << 20):
+                print(machine_memory.available().bytes, machine_memory.limit_bytes())
+            outside = made.folder.parent / "cgroup.procs"
+            import os
+            outside.write_text(str(os.getpid()))
+    """
+    done = child(code)
+    available, most = (int(word) for word in done.stdout.split())
+    assert 240 << 20 <= available <= 256 << 20
+    assert most >= 256 << 20
+    assert most < psutil.virtual_memory().total
+
+
+def test_a_worker_dies_first_where_the_machine_runs_out(launcher: Launcher) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the kernel's OOM killer is Linux's")
+    launcher.launch(Job(kind="describe", workload=Workload()), 60)
+    server = launcher._server  # type: ignore[attr-defined]
+    before = Path(f"/proc/{server.pid}/oom_score_adj").read_text()
+    code = (
+        "import os; from harness.measurement.process.guards import die_first_for_memory\n"
+        "die_first_for_memory(); print(open('/proc/self/oom_score_adj').read())"
+    )
+    assert child(code).stdout.split() == ["1000"]
+    assert before.strip() != "1000", "the server outlives its worker"
