@@ -334,11 +334,11 @@ class _Run:
         """
         if self.solve != "depth" or not self._modelled:
             return
-        few, many = (data_peak(self.workload.replace(depth=depth)) for depth in _TWO_DEPTHS)
-        live_bytes = many.live_bytes - few.live_bytes
-        small_bytes = many.small_bytes - few.small_bytes
-        if small_bytes > live_bytes / _MOST_UNCOUNTED:
-            share = f"{small_bytes / live_bytes:.0%} of what a layer needs"
+        few, many = (self.workload.replace(depth=depth, hidden=()) for depth in _TWO_DEPTHS)
+        live_bytes = predict_trace(many).peak_live_bytes - predict_trace(few).peak_live_bytes
+        counted_bytes = data_peak(many).data_bytes - data_peak(few).data_bytes
+        if counted_bytes < live_bytes * (1 - 1 / _MOST_UNCOUNTED):
+            share = f"{1 - counted_bytes / live_bytes:.0%} of what a layer needs"
             rule = "no limit counts them; choose a larger width or batch"
             raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
 
