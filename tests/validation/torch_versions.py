@@ -43,15 +43,15 @@ TESTS = (
 """Events, instruments, saved tensors, profiles, thresholds."""
 
 LATEST = "latest"
-_TORCHVISION_AHEAD = 15
-"""torchvision 0.22 belongs to torch 2.7, 0.23 to 2.8, and so on."""
+_TORCHVISION_PINNED = TorchVersion(2, 14)
+"""Up to here torchvision 0.22 belongs to torch 2.7, 0.23 to 2.8 and so on; later ones take any."""
 
 
 def main() -> int:
     """Run what the command line asks for; return 1 where a test failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("torch", help="a version such as 2.15, 'latest', or 'all'")
-    parser.add_argument("--examples", type=int, help="drawn workloads; 500 on the newest, else 100")
+    parser.add_argument("--examples", type=int, help="drawn workloads; 500 on the newest, else 60")
     parser.add_argument("--record", action="store_true", help="keep what was found in results/")
     parser.add_argument("--keep", action="store_true", help="keep the environment (about 7 GB)")
     asked = parser.parse_args()
@@ -73,7 +73,7 @@ def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
     installed = time.monotonic()
     facts = described(python)
     version = TorchVersion.parse(facts["torch"])
-    count = examples or (500 if version >= NEWEST else 100)
+    count = examples or (500 if version >= NEWEST else 60)
     print(f"torch {facts['torch']}, Python {facts['python']}: {count} drawn workloads", flush=True)
     try:
         found = {
@@ -98,14 +98,18 @@ def make_environment(folder: Path, text: str) -> Path:
     done = folder / ".installed"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        packages = ["torch", "torchvision"]
-        if text != LATEST:
-            minor = TorchVersion.parse(text).minor
-            packages = [f"torch=={text}.*", f"torchvision==0.{minor + _TORCHVISION_AHEAD}.*"]
+        packages = ["torch" if text == LATEST else f"torch=={text}.*", torchvision_for(text)]
         install = [str(python), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[test]"]
         subprocess.run([*install, *packages], env=without_local_configuration(), check=True)
         done.touch()
     return python
+
+
+def torchvision_for(text: str) -> str:
+    """Return the requirement of the torchvision that belongs to a version of torch."""
+    if text == LATEST or TorchVersion.parse(text) > _TORCHVISION_PINNED:
+        return "torchvision"
+    return f"torchvision==0.{TorchVersion.parse(text).minor + 15}.*"
 
 
 def without_local_configuration() -> dict[str, str]:
