@@ -55,7 +55,8 @@ def print_prediction(prediction: Prediction) -> None:
     console = PlainConsole(highlight=False)
     for answer in prediction.answers:
         console.print(Text(answer, style="bold"), soft_wrap=True)
-    console.print(Text(f"{prediction.workload}: {prediction.outcome}"), soft_wrap=True)
+    head = f"{prediction.workload}: {prediction.outcome}, torch {prediction.torch}"
+    console.print(Text(head), soft_wrap=True)
     print_metrics(console, prediction)
     for note in prediction.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)

@@ -5,6 +5,7 @@ import platform
 
 import pytest
 
+from harness.cli.app import main
 from harness.prediction import versions
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.predict_workload import predict
@@ -77,6 +78,13 @@ def test_the_caller_chooses_the_version_for_one_prediction_only() -> None:
     assert predict(RELU_BY_HAND, torch="2.13").torch == "2.13"
     assert predict(RELU_BY_HAND, torch="2.14.1+cu130").torch == "2.14"
     assert described_version() == before
+
+
+def test_the_command_names_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--torch", "2.9"]) == 0
+    assert "predicted, torch 2.9" in capsys.readouterr().out
+    assert main(["predict", "--torch", "2.6"]) == 2
+    assert capsys.readouterr().err == "harness: torch must be a version from 2.7 to 2.15, got 2.6\n"
 
 
 @pytest.mark.parametrize("text", ["2.6", "2.16", "3.0", "1.13.1"])
