@@ -6,7 +6,6 @@ Each command is a file of this package and imports what is heavy when it runs, s
 
 import errno
 import sys
-from pathlib import Path
 
 import click
 
@@ -74,7 +73,7 @@ for _command in COMMANDS:
 
 def run_experiment_file(file: str) -> None:
     """Run the experiment in ``file`` as ``harness sweep`` does, then end the process."""
-    sys.exit(main(["sweep", Path(file).stem, *sys.argv[1:]]))
+    sys.exit(main(["sweep", file, *sys.argv[1:]]))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,8 +20,9 @@ def reproduce(**options: Any) -> int:
     from harness.reporting.progress import counted
     from harness.reporting.report import write_report
     from harness.reporting.summary import print_summary
+    from harness.sweeps.experiment_files import own_names
 
-    folder = run_experiments((), **options)
+    folder = run_experiments(own_names(), **options)
     with counted("analysing and drawing experiments") as told:
         page = write_report(folder, jobs=usable_processors(), told=told)
     print_summary(folder, page)

@@ -15,6 +15,8 @@ from harness.cli.sweep_options import run_experiments, sweep_options
     examples=[
         "harness sweep depth_batch --quick",
         "harness sweep depth_batch optimizers --out results/local/mine",
+        "harness sweep my_experiment.py --quick",
+        "harness sweep --list",
     ],
 )
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
@@ -26,12 +28,20 @@ from harness.cli.sweep_options import run_experiments, sweep_options
     show_default=True,
     help="Seconds after which a worker process is stopped.",
 )
-def sweep(experiments: tuple[str, ...], **options: Any) -> int:
+@click.option("--list", "list_only", is_flag=True, help="List the experiments and stop.")
+def sweep(experiments: tuple[str, ...], list_only: bool, **options: Any) -> int:
     """Run experiments and keep their records.
 
-    Without EXPERIMENT all experiments run. If a sweep is interrupted, run the same command again
-    to resume.
+    EXPERIMENT is a name that --list shows, or the path of a Python file that defines one; files
+    in ./experiments are found by name. Without EXPERIMENT all of them run. If a sweep is
+    interrupted, run the same command again to resume.
     """
+    if list_only:
+        from harness.reporting.terminal import print_experiments
+        from harness.sweeps.experiment_files import find, names_found
+
+        print_experiments([find(name) for name in experiments or names_found()])
+        return DONE
     folder = run_experiments(experiments, **options)
     click.echo(f"records: {folder}", err=True)
     return DONE

@@ -1,6 +1,6 @@
 """The options that ``sweep`` and ``reproduce`` share, and what both do with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,7 +57,7 @@ def sweep_options(command: Command) -> Command:
 
 
 def run_experiments(
-    names: tuple[str, ...],
+    names: Sequence[str],
     *,
     size: str | None,
     out: Path | None,
@@ -71,8 +71,9 @@ def run_experiments(
     """Run the named experiments, or all of them; return the folder of their records."""
     from harness.dry_run.for_workers import gpu_or_dry_run
     from harness.reporting.progress import shown
-    from harness.schema.experiment import Size, find, names_found
+    from harness.schema.experiment import Size
     from harness.sweeps.executors import make_executor
+    from harness.sweeps.experiment_files import find, names_found
     from harness.sweeps.sweep import run
 
     grids = Size(size or "default")

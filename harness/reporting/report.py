@@ -17,12 +17,13 @@ from harness.reporting.document import Chapter, Report, chapter, environment_tab
 from harness.reporting.figures import write_picture
 from harness.reporting.parallel import Told, run_each
 from harness.reporting.tables import write_csv
-from harness.schema.experiment import Evidence, UnknownExperimentError, find, names_found
+from harness.schema.experiment import Evidence
 from harness.schema.findings import Section
 from harness.schema.plain_text import printable
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.training_run import TRAINING_RUNS
+from harness.sweeps.experiment_files import ExperimentError, find, is_known
 
 
 def write_report(folder: Path, *, jobs: int = 1, told: Told | None = None) -> Path:
@@ -83,11 +84,10 @@ def experiment_folders(folder: Path) -> list[Path]:
     """
     if (folder / RECORDS).is_file():
         return [folder]
-    known = names_found()
     found = [
         path
         for path in sorted(folder.iterdir(), key=_reading_order)
-        if path.is_dir() and (path.name in known or (path / RECORDS).is_file())
+        if path.is_dir() and (is_known(path.name) or (path / RECORDS).is_file())
     ]
     if not found:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
@@ -95,8 +95,10 @@ def experiment_folders(folder: Path) -> list[Path]:
 
 
 def _reading_order(path: Path) -> tuple[float, str]:
-    known = path.name in names_found()
-    return (find(path.name).order if known else math.inf, path.name)
+    try:
+        return (find(path.name).order, path.name)
+    except ExperimentError:
+        return (math.inf, path.name)
 
 
 def _records(folder: Path) -> list[Path]:
@@ -132,8 +134,10 @@ def _analyse(folder: Path, own: pd.DataFrame) -> Analysed:
     name = folder.resolve().name
     try:
         experiment = find(name)
-    except UnknownExperimentError:
+    except ExperimentError as error:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
+        if is_known(name):
+            problem = f"{error}; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
     part = Analysed(name=name, title=experiment.title, question=experiment.question)
     others = any((folder / file).is_file() for file in (THRESHOLDS, TRAINING_RUNS))

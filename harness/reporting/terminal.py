@@ -15,6 +15,7 @@ from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
     from harness.measurement.doctor import Finding
+    from harness.schema.experiment import Experiment
     from harness.schema.threshold import Threshold
 
 
@@ -109,4 +110,12 @@ def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:
     for finding in findings:
         mark = Text("yes", style="green") if finding.available else Text("no", style="yellow")
         table.add_row(finding.what, mark, Text(finding.detail))
+    PlainConsole(highlight=False).print(table)
+
+
+def print_experiments(experiments: "Sequence[Experiment]") -> None:
+    """Print the name and the question of each experiment."""
+    table = _table("experiment", "question")
+    for one in experiments:
+        table.add_row(one.name, Text(one.question))
     PlainConsole(highlight=False).print(table)

@@ -1,20 +1,15 @@
 """What an experiment is: a question, the cells that answer it, and the analysis of them.
 
-A module under ``experiments/`` (a file, or a folder where the analysis needs files of its own)
-defines one ``EXPERIMENT`` and is found by its name.
+A module (a file, or a folder if the analysis needs files of its own) defines one ``EXPERIMENT``;
+``harness.sweeps.experiment_files`` finds it.
 """
 
-import dataclasses
-import difflib
 import enum
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.schema.errors import HarnessError
 from harness.schema.threshold import ThresholdQuestion
 from harness.schema.training_run import TrainingJob
 from harness.schema.workload import Workload
@@ -63,35 +58,8 @@ class Experiment:
     training_runs: Callable[[Size], Iterable[TrainingJob]] = field(default=lambda _: ())
     """Whole training runs."""
     cpu_alone: str | None = None
-    """Why the question makes no sense on a GPU, where it makes none."""
+    """Why the question makes no sense on a GPU; None if it does."""
     order: int = 1000
     """Place in the report; smaller numbers come first, equal ones by name."""
     name: str = ""
     """The module's name, which ``find`` sets; also the name of the results folder."""
-
-
-class UnknownExperimentError(HarnessError):
-    """No file under ``experiments/`` has the name."""
-
-
-def names_found() -> list[str]:
-    """Return the names of the experiments there are."""
-    import experiments
-
-    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
-
-
-def find(name: str) -> Experiment:
-    """Return the experiment that ``experiments/<name>.py`` defines.
-
-    Raises:
-        UnknownExperimentError: there is no such file.
-
-    """
-    known = names_found()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise UnknownExperimentError(f"experiment: {name!r}: one of {', '.join(known)}{hint}")
-    experiment: Experiment = importlib.import_module(f"experiments.{name}").EXPERIMENT
-    return dataclasses.replace(experiment, name=name)

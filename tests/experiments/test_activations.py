@@ -8,10 +8,11 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
-from harness.schema.experiment import Evidence, Size, find
+from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling, Section
 from harness.schema.record import Record
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
+from harness.sweeps.experiment_files import find
 from harness.sweeps.sweep import run
 from tests.experiments import predicted_records
 

@@ -11,9 +11,10 @@ import pytest
 from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load, load_files
 from harness.reporting.figures import picture
-from harness.schema.experiment import Evidence, find, names_found
+from harness.schema.experiment import Evidence
 from harness.schema.findings import Section
 from harness.schema.record import Outcome
+from harness.sweeps.experiment_files import find, names_found
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference-cpu"
 DRAWS = 4

@@ -8,10 +8,11 @@ from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
-from harness.schema.experiment import Evidence, Size, find
+from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling
 from harness.schema.record import Outcome
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
+from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
 from harness.sweeps.threshold_runner import THRESHOLD

@@ -15,7 +15,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import load_files
 from harness.measurement import whole_run as worker
 from harness.reporting.progress import Lines
-from harness.schema.experiment import Evidence, Size, find
+from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling, Section
 from harness.schema.record import Outcome
 from harness.schema.training_run import (
@@ -30,6 +30,7 @@ from harness.schema.training_run import (
     from_json,
 )
 from harness.schema.workload import Workload
+from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
 from harness.sweeps.training_runner import TRAINING_RUN

@@ -11,11 +11,12 @@ import pytest
 
 from harness.reporting.plots.series import series
 from harness.reporting.report import experiment_folders, sections, write_report
-from harness.schema.experiment import Evidence, Experiment, find
+from harness.schema.experiment import Evidence, Experiment
 from harness.schema.findings import Figure, Ruling, Section, Verdict
 from harness.schema.record import Outcome, RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.workload import Workload
+from harness.sweeps.experiment_files import find
 from tests.analysis import planted
 
 EVIL = "</td><script>alert('x')</script>|`*"

@@ -1,0 +1,102 @@
+"""A user's script that names everything of the public API; checked with mypy --strict."""
+
+import tempfile
+
+import torch
+
+import harness
+from harness import (
+    AllocatorConfigError,
+    ArgumentError,
+    BudgetError,
+    Comparison,
+    ExamplesError,
+    Gpu,
+    GpuError,
+    Grid,
+    HarnessError,
+    LaunchError,
+    Outcome,
+    Prediction,
+    Record,
+    RecordError,
+    StoreError,
+    Threshold,
+    Trace,
+    Workload,
+    WorkloadError,
+)
+
+ERRORS: tuple[type[HarnessError], ...] = (
+    AllocatorConfigError,
+    ArgumentError,
+    BudgetError,
+    ExamplesError,
+    GpuError,
+    LaunchError,
+    RecordError,
+    StoreError,
+    WorkloadError,
+)
+
+
+def predicted(step: Workload) -> Prediction:
+    """Predict on a GPU from the table and on one of our own."""
+    own = Gpu(
+        name="mine",
+        capability=(9, 0),
+        multiprocessors=100,
+        threads_per_multiprocessor=2048,
+        total_bytes=32 << 30,
+    )
+    found = harness.predict(step.replace(device="cuda"), gpu=own)
+    if found.card is not None and found.card.largest_batch is not None:
+        batch: int = found.card.largest_batch
+        print(batch, found.card.verdict, found.fits)
+    budget = harness.predict(step, budget_bytes=1 << 30).budget
+    assert budget is not None
+    needed: int = budget.needed_bytes
+    print(needed, found.outcome is Outcome.PREDICTED, found.summary())
+    return found
+
+
+def measured(step: Workload) -> Record:
+    """Measure one step."""
+    record = harness.measure(step, repeats=1)
+    saved: int | None = record.saved_bytes
+    print(saved, record.outcome is Outcome.OK)
+    return record
+
+
+def swept(step: Workload) -> Comparison:
+    """Measure a grid, read it, compare it with itself."""
+    grid = Grid(base=step, axes={"batch": [4, 8]})
+    folder = harness.sweep(grid, out=tempfile.mkdtemp(), repeats=1)
+    frame = harness.load(folder)
+    print(frame["saved_bytes"].tolist())
+    return harness.compare(folder, frame)
+
+
+def searched(step: Workload) -> Threshold:
+    """Find the largest batch."""
+    found = harness.threshold(step, budget_bytes=16 << 20, solve="batch", kind="auto")
+    largest: int | None = found.largest_fit
+    print(largest, found.answer)
+    return found
+
+
+def traced() -> Trace:
+    """Trace a step of our own."""
+    model = torch.nn.Linear(8, 2)
+    with harness.trace(model) as step:
+        model(torch.ones(4, 8)).sum().backward()
+    peak: int = step.peak_live_bytes
+    print(peak, step.metrics().saved_bytes)
+    return step.trace
+
+
+if __name__ == "__main__":
+    tiny = Workload(width=8, in_features=8, batch=4)
+    print(harness.__version__, *(error.__name__ for error in ERRORS))
+    print(predicted(tiny), measured(tiny), swept(tiny).equal, traced(), sep="\n")
+    print(harness.dry_run, harness.forecast, harness.largest_batch, searched)

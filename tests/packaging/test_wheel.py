@@ -1,0 +1,85 @@
+"""The wheel in an environment without the repository: types, experiments, the command."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import harness
+from tests.sweep.test_experiment_files import MINE
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPT = Path(__file__).parent / "every_public_name.py"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    words = list(map(str, command))
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, timeout=500)
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of an environment with the wheel; dependencies are those of the tests."""
+    root = tmp_path_factory.mktemp("wheel")
+    made = run(sys.executable, "-m", "venv", root / "venv", cwd=root)
+    assert made.returncode == 0, made.stderr
+    inside = root / "venv" / "bin" / "python"
+    built = run(inside, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", root, ROOT, cwd=root)
+    if built.returncode:
+        pytest.skip(f"the wheel cannot be built here: {built.stderr.strip().splitlines()[-1]}")
+    installed = run(inside, "-m", "pip", "install", "--no-deps", *root.glob("*.whl"), cwd=root)
+    assert installed.returncode == 0, installed.stderr
+    site = Path(run(inside, "-c", "import sysconfig as s; print(s.get_path('purelib'))", cwd=root)
+                .stdout.strip())  # fmt: skip
+    (site / "dependencies.pth").write_text(str(distribution("torch").locate_file("")) + "\n")
+    return inside
+
+
+def test_the_script_names_every_public_name() -> None:
+    text = SCRIPT.read_text()
+    assert [name for name in harness.__all__ if name not in text] == []
+
+
+def test_the_wheel_leaves_the_name_experiments_to_the_user(python: Path, tmp_path: Path) -> None:
+    code = (
+        "import importlib.util, sys, harness\n"
+        "assert harness.__file__.startswith(sys.prefix), harness.__file__\n"
+        "print(importlib.util.find_spec('experiments'))\n"
+    )
+    assert run(python, "-c", code, cwd=tmp_path).stdout.strip() == "None"
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "__init__.py").write_text("raise RuntimeError('the user's own')\n")
+    listed = run(python, "-m", "harness", "sweep", "--list", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    for name in ("depth_batch", "oom_thresholds"):
+        assert f"\n{name} " in listed.stdout
+        line.split()[0] for line in listed.stdout.split("\n") if line
+    }
+
+
+@pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
+def test_a_users_script_passes_strict_mypy_and_runs(python: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.read_text())
+    checked = run(python, "-m", "mypy", "--strict", script, cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    done = run(python, script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_users_experiment_runs_by_path_and_by_name(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "other.py").write_text(MINE)
+    for name, asked in (("mine", "mine.py"), ("other", "other")):
+        done = run(python, "-m", "harness", "sweep", asked, "--out", "out", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / "out" / name / "records.jsonl").read_text().splitlines()
+        assert len(lines) == 2
+    assert run(python, "-m", "harness", "report", "out", cwd=tmp_path).returncode == 0

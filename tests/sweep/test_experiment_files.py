@@ -1,0 +1,99 @@
+"""Experiments by name, in ./experiments and by path."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+from harness.sweeps.experiment_files import ExperimentError, find, names_found, own_names
+
+MINE = """
+from harness import Grid, Workload
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Section
+
+
+def cells(size: Size) -> Grid:
+    return Grid(base=Workload(width=8, in_features=8, batch=4), axes={"depth": [1, 2]})
+
+
+def analyse(evidence: Evidence) -> Section:
+    return Section(text=(f"{len(evidence.frame)} records",))
+
+
+EXPERIMENT = Experiment(title="Mine", question="Does mine run?", cells=cells, analyse=analyse)
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_file_in_the_folder_experiments_is_found_by_name(here: Path) -> None:
+    (here / "experiments").mkdir()
+    (here / "experiments" / "mine.py").write_text(MINE)
+    (here / "experiments" / "__init__.py").write_text("raise RuntimeError('not imported')\n")
+    assert find("mine").question == "Does mine run?"
+    assert names_found() == sorted([*own_names(), "mine"])
+    assert "mine" not in own_names()
+
+
+def test_a_package_with_files_of_its_own_is_an_experiment(here: Path) -> None:
+    folder = here / "experiments" / "packed"
+    folder.mkdir(parents=True)
+    (folder / "answers.py").write_text("TITLE = 'From beside it'\n")
+    text = MINE.replace('title="Mine"', "title=TITLE")
+    (folder / "__init__.py").write_text("from .answers import TITLE\n" + text)
+    assert find("packed").title == "From beside it"
+
+
+def test_a_users_file_takes_precedence_over_ours_of_the_same_name(here: Path) -> None:
+    (here / "experiments").mkdir()
+    (here / "experiments" / "width.py").write_text(MINE)
+    assert find("width").title == "Mine"
+
+
+def test_a_file_is_run_by_its_path_and_its_report_written(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine.py").write_text(MINE)
+    assert main(["sweep", "mine.py", "--executor", "in-process", "--out", "out"]) == 0
+    assert len((here / "out" / "mine" / "records.jsonl").read_text().splitlines()) == 2
+    assert main(["report", "out"]) == 0
+    assert any("2 records" in page.read_text() for page in (here / "out").glob("*.md"))
+
+
+def test_the_list_names_each_experiment_with_its_question(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine.py").write_text(MINE)
+    assert main(["sweep", "--list", "mine.py", "depth_batch"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["mine", "Does", "mine", "run?"]
+    assert "depth_batch" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", r"mine.py must define EXPERIMENT"),
+        ("EXPERIMENT = 1\n", r"mine.py must define EXPERIMENT"),
+        ("import no_such_module\n", r"cannot load mine.py: ModuleNotFoundError: .*no_such_module"),
+        ("x = (\n", r"cannot load mine.py: SyntaxError"),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_one_clear_line(
+    here: Path, text: str, message: str
+) -> None:
+    (here / "mine.py").write_text(text)
+    with pytest.raises(ExperimentError, match=message):
+        find("mine.py")
+
+
+def test_an_unknown_name_or_path_is_refused() -> None:
+    with pytest.raises(ExperimentError, match=r"got 'depht_batch' \(did you mean depth_batch\?\)"):
+        find("depht_batch")
+    with pytest.raises(ExperimentError, match=r"no such file: no/such\.py"):
+        find("no/such.py")
