@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,8 +58,6 @@ def test_the_wheel_leaves_the_name_experiments_to_the_user(python: Path, tmp_pat
     assert listed.returncode == 0, listed.stderr
     for name in ("depth_batch", "oom_thresholds"):
         assert f"\n{name} " in listed.stdout
-        line.split()[0] for line in listed.stdout.split("\n") if line
-    }
 
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
