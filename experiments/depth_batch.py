@@ -14,7 +14,7 @@ import pandas as pd
 from harness.analysis import AnalysisError, rss_agreement
 from harness.analysis.answers import growth_answer
 from harness.analysis.proportionality import PRODUCT, Trial, exact_in, sample, trial
-from harness.analysis.verdicts import monotone_verdicts, proportionality, ratio_verdicts
+from harness.analysis.verdicts import growing_steps, proportionality
 from harness.reporting.claim_figures import growth_figure, timelines, trial_tables
 from harness.reporting.plots.owners import owners
 from harness.reporting.plots.stacked import stacked
@@ -110,10 +110,11 @@ def analyse(evidence: Evidence) -> Section:
     steps, faults = timelines(evidence)
     return Section(
         answer=growth_answer(trials, training),
-        verdicts=(*_proportional(trials), *ratio_verdicts(frame), *monotone_verdicts(training)),
+        verdicts=tuple(_proportional(trials)),
         text=(
             *_formula_text(training),
             *_why_text(training, trials),
+            *_steps_text(training),
             *_resident_text(training),
             *_failures_text(frame),
             *faults,
@@ -215,6 +216,19 @@ def _moments_text(known: pd.DataFrame, names: list[str], peak: Trial | None) -> 
         parts.append(f"in {count} cells it is {form}, made of {made}")
     words = "; ".join(parts).replace("%", " %")
     return [f"The peak is the highest of {len(parts)} moments of the step: {words}."]
+
+
+def _steps_text(training: pd.DataFrame) -> list[str]:
+    """Say whether a deeper network and a larger batch always need more."""
+    deeper, deeper_pairs = growing_steps(training, "peak_live_bytes", "depth", "batch")
+    larger, larger_pairs = growing_steps(training, "peak_live_bytes", "batch", "depth")
+    if not deeper_pairs + larger_pairs:
+        return []
+    text = (
+        f"The peak grows in {deeper} of {deeper_pairs} steps to a deeper network and in {larger} "
+        f"of {larger_pairs} steps to a larger batch."
+    )
+    return [text]
 
 
 def _resident_text(training: pd.DataFrame) -> list[str]:

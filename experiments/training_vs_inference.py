@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
-from harness.analysis.verdicts import SIGNIFICANT
 from harness.reporting.plots.series import series
 from harness.reporting.plots.stacked import stacked
 from harness.schema.events import CATEGORIES
@@ -20,6 +19,8 @@ from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.workload import Grid, Workload
 
+SIGNIFICANT = 2.0
+"""The note's "significantly more": at least this many times as much."""
 KEYS = ["depth", "width", "batch", "in_features", "classes"]
 PEAK = "peak_live_bytes"
 AT_PEAK = [f"categories_at_peak.{name}" for name in CATEGORIES]

@@ -92,6 +92,11 @@ class Curve:
         rows = self._segmented
         return tuple(int(k) for k in rows.loc[rows["rise_bytes"] == self.lowest, "segments"])
 
+    @property
+    def time_ratio(self) -> float:
+        """The median over numbers of segments of the time with segments over the time without."""
+        return float(self._segmented["time_ratio"].median())
+
     def at(self, segments: int) -> int:
         """Return what the step with that many segments adds."""
         rows = self.table.loc[self.table["segments"] == segments, "rise_bytes"]

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from harness.analysis.decisions import in_most
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
 from harness.reporting.plots.series import Marked, series
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.findings import Figure, Section, Table, Verdict
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 
@@ -21,6 +22,7 @@ from . import rises as malloc_effect
 from .rises import CLOSE_PERCENT, Agreement
 
 POLICIES = ("pinned", "system")
+NAMES = {"pinned": "pinned malloc", "system": "the system's malloc"}
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -43,7 +45,7 @@ def analyse(evidence: Evidence) -> Section:
     """Set the resident rise beside the trace's, policy by policy."""
     table = malloc_effect.beside_trace(evidence.frame)
     return Section(
-        verdicts=(*_verdicts(table), *_repeatable(table)),
+        verdicts=tuple(_verdicts(table)),
         text=_text(table),
         tables=(
             Table(
@@ -63,73 +65,62 @@ def _parts(table: pd.DataFrame, *, big: bool) -> list[Agreement]:
 
 
 def _verdicts(table: pd.DataFrame) -> list[Verdict]:
-    """Rule on each policy by the cells that are large enough to judge, else by all others."""
+    """Rule on each policy by its large steps, or by the small ones where no step is large."""
     parts = _parts(table, big=True) or _parts(table, big=False)
-    sentences = {
-        "pinned": "With malloc pinned, what a step adds to the process is what its tensors need.",
-        "system": "With the system's malloc, what a step adds to the process is what its tensors "
-        "need.",
-    }
-    return [
-        Verdict(
-            sentence=sentences[part.malloc],
-            ruling=_ruling(part),
-            measured=f"Within {CLOSE_PERCENT:g} % of the trace in {part.close} of {part.cells} "
-            f"cells; off by {part.median_percent:.3g} % (median), by {part.worst_percent:+.3g} % "
-            "at worst.",
-            number=f"{part.close} of {part.cells} within {CLOSE_PERCENT:g} %; worst "
-            f"{part.worst_percent:+.3g} %",
-        )
-        for part in parts
-    ]
+    pinned = [part for part in parts if part.malloc == "pinned"]
+    return [*map(_right, parts), *map(_repeatable, pinned)]
 
 
-def _ruling(part: Agreement) -> Ruling:
-    if part.close == part.cells:
-        return Ruling.SUPPORTED
-    return Ruling.LIMITED if part.median_percent <= CLOSE_PERCENT else Ruling.REFUTED
-
-
-def _repeatable(table: pd.DataFrame) -> list[Verdict]:
-    """Rule on whether a resident rise can be had again, in one process and in another."""
-    parts = _parts(table, big=True) or _parts(table, big=False)
-    words = "; ".join(
-        f"{part.malloc}: {part.over_repeats_percent:.3g} % over the repeats of a process, "
-        f"{part.over_processes_percent:.3g} % over processes"
-        for part in parts
+def _right(part: Agreement) -> Verdict:
+    decision = in_most(part.close, part.cells)
+    return Verdict(
+        sentence=f"With {NAMES[part.malloc]}, a step's RSS rise is what its tensors need (within "
+        f"{CLOSE_PERCENT:g}% in most cells).",
+        headline=f"RSS rise is what tensors need: {NAMES[part.malloc]}",
+        ruling=decision.ruling,
+        measured=f"Within {CLOSE_PERCENT:g}% of the trace in {part.close} of {part.cells} cells; "
+        f"the difference is {part.median_percent:.3g}% (median) and {part.worst_percent:+.3g}% "
+        f"at worst.{decision.words('cells')}",
+        number=f"{part.close} of {part.cells} within {CLOSE_PERCENT:g}%; worst "
+        f"{part.worst_percent:+.3g}%",
     )
-    worst = max(max(part.over_repeats_percent, part.over_processes_percent) for part in parts)
-    return [
-        Verdict(
-            sentence="A process's resident rise can be measured again with the same result.",
-            ruling=Ruling.SUPPORTED if worst <= CLOSE_PERCENT else Ruling.LIMITED,
-            measured=f"Median spread, in per cent of what the tensors need: {words}. What the "
-            "tensors need is the same to the byte every time.",
-            number=words,
-        )
-    ]
+
+
+def _repeatable(part: Agreement) -> Verdict:
+    decision = in_most(part.repeatable, part.cells)
+    return Verdict(
+        sentence=f"With {NAMES[part.malloc]}, another process measures the same RSS rise (within "
+        f"{CLOSE_PERCENT:g}% in most cells).",
+        headline=f"RSS rise repeats in another process: {NAMES[part.malloc]}",
+        ruling=decision.ruling,
+        measured=f"The processes lie within {CLOSE_PERCENT:g}% of each other in {part.repeatable} "
+        f"of {part.cells} cells. Median spread, as a share of what the tensors need: "
+        f"{part.over_repeats_percent:.3g}% over the repeats in a process, "
+        f"{part.over_processes_percent:.3g}% over processes.{decision.words('cells')}",
+        number=f"{part.over_processes_percent:.3g}% over processes",
+    )
 
 
 def _text(table: pd.DataFrame) -> tuple[str, ...]:
     repeatable = (
-        "Repeatable is not right: a policy can give the same wrong number every time. With the "
-        "system's malloc, memory that the warm-up step freed is kept in the heap and used again, "
-        "so that a step may seem to need nothing; or blocks freed in between hold the heap's top "
-        "up, so that it seems to need more."
+        "A number can repeat and still be wrong. With the system's malloc, memory that the "
+        "warm-up step freed stays in the heap and is used again, so a step may seem to need "
+        "nothing; or blocks that are freed in between keep the heap's top from shrinking, so it "
+        "seems to need more."
     )
-    text = [repeatable]
     small = _parts(table, big=False)
-    if _parts(table, big=True) and small:
-        words = "; ".join(
-            f"{part.malloc} {part.median_percent:.3g} % (worst {part.worst_percent:+.3g} %)"
-            for part in small
-        )
-        text.append(
-            f"The verdicts are on steps that add more than {format_bytes(BIG_RISE_BYTES)}. Smaller "
-            f"ones are off by more under either policy: median {words}. The kernel counts pages "
-            "in batches per processor, and small blocks share pages."
-        )
-    return tuple(text)
+    if not (_parts(table, big=True) and small):
+        return (repeatable,)
+    words = "; ".join(
+        f"{NAMES[part.malloc]} {part.median_percent:.3g}% (worst {part.worst_percent:+.3g}%)"
+        for part in small
+    )
+    limits = (
+        f"The verdicts are about steps that add more than {format_bytes(BIG_RISE_BYTES)}. The "
+        f"difference is larger in smaller steps: median {words}. The kernel counts pages in "
+        "batches per processor, and small blocks share pages."
+    )
+    return repeatable, limits
 
 
 def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:

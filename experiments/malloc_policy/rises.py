@@ -1,4 +1,4 @@
-"""A process's resident rise beside what its tensors need, under two policies of malloc."""
+"""RSS rise against what the tensors need, under two malloc policies."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _KEYS = ["malloc", "depth", "batch"]
 
 
 def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per policy, depth and batch, its processes (seeds) taken together.
+    """Return one row per policy, depth and batch, over its processes (seeds).
 
     The trace's rise is the peak less what was alive before the step. Columns: ``malloc, depth,
     batch, processes, trace_rise_bytes, rss_rise_bytes`` (median over processes of the median
@@ -31,7 +31,7 @@ def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
     known = known.assign(rise=known["peak_live_bytes"] - known["live_at_start_bytes"])
     known = known[known["rise"] > 0]
     if known.empty:
-        raise AnalysisError("no cell has a resident rise and a trace")
+        raise AnalysisError("no cell has both an RSS rise and a trace")
     rows = []
     for _, part in known.groupby(_KEYS, sort=True):
         first = part.iloc[0]
@@ -58,16 +58,18 @@ def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How one policy's resident rises lie beside the trace's, in the cells of one size."""
+    """How far one policy's RSS rises are from the trace's, in the cells of one size."""
 
     malloc: str
     cells: int
     close: int
-    """Within CLOSE_PERCENT of the trace."""
+    """Cells within CLOSE_PERCENT of the trace."""
     median_percent: float
     """Of the distances, whatever their sign."""
     worst_percent: float
     """The largest distance with its sign."""
+    repeatable: int
+    """Cells whose processes lie within CLOSE_PERCENT of each other."""
     over_repeats_percent: float
     """Median over cells of the spread within a process."""
     over_processes_percent: float
@@ -87,6 +89,7 @@ def agreement(table: pd.DataFrame, malloc: str, *, big: bool) -> Agreement | Non
         close=int((np.abs(off) <= CLOSE_PERCENT).sum()),
         median_percent=float(np.median(np.abs(off))),
         worst_percent=float(off[np.abs(off).argmax()]),
+        repeatable=int((part["over_processes_percent"] <= CLOSE_PERCENT).sum()),
         over_repeats_percent=float(part["over_repeats_percent"].median()),
         over_processes_percent=float(part["over_processes_percent"].median()),
     )

@@ -1,12 +1,13 @@
-"""A whole training run: accuracy by epoch, memory by step, and whether it grows."""
+"""Training runs as frames: accuracy by epoch, memory by step, and whether it grows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import fit
@@ -27,14 +28,16 @@ class Run:
     data: str
     device: str
     instrument: str
-    """``resident`` (on a GPU, what is reserved of it) or ``trace``."""
+    """``resident`` (on a GPU, what is reserved) or ``trace``."""
+    zero_grad: str
+    """When a step frees the gradients of the step before."""
     epochs: pd.DataFrame
     """``epoch, accuracy, seconds``."""
     steps: pd.DataFrame
-    """A row a passage, in order: ``step`` (1, 2, ... over training steps alone, 0 in
-    evaluation), ``kind, epoch, rows`` and the instrument's figures in bytes."""
+    """One row per training step or evaluated batch, in order: ``step`` (1, 2, ... over training
+    steps, 0 in evaluation), ``kind, epoch, rows`` and what the instrument measured."""
     categories: Mapping[str, Mapping[str, int]]
-    """Of a trace: bytes by category at the peaks of telling passages."""
+    """Of a trace: live bytes by category at the peaks of four kinds of step."""
 
     @property
     def accuracy(self) -> float:
@@ -46,10 +49,16 @@ class Run:
         """Examples in a full step."""
         return int(self.steps["rows"].max())
 
-    def passages(self, kind: str, *, full: bool = True) -> pd.DataFrame:
-        """Return the full passages of a kind, or the partial ones."""
+    def batches(self, kind: str, *, full: bool = True) -> pd.DataFrame:
+        """Return the full batches that were trained on or evaluated, or the partial ones."""
         own = self.steps["kind"] == kind
         return self.steps[own & ((self.steps["rows"] == self.full_rows) == full)]
+
+    @property
+    def later_full_steps(self) -> pd.DataFrame:
+        """The full training steps from the second on: gradients exist before them."""
+        full = self.batches(TRAIN)
+        return full[full["step"] > 1]
 
 
 def read_training_runs(folder: Path) -> list[TrainingRun]:
@@ -64,7 +73,7 @@ def read_training_runs(folder: Path) -> list[TrainingRun]:
 
 
 def runs(found: Iterable[TrainingRun]) -> list[Run]:
-    """Return the runs that ended well, the last of each model and instrument.
+    """Return the runs that ended well, the last of each model, instrument and order.
 
     Raises:
         AnalysisError: there is none.
@@ -73,7 +82,9 @@ def runs(found: Iterable[TrainingRun]) -> list[Run]:
     last = {}
     for one in found:
         if one.outcome is Outcome.OK and one.result is not None:
-            last[one.workload.model, one.plan.instrument] = _run(one, one.result)
+            last[one.workload.model, one.plan.instrument, one.plan.zero_grad] = _run(
+                one, one.result
+            )
     if not last:
         raise AnalysisError("no training run ended well")
     return [last[key] for key in sorted(last)]
@@ -88,17 +99,58 @@ def _run(one: TrainingRun, result: TrainingResult) -> Run:
         data=one.workload.data,
         device=one.workload.device,
         instrument=one.plan.instrument,
+        zero_grad=one.plan.zero_grad,
         epochs=pd.DataFrame(msgspec.to_builtins(result.epochs)),
         steps=steps,
         categories=result.categories,
     )
 
 
+def in_main_order(found: Sequence[Run]) -> list[Run]:
+    """Return the runs in the note's order of ``zero_grad``, or all where there is none."""
+    return [run for run in found if run.zero_grad == "after_forward"] or list(found)
+
+
+ORDERS = {
+    "after_forward": "after the forward pass (the note)",
+    "before_forward": "before the forward pass",
+}
+"""When gradients are freed, in words."""
+
+
+def orders_table(found: Iterable[Run]) -> pd.DataFrame:
+    """Return the peak of a full step by model and order of ``zero_grad``, where both were traced.
+
+    Columns: ``model, gradients_freed, peak_bytes, peak_phase``; the note's order first.
+    """
+    rows = [
+        {
+            "model": run.model,
+            "gradients_freed": ORDERS[run.zero_grad],
+            "peak_bytes": int(run.later_full_steps["peak_bytes"].max()),
+            "peak_phase": _phase(run.later_full_steps),
+        }
+        for run in found
+        if run.instrument == "trace" and len(run.later_full_steps)
+    ]
+    table = pd.DataFrame(rows, columns=["model", "gradients_freed", "peak_bytes", "peak_phase"])
+    both = table.groupby("model")["gradients_freed"].transform("nunique") == len(ORDERS)
+    return table[both].sort_values(["model", "gradients_freed"], ignore_index=True)
+
+
+def _phase(steps: pd.DataFrame) -> str | None:
+    """Return the phase of the peak; None for runs of a harness that did not keep it."""
+    if "peak_phase" not in steps:
+        return None
+    return str(steps["peak_phase"].iloc[int(steps["peak_bytes"].to_numpy().argmax())])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Flatness:
-    """Whether the exact figures of full training steps are one number, over a whole run."""
+    """Whether the exact metrics of full training steps are one number, over a whole run."""
 
     steps: int
+    """Full steps from the second on."""
     peaks: tuple[int, ...]
     """Every value that a full step's peak takes, bytes."""
     ends: tuple[int, ...]
@@ -113,8 +165,8 @@ class Flatness:
 
 
 def flatness(run: Run) -> Flatness:
-    """Compare the figures of a traced run's steps, exactly."""
-    full = run.passages(TRAIN)
+    """Compare the metrics of a traced run's steps, exactly."""
+    full = run.later_full_steps
     ends = run.steps.loc[run.steps["kind"] == TRAIN, "end_bytes"]
     return Flatness(
         steps=len(full),
@@ -126,13 +178,20 @@ def flatness(run: Run) -> Flatness:
 
 @dataclass(frozen=True, kw_only=True)
 class Slope:
-    """Growth of the process's size, in bytes per training step, with its 95 % interval."""
+    """Growth of what a run holds, in bytes per training step."""
 
     estimate: float
-    low: float
-    high: float
+    error: float
+    """Standard error (HC3)."""
+    left_over: int
+    """Degrees of freedom of the residuals."""
     epochs: int
     steps_per_epoch: int
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the interval of the slope."""
+        reach = float(stats.t.ppf(0.5 + confidence / 2, self.left_over)) * self.error
+        return self.estimate - reach, self.estimate + reach
 
     @property
     def grown_bytes(self) -> float:
@@ -141,7 +200,7 @@ class Slope:
 
 
 def resident_slope(run: Run) -> Slope | None:
-    """Fit the resident size against the step, from the second epoch on; None if too short.
+    """Fit what is held against the step, from the second epoch on; None if the run is too short.
 
     Sizes of neighbouring steps depend on each other, so each epoch's mean counts once. The
     first epoch is left out: code, buffers and the heap are still being filled there.
@@ -151,44 +210,37 @@ def resident_slope(run: Run) -> Slope | None:
     if len(means) < MIN_EPOCHS:
         return None
     shape = {"epochs": len(means), "steps_per_epoch": len(trained) // len(means)}
-    if trained["resident_bytes"].nunique() == 1:  # what is reserved of a GPU need not move at all
-        return Slope(estimate=0.0, low=0.0, high=0.0, **shape)
+    if trained["resident_bytes"].nunique() == 1:  # what is reserved of a GPU may not change at all
+        return Slope(estimate=0.0, error=0.0, left_over=len(means) - 2, **shape)
     law = fit(
         {"constant": np.ones(len(means)), "step": means["step"].to_numpy(dtype=np.float64)},
         means["resident_bytes"].to_numpy(dtype=np.float64),
     )
     slope = law.coefficient("step")
-    assert slope.low is not None, "several epochs judge it"
-    assert slope.high is not None, "several epochs judge it"
-    return Slope(
-        estimate=slope.estimate,
-        low=slope.low,
-        high=slope.high,
-        **shape,
-    )
+    assert slope.error is not None, "several epochs judge it"
+    return Slope(estimate=slope.estimate, error=slope.error, left_over=law.left_over, **shape)
 
 
-def passages_table(found: Iterable[Run]) -> pd.DataFrame:
-    """Return, per traced run, the peak of each kind of passage with its range over the run."""
+def peaks_table(found: Iterable[Run]) -> pd.DataFrame:
+    """Return, per traced run, the peak of each kind of step with its range over the run."""
     rows = []
     for run in found:
         first = run.steps[run.steps["step"] == 1]
-        later = run.passages(TRAIN)
         kinds = {
             "first step": first,
-            "every later full step": later[later["step"] > 1],
-            "last, partial batch of an epoch": run.passages(TRAIN, full=False),
-            "evaluation of a full batch": run.passages(EVALUATE),
-            "evaluation of the partial batch": run.passages(EVALUATE, full=False),
+            "every later full step": run.later_full_steps,
+            "last, partial batch of an epoch": run.batches(TRAIN, full=False),
+            "evaluation of a full batch": run.batches(EVALUATE),
+            "evaluation of the partial batch": run.batches(EVALUATE, full=False),
         }
         for name, part in kinds.items():
             if len(part):
                 rows.append(
                     {
                         "model": run.model,
-                        "passage": name,
+                        "step": name,
                         "examples": int(part["rows"].iloc[0]),
-                        "passages": len(part),
+                        "steps": len(part),
                         "alive_before_bytes": int(part["start_bytes"].iloc[-1]),
                         "lowest_peak_bytes": int(part["peak_bytes"].min()),
                         "highest_peak_bytes": int(part["peak_bytes"].max()),
@@ -196,21 +248,3 @@ def passages_table(found: Iterable[Run]) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
-
-
-def thin(run: Run, most: int = 400) -> pd.DataFrame:
-    """Return about ``most`` passages of a run for a picture, every kind in every epoch.
-
-    Adds ``passage`` (its kind in words) and ``epochs_trained``, a fraction.
-    """
-    steps = run.steps
-    full = steps["rows"] == run.full_rows
-    names = pd.Series("training, full batch", index=steps.index)
-    names[(steps["kind"] == TRAIN) & ~full] = "training, partial batch"
-    names[steps["kind"] == EVALUATE] = "evaluation, full batch"
-    names[(steps["kind"] == EVALUATE) & ~full] = "evaluation, partial batch"
-    within = steps.groupby("epoch").cumcount() / steps.groupby("epoch")["kind"].transform("size")
-    table = steps.assign(passage=names, epochs_trained=steps["epoch"] - 1 + within)
-    apart = max(1, len(table) // most)
-    edge = (table["passage"] != table["passage"].shift()) | (table.index < 5)
-    return table[edge | (table.index % apart == 0)].reset_index(drop=True)

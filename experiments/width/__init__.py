@@ -7,31 +7,26 @@ in a process of its own. A block is a seed: the seed changes no figure but the w
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
+from harness.analysis.decisions import CONFIDENCE, is_above
 from harness.analysis.exact import ExactForm, exact_form
 from harness.analysis.frame import RECORDS, read_records
+from harness.analysis.ratio_interval import Ratio, geometric_ratio
 from harness.reporting.plots.intervals import forest
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.workload import Workload
 
-from .pairs import (
-    Ratio,
-    best_seconds,
-    geometric_ratio,
-    is_power,
-    neighbour_ratios,
-    pooled,
-)
+from .pairs import best_seconds, is_power, neighbour_ratios, pooled
 
 DEPTH = 2
 TIMED_BATCH = 64
-WORTH = 0.05
-"""Differences in time of at most this much are not worth choosing a width for."""
+WORTH = 0.02
+"""A difference in time that is worth choosing a width for."""
 
 PLAN: dict[Size, tuple[tuple[int, ...], tuple[int, ...], int]] = {
     Size.QUICK: ((64,), (1,), 3),
@@ -159,42 +154,26 @@ def contrasts(ratios: pd.DataFrame) -> list[tuple[int, str, pd.DataFrame, Ratio]
     return found
 
 
-def _rule(everything: Ratio, each: Sequence[Ratio]) -> Ruling:
-    """Rule on powers of two being faster than odd widths.
-
-    Refuted where they are slower, or where the whole interval lies within WORTH of 1; supported
-    where all powers are faster, with a limit where only their mean is.
-    """
-    if everything.high < 1 or everything.within(WORTH):
-        return Ruling.REFUTED
-    if everything.low <= 1:
-        return Ruling.OPEN
-    return Ruling.SUPPORTED if all(part.low > 1 for part in each) else Ruling.LIMITED
-
-
 def _time_verdict(ratios: pd.DataFrame) -> list[Verdict]:
-    odd = [(name, found) for offset, name, _, found in contrasts(ratios) if offset == 1]
+    """Rule on powers of two being faster by more than WORTH, over all powers together."""
+    odd = [(name, own, found) for offset, name, own, found in contrasts(ratios) if offset == 1]
     if not odd:
         return []
-    everything = odd[-1][1]
-    each = [found for name, found in odd if not name.startswith("all")]
-    listed = "; ".join(f"{name}: {found}" for name, found in odd)
-    ruling = _rule(everything, each)
-    plain = {
-        Ruling.REFUTED: "This machine shows no effect worth a choice: powers of two are not "
-        f"faster by {WORTH:.0%} or more.".replace("%", " %"),
-        Ruling.OPEN: "The interval holds both no effect and one that matters: not settled.",
-        Ruling.LIMITED: "Powers of two are faster on the whole, but not each of them for sure.",
-        Ruling.SUPPORTED: "Each power of two is faster than its odd neighbours.",
-    }[ruling]
+    _, together, everything = odd[-1]
+    wide = geometric_ratio(together["ratio"].tolist(), CONFIDENCE)
+    decision = is_above(1 + WORTH, low=wide.low, high=wide.high, repeats=wide.blocks)
+    listed = "; ".join(f"{name}: {found}" for name, _, found in odd)
     return [
         Verdict(
-            sentence="Typically, the layer widths to be divisible by larger powers of 2. This is "
-            "computationally efficient due to the way memory is allocated and addressed in "
-            "hardware.",
-            ruling=ruling,
-            measured=f"Time of a step at the odd widths beside a power of two over the time at "
-            f"the power itself (95 % intervals, {everything.blocks} blocks): {listed}. {plain}",
+            sentence="Typically, [we choose] the layer widths to be divisible by larger powers of "
+            "2. This is computationally efficient due to the way memory is allocated and "
+            "addressed in hardware.",
+            headline=f"Widths that are powers of two are faster by more than {WORTH:.0%}",
+            ruling=decision.ruling,
+            measured="Time of a step at the odd widths next to a power of two, over the time at "
+            f"the power itself (95% intervals, {everything.blocks} blocks): {listed}. The claim "
+            f"is decided by whether the 99% interval of all powers together, {wide.low:.3f} to "
+            f"{wide.high:.3f}, lies above or below {1 + WORTH:g}.{decision.words('blocks')}",
             number=f"odd over power of two: {everything} times the time",
         )
     ]

@@ -5,52 +5,11 @@ slows a whole block and leaves the ratios within it. The blocks are the sample.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from harness.analysis import AnalysisError
-from harness.analysis.fits import CONFIDENCE, Values
 from harness.schema.record import Record
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ratio:
-    """A ratio with its interval of nominal 95 %."""
-
-    estimate: float
-    low: float
-    high: float
-    blocks: int
-
-    def __str__(self) -> str:
-        return f"{self.estimate:.3f} ({self.low:.3f} to {self.high:.3f})"
-
-    def within(self, tolerance: float) -> bool:
-        """Whether the whole interval is within ``tolerance`` (0.05: 5 %) of 1, either way."""
-        return self.low >= 1 / (1 + tolerance) and self.high <= 1 + tolerance
-
-
-def geometric_ratio(ratios: Values) -> Ratio:
-    """Return the geometric mean of ``ratios``, one a block, with Student's t interval.
-
-    The interval is that of the mean of the logarithms.
-
-    Raises:
-        AnalysisError: fewer than three blocks, or a ratio that is not positive.
-
-    """
-    values = np.asarray(ratios, dtype=np.float64)
-    if len(values) < 3 or not bool((values > 0).all()):
-        raise AnalysisError(f"{len(values)} blocks: an interval needs three ratios above zero")
-    logs = np.log(values)
-    middle = float(logs.mean())
-    error = float(logs.std(ddof=1)) / len(logs) ** 0.5
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(logs) - 1)) * error
-    low, estimate, high = (float(np.exp(middle + part)) for part in (-reach, 0.0, reach))
-    return Ratio(estimate=estimate, low=low, high=high, blocks=len(values))
 
 
 def best_seconds(records: Iterable[Record]) -> pd.DataFrame:
@@ -60,9 +19,9 @@ def best_seconds(records: Iterable[Record]) -> pd.DataFrame:
     process is the least disturbed.
     """
     rows = {
-        record.workload_id: min(repeat.wall_seconds for repeat in record.repeats)
+        record.workload_id: min(seconds)
         for record in records
-        if record.repeats
+        if (seconds := [one.wall_seconds for one in record.repeats if one.wall_seconds is not None])
     }
     return pd.DataFrame(list(rows.items()), columns=["workload_id", "seconds"])
 

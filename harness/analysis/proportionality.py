@@ -180,10 +180,3 @@ def exact_pieces(cells: Sample) -> ExactMaximum | None:
         for lines in itertools.pairwise(batches)
     ]
     return exact_maximum(columns, [int(value) for value in cells.values], squares)
-
-
-def share_of_product(result: Trial) -> NDArray[np.float64]:
-    """Return, per cell, the part of the fitted value that the depth·batch term gives (0..1)."""
-    weight = result.product.coefficient("depth·batch").estimate
-    part = weight * result.sample.column("depth·batch")
-    return np.asarray(part / result.product.fitted, dtype=np.float64)

@@ -51,10 +51,6 @@ class Scaling:
         """The largest factor of one doubling."""
         return float(self.steps["factor"].max())
 
-    def median_at(self, start: int) -> float:
-        """Return the median factor, over the lines, of the doubling that begins at ``start``."""
-        return float(self.steps.loc[self.steps["start"] == start, "factor"].median())
-
 
 def scaling(variable: str, starts: Values, lines: Values, values: Values) -> Scaling:
     """Compare neighbours along ``variable`` on each of ``lines`` (the variable held).

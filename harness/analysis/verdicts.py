@@ -3,12 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from harness.analysis.decisions import is_within
 from harness.analysis.proportionality import CLOSELY, ROUGHLY, Trial
 from harness.analysis.scaling import Scaling, doubling_from
 from harness.schema.findings import Ruling, Verdict
-
-SIGNIFICANT = 2.0
-"""The note's "significantly more": at least this many times as much."""
 
 
 def rule(result: Trial) -> Ruling:
@@ -18,6 +16,8 @@ def rule(result: Trial) -> Ruling:
     variables, every doubling from some size on does, on the grid or by an exact formula with
     a depth·batch term; refuted where one never gets there.
     """
+    if result.sample.noisy:
+        return _rule_noisy(result)
     axes = ("depth", "batch")
     steps = (result.by_depth, result.by_batch)
     if all(bool(axis.within(ROUGHLY).all()) for axis in steps):
@@ -27,6 +27,26 @@ def rule(result: Trial) -> Ruling:
     if all(by_formula(result, name, ROUGHLY) is not None for name in axes):
         return Ruling.LIMITED
     return Ruling.REFUTED
+
+
+def _rule_noisy(result: Trial) -> Ruling:
+    """Rule by intervals, so that noise leaves a claim open instead of flipping it.
+
+    Supported where both exponents are 1 within ROUGHLY, with a limit where one is not and the
+    fitted depth·batch term is positive, refuted where there is no such term.
+    """
+    product = result.product.coefficient("depth·batch")
+    if product.low is None or product.high is None or product.low <= 0 < product.high:
+        return Ruling.OPEN
+    if product.high <= 0:
+        return Ruling.REFUTED
+    found = [
+        is_within(1 - ROUGHLY, 1 + ROUGHLY, low=one.low, high=one.high, repeats=one.cells).ruling
+        for one in result.exponents.values()
+    ]
+    if Ruling.REFUTED in found:
+        return Ruling.LIMITED
+    return Ruling.OPEN if Ruling.OPEN in found else Ruling.SUPPORTED
 
 
 def by_formula(result: Trial, name: str, tolerance: float) -> int | None:
@@ -117,73 +137,6 @@ def _beyond(result: Trial, axis: Scaling) -> str:
         and (start := by_formula(result, axis.variable, tolerance)) is not None
     ]
     return f" (by the formula {' and '.join(words)})" if words else ""
-
-
-def ratio_verdicts(frame: pd.DataFrame, quantity: str = "peak_live_bytes") -> list[Verdict]:
-    """Return the verdict on "training needs more than prediction", if both were measured.
-
-    Supported where training needs at least twice as much in every cell; refuted where it needs
-    no more in some; else with a limit.
-    """
-    table = training_ratios(frame, quantity)
-    if table.empty:
-        return []
-    ordered = table.sort_values("ratio")
-    low, high = ordered.iloc[0], ordered.iloc[-1]
-    twice = int((table["ratio"] >= SIGNIFICANT).sum())
-    ruling = Ruling.SUPPORTED if twice == len(table) else Ruling.LIMITED
-    if float(low["ratio"]) <= 1:
-        ruling = Ruling.REFUTED
-    return [
-        Verdict(
-            sentence="Training requires significantly more memory than plain prediction.",
-            ruling=ruling,
-            measured="The peak of a training step is between "
-            f"{low['ratio']:.3g} times that of prediction (depth {low['depth']:.0f}, batch "
-            f"{low['batch']:.0f}) and {high['ratio']:.3g} times (depth {high['depth']:.0f}, batch "
-            f"{high['batch']:.0f}); median {table['ratio'].median():.3g}, at least twice in "
-            f"{twice} of {len(table)} cells.",
-            number=f"{low['ratio']:.3g} to {high['ratio']:.3g} times as much",
-        )
-    ]
-
-
-def training_ratios(frame: pd.DataFrame, quantity: str = "peak_live_bytes") -> pd.DataFrame:
-    """Return training's ``quantity`` over prediction's for each depth and batch with both.
-
-    Columns: ``depth, batch, train_<quantity>, inference_<quantity>, ratio``.
-    """
-    known = frame[(frame["outcome"] == "ok") & frame[quantity].notna()]
-    keys = ["depth", "batch"]
-    train, inference = (
-        known.loc[known["mode"] == mode, [*keys, quantity]].rename(
-            columns={quantity: f"{mode}_{quantity}"}
-        )
-        for mode in ("train", "inference")
-    )
-    both = train.merge(inference, on=keys).sort_values(keys, ignore_index=True)
-    both = both[both[f"inference_{quantity}"] > 0]
-    quotient = both[f"train_{quantity}"] / both[f"inference_{quantity}"]
-    return both.assign(ratio=quotient.astype("float64"))
-
-
-def monotone_verdicts(training: pd.DataFrame, quantity: str = "peak_live_bytes") -> list[Verdict]:
-    """Return the verdict on "deeper networks and larger batches run out of memory sooner"."""
-    deeper, deeper_pairs = growing_steps(training, quantity, "depth", "batch")
-    larger, larger_pairs = growing_steps(training, quantity, "batch", "depth")
-    grown, pairs = deeper + larger, deeper_pairs + larger_pairs
-    if not pairs:
-        return []
-    return [
-        Verdict(
-            sentence="Training deeper networks using larger batch sizes more easily leads to "
-            "out-of-memory errors.",
-            ruling=Ruling.SUPPORTED if grown == pairs else Ruling.LIMITED,
-            measured=f"The peak grows in {deeper} of {deeper_pairs} steps to a deeper network and "
-            f"in {larger} of {larger_pairs} steps to a larger batch.",
-            number=f"grows in {grown} of {pairs} steps",
-        )
-    ]
 
 
 def growing_steps(frame: pd.DataFrame, quantity: str, variable: str, line: str) -> tuple[int, int]:

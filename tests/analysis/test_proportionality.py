@@ -10,11 +10,9 @@ from harness.analysis import AnalysisError, summaries
 from harness.analysis.proportionality import Trial, trial
 from harness.analysis.verdicts import (
     form_words,
-    monotone_verdicts,
+    growing_steps,
     proportionality,
-    ratio_verdicts,
     rule,
-    training_ratios,
 )
 from harness.schema.findings import Ruling
 from tests.analysis import planted
@@ -120,22 +118,29 @@ def test_tables_state_exact_quantities_without_chance() -> None:
     assert doublings["within_10_percent_from"].tolist()[:2] == [16, 16]
 
 
-def test_training_ratios_pair_cells_and_find_the_extremes() -> None:
-    train = _frame(lambda depth, batch: 3 * depth * batch)
-    inference = _frame(lambda depth, batch: depth * batch).assign(mode="inference")
-    both = pd.concat([train, inference.iloc[:-1]], ignore_index=True)
-    both = both.rename(columns={"saved_bytes": "peak_live_bytes"})
-    table = training_ratios(both)
-    assert len(table) == len(CELLS) - 1
-    assert set(table["ratio"]) == {3.0}
-    assert ratio_verdicts(both)[0].ruling is Ruling.SUPPORTED
-    assert ratio_verdicts(both[both["mode"] == "train"]) == []
-
-
 def test_growth_is_counted_step_by_step() -> None:
     frame = _frame(planted.peak_bytes).rename(columns={"saved_bytes": "peak_live_bytes"})
-    verdict = monotone_verdicts(frame)[0]
-    assert verdict.ruling is Ruling.SUPPORTED
-    assert verdict.number == "grows in 110 of 110 steps"
+    assert growing_steps(frame, "peak_live_bytes", "depth", "batch") == (54, 54)
+    assert growing_steps(frame, "peak_live_bytes", "batch", "depth") == (56, 56)
     frame.loc[8, "peak_live_bytes"] = 1
-    assert monotone_verdicts(frame)[0].ruling is Ruling.LIMITED
+    assert growing_steps(frame, "peak_live_bytes", "batch", "depth") == (55, 56)
+
+
+@pytest.mark.parametrize(
+    ("law", "ruling"),
+    [
+        (lambda depth, batch: 2**24 * depth * batch, Ruling.SUPPORTED),
+        (lambda depth, batch: 2**30 * batch + 2**24 * depth * batch, Ruling.LIMITED),
+    ],
+)
+def test_a_noisy_quantity_gets_the_same_ruling_from_every_run(
+    law: Callable[[int, int], float], ruling: Ruling
+) -> None:
+    found = set()
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(1, 0.02, len(CELLS))
+        rises = [round(law(*cell) * factor) for cell, factor in zip(CELLS, noise, strict=True)]
+        frame = _frame(law).assign(rss_rise_bytes=pd.array(rises, dtype="Int64"))
+        found.add(rule(trial(frame, "rss_rise_bytes")))
+    assert found <= {ruling, Ruling.OPEN}
+    assert ruling in found

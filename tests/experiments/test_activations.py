@@ -15,6 +15,7 @@ from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 from harness.sweeps.experiment_files import find
 from harness.sweeps.sweep import run
 from tests.experiments import predicted_records
+from tests.experiments.verdicts import named
 
 # Tensors kept per hidden layer, by what each derivative is written in (derivatives.yaml): the
 # next linear map keeps the output; gelu, silu and leaky_relu keep their input beside it.
@@ -59,7 +60,7 @@ def test_planted_counts_come_back(tmp_path: Path) -> None:
 def test_a_fraction_of_a_tensor_refutes(tmp_path: Path) -> None:
     grid = Grid(base=Workload(batch=32, width=64), axes={"depth": (1, 2)})
     records = [_planted(workload, spare=workload.depth) for workload in grid]
-    held = _section(tmp_path / "activations", records).verdicts[0]
+    held = named(_section(tmp_path / "activations", records), "Backpropagation holds on")
     assert held.ruling is Ruling.REFUTED
     assert held.number.endswith("in 0 of 1 pairs")
 
@@ -88,6 +89,6 @@ def test_a_few_cells_measured_for_real_agree(tmp_path: Path) -> None:
     run(few, Size.QUICK, tmp_path, Lines())
     folder = tmp_path / "activations"
     section = few.analyse(Evidence(frame=load(folder), folder=folder))
-    measured = section.verdicts[0].measured
+    measured = named(section, "Backpropagation holds on").measured
     assert "by model: mlp: 1 (relu); 2 (gelu); by mlp-scratch: 2 (gelu); 3 (relu)." in measured
     assert "what is saved in 8 of 8" in section.text[0]

@@ -9,10 +9,11 @@ from experiments.malloc_policy import rises as malloc_effect
 from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Ruling, Section
 from harness.schema.record import Record, Repeat
 from harness.schema.workload import Workload
 from tests.analysis import planted
+from tests.experiments.verdicts import named
 
 BIG = 20_000_000
 
@@ -30,8 +31,8 @@ def record(workload: Workload, *rises: int, need: int = BIG) -> Record:
     )
 
 
-def verdicts(folder: Path) -> list[Verdict]:
-    return list(experiment.analyse(Evidence(frame=load(folder), folder=folder)).verdicts)
+def section(folder: Path) -> Section:
+    return experiment.analyse(Evidence(frame=load(folder), folder=folder))
 
 
 def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
@@ -50,25 +51,37 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     assert table.loc["system", "difference_percent"] == pytest.approx(-50)
     assert table.loc["system", "over_repeats_percent"] == pytest.approx(50)
     assert table.loc["system", "over_processes_percent"] == 0
-    first, second, again = verdicts(tmp_path)
-    assert first.ruling is Ruling.SUPPORTED
-    assert second.ruling is Ruling.REFUTED
-    assert "worst -50 %" in second.number
-    assert again.ruling is Ruling.LIMITED
+    found = section(tmp_path)
+    assert all(verdict.ruling is Ruling.OPEN for verdict in found.verdicts)  # one cell of each
+    right = named(found, "With the system's malloc, a step's RSS rise is what")
+    assert "worst -50%" in right.number
+    assert "about 8 cells would decide" in right.measured
+
+
+def test_enough_cells_decide(tmp_path: Path) -> None:
+    records = [
+        record(Workload(malloc=malloc, batch=batch, seed=seed), int(BIG * part))
+        for malloc, part in (("pinned", 1.01), ("system", 0.5))
+        for batch in range(1, 10)
+        for seed in (0, 1)
+    ]
+    planted.write(tmp_path, records)
+    found = section(tmp_path)
+    assert named(found, "With pinned malloc, a step's").ruling is Ruling.SUPPORTED
+    assert named(found, "With pinned malloc, another process").ruling is Ruling.SUPPORTED
+    assert named(found, "With the system's malloc, a step's").ruling is Ruling.REFUTED
 
 
 def test_small_steps_do_not_decide_where_large_ones_are(tmp_path: Path) -> None:
     large = record(Workload(batch=4096), BIG)
     small = record(Workload(batch=16), 0, need=1_000_000)
     planted.write(tmp_path, [large, small])
-    verdict = verdicts(tmp_path)[0]
-    assert verdict.ruling is Ruling.SUPPORTED
-    assert "1 of 1 cells" in verdict.measured
+    assert "1 of 1 cells" in named(section(tmp_path), "a step's RSS rise").measured
 
 
 def test_no_cell_with_both_rises_is_said(tmp_path: Path) -> None:
     planted.write(tmp_path, [planted.record(Workload(), rss_rise_bytes=None)])
-    with pytest.raises(AnalysisError, match="no cell has a resident rise"):
+    with pytest.raises(AnalysisError, match="no cell has both an RSS rise"):
         malloc_effect.beside_trace(load(tmp_path))
 
 

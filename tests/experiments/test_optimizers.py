@@ -10,6 +10,7 @@ from harness.schema.findings import Ruling, Section
 from harness.schema.record import CategoryBytes, Record
 from harness.schema.workload import Workload
 from tests.experiments import predicted_records
+from tests.experiments.verdicts import named
 
 # 784 -> 256 -> 10: 784*256 + 256 + 256*10 + 10 = 203,530 parameters of 4 bytes
 PARAMETER_BYTES = 814_120
@@ -28,7 +29,7 @@ def test_state_is_the_formula_that_hand_arithmetic_gives(
     tmp_path: Path, records: list[Record]
 ) -> None:
     section = _section(tmp_path / "optimizers", records)
-    state = section.verdicts[0]
+    state = named(section, "An optimizer keeps nothing")
     assert state.ruling is Ruling.SUPPORTED
     assert state.number == f"equal to the byte in {len(records)} of {len(records)} cells"
     assert "sgd: 0;" in state.measured
@@ -58,15 +59,16 @@ def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]
         tmp_path / "optimizers", [*kept, predicted_records.record(bad, categories_at_peak=wrong)]
     )
     count = len(records)
-    assert section.verdicts[0].ruling is Ruling.REFUTED
-    assert section.verdicts[0].number.endswith(f"{count - 1} of {count} cells")
+    state = named(section, "An optimizer keeps nothing")
+    assert state.ruling is Ruling.REFUTED
+    assert state.number.endswith(f"{count - 1} of {count} cells")
     (misses,) = [table for table in section.tables if table.name == "misses"]
     assert list(misses.frame["difference_bytes"]) == [1]
 
 
 def test_the_floor_of_four_and_the_phase_are_told(tmp_path: Path, records: list[Record]) -> None:
     section = _section(tmp_path / "optimizers", records)
-    floor = section.verdicts[1]
+    floor = named(section, "With Adam")
     assert floor.ruling is Ruling.LIMITED
     # Depth 1 by hand: weights, gradients, two moments, 16 bytes of counters; then the square
     # root and the quotient of the 784 x 256 weight, a wrapped number (8) and its cast (4).

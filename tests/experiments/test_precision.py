@@ -17,6 +17,7 @@ from harness.schema.record import CategoryBytes, Record
 from harness.schema.workload import Workload
 from harness.training import data, training_step
 from tests.analysis import planted
+from tests.experiments.verdicts import named
 
 
 def record(workload: Workload, scale: float = 1.0) -> Record:
@@ -58,7 +59,7 @@ def test_a_type_that_does_not_halve_is_refuted(tmp_path: Path) -> None:
         if cell.autocast is None
     ]
     planted.write(tmp_path, records)
-    assert section(tmp_path).verdicts[0].ruling is Ruling.REFUTED
+    assert named(section(tmp_path), "Half the bits").ruling is Ruling.REFUTED
 
 
 @pytest.mark.exact

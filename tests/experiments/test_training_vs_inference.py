@@ -11,6 +11,7 @@ from harness.schema.findings import Ruling, Section
 from harness.schema.record import CategoryBytes, Record
 from harness.schema.workload import Workload
 from tests.experiments import predicted_records
+from tests.experiments.verdicts import named
 
 
 def _section(folder: Path, records: list[Record]) -> Section:
@@ -57,7 +58,7 @@ def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
 def test_a_training_step_that_needs_no_more_refutes(tmp_path: Path) -> None:
     same = _planted("train", 1, parameter=1000, input=10, temporary=40)
     section = _section(tmp_path / "t", [PLANTED[0], same])
-    assert section.verdicts[0].ruling is Ruling.REFUTED
+    assert named(section, "Training requires").ruling is Ruling.REFUTED
 
 
 def test_the_parts_add_up_and_the_closed_form_holds(tmp_path: Path, records: list[Record]) -> None:
@@ -98,7 +99,7 @@ def test_the_ratio_approaches_its_limit(tmp_path: Path) -> None:
 
 def test_depth_verdict_and_pictures(tmp_path: Path, records: list[Record]) -> None:
     section = _section(tmp_path / "t", records)
-    depth = section.verdicts[2]
+    depth = named(section, "The deeper the network")
     assert depth.ruling is Ruling.LIMITED
     assert "width / (features + 2·width) = 0.0702" in depth.measured
     assert "the peak in 24 of 24 cells" in section.text[0]

@@ -1,0 +1,115 @@
+"""Decides claims about noisy numbers, and leaves them open where noise could flip the answer.
+
+A claim has one limit. It is decided where a 99 % interval lies on one side of the limit; between
+"supported" and "refuted" there is always "open", with about how many repeats would decide.
+"""
+
+import math
+from dataclasses import dataclass
+
+from scipy import stats
+
+from harness.schema.findings import Ruling
+
+CONFIDENCE = 0.99
+MOST_REPEATS = 10_000
+"""Larger numbers of repeats are not worth naming."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A ruling and, where it is open, how many repeats would about decide it."""
+
+    ruling: Ruling
+    repeats: int | None = None
+
+    def words(self, unit: str) -> str:
+        """Return why the claim is open, as a sentence to append; nothing where it is decided.
+
+        >>> Decision(ruling=Ruling.OPEN, repeats=40).words("blocks")
+        ' The 99% interval contains the limit; about 40 blocks would decide.'
+        """
+        if self.ruling is not Ruling.OPEN:
+            return ""
+        if self.repeats is None:
+            return f" More {unit} are needed before the claim can be decided."
+        many = f"more than {MOST_REPEATS:,}" if self.repeats > MOST_REPEATS else f"{self.repeats:,}"
+        return f" The 99% interval contains the limit; about {many} {unit} would decide."
+
+
+def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:
+    """Decide "the number is below ``limit``" from its interval over ``repeats`` observations.
+
+    The interval narrows with the number of repeats to the power of ``rate``.
+
+    >>> is_below(2.0, low=0.9, high=1.1, repeats=3).ruling.name
+    'SUPPORTED'
+    >>> is_below(2.0, low=1.5, high=2.25, repeats=9)
+    Decision(ruling=<Ruling.OPEN: 'not settled here'>, repeats=81)
+    """
+    if high < limit:
+        return Decision(ruling=Ruling.SUPPORTED)
+    if low > limit:
+        return Decision(ruling=Ruling.REFUTED)
+    return Decision(ruling=Ruling.OPEN, repeats=_repeats(limit, low, high, repeats, rate))
+
+
+def is_above(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:
+    """Decide "the number is above ``limit``", as ``is_below`` does."""
+    return is_below(-limit, low=-high, high=-low, repeats=repeats, rate=rate)
+
+
+def is_within(least: float, most: float, *, low: float, high: float, repeats: int) -> Decision:
+    """Decide "the number lies between ``least`` and ``most``" from its interval.
+
+    >>> is_within(1.2, 1.5, low=1.6, high=1.7, repeats=5).ruling.name
+    'REFUTED'
+    """
+    if least < low and high < most:
+        return Decision(ruling=Ruling.SUPPORTED)
+    if high < least or most < low:
+        return Decision(ruling=Ruling.REFUTED)
+    nearest = min((least, most), key=lambda limit: abs(limit - (low + high) / 2))
+    return Decision(ruling=Ruling.OPEN, repeats=_repeats(nearest, low, high, repeats, 0.5))
+
+
+def in_most(hits: int, total: int) -> Decision:
+    """Decide "in most cells", by the interval of a share (Clopper & Pearson, 1934).
+
+    >>> in_most(9, 9).ruling.name, in_most(0, 9).ruling.name
+    ('SUPPORTED', 'REFUTED')
+    >>> in_most(2, 2)
+    Decision(ruling=<Ruling.OPEN: 'not settled here'>, repeats=8)
+    """
+    if not total:
+        return Decision(ruling=Ruling.OPEN)
+    ruling = _share_ruling(hits, total)
+    if ruling is not Ruling.OPEN:
+        return Decision(ruling=ruling)
+    wanted = range(total + 1, MOST_REPEATS + 2)
+    enough = (n for n in wanted if _share_ruling(round(hits * n / total), n) is not Ruling.OPEN)
+    return Decision(
+        ruling=ruling, repeats=None if 2 * hits == total else next(enough, MOST_REPEATS + 1)
+    )
+
+
+def share_interval(hits: int, total: int) -> tuple[float, float]:
+    """Return the interval of a share of which ``hits`` of ``total`` were seen."""
+    rest = (1 - CONFIDENCE) / 2
+    low = float(stats.beta.ppf(rest, hits, total - hits + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(1 - rest, hits + 1, total - hits)) if hits < total else 1.0
+    return low, high
+
+
+def _share_ruling(hits: int, total: int) -> Ruling:
+    low, high = share_interval(hits, total)
+    return is_above(0.5, low=low, high=high, repeats=total).ruling
+
+
+def _repeats(limit: float, low: float, high: float, repeats: int, rate: float) -> int:
+    """Return how many repeats make the interval end at the limit, its middle staying."""
+    distance = abs(limit - (low + high) / 2)
+    if not distance or not math.isfinite(high - low):
+        return MOST_REPEATS + 1
+    needed: float = repeats * ((high - low) / 2 / distance) ** (1 / rate)
+    return math.ceil(min(needed, MOST_REPEATS + 1))
