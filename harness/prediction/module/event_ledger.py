@@ -23,6 +23,8 @@ from harness.prediction.module.gpu_scratch import KernelScratch
 from harness.prediction.module.layer_table import LayerLog
 from harness.schema.events import Event, Trace
 
+WORKSPACE = "cublas workspace"
+"""Operator of the events that allocate a workspace."""
 INITIALISER = "the program read a number from a floating-point CPU tensor; 0 was answered"
 READ = (
     "the program read a number from a GPU tensor; 0 was answered, so sizes and branches that "
@@ -134,7 +136,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Write down blocks that are allocated and freed, and the workspace amid them."""
         blocks = [self._write(size, operator) for size in sizes if size]
         if thread is not None and self._scratch.workspace_bytes:
-            self._write(self._scratch.workspace_bytes, operator)
+            self._write(self._scratch.workspace_bytes, WORKSPACE)
         if thread is not None:
             self._threads.add(thread)
             self.workspace_bytes += self._scratch.workspace_bytes

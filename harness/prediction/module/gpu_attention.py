@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.module.gpu_autocast import cast_arguments
+from harness.prediction.module.gpu_scratch import KernelScratch
 
 Kernel = Literal["flash", "efficient", "math"]
 
@@ -115,9 +116,9 @@ def _heads_match(given: tuple[Tensor, ...], enable_gqa: bool) -> bool:
 class Attention:
     """``torch.nn.functional.scaled_dot_product_attention`` on one GPU."""
 
-    def __init__(self, gpu: Gpu, notes: dict[str, None]) -> None:
-        self._gpu = gpu
-        self._notes = notes
+    def __init__(self, scratch: KernelScratch) -> None:
+        self._gpu = scratch.gpu
+        self._scratch = scratch
 
     def __call__(
         self,
@@ -136,12 +137,13 @@ class Attention:
         kernel = attention_kernel(
             query, key, value, attn_mask, dropout_p, is_causal, enable_gqa, self._gpu
         )
+        self._scratch.uses_attention = True
         if kernel != "math" and attn_mask is not None:
             attn_mask = _float_mask(attn_mask, query.dtype)
         match kernel:
             case "flash":
                 if self._gpu.capability[0] in (9, 10):
-                    self._notes[CUDNN_ATTENTION] = None
+                    self._scratch.notes[CUDNN_ATTENTION] = None
                 return _flash(query, key, value, dropout_p, is_causal, scale)
             case "efficient":
                 return _efficient(query, key, value, attn_mask, dropout_p, is_causal, scale)

@@ -53,7 +53,7 @@ def gpu_functions(ledger: "Ledger", scratch: KernelScratch) -> dict[Function, Fu
         Tensor.softmax: _softmax(Tensor.softmax, torch.ops.aten._softmax),
         torch.log_softmax: _softmax(torch.log_softmax, torch.ops.aten._log_softmax),
         Tensor.log_softmax: _softmax(Tensor.log_softmax, torch.ops.aten._log_softmax),
-        attention: Attention(scratch.gpu, scratch.notes),
+        attention: Attention(scratch),
         **RECURRENT,
     }
     return {function: only_on_gpu(new, function) for function, new in replaced.items()}

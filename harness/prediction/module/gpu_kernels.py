@@ -51,6 +51,14 @@ def _gru_cell_backward(
     return gates[0], gates[1], hidden, biases[0], biases[1]
 
 
+def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return output, mean and inverse deviation; the meta kernel computes them step by step."""
+    given: Tensor = args[0]
+    kind = torch.float32 if given.dtype in (torch.float16, torch.bfloat16) else given.dtype
+    mean, deviation = (given.new_empty(given.shape[1], dtype=kind) for _ in range(2))
+    return torch.empty_like(given), mean, deviation
+
+
 def _batch_norm_backward(*args: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return only the gradients that are asked for; the meta kernel makes all three."""
     given: Tensor = args[1]
@@ -67,6 +75,7 @@ KERNELS: dict[Any, Callable[..., Any]] = {
     _aten.mse_loss.default: _reduced_loss(_aten.mse_loss.default),
     _aten.smooth_l1_loss.default: _reduced_loss(_aten.smooth_l1_loss.default),
     _aten.huber_loss.default: _reduced_loss(_aten.huber_loss.default),
+    _aten.native_batch_norm.default: _batch_norm,
     _aten.native_batch_norm_backward.default: _batch_norm_backward,
     _aten._thnn_fused_gru_cell.default: _gru_cell,
     _aten._thnn_fused_gru_cell_backward.default: _gru_cell_backward,

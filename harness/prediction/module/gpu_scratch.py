@@ -107,6 +107,8 @@ class KernelScratch:
         self.cudnn = cudnn
         self.workspace_bytes = workspace_bytes(gpu.capability, gpu.workspace_config)
         self.notes: dict[str, None] = {}
+        self.uses_attention = False
+        """Whether fused attention was asked for, whose kernel depends on the capability."""
 
     def of(self, name: str, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
         """Return the scratch of a call; ``result`` has the shapes of what it returns."""
@@ -229,11 +231,7 @@ def _group_norm_backward(call: Call) -> Scratch:
 
 def _batch_norm(call: Call) -> Scratch:
     given, trains = call.args[0], call.args[5]
-    if trains:
-        return Scratch(after=[_staged(given, 4)])
-    if call.result[1].numel():
-        return _NOTHING
-    return Scratch(after=[2 * [given.shape[1] * max(given.element_size(), 4)]])
+    return Scratch(after=[_staged(given, 4)]) if trains else _NOTHING
 
 
 def _batch_norm_backward(call: Call) -> Scratch:

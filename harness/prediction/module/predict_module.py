@@ -104,14 +104,15 @@ def forecast(
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    asked = _Step(
-        build=_checked_build(build),
-        batch=_checked_batch(batch),
-        inputs=_checked_inputs(inputs, input_shape, mode),
+    asked = ModuleStep(
+        build=build,
+        batch=batch,
+        input_shape=input_shape,
+        inputs=inputs,
         optimizer=optimizer,
         loss=loss,
-        mode=_checked_mode(mode),
-        autocast=_checked_autocast(autocast),
+        mode=mode,
+        autocast=autocast,
     )
     if checked_device(device, gpu) == "cpu":
         return _on_cpu(asked, steps)
@@ -141,7 +142,7 @@ def checked_device(device: object, gpu: object) -> Literal["cpu", "cuda"]:
     return "cuda" if named.type == "cuda" else "cpu"
 
 
-class _Step:
+class ModuleStep:
     """What was asked for, checked."""
 
     def __init__(
@@ -149,19 +150,20 @@ class _Step:
         *,
         build: Callable[[], nn.Module],
         batch: int,
-        inputs: Inputs,
-        optimizer: str | OptimizerMaker,
-        loss: str | Loss,
-        mode: str,
-        autocast: torch.dtype | None,
+        input_shape: tuple[int, ...] | None = None,
+        inputs: Inputs | None = None,
+        optimizer: str | OptimizerMaker = "sgd",
+        loss: str | Loss = "cross-entropy",
+        mode: str = "train",
+        autocast: str | torch.dtype | None = None,
     ) -> None:
-        self.build = build
-        self.batch = batch
-        self.inputs = inputs
+        self.build = _checked_build(build)
+        self.batch = _checked_batch(batch)
+        self.inputs = _checked_inputs(inputs, input_shape, mode)
         self.optimizer = optimizer
         self.loss = loss
-        self.mode = mode
-        self.autocast = autocast
+        self.mode = _checked_mode(mode)
+        self.autocast = _checked_autocast(autocast)
         self.model: nn.Module | None = None
 
     def run(self, ledger: AnyLedger, steps: int, device: str) -> None:
@@ -298,7 +300,7 @@ def refusals() -> Iterator[None]:
         raise UnsupportedModuleError(f"unsupported: {reason}") from error
 
 
-def _on_cpu(asked: _Step, steps: int | None) -> ModulePrediction:
+def _on_cpu(asked: ModuleStep, steps: int | None) -> ModulePrediction:
     ledger = CpuLedger()
     count = steps if steps is not None else 1 if asked.mode != "train" else 2
     with refusals(), CopiedFakeMode(), ledger, warnings.catch_warnings():
@@ -316,17 +318,9 @@ def _on_cpu(asked: _Step, steps: int | None) -> ModulePrediction:
 
 
 def _on_gpu(
-    asked: _Step, steps: int, gpu: Gpu, settings: str, cudnn: bool, named: bool
+    asked: ModuleStep, steps: int, gpu: Gpu, settings: str, cudnn: bool, named: bool
 ) -> ModulePrediction:
-    scratch = KernelScratch(gpu, cudnn=cudnn)
-    ledger = Ledger(scratch)
-    ledger.calibrate()
-    with (
-        refusals(),
-        simulated_gpu(ledger, gpu, gpu_functions(ledger, scratch)),
-        simulated_autocast(),
-    ):
-        asked.run(ledger, steps, "cuda")
+    ledger, scratch = run_on_gpu(asked, steps, gpu, cudnn=cudnn)
     trace = ledger.trace()
     script = RecordedSteps(trace, ledger.workspace_bytes)
     found = cuda_metrics.figures(script, gpu, settings)
@@ -346,3 +340,19 @@ def _on_gpu(
         cuda=found.cuda,
         card=None if card is None else cuda_metrics.on_card(card, found, (partial(play, script),)),
     )
+
+
+def run_on_gpu(
+    asked: ModuleStep, steps: int, gpu: Gpu, *, cudnn: bool
+) -> tuple[Ledger, KernelScratch]:
+    """Run the steps on the simulated ``gpu``; return what was written down, and the rules."""
+    scratch = KernelScratch(gpu, cudnn=cudnn)
+    ledger = Ledger(scratch)
+    ledger.calibrate()
+    with (
+        refusals(),
+        simulated_gpu(ledger, gpu, gpu_functions(ledger, scratch)),
+        simulated_autocast(),
+    ):
+        asked.run(ledger, steps, "cuda")
+    return ledger, scratch

@@ -1,0 +1,107 @@
+"""A user's own code by its name: ``package.module:callable`` or ``my_model.py:Net``."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from harness.schema.errors import HarnessError
+
+
+class TargetError(HarnessError, ValueError):
+    """No such module or callable, or it gives no network; the message says which."""
+
+
+def load_target(target: str) -> Any:
+    """Return what ``target`` names.
+
+    Args:
+        target: ``MODULE:NAME`` or ``FILE.py:NAME``; NAME may have dots.
+
+    Raises:
+        TargetError: there is no such module, file or name.
+
+    """
+    place, colon, path = target.rpartition(":")
+    if not (place and colon and path):
+        rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
+        raise TargetError(f"{target!r} names no callable; {rule}")
+    found: Any = _from_file(target, place) if place.endswith(".py") else _imported(target, place)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise TargetError(f"{target}: {place} has no {part!r}{_hint(found, part)}")
+        found = getattr(found, part)
+    return found
+
+
+def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.Module]:
+    """Return a function that makes the network ``target`` names.
+
+    Args:
+        target: as for ``load_target``; a callable, or a module that exists already.
+        arguments: what the callable is called with.
+
+    Raises:
+        TargetError: it is not callable, or does not take the arguments.
+
+    """
+    found = load_target(target)
+    if isinstance(found, nn.Module):
+        return lambda: found
+    if not callable(found):
+        raise TargetError(f"{target}: a {type(found).__name__} cannot be called")
+    try:
+        inspect.signature(found).bind(**arguments)
+    except TypeError as error:
+        raise TargetError(f"{target}: {error}; give it with --arg NAME=VALUE") from error
+    except ValueError:
+        pass  # a callable without a signature
+
+    def build() -> nn.Module:
+        made = found(**arguments)
+        if not isinstance(made, nn.Module):
+            kind = type(made).__name__
+            raise TargetError(f"{target}: returns a {kind}, not a torch.nn.Module")
+        return made
+
+    return build
+
+
+def _imported(target: str, name: str) -> Any:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise TargetError(f"{target}: there is no module {error.name!r} here or installed") from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+
+
+def _from_file(target: str, name: str) -> Any:
+    path = Path(name)
+    if not path.is_file():
+        raise TargetError(f"{target}: there is no file {name}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None, "the name ends in .py"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module
+
+
+def _hint(found: Any, name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, dir(found), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
