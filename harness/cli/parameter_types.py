@@ -46,6 +46,14 @@ class Choices(Choice):
             refuse(f"one of {', '.join(self.choices)}", value, param, ctx, hint)
 
 
+class ChoicesOrTarget(Choices):
+    """One of several names, or ``MODULE:CALLABLE``."""
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> Any:
+        """Return the choice, or the target as it is."""
+        return value if ":" in str(value) else super().convert(value, param, ctx)
+
+
 class WholeNumber(ParamType):
     """A whole number, within limits where they are given."""
 

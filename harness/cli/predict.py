@@ -6,8 +6,9 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.parameter_types import SIZE, WholeNumber
+from harness.cli.parameter_types import SIZE, ChoicesOrTarget, WholeNumber
 from harness.cli.workload_flags import workload_flags, workload_from
+from harness.schema.module_request import LOSSES, OPTIMIZERS
 from harness.schema.plain_text import json_text
 
 
@@ -17,11 +18,46 @@ from harness.schema.plain_text import json_text
         "harness predict --depth 8 --batch 512 --budget 24GiB",
         "harness predict --depth 8 --batch 512 --budget 1GiB --check",
         "harness predict --gpu l4 --depth 8 --width 4096 --optimizer adam",
+        "harness predict torchvision.models:resnet50 --input 3x224x224 --gpu all",
+        "harness predict my_model.py:Net --arg depth=12 --input int64:1024 --loss sum --gpu l4",
     ],
 )
-@workload_flags()
+@click.argument("target", required=False, metavar="[TARGET]")
+@workload_flags(without={"optimizer"})
+@click.option(
+    "--optimizer",
+    type=ChoicesOrTarget(OPTIMIZERS),
+    help="Optimizer; for TARGET also MODULE:CALLABLE of the parameters.  [default: sgd]",
+)
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="SPEC",
+    help="Input of TARGET as [NAME=][TYPE:]SHAPE, without the batch; may be given several times.",
+)
+@click.option(
+    "--inputs",
+    "inputs_from",
+    metavar="MODULE:CALLABLE",
+    help="Function of the batch that returns TARGET's input and labels.",
+)
+@click.option(
+    "--arg",
+    "arguments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Argument of TARGET's constructor; may be given several times.",
+)
+@click.option(
+    "--loss",
+    type=ChoicesOrTarget(LOSSES),
+    default="cross-entropy",
+    show_default=True,
+    help="Loss of TARGET; also MODULE:CALLABLE of output and labels.",
+)
 @click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
-@click.option("--gpu", metavar="NAME", help="GPU to check against, e.g. l4, a100-80gb, rtx4090.")
+@click.option("--gpu", metavar="NAME", help="GPU to check against, e.g. l4; all for a table (TARGET).")
 @click.option(
     "--capability",
     metavar="M.N",
@@ -51,6 +87,12 @@ from harness.schema.plain_text import json_text
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
 def predict(
+    target: str | None,
+    optimizer: str | None,
+    inputs: tuple[str, ...],
+    inputs_from: str | None,
+    arguments: tuple[str, ...],
+    loss: str,
     budget: int | None,
     gpu: str | None,
     capability: str | None,
@@ -64,6 +106,10 @@ def predict(
 ) -> int:
     """Predict the same metrics without running anything.
 
+    Without TARGET the workload flags describe an MLP. TARGET is your own network, as
+    package.module:callable or my_model.py:Net; of the workload flags it takes --batch,
+    --optimizer, --mode, --autocast and --device.
+
     CUDA is predicted without a GPU; --gpu implies --device cuda. The size of cuBLAS workspaces
     follows CUBLAS_WORKSPACE_CONFIG if the environment sets it. The exit code is 3 if a question,
     such as --budget, has no answer.
@@ -72,6 +118,14 @@ def predict(
     from harness.prediction.predict_workload import predict as run
     from harness.schema.record import Outcome, to_json
 
+    flags["optimizer"] = optimizer
+    if target is not None:
+        return _target(
+            target, flags, inputs, inputs_from, arguments, loss, budget, gpu, capability, memory,
+            examples, alloc_conf, check, as_json,
+        )  # fmt: skip
+    if inputs or inputs_from or arguments:
+        raise click.UsageError("--input, --inputs and --arg need a TARGET, e.g. my_model.py:Net")
     asked = any(value is not None for value in (gpu, capability, memory))
     if asked and flags["device"] is None:
         flags["device"] = "cuda"
@@ -93,3 +147,45 @@ def predict(
         print_prediction(prediction)
     answered = prediction.outcome is Outcome.PREDICTED and not prediction.unanswered
     return DONE if answered and (prediction.fits or not check) else NOT_OK
+
+
+def _target(
+    target: str,
+    flags: dict[str, Any],
+    inputs: tuple[str, ...],
+    inputs_from: str | None,
+    arguments: tuple[str, ...],
+    loss: str,
+    budget: int | None,
+    gpu: str | None,
+    capability: str | None,
+    memory: int | None,
+    examples: int | None,
+    alloc_conf: str,
+    check: bool,
+    as_json: bool,
+) -> int:
+    from harness.cli.predict_target import USED, predict_target
+    from harness.prediction.gpu.catalogue import described
+    from harness.schema.input_spec import parse_input
+
+    unused = [name for name, value in flags.items() if value is not None and name not in USED]
+    if unused or examples is not None or budget is not None:
+        extra = unused or ["examples" if examples is not None else "budget"]
+        names = ", ".join("--" + name.replace("_", "-") for name in extra)
+        raise click.UsageError(f"{names}: not for a TARGET, only for an MLP's workload flags")
+    all_gpus = gpu is not None and gpu.lower() == "all"
+    named = any(value is not None for value in (gpu, capability, memory)) and not all_gpus
+    return predict_target(
+        target,
+        flags,
+        inputs=[parse_input(text) for text in inputs],
+        inputs_from=inputs_from,
+        arguments=arguments,
+        loss=loss,
+        gpu=described(gpu, capability, memory) if named else None,
+        all_gpus=all_gpus,
+        allocator_settings=alloc_conf,
+        check=check,
+        as_json=as_json,
+    )

@@ -1,0 +1,168 @@
+"""``harness predict TARGET``: whether a step of your own network fits, without running it."""
+
+import ast
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from harness.cli.exit_codes import DONE, NOT_OK
+from harness.schema.input_spec import InputSpec
+from harness.schema.module_request import LOSSES, MODES, OPTIMIZERS
+
+if TYPE_CHECKING:
+    from harness.prediction.gpu.catalogue import Gpu
+    from harness.prediction.module.module_prediction import ModulePrediction
+
+USED = {"batch", "optimizer", "mode", "autocast", "device", "classes"}
+"""Workload flags that a target uses too."""
+
+DEFAULT_BATCH = 32
+
+
+def predict_target(
+    target: str,
+    flags: Mapping[str, Any],
+    *,
+    inputs: Sequence[InputSpec],
+    inputs_from: str | None,
+    arguments: Sequence[str],
+    loss: str,
+    gpu: "Gpu | None",
+    all_gpus: bool,
+    allocator_settings: str,
+    check: bool,
+    as_json: bool,
+) -> int:
+    """Predict a step of ``target``, print the answer and return the exit code."""
+    from harness.prediction.module.module_prediction import UnsupportedModuleError
+    from harness.training.load_target import builder_of
+
+    batch = flags["batch"] or DEFAULT_BATCH
+    mode = flags["mode"] or MODES[0]
+    asked: dict[str, Any] = {
+        "inputs": _inputs(inputs, inputs_from, mode),
+        "optimizer": _named(flags["optimizer"] or "sgd", OPTIMIZERS),
+        "loss": _named(loss, LOSSES),
+        "mode": mode,
+        "autocast": flags["autocast"],
+    }
+    build = builder_of(target, _arguments(arguments))
+    try:
+        if all_gpus:
+            return _table(target, build, batch, asked, allocator_settings, as_json)
+        device = "cuda" if gpu is not None else flags["device"]
+        return _one(target, build, batch, asked, device, gpu, allocator_settings, check, as_json)
+    except UnsupportedModuleError as error:
+        reason = str(error).removeprefix("unsupported: ")
+        text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
+        click.echo(text if as_json else f"unsupported: {reason}")
+        return NOT_OK
+
+
+def _one(
+    target: str,
+    build: Callable[[], Any],
+    batch: int,
+    asked: dict[str, Any],
+    device: str | None,
+    gpu: "Gpu | None",
+    settings: str,
+    check: bool,
+    as_json: bool,
+) -> int:
+    from harness.prediction.module.largest_batch import largest_batch
+    from harness.prediction.module.predict_module import forecast
+
+    found = forecast(
+        build, batch, device=device, gpu=gpu, allocator_settings=settings, **asked
+    )
+    largest = None
+    if found.card is not None and gpu is not None:
+        largest = largest_batch(build, gpu=gpu, allocator_settings=settings, **asked)
+    if as_json:
+        click.echo(json.dumps(_as_json(target, batch, found, largest)))
+    else:
+        from harness.reporting.module_text import print_module_prediction
+
+        print_module_prediction(target, batch, found, largest)
+    fits = found.card is None or found.card.verdict == "fits"
+    return DONE if fits or not check else NOT_OK
+
+
+def _table(
+    target: str,
+    build: Callable[[], Any],
+    batch: int,
+    asked: dict[str, Any],
+    settings: str,
+    as_json: bool,
+) -> int:
+    from harness.prediction.module.gpu_table import gpu_table
+
+    rows = gpu_table(build, batch, allocator_settings=settings, **asked)
+    if as_json:
+        found = [msgspec.to_builtins(asdict(row)) for row in rows]
+        click.echo(json.dumps({"outcome": "predicted", "target": target, "gpus": found}))
+    else:
+        from harness.reporting.module_text import print_gpu_table
+
+        print_gpu_table(target, batch, rows)
+    return DONE
+
+
+def _arguments(texts: Sequence[str]) -> dict[str, object]:
+    """Return the arguments NAME=VALUE; a value that is no Python literal is a string."""
+    found: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.UsageError(f"--arg must be NAME=VALUE, got {text!r}")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
+
+
+def _named(name: str, known: Sequence[str]) -> Any:
+    """Return a known name, or what MODULE:CALLABLE names."""
+    from harness.training.load_target import load_target
+
+    return name if name in known else load_target(name)
+
+
+def _inputs(specs: Sequence[InputSpec], source: str | None, mode: str) -> Any:
+    from harness.training.example_inputs import example_inputs
+    from harness.training.load_target import load_target
+
+    if source is not None:
+        return load_target(source)
+    if not specs:
+        raise click.UsageError("give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE")
+    return example_inputs(specs, with_labels=mode == "train")
+
+
+def _as_json(
+    target: str, batch: int, found: "ModulePrediction", largest: int | None
+) -> dict[str, Any]:
+    return {
+        "outcome": "predicted",
+        "target": target,
+        "batch": batch,
+        "way": found.way,
+        "saved_bytes": found.saved_bytes,
+        "peak_live_bytes": found.peak_live_bytes,
+        "first_step_peak_live_bytes": found.first_step_peak_live_bytes,
+        "peak_phase": found.peak_phase,
+        "phases": {k: {"peak_live_bytes": v} for k, v in found.phase_peaks().items()},
+        "categories_at_peak": found.categories_at_peak(),
+        "cuda": msgspec.to_builtins(found.cuda),
+        "card": msgspec.to_builtins(found.card),
+        "largest_batch": largest,
+        "layers": [asdict(layer) for layer in found.layers],
+        "notes": found.notes,
+    }

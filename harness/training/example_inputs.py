@@ -1,0 +1,34 @@
+"""Inputs and labels of a batch, made from the shapes of one example."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.schema.input_spec import InputSpec, InputSpecError
+
+
+def example_inputs(
+    specs: Sequence[InputSpec], *, with_labels: bool
+) -> Callable[[int], tuple[Any, Tensor | None]]:
+    """Return a function of the batch that makes the model's input, and int64 labels of 0.
+
+    One input without a name is a tensor; several are a tuple, named ones a dict.
+
+    Raises:
+        InputSpecError: some inputs have names and others have none.
+
+    """
+    named = [spec for spec in specs if spec.name is not None]
+    if named and len(named) != len(specs):
+        raise InputSpecError("--input: give all inputs a name, or none")
+
+    def make(batch: int) -> tuple[Any, Tensor | None]:
+        made = [torch.zeros(batch, *s.shape, dtype=getattr(torch, s.dtype)) for s in specs]
+        labels = torch.zeros(batch, dtype=torch.int64) if with_labels else None
+        if named:
+            return {str(s.name): x for s, x in zip(specs, made, strict=True)}, labels
+        return (made[0] if len(made) == 1 else tuple(made)), labels
+
+    return make
