@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from harness.prediction.gpu.catalogue import Gpu, GpuError
     from harness.prediction.mlp.last_batch import ExamplesError
     from harness.prediction.module.largest_batch import largest_batch
+    from harness.prediction.module.gpu_scratch import register_operator
+    from harness.prediction.module.module_prediction import ModulePrediction
     from harness.prediction.module.predict_module import forecast
-    from harness.prediction.predict_workload import predict
+    from harness.prediction.module.predict_run import RunPrediction
+    from harness.prediction.predict import predict
     from harness.profiling.module_trace import trace
     from harness.schema.argument_checks import ArgumentError
     from harness.schema.errors import HarnessError
@@ -52,10 +55,12 @@ _PLACES = {
     "Grid": "harness.schema.workload",
     "HarnessError": "harness.schema.errors",
     "LaunchError": "harness.measurement.process.launcher",
+    "ModulePrediction": "harness.prediction.module.module_prediction",
     "Outcome": "harness.schema.record",
     "Prediction": "harness.schema.prediction",
     "Record": "harness.schema.record",
     "RecordError": "harness.schema.record",
+    "RunPrediction": "harness.prediction.module.predict_run",
     "StoreError": "harness.sweeps.store",
     "Threshold": "harness.schema.threshold",
     "Trace": "harness.schema.events",
@@ -67,7 +72,8 @@ _PLACES = {
     "largest_batch": "harness.prediction.module.largest_batch",
     "load": "harness.analysis.frame",
     "measure": "harness.measurement.measure",
-    "predict": "harness.prediction.predict_workload",
+    "predict": "harness.prediction.predict",
+    "register_operator": "harness.prediction.module.gpu_scratch",
     "sweep": "harness.sweeps.grid_sweep",
     "threshold": "harness.thresholds.find_threshold",
     "trace": "harness.profiling.module_trace",
@@ -85,10 +91,12 @@ __all__ = [
     "Grid",
     "HarnessError",
     "LaunchError",
+    "ModulePrediction",
     "Outcome",
     "Prediction",
     "Record",
     "RecordError",
+    "RunPrediction",
     "StoreError",
     "Threshold",
     "Trace",
@@ -102,6 +110,7 @@ __all__ = [
     "load",
     "measure",
     "predict",
+    "register_operator",
     "sweep",
     "threshold",
     "trace",

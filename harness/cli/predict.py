@@ -57,7 +57,9 @@ from harness.schema.plain_text import json_text
     help="Loss of TARGET; also MODULE:CALLABLE of output and labels.",
 )
 @click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
-@click.option("--gpu", metavar="NAME", help="GPU to check against, e.g. l4; all for a table (TARGET).")
+@click.option(
+    "--gpu", metavar="NAME", help="GPU to check against, e.g. l4; all for a table (TARGET)."
+)
 @click.option(
     "--capability",
     metavar="M.N",

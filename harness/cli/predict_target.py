@@ -77,9 +77,7 @@ def _one(
     from harness.prediction.module.largest_batch import largest_batch
     from harness.prediction.module.predict_module import forecast
 
-    found = forecast(
-        build, batch, device=device, gpu=gpu, allocator_settings=settings, **asked
-    )
+    found = forecast(build, batch, device=device, gpu=gpu, allocator_settings=settings, **asked)
     largest = None
     if found.card is not None and gpu is not None:
         largest = largest_batch(build, gpu=gpu, allocator_settings=settings, **asked)

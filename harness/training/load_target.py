@@ -1,5 +1,6 @@
 """A user's own code by its name: ``package.module:callable`` or ``my_model.py:Net``."""
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -79,7 +80,9 @@ def _imported(target: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise TargetError(f"{target}: there is no module {error.name!r} here or installed") from error
+        raise TargetError(
+            f"{target}: there is no module {error.name!r} here or installed"
+        ) from error
     finally:
         sys.path.remove(str(Path.cwd()))
 
@@ -89,7 +92,8 @@ def _from_file(target: str, name: str) -> Any:
     if not path.is_file():
         raise TargetError(f"{target}: there is no file {name}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None, "the name ends in .py"
+    assert spec is not None, "the name ends in .py"
+    assert spec.loader is not None, "the name ends in .py"
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.resolve().parent))
@@ -101,7 +105,5 @@ def _from_file(target: str, name: str) -> Any:
 
 
 def _hint(found: Any, name: str) -> str:
-    import difflib
-
     near = difflib.get_close_matches(name, dir(found), n=1)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -73,6 +73,10 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._open = True
         self._threads: set[bool] = set()
         self._sole_owner = (0, 0)
+        self.infers_phases = False
+        """Whether phases follow from the autograd engine and the optimizers."""
+        self.named_phase: str | None = None
+        self.in_optimizer = False
         self.layers = LayerLog()
         self._kept: set[int] = set()
         """Storages of parameters and buffers, which exist anyway."""
@@ -212,10 +216,19 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _write(self, size: int, operator: str) -> LedgerBlock:
         self._count += 1
+        if self.infers_phases:
+            self.phase = self._inferred_phase()
         block = LedgerBlock(self._count, size, operator, self.modules[-1], self.step, self.phase)
         self._rows.append((self.step, self.phase, size, block))
         self.live_bytes += size
         return block
+
+    def _inferred_phase(self) -> str:
+        if self.named_phase is not None:
+            return self.named_phase
+        if self.in_optimizer:
+            return "optimizer"
+        return "backward" if torch._C._current_graph_task_id() != -1 else "forward"
 
     def _end(self, block: LedgerBlock) -> None:
         if self._open:

@@ -138,7 +138,7 @@ class Attention:
             query, key, value, attn_mask, dropout_p, is_causal, enable_gqa, self._gpu
         )
         self._scratch.uses_attention = True
-        if kernel != "math" and attn_mask is not None:
+        if attn_mask is not None:
             attn_mask = _float_mask(attn_mask, query.dtype)
         match kernel:
             case "flash":
@@ -215,8 +215,6 @@ def _math(
         ]
         return output
     kind = query.dtype
-    if mask is not None:
-        mask = _float_mask(mask, kind)
     if kind in _HALVES and not _reduces_in_half():
         query, key, value = query.float(), key.float(), value.float()
     if causal:
@@ -237,4 +235,7 @@ def _math(
     del scores
     if query.is_meta:
         weights = torch.native_dropout(weights, dropout, True)[0]
-    return torch.matmul(weights, value).to(kind)
+    product = torch.matmul(weights, value)
+    output = product.to(kind)
+    weights.to(kind)  # PyTorch returns the weights too; the caller drops them
+    return output

@@ -324,7 +324,14 @@ def _efficient_backward(call: Call) -> Scratch:
     return efficient_backward(call.rules.gpu, call.args)
 
 
+def _safe_softmax(call: Call) -> Scratch:
+    """Add the comparison with minus infinity, and for each row whether all of it is masked."""
+    scores, dim = call.args[0], call.args[1]
+    return Scratch(after=[[scores.numel(), scores.numel() // scores.shape[dim], 4]])
+
+
 _RULES: dict[str, Rule] = {
+    "aten::_safe_softmax": _safe_softmax,
     "aten::_scaled_dot_product_flash_attention": _flash,
     "aten::_scaled_dot_product_flash_attention_backward": _flash_backward,
     "aten::_scaled_dot_product_efficient_attention": _efficient,

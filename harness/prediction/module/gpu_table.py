@@ -124,4 +124,6 @@ def _family(gpu: Gpu) -> str:
     """Return which GPUs choose the same attention kernels."""
     if gpu.capability < (8, 0):
         return f"before Ampere, {gpu.capability >= (7, 0)}"
-    return "little shared memory" if gpu.capability[1] in (6, 9) or gpu.capability >= (12, 0) else ""
+    return (
+        "little shared memory" if gpu.capability[1] in (6, 9) or gpu.capability >= (12, 0) else ""
+    )

@@ -54,6 +54,10 @@ RECURRENT = (
     "recurrent layers: the CPU's oneDNN kernels keep a workspace that is not counted, so the "
     "peak is a lower bound"
 )
+CUDNN_RECURRENT = (
+    "recurrent layers: PyTorch's own kernels are counted; the reserve that cuDNN's keep instead is "
+    "not known"
+)
 RULES = (
     "allocations inside CUDA kernels are counted for matmuls, convolutions without cuDNN, "
     "normalisation, softmax, attention, sums, losses and embeddings; those of sorts, scans and "
@@ -307,14 +311,22 @@ def _on_cpu(asked: ModuleStep, steps: int | None) -> ModulePrediction:
         # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         asked.run(ledger, count, "cpu")
-    model = asked.model
-    recurrent = model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
     trace = ledger.trace()
     return ModulePrediction(
         trace=trace,
         way="fake tensors",
-        notes=[CPU, BELOW, *[RECURRENT] * recurrent, SUMS, *dict.fromkeys(ledger.notes)],
+        notes=[
+            CPU,
+            BELOW,
+            *[RECURRENT] * _is_recurrent(asked.model),
+            SUMS,
+            *dict.fromkeys(ledger.notes),
+        ],
     )
+
+
+def _is_recurrent(model: nn.Module | None) -> bool:
+    return model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
 
 
 def _on_gpu(
@@ -333,6 +345,7 @@ def _on_gpu(
             *workspaces.told(gpu.capability, gpu.workspace_config),
             *ledger.notes,
             *scratch.notes,
+            *[CUDNN_RECURRENT] * (cudnn and _is_recurrent(asked.model)),
             *found.notes,
         ],
         layers=() if asked.model is None else ledger.layers.table(asked.model, trace),

@@ -249,6 +249,7 @@ def simulated_gpu(
             )
         ),
         (torch.cuda.amp.common, "amp_definitely_not_available", never),
+        (torch.backends.cudnn, "is_acceptable", never),
         (optimizer, "_get_foreach_kernels_supported_devices", lambda: ["meta", "cuda"]),
         (optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta", "cuda"]),
         *(

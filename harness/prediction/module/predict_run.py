@@ -1,0 +1,251 @@
+"""The memory of a whole training run: your own loop, called on the simulated GPU.
+
+The function builds what it needs and trains as it would on a GPU: several optimizers, gradient
+clipping, accumulation, scalers, evaluation between epochs. Its events are played once, in order,
+through the allocator model. Forward, backward and optimizer phases follow from the autograd
+engine and the optimizers' steps; ``phase`` names parts of your own.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError, policies_to_try
+from harness.prediction.gpu import catalogue
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.fit import CLOSE_CALL, DOES_NOT_FIT, FITS
+from harness.prediction.mlp import cuda_metrics
+from harness.prediction.module.event_ledger import Ledger
+from harness.prediction.module.gpu_autocast import simulated_autocast
+from harness.prediction.module.gpu_functions import gpu_functions
+from harness.prediction.module.gpu_scratch import KernelScratch
+from harness.prediction.module.module_prediction import ModulePredictionError
+from harness.prediction.module.predict_module import RULES, refusals
+from harness.prediction.module.simulated_gpu import simulated_gpu
+from harness.schema.events import Trace
+from harness.schema.prediction import Fit
+from harness.schema.units import format_bytes
+
+_running: ContextVar[Ledger | None] = ContextVar("ledger of the run", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPeaks:
+    """Peaks of the allocator's counters; pairs are lowest and highest over address policies."""
+
+    requested_peak_bytes: int
+    allocated_peak_bytes: tuple[int, int]
+    reserved_peak_bytes: tuple[int, int]
+
+    @property
+    def fragmentation_bytes(self) -> int:
+        """Most that is reserved beyond the most that is allocated."""
+        return self.reserved_peak_bytes[1] - self.allocated_peak_bytes[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPrediction:
+    """What a run needs.
+
+    Attributes:
+        peaks: of the whole run.
+        phases: requested peak of each phase, by its name.
+        steps: number of optimizer steps that were made.
+        verdict: whether the run fits on the GPU that was named; None where none was.
+        gpu: its name.
+        notes: what was not counted.
+        trace: every block allocated and freed.
+
+    """
+
+    peaks: RunPeaks
+    phases: dict[str, int]
+    steps: int
+    verdict: Fit | None
+    gpu: str
+    notes: tuple[str, ...]
+    trace: Trace = field(repr=False)
+
+    def __repr__(self) -> str:
+        """Return the answer in one line."""
+        reserved = format_bytes(self.peaks.reserved_peak_bytes[1])
+        answer = f"{self.verdict} on {self.gpu}: " if self.verdict else ""
+        return f"<RunPrediction: {answer}reserves {reserved} in {self.steps} steps>"
+
+
+def predict_run(
+    *,
+    run: Callable[..., object],
+    shapes: Iterable[object] | None = None,
+    gpu: Gpu | str | None = None,
+    allocator_settings: str = "",
+    cudnn: bool = True,
+) -> RunPrediction:
+    """Return what a run needs, by calling it on a simulated GPU.
+
+    Args:
+        run: your training loop; called without arguments, or with ``shapes`` where given.
+        shapes: for example the (batch, length) of each step, in order.
+        gpu: a GPU, or its name in the catalogue, to fit on.
+        allocator_settings: as in PYTORCH_ALLOC_CONF.
+        cudnn: whether convolutions are cuDNN's, whose workspaces are not counted.
+
+    Raises:
+        ModulePredictionError: ``run`` is not callable, or allocates nothing on the GPU.
+        UnsupportedModuleError: an operator's result depends on data, or has no meta kernel.
+
+    """
+    if not callable(run):
+        raise ModulePredictionError(f"run must be a function, got a {type(run).__name__}")
+    found = catalogue.find(gpu) if isinstance(gpu, str) else gpu or catalogue.DEFAULT
+    used = found.in_environment()
+    scratch = KernelScratch(used, cudnn=cudnn)
+    ledger = Ledger(scratch)
+    ledger.infers_phases = True
+    ledger.calibrate()
+    token = _running.set(ledger)
+    try:
+        with (
+            refusals(),
+            _optimizer_phases(ledger),
+            simulated_gpu(ledger, used, gpu_functions(ledger, scratch)),
+            simulated_autocast(),
+        ):
+            run() if shapes is None else run(list(shapes))
+            ledger.close()
+    finally:
+        _running.reset(token)
+    trace = ledger.trace()
+    if not trace.events:
+        raise ModulePredictionError("run allocated nothing on the GPU; does it say device='cuda'?")
+    notes = (RULES, *ledger.notes, *scratch.notes)
+    verdict = _verdict(trace, used, allocator_settings) if gpu is not None else None
+    return RunPrediction(
+        peaks=_peaks(trace, used, allocator_settings),
+        phases=_phase_peaks(trace),
+        steps=ledger.step,
+        verdict=verdict,
+        gpu=used.name,
+        notes=notes,
+        trace=trace,
+    )
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Name a part of a run, such as its evaluation; outside a prediction this does nothing."""
+    ledger = _running.get()
+    if ledger is None:
+        yield
+        return
+    before = ledger.named_phase
+    ledger.named_phase = name
+    try:
+        yield
+    finally:
+        ledger.named_phase = before
+
+
+def compare_shapes(
+    run: Callable[..., object], shapes: Sequence[tuple[int, ...]], **asked: Any
+) -> dict[str, RunPrediction]:
+    """Predict a run as it comes, with the longest shapes first, and padded to the longest.
+
+    Args:
+        run: called with the list of shapes.
+        shapes: the shape of each step, in order.
+        asked: further arguments of ``predict_run``.
+
+    """
+    longest = tuple(max(extents) for extents in zip(*shapes, strict=True))
+    variants: dict[str, list[tuple[int, ...]]] = {
+        "in order": list(shapes),
+        "longest first": sorted(shapes, key=lambda s: s[::-1], reverse=True),
+        "padded": [longest] * len(shapes),
+    }
+    return {name: predict_run(run=run, shapes=v, **asked) for name, v in variants.items()}
+
+
+@contextmanager
+def _optimizer_phases(ledger: Ledger) -> Iterator[None]:
+    """Tell optimizers' steps from the rest, and count them."""
+
+    def before(*_: object) -> None:
+        ledger.in_optimizer = True
+
+    def after(*_: object) -> None:
+        ledger.in_optimizer = False
+        ledger.step += 1
+
+    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _phase_peaks(trace: Trace) -> dict[str, int]:
+    peaks: dict[str, int] = {}
+    for event, live in zip(trace.events, trace.live_bytes, strict=True):
+        peaks[event.phase] = max(peaks.get(event.phase, 0), live)
+    return peaks
+
+
+def _play(trace: Trace, allocator: CachingAllocator) -> None:
+    where: dict[int, int] = {}
+    for event in trace.events:
+        if event.size_bytes > 0:
+            where[event.address] = allocator.malloc(event.size_bytes)
+        else:
+            allocator.free(where.pop(event.address))
+
+
+def _peaks(trace: Trace, gpu: Gpu, settings: str) -> RunPeaks:
+    """Play the run on a GPU without a limit, by each address policy."""
+    config = _without_limit(AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes))
+    allocated, reserved = [], []
+    for policy in policies_to_try(config):
+        endless = CachingAllocator(config, addresses=policy())
+        _play(trace, endless)
+        stats = endless.stats()
+        allocated.append(stats["allocated_bytes.all.peak"])
+        reserved.append(stats["reserved_bytes.all.peak"])
+    return RunPeaks(
+        requested_peak_bytes=max(trace.live_bytes),
+        allocated_peak_bytes=(min(allocated), max(allocated)),
+        reserved_peak_bytes=(min(reserved), max(reserved)),
+    )
+
+
+def _without_limit(config: AllocatorConfig) -> AllocatorConfig:
+    return config if config.memory_fraction < 1 else replace(config, total_bytes=None)
+
+
+def _verdict(trace: Trace, gpu: Gpu, settings: str) -> Fit | None:
+    memory = cuda_metrics.card_of(gpu, settings)
+    if memory is None:
+        return None
+
+    def completes(outside: int) -> list[bool]:
+        config = memory.config(outside)
+        found = []
+        for policy in policies_to_try(config):
+            try:
+                _play(trace, CachingAllocator(config, addresses=policy()))
+            except OutOfMemoryError:
+                found.append(False)
+            else:
+                found.append(True)
+        return found
+
+    if all(completes(memory.outside_bytes[1])):
+        return FITS
+    return CLOSE_CALL if any(completes(memory.outside_bytes[0])) else DOES_NOT_FIT

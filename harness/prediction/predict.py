@@ -1,0 +1,100 @@
+"""``harness.predict``: one name for a workload, a network and a whole run.
+
+A workload needs no torch; what predicts networks and runs is imported when it is asked for.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, overload
+
+from harness.prediction.gpu.catalogue import Gpu
+from harness.schema.argument_checks import ArgumentError
+from harness.schema.prediction import Prediction
+from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from harness.prediction.module.module_prediction import ModulePrediction
+    from harness.prediction.module.predict_run import RunPrediction
+
+
+@overload
+def predict(
+    workload: Workload,
+    *,
+    budget_bytes: int | None = None,
+    gpu: Gpu | str | None = None,
+    allocator_settings: str = "",
+    examples: int | None = None,
+    torch: str | None = None,
+) -> Prediction: ...
+@overload
+def predict(
+    target: "Callable[[], nn.Module]",
+    batch: int,
+    *,
+    inputs: "Callable[[int], tuple[Any, Any]] | tuple[int, ...] | None" = None,
+    input_shape: tuple[int, ...] | None = None,
+    optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd",
+    loss: "str | Callable[[Any, Any], Tensor]" = "cross-entropy",
+    mode: str = "train",
+    steps: int | None = None,
+    device: "str | torch.device | None" = None,
+    gpu: Gpu | str | None = None,
+    autocast: "str | torch.dtype | None" = None,
+    allocator_settings: str = "",
+    cudnn: bool = True,
+) -> "ModulePrediction": ...
+@overload
+def predict(
+    *,
+    run: Callable[..., object],
+    shapes: Iterable[object] | None = None,
+    gpu: Gpu | str | None = None,
+    allocator_settings: str = "",
+    cudnn: bool = True,
+) -> "RunPrediction": ...
+def predict(target: Any = None, *args: Any, **asked: Any) -> Any:
+    """Predict the memory of a workload, a network's step or a whole run, without running it.
+
+    Args:
+        target: a ``Workload``, or a function that returns a ``torch.nn.Module``.
+        args: for a network the batch, if not given by name.
+        asked: for a workload as in ``harness.prediction.predict_workload.predict``; for a network
+            as in ``harness.prediction.module.predict_module.forecast``, where ``inputs`` may also
+            be the shape of one example; ``run=function`` for a training loop, as in
+            ``harness.prediction.module.predict_run.predict_run``.
+
+    Returns:
+        ``Prediction`` for a workload, ``ModulePrediction`` for a network, ``RunPrediction``.
+
+    Raises:
+        ArgumentError: nothing to predict is given, or an argument has the wrong type.
+        ModulePredictionError: an argument of a network's or a run's prediction is wrong.
+        UnsupportedModuleError: a network or run cannot be predicted; the message says why.
+
+    >>> import harness
+    >>> step = harness.Workload(depth=8, width=256, batch=512)
+    >>> harness.predict(step, torch="2.13").saved_bytes
+    5824516
+
+    """
+    target = asked.pop("workload", target)
+    if target is None and "run" in asked:
+        from harness.prediction.module.predict_run import predict_run
+
+        return predict_run(**asked)
+    if not callable(target):
+        from harness.prediction.predict_workload import predict as predict_workload
+
+        return predict_workload(target, *args, **asked)
+    from harness.prediction.module.predict_module import forecast
+
+    inputs = asked.get("inputs")
+    if isinstance(inputs, tuple):
+        asked["input_shape"] = inputs
+        del asked["inputs"]
+    if not args and "batch" not in asked:
+        raise ArgumentError("predict needs the batch of a network, e.g. batch=32")
+    return forecast(target, *args, **asked)

@@ -1,0 +1,110 @@
+"""``harness predict TARGET``: a user's own network from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+
+MODEL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, depth, width=32):
+        super().__init__()
+        self.embed = nn.Embedding(100, width)
+        self.layers = nn.Sequential(*[nn.Linear(width, width) for _ in range(depth)])
+    def forward(self, tokens, mask=None):
+        return {"logits": self.layers(self.embed(tokens)).mean(1)}
+
+class Masked(nn.Module):
+    def forward(self, x):
+        return x[x > 0]
+
+def loss(output, labels):
+    return nn.functional.cross_entropy(output["logits"], labels)
+
+def optimizer(parameters):
+    return torch.optim.RMSprop(parameters)
+
+def inputs(batch):
+    return torch.zeros(batch, 16, dtype=torch.int64), torch.zeros(batch, dtype=torch.int64)
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "my_model.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+    return "my_model.py:Net"
+
+
+def test_a_file_with_arguments_inputs_loss_and_optimizer(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--arg", "depth=3", "--batch", "4", "--json", "--gpu", "l4"]
+    flags += ["--loss", "my_model.py:loss", "--optimizer", "my_model.py:optimizer"]
+    assert main(["predict", model, "--input", "int64:16", *flags]) == 0
+    by_shape = json.loads(capsys.readouterr().out)
+    assert by_shape["outcome"] == "predicted"
+    assert by_shape["card"]["verdict"] == "fits"
+    assert by_shape["largest_batch"] > 4
+    names = [layer["name"] for layer in by_shape["layers"]]
+    assert names[:4] == ["", "embed", "layers", "layers.0"]
+    parameters = sum(layer["parameter_bytes"] for layer in by_shape["layers"])
+    assert parameters == 4 * (100 * 32 + 3 * (32 * 32 + 32))
+    assert main(["predict", model, "--inputs", "my_model.py:inputs", *flags]) == 0
+    by_function = json.loads(capsys.readouterr().out)
+    assert by_function["peak_live_bytes"] == by_shape["peak_live_bytes"]
+    named = ["--input", "tokens=int64:16", "--input", "mask=bool:16"]
+    assert main(["predict", model, *named, *flags]) == 0
+
+
+def test_the_answer_comes_first(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--input", "int64:16", "--arg", "depth=1", "--loss", "my_model.py:loss"]
+    assert main(["predict", model, *flags, "--gpu", "l4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("fits on l4: reserves ")
+    assert lines[1].startswith("safe up to batch ")
+    assert main(["predict", model, *flags, "--gpu", "all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "fits on 12 of 12 GPUs; the smallest is t4" in lines[0]
+    assert sum(" fits " in line for line in lines[2:14]) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["my_model.py:Net", "--input", "int64:16"], "missing a required argument: 'depth'"),
+        (["my_model.py:Nett", "--input", "16"], "did you mean Net?"),
+        (["other.py:Net", "--input", "16"], "there is no file other.py"),
+        (["no_such_module:Net", "--input", "16"], "there is no module 'no_such_module'"),
+        (["my_model.py", "--input", "16"], "names no callable"),
+        (["my_model.py:Net", "--arg", "depth=1"], "give --input SHAPE"),
+        (["my_model.py:Net", "--arg", "depth", "--input", "16"], "--arg must be NAME=VALUE"),
+        (["my_model.py:Net", "--arg", "depth=1", "--input", "int9:16"], "type must be one of"),
+        (["my_model.py:Net", "--input", "16", "--depth", "4"], "--depth: not for a TARGET"),
+        (["--input", "16"], "need a TARGET"),
+    ],
+)
+@pytest.mark.usefixtures("model")
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("model")
+def test_what_cannot_be_predicted_is_unsupported_and_exit_code_3(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--input", "16", "--gpu", "l4", "--mode", "inference"]
+    assert main(["predict", "my_model.py:Masked", *flags]) == 3
+    assert capsys.readouterr().out.startswith("unsupported: ")
+    assert main(["predict", "my_model.py:Masked", *flags, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["outcome"] == "unsupported"

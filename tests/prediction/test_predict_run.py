@@ -1,0 +1,169 @@
+"""A whole run on the simulated GPU, and what a program may say on the way there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import harness
+from harness.prediction.module.gpu_scratch import register_operator
+from harness.prediction.module.module_prediction import (
+    ModulePredictionError,
+    UnsupportedModuleError,
+)
+from harness.prediction.module.predict_run import compare_shapes, phase, predict_run
+from harness.schema.argument_checks import ArgumentError
+
+BATCH, WIDTH = 64, 256
+
+
+def build() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, 10))
+
+
+def predicted(made: Callable[[], nn.Module] = build, **asked: Any) -> Any:
+    return harness.predict(made, BATCH, inputs=(WIDTH,), **asked)
+
+
+@pytest.mark.parametrize(
+    "device", ["cuda", "cuda:0", torch.device("cuda"), torch.device("cuda", 0)]
+)
+def test_every_spelling_of_the_device_is_the_same_device(device: Any) -> None:
+    told = predicted(device=device)
+    assert told.way == "simulated GPU"
+    assert told.peak_live_bytes == predicted(gpu="a100-80gb").peak_live_bytes
+    assert predicted().way == predicted(device="cpu").way == "fake tensors"
+
+
+def test_a_network_may_move_itself_to_the_gpu() -> None:
+    expected = predicted(gpu="l4").peak_live_bytes
+    assert predicted(lambda: build().cuda(), gpu="l4").peak_live_bytes == expected
+    assert predicted(lambda: build().to("cuda:0"), gpu="l4").peak_live_bytes == expected
+    halves = predicted(lambda: build().bfloat16(), gpu="l4", autocast="bfloat16")
+    assert halves.categories_at_peak()["parameter"] * 2 == 4 * (WIDTH + 1) * (WIDTH + 10)
+    assert [predicted(lambda: build().bfloat16().cuda(), gpu="l4", autocast="bfloat16")
+            .peak_live_bytes for _ in range(3)] == [halves.peak_live_bytes] * 3  # fmt: skip
+
+
+def test_autocast_around_the_forward_pass_is_seen_wherever_it_is_said() -> None:
+    class Casting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = build()
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cuda", torch.float16):
+                output: Tensor = self.inner(x)
+            return output.float()
+
+    plain, inside = predicted(gpu="l4"), predicted(Casting, gpu="l4")
+    assert inside.saved_bytes != plain.saved_bytes
+    assert predicted(gpu="l4", autocast="float16").saved_bytes == pytest.approx(
+        inside.saved_bytes, rel=0.02
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
+        ({"batch": True}, "batch must be"),
+        ({"mode": "eval"}, "did you mean inference"),
+        ({"device": "gpu"}, "device must be cpu or cuda, got 'gpu'"),
+        ({"device": "cpu", "gpu": "l4"}, "device must be cuda"),
+        ({"autocast": "float64"}, "autocast must be float16 or bfloat16"),
+        ({"inputs": 3}, "inputs must be a function"),
+        ({"inputs": None}, "give input_shape"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_line(change: dict[str, Any], message: str) -> None:
+    asked = {"batch": 2, "inputs": (WIDTH,), **change}
+    with pytest.raises(ModulePredictionError, match=message) as caught:
+        harness.predict(build, **asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_in_place_of_its_builder_is_refused() -> None:
+    with pytest.raises(ModulePredictionError, match="build=lambda: Linear"):
+        harness.predict(nn.Linear(2, 2), 2, inputs=(2,))
+    with pytest.raises(ArgumentError, match="Workload"):
+        harness.predict({"depth": 3})
+
+
+def test_what_depends_on_values_is_unsupported_with_the_operator() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[x > 0]
+
+    with pytest.raises(UnsupportedModuleError, match=r"unsupported: .*(nonzero|index)"):
+        harness.predict(Masked, 2, inputs=(4,), gpu="l4", mode="inference")
+
+
+def test_an_operator_without_a_meta_kernel_is_refused_by_name() -> None:
+    def loss(output: Tensor, _: object) -> Tensor:
+        log_probabilities = output.log_softmax(-1).transpose(0, 1)
+        targets = torch.ones(4, 5, dtype=torch.int64, device="cuda")
+        lengths = torch.full((4,), 30), torch.full((4,), 5)
+        return nn.functional.ctc_loss(log_probabilities, targets, *lengths)
+
+    with pytest.raises(UnsupportedModuleError, match="_ctc_loss"):
+        harness.predict(lambda: nn.Linear(8, 12), 4, inputs=(30, 8), loss=loss, gpu="l4")
+
+
+def test_a_users_operator_can_state_what_it_allocates() -> None:
+    def run() -> None:
+        torch.zeros(1000, device="cuda").cumsum(0)
+
+    before = predict_run(run=run).peaks.requested_peak_bytes
+    register_operator("aten::cumsum", lambda args, _: [4 * args[0].numel(), 12])
+    try:
+        assert predict_run(run=run).peaks.requested_peak_bytes == before + 4012
+    finally:
+        register_operator("aten::cumsum", lambda *_: [])
+
+
+def training(shapes: list[tuple[int, int]]) -> None:
+    model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64)).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scaler = torch.amp.GradScaler("cuda")
+    losses = []
+    for batch, length in shapes:
+        x = torch.randn(batch, length, 64).to("cuda")
+        with torch.autocast(device_type="cuda"):
+            loss = model(x).square().mean()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    with phase("evaluation"), torch.no_grad():
+        model(x)
+
+
+def test_a_training_loop_is_called_under_the_predictor() -> None:
+    told = predict_run(run=training, shapes=[(4, 32), (4, 64)], gpu="l4")
+    assert told.steps == 2
+    assert told.verdict == "fits"
+    assert set(told.phases) == {"forward", "backward", "optimizer", "evaluation"}
+    assert max(told.phases.values()) == told.peaks.requested_peak_bytes
+    assert told.peaks.fragmentation_bytes >= 0
+    assert not torch.cuda.is_available()
+
+
+def test_orders_of_the_same_lengths_can_be_compared() -> None:
+    lengths = [(4, 32), (4, 512), (4, 64), (4, 256)]
+    told = compare_shapes(training, lengths, gpu="l4")
+    assert list(told) == ["in order", "longest first", "padded"]
+    peaks = {name: one.peaks.requested_peak_bytes for name, one in told.items()}
+    assert peaks["padded"] >= peaks["longest first"]
+    reserved = {name: one.peaks.reserved_peak_bytes[1] for name, one in told.items()}
+    assert reserved["longest first"] <= reserved["in order"]
+
+
+def test_a_run_that_uses_no_gpu_is_refused() -> None:
+    with pytest.raises(ModulePredictionError, match="nothing on the GPU"):
+        predict_run(run=lambda: torch.zeros(3))
