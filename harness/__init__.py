@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from harness.measurement.process.launcher import LaunchError
     from harness.prediction.gpu.catalogue import Gpu, GpuError
     from harness.prediction.mlp.last_batch import ExamplesError
-    from harness.prediction.module.largest_batch import largest_batch
     from harness.prediction.module.gpu_scratch import register_operator
+    from harness.prediction.module.largest_batch import largest_batch
     from harness.prediction.module.module_prediction import ModulePrediction
     from harness.prediction.module.predict_module import forecast
     from harness.prediction.module.predict_run import RunPrediction

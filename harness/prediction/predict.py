@@ -31,7 +31,8 @@ def predict(
 ) -> Prediction: ...
 @overload
 def predict(
-    target: "Callable[[], nn.Module]",
+    build: "Callable[[], nn.Module]",
+    /,
     batch: int,
     *,
     inputs: "Callable[[int], tuple[Any, Any]] | tuple[int, ...] | None" = None,
@@ -55,11 +56,13 @@ def predict(
     allocator_settings: str = "",
     cudnn: bool = True,
 ) -> "RunPrediction": ...
-def predict(target: Any = None, *args: Any, **asked: Any) -> Any:
+def predict(
+    workload: Workload | Callable[..., object] | None = None, *args: object, **asked: object
+) -> object:
     """Predict the memory of a workload, a network's step or a whole run, without running it.
 
     Args:
-        target: a ``Workload``, or a function that returns a ``torch.nn.Module``.
+        workload: a ``Workload``, or a function that returns a ``torch.nn.Module``.
         args: for a network the batch, if not given by name.
         asked: for a workload as in ``harness.prediction.predict_workload.predict``; for a network
             as in ``harness.prediction.module.predict_module.forecast``, where ``inputs`` may also
@@ -80,21 +83,22 @@ def predict(target: Any = None, *args: Any, **asked: Any) -> Any:
     5824516
 
     """
-    target = asked.pop("workload", target)
-    if target is None and "run" in asked:
+    others: Any = args
+    named: Any = asked
+    if workload is None and "run" in asked:
         from harness.prediction.module.predict_run import predict_run
 
-        return predict_run(**asked)
-    if not callable(target):
+        return predict_run(**named)
+    if not callable(workload):
         from harness.prediction.predict_workload import predict as predict_workload
 
-        return predict_workload(target, *args, **asked)
+        given: Any = workload
+        return predict_workload(given, *others, **named)
     from harness.prediction.module.predict_module import forecast
 
-    inputs = asked.get("inputs")
-    if isinstance(inputs, tuple):
-        asked["input_shape"] = inputs
-        del asked["inputs"]
+    if isinstance(named.get("inputs"), tuple):
+        named["input_shape"] = named.pop("inputs")
     if not args and "batch" not in asked:
         raise ArgumentError("predict needs the batch of a network, e.g. batch=32")
-    return forecast(target, *args, **asked)
+    build: Any = workload
+    return forecast(build, *others, **named)

@@ -17,6 +17,7 @@ from harness.prediction.module.predict_run import compare_shapes, phase, predict
 from harness.schema.argument_checks import ArgumentError
 
 BATCH, WIDTH = 64, 256
+NO_WORKLOAD: Any = {"depth": 3}
 
 
 def build() -> nn.Module:
@@ -89,7 +90,7 @@ def test_a_module_in_place_of_its_builder_is_refused() -> None:
     with pytest.raises(ModulePredictionError, match="build=lambda: Linear"):
         harness.predict(nn.Linear(2, 2), 2, inputs=(2,))
     with pytest.raises(ArgumentError, match="Workload"):
-        harness.predict({"depth": 3})
+        harness.predict(NO_WORKLOAD)
 
 
 def test_what_depends_on_values_is_unsupported_with_the_operator() -> None:
