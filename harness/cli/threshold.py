@@ -63,13 +63,15 @@ def threshold(
 ) -> int:
     """Find the largest batch that fits into a memory budget.
 
-    The threshold is predicted first and then confirmed: separate processes run the workload on
-    both sides of it.
+    The value that --solve names is searched, so its own flag is refused. The threshold is
+    predicted first and then confirmed: separate processes run the workload on both sides of it.
     """
     from harness.dry_run.for_workers import gpu_or_dry_run
     from harness.schema.record import Outcome, to_json
     from harness.thresholds.find_threshold import threshold as run
 
+    if flags[solve] is not None:
+        raise click.UsageError(f"--{solve} is the value to find; leave it out or change --solve")
     workload = workload_from(flags)
     with gpu_or_dry_run(workload.device, gpu):
         found = run(

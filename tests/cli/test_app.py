@@ -52,6 +52,7 @@ def test_an_outcome_other_than_ok_is_exit_code_3_and_still_a_record() -> None:
         (["measure", "--dept", "3"], ["--dept", "--depth"]),
         (["measure", "--layers", "4"], ["No such option: --layers; use --depth N"]),
         (["predict", "--lr", "0.1"], ["memory does not depend on the learning rate"]),
+        (["threshold", "--budget", "1GiB", "--batch", "4"], ["--batch is the value to find"]),
         (["threshold", "--budget", "256"], ["--budget", "'256' has no unit; write 256MiB"]),
         (["measure", "--deadline", "nan"], ["--deadline", "nan"]),
         (["sweep", "depht_batch"], ["depht_batch", "did you mean depth_batch"]),

@@ -111,6 +111,17 @@ def settle(line: list[str], places: list[str], out: Path) -> list[str]:
     return line
 
 
+def is_answered(line: list[str], text: str) -> bool:
+    """Return whether a prediction that ended with code 0 has metrics and answers what was asked."""
+    if "--json" not in line:
+        return "peak of live bytes" in text and "no answer" not in text
+    stated = json.loads(text)
+    asked = {"--budget": "budget", "--gpu": "card"}
+    answers = [stated[key] for flag, key in asked.items() if flag in line]
+    known = stated["saved_bytes"] is not None and stated["peak_live_bytes"] is not None
+    return known and None not in answers and not stated["unanswered"]
+
+
 @settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
@@ -126,6 +137,8 @@ def test_no_command_line_ends_in_a_traceback(
     said = err.getvalue()
     assert code in (0, 2, 3), (line, said)
     assert "Traceback" not in said + out.getvalue(), line
+    if code == 0 and line[0] == "predict" and "-h" not in line and "--help" not in line:
+        assert is_answered(line, out.getvalue()), (line, out.getvalue())
     if code == 2:
         assert said.startswith("harness: "), (line, said)
         assert said.count("\n") == 1, (line, said)
