@@ -18,6 +18,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -149,13 +150,17 @@ def search_as(peer: str, budget_bytes: int, group: str | None) -> None:
 
 def run_peer(peer: str, kind: str, budget_bytes: int, python: str) -> dict[str, Any]:
     """Run one peer in a process of its own and tell how it went."""
-    command = [python, __file__, "--be", peer, "--budget", str(budget_bytes)]
-    with group_of(kind) as group:
+    python = str(Path(python).absolute()) if os.sep in python else python
+    here = str(Path(__file__).resolve())
+    command = [python, here, "--be", peer, "--budget", str(budget_bytes)]
+    # Lightning saves the network in the working directory, and leaves it there when it is killed.
+    with tempfile.TemporaryDirectory() as folder, group_of(kind) as group:
         if group is not None:
             command += ["--group", str(group.folder)]
         started = time.monotonic()
         done = subprocess.run(
             command,
+            cwd=folder,
             env={**os.environ, **ENVIRONMENT["pinned"], "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,

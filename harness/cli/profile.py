@@ -78,7 +78,7 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 @_file_option("--events", "Write the allocation events to FILE as CSV.")
 @_file_option("--chrome", "Write a trace for Chrome or Perfetto to FILE.")
 @_file_option("--snapshot", "Write a pickle for PyTorch's memory viewer to FILE.")
-@_file_option("--timeline", "Write a figure of the step's memory to FILE as SVG.")
+@_file_option("--timeline", "Write an HTML page of the step's memory to FILE (.svg: its figure).")
 def profile(
     deadline: float,
     as_json: bool,
@@ -106,5 +106,9 @@ def profile(
         print_profile(result, trace)
     if trace is None:
         return NOT_OK
-    write_exports(trace, events=events, chrome=chrome, snapshot=snapshot, timeline=timeline)
+    asked_for = result.request
+    title = f"{asked_for.target}, batch {asked_for.batch}, {asked_for.mode}, {asked_for.optimizer}"
+    write_exports(
+        trace, events=events, chrome=chrome, snapshot=snapshot, timeline=timeline, title=title
+    )
     return DONE

@@ -15,6 +15,7 @@ Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler
 
 import functools
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,6 +66,22 @@ class _UserRange:
         _record_function_with_args_exit(self._handle)
 
 
+@contextmanager
+def _quiet_profiler() -> Iterator[None]:
+    """Keep Kineto from writing its own start and stop to standard error, unless asked to.
+
+    It reads its level once per process, when it is first prepared.
+    """
+    if "KINETO_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["KINETO_LOG_LEVEL"] = "99"
+    try:
+        yield
+    finally:
+        del os.environ["KINETO_LOG_LEVEL"]
+
+
 class AllocationRecorder:
     """Records one thread's trace between ``start`` and ``stop``.
 
@@ -100,7 +117,8 @@ class AllocationRecorder:
             ProfilerState.KINETO, False, True, False, False, False, _ExperimentalConfig()
         )
         activities = {ProfilerActivity.CPU}
-        _prepare_profiler(config, activities)
+        with _quiet_profiler():
+            _prepare_profiler(config, activities)
         # The stub knows two arguments; the third is in torch/csrc/autograd/init.cpp.
         enable: Callable[..., None] = _enable_profiler
         enable(config, activities, set() if self._operators else _OUTLINE)

@@ -13,7 +13,7 @@ import torch
 from torch._C._profiler import RecordScope
 
 from harness.instruments.allocation_log import Entry, requested_sizes
-from harness.schema.events import Event
+from harness.schema.events import BEFORE_TRACE, Event
 
 MODULE = "harness.module:"
 MARK = "harness.mark:"
@@ -24,7 +24,7 @@ WHOLE = "harness.whole"
 _OURS = "harness."
 _OURS_LENGTH = len(_OURS)
 
-BEFORE = "before the trace"
+BEFORE = BEFORE_TRACE
 """Operator of a block that was there when the recording began."""
 
 _MEMORY = "[memory]"

@@ -4,7 +4,6 @@ Source of the viewer's format: torch/cuda/_memory_viz.py and torch/csrc/cuda/mem
 of the trace's: the "Trace Event Format" of Chromium. CSV is ``Trace.as_csv``.
 """
 
-import html
 import json
 import pickle
 from typing import Any
@@ -109,84 +108,3 @@ def _bar(begun: tuple[int, str], start: int, stop: int) -> dict[str, Any]:
     step, phase = begun
     name = f"{phase}, step {step}" if step else phase
     return {"name": name, "ph": "X", "ts": start, "dur": stop - start, "pid": 1, "tid": 1}
-
-
-COLOURS = {
-    "parameter": "#0072B2",
-    "gradient": "#E69F00",
-    "optimizer_state": "#CC79A7",
-    "input": "#56B4E9",
-    "activation": "#009E73",
-    "temporary": "#D55E00",
-}
-"""Of Okabe & Ito (2008), by category, in the order in which they are stacked."""
-
-
-def svg_timeline(trace: Trace, *, width: int = 960, height: int = 360, most: int = 600) -> str:
-    """Return the live bytes by category as one SVG element with text to hover over.
-
-    Plain SVG, for an HTML page or a file: no script, nothing loaded. At most ``most`` columns
-    are drawn, each the highest of the events it stands for, so the peak is among them.
-    """
-    columns = _columns(trace, most)
-    top = max((sum(sizes.values()) for _, sizes in columns), default=0) or 1
-    step = width / max(len(columns), 1)
-    parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 24}" '
-            f'role="img" font-family="sans-serif" font-size="11">'
-        ),
-        f"<title>Live bytes by category; the peak is {top:,} bytes</title>",
-    ]
-    for at, (order, sizes) in enumerate(columns):
-        parts.append(_column(trace, order, sizes, at * step, step, height, top))
-    for at, name in enumerate(COLOURS):
-        x = at * 130
-        parts.append(
-            f'<rect x="{x}" y="{height + 8}" width="10" height="10" fill="{COLOURS[name]}"/>'
-            f'<text x="{x + 14}" y="{height + 17}">{name.replace("_", " ")}</text>'
-        )
-    return "\n".join([*parts, "</svg>"])
-
-
-def _columns(trace: Trace, most: int) -> list[tuple[int, dict[str, int]]]:
-    """Return (event, bytes by category) of the highest event of each run of events."""
-    count = len(trace.events)
-    runs = min(count, most)
-    highest: dict[int, int] = {}
-    for order, size in enumerate(trace.live_bytes):
-        run = order * runs // count
-        if run not in highest or size > trace.live_bytes[highest[run]]:
-            highest[run] = order
-    wanted = set(highest.values())
-    live = dict.fromkeys(CATEGORIES, 0)
-    live["temporary"] += trace.initial_bytes
-    columns = []
-    for order, event in enumerate(trace.events):
-        live[event.category] += event.size_bytes
-        if order in wanted:
-            columns.append((order, dict(live)))
-    return columns
-
-
-def _column(
-    trace: Trace, order: int, sizes: dict[str, int], x: float, step: float, height: int, top: int
-) -> str:
-    event = trace.events[order]
-    words = [
-        f"event {order}: {trace.live_bytes[order]:,} bytes",
-        f"step {event.step}, {event.phase}, {event.module or '(network)'}",
-        f"{event.operator} {event.size_bytes:+,}",
-        *(f"{name.replace('_', ' ')}: {size:,}" for name, size in sizes.items() if size),
-    ]
-    parts = [f"<g><title>{html.escape(chr(10).join(words))}</title>"]
-    base = float(height)
-    for name in COLOURS:
-        tall = sizes[name] / top * height
-        if tall > 0:
-            base -= tall
-            parts.append(
-                f'<rect x="{x:.2f}" y="{base:.2f}" width="{step:.2f}" height="{tall:.2f}" '
-                f'fill="{COLOURS[name]}"/>'
-            )
-    return "".join([*parts, "</g>"])

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from harness.profiling import exports
 from harness.profiling.profile import TOP, Profile, top_blocks
+from harness.profiling.timeline_page import page, svg_timeline
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.plain_text import printable
 from harness.schema.record import Outcome
@@ -68,8 +69,9 @@ def write_exports(
     chrome: Path | None = None,
     snapshot: Path | None = None,
     timeline: Path | None = None,
+    title: str = "Memory of a step",
 ) -> None:
-    """Write the trace in the formats whose paths are given."""
+    """Write the trace in the formats whose paths are given; ``title`` is the timeline's."""
     if events is not None:
         events.write_text(trace.as_csv())
     if chrome is not None:
@@ -77,4 +79,5 @@ def write_exports(
     if snapshot is not None:
         snapshot.write_bytes(exports.memory_snapshot(trace))
     if timeline is not None:
-        timeline.write_text(printable(exports.svg_timeline(trace)))
+        draw = svg_timeline if timeline.suffix == ".svg" else page
+        timeline.write_text(printable(draw(trace, title)), encoding="utf-8")

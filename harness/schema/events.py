@@ -22,6 +22,8 @@ from harness.schema.plain_text import csv_cell
 from harness.schema.units import format_bytes
 
 PHASES = ("build", "forward", "backward", "optimizer")
+BEFORE_TRACE = "before the trace"
+"""The operator of blocks that were there when the trace began: they open it."""
 CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation", "temporary")
 
 

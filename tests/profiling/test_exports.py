@@ -1,5 +1,8 @@
 import json
 import pickle
+import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -7,9 +10,11 @@ import torch
 from torch import nn
 from torch.cuda import _memory_viz
 
-from harness.profiling.exports import chrome_trace, memory_snapshot, svg_timeline
+from harness.profiling.exports import chrome_trace, memory_snapshot
 from harness.profiling.module_trace import trace
-from harness.schema.events import CATEGORIES, Trace
+from harness.profiling.timeline_page import page, svg_timeline
+from harness.schema.events import BEFORE_TRACE, CATEGORIES, Trace, totals
+from harness.schema.units import format_bytes
 
 
 def measured() -> Trace:
@@ -58,12 +63,67 @@ def test_the_counters_of_the_chrome_trace_add_up_and_phases_cover_every_event() 
     assert {"build", "forward, step 2", "backward, step 2"} <= {bar["name"] for bar in bars}
 
 
-def test_the_timeline_is_one_svg_without_script_that_shows_the_peak() -> None:
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def _texts(text: str) -> list[str]:
+    return [node.text or "" for node in ET.fromstring(text).iter(f"{SVG}text")]
+
+
+def test_the_timeline_is_one_labelled_svg_without_script_that_shows_the_peak() -> None:
     whole = measured()
-    text = svg_timeline(whole, most=40)
+    text = svg_timeline(whole, "A step", most=40)
     root = ET.fromstring(text)
-    titles = [node.text or "" for node in root.iter("{http://www.w3.org/2000/svg}title")]
-    assert len(titles) == 41
-    assert any(f": {max(whole.live_bytes):,} bytes" in title for title in titles)
+    titles = [node.text or "" for node in root.iter(f"{SVG}title")]
+    assert len(titles) == 42  # its own, the level before the trace, the columns
+    assert titles[0] == (
+        f"A step: live bytes by category; the peak is {max(whole.live_bytes):,} bytes"
+    )
+    assert any(f": {max(whole.live_bytes):,} bytes" in title for title in titles[1:])
+    words = _texts(text)
+    assert f"peak {format_bytes(whole.peak_live_bytes)}" in words
+    assert "0 B" in words
+    assert {"backward", "step 1", "step 2"} <= set(words)
+    assert {name.replace("_", " ") for name in CATEGORIES} <= set(words)
     assert "<script" not in text
     assert "href" not in text
+
+
+def test_what_was_there_before_the_trace_is_a_level_from_the_start() -> None:
+    whole = measured()
+    before = [event for event in whole.events if event.operator == BEFORE_TRACE]
+    assert len(before) >= 4
+    text = svg_timeline(whole)
+    titles = [node.text or "" for node in ET.fromstring(text).iter(f"{SVG}title")]
+    held = sum(event.size_bytes for event in before)
+    assert titles[1].startswith(f"{held:,} bytes\nbefore the trace\n")
+    assert len(titles) == 2 + len(whole.events) - len(before)
+
+
+def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None:
+    whole = measured()
+    text = page(whole, "Mine <Net>")
+    assert "<title>Mine &lt;Net&gt;</title>" in text
+    assert f"Peak: {whole.peak_live_bytes:,} bytes" in text
+    for forbidden in ("<script", "src=", "@import"):
+        assert forbidden not in text
+    layers = text[text.index("Layers, in forward order") : text.index("Largest blocks")]
+    names = re.findall(r'<th scope="row" class="operator">(.*?)</th>', layers)
+    numbers = [name for name in names if name.isdigit()]
+    assert numbers == sorted(numbers)
+    sums = totals(whole.alive_at_peak(), "module")
+    assert {name or "(network)" for name in sums} == set(names)
+    blocks = text[text.index("Largest blocks") :]
+    sizes = [int(size.replace(",", "")) for size in re.findall(r">([\d,]+)</td>", blocks)]
+    expected = [block.event.size_bytes for block in whole.alive_at_peak()[:15]]
+    assert sizes == expected
+
+
+def test_the_profiler_says_nothing_on_standard_error() -> None:
+    code = (
+        "import torch, harness\nmodel = torch.nn.Linear(2, 2)\n"
+        "with harness.trace(model): model(torch.ones(1, 2)).sum().backward()\n"
+        "import os; print('KINETO_LOG_LEVEL' in os.environ)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")
