@@ -21,6 +21,7 @@ ORDER = (
     "dry_run",
     "sweeps",
     "snapshots",
+    "budgets",
     "analysis",
     "reporting",
     "cli",

@@ -1,4 +1,4 @@
-"""``harness compare``: two runs, metric by metric."""
+"""``harness compare``: two runs, or two predictions, metric by metric."""
 
 from pathlib import Path
 
@@ -8,19 +8,24 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.schema.plain_text import printable
 
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_PLACE = click.Path(exists=True, path_type=Path)
 
 
 @click.command(
     cls=HarnessCommand, examples=["harness compare results/reference-cpu results/local/full"]
 )
-@click.argument("first", type=_FOLDER)
-@click.argument("second", type=_FOLDER)
+@click.argument("first", type=_PLACE)
+@click.argument("second", type=_PLACE)
 def compare(first: Path, second: Path) -> int:
-    """Compare two runs, metric by metric.
+    """Compare two runs or predictions, metric by metric.
 
-    The exit code is 3 if an exact metric differs or a cell is missing in one run.
+    FIRST and SECOND are folders of two runs, or two files of harness predict --json. The exit code
+    is 3 if an exact metric differs or a cell is missing in one run.
     """
+    if first.is_file() and second.is_file():
+        return _compare_predictions(first, second)
+    if not (first.is_dir() and second.is_dir()):
+        raise click.UsageError("compare takes two folders or two files, not one of each")
     from harness.analysis.compare import compare as run
     from harness.analysis.frame import load
     from harness.reporting.comparison import render
@@ -28,3 +33,11 @@ def compare(first: Path, second: Path) -> int:
     comparison = run(load(first), load(second))
     click.echo(printable(render(comparison)))
     return DONE if comparison.equal else NOT_OK
+
+
+def _compare_predictions(first: Path, second: Path) -> int:
+    from harness.budgets.compare_predictions import compare_predictions, comparison_text
+
+    differences = compare_predictions(first, second)
+    click.echo(printable(comparison_text(differences)), nl=False)
+    return NOT_OK if differences else DONE

@@ -1,0 +1,164 @@
+"""A pull request in miniature: a layer is widened, the test fails and names it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.budgets.baseline import Baseline, BaselineError
+from harness.budgets.memory_use import MemoryUse, growth
+from harness.budgets.step_memory import measured, predicted
+
+pytest_plugins = ["pytester"]
+
+PLUGIN = ("-p", "harness.budgets.pytest_plugin", "-p", "no:cacheprovider")
+MODEL = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(64, {width}), nn.ReLU(), nn.Linear({width}, 10))
+"""
+TEST = """
+import pytest
+from model import build
+
+@pytest.mark.memory({marker})
+def test_the_model_keeps_its_budget(memory):
+    use = memory(build, batch=32, input_shape=(64,){more})
+    assert use.peak_bytes > 0
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _torch_is_loaded() -> None:
+    """Load PyTorch and what predicting imports before pytester notes the modules to keep."""
+
+    def build() -> torch.nn.Module:
+        return torch.nn.Linear(4, 2)
+
+    predicted(build, 2, gpu=None, input_shape=(4,))
+    predicted(build, 2, gpu="l4", input_shape=(4,))
+    measured(build, 2, gpu=None, input_shape=(4,))
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest_inprocess(*PLUGIN, *arguments)
+
+
+def write(pytester: pytest.Pytester, width: int, marker: str = "", more: str = "") -> None:
+    pytester.makepyfile(
+        model=MODEL.format(width=width), test_model=TEST.format(marker=marker, more=more)
+    )
+
+
+def test_a_widened_layer_fails_and_the_updated_baseline_passes(
+    pytester: pytest.Pytester,
+) -> None:
+    write(pytester, 256)
+    missing = run(pytester)
+    missing.assert_outcomes(failed=1)
+    missing.stdout.fnmatch_lines(["*no budget and no baseline; run pytest --memory-update*"])
+    run(pytester, "--memory-update").assert_outcomes(passed=1)
+    run(pytester).assert_outcomes(passed=1)
+    before = json.loads((pytester.path / "memory-baseline.json").read_text())
+
+    write(pytester, 1024)
+    failed = run(pytester)
+    failed.assert_outcomes(failed=1)
+    # Parameters and gradients of layer 0: 768 more outputs x 65 numbers x 2 x 4 bytes = 390 KiB.
+    failed.stdout.fnmatch_lines(
+        ["*above the baseline of*", "*layer 0 grew by 390 KiB*", "*pytest --memory-update*"]
+    )
+    run(pytester, "--memory-update").assert_outcomes(passed=1)
+    run(pytester).assert_outcomes(passed=1)
+    after = json.loads((pytester.path / "memory-baseline.json").read_text())
+    (name,) = before["tests"]
+    grown = after["tests"][name]["layers"]["0"] - before["tests"][name]["layers"]["0"]
+    assert grown == 768 * 65 * 2 * 4
+
+
+def test_a_budget_on_a_gpu_is_checked_without_one(pytester: pytest.Pytester) -> None:
+    write(pytester, 256, 'peak="40MiB", gpu="l4"')
+    run(pytester).assert_outcomes(passed=1)
+    write(pytester, 256, 'peak="1MiB", gpu="l4"')
+    failed = run(pytester)
+    failed.assert_outcomes(failed=1)
+    failed.stdout.fnmatch_lines(["*predicted peak * is * above 1 MiB*", "*layer * holds *"])
+
+
+def test_a_step_is_measured_on_request_and_equals_the_prediction(
+    pytester: pytest.Pytester,
+) -> None:
+    write(pytester, 256, 'peak="100MiB"')
+    pytester.makepyfile(
+        test_model="""
+        from model import build
+
+        def test_both(memory):
+            memory._peak = "100MiB"
+            predicted = memory(build, batch=32, input_shape=(64,))
+            measured = memory(build, batch=32, input_shape=(64,), measure=True)
+            assert (predicted.method, measured.method) == ("predicted", "measured")
+            assert measured.peak_bytes == predicted.peak_bytes
+        """
+    )
+    run(pytester).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("marker", "more", "message"),
+    [
+        ('peak="much"', "", "*peak='much'*"),
+        ('peek="1MiB"', "", "*takes peak and gpu only*"),
+        ('gpu="no-such-gpu", peak="1GiB"', "", "*memory: *no-such-gpu*"),
+        ('peak="1GiB", gpu="l4"', ", measure=True", "*needs a CUDA device*"),
+    ],
+)
+def test_a_mistake_is_one_line_without_a_traceback(
+    pytester: pytest.Pytester, marker: str, more: str, message: str
+) -> None:
+    write(pytester, 16, marker, more)
+    result = run(pytester)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([message])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_the_plugin_imports_no_torch_until_it_is_used() -> None:
+    code = "import harness.budgets.pytest_plugin, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_distribution_of_the_harness_names_the_plugin() -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    entry = '[project.entry-points.pytest11]\nmemory-budgets = "harness.budgets.pytest_plugin"'
+    assert entry in text
+
+
+def use(**layers: int) -> MemoryUse:
+    return MemoryUse(peak_bytes=sum(layers.values()), layers=layers, method="predicted")
+
+
+def test_the_layers_that_grew_most_come_first() -> None:
+    found = growth(use(a=100, b=3000, c=5, d=10), use(a=50, b=1000, c=9))
+    assert [line.split()[1] for line in found] == ["b", "a", "d"]
+    assert found[2] == "layer d is new, with 10 B"
+
+
+def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "memory-baseline.json"
+    baseline = Baseline(path)
+    baseline.put("one", use(a=1))
+    baseline.put("two", use(b=2))
+    assert baseline.get("one") == use(a=1)
+    assert baseline.get("three") is None
+    for text in ("", "[]", '{"schema": 2}', '{"schema": 1, "tests": []}'):
+        path.write_text(text)
+        with pytest.raises(BaselineError, match="no memory baseline"):
+            baseline.get("one")
+    path.write_text('{"schema": 1, "tests": {"one": {"layers": 3}}}')
+    with pytest.raises(BaselineError, match="damaged"):
+        baseline.get("one")
