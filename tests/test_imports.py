@@ -59,6 +59,8 @@ FORBIDDEN = {
     "thresholds/search.py": ["subprocess", "multiprocessing", "harness.measurement"],
     "sweeps": ["torch", "matplotlib", "pandas"],
     "snapshots": ["torch", "pickle.load", "pickle.loads", "harness.measurement"],
+    "budgets/pytest_plugin.py": ["torch"],
+    "budgets/memory_use.py": ["torch"],
     "analysis": ["torch", "matplotlib", "harness.measurement", "harness.training"],
     "reporting": ["torch", "statsmodels"],
 }

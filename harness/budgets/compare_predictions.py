@@ -10,6 +10,7 @@ from harness.schema.errors import HarnessError
 from harness.schema.units import format_bytes
 
 _LONGEST_BYTES = 64 << 20
+_CATEGORIES = "categories_at_peak."
 
 
 class PredictionFileError(HarnessError, ValueError):
@@ -78,9 +79,7 @@ def _numbers(value: Any, name: str) -> Iterator[tuple[str, int]]:
     if isinstance(value, dict):
         for key, each in value.items():
             yield from _numbers(each, f"{name}.{key}" if name else str(key))
-    elif (type(value) is int and name.startswith("categories_at_peak.")) or (
-        type(value) is int and name.endswith("_bytes")
-    ):
+    elif type(value) is int and (name.endswith("_bytes") or name.startswith(_CATEGORIES)):
         yield name, value
 
 
