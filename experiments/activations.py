@@ -2,7 +2,7 @@
 
 A layer more adds whole tensors of batch x width elements to what autograd holds. Their
 number follows from the derivatives: one that is written in the output (ReLU, sigmoid, tanh)
-shares the tensor that the next linear map keeps anyway; one in the input needs a second.
+shares the tensor that the next linear layer keeps anyway; one in the input needs a second.
 """
 
 import functools
@@ -18,7 +18,7 @@ from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 
 ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-FIGURES = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+METRICS = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
 KEPT = "tensors_kept_per_layer"
 
 REASONS = {
@@ -34,10 +34,10 @@ REASONS = {
 """What each derivative needs."""
 
 WHY_ONE = (
-    "Why one is the least: a linear map's weight gradient is its input transposed times its "
+    "Why one is the least: a linear layer's weight gradient is its input transposed times its "
     "output's gradient, so each layer keeps its input, whatever stands before it. An activation "
     "whose derivative can be had from its own output adds nothing to that: the two share one "
-    "storage. In-place ReLU therefore keeps no less than ReLU; it only spares the linear map's "
+    "storage. In-place ReLU therefore keeps no less than ReLU; it only spares the linear layer's "
     "own output, one tensor at a time, while the forward pass runs."
 )
 
@@ -64,7 +64,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Count the tensors that one more layer keeps; see the module's docstring."""
-    frame = predictions.with_predictions(evidence.frame, list(FIGURES))
+    frame = predictions.with_predictions(evidence.frame, list(METRICS))
     frame = frame[frame["saved_bytes"].notna() & frame["width"].notna()].reset_index(drop=True)
     steps = layer_steps(frame)
     if steps.empty:
@@ -73,10 +73,10 @@ def analyse(evidence: Evidence) -> Section:
     return Section(
         verdicts=(*_held_verdict(steps), *_note_verdict(steps), *_scratch_verdict(steps)),
         text=(
-            predictions.in_words(frame, FIGURES),
+            predictions.in_words(frame, METRICS),
             WHY_ONE,
         ),
-        tables=(_kept_table(table, frame), *_miss_table(frame)),
+        tables=(_kept_table(table, frame), *predictions.miss_tables(frame, list(METRICS))),
         figures=tuple(_peak_figure(frame)),
     )
 
@@ -144,7 +144,7 @@ def _held_verdict(steps: pd.DataFrame) -> list[Verdict]:
             ruling=Ruling.SUPPORTED if held else Ruling.REFUTED,
             measured="Tensors of batch x width elements that each hidden layer adds to what is "
             f"kept, by model: {'; by '.join(parts)}. Never none: even without any activation "
-            "function the next linear map keeps its input.",
+            "function the next linear layer keeps its input.",
             number=f"a whole number, {least:g} to {most:g} per layer, in {whole} of {total} pairs",
         )
     ]
@@ -180,12 +180,12 @@ def _scratch_verdict(steps: pd.DataFrame) -> list[Verdict]:
     same = int((pairs["tensors_x"] == pairs["tensors_y"]).sum())
     return [
         Verdict(
-            sentence="ReLU written by hand, as a maximum with zeros, needs no more memory than the "
-            "ready-made one.",
+            sentence="A from-scratch ReLU, written as a maximum with zeros, needs no more memory "
+            "than the ready-made one.",
             ruling=Ruling.REFUTED if by_hand > ready else Ruling.SUPPORTED,
-            measured=f"By hand each layer keeps {by_hand:g} tensors, ready-made {ready:g}: the "
-            "maximum's derivative asks which operand was larger, so the input and the zeros stay "
-            "beside the output. With any other function the network from scratch keeps what the "
+            measured=f"From scratch each layer keeps {by_hand:g} tensors, ready-made {ready:g}: "
+            "the maximum's derivative asks which operand was larger, so the input and the zeros "
+            "stay beside the output. With any other function the from-scratch model keeps what the "
             f"nn.Linear one keeps, in {same} of {len(pairs)} pairs.",
             number=f"{by_hand / ready:g} times as much per layer",
         )
@@ -213,13 +213,6 @@ def _kept_table(table: pd.DataFrame, frame: pd.DataFrame) -> Table:
         f"depth {shape['depth']}, width {shape['width']}, batch {shape['batch']}",
         frame=both,
     )
-
-
-def _miss_table(frame: pd.DataFrame) -> list[Table]:
-    missed = predictions.misses(frame, list(FIGURES))
-    if missed.empty:
-        return []
-    return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
 def _peak_figure(frame: pd.DataFrame) -> list[Figure]:

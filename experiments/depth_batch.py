@@ -13,6 +13,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, rss_agreement
 from harness.analysis.answers import growth_answer
+from harness.analysis.cells import AT_PEAK, ok_cells
 from harness.analysis.proportionality import PRODUCT, Trial, exact_in, sample, trial
 from harness.analysis.verdicts import growing_steps, proportionality
 from harness.reporting.claim_figures import growth_figure, timelines, trial_tables
@@ -139,7 +140,7 @@ def _trials(training: pd.DataFrame) -> dict[str, Trial]:
         try:
             found[quantity.label] = trial(kept, quantity.column)
         except AnalysisError:
-            continue  # this machine has no such figure, or too few of it
+            continue  # this machine does not measure it, or in too few cells
     return found
 
 
@@ -156,7 +157,7 @@ def _proportional(trials: Mapping[str, Trial]) -> list[Verdict]:
 
 def _formula_text(training: pd.DataFrame) -> list[str]:
     """Check the closed formula of saved bytes cell by cell, and count."""
-    known = training[(training["outcome"] == "ok") & training["saved_bytes"].notna()]
+    known = ok_cells(training, "saved_bytes")
     known = known[(known["activation"] == "relu") & (known["dtype"] == "float32")]
     known = known[(known["model"] == "mlp") & known["width"].notna()]
     if known.empty:
@@ -181,8 +182,8 @@ def _why_text(training: pd.DataFrame, trials: Mapping[str, Trial]) -> list[str]:
         "grows with depth alone (parameters and their gradients), and what is constant (the first "
         "and last layers)."
     )
-    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
-    known = training[(training["outcome"] == "ok") & training[names].notna().all(axis=1)]
+    names = AT_PEAK
+    known = ok_cells(training, *AT_PEAK)
     if known.empty:
         return [text]
     parameters = exact_in(sample(known, "categories_at_peak.parameter"), PRODUCT[:2])
@@ -233,7 +234,7 @@ def _steps_text(training: pd.DataFrame) -> list[str]:
 
 def _resident_text(training: pd.DataFrame) -> list[str]:
     table = rss_agreement.beside_trace(training)
-    measured = training[(training["outcome"] == "ok") & training["rss_rise_bytes"].notna()]
+    measured = ok_cells(training, "rss_rise_bytes")
     text = []
     if len(measured):
         text.append(
@@ -262,7 +263,7 @@ def _resident_tables(training: pd.DataFrame) -> list[Table]:
     return [
         Table(
             name="resident-misses",
-            caption="Cells whose resident rise is more than 2 % off the trace's",
+            caption="Cells whose resident rise is more than 2% off the trace's",
             frame=rss_agreement.misses(table),
         ),
         Table(
@@ -322,8 +323,8 @@ def _owners(training: pd.DataFrame) -> list[Figure]:
 
 def _composition(training: pd.DataFrame) -> list[Figure]:
     """Return what the peak is made of, at the smallest, the middle and the largest batch."""
-    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
-    known = training[(training["outcome"] == "ok") & training[names].notna().all(axis=1)]
+    names = AT_PEAK
+    known = ok_cells(training, *AT_PEAK)
     if known.empty:
         return []
     batches = sorted(known["batch"].unique())

@@ -25,7 +25,7 @@ MOMENTS = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
 """Tensors of a parameter's size that the optimizer keeps for each parameter."""
 
 STATE = "categories_at_peak.optimizer_state"
-FIGURES = {
+METRICS = {
     STATE: "the state",
     "peak_live_bytes": "the peak",
     "first_step_peak_live_bytes": "the first step's peak",
@@ -56,7 +56,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Compare state and peaks with their formulas; see the module's docstring."""
-    table = predictions.with_predictions(evidence.frame, list(FIGURES))
+    table = predictions.with_predictions(evidence.frame, list(METRICS))
     table = table[table["peak_live_bytes"].notna() & table[STATE].notna()].reset_index(drop=True)
     if table.empty:
         raise AnalysisError("no training cell has a peak with its categories")
@@ -66,12 +66,16 @@ def analyse(evidence: Evidence) -> Section:
     return Section(
         verdicts=(*_state_verdict(table), *_floor_verdict(table)),
         text=(
-            predictions.in_words(table, FIGURES),
+            predictions.in_words(table, METRICS),
             _phase_text(table),
             *_first_step_text(table),
             *_foreach_text(table),
         ),
-        tables=(_state_table(table), _peak_table(table), *_miss_table(table)),
+        tables=(
+            _state_table(table),
+            _peak_table(table),
+            *predictions.miss_tables(table, list(METRICS)),
+        ),
         figures=(*_composition(table), *_growth(table)),
     )
 
@@ -191,7 +195,7 @@ def _first_step_text(table: pd.DataFrame) -> list[str]:
         text += (
             f" The most is {format_bytes(int(hidden.max()))} ({most['update']}, depth "
             f"{most['depth']}, batch {most['batch']}), "
-            f"{100 * hidden.max() / most['peak_live_bytes']:.3g} % of the peak."
+            f"{100 * hidden.max() / most['peak_live_bytes']:.3g}% of the peak."
         )
     return [text]
 
@@ -255,13 +259,6 @@ def _peak_table(table: pd.DataFrame) -> Table:
         caption="Every cell: state, first step's peak and later peak, beside the predicted peak",
         frame=table[columns].rename(columns=names),
     )
-
-
-def _miss_table(table: pd.DataFrame) -> list[Table]:
-    missed = predictions.misses(table, list(FIGURES))
-    if missed.empty:
-        return []
-    return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
 def _composition(table: pd.DataFrame) -> list[Figure]:

@@ -1,8 +1,8 @@
-"""How much more memory training needs than prediction, and what the difference is made of.
+"""How much more memory training needs than inference, and what the difference is made of.
 
 The note says that training "requires significantly more memory than plain prediction" because
 backpropagation holds on to the intermediate values. Each training cell is set against the
-prediction cell of the same network and batch, part by part.
+inference cell of the same network and batch, part by part.
 """
 
 import functools
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
+from harness.analysis.cells import AT_PEAK, ok_cells
 from harness.reporting.plots.series import series
 from harness.reporting.plots.stacked import stacked
 from harness.schema.events import CATEGORIES
@@ -23,8 +24,7 @@ SIGNIFICANT = 2.0
 """The note's "significantly more": at least this many times as much."""
 KEYS = ["depth", "width", "batch", "in_features", "classes"]
 PEAK = "peak_live_bytes"
-AT_PEAK = [f"categories_at_peak.{name}" for name in CATEGORIES]
-RUNS = {"inference": "prediction", "sgd": "training, SGD", "adam": "training, Adam"}
+RUNS = {"inference": "inference", "sgd": "training, SGD", "adam": "training, Adam"}
 
 _Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
@@ -37,7 +37,7 @@ AXES: dict[Size, _Axes] = {
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return prediction, SGD and Adam over depth x batch, and over width x batch."""
+    """Return inference, SGD and Adam over depth x batch, and over width x batch."""
     depths, batches, widths = AXES[size]
     width = 64 if size is Size.QUICK else 128
     for base in (Workload(mode="inference"), Workload(optimizer="sgd"), Workload(optimizer="adam")):
@@ -48,11 +48,11 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Compare training with prediction, cell by cell; see the module's docstring."""
+    """Compare training with inference, cell by cell; see the module's docstring."""
     frame = predictions.with_predictions(evidence.frame, [PEAK])
     table = pairs(frame)
     if table.empty:
-        raise AnalysisError("no training cell has a prediction cell of its network and batch")
+        raise AnalysisError("no training cell has an inference cell of its network and batch")
     return Section(
         verdicts=(_more_verdict(table), _reasons_verdict(table), *_depth_verdict(table)),
         text=(
@@ -60,7 +60,7 @@ def analyse(evidence: Evidence) -> Section:
             *_formula_text(table),
             *_small_batch_text(table),
         ),
-        tables=(_parts_table(table), _pairs_table(table), *_miss_table(frame)),
+        tables=(_parts_table(table), _pairs_table(table), *predictions.miss_tables(frame, [PEAK])),
         figures=(
             *_depth_figure(table),
             *_width_figure(table),
@@ -70,14 +70,14 @@ def analyse(evidence: Evidence) -> Section:
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each training cell beside its prediction cell.
+    """Return each training cell beside its inference cell.
 
     Columns: ``optimizer, depth, width, batch, in_features, classes, parameter_bytes``, the two
-    peaks (``training_bytes``, ``prediction_bytes``), ``ratio``, ``difference_bytes``, what each
+    peaks (``training_bytes``, ``inference_bytes``), ``ratio``, ``difference_bytes``, what each
     category adds at the peak (``more_<category>_bytes``, which sum to the difference), the
     category that adds most (``leading``) and where the ratio tends to (``limit``).
     """
-    known = frame[(frame["outcome"] == "ok") & frame[[PEAK, *AT_PEAK]].notna().all(axis=1)]
+    known = ok_cells(frame, PEAK, *AT_PEAK)
     known = known[known["width"].notna() & (known["width"] >= known["classes"])]
     columns = [*KEYS, PEAK, *AT_PEAK]
     train = known.loc[known["mode"] == "train", ["optimizer", *columns]]
@@ -87,7 +87,7 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     table = both[["optimizer", *KEYS]].assign(
         parameter_bytes=both["categories_at_peak.parameter"],
         training_bytes=both[PEAK],
-        prediction_bytes=both[f"{PEAK}_inference"],
+        inference_bytes=both[f"{PEAK}_inference"],
         ratio=(both[PEAK] / both[f"{PEAK}_inference"]).astype("float64"),
         difference_bytes=both[PEAK] - both[f"{PEAK}_inference"],
         state_bytes=both["categories_at_peak.optimizer_state"],
@@ -113,9 +113,9 @@ def _limit(table: pd.DataFrame) -> "pd.Series[float]":
 
 
 def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
-    """Return training less prediction by the closed form, for ReLU in float32 with SGD.
+    """Return training less inference by the closed form, for ReLU in float32 with SGD.
 
-    The larger of two moments of the backward pass, each less prediction's peak of
+    The larger of two moments of the backward pass, each less inference's peak of
     ``parameters + batch * (4 * features + 8 * width)``.
     """
     batch, width, classes = table["batch"], table["width"], table["classes"]
@@ -150,7 +150,7 @@ def _more_verdict(table: pd.DataFrame) -> Verdict:
         sentence="Training requires significantly more memory than plain prediction.",
         ruling=ruling,
         measured=f"The peak of a training step is {low['ratio']:.3g} times ({_named(low)}) to "
-        f"{high['ratio']:.3g} times ({_named(high)}) that of prediction, median "
+        f"{high['ratio']:.3g} times ({_named(high)}) that of inference, median "
         f"{table['ratio'].median():.3g}; at least twice in {twice} of {len(table)} cells." + where,
         number=f"{low['ratio']:.3g} to {high['ratio']:.3g} times as much",
     )
@@ -165,11 +165,11 @@ def _reasons_verdict(table: pd.DataFrame) -> Verdict:
     shares = activations[_more("activation")] / activations["difference_bytes"]
     led = table["leading"].value_counts()
     words = ", ".join(f"{str(name).replace('_', ' ')} in {number}" for name, number in led.items())
-    text = f"What adds most to prediction's peak: {words} of {total} cells."
+    text = f"What adds most to inference's peak: {words} of {total} cells."
     if count:
         text += (
             f" Held activations lead from a batch of {activations['batch'].min()} on, with "
-            f"{100 * shares.min():.3g} to {100 * shares.max():.3g} % of the difference. With small "
+            f"{100 * shares.min():.3g} to {100 * shares.max():.3g}% of the difference. With small "
             "batches it is gradients, as many bytes as the parameters, and Adam's state, twice as "
             "many: they belong to training, but not to holding on to intermediate values."
         )
@@ -222,7 +222,7 @@ def _formula_text(table: pd.DataFrame) -> list[str]:
         return []
     equal = int((expected_difference(own) == own["difference_bytes"]).sum())
     text = (
-        "Prediction's peak should be the parameters plus batch·(4·features + 8·width): the batch "
+        "Inference's peak should be the parameters plus batch·(4·features + 8·width): the batch "
         "and two layers' tensors, whatever the depth. With SGD, training's peak less that should "
         "be the larger of two: when the backward pass begins, batch·(4·width·depth + 8) + "
         "4·classes·(width + 1) + 8 (an activation a layer, the labels, the last layer's "
@@ -269,28 +269,21 @@ def _parts_table(table: pd.DataFrame) -> Table:
     grouped = grouped.sort_values(["optimizer", "batch"], ascending=[False, True])
     return Table(
         name="parts",
-        caption="What the difference between training and prediction is made of, in % of it "
-        "(medians over depth and width; negative where prediction has more of it at its peak)",
+        caption="What the difference between training and inference is made of, in % of it "
+        "(medians over depth and width; negative where inference has more of it at its peak)",
         frame=grouped.reset_index(drop=True),
     )
 
 
 def _pairs_table(table: pd.DataFrame) -> Table:
-    columns = ["optimizer", "depth", "width", "batch", "parameter_bytes", "prediction_bytes"]
+    columns = ["optimizer", "depth", "width", "batch", "parameter_bytes", "inference_bytes"]
     columns += ["training_bytes", "ratio", "limit", "difference_bytes", "leading"]
     return Table(
         name="pairs",
-        caption="Every training cell beside its prediction cell; limit: the ratio for ever larger "
+        caption="Every training cell beside its inference cell; limit: the ratio for ever larger "
         "batches",
         frame=table[[*columns, *(_more(name) for name in CATEGORIES)]],
     )
-
-
-def _miss_table(frame: pd.DataFrame) -> list[Table]:
-    missed = predictions.misses(frame, [PEAK])
-    if missed.empty:
-        return []
-    return [Table(name="misses", caption="Peaks that differ from the prediction", frame=missed)]
 
 
 def _panels(table: pd.DataFrame) -> pd.DataFrame:
@@ -304,7 +297,7 @@ def _depth_figure(table: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="ratio-depth",
-            caption="Training's peak over prediction's, against depth, a line per batch (width "
+            caption="Training's peak over inference's, against depth, a line per batch (width "
             f"{own['width'].iloc[0]}). Large batches approach the dashed limit, which grows like "
             "the depth (a straight line on a plain axis). Small ones stay at what gradients and "
             "optimizer state make of the parameters.",
@@ -334,7 +327,7 @@ def _width_figure(table: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="ratio-width",
-            caption="Training's peak over prediction's, against width, for the smallest and the "
+            caption="Training's peak over inference's, against width, for the smallest and the "
             f"largest batch (depth {depth}). Wider layers weigh more beside the examples, so the "
             "limit (dashed) rises with the width, but their parameters grow with its square, so "
             "it takes a larger batch to come near.",
@@ -355,7 +348,7 @@ def _width_figure(table: pd.DataFrame) -> list[Figure]:
 
 def _composition(frame: pd.DataFrame) -> list[Figure]:
     """Return what is alive at the peaks of the deepest network, smallest and largest batch."""
-    known = frame[(frame["outcome"] == "ok") & frame[AT_PEAK].notna().all(axis=1)]
+    known = ok_cells(frame, *AT_PEAK)
     known = _base(known)
     known = known[known["depth"] == known["depth"].max()]
     ends = known[known["batch"].isin([known["batch"].min(), known["batch"].max()])]
@@ -371,10 +364,10 @@ def _composition(frame: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="composition",
-            caption="What is alive at the peak of prediction and of training (depth "
+            caption="What is alive at the peak of inference and of training (depth "
             f"{shape['depth']}, width {shape['width']}; each panel has a scale of its own). With "
             "a small batch training adds gradients and optimizer state; with a large one, held "
-            "activations (green), of which prediction has none.",
+            "activations (green), of which inference has none.",
             data=data.rename(columns=lambda name: name.removeprefix("categories_at_peak.")),
             draw=functools.partial(stacked, panel="panel", bar="run"),
             size=(9.0, 2.9),
@@ -387,8 +380,8 @@ _RUN_ORDER = {name: at for at, name in enumerate(RUNS.values())}
 
 EXPERIMENT = Experiment(
     order=20,
-    title="Training against prediction",
-    question="How much more memory does training need than prediction, and for what?",
+    title="Training against inference",
+    question="How much more memory does training need than inference, and for what?",
     cells=cells,
     analyse=analyse,
     repeats=1,

@@ -120,7 +120,7 @@ def _law(found: list[Curve]) -> list[Verdict]:
             for curve in chosen
         )
         words = f"{words[0].upper()}{words[1:]}. At √depth segments a step adds "
-        words += f"{100 * excess:.3g} % more than at the best number, at most."
+        words += f"{100 * excess:.3g}% more than at the best number, at most."
         verdicts.append(
             Verdict(
                 sentence=sentence,
@@ -146,9 +146,9 @@ def _cheaper(found: list[Curve]) -> list[Verdict]:
             sentence="Checkpointing lowers the peak of a training step.",
             ruling=Ruling.SUPPORTED if min(saved) > 0 else Ruling.LIMITED,
             measured=f"What a step adds at its best number of segments ({words}). Where a layer's "
-            "gradients are as large as its activation, each activation that goes makes room for a "
-            "gradient that comes: the peak is the end of backward, and nothing is saved.",
-            number=f"{100 * min(saved):.3g} to {100 * max(saved):.3g} % less than without",
+            "gradients are as large as its activation, each freed activation is replaced by a "
+            "gradient: the peak is the end of the backward pass, and nothing is saved.",
+            number=f"{100 * min(saved):.3g} to {100 * max(saved):.3g}% less than without",
         )
     ]
 

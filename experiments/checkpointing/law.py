@@ -224,7 +224,7 @@ def counts_in_words(counts: Sequence[int]) -> str:
 
 
 def time_ratio(found: Sequence[Curve]) -> tuple[float, float, float]:
-    """Return the median over all cells of the time ratio, and the bounds of the middle 90 %."""
+    """Return the median over all cells of the time ratio, and the bounds of the middle 90%."""
     ratios = pd.concat([curve.table for curve in found])
     values = ratios.loc[ratios["segments"] > 0, "time_ratio"].to_numpy(dtype=np.float64)
     low, middle, high = (float(part) for part in np.quantile(values, [0.05, 0.5, 0.95]))

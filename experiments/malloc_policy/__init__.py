@@ -51,7 +51,7 @@ def analyse(evidence: Evidence) -> Section:
             Table(
                 name="rises",
                 caption="Resident rise beside the trace's; spreads over the repeats of a process "
-                "and over processes, in per cent of the trace's rise",
+                "and over processes, in percent of the trace's rise",
                 frame=table,
             ),
         ),

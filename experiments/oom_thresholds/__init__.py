@@ -2,7 +2,7 @@
 
 The note says that deeper networks with larger batches run out of memory more easily. Here
 they do run out: each threshold is the largest batch of which two whole training steps (one
-forward pass in prediction) completed within a budget that the kernel enforces, with the next
+forward pass in inference) completed within a budget that the kernel enforces, with the next
 larger batch seen to fail. On a GPU the caching allocator enforces it.
 """
 
@@ -29,7 +29,7 @@ DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 CURVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 SGD = Workload(width=WIDTH)
 ADAM = Workload(width=WIDTH, optimizer="adam")
-PREDICTION = Workload(width=WIDTH, mode="inference")
+INFERENCE = Workload(width=WIDTH, mode="inference")
 
 
 def questions(size: Size, device: str = "cpu") -> list[ThresholdQuestion]:
@@ -59,13 +59,13 @@ def _on_cpu(size: Size) -> list[ThresholdQuestion]:
         return [
             *_over([SGD], DEPTHS, (64,)),
             *_over([SGD], (1, 8, 64), (128,)),
-            *_over([ADAM, PREDICTION], (1, 8, 64), (64,)),
+            *_over([ADAM, INFERENCE], (1, 8, 64), (64,)),
             *_over([SGD.replace(malloc="system")], (1, 8, 64), (64,)),
         ]
     return [
-        *_over([SGD, ADAM, PREDICTION], DEPTHS, (64, 128, 256, 512)),
+        *_over([SGD, ADAM, INFERENCE], DEPTHS, (64, 128, 256, 512)),
         *_over([SGD.replace(malloc="system")], DEPTHS, (64, 256)),
-        *_over([one.replace(malloc="system") for one in (ADAM, PREDICTION)], (1, 8, 64), (64, 256)),
+        *_over([one.replace(malloc="system") for one in (ADAM, INFERENCE)], (1, 8, 64), (64, 256)),
     ]
 
 
@@ -159,7 +159,7 @@ def _frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> F
         name="frontier",
         caption="The largest batch that fits into a budget, against depth. Lines are predicted, "
         "points are reproduced: one example more ran out of memory. Training's lines bend down "
-        "as hyperbolas; prediction's hardly fall.",
+        "as hyperbolas; those of inference hardly fall.",
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
         draw=frontier,
         story=True,

@@ -15,7 +15,7 @@ PROMISED = 0.5
 def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
     """Return the hyperbola of each series of training and budget that has depths enough."""
     found = {}
-    training = pinned[pinned["series"] != "prediction"]
+    training = pinned[pinned["series"] != "inference"]
     for (name, _), part in training.groupby(["series", "budget_bytes"], sort=False):
         try:
             found[str(name), int(part["budget_bytes"].iloc[0])] = fit_frontier(
@@ -28,7 +28,7 @@ def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
 
 def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Verdict:
     """Return the verdict on "deeper and larger runs out of memory more easily"."""
-    training = pinned[pinned["series"] != "prediction"]
+    training = pinned[pinned["series"] != "inference"]
     steps = _steps(training)
     fell = int((steps < 0).sum())
     measured = (
@@ -38,15 +38,15 @@ def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Verdi
     if fits:
         worst = 100 * max(one.worst for one in fits.values())
         measured += (
-            f", along (depth + a)(batch + b) = c: {len(fits)} curves give their thresholds back "
-            f"to {worst:.2g} %. Not depth times batch alone runs out: a is what a batch costs "
+            f", along (depth + a)(batch + b) = c: {len(fits)} hyperbolas fit their thresholds "
+            f"within {worst:.2g}%. Not depth times batch alone runs out: a is what a batch costs "
             "beside the hidden layers, b what a layer costs beside its batch"
         )
-        number += f"; off the hyperbola by at most {worst:.2g} %"
-    prediction = _steps(pinned[pinned["series"] == "prediction"], relative=True)
-    if len(prediction):
+        number += f"; off the hyperbola by at most {worst:.2g}%"
+    inference = _steps(pinned[pinned["series"] == "inference"], relative=True)
+    if len(inference):
         measured += (
-            f". In prediction twice the depth costs {-100 * float(prediction.mean()):.2g} % of "
+            f". In inference twice the depth costs {-100 * float(inference.mean()):.2g}% of "
             "the batch on average: only the parameters grow"
         )
     ruling = Ruling.SUPPORTED if len(steps) and fell == len(steps) else Ruling.LIMITED
@@ -80,13 +80,14 @@ def predictable(pinned: pd.DataFrame) -> list[Verdict]:
     within = int((off <= PROMISED).sum())
     return [
         Verdict(
-            sentence="The batch at which a network stops fitting can be told without running it.",
+            sentence="The batch at which a network stops fitting can be predicted without "
+            "running it.",
             ruling=Ruling.SUPPORTED if within == len(known) else Ruling.LIMITED,
-            measured=f"{_under(pinned)} the predicted batch is within {PROMISED} % of the "
+            measured=f"{_under(pinned)} the predicted batch is within {PROMISED}% of the "
             f"reproduced one in {within} of {len(known)} thresholds (largest error "
-            f"{off.max():.2g} %, median {off.median():.2g} %); live bytes alone are off by up "
-            f"to {live.max():.2g} %.",
-            number=f"at most {off.max():.2g} % off",
+            f"{off.max():.2g}%, median {off.median():.2g}%); live bytes alone are off by up "
+            f"to {live.max():.2g}%.",
+            number=f"at most {off.max():.2g}% off",
         )
     ]
 
@@ -135,11 +136,11 @@ def texts(
             for name in ("rounding", "small", "library", "unused")
         }
         words = ", ".join(
-            f"{name} {part.median():.2g} % (from {part.min():.2g} to {part.max():.2g})"
+            f"{name} {part.median():.2g}% (from {part.min():.2g} to {part.max():.2g})"
             for name, part in share.items()
         )
         text.append(
-            f"Where the budget goes beside the live bytes, in per cent of it (median): {words}. "
+            f"Where the budget goes beside the live bytes, in percent of it (median): {words}. "
             "Rounding is what headers, alignment and pages add; small blocks lie in room that is "
             "kept beside the budget, so they count as negative; library is what was needed beyond "
             "the model; unused is less than one more example needs."
@@ -148,7 +149,7 @@ def texts(
         lost = policies["lost_percent"]
         text.append(
             f"glibc's default policy changes the largest batch by {-lost.max():.3g} to "
-            f"{-lost.min():+.3g} % (median {-lost.median():+.3g} %): its heap keeps freed blocks, "
+            f"{-lost.min():+.3g}% (median {-lost.median():+.3g}%): its heap keeps freed blocks, "
             "and what it keeps does not depend on the network alone. Its thresholds were probed "
             "once on each side, and success need not even be monotone in the batch."
         )
@@ -157,7 +158,7 @@ def texts(
     late = pinned[pinned["error_percent"].abs() > PROMISED]
     text += [
         f"{row['series']}, depth {row['depth']}, {format_bytes(row['budget_bytes'])}: predicted "
-        f"{row['error_percent']:+.2f} %. One page more in every layer is a large step at this "
+        f"{row['error_percent']:+.2f}%. One page more in every layer is a large step at this "
         f"depth; {row['library_bytes']} bytes beyond the model decide on which side it falls."
         for row in late[late["library_bytes"].notna()].to_dict("records")
     ]

@@ -3,7 +3,7 @@
 If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches
 that just fill a budget M lie on a hyperbola, (depth + a)(batch + b) = c, with a = k2/k3 and
 b = k1/k3 whatever the budget, and c growing with it. Without the product term (k3 = 0:
-prediction forgets each layer's output) they lie on a straight line.
+inference frees each layer's output) they lie on a straight line.
 """
 
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ def read_thresholds(folder: Path) -> list[Threshold]:
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
     """Return one row a threshold: workload, budget, predictions, answer, headroom, errors.
 
-    Errors are (predicted - largest fit) / largest fit in per cent; missing where unknown.
+    Errors are (predicted - largest fit) / largest fit in percent; missing where unknown.
     """
     rows = [_row(threshold) for threshold in thresholds]
     return pd.DataFrame(rows).convert_dtypes()
@@ -142,9 +142,9 @@ def _row(found: Threshold) -> dict[str, Any]:
 
 
 def series(found: Threshold) -> str:
-    """Return what kind of step it is: ``training, sgd``, ``training, adam``, ``prediction``."""
+    """Return what kind of step it is: ``training, sgd``, ``training, adam``, ``inference``."""
     if found.workload.mode == "inference":
-        return "prediction"
+        return "inference"
     return f"training, {found.workload.optimizer}"
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.cells import AT_PEAK, ok_cells
 from harness.analysis.timeline import live_by_category, read_events, thin
 from harness.reporting.plots.series import Marked, series
 from harness.reporting.plots.stacked import stacked
 from harness.reporting.plots.step_timeline import timeline, tips
-from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
 from harness.schema.units import format_bytes
@@ -216,8 +216,8 @@ def _time_text(table: pd.DataFrame) -> str:
 
 def _composition(frame: pd.DataFrame) -> list[Figure]:
     """Return what the peak is made of in each precision, at the smallest and largest batch."""
-    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
-    known = frame[(frame["outcome"] == "ok") & frame[names].notna().all(axis=1)]
+    names = AT_PEAK
+    known = ok_cells(frame, *AT_PEAK)
     if known.empty:
         return []
     depth = known["depth"].max() if 8 not in set(known["depth"]) else 8

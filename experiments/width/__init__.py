@@ -3,7 +3,7 @@
 The note advises widths "divisible by larger powers of 2", as "computationally efficient due to
 the way memory is allocated and addressed in hardware". Powers of two are set against their
 neighbours: bytes exactly, times as ratios within blocks that measure every width in turn, each
-in a process of its own. A block is a seed: the seed changes no figure but the weights.
+in a process of its own. A block is a seed: the seed changes nothing but the weights.
 """
 
 import functools
@@ -37,7 +37,7 @@ PLAN: dict[Size, tuple[tuple[int, ...], tuple[int, ...], int]] = {
 
 PARAMETERS = "categories_at_peak.parameter"
 ACTIVATIONS = "saved_activation_bytes"
-FIGURES = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+METRICS = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -59,7 +59,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Find the exact formulas, and compare times within blocks; see the module's docstring."""
-    frame = predictions.with_predictions(evidence.frame, list(FIGURES))
+    frame = predictions.with_predictions(evidence.frame, list(METRICS))
     frame = frame[frame[["width", PARAMETERS, ACTIVATIONS, "peak_live_bytes"]].notna().all(axis=1)]
     sizes = frame[frame["malloc"] == "pinned"].reset_index(drop=True)
     if sizes["width"].nunique() < 4:
@@ -67,8 +67,12 @@ def analyse(evidence: Evidence) -> Section:
     ratios = neighbour_ratios(_times(evidence, frame))
     return Section(
         verdicts=(_growth_verdict(sizes), _bytes_verdict(sizes), *_time_verdict(ratios)),
-        text=(predictions.in_words(frame, FIGURES), *_time_text(ratios)),
-        tables=(*_ratio_table(ratios), _size_table(sizes), *_miss_table(frame)),
+        text=(predictions.in_words(frame, METRICS), *_time_text(ratios)),
+        tables=(
+            *_ratio_table(ratios),
+            _size_table(sizes),
+            *predictions.miss_tables(frame, list(METRICS)),
+        ),
         figures=tuple(_time_figure(ratios)),
     )
 
@@ -218,7 +222,7 @@ def _ratio_table(ratios: pd.DataFrame) -> list[Table]:
         Table(
             name="times",
             caption="Time of a step at the neighbours of a power of two over that at the power "
-            "(geometric mean, 95 % interval)",
+            "(geometric mean, 95% interval)",
             frame=pd.DataFrame(rows),
         )
     ]
@@ -234,13 +238,6 @@ def _size_table(sizes: pd.DataFrame) -> Table:
         caption=f"Bytes by width at depth {DEPTH}",
         frame=table.sort_values(["batch", "width"], ignore_index=True),
     )
-
-
-def _miss_table(frame: pd.DataFrame) -> list[Table]:
-    missed = predictions.misses(frame, list(FIGURES))
-    if missed.empty:
-        return []
-    return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
 def _time_figure(ratios: pd.DataFrame) -> list[Figure]:
@@ -267,8 +264,8 @@ def _time_figure(ratios: pd.DataFrame) -> list[Figure]:
         Figure(
             name="time",
             caption="Time of a step at widths beside a power of two, over that at the power "
-            "itself: right of 1 the power of two is faster. Dots with bars are means with 95 % "
-            f"intervals, ticks the blocks; the grey band is ±{100 * WORTH:.0f} %, too little to "
+            "itself: right of 1 the power of two is faster. Dots with bars are means with 95% "
+            f"intervals, ticks the blocks; the grey band is ±{100 * WORTH:.0f}%, too little to "
             "choose a width for.",
             data=data,
             draw=functools.partial(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
+from harness.schema.findings import Table
 from harness.schema.prediction import Prediction
 from harness.schema.workload import Workload
 
@@ -86,6 +87,14 @@ def misses(cells: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
             text = str(workload_of(row))
             rows.append((text, name, measured, expected, measured - expected))
     return pd.DataFrame(rows, columns=MISS_COLUMNS)
+
+
+def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
+    """Return a table of the metrics that differ from their prediction, if there are any."""
+    missed = misses(cells, metrics)
+    if missed.empty:
+        return []
+    return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
 def in_words(cells: pd.DataFrame, figures: Mapping[str, str]) -> str:

@@ -121,5 +121,5 @@ def test_one_threshold_off_by_more_than_promised_limits_the_prediction() -> None
     assert predictable(good)[0].ruling is Ruling.SUPPORTED
     bad = as_frame([planted(1, 1000, predicted=1006), planted(2, 1000, predicted=996)])
     assert predictable(bad)[0].ruling is Ruling.LIMITED
-    assert "0.6 %" in predictable(bad)[0].number
+    assert "0.6%" in predictable(bad)[0].number
     assert predictable(as_frame([planted(1, 1000)])) == []

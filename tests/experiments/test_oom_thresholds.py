@@ -108,4 +108,4 @@ def test_a_run_that_is_complete_asks_nothing_again(
     before = (folder / THRESHOLDS).read_bytes()
     run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
     assert (folder / THRESHOLDS).read_bytes() == before
-    assert "3 cells, 3 done already" in capsys.readouterr().err
+    assert "3 cells, 3 saved already" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
     assert "at least twice in 1 of 2 cells" in more.measured
     assert reasons.ruling is Ruling.LIMITED
     assert reasons.number == "activations are the largest part in 1 of 2 cells"
-    assert "from a batch of 64 on, with 72.5 to 72.5 %" in reasons.measured
+    assert "from a batch of 64 on, with 72.5 to 72.5%" in reasons.measured
 
 
 def test_a_training_step_that_needs_no_more_refutes(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_one_cell_by_hand(tmp_path: Path) -> None:
     row = experiment.pairs(frame).iloc[0]
     parameters = 4 * (785 * 64 + 65 * 10)
     hidden = 256 * 64 * 4
-    assert row["prediction_bytes"] == parameters + 256 * 784 * 4 + 2 * hidden
+    assert row["inference_bytes"] == parameters + 256 * 784 * 4 + 2 * hidden
     # all gradients, the labels, the hidden layer's gradient, loss and its gradient
     assert row["training_bytes"] == 2 * parameters + 256 * (784 * 4 + 8) + hidden + 8
     assert row["limit"] == pytest.approx(1 + (64 + 2) / (784 + 128))
@@ -108,9 +108,9 @@ def test_depth_verdict_and_pictures(tmp_path: Path, records: list[Record]) -> No
     for figure in section.figures:
         assert picture(figure).png.startswith(b"\x89PNG")
     bars = next(figure for figure in section.figures if figure.name == "composition")
-    assert list(bars.data["run"]) == ["prediction", "training, SGD", "training, Adam"] * 2
+    assert list(bars.data["run"]) == ["inference", "training, SGD", "training, Adam"] * 2
 
 
 def test_training_alone_settles_nothing(tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match="no training cell has a prediction cell"):
+    with pytest.raises(AnalysisError, match="no training cell has an inference cell"):
         _section(tmp_path / "t", [PLANTED[1]])
