@@ -54,7 +54,10 @@ def examine_model() -> list[Finding]:
 
 def _machine() -> list[Finding]:
     facts = describe(Workload(), "")
-    memory = f"{facts['memory_bytes'] / 2**30:.1f} GiB"
+    if not Path("/proc/self").exists() and sys.platform.startswith("linux"):
+        detail = "no /proc is mounted: no memory can be measured here (mount -t proc proc /proc)"
+        return [Finding(what="machine", available=False, detail=detail)]
+    memory = format_bytes(facts["memory_bytes"])
     detail = f"{facts['cpu']}, {facts['cpu_count']} cores, {memory}, {platform.platform()}"
     return [Finding(what="machine", available=True, detail=detail)]
 

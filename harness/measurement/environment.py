@@ -1,5 +1,6 @@
 """Where a record was made: versions, machine, policy. Asks no torch."""
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -38,13 +39,19 @@ def _machine() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": _memory_bytes(),
         "git_commit": git_commit(),
     }
 
 
+def _memory_bytes() -> int | None:
+    with contextlib.suppress(OSError):  # no /proc is mounted
+        return int(psutil.virtual_memory().total)
+    return None
+
+
 def _cpu_name() -> str:
-    if sys.platform.startswith("linux"):
+    if sys.platform.startswith("linux") and Path("/proc/cpuinfo").exists():
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()

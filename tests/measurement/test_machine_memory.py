@@ -1,6 +1,11 @@
 """Nothing larger than the machine: what is available, and what is refused with both numbers."""
 
+import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -151,3 +156,19 @@ def test_a_worker_dies_first_where_the_machine_runs_out(launcher: Launcher) -> N
     )
     assert child(code).stdout.split() == ["1000"]
     assert before.strip() != "1000", "the server outlives its worker"
+
+
+def test_without_proc_the_doctor_says_so() -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("hiding /proc needs root, and unshare (util-linux)")
+    command = "mount -t tmpfs tmpfs /proc && exec "
+    command += shlex.join([sys.executable, "-m", "harness", "doctor", "--json"])
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, check=False
+    )
+    if "mount" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    findings = {each["what"]: each for each in json.loads(done.stdout)}
+    assert not findings["machine"]["available"]
+    assert "no /proc is mounted" in findings["machine"]["detail"]

@@ -183,8 +183,11 @@ def _make() -> Group:
 
 def places() -> Iterator[tuple[int, Path]]:
     """Yield our own group and its ancestors, from the inside out; version 1 first."""
-    own = _own_paths()
-    for version, root in _mounts():
+    try:
+        own, mounts = _own_paths(), _mounts()
+    except OSError:  # no Linux, or no /proc
+        return
+    for version, root in mounts:
         path = own.get(version)
         if path is None:
             continue

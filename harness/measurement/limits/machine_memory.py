@@ -38,7 +38,11 @@ class Available:
 
 def available() -> Available:
     """Return the least of what the machine and each cgroup around this process has left."""
-    machine = Available(bytes=psutil.virtual_memory().available, source="MemAvailable")
+    try:
+        machine_bytes = psutil.virtual_memory().available
+    except OSError as error:
+        raise MemoryUnavailableError(f"the free memory is unknown: {error}; see doctor") from None
+    machine = Available(bytes=machine_bytes, source="MemAvailable")
     groups = [
         Available(bytes=max(0, limit - used), source=f"the limit of cgroup {place}")
         for place, limit, used in _limited_groups()
