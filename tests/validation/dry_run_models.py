@@ -216,7 +216,7 @@ MODELS: Mapping[str, Model] = {
     "Mixtral (512 x 6)": language(
         "MixtralConfig", "MixtralForCausalLM", **SMALL, num_local_experts=4
     ),
-    "T5-small": language("T5Config", "T5ForConditionalGeneration"),
+    "T5-small": language("T5Config", "T5ForConditionalGeneration", decoder_start_token_id=0),
     "ViT-B/16": vision_transformer,
     "Whisper (tiny)": whisper,
     "LSTM": recurrent("LSTM"),
