@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run clean
+.PHONY: reproduce test docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -57,24 +57,28 @@ cuda: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m cuda
 	$(BIN)/python -m tests.validation.on_gpu --out results
 
-# The same without a GPU, on PyTorch's own allocator, and the allocator's model against it: DRY_RUN
-# is the folder with build.sh and run.sh, DRY_RUN_VENV an environment with a CUDA build of torch
-# and torchvision. Values and seconds mean nothing there, bytes do.
-cuda-dry-run: $(VENV)/.installed-test
-	bash $(DRY_RUN)/build.sh $(DRY_RUN_VENV)
-	$(DRY_RUN_VENV)/bin/python -m pip install --quiet --editable '.[test]'
-	STUB_CC=80 STUB_SMS=108 STUB_MEM=42400000000 bash $(DRY_RUN)/run.sh $(DRY_RUN_VENV) \
-	  -m pytest -m cuda
-	$(BIN)/python -m tests.validation.compare_allocator --dry-run $(DRY_RUN) \
-	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
-	$(BIN)/python -m tests.validation.compare_snapshots --dry-run $(DRY_RUN) \
-	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
-	$(BIN)/python -m tests.validation.compare_events --dry-run $(DRY_RUN) \
-	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
-	$(BIN)/python -m tests.validation.compare_predictions --dry-run $(DRY_RUN) \
-	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
-	$(BIN)/python -m tests.validation.compare_module_predictions --dry-run $(DRY_RUN) \
-	  --venv $(DRY_RUN_VENV) --out results/cuda-dry-run
+# The same without a GPU, under the dry run, in an environment of its own with the CUDA build of
+# PyTorch that the package index has: 7 GB, kept until clean. Tests, every comparison with PyTorch's
+# own allocator, one rank of many, public models; an hour, of which the models take half.
+CUDA := $(VENV)-cuda
+COMPARISONS := compare_allocator compare_snapshots compare_events compare_predictions \
+  compare_module_predictions dry_run_distributed dry_run_models
+cuda-dry-run: $(CUDA)/.installed
+	$(CUDA)/bin/python -m pytest tests/dry_run
+	for comparison in $(COMPARISONS); do \
+	  $(CUDA)/bin/python -m tests.validation.$$comparison --out results/cuda-dry-run || failed=1; \
+	done; test -z "$$failed"
+
+# A small part of it, for CI: minutes, once the environment is there.
+cuda-dry-run-quick: $(CUDA)/.installed
+	$(CUDA)/bin/python -m pytest tests/dry_run
+	$(CUDA)/bin/python -m tests.validation.compare_snapshots --out build/cuda-dry-run
+
+$(CUDA)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(CUDA)
+	$(CUDA)/bin/python -m pip install --quiet torch torchvision transformers diffusers
+	$(CUDA)/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -108,4 +112,4 @@ $(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py $(VENV)/.installed-test
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-torch-*
+	rm -rf $(VENV) $(VENV)-cuda $(VENV)-lowest $(VENV)-torch-*

@@ -1,10 +1,9 @@
 """Compare the allocator model with PyTorch's own allocator, counter by counter.
 
-    python -m tests.validation.compare_allocator --dry-run DIR --venv VENV --out FOLDER
+    python -m tests.validation.compare_allocator --out FOLDER
 
-``DIR`` holds the dry run's ``run.sh``; ``VENV`` has the CUDA build of torch for which
-``build.sh`` was run. Writes ``allocator.md`` and ``allocator.csv``; exit code 1 if any
-counter or address differs after any operation.
+Run by an interpreter with a CUDA build of PyTorch. Writes ``allocator.md`` and
+``allocator.csv``; exit code 1 if any counter or address differs after any operation.
 """
 
 import array
@@ -309,7 +308,7 @@ def main() -> int:
     options.add_argument("--only", default="", help="configurations whose name contains this")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
-    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
+    dry_run = DryRun()
     comparisons = []
     for plan in PLANS:
         if arguments.only not in plan.name:

@@ -1,6 +1,6 @@
 """Draw workloads, and hold the events predicted for them against those of PyTorch's allocator.
 
-    python -m tests.validation.compare_events --dry-run DIR --venv VENV --out FOLDER
+    python -m tests.validation.compare_events --out FOLDER
 
 Writes ``events.md`` and ``events.csv``; exit code 1 if any event or any phase's peak differs.
 """
@@ -99,7 +99,7 @@ def main() -> int:
     options.add_argument("--workloads", type=int, default=100, help="on each card")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
-    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
+    dry_run = DryRun()
     random, rows, all_equal = Random(arguments.seed), [], True
     for card in CARDS:
         workloads = [draw(random) for _ in range(arguments.workloads)]

@@ -1,6 +1,6 @@
 """Predict modules for CUDA on a CPU-only build and hold them against the dry run.
 
-    python -m tests.validation.compare_module_predictions --dry-run DIR --venv VENV --out FOLDER
+    python -m tests.validation.compare_module_predictions --out FOLDER
 
 Writes ``forecasts.md`` and ``forecasts.csv``; exit code 1 if a requested peak differs, or a
 reserved one by more than a segment.
@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from harness.dry_run.toolchain import torch_build
 from harness.prediction.module.predict_module import forecast
 from tests.validation.compare_predictions import CARDS, PEAKS, SEGMENT_BYTES, gpu_of
 from tests.validation.dry_run import DryRun, StubCard, parser, write_table
@@ -50,7 +51,7 @@ def acceptable(pairs: Pairs) -> bool:
 def main() -> int:
     """Measure, forecast and write; return the exit code."""
     arguments = parser(__doc__).parse_args()
-    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
+    dry_run = DryRun()
     rows, good = [], True
     for name, case in MODULES.items():
         for card in CARDS:
@@ -60,7 +61,8 @@ def main() -> int:
             rows.append([name, case.optimizer, str(case.batch), card.capability, *cells])
             print(name, card.capability, pairs, flush=True)
     summary = (
-        "Peaks of the steady step of public modules on torch 2.13 under the dry run, and what "
+        f"Peaks of the steady step of public modules on torch {torch_build().version} under the"
+        " dry run, and what "
         '`harness.forecast(..., device="cuda", cudnn=False)` says on a CPU-only build. Bytes; '
         "where they differ the forecast stands in brackets. Not followed: the scratch of "
         "attention's backward pass, and where the engine adds two gradients in place. Written by "

@@ -1,6 +1,6 @@
 """Measure workloads under the dry run and hold the predictions against them, figure by figure.
 
-    python -m tests.validation.compare_predictions --dry-run DIR --venv VENV --out FOLDER
+    python -m tests.validation.compare_predictions --out FOLDER
 
 Each workload is measured by ``harness measure --device cuda --json`` in processes of its own
 and predicted from the same flags. Writes ``predictions.md`` and ``predictions.csv``; exit code
@@ -246,7 +246,7 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--only", default="", help="workloads whose text contains this")
     arguments = options.parse_args()
-    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
+    dry_run = DryRun()
     comparisons = []
     for workload, card, settings in cases():
         if arguments.only not in str(workload):

@@ -1,6 +1,6 @@
 """Record snapshots of public models under the dry run and follow them with the model.
 
-    python -m tests.validation.compare_snapshots --dry-run DIR --venv VENV --out FOLDER
+    python -m tests.validation.compare_snapshots --out FOLDER
 
 Writes ``replay.md`` and ``replay.csv``; exit code 1 if any segment event, address or
 final block differs.
@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.dry_run.toolchain import torch_build
 from harness.snapshots import Replay, replay_file
 from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 
@@ -80,7 +81,8 @@ def write_tables(rows: list[list[str]], folder: Path, equal: int) -> None:
     heads = ["recording", "begins at", "settings", "events", "segment events equal"]
     heads += ["addresses equal", "final blocks equal", "peak reserved", "recorded"]
     summary = (
-        f"Snapshots of torch 2.13 under the dry run; {equal} of {len(rows)} replayed without any "
+        f"Snapshots of torch {torch_build().version} under the dry run; {equal} of {len(rows)}"
+        " replayed without any "
         "difference. Written by `tests/validation/compare_snapshots.py`."
     )
     title = "Recordings replayed through the allocator model"
@@ -90,7 +92,7 @@ def write_tables(rows: list[list[str]], folder: Path, equal: int) -> None:
 def main() -> int:
     """Record, replay and write; return the exit code."""
     arguments = parser(__doc__).parse_args()
-    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
+    dry_run = DryRun()
     rows, equal = [], 0
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:

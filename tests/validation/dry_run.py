@@ -1,12 +1,20 @@
-"""What the comparisons share: running a program on the pretended GPU, and writing tables."""
+"""What the comparisons share: running a program on the pretended GPU."""
 
 import argparse
-import csv
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness.dry_run.build import build
+from harness.dry_run.for_workers import pretended
+from harness.dry_run.pretended_gpu import PretendedGpu
+from harness.dry_run.toolchain import torch_build
+from tests.validation.tables import write_table
+
+__all__ = ["DryRun", "StubCard", "parser", "write_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,22 +26,22 @@ class StubCard:
     capability: str = "8.0"
     multiprocessors: int = 108
 
-    def variables(self) -> dict[str, str]:
-        """Return the environment variables that make this card."""
-        return {
-            "STUB_MEM": str(self.total_bytes),
-            "STUB_OTHER": str(self.other_bytes),
-            "STUB_CC": self.capability.replace(".", ""),
-            "STUB_SMS": str(self.multiprocessors),
-        }
+    def pretended(self) -> PretendedGpu:
+        """Return it as the harness pretends it."""
+        major, _, minor = self.capability.partition(".")
+        return PretendedGpu(
+            name=f"capability {self.capability}",
+            capability=(int(major), int(minor)),
+            multiprocessors=self.multiprocessors,
+            threads_per_multiprocessor=2048,
+            total_bytes=self.total_bytes,
+            outside_bytes=(self.other_bytes, self.other_bytes),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
-    """The folder of ``run.sh`` and the environment that ``build.sh`` was run for."""
-
-    folder: Path
-    venv: Path
+    """Runs programs by this interpreter, which has a CUDA build of PyTorch."""
 
     def run(
         self,
@@ -49,48 +57,28 @@ class DryRun:
             CalledProcessError: it ended with another exit code than 0.
 
         """
-        environment = {
-            **os.environ,
-            **card.variables(),
-            "PYTORCH_ALLOC_CONF": settings,
-            "TORCH_CPP_LOG_LEVEL": "ERROR",
-        }
-        if workspace_config is not None:
-            environment["CUBLAS_WORKSPACE_CONFIG"] = workspace_config
-        return subprocess.run(
-            [self.folder / "run.sh", self.venv, *command],
-            env=environment,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        torch = torch_build()
+        with pretended(card.pretended(), torch, build(torch)):
+            environment = {
+                **os.environ,
+                "PYTORCH_ALLOC_CONF": settings,
+                "TORCH_CPP_LOG_LEVEL": "ERROR",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "OMP_NUM_THREADS": "1",
+            }
+            if workspace_config is not None:
+                environment["CUBLAS_WORKSPACE_CONFIG"] = workspace_config
+            return subprocess.run(
+                [sys.executable, *command],
+                env=environment,
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options of every comparison."""
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    made.add_argument("--dry-run", type=Path, required=True, help="folder of run.sh")
-    made.add_argument("--venv", type=Path, required=True, help="environment of build.sh")
     made.add_argument("--out", type=Path, required=True, help="folder of the tables")
     return made
-
-
-def write_table(
-    stem: Path, title: str, summary: str, heads: Sequence[str], rows: Sequence[Sequence[str]]
-) -> None:
-    """Write ``stem``.md and ``stem``.csv."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with stem.with_suffix(".csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    text = [
-        f"# {title}",
-        "",
-        summary,
-        "",
-        "| " + " | ".join(heads) + " |",
-        "|" + " --- |" * len(heads),
-        *("| " + " | ".join(cells) + " |" for cells in escaped),
-        "",
-    ]
-    stem.with_suffix(".md").write_text("\n".join(text))

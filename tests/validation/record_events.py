@@ -1,12 +1,12 @@
 """Record what steps on CUDA ask of the allocator, for tests that need neither GPU nor dry run.
 
-    python -m tests.validation.record_events --dry-run DIR --venv VENV --out tests/prediction
+    python -m tests.validation.record_events --out tests/prediction
 
 Writes ``cuda_events.json``: of each workload the events of build and steps (step, phase, bytes
 requested, number of the block), read from the allocator's own history, and the peaks of each
 phase. ``tests/prediction/test_cuda_events.py`` holds the predictions against it.
 
-    run.sh VENV record_events.py FLAGS.json OUT.jsonl
+    python record_events.py FLAGS.json OUT.jsonl    # on a pretended GPU
 
 records each workload of a list in a fork of its own.
 """
@@ -170,7 +170,7 @@ def main() -> int:
         record_all(Path(sys.argv[1]), Path(sys.argv[2]))
         return 0
     arguments = parser(__doc__).parse_args()
-    dry_run = DryRun(folder=arguments.dry_run, venv=arguments.venv)
+    dry_run = DryRun()
     recordings = []
     for capability, card in CARDS.items():
         workloads = [flags for on, flags in (*CASES, *LAST_ROWS) if on == capability]

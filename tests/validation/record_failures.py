@@ -1,6 +1,6 @@
 """Run a small program that runs out of memory, and write its memory snapshot.
 
-    run.sh VENV record_failures.py CASE FILE [BATCH]
+    python record_failures.py CASE FILE [BATCH]    # on a pretended GPU
 
 Run under the dry run with the GPU's memory and PYTORCH_ALLOC_CONF that the case needs. Prints
 one line: ``completed`` or ``out of memory: `` and PyTorch's message, then its peak ``reserved``.

@@ -1,6 +1,6 @@
 """Measure the steps of a module on the (pretended) GPU; print the allocator's peaks as JSON.
 
-    run.sh VENV record_modules.py NAME
+    python record_modules.py NAME    # on a pretended GPU
 
 cuDNN is off: the dry run has none.
 """

@@ -2,7 +2,7 @@
 
 Runs under the dry run (or on a GPU) with nothing but torch and the standard library:
 
-    run.sh VENV record_random_operations.py PLAN.json OUT
+    python record_random_operations.py PLAN.json OUT    # on a pretended GPU
 
 ``OUT.jsonl`` gets a header and one line per operation, ``OUT.bin`` all counters after each
 operation as native 64-bit integers, in the order that the header names, ``OUT.pickle`` the
@@ -91,7 +91,7 @@ class Player:
         elif op == "record_stream":
             self.live[operation["key"]].record_stream(self.streams[operation["stream"]])
         elif op == "pending":
-            ctypes.CDLL(None).stub_events_pending(operation["value"])
+            ctypes.CDLL(None).pretend_events_pending(operation["value"])
         elif op == "settings":
             torch._C._accelerator_setAllocatorSettings(operation["value"])
 

@@ -1,6 +1,6 @@
 """Write memory snapshots of public models in training, for the replay to be held against.
 
-    run.sh VENV record_snapshots.py FOLDER
+    python record_snapshots.py FOLDER    # on a pretended GPU
 
 Each model is recorded from the start of the process, and one from the middle. Shapes are
 small: what matters is that every kind of event occurs. cuDNN is off: the dry run has none.

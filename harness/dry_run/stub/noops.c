@@ -16,7 +16,6 @@ SUCCEEDS(cudaStreamWaitEvent)
 SUCCEEDS(cudaStreamDestroy)
 SUCCEEDS(cudaEventRecord)
 SUCCEEDS(cudaEventRecordWithFlags)
-SUCCEEDS(cudaEventQuery)
 SUCCEEDS(cudaEventSynchronize)
 SUCCEEDS(cudaEventDestroy)
 
