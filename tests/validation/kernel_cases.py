@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 Phase = Callable[[str], object]
 Case = Callable[[Phase], None]
@@ -133,6 +134,24 @@ def attention(
         phase("backward")
 
     return run
+
+
+class Checkpointed(nn.Module):
+    """Blocks that are computed again in the backward pass."""
+
+    def __init__(self, *, use_reentrant: bool) -> None:
+        super().__init__()
+        self.first = nn.Linear(256, 256)
+        layers = (nn.Linear(256, 1024), nn.GELU(), nn.Dropout(0.1), nn.Linear(1024, 256))
+        self.blocks = nn.ModuleList(nn.Sequential(*layers) for _ in range(3))
+        self.use_reentrant = use_reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum of all blocks."""
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + checkpoint(block, x, use_reentrant=self.use_reentrant)
+        return x
 
 
 def _activations() -> Iterator[tuple[str, Case]]:
@@ -285,6 +304,8 @@ CASES: dict[str, Case] = {
         for name, made in _OPTIMIZERS.items()
     },
     **{f"autocast {name}": case for name, case in _autocast_cases()},
+    "checkpoint": training(lambda: Checkpointed(use_reentrant=False), (512, 256)),
+    "checkpoint, reentrant": training(lambda: Checkpointed(use_reentrant=True), (512, 256)),
     "embedding": training(_embedding, (8, 64), tokens=True),
     "embedding, many tokens": training(_embedding, (8, 1024), tokens=True),
 }

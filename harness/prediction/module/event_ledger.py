@@ -82,7 +82,10 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Storages of parameters and buffers, which exist anyway."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():  # here a meta tensor is a meta tensor
+            return self._dispatched(func, args, kwargs or {})
+
+    def _dispatched(self, func: Any, args: Any, kwargs: Any) -> Any:
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.is_meta]
         if not tensors:
             result = func(*args, **kwargs)

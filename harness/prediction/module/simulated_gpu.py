@@ -165,6 +165,28 @@ def _no(*_: object) -> bool:
     return False
 
 
+def _inside(mode: DeviceMode, function: Function) -> Function:
+    """Return ``function`` with the mode active, which is off while it handles a call.
+
+    So Python code that the autograd engine calls is translated too: custom functions, hooks, and
+    the forward passes that checkpointing repeats.
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with mode:
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _shape_and_type(tensor: Tensor) -> dict[str, object]:
+    """Return what checkpointing compares after it recomputed; the device is left out.
+
+    Saved tensors are seen below the device mode, where they say ``meta``.
+    """
+    return {"shape": tensor.shape, "dtype": tensor.dtype}
+
+
 def _index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -264,13 +286,21 @@ def simulated_gpu(
     with ExitStack() as stack:
         for target, name, value in patches:
             stack.enter_context(mock.patch.object(target, name, value))
+        checks = importlib.import_module(
+            "torch.utils.checkpoint"
+        )._allowed_determinism_checks_to_fns
+        stack.enter_context(mock.patch.dict(checks, default=_shape_and_type))
         for module, name in _NOT_TRACED:
             found = sys.modules.get(module)
             if found is not None and hasattr(found, name):
                 stack.enter_context(mock.patch.object(found, name, never))
         stack.enter_context(mock.patch.object(nn.Parameter, "__new__", _parameter(ledger)))
         stack.enter_context(ledger)
-        stack.enter_context(DeviceMode(ledger, functions))
+        mode = DeviceMode(ledger, functions)
+        stack.enter_context(mode)
+        engine = _inside(mode, torch.autograd.graph._engine_run_backward)
+        for place in (torch.autograd, torch.autograd.graph):
+            stack.enter_context(mock.patch.object(place, "_engine_run_backward", engine))
         yield
 
 

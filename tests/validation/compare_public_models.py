@@ -1,0 +1,156 @@
+"""Compare the predicted memory of public models with the CUDA dry run.
+
+    run.sh VENV -m tests.validation.compare_public_models record FOLDER [NAME ...]
+    python -m tests.validation.compare_public_models compare FOLDER OUT
+
+``record`` trains each model on the pretended GPU (PyTorch's own kernels and allocator) and writes
+a JSON file for it; ``compare`` predicts the same runs on the simulated GPU and writes
+``models.csv`` and ``models.md``.
+"""
+
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.validation.public_models import names, training
+
+COUNTERS = ("requested", "allocated", "reserved")
+
+
+SUMMARY = (
+    "Three training steps of public models on torch {version}, capability 8.0, without cuDNN: the "
+    "peaks under the CUDA dry run, where PyTorch's own kernels decide what is allocated, and on "
+    "the simulated GPU of a CPU-only build. Written by "
+    "`tests/validation/compare_public_models.py`."
+)
+
+
+def record(folder: Path, chosen: list[str]) -> None:
+    """Train each model on the pretended GPU; what was recorded already is left alone."""
+    import gc
+
+    torch.backends.cudnn.enabled = False
+    for name in chosen:
+        path = folder / f"{name}.json"
+        if path.exists():
+            continue
+        gc.collect()
+        torch._C._cuda_clearCublasWorkspaces()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            training(name)()
+        except Exception as error:
+            found: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"[:200]}
+        else:
+            stats = torch.cuda.memory_stats()
+            found = {counter: stats[f"{counter}_bytes.all.peak"] for counter in COUNTERS}
+        found["torch"] = torch.__version__
+        path.write_text(json.dumps(found))
+        print(name, found, flush=True)
+
+
+def compare(folder: Path, out: Path) -> None:
+    """Predict what was recorded and write the tables."""
+    rows = []
+    for name in names():
+        path = folder / f"{name}.json"
+        if not path.exists():
+            continue
+        measured = json.loads(path.read_text())
+        if "error" not in measured:
+            rows.append(_row(name, measured))
+            print(rows[-1], flush=True)
+            _write(rows, out, measured["torch"])
+
+
+def _row(name: str, measured: dict[str, Any]) -> list[str]:
+    from dataclasses import replace
+
+    from harness.prediction.gpu.catalogue import DEFAULT
+    from harness.prediction.module.predict_run import predict_run
+
+    gpu = replace(DEFAULT, workspace_config="")
+    started = time.process_time()
+    try:
+        peaks = predict_run(run=training(name), gpu=gpu, cudnn=False).peaks
+    except Exception as error:
+        return [
+            name,
+            str(measured["requested"]),
+            *[""] * 6,
+            f"{type(error).__name__}: {error}"[:90],
+        ]
+    seconds = time.process_time() - started
+    allocated, reserved = peaks.allocated_peak_bytes, peaks.reserved_peak_bytes
+    off = [
+        _off(peaks.requested_peak_bytes, measured["requested"]),
+        _off(_nearest(allocated, measured["allocated"]), measured["allocated"]),
+        _off(_nearest(reserved, measured["reserved"]), measured["reserved"]),
+    ]
+    return [
+        name,
+        str(measured["requested"]),
+        str(peaks.requested_peak_bytes),
+        *off,
+        str(reserved[0] <= measured["reserved"] <= reserved[1]),
+        f"{seconds:.1f}",
+        "",
+    ]
+
+
+def _nearest(low_high: tuple[int, int], value: int) -> int:
+    return min(max(value, low_high[0]), low_high[1])
+
+
+def _off(predicted: int, measured: int) -> str:
+    return "0" if predicted == measured else f"{100 * (predicted / measured - 1):+.3f}%"
+
+
+HEADS = (
+    "model, batch, autocast", "requested, dry run", "requested, predicted", "requested off",
+    "allocated off", "reserved off", "reserved in range", "seconds", "reason",
+)  # fmt: skip
+
+
+def _write(rows: list[list[str]], out: Path, version: str) -> None:
+    with (out / "models.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADS, *rows])
+    done = [row for row in rows if not row[8]]
+    equal = sum(row[3] == "0" for row in done)
+    close = sum(all(abs(float(x.strip("+%"))) <= 1 for x in row[4:6]) for row in done)
+    text = [
+        "# Public models: prediction and dry run",
+        "",
+        SUMMARY.format(version=version.partition("+")[0]),
+        "",
+        f"- {len(rows)} runs, {len(rows) - len(done)} of them unsupported.",
+        f"- Requested peak equal to the byte: {equal} of {len(done)}.",
+        f"- Allocated and reserved peak within 1%: {close} of {len(done)}.",
+        "",
+        "| " + " | ".join(HEADS) + " |",
+        "|" + " --- |" * len(HEADS),
+        *("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows),
+        "",
+    ]
+    (out / "models.md").write_text("\n".join(text))
+
+
+def main() -> int:
+    """Record or compare."""
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.argv[1] == "record":
+        record(folder, sys.argv[3:] or names())
+    else:
+        compare(folder, Path(sys.argv[3]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
