@@ -5,6 +5,7 @@ of network layers and the batch size". A grid of depths and batches, training an
 puts it on trial for what autograd keeps, for all that is alive, and for the whole process.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -146,9 +147,9 @@ def _trials(training: pd.DataFrame) -> dict[str, Trial]:
 
 def _proportional(trials: Mapping[str, Trial]) -> list[Verdict]:
     return [
-        proportionality(
-            trials[quantity.label],
-            quantity.sentence,
+        dataclasses.replace(
+            proportionality(trials[quantity.label], quantity.sentence),
+            headline=f"{quantity.label[0].upper()}{quantity.label[1:]}: grows as depth x batch",
         )
         for quantity in QUANTITIES
         if quantity.label in trials
