@@ -1,6 +1,5 @@
 """Traces one module's step in a process of its own: the request on standard input."""
 
-import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import nn
 
 from harness.measurement.process.guards import die_first_for_memory
 from harness.measurement.process.messages import Failure, Message
@@ -19,6 +17,7 @@ from harness.measurement.process.worker import Send, line_sender
 from harness.profiling.module_trace import trace
 from harness.schema.errors import HarnessError
 from harness.schema.module_request import Request
+from harness.training.load_target import builder_of
 from harness.training.module_step import Step, StepError, make_optimizer, run_step
 
 
@@ -59,7 +58,8 @@ def _do(request: Request, send: Send) -> dict[str, Any]:
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         if is_out_of_memory(error) or not _is_of_shape(error):
             raise
-        rule = f"{request.target} does not take an input of {request.input_shape}"
+        shape = (request.batch, *request.input_shape)
+        rule = f"{request.target} does not take an input of {shape}"
         raise StepError(f"input: {rule}: {str(error).splitlines()[0]}") from error
     inputs = [t for t in (step.x, step.y) if t is not None]
     with trace(step.model, optimizer=step.optimizer or (), inputs=inputs) as result:
@@ -75,7 +75,7 @@ def _is_of_shape(error: BaseException) -> bool:
 
 
 def _prepare(request: Request) -> Step:
-    model = _make(request.target)
+    model = builder_of(request.target, {})()
     training = request.mode == "train"
     model.train(training)
     dtype: torch.dtype = getattr(torch, request.input_type)
@@ -87,28 +87,3 @@ def _prepare(request: Request) -> Step:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer(request.optimizer, trained) if training else None
     return Step(model=model, x=x, y=y, optimizer=optimizer, loss=request.loss, mode=request.mode)
-
-
-def _make(target: str) -> nn.Module:
-    """Return the network that ``MODULE:CALLABLE`` makes."""
-    name, _, path = target.partition(":")
-    try:
-        found: Any = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        raise StepError(f"{target}: there is no module {error.name!r} here or installed") from error
-    for part in path.split("."):
-        if not hasattr(found, part):
-            raise StepError(f"{target}: {name} has no {part!r}")
-        found = getattr(found, part)
-    made = found if isinstance(found, nn.Module) else _called(target, found)
-    if not isinstance(made, nn.Module):
-        raise StepError(f"{target}: gives a {type(made).__name__}, not a torch.nn.Module")
-    return made
-
-
-def _called(target: str, found: Any) -> Any:
-    if not callable(found):
-        raise StepError(f"{target}: a {type(found).__name__} cannot be called")
-    return found()
