@@ -16,6 +16,10 @@ was the predicted one: same order, operator, module, category, size and block. `
 another form of the rule is in force.
 """
 
+PARTIAL = """Where no seconds are given, only drawn workloads, events, scratch and the allocation trace
+were tested, on the index's wheel of torch beside NVIDIA libraries shared between the versions.
+"""
+
 
 def render(results: Sequence[dict[str, Any]]) -> str:
     """Return the page."""
@@ -30,7 +34,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
                 ", ".join(each["failed"]) or "0",
                 str(each["skipped"]),
                 f"{each['drawn']}, {_differences(each)}",
-                str(each["test_seconds"]),
+                str(each["test_seconds"] or "not taken"),
             ]
             for each in results
         ),
@@ -44,6 +48,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
             "The tests compare events, saved tensors, module profiles and thresholds with",
             "measurement, and the allocation trace with PyTorch's MemTracker.",
             f"Processor: {processors}.\n",
+            *([PARTIAL] if any(not each["test_seconds"] for each in results) else []),
             runs,
             "\n## Rules that changed\n",
             *_changes(),
