@@ -90,7 +90,7 @@ def _fingerprint(torch: TorchBuild) -> str:
     """Return a short hash of the sources, this file and the build of PyTorch they are for."""
     text = hashlib.sha256(f"{torch.libraries} {torch.cuda}".encode())
     text.update(str((torch.libraries / "libtorch_cuda.so").stat().st_size).encode())
-    for source in [Path(__file__), *sorted(SOURCES.rglob("*.[ch]"))]:
+    for source in [Path(__file__), *sorted(p for p in SOURCES.rglob("*") if p.is_file())]:
         text.update(source.read_bytes())
     return text.hexdigest()[:12]
 
