@@ -16,8 +16,8 @@ was the predicted one: same order, operator, module, category, size and block. `
 another form of the rule is in force.
 """
 
-PARTIAL = """Where no seconds are given, only drawn workloads, events, scratch and the allocation trace
-were tested, on the index's wheel of torch beside NVIDIA libraries shared between the versions.
+PARTIAL = """Where no seconds are given, only drawn workloads, events, scratch and the allocation
+trace were tested, on the index's wheel of torch beside NVIDIA libraries shared between the versions.
 """
 
 
