@@ -17,7 +17,7 @@ another form of the rule is in force.
 """
 
 PARTIAL = """Where no seconds are given, only drawn workloads, events, scratch and the allocation
-trace were tested, on the index's wheel of torch beside NVIDIA libraries shared between the versions.
+trace were tested, on the index's wheel of torch beside NVIDIA libraries shared by the versions.
 """
 
 
