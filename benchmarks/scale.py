@@ -4,7 +4,7 @@
 
 Without flags: all of it. ``--records``: CPU seconds and peak memory of load and report for 1,000,
 10,000 and 100,000 records, each in a process of its own, and the exponent of growth between the
-two largest; seconds of one append. ``--scheduling``: milliseconds that a cell costs beside its
+two largest; seconds of one append. ``--scheduling``: milliseconds that a cell costs next to its
 measurement, with an executor that measures nothing. ``--dask``: the same through a Dask cluster on
 this machine, with 1, 2 and 4 workers.
 """

@@ -185,7 +185,7 @@ def _scratch_verdict(steps: pd.DataFrame) -> list[Verdict]:
             ruling=Ruling.REFUTED if by_hand > ready else Ruling.SUPPORTED,
             measured=f"From scratch each layer keeps {by_hand:g} tensors, ready-made {ready:g}: "
             "the maximum's derivative asks which operand was larger, so the input and the zeros "
-            "stay beside the output. With any other function the from-scratch model keeps what the "
+            "are kept in addition to the output. With any other function it keeps what the "
             f"nn.Linear one keeps, in {same} of {len(pairs)} pairs.",
             number=f"{by_hand / ready:g} times as much per layer",
         )

@@ -2,7 +2,7 @@
 
 The note says that the size of the intermediate values "is roughly proportional to the number
 of network layers and the batch size". A grid of depths and batches, training and inference,
-puts it on trial for what autograd keeps, for all that is alive, and for the whole process.
+tests it for what autograd keeps, for all that is alive, and for the whole process.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ PARTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """A column on trial, and the sentence it is tried on."""
+    """A column, and the claim that it tests."""
 
     column: str
     label: str
@@ -239,10 +239,10 @@ def _resident_text(training: pd.DataFrame) -> list[str]:
     text = []
     if len(measured):
         text.append(
-            "The resident rise is tried on the "
+            "The RSS rise is tried on the "
             f"{len(rss_agreement.resolved(training))} of {len(measured)} cells whose step adds at "
             f"least {format_bytes(rss_agreement.RESOLVED_BYTES)} by the trace: smaller rises drown "
-            "in what kernel and allocator hand out at once. Parameters and gradients exist before "
+            "in what kernel and allocator add at once. Parameters and gradients exist before "
             "the step begins, so their bytes are not part of it."
         )
     return text if table.empty else [*text, rss_agreement.in_words(table)]
@@ -264,12 +264,12 @@ def _resident_tables(training: pd.DataFrame) -> list[Table]:
     return [
         Table(
             name="resident-misses",
-            caption="Cells whose resident rise is more than 2% off the trace's",
+            caption="Cells whose RSS rise is more than 2% off the trace's",
             frame=rss_agreement.misses(table),
         ),
         Table(
             name="resident",
-            caption="Resident rise beside the trace's rise, where a step adds more than 16 MB",
+            caption="RSS rise next to the trace's rise, where a step adds more than 16 MB",
             frame=table,
         ),
     ]
@@ -309,7 +309,7 @@ def _owners(training: pd.DataFrame) -> list[Figure]:
         Figure(
             name="owners",
             caption="Who owns the peak: the largest category at the peak of a training step, with "
-            "its share, over depth and batch. Where parameters lead, the gradients beside them "
+            "its share, over depth and batch. Where parameters lead, the gradients next to them "
             "are as large: the batch changes neither.",
             alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
             f"{len(data)} cells; activations lead only at large batches.",
@@ -346,7 +346,7 @@ def _composition(training: pd.DataFrame) -> list[Figure]:
                 panel="panel",
                 bar="depth",
                 bar_label="depth (hidden layers)",
-                label="share of the peak, its bytes beside it",
+                label="share of the peak, its bytes next to it",
                 shares=True,
             ),
             size=(8.6, 3.4),

@@ -256,7 +256,7 @@ def _peak_table(table: pd.DataFrame) -> Table:
     names = {"parameters": "parameter_bytes", STATE: "state_bytes"}
     return Table(
         name="peaks",
-        caption="Every cell: state, first step's peak and later peak, beside the predicted peak",
+        caption="Every cell: state, first step's peak and later peak, next to the predicted peak",
         frame=table[columns].rename(columns=names),
     )
 

@@ -33,7 +33,7 @@ AXES: dict[Size, _Axes] = {
     Size.DEFAULT: ((1, 2, 4, 8, 16), (1, 16, 256, 2048), (32, 64, 256)),
     Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 4, 16, 64, 256, 1024, 4096), (32, 64, 256, 512, 1024)),
 }
-"""Depths, batches, and the widths beside the base width."""
+"""Depths, batches, and the widths compared with the base width."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -70,7 +70,7 @@ def analyse(evidence: Evidence) -> Section:
 
 
 def pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each training cell beside its inference cell.
+    """Return each training cell next to its inference cell.
 
     Columns: ``optimizer, depth, width, batch, in_features, classes, parameter_bytes``, the two
     peaks (``training_bytes``, ``inference_bytes``), ``ratio``, ``difference_bytes``, what each
@@ -280,7 +280,7 @@ def _pairs_table(table: pd.DataFrame) -> Table:
     columns += ["training_bytes", "ratio", "limit", "difference_bytes", "leading"]
     return Table(
         name="pairs",
-        caption="Every training cell beside its inference cell; limit: the ratio for ever larger "
+        caption="Every training cell next to its inference cell; limit: the ratio for ever larger "
         "batches",
         frame=table[[*columns, *(_more(name) for name in CATEGORIES)]],
     )
@@ -328,7 +328,7 @@ def _width_figure(table: pd.DataFrame) -> list[Figure]:
         Figure(
             name="ratio-width",
             caption="Training's peak over inference's, against width, for the smallest and the "
-            f"largest batch (depth {depth}). Wider layers weigh more beside the examples, so the "
+            f"largest batch (depth {depth}). Wider layers weigh more than the examples, so the "
             "limit (dashed) rises with the width, but their parameters grow with its square, so "
             "it takes a larger batch to come near.",
             data=ends[["panel", "width", "batch", "ratio", "limit"]],

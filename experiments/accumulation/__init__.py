@@ -31,7 +31,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Set what each number of parts takes beside the whole batch and the floor."""
+    """Set what each number of parts takes next to the whole batch and the floor."""
     table = micro_batches.beside_whole(evidence.frame)
     return Section(
         verdicts=(_activations(table), _peak(table)),
@@ -62,7 +62,7 @@ def _activations(table: pd.DataFrame) -> Verdict:
     return Verdict(
         sentence="Splitting a batch into m micro-batches divides the activations by m.",
         ruling=Ruling.SUPPORTED if exact else Ruling.REFUTED,
-        measured="What is saved besides the batch equals (B/m)·4·(Σ hidden + classes) + 4 bytes "
+        measured="What is saved without the batch equals (B/m)·4·(Σ hidden + classes) + 4 bytes "
         f"in {equal} of {len(table)} cells: but for the loss's 4 bytes it is the m-th part. With "
         f"{int(last['parts'])} parts (depth {int(last['depth'])}) "
         f"{format_bytes(int(last['whole_bytes']))} become "

@@ -71,7 +71,7 @@ def _spread(depth: int) -> list[int]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Fit the law to each curve and set its optimum beside the measured one."""
+    """Fit the law to each curve and set its optimum next to the measured one."""
     found = law.curves(evidence.frame)
     return Section(
         verdicts=(*_law(found), *_cheaper(found), _time(found)),
@@ -90,7 +90,7 @@ def analyse(evidence: Evidence) -> Section:
             ),
             Table(
                 name="segments",
-                caption="Every cell, beside the step without checkpoints",
+                caption="Every cell, next to the step without checkpoints",
                 frame=pd.concat([curve.table for curve in found], ignore_index=True),
             ),
         ),
@@ -104,7 +104,7 @@ def _law(found: list[Curve]) -> list[Verdict]:
         "activations": "About the square root of the depth is the best number of checkpointed "
         "segments (Chen et al.), where activations outweigh parameters.",
         "both": "About the square root of the depth is the best number of checkpointed segments, "
-        "also where gradients are not small beside activations.",
+        "also where gradients are not small next to activations.",
     }
     verdicts = []
     for regime, sentence in sentences.items():

@@ -111,7 +111,7 @@ class Curve:
 def curves(frame: pd.DataFrame) -> list[Curve]:
     """Return a curve for each network and depth that has enough cells.
 
-    Ordered by how much a layer's gradients weigh beside its activation.
+    Ordered by how much a layer's gradients weigh next to its activation.
 
     Raises:
         AnalysisError: no network has an uncheckpointed step, its square root and three more.

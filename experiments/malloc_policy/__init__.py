@@ -42,7 +42,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Set the resident rise beside the trace's, policy by policy."""
+    """Set the RSS rise next to the trace's, policy by policy."""
     table = malloc_effect.beside_trace(evidence.frame)
     return Section(
         verdicts=tuple(_verdicts(table)),
@@ -50,7 +50,7 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="rises",
-                caption="Resident rise beside the trace's; spreads over the repeats of a process "
+                caption="RSS rise next to the trace's; spreads over the repeats of a process "
                 "and over processes, in percent of the trace's rise",
                 frame=table,
             ),

@@ -40,7 +40,7 @@ def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Verdi
         measured += (
             f", along (depth + a)(batch + b) = c: {len(fits)} hyperbolas fit their thresholds "
             f"within {worst:.2g}%. Not depth times batch alone runs out: a is what a batch costs "
-            "beside the hidden layers, b what a layer costs beside its batch"
+            "in addition to the hidden layers, b what a layer costs in addition to its batch"
         )
         number += f"; off the hyperbola by at most {worst:.2g}%"
     inference = _steps(pinned[pinned["series"] == "inference"], relative=True)
@@ -140,9 +140,9 @@ def texts(
             for name, part in share.items()
         )
         text.append(
-            f"Where the budget goes beside the live bytes, in percent of it (median): {words}. "
+            f"Beyond the live bytes the budget holds, in percent of it (median): {words}. "
             "Rounding is what headers, alignment and pages add; small blocks lie in room that is "
-            "kept beside the budget, so they count as negative; library is what was needed beyond "
+            "kept outside the budget, so they count as negative; library is what was needed beyond "
             "the model; unused is less than one more example needs."
         )
     if len(policies):

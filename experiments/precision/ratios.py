@@ -1,4 +1,4 @@
-"""Each precision beside float32: ratios cell by cell, and the copies that autocast makes."""
+"""Each precision next to float32: ratios cell by cell, and the copies that autocast makes."""
 
 from itertools import pairwise
 

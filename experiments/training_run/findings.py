@@ -139,7 +139,7 @@ def order(orders: pd.DataFrame) -> list[Verdict]:
             headline="zero_grad after the forward pass raises the peak",
             ruling=Ruling.SUPPORTED if min(more) > 0 else some,
             measured=" ".join(f"{model}: {words}." for model, (_, words) in costs.items())
-            + " The old gradients are then alive beside the new activations.",
+            + " The old gradients are then alive next to the new activations.",
             number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items()),
         )
     ]

@@ -263,7 +263,7 @@ def _time_figure(ratios: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="time",
-            caption="Time of a step at widths beside a power of two, over that at the power "
+            caption="Time of a step at widths next to a power of two, over that at the power "
             "itself: right of 1 the power of two is faster. Dots with bars are means with 95% "
             f"intervals, ticks the blocks; the grey band is ±{100 * WORTH:.0f}%, too little to "
             "choose a width for.",

@@ -196,7 +196,7 @@ class CachingAllocator(Readings):
         if block is None or block.state != ALLOCATED:
             if address == 0:
                 return
-            raise ValueError(f"nothing is handed out at address {address:#x}")
+            raise ValueError(f"nothing is allocated at address {address:#x}")
         if self._blocks_rose:
             self._counters.note_blocks()
             self._blocks_rose = False
@@ -261,7 +261,7 @@ class CachingAllocator(Readings):
                 counters.inactive_split_bytes_down += merged_bytes
 
     def _obtain(self, home: FreeList, rounded: int, requested: int) -> Block:
-        """Get new memory, if need be after giving back what is free; ``malloc``."""
+        """Get new memory, if need be after releasing what is free; ``malloc``."""
         segments, counters = self._segments, self._counters
         self._before_growing()
         if self._collects:
@@ -305,7 +305,7 @@ class CachingAllocator(Readings):
         """
         block = self._blocks.get(address)
         if block is None or block.state != ALLOCATED:
-            raise ValueError(f"nothing is handed out at address {address:#x}")
+            raise ValueError(f"nothing is allocated at address {address:#x}")
         if stream != block.home.stream:
             block.streams = {stream} if block.streams is None else block.streams | {stream}
 

@@ -1,6 +1,6 @@
 """Finds the exact formula behind whole numbers, where there is one.
 
-Bytes that an allocator hands out carry no noise, so a formula either gives every one of
+Bytes of an allocator carry no noise, so a formula either gives every one of
 them or it is wrong. Here equality is checked as equality, in rational arithmetic.
 """
 

@@ -1,4 +1,4 @@
-"""Sets measured figures beside those that were predicted without running anything."""
+"""Sets measured figures next to those that were predicted without running anything."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFram
 def _forecast(row: Mapping[Any, Any]) -> Prediction:
     """Return the forecast for a row, made on a GPU for the GPU that it names.
 
-    Without the card's size, which no figure needs: no verdict on the card is worked out.
+    Without the GPU's size, which no figure needs: no verdict on the GPU is worked out.
     """
     workload = workload_of(row)
     if workload.device == "cpu":

@@ -1,4 +1,4 @@
-"""Puts one quantity on trial: whether it grows in proportion to depth x batch.
+"""Tests one quantity: whether it grows in proportion to depth x batch.
 
 Everything that the report says about a quantity over a depth x batch grid is computed here
 and nowhere else; the reports only show it.
@@ -142,7 +142,7 @@ def exact_in(cells: Sample, terms: tuple[str, ...] = PRODUCT) -> ExactForm | Non
 
 
 def trial(frame: pd.DataFrame, quantity: str) -> Trial:
-    """Put column ``quantity`` of ``frame`` (one kind of workload, depth x batch) on trial.
+    """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch).
 
     Raises:
         AnalysisError: too few cells.

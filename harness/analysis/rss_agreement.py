@@ -1,4 +1,4 @@
-"""Sets a process's resident rise beside the rise that the allocation trace accounts for."""
+"""Sets a process's RSS rise next to the rise that the allocation trace accounts for."""
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ RESOLVED_BYTES = 2**20
 """Smaller rises are not tried as a law: pages, counters and heap hide them."""
 TOLERANCE_PERCENT = 2.0
 MMAP_THRESHOLD_BYTES = 64 * 2**10
-"""Of the pinned malloc policy: smaller blocks come from a heap that is given back in part."""
+"""Of the pinned malloc policy: smaller blocks come from a heap that is freed in part."""
 
 
 def resolved(frame: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def _rise(known: pd.DataFrame) -> "pd.Series[int]":
 
 
 def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return RSS rise beside the trace's rise for the cells where the latter is big.
+    """Return RSS rise next to the trace's rise for the cells where the latter is big.
 
     The trace's rise is its peak less what was alive just before the step. Columns: ``depth,
     batch, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
@@ -68,7 +68,7 @@ def in_words(table: pd.DataFrame) -> str:
     spread = table["spread_over_repeats_bytes"].dropna()
     text = (
         f"In the {len(table)} cells whose step adds more than {BIG_RISE_BYTES // 10**6} MB, the "
-        f"process's resident rise is within {TOLERANCE_PERCENT:g} % of the trace's in "
+        f"process's RSS rise is within {TOLERANCE_PERCENT:g} % of the trace's in "
         f"{len(table) - len(missed)}"
     )
     text += f"; over repeats it varies by {format_bytes(int(spread.max()))} at most." * bool(

@@ -16,7 +16,7 @@ TOP = 10
 
 
 class Profile(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one profile says; the byte figures are a record's."""
+    """What one profile says; the byte metrics are a record's."""
 
     request: Request
     outcome: Outcome

@@ -1,4 +1,4 @@
-"""The claims of one run with their verdicts, as a file beside its report: ``claims.json``."""
+"""The claims of one run with their verdicts, as a file next to its report: ``claims.json``."""
 
 from pathlib import Path
 

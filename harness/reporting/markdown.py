@@ -1,4 +1,4 @@
-"""The report as Markdown, with links to the PNGs beside it."""
+"""The report as Markdown, with links to the PNGs next to it."""
 
 from harness.reporting.document import Chapter, Report, headline
 from harness.reporting.methods import LIMITS, METHODS

@@ -28,7 +28,7 @@ METHODS: tuple[tuple[str, str], ...] = (
     (
         "Peak live bytes",
         (
-            "The most bytes that were handed out by the allocator and not returned, at any "
+            "The most bytes that were allocated and not yet freed, at any "
             "moment of the measured step: parameters, gradients, optimizer state, batch and "
             "everything else. A running sum over the allocator's events, which begin before the "
             "model is built."
@@ -41,7 +41,7 @@ METHODS: tuple[tuple[str, str], ...] = (
             "cuBLAS's workspaces, one for each thread that multiplies: two in training, one in "
             "prediction, of 8.1 MiB each, or 32 MiB from capability 9.0 on. They count as "
             "temporary and outweigh everything else in a small network. Reserved bytes are what "
-            "the allocator holds of the card. The measured step is the one after the first that "
+            "the allocator holds of the GPU. The measured step is the one after the first that "
             "reserves no more than the one before; prediction is traced twice, since the first "
             "pass makes the workspace."
         ),
@@ -90,7 +90,7 @@ LIMITS: tuple[str, ...] = (
         "form, not how far a repetition would vary."
     ),
     (
-        "Resident size moves in what the kernel and the allocator hand out at once, so small "
+        "Resident size moves in what the kernel and the allocator add at once, so small "
         "rises are coarse."
     ),
     (

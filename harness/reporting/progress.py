@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
-    """Yield the progress of so many ``experiments`` that suits standard error."""
+    """Yield the progress of ``experiments`` experiments that suits standard error."""
     if not sys.stderr.isatty():
         lines = Lines(experiments)
         try:

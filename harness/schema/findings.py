@@ -24,7 +24,7 @@ class Ruling(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One sentence on trial: what was measured, the ruling, and the number that decides."""
+    """One claim: what was measured, the ruling, and the number that decides."""
 
     sentence: str
     """The claim, in the note's words or as a quantity of its own."""

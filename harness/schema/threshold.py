@@ -68,7 +68,7 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     small_bytes: int
     """Minus the blocks of less than a page, which lie in the room kept for small objects."""
     library_bytes: int
-    """What was needed besides: code and buffers of libraries, the heap's growth; in a cgroup
+    """What was needed in addition: code and buffers of libraries, the heap's growth; in a cgroup
     page tables and copied pages too."""
     unused_bytes: int
     """What was left, less than one more example or layer needs."""

@@ -27,7 +27,7 @@ class TrainingPlan(Struct, frozen=True, kw_only=True):
     instrument: Instrument = "resident"
     zero_grad: ZeroGrad = "before_forward"
     """When a step frees the gradients of the step before. Freed after the forward pass, they are
-    alive beside this step's activations."""
+    alive next to this step's activations."""
 
 
 @dataclass(frozen=True, kw_only=True)

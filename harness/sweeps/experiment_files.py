@@ -19,7 +19,7 @@ from harness.schema.errors import HarnessError
 from harness.schema.experiment import Experiment
 
 _INSTALLED = Path(harness.__file__).parent / "_experiments"
-"""Where a wheel has the experiments; a checkout has them beside the package ``harness``."""
+"""Where a wheel has the experiments; a checkout has them next to the package ``harness``."""
 
 
 class ExperimentError(HarnessError):

@@ -166,10 +166,10 @@ def _card(workload: Workload, launcher: Launcher, deadline_seconds: float) -> di
 
 
 def _budget_of(budget_bytes: int | None, environment: dict[str, Any]) -> int:
-    """Return the budget in bytes: on a GPU without one, what is free of the card.
+    """Return the budget in bytes: on a GPU without one, the GPU's free memory.
 
     Raises:
-        BudgetError: the card is smaller than the budget.
+        BudgetError: the GPU is smaller than the budget.
 
     """
     if not environment:
@@ -270,7 +270,7 @@ class _Run:
     def _modelled(self) -> bool:
         """Whether what is limited is modelled: the pinned policy's data segment.
 
-        A cgroup is charged for it too, and for page tables and copied pages besides.
+        A cgroup is charged for it too, and for page tables and copied pages in addition.
         """
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
@@ -298,7 +298,7 @@ class _Run:
         return live, solve_data_segment(self.workload, self.budget_bytes, self.solve)
 
     def _calibrated(self, guess: int, least: int) -> int:
-        """Return a guess that knows what a cgroup is charged for besides: from half the size.
+        """Return a guess that knows what a cgroup is charged for in addition: from half the size.
 
         A process that the kernel kills tells nothing, so one that fits is probed first.
         """

@@ -43,7 +43,7 @@ def card_bytes(launcher: Launcher) -> int:
 
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
-    """Have others hold so many bytes of the card; under the dry run they are pretended, too."""
+    """Have others hold that many bytes of the GPU; under the dry run they are pretended, too."""
     others: list[subprocess.Popen[str]] = []
 
     def hold(size_bytes: int) -> None:

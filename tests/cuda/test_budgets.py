@@ -1,4 +1,4 @@
-"""Running out of a GPU's memory: by the allocator's limit, by the card, beside others."""
+"""Running out of a GPU's memory: by the allocator's limit, by the GPU, next to others."""
 
 import subprocess
 import sys
@@ -95,7 +95,7 @@ def test_the_deepest_network_that_fits_is_found_without_a_model(launcher: Launch
 def test_a_busy_card_leaves_less_and_the_record_says_so(
     busy: Busy, card_bytes: int, fresh_launcher: Launcher
 ) -> None:
-    """No budget is given: what is free of the card is the budget, enforced by the driver."""
+    """No budget is given: what is free of the GPU is the budget, enforced by the driver."""
     busy(card_bytes - 1024 * MIB)
     found = threshold(NARROW, confirmations=1, launcher=fresh_launcher)
     assert (found.outcome, found.kind) == (Outcome.OK, "card")
@@ -119,5 +119,5 @@ def test_what_others_hold_counts_as_outside(
 
 
 def test_a_budget_larger_than_the_card_is_a_mistake(launcher: Launcher, card_bytes: int) -> None:
-    with pytest.raises(BudgetError, match="the card has"):
+    with pytest.raises(BudgetError, match="the memory of the GPU"):
         threshold(NARROW, budget_bytes=card_bytes + 1, launcher=launcher)

@@ -28,7 +28,7 @@ WORKLOADS = [
 
 
 class Both(AllocationRecorder):
-    """Keeps what the profiler itself says of each block, beside the log."""
+    """Keeps what the profiler itself says of each block, next to the log."""
 
     def blocks(self) -> list[tuple[int, int]]:
         tree = self._result.experimental_event_tree()

@@ -18,7 +18,7 @@ from tests.experiments import predicted_records
 from tests.experiments.verdicts import named
 
 # Tensors kept per hidden layer, by what each derivative is written in (derivatives.yaml): the
-# next linear map keeps the output; gelu, silu and leaky_relu keep their input beside it.
+# next linear layer keeps the output; gelu, silu and leaky_relu keep their input next to it.
 BY_HAND = {
     **dict.fromkeys(("relu", "relu_inplace", "sigmoid", "tanh", "identity"), 1),
     **dict.fromkeys(("gelu", "silu", "leaky_relu"), 2),

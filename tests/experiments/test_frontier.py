@@ -70,7 +70,7 @@ def test_the_curve_foretells_a_threshold_that_it_has_not_seen() -> None:
     assert beyond is not None
     assert found.batch(48) == pytest.approx(beyond, rel=0.002)
     # (in + labels + logits and their kin) over what a layer's activation takes, by hand:
-    # a batch row costs 784·4 + 8 + ... beside the layers' 64·4 each, so a is about 12 to 14.
+    # a batch row costs 784·4 + 8 + ... next to the layers' 64·4 each, so a is about 12 to 14.
     assert 11 < found.a < 15
 
 

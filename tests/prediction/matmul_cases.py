@@ -1,4 +1,4 @@
-"""Measures the scratch of bfloat16 matrix products; as a program, in a process of its own.
+"""Measures the scratch of bfloat16 matmuls; as a program, in a process of its own.
 
 echo '[[64, 48, 32, "NT", 2]]' | python -m tests.prediction.matmul_cases
 """
@@ -24,7 +24,7 @@ class Product(NamedTuple):
 
 
 def measured_scratch(products: list[Product]) -> list[list[int]]:
-    """Return the bytes of each block that each product takes besides its result."""
+    """Return the bytes of each block that each product allocates in addition to its result."""
     factors = [_factors(product) for product in products]
     before = torch.get_num_threads()
     found = []

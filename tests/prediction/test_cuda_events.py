@@ -27,7 +27,7 @@ STEPS = 4
 def stub(
     capability: str = "8.0", multiprocessors: int = 108, workspace_config: str | None = None
 ) -> Gpu:
-    """Return the card that the dry run pretends."""
+    """Return the GPU that the dry run pretends."""
     return Gpu(
         name="stub",
         capability=parse_capability(capability),

@@ -21,7 +21,7 @@ def test_sums_of_a_tall_matrix_meet_in_a_staging_buffer() -> None:
 
     100 is a multiple of 4: loads of 4 columns, 25 of them across, at most 512 / 4 threads in a
     block: 16 across and 8 down. Each thread would sum 9,000 / 8 = 1,125 values: more than 256.
-    The grid is ceil(25 / 16) = 2 blocks; 108 * (2,048 / 128) = 1,728 would fill the card.
+    The grid is ceil(25 / 16) = 2 blocks; 108 * (2,048 / 128) = 1,728 would fill the GPU.
     So min(1,728 / 2, ceil(1,125 / 16) = 71) = 71 blocks share a column.
     Staging: 4 bytes * 100 columns * 71 blocks * 16 threads * 4 columns a load. Counters: 2.
     """
@@ -31,7 +31,7 @@ def test_sums_of_a_tall_matrix_meet_in_a_staging_buffer() -> None:
 def test_the_number_of_multiprocessors_decides_where_the_card_is_the_limit() -> None:
     """65,536 x 64: 16 loads of 4, 16 x 8 threads, one block in the grid, 8,192 values a thread.
 
-    512 blocks would leave 16 values to each; on one multiprocessor 16 blocks fill the card, but
+    512 blocks would leave 16 values to each; on one multiprocessor 16 blocks fill the GPU, but
     no thread may have more than 256 values: 32 blocks. On 108, 512 of 1,728.
     """
     assert sums(65_536, 64, processors=1).launches() == [Scratch(4 * 64 * 32 * 16 * 4, 4)]

@@ -89,7 +89,7 @@ def test_a_budget_is_what_the_allocator_may_reserve() -> None:
     assert told is not None
     assert (told.needed_bytes, told.fits) == (needed, True)
     assert (told.largest_batch or 0) >= 512
-    # Less still runs as long as free segments can be given back for it.
+    # Less still runs as long as unused segments can be released for it.
     assert predict(WORKLOAD, budget_bytes=24_000_000).fits is False
 
 

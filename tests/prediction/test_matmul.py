@@ -1,4 +1,4 @@
-"""Scratch of matrix products: the rules by hand, and against the allocator."""
+"""Scratch of matmuls: the rules by hand, and against the allocator."""
 
 import json
 import os
@@ -163,7 +163,7 @@ def test_the_kernel_is_the_processors() -> None:
 
 
 def test_kernels_that_were_not_followed_are_named() -> None:
-    with pytest.raises(UnknownScratchError, match=r"bfloat16 products .* amx_bf16"):
+    with pytest.raises(UnknownScratchError, match=r"bfloat16 matmuls .* amx_bf16"):
         scratch_of("bfloat16", 1, BF16 | {"amx_bf16"})
     with pytest.raises(UnknownScratchError, match="without AVX-512"):
         scratch_of("bfloat16", 1, frozenset({"avx2"}))

@@ -49,7 +49,7 @@ def needs_refusal() -> None:
 
 
 def off_by(extra_bytes: int) -> Callable[[Job], Ended]:
-    """End as the model says of a process that needs ``extra_bytes`` besides."""
+    """End as the model says of a process that needs ``extra_bytes`` in addition."""
 
     def end(job: Job) -> Ended:
         assert job.budget_bytes is not None

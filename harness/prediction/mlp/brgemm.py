@@ -160,7 +160,7 @@ def _search(matmul: _Matmul) -> _Blocking:
 def _scores(
     matmul: _Matmul, sizes: Sequence[int], blocks: Sequence[int], chunk: int, k_threads: int
 ) -> Sequence[float]:
-    """Return ``get_imbalance`` of blocks of each number of rows; there are so many of them."""
+    """Return ``get_imbalance`` of blocks of each number of rows; there are that many of them."""
     m, k, _, threads, *_ = matmul
     n_blocks, block_threads = matmul.n_blocks, threads // k_threads
     taken = _divide_up(n_blocks, chunk) * chunk

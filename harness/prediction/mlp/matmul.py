@@ -66,9 +66,9 @@ def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None
     flags = read_cpu_flags() if cpu_flags is None else cpu_flags
     found = sorted(flags & _OTHER_KERNELS[dtype])
     if found:
-        raise UnknownScratchError(f"{dtype} products on a processor with {', '.join(found)}")
+        raise UnknownScratchError(f"{dtype} matmuls on a processor with {', '.join(found)}")
     if not flags >= _AVX512_CORE:
-        raise UnknownScratchError(f"{dtype} products on a processor without AVX-512 (bw, dq, vl)")
+        raise UnknownScratchError(f"{dtype} matmuls on a processor without AVX-512 (bw, dq, vl)")
     if dtype == "float16":
         return None
     if not flags >= _AVX512_BF16:
@@ -80,7 +80,7 @@ def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None
 def _check_caps(dtype: str) -> None:
     for name in _CAPS:
         if name in os.environ:
-            raise UnknownScratchError(f"{dtype} products with {name} set")
+            raise UnknownScratchError(f"{dtype} matmuls with {name} set")
 
 
 def gemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int) -> int:
@@ -115,7 +115,7 @@ def brgemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int, rule: 
         try:
             return brgemm.vector_scratch_bytes(m * n, k, threads=threads, by_columns=by_columns)
         except brgemm.CacheDependentError as error:
-            reason = f"bfloat16 product {error}: it depends on the processor's cache"
+            reason = f"bfloat16 matmul {error}: it depends on the processor's cache"
             raise UnknownScratchError(reason) from error
     if n == 1:
         m, n, layout = 1, m, "NN"

@@ -42,7 +42,7 @@ class Steps:
     def step(self, rows: int | None = None) -> None:
         """Write one more step: gradients dropped, passes, update; or a pass without autograd.
 
-        With ``rows`` it runs on so many of the batch's.
+        With ``rows`` it runs on that many of the batch's.
         """
         self._writer.next_step()
         if self._workload.mode == "inference":

@@ -1,4 +1,4 @@
-"""Ratios with their intervals, one a line, each observation beside them."""
+"""Ratios with their intervals, one a line, each observation next to them."""
 
 import textwrap
 

@@ -22,7 +22,7 @@ class End:
 
 
 def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
-    """Name each line beside the axes; ``title`` says what the names are.
+    """Name each line next to the axes; ``title`` says what the names are.
 
     A thin leader in the line's colour joins each name to its line's end. Call it once the
     limits of the axes are set.

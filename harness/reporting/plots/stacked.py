@@ -37,7 +37,7 @@ def stacked(
     shared: bool = False,
     shares: bool = False,
 ) -> None:
-    """Paint a bar per row, a part for each category, its total beside it.
+    """Paint a bar per row, a part for each category, its total next to it.
 
     Args:
         canvas: where to paint.
@@ -47,7 +47,7 @@ def stacked(
         label: what the axis of bytes says.
         bar_label: what the names of the bars are, where they do not say so themselves.
         shared: one scale for all panels; else each has its own.
-        shares: paint shares of the whole in per cent; the bytes stand beside the bar.
+        shares: paint shares of the whole in per cent; the bytes stand next to the bar.
 
     """
     names = [name for name in CATEGORY_COLOURS if name in data and bool((data[name] > 0).any())]

@@ -73,7 +73,7 @@ RC: Any = {
 
 
 _STEPS = 64
-"""So many shades between the ends of an ordered scale; a page knows the dark form of each."""
+"""That many shades between the ends of an ordered scale; a page knows the dark form of each."""
 
 
 def ordered_colours(count: int) -> list[str]:

@@ -15,7 +15,7 @@ class InProcessExecutor:
 
     Limits: no isolation (a crash or a kill by the kernel ends the sweep), no deadline, no
     budget, a malloc policy that comes too late. What earlier cells left behind disturbs
-    resident sizes and seconds, which are therefore null; the allocators' byte figures are
+    resident sizes and seconds, which are therefore null; the allocators' byte metrics are
     exact all the same.
     """
 

@@ -70,8 +70,8 @@ class Executor(Protocol):
 def with_engine(record: Record, name: str, *, jobs: int, disturbed: bool) -> Record:
     """Return ``record`` saying which engine made it, without what neighbours ``disturbed``.
 
-    Byte figures of the allocators are exact whatever else runs. Resident size and seconds are
-    not, nor is what a GPU holds outside the allocator: beside other cells they become null
+    Byte metrics of the allocators are exact whatever else runs. Resident size and seconds are
+    not, nor is what a GPU holds outside the allocator: next to other cells they become null
     rather than wrong, and the single passes are left out with them.
     """
     environment = record.environment | {"executor": name, "jobs": jobs}
