@@ -90,7 +90,7 @@ def _made(name: str, batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
 
 
 def _text(name: str, batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
-    import transformers  # type: ignore[import-not-found]
+    import transformers
 
     tokens = torch.zeros(batch, TEXT_LENGTH, dtype=torch.int64, device="cuda")
     suffixes = ("ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
