@@ -45,7 +45,7 @@ def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float
     >>> is_below(2.0, low=0.9, high=1.1, repeats=3).ruling.name
     'SUPPORTED'
     >>> is_below(2.0, low=1.5, high=2.25, repeats=9)
-    Decision(ruling=<Ruling.OPEN: 'not settled here'>, repeats=81)
+    Decision(ruling=<Ruling.OPEN: 'open'>, repeats=81)
     """
     if high < limit:
         return Decision(ruling=Ruling.SUPPORTED)
@@ -79,7 +79,7 @@ def in_most(hits: int, total: int) -> Decision:
     >>> in_most(9, 9).ruling.name, in_most(0, 9).ruling.name
     ('SUPPORTED', 'REFUTED')
     >>> in_most(2, 2)
-    Decision(ruling=<Ruling.OPEN: 'not settled here'>, repeats=8)
+    Decision(ruling=<Ruling.OPEN: 'open'>, repeats=8)
     """
     if not total:
         return Decision(ruling=Ruling.OPEN)

@@ -68,8 +68,8 @@ def test_tunables_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = []
     for tunables in ("", "glibc.malloc.mmap_max=0:glibc.malloc.top_pad=67108864"):
         monkeypatch.setenv("GLIBC_TUNABLES", tunables)
-        own = ForkLauncher("system")
-        job = Job(kind="probe", workload=workload.replace(malloc="system"))
+        own = ForkLauncher("pinned")
+        job = Job(kind="probe", workload=workload, budget_bytes=1 << 28)
         ended = own.launch(job, 60)
         own.close()
         needed.append((ended.result or {})["needed_bytes"])

@@ -26,7 +26,7 @@ WRONG_ON_PURPOSE = """
 import sys
 from harness.cli.app import main
 from harness.prediction.mlp import dropout
-dropout.Dropout._mask = lambda self, size, *rest: self._tape.take(2 * size, "aten::dropout")
+dropout.Dropout._mask = lambda self, size, *rest: self._writer.allocate(2 * size, "aten::dropout")
 sys.exit(main(["doctor", "--check-model"]))
 """
 

@@ -100,3 +100,4 @@ if __name__ == "__main__":
     print(harness.__version__, *(error.__name__ for error in ERRORS))
     print(predicted(tiny), measured(tiny), swept(tiny).equal, traced(), sep="\n")
     print(harness.dry_run, harness.forecast, harness.largest_batch, searched)
+    print(harness.ModulePrediction, harness.RunPrediction, harness.register_operator)

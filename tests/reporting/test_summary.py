@@ -97,7 +97,7 @@ def test_verdicts_prints_every_claim_of_the_report(
     write_report(tmp_path)
     kept = read_claims(tmp_path)
     assert kept.lead == "depth_batch"
-    assert len(kept.claims) >= 5
+    assert len(kept.claims) >= 3
     assert main(["verdicts", str(tmp_path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     for one in kept.claims:
