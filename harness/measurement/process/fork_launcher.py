@@ -59,6 +59,8 @@ class ForkLauncher:
                 errors = tempfile.TemporaryFile()  # noqa: SIM115  # entered just below
             with errors:
                 return self._run(job, control, errors, deadline_seconds)
+        except LaunchError:  # nothing was asked of the server: it serves again when it can
+            raise
         except BaseException:  # interrupted: a reply that is still to come is nobody's
             self._end_server(at_once=True)
             raise
