@@ -156,13 +156,13 @@ def _note_verdict(steps: pd.DataFrame) -> list[Verdict]:
         return []
     one = int((three["tensors"] == 1).sum())
     others = _of(steps, "mlp", set(ACTIVATIONS) - set(IN_OUTPUT))
-    beside = f" Beside them: {_counts(others)}." if len(others) else ""
+    others_too = f" The others: {_counts(others)}." if len(others) else ""
     return [
         Verdict(
             sentence="ReLU, sigmoid and tanh cost the same memory: one tensor per hidden layer, "
             "as much as no activation function at all.",
             ruling=Ruling.SUPPORTED if one == len(three) else Ruling.REFUTED,
-            measured=f"{_counts(three)} per hidden layer in nn.Linear networks.{beside}",
+            measured=f"{_counts(three)} per hidden layer in nn.Linear networks.{others_too}",
             number=f"exactly one tensor per layer in {one} of {len(three)} pairs",
         )
     ]

@@ -97,7 +97,7 @@ def _in_order(column: "pd.Series[str]") -> "pd.Series[int]":
 def _expected_state(table: pd.DataFrame) -> "pd.Series[int]":
     """Return the closed form: moments times the parameters, and Adam's float32 counters.
 
-    Beside a GPU the counters stay in the host's memory.
+    With a GPU the counters stay in the host's memory.
     """
     counted = table["optimizer"].isin(["adam", "adamw"]) & (table["device"] == "cpu")
     counters = counted.astype("Int64") * 8 * (table["depth"] + 1)

@@ -64,7 +64,7 @@ FORBIDDEN = {
     "analysis": ["torch", "matplotlib", "harness.measurement", "harness.training"],
     "reporting": ["torch", "statsmodels"],
 }
-"""What a package or file must not import besides, also inside functions."""
+"""What a package or file must not import in addition, also inside functions."""
 
 
 def imports(path: Path) -> set[str]:

@@ -60,9 +60,13 @@ def _answers(
     metavar="[FILE:LINE=]NUMBER",
     help="Value that reads of GPU values get there, instead of zero.",
 )
-@click.option("--world-size", type=WholeNumber(1), help="Run one rank of so many.")
+@click.option(
+    "--world-size",
+    type=WholeNumber(1),
+    help="Pretend a job of this many ranks, and run one of them.",
+)
 @click.option("--rank", type=WholeNumber(0), default=0, show_default=True, help="Its rank.")
-@click.option("--deadline", type=SECONDS, help="End the script after so many seconds.")
+@click.option("--deadline", type=SECONDS, help="End the script after this many seconds.")
 @click.option(
     "--snapshot",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -160,7 +160,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: a script's path, a module's name, or a file of a pickled function.
-        steps: end the script after so many optimizer steps.
+        steps: end the script after this many optimizer steps.
         main: the caller's script, which a function of ``__main__`` is found in.
         answers: what reads of GPU values get: ``FILE:LINE`` to number, ``*`` for the rest.
 

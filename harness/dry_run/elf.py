@@ -1,4 +1,4 @@
-"""Names in a shared library: those it takes from other libraries, and those it hands out."""
+"""Names in a shared library: those it takes from other libraries, and those it provides."""
 
 import mmap
 import struct

@@ -36,7 +36,7 @@ class TraceEvent(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What some addresses were known to hold when so many allocations had been made."""
+    """What some addresses were known to hold when that many allocations had been made."""
 
     allocations: int
     owners: Mapping[int, Category]

@@ -95,11 +95,11 @@ def dry_run(
         gpus: equal GPUs in the machine.
         outside_bytes: bytes outside PyTorch's allocator; a stated range where it is left out.
         largest_workspace: whether cuDNN and cuFFT ask for their largest workspace, not for none.
-        steps: end the script after so many optimizer steps.
+        steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
         answers: what reads of GPU values get instead of zero: ``FILE:LINE`` to a number, ``*``
             for all others.
-        world_size: pretend so many ranks, of which ``rank`` runs here, with PyTorch's fake
+        world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
             process group.
         rank: this rank.
         deadline_seconds: end the script after so long.
@@ -389,7 +389,7 @@ def _reserved(peaks: CudaPeaks) -> int:
 
 
 def _fit(outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu) -> Fit | None:
-    """Return whether what ran fits beside the memory outside the allocator."""
+    """Return whether what ran fits next to the memory outside the allocator."""
     if outcome == "oom":
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:

@@ -1,4 +1,4 @@
-"""The page that the stub keeps beside the process: what is left when the process dies."""
+"""The page that the stub keeps next to the process: what is left when the process dies."""
 
 import struct
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class StatusPage:
 
     Attributes:
         allocated: whether any memory of the GPU was taken.
-        other_processes: processes beside the first that took memory of the GPU.
+        other_processes: processes next to the first that took memory of the GPU.
         kernels: launches.
         unsupported: functions that are not pretended and were called.
         peaks: most bytes that each device's memory held, as the driver counts.

@@ -110,7 +110,7 @@ def _quoted(before: str, text: str) -> str | None:
 
 
 def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
-    """Return the folders of headers below ``nvidia/``, which pip installs beside PyTorch.
+    """Return the folders of headers below ``nvidia/``, which pip installs next to PyTorch.
 
     Raises:
         DryRunUnavailableError: CUDA's or cuDNN's are not there.

@@ -90,7 +90,7 @@ def driver_version() -> str | None:
 
 
 def memory_at_failure() -> dict[str, int] | None:
-    """Return who holds the card's memory, for the evidence of a failure; None without a GPU."""
+    """Return who holds the GPU's memory, for the evidence of a failure; None without a GPU."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return None
     with contextlib.suppress(RuntimeError):

@@ -156,5 +156,5 @@ def _summary(
 
 
 def _with_gpu(summary: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain passes' CUDA figures with those of the other passes beside them."""
+    """Return the plain passes' CUDA figures with those of the other passes next to them."""
     return {"cuda": summary["cuda"] | result["cuda"]} if "cuda" in result else {}

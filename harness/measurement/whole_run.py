@@ -1,8 +1,8 @@
 """A whole training run in one worker: epochs, validation, and the memory of every step.
 
 Two instruments, a process each, since one disturbs what the other measures. ``resident``:
-the process's own size (on a GPU, what it reserves of the card) and its rise over each step.
-``trace``: every block that the allocator handed out and took back, from before the network was
+the process's own size (on a GPU, what it reserves of the GPU) and its rise over each step.
+``trace``: every block that the allocator allocated and freed, from before the network was
 built; per step its peak and what is alive at its end, exactly.
 
 The order of the examples is drawn by numpy, so that no block of it is the allocator's.

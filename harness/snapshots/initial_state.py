@@ -1,7 +1,7 @@
 """How things stood when a recording began: the trace run backwards from its end.
 
 A snapshot holds the segments at its end. Undoing the events from the last to the first
-leads to the beginning; what was handed out before and never freed is still there.
+leads to the beginning; what was allocated before and never freed is still there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ class Origin:
     """The beginning of a recording.
 
     Attributes:
-        live: bytes asked for of every block handed out at the beginning, by address.
+        live: bytes asked for of every block allocated at the beginning, by address.
         streams: the stream of each of them.
         reserved_bytes: what was taken from the driver.
         layout: the segments with their blocks; None where they cannot be derived.

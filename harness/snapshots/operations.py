@@ -1,7 +1,7 @@
 """A trace's events as operations: which releases are complete at once, and who asked.
 
 The allocator logs a release twice, when it is requested and when it is complete. Both come
-together unless another stream still used the block. And it logs segments given back, but
+together unless another stream still used the block. And it logs segments freed, but
 not why: because the program emptied the cache, or to make room for a request.
 """
 

@@ -284,7 +284,7 @@ def _agreement(
         return None
     try:
         follower = Follower(config, origin)
-    except ValueError:  # segments that overlap, as no driver hands out
+    except ValueError:  # segments that overlap, as no driver allocates
         return None
     follower.run(events, deadline)
     return follower.agreement(snapshot)
@@ -320,7 +320,7 @@ def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:
     except AllocatorConfigError as error:
         notes.append(f"{error}; it is ignored")
         config = AllocatorConfig()
-    # How large the card was, and so what a fraction of it is, is in no recording.
+    # How large the GPU was, and so what a fraction of it is, is in no recording.
     fields: dict[str, Any] = {"total_bytes": None, "memory_fraction": 1.0}
     fields.update(_understood(snapshot.flags))
     try:

@@ -36,7 +36,7 @@ class Agreement:
     """Where the model and the recording say the same.
 
     Attributes:
-        segment_events: recorded events that take or give back memory.
+        segment_events: recorded events that take or free memory.
         segment_events_matched: those the model produced too: same kind, address and size,
             at the same request or release.
         allocations: recorded allocations; ``allocations_matched`` lie at the same address.
@@ -45,7 +45,7 @@ class Agreement:
         peak_reserved_bytes, recorded_peak_reserved_bytes: by the model, by the recording.
         blocks, blocks_matched: blocks in the snapshot's segments at the end, and those that
             the model has with the same address, size and state.
-        fragmentation, recorded_fragmentation: share of reserved bytes not handed out, at
+        fragmentation, recorded_fragmentation: share of reserved bytes not allocated, at
             the end; None where nothing is reserved.
         differences: the first few, a sentence each.
 
@@ -125,7 +125,7 @@ class Follower:
             self._differ(f"the recording contradicts itself: {error}")
             self._expect_nothing()
         except (AssertionError, AttributeError, IndexError, KeyError):
-            # Overlapping segments, as no driver hands out, end in blocks that clash.
+            # Overlapping segments, as no driver allocates, end in blocks that clash.
             self._differ(f"the recording contradicts itself at {_describe(event)}")
             return False
         return True
@@ -169,7 +169,7 @@ class Follower:
             e.address for e, takes in zip(group, taking, strict=True) if takes
         ]
         if taking != sorted(taking):
-            # Memory was taken, given back and taken again: the first attempt had failed.
+            # Memory was taken, freed and taken again: the first attempt had failed.
             group = self._complete_within(group)
             self.model.allow(_most(group))
             address = self.model.malloc(event.size_bytes, event.stream)
@@ -219,7 +219,7 @@ class Follower:
     def _free(self, event: TraceEvent, *, at_once: bool) -> None:
         address = self._where.get(event.address)
         if address is None:
-            self._differ(f"a release at {event.address:#x}, where nothing was handed out")
+            self._differ(f"a release at {event.address:#x}, where nothing was allocated")
             return
         if not at_once:
             self.model.record_stream(address, _SOME_STREAM)
@@ -235,7 +235,7 @@ class Follower:
             self.model.complete(address)
 
     def _flush(self) -> None:
-        """Apply what was given back; memory taken without a request is a difference."""
+        """Apply what was freed; memory taken without a request is a difference."""
         group, self._pending = self._pending, []
         begun = len(self.model.segment_log)
         self._give_back([event for event in group if event.action not in _TAKING])
@@ -250,9 +250,9 @@ class Follower:
         return [event for event in group if event.action in SEGMENT_ACTIONS]
 
     def _give_back(self, gives: Sequence[TraceEvent]) -> None:
-        """Give back what the recording says, in its order.
+        """Free what the recording says, in its order.
 
-        The cache counts as emptied where the model would give back the same from there on.
+        The cache counts as emptied where the model would free the same from there on.
         """
         unmaps = any(give.action == "segment_unmap" for give in gives)
         left = deque(give.address for give in gives if give.action == "segment_free")

@@ -83,7 +83,7 @@ class Annotation(NamedTuple):
 class Recording:
     """All devices of a file: one snapshot for each that has events or segments.
 
-    ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record beside
+    ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record next to
     the devices; ``annotations`` are the ranges that PyTorch's own optimizers and loaders mark.
     """
 
@@ -244,7 +244,7 @@ def _event(entry: Any, stacks: dict[int, tuple[Any, Stack]]) -> TraceEvent:
     frames = entry.get("frames")
     known = stacks.get(id(frames))
     if known is None:
-        # The list is kept beside its text, so that no other list gets its identity.
+        # The list is kept next to its text, so that no other list gets its identity.
         known = stacks[id(frames)] = (frames, stack_of(frames))
     event = TraceEvent(
         action=action,

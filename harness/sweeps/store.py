@@ -26,7 +26,7 @@ EVENTS = "events"
 MAX_ATTEMPTS = 2
 """How often a cell is tried whose own processes were killed or crashed."""
 MAX_LOSSES = 5
-"""How often an engine may lose a cell; these attempts are not counted above."""
+"""How often an executor may lose a cell; these attempts are not counted above."""
 
 _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
 """Ends that may be an accident of the machine and not the workload's own."""

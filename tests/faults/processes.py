@@ -117,7 +117,7 @@ def stop(process: psutil.Process) -> None:
 
 
 def no_more_files(process: psutil.Process, user: Sequence[str] = ()) -> None:
-    """Let it open no file beside those that are open."""
+    """Let it open no file next to those that are open."""
     set_limit(process, "--nofile=3:", user)
 
 

@@ -60,7 +60,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
 
 @contextlib.contextmanager
 def meanwhile(act: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run ``act`` beside the block, and raise what it raised; its event says when it is over."""
+    """Run ``act`` next to the block, and raise what it raised; its event says when it is over."""
     over, raised = threading.Event(), []
 
     def run() -> None:
@@ -69,13 +69,13 @@ def meanwhile(act: Callable[[threading.Event], None]) -> Iterator[None]:
         except BaseException as error:
             raised.append(error)
 
-    beside = threading.Thread(target=run)
-    beside.start()
+    other = threading.Thread(target=run)
+    other.start()
     try:
         yield
     finally:
         over.set()
-        beside.join()
+        other.join()
     if raised:
         raise raised[0]
 

@@ -82,13 +82,13 @@ def hitting_servers(numbers: list[signal.Signals]) -> Iterator[None]:
                 server.send_signal(left.pop(0))
             time.sleep(0.01)
 
-    beside = threading.Thread(target=hit)
-    beside.start()
+    other = threading.Thread(target=hit)
+    other.start()
     try:
         yield
     finally:
         over.set()
-        beside.join()
+        other.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGSEGV, signal.SIGSTOP])

@@ -1,4 +1,4 @@
-"""Real messages of many PyTorch versions; each was published with the issue named beside it."""
+"""Real messages of many PyTorch versions; each was published with the issue named next to it."""
 
 import pytest
 from hypothesis import given

@@ -43,10 +43,10 @@ def test_a_file_in_the_folder_experiments_is_found_by_name(here: Path) -> None:
 def test_a_package_with_files_of_its_own_is_an_experiment(here: Path) -> None:
     folder = here / "experiments" / "packed"
     folder.mkdir(parents=True)
-    (folder / "answers.py").write_text("TITLE = 'From beside it'\n")
+    (folder / "answers.py").write_text("TITLE = 'From next to it'\n")
     text = MINE.replace('title="Mine"', "title=TITLE")
     (folder / "__init__.py").write_text("from .answers import TITLE\n" + text)
-    assert find("packed").title == "From beside it"
+    assert find("packed").title == "From next to it"
 
 
 def test_a_users_file_takes_precedence_over_ours_of_the_same_name(here: Path) -> None:

@@ -96,7 +96,7 @@ def in_order_of_forward_returns(events: Sequence[list[Any]]) -> list[list[Any]]:
 def main() -> int:
     """Draw, record, compare and write; return the exit code."""
     options = parser(__doc__)
-    options.add_argument("--workloads", type=int, default=100, help="on each card")
+    options.add_argument("--workloads", type=int, default=100, help="on each GPU")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
     dry_run = DryRun()

@@ -1,4 +1,4 @@
-"""Measure workloads under the dry run and hold the predictions against them, figure by figure.
+"""Measure workloads under the dry run and hold the predictions against them, metric by metric.
 
     python -m tests.validation.compare_predictions --out FOLDER
 
@@ -89,7 +89,7 @@ SETTINGS = (
 
 
 def cases() -> Iterator[tuple[Workload, StubCard, str]]:
-    """Yield each workload on one of the cards, and one under each of the settings on each."""
+    """Yield each workload on one of the GPUs, and one under each of the settings on each."""
     for workload, card in zip(workloads(), itertools.cycle(CARDS), strict=False):
         yield workload, card, ""
     adam = BASE.replace(depth=4, width=1024, batch=2000, optimizer="adam")
@@ -99,7 +99,7 @@ def cases() -> Iterator[tuple[Workload, StubCard, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One workload on one card: what was measured and what had been predicted."""
+    """One workload on one GPU: what was measured and what had been predicted."""
 
     card: StubCard
     settings: str
@@ -173,7 +173,7 @@ def flags(workload: Workload) -> list[str]:
 
 
 def gpu_of(card: StubCard) -> Gpu:
-    """Return the card that is pretended, as the predictions want it."""
+    """Return the GPU that is pretended, as the predictions want it."""
     return Gpu(
         name="the pretended GPU",
         capability=parse_capability(card.capability),

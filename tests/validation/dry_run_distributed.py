@@ -10,7 +10,7 @@ holds between steps has a closed form, with P for the bytes of all parameters an
     FSDP2    4 P / N               everything is split into N parts by rows
     tensor   4 P / N               likewise, by rows or columns
 
-Peaks have none that is as simple; they are listed beside it.
+Peaks have none that is as simple; they are listed next to it.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python -m tests.validation.dry_run_models --out results/cuda-dry-run [NAME ...]
 
-Needs torchvision, transformers and diffusers beside a CUDA build of PyTorch. Every model is built
+Needs torchvision, transformers and diffusers next to a CUDA build of PyTorch. Every model is built
 from a configuration, without weights, and trained by AdamW on one batch, in float32 and under
 autocast to float16, each in a process of its own. A model that cannot be run has the one line why.
 """

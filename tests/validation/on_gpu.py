@@ -42,7 +42,7 @@ def environment(launcher: Launcher) -> dict[str, Any]:
 
 
 def compare(launcher: Launcher, facts: dict[str, Any]) -> list[Comparison]:
-    """Measure and predict each workload; one that the card cannot hold is left out."""
+    """Measure and predict each workload; one that the GPU cannot hold is left out."""
     gpu = catalogue.recorded(facts)
     card = StubCard(
         total_bytes=facts["gpu_memory_bytes"],

@@ -68,7 +68,7 @@ LAST_ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("8.9", {"depth": 3, "batch": 777, "optimizer": "adam", "dropout": 0.2, "last_rows": 1}),
     ("9.0", {"depth": 4, "batch": 999, "mode": "inference", "last_rows": 500}),
 )
-"""With a smaller step of so many rows after the others, then a whole one."""
+"""With a smaller step of that many rows after the others, then a whole one."""
 CONFIGURED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("8.0", ":4096:8", {**SMALL, "optimizer": "adam"}),
     ("9.0", ":16:8:4096:2", {**SMALL, "optimizer": "momentum", "accumulate": 3}),
@@ -81,7 +81,7 @@ CONFIGURED: tuple[tuple[str, str, dict[str, Any]], ...] = (
 def record(flags: dict[str, Any]) -> dict[str, Any]:
     """Run the steps on the (pretended) GPU of this process; return events and peaks.
 
-    With ``last_rows`` a step on so many of the batch's rows follows, and a whole one.
+    With ``last_rows`` a step on that many of the batch's rows follows, and a whole one.
     """
     import torch
 

@@ -41,7 +41,7 @@ TESTS = (
     "tests/measurement/test_model_check.py",
     "tests/thresholds/test_find_threshold.py",
 )
-"""Events and drawn workloads, scratch, the trace beside MemTracker, saved bytes, profiles and
+"""Events and drawn workloads, scratch, the trace next to MemTracker, saved bytes, profiles and
 thresholds: what compares the model, or an instrument, with PyTorch to the byte."""
 
 LATEST = "latest"
@@ -169,7 +169,7 @@ def run_check(python: Path) -> dict[str, str]:
 
 
 def keep_result(result: dict[str, Any]) -> None:
-    """Keep the result beside those of the other versions, and make the table anew."""
+    """Keep the result next to those of the other versions, and make the table anew."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     kept[result["version"]] = result
     order = sorted(kept, key=TorchVersion.parse)

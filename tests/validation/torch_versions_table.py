@@ -16,7 +16,8 @@ was the predicted one: same order, operator, module, category, size and block. `
 another form of the rule is in force.
 """
 
-PARTIAL = """A row without seconds was put together by hand from separate runs, because there was no time for
+PARTIAL = """\
+A row without seconds was put together by hand from separate runs, because there was no time for
 the whole loop: the rules from `harness doctor --check-model`, and tests of drawn workloads,
 events, scratch and the allocation trace, on the index's wheel of torch with NVIDIA libraries
 that the versions shared. On 2.14 and 2.15 the MemTracker test failed in that run; it was

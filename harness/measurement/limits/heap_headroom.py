@@ -1,4 +1,4 @@
-"""Makes a threshold depend on the workload alone: a heap without holes, and room beside it.
+"""Makes a threshold depend on the workload alone: a heap without holes, and room next to it.
 
 Under a limit three things move a threshold from run to run or hide bytes from it: holes in the
 heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
@@ -114,7 +114,7 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
     fill()
     for index in range(1, len(blocks) - 1, 2):
         before, block, after = blocks[index - 1 : index + 2]
-        if block - before == after - block == _HOLE_BYTES:  # no other hole beside to grow with
+        if block - before == after - block == _HOLE_BYTES:  # no other hole next to to grow with
             free(block)
 
 

@@ -2,7 +2,7 @@
 
 ``data_segment``: the kernel refuses the mapping that would take the process's private
 writable memory past the limit (``RLIMIT_DATA``), and the allocation fails with an error.
-``caching_allocator``: PyTorch's CUDA allocator refuses what would exceed its share of a card.
+``caching_allocator``: PyTorch's CUDA allocator refuses what would exceed its share of a GPU.
 The third kind, a memory cgroup, kills instead of refusing: ``harness.measurement.limits.cgroup``.
 
 Source: setrlimit(2); proc(5), VmData; mm/mmap.c of the Linux kernel (``may_expand_vm``).
@@ -42,7 +42,7 @@ def status_bytes(name: str) -> int:
 def data_segment(budget_bytes: int) -> Iterator[None]:
     """Let this process take ``budget_bytes`` more than it holds now, and no byte more.
 
-    What it holds and gives back inside may be taken again. The limit is lifted on leaving,
+    What it holds and frees inside may be taken again. The limit is lifted on leaving,
     so that a failure can be reported.
     """
     import resource
@@ -59,7 +59,7 @@ def data_segment(budget_bytes: int) -> Iterator[None]:
 def caching_allocator(budget_bytes: int) -> Iterator[None]:
     """Let PyTorch's CUDA allocator reserve ``budget_bytes`` of the current card in all.
 
-    The limit that it computes from a share of the card is exactly these bytes, whether it
+    The limit that it computes from a share of the GPU is exactly these bytes, whether it
     rounds down or to the nearest.
     """
     import torch

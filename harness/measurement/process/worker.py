@@ -35,7 +35,7 @@ def prime(*, forward_only: bool = False) -> None:
 
     On the CPU alone: a step on a GPU would leave blocks and workspaces in the allocator, and
     what is measured there begins with a fresh one. ``forward_only`` where the process will
-    fork beside a GPU: a backward pass starts a thread per device, and an optimizer's step
+    fork next to a GPU: a backward pass starts a thread per device, and an optimizer's step
     initialises CUDA.
     """
     torch.set_num_threads(1)

@@ -23,7 +23,7 @@ class Normalised(NamedTuple):
 
     output: Event
     statistics: tuple[Event, ...]
-    """Beside the input, what the backward pass needs."""
+    """In addition to the input, what the backward pass needs."""
 
 
 Gradient = Callable[[int, int, str], None]

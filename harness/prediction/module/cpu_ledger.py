@@ -135,7 +135,7 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tensor.detach(), self.modules[-1]
 
     def unpack(self, packed: "tuple[Tensor, str]") -> Tensor:
-        """Give back what autograd saved; its module is the one whose backward runs."""
+        """Free what autograd saved; its module is the one whose backward runs."""
         tensor, module = packed
         if self.phase == "backward" and len(self.modules) == 1:
             self.modules[0] = module

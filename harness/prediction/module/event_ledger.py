@@ -2,7 +2,7 @@
 
 A dispatch mode sees each operator's results. A storage seen for the first time is a block
 allocated, and its end, reported by a weak reference, is the block freed. What CUDA's kernels
-allocate beside their results comes from the rules in ``gpu_scratch``.
+allocate next to their results comes from the rules in ``gpu_scratch``.
 """
 
 import weakref

@@ -1,4 +1,4 @@
-"""What the fused attention kernels allocate beside their results.
+"""What the fused attention kernels allocate next to their results.
 
 Source: aten/src/ATen/native/transformers/cuda/attention.cu, attention_backward.cu,
 flash_attn/flash_api.cpp (``num_splits_heuristic``, ``mha_bwd``),

@@ -21,7 +21,7 @@ from harness.prediction.module.gpu_reduction import Reduction
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch:
-    """Blocks that a kernel allocates beside its results, in order.
+    """Blocks that a kernel allocates next to its results, in order.
 
     Attributes:
         across: allocated before the results and freed after the operator.
@@ -74,7 +74,7 @@ class Convolution:
         return shapes == ({1}, {1}, {0})
 
     def forward(self) -> Scratch:
-        """Return what the forward pass allocates beside its output."""
+        """Return what the forward pass allocates next to its output."""
         copies = [_bytes(t) for t in (self._given, self._weight) if not t.is_contiguous()]
         if self.is_depthwise:
             return Scratch(across=copies)
@@ -89,7 +89,7 @@ class Convolution:
         return Scratch(across=[*copies, *[part] * self._groups], before=[[slice_, *columns]])
 
     def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Scratch:
-        """Return what the backward pass allocates beside the gradients.
+        """Return what the backward pass allocates next to the gradients.
 
         Args:
             gradient: the gradient of the output.

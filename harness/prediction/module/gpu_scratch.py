@@ -1,7 +1,7 @@
-"""What CUDA's kernels allocate beside their results, operator by operator.
+"""What CUDA's kernels allocate next to their results, operator by operator.
 
 PyTorch's meta kernels say what an operator returns; these rules say what its CUDA kernel
-allocates besides: copies of operands that it cannot read as they lie, temporaries, staging
+allocates in addition: copies of operands that it cannot read as they lie, temporaries, staging
 buffers. ``register_operator`` adds a rule for an operator of your own.
 
 Source: aten/src/ATen/native/cuda/SoftMax.cu, Blas.cpp (``prepare_matrix_for_cublas``),
@@ -86,7 +86,7 @@ _registered: dict[str, OperatorRule] = {}
 
 
 def register_operator(name: str, scratch: OperatorRule) -> None:
-    """State what a CUDA kernel of your own allocates beside its results.
+    """State what a CUDA kernel of your own allocates next to its results.
 
     Args:
         name: the operator, e.g. ``mylib::attention`` or ``mylib::attention.out``.

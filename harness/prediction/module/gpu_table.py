@@ -35,7 +35,7 @@ class GpuRow:
 
     Attributes:
         fit: the verdict and the peaks.
-        headroom_bytes: what is left beside the highest reserved peak and the most outside the
+        headroom_bytes: what is left next to the highest reserved peak and the most outside the
             allocator; negative where it does not fit.
         largest_batch: the largest batch that should fit, interpolated; 0 if none does.
 

@@ -1,4 +1,4 @@
-"""Chooses an engine by its name."""
+"""Chooses an executor by its name."""
 
 from harness.sweeps.executors.interface import Executor, ExecutorError
 from harness.sweeps.executors.local import LocalExecutor
@@ -7,10 +7,10 @@ EXECUTORS = ("local", "in-process", "dask")
 
 
 def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None = None) -> Executor:
-    """Return the engine called ``name``; ``scheduler`` is a Dask cluster's address.
+    """Return the executor called ``name``; ``scheduler`` is a Dask cluster's address.
 
     Raises:
-        ExecutorError: the engine is not installed, cannot be reached, or cannot do ``jobs``.
+        ExecutorError: the executor is not installed, cannot be reached, or cannot do ``jobs``.
 
     """
     if scheduler is not None and name != "dask":
@@ -19,7 +19,7 @@ def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None =
         return LocalExecutor(jobs)
     if name == "in-process":
         if jobs != 1:
-            raise ExecutorError(f"jobs: {jobs}: the in-process engine runs one cell at a time")
+            raise ExecutorError(f"jobs: {jobs}: the in-process executor runs one cell at a time")
         from harness.sweeps.executors.in_process import InProcessExecutor
 
         return InProcessExecutor()

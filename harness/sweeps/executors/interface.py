@@ -1,7 +1,7 @@
-"""What every engine offers a sweep, and what becomes of figures that neighbours disturb.
+"""What every executor offers a sweep, and what happens to metrics that other cells disturb.
 
 An executor measures cells and writes nothing: only the sweep, the coordinator, writes records.
-Every attempt ends as a record, whatever became of it; an engine never repeats one by itself.
+Every attempt ends as a record, whatever became of it; an executor never repeats one by itself.
 """
 
 from concurrent.futures import Future
@@ -20,7 +20,7 @@ Measured = tuple[Record, Trace | None]
 
 
 class ExecutorError(HarnessError):
-    """The engine cannot go on; every finished cell is kept and the same command resumes."""
+    """The executor cannot go on; every finished cell is kept and the same command resumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Executor(Protocol):
         """Settle what fell silent; called about once a second while cells run.
 
         Raises:
-            ExecutorError: the engine is gone.
+            ExecutorError: the executor is gone.
 
         """
 
@@ -68,7 +68,7 @@ class Executor(Protocol):
 
 
 def with_engine(record: Record, name: str, *, jobs: int, disturbed: bool) -> Record:
-    """Return ``record`` saying which engine made it, without what neighbours ``disturbed``.
+    """Return ``record`` saying which executor made it, without what neighbours ``disturbed``.
 
     Byte metrics of the allocators are exact whatever else runs. Resident size and seconds are
     not, nor is what a GPU holds outside the allocator: next to other cells they become null

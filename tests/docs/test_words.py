@@ -1,0 +1,47 @@
+"""The glossary holds: no text of the project uses a word that it replaces, in that sense."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).relative_to(ROOT).as_posix()
+
+REPLACED = {
+    r"\bfault of ours\b": "internal error",
+    r"\bgiv(?:e|es|en|ing) back\b|\bgave back\b": "free",
+    r"\bhand(?:s|ed|ing)? out\b": "allocate",
+    r"\blinear maps?\b": "linear layer",
+    r"\bnetworks? by hand\b": "from-scratch model",
+    r"\b(?:matrix|bfloat16|float16|float32) products?\b": "matmul",
+    r"\b(?:the|a|this|which|every|no|each|one|that) cards?\b": "GPU",
+    r"\bresident rise\b": "RSS rise",
+    r"\bbesides?\b": "next to, in addition to",
+    r"\bon trial\b": "tested",
+    r"\bso many\b": "that many, or the number",
+    r"\bfigure by figure\b|\bbyte figures?\b": "metric",
+}
+
+
+def texts() -> list[tuple[str, str]]:
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.j2", "Makefile", ".ci"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    names = [name for name in listed.stdout.split() if not name.startswith("results/")]
+    return [(name, (ROOT / name).read_text(encoding="utf-8")) for name in names if name != HERE]
+
+
+@pytest.mark.parametrize("pattern", REPLACED)
+def test_no_text_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
+    found = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in texts()
+        for number, line in enumerate(text.splitlines(), start=1)
+        if re.search(pattern, line, re.IGNORECASE)
+    ]
+    assert found == [], f"write {REPLACED[pattern]!r}"
