@@ -16,7 +16,10 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "MLP memory harness"
 html_static_path = ["_static"]
-html_extra_path = ["../results/reference-cpu/report.html"]
+html_extra_path = [
+    "../results/reference-cpu/report.html",
+    "../results/reference-cpu/evidence.html",
+]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
