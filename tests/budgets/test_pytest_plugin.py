@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,11 @@ from harness.budgets.step_memory import measured, predicted
 
 pytest_plugins = ["pytester"]
 
-PLUGIN = ("-p", "harness.budgets.pytest_plugin", "-p", "no:cacheprovider")
+INSTALLED = any(
+    entry.value == "harness.budgets.pytest_plugin" for entry in entry_points(group="pytest11")
+)
+"""Whether pytest loads the plugin by itself, as it does in an installed distribution."""
+PLUGIN = (*(() if INSTALLED else ("-p", "harness.budgets.pytest_plugin")), "-p", "no:cacheprovider")
 MODEL = """
 from torch import nn
 

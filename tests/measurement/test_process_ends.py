@@ -31,20 +31,21 @@ ForkLauncher("pinned").launch(Job(kind="probe", workload=Workload(width=8)), 60)
 """
 
 
-def server_of(parent: int) -> psutil.Process | None:
+def servers_of(parent: int) -> list[psutil.Process]:
+    found = []
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(parent).children():
-            if "harness.measurement.process.fork_server" in child.cmdline():
-                return child
-    return None
+            with contextlib.suppress(psutil.Error):
+                if "harness.measurement.process.fork_server" in child.cmdline():
+                    found.append(child)
+    return found
 
 
 def wait_for_server(parent: int) -> psutil.Process:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        found = server_of(parent)
-        if found is not None:
-            return found
+        if found := servers_of(parent):
+            return found[0]
         time.sleep(0.01)
     raise AssertionError("no fork server was started")
 
@@ -68,15 +69,16 @@ def test_a_loading_fork_server_ends_with_its_killed_parent(delay: float, stopped
 
 @contextlib.contextmanager
 def hitting_servers(numbers: list[signal.Signals]) -> Iterator[None]:
-    """Send each of this process's fork servers the next signal while it loads torch."""
+    """Send each new fork server of this process the next signal while it loads torch."""
     over = threading.Event()
+    seen = {server.pid for server in servers_of(os.getpid())}  # those of other tests
 
     def hit() -> None:
-        seen: set[int] = set()
         left = list(numbers)
         while left and not over.is_set():
-            server = server_of(os.getpid())
-            if server is not None and server.pid not in seen:
+            for server in servers_of(os.getpid()):
+                if server.pid in seen or not left:
+                    continue
                 seen.add(server.pid)
                 time.sleep(0.2)
                 server.send_signal(left.pop(0))
@@ -103,11 +105,14 @@ def test_one_signal_at_a_loading_fork_server_costs_nothing(number: signal.Signal
 
 def test_two_signals_at_a_loading_fork_server_are_named() -> None:
     own = ForkLauncher("pinned")
-    with (
-        hitting_servers([signal.SIGTERM, signal.SIGTERM]),
-        pytest.raises(LaunchError, match="SIGTERM ended it while it loaded torch"),
-    ):
-        own.launch(Job(kind="probe", workload=TINY), 60)
+    try:
+        with (
+            hitting_servers([signal.SIGTERM, signal.SIGTERM]),
+            pytest.raises(LaunchError, match="SIGTERM ended it while it loaded torch"),
+        ):
+            own.launch(Job(kind="probe", workload=TINY), 60)
+    finally:
+        own.close()
 
 
 def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
@@ -122,11 +127,11 @@ def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
 
 
 def test_a_server_that_is_stopped_is_named_at_the_deadline() -> None:
+    of_other_tests = servers_of(os.getpid())
     own = ForkLauncher("pinned")
     try:
         measure(TINY, launcher=own)
-        server = server_of(os.getpid())
-        assert server is not None
+        (server,) = set(servers_of(os.getpid())) - set(of_other_tests)
         server.suspend()
         started = time.monotonic()
         record = measure(TINY, launcher=own, deadline_seconds=1)
