@@ -207,3 +207,22 @@ def test_predict_imports_no_torch_and_says_whether_it_fits() -> None:
     line, imported = done.stdout.splitlines()
     assert json.loads(line)["budget"]["fits"] is True
     assert imported == "False"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["sweep", "depth_batch", "--quick", "--out", "/tmp/" + "x" * 300],
+        ["sweep", "depth_batch", "--quick", "--out", "/tmp/" + "x/" * 3000],
+        ["report", "x" * 300],
+        ["compare", "x" * 5000, "x"],
+        ["replay", "x" * 300],
+    ],
+)
+def test_a_path_that_is_too_long_is_the_users_mistake(
+    line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "too long" in said.err or "does not exist" in said.err
