@@ -1,4 +1,6 @@
 import json
+import mmap
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +48,11 @@ def needs_refusal() -> None:
     works, why_not = data_segment_available()
     if not works:
         pytest.skip(why_not)
+
+
+def needs(batch: int) -> int:
+    """Return the bytes of the data segment that two steps of the narrow workload need."""
+    return data_peak(NARROW.replace(batch=batch)).data_bytes
 
 
 def off_by(extra_bytes: int) -> Callable[[Job], Ended]:
@@ -135,8 +142,10 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     assert found.outcome is Outcome.OK
     assert found.largest_fit is not None
     assert found.smallest_fail is not None
-    # Charges vary by a batch of pages from process to process: a band, where one is seen.
-    assert found.smallest_fail - found.largest_fit <= 0.01 * found.largest_fit
+    # The kernel charges a group in batches of 64 pages a processor (MEMCG_CHARGE_BATCH in Linux's
+    # mm/memcontrol.c) and takes back late what is not used: charges vary by that much.
+    between = needs(found.smallest_fail) - needs(found.largest_fit)
+    assert between <= 64 * mmap.PAGESIZE * len(os.sched_getaffinity(0))
     assert len(found.probes) <= 20
     killed = [probe for probe in found.probes if probe.outcome is Outcome.OOM]
     assert {probe.type for probe in killed} == {"SIGKILL"}
