@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from harness.dry_run.run import dry_run
     from harness.measurement.measure import measure
     from harness.measurement.process.launcher import LaunchError
+    from harness.planning.predict import predict
     from harness.prediction.gpu.catalogue import Gpu, GpuError
     from harness.prediction.mlp.last_batch import ExamplesError
     from harness.prediction.module.gpu_scratch import register_operator
-    from harness.prediction.module.largest_batch import largest_batch
     from harness.prediction.module.module_prediction import ModulePrediction
-    from harness.prediction.module.predict_module import forecast
     from harness.prediction.module.predict_run import RunPrediction
-    from harness.prediction.predict import predict
     from harness.profiling.module_trace import trace
     from harness.schema.argument_checks import ArgumentError
     from harness.schema.errors import HarnessError
@@ -68,11 +66,9 @@ _PLACES = {
     "WorkloadError": "harness.schema.workload",
     "compare": "harness.analysis.compare",
     "dry_run": "harness.dry_run.run",
-    "forecast": "harness.prediction.module.predict_module",
-    "largest_batch": "harness.prediction.module.largest_batch",
     "load": "harness.analysis.frame",
     "measure": "harness.measurement.measure",
-    "predict": "harness.prediction.predict",
+    "predict": "harness.planning.predict",
     "register_operator": "harness.prediction.module.gpu_scratch",
     "sweep": "harness.sweeps.grid_sweep",
     "threshold": "harness.thresholds.find_threshold",
@@ -105,8 +101,6 @@ __all__ = [
     "__version__",
     "compare",
     "dry_run",
-    "forecast",
-    "largest_batch",
     "load",
     "measure",
     "predict",

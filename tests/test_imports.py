@@ -19,6 +19,7 @@ ORDER = (
     "thresholds",
     "profiling",
     "dry_run",
+    "planning",
     "sweeps",
     "snapshots",
     "budgets",

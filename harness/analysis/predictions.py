@@ -39,16 +39,16 @@ def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFram
     ``figures`` are columns of whole bytes; missing where nothing is predicted.
     """
     known = frame[frame["outcome"] == "ok"].reset_index(drop=True)
-    forecasts = [_forecast(row) for row in known.to_dict("records")]
+    predictions = [_prediction(row) for row in known.to_dict("records")]
     columns = {
-        f"predicted.{name}": pd.array([_figure(one, name) for one in forecasts], dtype="Int64")
+        f"predicted.{name}": pd.array([_figure(one, name) for one in predictions], dtype="Int64")
         for name in figures
     }
     return known.assign(**columns)
 
 
-def _forecast(row: Mapping[Any, Any]) -> Prediction:
-    """Return the forecast for a row, made on a GPU for the GPU that it names.
+def _prediction(row: Mapping[Any, Any]) -> Prediction:
+    """Return the prediction for a row, made on a GPU for the GPU that it names.
 
     Without the GPU's size, which no figure needs: no verdict on the GPU is worked out.
     """
@@ -61,8 +61,8 @@ def _forecast(row: Mapping[Any, Any]) -> Prediction:
     return predict(workload, gpu=gpu, allocator_settings=facts["allocator_settings"])
 
 
-def _figure(forecast: Prediction, name: str) -> int | None:
-    value: Any = forecast
+def _figure(prediction: Prediction, name: str) -> int | None:
+    value: Any = prediction
     for part in name.split("."):
         value = None if value is None else getattr(value, part)
     return value if value is None else int(value)

@@ -68,7 +68,7 @@ class MemoryBudget:
         gpu: str | None = None,
         **options: Any,
     ) -> "MemoryUse":
-        """Predict or measure a step of ``build()`` and check it; other options as in forecast."""
+        """Predict or measure a step of ``build()``; other options as in harness.predict."""
         from harness.budgets.step_memory import measured, predicted
         from harness.schema.errors import HarnessError
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from harness.budgets.memory_use import MemoryUse, layers_at_peak
-from harness.prediction.module.predict_module import forecast
+from harness.prediction.module.predict_module import predict_module
 from harness.profiling.module_trace import trace
 from harness.schema.errors import HarnessError
 from harness.training.module_step import Step, make_optimizer, run_step
@@ -21,8 +21,8 @@ class MeasureError(HarnessError):
 
 
 def predicted(build: Build, batch: int, *, gpu: str | None, **options: Any) -> MemoryUse:
-    """Return the prediction of ``harness.forecast`` for the step, which takes the options."""
-    prediction = forecast(build, batch, gpu=gpu, **options)
+    """Return the prediction of ``harness.predict`` for the step, which takes the options."""
+    prediction = predict_module(build, batch, gpu=gpu, **options)
     peak = prediction.peak_live_bytes
     if prediction.cuda is not None and prediction.cuda.allocated_peak_bytes is not None:
         peak = prediction.cuda.allocated_peak_bytes

@@ -75,9 +75,11 @@ def _one(
     as_json: bool,
 ) -> int:
     from harness.prediction.module.largest_batch import largest_batch
-    from harness.prediction.module.predict_module import forecast
+    from harness.prediction.module.predict_module import predict_module
 
-    found = forecast(build, batch, device=device, gpu=gpu, allocator_settings=settings, **asked)
+    found = predict_module(
+        build, batch, device=device, gpu=gpu, allocator_settings=settings, **asked
+    )
     largest = None
     if found.card is not None and gpu is not None:
         largest = largest_batch(build, gpu=gpu, allocator_settings=settings, **asked)

@@ -12,9 +12,9 @@ from tests.analysis import planted
 
 
 def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Record:
-    """Return the record of a measurement that equals the forecast; ``changes`` replace figures."""
-    forecast = predict(workload)
-    figures = {name: getattr(forecast, name) for name in Metrics.__struct_fields__}
+    """Return the record of a measurement that equals the prediction but for ``changes``."""
+    prediction = predict(workload)
+    figures = {name: getattr(prediction, name) for name in Metrics.__struct_fields__}
     repeats = tuple(Repeat(number=at, wall_seconds=seconds * (1 + at)) for at in range(3))
     return Record(
         workload_id=workload.id,

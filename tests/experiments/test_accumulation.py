@@ -25,8 +25,8 @@ _FIGURES = (
 
 
 def record(workload: Workload, **changes: int) -> Record:
-    forecast = predict(workload)
-    figures = {name: getattr(forecast, name) for name in _FIGURES}
+    prediction = predict(workload)
+    figures = {name: getattr(prediction, name) for name in _FIGURES}
     return planted.record(workload, **(figures | changes))
 
 

@@ -25,7 +25,7 @@ def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
     )
 
 
-def forecast_record(workload: Workload) -> Record:
+def predicted_record(workload: Workload) -> Record:
     figures = predict(workload)
     assert figures.peak_live_bytes is not None
     assert figures.live_at_start_bytes is not None
@@ -81,7 +81,7 @@ def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
     tmp_path: Path,
 ) -> None:
     cells = checkpointing.cells(Size.DEFAULT)
-    planted.write(tmp_path, [forecast_record(cell) for cell in cells])
+    planted.write(tmp_path, [predicted_record(cell) for cell in cells])
     first, second, cheaper, _ = verdicts(tmp_path)
     assert first.ruling is Ruling.SUPPORTED
     assert first.number == "√16 = 4, best 4; √36 = 6, best 6"

@@ -99,5 +99,5 @@ if __name__ == "__main__":
     tiny = Workload(width=8, in_features=8, batch=4)
     print(harness.__version__, *(error.__name__ for error in ERRORS))
     print(predicted(tiny), measured(tiny), swept(tiny).equal, traced(), sep="\n")
-    print(harness.dry_run, harness.forecast, harness.largest_batch, searched)
+    print(harness.dry_run, searched)
     print(harness.ModulePrediction, harness.RunPrediction, harness.register_operator)

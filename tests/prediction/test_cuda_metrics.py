@@ -1,4 +1,4 @@
-"""The forecast for CUDA as its reader sees it: names, ranges, verdicts, notes, errors."""
+"""The prediction for CUDA as its reader sees it: names, ranges, verdicts, notes, errors."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A smaller last batch as the reader of a forecast sees it: figures, verdicts, refusals."""
+"""A smaller last batch as the reader of a prediction sees it: figures, verdicts, refusals."""
 
 import json
 from dataclasses import replace

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.prediction.module.cpu_ledger import INITIALISER
 from harness.prediction.module.module_prediction import UnsupportedModuleError
-from harness.prediction.module.predict_module import BELOW, forecast
+from harness.prediction.module.predict_module import BELOW, predict_module
 from tests.profiling.module_cases import CASES, NETWORKS, prepared
 from tests.profiling.test_module_trace import Nothing, scratch_of_kernels, traced, without
 
@@ -19,7 +19,7 @@ def cross_entropy(output: Tensor, y: Tensor) -> Tensor:
 
 @pytest.mark.exact
 @pytest.mark.parametrize("name", ["convolutions", "embedding", "shared weights", *NETWORKS])
-def test_the_forecast_is_the_trace_but_for_named_events(name: str) -> None:
+def test_the_prediction_is_the_trace_but_for_named_events(name: str) -> None:
     """Left out: kernels' scratch, and sums of gradients in place (a mode's presence)."""
     build = {**CASES, **NETWORKS}[name]
     case = prepared(build)
@@ -30,7 +30,9 @@ def test_the_forecast_is_the_trace_but_for_named_events(name: str) -> None:
         x = torch.empty(batch, *case.x.shape[1:], dtype=case.x.dtype)
         return x, torch.empty(batch, *case.y.shape[1:], dtype=torch.int64)
 
-    told = forecast(lambda: build().model, len(case.x), inputs=example, loss=cross_entropy, steps=2)
+    told = predict_module(
+        lambda: build().model, len(case.x), inputs=example, loss=cross_entropy, steps=2
+    )
     assert told.peak_live_bytes == seen.peak_live_bytes
     assert told.live_bytes[-1] == seen.live_bytes[-1]
     assert BELOW in told.notes
@@ -43,7 +45,7 @@ def test_another_batch_size_is_foretold_from_the_same_code() -> None:
 
     weights = 4 * (16 * 32 + 32 + 32 * 8 + 8)
     for batch in (3, 70, 1_000_000_000):
-        told = forecast(build, batch, input_shape=(16,))
+        told = predict_module(build, batch, input_shape=(16,))
         # Backward of the last layer: x, y, tanh's result; log-probabilities' gradient and
         # the hidden gradient; the loss, its weight and seed; new weight gradients.
         assert told.categories_at_peak()["parameter"] == weights
@@ -55,7 +57,9 @@ def test_another_batch_size_is_foretold_from_the_same_code() -> None:
 def test_time_is_linear_in_the_number_of_operators() -> None:
     def seconds(depth: int) -> float:
         start = time.process_time()
-        forecast(lambda: nn.Sequential(*[nn.Linear(4, 4)] * depth), 2, input_shape=(4,), steps=1)
+        predict_module(
+            lambda: nn.Sequential(*[nn.Linear(4, 4)] * depth), 2, input_shape=(4,), steps=1
+        )
         return time.process_time() - start
 
     seconds(10)
@@ -63,7 +67,7 @@ def test_time_is_linear_in_the_number_of_operators() -> None:
 
 
 def test_inference_keeps_nothing() -> None:
-    told = forecast(
+    told = predict_module(
         lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU()), 5, input_shape=(4,), mode="inference"
     )
     assert told.categories_at_peak() == {
@@ -78,7 +82,7 @@ def test_what_depends_on_data_is_refused_by_name() -> None:
             return x * 2 if bool(x.sum() > 0) else x
 
     with pytest.raises(UnsupportedModuleError, match="_local_scalar_dense"):
-        forecast(Picky, 2, input_shape=(3,), mode="inference")
+        predict_module(Picky, 2, input_shape=(3,), mode="inference")
 
 
 def test_an_initialiser_that_looks_at_its_numbers_is_noted() -> None:
@@ -86,5 +90,5 @@ def test_an_initialiser_that_looks_at_its_numbers_is_noted() -> None:
         def reset_parameters(self) -> None:
             nn.init.constant_(self.weight, float(self.weight.detach().sum()))
 
-    told = forecast(lambda: Drawn(3, 4, bias=False), 2, input_shape=(3,))
+    told = predict_module(lambda: Drawn(3, 4, bias=False), 2, input_shape=(3,))
     assert INITIALISER in told.notes

@@ -1,4 +1,4 @@
-"""Forecasts for CUDA on fake tensors of the CPU, against two other ways to the same peaks.
+"""Predictions for CUDA on fake tensors of the CPU, against two other ways to the same peaks.
 
 A derivation that runs no torch at all (``harness.prediction``), and peaks recorded under the dry
 run (``tests/validation/compare_module_predictions.py``).
@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import harness
 from harness.prediction.gpu.catalogue import GPUS, GpuError
 from harness.prediction.module.gpu_scratch import CUDNN
 from harness.prediction.module.largest_batch import largest_batch
-from harness.prediction.module.predict_module import forecast
+from harness.prediction.module.predict_module import predict_module
 from harness.prediction.predict_workload import predict
 from harness.schema.workload import Workload
 from harness.training.models import MLP
@@ -43,7 +44,7 @@ def test_a_perceptron_is_foretold_as_it_is_derived(changes: dict[str, Any]) -> N
         norm, dropout = w.norm, w.dropout
         return MLP(w.in_features, w.widths, w.classes, w.activation, norm=norm, dropout=dropout)
 
-    told = forecast(
+    told = predict_module(
         build,
         w.batch,
         input_shape=(w.in_features,),
@@ -77,7 +78,7 @@ def test_a_public_module_is_foretold_as_it_was_measured(
     if name == "resnet18":
         pytest.importorskip("torchvision")
     case = MODULES[name]
-    told = forecast(
+    told = predict_module(
         case.build,
         case.batch,
         input_shape=case.input_shape,
@@ -97,30 +98,32 @@ def convolution() -> nn.Module:
 
 
 def test_a_card_gives_a_verdict_and_cudnn_a_note() -> None:
-    told = forecast(convolution, 64, input_shape=(3, 8, 8), device="cuda", gpu="t4")
+    told = predict_module(convolution, 64, input_shape=(3, 8, 8), device="cuda", gpu="t4")
     assert told.card is not None
     assert told.card.verdict == "fits"
     assert CUDNN in told.notes
     small = gpu_of(CARDS[0])
-    tiny = forecast(convolution, 10**8, input_shape=(3, 8, 8), device="cuda", gpu=small, steps=3)
+    tiny = predict_module(
+        convolution, 10**8, input_shape=(3, 8, 8), device="cuda", gpu=small, steps=3
+    )
     assert tiny.card is not None
     assert tiny.card.verdict == "does not fit"
 
 
 def test_without_a_card_there_is_no_verdict() -> None:
-    told = forecast(convolution, 4, input_shape=(3, 8, 8), device="cuda")
+    told = predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda")
     assert told.card is None
     assert told.cuda is not None
 
 
 def test_an_unknown_card_is_refused() -> None:
     with pytest.raises(GpuError, match="did you mean"):
-        forecast(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu="rtx409")
+        predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu="rtx409")
 
 
 def test_nothing_stays_in_place_of_the_cpus_functions() -> None:
     before = functional.dropout, functional.scaled_dot_product_attention
-    forecast(
+    predict_module(
         lambda: nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)),
         4,
         input_shape=(4,),
@@ -137,12 +140,12 @@ def test_nothing_stays_in_place_of_the_cpus_functions() -> None:
 
 def test_a_card_without_a_size_gets_no_verdict() -> None:
     gpu = replace(GPUS["l4"], total_bytes=None)
-    told = forecast(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu=gpu)
+    told = predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu=gpu)
     assert told.card is None
 
 
 def test_the_largest_batch_is_that_of_the_derivation() -> None:
-    """A perceptron on a small card, by forecasts of its module and by its description."""
+    """A perceptron on a small card, by predictions of its module and by its description."""
     small = replace(GPUS["l4"], total_bytes=900 << 20)
     found = largest_batch(
         lambda: MLP(50, (300, 70), 10, "relu"), gpu=small, input_shape=(50,), optimizer="adam"
@@ -157,3 +160,17 @@ def test_no_batch_fits_beside_what_lies_outside() -> None:
     assert largest_batch(convolution, gpu=tiny, input_shape=(3, 8, 8)) is None
     with pytest.raises(GpuError, match="unknown"):
         largest_batch(convolution, gpu=replace(GPUS["l4"], total_bytes=None), input_shape=(3, 8, 8))
+
+
+def test_the_one_verb_searches_the_largest_batch_too() -> None:
+    small = replace(GPUS["l4"], total_bytes=900 << 20)
+
+    def build() -> nn.Module:
+        return MLP(50, (300, 70), 10, "relu")
+
+    found = harness.predict(build, 32, inputs=(50,), optimizer="adam", gpu=small, find_largest=True)
+    expected = largest_batch(build, gpu=small, input_shape=(50,), optimizer="adam")
+    assert found.card is not None
+    assert found.card.largest_batch == expected
+    with pytest.raises(harness.ArgumentError, match="find_largest needs a GPU"):
+        harness.predict(build, 32, inputs=(50,), find_largest=True)

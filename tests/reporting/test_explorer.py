@@ -95,12 +95,12 @@ def bars(tab: Any) -> dict[str, int]:
 
 def compare(tab: Any, workload: Workload, budget: int) -> None:
     """Compare what the page says with ``predict``, to the byte."""
-    forecast = predict(workload, budget_bytes=budget)
-    assert forecast.budget is not None
+    prediction = predict(workload, budget_bytes=budget)
+    assert prediction.budget is not None
     answer = tab.locator("#explorer-answer")
     needed = int(answer.get_attribute("data-bytes"))
-    assert needed == forecast.budget.needed_bytes
-    assert int(answer.get_attribute("data-largest")) == (forecast.budget.largest_batch or 0)
+    assert needed == prediction.budget.needed_bytes
+    assert int(answer.get_attribute("data-largest")) == (prediction.budget.largest_batch or 0)
     found = bars(tab)
     assert found.pop("total") == needed == sum(found.values())
     assert format_bytes(needed) in answer.inner_text()

@@ -2,7 +2,7 @@
 
     python -m tests.validation.compare_module_predictions --out FOLDER
 
-Writes ``forecasts.md`` and ``forecasts.csv``; exit code 1 if a requested peak differs, or a
+Writes ``module-predictions.md`` and ``.csv``; exit code 1 if a requested peak differs, or a
 reserved one by more than a segment.
 """
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from harness.dry_run.toolchain import torch_build
-from harness.prediction.module.predict_module import forecast
+from harness.prediction.module.predict_module import predict_module
 from tests.validation.compare_predictions import CARDS, PEAKS, SEGMENT_BYTES, gpu_of
 from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 from tests.validation.modules import MODULES, Module
@@ -24,11 +24,11 @@ Pairs = dict[str, tuple[int, int]]
 
 
 def compare(name: str, case: Module, card: StubCard, dry_run: DryRun) -> Pairs:
-    """Measure and forecast the steady step."""
+    """Measure and predict the steady step."""
     os.environ["PYTHONPATH"] = str(ROOT)  # the recorder imports its modules from the tests
     measured = json.loads(dry_run.run([RECORDER, name], card).stdout)
     assert measured[-1] == measured[-2], "the step is steady"
-    told = forecast(
+    told = predict_module(
         case.build,
         case.batch,
         input_shape=case.input_shape,
@@ -49,7 +49,7 @@ def acceptable(pairs: Pairs) -> bool:
 
 
 def main() -> int:
-    """Measure, forecast and write; return the exit code."""
+    """Measure, predict and write; return the exit code."""
     arguments = parser(__doc__).parse_args()
     dry_run = DryRun()
     rows, good = [], True
@@ -63,13 +63,19 @@ def main() -> int:
     summary = (
         f"Peaks of the steady step of public modules on torch {torch_build().version} under the"
         " dry run, and what "
-        '`harness.forecast(..., device="cuda", cudnn=False)` says on a CPU-only build. Bytes; '
-        "where they differ the forecast stands in brackets. Not followed: the scratch of "
+        '`harness.predict(..., device="cuda", cudnn=False)` says on a CPU-only build. Bytes; '
+        "where they differ the prediction stands in brackets. Not followed: the scratch of "
         "attention's backward pass, and where the engine adds two gradients in place. Written by "
         "`tests/validation/compare_module_predictions.py`."
     )
     heads = ["module", "optimizer", "batch", "capability", *(f"{name} peak" for name in PEAKS)]
-    write_table(arguments.out / "forecasts", "Forecasts of modules for CUDA", summary, heads, rows)
+    write_table(
+        arguments.out / "module-predictions",
+        "Predictions of modules for CUDA",
+        summary,
+        heads,
+        rows,
+    )
     return 0 if good else 1
 
 

@@ -104,22 +104,23 @@ class Comparison:
     card: StubCard
     settings: str
     record: Record
-    forecast: Prediction
+    prediction: Prediction
 
     def differences(self) -> dict[str, int]:
         """Return measured minus predicted for each figure that differs, deep inside too."""
-        return dict(_differences(_figures(self.record), _figures(self.forecast)))
+        return dict(_differences(_figures(self.record), _figures(self.prediction)))
 
     def peak(self, name: str) -> tuple[int, int]:
         """Return a counter's peak, measured and predicted."""
         field = f"{name}_peak_bytes"
-        return getattr(self.record.cuda, field), getattr(self.forecast.cuda, field)
+        return getattr(self.record.cuda, field), getattr(self.prediction.cuda, field)
 
     def is_in_range(self) -> bool:
         """Tell whether the peaks lie within the ranges over address policies."""
-        assert self.forecast.card is not None, "the GPU was named"
+        assert self.prediction.card is not None, "the GPU was named"
         ranges = [
-            getattr(self.forecast.card, f"{name}_peak_bytes") for name in ("allocated", "reserved")
+            getattr(self.prediction.card, f"{name}_peak_bytes")
+            for name in ("allocated", "reserved")
         ]
         measured = [self.peak(name)[0] for name in ("allocated", "reserved")]
         return all(low <= m <= high for m, (low, high) in zip(measured, ranges, strict=True))
@@ -188,8 +189,8 @@ def compare(workload: Workload, card: StubCard, settings: str, dry_run: DryRun) 
     command = ["-m", "harness", "measure", *flags(workload), "--json", "--repeats", "2"]
     record = from_json(dry_run.run(command, card, settings=settings).stdout)
     assert record.workload == workload, "the flags describe the workload"
-    forecast = predict(workload, gpu=gpu_of(card), allocator_settings=settings)
-    return Comparison(card=card, settings=settings, record=record, forecast=forecast)
+    prediction = predict(workload, gpu=gpu_of(card), allocator_settings=settings)
+    return Comparison(card=card, settings=settings, record=record, prediction=prediction)
 
 
 def write_tables(

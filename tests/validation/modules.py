@@ -1,4 +1,4 @@
-"""Modules whose forecast for CUDA is held against measurement: a network by name, its step."""
+"""Modules whose prediction for CUDA is held against measurement: a network by name, its step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

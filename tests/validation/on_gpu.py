@@ -56,8 +56,8 @@ def compare(launcher: Launcher, facts: dict[str, Any]) -> list[Comparison]:
             print(workload, record.outcome, record.evidence, flush=True)
             continue
         settings = facts["allocator_settings"]
-        forecast = predict(workload, gpu=gpu, allocator_settings=settings)
-        one = Comparison(card=card, settings=settings, record=record, forecast=forecast)
+        prediction = predict(workload, gpu=gpu, allocator_settings=settings)
+        one = Comparison(card=card, settings=settings, record=record, prediction=prediction)
         print(workload, one.differences() or "equal", flush=True)
         found.append(one)
     return found

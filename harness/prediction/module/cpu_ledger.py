@@ -142,7 +142,7 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tensor
 
     def close(self) -> None:
-        """Write no more: what ends from here on ends with the forecast."""
+        """Write no more: what ends from here on ends with the prediction."""
         self._open = False
 
     def trace(self) -> Trace:

@@ -18,8 +18,9 @@ from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
 from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.prediction.mlp import cuda_metrics
+from harness.prediction.module.asked_step import AskedStep
 from harness.prediction.module.event_ledger import WORKSPACE
-from harness.prediction.module.predict_module import STEPS_ON_GPU, ModuleStep, run_on_gpu
+from harness.prediction.module.predict_module import STEPS_ON_GPU, run_on_gpu
 from harness.schema.events import Trace
 from harness.schema.prediction import GpuFit
 
@@ -72,7 +73,7 @@ def gpu_table(
     def traced(size: int, gpu: Gpu) -> Trace:
         family = _family(gpu) if (size, None) not in traces else None
         if (size, family) not in traces:
-            step = ModuleStep(build=build, batch=size, **asked)
+            step = AskedStep(build=build, batch=size, **asked)
             ledger, scratch = run_on_gpu(step, steps, gpu, cudnn=cudnn)
             traces[size, family if scratch.uses_attention else None] = ledger.trace()
             return ledger.trace()

@@ -15,7 +15,7 @@ from harness.prediction.gpu.catalogue import Gpu, GpuError, find
 from harness.prediction.gpu.fit import FITS
 from harness.prediction.largest_value import largest_value
 from harness.prediction.module.module_prediction import ModulePrediction
-from harness.prediction.module.predict_module import forecast
+from harness.prediction.module.predict_module import predict_module
 from harness.schema.prediction import GpuFit
 
 Progress = Callable[[int, str], object]
@@ -56,7 +56,7 @@ def largest_batch(
 
     def predicted(batch: int) -> ModulePrediction:
         if batch not in seen:
-            seen[batch] = forecast(build, batch, **{**asked, "device": "cuda", "gpu": used})
+            seen[batch] = predict_module(build, batch, **{**asked, "device": "cuda", "gpu": used})
             if progress is not None:
                 progress(batch, _card(seen[batch]).verdict)
         return seen[batch]

@@ -6,22 +6,21 @@ autograd engine and optimizers that a real step uses.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
-from torch.utils._pytree import tree_map_only
 
-from harness.instruments.forward_hooks import wrapped_forwards
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
 from harness.prediction.mlp import cuda_metrics
+from harness.prediction.module.asked_step import AskedStep, Inputs, OptimizerMaker
 from harness.prediction.module.cpu_ledger import CopiedFakeMode, CpuLedger
 from harness.prediction.module.event_ledger import Ledger
 from harness.prediction.module.gpu_autocast import simulated_autocast
@@ -33,13 +32,7 @@ from harness.prediction.module.module_prediction import (
     UnsupportedModuleError,
 )
 from harness.prediction.module.simulated_gpu import simulated_gpu
-from harness.schema.module_request import MODES
-from harness.training.module_step import Loss, Step, make_optimizer, run_step
-from harness.training.nested_tensors import tensors
-
-Inputs = Callable[[int], tuple[Any, Any]]
-OptimizerMaker = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
-AnyLedger = CpuLedger | Ledger
+from harness.training.module_step import Loss
 
 CPU = "the metrics are those of the CPU's operators"
 BELOW = (
@@ -67,7 +60,7 @@ STEPS_ON_GPU = 3
 """The first step, a later one, and one more to see that it is steady."""
 
 
-def forecast(
+def predict_module(
     build: Callable[[], nn.Module],
     batch: int,
     *,
@@ -108,7 +101,7 @@ def forecast(
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    asked = ModuleStep(
+    asked = AskedStep(
         build=build,
         batch=batch,
         input_shape=input_shape,
@@ -146,145 +139,6 @@ def checked_device(device: object, gpu: object) -> Literal["cpu", "cuda"]:
     return "cuda" if named.type == "cuda" else "cpu"
 
 
-class ModuleStep:
-    """What was asked for, checked."""
-
-    def __init__(
-        self,
-        *,
-        build: Callable[[], nn.Module],
-        batch: int,
-        input_shape: tuple[int, ...] | None = None,
-        inputs: Inputs | None = None,
-        optimizer: str | OptimizerMaker = "sgd",
-        loss: str | Loss = "cross-entropy",
-        mode: str = "train",
-        autocast: str | torch.dtype | None = None,
-    ) -> None:
-        self.build = _checked_build(build)
-        self.batch = _checked_batch(batch)
-        self.inputs = _checked_inputs(inputs, input_shape, mode)
-        self.optimizer = optimizer
-        self.loss = loss
-        self.mode = _checked_mode(mode)
-        self.autocast = _checked_autocast(autocast)
-        self.model: nn.Module | None = None
-
-    def run(self, ledger: AnyLedger, steps: int, device: str) -> None:
-        """Build the network, move it to ``device`` and run its steps under ``ledger``."""
-        built: Any = self.build()
-        if not isinstance(built, nn.Module):
-            kind = type(built).__name__
-            raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
-        self.model = model = built.to(device) if device != "cpu" else built
-        owners = _owners(model)
-        for tensor in [*model.parameters(), *model.buffers()]:
-            ledger.see(tensor, "built")
-            ledger.mark([tensor], "parameter", owners[id(tensor)])
-        x, y = self._example(device)
-        ledger.mark(tensors([x, y]), "input")
-        model.train(self.mode == "train")
-        trained = [p for p in model.parameters() if p.requires_grad]
-        made = make_optimizer(self.optimizer, trained) if self.mode == "train" else None
-        step = Step(
-            model=model,
-            x=x,
-            y=y,
-            optimizer=made,
-            loss=self.loss,
-            mode=self.mode,
-            autocast=self.autocast,
-            device_type=device,
-        )
-        with ExitStack() as stack:
-            stack.enter_context(wrapped_forwards(model, ledger.named))
-            hooks = torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack)
-            stack.enter_context(hooks)
-            for _ in range(steps):
-                ledger.step += 1
-                ledger.modules[0] = ""
-                run_step(step, ledger.announce)
-                for parameter in trained:
-                    owner = owners[id(parameter)]
-                    ledger.mark(tensors(parameter.grad), "gradient", owner)
-                    if made is not None:
-                        state = made.state.get(parameter)
-                        ledger.mark(tensors(state), "optimizer_state", owner)
-                if made is not None:
-                    ledger.mark(tensors(made.state), "optimizer_state")
-        ledger.close()
-
-    def _example(self, device: str) -> tuple[Any, Any]:
-        made: Any = self.inputs(self.batch)
-        if not isinstance(made, tuple) or len(made) != 2:
-            kind = type(made).__name__
-            raise ModulePredictionError(f"inputs must return (input, labels), got a {kind}")
-        if device == "cpu":
-            return made
-        moved = tree_map_only(Tensor, lambda tensor: tensor.to(device), made)
-        return moved[0], moved[1]
-
-
-def _owners(model: nn.Module) -> dict[int, str]:
-    """Return the name of the first module that owns each parameter and buffer."""
-    found: dict[int, str] = {}
-    for name, module in model.named_modules():
-        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-            found.setdefault(id(tensor), name)
-    return found
-
-
-def _checked_build(build: Any) -> Callable[[], nn.Module]:
-    if isinstance(build, nn.Module):
-        name = type(build).__name__
-        rule = "build must be a function that returns the network"
-        raise ModulePredictionError(f"{rule}, got a {name}: write build=lambda: {name}(...)")
-    if not callable(build):
-        kind = type(build).__name__
-        raise ModulePredictionError(f"build must be a function that returns a module, got a {kind}")
-    maker: Callable[[], nn.Module] = build
-    return maker
-
-
-def _checked_batch(batch: object) -> int:
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ModulePredictionError(f"batch must be a whole number of at least 1, got {batch!r}")
-    return batch
-
-
-def _checked_mode(mode: str) -> str:
-    if mode not in MODES:
-        hint = " (did you mean inference?)" if mode in ("eval", "test", "predict") else ""
-        raise ModulePredictionError(f"mode must be one of {', '.join(MODES)}, got {mode!r}{hint}")
-    return mode
-
-
-def _checked_autocast(autocast: Any) -> torch.dtype | None:
-    if autocast is None or autocast in (torch.float16, torch.bfloat16):
-        found: torch.dtype | None = autocast
-        return found
-    if autocast in ("float16", "bfloat16"):
-        return getattr(torch, str(autocast))  # type: ignore[no-any-return]
-    raise ModulePredictionError(f"autocast must be float16 or bfloat16, got {str(autocast)!r}")
-
-
-def _checked_inputs(inputs: Any, shape: Sequence[int] | None, mode: str) -> Inputs:
-    if callable(inputs):
-        made: Inputs = inputs
-        return made
-    if inputs is not None:
-        kind = type(inputs).__name__
-        raise ModulePredictionError(f"inputs must be a function of the batch, got a {kind}")
-    if shape is None:
-        raise ModulePredictionError("give input_shape, or inputs as a function of the batch")
-
-    def example(batch: int) -> tuple[Tensor, Tensor | None]:
-        labels = torch.empty(batch, dtype=torch.int64) if mode == "train" else None
-        return torch.empty(batch, *shape), labels
-
-    return example
-
-
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn what an operator cannot do without data into an ``UnsupportedModuleError``."""
@@ -304,7 +158,7 @@ def refusals() -> Iterator[None]:
         raise UnsupportedModuleError(f"unsupported: {reason}") from error
 
 
-def _on_cpu(asked: ModuleStep, steps: int | None) -> ModulePrediction:
+def _on_cpu(asked: AskedStep, steps: int | None) -> ModulePrediction:
     ledger = CpuLedger()
     count = steps if steps is not None else 1 if asked.mode != "train" else 2
     with refusals(), CopiedFakeMode(), ledger, warnings.catch_warnings():
@@ -330,7 +184,7 @@ def _is_recurrent(model: nn.Module | None) -> bool:
 
 
 def _on_gpu(
-    asked: ModuleStep, steps: int, gpu: Gpu, settings: str, cudnn: bool, named: bool
+    asked: AskedStep, steps: int, gpu: Gpu, settings: str, cudnn: bool, named: bool
 ) -> ModulePrediction:
     ledger, scratch = run_on_gpu(asked, steps, gpu, cudnn=cudnn)
     trace = ledger.trace()
@@ -356,7 +210,7 @@ def _on_gpu(
 
 
 def run_on_gpu(
-    asked: ModuleStep, steps: int, gpu: Gpu, *, cudnn: bool
+    asked: AskedStep, steps: int, gpu: Gpu, *, cudnn: bool
 ) -> tuple[Ledger, KernelScratch]:
     """Run the steps on the simulated ``gpu``; return what was written down, and the rules."""
     scratch = KernelScratch(gpu, cudnn=cudnn)

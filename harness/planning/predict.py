@@ -35,10 +35,10 @@ def predict(
     /,
     batch: int,
     *,
-    inputs: "Callable[[int], tuple[Any, Any]] | tuple[int, ...] | None" = None,
+    inputs: "Callable[[int], tuple[object, object]] | tuple[int, ...] | None" = None,
     input_shape: tuple[int, ...] | None = None,
     optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd",
-    loss: "str | Callable[[Any, Any], Tensor]" = "cross-entropy",
+    loss: "str | Callable[..., Tensor]" = "cross-entropy",
     mode: str = "train",
     steps: int | None = None,
     device: "str | torch.device | None" = None,
@@ -46,6 +46,7 @@ def predict(
     autocast: "str | torch.dtype | None" = None,
     allocator_settings: str = "",
     cudnn: bool = True,
+    find_largest: bool = False,
 ) -> "ModulePrediction": ...
 @overload
 def predict(
@@ -65,9 +66,10 @@ def predict(
         workload: a ``Workload``, or a function that returns a ``torch.nn.Module``.
         args: for a network the batch, if not given by name.
         asked: for a workload as in ``harness.prediction.predict_workload.predict``; for a network
-            as in ``harness.prediction.module.predict_module.forecast``, where ``inputs`` may also
-            be the shape of one example; ``run=function`` for a training loop, as in
-            ``harness.prediction.module.predict_run.predict_run``.
+            as in ``harness.prediction.module.predict_module.predict_module``, where ``inputs`` may
+            also be the shape of one example, and ``find_largest=True`` searches the largest batch
+            for ``gpu`` (``prediction.card.largest_batch``); ``run=function`` for a training loop,
+            as in ``harness.prediction.module.predict_run.predict_run``.
 
     Returns:
         ``Prediction`` for a workload, ``ModulePrediction`` for a network, ``RunPrediction``.
@@ -83,22 +85,46 @@ def predict(
     5824516
 
     """
-    others: Any = args
-    named: Any = asked
-    if workload is None and "run" in asked:
+    named: dict[str, Any] = dict(asked)
+    if workload is None and "run" in named:
         from harness.prediction.module.predict_run import predict_run
 
         return predict_run(**named)
-    if not callable(workload):
+    if not _is_network(workload):
         from harness.prediction.predict_workload import predict as predict_workload
 
         given: Any = workload
-        return predict_workload(given, *others, **named)
-    from harness.prediction.module.predict_module import forecast
+        return predict_workload(given, *args, **named)
+    return _predict_network(workload, args, named)
 
-    if isinstance(named.get("inputs"), tuple):
-        named["input_shape"] = named.pop("inputs")
+
+def _is_network(target: object) -> bool:
+    """Return whether ``target`` was meant as a network: a function, or by mistake a module."""
+    return callable(target) and not isinstance(target, Workload)
+
+
+def _predict_network(build: Any, args: tuple[Any, ...], asked: dict[str, Any]) -> object:
+    from harness.prediction.module.predict_module import predict_module
+
+    if isinstance(asked.get("inputs"), tuple):
+        asked["input_shape"] = asked.pop("inputs")
     if not args and "batch" not in asked:
         raise ArgumentError("predict needs the batch of a network, e.g. batch=32")
-    build: Any = workload
-    return forecast(build, *others, **named)
+    find_largest = asked.pop("find_largest", False)
+    found = predict_module(build, *args, **asked)
+    return _with_largest(build, found, asked) if find_largest else found
+
+
+def _with_largest(
+    build: Any, found: "ModulePrediction", asked: dict[str, Any]
+) -> "ModulePrediction":
+    """Return the prediction with the largest batch that fits on its GPU."""
+    from msgspec.structs import replace
+
+    from harness.prediction.module.largest_batch import largest_batch
+
+    if found.card is None:
+        raise ArgumentError("find_largest needs a GPU of known size, e.g. gpu='l4'")
+    others = {name: value for name, value in asked.items() if name not in ("batch", "device")}
+    found.card = replace(found.card, largest_batch=largest_batch(build, **others))
+    return found

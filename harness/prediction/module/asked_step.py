@@ -1,0 +1,160 @@
+"""The step of a network that a prediction was asked for: checked, then run under a ledger."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from harness.instruments.forward_hooks import wrapped_forwards
+from harness.prediction.module.cpu_ledger import CpuLedger
+from harness.prediction.module.event_ledger import Ledger
+from harness.prediction.module.module_prediction import ModulePredictionError
+from harness.schema.module_request import MODES
+from harness.training.module_step import Loss, Step, make_optimizer, run_step
+from harness.training.nested_tensors import tensors
+
+Inputs = Callable[[int], tuple[Any, Any]]
+OptimizerMaker = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+AnyLedger = CpuLedger | Ledger
+
+
+class AskedStep:
+    """What was asked for, checked."""
+
+    def __init__(
+        self,
+        *,
+        build: Callable[[], nn.Module],
+        batch: int,
+        input_shape: tuple[int, ...] | None = None,
+        inputs: Inputs | None = None,
+        optimizer: str | OptimizerMaker = "sgd",
+        loss: str | Loss = "cross-entropy",
+        mode: str = "train",
+        autocast: str | torch.dtype | None = None,
+    ) -> None:
+        self.build = _checked_build(build)
+        self.batch = _checked_batch(batch)
+        self.inputs = _checked_inputs(inputs, input_shape, mode)
+        self.optimizer = optimizer
+        self.loss = loss
+        self.mode = _checked_mode(mode)
+        self.autocast = _checked_autocast(autocast)
+        self.model: nn.Module | None = None
+
+    def run(self, ledger: AnyLedger, steps: int, device: str) -> None:
+        """Build the network, move it to ``device`` and run its steps under ``ledger``."""
+        built: Any = self.build()
+        if not isinstance(built, nn.Module):
+            kind = type(built).__name__
+            raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
+        self.model = model = built.to(device) if device != "cpu" else built
+        owners = _owners(model)
+        for tensor in [*model.parameters(), *model.buffers()]:
+            ledger.see(tensor, "built")
+            ledger.mark([tensor], "parameter", owners[id(tensor)])
+        x, y = self._example(device)
+        ledger.mark(tensors([x, y]), "input")
+        model.train(self.mode == "train")
+        trained = [p for p in model.parameters() if p.requires_grad]
+        made = make_optimizer(self.optimizer, trained) if self.mode == "train" else None
+        step = Step(
+            model=model,
+            x=x,
+            y=y,
+            optimizer=made,
+            loss=self.loss,
+            mode=self.mode,
+            autocast=self.autocast,
+            device_type=device,
+        )
+        with ExitStack() as stack:
+            stack.enter_context(wrapped_forwards(model, ledger.named))
+            hooks = torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack)
+            stack.enter_context(hooks)
+            for _ in range(steps):
+                ledger.step += 1
+                ledger.modules[0] = ""
+                run_step(step, ledger.announce)
+                for parameter in trained:
+                    owner = owners[id(parameter)]
+                    ledger.mark(tensors(parameter.grad), "gradient", owner)
+                    if made is not None:
+                        state = made.state.get(parameter)
+                        ledger.mark(tensors(state), "optimizer_state", owner)
+                if made is not None:
+                    ledger.mark(tensors(made.state), "optimizer_state")
+        ledger.close()
+
+    def _example(self, device: str) -> tuple[Any, Any]:
+        made: Any = self.inputs(self.batch)
+        if not isinstance(made, tuple) or len(made) != 2:
+            kind = type(made).__name__
+            raise ModulePredictionError(f"inputs must return (input, labels), got a {kind}")
+        if device == "cpu":
+            return made
+        moved = tree_map_only(Tensor, lambda tensor: tensor.to(device), made)
+        return moved[0], moved[1]
+
+
+def _owners(model: nn.Module) -> dict[int, str]:
+    """Return the name of the first module that owns each parameter and buffer."""
+    found: dict[int, str] = {}
+    for name, module in model.named_modules():
+        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            found.setdefault(id(tensor), name)
+    return found
+
+
+def _checked_build(build: Any) -> Callable[[], nn.Module]:
+    if isinstance(build, nn.Module):
+        name = type(build).__name__
+        rule = "build must be a function that returns the network"
+        raise ModulePredictionError(f"{rule}, got a {name}: write build=lambda: {name}(...)")
+    if not callable(build):
+        kind = type(build).__name__
+        raise ModulePredictionError(f"build must be a function that returns a module, got a {kind}")
+    maker: Callable[[], nn.Module] = build
+    return maker
+
+
+def _checked_batch(batch: object) -> int:
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise ModulePredictionError(f"batch must be a whole number of at least 1, got {batch!r}")
+    return batch
+
+
+def _checked_mode(mode: str) -> str:
+    if mode not in MODES:
+        hint = " (did you mean inference?)" if mode in ("eval", "test", "predict") else ""
+        raise ModulePredictionError(f"mode must be one of {', '.join(MODES)}, got {mode!r}{hint}")
+    return mode
+
+
+def _checked_autocast(autocast: Any) -> torch.dtype | None:
+    if autocast is None or autocast in (torch.float16, torch.bfloat16):
+        found: torch.dtype | None = autocast
+        return found
+    if autocast in ("float16", "bfloat16"):
+        return getattr(torch, str(autocast))  # type: ignore[no-any-return]
+    raise ModulePredictionError(f"autocast must be float16 or bfloat16, got {str(autocast)!r}")
+
+
+def _checked_inputs(inputs: Any, shape: Sequence[int] | None, mode: str) -> Inputs:
+    if callable(inputs):
+        made: Inputs = inputs
+        return made
+    if inputs is not None:
+        kind = type(inputs).__name__
+        raise ModulePredictionError(f"inputs must be a function of the batch, got a {kind}")
+    if shape is None:
+        raise ModulePredictionError("give input_shape, or inputs as a function of the batch")
+
+    def example(batch: int) -> tuple[Tensor, Tensor | None]:
+        labels = torch.empty(batch, dtype=torch.int64) if mode == "train" else None
+        return torch.empty(batch, *shape), labels
+
+    return example
