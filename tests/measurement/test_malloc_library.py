@@ -1,6 +1,8 @@
 """The environment is what the record says: malloc is the C library's, or named."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,25 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ForkLauncher, st
 def test_the_c_librarys_own_malloc_is_no_replacement() -> None:
     assert malloc_library.replacement() is None
     malloc_library.refuse_replacement()
+
+
+SYSTEM_PYTHONS = sorted(Path("/usr/bin").glob("python3.1[1-9]"))
+"""Debian's lies at a fixed address, and takes the address of malloc: a stub of its own."""
+
+
+@pytest.mark.parametrize("python", [Path(sys.executable), *SYSTEM_PYTHONS], ids=str)
+@pytest.mark.parametrize("preloaded", [None, *REPLACEMENTS], ids=str)
+def test_malloc_is_found_from_every_interpreter(python: Path, preloaded: Path | None) -> None:
+    code = "from harness.measurement import malloc_library as m; print(m.replacement())"
+    done = subprocess.run(
+        [python, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"LD_PRELOAD": str(preloaded or "")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == (preloaded.name if preloaded else "None")
 
 
 @pytest.mark.parametrize("variable", ["GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MALLOC_TOP_PAD_"])
