@@ -182,6 +182,7 @@ def _scratch_verdict(steps: pd.DataFrame) -> list[Verdict]:
         Verdict(
             sentence="A from-scratch ReLU, written as a maximum with zeros, needs no more memory "
             "than the ready-made one.",
+            headline="A from-scratch ReLU needs no more memory than nn.ReLU",
             ruling=Ruling.REFUTED if by_hand > ready else Ruling.SUPPORTED,
             measured=f"From scratch each layer keeps {by_hand:g} tensors, ready-made {ready:g}: "
             "the maximum's derivative asks which operand was larger, so the input and the zeros "

@@ -357,8 +357,7 @@ def _composition(training: pd.DataFrame) -> list[Figure]:
 EXPERIMENT = Experiment(
     order=10,
     title="Depth times batch",
-    question="Does the memory of training grow in proportion to the number of layers times the "
-    "batch size?",
+    question="Does the memory of training grow in proportion to layers times batch size?",
     cells=cells,
     analyse=analyse,
     traced=traced,

@@ -85,6 +85,7 @@ def _peak(table: pd.DataFrame) -> Verdict:
     parts = int(last["parts"].iloc[0])
     return Verdict(
         sentence="Splitting a batch into m micro-batches divides the memory of a step by m.",
+        headline="m micro-batches divide the memory of a step by m",
         ruling=Ruling.SUPPORTED if divided else Ruling.REFUTED,
         measured=f"With {parts} parts the peak is {ratios.min():.3g} to {ratios.max():.3g} times "
         f"the whole batch's ({words}). Below the floor of parameters, gradients and the batch it "

@@ -106,6 +106,10 @@ def _law(found: list[Curve]) -> list[Verdict]:
         "both": "About the square root of the depth is the best number of checkpointed segments, "
         "also where gradients are not small next to activations.",
     }
+    headlines = {
+        "activations": "√depth segments are best where activations outweigh parameters",
+        "both": "√depth segments are best where gradients weigh as much",
+    }
     verdicts = []
     for regime, sentence in sentences.items():
         chosen = [curve for curve in found if curve.regime == regime]
@@ -124,6 +128,7 @@ def _law(found: list[Curve]) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 sentence=sentence,
+                headline=headlines[regime],
                 ruling=Ruling.REFUTED if excess > FAR else ruling,
                 measured=words,
                 number="; ".join(
@@ -175,6 +180,7 @@ def _time(found: list[Curve]) -> Verdict:
         "instead of three).",
         headline="Checkpointing makes a step a third longer",
         ruling=decision.ruling,
+        open_reason=decision.reason("networks"),
         measured=f"The median over cells of the time with segments over the time without is "
         f"{middle:.3g}; the middle 90% of the cells lie between {low:.3g} and {high:.3g}.{words} "
         f"The claim holds within {FAR:.0%} of 4/3.{decision.words('networks')}",

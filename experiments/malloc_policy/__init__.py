@@ -78,6 +78,7 @@ def _right(part: Agreement) -> Verdict:
         f"{CLOSE_PERCENT:g}% in most cells).",
         headline=f"RSS rise is what tensors need: {NAMES[part.malloc]}",
         ruling=decision.ruling,
+        open_reason=decision.reason("cells"),
         measured=f"Within {CLOSE_PERCENT:g}% of the trace in {part.close} of {part.cells} cells; "
         f"the difference is {part.median_percent:.3g}% (median) and {part.worst_percent:+.3g}% "
         f"at worst.{decision.words('cells')}",
@@ -93,6 +94,7 @@ def _repeatable(part: Agreement) -> Verdict:
         f"{CLOSE_PERCENT:g}% in most cells).",
         headline=f"RSS rise repeats in another process: {NAMES[part.malloc]}",
         ruling=decision.ruling,
+        open_reason=decision.reason("cells"),
         measured=f"The processes lie within {CLOSE_PERCENT:g}% of each other in {part.repeatable} "
         f"of {part.cells} cells. Median spread, as a share of what the tensors need: "
         f"{part.over_repeats_percent:.3g}% over the repeats in a process, "

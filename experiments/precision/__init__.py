@@ -129,6 +129,7 @@ def _autocast(table: pd.DataFrame) -> list[Verdict]:
     return [
         Verdict(
             sentence="Autocast to bfloat16 halves the memory of a training step.",
+            headline="Autocast to bfloat16 halves the memory of a step",
             ruling=Ruling.SUPPORTED if halved == len(own) else Ruling.REFUTED,
             measured="What is saved for backward is "
             f"{low['saved_ratio']:.3g} times float32's at best (depth {low['depth']}, batch "

@@ -69,7 +69,11 @@ def accuracy(found: Sequence[Run]) -> list[Verdict]:
         if one.data == "fashion-mnist" and len(one.epochs) >= at
     }
     decision = Decision(ruling=Ruling.OPEN)
-    words = "The real images were not available, or the runs were shorter than ten epochs."
+    why = f"the runs are shorter than {at} epochs"
+    words = f"The runs were shorter than {at} epochs."
+    if max(len(one.epochs) for one in found) >= at:
+        why = "no images here; harness doctor says how to get them"
+        words = "The real images were not available."
     if ends:
         images = 10_000
         decisions = []
@@ -79,14 +83,15 @@ def accuracy(found: Sequence[Run]) -> list[Verdict]:
         decision = _all(decisions)
         numbers = ", ".join(f"{model} {end:.4f}" for model, end in ends.items())
         words = f"Validation accuracy after {at} epochs, on {images:,} images: {numbers}."
-        if decision.ruling is Ruling.OPEN:
-            words += decision.words("runs with other seeds")
+        words += decision.words("runs with other seeds")
+        why = decision.reason("seeds")
     return [
         Verdict(
             sentence="The note's network, trained as the note says, learns Fashion-MNIST (more "
             f"than {NOTED_ACCURACY:.0%} of the validation images correct after 10 epochs).",
             headline="The note's network learns Fashion-MNIST",
             ruling=decision.ruling,
+            open_reason=why,
             measured=words,
             number=", ".join(f"{end:.4f}" for end in ends.values()) or "none",
         )
@@ -190,6 +195,7 @@ def growth(resident: Sequence[Run]) -> list[Verdict]:
             sentence=what.sentence,
             headline="A training run does not leak",
             ruling=decision.ruling,
+            open_reason=decision.reason("epochs"),
             measured=f"{what.title} against the step, from the second epoch on: "
             f"{'; '.join(words)}. A batch that is never freed would add 786 KiB a step. "
             f"{what.note}{decision.words('epochs')}",

@@ -138,6 +138,7 @@ def _bytes_verdict(sizes: pd.DataFrame) -> Verdict:
     equal, total = predictions.equal_cells(sizes, "peak_live_bytes")
     return Verdict(
         sentence="Widths that are powers of two need less memory for their size than others.",
+        headline="Widths that are powers of two need less memory",
         ruling=Ruling.REFUTED if exact else Ruling.OPEN,
         measured=f"The same formulas give powers of two and the {odd['width'].nunique()} other "
         "widths: no step, no rounding, not a byte of difference in what the allocator is "
@@ -176,6 +177,7 @@ def _time_verdict(ratios: pd.DataFrame) -> list[Verdict]:
             "addressed in hardware.",
             headline=f"Widths that are powers of two are faster by more than {WORTH:.0%}",
             ruling=decision.ruling,
+            open_reason=decision.reason("blocks"),
             measured="Time of a step at the odd widths next to a power of two, over the time at "
             f"the power itself (95% intervals, {everything.blocks} blocks): {listed}. The claim "
             f"is decided by whether the 99% interval of all powers together, {wide.low:.3f} to "

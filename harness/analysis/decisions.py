@@ -33,8 +33,20 @@ class Decision:
             return ""
         if self.repeats is None:
             return f" More {unit} are needed before the claim can be decided."
+        return f" The 99% interval contains the limit; {self.reason(unit)}."
+
+    def reason(self, unit: str) -> str:
+        """Return what would decide the claim, in a few words; nothing where it is decided.
+
+        >>> Decision(ruling=Ruling.OPEN, repeats=40).reason("blocks")
+        'about 40 blocks would decide'
+        """
+        if self.ruling is not Ruling.OPEN:
+            return ""
+        if self.repeats is None:
+            return f"more {unit} are needed"
         many = f"more than {MOST_REPEATS:,}" if self.repeats > MOST_REPEATS else f"{self.repeats:,}"
-        return f" The 99% interval contains the limit; about {many} {unit} would decide."
+        return f"about {many} {unit} would decide"
 
 
 def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:
@@ -71,6 +83,15 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
         return Decision(ruling=Ruling.REFUTED)
     nearest = min((least, most), key=lambda limit: abs(limit - (low + high) / 2))
     return Decision(ruling=Ruling.OPEN, repeats=_repeats(nearest, low, high, repeats, 0.5))
+
+
+def interval(estimate: float, error: float, left_over: int) -> tuple[float, float]:
+    """Return the 99 % interval of an estimate with its standard error.
+
+    ``left_over`` are the degrees of freedom that the estimate leaves.
+    """
+    reach = error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, left_over))
+    return estimate - reach, estimate + reach
 
 
 def in_most(hits: int, total: int) -> Decision:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from harness.analysis.decisions import is_within
+from harness.analysis.decisions import Decision, interval, is_above, is_within
 from harness.analysis.proportionality import CLOSELY, ROUGHLY, Trial
 from harness.analysis.scaling import Scaling, doubling_from
 from harness.schema.findings import Ruling, Verdict
@@ -17,7 +17,7 @@ def rule(result: Trial) -> Ruling:
     a depth·batch term; refuted where one never gets there.
     """
     if result.sample.noisy:
-        return _rule_noisy(result)
+        return _decide_noisy(result).ruling
     axes = ("depth", "batch")
     steps = (result.by_depth, result.by_batch)
     if all(bool(axis.within(ROUGHLY).all()) for axis in steps):
@@ -29,24 +29,29 @@ def rule(result: Trial) -> Ruling:
     return Ruling.REFUTED
 
 
-def _rule_noisy(result: Trial) -> Ruling:
-    """Rule by intervals, so that noise leaves a claim open instead of flipping it.
+def _decide_noisy(result: Trial) -> Decision:
+    """Decide by 99 % intervals, so that noise leaves a claim open instead of flipping it.
 
     Supported where both exponents are 1 within ROUGHLY, with a limit where one is not and the
     fitted depth·batch term is positive, refuted where there is no such term.
     """
+    cells = len(result.sample.values)
     product = result.product.coefficient("depth·batch")
-    if product.low is None or product.high is None or product.low <= 0 < product.high:
-        return Ruling.OPEN
-    if product.high <= 0:
-        return Ruling.REFUTED
-    found = [
-        is_within(1 - ROUGHLY, 1 + ROUGHLY, low=one.low, high=one.high, repeats=one.cells).ruling
-        for one in result.exponents.values()
-    ]
-    if Ruling.REFUTED in found:
-        return Ruling.LIMITED
-    return Ruling.OPEN if Ruling.OPEN in found else Ruling.SUPPORTED
+    if product.error is None:
+        return Decision(ruling=Ruling.OPEN)
+    low, high = interval(product.estimate, product.error, result.product.left_over)
+    positive = is_above(0.0, low=low, high=high, repeats=cells)
+    if positive.ruling is not Ruling.SUPPORTED:
+        return positive
+    found = []
+    for one in result.exponents.values():
+        low, high = interval(one.estimate, one.error, one.cells - len(result.exponents) - 1)
+        near = is_within(1 - ROUGHLY, 1 + ROUGHLY, low=low, high=high, repeats=cells)
+        found.append(near)
+    if any(one.ruling is Ruling.REFUTED for one in found):
+        return Decision(ruling=Ruling.LIMITED)
+    unsure = [one for one in found if one.ruling is Ruling.OPEN]
+    return max(unsure, key=lambda one: one.repeats or 0) if unsure else found[0]
 
 
 def by_formula(result: Trial, name: str, tolerance: float) -> int | None:
@@ -69,13 +74,33 @@ def by_formula(result: Trial, name: str, tolerance: float) -> int | None:
 def proportionality(result: Trial, sentence: str) -> Verdict:
     """Return the verdict on ``sentence``, that a quantity is proportional to depth and batch."""
     parts = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
-    depth, batch = (result.exponents[name] for name in ("depth", "batch"))
+    decision = _decide_noisy(result) if result.sample.noisy else Decision(ruling=rule(result))
     return Verdict(
         sentence=sentence,
-        ruling=rule(result),
-        measured=" ".join(parts),
-        number=f"exponent in depth {depth}, in batch {batch}",
+        ruling=decision.ruling,
+        measured=" ".join(parts) + decision.words("cells"),
+        number=_number(result),
+        open_reason=decision.reason("cells"),
     )
+
+
+def _number(result: Trial) -> str:
+    """Return the exact formula; else what doublings do; the power law of a noisy quantity."""
+    if result.exact is not None:
+        return f"{result.exact} bytes"
+    if result.sample.noisy:
+        powers = (
+            f"{name}^{one.estimate:.2f}±{one.high - one.estimate:.2f}"
+            for name, one in result.exponents.items()
+        )
+        return "grows as " + " · ".join(powers)
+    starts = {}
+    for axis in (result.by_depth, result.by_batch):
+        starts[axis.variable] = axis.proportional_from(ROUGHLY)
+        if starts[axis.variable] is None:
+            span = f"{axis.smallest:.3g} to {axis.largest:.3g}"
+            return f"doubling the {axis.variable} gives {span} times"
+    return "proportional from depth {depth:,}, batch {batch:,}".format(**starts)
 
 
 def form_words(result: Trial) -> str:

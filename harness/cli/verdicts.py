@@ -1,21 +1,39 @@
-"""``harness verdicts``: every claim of a report with its verdict."""
+"""``harness verdicts``: every claim of a report with its verdict, or of several side by side."""
 
 from pathlib import Path
 
 import click
 
 from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.exit_codes import DONE, NOT_OK
 
 
-@click.command(cls=HarnessCommand, examples=["harness verdicts results/reference-cpu"])
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def verdicts(folder: Path) -> int:
+@click.command(
+    cls=HarnessCommand,
+    examples=[
+        "harness verdicts results/reference-cpu",
+        "harness verdicts results/reference-cpu results/local/default",
+    ],
+)
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="FOLDER...",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+def verdicts(folders: tuple[Path, ...]) -> int:
     """Print every claim of a report with its verdict.
 
-    The report in FOLDER is read, not written anew; what was measured stands with each claim.
+    The report in each FOLDER is read, not written anew. Of one report, what was measured stands
+    with each claim. Several reports are printed side by side; the exit code is 3 if two of them
+    contradict each other.
     """
-    from harness.reporting.summary import print_claims
+    if len(folders) == 1:
+        from harness.reporting.summary import print_claims
 
-    print_claims(folder)
-    return DONE
+        print_claims(folders[0])
+        return DONE
+    from harness.reporting.verdict_table import print_side_by_side
+
+    return DONE if print_side_by_side(folders) else NOT_OK

@@ -27,6 +27,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     number: str
     measured: str
+    open_reason: str = ""
+    """Why it is open, in a few words; older files have none."""
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,7 @@ def claims_of(report: Report) -> Claims:
                 verdict=str(verdict.ruling),
                 number=verdict.number,
                 measured=verdict.measured,
+                open_reason=verdict.open_reason,
             )
             for part, verdict in report.verdicts
         ],

@@ -1,5 +1,6 @@
 """How ``harness reproduce`` ends: the answer in about ten lines, and where to read on."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness.schema.findings import Ruling
 from harness.schema.terminal_console import PlainConsole
 
 MOST_ROWS = 4
-"""Claims of the leading experiment that the table shows, and differences that are named."""
+"""Claims of the leading experiment that the table shows."""
 
 _SEVERAL = {
     Ruling.SUPPORTED: "hold",
@@ -20,10 +21,15 @@ _SEVERAL = {
     Ruling.REFUTED: "fail",
     Ruling.OPEN: "stay open",
 }
+_IN_TABLE = {str(Ruling.LIMITED): "within limits"}
+"""Shorter words, so that a formula has room next to them."""
 
 
 def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None:
-    """Print the answer, the main verdicts, how they compare with ``reference``, and the paths."""
+    """Print the answer, the main verdicts, how they compare with ``reference``, and the paths.
+
+    Nothing is cut: what is too long for a line continues on the next.
+    """
     claims = read_claims(folder)
     console = PlainConsole(highlight=False)
     console.print(Text(claims.question, style="bold"))
@@ -32,8 +38,8 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
         console.print(Text(". ".join(short) + "."))
     _print_table(console, [one for one in claims.claims if one.experiment == claims.lead])
     console.print(Text(_counted(claims.claims), style="bold"))
-    for ruling in (Ruling.REFUTED, Ruling.OPEN):
-        _print_names(console, ruling, claims.claims)
+    undecided = [_with_reason(one) for one in claims.claims if one.verdict == Ruling.OPEN]
+    _print_names(console, "open", undecided, most_lines=3)
     _print_comparison(console, claims, folder, reference)
     console.print(Text(f"Report: {page}"), soft_wrap=True)
     console.print(Text(f"All verdicts: harness verdicts {folder}"), soft_wrap=True)
@@ -53,13 +59,17 @@ def print_claims(folder: Path) -> None:
 
 
 def _print_table(console: PlainConsole, claims: Sequence[Claim]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False, expand=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
+    rows = claims[:MOST_ROWS]
+    parted = [one.claim.partition(": ") for one in rows]
+    alike = len(rows) > 1 and len({tail for _, _, tail in parted}) == 1  # "X: grows so" in each
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(overflow="fold")
     table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
-    for one in claims[:MOST_ROWS]:
-        table.add_row(f"  {one.claim}", one.verdict, one.number)
-    console.print(table)
+    table.add_column(overflow="fold")
+    for one, (head, _, _) in zip(rows, parted, strict=True):
+        verdict = _IN_TABLE.get(one.verdict, one.verdict)
+        table.add_row(Text(head if alike else one.claim), verdict, Text(one.number))
+    console.print(Padding(table, (0, 0, 0, 2)))
 
 
 def _counted(claims: Sequence[Claim]) -> str:
@@ -71,15 +81,24 @@ def _counted(claims: Sequence[Claim]) -> str:
     return f"{len(claims)} claim{'' if len(claims) == 1 else 's'}: {', '.join(parts) or 'none'}"
 
 
-def _print_names(console: PlainConsole, ruling: Ruling, claims: Sequence[Claim]) -> None:
-    """Name the claims that fail, or that stay open and why, each on one line."""
-    for one in [one for one in claims if one.verdict == ruling]:
-        why = one.measured if ruling is Ruling.OPEN else one.number
-        _print_line(console, f"  {ruling}: {one.claim} ({why})")
+def _with_reason(one: Claim) -> str:
+    return f"{one.claim} ({one.open_reason or one.number})"
 
 
-def _print_line(console: PlainConsole, text: str) -> None:
-    console.print(Text(text), no_wrap=True, overflow="ellipsis", crop=True)
+def _print_names(
+    console: PlainConsole, head: str, names: Sequence[str], *, most_lines: int
+) -> None:
+    """Print as many of ``names`` as ``most_lines`` hold, at least one, and count the rest."""
+    if not names:
+        return
+    for count in range(len(names), 0, -1):
+        rest = f"; and {len(names) - count} more" if count < len(names) else ""
+        text = f"{head}: {'; '.join(names[:count])}{rest}"
+        lines = textwrap.wrap(text, console.width, initial_indent="  ", subsequent_indent="    ")
+        if len(lines) <= most_lines:
+            break
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
 
 
 def _print_comparison(console: PlainConsole, claims: Claims, folder: Path, reference: Path) -> None:
@@ -93,11 +112,18 @@ def _print_comparison(console: PlainConsole, claims: Claims, folder: Path, refer
     both = [(one, known[key]) for one in claims.claims if (key := _key(one)) in known]
     different = [(one, other) for one, other in both if one.verdict != other.verdict]
     same = len(both) - len(different)
-    console.print(Text(f"As in the reference run: {same} of {len(both)}", style="bold"))
-    for one, other in different:
-        why = one.measured if one.verdict == Ruling.OPEN else one.number
-        words = f"  {one.claim}: {one.verdict} here, {other.verdict} there ({why})"
-        _print_line(console, words)
+    text = f"{same} of {len(both)} verdicts as in the reference run"
+    console.print(Text(text, style="bold"))
+    words = [
+        f"{one.claim}: {_verdict(one)} here, {other.verdict} there" for one, other in different
+    ]
+    _print_names(console, "differ" if len(words) > 1 else "differs", words, most_lines=3)
+
+
+def _verdict(one: Claim) -> str:
+    """Return the verdict, and why it is open where it is."""
+    reason = f" ({one.open_reason})" if one.open_reason else ""
+    return f"{one.verdict}{reason}"
 
 
 def _key(one: Claim) -> tuple[str, str]:

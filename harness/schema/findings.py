@@ -37,6 +37,8 @@ class Verdict:
     """Claims of one topic stand together in the report; the experiment's title by default."""
     headline: str = ""
     """The claim in at most about ten words, for lists; the sentence by default."""
+    open_reason: str = ""
+    """Why an open claim is open, in a few words, such as ``about 40 blocks would decide``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ from harness.reporting.summary import print_claims, print_summary
 from harness.schema.terminal_console import PlainConsole
 from tests.analysis import planted
 
+RESULTS = Path(__file__).parents[2] / "results"
+
 
 def _claim(name: str, verdict: str, experiment: str = "depth_batch") -> Claim:
     return Claim(
@@ -27,6 +29,7 @@ def _claim(name: str, verdict: str, experiment: str = "depth_batch") -> Claim:
         verdict=verdict,
         number=f"number of {name}",
         measured=f"What was measured of {name}.",
+        open_reason="2 blocks would decide" if verdict == "open" else "",
     )
 
 
@@ -61,24 +64,69 @@ def test_a_run_ends_in_its_answer_its_counts_and_the_next_command(
     assert [line.split()[:2] for line in lines[2:6]] == [["claim", f"{at}"] for at in range(4)]
     text = "\n".join(lines[6:])
     assert "4 claims: 1 holds, 1 holds within limits, 1 fails, 1 open" in text
-    assert "  fails: claim 2 (number of claim 2)" in text
-    assert "  open: claim 3 (What was measured of claim 3.)" in text
-    assert "As in the reference run: 2 of 4" in text
-    assert "  claim 1: holds within limits here, holds there (number of claim 1)" in text
+    assert "  open: claim 3 (2 blocks would decide)" in text
+    assert "2 of 4 verdicts as in the reference run" in text
+    assert "claim 1: holds within limits here, holds there" in text
+    assert "claim 3: open (2 blocks would decide) here, holds there" in " ".join(text.split())
     assert f"harness verdicts {here}" in text.replace("\n", "")
-    assert len(lines) <= 16
+    assert len(lines) <= 14
     assert max(map(len, lines[:-2])) <= 80
 
 
-def test_long_claims_are_cut_to_the_terminals_width(
+def test_long_claims_continue_on_the_next_line(
     tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    long = _claim("a claim of many words " * 9, "fails")
-    write_claims(Claims(question="?", answer=[], lead="depth_batch", claims=[long]), tmp_path)
+    claims = [_claim(f"claim {at} of many words " * 4, "open") for at in range(4)]
+    write_claims(Claims(question="?", answer=[], lead="depth_batch", claims=claims), tmp_path)
     print_summary(tmp_path, tmp_path / "report.html", tmp_path / "none")
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
     assert max(map(len, lines[:-2])) <= 80
-    assert any(line.startswith("  fails: ") and line.endswith("…") for line in lines)
+    assert "…" not in printed
+    words = " ".join(printed.split())
+    assert "open: claim 0 of many words claim 0 of many words" in words
+    assert "; and 3 more" in words
+
+
+def test_the_ending_of_a_real_grid_is_short_and_whole_at_80_columns(
+    tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted.write(tmp_path / "depth_batch", planted.grid((1, 2, 4, 8), (16, 64, 256, 1024)))
+    page = write_report(tmp_path)
+    print_summary(tmp_path, page, tmp_path / "none")
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert lines[0] == "Does the memory of training grow in proportion to layers times batch size?"
+    assert len(lines) <= 10
+    assert max(map(len, lines[:-2])) <= 80
+    assert "…" not in printed
+    assert "1,024·depth·batch + 3,184·batch + 4 bytes" in printed
+    assert "depth^" not in printed  # a fitted power has no place where there is an exact formula
+
+
+def test_several_runs_stand_side_by_side(
+    tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for number, verdicts in enumerate((("holds", "open"), ("holds", "fails"), ("holds", "fails"))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_claims(_claims(*verdicts), folder)
+        folders.append(str(folder))
+    assert main(["verdicts", *folders]) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["claim", "0", "holds", "holds", "holds"] in rows
+    assert ["claim", "1", "open", "fails", "fails"] in rows
+    last = "2 claims: 1 alike in all runs, 1 alike or open, 0 contradicted"
+    assert printed.splitlines()[-1] == last
+    write_claims(_claims("fails", "fails", "holds"), Path(folders[2]))
+    assert main(["verdicts", *folders]) == 3
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["claim", "0", "holds", "holds", "fails"] in rows
+    assert ["claim", "2", "-", "-", "holds"] in rows
+    assert "1 contradicted" in printed
 
 
 def test_without_a_reference_run_nothing_is_compared(
