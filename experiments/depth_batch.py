@@ -18,11 +18,11 @@ from harness.analysis.cells import AT_PEAK, ok_cells
 from harness.analysis.proportionality import PRODUCT, Trial, exact_in, sample, trial
 from harness.analysis.verdicts import growing_steps, proportionality
 from harness.reporting.claim_figures import growth_figure, timelines, trial_tables
-from harness.reporting.plots.owners import owners
-from harness.reporting.plots.stacked import stacked
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table, Verdict
+from harness.schema.plots.owners import owners
+from harness.schema.plots.stacked import stacked
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 

@@ -13,11 +13,11 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
 from harness.analysis.cells import AT_PEAK, ok_cells
-from harness.reporting.plots.series import series
-from harness.reporting.plots.stacked import stacked
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.plots.series import series
+from harness.schema.plots.stacked import stacked
 from harness.schema.workload import Grid, Workload
 
 SIGNIFICANT = 2.0

@@ -18,6 +18,7 @@ TYPES = ("Gpu", "Grid", "Outcome", "Prediction", "Record", "Threshold", "Trace",
 EXAMPLES = sorted(
     {harness._PLACES[name] for name in FUNCTIONS}
     | {"harness", "harness.prediction.gpu.catalogue", "harness.schema.events"}
+    | {f"harness.schema.{name}" for name in ("prediction", "record", "threshold")}
     | {"harness.schema.units", "harness.schema.workload"}
 )
 
@@ -67,6 +68,7 @@ def test_the_examples_of_the_documentation_are_true(
     module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # some examples write a picture
     found = doctest.testmod(importlib.import_module(module))
     assert found.attempted > 0
     assert found.failed == 0

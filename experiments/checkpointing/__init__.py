@@ -14,10 +14,10 @@ import pandas as pd
 
 from harness.analysis.decisions import CONFIDENCE, Decision, is_within
 from harness.analysis.ratio_interval import geometric_ratio
-from harness.reporting.plots.intervals import ranges
-from harness.reporting.plots.series import series
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.plots.intervals import ranges
+from harness.schema.plots.series import series
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 

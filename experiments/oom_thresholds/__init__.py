@@ -13,9 +13,9 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis.answers import frontier_answer
 from harness.prediction.mlp.data_segment import solve_data_segment
-from harness.reporting.plots.frontier import frontier
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
+from harness.schema.plots.frontier import frontier
 from harness.schema.threshold import Threshold, ThresholdQuestion
 from harness.schema.workload import Workload
 

@@ -13,12 +13,13 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.cells import AT_PEAK, ok_cells
-from harness.analysis.timeline import live_by_category, read_events, thin
-from harness.reporting.plots.series import Marked, series
-from harness.reporting.plots.stacked import stacked
-from harness.reporting.plots.step_timeline import timeline, tips
+from harness.analysis.timeline import read_events
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.plots.live_bytes import live_by_category, thin
+from harness.schema.plots.series import Marked, series
+from harness.schema.plots.stacked import stacked
+from harness.schema.plots.step_timeline import timeline, tips
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.analysis.decisions import CONFIDENCE, Decision, is_above, is_below, share_interval
-from harness.reporting.plots.series import Marked, series
-from harness.reporting.plots.stacked import stacked
 from harness.schema.findings import Figure, Ruling, Table, Verdict
+from harness.schema.plots.series import Marked, series
+from harness.schema.plots.stacked import stacked
 from harness.schema.training_run import TrainingRun
 from harness.schema.units import format_bytes
 

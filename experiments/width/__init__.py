@@ -16,9 +16,9 @@ from harness.analysis.decisions import CONFIDENCE, is_above
 from harness.analysis.exact import ExactForm, exact_form
 from harness.analysis.frame import RECORDS, read_records
 from harness.analysis.ratio_interval import Ratio, geometric_ratio
-from harness.reporting.plots.intervals import forest
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.plots.intervals import forest
 from harness.schema.workload import Workload
 
 from .pairs import best_seconds, is_power, neighbour_ratios, pooled

@@ -24,8 +24,8 @@ from harness.prediction.versions import (
 )
 from harness.schema.argument_checks import check_bytes, check_workload
 from harness.schema.events import Trace, trace_metrics
+from harness.schema.metrics import CategoryBytes, ModuleMetrics, PhaseMetrics
 from harness.schema.prediction import BudgetFit, Prediction, as_prediction
-from harness.schema.record import CategoryBytes, ModuleMetrics, PhaseMetrics
 from harness.schema.workload import Workload
 
 CHECKED_MACHINES = ("x86_64", "AMD64")

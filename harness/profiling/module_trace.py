@@ -8,7 +8,7 @@ of the network, what autograd saves.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
@@ -24,8 +24,12 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.forward_hooks import Forward
 from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
 from harness.schema.events import Block, Event, Trace, trace_metrics
-from harness.schema.record import Metrics
+from harness.schema.metrics import Metrics
 from harness.training.nested_tensors import tensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 OLDER = (
     "tensors that existed before the trace and that neither the model, its optimizers nor "
@@ -111,6 +115,14 @@ class ModuleTrace:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.trace.summary()}>"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the events as a data frame; see ``Trace.to_frame``."""
+        return self.trace.to_frame()
+
+    def plot(self) -> "Figure":
+        """Return a picture of the live bytes of the step; see ``Trace.plot``."""
+        return self.trace.plot()
 
     def summary(self) -> str:
         """Return the peak and what is live at it, in one line."""

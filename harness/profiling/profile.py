@@ -8,8 +8,9 @@ from harness.measurement.process.outcome import classify
 from harness.measurement.process.spawn_launcher import run_module
 from harness.schema.errors import HarnessError
 from harness.schema.events import Block, Event, Trace, totals
+from harness.schema.metrics import Metrics
 from harness.schema.module_request import Request
-from harness.schema.record import Metrics, Outcome
+from harness.schema.record import Outcome
 
 TOP = 10
 """Rows of each table of the peak."""

@@ -7,12 +7,13 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, summaries
 from harness.analysis.proportionality import Trial
-from harness.analysis.timeline import live_by_category, read_events, thin
-from harness.reporting.plots.series import series
-from harness.reporting.plots.step_timeline import timeline, tips
+from harness.analysis.timeline import read_events
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure, Table
+from harness.schema.plots.live_bytes import live_by_category, thin
+from harness.schema.plots.series import series
+from harness.schema.plots.step_timeline import timeline, tips
 from harness.schema.units import format_bytes
 
 WIDE = (8.6, 4.4)

@@ -16,10 +16,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.schema.plain_text import csv_cell
 from harness.schema.units import format_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 PHASES = ("build", "forward", "backward", "optimizer")
 BEFORE_TRACE = "before the trace"
@@ -163,6 +167,37 @@ class Trace:
         for order, (event, live) in enumerate(zip(self.events, self.live_bytes, strict=True)):
             writer.writerow([order, *map(cell, event), live])
         return buffer.getvalue()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the events as a data frame.
+
+        Returns:
+            A row an event: ``order``, the fields of ``Event``, and the ``live_bytes`` after it.
+
+        >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
+        >>> trace.to_frame()[["phase", "size_bytes", "live_bytes"]].to_dict("records")
+        [{'phase': 'forward', 'size_bytes': 4096, 'live_bytes': 4096}]
+
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(self.events, columns=list(Event._fields))
+        frame.insert(0, "order", range(len(frame)))
+        return frame.assign(live_bytes=self.live_bytes)
+
+    def plot(self) -> "Figure":
+        """Return a picture of the live bytes of the measured step by category.
+
+        Raises:
+            ArgumentError: there are no events.
+
+        >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
+        >>> trace.plot().savefig("step.png")
+
+        """
+        from harness.schema.plots.public_objects import plot_trace
+
+        return plot_trace(self)
 
     def summary(self) -> str:
         """Return the peak and what is live at it, in one line.

@@ -1,14 +1,19 @@
 """What ``harness.predict`` returns: metrics that were derived, and whether the step fits."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from harness.schema.metrics import Bytes, Metrics
 from harness.schema.metrics_text import metrics_html, metrics_line
-from harness.schema.record import Bytes, Metrics, Outcome
+from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 Fit = Literal["fits", "does not fit", "close call"]
 """A close call fits in some cases: it depends on where the driver places segments and on how
@@ -185,6 +190,37 @@ class Prediction(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def _repr_html_(self) -> str:
         return metrics_html(self)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the prediction as a data frame of one row.
+
+        Returns:
+            The columns of ``harness.load``, without ``experiment``; sizes are bytes in nullable
+            ``Int64`` columns, unknown values are missing. ``pandas.concat`` joins several.
+
+        >>> import harness
+        >>> grid = harness.Grid(base=harness.Workload(width=8), axes={"batch": [4, 8]})
+        >>> [int(harness.predict(step).to_frame()["saved_bytes"].item()) for step in grid]
+        [12868, 25732]
+
+        """
+        from harness.schema import columns
+
+        return columns.typed_frame([columns.prediction_row(self)])
+
+    def plot(self) -> "Figure":
+        """Return a picture of what is alive at the peak, by category.
+
+        Raises:
+            ArgumentError: it is unknown, for example because the prediction failed.
+
+        >>> import harness
+        >>> harness.predict(harness.Workload(depth=8)).plot().savefig("peak.png")
+
+        """
+        from harness.schema.plots.public_objects import plot_metrics
+
+        return plot_metrics(self)
 
     def summary(self) -> str:
         """Return the prediction in a few lines: the answers, the main metrics, the notes."""

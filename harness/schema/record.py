@@ -6,18 +6,21 @@ measurement: metrics, outcome and the evidence for it, environment. What is unkn
 
 import enum
 import json
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
+from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_html, metrics_line
 from harness.schema.workload import Workload
 
-SCHEMA: Literal[1] = 1
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
-Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+SCHEMA: Literal[1] = 1
 
 
 class RecordError(HarnessError, ValueError):
@@ -47,67 +50,6 @@ class Outcome(enum.StrEnum):
     """Predicted to fit nowhere and therefore not run; ``attempt`` is 0."""
 
 
-class PhaseMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One phase of the measured step."""
-
-    peak_live_bytes: Bytes
-
-
-class ModuleMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One module of the network."""
-
-    saved_bytes: Bytes
-
-
-class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Live bytes by what they are; their sum is the live total."""
-
-    parameter: Bytes = 0
-    gradient: Bytes = 0
-    optimizer_state: Bytes = 0
-    input: Bytes = 0
-    activation: Bytes = 0
-    temporary: Bytes = 0
-
-
-class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Peaks of the CUDA caching allocator's counters, in the allocator's own words."""
-
-    requested_peak_bytes: Bytes | None = None
-    allocated_peak_bytes: Bytes | None = None
-    active_peak_bytes: Bytes | None = None
-    reserved_peak_bytes: Bytes | None = None
-
-
-class CudaMetrics(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Peaks over the measured step, and what else occupies GPU memory."""
-
-    outside_bytes: Bytes | None = None
-    workspace_bytes: Bytes | None = None
-    """cuBLAS workspaces, which all peaks of the measured step include."""
-    first_step: CudaPeaks | None = None
-    phases: dict[str, CudaPeaks] | None = None
-    steady_after: int | None = None
-    """Number of the step before the measured one: the last that could raise a peak."""
-
-
-class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every byte metric of a step; docs/memory-model/definitions.md defines each."""
-
-    saved_bytes: Bytes | None = None
-    saved_input_bytes: Bytes | None = None
-    saved_activation_bytes: Bytes | None = None
-    peak_live_bytes: Bytes | None = None
-    first_step_peak_live_bytes: Bytes | None = None
-    live_at_start_bytes: Bytes | None = None
-    peak_phase: str | None = None
-    phases: dict[str, PhaseMetrics] | None = None
-    categories_at_peak: CategoryBytes | None = None
-    modules: dict[str, ModuleMetrics] | None = None
-    rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    cuda: CudaMetrics | None = None
-
-
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measured pass without instruments, among several in one worker."""
 
@@ -134,18 +76,50 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workload_id: str
     workload: Workload
     outcome: Outcome
-    evidence: dict[str, Any] = {}
+    evidence: dict[str, Any] = msgspec.field(default_factory=dict)
     attempt: int = 1
     repeats: tuple[Repeat, ...] = ()
-    passes: dict[str, str] = {}
+    passes: dict[str, str] = msgspec.field(default_factory=dict)
     wall_seconds: float | None = None
-    environment: dict[str, Any] = {}
+    environment: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Record: {metrics_line(self)}>"
 
     def _repr_html_(self) -> str:
         return metrics_html(self)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the measurement as a data frame of one row.
+
+        Returns:
+            The columns of ``harness.load``, without ``experiment``; sizes are bytes in nullable
+            ``Int64`` columns, unknown values are missing. ``pandas.concat`` joins several.
+
+        >>> import harness
+        >>> step = harness.Workload(width=8, in_features=8, batch=4)
+        >>> harness.measure(step, repeats=1).to_frame()["saved_bytes"].tolist()
+        [452]
+
+        """
+        from harness.schema import columns
+
+        return columns.typed_frame([columns.record_row(self)])
+
+    def plot(self) -> "Figure":
+        """Return a picture of what is alive at the peak, by category.
+
+        Raises:
+            ArgumentError: it is unknown, for example because the measurement failed.
+
+        >>> import harness
+        >>> step = harness.Workload(width=8, in_features=8, batch=4)
+        >>> harness.measure(step, repeats=1).plot().savefig("peak.png")
+
+        """
+        from harness.schema.plots.public_objects import plot_metrics
+
+        return plot_metrics(self)
 
     def summary(self) -> str:
         """Return the measurement in a few lines: main metrics, or what went wrong."""

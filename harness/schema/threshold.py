@@ -1,14 +1,19 @@
 """The threshold of a workload, as strict JSON: the answer, every probe, the prediction."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from harness.schema.record import Bytes, Outcome, decode
+from harness.schema.metrics import Bytes
+from harness.schema.record import Outcome, decode
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 SCHEMA: Literal[1] = 1
 
@@ -75,7 +80,16 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a workload stops fitting into a budget, predicted and reproduced."""
+    """Where a workload stops fitting into a budget, predicted and reproduced.
+
+    >>> import harness
+    >>> step = harness.Workload(width=8, in_features=8)
+    >>> found = harness.threshold(step, budget_bytes=8 << 20)
+    >>> sorted(found.to_frame()["outcome"].unique())
+    ['ok', 'oom']
+    >>> found.plot().savefig("search.png")
+
+    """
 
     schema: Literal[1] = SCHEMA
     workload_id: str
@@ -137,6 +151,43 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return the answer, the workload and the prediction, a line each."""
         predicted = "none" if self.predicted is None else f"{self.solve} {self.predicted:,}"
         return "\n".join([self.answer, self.question, f"predicted: {predicted}"])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the probes as a data frame.
+
+        Returns:
+            A row a probe, in the order of the search: ``value``, ``outcome``, ``phase``, ``type``,
+            ``needed_bytes`` (missing where unknown) and ``seconds``.
+
+        """
+        import pandas as pd
+
+        rows = [
+            msgspec.structs.asdict(probe) | {"outcome": probe.outcome.value}
+            for probe in self.probes
+        ]
+        frame = pd.DataFrame(rows, columns=list(Probed.__struct_fields__))
+        return frame.astype(
+            {
+                "value": "Int64",
+                "outcome": "string",
+                "phase": "string",
+                "type": "string",
+                "needed_bytes": "Int64",
+                "seconds": "Float64",
+            }
+        )
+
+    def plot(self) -> "Figure":
+        """Return a picture of the search: each probed value, and whether it fitted.
+
+        Raises:
+            ArgumentError: there are no probes.
+
+        """
+        from harness.schema.plots.public_objects import plot_threshold
+
+        return plot_threshold(self)
 
     @property
     def cell_id(self) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.schema.record import CategoryBytes, Outcome, PhaseMetrics, Record, Repeat, to_json
+from harness.schema.metrics import CategoryBytes, PhaseMetrics
+from harness.schema.record import Outcome, Record, Repeat, to_json
 from harness.schema.workload import Workload
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)

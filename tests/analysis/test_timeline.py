@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from harness.analysis import AnalysisError
-from harness.analysis.timeline import live_by_category, read_events, thin
+from harness.analysis.timeline import read_events
+from harness.schema.plots.live_bytes import live_by_category, thin
 from harness.schema.workload import Workload
 from tests.analysis import planted
 
@@ -53,6 +54,8 @@ def test_a_file_that_holds_no_events_is_refused(tmp_path: Path, text: str) -> No
         read_events(path)
 
 
-def test_an_unknown_category_is_refused(events: pd.DataFrame) -> None:
-    with pytest.raises(AnalysisError, match="unknown categories: magic"):
-        live_by_category(events.replace({"category": {"input": "magic"}}))
+def test_an_unknown_category_is_refused(tmp_path: Path, events: pd.DataFrame) -> None:
+    path = tmp_path / "unknown.csv"
+    events.replace({"category": {"input": "magic"}}).to_csv(path, index=False)
+    with pytest.raises(AnalysisError, match=r"unknown\.csv: unknown categories: magic"):
+        read_events(path)

@@ -7,7 +7,8 @@ import pytest
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import Launcher
 from harness.prediction.mlp import formula
-from harness.schema.record import CudaMetrics, CudaPeaks, Outcome, Record
+from harness.schema.metrics import CudaMetrics, CudaPeaks
+from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 
 pytestmark = pytest.mark.cuda

@@ -6,7 +6,8 @@ from typing import Any
 from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence
-from harness.schema.record import Metrics, Outcome, Record, Repeat
+from harness.schema.metrics import Metrics
+from harness.schema.record import Outcome, Record, Repeat
 from harness.schema.workload import Workload
 from tests.analysis import planted
 

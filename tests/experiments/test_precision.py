@@ -13,7 +13,8 @@ from harness.measurement.passes import saved_pass
 from harness.prediction.mlp import formula
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling, Section
-from harness.schema.record import CategoryBytes, Record
+from harness.schema.metrics import CategoryBytes
+from harness.schema.record import Record
 from harness.schema.workload import Workload
 from harness.training import data, training_step
 from tests.analysis import planted

@@ -8,7 +8,8 @@ from harness.analysis.frame import load
 from harness.reporting.figures import picture
 from harness.schema.experiment import Size
 from harness.schema.findings import Ruling, Section
-from harness.schema.record import CategoryBytes, Record
+from harness.schema.metrics import CategoryBytes
+from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.experiments import predicted_records
 from tests.experiments.verdicts import named

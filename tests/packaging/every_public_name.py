@@ -57,6 +57,9 @@ def predicted(step: Workload) -> Prediction:
     assert budget is not None
     needed: int = budget.needed_bytes
     print(needed, found.outcome is Outcome.PREDICTED, found.summary())
+    peaks: list[int] = found.to_frame()["peak_live_bytes"].tolist()
+    found.plot().savefig("peak.png")
+    print(peaks)
     return found
 
 
@@ -64,7 +67,8 @@ def measured(step: Workload) -> Record:
     """Measure one step."""
     record = harness.measure(step, repeats=1)
     saved: int | None = record.saved_bytes
-    print(saved, record.outcome is Outcome.OK)
+    print(saved, record.outcome is Outcome.OK, record.to_frame()["batch"].tolist())
+    record.plot().savefig("record.png")
     return record
 
 
@@ -81,7 +85,8 @@ def searched(step: Workload) -> Threshold:
     """Find the largest batch."""
     found = harness.threshold(step, budget_bytes=16 << 20, solve="batch", kind="auto")
     largest: int | None = found.largest_fit
-    print(largest, found.answer)
+    print(largest, found.answer, found.to_frame()["value"].tolist())
+    found.plot().savefig("search.png")
     return found
 
 
@@ -92,6 +97,8 @@ def traced() -> Trace:
         model(torch.ones(4, 8)).sum().backward()
     peak: int = step.peak_live_bytes
     print(peak, step.metrics().saved_bytes)
+    step.plot().savefig("step.png")
+    print(step.to_frame()["size_bytes"].sum(), step.trace.to_frame().columns.tolist())
     return step.trace
 
 

@@ -12,7 +12,7 @@ from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GpuError
 from harness.prediction.mlp.cuda_metrics import ENDLESS
 from harness.prediction.predict_workload import predict
-from harness.schema.record import CudaMetrics, Metrics
+from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.workload import Workload
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")

@@ -13,11 +13,12 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from harness.reporting.figures import colour_properties, inline_svg, picture
-from harness.reporting.plots.labels import End, apart, label_ends
-from harness.reporting.plots.owners import owners
-from harness.reporting.plots.series import Marked, series
-from harness.reporting.plots.stacked import stacked
-from harness.reporting.plots.theme import (
+from harness.schema.findings import Figure
+from harness.schema.plots.labels import End, apart, label_ends
+from harness.schema.plots.owners import owners
+from harness.schema.plots.series import Marked, series
+from harness.schema.plots.stacked import stacked
+from harness.schema.plots.theme import (
     CATEGORY_COLOURS,
     DARK,
     INK,
@@ -27,7 +28,6 @@ from harness.reporting.plots.theme import (
     ink_on,
     ordered_colours,
 )
-from harness.schema.findings import Figure
 
 DATA = pd.DataFrame(
     {"depth": [1, 1, 2, 2], "batch": [16, 32, 16, 32], "measured": [10, 20, 2**20, 0]}

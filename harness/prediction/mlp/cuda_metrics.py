@@ -12,8 +12,8 @@ from harness.prediction.gpu.fit import FITS, GpuMemory, Run
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.prediction.mlp.last_batch import Epoch
+from harness.schema.metrics import CudaMetrics, CudaPeaks
 from harness.schema.prediction import BudgetFit, GpuFit, LastBatch, StepPeaks
-from harness.schema.record import CudaMetrics, CudaPeaks
 from harness.schema.workload import Workload
 
 ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one without a limit"

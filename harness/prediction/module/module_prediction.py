@@ -1,14 +1,18 @@
 """What a module's step or a whole run needs, as predicted."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.prediction.module.layer_table import Layer
 from harness.schema.errors import HarnessError
 from harness.schema.events import Block, Trace
+from harness.schema.metrics import CudaMetrics
 from harness.schema.prediction import GpuFit
-from harness.schema.record import CudaMetrics
 from harness.schema.units import format_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 Way = Literal["fake tensors", "simulated GPU", "dry run"]
 
@@ -75,6 +79,14 @@ class ModulePrediction:
     def alive_at_peak(self) -> list[Block]:
         """Return the blocks alive at the peak, the largest first."""
         return self.trace.alive_at_peak()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the events as a data frame; see ``Trace.to_frame``."""
+        return self.trace.to_frame()
+
+    def plot(self) -> "Figure":
+        """Return a picture of the live bytes of the step; see ``Trace.plot``."""
+        return self.trace.plot()
 
     def __repr__(self) -> str:
         """Return the peak, in one line."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from harness.reporting.plots.theme import INK, QUIET
+from harness.schema.plots.theme import INK, QUIET
 
 TEXT_INCHES = 0.15
 """What a line of label text needs."""

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from harness.reporting.plots.labels import End, label_ends
-from harness.reporting.plots.theme import (
+from harness.schema.plots.labels import End, label_ends
+from harness.schema.plots.theme import (
     BLUE,
     GREEN,
     ORANGE,

@@ -1,0 +1,68 @@
+"""Byte metrics with one meaning, whether measured or predicted; what is unknown is null."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class PhaseMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One phase of the measured step."""
+
+    peak_live_bytes: Bytes
+
+
+class ModuleMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One module of the network."""
+
+    saved_bytes: Bytes
+
+
+class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Live bytes by what they are; their sum is the live total."""
+
+    parameter: Bytes = 0
+    gradient: Bytes = 0
+    optimizer_state: Bytes = 0
+    input: Bytes = 0
+    activation: Bytes = 0
+    temporary: Bytes = 0
+
+
+class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Peaks of the CUDA caching allocator's counters, in the allocator's own words."""
+
+    requested_peak_bytes: Bytes | None = None
+    allocated_peak_bytes: Bytes | None = None
+    active_peak_bytes: Bytes | None = None
+    reserved_peak_bytes: Bytes | None = None
+
+
+class CudaMetrics(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Peaks over the measured step, and what else occupies GPU memory."""
+
+    outside_bytes: Bytes | None = None
+    workspace_bytes: Bytes | None = None
+    """cuBLAS workspaces, which all peaks of the measured step include."""
+    first_step: CudaPeaks | None = None
+    phases: dict[str, CudaPeaks] | None = None
+    steady_after: int | None = None
+    """Number of the step before the measured one: the last that could raise a peak."""
+
+
+class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every byte metric of a step; docs/memory-model/definitions.md defines each."""
+
+    saved_bytes: Bytes | None = None
+    saved_input_bytes: Bytes | None = None
+    saved_activation_bytes: Bytes | None = None
+    peak_live_bytes: Bytes | None = None
+    first_step_peak_live_bytes: Bytes | None = None
+    live_at_start_bytes: Bytes | None = None
+    peak_phase: str | None = None
+    phases: dict[str, PhaseMetrics] | None = None
+    categories_at_peak: CategoryBytes | None = None
+    modules: dict[str, ModuleMetrics] | None = None
+    rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    cuda: CudaMetrics | None = None

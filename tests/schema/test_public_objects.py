@@ -1,0 +1,129 @@
+"""``to_frame()`` and ``plot()`` of the public objects: the numbers are those of the objects."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import harness
+from harness.schema.columns import COLUMNS
+from harness.schema.events import CATEGORIES, Event, Trace
+from harness.schema.plots.theme import CATEGORY_COLOURS
+from harness.schema.threshold import Probed
+from tests.analysis import planted
+
+STEP = harness.Workload(depth=3, batch=32)
+
+
+def bar_widths(picture: Figure) -> list[int]:
+    """Return the length of each painted part, in the order of the categories."""
+    return [round(patch.get_width()) for patch in picture.axes[0].patches]  # type: ignore[attr-defined]
+
+
+def test_the_frame_of_a_record_is_its_row_of_load(tmp_path: Path) -> None:
+    record = planted.record(STEP, rss_rise_bytes=-4096)
+    planted.write(tmp_path / "mine", [record])
+    pd.testing.assert_frame_equal(
+        record.to_frame(), harness.load(tmp_path).drop(columns="experiment")
+    )
+
+
+def test_the_frame_of_a_prediction_has_its_metrics_and_joins_those_of_records() -> None:
+    predicted = harness.predict(STEP)
+    frame = predicted.to_frame()
+    assert list(frame.columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert frame["outcome"].item() == "predicted"
+    assert frame["peak_live_bytes"].item() == predicted.peak_live_bytes
+    assert predicted.categories_at_peak is not None
+    assert frame["categories_at_peak.gradient"].item() == predicted.categories_at_peak.gradient
+    assert frame["rss_rise_bytes"].isna().all()
+    both = pd.concat([frame, planted.record(STEP).to_frame()], ignore_index=True)
+    assert str(both["peak_live_bytes"].dtype) == "Int64"
+
+
+def test_the_bar_of_a_peak_is_made_of_its_categories() -> None:
+    predicted = harness.predict(STEP)
+    parts = predicted.categories_at_peak
+    assert parts is not None
+    shown = [getattr(parts, name) for name in CATEGORIES if getattr(parts, name)]
+    assert bar_widths(predicted.plot()) == shown
+    assert sum(shown) == predicted.peak_live_bytes
+    assert bar_widths(planted.record(STEP).plot())
+
+
+def test_categories_have_one_order() -> None:
+    assert tuple(CATEGORY_COLOURS) == CATEGORIES
+
+
+@pytest.fixture
+def trace() -> Trace:
+    return Trace(
+        [
+            Event(0, "build", "", "", "parameter", 400, 1),
+            Event(1, "forward", "aten::mm", "", "activation", 1000, 2),
+            Event(1, "backward", "aten::mm", "", "gradient", 300, 3),
+            Event(1, "backward", "aten::mm", "", "activation", -1000, 2),
+        ],
+        initial_bytes=50,
+    )
+
+
+def test_the_frame_of_a_trace_is_its_csv(trace: Trace, tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text(trace.as_csv())
+    read = pd.read_csv(path, keep_default_na=False)
+    pd.testing.assert_frame_equal(trace.to_frame(), read, check_dtype=False)
+    assert trace.to_frame()["live_bytes"].tolist() == trace.live_bytes
+
+
+def test_the_picture_of_a_trace_reaches_its_peak(trace: Trace) -> None:
+    axes = trace.plot().axes[0]
+    tops = [
+        float(np.asarray(path.vertices)[:, 1].max())
+        for area in axes.collections
+        for path in area.get_paths()
+    ]
+    assert max(tops) == trace.peak_live_bytes == 1750
+
+
+def threshold(*probes: tuple[int, str]) -> harness.Threshold:
+    return harness.Threshold(
+        workload_id=STEP.id,
+        workload=STEP,
+        solve="batch",
+        budget_bytes=1 << 20,
+        kind="rlimit",
+        outcome=harness.Outcome.OK,
+        largest_fit=48,
+        smallest_fail=49,
+        probes=tuple(
+            Probed(value=value, outcome=harness.Outcome(outcome), seconds=0.1)
+            for value, outcome in probes
+        ),
+    )
+
+
+def test_a_threshold_shows_each_probe_where_it_was() -> None:
+    found = threshold((32, "ok"), (64, "oom"), (48, "ok"), (49, "oom"))
+    frame = found.to_frame()
+    assert frame["value"].tolist() == [32, 64, 48, 49]
+    assert frame["needed_bytes"].isna().all()
+    axes = found.plot().axes[0]
+    fits, fails, _ = axes.get_lines()
+    assert np.asarray(fits.get_xydata()).tolist() == [[1, 32], [3, 48]]
+    assert np.asarray(fails.get_xydata()).tolist() == [[2, 64], [4, 49]]
+    assert axes.get_title(loc="left") == "Largest batch that fits: 48"
+
+
+@pytest.mark.parametrize("kind", ["record", "threshold", "trace"])
+def test_what_has_nothing_to_plot_says_so(kind: str) -> None:
+    failed = planted.record(STEP, outcome=harness.Outcome.OOM, categories_at_peak=None)
+    value = {"record": failed, "threshold": threshold(), "trace": Trace([])}[kind]
+    with pytest.raises(harness.ArgumentError, match="nothing to plot: "):
+        value.plot()
+
+
+def test_a_notebook_shows_a_picture() -> None:
+    assert harness.predict(STEP).plot()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
