@@ -120,9 +120,10 @@ def test_a_threshold_shows_each_probe_where_it_was() -> None:
 @pytest.mark.parametrize("kind", ["record", "threshold", "trace"])
 def test_what_has_nothing_to_plot_says_so(kind: str) -> None:
     failed = planted.record(STEP, outcome=harness.Outcome.OOM, categories_at_peak=None)
-    value = {"record": failed, "threshold": threshold(), "trace": Trace([])}[kind]
+    values: dict[str, harness.Record | harness.Threshold | Trace]
+    values = {"record": failed, "threshold": threshold(), "trace": Trace([])}
     with pytest.raises(harness.ArgumentError, match="nothing to plot: "):
-        value.plot()
+        values[kind].plot()
 
 
 def test_a_notebook_shows_a_picture() -> None:
