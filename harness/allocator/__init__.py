@@ -2,9 +2,9 @@
 
 Fed with the requests and releases of a run it keeps the books that
 ``torch.cuda.memory_stats`` would show, to the byte and to the segment. The rules are
-those of ``c10/cuda/CUDACachingAllocator.cpp``, PyTorch 2.1 to 2.13, default pools.
+those of ``c10/cuda/CUDACachingAllocator.cpp``, PyTorch 2.1 to 2.15.
 
-Known limitations: private pools (CUDA graphs, ``MemPool``), ``throw_on_cudamalloc_oom``
+Known limitations: ``MemPool`` with ``no_split`` or ``use_on_oom``, ``throw_on_cudamalloc_oom``
 and the ``cudaMallocAsync`` backend are not modelled; when work on another stream is done
 is an assumption (see ``CachingAllocator.completion``), because it depends on the GPU.
 """

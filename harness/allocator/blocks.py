@@ -12,6 +12,8 @@ from harness.allocator.counters import PoolCounters
 
 SHIFT = 64
 MASK = (1 << SHIFT) - 1
+POOL_SHIFT = 64
+"""Above a stream's handle stands the number of a private pool, 0 for the default pool."""
 
 FREE, ALLOCATED, AWAITING, UNMAPPED = range(4)
 
@@ -28,12 +30,21 @@ class AddressRange:
 class Pool:
     """The small or the large pool: its streams' lists and its rules for splitting."""
 
-    __slots__ = ("counters", "is_small", "least_rest", "lists", "searches", "split_below")
+    __slots__ = (
+        "_lists_of_pool",
+        "counters",
+        "is_small",
+        "least_rest",
+        "lists",
+        "searches",
+        "split_below",
+    )
 
     def __init__(self, *, is_small: bool) -> None:
         self.is_small = is_small
         self.counters = PoolCounters()
         self.lists: dict[int, FreeList] = {}
+        self._lists_of_pool: dict[int, list[FreeList]] = {}
         self.searches = 0
         self.least_rest = 0
         self.split_below = 0
@@ -41,22 +52,28 @@ class Pool:
     def list_of(self, stream: int) -> "FreeList":
         """Return the list of ``stream``, made on first use."""
         if stream not in self.lists:
-            self.lists[stream] = FreeList(self, stream)
+            home = self.lists[stream] = FreeList(self, stream)
+            self._lists_of_pool.setdefault(home.private_pool, []).append(home)
         return self.lists[stream]
 
-    def in_stream_order(self) -> list["FreeList"]:
-        """Return the lists as the allocator's set has them."""
-        return [self.lists[stream] for stream in sorted(self.lists)]
+    def in_stream_order(self, private_pool: int = 0) -> list["FreeList"]:
+        """Return the lists of the default pool or of a private one, as the allocator's set has."""
+        return sorted(self._lists_of_pool.get(private_pool, ()), key=lambda home: home.stream)
 
 
 class FreeList:
-    """Free blocks of one pool and stream by (size, address); unmapped ones by address."""
+    """Free blocks of one pool and stream by (size, address); unmapped ones by address.
 
-    __slots__ = ("counters", "keys", "pool", "stream", "unmapped")
+    A private pool (``MemPool``, CUDA graphs) has lists of its own, as a stream has: its number
+    stands above the stream's handle.
+    """
+
+    __slots__ = ("counters", "keys", "pool", "private_pool", "stream", "unmapped")
 
     def __init__(self, pool: Pool, stream: int) -> None:
         self.pool = pool
         self.stream = stream
+        self.private_pool = stream >> POOL_SHIFT
         self.counters = pool.counters
         self.keys: list[int] = []
         self.unmapped: list[int] = []

@@ -125,7 +125,7 @@ class CachingAllocator(Readings):
             if index == len(keys):
                 index = -1
         else:
-            pool.searches += self._collects
+            pool.searches += self._collects and not home.private_pool
             index = best_fit(self._segments.config, home, blocks, rounded)
         block = (
             blocks[keys[index] & MASK] if index >= 0 else self._obtain(home, rounded, size_bytes)
@@ -295,6 +295,17 @@ class CachingAllocator(Readings):
         self._counters.num_sync_all_streams += 1
         self._complete_all()
         self._segments.give_back_all()
+
+    def release_pool(self, private_pool: int) -> None:
+        """Say that nothing holds a private pool any more: emptying the cache frees it too.
+
+        A private pool is a number above the stream's 64 bits in what ``malloc`` is given.
+        """
+        self._segments.release_pool(private_pool)
+
+    def empty_pool(self, private_pool: int) -> None:
+        """Free the wholly free segments of one released pool, as a ``MemPool`` does at its end."""
+        self._segments.give_back_pool(private_pool)
 
     def record_stream(self, address: int, stream: int) -> None:
         """Record that ``stream`` uses the block: freeing it will wait for that stream.

@@ -5,6 +5,8 @@ Source: ``alloc_block``, ``release_available_cached_blocks``, ``release_cached_b
 """
 
 from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
 
 from harness.allocator.blocks import FREE, MASK, SHIFT, AddressRange, Block, FreeList, Pool
 from harness.allocator.config import UNLIMITED, AllocatorConfig
@@ -34,12 +36,16 @@ class Segments:
         self._small, self._large = pools
         self._log = log
         self._expandable = ExpandableSegments(self, device, blocks)
+        self._released: dict[int, None] = {}
+        self._reserved_by_pool: Counter[int] = Counter()
 
     def grow(self, home: FreeList, rounded: int) -> Block | None:
         """Return a free block, in no list, that holds ``rounded`` bytes; None if there is none.
 
         The limit is checked against a whole segment even if one would grow by less.
         """
+        if home.private_pool:
+            self._released.pop(home.private_pool, None)  # who allocates holds the pool
         size = self.config.segment_size(rounded)
         if (
             self.limit_bytes is not None
@@ -84,6 +90,7 @@ class Segments:
     def record_taken(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Book ``size`` bytes as reserved."""
         home.counters.reserved_bytes_up += size
+        self._reserved_by_pool[home.private_pool] += size
         self._counters.num_device_alloc += 1
         self._counters.note_segments()
         self._log.append(SegmentEvent(action, address, size, home.stream))
@@ -91,6 +98,7 @@ class Segments:
     def record_given(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Book ``size`` bytes as no longer reserved."""
         home.counters.reserved_bytes_down += size
+        self._reserved_by_pool[home.private_pool] -= size
         self._counters.num_device_free += 1
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
@@ -103,14 +111,44 @@ class Segments:
             self._counters.oversize_segments.down += 1
         self.record_given("segment_free", block.home, block.address, block.size)
 
-    def give_back_all(self) -> None:
-        """Return every segment that is wholly free: large pool first, then small."""
-        for pool in (self._large, self._small):
-            self._give_back_pool(pool)
+    def release_pool(self, private_pool: int) -> None:
+        """Let a private pool be freed from now on: no ``MemPool`` and no graph holds it."""
+        self._released[private_pool] = None
 
-    def _give_back_pool(self, pool: Pool) -> None:
+    def lists_to_give_back(self) -> Iterator[list[FreeList]]:
+        """Yield the lists whose free segments go back when the cache is emptied, in order.
+
+        Private pools come last, and only those that were released.
+        """
+        yield self._large.in_stream_order()
+        yield self._small.in_stream_order()
+        for number in self._released:
+            yield from self._lists_of_pool(number)
+
+    def _lists_of_pool(self, private_pool: int) -> Iterator[list[FreeList]]:
+        yield self._small.in_stream_order(private_pool)
+        yield self._large.in_stream_order(private_pool)
+
+    def give_back_all(self) -> None:
+        """Return every segment that is wholly free."""
+        for lists in self.lists_to_give_back():
+            self._give_back_lists(lists)
+        self._released = {number: None for number in self._released if self._holds(number)}
+
+    def give_back_pool(self, private_pool: int) -> None:
+        """Return the wholly free segments of one private pool."""
+        for lists in self._lists_of_pool(private_pool):
+            self._give_back_lists(lists)
+        if not self._holds(private_pool):
+            self._released.pop(private_pool, None)
+
+    def _holds(self, private_pool: int) -> bool:
+        """Tell whether anything of a private pool is still reserved."""
+        return self._reserved_by_pool.get(private_pool, 0) > 0
+
+    def _give_back_lists(self, lists: list[FreeList]) -> None:
         to_unmap: list[Block] = []
-        for home in pool.in_stream_order():
+        for home in lists:
             kept = []
             for key in home.keys:
                 block = self._blocks[key & MASK]

@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from harness.allocator.blocks import MASK, UNMAPPED, Block, Pool
+from harness.allocator.blocks import MASK, UNMAPPED, Block
 from harness.allocator.config import UNLIMITED, AllocatorConfig
 from harness.allocator.counters import Counters
+from harness.allocator.segments import Segments
 
 
 class Readings(ABC):
@@ -13,7 +14,7 @@ class Readings(ABC):
 
     _blocks: dict[int, Block]
     _counters: Counters
-    _pools: tuple[Pool, Pool]
+    _segments: Segments
 
     @property
     @abstractmethod
@@ -45,8 +46,8 @@ class Readings(ABC):
         """
         return [
             block.address
-            for pool in reversed(self._pools)
-            for home in pool.in_stream_order()
+            for lists in self._segments.lists_to_give_back()
+            for home in lists
             for block in (self._blocks[key & MASK] for key in home.keys)
             if not block.is_split() and block.range is None
         ]

@@ -15,9 +15,10 @@ from harness.snapshots.trace_event import (
     ADDRESS_LIMIT,
     NO_STACK,
     SIZE_LIMIT,
+    PoolId,
     Stack,
     TraceEvent,
-    is_private,
+    pool_of,
     stack_of,
     stream_of,
     time_of,
@@ -61,7 +62,7 @@ class _Shape:
 
     expression: re.Pattern[bytes]
     groups: dict[str, int]
-    private: bool
+    pool: PoolId | None
     before_frames: tuple[Any, ...]
     after_frames: tuple[Any, ...]
 
@@ -105,7 +106,7 @@ class EventShapes:
         if is_new:
             memo.append(stack)
         memo.extend(shape.after_frames)
-        fields = (action, address, size, stream_of(stream), shape.private, time_of(time), stack)
+        fields = (action, address, size, stream_of(stream), shape.pool, time_of(time), stack)
         return tuple.__new__(TraceEvent, fields)
 
     def _stack(self, part: bytes, memo: list[Any]) -> Stack | None:
@@ -135,7 +136,8 @@ def _shape(text: bytes, memo: list[Any]) -> _Shape | None:
     pieces = [re.escape(_BEGIN)]
     groups: dict[str, int] = {}
     remembered: list[list[Any]] = [[_USED], []]
-    private, position = False, len(_BEGIN)
+    pool: PoolId | None = None
+    position = len(_BEGIN)
     while text[position:] != b"u":
         key = _KEY.match(text, position)
         name = None if key is None else _known(key[0], memo)
@@ -158,7 +160,7 @@ def _shape(text: bytes, memo: list[Any]) -> _Shape | None:
         if is_new:
             remembered["frames" in groups].append(value_of)
         if name == "pool_id":
-            private = is_private(value_of)
+            pool = pool_of(value_of)
         pieces.append(re.escape(text[position:stop]))
         position = stop
     if not {"action", "addr", "size"} <= set(groups):
@@ -166,7 +168,7 @@ def _shape(text: bytes, memo: list[Any]) -> _Shape | None:
     return _Shape(
         expression=re.compile(b"".join(pieces) + b"u"),
         groups=groups,
-        private=private,
+        pool=pool,
         before_frames=tuple(remembered[0]),
         after_frames=tuple(remembered[1]),
     )

@@ -15,16 +15,13 @@ from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.growth import Growth, find_growth
 from harness.snapshots.initial_state import Origin, find_origin
 from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
-from harness.snapshots.replay import (
-    default_pool_events,
-    failing_first,
-    peak_reserved,
-    recorded_config,
-)
+from harness.snapshots.pools import notes_on_pools
+from harness.snapshots.recorded_settings import recorded_config
+from harness.snapshots.replay import failing_first, peak_reserved
 from harness.snapshots.scaled_batch import scaled_workload
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
 from harness.snapshots.trace_event import TraceEvent
-from harness.snapshots.what_if import EMPTY, WhatIf, Workload, find_workload, what_if
+from harness.snapshots.what_if import EMPTY, WhatIf, Workload, find_workload, in_one_pool, what_if
 
 _OTHER_SETTINGS = (
     "expandable_segments:True",
@@ -122,9 +119,8 @@ def _explain(
     deadline: Deadline,
 ) -> Explanation:
     config, notes = recorded_config(snapshot)
-    events, left_out = default_pool_events(snapshot)
-    if left_out:
-        notes.append(f"{left_out} events of private pools (CUDA graphs, MemPool) are left out")
+    events = snapshot.events
+    notes += notes_on_pools(events, snapshot.segments)
     annotations = [each for each in recording.annotations if each.device == snapshot.device]
     origin = find_origin(snapshot, events, config)
     if not origin.is_start():
@@ -177,8 +173,7 @@ def _explain(
 
 def _all_work(snapshot: Snapshot) -> Workload:
     config, _ = recorded_config(snapshot)
-    events, _ = default_pool_events(snapshot)
-    return find_workload(events, find_origin(snapshot, events, config))
+    return find_workload(snapshot.events, find_origin(snapshot, snapshot.events, config))
 
 
 def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | None) -> Workload:
@@ -204,6 +199,10 @@ def _what_ifs(
         changed = AllocatorConfig.from_settings(text, total_bytes=usable)
         cases[text] = changed
     found = [what_if(name, each, work, deadline) for name, each in cases.items()]
+    together = in_one_pool(work)
+    if together is not None:
+        plain = replace(config, total_bytes=usable)
+        found.append(what_if("no private pools", plain, together, deadline))
     emptied = _emptied_each_step(work, events)
     if emptied is not None:
         plain = replace(config, total_bytes=usable)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.allocator import AllocatorConfig, SegmentState
+from harness.snapshots.recorded_segment import RecordedSegment
 from harness.snapshots.rewind import AWAITING, Past, UnderivableError
-from harness.snapshots.snapshot import RecordedSegment, Snapshot
+from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import TraceEvent
 
 _GAINS = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
@@ -56,7 +57,7 @@ def find_origin(
     snapshot: Snapshot, events: Sequence[TraceEvent], config: AllocatorConfig
 ) -> Origin:
     """Return how things stood before ``events``, which end where the segments were recorded."""
-    segments = [segment for segment in snapshot.segments if not segment.private]
+    segments = snapshot.segments
     live, streams = _live_at_start(segments, events)
     reserved = sum(segment.size_bytes for segment in segments)
     reserved -= sum(_GAINS.get(event.action, 0) * event.size_bytes for event in events)

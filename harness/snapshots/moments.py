@@ -70,7 +70,7 @@ def moment_at(
 ) -> Moment:
     """Return what was alive after the event at ``position``."""
     blocks: dict[int, TraceEvent] = {
-        address: TraceEvent("alloc", address, size, 0, False, None, Stack(_BEFORE, (), _BEFORE))
+        address: TraceEvent("alloc", address, size, 0, None, None, Stack(_BEFORE, (), _BEFORE))
         for address, size in origin.live.items()
     }
     for event in events[: position + 1]:

@@ -7,10 +7,12 @@ not why: because the program emptied the cache, or to make room for a request.
 
 from collections.abc import Iterator, Sequence
 
+from harness.snapshots.pools import is_private
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
 
 FREE_AT_ONCE = "free"
 EMPTY_CACHE = "empty_cache"
+RELEASE_POOL = "release_pool"
 _GIVING = frozenset({"segment_free", "segment_unmap"})
 _TAKING = frozenset({"segment_alloc", "segment_map"})
 
@@ -38,14 +40,18 @@ def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]
 def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
     """Yield what the program did, without what the allocator did about it.
 
-    That is: requests, releases, and ``empty_cache`` where segments went back without a
-    request that needed room. Each comes with its position among ``events``.
+    That is: requests, releases, ``empty_cache`` where segments went back without a request that
+    needed room, and ``release_pool`` where segments of a private pool went back: the program must
+    have dropped it. Each comes with its position among ``events``.
     """
     given: TraceEvent | None = None
     took = False
     for position, event in operations(events):
         if event.action in SEGMENT_ACTIONS:
-            given = event if event.action in _GIVING else given
+            if event.action in _GIVING:
+                if is_private(event) and (given is None or given.stream != event.stream):
+                    yield position, event._replace(action=RELEASE_POOL)
+                given = event
             took = took or event.action in _TAKING
         else:
             made_room = event.action == "oom" or (event.action == "alloc" and took)

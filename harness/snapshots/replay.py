@@ -1,19 +1,20 @@
 """One call that reads a snapshot, follows it, and asks what else could have been."""
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.allocator import AllocatorConfig, AllocatorConfigError
-from harness.allocator.config import UNLIMITED
+from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
+from harness.snapshots.agreement import Agreement
 from harness.snapshots.deadline import DEFAULT_SECONDS, Deadline
 from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.follower import Follower
 from harness.snapshots.initial_state import Origin, find_origin
 from harness.snapshots.peak import Peak, find_peak
-from harness.snapshots.replay_events import Agreement, Follower
+from harness.snapshots.pools import notes_on_pools
+from harness.snapshots.recorded_settings import recorded_config
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
 from harness.snapshots.what_if import WhatIf, find_workload, what_if
@@ -175,13 +176,8 @@ def _replay(
 ) -> Replay:
     config, notes = recorded_config(snapshot)
     notes = [*notes_on_file, *notes]
-    events, left_out = default_pool_events(snapshot)
-    private = _private_bytes(snapshot)
-    if left_out or private:
-        notes.append(
-            f"{left_out} events of private pools (CUDA graphs, MemPool) are left out"
-            + (f", which hold {format_bytes(private)} at the end" if private else "")
-        )
+    events = snapshot.events
+    notes += notes_on_pools(events, snapshot.segments)
     failed = any(event.action == "oom" for event in events)
     if failed:
         notes.append("requests that failed when recorded are left out of the what-ifs")
@@ -200,7 +196,7 @@ def _replay(
             "longer than derived"
         )
     agreement = _agreement(
-        snapshot, events, replace(config, total_bytes=recorded_on_bytes), origin, deadline
+        snapshot, replace(config, total_bytes=recorded_on_bytes), origin, deadline
     )
     if agreement is None:
         why_not = origin.why_not or "segments overlap"
@@ -260,22 +256,16 @@ def peak_reserved(events: Sequence[TraceEvent], origin: Origin) -> int:
     return highest
 
 
-def _private_bytes(snapshot: Snapshot) -> int:
-    return sum(segment.size_bytes for segment in snapshot.segments if segment.private)
-
-
 def follow_snapshot(snapshot: Snapshot, recorded_on_bytes: int | None = None) -> Agreement | None:
     """Return where the model agrees with a recording; None where its beginning is lost."""
     config, _ = recorded_config(snapshot)
-    events, _ = default_pool_events(snapshot)
-    origin = find_origin(snapshot, events, config)
+    origin = find_origin(snapshot, snapshot.events, config)
     on_gpu = replace(config, total_bytes=recorded_on_bytes)
-    return _agreement(snapshot, events, on_gpu, origin, Deadline())
+    return _agreement(snapshot, on_gpu, origin, Deadline())
 
 
 def _agreement(
     snapshot: Snapshot,
-    events: list[TraceEvent],
     config: AllocatorConfig,
     origin: Origin,
     deadline: Deadline,
@@ -286,65 +276,8 @@ def _agreement(
         follower = Follower(config, origin)
     except ValueError:  # segments that overlap, as no driver allocates
         return None
-    follower.run(events, deadline)
+    follower.run(snapshot.events, deadline)
     return follower.agreement(snapshot)
-
-
-def default_pool_events(snapshot: Snapshot) -> tuple[list[TraceEvent], int]:
-    """Return the events of the default pools, and how many others there were."""
-    private = sorted(
-        (segment.address, segment.address + segment.size_bytes)
-        for segment in snapshot.segments
-        if segment.private
-    )
-    starts = [start for start, _ in private]
-    ends = [end for _, end in private]
-
-    def is_default(event: TraceEvent) -> bool:
-        if event.private:
-            return False
-        index = bisect_right(starts, event.address) - 1
-        return event.action == "oom" or index < 0 or event.address >= ends[index]
-
-    events = [event for event in snapshot.events if is_default(event)]
-    return events, len(snapshot.events) - len(events)
-
-
-def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:
-    """Return the settings of a recording, and what had to be assumed."""
-    notes = []
-    if not snapshot.flags:
-        notes.append("the recording holds no settings (before PyTorch 2.3): defaults are assumed")
-    try:
-        config = AllocatorConfig.from_settings(snapshot.settings, total_bytes=1)
-    except AllocatorConfigError as error:
-        notes.append(f"{error}; it is ignored")
-        config = AllocatorConfig()
-    # How large the GPU was, and so what a fraction of it is, is in no recording.
-    fields: dict[str, Any] = {"total_bytes": None, "memory_fraction": 1.0}
-    fields.update(_understood(snapshot.flags))
-    try:
-        return replace(config, **fields), notes
-    except AllocatorConfigError as error:
-        notes.append(f"{error}; it is ignored")
-        return AllocatorConfig(), notes
-
-
-def _understood(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that the allocator itself reported, which later calls may have set."""
-    fields: dict[str, Any] = {}
-    expandable = flags.get("expandable_segments")
-    if isinstance(expandable, bool):
-        fields["expandable_segments"] = expandable
-    limit = flags.get("max_split_size")
-    if isinstance(limit, int):
-        fields["max_split_size_bytes"] = limit if limit > 0 else UNLIMITED
-    divisions = flags.get("roundup_power2_divisions")
-    if isinstance(divisions, dict) and len(divisions) == 16:
-        table = tuple(divisions.values())
-        if all(isinstance(entry, int) for entry in table):
-            fields["roundup_power2_divisions"] = table
-    return fields
 
 
 def _expandable(config: AllocatorConfig) -> AllocatorConfig:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from harness.schema.units import format_bytes
+from harness.snapshots.agreement import Agreement
 from harness.snapshots.peak import Peak
 from harness.snapshots.replay import Replay
-from harness.snapshots.replay_events import Agreement
 from harness.snapshots.what_if import WhatIf
 
 _GROUPS_SHOWN = 12

@@ -14,13 +14,16 @@ from harness.allocator.config import MIB
 from harness.snapshots.deadline import Deadline
 from harness.snapshots.event_shapes import EventShapes
 from harness.snapshots.file_bytes import SnapshotError, read_bytes
+from harness.snapshots.pools import number_pools
+from harness.snapshots.recorded_segment import RecordedBlock, RecordedSegment
 from harness.snapshots.trace_event import (
     ACTIONS,
     ADDRESS_LIMIT,
+    DEFAULT_POOL,
     SIZE_LIMIT,
     Stack,
     TraceEvent,
-    is_private,
+    pool_of,
     printable,
     stack_of,
     stream_of,
@@ -31,28 +34,6 @@ from harness.snapshots.unpickler import load_builtins
 _STATES = frozenset({"active_allocated", "active_pending_free", "active_awaiting_free", "inactive"})
 _ALL_TOGETHER = 1 << 56
 _EVENTS_BETWEEN_CHECKS = 1 << 14
-
-
-class RecordedBlock(NamedTuple):
-    """A block of a segment when the snapshot was taken; ``requested`` is 0 where free."""
-
-    address: int
-    size_bytes: int
-    requested_bytes: int
-    state: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedSegment:
-    """A segment, or a mapped stretch of an expandable one, when the snapshot was taken."""
-
-    address: int
-    size_bytes: int
-    stream: int
-    is_large: bool
-    is_expandable: bool
-    private: bool
-    blocks: tuple[RecordedBlock, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,14 +115,9 @@ def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
             segments.setdefault(number, [])
     # A recording of nothing is one of an idle device 0.
     devices = sorted(number for number in segments if number < len(traces)) or [0]
+    text = printable(settings) if isinstance(settings, str) else ""
     snapshots = tuple(
-        Snapshot(
-            device=device,
-            events=_events(traces[device], deadline),
-            segments=tuple(sorted(segments.get(device, ()), key=lambda each: each.address)),
-            settings=printable(settings) if isinstance(settings, str) else "",
-            flags=flags,
-        )
+        _snapshot(device, _events(traces[device], deadline), segments.get(device, ()), text, flags)
         for device in devices
     )
     for snapshot in snapshots:
@@ -151,6 +127,18 @@ def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
         pinned_bytes=_pinned(raw.get("host_segments")),
         annotations=_annotations(raw.get("external_annotations")),
     )
+
+
+def _snapshot(
+    device: int,
+    events: tuple[TraceEvent, ...],
+    segments: Sequence[RecordedSegment],
+    settings: str,
+    flags: Mapping[str, Any],
+) -> Snapshot:
+    in_order = tuple(sorted(segments, key=lambda each: each.address))
+    events, in_order = number_pools(events, in_order)
+    return Snapshot(device=device, events=events, segments=in_order, settings=settings, flags=flags)
 
 
 def read_snapshot(path: Path, device: int | None = None) -> Snapshot:
@@ -251,7 +239,7 @@ def _event(entry: Any, stacks: dict[int, tuple[Any, Stack]]) -> TraceEvent:
         address=_device_free(entry) if action == "oom" else _number(entry, "addr", 0),
         size_bytes=_number(entry, "size", 0),
         stream=stream_of(entry.get("stream", 0)),
-        private=is_private(entry.get("pool_id")),
+        pool=pool_of(entry.get("pool_id")),
         time_us=time_of(entry.get("time_us")),
         stack=known[1],
     )
@@ -288,6 +276,6 @@ def _segment(entry: Any) -> tuple[int, RecordedSegment]:
         stream=stream_of(entry.get("stream", 0)),
         is_large=kind == "large",
         is_expandable=_get(entry, "is_expandable", bool, False),
-        private=is_private(entry.get("segment_pool_id")),
+        pool=pool_of(entry.get("segment_pool_id")) or DEFAULT_POOL,
         blocks=tuple(blocks),
     )

@@ -8,6 +8,9 @@ SEGMENT_ACTIONS = frozenset({"segment_alloc", "segment_free", "segment_map", "se
 WITHOUT_EFFECT = frozenset({"snapshot", "user_defined"})
 ACTIONS = SEGMENT_ACTIONS | {"alloc", "free_requested", "free_completed", "oom"} | WITHOUT_EFFECT
 
+PoolId = tuple[int, int]
+DEFAULT_POOL: PoolId = (0, 0)
+
 _STREAM_BITS = (1 << 64) - 1
 _FRAMES_KEPT = 64
 _INSTALLED = ("site-packages", "dist-packages", "<frozen", "lib/python3")
@@ -28,13 +31,17 @@ NO_STACK = Stack(None, ())
 
 
 class TraceEvent(NamedTuple):
-    """One entry of a device's trace; the address of ``oom`` is what the driver had left."""
+    """One entry of a device's trace; the address of ``oom`` is what the driver had left.
+
+    ``pool`` is None where the recording does not name it; ``stream`` holds the number of a private
+    pool above its 64 bits: see ``snapshots.pools``.
+    """
 
     action: str
     address: int
     size_bytes: int
     stream: int
-    private: bool
+    pool: PoolId | None
     time_us: int | None
     stack: Stack = NO_STACK
 
@@ -59,9 +66,12 @@ def time_of(value: Any) -> int | None:
     return value if isinstance(value, int) and 0 <= value < ADDRESS_LIMIT else None
 
 
-def is_private(pool_id: Any) -> bool:
-    """Tell whether a pool is one of CUDA graphs or a MemPool, not the default pool."""
-    return pool_id not in (None, (0, 0), [0, 0])
+def pool_of(value: Any) -> PoolId | None:
+    """Return the pool as recorded: the default one, a ``MemPool`` or one of CUDA graphs."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return None
+    first, second = value
+    return (first, second) if isinstance(first, int) and isinstance(second, int) else None
 
 
 def stack_of(frames: Any) -> Stack:

@@ -1,7 +1,7 @@
 """The same requests and releases under other settings, or on a smaller card."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.allocator import (
     AddressPolicy,
@@ -10,10 +10,12 @@ from harness.allocator import (
     OutOfMemoryError,
     policies_to_try,
 )
+from harness.allocator.blocks import POOL_SHIFT
 from harness.snapshots.deadline import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.operations import EMPTY_CACHE, FREE_AT_ONCE, workload
+from harness.snapshots.operations import EMPTY_CACHE, FREE_AT_ONCE, RELEASE_POOL, workload
+from harness.snapshots.pools import STREAM_MASK
 from harness.snapshots.trace_event import TraceEvent
 
 _SOME_STREAM = -1
@@ -60,13 +62,14 @@ class WhatIf:
         return "does not fit" if len(self.ran_out) == self.runs else "close call"
 
 
-ALLOC, FREE, REQUEST_FREE, COMPLETE_FREE, EMPTY = range(5)
+ALLOC, FREE, REQUEST_FREE, COMPLETE_FREE, EMPTY, RELEASE = range(6)
 _CODES = {
     "alloc": ALLOC,
     FREE_AT_ONCE: FREE,
     "free_requested": REQUEST_FREE,
     "free_completed": COMPLETE_FREE,
     EMPTY_CACHE: EMPTY,
+    RELEASE_POOL: RELEASE,
 }
 
 Step = tuple[int, int, int, int, int]
@@ -94,6 +97,20 @@ def find_workload(events: Sequence[TraceEvent], origin: Origin) -> Workload:
         if event.action in _CODES
     )
     return Workload(events=events, alive=tuple(sorted(alive)), steps=tuple(steps))
+
+
+def in_one_pool(work: Workload) -> Workload | None:
+    """Return the work without its private pools; None where it has none."""
+    streams = [stream for _, _, stream in work.alive] + [step[3] for step in work.steps]
+    if not any(stream >> POOL_SHIFT for stream in streams):
+        return None
+    return replace(
+        work,
+        alive=tuple((address, size, stream & STREAM_MASK) for address, size, stream in work.alive),
+        steps=tuple(
+            (*step[:3], step[3] & STREAM_MASK, step[4]) for step in work.steps if step[0] != RELEASE
+        ),
+    )
 
 
 def what_if(
@@ -162,6 +179,9 @@ def _run_some(
             where[address] = malloc(size, stream)
         elif code == EMPTY:
             model.empty_cache()
+        elif code == RELEASE:
+            model.release_pool(stream >> POOL_SHIFT)
+            model.empty_pool(stream >> POOL_SHIFT)
         else:
             # A recording may contradict itself (the agreement says so), and running out of
             # memory or emptying the cache may have completed a release before its time.

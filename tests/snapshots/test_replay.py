@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from harness.allocator import AllocatorConfig, AllocatorConfigError, BlockState, CachingAllocator
 from harness.allocator.blocks import ALLOCATED, AWAITING
 from harness.snapshots import Replay, SnapshotError, replay_file, replay_text
+from harness.snapshots.agreement import Agreement
+from harness.snapshots.follower import Follower
 from harness.snapshots.initial_state import Origin, find_origin
-from harness.snapshots.replay import recorded_config
-from harness.snapshots.replay_events import Agreement, Follower
+from harness.snapshots.recorded_settings import recorded_config
 from harness.snapshots.snapshot import Snapshot, read_snapshot
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
@@ -46,6 +47,10 @@ def agreement_of(replay: Replay) -> Agreement:
         ("random-garbage-collection", 246, 727, 1_589_641_216),
         ("random-max-split-two-streams", 222, 784, 1_610_612_736),
         ("random-expandable-small-card", 77, 821, 1_377_828_864),
+        ("pools", 61, 144, 664_797_184),
+        ("pools-two-streams", 90, 142, 744_488_960),
+        ("pools-expandable", 50, 144, 639_631_360),
+        ("pools-out-of-memory", 41, 91, 436_207_616),
     ],
 )
 def test_recordings_of_pytorch_are_followed_to_the_address(
@@ -92,6 +97,9 @@ def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -
             "random-expandable-small-card",
             "random-max-split-two-streams",
             "random-garbage-collection",
+            "pools-two-streams",
+            "pools-expandable",
+            "pools-out-of-memory",
         ]
     ),
     share=st.floats(0, 1),
@@ -306,21 +314,6 @@ def test_the_cache_emptied_by_the_program_is_emptied_in_the_what_ifs(tmp_path: P
     assert replay.what_ifs[0].peak_reserved_bytes == (54 * MIB, 54 * MIB)
 
 
-def test_private_pools_are_left_out_and_said_to_be(tmp_path: Path) -> None:
-    raw = by_hand()
-    raw["device_traces"][0] += [
-        entry("segment_alloc", 9, 12 * MIB, pool_id=(0, 1)),
-        entry("alloc", 9, 12 * MIB, pool_id=(0, 1)),
-    ]
-    raw["segments"].append({**segment(9, 12 * MIB), "segment_pool_id": (0, 1)})
-    replay = replay_file(written(tmp_path, raw))
-    assert agreement_of(replay).is_complete()
-    assert (
-        "2 events of private pools (CUDA graphs, MemPool) are left out, "
-        "which hold 12 MiB at the end" in replay.notes
-    )
-
-
 def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
     with gzip.open(recording("resnet18-start")) as file:
         raw = pickle.load(file)
@@ -454,6 +447,11 @@ def test_a_spoilt_snapshot_is_replayed_or_refused_in_one_line(
 ) -> None:
     raw = by_hand()
     raw["allocator_settings"] = {"PYTORCH_CUDA_ALLOC_CONF": "", "expandable_segments": False}
+    raw["device_traces"][0] += [
+        entry("segment_alloc", 9, 12 * MIB, pool_id=(0, 1)),
+        entry("alloc", 9, 12 * MIB, pool_id=(0, 1)),
+    ]
+    raw["segments"].append({**segment(9, 12 * MIB), "segment_pool_id": (0, 1)})
     for path, junk in spoilt:
         raw = spoil(raw, path, junk)
     refusal = ""

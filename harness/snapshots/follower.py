@@ -7,7 +7,7 @@ taken from the recording: when the cache was emptied, and when other streams wer
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from operator import eq
@@ -20,60 +20,17 @@ from harness.allocator import (
     OutOfMemoryError,
     SegmentEvent,
 )
-from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, UNMAPPED, Block
+from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED, Block
+from harness.snapshots.agreement import Agreement
 from harness.snapshots.deadline import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.operations import FREE_AT_ONCE, operations
+from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
 
 _TAKING = frozenset({"segment_alloc", "segment_map"})
 _SOME_STREAM = -1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Where the model and the recording say the same.
-
-    Attributes:
-        segment_events: recorded events that take or free memory.
-        segment_events_matched: those the model produced too: same kind, address and size,
-            at the same request or release.
-        allocations: recorded allocations; ``allocations_matched`` lie at the same address.
-        releases_whole: times the cache was emptied, in the model's own order;
-            ``releases_single`` segments went back one by one (garbage collection).
-        peak_reserved_bytes, recorded_peak_reserved_bytes: by the model, by the recording.
-        blocks, blocks_matched: blocks in the snapshot's segments at the end, and those that
-            the model has with the same address, size and state.
-        fragmentation, recorded_fragmentation: share of reserved bytes not allocated, at
-            the end; None where nothing is reserved.
-        differences: the first few, a sentence each.
-
-    """
-
-    segment_events: int
-    segment_events_matched: int
-    allocations: int
-    allocations_matched: int
-    releases_whole: int
-    releases_single: int
-    peak_reserved_bytes: int
-    recorded_peak_reserved_bytes: int
-    peak_allocated_bytes: int
-    blocks: int
-    blocks_matched: int
-    fragmentation: float | None
-    recorded_fragmentation: float | None
-    differences: tuple[str, ...]
-
-    def is_complete(self) -> bool:
-        """Tell whether nothing differs."""
-        return (
-            self.segment_events == self.segment_events_matched
-            and self.allocations == self.allocations_matched
-            and self.blocks == self.blocks_matched
-            and self.peak_reserved_bytes == self.recorded_peak_reserved_bytes
-        )
 
 
 class _AsRecorded:
@@ -134,6 +91,9 @@ class Follower:
         if event.action in SEGMENT_ACTIONS:
             self._pending.append(event)
             self._count_reserved(event)
+            if event.action not in _TAKING and is_private(event):
+                # Its pool can be freed now; since when is not recorded.
+                self.model.release_pool(event.stream >> POOL_SHIFT)
         elif event.action == "alloc":
             self._allocate(event)
         elif event.action in (FREE_AT_ONCE, "free_requested"):
@@ -269,7 +229,10 @@ class Follower:
                 if give.address in free:
                     del free[give.address]
                     self.model.give_back(give.address)
-        if unmaps:
+        if unmaps and all(is_private(give) for give in gives):
+            for number in dict.fromkeys(give.stream >> POOL_SHIFT for give in gives):
+                self.model.empty_pool(number)
+        elif unmaps:
             self.model.empty_cache()
         self._whole += whole
 
@@ -295,7 +258,6 @@ class Follower:
         theirs = {
             (block.address, block.size_bytes, _STATES.get(block.state, AWAITING))
             for segment in snapshot.segments
-            if not segment.private
             for block in segment.blocks
         }
         reserved = sum(size for _, size, _ in theirs)

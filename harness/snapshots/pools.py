@@ -1,0 +1,105 @@
+"""Private pools of a recording (``MemPool``, CUDA graphs), numbered for the allocator model.
+
+A private pool has free lists of its own, as a stream has. The model gets its number above the
+stream's 64 bits, so that two pools never share a block; number 0 is the default pool.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from harness.allocator.blocks import POOL_SHIFT
+from harness.schema.units import format_bytes
+from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.recorded_segment import RecordedSegment
+from harness.snapshots.trace_event import DEFAULT_POOL, PoolId, TraceEvent
+
+_MOST_POOLS = 4096
+STREAM_MASK = (1 << POOL_SHIFT) - 1
+
+
+def number_pools(
+    events: tuple[TraceEvent, ...], segments: tuple[RecordedSegment, ...]
+) -> tuple[tuple[TraceEvent, ...], tuple[RecordedSegment, ...]]:
+    """Return both with the number of the private pool above each stream.
+
+    Raises:
+        SnapshotError: there are more private pools than any program makes.
+
+    """
+    some = any(segment.pool != DEFAULT_POOL for segment in segments)
+    if not some and not any(event.pool not in (None, DEFAULT_POOL) for event in events):
+        return events, segments
+    pools = list(_pools_of_events(events, segments))
+    numbers: dict[PoolId, int] = {DEFAULT_POOL: 0}
+    for pool in (*pools, *(segment.pool for segment in segments)):
+        numbers.setdefault(pool, len(numbers))
+    if len(numbers) > _MOST_POOLS:
+        raise SnapshotError(f"the recording has more than {_MOST_POOLS:,} private pools")
+    return (
+        tuple(
+            event
+            if pool == DEFAULT_POOL
+            else event._replace(stream=event.stream | numbers[pool] << POOL_SHIFT)
+            for event, pool in zip(events, pools, strict=True)
+        ),
+        tuple(
+            replace(segment, stream=segment.stream | numbers[segment.pool] << POOL_SHIFT)
+            for segment in segments
+        ),
+    )
+
+
+def _pools_of_events(
+    events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
+) -> Sequence[PoolId]:
+    """Return each event's pool: as recorded, or in older recordings that of its segment.
+
+    Those name the pools of the segments at the end only. Going back from there, a segment's
+    addresses belong to its pool until it was allocated; what lay there before, and whatever was
+    freed on the way, counts as of the default pool.
+    """
+    ends = {each.address: each for each in segments if each.pool != DEFAULT_POOL}
+    starts = sorted(ends)
+    pools: list[PoolId] = []
+    for event in reversed(events):
+        pool = event.pool
+        if pool is None:
+            pool = DEFAULT_POOL
+            index = bisect_right(starts, event.address) - 1
+            segment = ends.get(starts[index]) if index >= 0 and event.action != "oom" else None
+            if segment is not None and event.address < segment.address + segment.size_bytes:
+                pool = segment.pool
+        if event.action == "segment_alloc":
+            ends.pop(event.address, None)
+        pools.append(pool)
+    pools.reverse()
+    return pools
+
+
+def is_private(entry: TraceEvent | RecordedSegment) -> bool:
+    """Tell whether an event or a segment belongs to a private pool; after ``number_pools``."""
+    return entry.stream >> POOL_SHIFT != 0
+
+
+def notes_on_pools(
+    events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
+) -> Iterator[str]:
+    """Yield a sentence on the private pools, if there are any."""
+    private = [segment for segment in segments if is_private(segment)]
+    count = sum(map(is_private, events))
+    if not count and not private:
+        return
+    held = sum(segment.size_bytes for segment in private)
+    free = sum(
+        block.size_bytes for each in private for block in each.blocks if block.state == "inactive"
+    )
+    yield (
+        f"{count} events of private pools (CUDA graphs, MemPool), which hold {format_bytes(held)} "
+        f"at the end; {format_bytes(free)} of it is free, and no other pool can use that"
+    )
+    if all(event.pool is None for event in events):
+        yield (
+            "this version of PyTorch does not record the pool of an event: what private pools "
+            "freed before the end counts as memory of the default pool"
+        )

@@ -1,0 +1,135 @@
+"""Private pools: recordings of ``record_pools.py`` (PyTorch 2.15 under the dry run), and by hand.
+
+``REAL`` is what ``record_pools.py FILE 1`` printed when it ran again with each setting.
+"""
+
+import gzip
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.allocator import CachingAllocator
+from harness.allocator.blocks import POOL_SHIFT
+from harness.snapshots import SnapshotError, explain_file, replay_file
+from harness.snapshots.snapshot import read_snapshot
+from tests.snapshots.test_replay import (
+    MIB,
+    agreement_of,
+    by_hand,
+    entry,
+    recording,
+    segment,
+    written,
+)
+
+POOL = 1 << POOL_SHIFT
+REAL = {
+    "as recorded": 664_797_184,
+    "expandable_segments:True": 639_631_360,
+    "max_split_size_mb:64": 664_797_184,
+    "roundup_power2_divisions:8": 664_797_184,
+    "large_segment_size_mb:64": 675_282_944,
+    "no private pools": 578_813_952,  # record_pools.py FILE 1 --one-pool
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_what_ifs_with_private_pools_need_what_they_really_needed(name: str) -> None:
+    (explanation,) = explain_file(recording("pools"))
+    case = next(each for each in explanation.what_ifs if each.name == name)
+    assert case.peak_reserved_bytes is not None
+    low, high = case.peak_reserved_bytes
+    assert low == REAL[name]
+    # Without pools the driver's addresses decide which of two equal blocks is split.
+    assert (low == high) == (name != "no private pools")
+
+
+def test_memory_that_is_free_in_private_pools_is_named() -> None:
+    (explanation,) = explain_file(recording("pools-out-of-memory"))
+    assert explanation.diagnosis == "fragmentation"
+    assert "The same requests fit with no private pools." in explanation.sentences
+    # PyTorch's message: "345.24 MiB is allocated by PyTorch, with 70.74 MiB allocated in private
+    # pools": the free blocks of those pools.
+    assert (
+        "186 events of private pools (CUDA graphs, MemPool), which hold 378 MiB at the end; "
+        "70.74 MiB of it is free, and no other pool can use that"
+    ) in explanation.notes
+
+
+def test_a_private_pool_is_freed_only_once_it_was_released() -> None:
+    model = CachingAllocator()
+    own, other = (model.malloc(12 * MIB, stream=stream) for stream in (0, POOL))
+    assert own != other
+    for address in (own, other):
+        model.free(address)
+    assert model.malloc(12 * MIB, stream=2 * POOL) not in (own, other)
+    model.empty_cache()
+    assert model.current("reserved_bytes") == 24 * MIB
+    model.release_pool(1)
+    model.empty_cache()
+    assert model.current("reserved_bytes") == 12 * MIB
+    # Who allocates holds the pool: it was not released any more.
+    model.free(model.malloc(12 * MIB, stream=POOL))
+    model.empty_cache()
+    assert model.current("reserved_bytes") == 24 * MIB
+
+
+def private(raw: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Add a segment of a private pool that stays to the end."""
+    raw["device_traces"][0] += [
+        entry("segment_alloc", 9, 12 * MIB, **more),
+        entry("alloc", 9, 12 * MIB, **more),
+    ]
+    raw["segments"].append({**segment(9, 12 * MIB), "segment_pool_id": (0, 1)})
+    return raw
+
+
+@pytest.mark.parametrize("more", [{"pool_id": (0, 1)}, {}], ids=["event's", "segment's"])
+def test_the_pool_of_an_event_is_its_own_or_that_of_its_segment(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    path = written(tmp_path, private(by_hand(), **more))
+    events = read_snapshot(path).events
+    assert [event.stream >> POOL_SHIFT for event in events[-2:]] == [1, 1]
+    assert not any(event.stream >> POOL_SHIFT for event in events[:-2])
+    replay = replay_file(path)
+    assert agreement_of(replay).is_complete()
+    assert any(note.startswith("2 events of private pools") for note in replay.notes)
+    assert any("does not record the pool" in note for note in replay.notes) == (not more)
+
+
+def test_addresses_belong_to_a_private_pool_from_its_segment_on(tmp_path: Path) -> None:
+    raw = by_hand()
+    before = [
+        entry("segment_alloc", 9, 12 * MIB),
+        entry("alloc", 9, 12 * MIB),
+        entry("free_requested", 9, 12 * MIB),
+        entry("free_completed", 9, 12 * MIB),
+        entry("segment_free", 9, 12 * MIB),
+    ]
+    raw["device_traces"][0][:0] = before
+    path = written(tmp_path, private(raw))
+    numbers = [event.stream >> POOL_SHIFT for event in read_snapshot(path).events]
+    assert sum(numbers) == 2
+    assert numbers[-2:] == [1, 1]
+    assert agreement_of(replay_file(path)).is_complete()
+
+
+def test_a_recording_without_the_pools_of_events_says_what_it_lacks(tmp_path: Path) -> None:
+    raw = pickle.loads(gzip.decompress(recording("pools").read_bytes()))
+    for event in raw["device_traces"][0]:
+        del event["pool_id"]
+    replay = replay_file(written(tmp_path, raw))
+    assert not agreement_of(replay).is_complete()
+    assert any("does not record the pool of an event" in note for note in replay.notes)
+
+
+def test_too_many_pools_are_refused(tmp_path: Path) -> None:
+    raw = by_hand()
+    raw["device_traces"][0] += [
+        entry("alloc", 9, MIB, pool_id=(0, number)) for number in range(1, 4097)
+    ]
+    with pytest.raises(SnapshotError, match="more than 4,096 private pools"):
+        replay_file(written(tmp_path, raw))
