@@ -45,7 +45,7 @@ def examine_model() -> list[Finding]:
             Finding(
                 what=each.rule.label,
                 available=each.verdict == "holds",
-                detail=f"{each.verdict} in {each.workloads} workloads: {each.rule.says}",
+                detail=f"{each}: {each.rule.says}",
             )
             for each in check.rules
         ),

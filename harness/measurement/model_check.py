@@ -54,6 +54,12 @@ class RuleCheck:
             return "differs"
         return "holds" if self.workloads else "not checked"
 
+    def __str__(self) -> str:
+        """Say in how many workloads the rule holds or differs."""
+        if self.differing:
+            return f"differs in {len(self.differing)} of {self.workloads} workloads"
+        return f"holds in {self.workloads} workloads" if self.workloads else "not checked"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
@@ -78,9 +84,7 @@ class ModelCheck:
             rest = f"every event of {self.workloads} workloads as predicted"
         else:
             rest = "; ".join(
-                f"{check.rule.label} differs in {len(check.differing)} of {check.workloads} "
-                f"workloads, e.g. {check.differing[0]}"
-                for check in self.differing
+                f"{check.rule.label} {check}, e.g. {check.differing[0]}" for check in self.differing
             )
         return head + "; ".join((rest, *self.unsupported))
 
@@ -95,6 +99,7 @@ def check_model(workloads: Sequence[Workload] = PROBES) -> ModelCheck:
             found[workload] = _compare(workload)
         except UnsupportedWorkloadError as error:
             unsupported.setdefault(f"unsupported: {error}")
+    found = _with_checkpointing(found)
     rules = tuple(
         RuleCheck(
             rule=rule,
@@ -132,12 +137,23 @@ def _compare(workload: Workload) -> Exercised:
     differing = {_rule_behind(each, workload) for each in _unequal(predicted, measured)}
     if workload.checkpoint:
         rules.add("checkpointing")
-        if differing:
-            differing.add("checkpointing")
     expected = predict(workload)
     if any(getattr(expected, name) != value for name, value in saved.items()):
         differing.add("saved-tensors")
     return Exercised(frozenset(rules), frozenset(differing))
+
+
+def _with_checkpointing(found: dict[Workload, Exercised]) -> dict[Workload, Exercised]:
+    """Name checkpointing too where a rule differs that holds without it."""
+    plain = [each.differing for workload, each in found.items() if not workload.checkpoint]
+    elsewhere = frozenset[str]().union(*plain)
+    blamed = frozenset({"checkpointing"})
+    return {
+        workload: each._replace(differing=each.differing | blamed)
+        if workload.checkpoint and not each.differing <= elsewhere
+        else each
+        for workload, each in found.items()
+    }
 
 
 @contextmanager

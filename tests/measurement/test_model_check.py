@@ -1,6 +1,5 @@
 """The comparison of the memory model with the installed PyTorch: what it finds, and says."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from harness.prediction.torch_rules import (
     rules_in_force,
 )
 from harness.prediction.versions import NEWEST
+from tests.validation.pretend_newer import environment_of
 
 ROOT = Path(__file__).parents[2]
 NEWER = "9.9.0"
@@ -50,8 +50,8 @@ def test_a_rule_that_is_wrong_is_named_with_a_workload(monkeypatch: pytest.Monke
     right = rule_of("maximum-backward")
     (wrong,) = {MAXIMUM_COMPARES_FIRST, MAXIMUM_COMPARES_LAST} - {right}
     monkeypatch.setattr(activations, "rule_of", lambda _: wrong)
-    check = check_model([workload for workload in PROBES if not workload.checkpoint])
-    (differing,) = check.differing
+    check = check_model()
+    (differing,) = check.differing  # not checkpointing, in whose workloads it differs too
     assert differing.rule == right
     assert {workload.model for workload in differing.differing} == {"mlp-scratch"}
     assert f"{right.label} differs in " in str(check)
@@ -73,15 +73,11 @@ def test_on_a_newer_version_the_reason_names_what_was_compared(
     assert f"torch {NEWER}, rules of {NEWEST}: " in reason
 
 
-def pretending(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def pretending(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in an environment whose torch says that it is newer than all known ones."""
-    facts = folder / f"torch-{NEWER}.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {NEWER}\n")
-    paths = os.pathsep.join((str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")))
     return subprocess.run(
-        [sys.executable, *command],
-        env=os.environ | {"PYTHONPATH": paths, "COLUMNS": "400"},
+        [sys.executable, *arguments],
+        env=environment_of(NEWER, folder) | {"COLUMNS": "400"},
         cwd=ROOT,
         capture_output=True,
         text=True,
