@@ -2,19 +2,18 @@
 
 import platform
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.allocator import AllocatorConfig
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu, GpuError
-from harness.prediction.mlp import cuda_metrics as on_cuda
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.autocast import is_followed
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
-from harness.prediction.mlp.cuda_fit import runs_of
-from harness.prediction.mlp.cuda_trace import CudaSteps
+from harness.prediction.mlp.cpu_trace import (
+    UnsupportedWorkloadError,
+    collection_paused,
+    predict_trace,
+)
 from harness.prediction.mlp.largest_fit import solve
-from harness.prediction.mlp.last_batch import Epoch, ExamplesError
 from harness.prediction.versions import (
     CHECKED_ON_CUDA,
     described_version,
@@ -27,6 +26,9 @@ from harness.schema.events import Trace, trace_metrics
 from harness.schema.metrics import CategoryBytes, ModuleMetrics, PhaseMetrics
 from harness.schema.prediction import BudgetFit, Prediction, as_prediction
 from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    from harness.prediction.mlp.last_batch import Epoch
 
 CHECKED_MACHINES = ("x86_64", "AMD64")
 
@@ -128,16 +130,22 @@ def _predict(
 
 def _checked_questions(
     workload: Workload, gpu: Gpu | str | None, settings: str, examples: int | None
-) -> tuple[Gpu, Epoch | None]:
+) -> tuple[Gpu, "Epoch | None"]:
     """Return the GPU and the epoch that are asked about; refuse a wrong question first."""
+    named = catalogue.find(gpu) if isinstance(gpu, str) else gpu
+    used = named or catalogue.DEFAULT
     if workload.device != "cuda":
-        if examples is not None:
-            raise ExamplesError("examples needs a workload with device cuda, got device cpu")
         if gpu is not None or settings:
             name = "allocator settings need" if gpu is None else "gpu needs"
             raise GpuError(f"{name} a workload with device cuda, got device cpu")
-    named = catalogue.find(gpu) if isinstance(gpu, str) else gpu
-    used = (named or catalogue.DEFAULT).in_environment()
+        if examples is None:
+            return used, None
+    from harness.allocator import AllocatorConfig  # what only a prediction for CUDA needs
+    from harness.prediction.mlp.last_batch import Epoch, ExamplesError
+
+    if workload.device != "cuda":
+        raise ExamplesError("examples needs a workload with device cuda, got device cpu")
+    used = used.in_environment()
     AllocatorConfig.from_settings(settings, total_bytes=used.total_bytes)
     if examples is None:
         return used, None
@@ -145,9 +153,10 @@ def _checked_questions(
 
 
 def _on_cpu(workload: Workload, budget_bytes: int | None) -> dict[str, Any]:
-    trace = predict_trace(workload)
-    budget = None if budget_bytes is None else _budget_fit(workload, trace, budget_bytes)
-    return {**_trace_fields(trace), "budget": budget}
+    with collection_paused():
+        trace = predict_trace(workload)
+        budget = None if budget_bytes is None else _budget_fit(workload, trace, budget_bytes)
+        return {**_trace_fields(trace), "budget": budget}
 
 
 def _on_cuda(
@@ -155,12 +164,16 @@ def _on_cuda(
     gpu: Gpu,
     settings: str,
     budget_bytes: int | None,
-    epoch: Epoch | None,
+    epoch: "Epoch | None",
     notes: list[str],
     *,
     is_named: bool,
 ) -> dict[str, Any]:
     """Return the metrics and answers on ``gpu``; add to ``notes``."""
+    from harness.prediction.mlp import cuda_metrics as on_cuda
+    from harness.prediction.mlp.cuda_fit import runs_of
+    from harness.prediction.mlp.cuda_trace import CudaSteps
+
     notes += workspaces.told(gpu.capability, gpu.workspace_config)
     if epoch is not None and not epoch.rows:
         notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")

@@ -11,11 +11,11 @@ import csv
 import functools
 import io
 import itertools
+import operator
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.schema.plain_text import csv_cell
@@ -75,7 +75,8 @@ class Trace:
     @cached_property
     def live_bytes(self) -> list[int]:
         """Bytes alive after each event."""
-        sums = itertools.accumulate((e.size_bytes for e in self.events), initial=self.initial_bytes)
+        sizes = map(operator.itemgetter(5), self.events)
+        sums = itertools.accumulate(sizes, initial=self.initial_bytes)
         return list(itertools.islice(sums, 1, None))
 
     @cached_property
@@ -89,7 +90,7 @@ class Trace:
 
     def _first(self, step: int) -> int:
         """Return the number of the first event of ``step`` or a later one."""
-        return bisect.bisect_left(self.events, step, key=attrgetter("step"))
+        return bisect.bisect_left(self.events, step, key=operator.attrgetter("step"))
 
     @cached_property
     def live_at_start_bytes(self) -> int:
@@ -132,24 +133,27 @@ class Trace:
         phase begins counts.
         """
         peaks: dict[str, int] = {}
-        before, previous = self.initial_bytes, None
-        for event, live in zip(self.events, self.live_bytes, strict=True):
-            if event.step in (0, self.measured_step):
-                begins = (event.step, event.phase) != previous
-                peaks[event.phase] = max(peaks.get(event.phase, 0), live, before if begins else 0)
-                previous = (event.step, event.phase)
-            before = live
+        start = 0
+        for (step, phase), run in itertools.groupby(self.events, operator.itemgetter(0, 1)):
+            stop = start + sum(1 for _ in run)
+            if step in (0, self.measured_step):
+                peak = max(self.live_before(start), *self.live_bytes[start:stop])
+                peaks[phase] = max(peaks.get(phase, 0), peak)
+            start = stop
         return {phase: peaks[phase] for phase in PHASES if phase in peaks}
 
     def alive_after(self, order: int) -> list[Block]:
         """Return the blocks alive after event number ``order``, largest first."""
-        alive: dict[int, Block] = {}
-        for number, event in enumerate(self.events[: order + 1]):
-            if event.size_bytes > 0:
-                alive[event.address] = Block(number, event)
-            else:
-                alive.pop(event.address, None)
-        return sorted(alive.values(), key=lambda block: (-block.event.size_bytes, block.order))
+        events = self.events
+        numbers = sorted(self._alive_after(order))
+        numbers.sort(key=lambda number: events[number].size_bytes, reverse=True)
+        return [Block(number, events[number]) for number in numbers]
+
+    def _alive_after(self, order: int) -> list[int]:
+        """Return the numbers of the events that allocated what is alive after ``order``."""
+        addresses = map(operator.itemgetter(6), self.events[: order + 1])
+        latest = dict(zip(addresses, itertools.count(), strict=False))
+        return [number for number in latest.values() if self.events[number].size_bytes > 0]
 
     def alive_at_peak(self) -> list[Block]:
         """Return the blocks alive at the peak, largest first.
@@ -215,8 +219,11 @@ class Trace:
 
     def categories_at_peak(self) -> dict[str, int]:
         """Return the bytes alive at the peak by category, every category named."""
-        sums = totals(self.alive_at_peak(), "category")
-        return {category: sums.get(category, 0) for category in CATEGORIES}
+        sums: Counter[str] = Counter()
+        for number in self._alive_after(self.peak_order):
+            event = self.events[number]
+            sums[event.category] += event.size_bytes
+        return {category: sums[category] for category in CATEGORIES}
 
 
 def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
