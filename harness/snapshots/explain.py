@@ -1,6 +1,6 @@
 """A recording explained: what held the memory at the failure and the peak, and what would help."""
 
-from collections import Counter
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from harness.snapshots.categories import Categories
 from harness.snapshots.deadline import DEFAULT_SECONDS, Deadline
 from harness.snapshots.diagnosis import Diagnosis, Failure, diagnose, find_failure
 from harness.snapshots.file_bytes import SnapshotError
-from harness.snapshots.growth import Growth, find_growth
+from harness.snapshots.growth import Growth, find_growth, step_ends
 from harness.snapshots.initial_state import Origin, find_origin
 from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
 from harness.snapshots.pools import notes_on_pools
@@ -141,7 +141,8 @@ def _explain(
     work = _workload(events, origin, failure)
     peak = peak_reserved(events, origin)
     usable = None if failure is None else failure.usable_bytes
-    cases = _what_ifs(config, work, events, usable, gpus, settings, deadline)
+    ends = step_ends(events[:until], annotations)
+    cases = _what_ifs(config, work, ends, usable, gpus, settings, deadline)
     if scaling is not None and other is not None:
         second = failing_first(other.snapshots)[0]
         scaled, why_not = scaled_workload(work, _all_work(second), scaling.batches, scaling.asked)
@@ -188,7 +189,7 @@ def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | N
 def _what_ifs(
     config: AllocatorConfig,
     work: Workload,
-    events: Sequence[TraceEvent],
+    ends: Sequence[int],
     usable: int | None,
     gpus: Mapping[str, int],
     settings: str | None,
@@ -203,10 +204,10 @@ def _what_ifs(
     if together is not None:
         plain = replace(config, total_bytes=usable)
         found.append(what_if("no private pools", plain, together, deadline))
-    emptied = _emptied_each_step(work, events)
-    if emptied is not None:
+    if ends:
         plain = replace(config, total_bytes=usable)
-        found.append(what_if("empty_cache() before each step", plain, emptied, deadline))
+        emptied = _emptied_at(work, ends)
+        found.append(what_if("empty_cache() in each step", plain, emptied, deadline))
     found += [
         what_if(name, replace(config, total_bytes=total), work, deadline)
         for name, total in gpus.items()
@@ -214,17 +215,12 @@ def _what_ifs(
     return found
 
 
-def _emptied_each_step(work: Workload, events: Sequence[TraceEvent]) -> Workload | None:
-    """Return the work with the cache emptied where fewest bytes are alive between peaks."""
-    keys = Counter((event.stack, event.size_bytes) for event in events if event.action == "alloc")
-    repeated = [key for key, count in keys.items() if count >= 2]
-    if not repeated:
-        return None
-    largest = max(repeated, key=lambda key: key[1])
+def _emptied_at(work: Workload, ends: Sequence[int]) -> Workload:
+    """Return the work with the cache emptied where each training step ends."""
+    left = deque(ends)
     steps = []
     for step in work.steps:
-        event = work.events[step[4]]
-        if event.action == "alloc" and (event.stack, event.size_bytes) == largest:
-            steps.append((EMPTY, 0, 0, 0, step[4]))
+        while left and step[4] >= left[0]:
+            steps.append((EMPTY, 0, 0, 0, left.popleft()))
         steps.append(step)
     return replace(work, steps=tuple(steps))

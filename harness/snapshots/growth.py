@@ -45,7 +45,7 @@ def find_growth(
     annotations: Sequence[Annotation],
 ) -> Growth:
     """Return the growth; ``alive_bytes`` is what was alive after each event."""
-    edges = _step_ends(events, annotations)
+    edges = step_ends(events, annotations)
     if len(edges) < _LEAST_STEPS:
         reason = f"{len(edges)} training steps are recorded; {_LEAST_STEPS} are needed"
         return _unknown(reason)
@@ -86,7 +86,7 @@ def _unknown(reason: str) -> Growth:
     )
 
 
-def _step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> list[int]:
+def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> list[int]:
     """Return the positions at which optimizer steps end, or at which a large request repeats."""
     times = [event.time_us or 0 for event in events]
     marks = sorted(

@@ -1,14 +1,14 @@
 """Run a small program that runs out of memory, and write its memory snapshot.
 
-    python record_failures.py CASE FILE [BATCH]    # on a pretended GPU
+    python record_failures.py CASE FILE [--batch 512] [--empty-cache]    # on a pretended GPU
 
 Run under the dry run with the GPU's memory and PYTORCH_ALLOC_CONF that the case needs. Prints
 one line: ``completed`` or ``out of memory: `` and PyTorch's message, then its peak ``reserved``.
 """
 
+import argparse
 import gzip
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def train(
     width: int = 1024,
     keep_losses: bool = False,
     adam: bool = False,
+    empty_cache: bool = False,
 ) -> None:
     """Train for some steps; ``keep_losses`` keeps every step's graph alive, as a leak does."""
     model = network(width, 4)
@@ -47,39 +48,48 @@ def train(
         loss = model(data).square().mean()
         loss.backward(retain_graph=keep_losses)
         optimizer.step()
+        if empty_cache:
+            torch.cuda.empty_cache()
         total = total + loss if keep_losses else 0.0
 
 
-def fragment() -> None:
+def fragment(*, empty_cache: bool) -> None:
     """Free large tensors and keep one of half their size in the place of each."""
     kept = []
     for _ in range(12):
+        if empty_cache:
+            torch.cuda.empty_cache()
         large = torch.empty(60 * MIB, dtype=torch.uint8, device="cuda")
         del large
         kept.append(torch.empty(32 * MIB, dtype=torch.uint8, device="cuda"))
     kept.append(torch.empty(200 * MIB, dtype=torch.uint8, device="cuda"))
 
 
-CASES: dict[str, Callable[[int], None]] = {
-    "leak": lambda batch: train(14, batch, keep_losses=True),
-    "fragmentation": lambda _: fragment(),
-    "first-step": lambda batch: train(2, batch, adam=True),
-    "batch": lambda batch: train(3, batch),
-    "plateau": lambda batch: train(8, batch, adam=True),
+CASES: dict[str, Callable[[int, bool], None]] = {
+    "leak": lambda batch, empty: train(14, batch, keep_losses=True, empty_cache=empty),
+    "fragmentation": lambda _, empty: fragment(empty_cache=empty),
+    "first-step": lambda batch, empty: train(2, batch, adam=True, empty_cache=empty),
+    "batch": lambda batch, empty: train(3, batch, empty_cache=empty),
+    "plateau": lambda batch, empty: train(8, batch, adam=True, empty_cache=empty),
 }
 
 
 def main() -> None:
     """Run the case that the command line names."""
-    case, path, batch = sys.argv[1], Path(sys.argv[2]), int((sys.argv[3:] or ["512"])[0])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--empty-cache", action="store_true")
+    options = parser.parse_args()
     torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context="all")
     ending = "completed"
     try:
-        CASES[case](batch)
+        CASES[options.case](options.batch, options.empty_cache)
     except torch.OutOfMemoryError as error:
         ending = f"out of memory: {str(error).splitlines()[0]}"
     snapshot = torch.cuda.memory._snapshot()
-    with gzip.open(path, "wb", compresslevel=9) as file:
+    with gzip.open(options.file, "wb", compresslevel=9) as file:
         pickle.dump(snapshot, file)
     print(ending)
     print(torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated())
