@@ -2,6 +2,10 @@
 
 Formats: ``CUDACachingAllocator.cpp`` of PyTorch 1.0 to 2.15. Sizes in a message have two
 decimals, so sums are exact to about 0.01 of their unit only.
+
+Two numbers are not what they are called. "Allocated in private pools" are the free blocks of those
+pools, and "allocated by PyTorch" contains them (seen under the dry run of 2.15). A process that
+"has 17179869184.00 GiB memory in use" is one that NVML knows nothing about (2^64 - 1 bytes).
 """
 
 import re
@@ -34,8 +38,19 @@ _BARE = re.compile(
     r"CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation"
 )
 
+_NOT_AVAILABLE_BYTES = 1 << 60
+_ROUNDED_TO = 0.02
+"""Of the total: what the roundings of a dozen sizes cannot add up to."""
+
 Cause = Literal[
-    "driver", "fragmentation", "limit", "other processes", "real need", "shared memory", "too large"
+    "driver",
+    "fragmentation",
+    "limit",
+    "other processes",
+    "private pools",
+    "real need",
+    "shared memory",
+    "too large",
 ]
 
 
@@ -46,10 +61,13 @@ class OutOfMemoryMessage:
     Attributes:
         requested_bytes: what the allocator tried to get from the driver.
         total_bytes, free_bytes: the GPU's memory, and what the driver had left of it.
-        allocated_bytes: in use by tensors, those of private pools included.
+        allocated_bytes: in use by tensors.
         reserved_bytes: taken from the driver by PyTorch.
+        private_bytes: free in private pools (CUDA graphs, MemPool), where nobody else can use it.
         process_bytes: everything this process holds, the CUDA context included.
         others: other processes' memory by process id.
+        elsewhere: processes on other MIG instances of the GPU: NVML lists them, but they hold
+            more than this instance has.
         allowed_bytes: the limit of ``set_per_process_memory_fraction``.
 
     """
@@ -63,12 +81,13 @@ class OutOfMemoryMessage:
     private_bytes: int
     process_bytes: int | None
     others: tuple[tuple[int, int], ...]
+    elsewhere: tuple[tuple[int, int], ...]
     allowed_bytes: int | None
     suggests_expandable: bool
 
     def unallocated_bytes(self) -> int:
-        """Return what PyTorch reserved and no tensor used."""
-        return max(0, self.reserved_bytes - self.allocated_bytes)
+        """Return what PyTorch reserved and no tensor used, private pools left out."""
+        return max(0, self.reserved_bytes - self.allocated_bytes - self.private_bytes)
 
     def others_bytes(self) -> int:
         """Return what other processes held, as far as the message tells."""
@@ -105,13 +124,17 @@ class OutOfMemoryMessage:
             return "fragmentation"
         if foreign > self.total_bytes // 20 and free + foreign >= asked:
             return "other processes"
-        return "fragmentation" if free + self.unallocated_bytes() >= asked else "real need"
+        if free + self.unallocated_bytes() >= asked:
+            return "fragmentation"
+        pools = self.unallocated_bytes() + self.private_bytes
+        return "private pools" if free + pools >= asked else "real need"
 
     def as_dict(self) -> dict[str, object]:
         """Return the numbers and what follows from them, for JSON."""
         return {
             **asdict(self),
             "others": [{"process": pid, "bytes": size} for pid, size in self.others],
+            "elsewhere": [{"process": pid, "bytes": size} for pid, size in self.elsewhere],
             "unallocated_bytes": self.unallocated_bytes(),
             "outside_bytes": self.outside_bytes(),
             "unknown_bytes": self.unknown_bytes(),
@@ -156,21 +179,32 @@ def _message(
     text: str, gpu: int, requested: int, total: int, free: int, allocated: int, reserved: int
 ) -> OutOfMemoryMessage:
     this, private, allowed = (form.search(text) for form in (_THIS, _PRIVATE, _ALLOWED))
-    processes = [(int(pid), _bytes(size)) for pid, size in _PROCESS.findall(text)]
+    named = [(int(pid), _bytes(size)) for pid, size in _PROCESS.findall(text)]
+    processes = [each for each in named if each[1] < _NOT_AVAILABLE_BYTES]
     process = None if this is None else _bytes(this[1])
+    if process is not None and process >= _NOT_AVAILABLE_BYTES:
+        process = None
     if process is None and len(processes) == 1 and processes[0][1] >= reserved:
         # In a container the process does not know its own number on the host.
         process = processes.pop()[1]
+    held = sum(size for _, size in processes)
+    is_a_part = free + max(reserved, process or 0) + held > total * (1 + _ROUNDED_TO)
+    if is_a_part and reserved <= total:
+        processes, elsewhere = [], processes
+    else:
+        elsewhere = []
+    free_in_pools = 0 if private is None else min(_bytes(private[1]), allocated)
     return OutOfMemoryMessage(
         gpu=gpu,
         requested_bytes=requested,
         total_bytes=total,
         free_bytes=free,
-        allocated_bytes=allocated,
+        allocated_bytes=allocated - free_in_pools,
         reserved_bytes=reserved,
-        private_bytes=0 if private is None else _bytes(private[1]),
+        private_bytes=free_in_pools,
         process_bytes=process or None,
         others=tuple(processes),
+        elsewhere=tuple(elsewhere),
         allowed_bytes=None if allowed is None else _bytes(allowed[1]),
         suggests_expandable="expandable_segments:True" in text,
     )
@@ -180,8 +214,8 @@ def _why_none(text: str) -> str:
     if _MIG.search(text):
         return (
             "an out-of-memory error whose message failed: PyTorch could not ask NVML about the GPU "
-            "(MIG instances before PyTorch 2.3), so the text has no numbers; update PyTorch or "
-            "record a snapshot"
+            "(a MIG instance, a container or a Jetson), so the text has no numbers; record a "
+            "snapshot to see what PyTorch held"
         )
     if _BARE.search(text):
         return (
@@ -231,6 +265,12 @@ def advice(message: OutOfMemoryMessage) -> str:
             f"PyTorch reserved {size(message.unallocated_bytes())} that no tensor used, in pieces "
             f"too small for {size(message.requested_bytes)}: fragmentation. Try "
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a snapshot tells whether it fits."
+        )
+    if cause == "private pools":
+        return (
+            f"{size(message.private_bytes)} are free, but in private pools (CUDA graphs, MemPool), "
+            "where no other request may use them. Share one pool among the graphs, capture fewer "
+            "graphs, or drop the pools that are not needed any more."
         )
     short = message.requested_bytes - message.free_bytes - message.unallocated_bytes()
     return (

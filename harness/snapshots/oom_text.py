@@ -13,6 +13,7 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
     found = [
         ("#", "allocated by tensors", message.allocated_bytes),
         ("+", "reserved by PyTorch, unused", message.unallocated_bytes()),
+        ("p", "free in private pools (CUDA graphs, MemPool)", message.private_bytes),
         ("c", "CUDA context and libraries", message.outside_bytes()),
         *(("o", f"process {pid}", size) for pid, size in message.others),
         ("?", "not attributed", message.unknown_bytes()),
@@ -38,8 +39,8 @@ def _lines(message: OutOfMemoryMessage) -> Iterator[str]:
     yield _picture(message)
     for letter, name, held in parts(message):
         yield f"  {letter} {size(held):>10}  {held / message.total_bytes:6.1%}  {name}"
-    if message.private_bytes:
-        yield f"    {size(message.private_bytes):>10} of the allocated memory is in private pools"
+    for pid, held in message.elsewhere:
+        yield f"    {size(held):>10} of process {pid} lie on another MIG instance of this GPU"
     if message.allowed_bytes is not None:
         yield f"    {size(message.allowed_bytes):>10} is this process's limit"
     yield "Sizes in a message are rounded to 0.01 of their unit."

@@ -186,7 +186,8 @@ def test_text_from_a_recording_is_escaped_in_the_page(tmp_path: Path) -> None:
 def test_the_page_of_a_message_names_every_part() -> None:
     page = message_page(parse_message(EVERYTHING))
     assert "process 11: 1 GiB" in page
-    assert "allocated by tensors: 4 GiB" in page
+    assert "allocated by tensors: 3.5 GiB" in page
+    assert "free in private pools (CUDA graphs, MemPool): 512 MiB" in page
 
 
 def test_the_command_explains_a_snapshot_a_log_and_standard_input(

@@ -149,6 +149,43 @@ MESSAGES = [
         1.32 * GIB,
     ),
     (
+        "vllm 27508, torch 2.8, CUDA graphs",
+        (
+            "(EngineCore_DP0 pid=8884) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate "
+            "786.00 MiB. GPU 0 has a total capacity of 79.11 GiB of which 140.75 MiB is free. Process "
+            "3270336 has 78.96 GiB memory in use. Of the allocated memory 68.83 GiB is allocated by "
+            "PyTorch, with 660.00 MiB allocated in private pools (e.g., CUDA Graphs), and 331.08 MiB is "
+            f"reserved by PyTorch but unallocated.{EXPANDABLE_HINT}"
+        ),
+        "private pools",
+        79.11 * GIB,
+        331.08 * MIB,
+    ),
+    (
+        "WSL 2, torch 2.5, the process's own memory not available",
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 174.00 MiB.\nGPU 0 has a total "
+            "capacity of 6.00 GiB of which 0 bytes is free.\nIncluding non-PyTorch memory, this process "
+            "has 17179869184.00 GiB memory in use.\nOf the allocated memory 12.15 GiB is allocated by "
+            "PyTorch, and 319.03 MiB is\nreserved by PyTorch but unallocated.\n"
+        ),
+        "shared memory",
+        6 * GIB,
+        319.03 * MIB,
+    ),
+    (
+        "torch 2.15 under the dry run, several MemPools",
+        (
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 700.00 MiB of "
+            "which 12.00 MiB is free. Of the allocated memory 393.65 MiB is allocated by PyTorch, with "
+            "70.74 MiB allocated in private pools (e.g., CUDA Graphs), and 20.35 MiB is reserved by "
+            f"PyTorch but unallocated.{EXPANDABLE_HINT}"
+        ),
+        "fragmentation",
+        700 * MIB,
+        20.35 * MIB,
+    ),
+    (
         "torch 2.15 under the dry run, first step of AdamW",
         (
             "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 76.00 MiB of "
@@ -187,6 +224,75 @@ def test_what_the_process_holds_beside_pytorch_is_the_difference() -> None:
     assert sum(size for _, _, size in parts(message)) == pytest.approx(23.65 * GIB, abs=0.02 * GIB)
 
 
+# From a MIG instance comes either a failed assertion (published with the issue named), ...
+MIG_ASSERTIONS = [
+    f'RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED at "{place}, please report a bug to PyTorch.'
+    for place in (
+        # pytorch 112377 (H100 MIG 2g.20gb), Open-Sora 716 (A800 MIG 1g.20gb), sd3.5 18 (A100 MIG),
+        # vllm 9824 (H100 MIG 40 GB), vllm ci-infra 355 (H200 MIG 18 GB, torch 2.11)
+        '/opt/conda/conda-bld/pytorch_1695392020201/work/c10/cuda/CUDACachingAllocator.cpp":1154',
+        '../c10/cuda/CUDACachingAllocator.cpp":830',
+        '../c10/cuda/CUDACachingAllocator.cpp":995',
+        '../c10/cuda/CUDACachingAllocator.cpp":838',
+        '/pytorch/c10/cuda/CUDACachingAllocator.cpp":1165',
+    )
+]
+
+# ... or, where NVML answers, a message that lists the processes of all instances of the GPU. A note on
+# a run on MIG 2g.20gb of an A100 quotes "Tried to allocate 1.24 GiB. GPU 0 has a total capacity of
+# 19.50 GiB of which 1.06 GiB is free" and three other processes of 7.88, 10.30 and 15.74 GiB. The
+# sentences on PyTorch's own memory are put together: nobody published them.
+MIG_PROCESSES = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.24 GiB. GPU 0 has a total capacity "
+    "of 19.50 GiB of which 1.06 GiB is free. Process 100 has 7.88 GiB memory in use. Process 200 has "
+    "10.30 GiB memory in use. Process 300 has 15.74 GiB memory in use. Including non-PyTorch memory, "
+    "this process has 18.43 GiB memory in use. Of the allocated memory 17.50 GiB is allocated by "
+    "PyTorch, and 512.00 MiB is reserved by PyTorch but unallocated."
+)
+
+
+def test_processes_of_other_mig_instances_hold_nothing_of_this_one() -> None:
+    message = parse_message(MIG_PROCESSES)
+    assert message.others == ()
+    assert [pid for pid, _ in message.elsewhere] == [100, 200, 300]
+    assert message.cause() == "fragmentation"
+    assert message.outside_bytes() == int(18.43 * GIB) - 18 * GIB
+    assert sum(size for _, _, size in parts(message)) == pytest.approx(19.5 * GIB, abs=0.02 * GIB)
+    assert "15.74 GiB of process 300 lie on another MIG instance of this GPU" in message_text(
+        message
+    )
+
+
+# Published where the limit was tested under WSL 2, torch 2.6 or later.
+NOT_AVAILABLE = (
+    "CUDA out of memory. Tried to allocate 18.63 GiB. GPU 0 has a total capacity of 45.00 GiB of which "
+    "43.66 GiB is free. Process 1459 has 17179869184.00 GiB memory in use. 2.25 GiB allowed; Of the "
+    "allocated memory 0 bytes is allocated by PyTorch, and 0 bytes is reserved by PyTorch but "
+    f"unallocated.{EXPANDABLE_HINT}"
+)
+
+
+def test_what_nvml_does_not_know_is_not_a_size() -> None:
+    message = parse_message(NOT_AVAILABLE)
+    assert (message.others, message.process_bytes) == ((), None)
+    assert message.cause() == "limit"
+    assert message.outside_bytes() == int(45 * GIB) - int(43.66 * GIB)
+    twice = NOT_AVAILABLE.replace(
+        "2.25 GiB allowed",
+        "Including non-PyTorch memory, this process has 17179869184.00 GiB memory "
+        "in use. 2.25 GiB allowed",
+    )
+    assert parse_message(twice) == message
+
+
+def test_what_pytorch_calls_allocated_in_private_pools_is_free() -> None:
+    text = next(text for source, text, *_ in MESSAGES if "MemPools" in source)
+    message = parse_message(text)
+    # The snapshot of the same failure: the bytes in allocated blocks, and in free ones of the pools.
+    assert abs(message.allocated_bytes - 338_595_840) < 2 * MIB // 100
+    assert abs(message.private_bytes - 74_174_464) < MIB // 100
+
+
 # Written as CUDACachingAllocator.cpp joins its parts; no published message has all of them.
 EVERYTHING = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has a total "
@@ -202,6 +308,7 @@ def test_processes_private_pools_and_limits_are_named() -> None:
     message = parse_message(EVERYTHING)
     assert message.others == ((11, GIB), (12, 768 * MIB))
     assert message.private_bytes == 512 * MIB
+    assert message.allocated_bytes == int(3.5 * GIB)
     assert message.outside_bytes() == 512 * MIB
     assert message.unknown_bytes() == 0
     assert message.cause() == "limit"
@@ -216,14 +323,14 @@ def test_processes_private_pools_and_limits_are_named() -> None:
         ("CUDA out of memory. Tried to allocate 3.00 GiB.", "cut off or of an unknown format"),
         (MESSAGES[4][1][:200], "cut off"),
         ("RuntimeError: CUDA error: out of memory", "of CUDA itself, without numbers"),
+        *((text, "MIG instance") for text in MIG_ASSERTIONS),
         (
-            # pytorch 112377: a MIG instance of an A100
+            # A note on a run on MIG 1g.5gb of an A100, quoted as far as there
             (
-                "RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED at "
-                '"/opt/conda/conda-bld/pytorch/work/c10/cuda/CUDACachingAllocator.cpp":1154, please '
-                "report a bug to PyTorch."
+                "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a "
+                "total capacity of 4.75 GiB of which 1.38 MiB is free."
             ),
-            "MIG",
+            "cut off after the GPU's capacity",
         ),
     ],
 )

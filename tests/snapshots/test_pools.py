@@ -50,8 +50,7 @@ def test_memory_that_is_free_in_private_pools_is_named() -> None:
     (explanation,) = explain_file(recording("pools-out-of-memory"))
     assert explanation.diagnosis == "fragmentation"
     assert "The same requests fit with no private pools." in explanation.sentences
-    # PyTorch's message: "345.24 MiB is allocated by PyTorch, with 70.74 MiB allocated in private
-    # pools": the free blocks of those pools.
+    # PyTorch's message calls them "70.74 MiB allocated in private pools".
     assert (
         "186 events of private pools (CUDA graphs, MemPool), which hold 378 MiB at the end; "
         "70.74 MiB of it is free, and no other pool can use that"

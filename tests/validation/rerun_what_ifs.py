@@ -1,6 +1,6 @@
 """Run every what-if of the recorded failures for real, under the dry run, and compare.
 
-    python -m tests.validation.rerun_what_ifs
+    python -m tests.validation.rerun_what_ifs [CASE ...]
 
 For each what-if of ``harness explain`` the program runs again with that setting on a pretended GPU
 of that memory. A what-if ends with the request that failed in the recording; the real run is
@@ -53,11 +53,7 @@ def run(case: Case, what: str, folder: Path) -> Snapshot:
     environment = {"PYTORCH_CUDA_ALLOC_CONF": settings, "HOME": str(Path.home())}
     done = subprocess.run(
         [*command, *case.arguments[1:], *more],
-        env={
-            "PYTORCH_CUDA_ALLOC_CONF": settings,
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(Path.home()),
-        },
+        env=environment | {"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
@@ -117,9 +113,10 @@ def compare(case: Case, folder: Path) -> Sequence[bool]:
 
 
 def main() -> int:
-    """Compare all cases."""
+    """Compare the cases that the command line names, or all."""
+    chosen = [case for case in CASES if case.name in sys.argv[1:]] or CASES
     with tempfile.TemporaryDirectory() as folder:
-        equal = [each for case in CASES for each in compare(case, Path(folder))]
+        equal = [each for case in chosen for each in compare(case, Path(folder))]
     print(f"{sum(equal)} of {len(equal)} what-ifs equal")
     return 0 if all(equal) else 1
 
