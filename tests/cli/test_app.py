@@ -116,7 +116,7 @@ def test_every_command_shows_its_help_and_its_examples_are_valid(
         assert (program, name) == ("harness", command.name)
         for path in [word for word in arguments if word.startswith(("results/", "snapshot"))]:
             place = tmp_path / path
-            place.mkdir(parents=True) if "." not in path else place.touch()
+            place.mkdir(parents=True, exist_ok=True) if "." not in path else place.touch()
             arguments[arguments.index(path)] = str(place)
         command.make_context(name, arguments)
 
