@@ -14,7 +14,7 @@ from harness.schema.findings import Section
 from harness.schema.training_run import Instrument, TrainingJob, TrainingPlan, ZeroGrad
 from harness.schema.workload import Workload
 
-from . import findings, runs
+from . import claims, explanations, figures, runs
 
 MODELS = ("mlp", "mlp-scratch")
 KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
@@ -62,20 +62,20 @@ def analyse(evidence: Evidence) -> Section:
     orders = runs.orders_table(found)
     return Section(
         verdicts=(
-            *findings.accuracy(main),
-            *findings.equal_steps(traced),
-            *findings.order(orders),
-            *findings.growth(resident),
+            *claims.accuracy(main),
+            *claims.equal_steps(traced),
+            *claims.order(orders),
+            *claims.growth(resident),
         ),
         text=(
-            *findings.images_text(lines, main),
-            *findings.order_text(orders),
-            *findings.peaks_text(traced),
-            *findings.first_step_text(resident),
-            *findings.same_network_text(main),
+            *explanations.images_text(lines, main),
+            *explanations.order_text(orders),
+            *explanations.peaks_text(traced),
+            *explanations.first_step_text(resident),
+            *explanations.same_network_text(main),
         ),
-        tables=findings.tables(main, traced, resident, orders),
-        figures=(*findings.accuracy_figure(main), *findings.peaks_figure(traced)),
+        tables=figures.tables(main, traced, resident, orders),
+        figures=(*figures.accuracy_figure(main), *figures.peaks_figure(traced)),
     )
 
 

@@ -22,3 +22,12 @@ def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
 def categories(frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``frame`` with the columns of AT_PEAK named by their category alone."""
     return frame.rename(columns=dict(zip(AT_PEAK, CATEGORIES, strict=True)))
+
+
+def ends(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the cells with the smallest and those with the largest value of ``column``.
+
+    >>> ends(pd.DataFrame({"batch": [8, 1, 4]}), "batch")["batch"].tolist()
+    [8, 1]
+    """
+    return frame[frame[column].isin([frame[column].min(), frame[column].max()])]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.analysis import AnalysisError, summaries
+from harness.analysis.cells import categories
 from harness.analysis.proportionality import Trial
 from harness.analysis.timeline import read_events
 from harness.schema.events import CATEGORIES
@@ -13,6 +14,7 @@ from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure, Table
 from harness.schema.plots.live_bytes import live_by_category, thin
 from harness.schema.plots.series import series
+from harness.schema.plots.stacked import stacked
 from harness.schema.plots.step_timeline import timeline, tips
 from harness.schema.units import format_bytes
 
@@ -43,6 +45,39 @@ def trial_tables(trials: Mapping[str, Trial]) -> list[Table]:
             frame=summaries.coefficients(trials),
         ),
     ]
+
+
+def composition(
+    cells: pd.DataFrame,
+    *,
+    panel: str,
+    bar: str,
+    caption: str,
+    size: tuple[float, float],
+    name: str = "composition",
+    bar_label: str = "",
+    shared: bool = False,
+    shares: bool = False,
+) -> list[Figure]:
+    """Return what is alive at the peak of each of ``cells``, a bar a cell.
+
+    ``cells`` holds the columns ``panel`` and ``bar``, those of ``AT_PEAK``, and what else the
+    figure's data should name; without cells there is no figure. The rest is as in ``stacked``.
+    """
+    if cells.empty:
+        return []
+    label = "share of the peak, its bytes next to it" if shares else "live bytes at the peak"
+    draw = functools.partial(
+        stacked,
+        panel=panel,
+        bar=bar,
+        bar_label=bar_label,
+        label=label,
+        shared=shared,
+        shares=shares,
+    )
+    data = categories(cells).reset_index(drop=True)
+    return [Figure(name=name, caption=caption, data=data, draw=draw, size=size)]
 
 
 def growth_figure(result: Trial, label: str) -> Figure:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments import training_vs_inference as experiment
+from experiments.training_vs_inference import pairs
 from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.reporting.figures import picture
@@ -64,12 +65,12 @@ def test_a_training_step_that_needs_no_more_refutes(tmp_path: Path) -> None:
 
 def test_the_parts_add_up_and_the_closed_form_holds(tmp_path: Path, records: list[Record]) -> None:
     frame = load(predicted_records.evidence(tmp_path / "t", records).folder)
-    table = experiment.pairs(frame)
+    table = pairs.pairs(frame)
     assert len(table) == 16
     parts = table[[name for name in table.columns if name.startswith("more_")]].sum(axis=1)
     assert (parts == table["difference_bytes"]).all()
     own = table[table["optimizer"] == "sgd"]
-    assert (experiment.expected_difference(own) == own["difference_bytes"]).all()
+    assert (pairs.expected_difference(own) == own["difference_bytes"]).all()
 
 
 def test_one_cell_by_hand(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_one_cell_by_hand(tmp_path: Path) -> None:
     frame = load(
         predicted_records.evidence(tmp_path / "t", [*map(predicted_records.record, pair)]).folder
     )
-    row = experiment.pairs(frame).iloc[0]
+    row = pairs.pairs(frame).iloc[0]
     parameters = 4 * (785 * 64 + 65 * 10)
     hidden = 256 * 64 * 4
     assert row["inference_bytes"] == parameters + 256 * 784 * 4 + 2 * hidden
@@ -94,7 +95,7 @@ def test_the_ratio_approaches_its_limit(tmp_path: Path) -> None:
         for mode in modes
     ]
     frame = load(predicted_records.evidence(tmp_path / "t", records).folder)
-    row = experiment.pairs(frame).iloc[0]
+    row = pairs.pairs(frame).iloc[0]
     assert row["ratio"] == pytest.approx(row["limit"], rel=1e-3)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import width
+from experiments.width import times
 from experiments.width.pairs import neighbour_ratios, pooled
 from harness.analysis import AnalysisError
 from harness.analysis.ratio_interval import geometric_ratio
@@ -111,7 +112,7 @@ def test_a_block_without_all_powers_is_not_pooled() -> None:
 def test_the_fastest_repeat_counts(tmp_path: Path) -> None:
     noisy = _records(1.0, 0.0)
     ratios = neighbour_ratios(
-        width._times(
+        times.times(
             predicted_records.evidence(tmp_path / "width", noisy),
             predicted_records.evidence(tmp_path / "width", noisy).frame,
         )

@@ -1,0 +1,137 @@
+"""What each activation function keeps for the backward pass, in tensors per hidden layer.
+
+A layer more adds whole tensors of batch x width elements to what autograd holds. Their
+number follows from the derivatives: one that is written in the output (ReLU, sigmoid, tanh)
+shares the tensor that the next linear layer keeps anyway; one in the input needs a second.
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from harness.analysis import AnalysisError, predictions
+from harness.analysis.cells import AT_PEAK, ok_cells
+from harness.reporting import claim_figures
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Figure, Section, Table
+from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
+
+from . import claims, kept_tensors
+
+METRICS = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+
+
+REASONS = {
+    "relu": "the sign of its output",
+    "relu_inplace": "the sign of its output",
+    "sigmoid": "y(1 - y), from its output",
+    "tanh": "1 - y², from its output",
+    "gelu": "its input",
+    "silu": "its input",
+    "leaky_relu": "the sign of its input",
+    "identity": "nothing",
+}
+"""What each derivative needs."""
+
+
+WHY_ONE = (
+    "Why one is the least: a linear layer's weight gradient is its input transposed times its "
+    "output's gradient, so each layer keeps its input, whatever stands before it. An activation "
+    "whose derivative can be had from its own output adds nothing to that: the two share one "
+    "storage. In-place ReLU therefore keeps no less than ReLU; it only spares the linear layer's "
+    "own output, one tensor at a time, while the forward pass runs."
+)
+
+
+AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
+    Size.QUICK: ((1, 2), ((32, 64),)),
+    Size.DEFAULT: ((1, 2, 3), ((512, 256),)),
+    Size.FULL: ((1, 2, 3, 4, 5, 8, 9, 16, 17), ((1, 64), (64, 64), (1000, 100), (1024, 256))),
+}
+"""Depths, and pairs of batch and width."""
+
+
+def cells(size: Size) -> Iterable[Workload]:
+    """Return every activation in both models, over depths that differ by one."""
+    depths, shapes = AXES[size]
+    for batch, width in shapes:
+        base = Workload(batch=batch, width=width)
+        yield from Grid(
+            base=base, axes={"model": MODELS, "activation": ACTIVATIONS, "depth": depths}
+        )
+
+
+def analyse(evidence: Evidence) -> Section:
+    """Count the tensors that one more layer keeps; see the module's docstring."""
+    frame = predictions.with_predictions(evidence.frame, list(METRICS))
+    frame = frame[frame["saved_bytes"].notna() & frame["width"].notna()].reset_index(drop=True)
+    steps = kept_tensors.layer_steps(frame)
+    if steps.empty:
+        raise AnalysisError("no two cells differ by one layer alone")
+    table = kept_tensors.per_layer(steps)
+    return Section(
+        verdicts=(
+            *claims.held_verdict(steps),
+            *claims.note_verdict(steps),
+            *claims.scratch_verdict(steps),
+        ),
+        text=(
+            predictions.in_words(frame, METRICS),
+            WHY_ONE,
+        ),
+        tables=(_kept_table(table, frame), *predictions.miss_tables(frame, list(METRICS))),
+        figures=tuple(_peak_figure(frame)),
+    )
+
+
+def _deepest(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of the largest depth, batch and width."""
+    last = frame
+    for name in ("depth", "batch", "width"):
+        last = last[last[name] == last[name].max()]
+    return last
+
+
+def _kept_table(table: pd.DataFrame, frame: pd.DataFrame) -> Table:
+    last = _deepest(frame)[["model", "activation", "saved_bytes", "peak_live_bytes"]]
+    shape = _deepest(frame).iloc[0]
+    both = table.merge(last, on=["model", "activation"], how="left")
+    both.insert(2, "derivative_needs", both["activation"].map(REASONS))
+    by_hand = (both["model"] == "mlp-scratch") & (both["activation"] == "relu")
+    both.loc[by_hand, "derivative_needs"] = "both operands of the maximum"
+    return Table(
+        name="kept",
+        caption="Tensors of batch x width elements kept per hidden layer; saved bytes and peak at "
+        f"depth {shape['depth']}, width {shape['width']}, batch {shape['batch']}",
+        frame=both,
+    )
+
+
+def _peak_figure(frame: pd.DataFrame) -> list[Figure]:
+    last = ok_cells(_deepest(frame), *AT_PEAK).rename(columns={"activation": "function"})
+    if last.empty:
+        return []
+    shape = last.iloc[0]
+    order = {name: at for at, name in enumerate((*MODELS, *ACTIVATIONS))}
+    last = last.sort_values(["model", "function"], key=lambda column: column.map(order))
+    return claim_figures.composition(
+        last[["model", "function", *AT_PEAK]],
+        name="peak",
+        panel="model",
+        bar="function",
+        caption=f"What is alive at the peak of a training step (depth {shape['depth']}, width "
+        f"{shape['width']}, batch {shape['batch']}). Only the activations (green) differ "
+        "much; the number of tensors kept per layer shows as the length of the green part.",
+        shared=True,
+        size=(8.6, 3.6),
+    )
+
+
+EXPERIMENT = Experiment(
+    order=30,
+    title="Activation functions",
+    question="How many tensors does each activation function keep per hidden layer?",
+    cells=cells,
+    analyse=analyse,
+    repeats=1,
+)

@@ -1,0 +1,75 @@
+"""Memory and time against the number of segments."""
+
+import functools
+
+import pandas as pd
+
+from harness.schema.findings import Figure
+from harness.schema.plots.intervals import ranges
+from harness.schema.plots.series import series
+
+from .law import Curve
+
+TICKS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def peaks(found: list[Curve]) -> list[Figure]:
+    """Return memory against segments, where segments change it at all."""
+    shown = [one for one in found if _changes(one)]
+    if not shown:
+        return []
+    data = pd.concat(
+        [
+            curve.table.loc[curve.table["segments"] > 0, ["segments", "rise_bytes"]].assign(
+                panel=curve.network, depth=curve.depth, fit=curve.fitted
+            )
+            for curve in shown
+        ],
+        ignore_index=True,
+    )
+    figure = Figure(
+        name="segments",
+        caption="What a step adds to memory, against the number of checkpointed segments: points "
+        "are measured, lines are the law a·k + b·depth/k + c. Where activations outweigh "
+        "gradients the valley lies at √depth; where gradients count too, the points leave the law. "
+        "Networks whose memory the segments hardly change are left out.",
+        data=data[["panel", "depth", "segments", "rise_bytes", "fit"]],
+        draw=functools.partial(
+            series,
+            x="segments",
+            y="rise_bytes",
+            line="depth",
+            panel="panel",
+            label="bytes added by a step",
+            ticks=TICKS,
+            shared=False,
+        ),
+        size=(8.6, 3.8),
+    )
+    return [figure]
+
+
+def _changes(curve: Curve) -> bool:
+    rise = curve.table.loc[curve.table["segments"] > 0, "rise_bytes"]
+    return bool(rise.max() > 1.1 * rise.min())
+
+
+def times(found: list[Curve]) -> Figure:
+    """Return the cost in time of each curve: its median over the segments, and their spread."""
+    rows = []
+    for curve in found:
+        ratio = curve.table.loc[curve.table["segments"] > 0, "time_ratio"]
+        low, middle, high = ratio.quantile([0.05, 0.5, 0.95])
+        name = f"{curve.network}, depth {curve.depth}"
+        rows.append({"name": name, "estimate": middle, "low": low, "high": high})
+    return Figure(
+        name="times",
+        caption="Time of a step with checkpoints over the same step without: the median over the "
+        "numbers of segments (dot) and the middle 90% of them (bar). The dashed line is 4/3, what "
+        "the arithmetic of a second forward pass costs.",
+        data=pd.DataFrame(rows),
+        draw=functools.partial(
+            ranges, label="times as long as without checkpoints", marked=4 / 3, mark="4/3"
+        ),
+        size=(8.6, 1.2 + 0.3 * len(rows)),
+    )

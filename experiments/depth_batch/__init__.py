@@ -1,0 +1,163 @@
+"""The claim itself: does memory grow with layers times batch size?
+
+The note says that the size of the intermediate values "is roughly proportional to the number
+of network layers and the batch size". A grid of depths and batches, training and inference,
+tests it for what autograd keeps, for all that is alive, and for the whole process.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.analysis import AnalysisError, rss_agreement
+from harness.analysis.answers import growth_answer
+from harness.analysis.proportionality import Trial, trial
+from harness.analysis.verdicts import proportionality
+from harness.reporting.claim_figures import timelines, trial_tables
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Section, Table, Verdict
+from harness.schema.workload import Grid, Workload
+
+from . import explanations, figures, rss_rise
+
+DEPTHS = tuple(2**power for power in range(7))
+BATCHES = tuple(2**power for power in range(4, 13))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A column, and the claim that it tests."""
+
+    column: str
+    label: str
+    sentence: str
+
+
+QUANTITIES = (
+    Quantity(
+        column="saved_activation_bytes",
+        label="saved activations",
+        sentence="The size of such intermediate values is roughly proportional to the number of "
+        "network layers and the batch size.",
+    ),
+    Quantity(
+        column="saved_bytes",
+        label="saved for backward",
+        sentence="The same with the batch itself counted: all that backward keeps is proportional "
+        "to layers and batch size.",
+    ),
+    Quantity(
+        column="peak_live_bytes",
+        label="peak live",
+        sentence="All memory alive at the peak of a training step is proportional to layers and "
+        "batch size.",
+    ),
+    Quantity(
+        column="rss_rise_bytes",
+        label="RSS rise",
+        sentence="What a training step adds to the process (RSS) is proportional to layers and "
+        "batch size.",
+    ),
+    Quantity(
+        column="cuda.allocated_peak_bytes",
+        label="CUDA allocated peak",
+        sentence="The peak of allocated GPU memory is proportional to layers and batch size.",
+    ),
+    Quantity(
+        column="cuda.reserved_peak_bytes",
+        label="CUDA reserved peak",
+        sentence="The GPU memory that the process holds is proportional to layers and batch size.",
+    ),
+)
+
+
+def cells(size: Size) -> Iterable[Workload]:
+    """Return the grid, training and inference."""
+    depths, batches = DEPTHS, BATCHES
+    if size is Size.QUICK:
+        depths, batches = DEPTHS[:4], (16, 64, 256)
+    axes = {"mode": ("train", "inference"), "depth": depths, "batch": batches}
+    return Grid(base=Workload(width=256), axes=axes)
+
+
+def traced(size: Size) -> Iterable[Workload]:
+    """Return the one cell whose timeline the report shows."""
+    depth, batch = (4, 64) if size is Size.QUICK else (8, 512)
+    return (Workload(width=256, depth=depth, batch=batch),)
+
+
+def analyse(evidence: Evidence) -> Section:
+    """Try every quantity that the records have; see the module's docstring."""
+    frame = evidence.frame
+    training = frame[frame["mode"] == "train"].reset_index(drop=True)
+    trials = _trials(training)
+    if not trials:
+        raise AnalysisError("a trial needs 6 training cells over 3 depths and 3 batches")
+    steps, faults = timelines(evidence)
+    return Section(
+        answer=growth_answer(trials, training),
+        verdicts=tuple(_proportional(trials)),
+        text=(
+            *explanations.formula_text(training),
+            *explanations.why_text(training, trials),
+            *explanations.steps_text(training),
+            *rss_rise.resident_text(training),
+            *explanations.failures_text(frame),
+            *faults,
+        ),
+        tables=(*trial_tables(trials), *rss_rise.resident_tables(training), _cells_table(frame)),
+        figures=(
+            *steps,
+            *figures.owners_map(training),
+            *figures.composition(training),
+            *figures.growth(trials),
+        ),
+    )
+
+
+def _trials(training: pd.DataFrame) -> dict[str, Trial]:
+    """Return the trial of each quantity that enough cells have, by its label."""
+    found = {}
+    for quantity in QUANTITIES:
+        kept = training
+        if quantity.column == "rss_rise_bytes":
+            kept = rss_agreement.resolved(training)
+        try:
+            found[quantity.label] = trial(kept, quantity.column)
+        except AnalysisError:
+            continue  # this machine does not measure it, or in too few cells
+    return found
+
+
+def _proportional(trials: Mapping[str, Trial]) -> list[Verdict]:
+    return [
+        dataclasses.replace(
+            proportionality(trials[quantity.label], quantity.sentence),
+            headline=f"{quantity.label[0].upper()}{quantity.label[1:]}: grows as depth x batch",
+        )
+        for quantity in QUANTITIES
+        if quantity.label in trials
+    ]
+
+
+def _cells_table(frame: pd.DataFrame) -> Table:
+    known = [quantity.column for quantity in QUANTITIES if frame[quantity.column].notna().any()]
+    columns = ["mode", "depth", "batch", "outcome", *known, "peak_phase", "wall_seconds"]
+    ordered = frame.sort_values(["mode", "depth", "batch"], ascending=[False, True, True])
+    return Table(
+        name="cells",
+        caption="Every cell",
+        frame=ordered[columns].reset_index(drop=True),
+    )
+
+
+EXPERIMENT = Experiment(
+    order=10,
+    title="Depth times batch",
+    question="Does the memory of training grow in proportion to layers times batch size?",
+    cells=cells,
+    analyse=analyse,
+    traced=traced,
+)

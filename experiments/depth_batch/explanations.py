@@ -1,0 +1,106 @@
+"""Which formula the bytes follow, where the claim breaks, and on what."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from harness.analysis.cells import AT_PEAK, ok_cells
+from harness.analysis.proportionality import PRODUCT, Trial, exact_in, sample
+from harness.analysis.verdicts import growing_steps
+
+PARTS = {
+    "parameter": "parameters",
+    "gradient": "gradients",
+    "optimizer_state": "optimizer state",
+    "input": "the batch",
+    "activation": "activations",
+    "temporary": "temporaries",
+}
+"""Categories of live bytes in words."""
+
+
+def formula_text(training: pd.DataFrame) -> list[str]:
+    """Check the closed formula of saved bytes cell by cell, and count."""
+    known = ok_cells(training, "saved_bytes")
+    known = known[(known["activation"] == "relu") & (known["dtype"] == "float32")]
+    known = known[(known["model"] == "mlp") & known["width"].notna()]
+    if known.empty:
+        return []
+    row_bytes = 4 * known["in_features"] + 8 + 4 * known["depth"] * known["width"]
+    expected = known["batch"] * (row_bytes + 4 * known["classes"]) + 4
+    equal = int((expected == known["saved_bytes"]).sum())
+    return [
+        (
+            "For ReLU in float32 the bytes saved for backward should be "
+            "B·(4·features + 8 + 4·Σ hidden + 4·classes) + 4: the batch and its labels, one "
+            "activation per hidden layer, the log-probabilities, and one total weight. "
+            f"{equal} of {len(known)} cells are equal to it to the byte."
+        )
+    ]
+
+
+def why_text(training: pd.DataFrame, trials: Mapping[str, Trial]) -> list[str]:
+    """Say where the claim breaks, and on what."""
+    text = (
+        "Where the claim breaks: what grows with the batch alone (the examples, the logits), what "
+        "grows with depth alone (parameters and their gradients), and what is constant (the first "
+        "and last layers)."
+    )
+    names = AT_PEAK
+    known = ok_cells(training, *AT_PEAK)
+    if known.empty:
+        return [text]
+    parameters = exact_in(sample(known, "categories_at_peak.parameter"), PRODUCT[:2])
+    if parameters is not None:
+        text += f" Parameters take {parameters} bytes whatever the batch, gradients as much again."
+    largest = known[names].astype("int64").idxmax(axis=1)
+    led = known[largest == "categories_at_peak.activation"]
+    text += f" Activations are the largest part of the peak in {len(led)} of {len(known)} cells"
+    if len(led):
+        text += f", at a batch of {led['batch'].min()} or more"
+    return [text + ".", *_moments_text(known, names, trials.get("peak live"))]
+
+
+def _moments_text(known: pd.DataFrame, names: list[str], peak: Trial | None) -> list[str]:
+    """Say what is alive at each of the moments that a peak can be."""
+    if peak is None or peak.pieces is None or len(peak.pieces.forms) < 2 or not peak.whole:
+        return []
+    ordered = known.sort_values(["depth", "batch"])
+    if len(ordered) != len(peak.sample.values):
+        return []
+    parts = []
+    for number, form in enumerate(peak.pieces.forms):
+        own = ordered.loc[peak.moments() == number, names].astype("int64").sum()
+        shares = (own / own.sum()).sort_values(ascending=False)
+        made = ", ".join(
+            f"{share:.0%} {PARTS[str(name).rpartition('.')[2]]}"
+            for name, share in shares.items()
+            if share > 0.01
+        )
+        count = int((peak.moments() == number).sum())
+        parts.append(f"in {count} cells it is {form}, made of {made}")
+    words = "; ".join(parts).replace("%", " %")
+    return [f"The peak is the highest of {len(parts)} moments of the step: {words}."]
+
+
+def steps_text(training: pd.DataFrame) -> list[str]:
+    """Say whether a deeper network and a larger batch always need more."""
+    deeper, deeper_pairs = growing_steps(training, "peak_live_bytes", "depth", "batch")
+    larger, larger_pairs = growing_steps(training, "peak_live_bytes", "batch", "depth")
+    if not deeper_pairs + larger_pairs:
+        return []
+    text = (
+        f"The peak grows in {deeper} of {deeper_pairs} steps to a deeper network and in {larger} "
+        f"of {larger_pairs} steps to a larger batch."
+    )
+    return [text]
+
+
+def failures_text(frame: pd.DataFrame) -> list[str]:
+    """Say which cells failed, and how."""
+    failed = frame[frame["outcome"] != "ok"]
+    if failed.empty:
+        return []
+    counts = failed["outcome"].value_counts().sort_index()
+    words = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return [f"{len(failed)} of {len(frame)} cells ended otherwise ({words}) and are left out."]

@@ -1,0 +1,43 @@
+"""The RSS rise next to what the trace says a step adds."""
+
+import pandas as pd
+
+from harness.analysis import rss_agreement
+from harness.analysis.cells import ok_cells
+from harness.schema.findings import Table
+from harness.schema.units import format_bytes
+
+
+def resident_text(training: pd.DataFrame) -> list[str]:
+    """Say which cells the RSS rise is tested on, and how well it agrees with the trace."""
+    table = rss_agreement.beside_trace(training)
+    measured = ok_cells(training, "rss_rise_bytes")
+    text = []
+    if len(measured):
+        text.append(
+            "The RSS rise is tried on the "
+            f"{len(rss_agreement.resolved(training))} of {len(measured)} cells whose step adds at "
+            f"least {format_bytes(rss_agreement.RESOLVED_BYTES)} by the trace: smaller rises drown "
+            "in what kernel and allocator add at once. Parameters and gradients exist before "
+            "the step begins, so their bytes are not part of it."
+        )
+    return text if table.empty else [*text, rss_agreement.in_words(table)]
+
+
+def resident_tables(training: pd.DataFrame) -> list[Table]:
+    """Return each cell's rise next to the trace's, those that miss first."""
+    table = rss_agreement.beside_trace(training)
+    if table.empty:
+        return []
+    return [
+        Table(
+            name="resident-misses",
+            caption="Cells whose RSS rise is more than 2% off the trace's",
+            frame=rss_agreement.misses(table),
+        ),
+        Table(
+            name="resident",
+            caption="RSS rise next to the trace's rise, where a step adds more than 16 MB",
+            frame=table,
+        ),
+    ]

@@ -1,0 +1,108 @@
+"""What an optimizer keeps between steps, and what its update takes while it runs.
+
+The note trains with plain SGD. Momentum keeps one more tensor per parameter, Adam two and a
+step counter; the multi-tensor ("foreach") form updates all parameters in one go. Where a
+step's peak lies decides whether any of it is felt.
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from harness.analysis import AnalysisError, predictions
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Section, Table
+from harness.schema.workload import OPTIMIZERS, Grid, Workload
+
+from . import claims, explanations, figures
+from .claims import STATE
+
+METRICS = {
+    STATE: "the state",
+    "peak_live_bytes": "the peak",
+    "first_step_peak_live_bytes": "the first step's peak",
+}
+
+
+AXES: dict[Size, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    Size.QUICK: ((1, 2, 3), (16,)),
+    Size.DEFAULT: ((1, 4, 8), (16, 128, 1024)),
+    Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 16, 128, 512, 1024)),
+}
+"""Depths and batches."""
+
+
+def cells(size: Size) -> Iterable[Workload]:
+    """Return every optimizer over depth and batch, in the forms that differ (in full: all)."""
+    depths, batches = AXES[size]
+    forms = [(name, form) for name in OPTIMIZERS[1:] for form in ("off", "on")]
+    if size is not Size.FULL:
+        forms = [("sgd", "off"), ("momentum", "off"), ("adam", "off"), ("adam", "on")]
+    if size is Size.DEFAULT:
+        forms += [("adamw", "off"), ("adamw", "on")]
+    for name, form in [("none", "auto"), *forms]:
+        base = Workload(optimizer=name, foreach=form)
+        yield from Grid(base=base, axes={"depth": depths, "batch": batches})
+        if size is Size.QUICK:
+            yield base.replace(depth=3, batch=512)
+
+
+def analyse(evidence: Evidence) -> Section:
+    """Compare state and peaks with their formulas; see the module's docstring."""
+    table = predictions.with_predictions(evidence.frame, list(METRICS))
+    table = table[table["peak_live_bytes"].notna() & table[STATE].notna()].reset_index(drop=True)
+    if table.empty:
+        raise AnalysisError("no training cell has a peak with its categories")
+    table = table.assign(
+        parameters=table["categories_at_peak.parameter"], update=_names(table)
+    ).sort_values(["update", "depth", "batch"], key=_in_order, ignore_index=True)
+    return Section(
+        verdicts=(*claims.state_verdict(table), *claims.floor_verdict(table)),
+        text=(
+            predictions.in_words(table, METRICS),
+            explanations.phase_text(table),
+            *explanations.first_step_text(table),
+            *explanations.foreach_text(table),
+        ),
+        tables=(
+            claims.state_table(table),
+            _peak_table(table),
+            *predictions.miss_tables(table, list(METRICS)),
+        ),
+        figures=(*figures.composition(table), *figures.growth(table)),
+    )
+
+
+def _names(table: pd.DataFrame) -> "pd.Series[str]":
+    """Name each update, such as ``adam`` and ``adam, foreach``."""
+    suffix = table["foreach"].map({"on": ", foreach"}).fillna("")
+    return (table["optimizer"] + suffix).astype("string")
+
+
+def _in_order(column: "pd.Series[str]") -> "pd.Series[int]":
+    """Order names by OPTIMIZERS, the single-tensor form first; leave numbers as they are."""
+    if not pd.api.types.is_string_dtype(column):
+        return column  # type: ignore[return-value]
+    kind = column.str.split(",").str[0].map(OPTIMIZERS.index)
+    return 2 * kind + column.str.endswith("foreach").astype("int64")
+
+
+def _peak_table(table: pd.DataFrame) -> Table:
+    columns = ["update", "depth", "batch", "parameters", STATE, "peak_phase"]
+    columns += ["first_step_peak_live_bytes", "peak_live_bytes", "predicted.peak_live_bytes"]
+    names = {"parameters": "parameter_bytes", STATE: "state_bytes"}
+    return Table(
+        name="peaks",
+        caption="Every cell: state, first step's peak and later peak, next to the predicted peak",
+        frame=table[columns].rename(columns=names),
+    )
+
+
+EXPERIMENT = Experiment(
+    order=40,
+    title="Optimizers",
+    question="What does an optimizer keep, and when does it decide the peak of a step?",
+    cells=cells,
+    analyse=analyse,
+    repeats=1,
+)

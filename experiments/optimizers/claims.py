@@ -1,0 +1,104 @@
+"""What an optimizer keeps: its closed form, and the rule of four times the parameters."""
+
+import pandas as pd
+
+from harness.analysis.exact import ExactForm, exact_form
+from harness.schema.findings import Ruling, Table, Verdict
+
+MOMENTS = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
+"""Tensors of a parameter's size that the optimizer keeps for each parameter."""
+
+
+STATE = "categories_at_peak.optimizer_state"
+
+
+def _expected_state(table: pd.DataFrame) -> "pd.Series[int]":
+    """Return the closed form: moments times the parameters, and Adam's float32 counters.
+
+    With a GPU the counters stay in the host's memory.
+    """
+    counted = table["optimizer"].isin(["adam", "adamw"]) & (table["device"] == "cpu")
+    counters = counted.astype("Int64") * 8 * (table["depth"] + 1)
+    return table["optimizer"].map(MOMENTS).astype("Int64") * table["parameters"] + counters
+
+
+def _state_form(part: pd.DataFrame) -> ExactForm | None:
+    columns = {
+        "layer": [int(depth) + 1 for depth in part["depth"]],
+        "parameter bytes": [int(size) for size in part["parameters"]],
+    }
+    return exact_form(columns, [int(size) for size in part[STATE]])
+
+
+def state_verdict(table: pd.DataFrame) -> list[Verdict]:
+    """Judge whether the state follows its closed form to the byte."""
+    equal = int((table[STATE] == _expected_state(table)).sum())
+    forms = {
+        str(name): str(_state_form(part) or "no exact formula")
+        for name, part in table.groupby("optimizer", sort=False)
+    }
+    words = "; ".join(f"{name}: {form}" for name, form in forms.items())
+    return [
+        Verdict(
+            sentence="An optimizer keeps nothing (SGD), one tensor per parameter (momentum) or two "
+            "(Adam, AdamW).",
+            ruling=Ruling.SUPPORTED if equal == len(table) else Ruling.REFUTED,
+            measured=f"Bytes of state: {words}. The layers count the linear predictor; each has a "
+            "weight and a bias, and Adam keeps a step counter of 4 bytes for either, in the host's "
+            "memory.",
+            number=f"equal to the byte in {equal} of {len(table)} cells",
+        )
+    ]
+
+
+def floor_verdict(table: pd.DataFrame) -> list[Verdict]:
+    """Judge the rule of thumb of four times the parameters where the batch is smallest."""
+    adam = table[table["optimizer"].isin(["adam", "adamw"])]
+    adam = adam[adam["batch"] == adam["batch"].min()]
+    if adam.empty:
+        return []
+    times = _times_parameters(adam)
+    above = int((times > 4).sum())
+    return [
+        Verdict(
+            sentence="With Adam a step with a small batch needs four times the parameters: "
+            "weights, gradients, two moments.",
+            ruling=Ruling.LIMITED if times.min() > 4 else Ruling.REFUTED,
+            measured=f"At batch {adam['batch'].min()} the peak is {times.min():.3g} to "
+            f"{times.max():.3g} times the parameters, above four in {above} of {len(adam)} cells. "
+            "Four is only the floor: the update itself takes tensors of a parameter's size, two "
+            "at a time in the single-tensor form, one for every parameter at once in the "
+            "multi-tensor form.",
+            number=f"{times.min():.3g} to {times.max():.3g} times the parameters",
+        )
+    ]
+
+
+def _times_parameters(table: pd.DataFrame) -> "pd.Series[float]":
+    """Return the peak without the batch, over the parameters."""
+    own = table["peak_live_bytes"] - table["categories_at_peak.input"]
+    return (own / table["parameters"]).astype("float64")
+
+
+def state_table(table: pd.DataFrame) -> Table:
+    """Return the formula of the state of each optimizer, and its peak over the parameters."""
+    rows = []
+    for name, part in table.groupby("update", sort=False):
+        equal = int((part[STATE] == _expected_state(part)).sum())
+        small = part[part["batch"] == part["batch"].min()]
+        times = _times_parameters(small)
+        rows.append(
+            {
+                "update": str(name),
+                "state": str(_state_form(part) or "–"),
+                "equal_to_the_closed_form": f"{equal} of {len(part)}",
+                "least_times_parameters": float(times.min()),
+                "most_times_parameters": float(times.max()),
+            }
+        )
+    return Table(
+        name="state",
+        caption="Bytes of state by optimizer, and the peak (without the batch) over the parameters "
+        f"at batch {table['batch'].min()}",
+        frame=pd.DataFrame(rows),
+    )

@@ -1,0 +1,52 @@
+"""The peak by optimizer: what it is made of, and how it grows with the batch."""
+
+import functools
+
+import pandas as pd
+
+from harness.analysis.cells import AT_PEAK, ends
+from harness.reporting import claim_figures
+from harness.schema.findings import Figure
+from harness.schema.plots.series import series
+
+
+def composition(table: pd.DataFrame) -> list[Figure]:
+    """Return what is alive at the peak, at the smallest and the largest batch."""
+    deepest = table[table["depth"] == table["depth"].max()]
+    extremes = ends(deepest, "batch").sort_values("batch", kind="stable")
+    extremes = extremes.assign(panel="Batch " + extremes["batch"].astype("string"))
+    return claim_figures.composition(
+        extremes[["panel", "update", *AT_PEAK]],
+        panel="panel",
+        bar="update",
+        caption="What is alive at the peak of a step, by optimizer, at depth "
+        f"{deepest['depth'].max()}. With a small batch the state (purple) and the update's own "
+        "tensors (red) multiply the parameters; with a large one the activations decide, and "
+        "only the state is left of the difference.",
+        size=(8.6, 3.6),
+    )
+
+
+def growth(table: pd.DataFrame) -> list[Figure]:
+    """Return the peak against the batch, a line per optimizer."""
+    single = table[(table["foreach"] != "on") & (table["depth"] == table["depth"].max())]
+    if single["batch"].nunique() < 3:
+        return []
+    return [
+        Figure(
+            name="peak",
+            caption=f"Peak live bytes against batch at depth {single['depth'].max()}, "
+            "single-tensor forms. Once the peak lies in the backward pass the gaps between the "
+            "optimizers stay the same number of bytes at every batch, so as ratios they fade. "
+            "AdamW lies on Adam, and SGD on no optimizer at all.",
+            data=single[["update", "batch", "peak_live_bytes"]].reset_index(drop=True),
+            draw=functools.partial(
+                series,
+                x="batch",
+                y="peak_live_bytes",
+                line="update",
+                label="peak live bytes",
+            ),
+            size=(7.2, 4.2),
+        )
+    ]

@@ -1,0 +1,108 @@
+"""The peak by precision, ratios to float32, and a step under autocast."""
+
+import functools
+
+import pandas as pd
+
+from harness.analysis import AnalysisError
+from harness.analysis.cells import AT_PEAK, ends, ok_cells
+from harness.analysis.timeline import read_events
+from harness.reporting import claim_figures
+from harness.schema.experiment import Evidence
+from harness.schema.findings import Figure
+from harness.schema.plots.live_bytes import live_by_category, thin
+from harness.schema.plots.series import Marked, series
+from harness.schema.plots.step_timeline import timeline, tips
+
+from . import ratios as precision_effect
+from .copies import event_files
+
+
+def composition(frame: pd.DataFrame) -> list[Figure]:
+    """Return what the peak is made of in each precision, at the smallest and largest batch."""
+    known = ok_cells(frame, *AT_PEAK)
+    depth = _shown_depth(known)
+    known = known[known["depth"] == depth].assign(label=precision_effect.labels)
+    known = ends(known, "batch").sort_values("batch", kind="stable")
+    known = known.assign(panel=[f"Depth {depth}, batch {batch}" for batch in known["batch"]])
+    return claim_figures.composition(
+        known[["panel", "label", "depth", "batch", *AT_PEAK]],
+        panel="panel",
+        bar="label",
+        caption="What is alive at the peak of a training step, by precision. A narrower type "
+        "shrinks every part. Autocast leaves parameters and the batch as they are and shrinks "
+        "activations alone; with a small batch its copies of the weights cost more than that.",
+        size=(8.6, 2.6),
+    )
+
+
+def _shown_depth(cells: pd.DataFrame) -> int | None:
+    """Return the depth that the figures show: 8, or the largest that was measured."""
+    depths = {int(depth) for depth in cells["depth"]}
+    return 8 if 8 in depths else max(depths, default=None)
+
+
+def ratio_figure(table: pd.DataFrame) -> list[Figure]:
+    """Return saved bytes and peak as multiples of float32's, against the batch."""
+    own = table[table["precision"] != "float32"]
+    if own.empty:
+        return []
+    data = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "panel": title,
+                    "precision": own["precision"],
+                    "depth": own["depth"],
+                    "batch": own["batch"],
+                    "times_float32": own[column].astype("float64"),
+                }
+            )
+            for column, title in (("saved_ratio", "Saved for backward"), ("peak_ratio", "Peak"))
+        ],
+        ignore_index=True,
+    )
+    depth = _shown_depth(own)
+    data = data[data["depth"] == depth]
+    return [
+        Figure(
+            name="times-float32",
+            caption=f"Bytes as a multiple of float32's, against the batch (depth {depth}). "
+            "What a type saves keeps its ratio whatever the batch; autocast approaches a half only "
+            "as the batch outgrows the copies of the weights, and its peak never gets there.",
+            data=data.reset_index(drop=True),
+            draw=functools.partial(
+                series,
+                x="batch",
+                y="times_float32",
+                line="precision",
+                panel="panel",
+                label="times float32",
+                scale="ratio",
+                marked=Marked(value=1.0, text="as float32"),
+            ),
+            size=(8.6, 4.0),
+        )
+    ]
+
+
+def autocast_timeline(evidence: Evidence) -> list[Figure]:
+    """Return the live bytes through the traced step."""
+    figures = []
+    for name, path in event_files(evidence).items():
+        try:
+            data = thin(live_by_category(read_events(path)))
+        except AnalysisError:
+            continue
+        figures.append(
+            Figure(
+                name="autocast-timeline",
+                caption=f"Live bytes through one training step under autocast ({name}), event by "
+                "event. The drop at the end of forward is autocast's cache being emptied.",
+                data=data,
+                draw=timeline,
+                tips=tips,
+                size=(8.6, 4.4),
+            )
+        )
+    return figures

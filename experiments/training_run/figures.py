@@ -1,0 +1,102 @@
+"""Tables and figures of the training runs."""
+
+import functools
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.analysis.decisions import CONFIDENCE
+from harness.schema.findings import Figure, Table
+from harness.schema.plots.series import Marked, series
+from harness.schema.plots.stacked import stacked
+
+from . import runs
+from .claims import NOTED_ACCURACY
+from .runs import Run
+
+
+def tables(
+    found: Sequence[Run], traced: Sequence[Run], resident: Sequence[Run], orders: pd.DataFrame
+) -> tuple[Table, ...]:
+    """Return epochs, peaks by kind of step, both orders of zero_grad, and growth."""
+    epochs = pd.concat(
+        [one.epochs.assign(model=one.model, instrument=one.instrument) for one in found],
+        ignore_index=True,
+    )
+    slopes = [(one.model, slope) for one in resident if (slope := runs.resident_slope(one))]
+    growths = pd.DataFrame(
+        [(model, one.estimate, *one.interval(CONFIDENCE), one.epochs) for model, one in slopes],
+        columns=["model", "slope", "low", "high", "epochs"],
+    )
+    every = {
+        "epochs": (
+            "Validation accuracy and time of each epoch",
+            epochs[["model", "instrument", "epoch", "accuracy", "seconds"]],
+        ),
+        "steps": (
+            "Peak live bytes by kind of step, over the traced epochs",
+            runs.peaks_table(traced),
+        ),
+        "orders": ("Peak of a full step by when the old gradients are freed", orders),
+        "growth": ("Growth of RSS in bytes per training step (99% intervals, HC3)", growths),
+    }
+    return tuple(
+        Table(name=name, caption=caption, frame=frame)
+        for name, (caption, frame) in every.items()
+        if len(frame)
+    )
+
+
+def accuracy_figure(found: Sequence[Run]) -> list[Figure]:
+    """Return validation accuracy against the epoch, on the real images."""
+    real = [one for one in found if one.data == "fashion-mnist"]
+    kept = {one.model: one for one in sorted(real, key=lambda one: len(one.epochs))}
+    if not kept:
+        return []
+    data = pd.concat(
+        [one.epochs[["epoch", "accuracy"]].assign(model=model) for model, one in kept.items()],
+        ignore_index=True,
+    )
+    return [
+        Figure(
+            name="accuracy",
+            caption="Validation accuracy after each epoch; the dashed line is the "
+            f"{NOTED_ACCURACY} that the note's network should pass. From one epoch to the "
+            "next it changes by a percent or two, so another seed or machine ends elsewhere.",
+            data=data[["model", "epoch", "accuracy"]],
+            draw=functools.partial(
+                series,
+                x="epoch",
+                y="accuracy",
+                line="model",
+                label="validation accuracy",
+                scale="ratio",
+                x_doublings=False,
+                y_from=None,
+                marked=Marked(value=NOTED_ACCURACY, text=f"the note's {NOTED_ACCURACY}"),
+            ),
+            size=(7.0, 3.8),
+        )
+    ]
+
+
+def peaks_figure(traced: Sequence[Run]) -> list[Figure]:
+    """Return what is alive at the peaks of four kinds of step."""
+    rows = [
+        {"panel": one.model, "label": name, **sizes}
+        for one in traced
+        for name, sizes in one.categories.items()
+    ]
+    if not rows:
+        return []
+    return [
+        Figure(
+            name="peaks",
+            caption="What is alive at the peak of the first step, of a later one, of the partial "
+            "batch and of an evaluated batch. Evaluation runs while the gradients of the last "
+            "step still exist.",
+            data=pd.DataFrame(rows),
+            draw=functools.partial(stacked, panel="panel", bar="label"),
+            size=(8.6, 2.6),
+        )
+    ]

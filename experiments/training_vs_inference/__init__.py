@@ -1,0 +1,109 @@
+"""How much more memory training needs than inference, and what the difference is made of.
+
+The note says that training "requires significantly more memory than plain prediction" because
+backpropagation holds on to the intermediate values. Each training cell is set against the
+inference cell of the same network and batch, part by part.
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from harness.analysis import AnalysisError, predictions
+from harness.schema.events import CATEGORIES
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Section, Table
+from harness.schema.workload import Grid, Workload
+
+from . import claims, explanations, figures, pairs
+from .pairs import PEAK
+
+_Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+AXES: dict[Size, _Axes] = {
+    Size.QUICK: ((1, 2, 4), (1, 256), (32,)),
+    Size.DEFAULT: ((1, 2, 4, 8, 16), (1, 16, 256, 2048), (32, 64, 256)),
+    Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 4, 16, 64, 256, 1024, 4096), (32, 64, 256, 512, 1024)),
+}
+"""Depths, batches, and the widths compared with the base width."""
+
+
+def cells(size: Size) -> Iterable[Workload]:
+    """Return inference, SGD and Adam over depth x batch, and over width x batch."""
+    depths, batches, widths = AXES[size]
+    width = 64 if size is Size.QUICK else 128
+    for base in (Workload(mode="inference"), Workload(optimizer="sgd"), Workload(optimizer="adam")):
+        base = base.replace(width=width)
+        yield from Grid(base=base, axes={"depth": depths, "batch": batches})
+        base = base.replace(depth=4)
+        yield from Grid(base=base, axes={"width": widths, "batch": (batches[0], batches[-1])})
+
+
+def analyse(evidence: Evidence) -> Section:
+    """Compare training with inference, cell by cell; see the module's docstring."""
+    frame = predictions.with_predictions(evidence.frame, [PEAK])
+    table = pairs.pairs(frame)
+    if table.empty:
+        raise AnalysisError("no training cell has an inference cell of its network and batch")
+    return Section(
+        verdicts=(
+            claims.more_verdict(table),
+            claims.reasons_verdict(table),
+            *claims.depth_verdict(table),
+        ),
+        text=(
+            predictions.in_words(frame, {PEAK: "the peak"}),
+            *explanations.formula_text(table),
+            *explanations.small_batch_text(table),
+        ),
+        tables=(_parts_table(table), _pairs_table(table), *predictions.miss_tables(frame, [PEAK])),
+        figures=(
+            *figures.depth_figure(table),
+            *figures.width_figure(table),
+            *figures.composition(frame),
+        ),
+    )
+
+
+def _parts_table(table: pd.DataFrame) -> Table:
+    """Return the median share of each category in the difference, by optimizer and batch."""
+    shares = table[["optimizer", "batch"]].assign(
+        ratio=table["ratio"],
+        difference_bytes=table["difference_bytes"].astype("float64"),
+        **{
+            f"{name}_percent": (100 * table[pairs.more(name)] / table["difference_bytes"]).astype(
+                "float64"
+            )
+            for name in CATEGORIES
+        },
+    )
+    grouped = shares.groupby(["optimizer", "batch"], sort=False).median().reset_index()
+    grouped = grouped.sort_values(["optimizer", "batch"], ascending=[False, True])
+    return Table(
+        name="parts",
+        caption="What the difference between training and inference is made of, in % of it "
+        "(medians over depth and width; negative where inference has more of it at its peak)",
+        frame=grouped.reset_index(drop=True),
+    )
+
+
+def _pairs_table(table: pd.DataFrame) -> Table:
+    columns = ["optimizer", "depth", "width", "batch", "parameter_bytes", "inference_bytes"]
+    columns += ["training_bytes", "ratio", "limit", "difference_bytes", "leading"]
+    return Table(
+        name="pairs",
+        caption="Every training cell next to its inference cell; limit: the ratio for ever larger "
+        "batches",
+        frame=table[[*columns, *(pairs.more(name) for name in CATEGORIES)]],
+    )
+
+
+EXPERIMENT = Experiment(
+    order=20,
+    title="Training against inference",
+    question="How much more memory does training need than inference, and for what?",
+    cells=cells,
+    analyse=analyse,
+    repeats=1,
+)

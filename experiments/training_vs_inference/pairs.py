@@ -1,0 +1,73 @@
+"""Each training cell next to the inference cell of its network and batch."""
+
+import pandas as pd
+
+from harness.analysis.cells import AT_PEAK, ok_cells
+from harness.schema.events import CATEGORIES
+
+KEYS = ["depth", "width", "batch", "in_features", "classes"]
+
+
+PEAK = "peak_live_bytes"
+
+
+def pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return each training cell next to its inference cell.
+
+    Columns: ``optimizer, depth, width, batch, in_features, classes, parameter_bytes``, the two
+    peaks (``training_bytes``, ``inference_bytes``), ``ratio``, ``difference_bytes``, what each
+    category adds at the peak (``more_<category>_bytes``, which sum to the difference), the
+    category that adds most (``leading``) and where the ratio tends to (``limit``).
+    """
+    known = ok_cells(frame, PEAK, *AT_PEAK)
+    known = known[known["width"].notna() & (known["width"] >= known["classes"])]
+    columns = [*KEYS, PEAK, *AT_PEAK]
+    train = known.loc[known["mode"] == "train", ["optimizer", *columns]]
+    both = train.merge(
+        known.loc[known["mode"] == "inference", columns], on=KEYS, suffixes=("", "_inference")
+    )
+    table = both[["optimizer", *KEYS]].assign(
+        parameter_bytes=both["categories_at_peak.parameter"],
+        training_bytes=both[PEAK],
+        inference_bytes=both[f"{PEAK}_inference"],
+        ratio=(both[PEAK] / both[f"{PEAK}_inference"]).astype("float64"),
+        difference_bytes=both[PEAK] - both[f"{PEAK}_inference"],
+        state_bytes=both["categories_at_peak.optimizer_state"],
+    )
+    for name, column in zip(CATEGORIES, AT_PEAK, strict=True):
+        table[more(name)] = both[column] - both[f"{column}_inference"]
+    parts = table[[more(name) for name in CATEGORIES]].astype("int64")
+    parts.columns = pd.Index(CATEGORIES)
+    table = table.assign(leading=parts.idxmax(axis=1).astype("string"), limit=_limit(table))
+    order = ["optimizer", "depth", "width", "batch"]
+    return table.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
+
+
+def more(category: str) -> str:
+    """Return the column of what ``category`` adds at the peak."""
+    return f"more_{category}_bytes"
+
+
+def _limit(table: pd.DataFrame) -> "pd.Series[float]":
+    """Return where the ratio tends to as the batch grows; see ``formula_text``."""
+    width, features = table["width"], table["in_features"]
+    kept = (width * table["depth"] + 2) / (features + 2 * width)
+    return (1 + kept).astype("float64")
+
+
+def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":
+    """Return training less inference by the closed form, for ReLU in float32 with SGD.
+
+    The larger of two moments of the backward pass, each less inference's peak of
+    ``parameters + batch * (4 * features + 8 * width)``.
+    """
+    batch, width, classes = table["batch"], table["width"], table["classes"]
+    begins = batch * (4 * width * table["depth"] + 8) + 4 * classes * (width + 1) + 8
+    ends = table["parameter_bytes"] + batch * (8 - 4 * width) + 8
+    return begins.where(begins > ends, ends)
+
+
+def base(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of the width that most cells have."""
+    commonest = table["width"].mode()  # empty where there are no cells
+    return table[table["width"].isin(commonest[:1])]
