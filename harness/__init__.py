@@ -1,6 +1,7 @@
 """A memory-profiling research harness for training multilayer perceptrons in PyTorch.
 
-``predict`` derives the memory of a training step, ``measure`` measures it in processes of its
+``predict`` derives the memory of a training step, ``plan`` says what to change so that it fits,
+``measure`` measures it in processes of its
 own, ``threshold`` finds the largest batch that fits, ``sweep`` measures a grid and ``load`` reads
 it, ``trace`` watches your own training step, and ``compare`` compares two runs. All sizes are
 whole bytes.
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from harness.dry_run.run import dry_run
     from harness.measurement.measure import measure
     from harness.measurement.process.launcher import LaunchError
+    from harness.planning.plan import plan
+    from harness.planning.plan_result import Plan
     from harness.planning.predict import predict
     from harness.prediction.gpu.catalogue import Gpu, GpuError
     from harness.prediction.mlp.last_batch import ExamplesError
@@ -55,6 +58,7 @@ _PLACES = {
     "LaunchError": "harness.measurement.process.launcher",
     "ModulePrediction": "harness.prediction.module.module_prediction",
     "Outcome": "harness.schema.record",
+    "Plan": "harness.planning.plan_result",
     "Prediction": "harness.schema.prediction",
     "Record": "harness.schema.record",
     "RecordError": "harness.schema.record",
@@ -68,6 +72,7 @@ _PLACES = {
     "dry_run": "harness.dry_run.run",
     "load": "harness.analysis.frame",
     "measure": "harness.measurement.measure",
+    "plan": "harness.planning.plan",
     "predict": "harness.planning.predict",
     "register_operator": "harness.prediction.module.gpu_scratch",
     "sweep": "harness.sweeps.grid_sweep",
@@ -89,6 +94,7 @@ __all__ = [
     "LaunchError",
     "ModulePrediction",
     "Outcome",
+    "Plan",
     "Prediction",
     "Record",
     "RecordError",
@@ -103,6 +109,7 @@ __all__ = [
     "dry_run",
     "load",
     "measure",
+    "plan",
     "predict",
     "register_operator",
     "sweep",

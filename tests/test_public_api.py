@@ -13,7 +13,7 @@ import pytest
 
 import harness
 
-FUNCTIONS = ("compare", "load", "measure", "predict", "sweep", "threshold", "trace")
+FUNCTIONS = ("compare", "load", "measure", "plan", "predict", "sweep", "threshold", "trace")
 TYPES = ("Gpu", "Grid", "Outcome", "Prediction", "Record", "Threshold", "Trace", "Workload")
 EXAMPLES = sorted(
     {harness._PLACES[name] for name in FUNCTIONS}

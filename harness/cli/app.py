@@ -20,6 +20,7 @@ from harness.cli.explain import explain
 from harness.cli.explore import explore
 from harness.cli.measure import measure
 from harness.cli.option_hints import hint_for
+from harness.cli.plan import plan
 from harness.cli.predict import predict
 from harness.cli.profile import profile
 from harness.cli.replay import replay
@@ -38,6 +39,7 @@ COMMANDS = (
     dry_run,
     explore,
     measure,
+    plan,
     predict,
     profile,
     replay,

@@ -7,8 +7,9 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SIZE, ChoicesOrTarget, WholeNumber
+from harness.cli.target_flags import target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.schema.module_request import LOSSES, OPTIMIZERS
+from harness.schema.module_request import OPTIMIZERS
 from harness.schema.plain_text import json_text
 
 
@@ -29,33 +30,7 @@ from harness.schema.plain_text import json_text
     type=ChoicesOrTarget(OPTIMIZERS),
     help="Optimizer; for TARGET also MODULE:CALLABLE of the parameters.  [default: sgd]",
 )
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="SPEC",
-    help="Input of TARGET as [NAME=][TYPE:]SHAPE, without the batch; may be given several times.",
-)
-@click.option(
-    "--inputs",
-    "inputs_from",
-    metavar="MODULE:CALLABLE",
-    help="Function of the batch that returns TARGET's input and labels.",
-)
-@click.option(
-    "--arg",
-    "arguments",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Argument of TARGET's constructor; may be given several times.",
-)
-@click.option(
-    "--loss",
-    type=ChoicesOrTarget(LOSSES),
-    default="cross-entropy",
-    show_default=True,
-    help="Loss of TARGET; also MODULE:CALLABLE of output and labels.",
-)
+@target_flags
 @click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
 @click.option(
     "--gpu", metavar="NAME", help="GPU to check against, e.g. l4; all for a table (TARGET)."
@@ -110,7 +85,7 @@ def predict(
 
     Without TARGET the workload flags describe an MLP. TARGET is your own network, as
     package.module:callable or my_model.py:Net; of the workload flags it takes --batch,
-    --optimizer, --mode, --autocast and --device.
+    --optimizer, --mode, --autocast, --accumulate and --device.
 
     CUDA is predicted without a GPU; --gpu implies --device cuda. The size of cuBLAS workspaces
     follows CUBLAS_WORKSPACE_CONFIG if the environment sets it. The exit code is 3 if a question,
@@ -169,7 +144,6 @@ def _target(
 ) -> int:
     from harness.cli.predict_target import USED, predict_target
     from harness.prediction.gpu.catalogue import described
-    from harness.schema.input_spec import parse_input
 
     unused = [name for name, value in flags.items() if value is not None and name not in USED]
     if unused or examples is not None or budget is not None:
@@ -181,7 +155,7 @@ def _target(
     return predict_target(
         target,
         flags,
-        inputs=[parse_input(text) for text in inputs],
+        inputs=inputs,
         inputs_from=inputs_from,
         arguments=arguments,
         loss=loss,

@@ -1,6 +1,5 @@
 """``harness predict TARGET``: whether a step of your own network fits, without running it."""
 
-import ast
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,14 +9,14 @@ import click
 import msgspec
 
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.schema.input_spec import InputSpec
-from harness.schema.module_request import LOSSES, MODES, OPTIMIZERS
+from harness.cli.target_flags import arguments_of, step_of
+from harness.schema.module_request import MODES
 
 if TYPE_CHECKING:
     from harness.prediction.gpu.catalogue import Gpu
     from harness.prediction.module.module_prediction import ModulePrediction
 
-USED = {"batch", "optimizer", "mode", "autocast", "device", "classes"}
+USED = {"batch", "optimizer", "mode", "autocast", "device", "classes", "accumulate"}
 """Workload flags that a target uses too."""
 
 DEFAULT_BATCH = 32
@@ -27,7 +26,7 @@ def predict_target(
     target: str,
     flags: Mapping[str, Any],
     *,
-    inputs: Sequence[InputSpec],
+    inputs: Sequence[str],
     inputs_from: str | None,
     arguments: Sequence[str],
     loss: str,
@@ -43,14 +42,16 @@ def predict_target(
 
     batch = flags["batch"] or DEFAULT_BATCH
     mode = flags["mode"] or MODES[0]
-    asked: dict[str, Any] = {
-        "inputs": _inputs(inputs, inputs_from, mode),
-        "optimizer": _named(flags["optimizer"] or "sgd", OPTIMIZERS),
-        "loss": _named(loss, LOSSES),
-        "mode": mode,
-        "autocast": flags["autocast"],
-    }
-    build = builder_of(target, _arguments(arguments))
+    asked = step_of(
+        inputs=inputs,
+        inputs_from=inputs_from,
+        optimizer=flags["optimizer"] or "sgd",
+        loss=loss,
+        autocast=flags["autocast"],
+        mode=mode,
+    )
+    asked |= {"mode": mode, "accumulate": flags["accumulate"] or 1}
+    build = builder_of(target, arguments_of(arguments))
     try:
         if all_gpus:
             return _table(target, build, batch, asked, allocator_settings, as_json)
@@ -112,38 +113,6 @@ def _table(
 
         print_gpu_table(target, batch, rows)
     return DONE
-
-
-def _arguments(texts: Sequence[str]) -> dict[str, object]:
-    """Return the arguments NAME=VALUE; a value that is no Python literal is a string."""
-    found: dict[str, object] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise click.UsageError(f"--arg must be NAME=VALUE, got {text!r}")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
-    return found
-
-
-def _named(name: str, known: Sequence[str]) -> Any:
-    """Return a known name, or what MODULE:CALLABLE names."""
-    from harness.training.load_target import load_target
-
-    return name if name in known else load_target(name)
-
-
-def _inputs(specs: Sequence[InputSpec], source: str | None, mode: str) -> Any:
-    from harness.training.example_inputs import example_inputs
-    from harness.training.load_target import load_target
-
-    if source is not None:
-        return load_target(source)
-    if not specs:
-        raise click.UsageError("give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE")
-    return example_inputs(specs, with_labels=mode == "train")
 
 
 def _as_json(

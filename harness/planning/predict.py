@@ -44,6 +44,8 @@ def predict(
     device: "str | torch.device | None" = None,
     gpu: Gpu | str | None = None,
     autocast: "str | torch.dtype | None" = None,
+    accumulate: int = 1,
+    prepare: "Callable[[nn.Module], object] | None" = None,
     allocator_settings: str = "",
     cudnn: bool = True,
     find_largest: bool = False,

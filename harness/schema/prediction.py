@@ -79,7 +79,15 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         low, high = self.outside_bytes
         outside = f"{low / 2**20:,.0f}–{high / 2**20:,.0f} MiB"
         size = f"reserves {reserved} of {format_bytes(self.total_bytes)}"
+        if self.needs_retries:
+            size += " unless cached segments are freed in every step, which takes time"
         return f"{self.verdict} on {self.gpu}: {size}, with {outside} for the CUDA context"
+
+    @property
+    def needs_retries(self) -> bool:
+        """Whether it fits only because the allocator frees cached segments and tries again."""
+        room = self.total_bytes - self.outside_bytes[1]
+        return self.verdict == "fits" and self.reserved_peak_bytes[1] > room
 
     @property
     def largest_batch_text(self) -> str:

@@ -15,6 +15,7 @@ from harness.training.nested_tensors import tensors
 LEARNING_RATE = 0.01
 
 Loss = Callable[[Any, Any], Tensor]
+OptimizerMaker = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
 
 class StepError(HarnessError):
@@ -35,10 +36,12 @@ class Step:
     autocast: torch.dtype | None = None
     """The type that forward pass and loss are cast to; None without ``torch.autocast``."""
     device_type: str = "cpu"
+    accumulate: int = 1
+    """Micro-batches of the step, each of ``x`` and ``y``, whose gradients are added up."""
 
 
 def make_optimizer(
-    named: str | Callable[[Iterable[Tensor]], torch.optim.Optimizer], parameters: Sequence[Tensor]
+    named: str | OptimizerMaker, parameters: Sequence[Tensor]
 ) -> torch.optim.Optimizer | None:
     """Return the optimizer of a name, or what a function makes of the parameters."""
     if callable(named):
@@ -66,11 +69,14 @@ def run_step(step: Step, phase: Callable[[str], AbstractContextManager[object]])
         return
     with phase("optimizer"):
         (step.optimizer or step.model).zero_grad(set_to_none=True)
-    with phase("forward"), _autocast(step):
-        loss = loss_of(step.loss, _output(step), step.y)
-    with phase("backward"):
-        loss.backward()  # type: ignore[no-untyped-call]
-        del loss
+    for _ in range(step.accumulate):
+        with phase("forward"), _autocast(step):
+            loss = loss_of(step.loss, _output(step), step.y)
+            if step.accumulate > 1:
+                loss = loss / step.accumulate
+        with phase("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
+            del loss
     with phase("optimizer"):
         if step.optimizer is not None:
             step.optimizer.step()

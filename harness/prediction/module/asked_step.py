@@ -1,6 +1,6 @@
 """The step of a network that a prediction was asked for: checked, then run under a ledger."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,11 +13,10 @@ from harness.prediction.module.cpu_ledger import CpuLedger
 from harness.prediction.module.event_ledger import Ledger
 from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.schema.module_request import MODES
-from harness.training.module_step import Loss, Step, make_optimizer, run_step
+from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer, run_step
 from harness.training.nested_tensors import tensors
 
 Inputs = Callable[[int], tuple[Any, Any]]
-OptimizerMaker = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 AnyLedger = CpuLedger | Ledger
 
 
@@ -35,9 +34,16 @@ class AskedStep:
         loss: str | Loss = "cross-entropy",
         mode: str = "train",
         autocast: str | torch.dtype | None = None,
+        accumulate: int = 1,
+        prepare: Callable[[nn.Module], object] | None = None,
     ) -> None:
         self.build = _checked_build(build)
-        self.batch = _checked_batch(batch)
+        self.batch = _checked_count("batch", batch)
+        self.accumulate = _checked_count("accumulate", accumulate)
+        if self.batch % self.accumulate:
+            rule = f"accumulate must divide the batch of {self.batch}, got {self.accumulate}"
+            raise ModulePredictionError(rule)
+        self.prepare = prepare
         self.inputs = _checked_inputs(inputs, input_shape, mode)
         self.optimizer = optimizer
         self.loss = loss
@@ -52,6 +58,8 @@ class AskedStep:
             kind = type(built).__name__
             raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
         self.model = model = built.to(device) if device != "cpu" else built
+        if self.prepare is not None:
+            self.prepare(model)
         owners = _owners(model)
         for tensor in [*model.parameters(), *model.buffers()]:
             ledger.see(tensor, "built")
@@ -70,6 +78,7 @@ class AskedStep:
             mode=self.mode,
             autocast=self.autocast,
             device_type=device,
+            accumulate=self.accumulate,
         )
         with ExitStack() as stack:
             stack.enter_context(wrapped_forwards(model, ledger.named))
@@ -90,7 +99,7 @@ class AskedStep:
         ledger.close()
 
     def _example(self, device: str) -> tuple[Any, Any]:
-        made: Any = self.inputs(self.batch)
+        made: Any = self.inputs(self.batch // self.accumulate)
         if not isinstance(made, tuple) or len(made) != 2:
             kind = type(made).__name__
             raise ModulePredictionError(f"inputs must return (input, labels), got a {kind}")
@@ -121,10 +130,10 @@ def _checked_build(build: Any) -> Callable[[], nn.Module]:
     return maker
 
 
-def _checked_batch(batch: object) -> int:
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ModulePredictionError(f"batch must be a whole number of at least 1, got {batch!r}")
-    return batch
+def _checked_count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModulePredictionError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return value
 
 
 def _checked_mode(mode: str) -> str:

@@ -20,7 +20,7 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
 from harness.prediction.mlp import cuda_metrics
-from harness.prediction.module.asked_step import AskedStep, Inputs, OptimizerMaker
+from harness.prediction.module.asked_step import AskedStep, Inputs
 from harness.prediction.module.cpu_ledger import CopiedFakeMode, CpuLedger
 from harness.prediction.module.event_ledger import Ledger
 from harness.prediction.module.gpu_autocast import simulated_autocast
@@ -32,7 +32,7 @@ from harness.prediction.module.module_prediction import (
     UnsupportedModuleError,
 )
 from harness.prediction.module.simulated_gpu import simulated_gpu
-from harness.training.module_step import Loss
+from harness.training.module_step import Loss, OptimizerMaker
 
 CPU = "the metrics are those of the CPU's operators"
 BELOW = (
@@ -73,6 +73,8 @@ def predict_module(
     device: str | torch.device | None = None,
     gpu: Gpu | str | None = None,
     autocast: str | torch.dtype | None = None,
+    accumulate: int = 1,
+    prepare: Callable[[nn.Module], object] | None = None,
     allocator_settings: str = "",
     cudnn: bool = True,
 ) -> ModulePrediction:
@@ -91,6 +93,8 @@ def predict_module(
         device: ``cpu`` (the default) or any spelling of a CUDA device.
         gpu: a GPU, or its name in the catalogue; it implies ``cuda``.
         autocast: type for ``torch.autocast`` around forward pass and loss, e.g. ``float16``.
+        accumulate: micro-batches of a step, whose gradients are added up; it divides the batch.
+        prepare: called with the network before the first step, e.g. to checkpoint its blocks.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
         cudnn: whether convolutions are cuDNN's, whose workspaces are not counted, or PyTorch's.
 
@@ -110,6 +114,8 @@ def predict_module(
         loss=loss,
         mode=mode,
         autocast=autocast,
+        accumulate=accumulate,
+        prepare=prepare,
     )
     if checked_device(device, gpu) == "cpu":
         return _on_cpu(asked, steps)
