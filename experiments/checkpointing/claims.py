@@ -72,9 +72,13 @@ def cheaper(found: list[Curve]) -> list[Verdict]:
             measured=f"What a step adds at its best number of segments ({words}). Where a layer's "
             "gradients are as large as its activation, each freed activation is replaced by a "
             "gradient: the peak is the end of the backward pass, and nothing is saved.",
-            number=f"{100 * min(saved):.3g} to {100 * max(saved):.3g}% less than without",
+            number=f"{_less(min(saved))} to {_less(max(saved))} than without",
         )
     ]
+
+
+def _less(share: float) -> str:
+    return f"{100 * abs(share):.3g}% {'less' if share >= 0 else 'more'}"
 
 
 def time(found: list[Curve]) -> Verdict:

@@ -51,7 +51,7 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="precisions",
-                caption="Every cell, and its figures as multiples of float32's",
+                caption="Every cell, and its metrics as multiples of float32's",
                 frame=table,
             ),
             *(

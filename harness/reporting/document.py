@@ -163,6 +163,11 @@ def headline(verdict: Verdict) -> str:
     return (verdict.headline or verdict.sentence).rstrip(".")
 
 
+def decisive(verdict: Verdict) -> str:
+    """Return the number that decides, and what would decide where the claim is open."""
+    return "; ".join(filter(None, (verdict.number, verdict.open_reason)))
+
+
 _SEVERAL = {
     Ruling.SUPPORTED: "hold",
     Ruling.LIMITED: "hold within limits",
@@ -198,9 +203,12 @@ def environment_table(frame: pd.DataFrame, most: int = 6) -> Table:
     rows = []
     for column in frame.columns:
         if str(column).startswith("environment."):
+            name = str(column).removeprefix("environment.")
             values = sorted({str(value) for value in frame[column].dropna()})
             more = len(values) - most
             text = "; ".join(values[:most]) + (f"; and {more} more" if more > 0 else "")
-            rows.append((str(column).removeprefix("environment."), text))
+            if name == "time" and more > 0:
+                text = f"{values[0]} to {values[-1]}"
+            rows.append((name, text))
     table = pd.DataFrame(rows, columns=["fact", "value"]).astype("string")
     return Table(name="environment", caption="The machine, as the records describe it", frame=table)

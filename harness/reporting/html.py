@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from harness.reporting.document import Numbered, Report, headline
+from harness.reporting.document import Numbered, Report, decisive, headline
 from harness.reporting.explorer import explorer
 from harness.reporting.figures import inline_svg
 from harness.reporting.methods import LIMITS, METHODS
@@ -15,6 +15,9 @@ STORY, EVIDENCE = "report.html", "evidence.html"
 
 LONG_TABLE = 12
 """Rows from which on a table is folded away until asked for."""
+
+LONG_TEXT = 28
+"""Letters from which on the text of a table's cell may be broken into lines."""
 
 EXPLORED = "depth_batch"
 """The experiment whose report carries the explorer: it asks the same question of other sizes."""
@@ -33,10 +36,12 @@ def render(report: Report) -> dict[str, str]:
     made.globals |= {
         "svgs": _svgs,
         "headline": headline,
+        "decisive": decisive,
         "badge": _BADGES.__getitem__,
         "story_page": STORY,
         "evidence_page": EVIDENCE,
         "long_table": LONG_TABLE,
+        "long_text": LONG_TEXT,
     }
     explored = any(part.name == EXPLORED and part.verdicts for part in report.chapters)
     story = made.get_template("story.html.j2").render(

@@ -1,6 +1,6 @@
 """The report as Markdown, with links to the PNGs next to it."""
 
-from harness.reporting.document import Chapter, Report, headline
+from harness.reporting.document import Chapter, Report, decisive, headline
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import Shown, escape_markdown, shown, to_markdown
 from harness.schema.findings import Verdict
@@ -30,7 +30,7 @@ def _claims(report: Report) -> list[str]:
     if not report.verdicts:
         return ["No experiment in this folder has the records that a verdict needs."]
     rows = [
-        (topic.name, headline(verdict), str(verdict.ruling), verdict.number)
+        (topic.name, headline(verdict), str(verdict.ruling), decisive(verdict))
         for topic in report.topics
         for _, verdict in topic.claims
     ]

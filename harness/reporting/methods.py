@@ -39,10 +39,10 @@ METHODS: tuple[tuple[str, str], ...] = (
         (
             "Live bytes are what is requested of PyTorch's caching allocator. Among them are "
             "cuBLAS's workspaces, one for each thread that multiplies: two in training, one in "
-            "prediction, of 8.1 MiB each, or 32 MiB from capability 9.0 on. They count as "
+            "inference, of 8.1 MiB each, or 32 MiB from capability 9.0 on. They count as "
             "temporary and outweigh everything else in a small network. Reserved bytes are what "
             "the allocator holds of the GPU. The measured step is the one after the first that "
-            "reserves no more than the one before; prediction is traced twice, since the first "
+            "reserves no more than the one before; inference is traced twice, since the first "
             "pass makes the workspace."
         ),
     ),
@@ -86,7 +86,7 @@ LIMITS: tuple[str, ...] = (
         "backward pass."
     ),
     (
-        "On figures without noise, an interval tells how far the cells lie from the fitted "
+        "On numbers without noise, an interval tells how far the cells lie from the fitted "
         "form, not how far a repetition would vary."
     ),
     (

@@ -44,9 +44,9 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_file_with_arguments_inputs_loss_and_optimizer(
     model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--arg", "depth=3", "--batch", "4", "--json", "--gpu", "l4"]
+    flags = ["--arg", "depth=3", "--batch", "4", "--json"]
     flags += ["--loss", "my_model.py:loss", "--optimizer", "my_model.py:optimizer"]
-    assert main(["predict", model, "--input", "int64:16", *flags]) == 0
+    assert main(["predict", model, "--input", "int64:16", *flags, "--gpu", "l4"]) == 0
     by_shape = json.loads(capsys.readouterr().out)
     assert by_shape["outcome"] == "predicted"
     assert by_shape["card"]["verdict"] == "fits"
@@ -57,6 +57,8 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(
     assert parameters == 4 * (100 * 32 + 3 * (32 * 32 + 32))
     assert main(["predict", model, "--inputs", "my_model.py:inputs", *flags]) == 0
     by_function = json.loads(capsys.readouterr().out)
+    assert main(["predict", model, "--input", "int64:16", *flags]) == 0
+    by_shape = json.loads(capsys.readouterr().out)
     assert by_function["peak_live_bytes"] == by_shape["peak_live_bytes"]
     named = ["--input", "tokens=int64:16", "--input", "mask=bool:16"]
     assert main(["predict", model, *named, *flags]) == 0

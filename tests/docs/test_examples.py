@@ -25,12 +25,14 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
                 yield f"{name}:{text.count(chr(10), 0, match.start()) + 1}", block
 
 
-COMMANDS = [
-    pytest.param(line[2:], id=f"{where} {line[2:60]}")
+PLACES = {
+    line[2:]: f"{where} {line[2:60]}"
     for where, block in blocks("console")
     for line in block.splitlines()
     if line.startswith("$ ")
-]
+}
+"""Each command with one place of it: what stands on several pages runs once."""
+COMMANDS = [pytest.param(command, id=place) for command, place in PLACES.items()]
 EXAMPLES = [pytest.param(block, id=where) for where, block in blocks("python")]
 
 

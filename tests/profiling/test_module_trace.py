@@ -94,7 +94,7 @@ def generator_states(_: Trace) -> Callable[[int, Event], bool]:
 EXPLAINED: dict[str, Callable[[Trace], Callable[[int, Event], bool]]] = {
     "convolutions": scratch_of_kernels,
     "resnet18": scratch_of_kernels,
-    "vit_b_16": scratch_of_kernels,
+    "vision transformer": scratch_of_kernels,
     "checkpoint": generator_states,
     "checkpoint, reentrant": generator_states,
     "embedding": no_scratch,

@@ -101,14 +101,15 @@ def _phase_name(name: str, *, at_start: bool) -> str:
 def _peak(axes: Axes, data: pd.DataFrame) -> None:
     at = int(data["live_bytes"].to_numpy().argmax())
     event, live = float(data["event"].iloc[at]), int(data["live_bytes"].iloc[at])
-    middle = float(data["event"].iloc[0] + data["event"].iloc[-1]) / 2
+    start, stop = next((start, stop) for _, start, stop in _runs(data) if start <= event <= stop)
+    left = event - start > stop - event  # where its phase has more room: no line runs through it
     axes.plot([event], [live], "o", color=INK, markersize=4)
     axes.annotate(
         f"peak {format_bytes(live)}",
         (event, live),
-        xytext=(-6 if event > middle else 6, 6),
+        xytext=(-6 if left else 6, 6),
         textcoords="offset points",
-        ha="right" if event > middle else "left",
+        ha="right" if left else "left",
         va="bottom",
         fontsize=9,
         color=INK,
