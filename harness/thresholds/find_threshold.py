@@ -243,6 +243,7 @@ class _Run:
                 least=least,
                 most=most,
                 confirmations=confirmations,
+                is_measured=self.kind == "cgroup" and guess > 0,
             )
         except UndecidedError as error:
             outcome, evidence = error.outcome, error.evidence

@@ -13,7 +13,9 @@ CONFIRMATIONS = 3
 MOST_PROBES = 80
 """Where noise keeps a search from ending, it ends here."""
 _CLOSE = 0.0051
-"""How far off a good guess may be: the first step of the widening."""
+"""How far off a good guess may be, as a share: the second step of the widening."""
+_CLOSE_MEASURED = 4
+"""The same for a guess that is measured, in values."""
 _AROUND = (0, 1, -1, 3, -3)
 """Where the answer is looked for around an estimate."""
 _TRUSTED = 3
@@ -60,15 +62,24 @@ class Answer:
 
 
 def search(
-    probe: Probe, guess: int, *, least: int, most: int, confirmations: int = CONFIRMATIONS
+    probe: Probe,
+    guess: int,
+    *,
+    least: int,
+    most: int,
+    confirmations: int = CONFIRMATIONS,
+    is_measured: bool = False,
 ) -> Answer:
     """Return where ``probe`` stops fitting between ``least`` and ``most``, starting at ``guess``.
 
     The probe is taken to fit below the answer and to fail above it, give or take noise.
+    ``is_measured`` says that the guess comes from a probe's own need: it is a few values off.
     """
     tally = _Tally(probe, confirmations)
     bracket = _Bracket(fits=least - 1, fails=most + 1)
-    widening = _Widening(start=min(max(guess, least), most))
+    start = min(max(guess, least), most)
+    close = _CLOSE_MEASURED if is_measured else math.ceil(_CLOSE * start) + 1
+    widening = _Widening(start=start, close=close)
     while not bracket.closed and not tally.spent:
         value = tally.hint(bracket)
         if value is None:
@@ -105,9 +116,10 @@ class _Bracket:
 
 @dataclass
 class _Widening:
-    """From the guess one step, then half a per cent, then distances that grow fourfold."""
+    """From the guess one step, then ``close``, then distances that grow fourfold."""
 
     start: int
+    close: int
     distance: int = 0
 
     def next(self, bracket: _Bracket, most: int) -> int:
@@ -116,7 +128,7 @@ class _Widening:
         if self.distance == 0:
             self.distance = 1
         elif self.distance == 1:
-            self.distance = math.ceil(_CLOSE * self.start) + 1
+            self.distance = self.close
         else:
             self.distance *= 4
         return min(max(value, bracket.fits + 1), bracket.fails - 1)

@@ -58,6 +58,16 @@ def test_probes_that_tell_what_they_needed_find_large_answers_in_14_too(
     assert len(probe.asked) <= 14
 
 
+@given(answer=st.integers(10, 10**9), off=st.integers(-4, 4), slip=st.integers(-4, 0))
+def test_a_measured_guess_that_is_4_off_needs_at_most_9_probes(
+    answer: int, off: int, slip: int
+) -> None:
+    """With the one that measured it, 10: as in a cgroup, where noise does not blur the answer."""
+    probe = Planted(answer, lambda _: answer + slip)
+    assert sharp(search(probe, answer + off, least=1, most=MOST, is_measured=True), answer)
+    assert len(probe.asked) <= 9
+
+
 @given(answer=st.integers(10, 10**6), factor=st.sampled_from([0.1, 0.5, 2.0, 10.0]))
 def test_a_guess_ten_times_off_costs_a_logarithm(answer: int, factor: float) -> None:
     probe = Planted(answer)
