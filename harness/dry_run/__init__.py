@@ -4,20 +4,23 @@ PyTorch's own allocator, dispatcher, autograd and optimizers run; only what lies
 CUDA runtime, the driver, NVIDIA's libraries) is a stub that keeps the books and starts no kernel.
 So the memory is that of a GPU, and every value read from the GPU is zero.
 
-    stub/            the stub in C, one file per library
-    toolchain.py     what is needed of the machine
-    build.py         compiles the stub into the user's cache folder
-    run.py           starts the child process and makes the report
-    child.py         the process that the user's code runs in
-    recording.py     what is watched there
+    stub/               the stub in C, one file per library
+    toolchain.py        what is needed of the machine
+    build.py            compiles the stub into the user's cache folder
+    run.py              the function to call
+    child_process.py    starts the child process and waits for it
+    child.py            the process that the user's code runs in
+    recording.py        what is watched there
+    assemble_report.py  the report of what was seen
 """
 
 import sys
 from types import ModuleType
 
 from harness.dry_run.dry_run_report import DryRunReport
+from harness.dry_run.dry_run_request import DryRunError
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
-from harness.dry_run.run import DryRunError, dry_run
+from harness.dry_run.run import dry_run
 from harness.dry_run.toolchain import DryRunUnavailableError
 
 __all__ = [
