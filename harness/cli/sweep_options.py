@@ -79,11 +79,10 @@ def run_experiments(
     grids = Size(size or "default")
     folder = out or _default_folder(grids.value, device)
     chosen = [find(name) for name in names or names_found()]
-    if device != "cpu":
-        for one in chosen:
-            if one.cpu_alone:
-                click.echo(f"{one.name} is skipped on {device}: {one.cpu_alone}", err=True)
-        chosen = [one for one in chosen if not one.cpu_alone]
+    for one in chosen:
+        if why := one.unfit_for(device):
+            click.echo(f"{one.name} is skipped on {device}: {why}", err=True)
+    chosen = [one for one in chosen if not one.unfit_for(device)]
     try:
         with ExitStack() as stack:
             pretended = stack.enter_context(gpu_or_dry_run(device, gpu))

@@ -20,6 +20,7 @@ from harness.reporting.tables import write_csv
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Section
 from harness.schema.plain_text import printable
+from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.training_run import TRAINING_RUNS
@@ -140,7 +141,7 @@ def _analyse(folder: Path, own: pd.DataFrame) -> Analysed:
             problem = f"{error}; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
     part = Analysed(name=name, title=experiment.title, question=experiment.question)
-    others = any((folder / file).is_file() for file in (THRESHOLDS, TRAINING_RUNS))
+    others = any((folder / file).is_file() for file in (THRESHOLDS, TRAINING_RUNS, RANK_RUNS))
     if not others and not bool((own["outcome"] == "ok").any()):
         problem = f"Not settled here: none of its {len(own)} records ended well."
         return dataclasses.replace(part, problem=problem)

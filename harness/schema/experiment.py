@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.schema.rank_run import RankJob
 from harness.schema.threshold import ThresholdQuestion
 from harness.schema.training_run import TrainingJob
 from harness.schema.workload import Workload
@@ -57,9 +58,18 @@ class Experiment:
     """Thresholds to find, by size and device."""
     training_runs: Callable[[Size], Iterable[TrainingJob]] = field(default=lambda _: ())
     """Whole training runs."""
+    rank_runs: Callable[[Size], Iterable[RankJob]] = field(default=lambda _: ())
+    """Networks trained by one rank of many, under the dry run."""
     cpu_alone: str | None = None
     """Why the question makes no sense on a GPU; None if it does."""
+    gpu_alone: str | None = None
+    """Why the question makes no sense on the CPU; None if it does."""
+
     order: int = 1000
     """Place in the report; smaller numbers come first, equal ones by name."""
     name: str = ""
     """The module's name, which ``find`` sets; also the name of the results folder."""
+
+    def unfit_for(self, device: str) -> str | None:
+        """Return why the question makes no sense on ``device``; None if it does."""
+        return self.gpu_alone if device == "cpu" else self.cpu_alone

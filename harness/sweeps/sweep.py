@@ -1,5 +1,6 @@
 """Runs an experiment's jobs, keeps each result, resumes by itself."""
 
+import dataclasses
 import json
 import time
 from collections import deque
@@ -12,9 +13,11 @@ from typing import Any, Generic, TypeVar
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size
+from harness.schema.rank_run import RankJob
 from harness.schema.sweep_progress import Progress
 from harness.schema.training_run import TrainingJob
 from harness.sweeps.executors import Cell, Executor, make_executor
+from harness.sweeps.rank_runner import RankRunner
 from harness.sweeps.runner import Runner
 from harness.sweeps.step_runner import StepRunner
 from harness.sweeps.store import Kept, LineStore, StoreError
@@ -68,6 +71,10 @@ def run(
             runs = stack.enter_context(LineStore(folder, training.kind))
             parts.append(_Part(training, runs, training.with_images(jobs, runs.is_finished)))
             notes += training.notes
+        if ranks := _rank_runs(experiment, size, device):
+            runner = stack.enter_context(closing(RankRunner(deadline_seconds)))
+            held = stack.enter_context(LineStore(folder, runner.kind))
+            parts.append(_Part(runner, held, ranks))
         _run(experiment.name, parts, progress, notes)
 
 
@@ -89,6 +96,13 @@ def _training_runs(experiment: Experiment, size: Size, device: str) -> list[Trai
     return [
         TrainingJob(workload=job.workload.replace(device=device), plan=job.plan)
         for job in experiment.training_runs(size)
+    ]
+
+
+def _rank_runs(experiment: Experiment, size: Size, device: str) -> list[RankJob]:
+    return [
+        dataclasses.replace(job, workload=job.workload.replace(device=device))
+        for job in experiment.rank_runs(size)
     ]
 
 

@@ -53,7 +53,7 @@ def build(workload: Workload, fill: Fill) -> Built:
     model = _network(workload, dtype, device)
     training = workload.mode == "train"
     model.train(training)
-    optimizer = _optimizer(workload, model.parameters()) if training else None
+    optimizer = optimizer_of(workload, model.parameters()) if training else None
     x = torch.empty(workload.batch, workload.in_features, dtype=dtype, device=device)
     y = torch.empty(workload.batch, dtype=torch.int64, device=device) if training else None
     fill(x, y)
@@ -68,9 +68,10 @@ def _network(workload: Workload, dtype: torch.dtype, device: torch.device) -> ML
     return MLP(*sizes, norm=norm, dropout=dropout, dtype=dtype, device=device)
 
 
-def _optimizer(
+def optimizer_of(
     workload: Workload, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer | None:
+    """Return the workload's optimizer of ``parameters``; None where it has none."""
     foreach = {"auto": None, "on": True, "off": False}[workload.foreach]
     match workload.optimizer:
         case "sgd":

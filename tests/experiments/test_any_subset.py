@@ -16,14 +16,14 @@ from harness.schema.findings import Section
 from harness.schema.record import Outcome
 from harness.sweeps.experiment_files import find, names_found
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference-cpu"
+RESULTS = Path(__file__).parents[2] / "results"
 DRAWS = 4
 """Random sets of records of each experiment; their seeds are 0, 1, ... ."""
 
 KEPT = (
     "schema", "workload_id", "workload", "outcome", "evidence", "environment", "attempt",
     "cell_id", "solve", "budget_bytes", "kind", "band", "confirmed", "probes",
-    "instrument", "plan", "seconds",
+    "instrument", "plan", "seconds", "strategy", "world_size", "rank",
 )  # fmt: skip
 """What a line holds that did not end well."""
 METRICS = (
@@ -38,8 +38,7 @@ Line = dict[str, Any]
 
 def failed(line: Line, outcome: Outcome) -> Line:
     kept = {key: value for key, value in line.items() if key in KEPT}
-    if "result" in line:
-        kept["result"] = None
+    kept |= {key: None for key in ("result", "memory") if key in line}
     return kept | {"outcome": outcome.value}
 
 
@@ -66,11 +65,12 @@ def changed(lines: list[Line], choose: random.Random) -> list[Line]:
 
 def written(name: str, folder: Path, change: Any) -> Evidence:
     """Write an experiment's reference lines into ``folder``, as ``change`` returns them."""
-    for source in sorted((REFERENCE / name).glob("*.jsonl")):
+    run = "reference-cuda-dry-run" if find(name).gpu_alone else "reference-cpu"
+    for source in sorted((RESULTS / run / name).glob("*.jsonl")):
         lines = [json.loads(line) for line in source.read_text().splitlines()]
         text = "".join(f"{json.dumps(line)}\n" for line in change(lines))
         (folder / source.name).write_text(text)
-    events = REFERENCE / name / "events"
+    events = RESULTS / run / name / "events"
     if events.is_dir():
         (folder / "events").symlink_to(events)
     found = (folder / RECORDS).is_file()

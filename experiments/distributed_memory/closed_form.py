@@ -1,0 +1,47 @@
+"""What rank 0 holds between two steps of Adam, from the shapes of the network alone.
+
+With P for the bytes of all parameters and N for the ranks, where nothing is rounded:
+
+    DDP    4 P                  parameters, gradients (as views of buckets) and two moments
+    ZeRO   2 P + 2 share        the moments of those parameters that the rank owns
+    FSDP2  4 P / N              every parameter cut along its rows
+"""
+
+import heapq
+from itertools import pairwise
+
+from harness.prediction.mlp.formula import parameter_bytes
+from harness.schema.rank_run import Strategy
+from harness.schema.workload import Workload
+
+FLOAT_BYTES = 4
+
+
+def shapes(workload: Workload) -> list[tuple[int, int]]:
+    """Return (rows, elements in a row) of every weight and bias, layer by layer."""
+    sizes = (workload.in_features, *workload.widths, workload.classes)
+    layers = (((wide, narrow), (wide, 1)) for narrow, wide in pairwise(sizes))
+    return [shape for layer in layers for shape in layer]
+
+
+def held_bytes(workload: Workload, strategy: Strategy, world_size: int) -> int:
+    """Return the bytes that rank 0 holds between two steps, the batch left out."""
+    whole = parameter_bytes(workload)
+    if strategy == "ddp":
+        return 4 * whole
+    if strategy == "zero":
+        return 2 * whole + 2 * owned_bytes(workload, world_size)
+    parts = (-(-rows // world_size) * row for rows, row in shapes(workload))
+    return 4 * FLOAT_BYTES * sum(parts)
+
+
+def owned_bytes(workload: Workload, world_size: int) -> int:
+    """Return the bytes of the parameters whose moments ZeRO gives to rank 0.
+
+    It never cuts a parameter: it gives each, the largest first, to the rank that has least.
+    """
+    ranks = [(0, rank) for rank in range(world_size)]
+    for rows, row in sorted(shapes(workload), key=lambda shape: -shape[0] * shape[1]):
+        size, rank = heapq.heappop(ranks)
+        heapq.heappush(ranks, (size + FLOAT_BYTES * rows * row, rank))
+    return next(size for size, rank in ranks if rank == 0)

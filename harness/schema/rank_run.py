@@ -1,0 +1,81 @@
+"""What one rank of many holds while it trains, as strict JSON."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.schema.record import Bytes, CudaPeaks, Outcome, decode
+from harness.schema.workload import Workload
+
+SCHEMA: Literal[1] = 1
+
+RANK_RUNS = "rank_runs.jsonl"
+"""Name of the file of a folder's rank runs."""
+
+Strategy = Literal["ddp", "zero", "fsdp2"]
+"""How the ranks share the work: DistributedDataParallel; the same with ZeroRedundancyOptimizer;
+``fully_shard`` of every linear layer and of the whole network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankJob:
+    """One network, trained by rank 0 of so many ranks; ``workload.batch`` is that rank's own."""
+
+    workload: Workload
+    strategy: Strategy
+    world_size: int
+
+    @property
+    def cell_id(self) -> str:
+        """Return a name that is equal for equal jobs."""
+        return f"{self.workload.id}-{self.strategy}-{self.world_size}"
+
+
+class RankMemory(Struct, frozen=True, kw_only=True):
+    """What the rank's allocator held."""
+
+    held_requested_bytes: Bytes
+    """Requested and alive between two steps, the batch and cuBLAS's workspaces left out."""
+    cuda: CudaPeaks
+    """Peaks over all steps."""
+
+
+class RankRun(Struct, frozen=True, kw_only=True):
+    """One attempt at one rank run."""
+
+    schema: Literal[1] = SCHEMA
+    workload: Workload
+    strategy: Strategy
+    world_size: int
+    rank: int = 0
+    outcome: Outcome
+    evidence: dict[str, Any] = {}
+    attempt: int = 1
+    environment: dict[str, Any] = {}
+    memory: RankMemory | None = None
+
+    @property
+    def workload_id(self) -> str:
+        """The workload's own id."""
+        return self.workload.id
+
+    @property
+    def cell_id(self) -> str:
+        """Return the name of its job."""
+        job = RankJob(workload=self.workload, strategy=self.strategy, world_size=self.world_size)
+        return job.cell_id
+
+
+_DECODER = msgspec.json.Decoder(RankRun)
+
+
+def from_json(line: bytes | str) -> RankRun:
+    """Return the rank run that ``line`` holds.
+
+    Raises:
+        SchemaError, RecordError: as of ``harness.schema.record.decode``.
+
+    """
+    return decode(_DECODER, line)

@@ -1,0 +1,112 @@
+"""Runs one rank of many under the CUDA dry run, one at a time, each in a process of its own."""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future
+from datetime import UTC, datetime
+
+import msgspec
+
+import harness
+from harness.dry_run.dry_run_report import DryRunReport
+from harness.dry_run.run import dry_run
+from harness.dry_run.toolchain import DryRunUnavailableError
+from harness.measurement.pretended_device import VARIABLE
+from harness.schema.events import Trace
+from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, Strategy, from_json
+from harness.schema.record import CudaPeaks, Outcome, to_json
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
+from harness.sweeps.runner import ended
+from harness.sweeps.store import Kind
+
+RANK_RUN = Kind(file=RANK_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id)
+_SECONDS = 8.0
+
+
+def train(workload: Workload, strategy: Strategy) -> int:
+    """Train a rank in this process, which imports PyTorch where the sweep's own does not."""
+    from harness.training.one_rank import train_rank
+
+    return train_rank(workload, strategy)
+
+
+class RankRunner:
+    """Trains rank 0 of each job's world on a pretended GPU: the sweep's, or the default one."""
+
+    kind = RANK_RUN
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self._deadline_seconds = deadline_seconds
+
+    def cell_id(self, job: RankJob) -> str:
+        """Return the name of the job."""
+        return job.cell_id
+
+    def seconds(self, job: RankJob) -> float:  # noqa: ARG002  # the interface's
+        """Return the same guess for every job: most of it is the start of a process."""
+        return _SECONDS
+
+    def capacity(self) -> int:
+        """Return 1."""
+        return 1
+
+    def submit(self, job: RankJob, attempt: int) -> "Future[tuple[RankRun, Trace | None]]":
+        """Run ``job`` now; the future that comes back has ended."""
+        try:
+            report = dry_run(
+                train,
+                job.workload,
+                job.strategy,
+                gpu=os.environ.get(VARIABLE),
+                world_size=job.world_size,
+                deadline_seconds=self._deadline_seconds,
+                quiet=True,
+            )
+        except DryRunUnavailableError as error:
+            return ended(_line(job, attempt, Outcome.UNSUPPORTED, str(error), {}))
+        outcome = Outcome(report.outcome)
+        line = _line(job, attempt, outcome, report.evidence, report.environment)
+        if outcome is Outcome.OK:
+            line = msgspec.structs.replace(line, memory=_memory(report))
+        return ended(line)
+
+    def check(self) -> None:
+        """Nothing runs between two calls."""
+
+    def describe(self, line: RankRun) -> str:
+        """Return strategy, world size and what is held."""
+        held = "" if line.memory is None else f", {format_bytes(line.memory.held_requested_bytes)}"
+        return f"{line.strategy}, {line.world_size:,} ranks: {line.outcome}{held}"
+
+    def close(self) -> None:
+        """Nothing was started that still runs."""
+
+
+def _line(
+    job: RankJob,
+    attempt: int,
+    outcome: Outcome,
+    message: str | None,
+    environment: Mapping[str, str],
+) -> RankRun:
+    return RankRun(
+        workload=job.workload,
+        strategy=job.strategy,
+        world_size=job.world_size,
+        outcome=outcome,
+        evidence={} if message is None else {"message": message},
+        attempt=attempt,
+        environment={
+            "harness": harness.__version__,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            **environment,
+        },
+    )
+
+
+def _memory(report: DryRunReport) -> RankMemory:
+    return RankMemory(
+        held_requested_bytes=msgspec.convert(report.returned, int),
+        cuda=CudaPeaks(**msgspec.structs.asdict(report.cuda)),
+    )

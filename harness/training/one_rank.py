@@ -1,0 +1,61 @@
+"""Trains a workload as one rank of many: DDP, ZeRO or FSDP2, on a process group of any backend."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.nn.parallel import DistributedDataParallel
+
+from harness.schema.rank_run import Strategy
+from harness.schema.workload import Workload
+from harness.training.data import source
+from harness.training.training_step import Built, build, optimizer_of, step
+
+STEPS = 3
+"""DDP rebuilds its buckets after the first step; the others are alike."""
+
+
+def train_rank(workload: Workload, strategy: Strategy) -> int:
+    """Train as the rank that the environment names; return the bytes held between steps.
+
+    Returns:
+        Bytes requested and alive after the last step, without the batch and without the
+        workspaces that cuBLAS keeps.
+
+    """
+    dist.init_process_group("nccl")
+    built = share(build(workload, source(workload)), strategy)
+    for _ in range(STEPS):
+        step(built)
+    keep = (built.model, built.optimizer)
+    del built  # the batch
+    clear: Any = torch._C._cuda_clearCublasWorkspaces
+    clear()
+    held = int(torch.cuda.memory_stats()["requested_bytes.all.current"])
+    del keep
+    return held
+
+
+def share(built: Built, strategy: Strategy) -> Built:
+    """Return what was built with its network and its optimizer shared among the ranks."""
+    workload = built.workload
+    model: Any = built.model
+    if strategy == "fsdp2":
+        for layer in built.model.modules():
+            if isinstance(layer, nn.Linear):
+                fully_shard(layer)
+        fully_shard(model)
+    else:
+        model = DistributedDataParallel(model, device_ids=[0], gradient_as_bucket_view=True)
+    optimizer: Any
+    if strategy == "zero":
+        own: Any = functools.partial(optimizer_of, workload)
+        optimizer = ZeroRedundancyOptimizer(model.parameters(), own)
+    else:
+        optimizer = optimizer_of(workload, model.parameters())
+    return dataclasses.replace(built, model=model, optimizer=optimizer)

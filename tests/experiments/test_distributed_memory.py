@@ -1,0 +1,106 @@
+"""What a rank holds: the closed form against shards cut one by one, and the reference runs."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from experiments import distributed_memory as experiment
+from experiments.distributed_memory.closed_form import held_bytes, owned_bytes, shapes
+from experiments.distributed_memory.network import NAMES, NETWORK
+from harness.analysis import AnalysisError
+from harness.analysis.frame import load_files
+from harness.schema.experiment import Evidence, Size
+from harness.schema.findings import Ruling, Section
+from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, from_json
+from harness.schema.record import CudaPeaks, Outcome, to_json
+from harness.schema.workload import Workload
+from tests.experiments.verdicts import named
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference-cuda-dry-run" / "distributed_memory"
+UNEVEN = Workload(in_features=3, hidden=(7, 5), classes=2, optimizer="adamw", device="cuda")
+
+
+def run(job: RankJob, held_bytes: int, peak_bytes: int) -> RankRun:
+    return RankRun(
+        workload=job.workload,
+        strategy=job.strategy,
+        world_size=job.world_size,
+        outcome=Outcome.OK,
+        memory=RankMemory(
+            held_requested_bytes=held_bytes, cuda=CudaPeaks(allocated_peak_bytes=peak_bytes)
+        ),
+    )
+
+
+def section(folder: Path, runs: list[RankRun]) -> Section:
+    (folder / RANK_RUNS).write_bytes(b"".join(to_json(one) + b"\n" for one in runs))
+    return experiment.analyse(Evidence(frame=load_files([]), folder=folder))
+
+
+def test_the_shapes_are_those_of_the_linear_layers() -> None:
+    assert shapes(UNEVEN) == [(7, 3), (7, 1), (5, 7), (5, 1), (2, 5), (2, 1)]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
+def test_fsdp2_holds_the_first_rows_of_each_parameter(world_size: int) -> None:
+    """PyTorch cuts as ``torch.chunk`` does: chunks of equal size, the last ones short or empty."""
+    first = 0
+    for rows, row in shapes(UNEVEN):
+        chunk = next(size for size in itertools.count(1) if size * world_size >= rows)
+        first += len(range(rows)[:chunk]) * row
+    assert held_bytes(UNEVEN, "fsdp2", world_size) == 4 * 4 * first
+
+
+def test_zero_gives_each_parameter_to_the_rank_that_has_least() -> None:
+    # 35, 21, 10, 7, 5 and 2 elements: of two ranks the first takes 35, 5 and the second 21, 10, 7.
+    assert owned_bytes(UNEVEN, 1) == 4 * 80
+    assert owned_bytes(UNEVEN, 2) == 4 * (35 + 5)
+    assert owned_bytes(UNEVEN, 100) == 4 * 35
+
+
+def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
+    runs = [
+        run(job, held_bytes(job.workload, job.strategy, job.world_size), 2**30 // job.world_size)
+        for job in experiment.rank_runs(Size.DEFAULT)
+    ]
+    found = section(tmp_path, runs)
+    assert named(found, "Under DDP").ruling is Ruling.SUPPORTED
+    assert named(found, "ZeRO").ruling is Ruling.LIMITED
+    assert named(found, "FSDP2 divides all").ruling is Ruling.SUPPORTED
+    assert named(found, "peak").ruling is Ruling.SUPPORTED
+    assert named(found, "peak").number == "1.02e+03 times less with 1,024 ranks"
+
+
+def test_a_byte_that_differs_is_not_what_the_closed_form_says(tmp_path: Path) -> None:
+    jobs = [job for job in experiment.rank_runs(Size.QUICK) if job.strategy == "ddp"]
+    runs = [run(job, held_bytes(NETWORK, "ddp", 1) + (job.world_size == 8), 2**30) for job in jobs]
+    verdict = named(section(tmp_path, runs), "Under DDP")
+    assert verdict.ruling is Ruling.REFUTED
+    assert verdict.number == "equal to the byte at 1 of 2 world sizes"
+
+
+def test_without_a_run_that_ended_well_the_section_says_why(tmp_path: Path) -> None:
+    failed = RankRun(
+        workload=NETWORK,
+        strategy="ddp",
+        world_size=8,
+        outcome=Outcome.UNSUPPORTED,
+        evidence={"message": "no C compiler"},
+    )
+    with pytest.raises(AnalysisError, match="no rank run ended well: no C compiler"):
+        section(tmp_path, [failed])
+
+
+def test_the_reference_runs_are_complete_and_equal_to_the_closed_form() -> None:
+    runs = [from_json(line) for line in (REFERENCE / RANK_RUNS).read_bytes().splitlines()]
+    assert {run.cell_id for run in runs} == {
+        RankJob(
+            workload=NETWORK.replace(device="cuda"), strategy=strategy, world_size=2**power
+        ).cell_id
+        for strategy in NAMES
+        for power in range(11)
+    }
+    table = experiment.as_frame(runs)
+    assert len(table) == len(runs) == 33
+    assert (table["held_bytes"] == table["closed_form_bytes"]).all()
