@@ -1,10 +1,10 @@
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Job
 from harness.schema.workload import Workload
@@ -47,8 +47,8 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
     others: list[subprocess.Popen[str]] = []
 
     def hold(size_bytes: int) -> None:
-        if "STUB_MEM" in os.environ:
-            monkeypatch.setenv("STUB_OTHER", str(size_bytes))
+        if pretended_device() is not None:
+            monkeypatch.setenv("HARNESS_DRY_RUN_OUTSIDE", str(size_bytes))
             return
         command = [sys.executable, "-c", HOLD, str(size_bytes)]
         other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
