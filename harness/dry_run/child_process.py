@@ -14,11 +14,11 @@ from types import FrameType
 import msgspec
 
 from harness.dry_run.assemble_report import assemble_report, noting_kernels
-from harness.dry_run.build import build, preloaded
+from harness.dry_run.build import build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport, Job
 from harness.dry_run.dry_run_request import Request, check
 from harness.dry_run.fake_ranks import variables
-from harness.dry_run.for_workers import joined
+from harness.dry_run.for_workers import joined, pretending
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
 from harness.dry_run.toolchain import TorchBuild, torch_build
 
@@ -80,10 +80,8 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, status: Path) 
             else variables(request.rank, request.world_size, request.gpu.count)
         ),
         **request.environment,
-        **request.gpu.variables(torch.architectures()),
+        **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(status),
-        "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
-        "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
         "PYTHONPATH": joined("", "PYTHONPATH", harness),
         "PYTHONUNBUFFERED": "1",
     }

@@ -48,14 +48,19 @@ def has_gpu() -> bool:
     return any(any(root.glob(pattern.lstrip("/"))) for pattern in _REAL)
 
 
-@contextmanager
-def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
-    """Let every process that is started in the block see a pretended GPU."""
-    variables = {
+def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, str]:
+    """Return the environment variables that let a process see a pretended GPU."""
+    return {
         **gpu.variables(torch.architectures()),
         "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
         "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
     }
+
+
+@contextmanager
+def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
+    """Let every process that is started in the block see a pretended GPU."""
+    variables = pretending(gpu, torch, stub)
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

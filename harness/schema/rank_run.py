@@ -6,7 +6,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from harness.schema.record import Bytes, CudaPeaks, Outcome, decode
+from harness.schema.metrics import Bytes, CudaPeaks
+from harness.schema.record import Outcome, decode
 from harness.schema.workload import Workload
 
 SCHEMA: Literal[1] = 1

@@ -13,8 +13,9 @@ from harness.dry_run.run import dry_run
 from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.measurement.pretended_device import VARIABLE
 from harness.schema.events import Trace
+from harness.schema.metrics import CudaPeaks
 from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, Strategy, from_json
-from harness.schema.record import CudaPeaks, Outcome, to_json
+from harness.schema.record import Outcome, to_json
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.sweeps.runner import ended

@@ -12,8 +12,9 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import load_files
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Ruling, Section
+from harness.schema.metrics import CudaPeaks
 from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, from_json
-from harness.schema.record import CudaPeaks, Outcome, to_json
+from harness.schema.record import Outcome, to_json
 from harness.schema.workload import Workload
 from tests.experiments.verdicts import named
 

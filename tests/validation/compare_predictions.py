@@ -20,7 +20,7 @@ from harness.prediction.predict_workload import predict
 from harness.schema.prediction import Prediction
 from harness.schema.record import Record, from_json
 from harness.schema.workload import Workload
-from tests.validation.dry_run import DryRun, StubCard, parser, write_table
+from tests.validation.dry_run import DryRun, StubCard, at_once, parser, write_table
 
 PEAKS = ("requested", "allocated", "active", "reserved")
 SEGMENT_BYTES = 20 << 20
@@ -248,13 +248,15 @@ def main() -> int:
     options.add_argument("--only", default="", help="workloads whose text contains this")
     arguments = options.parse_args()
     dry_run = DryRun()
-    comparisons = []
-    for workload, card, settings in cases():
-        if arguments.only not in str(workload):
-            continue
-        comparisons.append(compare(workload, card, settings, dry_run))
-        told = comparisons[-1].differences() or "equal"
-        print(card.capability, workload, settings, told, flush=True)
+
+    def run(case: tuple[Workload, StubCard, str]) -> Comparison:
+        found = compare(*case, dry_run)
+        told = found.differences() or "equal"
+        print(found.card.capability, found.record.workload, found.settings, told, flush=True)
+        return found
+
+    chosen = [case for case in cases() if arguments.only in str(case[0])]
+    comparisons = list(at_once(run, chosen))
     write_tables(comparisons, arguments.out)
     return 0 if acceptable(comparisons) else 1
 

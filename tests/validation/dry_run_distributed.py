@@ -14,6 +14,7 @@ Peaks have none that is as simple; they are listed next to it.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -22,6 +23,7 @@ from typing import Any
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.schema.units import format_bytes
+from tests.validation.dry_run import at_once
 from tests.validation.tables import write_table
 
 GPU = "a100-80gb"
@@ -136,19 +138,26 @@ def row(way: str, world_size: int, report: DryRunReport) -> list[str]:
     ]
 
 
+def run(case: tuple[str, int]) -> DryRunReport:
+    """Train one way at one world size, in a process of its own."""
+    way, world_size = case
+    report = dry_run(train, way, gpu=GPU, world_size=world_size, quiet=True)
+    print(" | ".join(row(way, world_size, report)), file=sys.stderr, flush=True)
+    return report
+
+
 def main() -> int:
     """Run every way at every world size; write the table; return 1 if any differs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    rows = []
-    environment: dict[str, str] = {}
-    for way in WAYS:
-        for world_size in WORLD_SIZES:
-            report = dry_run(train, way, gpu=GPU, world_size=world_size, quiet=True)
-            environment = report.environment
-            rows.append(row(way, world_size, report))
-            print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
+    runs = list(itertools.product(WAYS, WORLD_SIZES))
+    reports = list(at_once(run, runs))
+    environment = reports[0].environment
+    rows = [
+        row(way, world_size, report)
+        for (way, world_size), report in zip(runs, reports, strict=True)
+    ]
     equal = sum(each[4] == "yes" for each in rows)
     write_table(
         arguments.out / "distributed",

@@ -8,6 +8,7 @@ autocast to float16, each in a process of its own. A model that cannot be run ha
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.schema.units import format_bytes
+from tests.validation.dry_run import at_once
 from tests.validation.tables import write_table
 
 GPU = "a100-40gb"
@@ -268,30 +270,37 @@ def row(name: str, precision: str, report: DryRunReport) -> list[str]:
     ]
 
 
+def run(case: tuple[str, str]) -> DryRunReport:
+    """Run the steps of a model in a precision, in a process of its own."""
+    name, precision = case
+    report = dry_run(
+        train,
+        name,
+        autocast=precision == "autocast",
+        gpu=GPU,
+        deadline_seconds=600.0,
+        quiet=True,
+    )
+    print(" | ".join(row(name, precision, report)), file=sys.stderr, flush=True)
+    return report
+
+
 def main() -> int:
     """Run the models of the command line, or all; write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("names", nargs="*", choices=[*MODELS, []])
     arguments = parser.parse_args()
-    rows = []
-    environment: dict[str, str] = {}
-    for name in arguments.names or MODELS:
-        for precision in ("float32", "autocast"):
-            report = dry_run(
-                train,
-                name,
-                autocast=precision == "autocast",
-                gpu=GPU,
-                deadline_seconds=600.0,
-                quiet=True,
-            )
-            environment = report.environment or environment
-            rows.append(row(name, precision, report))
-            print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
+    runs = list(itertools.product(arguments.names or MODELS, ("float32", "autocast")))
+    reports = list(at_once(run, runs))
+    environment = next((report.environment for report in reports if report.environment), {})
+    rows = [
+        row(name, precision, report)
+        for (name, precision), report in zip(runs, reports, strict=True)
+    ]
     good = sum(each[2] == "ok" for each in rows)
     write_table(
-        arguments.out / "models",
+        arguments.out / "dry-run-models",
         "Public models under the dry run",
         f"{good} of {len(rows)} runs of {len(rows) // 2} models ended well: {STEPS} steps of AdamW"
         f" on a pretended {GPU}, torch {environment.get('torch')}, CUDA {environment.get('cuda')}."
