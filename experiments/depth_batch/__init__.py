@@ -15,12 +15,14 @@ from harness.analysis import AnalysisError, rss_agreement
 from harness.analysis.answers import growth_answer
 from harness.analysis.proportionality import Trial, trial
 from harness.analysis.verdicts import proportionality
+from harness.prediction.predict_workload import predict
 from harness.reporting.claim_figures import timelines, trial_tables
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, Table, Verdict
 from harness.schema.workload import Grid, Workload
 
 from . import explanations, figures, rss_rise
+from .cuda_peaks import cuda_peaks_figure
 
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
@@ -111,6 +113,7 @@ def analyse(evidence: Evidence) -> Section:
         figures=(
             *steps,
             *figures.owners_map(training),
+            *cuda_peaks_figure(training, _on_cpu(training)),
             *figures.composition(training),
             *figures.growth(trials),
         ),
@@ -140,6 +143,16 @@ def _proportional(trials: Mapping[str, Trial]) -> list[Verdict]:
         for quantity in QUANTITIES
         if quantity.label in trials
     ]
+
+
+def _on_cpu(training: pd.DataFrame) -> dict[str, int | None]:
+    """Return the peak of live bytes predicted on the CPU for each cell that ran on a GPU."""
+    known = {cell.replace(device="cuda").id: cell for cell in cells(Size.FULL)}
+    return {
+        name: predict(known[name]).peak_live_bytes
+        for name in training["workload_id"]
+        if name in known
+    }
 
 
 def _cells_table(frame: pd.DataFrame) -> Table:

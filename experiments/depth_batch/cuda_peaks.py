@@ -1,0 +1,112 @@
+"""The figure of a GPU's peaks over depth and batch, next to the CPU's and to the claim."""
+
+import functools
+from collections.abc import Mapping
+
+import pandas as pd
+
+from harness.analysis.cells import ok_cells
+from harness.schema.findings import Figure
+from harness.schema.plots.series import series
+from harness.schema.units import format_bytes
+
+SEGMENT_BYTES, LARGE_SEGMENT_BYTES = 2 << 20, 20 << 20
+"""What the caching allocator asks the driver for: 2 MiB for blocks up to 1 MiB, 20 MiB for blocks
+below 10 MiB, and multiples of 2 MiB for larger ones."""
+
+
+def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) -> list[Figure]:
+    """Return the peaks at a few depths against the batch; nothing without records of a GPU.
+
+    Args:
+        training: cells of training steps.
+        on_cpu: peak of live bytes of the same step on the CPU, by the cell's workload id.
+
+    """
+    columns = [f"cuda.{name}_peak_bytes" for name in ("reserved", "allocated")]
+    if not set(columns) <= set(training.columns):
+        return []
+    known = ok_cells(training, *columns)
+    if known["batch"].nunique() < 2:
+        return []
+    depths = sorted(known["depth"].unique())
+    chosen = {depths[0], depths[len(depths) // 2], depths[-1]}
+    reserved = known[columns[0]].astype("int64")
+    whole = int((reserved % SEGMENT_BYTES == 0).sum())
+    data = _long(known, columns, on_cpu)
+    batches = sorted({int(batch) for batch in known["batch"]})
+    return [
+        Figure(
+            name="cuda-peaks",
+            caption="The peak of a training step on a GPU against the batch. Reserved memory grows "
+            f"in segments of {format_bytes(SEGMENT_BYTES)} and {format_bytes(LARGE_SEGMENT_BYTES)} "
+            f"(a multiple of {format_bytes(SEGMENT_BYTES)} in {whole} of {len(known)} cells); "
+            "allocated memory stays flat as long as parameters, gradients and cuBLAS's workspaces "
+            "outweigh the batch. The claim is a line in proportion to the batch, drawn through the "
+            "largest allocated peak; the CPU's peak of live bytes is predicted for the same step.",
+            alt=_words(known, columns, whole),
+            story=True,
+            heading="The same step on a GPU",
+            data=data[data["depth"].isin(chosen)].reset_index(drop=True),
+            draw=functools.partial(
+                series,
+                x="batch",
+                y="bytes",
+                line="peak",
+                panel="panel",
+                line_label="",
+                label="peak of a training step",
+                scale="doubling bytes",
+                ticks=batches[::-2][::-1],  # every second, the largest among them
+            ),
+            size=(8.6, 4.0),
+        )
+    ]
+
+
+def _long(
+    known: pd.DataFrame, columns: list[str], on_cpu: Mapping[str, int | None]
+) -> pd.DataFrame:
+    """Return a row for each peak of each cell; the claim's line goes through the largest batch."""
+    known = known.sort_values(["depth", "batch"], ignore_index=True)
+    last = known.groupby("depth")["batch"].transform("max") == known["batch"]
+    largest = known["depth"].map(known[last].set_index("depth")[columns[1]]).astype("float64")
+    most = known.groupby("depth")["batch"].transform("max")
+    parts = {
+        "reserved": known[columns[0]],
+        "allocated": known[columns[1]],
+        "on the CPU": known["workload_id"].map(on_cpu),
+        "the claim": largest * known["batch"] / most,
+    }
+    long = pd.concat(
+        [
+            known[["depth", "batch"]].assign(
+                panel=[f"Depth {depth}" for depth in known["depth"]],
+                peak=name,
+                bytes=sizes.astype("float64").round(),
+            )
+            for name, sizes in parts.items()
+        ],
+        ignore_index=True,
+    )
+    long["bytes"] = long["bytes"].astype("Int64")
+    return long.dropna(subset=["bytes"])
+
+
+def _words(known: pd.DataFrame, columns: list[str], whole: int) -> str:
+    """Say what the figure shows: the smallest and the largest cell, and the steps."""
+    ordered = known.sort_values(["depth", "batch"])
+    ends = [
+        f"depth {row['depth']}, batch {row['batch']}: "
+        + ", ".join(
+            f"{name.removeprefix('cuda.').removesuffix('_peak_bytes')} "
+            f"{format_bytes(int(row[name]))}"
+            for name in columns
+        )
+        for row in (ordered.iloc[0], ordered.iloc[-1])
+    ]
+    return (
+        f"Panels by depth, the peak against the batch on doubling axes. {'; '.join(ends)}. "
+        f"Reserved memory is a multiple of 2 MiB in {whole} of {len(known)} cells. The claim's "
+        "line falls far below the peaks at small batches."
+    )
