@@ -316,7 +316,7 @@ def main() -> int:
         seeded = dataclasses.replace(plan, seed=arguments.seed)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "recording"
-            record(seeded, arguments.operations, dry_run, out)
+            record(seeded, arguments.operations // arguments.every, dry_run, out)
             comparisons.append(compare(seeded, out))
         print(plan.name, comparisons[-1].operations, comparisons[-1].first_difference or "equal")
         sys.stdout.flush()

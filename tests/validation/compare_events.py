@@ -102,7 +102,7 @@ def main() -> int:
     dry_run = DryRun()
     random, rows, all_equal = Random(arguments.seed), [], True
     for card in CARDS:
-        workloads = [draw(random) for _ in range(arguments.workloads)]
+        workloads = [draw(random) for _ in range(arguments.workloads // arguments.every)]
         recordings = record_on(card, [w.changed() for w in workloads], dry_run)
         counts = [0, 0, 0, 0]
         for workload, told in zip(workloads, recordings, strict=True):

@@ -256,7 +256,7 @@ def main() -> int:
         return found
 
     chosen = [case for case in cases() if arguments.only in str(case[0])]
-    comparisons = list(at_once(run, chosen))
+    comparisons = list(at_once(run, chosen[:: arguments.every]))
     write_tables(comparisons, arguments.out)
     return 0 if acceptable(comparisons) else 1
 

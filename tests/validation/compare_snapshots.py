@@ -94,7 +94,7 @@ def main() -> int:
     arguments = parser(__doc__).parse_args()
     dry_run = DryRun()
     rows, equal = [], 0
-    for case in CASES:
+    for case in CASES[:: arguments.every]:
         with tempfile.TemporaryDirectory() as folder:
             path = record(case, dry_run, Path(folder))
             replay = replay_file(path, recorded_on_bytes=case.total_bytes)

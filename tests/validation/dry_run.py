@@ -95,4 +95,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options of every comparison."""
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     made.add_argument("--out", type=Path, required=True, help="folder of the tables")
+    made.add_argument(
+        "--every", type=int, default=1, metavar="N", help="compare one N-th; all by default"
+    )
     return made

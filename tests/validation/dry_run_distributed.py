@@ -13,17 +13,15 @@ holds between steps has a closed form, with P for the bytes of all parameters an
 Peaks have none that is as simple; they are listed next to it.
 """
 
-import argparse
 import itertools
 import sys
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.schema.units import format_bytes
-from tests.validation.dry_run import at_once
+from tests.validation.dry_run import at_once, parser
 from tests.validation.tables import write_table
 
 GPU = "a100-80gb"
@@ -148,10 +146,9 @@ def run(case: tuple[str, int]) -> DryRunReport:
 
 def main() -> int:
     """Run every way at every world size; write the table; return 1 if any differs."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    runs = list(itertools.product(WAYS, WORLD_SIZES))
+    options = parser(__doc__)
+    arguments = options.parse_args()
+    runs = list(itertools.product(WAYS, WORLD_SIZES[:: arguments.every]))
     reports = list(at_once(run, runs))
     environment = reports[0].environment
     rows = [

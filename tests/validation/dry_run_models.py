@@ -7,16 +7,14 @@ from a configuration, without weights, and trained by AdamW on one batch, in flo
 autocast to float16, each in a process of its own. A model that cannot be run has the one line why.
 """
 
-import argparse
 import itertools
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.schema.units import format_bytes
-from tests.validation.dry_run import at_once
+from tests.validation.dry_run import at_once, parser
 from tests.validation.tables import write_table
 
 GPU = "a100-40gb"
@@ -287,11 +285,11 @@ def run(case: tuple[str, str]) -> DryRunReport:
 
 def main() -> int:
     """Run the models of the command line, or all; write the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("names", nargs="*", choices=[*MODELS, []])
-    arguments = parser.parse_args()
-    runs = list(itertools.product(arguments.names or MODELS, ("float32", "autocast")))
+    options = parser(__doc__)
+    options.add_argument("names", nargs="*", choices=[*MODELS, []])
+    arguments = options.parse_args()
+    names = (arguments.names or [*MODELS])[:: arguments.every]
+    runs = list(itertools.product(names, ("float32", "autocast")))
     reports = list(at_once(run, runs))
     environment = next((report.environment for report in reports if report.environment), {})
     rows = [
