@@ -11,7 +11,7 @@ from .closed_form import owned_bytes
 from .network import NAMES, NETWORK
 
 EVEN = 1.1
-"""A share counts as divided up to so many times an even one."""
+"""A share counts as divided if it is at most 1.1 times an even one."""
 
 
 def _of(table: pd.DataFrame, strategy: Strategy) -> pd.DataFrame:
