@@ -22,7 +22,7 @@ Strategy = Literal["ddp", "zero", "fsdp2"]
 
 @dataclass(frozen=True, kw_only=True)
 class RankJob:
-    """One network, trained by rank 0 of ``world_size`` ranks; ``workload.batch`` is that rank's own."""
+    """One network, trained by rank 0 of ``world_size`` ranks on a batch of its own."""
 
     workload: Workload
     strategy: Strategy
