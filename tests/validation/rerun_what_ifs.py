@@ -49,7 +49,7 @@ def run(case: Case, what: str, folder: Path) -> Snapshot:
     more = ("--empty-cache",) if what.startswith("empty_cache") else ()
     file = folder / "real.pickle.gz"
     command = [sys.executable, "-m", "harness", "dry-run", "--memory", f"{memory}MiB"]
-    command += ["--outside", "0", "--", str(RECORDER), case.arguments[0], str(file)]
+    command += ["--outside", "0B", "--", str(RECORDER), case.arguments[0], str(file)]
     environment = {"PYTORCH_CUDA_ALLOC_CONF": settings, "HOME": str(Path.home())}
     done = subprocess.run(
         [*command, *case.arguments[1:], *more],
