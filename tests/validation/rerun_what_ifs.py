@@ -7,7 +7,6 @@ of that memory. A what-if ends with the request that failed in the recording; th
 compared up to the same request, also where it went on. Exit code 1 if anything differs.
 """
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from harness.snapshots import explain_file
 from harness.snapshots.snapshot import Snapshot, read_snapshot
 from harness.snapshots.trace_event import SEGMENT_ACTIONS
 from harness.snapshots.what_if import WhatIf
+from tests.validation.dry_run import DryRun, StubCard
 
 MIB = 1 << 20
 FAILURES = Path(__file__).parents[1] / "snapshots" / "failures"
@@ -48,18 +48,8 @@ def run(case: Case, what: str, folder: Path) -> Snapshot:
     settings = what if ":" in what else ""
     more = ("--empty-cache",) if what.startswith("empty_cache") else ()
     file = folder / "real.pickle.gz"
-    command = [sys.executable, "-m", "harness", "dry-run", "--memory", f"{memory}MiB"]
-    command += ["--outside", "0B", "--", str(RECORDER), case.arguments[0], str(file)]
-    environment = {"PYTORCH_CUDA_ALLOC_CONF": settings, "HOME": str(Path.home())}
-    done = subprocess.run(
-        [*command, *case.arguments[1:], *more],
-        env=environment | {"PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if not file.exists():
-        raise SystemExit(done.stderr)
+    command = [RECORDER, case.arguments[0], file, *case.arguments[1:], *more]
+    DryRun().run(command, StubCard(total_bytes=memory * MIB), settings=settings)
     snapshot = read_snapshot(file)
     file.unlink()
     return snapshot
