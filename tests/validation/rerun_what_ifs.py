@@ -37,7 +37,9 @@ class Case:
 CASES = (
     Case(name="fragmentation", arguments=("fragmentation",), memory_mib=850, larger_mib=1024),
     Case(name="leak", arguments=("leak",), memory_mib=160, larger_mib=250),
-    Case(name="first-step", arguments=("first-step",), memory_mib=76, larger_mib=100),
+    Case(
+        name="first-step", arguments=("first-step", "--batch", "64"), memory_mib=76, larger_mib=100
+    ),
     Case(name="batch-8192", arguments=("batch", "--batch", "8192"), memory_mib=300, larger_mib=400),
 )
 
