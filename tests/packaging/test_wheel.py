@@ -1,4 +1,4 @@
-"""The wheel in an environment without the repository: types, experiments, the command."""
+"""The wheel without the repository: types, experiments, the command, the pytest plugin."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from tests.budgets.test_pytest_plugin import TEST as BUDGET_TEST
 from tests.sweep.test_experiment_files import MINE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -80,3 +81,44 @@ def test_a_users_experiment_runs_by_path_and_by_name(python: Path, tmp_path: Pat
         lines = (tmp_path / "out" / name / "records.jsonl").read_text().splitlines()
         assert len(lines) == 2
     assert run(python, "-m", "harness", "report", "out", cwd=tmp_path).returncode == 0
+
+
+# Imports torch only when the model is built.
+LAZY_MODEL = """
+def build():
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(64, {width}), nn.ReLU(), nn.Linear({width}, 10))
+"""
+CONFTEST = """
+import sys
+
+def pytest_collection_finish(session):
+    assert session.config.pluginmanager.has_plugin("memory-budgets")
+    assert "torch" not in sys.modules, "the plugin imports torch before a test needs it"
+"""
+
+
+def test_pytest_finds_the_memory_plugin_by_its_entry_point(python: Path, tmp_path: Path) -> None:
+    """A pull request in miniature where only the wheel is installed: no ``-p``, no repository."""
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    test = BUDGET_TEST.format(marker="", more="")
+    (tmp_path / "test_model.py").write_text(test.replace("from model", "from my_model"))
+
+    def pytest_says(*options: str) -> tuple[int, str]:
+        done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, cwd=tmp_path)
+        return done.returncode, done.stdout + done.stderr
+
+    def widen(width: int) -> None:
+        (tmp_path / "my_model.py").write_text(LAZY_MODEL.format(width=width))
+
+    widen(256)
+    assert "--memory-update" in pytest_says("--help")[1]
+    assert "@pytest.mark.memory(peak=None, gpu=None)" in pytest_says("--markers")[1]
+    assert pytest_says("--memory-update")[0] == 0
+    widen(1024)
+    code, text = pytest_says()
+    assert code == 1, text
+    assert "layer 0 grew by 390 KiB" in text
+    assert pytest_says("--memory-update")[0] == 0
+    assert pytest_says()[0] == 0
