@@ -21,7 +21,15 @@ from harness.snapshots.replay import failing_first, peak_reserved
 from harness.snapshots.scaled_batch import scaled_workload
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
 from harness.snapshots.trace_event import TraceEvent
-from harness.snapshots.what_if import EMPTY, WhatIf, Workload, find_workload, in_one_pool, what_if
+from harness.snapshots.what_if import (
+    ALLOC,
+    EMPTY,
+    WhatIf,
+    Workload,
+    find_workload,
+    in_one_pool,
+    what_if,
+)
 
 _OTHER_SETTINGS = (
     "expandable_segments:True",
@@ -182,8 +190,10 @@ def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | N
     if failure is None:
         return find_workload(events, origin)
     failed = events[failure.position]
-    tried = failed._replace(action="alloc", address=-1)
-    return find_workload([*events[: failure.position], tried], origin)
+    # What the allocator freed in vain for that request is no part of the program.
+    work = find_workload(events[: failure.position + 1], origin)
+    last = (ALLOC, -1, failed.size_bytes, failed.stream, failure.position)
+    return replace(work, steps=(*work.steps, last))
 
 
 def _what_ifs(
