@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from harness.snapshots.snapshot import Annotation
-from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.trace_event import Stack, TraceEvent
 
 Category = Literal["parameter", "optimizer", "forward", "backward", "workspace", "other"]
 CATEGORIES: dict[Category, str] = {
@@ -40,6 +40,10 @@ _OPTIMIZER_FILES = tuple(
     )
 )
 _OPTIMIZER = ("_init_group (", *(f"step {file}" for file in _OPTIMIZER_FILES))
+_COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
+_BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
+_MACHINERY = ("forward (runtime_wrappers.py", "forward (aot_autograd.py")
+_COMPILED_GRAPH = "<eval_with_key>"
 _STEP = "Optimizer.step#"
 
 
@@ -75,11 +79,13 @@ class Categories:
             return "workspace"
         if _has(event, _OPTIMIZER) or (not event.stack.frames and self._in_optimizer(event)):
             return "optimizer"
-        if any(frame.startswith("forward (") for frame in event.stack.frames):
+        if _has(event, _COMPILED_BACKWARD):
+            return "backward"  # a graph that torch.compile wrote; its function is called forward
+        if _has(event, ("forward (",)):
             return "forward"
         if not event.stack.frames and self._has_stacks:
             return "backward"
-        if _has(event, ("backward (_tensor.py", "_engine_run_backward (")):
+        if _has(event, _BACKWARD):
             return "backward"
         return "other"
 
@@ -96,9 +102,19 @@ def _has(event: TraceEvent, beginnings: tuple[str, ...]) -> bool:
 
 def module_of(event: TraceEvent) -> str:
     """Return the chain of ``forward`` functions, outermost first: the module as far as known."""
+    if _has(event, _BACKWARD):
+        return "outside of a forward pass"
     names = [
         frame.removeprefix("forward (").removesuffix(")")
         for frame in reversed(event.stack.frames)
-        if frame.startswith("forward (")
+        if frame.startswith("forward (") and not frame.startswith(_MACHINERY)
     ]
-    return " > ".join(names) or "outside of a forward pass"
+    shown = ("compiled graph" if _COMPILED_GRAPH in name else name for name in names)
+    return " > ".join(shown) or "outside of a forward pass"
+
+
+def own_line(stack: Stack) -> str:
+    """Return the user's line that asked, or what there is instead."""
+    if stack.own is not None:
+        return stack.own
+    return "no Python frame" if stack.place is None else f"no line of yours ({stack.place})"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from harness.snapshots.categories import own_line
 from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import TraceEvent
 
@@ -118,5 +119,5 @@ def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tu
             alive.pop(event.address, None)
     totals: Counter[str] = Counter()
     for event in alive.values():
-        totals[event.stack.own or event.place or "no Python frame"] += event.size_bytes
+        totals[own_line(event.stack)] += event.size_bytes
     return tuple(totals.most_common(5))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.snapshots.categories import CATEGORIES, Categories, module_of
+from harness.snapshots.categories import CATEGORIES, Categories, module_of, own_line
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, Stack, TraceEvent
 
@@ -85,7 +85,7 @@ def moment_at(
         before = event.stack.place == _BEFORE
         categories[_BEFORE if before else CATEGORIES[told.of(event)]] += event.size_bytes
         modules[_BEFORE if before else module_of(event)] += event.size_bytes
-        frames[event.stack.own or event.place or "no Python frame"] += event.size_bytes
+        frames[own_line(event.stack)] += event.size_bytes
     largest = sorted(blocks.values(), key=lambda event: (-event.size_bytes, event.address))[:10]
     return Moment(
         name=name,

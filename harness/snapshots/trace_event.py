@@ -1,5 +1,6 @@
 """One entry of a device's trace, and the stack of Python frames that asked for it."""
 
+import re
 from typing import Any, NamedTuple
 
 ADDRESS_LIMIT = 1 << 62
@@ -13,13 +14,16 @@ DEFAULT_POOL: PoolId = (0, 0)
 
 _STREAM_BITS = (1 << 64) - 1
 _FRAMES_KEPT = 64
-_INSTALLED = ("site-packages", "dist-packages", "<frozen", "lib/python3")
+_NOT_YOURS = re.compile(
+    r"site-packages|dist-packages|<frozen|lib/python3|^[A-Za-z]:/.*/Lib/|torchinductor_"
+)
+"""Installed packages, Python's own library (on Windows in ``Lib``), code that inductor wrote."""
 
 
 class Stack(NamedTuple):
     """Frames as ``function (file:line)``, innermost first.
 
-    ``place`` is the first Python frame, ``own`` the first one outside of installed packages.
+    ``place`` is the first Python frame, ``own`` the first one in the user's own files.
     """
 
     place: str | None
@@ -87,14 +91,14 @@ def stack_of(frames: Any) -> Stack:
         file, function, line = (frame.get(key) for key in ("filename", "name", "line"))
         if not isinstance(file, str):
             continue
-        base = file[-300:].replace("\\", "/").rsplit("/", 1)[-1]
+        path = file[-300:].replace("\\", "/")
+        base = path.rsplit("/", 1)[-1]
         function = function[:150] if isinstance(function, str) else "?"
         line = line if isinstance(line, int) and abs(line) < ADDRESS_LIMIT else "?"
         text = printable(f"{function} ({base}:{line})")
         texts.append(text)
         if place is None and base.endswith(".py"):
             place = text
-        installed = any(part in file for part in _INSTALLED)
-        if own is None and base.endswith(".py") and not installed:
+        if own is None and base.endswith(".py") and not _NOT_YOURS.search(path):
             own = text
     return Stack(place, tuple(texts), own)

@@ -1,7 +1,8 @@
 """Recordings of real failures (PyTorch 2.15 under the dry run) are diagnosed and re-run.
 
 What a what-if should say is what really happened when ``tests/validation/record_failures.py`` ran
-again with that setting: the table ``REAL`` was printed by it, peak ``reserved`` to the byte.
+again with that setting: ``tests/validation/rerun_what_ifs.py`` runs all of them and compares the peak
+``reserved`` to the byte, or the request that failed. ``REAL`` holds what it saw.
 """
 
 import json
@@ -95,12 +96,15 @@ REAL = [
     ("leak", "as recorded", "does not fit", None),
     ("leak", "expandable_segments:True", "does not fit", None),
     ("leak", "max_split_size_mb:64", "does not fit", None),
-    ("leak", "with 250 MiB", "fits", None),
+    ("leak", "roundup_power2_divisions:8", "does not fit", None),
+    ("leak", "empty_cache() in each step", "does not fit", None),
+    ("leak", "with 250 MiB", "fits", 169_869_312),
     ("first-step", "as recorded", "does not fit", None),
     ("first-step", "expandable_segments:True", "does not fit", None),
-    # The real run went on to fail later: at that moment it held 64.31 MiB, more than at this one.
-    ("first-step", "large_segment_size_mb:64", "fits", None),
-    ("first-step", "with 100 MiB", "fits", None),
+    # The real run went on and failed later: this is its peak up to the same request.
+    ("first-step", "large_segment_size_mb:64", "fits", 71_303_168),
+    ("first-step", "empty_cache() in each step", "does not fit", None),
+    ("first-step", "with 100 MiB", "fits", 88_080_384),
     ("batch-8192", "as recorded", "does not fit", None),
     ("batch-8192", "expandable_segments:True", "does not fit", None),
     ("batch-8192", "with 400 MiB", "fits", None),

@@ -16,7 +16,9 @@ from torch import nn
 
 def main() -> None:
     """Train for four steps."""
-    torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context="all")
+    torch.cuda.memory._record_memory_history(
+        max_entries=100_000, stacks="python", context="all", record_pinned_host_memory=True
+    )
     model = nn.Sequential(nn.Linear(512, 2048), nn.GELU(), nn.Linear(2048, 10)).cuda()
     compiled = torch.compile(model, backend="aot_eager")
     optimizer = torch.optim.AdamW(model.parameters(), foreach=False)

@@ -1,0 +1,114 @@
+"""Recordings of ``torch.compile`` on two streams, of Windows and of pinned host memory.
+
+``compiled`` is a recording of ``record_compiled.py`` (PyTorch 2.15 under the dry run). Those of
+Windows and of inductor are CONSTRUCTED from real recordings: only the names of files and functions
+change; the pinned segments are constructed too.
+"""
+
+import copy
+import gzip
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.snapshots import explain_file, replay_file
+from harness.snapshots.trace_event import stack_of
+from tests.snapshots.test_explain import FAILURES
+from tests.snapshots.test_replay import agreement_of, recording, written
+
+MIB = 1 << 20
+BATCH, WIDTH = 1024, 2048
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    raw = pickle.loads(gzip.decompress(path.read_bytes()))
+    assert isinstance(raw, dict)
+    return raw
+
+
+def test_a_compiled_model_is_followed_and_its_activations_are_named(tmp_path: Path) -> None:
+    path = recording("compiled")
+    assert agreement_of(replay_file(path)).is_complete()
+    (explanation,) = explain_file(path)
+    held = dict(explanation.moments[0].categories)
+    parameters = (512 * WIDTH + WIDTH + WIDTH * 10 + 10) * 4
+    assert held["parameters"] == parameters
+    assert held["optimizer state and its temporaries"] == 2 * parameters
+    # GELU's input, and its output, which the second linear layer saves.
+    assert held["forward pass (activations)"] == 2 * BATCH * WIDTH * 4
+    assert held["backward pass (gradients and temporaries)"] > BATCH * WIDTH * 4
+    assert dict(explanation.moments[0].modules)["compiled graph"] == 2 * BATCH * WIDTH * 4
+    assert explanation.growth.kind == "plateau"
+    assert explanation.what_ifs[0].name == "as recorded"
+    peak = explanation.peak_reserved_bytes
+    assert explanation.what_ifs[0].peak_reserved_bytes == (peak, peak)
+
+
+def test_pinned_host_memory_is_named_and_not_counted(tmp_path: Path) -> None:
+    raw = loaded(recording("compiled"))
+    assert raw["host_segments"] == []  # the dry run records none: these are constructed
+    raw["host_segments"] = [{"address": 1 << 40, "total_size": size * MIB} for size in (2, 3)]
+    replay = replay_file(written(tmp_path, raw))
+    assert "5 MiB of pinned host memory is not GPU memory" in replay.notes
+    assert replay.recorded_peak_reserved_bytes == 82 * MIB
+
+
+def renamed(raw: dict[str, Any], change: Any) -> dict[str, Any]:
+    """Return the recording with other frames; PyTorch shares frames among events."""
+    raw = copy.deepcopy(raw)
+    changed: dict[int, Any] = {}
+    for event in raw["device_traces"][0]:
+        for frame in event.get("frames", ()):
+            if id(frame) not in changed:
+                changed[id(frame)] = frame  # keeps the identity in use
+                frame["filename"], frame["name"] = change(frame["filename"], frame["name"])
+    return raw
+
+
+def on_windows(file: str, name: str) -> tuple[str, str]:
+    if "site-packages" in file:
+        inside = file[file.index("site-packages") :].replace("/", "\\")
+        return f"C:\\Users\\me\\miniconda3\\envs\\ai\\Lib\\{inside}", name
+    if "lib/python3" in file:
+        return f"C:\\Users\\me\\miniconda3\\envs\\ai\\Lib\\{file.rsplit('/', 1)[-1]}", name
+    return f"D:\\work\\project\\{file.rsplit('/', 1)[-1]}" if ".py" in file else file, name
+
+
+@pytest.mark.parametrize("name", ["leak", "first-step", "batch-8192"])
+def test_a_recording_of_windows_says_the_same(tmp_path: Path, name: str) -> None:
+    path = FAILURES / f"{name}.pickle.gz"
+    raw = renamed(loaded(path), on_windows)
+    assert any("D:\\work" in frame["filename"] for e in raw["device_traces"][0] for frame in
+               e.get("frames", ()))  # fmt: skip
+    (here,), (there,) = explain_file(path), explain_file(written(tmp_path, raw))
+    assert there == here
+
+
+def test_pythons_own_library_on_windows_is_not_your_code() -> None:
+    frames = [
+        {"filename": r"C:\Python311\Lib\contextlib.py", "name": "inner", "line": 81},
+        {"filename": r"C:\Users\me\train.py", "name": "main", "line": 3},
+    ]
+    assert stack_of(frames).own == "main (train.py:3)"
+
+
+def by_inductor(file: str, name: str) -> tuple[str, str]:
+    """Return where inductor's wrapper of a compiled graph would be in the place of the graph."""
+    if "eval_with_key" in file:
+        return "/tmp/torchinductor_me/ab/cabq4xkwqz.py", "call"
+    return file, name
+
+
+def test_code_that_inductor_wrote_is_not_your_code(tmp_path: Path) -> None:
+    path = recording("compiled")
+    (eager,), (inductor,) = (
+        explain_file(each) for each in (path, written(tmp_path, renamed(loaded(path), by_inductor)))
+    )
+    here, there = eager.moments[0], inductor.moments[0]
+    assert there.categories == here.categories
+    assert there.alive_bytes == here.alive_bytes
+    lines = [line for line, _ in there.frames]
+    assert any(line.startswith("main (record_compiled.py:") for line in lines)
+    assert not any(line.startswith("call (cabq4xkwqz.py") for line in lines)
