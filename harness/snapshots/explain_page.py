@@ -1,22 +1,46 @@
-"""A recording explained as one self-contained page: no script, nothing loaded from elsewhere."""
+"""A recording or a message explained as one self-contained page: no script, nothing loaded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from harness.schema.units import format_bytes
 from harness.snapshots.explain import Explanation
+from harness.snapshots.explain_chart import COLORS, legend, timeline_chart
 from harness.snapshots.explain_text import explanation_text, outcome
+from harness.snapshots.moments import Moment
 from harness.snapshots.oom_message import OutOfMemoryMessage, advice
-from harness.snapshots.oom_text import parts
+from harness.snapshots.oom_text import message_text, parts
 
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#4d4d4d")
-_WIDTH, _HEIGHT, _LEFT, _TOP = 900, 320, 80, 20
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
-    "color:#1a1a1a;background:#fff}table{border-collapse:collapse}td,th{padding:.2rem .8rem;"
-    "border-bottom:1px solid #ddd;text-align:left}pre{overflow-x:auto;font-size:13px}"
-    "svg{max-width:100%;height:auto}"
-)
+_STYLE = """
+:root { color-scheme: light dark;
+  --paper: #fff; --ink: #1f2328; --quiet: #57606a; --rule: #d8dee4;
+  --bad: #b00020; --good: #1a7037; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14181d; --ink: #e6e9ed; --quiet: #a5aeb8; --rule: #343b44;
+    --bad: #ff8a80; --good: #7fd69a; }
+}
+body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.25rem; margin-top: 2rem; }
+h3 { font-size: 1.05rem; margin-top: 1.75rem; }
+.wide { overflow-x: auto; }
+.wide > svg { display: block; width: 100%; min-width: 30rem; height: auto; }
+svg text { fill: var(--ink); } svg .rule { stroke: var(--rule); }
+svg line.failure { stroke: var(--bad); } svg text.failure { fill: var(--bad); }
+.bar { display: block; width: 100%; height: 3rem; }
+.legend { list-style: none; padding: 0; margin: .5rem 0; font-size: .875rem; }
+.legend li { padding-left: 1.3rem; }
+.legend .key { width: .8rem; height: .8rem; margin: 0 .5rem 0 -1.3rem; }
+table { border-collapse: collapse; font-size: .875rem; width: 100%; }
+caption { text-align: left; color: var(--quiet); padding-top: .75rem; }
+td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--rule); vertical-align: top;
+  overflow-wrap: anywhere; }
+td.size { text-align: right; white-space: nowrap; width: 6rem; font-variant-numeric: tabular-nums; }
+td.name { width: 40%; }
+.bad { color: var(--bad); } .good { color: var(--good); }
+.note, .quiet { color: var(--quiet); font-size: .875rem; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
+"""
 
 
 def explanation_page(explanations: Sequence[Explanation]) -> str:
@@ -27,23 +51,30 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
 
 def message_page(message: OutOfMemoryMessage) -> str:
     """Return the page of an out-of-memory message with a bar of the GPU's memory."""
-    bars, x = [], float(_LEFT)
-    for index, (_, name, size) in enumerate(parts(message)):
-        width = (_WIDTH - _LEFT) * size / message.total_bytes
-        label = escape(f"{name}: {format_bytes(size)}")
-        color = _COLORS[index % len(_COLORS)]
+    held = parts(message)
+    bars, labels, at = [], [], 0.0
+    for index, (_, name, size) in enumerate(held):
+        width = 100 * size / message.total_bytes
+        label = f"{name}: {format_bytes(size)}"
+        color = "var(--rule)" if name == "free" else COLORS[index % len(COLORS)]
+        labels.append((color, f"{label} ({width:.1f}%)"))
         bars.append(
-            f'<rect x="{x:.1f}" y="20" width="{width:.1f}" height="40" fill="{color}">'
-            f"<title>{label}</title></rect>"
-            f'<rect x="{_LEFT}" y="{80 + 22 * index}" width="14" height="14" fill="{color}"/>'
-            f'<text x="{_LEFT + 20}" y="{92 + 22 * index}">{label}</text>'
+            f'<rect x="{at:.2f}" width="{width:.2f}" height="10" fill="{color}">'
+            f"<title>{escape(label)}</title></rect>"
         )
-        x += width
+        at += width
     svg = (
-        f'<svg viewBox="0 0 {_WIDTH + 20} {100 + 22 * len(bars)}" role="img" '
+        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
         f'aria-label="The GPU\'s memory at the failure">{"".join(bars)}</svg>'
     )
-    body = f"<h2>{escape(message.cause())}</h2><p>{escape(advice(message))}</p>{svg}"
+    asked = (
+        f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
+        f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}."
+    )
+    body = (
+        f"<h2>Cause: {escape(message.cause())}</h2><p>{escape(advice(message))}</p>"
+        f"<p>{escape(asked)}</p>{svg}{legend(labels)}{_as_text(message_text(message))}"
+    )
     return _page("Out of memory explained", body)
 
 
@@ -60,83 +91,42 @@ def _page(title: str, body: str) -> str:
 
 def _device(explanation: Explanation) -> str:
     rows = "".join(
-        f"<tr><td>{escape(case.name)}</td><td>{escape(outcome(case))}</td></tr>"
+        f'<tr><td class="name">{escape(case.name)}</td>'
+        f'<td class="{"bad" if case.ran_out else "good"}">{escape(outcome(case))}</td></tr>'
         for case in explanation.what_ifs
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
+    notes = "".join(f'<p class="note">Note: {escape(note)}.</p>' for note in explanation.notes)
+    moments = "".join(_moment(moment) for moment in explanation.moments)
     return (
-        f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}"
-        f"<h3>Memory over the recording</h3>{_timeline(explanation)}"
-        f"<h3>What if</h3><table>{rows}</table>"
-        f"<h3>Details</h3><pre>{escape(explanation_text(explanation))}</pre>"
+        f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
+        f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"
+        f"<h3>What if</h3><table>{rows}</table>{moments}{_as_text(explanation_text(explanation))}"
     )
 
 
-def _timeline(explanation: Explanation) -> str:
-    points = explanation.timeline
-    if not points:
-        return "<p>The recording has no events.</p>"
-    totals: dict[str, int] = {}
-    for _, sizes in points:
-        for name, size in sizes.items():
-            totals[name] = max(totals.get(name, 0), size)
-    names = [name for name in sorted(totals, key=lambda name: -totals[name]) if totals[name] > 0]
-    highest = max(sum(sizes.values()) for _, sizes in points) or 1
-    last = max(1, points[-1][0])
-    plot = _WIDTH - _LEFT - 20
-
-    def x(position: int) -> float:
-        return _LEFT + plot * position / last
-
-    def y(size: int) -> float:
-        return _TOP + _HEIGHT * (1 - size / highest)
-
-    parts_of_svg = list(_axes(highest, last, plot))
-    below = [0] * len(points)
-    for index, name in enumerate(names):
-        above = [low + sizes.get(name, 0) for low, (_, sizes) in zip(below, points, strict=True)]
-        edge = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, above, strict=True)]
-        back = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, below, strict=True)]
-        color = _COLORS[index % len(_COLORS)]
-        label = escape(f"{name} (most: {format_bytes(totals[name])})")
-        parts_of_svg.append(
-            f'<polygon points="{" ".join(edge + back[::-1])}" fill="{color}">'
-            f"<title>{label}</title></polygon>"
-        )
-        row = _TOP + _HEIGHT + 56 + 22 * index
-        parts_of_svg.append(
-            f'<rect x="{_LEFT}" y="{row - 12}" width="14" height="14" fill="{color}"/>'
-            f'<text x="{_LEFT + 20}" y="{row}">{label}</text>'
-        )
-        below = above
-    if explanation.failure is not None:
-        at = x(min(explanation.failure.position, last))
-        parts_of_svg.append(
-            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_TOP + _HEIGHT}" stroke="#b00" '
-            f'stroke-dasharray="4 3"/><text x="{at - 6:.1f}" y="{_TOP - 5}" text-anchor="end" '
-            'fill="#b00">out of memory</text>'
-        )
-    height = _TOP + _HEIGHT + 60 + 22 * len(names)
+def _moment(moment: Moment) -> str:
+    blocks = (
+        (f"{block.category}: {' < '.join(block.frames[:4]) or 'no Python frame'}", block.size_bytes)
+        for block in moment.largest
+    )
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" font-size="13" role="img" '
-        f'aria-label="Bytes alive by category over the events">{"".join(parts_of_svg)}</svg>'
+        f"<h3>Alive {escape(moment.name)}: {format_bytes(moment.alive_bytes)} of "
+        f"{format_bytes(moment.reserved_bytes)} reserved</h3>"
+        + _groups("By category", moment.categories)
+        + _groups("By module", moment.modules)
+        + _groups("By line of your code", moment.frames)
+        + _groups("Largest blocks", blocks)
     )
 
 
-def _axes(highest: int, last: int, plot: int) -> Iterator[str]:
-    for quarter in range(5):
-        height = _TOP + _HEIGHT * (1 - quarter / 4)
-        yield (
-            f'<line x1="{_LEFT}" x2="{_LEFT + plot}" y1="{height:.1f}" y2="{height:.1f}" '
-            f'stroke="#ddd"/><text x="{_LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">'
-            f"{format_bytes(highest * quarter // 4)}</text>"
-        )
-        at = _LEFT + plot * quarter / 4
-        yield (
-            f'<text x="{at:.1f}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle">'
-            f"{last * quarter // 4:,}</text>"
-        )
-    yield (
-        f'<text x="{_LEFT + plot / 2:.1f}" y="{_TOP + _HEIGHT + 36}" text-anchor="middle">'
-        "event of the allocator</text>"
+def _groups(caption: str, groups: Iterable[tuple[str, int]]) -> str:
+    rows = "".join(
+        f'<tr><td class="size">{format_bytes(size)}</td><td>{escape(name)}</td></tr>'
+        for name, size in groups
     )
+    return f"<table><caption>{caption}</caption>{rows}</table>"
+
+
+def _as_text(text: str) -> str:
+    return f"<details><summary>Everything as text</summary><pre>{escape(text)}</pre></details>"

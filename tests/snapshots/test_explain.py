@@ -176,6 +176,9 @@ def test_the_page_is_self_contained_and_labelled() -> None:
     assert "out of memory" in texts.text
     assert "http:" not in page
     assert "https:" not in page
+    assert "prefers-color-scheme: dark" in page
+    for words in ("What if", "By category", "Largest blocks", "Everything as text"):
+        assert words in texts.text
 
 
 def test_text_from_a_recording_is_escaped_in_the_page(tmp_path: Path) -> None:
