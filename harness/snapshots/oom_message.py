@@ -184,15 +184,15 @@ def _message(
     process = None if this is None else _bytes(this[1])
     if process is not None and process >= _NOT_AVAILABLE_BYTES:
         process = None
-    if process is None and len(processes) == 1 and processes[0][1] >= reserved:
-        # In a container the process does not know its own number on the host.
-        process = processes.pop()[1]
-    held = sum(size for _, size in processes)
-    is_a_part = free + max(reserved, process or 0) + held > total * (1 + _ROUNDED_TO)
-    if is_a_part and reserved <= total:
+    elsewhere: list[tuple[int, int]] = []
+    held = free + sum(size for _, size in processes)
+    if held + (reserved if process is not None else 0) > total * (1 + _ROUNDED_TO):
         processes, elsewhere = [], processes
-    else:
-        elsewhere = []
+    elif this is None and any(size >= reserved for _, size in processes):
+        # In a container the process does not know its own number on the host: it is listed.
+        own = min((each for each in processes if each[1] >= reserved), key=lambda each: each[1])
+        processes.remove(own)
+        process = own[1]
     free_in_pools = 0 if private is None else min(_bytes(private[1]), allocated)
     return OutOfMemoryMessage(
         gpu=gpu,

@@ -174,6 +174,34 @@ MESSAGES = [
         319.03 * MIB,
     ),
     (
+        "NVIDIA vss 25, torch 2.6, several processes",
+        (
+            "via-server-1 | [TRT-LLM] [E] Failed to initialize executor on rank 0: CUDA out of memory. "
+            "Tried to allocate 136.00 MiB. GPU 0 has a total capacity of 14.56 GiB of which 58.38 MiB is "
+            "free. Process 244271 has 26.06 MiB memory in use. Process 238746 has 1.08 GiB memory in "
+            "use. Process 244515 has 468.00 MiB memory in use. Including non-PyTorch memory, this "
+            "process has 12.90 GiB memory in use. Of the allocated memory 12.72 GiB is allocated by "
+            f"PyTorch, and 69.61 MiB is reserved by PyTorch but unallocated.{EXPANDABLE_HINT}"
+        ),
+        "other processes",
+        14.56 * GIB,
+        69.61 * MIB,
+    ),
+    (
+        "a log of MinerU 2.0, several processes, its own among them",
+        (
+            "CUDA out of memory. Tried to allocate 136.00 MiB. GPU 0 has a total capacity of 44.53 GiB of "
+            "which 32.62 MiB is free. Process 899595 has 14.52 GiB memory in use. Process 1039101 has "
+            "3.03 GiB memory in use. Process 1603024 has 6.96 GiB memory in use. Process 2007660 has 9.48 "
+            "GiB memory in use. Process 785200 has 8.47 GiB memory in use. Process 795316 has 2.02 GiB "
+            "memory in use. Of the allocated memory 1.50 GiB is allocated by PyTorch, and 167.00 MiB is "
+            f"reserved by PyTorch but unallocated.{EXPANDABLE_HINT}"
+        ),
+        "other processes",
+        44.53 * GIB,
+        167 * MIB,
+    ),
+    (
         "torch 2.15 under the dry run, several MemPools",
         (
             "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 700.00 MiB of "
@@ -291,6 +319,15 @@ def test_what_pytorch_calls_allocated_in_private_pools_is_free() -> None:
     # The snapshot of the same failure: the bytes in allocated blocks, and in free ones of the pools.
     assert abs(message.allocated_bytes - 338_595_840) < 2 * MIB // 100
     assert abs(message.private_bytes - 74_174_464) < MIB // 100
+
+
+def test_a_process_that_does_not_know_its_number_is_the_least_that_holds_its_reserved() -> None:
+    text = next(text for source, text, *_ in MESSAGES if "MinerU" in source)
+    message = parse_message(text)
+    assert message.process_bytes == int(2.02 * GIB)
+    assert [pid for pid, _ in message.others] == [899595, 1039101, 1603024, 2007660, 785200]
+    assert message.elsewhere == ()
+    assert sum(size for _, _, size in parts(message)) == pytest.approx(44.53 * GIB, rel=0.002)
 
 
 # Written as CUDACachingAllocator.cpp joins its parts; no published message has all of them.
