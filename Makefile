@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
 
-# Two processes, a file of tests in one of them: no figure that is tested depends on a neighbour.
+# Three processes, for two cores: many tests wait for another process. A file of tests stays in one
+# of them; no number that is tested depends on a neighbour.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # The documentation site, without a network; a warning or a broken link is an error.
 docs: $(VENV)/.installed-docs

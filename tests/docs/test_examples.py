@@ -55,6 +55,16 @@ def test_a_command_runs(command: str, tmp_path: Path) -> None:
     assert done.stdout.strip() or done.stderr.strip()
 
 
+def test_the_script_of_the_notes_own_step_runs() -> None:
+    script = ROOT / "docs" / "scripts" / "trace_the_note.py"
+    command = [sys.executable, str(script)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    peak = int(printed.split(" bytes")[0].replace(",", ""))
+    parts = [int(line.split()[1].replace(",", "")) for line in printed.splitlines()[1:]]
+    assert peak == sum(parts)
+    assert "at the peak, in the forward phase" in printed  # the old gradients are alive there
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_a_python_example_runs(example: str, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, capture_output=True)

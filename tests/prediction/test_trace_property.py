@@ -23,8 +23,9 @@ from harness.schema.workload import (
 from harness.training import training_step
 from harness.training.data import Fill
 
-EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", "500"))
-"""Workloads drawn in all: most are plain, an eighth each split, stacked or under autocast."""
+EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", "240"))
+"""Workloads drawn in all, others in each run: most are plain, an eighth each split, stacked or
+under autocast."""
 FEW = EXAMPLES // 8
 PLAIN = EXAMPLES - 3 * FEW
 
