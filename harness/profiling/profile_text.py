@@ -16,16 +16,18 @@ from harness.schema.units import format_bytes
 
 
 def print_profile(profile: Profile, trace: Trace | None) -> None:
-    """Print the figures, as ``harness measure`` does, and what was alive at the peak."""
+    """Print the answer, the metrics as ``harness measure`` does, and what the peak consists of."""
     console = PlainConsole(highlight=False)
     asked = profile.request
     head = f"{asked.target}, batch {asked.batch}, {asked.mode}, {asked.optimizer}"
-    console.print(Text(f"{head}: {profile.outcome}", style="bold"), soft_wrap=True)
     if profile.outcome is not Outcome.OK or trace is None:
+        console.print(Text(f"{head}: {profile.outcome}", style="bold"), soft_wrap=True)
         for key, value in profile.evidence.items():
             console.print(Text(f"  {key}: {value}"), soft_wrap=True)
         return
-    _print_sizes(console, "figure", _figures(profile))
+    console.print(Text(_answer(profile, trace), style="bold"), soft_wrap=True)
+    console.print(Text(f"{head}: {profile.outcome}"), soft_wrap=True)
+    _print_sizes(console, "metric", _metrics(profile))
     _print_sizes(console, "module, at the peak", list(profile.modules_at_peak.items())[:TOP])
     _print_sizes(console, "operator, at the peak", list(profile.operators_at_peak.items())[:TOP])
     blocks = [
@@ -34,7 +36,6 @@ def print_profile(profile: Profile, trace: Trace | None) -> None:
     ]
     rows = [(name, block.event.size_bytes) for name, block in blocks]
     _print_sizes(console, "block, at the peak", rows)
-    console.print(f"peak in {profile.peak_phase}; temporary: {profile.temporary_share:.1%} of it")
     for note in profile.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
 
@@ -49,7 +50,13 @@ def _print_sizes(console: PlainConsole, title: str, rows: list[tuple[str, int]])
     console.print(table)
 
 
-def _figures(profile: Profile) -> list[tuple[str, int]]:
+def _answer(profile: Profile, trace: Trace) -> str:
+    answer = f"peak {format_bytes(trace.peak_live_bytes)} in the {profile.peak_phase} phase"
+    share = profile.temporary_share
+    return answer if share is None else f"{answer}, {share:.1%} of it temporary"
+
+
+def _metrics(profile: Profile) -> list[tuple[str, int]]:
     rows: list[tuple[str, int | None]] = [
         ("saved for backward", profile.saved_bytes),
         ("  of them input", profile.saved_input_bytes),

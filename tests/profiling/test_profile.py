@@ -54,6 +54,7 @@ def test_the_figures_are_the_closed_forms_and_every_export_is_written(folder: Pa
 def test_the_table_names_what_was_alive(folder: Path) -> None:
     done = run(folder, "mine:build", "--input", "12", "--optimizer", "adam")
     assert done.returncode == 0
+    assert done.stdout.startswith("peak ")  # the answer comes first
     for words in ("saved for backward", "module, at the peak", "before the trace", "temporary"):
         assert words in done.stdout
 
