@@ -39,7 +39,7 @@ def growth(table: pd.DataFrame) -> list[Figure]:
             "single-tensor forms. Once the peak lies in the backward pass the gaps between the "
             "optimizers stay the same number of bytes at every batch, so as ratios they fade. "
             "AdamW lies on Adam, and SGD on no optimizer at all.",
-            data=single[["update", "batch", "peak_live_bytes"]].reset_index(drop=True),
+            data=equal_lines_together(single[["update", "batch", "peak_live_bytes"]]),
             draw=functools.partial(
                 series,
                 x="batch",
@@ -50,3 +50,17 @@ def growth(table: pd.DataFrame) -> list[Figure]:
             size=(7.2, 4.2),
         )
     ]
+
+
+def equal_lines_together(data: pd.DataFrame) -> pd.DataFrame:
+    """Return ``data`` with one line for the optimizers of equal peaks, named after all of them."""
+    lines: dict[tuple[tuple[int, int], ...], list[str]] = {}
+    for name, part in data.groupby("update", sort=False):
+        points = zip(part["batch"], part["peak_live_bytes"], strict=True)
+        lines.setdefault(tuple(sorted(points)), []).append(str(name))
+    rows = [
+        (" = ".join(names), batch, size)
+        for points, names in lines.items()
+        for batch, size in points
+    ]
+    return pd.DataFrame(rows, columns=list(data.columns)).astype(data.dtypes.to_dict())

@@ -52,9 +52,10 @@ def _reach(data: pd.DataFrame, tolerance: float) -> float:
 
 
 def ranges(canvas: Canvas, data: pd.DataFrame, *, label: str, marked: float, mark: str) -> None:
-    """Paint each ``name``'s ``estimate`` on its range from ``low`` to ``high``, from zero on.
+    """Paint each ``name``'s ratio ``estimate`` on its range from ``low`` to ``high``.
 
-    ``marked`` is a value to compare with, named ``mark``.
+    ``marked`` is a value to compare with, named ``mark``. The axis begins just below 1, or below
+    the lowest range.
     """
     axes = canvas.add_subplot()
     places = np.arange(len(data))
@@ -74,7 +75,7 @@ def ranges(canvas: Canvas, data: pd.DataFrame, *, label: str, marked: float, mar
     width = 20 if is_narrow(canvas) else 60
     axes.set_yticks(places, [textwrap.fill(str(name), width) for name in data["name"]])
     axes.set_ylim(len(data) - 0.4, -0.6)
-    axes.set_xlim(0, 1.06 * max(float(high.max()), marked))
+    axes.set_xlim(0.97 * min(float(low.min()), 1.0), 1.03 * max(float(high.max()), marked))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(textwrap.fill(label, 26) if is_narrow(canvas) else label)
