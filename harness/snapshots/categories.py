@@ -1,4 +1,4 @@
-"""What a block holds, told from the frames that asked for it and from when it was asked for.
+"""What a block holds, derived from the frames that requested it and from when it was requested.
 
 A recording names no categories. Parameters are allocated by ``Module._apply``, optimizer state
 and its temporaries within ``Optimizer.step``, activations under a ``forward``, gradients and
@@ -48,7 +48,7 @@ _STEP = "Optimizer.step#"
 
 
 class Categories:
-    """Tells categories of one device's events.
+    """Derives the categories of one device's events.
 
     Args:
         annotations: ranges that PyTorch marks; those of ``Optimizer.step`` are used where no

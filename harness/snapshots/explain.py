@@ -137,12 +137,12 @@ def _explain(
         )
     alive = alive_after(events, origin)
     failure = find_failure(events, origin, alive, config)
-    told = Categories(events, annotations)
+    kinds = Categories(events, annotations)
     peak_at = max(range(len(alive)), key=alive.__getitem__, default=-1)
-    moments = [moment_at("at the peak", peak_at, events, origin, alive, told)]
+    moments = [moment_at("at the peak", peak_at, events, origin, alive, kinds)]
     if failure is not None:
         moments.insert(
-            0, moment_at("at the failure", failure.position, events, origin, alive, told)
+            0, moment_at("at the failure", failure.position, events, origin, alive, kinds)
         )
     until = len(events) if failure is None else failure.position + 1
     growth = find_growth(events[:until], alive[:until], annotations)
@@ -175,7 +175,7 @@ def _explain(
         peak_reserved_bytes=peak,
         fragmentation_bytes=peak - max(alive, default=0),
         what_ifs=tuple(cases),
-        timeline=timeline(events, origin, told),
+        timeline=timeline(events, origin, kinds),
         notes=tuple(notes),
     )
 

@@ -2,7 +2,7 @@
 
 The model decides by itself where each block lies, when a segment is needed and how large;
 the recording only says where the driver put it. What cannot follow from the requests is
-taken from the recording: when the cache was emptied, and when other streams were done.
+read from the recording: when the cache was emptied, and when other streams were done.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ from harness.snapshots.initial_state import Origin
 from harness.snapshots.operations import FREE_AT_ONCE, operations
 from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot
-from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
 
 _TAKING = frozenset({"segment_alloc", "segment_map"})
 _SOME_STREAM = -1
@@ -57,7 +57,6 @@ class Follower:
         for segment in origin.layout or ():
             self.model.adopt(segment)
         self._reserved = self._peak_reserved = origin.reserved_bytes
-        self._begun = len(self.model.segment_log)
         self._where = {address: address for address in origin.handed_out()}
         self._pending: list[TraceEvent] = []
         self._matched = self._recorded = 0
@@ -113,7 +112,7 @@ class Follower:
 
     def _count_reserved(self, event: TraceEvent) -> None:
         self._recorded += 1
-        self._reserved += event.size_bytes * (1 if event.action in _TAKING else -1)
+        self._reserved += reserved_change(event)
         self._peak_reserved = max(self._peak_reserved, self._reserved)
 
     def _differ(self, sentence: str) -> None:
@@ -129,7 +128,7 @@ class Follower:
             e.address for e, takes in zip(group, taking, strict=True) if takes
         ]
         if taking != sorted(taking):
-            # Memory was taken, freed and taken again: the first attempt had failed.
+            # Memory was allocated, freed and allocated again: the first attempt had failed.
             group = self._complete_within(group)
             self.model.allow(_most(group))
             address = self.model.malloc(event.size_bytes, event.stream)
@@ -161,7 +160,7 @@ class Follower:
                 self.model.reconfigure(config)
 
     def _run_out(self, event: TraceEvent) -> None:
-        """Follow a request that failed: what it took before it failed stays taken."""
+        """Follow a request that failed: what it mapped before it failed stays mapped."""
         if not any(pending.action in _TAKING for pending in self._pending):
             self._flush()
             return
@@ -195,7 +194,7 @@ class Follower:
             self.model.complete(address)
 
     def _flush(self) -> None:
-        """Apply what was freed; memory taken without a request is a difference."""
+        """Apply what was freed; memory reserved without a request is a difference."""
         group, self._pending = self._pending, []
         begun = len(self.model.segment_log)
         self._give_back([event for event in group if event.action not in _TAKING])
@@ -289,11 +288,8 @@ class Follower:
 
 
 def _most(group: Sequence[TraceEvent]) -> int:
-    """Return the most that was taken at any moment of a group, beyond what was before."""
-    taken = accumulate(
-        event.size_bytes if event.action in _TAKING else -event.size_bytes for event in group
-    )
-    return max(0, *taken)
+    """Return the most that was reserved at any moment of a group, beyond what was before."""
+    return max(0, *accumulate(map(reserved_change, group)))
 
 
 _STATES = {"active_allocated": ALLOCATED, "inactive": FREE}

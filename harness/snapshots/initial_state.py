@@ -23,7 +23,7 @@ class Origin:
     Attributes:
         live: bytes asked for of every block allocated at the beginning, by address.
         streams: the stream of each of them.
-        reserved_bytes: what was taken from the driver.
+        reserved_bytes: what was reserved.
         layout: the segments with their blocks; None where they cannot be derived.
         why_not: the reason then, in a sentence; empty otherwise.
         uncertain_blocks: blocks that may be up to 1 MiB longer than the layout says: a

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.snapshots.categories import CATEGORIES, Categories, module_of, own_line
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.trace_event import SEGMENT_ACTIONS, Stack, TraceEvent
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, Stack, TraceEvent, reserved_change
 
 FRAMES_SHOWN = 8
 _BEFORE = "before the recording"
@@ -55,8 +55,7 @@ def reserved_after(events: Sequence[TraceEvent], origin: Origin, position: int) 
     reserved = origin.reserved_bytes
     for event in events[: position + 1]:
         if event.action in SEGMENT_ACTIONS:
-            taken = event.action in ("segment_alloc", "segment_map")
-            reserved += event.size_bytes if taken else -event.size_bytes
+            reserved += reserved_change(event)
     return reserved
 
 
@@ -66,7 +65,7 @@ def moment_at(
     events: Sequence[TraceEvent],
     origin: Origin,
     alive: Sequence[int],
-    told: Categories,
+    kinds: Categories,
 ) -> Moment:
     """Return what was alive after the event at ``position``."""
     blocks: dict[int, TraceEvent] = {
@@ -83,7 +82,7 @@ def moment_at(
     frames: Counter[str] = Counter()
     for event in blocks.values():
         before = event.stack.place == _BEFORE
-        categories[_BEFORE if before else CATEGORIES[told.of(event)]] += event.size_bytes
+        categories[_BEFORE if before else CATEGORIES[kinds.of(event)]] += event.size_bytes
         modules[_BEFORE if before else module_of(event)] += event.size_bytes
         frames[own_line(event.stack)] += event.size_bytes
     largest = sorted(blocks.values(), key=lambda event: (-event.size_bytes, event.address))[:10]
@@ -98,7 +97,7 @@ def moment_at(
         largest=tuple(
             LargeBlock(
                 size_bytes=event.size_bytes,
-                category=_BEFORE if event.place == _BEFORE else CATEGORIES[told.of(event)],
+                category=_BEFORE if event.place == _BEFORE else CATEGORIES[kinds.of(event)],
                 frames=event.stack.frames[:FRAMES_SHOWN],
             )
             for event in largest
@@ -107,7 +106,7 @@ def moment_at(
 
 
 def timeline(
-    events: Sequence[TraceEvent], origin: Origin, told: Categories
+    events: Sequence[TraceEvent], origin: Origin, kinds: Categories
 ) -> tuple[tuple[int, dict[str, int]], ...]:
     """Return bytes by category at up to 400 positions; each is the highest of its interval."""
     interval = max(1, -(-len(events) // _TIMELINE_POINTS))
@@ -119,7 +118,7 @@ def timeline(
     best, best_total, total = dict(now), -1, sum(now.values())
     for position, event in enumerate(events):
         if event.action == "alloc":
-            category = CATEGORIES[told.of(event)]
+            category = CATEGORIES[kinds.of(event)]
             where[event.address] = (category, event.size_bytes)
             now[category] += event.size_bytes
             total += event.size_bytes

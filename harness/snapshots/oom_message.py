@@ -62,7 +62,7 @@ class OutOfMemoryMessage:
         requested_bytes: what the allocator tried to get from the driver.
         total_bytes, free_bytes: the GPU's memory, and what the driver had left of it.
         allocated_bytes: in use by tensors.
-        reserved_bytes: taken from the driver by PyTorch.
+        reserved_bytes: allocated from the driver by PyTorch.
         private_bytes: free in private pools (CUDA graphs, MemPool), where nobody else can use it.
         process_bytes: everything this process holds, the CUDA context included.
         others: other processes' memory by process id.
@@ -90,7 +90,7 @@ class OutOfMemoryMessage:
         return max(0, self.reserved_bytes - self.allocated_bytes - self.private_bytes)
 
     def others_bytes(self) -> int:
-        """Return what other processes held, as far as the message tells."""
+        """Return what other processes held, as far as the message says."""
         return sum(size for _, size in self.others)
 
     def outside_bytes(self) -> int:
@@ -264,7 +264,7 @@ def advice(message: OutOfMemoryMessage) -> str:
         return (
             f"PyTorch reserved {size(message.unallocated_bytes())} that no tensor used, in pieces "
             f"too small for {size(message.requested_bytes)}: fragmentation. Try "
-            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a snapshot tells whether it fits."
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a snapshot shows whether it fits."
         )
     if cause == "private pools":
         return (

@@ -16,7 +16,7 @@ from harness.snapshots.peak import Peak, find_peak
 from harness.snapshots.pools import notes_on_pools
 from harness.snapshots.recorded_settings import recorded_config
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
-from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
 from harness.snapshots.what_if import WhatIf, find_workload, what_if
 
 
@@ -40,7 +40,7 @@ class Replay:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as plain data, for JSON; the beginning as its totals."""
+        """Return the metrics as plain data, for JSON; the beginning as its totals."""
         what_ifs = [{**asdict(case), "verdict": case.verdict()} for case in self.what_ifs]
         return {
             "device": self.device,
@@ -250,8 +250,7 @@ def peak_reserved(events: Sequence[TraceEvent], origin: Origin) -> int:
     now = highest = origin.reserved_bytes
     for event in events:
         if event.action in SEGMENT_ACTIONS:
-            taken = event.action in ("segment_alloc", "segment_map")
-            now += event.size_bytes if taken else -event.size_bytes
+            now += reserved_change(event)
             highest = max(highest, now)
     return highest
 

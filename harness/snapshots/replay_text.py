@@ -70,8 +70,8 @@ def _peak(peak: Peak) -> Iterator[str]:
 
 def _what_if(case: WhatIf) -> Iterator[str]:
     total = case.config.total_bytes
-    card = "" if total is None else f" on {format_bytes(total)}: {case.verdict()}"
-    yield f"  {case.name}{card}"
+    gpu = "" if total is None else f" on {format_bytes(total)}: {case.verdict()}"
+    yield f"  {case.name}{gpu}"
     if case.peak_reserved_bytes is not None:
         low, high = case.peak_reserved_bytes
         reserved = _exact(low) if low == high else f"{_exact(low)} to {_exact(high)}"

@@ -255,7 +255,7 @@ class Past:
     def uncertain_blocks(self) -> int:
         """Return how many blocks may be up to 1 MiB longer than ``as_states`` says.
 
-        They lie before free memory of the large pool, and nothing tells where it began.
+        They lie before free memory of the large pool, and nothing says where it began.
         """
         return sum(
             block[0] in self._guessed and following[3] == FREE

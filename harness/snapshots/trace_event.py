@@ -55,6 +55,12 @@ class TraceEvent(NamedTuple):
         return self.stack.place
 
 
+def reserved_change(event: TraceEvent) -> int:
+    """Return how much more is reserved after a segment's event; negative where it was freed."""
+    grows = event.action in ("segment_alloc", "segment_map")
+    return event.size_bytes if grows else -event.size_bytes
+
+
 def printable(text: str) -> str:
     """Return text that cannot move a terminal's cursor, of a length that fits a line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])

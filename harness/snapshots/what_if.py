@@ -1,4 +1,4 @@
-"""The same requests and releases under other settings, or on a smaller card."""
+"""The same requests and releases under other settings, or on another GPU."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness.snapshots import explain_file
 from harness.snapshots.snapshot import Snapshot, read_snapshot
-from harness.snapshots.trace_event import SEGMENT_ACTIONS
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, reserved_change
 from harness.snapshots.what_if import WhatIf
 from tests.validation.dry_run import DryRun, StubCard
 
@@ -64,8 +64,7 @@ def outcome(snapshot: Snapshot, requests: int) -> tuple[str, int]:
         if event.action == "oom":
             return "fails", served
         if event.action in SEGMENT_ACTIONS:
-            taken = event.action in ("segment_alloc", "segment_map")
-            reserved += event.size_bytes if taken else -event.size_bytes
+            reserved += reserved_change(event)
             peak = max(peak, reserved)
         served += event.action == "alloc"
         if served == requests:
