@@ -307,6 +307,16 @@ class CachingAllocator(Readings):
         """Free the wholly free segments of one released pool, as a ``MemPool`` does at its end."""
         self._segments.give_back_pool(private_pool)
 
+    def discard(self) -> None:
+        """Drop every block; nothing can be asked afterwards.
+
+        Blocks refer to their neighbours and back: without this, only the garbage collector
+        would find them, which walks through all other objects each time.
+        """
+        for block in self._blocks.values():
+            block.previous = block.next = None
+        self._blocks.clear()
+
     def record_stream(self, address: int, stream: int) -> None:
         """Record that ``stream`` uses the block: freeing it will wait for that stream.
 

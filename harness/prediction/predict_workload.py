@@ -8,12 +8,9 @@ from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu, GpuError
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.autocast import is_followed
-from harness.prediction.mlp.cpu_trace import (
-    UnsupportedWorkloadError,
-    collection_paused,
-    predict_trace,
-)
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.mlp.largest_fit import solve
+from harness.prediction.paused_collection import collection_paused
 from harness.prediction.versions import (
     CHECKED_ON_CUDA,
     described_version,
@@ -171,6 +168,7 @@ def _on_cuda(
 ) -> dict[str, Any]:
     """Return the metrics and answers on ``gpu``; add to ``notes``."""
     from harness.prediction.mlp import cuda_metrics as on_cuda
+    from harness.prediction.mlp import long_steps
     from harness.prediction.mlp.cuda_fit import runs_of
     from harness.prediction.mlp.cuda_trace import CudaSteps
 
@@ -179,12 +177,19 @@ def _on_cuda(
         notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")
         epoch = None
     script = CudaSteps(workload, gpu)
+    if long_steps.is_long(script):
+        asked = long_steps.Asked(
+            gpu=is_named, budget_bytes=budget_bytes, examples=epoch is not None
+        )
+        answered, of_long = long_steps.answer(script, workload, gpu, settings, asked)
+        notes += of_long
+        return _trace_fields(script.trace(2)) | answered
     found = on_cuda.figures(script, gpu, settings)
     notes += found.notes
     version = str(described_version())
     if version != CHECKED_ON_CUDA:
         notes.append(f"torch {version}: CUDA kernels and workspaces are those of {CHECKED_ON_CUDA}")
-    fields: dict[str, Any] = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
+    fields = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
     needed = found.ranges["reserved_peak_bytes"][1]
     if epoch is not None:
         last, more = on_cuda.last_batch(epoch, settings)

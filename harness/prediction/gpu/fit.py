@@ -8,9 +8,10 @@ under none with the least, and anything between is a close call.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from harness.allocator import (
+    AddressPolicy,
     AllocatorConfig,
     CachingAllocator,
     OutOfMemoryError,
@@ -18,14 +19,34 @@ from harness.allocator import (
 )
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
+from harness.prediction.paused_collection import collection_paused
 from harness.schema.prediction import Fit
 
 FITS: Final = "fits"
 DOES_NOT_FIT: Final = "does not fit"
 CLOSE_CALL: Final = "close call"
 
+_Result = TypeVar("_Result")
+
 Run = Callable[[CachingAllocator], object]
 """Plays steps through an allocator; raises OutOfMemoryError where they do not fit."""
+
+
+def run_once(
+    run: Callable[[CachingAllocator], _Result], config: AllocatorConfig, addresses: AddressPolicy
+) -> _Result:
+    """Return what ``run`` finds with an allocator of its own, of which nothing is left after.
+
+    Raises:
+        OutOfMemoryError: the run does not come to its end.
+
+    """
+    allocator = CachingAllocator(config, addresses=addresses)
+    with collection_paused():
+        try:
+            return run(allocator)
+        finally:
+            allocator.discard()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +91,7 @@ class GpuMemory:
         for policy in policies_to_try(config):
             try:
                 for run in runs:
-                    run(CachingAllocator(config, addresses=policy()))
+                    run_once(run, config, policy())
             except OutOfMemoryError:
                 yield False
             else:

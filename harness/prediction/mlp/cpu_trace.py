@@ -1,14 +1,11 @@
 """The event sequence of a workload's build and steps, derived without running anything."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from harness.prediction.mlp import autocast
 from harness.prediction.mlp.cpu_kernels import CpuKernels
 from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
+from harness.prediction.paused_collection import collection_paused
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
 
@@ -34,21 +31,6 @@ def predict_trace(workload: Workload) -> Trace:
         raise UnsupportedWorkloadError(
             f"dtype {workload.autocast or workload.dtype}: {error}"
         ) from error
-
-
-@contextmanager
-def collection_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the growing list of events: half of the time.
-
-    Nothing that is made here refers back to itself.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _write(workload: Workload) -> Trace:

@@ -1,8 +1,5 @@
 """What CUDA's kernels allocate: cuBLAS workspaces, which stay, and scratch of reductions."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.prediction.mlp.cuda_autocast import CudaAutocastLayers
@@ -19,6 +16,9 @@ from harness.prediction.mlp.stack import plain_layers
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.workload import Workload
 
+_Sums = tuple[int, list[list[int]]]
+"""Scratch of one matrix's column sums: a buffer's bytes, and those of each launch's blocks."""
+
 
 class CudaKernels(Kernels):
     """Writes the kernels' own blocks on ``writer`` as they come about on ``gpu``."""
@@ -27,6 +27,7 @@ class CudaKernels(Kernels):
         self._writer = writer
         self._gpu = gpu
         self._threads: set[bool] = set()
+        self._sums: dict[tuple[int, int, int], _Sums] = {}
         self.kept_bytes = 0
 
     def matmul(
@@ -46,20 +47,34 @@ class CudaKernels(Kernels):
         self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""
     ) -> None:
         """Write the staging buffer and the counters of sums that several blocks share."""
-        sums = ColumnSums(
-            rows=rows,
-            columns=columns,
-            element_bytes=element_bytes,
-            multiprocessors=self._gpu.multiprocessors,
-            threads_per_multiprocessor=self._gpu.threads_per_multiprocessor,
-        )
-        with self._taken(sums.total_bytes, operator, module):
-            for scratch in sums.launches():
-                with (
-                    self._taken(scratch.staging_bytes, operator, module),
-                    self._taken(scratch.counters_bytes, operator, module),
-                ):
-                    pass
+        total_bytes, launches = self._scratch_of(rows, columns, element_bytes)
+        if not total_bytes and not launches:
+            return
+        allocate, free = self._writer.allocate, self._writer.free
+        total = allocate(total_bytes, operator, "temporary", module) if total_bytes else None
+        for sizes in launches:
+            blocks = [allocate(size, operator, "temporary", module) for size in sizes]
+            for block in reversed(blocks):
+                free(block)
+        free(total)
+
+    def _scratch_of(self, rows: int, columns: int, element_bytes: int) -> _Sums:
+        """Return the bytes of the halves' buffer and those of each launch's blocks, none of 0.
+
+        Remembered: the layers of a deep network ask the same again and again.
+        """
+        key = rows, columns, element_bytes
+        if key not in self._sums:
+            sums = ColumnSums(
+                rows=rows,
+                columns=columns,
+                element_bytes=element_bytes,
+                multiprocessors=self._gpu.multiprocessors,
+                threads_per_multiprocessor=self._gpu.threads_per_multiprocessor,
+            )
+            launches = [[size for size in scratch if size] for scratch in sums.launches()]
+            self._sums[key] = sums.total_bytes, [sizes for sizes in launches if sizes]
+        return self._sums[key]
 
     def layers(self, workload: Workload) -> Layers:
         """Return the layers of ``workload`` as CUDA runs them."""
@@ -78,12 +93,3 @@ class CudaKernels(Kernels):
     def dropout(self, workload: Workload) -> Dropout | None:
         """Return the dropout, if there is one."""
         return CudaDropout(self._writer, DTYPE_BYTES[workload.dtype]) if workload.dropout else None
-
-    @contextmanager
-    def _taken(self, size_bytes: int, operator: str, module: str) -> Iterator[None]:
-        """Write a block that is freed at the end; none where it has no bytes."""
-        block = (
-            self._writer.allocate(size_bytes, operator, "temporary", module) if size_bytes else None
-        )
-        yield
-        self._writer.free(block)

@@ -8,7 +8,7 @@ from typing import TypeVar
 from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError, policies_to_try
 from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.fit import FITS, GpuMemory, Run
+from harness.prediction.gpu.fit import FITS, GpuMemory, Run, run_once
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.prediction.mlp.last_batch import Epoch
@@ -31,17 +31,17 @@ class OnCuda:
     notes: tuple[str, ...]
 
 
-def figures(script: Script, gpu: Gpu, settings: str = "") -> OnCuda:
+def figures(script: Script, gpu: Gpu, settings: str = "", *, policies: int | None = None) -> OnCuda:
     """Return what the build and the steady step of ``script`` need on ``gpu``.
 
     Where address policies differ the metrics are those of ascending addresses, and the ranges
-    say how far the others are from them.
+    say how far the others are from them. ``policies`` says how many are tried; None is all.
 
     Raises:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    runs, endless = _by_each_policy(partial(play, script), gpu, settings)
+    runs, endless = _by_each_policy(partial(play, script), gpu, settings, policies)
     notes = [ENDLESS] if endless else []
     peaks = [_named(played.measured) for played in runs]
     ranges = {name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]}
@@ -135,19 +135,25 @@ def _without_end(config: AllocatorConfig) -> AllocatorConfig:
 
 
 def _by_each_policy(
-    run: Callable[[CachingAllocator], _Result], gpu: Gpu, settings: str
+    run: Callable[[CachingAllocator], _Result],
+    gpu: Gpu,
+    settings: str,
+    policies: int | None = None,
 ) -> tuple[list[_Result], bool]:
     """Return what ``run`` finds by each, and whether the GPU's limit had to be lifted for it."""
     config = _without_end(AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes))
     try:
-        return _results(run, config), False
+        return _results(run, config, policies), False
     except OutOfMemoryError:
         endless = replace(config, memory_fraction=1.0, total_bytes=None)
-        return _results(run, endless), True
+        return _results(run, endless, policies), True
 
 
-def _results(run: Callable[[CachingAllocator], _Result], config: AllocatorConfig) -> list[_Result]:
-    return [run(CachingAllocator(config, addresses=policy())) for policy in policies_to_try(config)]
+def _results(
+    run: Callable[[CachingAllocator], _Result], config: AllocatorConfig, policies: int | None
+) -> list[_Result]:
+    tried = policies_to_try(config)[:policies]
+    return [run_once(run, config, policy()) for policy in tried]
 
 
 def _cuda_figures(played: Played, workspace_bytes: int) -> CudaMetrics:

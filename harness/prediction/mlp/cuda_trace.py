@@ -7,10 +7,11 @@ from operator import attrgetter
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import Requests
 from harness.prediction.mlp import autocast
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, collection_paused
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError
 from harness.prediction.mlp.cuda_kernels import CudaKernels
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
+from harness.prediction.paused_collection import collection_paused
 from harness.schema.events import Trace
 from harness.schema.workload import MAX_ELEMENTS, MAX_SIZE, Workload
 
@@ -55,6 +56,10 @@ class CudaSteps:
         self.requests(steps)
         events = [event for event in self._writer.trace().events if event.step <= steps]
         return Trace(events, steps=steps)
+
+    def event_count(self, step: int) -> int:
+        """Return how many blocks ``step`` allocates and frees."""
+        return sum(len(found) for _, found in self.requests(step))
 
     def requests(self, step: int) -> Requests:
         """Return what ``step`` (0 is the build) asks of the allocator, phase by phase."""

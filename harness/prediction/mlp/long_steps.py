@@ -1,0 +1,93 @@
+"""Long steps, for which a search through the allocator model would take minutes.
+
+They are played once, with ascending addresses. What is asked of a budget is answered where the
+parameters and their gradients alone exceed it, which needs no search; otherwise it has no answer.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.fit import DOES_NOT_FIT, GpuMemory
+from harness.prediction.mlp.cuda_metrics import OnCuda, card_of, figures
+from harness.prediction.mlp.cuda_trace import CudaSteps
+from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
+from harness.schema.prediction import BudgetFit, GpuFit
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
+
+MOST_EVENTS = 50_000
+"""Events of a step up to which every address policy is played and batches are searched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked of a workload on a GPU, in addition to its metrics.
+
+    Attributes:
+        gpu: whether the workload fits on the GPU.
+        budget_bytes: whether it fits into this budget, if there is one.
+        examples: what the smaller last batch of a run needs.
+
+    """
+
+    gpu: bool
+    budget_bytes: int | None
+    examples: bool
+
+
+def is_long(script: CudaSteps) -> bool:
+    """Return whether the steps are too long to be searched."""
+    return script.event_count(1) > MOST_EVENTS
+
+
+def answer(
+    script: CudaSteps, workload: Workload, gpu: Gpu, settings: str, asked: Asked
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of a prediction that one play and the closed forms give, and notes."""
+    found = figures(script, gpu, settings, policies=1)
+    least, memory = least_bytes(workload), card_of(gpu, settings)
+    fields: dict[str, Any] = {"cuda": found.cuda}
+    if asked.gpu and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
+        fields["card"] = _too_small(memory, found)
+        asked = replace(asked, gpu=False)
+    if asked.budget_bytes is not None and least > asked.budget_bytes:
+        fields["budget"] = BudgetFit(
+            budget_bytes=asked.budget_bytes,
+            needed_bytes=found.ranges["reserved_peak_bytes"][1],
+            fits=False,
+            largest_batch=None,
+        )
+        asked = replace(asked, budget_bytes=None)
+    count = f"a step of {script.event_count(1):,} events"
+    reason = (
+        f"no answer, because {count} is not searched (at most {MOST_EVENTS:,}); "
+        f"parameters and gradients alone take {format_bytes(least)}"
+    )
+    still = {
+        "gpu": asked.gpu,
+        "budget": asked.budget_bytes is not None,
+        "examples": asked.examples,
+    }
+    fields["unanswered"] = tuple(f"{name}: {reason}" for name, is_open in still.items() if is_open)
+    note = f"{count} was played once, with segments at ascending addresses"
+    return fields, [*found.notes, note]
+
+
+def least_bytes(workload: Workload) -> int:
+    """Return the bytes that are alive at the end of a backward pass, whatever the batch."""
+    return parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
+
+
+def _too_small(memory: GpuMemory, found: OnCuda) -> GpuFit:
+    """Return that not even the smallest batch fits on the GPU."""
+    return GpuFit(
+        gpu=memory.gpu.name,
+        capability=".".join(map(str, memory.gpu.capability)),
+        total_bytes=memory.total_bytes,
+        outside_bytes=memory.outside_bytes,
+        allocator_settings=memory.settings,
+        allocated_peak_bytes=found.ranges["allocated_peak_bytes"],
+        reserved_peak_bytes=found.ranges["reserved_peak_bytes"],
+        verdict=DOES_NOT_FIT,
+    )

@@ -1,0 +1,69 @@
+"""Very deep networks on CUDA: played once, and never searched."""
+
+from typing import Any
+
+import pytest
+
+from harness.prediction.gpu import fit
+from harness.prediction.mlp import cuda_metrics, long_steps
+from harness.prediction.predict_workload import predict
+from harness.schema.workload import Workload
+
+DEEP = Workload(depth=40, width=64, batch=100, device="cuda")
+BUDGETS = (1, 2**20, 2**21, 8 * 2**20, 2**30)
+
+
+def shortened(monkeypatch: pytest.MonkeyPatch, most_events: int) -> None:
+    monkeypatch.setattr(long_steps, "MOST_EVENTS", most_events)
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+@pytest.mark.parametrize("budget_bytes", BUDGETS)
+def test_an_answer_without_a_search_is_the_answer_of_the_search(
+    budget_bytes: int, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = DEEP.replace(mode=mode)
+    full = predict(deep, budget_bytes=budget_bytes, gpu="l4")
+    shortened(monkeypatch, 10)
+    short = predict(deep, budget_bytes=budget_bytes, gpu="l4")
+    assert (short.cuda, short.peak_live_bytes) == (full.cuda, full.peak_live_bytes)
+    assert short.categories_at_peak == full.categories_at_peak
+    assert full.budget is not None
+    if short.budget is None:
+        assert any(line.startswith("budget: no answer") for line in short.unanswered)
+    else:
+        assert (full.budget.fits, full.budget.largest_batch) == (False, None)
+        assert (short.budget.fits, short.budget.largest_batch) == (False, None)
+    assert short.card is None
+    assert any(line.startswith("gpu: no answer") for line in short.unanswered)
+    assert any("played once" in note for note in short.notes)
+
+
+def test_wide_layers_are_played_once_and_fit_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their parameters take more than the GPU, as those of 65,536 layers of 256 units nearly do."""
+    shortened(monkeypatch, 10)
+    count = 0
+    original = fit.run_once
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        return original(*arguments)
+
+    monkeypatch.setattr(cuda_metrics, "run_once", counted)
+    monkeypatch.setattr(fit, "run_once", counted)
+    wide = Workload(depth=8, width=32_768, device="cuda")
+    found = predict(wide, budget_bytes=2**33, gpu="l4")
+    assert found.budget is not None
+    assert found.card is not None
+    assert (found.budget.fits, found.budget.largest_batch) == (False, None)
+    assert (found.card.verdict, found.card.largest_batch_text) == ("does not fit", "no batch fits")
+    assert found.unanswered == ()
+    assert count == 1
+
+
+def test_examples_have_no_answer_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    shortened(monkeypatch, 10)
+    found = predict(DEEP, examples=1001)
+    assert found.last_batch is None
+    assert [line.partition(":")[0] for line in found.unanswered] == ["examples"]
