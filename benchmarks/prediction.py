@@ -96,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="MemTracker at depth 256 too")
     full = parser.parse_args().full
-    print(f"{'depth':>6} {'events':>8} {'trace ms':>10} {'figures ms':>12} {'budget ms':>12}"
+    print(f"{'depth':>6} {'events':>8} {'trace ms':>10} {'metrics ms':>12} {'budget ms':>12}"
           f" {'trace us/layer':>14}")  # fmt: skip
     times = [print_ours(Workload(depth=depth)) for depth in DEPTHS]
     growth = (times[-1] / times[0]) / (DEPTHS[-1] / DEPTHS[0])

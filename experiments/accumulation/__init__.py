@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.analysis import predictions
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Ruling, Section, Table, Verdict
+from harness.schema.findings import Claim, Figure, Section, Table, Verdict
 from harness.schema.plots.stacked import stacked
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
@@ -34,7 +34,7 @@ def analyse(evidence: Evidence) -> Section:
     """Set what each number of parts takes next to the whole batch and the floor."""
     table = micro_batches.beside_whole(evidence.frame)
     return Section(
-        verdicts=(_activations(table), _peak(table)),
+        claims=(_activations(table), _peak(table)),
         text=(
             *_floor_text(table),
             predictions.in_words(
@@ -54,14 +54,14 @@ def analyse(evidence: Evidence) -> Section:
     )
 
 
-def _activations(table: pd.DataFrame) -> Verdict:
+def _activations(table: pd.DataFrame) -> Claim:
     split = table[table["parts"] > 1]
     equal = int((table["saved_activation_bytes"] == table["saved_by_formula_bytes"]).sum())
     last = split.sort_values(["depth", "parts"]).iloc[-1]
     exact = equal == len(table)
-    return Verdict(
+    return Claim(
         sentence="Splitting a batch into m micro-batches divides the activations by m.",
-        ruling=Ruling.SUPPORTED if exact else Ruling.REFUTED,
+        verdict=Verdict.SUPPORTED if exact else Verdict.REFUTED,
         measured="What is saved without the batch equals (B/m)·4·(Σ hidden + classes) + 4 bytes "
         f"in {equal} of {len(table)} cells: but for the loss's 4 bytes it is the m-th part. With "
         f"{int(last['parts'])} parts (depth {int(last['depth'])}) "
@@ -71,7 +71,7 @@ def _activations(table: pd.DataFrame) -> Verdict:
     )
 
 
-def _peak(table: pd.DataFrame) -> Verdict:
+def _peak(table: pd.DataFrame) -> Claim:
     split = table[table["parts"] > 1]
     last = split[split["parts"] == split["parts"].max()]
     ratios = last["peak_over_whole"]
@@ -83,10 +83,10 @@ def _peak(table: pd.DataFrame) -> Verdict:
     )
     divided = bool((ratios * last["parts"] <= 1.1).all())
     parts = int(last["parts"].iloc[0])
-    return Verdict(
+    return Claim(
         sentence="Splitting a batch into m micro-batches divides the memory of a step by m.",
         headline="m micro-batches divide the memory of a step by m",
-        ruling=Ruling.SUPPORTED if divided else Ruling.REFUTED,
+        verdict=Verdict.SUPPORTED if divided else Verdict.REFUTED,
         measured=f"With {parts} parts the peak is {ratios.min():.3g} to {ratios.max():.3g} times "
         f"the whole batch's ({words}). Below the floor of parameters, gradients and the batch it "
         f"cannot go; it ends {format_bytes(int(above.max()))} above it at most: the gradient of "

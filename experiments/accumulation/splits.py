@@ -1,4 +1,4 @@
-"""A step in micro-batches next to the same step in one: exact figures, floor, regimes."""
+"""A step in micro-batches next to the same step in one: exact metrics, floor, regimes."""
 
 import pandas as pd
 
@@ -23,10 +23,10 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
         AnalysisError: no cell in one part, or none in several.
 
     """
-    figures = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]
-    known = ok_cells(frame, *figures, *AT_PEAK)
+    metrics = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]
+    known = ok_cells(frame, *metrics, *AT_PEAK)
     whole = known[known["accumulate"] == 1]
-    both = known.merge(whole[[*_KEYS, *figures, "wall_seconds"]], on=_KEYS, suffixes=("", "_whole"))
+    both = known.merge(whole[[*_KEYS, *metrics, "wall_seconds"]], on=_KEYS, suffixes=("", "_whole"))
     if both.empty or not bool((both["accumulate"] > 1).any()):
         raise AnalysisError("micro-batches need a cell in one part and one in several")
     rows = -(-both["batch"] // both["accumulate"])

@@ -70,7 +70,7 @@ def analyse(evidence: Evidence) -> Section:
         raise AnalysisError("no two cells differ by one layer alone")
     table = kept_tensors.per_layer(steps)
     return Section(
-        verdicts=(
+        claims=(
             *claims.held_verdict(steps),
             *claims.note_verdict(steps),
             *claims.scratch_verdict(steps),

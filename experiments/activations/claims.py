@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 from harness.schema.workload import ACTIVATIONS, MODELS
 
 IN_OUTPUT = ("relu", "sigmoid", "tanh")
@@ -28,7 +28,7 @@ def _counts(steps: pd.DataFrame) -> str:
     return "; ".join(f"{count:g} ({', '.join(grouped[count])})" for count in sorted(grouped))
 
 
-def held_verdict(steps: pd.DataFrame) -> list[Verdict]:
+def held_verdict(steps: pd.DataFrame) -> list[Claim]:
     """Judge whether each layer adds a whole number of tensors, at least one."""
     whole, total = _whole(steps), len(steps)
     least, most = float(steps["tensors"].min()), float(steps["tensors"].max())
@@ -39,10 +39,10 @@ def held_verdict(steps: pd.DataFrame) -> list[Verdict]:
     ]
     held = whole == total and least >= 1
     return [
-        Verdict(
+        Claim(
             sentence="Backpropagation holds on to the intermediate values calculated during "
             "forward propagation.",
-            ruling=Ruling.SUPPORTED if held else Ruling.REFUTED,
+            verdict=Verdict.SUPPORTED if held else Verdict.REFUTED,
             measured="Tensors of batch x width elements that each hidden layer adds to what is "
             f"kept, by model: {'; by '.join(parts)}. Never none: even without any activation "
             "function the next linear layer keeps its input.",
@@ -51,7 +51,7 @@ def held_verdict(steps: pd.DataFrame) -> list[Verdict]:
     ]
 
 
-def note_verdict(steps: pd.DataFrame) -> list[Verdict]:
+def note_verdict(steps: pd.DataFrame) -> list[Claim]:
     """Judge whether the note's three functions keep one tensor per layer."""
     three = _of(steps, "mlp", IN_OUTPUT)
     if three.empty:
@@ -60,17 +60,17 @@ def note_verdict(steps: pd.DataFrame) -> list[Verdict]:
     others = _of(steps, "mlp", set(ACTIVATIONS) - set(IN_OUTPUT))
     others_too = f" The others: {_counts(others)}." if len(others) else ""
     return [
-        Verdict(
+        Claim(
             sentence="ReLU, sigmoid and tanh cost the same memory: one tensor per hidden layer, "
             "as much as no activation function at all.",
-            ruling=Ruling.SUPPORTED if one == len(three) else Ruling.REFUTED,
+            verdict=Verdict.SUPPORTED if one == len(three) else Verdict.REFUTED,
             measured=f"{_counts(three)} per hidden layer in nn.Linear networks.{others_too}",
             number=f"exactly one tensor per layer in {one} of {len(three)} pairs",
         )
     ]
 
 
-def scratch_verdict(steps: pd.DataFrame) -> list[Verdict]:
+def scratch_verdict(steps: pd.DataFrame) -> list[Claim]:
     """Judge whether a ReLU written as a maximum keeps as much as nn.ReLU."""
     own = _of(steps, "mlp-scratch", ["relu"])
     library = _of(steps, "mlp", ["relu"])
@@ -82,11 +82,11 @@ def scratch_verdict(steps: pd.DataFrame) -> list[Verdict]:
     pairs = _of(steps, "mlp", rest).merge(_of(steps, "mlp-scratch", rest), on=keys)
     same = int((pairs["tensors_x"] == pairs["tensors_y"]).sum())
     return [
-        Verdict(
+        Claim(
             sentence="A from-scratch ReLU, written as a maximum with zeros, needs no more memory "
             "than the ready-made one.",
             headline="A from-scratch ReLU needs no more memory than nn.ReLU",
-            ruling=Ruling.REFUTED if by_hand > ready else Ruling.SUPPORTED,
+            verdict=Verdict.REFUTED if by_hand > ready else Verdict.SUPPORTED,
             measured=f"From scratch each layer keeps {by_hand:g} tensors, ready-made {ready:g}: "
             "the maximum's derivative asks which operand was larger, so the input and the zeros "
             "are kept in addition to the output. With any other function it keeps what the "

@@ -66,7 +66,7 @@ def analyse(evidence: Evidence) -> Section:
     """Fit the law to each curve and set its optimum next to the measured one."""
     found = law.curves(evidence.frame)
     return Section(
-        verdicts=(*claims.root_law(found), *claims.cheaper(found), claims.time(found)),
+        claims=(*claims.root_law(found), *claims.cheaper(found), claims.time(found)),
         text=(
             *explanations.fit_text(found),
             *explanations.gradient_text(found),

@@ -2,7 +2,7 @@
 
 from harness.analysis.decisions import CONFIDENCE, Decision, is_within
 from harness.analysis.ratio_interval import geometric_ratio
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 from harness.schema.units import format_bytes
 
 from . import law
@@ -16,7 +16,7 @@ FAR = 0.1
 """Differences beyond this part are not "about" equal."""
 
 
-def root_law(found: list[Curve]) -> list[Verdict]:
+def root_law(found: list[Curve]) -> list[Claim]:
     """Rule apart where activations outweigh parameters, and where gradients count too."""
     sentences = {
         "activations": "About the square root of the depth is the best number of checkpointed "
@@ -35,7 +35,7 @@ def root_law(found: list[Curve]) -> list[Verdict]:
             continue
         excess = max(curve.excess_at_root for curve in chosen)
         within = all(curve.root in curve.best for curve in chosen)
-        ruling = Ruling.SUPPORTED if within else Ruling.LIMITED
+        verdict = Verdict.SUPPORTED if within else Verdict.LIMITED
         words = "; ".join(
             f"depth {curve.depth}: √depth {curve.root}, the fitted law's {curve.optimum_in_words}, "
             f"measured {law.counts_in_words(curve.best)} (R² of the law {curve.r2:.5f})"
@@ -44,10 +44,10 @@ def root_law(found: list[Curve]) -> list[Verdict]:
         words = f"{words[0].upper()}{words[1:]}. At √depth segments a step adds "
         words += f"{100 * excess:.3g}% more than at the best number, at most."
         verdicts.append(
-            Verdict(
+            Claim(
                 sentence=sentence,
                 headline=headlines[regime],
-                ruling=Ruling.REFUTED if excess > FAR else ruling,
+                verdict=Verdict.REFUTED if excess > FAR else verdict,
                 measured=words,
                 number="; ".join(
                     f"√{curve.depth} = {curve.root}, best {law.counts_in_words(curve.best)}"
@@ -58,7 +58,7 @@ def root_law(found: list[Curve]) -> list[Verdict]:
     return verdicts
 
 
-def cheaper(found: list[Curve]) -> list[Verdict]:
+def cheaper(found: list[Curve]) -> list[Claim]:
     """Judge whether some number of segments lowers the peak of every network."""
     saved = [1 - curve.lowest / curve.without for curve in found]
     words = "; ".join(
@@ -66,9 +66,9 @@ def cheaper(found: list[Curve]) -> list[Verdict]:
         for curve in found
     )
     return [
-        Verdict(
+        Claim(
             sentence="Checkpointing lowers the peak of a training step.",
-            ruling=Ruling.SUPPORTED if min(saved) > 0 else Ruling.LIMITED,
+            verdict=Verdict.SUPPORTED if min(saved) > 0 else Verdict.LIMITED,
             measured=f"What a step adds at its best number of segments ({words}). Where a layer's "
             "gradients are as large as its activation, each freed activation is replaced by a "
             "gradient: the peak is the end of the backward pass, and nothing is saved.",
@@ -81,10 +81,10 @@ def _less(share: float) -> str:
     return f"{100 * abs(share):.3g}% {'less' if share >= 0 else 'more'}"
 
 
-def time(found: list[Curve]) -> Verdict:
-    """Rule on the time of a second forward pass; each network gives one ratio."""
+def time(found: list[Curve]) -> Claim:
+    """Judge the time of a second forward pass; each network gives one ratio."""
     middle, low, high = law.time_ratio(found)
-    decision, words = Decision(ruling=Ruling.OPEN), ""
+    decision, words = Decision(verdict=Verdict.OPEN), ""
     if len(found) >= 3:
         ratio = geometric_ratio([curve.time_ratio for curve in found], CONFIDENCE)
         decision = is_within(
@@ -98,11 +98,11 @@ def time(found: list[Curve]) -> Verdict:
             f" The 99% interval over {ratio.blocks} networks is {ratio.low:.3g} to "
             f"{ratio.high:.3g}."
         )
-    return Verdict(
+    return Claim(
         sentence="The second forward pass makes a step a third longer (four units of arithmetic "
         "instead of three).",
         headline="Checkpointing makes a step a third longer",
-        ruling=decision.ruling,
+        verdict=decision.verdict,
         open_reason=decision.reason("networks"),
         measured=f"The median over cells of the time with segments over the time without is "
         f"{middle:.3g}; the middle 90% of the cells lie between {low:.3g} and {high:.3g}.{words} "

@@ -117,8 +117,8 @@ def curves(frame: pd.DataFrame) -> list[Curve]:
         AnalysisError: no network has an uncheckpointed step, its square root and three more.
 
     """
-    figures = ["peak_live_bytes", "live_at_start_bytes", "wall_seconds"]
-    known = frame[(frame["outcome"] == "ok") & frame[figures].notna().all(axis=1)]
+    metrics = ["peak_live_bytes", "live_at_start_bytes", "wall_seconds"]
+    known = frame[(frame["outcome"] == "ok") & frame[metrics].notna().all(axis=1)]
     keys = ["in_features", "width", "batch", "depth"]
     found = [
         _curve(part.sort_values(["checkpoint", "seed"]))

@@ -13,12 +13,12 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, rss_agreement
 from harness.analysis.answers import growth_answer
-from harness.analysis.proportionality import Trial, trial
+from harness.analysis.proportionality import Growth, growth_of
 from harness.analysis.verdicts import proportionality
 from harness.prediction.predict_workload import predict
-from harness.reporting.claim_figures import timelines, trial_tables
+from harness.reporting.claim_figures import growth_tables, timelines
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table, Verdict
+from harness.schema.findings import Claim, Section, Table
 from harness.schema.workload import Grid, Workload
 
 from . import explanations, figures, rss_rise
@@ -94,54 +94,54 @@ def analyse(evidence: Evidence) -> Section:
     """Try every quantity that the records have; see the module's docstring."""
     frame = evidence.frame
     training = frame[frame["mode"] == "train"].reset_index(drop=True)
-    trials = _trials(training)
-    if not trials:
-        raise AnalysisError("a trial needs 6 training cells over 3 depths and 3 batches")
+    growths = _growths(training)
+    if not growths:
+        raise AnalysisError("a test of growth needs 6 training cells over 3 depths and 3 batches")
     steps, faults = timelines(evidence)
     return Section(
-        answer=growth_answer(trials, training),
-        verdicts=tuple(_proportional(trials)),
+        answer=growth_answer(growths, training),
+        claims=tuple(_proportional(growths)),
         text=(
             *explanations.formula_text(training),
-            *explanations.why_text(training, trials),
+            *explanations.why_text(training, growths),
             *explanations.steps_text(training),
             *rss_rise.resident_text(training),
             *explanations.failures_text(frame),
             *faults,
         ),
-        tables=(*trial_tables(trials), *rss_rise.resident_tables(training), _cells_table(frame)),
+        tables=(*growth_tables(growths), *rss_rise.resident_tables(training), _cells_table(frame)),
         figures=(
             *steps,
             *figures.owners_map(training),
             *cuda_peaks_figure(training, _on_cpu(training)),
             *figures.composition(training),
-            *figures.growth(trials),
+            *figures.growth(growths),
         ),
     )
 
 
-def _trials(training: pd.DataFrame) -> dict[str, Trial]:
-    """Return the trial of each quantity that enough cells have, by its label."""
+def _growths(training: pd.DataFrame) -> dict[str, Growth]:
+    """Return the growth of each quantity that enough cells have, by its label."""
     found = {}
     for quantity in QUANTITIES:
         kept = training
         if quantity.column == "rss_rise_bytes":
             kept = rss_agreement.resolved(training)
         try:
-            found[quantity.label] = trial(kept, quantity.column)
+            found[quantity.label] = growth_of(kept, quantity.column)
         except AnalysisError:
             continue  # this machine does not measure it, or in too few cells
     return found
 
 
-def _proportional(trials: Mapping[str, Trial]) -> list[Verdict]:
+def _proportional(growths: Mapping[str, Growth]) -> list[Claim]:
     return [
         dataclasses.replace(
-            proportionality(trials[quantity.label], quantity.sentence),
+            proportionality(growths[quantity.label], quantity.sentence),
             headline=f"{quantity.label[0].upper()}{quantity.label[1:]}: grows as depth x batch",
         )
         for quantity in QUANTITIES
-        if quantity.label in trials
+        if quantity.label in growths
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.analysis.cells import AT_PEAK, ok_cells
-from harness.analysis.proportionality import PRODUCT, Trial, exact_in, sample
+from harness.analysis.proportionality import PRODUCT, Growth, exact_in, sample
 from harness.analysis.verdicts import growing_steps
 
 PARTS = {
@@ -39,7 +39,7 @@ def formula_text(training: pd.DataFrame) -> list[str]:
     ]
 
 
-def why_text(training: pd.DataFrame, trials: Mapping[str, Trial]) -> list[str]:
+def why_text(training: pd.DataFrame, growths: Mapping[str, Growth]) -> list[str]:
     """Say where the claim breaks, and on what."""
     text = (
         "Where the claim breaks: what grows with the batch alone (the examples, the logits), what "
@@ -58,10 +58,10 @@ def why_text(training: pd.DataFrame, trials: Mapping[str, Trial]) -> list[str]:
     text += f" Activations are the largest part of the peak in {len(led)} of {len(known)} cells"
     if len(led):
         text += f", at a batch of {led['batch'].min()} or more"
-    return [text + ".", *_moments_text(known, names, trials.get("peak live"))]
+    return [text + ".", *_moments_text(known, names, growths.get("peak live"))]
 
 
-def _moments_text(known: pd.DataFrame, names: list[str], peak: Trial | None) -> list[str]:
+def _moments_text(known: pd.DataFrame, names: list[str], peak: Growth | None) -> list[str]:
     """Say what is alive at each of the moments that a peak can be."""
     if peak is None or peak.pieces is None or len(peak.pieces.forms) < 2 or not peak.whole:
         return []

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.analysis.cells import AT_PEAK, ok_cells
-from harness.analysis.proportionality import Trial
+from harness.analysis.proportionality import Growth
 from harness.reporting import claim_figures
 from harness.schema.findings import Figure
 from harness.schema.plots.owners import owners
 
 
-def growth(trials: Mapping[str, Trial]) -> list[Figure]:
+def growth(growths: Mapping[str, Growth]) -> list[Figure]:
     """Return the growth of the peak: what is saved follows one short formula, said in words."""
     return (
-        [claim_figures.growth_figure(trials["peak live"], "peak live")]
-        if "peak live" in trials
+        [claim_figures.growth_figure(growths["peak live"], "peak live")]
+        if "peak live" in growths
         else []
     )
 

@@ -48,7 +48,7 @@ def analyse(evidence: Evidence) -> Section:
         why = {str(run.evidence.get("message", run.outcome)) for run in last.values()}
         raise AnalysisError("no rank run ended well" + "".join(f": {each}" for each in sorted(why)))
     return Section(
-        verdicts=(
+        claims=(
             *verdicts.ddp(table),
             *verdicts.zero(table),
             *verdicts.fsdp2(table),

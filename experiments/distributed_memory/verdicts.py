@@ -3,7 +3,7 @@
 import pandas as pd
 
 from harness.prediction.mlp.formula import parameter_bytes
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 from harness.schema.rank_run import Strategy
 from harness.schema.units import format_bytes
 
@@ -32,18 +32,18 @@ def _ends(own: pd.DataFrame, column: str) -> str:
     )
 
 
-def ddp(table: pd.DataFrame) -> list[Verdict]:
-    """Rule on DDP: nothing is divided."""
+def ddp(table: pd.DataFrame) -> list[Claim]:
+    """Judge DDP: nothing is divided."""
     own = _of(table, "ddp")
     if own.empty:
         return []
     exact, number = _equal(own)
     return [
-        Verdict(
+        Claim(
             sentence="Under DDP every rank holds what one GPU alone holds: with Adam four times "
             "the parameters.",
             headline="DDP: every rank holds four times the parameters",
-            ruling=Ruling.SUPPORTED if exact else Ruling.REFUTED,
+            verdict=Verdict.SUPPORTED if exact else Verdict.REFUTED,
             measured=f"4 x {format_bytes(parameter_bytes(NETWORK))}, {number}: "
             f"{_ends(own, 'held_bytes')}.",
             number=number,
@@ -51,8 +51,8 @@ def ddp(table: pd.DataFrame) -> list[Verdict]:
     ]
 
 
-def zero(table: pd.DataFrame) -> list[Verdict]:
-    """Rule on ZeRO: the optimizer's state is divided, by whole parameters."""
+def zero(table: pd.DataFrame) -> list[Claim]:
+    """Judge ZeRO: the optimizer's state is divided, by whole parameters."""
     own = _of(table, "zero")
     if own.empty:
         return []
@@ -60,11 +60,11 @@ def zero(table: pd.DataFrame) -> list[Verdict]:
     whole = 2 * parameter_bytes(NETWORK)
     uneven = float(((own["held_bytes"] - whole) / (whole / own["world_size"])).max())
     most = int(own["world_size"].max())
-    divided = Ruling.SUPPORTED if uneven <= EVEN else Ruling.LIMITED
+    divided = Verdict.SUPPORTED if uneven <= EVEN else Verdict.LIMITED
     return [
-        Verdict(
+        Claim(
             sentence="ZeRO divides the optimizer's state by the number of ranks.",
-            ruling=divided if exact else Ruling.REFUTED,
+            verdict=divided if exact else Verdict.REFUTED,
             measured=f"{_ends(own, 'held_bytes')}. ZeRO never cuts a parameter, so with {most:,} "
             f"ranks rank 0 still keeps the moments of {format_bytes(owned_bytes(NETWORK, most))} "
             f"of parameters. With that share the closed form is {number}.",
@@ -73,8 +73,8 @@ def zero(table: pd.DataFrame) -> list[Verdict]:
     ]
 
 
-def fsdp2(table: pd.DataFrame) -> list[Verdict]:
-    """Rule on FSDP2: all that is held between steps is divided, by rows."""
+def fsdp2(table: pd.DataFrame) -> list[Claim]:
+    """Judge FSDP2: all that is held between steps is divided, by rows."""
     own = _of(table, "fsdp2")
     if own.empty:
         return []
@@ -82,10 +82,10 @@ def fsdp2(table: pd.DataFrame) -> list[Verdict]:
     least = 4 * parameter_bytes(NETWORK) / own["world_size"]
     padding = float((own["held_bytes"] / least).max()) - 1
     return [
-        Verdict(
+        Claim(
             sentence="FSDP2 divides all that a rank holds between steps by the number of ranks.",
             headline="FSDP2 divides what a rank holds by the number of ranks",
-            ruling=Ruling.SUPPORTED if exact and 1 + padding <= EVEN else Ruling.LIMITED,
+            verdict=Verdict.SUPPORTED if exact and 1 + padding <= EVEN else Verdict.LIMITED,
             measured=f"{_ends(own, 'held_bytes')}. A parameter is cut along its rows, and a rank "
             f"holds whole rows: up to {100 * padding:.2g} % more than an even share. With that "
             f"the closed form is {number}.",
@@ -94,17 +94,17 @@ def fsdp2(table: pd.DataFrame) -> list[Verdict]:
     ]
 
 
-def divided_peak(table: pd.DataFrame) -> list[Verdict]:
-    """Rule on the peak of a step under FSDP2."""
+def divided_peak(table: pd.DataFrame) -> list[Claim]:
+    """Judge the peak of a step under FSDP2."""
     own = _of(table, "fsdp2")
     if len(own) < 2:
         return []
     times = float(own["allocated_peak_bytes"].iloc[0] / own["allocated_peak_bytes"].iloc[-1])
     most = int(own["world_size"].max())
     return [
-        Verdict(
+        Claim(
             sentence="FSDP2 divides the peak of a step by the number of ranks.",
-            ruling=Ruling.REFUTED if times < most / EVEN else Ruling.SUPPORTED,
+            verdict=Verdict.REFUTED if times < most / EVEN else Verdict.SUPPORTED,
             measured=f"Allocated: {_ends(own, 'allocated_peak_bytes')}. Activations of the rank's "
             "own batch, the layers gathered whole for a moment and cuBLAS's workspaces do not "
             "become smaller with more ranks.",

@@ -13,7 +13,7 @@ import pandas as pd
 from harness.analysis.decisions import in_most
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Section, Table, Verdict
+from harness.schema.findings import Claim, Figure, Section, Table
 from harness.schema.plots.series import Marked, series
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
@@ -45,7 +45,7 @@ def analyse(evidence: Evidence) -> Section:
     """Set the RSS rise next to the trace's, policy by policy."""
     table = malloc_effect.beside_trace(evidence.frame)
     return Section(
-        verdicts=tuple(_verdicts(table)),
+        claims=tuple(_verdicts(table)),
         text=_text(table),
         tables=(
             Table(
@@ -64,20 +64,20 @@ def _parts(table: pd.DataFrame, *, big: bool) -> list[Agreement]:
     return [part for part in found if part is not None]
 
 
-def _verdicts(table: pd.DataFrame) -> list[Verdict]:
-    """Rule on each policy by its large steps, or by the small ones where no step is large."""
+def _verdicts(table: pd.DataFrame) -> list[Claim]:
+    """Judge each policy by its large steps, or by the small ones where no step is large."""
     parts = _parts(table, big=True) or _parts(table, big=False)
     pinned = [part for part in parts if part.malloc == "pinned"]
     return [*map(_right, parts), *map(_repeatable, pinned)]
 
 
-def _right(part: Agreement) -> Verdict:
+def _right(part: Agreement) -> Claim:
     decision = in_most(part.close, part.cells)
-    return Verdict(
+    return Claim(
         sentence=f"With {NAMES[part.malloc]}, a step's RSS rise is what its tensors need (within "
         f"{CLOSE_PERCENT:g}% in most cells).",
         headline=f"RSS rise is what tensors need: {NAMES[part.malloc]}",
-        ruling=decision.ruling,
+        verdict=decision.verdict,
         open_reason=decision.reason("cells"),
         measured=f"Within {CLOSE_PERCENT:g}% of the trace in {part.close} of {part.cells} cells; "
         f"the difference is {part.median_percent:.3g}% (median) and {part.worst_percent:+.3g}% "
@@ -87,13 +87,13 @@ def _right(part: Agreement) -> Verdict:
     )
 
 
-def _repeatable(part: Agreement) -> Verdict:
+def _repeatable(part: Agreement) -> Claim:
     decision = in_most(part.repeatable, part.cells)
-    return Verdict(
+    return Claim(
         sentence=f"With {NAMES[part.malloc]}, another process measures the same RSS rise (within "
         f"{CLOSE_PERCENT:g}% in most cells).",
         headline=f"RSS rise repeats in another process: {NAMES[part.malloc]}",
-        ruling=decision.ruling,
+        verdict=decision.verdict,
         open_reason=decision.reason("cells"),
         measured=f"The processes lie within {CLOSE_PERCENT:g}% of each other in {part.repeatable} "
         f"of {part.cells} cells. Median spread, as a share of what the tensors need: "

@@ -99,7 +99,7 @@ def analyse(evidence: Evidence) -> Section:
         answer=frontier_answer(
             pinned["error_percent"], max((one.worst for one in fits.values()), default=None)
         ),
-        verdicts=(verdicts.deeper(pinned, fits), *verdicts.predictable(pinned)),
+        claims=(verdicts.deeper(pinned, fits), *verdicts.predictable(pinned)),
         text=(*verdicts.texts(table, pinned, fits, policies),),
         tables=(*_tables(table, pinned, fits, policies),),
         figures=(_frontier_figure(thresholds, pinned),),

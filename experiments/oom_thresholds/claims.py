@@ -3,7 +3,7 @@
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 from harness.schema.units import format_bytes
 
 from .hyperbola import Frontier, fit_frontier
@@ -26,7 +26,7 @@ def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
     return found
 
 
-def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Verdict:
+def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Claim:
     """Return the verdict on "deeper and larger runs out of memory more easily"."""
     training = pinned[pinned["series"] != "inference"]
     steps = _steps(training)
@@ -49,13 +49,13 @@ def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Verdi
             f". In inference twice the depth costs {-100 * float(inference.mean()):.2g}% of "
             "the batch on average: only the parameters grow"
         )
-    ruling = Ruling.SUPPORTED if len(steps) and fell == len(steps) else Ruling.LIMITED
+    verdict = Verdict.SUPPORTED if len(steps) and fell == len(steps) else Verdict.LIMITED
     if not len(steps):
-        ruling = Ruling.OPEN
-    return Verdict(
+        verdict = Verdict.OPEN
+    return Claim(
         sentence="Training deeper networks using larger batch sizes more easily leads to "
         "out-of-memory errors.",
-        ruling=ruling,
+        verdict=verdict,
         measured=measured + ".",
         number=number,
     )
@@ -70,7 +70,7 @@ def _steps(rows: pd.DataFrame, *, relative: bool = False) -> pd.Series:
     return steps.dropna()
 
 
-def predictable(pinned: pd.DataFrame) -> list[Verdict]:
+def predictable(pinned: pd.DataFrame) -> list[Claim]:
     """Return the verdict on whether a threshold can be foretold, where any was."""
     known = pinned[pinned["error_percent"].notna()]
     if known.empty:
@@ -79,10 +79,10 @@ def predictable(pinned: pd.DataFrame) -> list[Verdict]:
     live = known["live_error_percent"].abs().astype("float64")
     within = int((off <= PROMISED).sum())
     return [
-        Verdict(
+        Claim(
             sentence="The batch at which a network stops fitting can be predicted without "
             "running it.",
-            ruling=Ruling.SUPPORTED if within == len(known) else Ruling.LIMITED,
+            verdict=Verdict.SUPPORTED if within == len(known) else Verdict.LIMITED,
             measured=f"{_under(pinned)} the predicted batch is within {PROMISED}% of the "
             f"reproduced one in {within} of {len(known)} thresholds (largest error "
             f"{off.max():.2g}%, median {off.median():.2g}%); live bytes alone are off by up "

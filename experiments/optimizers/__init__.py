@@ -57,7 +57,7 @@ def analyse(evidence: Evidence) -> Section:
         parameters=table["categories_at_peak.parameter"], update=_names(table)
     ).sort_values(["update", "depth", "batch"], key=_in_order, ignore_index=True)
     return Section(
-        verdicts=(*claims.state_verdict(table), *claims.floor_verdict(table)),
+        claims=(*claims.state_verdict(table), *claims.floor_verdict(table)),
         text=(
             predictions.in_words(table, METRICS),
             explanations.phase_text(table),

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from harness.analysis.exact import ExactForm, exact_form
-from harness.schema.findings import Ruling, Table, Verdict
+from harness.schema.findings import Claim, Table, Verdict
 
 MOMENTS = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
 """Tensors of a parameter's size that the optimizer keeps for each parameter."""
@@ -30,7 +30,7 @@ def _state_form(part: pd.DataFrame) -> ExactForm | None:
     return exact_form(columns, [int(size) for size in part[STATE]])
 
 
-def state_verdict(table: pd.DataFrame) -> list[Verdict]:
+def state_verdict(table: pd.DataFrame) -> list[Claim]:
     """Judge whether the state follows its closed form to the byte."""
     equal = int((table[STATE] == _expected_state(table)).sum())
     forms = {
@@ -39,10 +39,10 @@ def state_verdict(table: pd.DataFrame) -> list[Verdict]:
     }
     words = "; ".join(f"{name}: {form}" for name, form in forms.items())
     return [
-        Verdict(
+        Claim(
             sentence="An optimizer keeps nothing (SGD), one tensor per parameter (momentum) or two "
             "(Adam, AdamW).",
-            ruling=Ruling.SUPPORTED if equal == len(table) else Ruling.REFUTED,
+            verdict=Verdict.SUPPORTED if equal == len(table) else Verdict.REFUTED,
             measured=f"Bytes of state: {words}. The layers count the linear predictor; each has a "
             "weight and a bias, and Adam keeps a step counter of 4 bytes for either, in the host's "
             "memory.",
@@ -51,7 +51,7 @@ def state_verdict(table: pd.DataFrame) -> list[Verdict]:
     ]
 
 
-def floor_verdict(table: pd.DataFrame) -> list[Verdict]:
+def floor_verdict(table: pd.DataFrame) -> list[Claim]:
     """Judge the rule of thumb of four times the parameters where the batch is smallest."""
     adam = table[table["optimizer"].isin(["adam", "adamw"])]
     adam = adam[adam["batch"] == adam["batch"].min()]
@@ -60,10 +60,10 @@ def floor_verdict(table: pd.DataFrame) -> list[Verdict]:
     times = _times_parameters(adam)
     above = int((times > 4).sum())
     return [
-        Verdict(
+        Claim(
             sentence="With Adam a step with a small batch needs four times the parameters: "
             "weights, gradients, two moments.",
-            ruling=Ruling.LIMITED if times.min() > 4 else Ruling.REFUTED,
+            verdict=Verdict.LIMITED if times.min() > 4 else Verdict.REFUTED,
             measured=f"At batch {adam['batch'].min()} the peak is {times.min():.3g} to "
             f"{times.max():.3g} times the parameters, above four in {above} of {len(adam)} cells. "
             "Four is only the floor: the update itself takes tensors of a parameter's size, two "

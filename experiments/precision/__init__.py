@@ -46,7 +46,7 @@ def analyse(evidence: Evidence) -> Section:
     table = precision_effect.beside_float32(evidence.frame)
     held = copies.held_copies(evidence)
     return Section(
-        verdicts=(*claims.halves(table), *claims.doubles(table), *claims.autocast(table)),
+        claims=(*claims.halves(table), *claims.doubles(table), *claims.autocast(table)),
         text=(*_exact_text(table), *copies.copies_text(held), _time_text(table)),
         tables=(
             Table(

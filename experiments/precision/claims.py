@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 
 
 def of(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -10,18 +10,18 @@ def of(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table[table["precision"] == name].reset_index(drop=True)
 
 
-def halves(table: pd.DataFrame) -> list[Verdict]:
+def halves(table: pd.DataFrame) -> list[Claim]:
     """Judge bfloat16."""
     return _scaled(table, "bfloat16", 2, "Half the bits take half the memory (bfloat16).")
 
 
-def doubles(table: pd.DataFrame) -> list[Verdict]:
+def doubles(table: pd.DataFrame) -> list[Claim]:
     """Judge float64."""
     return _scaled(table, "float64", 8, "Twice the bits take twice the memory (float64).")
 
 
-def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> list[Verdict]:
-    """Rule on a type of ``size_bytes``: everything but the int64 labels scales with it."""
+def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> list[Claim]:
+    """Judge a type of ``size_bytes``: everything but the int64 labels scales with it."""
     own = of(table, name)
     if own.empty:
         return []
@@ -32,9 +32,9 @@ def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> l
     exact = saved == held == len(own)
     near = max(abs(low / wanted - 1), abs(high / wanted - 1)) <= 0.1
     return [
-        Verdict(
+        Claim(
             sentence=sentence,
-            ruling=_ruling(exact, near),
+            verdict=_verdict(exact, near),
             measured=f"Parameters are exactly {wanted:g} times float32's in {held} of {len(own)} "
             "cells, and so is what is saved for backward, labels (int64) aside, in "
             f"{saved} of {len(own)}. The peak is {low:.4g} to {high:.4g} times: labels and the "
@@ -44,13 +44,13 @@ def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> l
     ]
 
 
-def _ruling(exact: bool, near: bool) -> Ruling:
+def _verdict(exact: bool, near: bool) -> Verdict:
     if exact and near:
-        return Ruling.SUPPORTED
-    return Ruling.LIMITED if exact or near else Ruling.REFUTED
+        return Verdict.SUPPORTED
+    return Verdict.LIMITED if exact or near else Verdict.REFUTED
 
 
-def autocast(table: pd.DataFrame) -> list[Verdict]:
+def autocast(table: pd.DataFrame) -> list[Claim]:
     """Judge whether autocast halves what a step needs."""
     own = of(table, "autocast bfloat16")
     if own.empty:
@@ -61,10 +61,10 @@ def autocast(table: pd.DataFrame) -> list[Verdict]:
     more = int((own["saved_ratio"] >= 1).sum())
     halved = int((own["saved_ratio"] <= 0.5).sum())
     return [
-        Verdict(
+        Claim(
             sentence="Autocast to bfloat16 halves the memory of a training step.",
             headline="Autocast to bfloat16 halves the memory of a step",
-            ruling=Ruling.SUPPORTED if halved == len(own) else Ruling.REFUTED,
+            verdict=Verdict.SUPPORTED if halved == len(own) else Verdict.REFUTED,
             measured="What is saved for backward is "
             f"{low['saved_ratio']:.3g} times float32's at best (depth {low['depth']}, batch "
             f"{low['batch']}) and {high['saved_ratio']:.3g} times at worst (depth {high['depth']}, "

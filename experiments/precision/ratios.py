@@ -19,7 +19,7 @@ def labels(frame: pd.DataFrame) -> "pd.Series[str]":
 
 
 def beside_float32(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every good training cell with its figures over float32's at equal depth and batch.
+    """Return every good training cell with its metrics over float32's at equal depth and batch.
 
     Columns: ``precision, depth, batch``, bytes, ``*_ratio`` (over float32),
     ``saved_less_labels_ratio`` (int64 labels left out on both sides), and for autocast
@@ -29,14 +29,14 @@ def beside_float32(frame: pd.DataFrame) -> pd.DataFrame:
         AnalysisError: no float32 cell to compare with.
 
     """
-    figures = ["saved_bytes", "peak_live_bytes", "categories_at_peak.parameter"]
+    metrics = ["saved_bytes", "peak_live_bytes", "categories_at_peak.parameter"]
     good = (frame["outcome"] == "ok") & (frame["mode"] == "train")
-    known = frame[good & frame[figures].notna().all(axis=1)].assign(precision=labels)
+    known = frame[good & frame[metrics].notna().all(axis=1)].assign(precision=labels)
     keys = ["depth", "batch"]
     base = known[known["precision"] == "float32"]
     if base.empty:
         raise AnalysisError("no float32 cell to compare with")
-    columns = [*keys, *figures, "wall_seconds"]
+    columns = [*keys, *metrics, "wall_seconds"]
     both = known.merge(base[columns], on=keys, suffixes=("", "_float32"))
     label_bytes = _LABEL_BYTES * both["batch"]
     saved, base_saved = both["saved_bytes"], both["saved_bytes_float32"]

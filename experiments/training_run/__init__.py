@@ -53,7 +53,7 @@ def training_runs(size: Size) -> Iterable[TrainingJob]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Rule on accuracy, on equal steps, on growth, and on the order of ``zero_grad``."""
+    """Judge accuracy, on equal steps, on growth, and on the order of ``zero_grad``."""
     lines = runs.read_training_runs(evidence.folder)
     found = runs.runs(lines)
     main = runs.in_main_order(found)
@@ -61,7 +61,7 @@ def analyse(evidence: Evidence) -> Section:
     resident = [run for run in main if run.instrument == "resident"]
     orders = runs.orders_table(found)
     return Section(
-        verdicts=(
+        claims=(
             *claims.accuracy(main),
             *claims.equal_steps(traced),
             *claims.order(orders),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.analysis.decisions import CONFIDENCE, Decision, is_above, is_below, share_interval
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 
 from . import runs
 from .runs import Run
@@ -52,22 +52,22 @@ HELD = {
 
 def _all(decisions: Sequence[Decision]) -> Decision:
     """Return the decision on "each of them": the first that refutes, else the first left open."""
-    for ruling in (Ruling.REFUTED, Ruling.OPEN):
+    for verdict in (Verdict.REFUTED, Verdict.OPEN):
         for one in decisions:
-            if one.ruling is ruling:
+            if one.verdict is verdict:
                 return one
     return decisions[0]
 
 
-def accuracy(found: Sequence[Run]) -> list[Verdict]:
-    """Rule on the accuracy after the note's ten epochs, on the real images."""
+def accuracy(found: Sequence[Run]) -> list[Claim]:
+    """Judge the accuracy after the note's ten epochs, on the real images."""
     at = NOTED_EPOCHS
     ends = {
         one.model: float(one.epochs["accuracy"].iloc[at - 1])
         for one in found
         if one.data == "fashion-mnist" and len(one.epochs) >= at
     }
-    decision = Decision(ruling=Ruling.OPEN)
+    decision = Decision(verdict=Verdict.OPEN)
     why = f"the runs are shorter than {at} epochs"
     words = f"The runs were shorter than {at} epochs."
     if max(len(one.epochs) for one in found) >= at:
@@ -85,11 +85,11 @@ def accuracy(found: Sequence[Run]) -> list[Verdict]:
         words += decision.words("runs with other seeds")
         why = decision.reason("seeds")
     return [
-        Verdict(
+        Claim(
             sentence="The note's network, trained as the note says, learns Fashion-MNIST (more "
             f"than {NOTED_ACCURACY:.0%} of the validation images correct after 10 epochs).",
             headline="The note's network learns Fashion-MNIST",
-            ruling=decision.ruling,
+            verdict=decision.verdict,
             open_reason=why,
             measured=words,
             number=", ".join(f"{end:.4f}" for end in ends.values()) or "none",
@@ -97,8 +97,8 @@ def accuracy(found: Sequence[Run]) -> list[Verdict]:
     ]
 
 
-def equal_steps(traced: Sequence[Run]) -> list[Verdict]:
-    """Rule on every full step's peak and on what is alive after every step, exactly."""
+def equal_steps(traced: Sequence[Run]) -> list[Claim]:
+    """Judge every full step's peak and on what is alive after every step, exactly."""
     found = {one.model: runs.flatness(one) for one in traced if len(one.later_full_steps)}
     if not found:
         return []
@@ -110,11 +110,11 @@ def equal_steps(traced: Sequence[Run]) -> list[Verdict]:
     flat = all(one.flat for one in found.values())
     grown = max(one.growth_bytes for one in found.values())
     return [
-        Verdict(
+        Claim(
             sentence="From the second on, every full step of a training run takes the same memory "
             "and leaves nothing behind.",
             headline="Every full training step takes the same memory",
-            ruling=Ruling.SUPPORTED if flat else Ruling.REFUTED,
+            verdict=Verdict.SUPPORTED if flat else Verdict.REFUTED,
             measured=f"Live bytes, traced from before the network was built: {words}. From the "
             f"first step to the last, live bytes grow by {grown:,} bytes. This is equality, not "
             "an estimate.",
@@ -129,19 +129,19 @@ def _values(values: Sequence[int]) -> str:
     return f"{len(values)} values from {values[0]:,} to {values[-1]:,} bytes"
 
 
-def order(orders: pd.DataFrame) -> list[Verdict]:
-    """Rule on what it costs to free the gradients only after the forward pass."""
+def order(orders: pd.DataFrame) -> list[Claim]:
+    """Judge what it costs to free the gradients only after the forward pass."""
     costs = {str(model): _cost(part) for model, part in orders.groupby("model", sort=False)}
     if not costs:
         return []
     more = [cost for cost, _ in costs.values()]
-    some = Ruling.LIMITED if max(more) > 0 else Ruling.REFUTED
+    some = Verdict.LIMITED if max(more) > 0 else Verdict.REFUTED
     return [
-        Verdict(
+        Claim(
             sentence="Freeing the gradients only after the forward pass, as the note's trainer "
             "does, raises the peak of a training step.",
             headline="zero_grad after the forward pass raises the peak",
-            ruling=Ruling.SUPPORTED if min(more) > 0 else some,
+            verdict=Verdict.SUPPORTED if min(more) > 0 else some,
             measured=" ".join(f"{model}: {words}." for model, (_, words) in costs.items())
             + " The old gradients are then alive next to the new activations.",
             number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items()),
@@ -161,8 +161,8 @@ def _cost(part: pd.DataFrame) -> tuple[int, str]:
     return cost, words
 
 
-def growth(resident: Sequence[Run]) -> list[Verdict]:
-    """Rule on the growth of what the process holds, step by step."""
+def growth(resident: Sequence[Run]) -> list[Claim]:
+    """Judge the growth of what the process holds, step by step."""
     slopes = {one.model: runs.resident_slope(one) for one in resident}
     known = {model: slope for model, slope in slopes.items() if slope is not None}
     if not known:
@@ -179,10 +179,10 @@ def growth(resident: Sequence[Run]) -> list[Verdict]:
         )
     decision = _all(decisions)
     return [
-        Verdict(
+        Claim(
             sentence=what.sentence,
             headline="A training run does not leak",
-            ruling=decision.ruling,
+            verdict=decision.verdict,
             open_reason=decision.reason("epochs"),
             measured=f"{what.title} against the step, from the second epoch on: "
             f"{'; '.join(words)}. A batch that is never freed would add 786 KiB a step. "

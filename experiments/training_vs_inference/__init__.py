@@ -47,7 +47,7 @@ def analyse(evidence: Evidence) -> Section:
     if table.empty:
         raise AnalysisError("no training cell has an inference cell of its network and batch")
     return Section(
-        verdicts=(
+        claims=(
             claims.more_verdict(table),
             claims.reasons_verdict(table),
             *claims.depth_verdict(table),

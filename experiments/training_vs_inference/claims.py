@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 
 from .pairs import base, more
 
@@ -19,14 +19,14 @@ def _named(row: Mapping[Any, Any]) -> str:
     return f"{kind}, depth {row['depth']}, width {row['width']}, batch {row['batch']}"
 
 
-def more_verdict(table: pd.DataFrame) -> Verdict:
+def more_verdict(table: pd.DataFrame) -> Claim:
     """Judge whether training needs at least twice as much as inference."""
     rows = table.sort_values("ratio").to_dict("records")
     low, high = rows[0], rows[-1]
     twice = int((table["ratio"] >= SIGNIFICANT).sum())
-    ruling = Ruling.SUPPORTED if twice == len(table) else Ruling.LIMITED
+    verdict = Verdict.SUPPORTED if twice == len(table) else Verdict.LIMITED
     if low["ratio"] <= 1:
-        ruling = Ruling.REFUTED
+        verdict = Verdict.REFUTED
     below = table[table["ratio"] < SIGNIFICANT]
     where = ""
     if len(below):
@@ -36,9 +36,9 @@ def more_verdict(table: pd.DataFrame) -> Verdict:
             "there is little to hold on to, and small batches with SGD, where gradients only "
             "double the parameters."
         )
-    return Verdict(
+    return Claim(
         sentence="Training requires significantly more memory than plain prediction.",
-        ruling=ruling,
+        verdict=verdict,
         measured=f"The peak of a training step is {low['ratio']:.3g} times ({_named(low)}) to "
         f"{high['ratio']:.3g} times ({_named(high)}) that of inference, median "
         f"{table['ratio'].median():.3g}; at least twice in {twice} of {len(table)} cells." + where,
@@ -46,13 +46,13 @@ def more_verdict(table: pd.DataFrame) -> Verdict:
     )
 
 
-def reasons_verdict(table: pd.DataFrame) -> Verdict:
+def reasons_verdict(table: pd.DataFrame) -> Claim:
     """Judge whether held activations are the largest part of the difference."""
     activations = table[table["leading"] == "activation"]
     count, total = len(activations), len(table)
-    ruling = Ruling.SUPPORTED if count == total else Ruling.LIMITED
+    verdict = Verdict.SUPPORTED if count == total else Verdict.LIMITED
     if not count:
-        ruling = Ruling.REFUTED
+        verdict = Verdict.REFUTED
     shares = activations[more("activation")] / activations["difference_bytes"]
     led = table["leading"].value_counts()
     words = ", ".join(f"{str(name).replace('_', ' ')} in {number}" for name, number in led.items())
@@ -64,16 +64,16 @@ def reasons_verdict(table: pd.DataFrame) -> Verdict:
             "batches it is gradients, as many bytes as the parameters, and Adam's state, twice as "
             "many: they belong to training, but not to holding on to intermediate values."
         )
-    return Verdict(
+    return Claim(
         sentence="Backpropagation is one of the reasons: it holds on to the intermediate values "
         "calculated during forward propagation.",
-        ruling=ruling,
+        verdict=verdict,
         measured=text,
         number=f"activations are the largest part in {count} of {total} cells",
     )
 
 
-def depth_verdict(table: pd.DataFrame) -> list[Verdict]:
+def depth_verdict(table: pd.DataFrame) -> list[Claim]:
     """Judge whether the ratio grows with depth, at the largest and at the smallest batch."""
     own = base(table[table["optimizer"] == "sgd"])
     if own["depth"].nunique() < 2:
@@ -84,11 +84,11 @@ def depth_verdict(table: pd.DataFrame) -> list[Verdict]:
     flat = small["ratio"].max() / small["ratio"].min() < 1.1
     first, last = large.iloc[0], large.iloc[-1]
     width, features = int(last["width"]), int(last["in_features"])
-    ruling = Ruling.REFUTED if not grows else Ruling.LIMITED if flat else Ruling.SUPPORTED
+    verdict = Verdict.REFUTED if not grows else Verdict.LIMITED if flat else Verdict.SUPPORTED
     return [
-        Verdict(
+        Claim(
             sentence="The deeper the network, the more times as much memory training needs.",
-            ruling=ruling,
+            verdict=verdict,
             measured=f"At batch {last['batch']} (SGD, width {width}) the ratio goes from "
             f"{first['ratio']:.3g} at depth {first['depth']} to {last['ratio']:.3g} at depth "
             f"{last['depth']}, on its way to {last['limit']:.3g} for ever larger batches: each "

@@ -56,7 +56,7 @@ def analyse(evidence: Evidence) -> Section:
         raise AnalysisError("a formula in the width needs four widths")
     ratios = pairs.neighbour_ratios(times.times(evidence, frame))
     return Section(
-        verdicts=(
+        claims=(
             sizes.growth_verdict(pinned),
             sizes.bytes_verdict(pinned),
             *times.time_verdict(ratios),

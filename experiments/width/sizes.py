@@ -4,7 +4,7 @@ import pandas as pd
 
 from harness.analysis import predictions
 from harness.analysis.exact import ExactForm, exact_form
-from harness.schema.findings import Ruling, Table, Verdict
+from harness.schema.findings import Claim, Table, Verdict
 
 from .pairs import is_power
 
@@ -37,23 +37,23 @@ def _activation_form(sizes: pd.DataFrame) -> ExactForm | None:
     return exact_form(columns, [int(size) for size in sizes[ACTIVATIONS]])
 
 
-def growth_verdict(sizes: pd.DataFrame) -> Verdict:
+def growth_verdict(sizes: pd.DataFrame) -> Claim:
     """Judge whether parameters grow with the square of the width, activations with the width."""
     parameters, activations = _parameter_form(sizes), _activation_form(sizes)
     sentence = "Parameters grow with the square of the width, activations with the width itself."
     if parameters is None or activations is None:
-        return Verdict(
+        return Claim(
             sentence=sentence,
-            ruling=Ruling.OPEN,
+            verdict=Verdict.OPEN,
             measured="No such formula gives every cell.",
             number="no exact formula",
         )
     square, linear = parameters.coefficients["width²"], parameters.coefficients["width"]
     even = linear / square
     far = int(sizes["width"].max()) > even
-    return Verdict(
+    return Claim(
         sentence=sentence,
-        ruling=Ruling.SUPPORTED if far else Ruling.LIMITED,
+        verdict=Verdict.SUPPORTED if far else Verdict.LIMITED,
         measured=f"At depth {DEPTH} parameters take {parameters} bytes and what is held for the "
         f"backward pass, the batch left out, {activations} bytes. The square outweighs the rest "
         f"of the parameters only from width {float(even):.0f} on: below it most of them are the "
@@ -62,15 +62,15 @@ def growth_verdict(sizes: pd.DataFrame) -> Verdict:
     )
 
 
-def bytes_verdict(sizes: pd.DataFrame) -> Verdict:
+def bytes_verdict(sizes: pd.DataFrame) -> Claim:
     """Judge the note's "memory is allocated" by the bytes: one formula for every width?"""
     odd = sizes[[not is_power(int(width)) for width in sizes["width"]]]
     exact = _parameter_form(sizes) is not None and _activation_form(sizes) is not None
     equal, total = predictions.equal_cells(sizes, "peak_live_bytes")
-    return Verdict(
+    return Claim(
         sentence="Widths that are powers of two need less memory for their size than others.",
         headline="Widths that are powers of two need less memory",
-        ruling=Ruling.REFUTED if exact else Ruling.OPEN,
+        verdict=Verdict.REFUTED if exact else Verdict.OPEN,
         measured=f"The same formulas give powers of two and the {odd['width'].nunique()} other "
         "widths: no step, no rounding, not a byte of difference in what the allocator is "
         f"asked for; the peak is as predicted in {equal} of {total} cells. CUDA's allocator "

@@ -8,7 +8,7 @@ from harness.analysis.decisions import CONFIDENCE, is_above
 from harness.analysis.frame import RECORDS, read_records
 from harness.analysis.ratio_interval import Ratio, geometric_ratio
 from harness.schema.experiment import Evidence
-from harness.schema.findings import Figure, Table, Verdict
+from harness.schema.findings import Claim, Figure, Table
 from harness.schema.plots.intervals import forest
 
 from .pairs import best_seconds, pooled
@@ -40,8 +40,8 @@ def contrasts(ratios: pd.DataFrame) -> list[tuple[int, str, pd.DataFrame, Ratio]
     return found
 
 
-def time_verdict(ratios: pd.DataFrame) -> list[Verdict]:
-    """Rule on powers of two being faster by more than WORTH, over all powers together."""
+def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
+    """Judge whether powers of two are faster by more than WORTH, over all powers together."""
     odd = [(name, own, found) for offset, name, own, found in contrasts(ratios) if offset == 1]
     if not odd:
         return []
@@ -50,12 +50,12 @@ def time_verdict(ratios: pd.DataFrame) -> list[Verdict]:
     decision = is_above(1 + WORTH, low=wide.low, high=wide.high, repeats=wide.blocks)
     listed = "; ".join(f"{name}: {found}" for name, _, found in odd)
     return [
-        Verdict(
+        Claim(
             sentence="Typically, [we choose] the layer widths to be divisible by larger powers of "
             "2. This is computationally efficient due to the way memory is allocated and "
             "addressed in hardware.",
             headline=f"Widths that are powers of two are faster by more than {WORTH:.0%}",
-            ruling=decision.ruling,
+            verdict=decision.verdict,
             open_reason=decision.reason("blocks"),
             measured="Time of a step at the odd widths next to a power of two, over the time at "
             f"the power itself (95% intervals, {everything.blocks} blocks): {listed}. The claim "

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from harness.analysis.proportionality import Trial
+from harness.analysis.proportionality import Growth
 from harness.schema.events import CATEGORIES
 
 
-def growth_answer(trials: Mapping[str, Trial], training: pd.DataFrame) -> tuple[str, ...]:
+def growth_answer(growths: Mapping[str, Growth], training: pd.DataFrame) -> tuple[str, ...]:
     """Answer whether memory grows like depth times batch: what is kept, and what is alive."""
-    return (*_kept(trials.get("saved for backward")), *_alive(training))
+    return (*_kept(growths.get("saved for backward")), *_alive(training))
 
 
-def _kept(result: Trial | None) -> tuple[str, ...]:
+def _kept(result: Growth | None) -> tuple[str, ...]:
     if result is None or result.exact is None:
         return ()
     cells = len(result.sample.values)

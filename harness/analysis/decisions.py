@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from harness.schema.findings import Ruling
+from harness.schema.findings import Verdict
 
 CONFIDENCE = 0.99
 MOST_REPEATS = 10_000
@@ -18,18 +18,18 @@ MOST_REPEATS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A ruling and, where it is open, how many repeats would about decide it."""
+    """A verdict and, where it is open, how many repeats would about decide it."""
 
-    ruling: Ruling
+    verdict: Verdict
     repeats: int | None = None
 
     def words(self, unit: str) -> str:
         """Return why the claim is open, as a sentence to append; nothing where it is decided.
 
-        >>> Decision(ruling=Ruling.OPEN, repeats=40).words("blocks")
+        >>> Decision(verdict=Verdict.OPEN, repeats=40).words("blocks")
         ' The 99% interval contains the limit; about 40 blocks would decide.'
         """
-        if self.ruling is not Ruling.OPEN:
+        if self.verdict is not Verdict.OPEN:
             return ""
         if self.repeats is None:
             return f" More {unit} are needed before the claim can be decided."
@@ -38,10 +38,10 @@ class Decision:
     def reason(self, unit: str) -> str:
         """Return what would decide the claim, in a few words; nothing where it is decided.
 
-        >>> Decision(ruling=Ruling.OPEN, repeats=40).reason("blocks")
+        >>> Decision(verdict=Verdict.OPEN, repeats=40).reason("blocks")
         'about 40 blocks would decide'
         """
-        if self.ruling is not Ruling.OPEN:
+        if self.verdict is not Verdict.OPEN:
             return ""
         if self.repeats is None:
             return f"more {unit} are needed"
@@ -54,16 +54,16 @@ def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float
 
     The interval narrows with the number of repeats to the power of ``rate``.
 
-    >>> is_below(2.0, low=0.9, high=1.1, repeats=3).ruling.name
+    >>> is_below(2.0, low=0.9, high=1.1, repeats=3).verdict.name
     'SUPPORTED'
     >>> is_below(2.0, low=1.5, high=2.25, repeats=9)
-    Decision(ruling=<Ruling.OPEN: 'open'>, repeats=81)
+    Decision(verdict=<Verdict.OPEN: 'open'>, repeats=81)
     """
     if high < limit:
-        return Decision(ruling=Ruling.SUPPORTED)
+        return Decision(verdict=Verdict.SUPPORTED)
     if low > limit:
-        return Decision(ruling=Ruling.REFUTED)
-    return Decision(ruling=Ruling.OPEN, repeats=_repeats(limit, low, high, repeats, rate))
+        return Decision(verdict=Verdict.REFUTED)
+    return Decision(verdict=Verdict.OPEN, repeats=_repeats(limit, low, high, repeats, rate))
 
 
 def is_above(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:
@@ -74,15 +74,15 @@ def is_above(limit: float, *, low: float, high: float, repeats: int, rate: float
 def is_within(least: float, most: float, *, low: float, high: float, repeats: int) -> Decision:
     """Decide "the number lies between ``least`` and ``most``" from its interval.
 
-    >>> is_within(1.2, 1.5, low=1.6, high=1.7, repeats=5).ruling.name
+    >>> is_within(1.2, 1.5, low=1.6, high=1.7, repeats=5).verdict.name
     'REFUTED'
     """
     if least < low and high < most:
-        return Decision(ruling=Ruling.SUPPORTED)
+        return Decision(verdict=Verdict.SUPPORTED)
     if high < least or most < low:
-        return Decision(ruling=Ruling.REFUTED)
+        return Decision(verdict=Verdict.REFUTED)
     nearest = min((least, most), key=lambda limit: abs(limit - (low + high) / 2))
-    return Decision(ruling=Ruling.OPEN, repeats=_repeats(nearest, low, high, repeats, 0.5))
+    return Decision(verdict=Verdict.OPEN, repeats=_repeats(nearest, low, high, repeats, 0.5))
 
 
 def interval(estimate: float, error: float, left_over: int) -> tuple[float, float]:
@@ -97,20 +97,20 @@ def interval(estimate: float, error: float, left_over: int) -> tuple[float, floa
 def in_most(hits: int, total: int) -> Decision:
     """Decide "in most cells", by the interval of a share (Clopper & Pearson, 1934).
 
-    >>> in_most(9, 9).ruling.name, in_most(0, 9).ruling.name
+    >>> in_most(9, 9).verdict.name, in_most(0, 9).verdict.name
     ('SUPPORTED', 'REFUTED')
     >>> in_most(2, 2)
-    Decision(ruling=<Ruling.OPEN: 'open'>, repeats=8)
+    Decision(verdict=<Verdict.OPEN: 'open'>, repeats=8)
     """
     if not total:
-        return Decision(ruling=Ruling.OPEN)
-    ruling = _share_ruling(hits, total)
-    if ruling is not Ruling.OPEN:
-        return Decision(ruling=ruling)
+        return Decision(verdict=Verdict.OPEN)
+    verdict = _share_verdict(hits, total)
+    if verdict is not Verdict.OPEN:
+        return Decision(verdict=verdict)
     wanted = range(total + 1, MOST_REPEATS + 2)
-    enough = (n for n in wanted if _share_ruling(round(hits * n / total), n) is not Ruling.OPEN)
+    enough = (n for n in wanted if _share_verdict(round(hits * n / total), n) is not Verdict.OPEN)
     return Decision(
-        ruling=ruling, repeats=None if 2 * hits == total else next(enough, MOST_REPEATS + 1)
+        verdict=verdict, repeats=None if 2 * hits == total else next(enough, MOST_REPEATS + 1)
     )
 
 
@@ -122,9 +122,9 @@ def share_interval(hits: int, total: int) -> tuple[float, float]:
     return low, high
 
 
-def _share_ruling(hits: int, total: int) -> Ruling:
+def _share_verdict(hits: int, total: int) -> Verdict:
     low, high = share_interval(hits, total)
-    return is_above(0.5, low=low, high=high, repeats=total).ruling
+    return is_above(0.5, low=low, high=high, repeats=total).verdict
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int, rate: float) -> int:

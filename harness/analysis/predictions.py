@@ -1,4 +1,4 @@
-"""Sets measured figures next to those that were predicted without running anything."""
+"""Sets measured metrics next to those that were predicted without running anything."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -33,16 +33,16 @@ def _plain(name: str, value: Any) -> Any:
     return float(value) if name in _SHARES else int(value)
 
 
-def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
-    """Return the cells of ``frame`` that ended well, with a column ``predicted.<figure>`` each.
+def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the cells of ``frame`` that ended well, with a column ``predicted.<metric>`` each.
 
-    ``figures`` are columns of whole bytes; missing where nothing is predicted.
+    ``metrics`` are columns of whole bytes; missing where nothing is predicted.
     """
     known = frame[frame["outcome"] == "ok"].reset_index(drop=True)
     predictions = [_prediction(row) for row in known.to_dict("records")]
     columns = {
-        f"predicted.{name}": pd.array([_figure(one, name) for one in predictions], dtype="Int64")
-        for name in figures
+        f"predicted.{name}": pd.array([_metric(one, name) for one in predictions], dtype="Int64")
+        for name in metrics
     }
     return known.assign(**columns)
 
@@ -50,7 +50,7 @@ def with_predictions(frame: pd.DataFrame, figures: Sequence[str]) -> pd.DataFram
 def _prediction(row: Mapping[Any, Any]) -> Prediction:
     """Return the prediction for a row, made on a GPU for the GPU that it names.
 
-    Without the GPU's size, which no figure needs: no verdict on the GPU is worked out.
+    Without the GPU's size, which no metric needs: no verdict on the GPU is worked out.
     """
     workload = workload_of(row)
     if workload.device == "cpu":
@@ -61,26 +61,26 @@ def _prediction(row: Mapping[Any, Any]) -> Prediction:
     return predict(workload, gpu=gpu, allocator_settings=facts["allocator_settings"])
 
 
-def _figure(prediction: Prediction, name: str) -> int | None:
+def _metric(prediction: Prediction, name: str) -> int | None:
     value: Any = prediction
     for part in name.split("."):
         value = None if value is None else getattr(value, part)
     return value if value is None else int(value)
 
 
-def equal_cells(cells: pd.DataFrame, figure: str) -> tuple[int, int]:
-    """Return in how many of how many cells ``figure`` equals its prediction to the byte.
+def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
+    """Return in how many of how many cells ``metric`` equals its prediction to the byte.
 
     ``cells`` as ``with_predictions`` returns them; cells without either number do not count.
     """
-    both = cells[cells[figure].notna() & cells[f"predicted.{figure}"].notna()]
-    return int((both[figure] == both[f"predicted.{figure}"]).sum()), len(both)
+    both = cells[cells[metric].notna() & cells[f"predicted.{metric}"].notna()]
+    return int((both[metric] == both[f"predicted.{metric}"]).sum()), len(both)
 
 
-def misses(cells: pd.DataFrame, figures: Sequence[str]) -> pd.DataFrame:
-    """Return the cells whose figure differs from its prediction, a row each."""
+def misses(cells: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return the cells whose metric differs from its prediction, a row each."""
     rows = []
-    for name in figures:
+    for name in metrics:
         both = cells[cells[name].notna() & cells[f"predicted.{name}"].notna()]
         for row in both[both[name] != both[f"predicted.{name}"]].to_dict("records"):
             measured, expected = int(row[name]), int(row[f"predicted.{name}"])
@@ -97,10 +97,10 @@ def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
     return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
 
 
-def in_words(cells: pd.DataFrame, figures: Mapping[str, str]) -> str:
-    """Say in how many cells each figure, named in words, equals its prediction."""
+def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
+    """Say in how many cells each metric, named in words, equals its prediction."""
     parts = []
-    for name, words in figures.items():
+    for name, words in metrics.items():
         equal, total = equal_cells(cells, name)
         parts.append(f"{words} in {equal} of {total}")
     return "Equal to the byte to what the allocator model predicts: " + ", ".join(parts) + " cells."

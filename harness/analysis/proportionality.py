@@ -58,7 +58,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trial:
+class Growth:
     """All that the cells say about one quantity."""
 
     sample: Sample
@@ -118,7 +118,9 @@ def sample(frame: pd.DataFrame, quantity: str) -> Sample:
     depths, batches = known["depth"].nunique(), known["batch"].nunique()
     if depths < 3 or batches < 3 or len(known) < len(PRODUCT) + 2:
         found = f"{len(known)} cells with {depths} depths and {batches} batches"
-        raise AnalysisError(f"{quantity}: {found}; a trial needs 6 cells, 3 depths and 3 batches")
+        raise AnalysisError(
+            f"{quantity}: {found}; a test of growth needs 6 cells, 3 depths and 3 batches"
+        )
     if known.duplicated(["depth", "batch"]).any():
         raise AnalysisError(f"{quantity}: several cells of one depth and batch; select one kind")
     return Sample(
@@ -141,7 +143,7 @@ def exact_in(cells: Sample, terms: tuple[str, ...] = PRODUCT) -> ExactForm | Non
     return exact_form(columns, [int(value) for value in cells.values])
 
 
-def trial(frame: pd.DataFrame, quantity: str) -> Trial:
+def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
     """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch).
 
     Raises:
@@ -151,7 +153,7 @@ def trial(frame: pd.DataFrame, quantity: str) -> Trial:
     cells = sample(frame, quantity)
     axes = {"depth": cells.depth, "batch": cells.batch}
     additive, product = fit_terms(cells, ADDITIVE), fit_terms(cells, PRODUCT)
-    return Trial(
+    return Growth(
         sample=cells,
         exact=exact_in(cells),
         pieces=exact_pieces(cells),

@@ -1,4 +1,4 @@
-"""Trials as tables: coefficients, models compared, exponents, doublings."""
+"""Growths as tables: coefficients, models compared, exponents, doublings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,19 +7,19 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.fits import Fit
-from harness.analysis.proportionality import CLOSELY, ROUGHLY, Trial
+from harness.analysis.proportionality import CLOSELY, ROUGHLY, Growth
 
 _Row = tuple[str, float, float | None, float | None]
 """Term, estimate, low, high."""
 
 
-def coefficients(trials: Mapping[str, Trial]) -> pd.DataFrame:
+def coefficients(growths: Mapping[str, Growth]) -> pd.DataFrame:
     """Return each model's coefficients, bytes per unit of their term, with intervals.
 
     An exact formula takes the product model's place: its coefficients have no interval.
     """
     rows = []
-    for name, result in trials.items():
+    for name, result in growths.items():
         for model, fitted in _models(result).items():
             if model == "product" and result.exact is not None:
                 parts = result.exact.coefficients.items()
@@ -32,7 +32,7 @@ def coefficients(trials: Mapping[str, Trial]) -> pd.DataFrame:
     return _real(pd.DataFrame(rows, columns=names), "estimate", "low", "high")
 
 
-def _models(result: Trial) -> dict[str, Fit]:
+def _models(result: Growth) -> dict[str, Fit]:
     return {
         "depth·batch alone": result.proportional,
         "additive": result.additive,
@@ -40,14 +40,14 @@ def _models(result: Trial) -> dict[str, Fit]:
     }
 
 
-def models(trials: Mapping[str, Trial]) -> pd.DataFrame:
+def models(growths: Mapping[str, Growth]) -> pd.DataFrame:
     """Return how well each model describes each quantity; nested test in the product's row.
 
-    The p-value is left out for figures without noise: nothing there happens by chance.
+    The p-value is left out for metrics without noise: nothing there happens by chance.
     """
     rows = [
         {"quantity": name, "model": model, **_quality(fitted), **_product(result, model)}
-        for name, result in trials.items()
+        for name, result in growths.items()
         for model, fitted in _models(result).items()
     ]
     names = ["quantity", "model", "cells", "r2", "aic", "bic"]
@@ -66,7 +66,7 @@ def _quality(fitted: Fit) -> dict[str, Any]:
     return row
 
 
-def _product(result: Trial, model: str) -> dict[str, Any]:
+def _product(result: Growth, model: str) -> dict[str, Any]:
     if model != "product":
         return {}
     if result.exact is not None:
@@ -77,7 +77,7 @@ def _product(result: Trial, model: str) -> dict[str, Any]:
     return row
 
 
-def _bends_words(result: Trial) -> str:
+def _bends_words(result: Growth) -> str:
     """Warn of residuals with a structure; with p-values where there is chance."""
     chance = {
         name: f" (p = {p:.1g})" if result.sample.noisy else "" for name, p in result.bends.items()
@@ -85,7 +85,7 @@ def _bends_words(result: Trial) -> str:
     return "; ".join(f"residuals bend along {name}{p}" for name, p in chance.items())
 
 
-def exponent_table(trials: Mapping[str, Trial]) -> pd.DataFrame:
+def exponent_table(growths: Mapping[str, Growth]) -> pd.DataFrame:
     """Return each exponent with its interval and whether it is equivalent to 1."""
     rows = [
         {
@@ -98,13 +98,13 @@ def exponent_table(trials: Mapping[str, Trial]) -> pd.DataFrame:
             "p_equivalent": part.p_equivalent if result.sample.noisy else None,
             "within_1_±_0.05": "yes" if part.is_one else "not shown",
         }
-        for name, result in trials.items()
+        for name, result in growths.items()
         for part in result.exponents.values()
     ]
     return _real(pd.DataFrame(rows), "p_equivalent")
 
 
-def doublings(trials: Mapping[str, Trial]) -> pd.DataFrame:
+def doublings(growths: Mapping[str, Growth]) -> pd.DataFrame:
     """Return what one doubling does, and from where it gives 2 within 10 % and 1 %."""
     rows = [
         {
@@ -115,14 +115,14 @@ def doublings(trials: Mapping[str, Trial]) -> pd.DataFrame:
             "within_10_percent_from": axis.proportional_from(ROUGHLY),
             "within_1_percent_from": axis.proportional_from(CLOSELY),
         }
-        for name, result in trials.items()
+        for name, result in growths.items()
         for axis in (result.by_depth, result.by_batch)
     ]
     kinds = {"within_10_percent_from": "Int64", "within_1_percent_from": "Int64"}
     return pd.DataFrame(rows).astype(kinds)
 
 
-def fitted_cells(result: Trial) -> pd.DataFrame:
+def fitted_cells(result: Growth) -> pd.DataFrame:
     """Return each cell's bytes: ``depth, batch, measured``, ``fitted`` and ``best``.
 
     ``fitted`` is by the product model, ``best`` by the exact formulas if they give all cells.

@@ -1,35 +1,35 @@
-"""Rulings and their words: what a trial says, in sentences that carry their numbers."""
+"""Verdicts on the growth of a quantity, in sentences that carry their numbers."""
 
 import numpy as np
 import pandas as pd
 
 from harness.analysis.decisions import Decision, interval, is_above, is_within
-from harness.analysis.proportionality import CLOSELY, ROUGHLY, Trial
+from harness.analysis.proportionality import CLOSELY, ROUGHLY, Growth
 from harness.analysis.scaling import Scaling, doubling_from
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 
 
-def rule(result: Trial) -> Ruling:
-    """Rule on "proportional to depth and to batch".
+def rule(result: Growth) -> Verdict:
+    """Judge "proportional to depth and to batch".
 
     Supported where every doubling gives 2 within ROUGHLY; with a limit where, in both
     variables, every doubling from some size on does, on the grid or by an exact formula with
     a depth·batch term; refuted where one never gets there.
     """
     if result.sample.noisy:
-        return _decide_noisy(result).ruling
+        return _decide_noisy(result).verdict
     axes = ("depth", "batch")
     steps = (result.by_depth, result.by_batch)
     if all(bool(axis.within(ROUGHLY).all()) for axis in steps):
-        return Ruling.SUPPORTED
+        return Verdict.SUPPORTED
     if all(axis.proportional_from(ROUGHLY) is not None for axis in steps):
-        return Ruling.LIMITED
+        return Verdict.LIMITED
     if all(by_formula(result, name, ROUGHLY) is not None for name in axes):
-        return Ruling.LIMITED
-    return Ruling.REFUTED
+        return Verdict.LIMITED
+    return Verdict.REFUTED
 
 
-def _decide_noisy(result: Trial) -> Decision:
+def _decide_noisy(result: Growth) -> Decision:
     """Decide by 99 % intervals, so that noise leaves a claim open instead of flipping it.
 
     Supported where both exponents are 1 within ROUGHLY, with a limit where one is not and the
@@ -38,23 +38,23 @@ def _decide_noisy(result: Trial) -> Decision:
     cells = len(result.sample.values)
     product = result.product.coefficient("depth·batch")
     if product.error is None:
-        return Decision(ruling=Ruling.OPEN)
+        return Decision(verdict=Verdict.OPEN)
     low, high = interval(product.estimate, product.error, result.product.left_over)
     positive = is_above(0.0, low=low, high=high, repeats=cells)
-    if positive.ruling is not Ruling.SUPPORTED:
+    if positive.verdict is not Verdict.SUPPORTED:
         return positive
     found = []
     for one in result.exponents.values():
         low, high = interval(one.estimate, one.error, one.cells - len(result.exponents) - 1)
         near = is_within(1 - ROUGHLY, 1 + ROUGHLY, low=low, high=high, repeats=cells)
         found.append(near)
-    if any(one.ruling is Ruling.REFUTED for one in found):
-        return Decision(ruling=Ruling.LIMITED)
-    unsure = [one for one in found if one.ruling is Ruling.OPEN]
+    if any(one.verdict is Verdict.REFUTED for one in found):
+        return Decision(verdict=Verdict.LIMITED)
+    unsure = [one for one in found if one.verdict is Verdict.OPEN]
     return max(unsure, key=lambda one: one.repeats or 0) if unsure else found[0]
 
 
-def by_formula(result: Trial, name: str, tolerance: float) -> int | None:
+def by_formula(result: Growth, name: str, tolerance: float) -> int | None:
     """Return from where the exact formula doubles with depth or batch within ``tolerance``.
 
     The other variable is held at its largest. None without an exact formula, or where that
@@ -71,20 +71,20 @@ def by_formula(result: Trial, name: str, tolerance: float) -> int | None:
     return doubling_from(fixed, growing, tolerance)
 
 
-def proportionality(result: Trial, sentence: str) -> Verdict:
+def proportionality(result: Growth, sentence: str) -> Claim:
     """Return the verdict on ``sentence``, that a quantity is proportional to depth and batch."""
     parts = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
-    decision = _decide_noisy(result) if result.sample.noisy else Decision(ruling=rule(result))
-    return Verdict(
+    decision = _decide_noisy(result) if result.sample.noisy else Decision(verdict=rule(result))
+    return Claim(
         sentence=sentence,
-        ruling=decision.ruling,
+        verdict=decision.verdict,
         measured=" ".join(parts) + decision.words("cells"),
         number=_number(result),
         open_reason=decision.reason("cells"),
     )
 
 
-def _number(result: Trial) -> str:
+def _number(result: Growth) -> str:
     """Return the exact formula; else what doublings do; the power law of a noisy quantity."""
     if result.exact is not None:
         return f"{result.exact} bytes"
@@ -103,7 +103,7 @@ def _number(result: Trial) -> str:
     return "proportional from depth {depth:,}, batch {batch:,}".format(**starts)
 
 
-def form_words(result: Trial) -> str:
+def form_words(result: Growth) -> str:
     """Say which formula the quantity follows, and how well."""
     cells = len(result.sample.values)
     pieces = result.pieces
@@ -117,7 +117,7 @@ def form_words(result: Trial) -> str:
     return fit_words(result)
 
 
-def fit_words(result: Trial) -> str:
+def fit_words(result: Growth) -> str:
     """Say how well constant, depth, batch and depth·batch together describe the quantity."""
     r2, errors = result.product.r2, result.product.left_out_errors
     if r2 is None:
@@ -130,7 +130,7 @@ def fit_words(result: Trial) -> str:
     return words + "."
 
 
-def axis_words(result: Trial, name: str) -> str:
+def axis_words(result: Growth, name: str) -> str:
     """Say what a doubling of depth or batch does, and from where it is proportional."""
     axis = result.by_depth if name == "depth" else result.by_batch
     low, high = axis.smallest, axis.largest
@@ -153,7 +153,7 @@ def _settles(axis: Scaling) -> str:
     return "it does not settle within 10 % of 2 on this grid"
 
 
-def _beyond(result: Trial, axis: Scaling) -> str:
+def _beyond(result: Growth, axis: Scaling) -> str:
     """Say where the exact formula settles beyond the grid."""
     words = [
         f"within {tolerance:.0%} from {axis.variable} {start}".replace("%", " %")

@@ -20,7 +20,7 @@ def report(folder: Path) -> int:
     from harness.reporting.progress import counted
     from harness.reporting.report import write_report
 
-    with counted("analysing and drawing experiments") as told:
-        page = write_report(folder, jobs=usable_processors(), told=told)
+    with counted("analysing and drawing experiments") as progress:
+        page = write_report(folder, jobs=usable_processors(), progress=progress)
     click.echo(page)
     return DONE

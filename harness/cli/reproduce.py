@@ -23,7 +23,7 @@ def reproduce(**options: Any) -> int:
     from harness.sweeps.experiment_files import own_names
 
     folder = run_experiments(own_names(), **options)
-    with counted("analysing and drawing experiments") as told:
-        page = write_report(folder, jobs=usable_processors(), told=told)
+    with counted("analysing and drawing experiments") as progress:
+        page = write_report(folder, jobs=usable_processors(), progress=progress)
     print_summary(folder, page)
     return DONE

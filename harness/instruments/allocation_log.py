@@ -77,8 +77,8 @@ def requested_sizes(blocks: Iterable[tuple[int, int]], log: Sequence[Entry]) -> 
     for number, (size, address) in enumerate(blocks):
         entry = next(entries, None)
         if entry is None or entry.address != address or (entry.size_bytes > 0) != (size > 0):
-            told = f"{size} bytes at {address:#x}"
-            raise LogMismatchError(f"event {number}: the profiler has {told}, the log {entry}")
+            seen = f"{size} bytes at {address:#x}"
+            raise LogMismatchError(f"event {number}: the profiler has {seen}, the log {entry}")
         if abs(entry.size_bytes) > abs(size):
             raise LogMismatchError(f"event {number}: a block of {size} bytes for {entry}")
         sizes.append(entry.size_bytes)

@@ -26,7 +26,7 @@ _COUNTERS = {
 class CudaPeaks:
     """Peaks over a block, in bytes by the record's names; filled in when the block ends."""
 
-    figures: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def cuda_peaks() -> Iterator[CudaPeaks]:
     finally:
         torch.cuda.synchronize()
         stats = torch.cuda.memory_stats()
-        result.figures = {name: stats.get(f"{key}.peak", 0) for name, key in _COUNTERS.items()}
+        result.metrics = {name: stats.get(f"{key}.peak", 0) for name, key in _COUNTERS.items()}
 
 
 @dataclass
@@ -57,22 +57,22 @@ def reserved_rise() -> Iterator[ReservedRise]:
     before = torch.cuda.memory_reserved()
     with cuda_peaks() as peaks:
         yield result
-    result.rise_bytes = peaks.figures["reserved_peak_bytes"] - before
+    result.rise_bytes = peaks.metrics["reserved_peak_bytes"] - before
 
 
 class PhasePeaks:
     """The peaks of each phase of a step; if a phase occurs twice, the higher ones."""
 
     def __init__(self) -> None:
-        self.figures: dict[str, dict[str, int]] = {}
+        self.metrics: dict[str, dict[str, int]] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the block to phase ``name``."""
         with cuda_peaks() as peaks:
             yield
-        known = self.figures.setdefault(name, peaks.figures)
-        for counter, peak in peaks.figures.items():
+        known = self.metrics.setdefault(name, peaks.metrics)
+        for counter, peak in peaks.metrics.items():
             known[counter] = max(known[counter], peak)
 
 

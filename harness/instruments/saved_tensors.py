@@ -59,7 +59,7 @@ class SavedTensors:
         self._on_save = on_save
         self._on_unpack = on_unpack
         self._held: list[weakref.ref[_Held]] = []
-        self._told: dict[int, weakref.ref[_Held]] = {}
+        self._known: dict[int, weakref.ref[_Held]] = {}
         self.modules = [""]
         """Names of the modules whose forward is running, innermost last."""
 
@@ -91,9 +91,9 @@ class SavedTensors:
         self._held.append(reference)
         if self._on_save is not None:
             address = held.address
-            told = self._told.get(address)
-            if told is None or told() is None:
-                self._told[address] = reference
+            known = self._known.get(address)
+            if known is None or known() is None:
+                self._known[address] = reference
                 self._on_save(address)
         return held
 

@@ -102,7 +102,7 @@ def measure_traced(
 def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended]) -> Record:
     """Merge what the jobs said; the first that did not end well gives the outcome."""
     fields: dict[str, Any] = {"outcome": Outcome.OK}
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     sources: dict[str, str] = {}
     environment = describe(workload, launcher)
     for name, story in ended.items():
@@ -115,8 +115,8 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
             fields |= {"outcome": outcome, "evidence": {"job": name, **evidence}}
             break
         result = story.result or {}
-        figures |= result["figures"]
-        sources |= dict.fromkeys(result["figures"], "saved" if name == "passes" else "trace")
+        metrics |= result["metrics"]
+        sources |= dict.fromkeys(result["metrics"], "saved" if name == "passes" else "trace")
         if name == "passes":
             environment |= result["environment"]
             summary = _summary(result["repeats"], environment, sources)
@@ -129,7 +129,7 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
             "environment": environment,
             "passes": sources,
             **fields,
-            **figures,
+            **metrics,
         },
         Record,
     )
@@ -156,5 +156,5 @@ def _summary(
 
 
 def _with_gpu(summary: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain passes' CUDA figures with those of the other passes next to them."""
+    """Return the plain passes' CUDA metrics with those of the other passes next to them."""
     return {"cuda": summary["cuda"] | result["cuda"]} if "cuda" in result else {}

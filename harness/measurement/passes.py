@@ -1,4 +1,4 @@
-"""The passes over one workload, one instrument each, and the figures each one gives."""
+"""The passes over one workload, one instrument each, and the metrics each one gives."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -51,17 +51,17 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
 
 def plain_pass(built: Built, announce: Phase) -> dict[str, Any]:
     """Run one step with no instrument inside it; return rise, CUDA peaks and seconds."""
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     if built.workload.device == "cuda":
         with cuda_peaks() as peaks:
             seconds = _timed(lambda: _step_to_its_end(built, announce))
         if pretended_device():  # no kernel has run, and nothing lies outside the allocator
-            return {"cuda": peaks.figures}
-        figures["wall_seconds"] = seconds
-        return figures | {"cuda": peaks.figures | {"outside_bytes": outside_bytes()}}
+            return {"cuda": peaks.metrics}
+        metrics["wall_seconds"] = seconds
+        return metrics | {"cuda": peaks.metrics | {"outside_bytes": outside_bytes()}}
     with resident_rise() as rise:
-        figures["wall_seconds"] = _timed(lambda: step(built, announce))
-    return figures | {"rss_rise_bytes": rise.rise_bytes, "rss_source": rise.source}
+        metrics["wall_seconds"] = _timed(lambda: step(built, announce))
+    return metrics | {"rss_rise_bytes": rise.rise_bytes, "rss_source": rise.source}
 
 
 def _step_to_its_end(built: Built, announce: Phase) -> None:
@@ -85,12 +85,12 @@ def warm_up(built: Built, announce: Phase) -> dict[str, Any]:
     """
     with cuda_peaks() as first:
         step(built, announce)
-    steps, before, now = 1, 0, first.figures["reserved_peak_bytes"]
+    steps, before, now = 1, 0, first.metrics["reserved_peak_bytes"]
     while now > before and steps < MOST_WARM_STEPS:
         with cuda_peaks() as peaks:
             step(built, announce)
-        steps, before, now = steps + 1, now, peaks.figures["reserved_peak_bytes"]
-    return {"first_step": first.figures, "steady_after": steps}
+        steps, before, now = steps + 1, now, peaks.metrics["reserved_peak_bytes"]
+    return {"first_step": first.metrics, "steady_after": steps}
 
 
 def phase_pass(built: Built, announce: Phase) -> dict[str, dict[str, int]]:
@@ -103,7 +103,7 @@ def phase_pass(built: Built, announce: Phase) -> dict[str, dict[str, int]]:
             yield
 
     step(built, phase)
-    return peaks.figures
+    return peaks.metrics
 
 
 def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:

@@ -125,12 +125,12 @@ def resident(
         sizes[number] = size_of(), rise.rise_bytes
 
     ended = _train(_empty(workload), training, validation, epochs, watch, zero_grad=zero_grad)
-    figures = {
+    metrics = {
         "resident_bytes": sizes[:, 0].tolist(),
         "rise_bytes": sizes[:, 1].tolist(),
         "seconds": seconds.tolist(),
     }
-    return {"epochs": ended, "steps": _columns(Passage._fields, passages) | figures}
+    return {"epochs": ended, "steps": _columns(Passage._fields, passages) | metrics}
 
 
 def _held_on(device: str) -> tuple[Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
@@ -177,9 +177,9 @@ def traced(
             built, training, validation, epochs, watch, recorder.mark, zero_grad=zero_grad
         )
     trace = recorder.trace
-    figures = _per_step(trace, len(passages))
+    metrics = _per_step(trace, len(passages))
     names = (*Passage._fields, "start_bytes", "peak_bytes", "end_bytes", "peak_phase")
-    rows = [(*one, *sizes) for one, sizes in zip(passages, figures, strict=True)]
+    rows = [(*one, *sizes) for one, sizes in zip(passages, metrics, strict=True)]
     return {
         "epochs": ended,
         "steps": _columns(names, rows),

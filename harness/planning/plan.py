@@ -239,7 +239,7 @@ class _Steps:
             return script
         memory = cuda_metrics.card_of(self._gpu, settings)
         assert memory is not None, "its size is known"
-        found = cuda_metrics.figures(script, self._gpu, settings)
+        found = cuda_metrics.peaks_on(script, self._gpu, settings)
         return cuda_metrics.on_card(memory, found, (partial(play, script),))
 
     def _script(self, change: StepChange, parts: int) -> RecordedSteps | str:

@@ -172,7 +172,7 @@ def _on_cuda(
     from harness.prediction.mlp.cuda_fit import runs_of
     from harness.prediction.mlp.cuda_trace import CudaSteps
 
-    notes += workspaces.told(gpu.capability, gpu.workspace_config)
+    notes += workspaces.notes_on(gpu.capability, gpu.workspace_config)
     if epoch is not None and not epoch.rows:
         notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")
         epoch = None
@@ -184,7 +184,7 @@ def _on_cuda(
         answered, of_long = long_steps.answer(script, workload, gpu, settings, asked)
         notes += of_long
         return _trace_fields(script.trace(2)) | answered
-    found = on_cuda.figures(script, gpu, settings)
+    found = on_cuda.peaks_on(script, gpu, settings)
     notes += found.notes
     version = str(described_version())
     if version != CHECKED_ON_CUDA:

@@ -30,7 +30,7 @@ class Profile(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def profile(request: Request, *, deadline_seconds: float = 600.0) -> tuple[Profile, Trace | None]:
-    """Trace a step of ``request`` and return its figures, whatever happens, and the trace.
+    """Trace a step of ``request`` and return its metrics, whatever happens, and the trace.
 
     Raises:
         HarnessError: no such module or callable, or it does not take such an input.
@@ -58,7 +58,7 @@ def profile(request: Request, *, deadline_seconds: float = 600.0) -> tuple[Profi
         "operators_at_peak": totals(alive, "operator"),
         "temporary_share": temporary / trace.peak_live_bytes if trace.peak_live_bytes else 0.0,
         "notes": ended.result["notes"],
-        **ended.result["figures"],
+        **ended.result["metrics"],
     }
     return msgspec.convert(fields, Profile), trace
 

@@ -65,7 +65,7 @@ def _do(request: Request, send: Send) -> dict[str, Any]:
     with trace(step.model, optimizer=step.optimizer or (), inputs=inputs) as result:
         run_step(step, announce)
     rows = [list(event) for event in result.trace.events]
-    return {"figures": msgspec.to_builtins(result.metrics()), "events": rows, "notes": result.notes}
+    return {"metrics": msgspec.to_builtins(result.metrics()), "events": rows, "notes": result.notes}
 
 
 def _is_of_shape(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Tables and figures that several experiments show, made from trials and frames."""
+"""Tables and figures that several experiments show, made from growths and frames."""
 
 import functools
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, summaries
 from harness.analysis.cells import categories
-from harness.analysis.proportionality import Trial
+from harness.analysis.proportionality import Growth
 from harness.analysis.timeline import read_events
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence
@@ -21,28 +21,28 @@ from harness.schema.units import format_bytes
 WIDE = (8.6, 4.4)
 
 
-def trial_tables(trials: Mapping[str, Trial]) -> list[Table]:
-    """Return doublings, exponents, models and coefficients of all ``trials``, by their labels."""
+def growth_tables(growths: Mapping[str, Growth]) -> list[Table]:
+    """Return doublings, exponents, models and coefficients of all ``growths``, by their labels."""
     return [
         Table(
             name="doublings",
             caption="What one doubling multiplies each quantity by, and from where it is 2",
-            frame=summaries.doublings(trials),
+            frame=summaries.doublings(growths),
         ),
         Table(
             name="exponents",
             caption="Exponents in depth and batch (95 % intervals, HC3)",
-            frame=summaries.exponent_table(trials),
+            frame=summaries.exponent_table(growths),
         ),
         Table(
             name="models",
             caption="Three models of each quantity, and what the product adds to the sum (F test)",
-            frame=summaries.models(trials),
+            frame=summaries.models(growths),
         ),
         Table(
             name="coefficients",
             caption="Coefficients in bytes per unit of their term (95 % intervals, HC3)",
-            frame=summaries.coefficients(trials),
+            frame=summaries.coefficients(growths),
         ),
     ]
 
@@ -80,7 +80,7 @@ def composition(
     return [Figure(name=name, caption=caption, data=data, draw=draw, size=size)]
 
 
-def growth_figure(result: Trial, label: str) -> Figure:
+def growth_figure(result: Growth, label: str) -> Figure:
     """Return one quantity against depth and against batch, with the model that fits it best."""
     data = summaries.fitted_cells(result)
     stem = label.lower().replace(" ", "-")

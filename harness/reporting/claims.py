@@ -17,7 +17,7 @@ class ClaimsError(HarnessError):
     """A folder has no claims yet, or the file that holds them is not one."""
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One claim and what the run's records say of it."""
 
     experiment: str
@@ -38,7 +38,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     answer: list[str]
     lead: str
     """The experiment that answers the question."""
-    claims: list[Claim]
+    claims: list[ClaimEntry]
 
 
 def claims_of(report: Report) -> Claims:
@@ -48,17 +48,17 @@ def claims_of(report: Report) -> Claims:
         answer=[first + rest for first, rest in report.answer],
         lead=report.lead.name if report.lead else "",
         claims=[
-            Claim(
+            ClaimEntry(
                 experiment=part.name,
-                topic=verdict.topic or part.title,
-                claim=headline(verdict),
-                sentence=verdict.sentence,
-                verdict=str(verdict.ruling),
-                number=verdict.number,
-                measured=verdict.measured,
-                open_reason=verdict.open_reason,
+                topic=claim.topic or part.title,
+                claim=headline(claim),
+                sentence=claim.sentence,
+                verdict=str(claim.verdict),
+                number=claim.number,
+                measured=claim.measured,
+                open_reason=claim.open_reason,
             )
-            for part, verdict in report.verdicts
+            for part, claim in report.claims
         ],
     )
 

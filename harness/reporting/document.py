@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.reporting.figures import Picture, picture
 from harness.reporting.tables import Shown, shown
-from harness.schema.findings import Ruling, Section, Table, Verdict
+from harness.schema.findings import Claim, Section, Table, Verdict
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Of a report without any section that has a question."""
@@ -33,7 +33,7 @@ class Chapter:
     title: str
     question: str = ""
     problem: str | None = None
-    verdicts: tuple[Verdict, ...] = ()
+    claims: tuple[Claim, ...] = ()
     answer: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
@@ -64,7 +64,7 @@ class Topic:
     """Claims that belong together, each with its chapter."""
 
     name: str
-    claims: tuple[tuple[Chapter, Verdict], ...]
+    claims: tuple[tuple[Chapter, Claim], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Report:
     @cached_property
     def lead(self) -> Chapter | None:
         """The chapter whose question the report answers: the first that has an answer."""
-        settled = [part for part in self.chapters if part.verdicts or part.answer]
+        settled = [part for part in self.chapters if part.claims or part.answer]
         return next(iter([*settled, *self.chapters]), None)
 
     @property
@@ -95,29 +95,28 @@ class Report:
         written = [text for part in self.chapters for text in part.answer]
         if self.lead and not self.lead.answer:
             written = [
-                f"{headline(verdict)}: {verdict.ruling}, {verdict.number}"
-                for verdict in self.lead.verdicts
+                f"{headline(claim)}: {claim.verdict}, {claim.number}" for claim in self.lead.claims
             ]
         split = (text.partition(": ") for text in written[:MOST_ANSWERS])
         return tuple((first + colon, rest) for first, colon, rest in split)
 
     @property
-    def verdicts(self) -> tuple[tuple[Chapter, Verdict], ...]:
-        """Every verdict with its chapter, in reading order."""
-        return tuple((part, verdict) for part in self.chapters for verdict in part.verdicts)
+    def claims(self) -> tuple[tuple[Chapter, Claim], ...]:
+        """Every claim with its chapter, in reading order."""
+        return tuple((part, claim) for part in self.chapters for claim in part.claims)
 
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The claims by topic, in reading order."""
-        found: dict[str, list[tuple[Chapter, Verdict]]] = {}
-        for part, verdict in self.verdicts:
-            found.setdefault(verdict.topic or part.title, []).append((part, verdict))
+        found: dict[str, list[tuple[Chapter, Claim]]] = {}
+        for part, claim in self.claims:
+            found.setdefault(claim.topic or part.title, []).append((part, claim))
         return tuple(Topic(name=name, claims=tuple(claims)) for name, claims in found.items())
 
     @property
     def tally(self) -> str:
         """How many claims got which verdict, in words."""
-        return tally([verdict for _, verdict in self.verdicts])
+        return tally([claim for _, claim in self.claims])
 
     @cached_property
     def story(self) -> tuple[Numbered, ...]:
@@ -158,29 +157,31 @@ class Report:
         return tuple(figure for figure in self.story if figure.chapter is part)
 
 
-def headline(verdict: Verdict) -> str:
+def headline(claim: Claim) -> str:
     """Return the claim in few words, without a full stop."""
-    return (verdict.headline or verdict.sentence).rstrip(".")
+    return (claim.headline or claim.sentence).rstrip(".")
 
 
-def decisive(verdict: Verdict) -> str:
+def decisive(claim: Claim) -> str:
     """Return the number that decides, and what would decide where the claim is open."""
-    return "; ".join(filter(None, (verdict.number, verdict.open_reason)))
+    return "; ".join(filter(None, (claim.number, claim.open_reason)))
 
 
 _SEVERAL = {
-    Ruling.SUPPORTED: "hold",
-    Ruling.LIMITED: "hold within limits",
-    Ruling.REFUTED: "fail",
-    Ruling.OPEN: "stay open",
+    Verdict.SUPPORTED: "hold",
+    Verdict.LIMITED: "hold within limits",
+    Verdict.REFUTED: "fail",
+    Verdict.OPEN: "stay open",
 }
 
 
-def tally(verdicts: Sequence[Verdict]) -> str:
-    """Return how many of ``verdicts`` have which ruling, in words."""
-    counts = [(sum(one.ruling is ruling for one in verdicts), ruling) for ruling in Ruling]
+def tally(claims: Sequence[Claim]) -> str:
+    """Return how many of ``claims`` have which verdict, in words."""
+    counts = [(sum(one.verdict is verdict for one in claims), verdict) for verdict in Verdict]
     return ", ".join(
-        f"{count} {ruling if count == 1 else _SEVERAL[ruling]}" for count, ruling in counts if count
+        f"{count} {verdict if count == 1 else _SEVERAL[verdict]}"
+        for count, verdict in counts
+        if count
     )
 
 
@@ -190,7 +191,7 @@ def chapter(name: str, title: str, question: str, section: Section) -> Chapter:
         name=name,
         title=title,
         question=question,
-        verdicts=section.verdicts,
+        claims=section.claims,
         answer=section.answer,
         text=section.text,
         pictures=tuple(picture(figure) for figure in section.figures),

@@ -8,7 +8,7 @@ from harness.reporting.figures import inline_svg
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import shown
 from harness.reporting.templating import environment
-from harness.schema.findings import Ruling
+from harness.schema.findings import Verdict
 
 STORY, EVIDENCE = "report.html", "evidence.html"
 """Names of the two pages."""
@@ -23,10 +23,10 @@ EXPLORED = "depth_batch"
 """The experiment whose report carries the explorer: it asks the same question of other sizes."""
 
 _BADGES = {
-    Ruling.SUPPORTED: "supported",
-    Ruling.LIMITED: "limited",
-    Ruling.REFUTED: "refuted",
-    Ruling.OPEN: "open",
+    Verdict.SUPPORTED: "supported",
+    Verdict.LIMITED: "limited",
+    Verdict.REFUTED: "refuted",
+    Verdict.OPEN: "open",
 }
 
 
@@ -43,7 +43,7 @@ def render(report: Report) -> dict[str, str]:
         "long_table": LONG_TABLE,
         "long_text": LONG_TEXT,
     }
-    explored = any(part.name == EXPLORED and part.verdicts for part in report.chapters)
+    explored = any(part.name == EXPLORED and part.claims for part in report.chapters)
     story = made.get_template("story.html.j2").render(
         report=report, explorer=explorer() if explored else None
     )

@@ -3,7 +3,7 @@
 from harness.reporting.document import Chapter, Report, decisive, headline
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import Shown, escape_markdown, shown, to_markdown
-from harness.schema.findings import Verdict
+from harness.schema.findings import Claim
 
 _LONG_TABLE = 12
 
@@ -27,12 +27,12 @@ def render(report: Report) -> str:
 
 
 def _claims(report: Report) -> list[str]:
-    if not report.verdicts:
+    if not report.claims:
         return ["No experiment in this folder has the records that a verdict needs."]
     rows = [
-        (topic.name, headline(verdict), str(verdict.ruling), decisive(verdict))
+        (topic.name, headline(claim), str(claim.verdict), decisive(claim))
         for topic in report.topics
-        for _, verdict in topic.claims
+        for _, claim in topic.claims
     ]
     headings = ("topic", "claim", "verdict", "the number that decides")
     numeric = (False,) * len(headings)
@@ -46,7 +46,7 @@ def _chapter(part: Chapter) -> list[str]:
         lines.append(f"*{escape_markdown(part.question)}*")
     if part.problem:
         lines.append(f"> {escape_markdown(part.problem)}")
-    lines += [_verdict(verdict) for verdict in part.verdicts]
+    lines += [_claim_line(claim) for claim in part.claims]
     lines += [escape_markdown(paragraph) for paragraph in part.text]
     for drawn in part.pictures:
         caption = escape_markdown(drawn.caption)
@@ -60,6 +60,6 @@ def _chapter(part: Chapter) -> list[str]:
     return lines
 
 
-def _verdict(verdict: Verdict) -> str:
-    head = f"**{escape_markdown(verdict.sentence)}** — {verdict.ruling}."
-    return f"{head} {escape_markdown(verdict.measured)}"
+def _claim_line(claim: Claim) -> str:
+    head = f"**{escape_markdown(claim.sentence)}** — {claim.verdict}."
+    return f"{head} {escape_markdown(claim.measured)}"

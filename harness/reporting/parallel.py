@@ -10,8 +10,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Told(Protocol):
-    """Told how many of how many parts are done."""
+class Progress(Protocol):
+    """Called with how many of how many parts are done."""
 
     def __call__(self, done: int, total: int, /) -> None:
         """Show it."""
@@ -27,7 +27,7 @@ def run_each(
     items: Sequence[Item],
     *,
     jobs: int = 1,
-    told: Told | None = None,
+    progress: Progress | None = None,
 ) -> list[Result]:
     """Return ``work`` of each item, in order, computed by up to ``jobs`` processes.
 
@@ -40,13 +40,13 @@ def run_each(
         results = []
         for done, item in enumerate(items, 1):
             results.append(work(item))
-            if told is not None:
-                told(done, total)
+            if progress is not None:
+                progress(done, total)
         return results
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(min(jobs, total), mp_context=context) as pool:
         futures = [pool.submit(work, item) for item in items]
         for done, _ in enumerate(as_completed(futures), 1):
-            if told is not None:
-                told(done, total)
+            if progress is not None:
+                progress(done, total)
         return [future.result() for future in futures]

@@ -15,7 +15,7 @@ from harness.reporting import html, markdown
 from harness.reporting.claims import claims_of, write_claims
 from harness.reporting.document import Chapter, Report, chapter, environment_table
 from harness.reporting.figures import write_picture
-from harness.reporting.parallel import Told, run_each
+from harness.reporting.parallel import Progress, run_each
 from harness.reporting.tables import write_csv
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Section
@@ -27,7 +27,7 @@ from harness.schema.training_run import TRAINING_RUNS
 from harness.sweeps.experiment_files import ExperimentError, find, is_known
 
 
-def write_report(folder: Path, *, jobs: int = 1, told: Told | None = None) -> Path:
+def write_report(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
     ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
@@ -37,7 +37,7 @@ def write_report(folder: Path, *, jobs: int = 1, told: Told | None = None) -> Pa
     Args:
         folder: where the records are, and where the report goes.
         jobs: processes that analyse and draw; see ``run_each`` for when more than one is right.
-        told: told how many experiments are done.
+        progress: called with how many experiments are done.
 
     Raises:
         RecordError: no records, or a line that is none.
@@ -45,7 +45,7 @@ def write_report(folder: Path, *, jobs: int = 1, told: Told | None = None) -> Pa
     """
     frame = load_files(_records(folder))
     own = [(path, _own(path, frame)) for path in experiment_folders(folder)]
-    chapters = tuple(run_each(_chapter, own, jobs=jobs, told=told))
+    chapters = tuple(run_each(_chapter, own, jobs=jobs, progress=progress))
     outcomes = frame["outcome"].value_counts().sort_index()
     report = Report(
         chapters=chapters,

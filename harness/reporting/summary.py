@@ -8,20 +8,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.reporting.claims import REFERENCE, Claim, Claims, ClaimsError, read_claims
-from harness.schema.findings import Ruling
+from harness.reporting.claims import REFERENCE, ClaimEntry, Claims, ClaimsError, read_claims
+from harness.schema.findings import Verdict
 from harness.schema.terminal_console import PlainConsole
 
 MOST_ROWS = 4
 """Claims of the leading experiment that the table shows."""
 
 _SEVERAL = {
-    Ruling.SUPPORTED: "hold",
-    Ruling.LIMITED: "hold within limits",
-    Ruling.REFUTED: "fail",
-    Ruling.OPEN: "stay open",
+    Verdict.SUPPORTED: "hold",
+    Verdict.LIMITED: "hold within limits",
+    Verdict.REFUTED: "fail",
+    Verdict.OPEN: "stay open",
 }
-_IN_TABLE = {str(Ruling.LIMITED): "within limits"}
+_IN_TABLE = {str(Verdict.LIMITED): "within limits"}
 """Shorter words, so that a formula has room next to them."""
 
 
@@ -38,7 +38,7 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
         console.print(Text(". ".join(short) + "."))
     _print_table(console, [one for one in claims.claims if one.experiment == claims.lead])
     console.print(Text(_counted(claims.claims), style="bold"))
-    undecided = [_with_reason(one) for one in claims.claims if one.verdict == Ruling.OPEN]
+    undecided = [_with_reason(one) for one in claims.claims if one.verdict == Verdict.OPEN]
     _print_names(console, "open", undecided, most_lines=3)
     _print_comparison(console, claims, folder, reference)
     console.print(Text(f"Report: {page}"), soft_wrap=True)
@@ -58,7 +58,7 @@ def print_claims(folder: Path) -> None:
                 console.print(Padding(Text(f"{one.measured} ({one.number})"), (0, 0, 0, 4)))
 
 
-def _print_table(console: PlainConsole, claims: Sequence[Claim]) -> None:
+def _print_table(console: PlainConsole, claims: Sequence[ClaimEntry]) -> None:
     rows = claims[:MOST_ROWS]
     parted = [one.claim.partition(": ") for one in rows]
     alike = len(rows) > 1 and len({tail for _, _, tail in parted}) == 1  # "X: grows so" in each
@@ -72,16 +72,16 @@ def _print_table(console: PlainConsole, claims: Sequence[Claim]) -> None:
     console.print(Padding(table, (0, 0, 0, 2)))
 
 
-def _counted(claims: Sequence[Claim]) -> str:
+def _counted(claims: Sequence[ClaimEntry]) -> str:
     parts = []
-    for ruling, several in _SEVERAL.items():
-        count = sum(one.verdict == ruling for one in claims)
+    for verdict, several in _SEVERAL.items():
+        count = sum(one.verdict == verdict for one in claims)
         if count:
-            parts.append(f"{count} {ruling if count == 1 else several}")
+            parts.append(f"{count} {verdict if count == 1 else several}")
     return f"{len(claims)} claim{'' if len(claims) == 1 else 's'}: {', '.join(parts) or 'none'}"
 
 
-def _with_reason(one: Claim) -> str:
+def _with_reason(one: ClaimEntry) -> str:
     return f"{one.claim} ({one.open_reason or one.number})"
 
 
@@ -120,11 +120,11 @@ def _print_comparison(console: PlainConsole, claims: Claims, folder: Path, refer
     _print_names(console, "differ" if len(words) > 1 else "differs", words, most_lines=3)
 
 
-def _verdict(one: Claim) -> str:
+def _verdict(one: ClaimEntry) -> str:
     """Return the verdict, and why it is open where it is."""
     reason = f" ({one.open_reason})" if one.open_reason else ""
     return f"{one.verdict}{reason}"
 
 
-def _key(one: Claim) -> tuple[str, str]:
+def _key(one: ClaimEntry) -> tuple[str, str]:
     return one.experiment, one.sentence

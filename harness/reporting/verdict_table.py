@@ -6,15 +6,15 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from harness.reporting.claims import Claim, read_claims
-from harness.schema.findings import Ruling
+from harness.reporting.claims import ClaimEntry, read_claims
+from harness.schema.findings import Verdict
 from harness.schema.terminal_console import PlainConsole
 
 SHORT = {
-    str(Ruling.SUPPORTED): "holds",
-    str(Ruling.LIMITED): "limits",
-    str(Ruling.REFUTED): "fails",
-    str(Ruling.OPEN): "open",
+    str(Verdict.SUPPORTED): "holds",
+    str(Verdict.LIMITED): "limits",
+    str(Verdict.REFUTED): "fails",
+    str(Verdict.OPEN): "open",
 }
 MISSING = "-"
 
@@ -39,7 +39,7 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
         claims = [run.get(key) for run in runs]
         verdicts = [one.verdict for one in claims if one is not None]
         alike += len(set(verdicts)) == 1
-        against = len(set(verdicts) - {str(Ruling.OPEN)}) > 1
+        against = len(set(verdicts) - {str(Verdict.OPEN)}) > 1
         contradicted += against
         first = next(one for one in claims if one is not None)
         table.add_row(Text(first.claim), *map(_shown, claims), style="bold" if against else None)
@@ -55,9 +55,9 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
     return not contradicted
 
 
-def _key(one: Claim) -> tuple[str, str]:
+def _key(one: ClaimEntry) -> tuple[str, str]:
     return one.experiment, one.sentence
 
 
-def _shown(one: Claim | None) -> str:
+def _shown(one: ClaimEntry | None) -> str:
     return MISSING if one is None else SHORT.get(one.verdict, one.verdict)

@@ -235,7 +235,7 @@ def totals(blocks: Iterable[Block], attribute: str) -> dict[str, int]:
 
 
 def trace_metrics(trace: Trace) -> dict[str, Any]:
-    """Return the figures of a record that a trace gives, measured or predicted."""
+    """Return the metrics of a record that a trace gives, measured or predicted."""
     return {
         "peak_live_bytes": trace.peak_live_bytes,
         "first_step_peak_live_bytes": trace.step_peak_bytes(1),

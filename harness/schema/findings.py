@@ -1,4 +1,4 @@
-"""What an experiment's analysis hands to the report: verdicts, tables, figures, words.
+"""What an experiment's analysis gives the report: claims, tables, figures, words.
 
 Nothing here computes or formats; an analysis fills these in, the renderers read them.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
-class Ruling(enum.StrEnum):
+class Verdict(enum.StrEnum):
     """What the evidence says of a sentence."""
 
     SUPPORTED = "holds"
@@ -23,12 +23,12 @@ class Ruling(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """One claim: what was measured, the ruling, and the number that decides."""
+class Claim:
+    """A sentence with its verdict: what was measured, and the number that decides."""
 
     sentence: str
     """The claim, in the note's words or as a quantity of its own."""
-    ruling: Ruling
+    verdict: Verdict
     measured: str
     """Plain words with their numbers."""
     number: str
@@ -75,7 +75,7 @@ class Figure:
 class Section:
     """One experiment's part of the report."""
 
-    verdicts: tuple[Verdict, ...] = ()
+    claims: tuple[Claim, ...] = ()
     answer: tuple[str, ...] = ()
     """The answer to the experiment's question in at most three sentences, with their numbers."""
     text: tuple[str, ...] = ()

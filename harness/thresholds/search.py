@@ -48,7 +48,7 @@ class Answer:
     """Where it stops fitting.
 
     Sharp where ``band`` is empty: then ``smallest_fail`` is ``largest_fit`` + 1. Otherwise
-    the values between the two fitted only sometimes, or were not told apart.
+    the values between the two fitted only sometimes, or were not distinguished.
     """
 
     largest_fit: int | None

@@ -1,4 +1,4 @@
-"""Noise never turns one ruling into its opposite, and what is asked for would decide."""
+"""Noise never turns one verdict into its opposite, and what is asked for would decide."""
 
 import doctest
 
@@ -8,7 +8,7 @@ from scipy import stats
 
 from harness.analysis import decisions
 from harness.analysis.decisions import MOST_REPEATS, in_most, is_below, is_within, share_interval
-from harness.schema.findings import Ruling
+from harness.schema.findings import Verdict
 
 
 def test_the_examples_hold() -> None:
@@ -26,33 +26,33 @@ def _interval(random: np.random.Generator, centre: float, count: int) -> tuple[f
 @pytest.mark.parametrize("centre", [-0.5, 0.0, 0.02, 0.5])
 def test_repeated_runs_hardly_ever_rule_against_the_truth(centre: float) -> None:
     random = np.random.default_rng(3)
-    rulings = []
+    verdicts = []
     for _ in range(2000):
         low, high = _interval(random, centre, 9)
-        rulings.append(is_below(0.0, low=low, high=high, repeats=9).ruling)
-    wrong = Ruling.REFUTED if centre < 0 else Ruling.SUPPORTED
-    assert rulings.count(wrong) <= 0.009 * len(rulings)
-    assert Ruling.OPEN in rulings
+        verdicts.append(is_below(0.0, low=low, high=high, repeats=9).verdict)
+    wrong = Verdict.REFUTED if centre < 0 else Verdict.SUPPORTED
+    assert verdicts.count(wrong) <= 0.009 * len(verdicts)
+    assert Verdict.OPEN in verdicts
 
 
 def test_the_number_of_repeats_that_is_named_decides_as_a_rule() -> None:
     random = np.random.default_rng(5)
     reach = stats.t.ppf(0.5 + decisions.CONFIDENCE / 2, 19) / 20**0.5
     first = is_below(0.0, low=-0.3 - reach, high=-0.3 + reach, repeats=20)
-    assert first.ruling is Ruling.OPEN
+    assert first.verdict is Verdict.OPEN
     assert first.repeats is not None
     more = 2 * first.repeats  # with the number that is named, half of all runs decide
     again = [
-        is_below(0.0, low=low, high=high, repeats=more).ruling
+        is_below(0.0, low=low, high=high, repeats=more).verdict
         for low, high in (_interval(random, -0.3, more) for _ in range(50))
     ]
-    assert again.count(Ruling.SUPPORTED) > 35
+    assert again.count(Verdict.SUPPORTED) > 35
 
 
 @pytest.mark.parametrize(("hits", "total"), [(8, 8), (0, 8), (30, 36), (3, 40)])
 def test_a_share_that_is_decided_lies_on_one_side_of_a_half(hits: int, total: int) -> None:
-    ruling = in_most(hits, total).ruling
-    assert ruling is (Ruling.SUPPORTED if 2 * hits > total else Ruling.REFUTED)
+    verdict = in_most(hits, total).verdict
+    assert verdict is (Verdict.SUPPORTED if 2 * hits > total else Verdict.REFUTED)
     low, high = share_interval(hits, total)
     assert low <= hits / total <= high
 
@@ -60,13 +60,13 @@ def test_a_share_that_is_decided_lies_on_one_side_of_a_half(hits: int, total: in
 def test_an_even_share_is_never_decided() -> None:
     for total in (0, 2, 100):
         found = in_most(total // 2, total)
-        assert found.ruling is Ruling.OPEN
+        assert found.verdict is Verdict.OPEN
         assert found.repeats is None
 
 
 def test_an_interval_around_the_limit_itself_names_no_finite_number() -> None:
     found = is_within(0.9, 1.1, low=1.0, high=1.2, repeats=4)
-    assert found.ruling is Ruling.OPEN
+    assert found.verdict is Verdict.OPEN
     assert found.repeats is not None
     assert found.repeats > MOST_REPEATS
     assert "more than 10,000 blocks" in found.words("blocks")

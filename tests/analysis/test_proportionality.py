@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from harness.analysis import AnalysisError, summaries
-from harness.analysis.proportionality import Trial, trial
+from harness.analysis.proportionality import Growth, growth_of
 from harness.analysis.verdicts import (
     form_words,
     growing_steps,
     proportionality,
     rule,
 )
-from harness.schema.findings import Ruling
+from harness.schema.findings import Verdict
 from tests.analysis import planted
 
 CELLS = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
@@ -26,10 +26,10 @@ def _frame(law: Callable[[int, int], float], **columns: Any) -> pd.DataFrame:
     return frame.assign(saved_bytes=pd.array(values, dtype="Int64"), **columns)
 
 
-def _try(law: Callable[[int, int], float]) -> Trial:
+def _try(law: Callable[[int, int], float]) -> Growth:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return trial(_frame(law), "saved_bytes")
+        return growth_of(_frame(law), "saved_bytes")
 
 
 def _noisy(law: Callable[[int, int], float]) -> Callable[[int, int], float]:
@@ -42,18 +42,18 @@ def _noisy(law: Callable[[int, int], float]) -> Callable[[int, int], float]:
 
 def test_pure_product_is_supported_and_exact() -> None:
     result = _try(lambda depth, batch: 1024 * depth * batch)
-    assert rule(result) is Ruling.SUPPORTED
+    assert rule(result) is Verdict.SUPPORTED
     assert form_words(result) == "Equal to 1,024·depth·batch bytes in 63 of 63 cells."
 
 
 def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
     result = _try(planted.saved_bytes)
-    verdict = proportionality(result, "claim")
-    assert verdict.ruling is Ruling.LIMITED
-    assert "1,024·depth·batch + 3,184·batch + 4 bytes in 63 of 63 cells" in verdict.measured
-    assert "within 10 % of 2 from depth 16 on" in verdict.measured
-    assert "by the formula within 1 % from depth 153" in verdict.measured
-    assert "Doubling the batch multiplies it by 2: always within 1 % of 2." in verdict.measured
+    claim = proportionality(result, "claim")
+    assert claim.verdict is Verdict.LIMITED
+    assert "1,024·depth·batch + 3,184·batch + 4 bytes in 63 of 63 cells" in claim.measured
+    assert "within 10 % of 2 from depth 16 on" in claim.measured
+    assert "by the formula within 1 % from depth 153" in claim.measured
+    assert "Doubling the batch multiplies it by 2: always within 1 % of 2." in claim.measured
 
 
 def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums() -> None:
@@ -76,12 +76,12 @@ def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums() -> None:
 )
 @pytest.mark.parametrize("noise", [False, True])
 def test_a_false_claim_is_refuted(law: Callable[[int, int], float], noise: bool) -> None:
-    assert rule(_try(_noisy(law) if noise else law)) is Ruling.REFUTED
+    assert rule(_try(_noisy(law) if noise else law)) is Verdict.REFUTED
 
 
 def test_the_true_claim_with_measured_noise_is_supported() -> None:
     result = _try(_noisy(lambda depth, batch: 1024 * depth * batch))
-    assert rule(result) is Ruling.SUPPORTED
+    assert rule(result) is Verdict.SUPPORTED
     assert result.exponents["depth"].is_one
     assert result.nested is not None
     assert result.nested.p < 1e-6
@@ -91,30 +91,30 @@ def test_failed_cells_and_missing_figures_are_left_out() -> None:
     frame = _frame(planted.saved_bytes)
     frame.loc[0, "outcome"] = "oom"
     frame.loc[1, "saved_bytes"] = pd.NA
-    result = trial(frame, "saved_bytes")
+    result = growth_of(frame, "saved_bytes")
     assert len(result.sample.values) == len(CELLS) - 2
     assert result.exact is not None
 
 
 def test_too_few_cells_are_one_clear_line() -> None:
     frame = _frame(planted.saved_bytes)
-    with pytest.raises(AnalysisError, match=r"18 cells with 2 depths and 9 batches; a trial needs"):
-        trial(frame[frame["depth"] < 4], "saved_bytes")
+    with pytest.raises(AnalysisError, match=r"18 cells with 2 depths and 9 batches; a test "):
+        growth_of(frame[frame["depth"] < 4], "saved_bytes")
     with pytest.raises(AnalysisError, match="several cells of one depth and batch"):
-        trial(pd.concat([frame, frame]), "saved_bytes")
+        growth_of(pd.concat([frame, frame]), "saved_bytes")
 
 
 def test_tables_state_exact_quantities_without_chance() -> None:
-    trials = {"saved": _try(planted.saved_bytes), "peak": _try(planted.peak_bytes)}
-    models = summaries.models(trials)
+    growths = {"saved": _try(planted.saved_bytes), "peak": _try(planted.peak_bytes)}
+    models = summaries.models(growths)
     assert models["p"].isna().all()
     product = models[(models["quantity"] == "saved") & (models["model"] == "product")].iloc[0]
     assert product["remark"] == "exact: nothing is left over"
-    parts = summaries.coefficients(trials)
+    parts = summaries.coefficients(growths)
     exact = parts[(parts["quantity"] == "saved") & (parts["model"] == "exact")]
     assert list(exact["estimate"]) == [4.0, 0.0, 3184.0, 1024.0]
     assert exact["low"].isna().all()
-    doublings = summaries.doublings(trials)
+    doublings = summaries.doublings(growths)
     assert doublings["within_10_percent_from"].tolist()[:2] == [16, 16]
 
 
@@ -127,20 +127,20 @@ def test_growth_is_counted_step_by_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("law", "ruling"),
+    ("law", "verdict"),
     [
-        (lambda depth, batch: 2**24 * depth * batch, Ruling.SUPPORTED),
-        (lambda depth, batch: 2**30 * batch + 2**24 * depth * batch, Ruling.LIMITED),
+        (lambda depth, batch: 2**24 * depth * batch, Verdict.SUPPORTED),
+        (lambda depth, batch: 2**30 * batch + 2**24 * depth * batch, Verdict.LIMITED),
     ],
 )
 def test_a_noisy_quantity_gets_the_same_ruling_from_every_run(
-    law: Callable[[int, int], float], ruling: Ruling
+    law: Callable[[int, int], float], verdict: Verdict
 ) -> None:
     found = set()
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(1, 0.02, len(CELLS))
         rises = [round(law(*cell) * factor) for cell, factor in zip(CELLS, noise, strict=True)]
         frame = _frame(law).assign(rss_rise_bytes=pd.array(rises, dtype="Int64"))
-        found.add(rule(trial(frame, "rss_rise_bytes")))
-    assert found <= {ruling, Ruling.OPEN}
-    assert ruling in found
+        found.add(rule(growth_of(frame, "rss_rise_bytes")))
+    assert found <= {verdict, Verdict.OPEN}
+    assert verdict in found

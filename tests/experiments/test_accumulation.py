@@ -11,7 +11,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from harness.training import data, training_step
@@ -37,10 +37,10 @@ def section(folder: Path) -> Section:
 def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: Path) -> None:
     planted.write(tmp_path, [record(cell) for cell in experiment.cells(Size.DEFAULT)])
     found = section(tmp_path)
-    activations, peak = found.verdicts
-    assert activations.ruling is Ruling.SUPPORTED
+    activations, peak = found.claims
+    assert activations.verdict is Verdict.SUPPORTED
     assert activations.number == "14 of 14 cells equal to the byte"
-    assert peak.ruling is Ruling.REFUTED
+    assert peak.verdict is Verdict.REFUTED
     assert any("the peak in 14 of 14 cells" in text for text in found.text)
 
 
@@ -50,7 +50,7 @@ def test_one_byte_more_is_seen(tmp_path: Path) -> None:
     assert saved is not None
     records = [record(cell) for cell in cells[:-1]]
     planted.write(tmp_path, [*records, record(cells[-1], saved_activation_bytes=saved + 1)])
-    assert named(section(tmp_path), "divides the activations").ruling is Ruling.REFUTED
+    assert named(section(tmp_path), "divides the activations").verdict is Verdict.REFUTED
 
 
 def test_the_floor_is_parameters_gradients_and_the_whole_batch(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from harness.analysis.frame import load
 from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 from harness.sweeps.experiment_files import find
@@ -44,12 +44,12 @@ def _section(folder: Path, records: list[Record]) -> Section:
 def test_planted_counts_come_back(tmp_path: Path) -> None:
     records = [_planted(workload) for workload in activations.cells(Size.QUICK)]
     section = _section(tmp_path / "activations", records)
-    held, note, scratch = section.verdicts
-    assert held.ruling is Ruling.SUPPORTED
+    held, note, scratch = section.claims
+    assert held.verdict is Verdict.SUPPORTED
     assert held.number == "a whole number, 1 to 3 per layer, in 16 of 16 pairs"
-    assert note.ruling is Ruling.SUPPORTED
+    assert note.verdict is Verdict.SUPPORTED
     assert note.number == "exactly one tensor per layer in 3 of 3 pairs"
-    assert scratch.ruling is Ruling.REFUTED
+    assert scratch.verdict is Verdict.REFUTED
     assert scratch.number == "3 times as much per layer"
     assert "in 7 of 7 pairs" in scratch.measured
     (table,) = [one.frame for one in section.tables if one.name == "kept"]
@@ -61,7 +61,7 @@ def test_a_fraction_of_a_tensor_refutes(tmp_path: Path) -> None:
     grid = Grid(base=Workload(batch=32, width=64), axes={"depth": (1, 2)})
     records = [_planted(workload, spare=workload.depth) for workload in grid]
     held = named(_section(tmp_path / "activations", records), "Backpropagation holds on")
-    assert held.ruling is Ruling.REFUTED
+    assert held.verdict is Verdict.REFUTED
     assert held.number.endswith("in 0 of 1 pairs")
 
 

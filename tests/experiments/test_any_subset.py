@@ -110,5 +110,5 @@ def test_cells_that_ran_out_of_memory_leave_the_smaller_ones_their_section(
 
     section = analysed(name, written(name, tmp_path, change))
     assert section is not None
-    assert section.verdicts
+    assert section.claims
     assert all(picture(figure).svg for figure in section.figures)

@@ -10,7 +10,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling, Verdict
+from harness.schema.findings import Claim, Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.analysis import planted
@@ -36,9 +36,9 @@ def predicted_record(workload: Workload) -> Record:
     )
 
 
-def verdicts(folder: Path) -> list[Verdict]:
+def verdicts(folder: Path) -> list[Claim]:
     evidence = Evidence(frame=load(folder), folder=folder)
-    return list(checkpointing.analyse(evidence).verdicts)
+    return list(checkpointing.analyse(evidence).claims)
 
 
 def planted_law(depth: int, a: int, b: int) -> list[Record]:
@@ -69,12 +69,12 @@ def test_a_true_law_is_supported_and_a_shifted_one_refuted(tmp_path: Path) -> No
     planted.write(tmp_path / "true", planted_law(36, 5000, 5000))
     planted.write(tmp_path / "false", planted_law(36, 500, 50000))
     law, cheaper, seconds = verdicts(tmp_path / "true")
-    assert law.ruling is Ruling.SUPPORTED
+    assert law.verdict is Verdict.SUPPORTED
     assert law.number == "√36 = 6, best 6"
-    assert cheaper.ruling is Ruling.SUPPORTED
-    assert seconds.ruling is Ruling.OPEN  # one network has no interval
+    assert cheaper.verdict is Verdict.SUPPORTED
+    assert seconds.verdict is Verdict.OPEN  # one network has no interval
     assert seconds.number.startswith("1.33 times")
-    assert verdicts(tmp_path / "false")[0].ruling is Ruling.REFUTED
+    assert verdicts(tmp_path / "false")[0].verdict is Verdict.REFUTED
 
 
 def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
@@ -83,10 +83,10 @@ def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
     cells = checkpointing.cells(Size.DEFAULT)
     planted.write(tmp_path, [predicted_record(cell) for cell in cells])
     first, second, cheaper, _ = verdicts(tmp_path)
-    assert first.ruling is Ruling.SUPPORTED
+    assert first.verdict is Verdict.SUPPORTED
     assert first.number == "√16 = 4, best 4; √36 = 6, best 6"
-    assert second.ruling is Ruling.REFUTED
-    assert cheaper.ruling is Ruling.LIMITED
+    assert second.verdict is Verdict.REFUTED
+    assert cheaper.verdict is Verdict.LIMITED
 
 
 def test_processes_of_the_same_step_are_compared(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from experiments.distributed_memory.network import NAMES, NETWORK
 from harness.analysis import AnalysisError
 from harness.analysis.frame import load_files
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.metrics import CudaPeaks
 from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, from_json
 from harness.schema.record import Outcome, to_json
@@ -66,19 +66,19 @@ def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
         for job in experiment.rank_runs(Size.DEFAULT)
     ]
     found = section(tmp_path, runs)
-    assert named(found, "Under DDP").ruling is Ruling.SUPPORTED
-    assert named(found, "ZeRO").ruling is Ruling.LIMITED
-    assert named(found, "FSDP2 divides all").ruling is Ruling.SUPPORTED
-    assert named(found, "peak").ruling is Ruling.SUPPORTED
+    assert named(found, "Under DDP").verdict is Verdict.SUPPORTED
+    assert named(found, "ZeRO").verdict is Verdict.LIMITED
+    assert named(found, "FSDP2 divides all").verdict is Verdict.SUPPORTED
+    assert named(found, "peak").verdict is Verdict.SUPPORTED
     assert named(found, "peak").number == "1.02e+03 times less with 1,024 ranks"
 
 
 def test_a_byte_that_differs_is_not_what_the_closed_form_says(tmp_path: Path) -> None:
     jobs = [job for job in experiment.rank_runs(Size.QUICK) if job.strategy == "ddp"]
     runs = [run(job, held_bytes(NETWORK, "ddp", 1) + (job.world_size == 8), 2**30) for job in jobs]
-    verdict = named(section(tmp_path, runs), "Under DDP")
-    assert verdict.ruling is Ruling.REFUTED
-    assert verdict.number == "equal to the byte at 1 of 2 world sizes"
+    claim = named(section(tmp_path, runs), "Under DDP")
+    assert claim.verdict is Verdict.REFUTED
+    assert claim.number == "equal to the byte at 1 of 2 world sizes"
 
 
 def test_without_a_run_that_ended_well_the_section_says_why(tmp_path: Path) -> None:

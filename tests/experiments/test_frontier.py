@@ -8,7 +8,7 @@ from experiments.oom_thresholds.claims import deeper, frontiers, predictable
 from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_thresholds
 from harness.analysis import AnalysisError
 from harness.prediction.mlp.largest_fit import solve
-from harness.schema.findings import Ruling
+from harness.schema.findings import Verdict
 from harness.schema.record import Outcome, RecordError, to_json
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold
 from harness.schema.workload import Workload
@@ -109,17 +109,17 @@ def test_errors_are_per_cent_of_what_was_reproduced() -> None:
 def test_deeper_runs_out_sooner_only_where_every_step_says_so() -> None:
     falling = [planted(depth, 100_000 // (depth + 12)) for depth in DEPTHS]
     frame = as_frame(falling)
-    verdict = deeper(frame, frontiers(frame))
-    assert verdict.ruling is Ruling.SUPPORTED
-    assert "falls in 6 of 6 steps" in verdict.number
+    claim = deeper(frame, frontiers(frame))
+    assert claim.verdict is Verdict.SUPPORTED
+    assert "falls in 6 of 6 steps" in claim.number
     bent = as_frame([*falling[:-1], planted(64, 10**6)])
-    assert deeper(bent, {}).ruling is Ruling.LIMITED
+    assert deeper(bent, {}).verdict is Verdict.LIMITED
 
 
 def test_one_threshold_off_by_more_than_promised_limits_the_prediction() -> None:
     good = as_frame([planted(1, 1000, predicted=1004), planted(2, 1000, predicted=996)])
-    assert predictable(good)[0].ruling is Ruling.SUPPORTED
+    assert predictable(good)[0].verdict is Verdict.SUPPORTED
     bad = as_frame([planted(1, 1000, predicted=1006), planted(2, 1000, predicted=996)])
-    assert predictable(bad)[0].ruling is Ruling.LIMITED
+    assert predictable(bad)[0].verdict is Verdict.LIMITED
     assert "0.6%" in predictable(bad)[0].number
     assert predictable(as_frame([planted(1, 1000)])) == []

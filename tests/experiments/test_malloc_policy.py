@@ -9,7 +9,7 @@ from experiments.malloc_policy import rises as malloc_effect
 from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record, Repeat
 from harness.schema.workload import Workload
 from tests.analysis import planted
@@ -52,7 +52,7 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     assert table.loc["system", "over_repeats_percent"] == pytest.approx(50)
     assert table.loc["system", "over_processes_percent"] == 0
     found = section(tmp_path)
-    assert all(verdict.ruling is Ruling.OPEN for verdict in found.verdicts)  # one cell of each
+    assert all(claim.verdict is Verdict.OPEN for claim in found.claims)  # one cell of each
     right = named(found, "With the system's malloc, a step's RSS rise is what")
     assert "worst -50%" in right.number
     assert "about 8 cells would decide" in right.measured
@@ -67,9 +67,9 @@ def test_enough_cells_decide(tmp_path: Path) -> None:
     ]
     planted.write(tmp_path, records)
     found = section(tmp_path)
-    assert named(found, "With pinned malloc, a step's").ruling is Ruling.SUPPORTED
-    assert named(found, "With pinned malloc, another process").ruling is Ruling.SUPPORTED
-    assert named(found, "With the system's malloc, a step's").ruling is Ruling.REFUTED
+    assert named(found, "With pinned malloc, a step's").verdict is Verdict.SUPPORTED
+    assert named(found, "With pinned malloc, another process").verdict is Verdict.SUPPORTED
+    assert named(found, "With the system's malloc, a step's").verdict is Verdict.REFUTED
 
 
 def test_small_steps_do_not_decide_where_large_ones_are(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling
+from harness.schema.findings import Verdict
 from harness.schema.record import Outcome
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
 from harness.sweeps.experiment_files import find
@@ -77,8 +77,8 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
     folder = tmp_path / EXPERIMENT.name
     keep(folder, Size.DEFAULT)
     section = EXPERIMENT.analyse(evidence(folder))
-    deeper, foretold = section.verdicts
-    assert deeper.ruling is foretold.ruling is Ruling.SUPPORTED
+    deeper, foretold = section.claims
+    assert deeper.verdict is foretold.verdict is Verdict.SUPPORTED
     assert "(depth + a)(batch + b) = c" in deeper.measured
     assert "falls in 10 of 10 steps" in deeper.number
     tables = {table.name: table.frame for table in section.tables}

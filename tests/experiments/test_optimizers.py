@@ -8,7 +8,7 @@ from experiments.optimizers import figures
 from harness.analysis import AnalysisError
 from harness.reporting.figures import picture
 from harness.schema.experiment import Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.metrics import CategoryBytes
 from harness.schema.record import Record
 from harness.schema.workload import Workload
@@ -33,7 +33,7 @@ def test_state_is_the_formula_that_hand_arithmetic_gives(
 ) -> None:
     section = _section(tmp_path / "optimizers", records)
     state = named(section, "An optimizer keeps nothing")
-    assert state.ruling is Ruling.SUPPORTED
+    assert state.verdict is Verdict.SUPPORTED
     assert state.number == f"equal to the byte in {len(records)} of {len(records)} cells"
     assert "sgd: 0;" in state.measured
     assert "momentum: 1·parameter bytes;" in state.measured
@@ -63,7 +63,7 @@ def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]
     )
     count = len(records)
     state = named(section, "An optimizer keeps nothing")
-    assert state.ruling is Ruling.REFUTED
+    assert state.verdict is Verdict.REFUTED
     assert state.number.endswith(f"{count - 1} of {count} cells")
     (misses,) = [table for table in section.tables if table.name == "misses"]
     assert list(misses.frame["difference_bytes"]) == [1]
@@ -72,7 +72,7 @@ def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]
 def test_the_floor_of_four_and_the_phase_are_told(tmp_path: Path, records: list[Record]) -> None:
     section = _section(tmp_path / "optimizers", records)
     floor = named(section, "With Adam")
-    assert floor.ruling is Ruling.LIMITED
+    assert floor.verdict is Verdict.LIMITED
     # Depth 1 by hand: weights, gradients, two moments, 16 bytes of counters; then the square
     # root and the quotient of the 784 x 256 weight, a wrapped number (8) and its cast (4).
     largest = 784 * 256 * 4

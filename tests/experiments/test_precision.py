@@ -12,7 +12,7 @@ from harness.analysis.frame import load
 from harness.measurement.passes import saved_pass
 from harness.prediction.mlp import formula
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.metrics import CategoryBytes
 from harness.schema.record import Record
 from harness.schema.workload import Workload
@@ -41,11 +41,11 @@ def section(folder: Path) -> Section:
 
 def test_planted_types_scale_and_autocast_does_not(tmp_path: Path) -> None:
     planted.write(tmp_path, [record(cell) for cell in experiment.cells(Size.DEFAULT)])
-    half, double, autocast = section(tmp_path).verdicts
-    assert half.ruling is Ruling.SUPPORTED
-    assert double.ruling is Ruling.SUPPORTED
+    half, double, autocast = section(tmp_path).claims
+    assert half.verdict is Verdict.SUPPORTED
+    assert double.verdict is Verdict.SUPPORTED
     assert "in 8 of 8" in half.measured
-    assert autocast.ruling is Ruling.REFUTED
+    assert autocast.verdict is Verdict.REFUTED
 
 
 def test_a_type_that_does_not_halve_is_refuted(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_type_that_does_not_halve_is_refuted(tmp_path: Path) -> None:
         if cell.autocast is None
     ]
     planted.write(tmp_path, records)
-    assert named(section(tmp_path), "Half the bits").ruling is Ruling.REFUTED
+    assert named(section(tmp_path), "Half the bits").verdict is Verdict.REFUTED
 
 
 @pytest.mark.exact

@@ -16,7 +16,7 @@ from harness.analysis.frame import load_files
 from harness.measurement import whole_run as worker
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.record import Outcome
 from harness.schema.training_run import (
     TRAINING_RUNS,
@@ -110,16 +110,16 @@ def test_a_flat_run_is_supported_and_a_leak_refuted(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     flat = section(tmp_path / "flat", planted("trace"), planted("resident"))
     same = named(flat, "every full step")
-    assert same.ruling is Ruling.SUPPORTED
-    assert named(flat, "learns Fashion-MNIST").ruling is Ruling.SUPPORTED
-    assert named(flat, "does not leak").ruling is Ruling.SUPPORTED
+    assert same.verdict is Verdict.SUPPORTED
+    assert named(flat, "learns Fashion-MNIST").verdict is Verdict.SUPPORTED
+    assert named(flat, "does not leak").verdict is Verdict.SUPPORTED
     assert same.number == "slope exactly 0; growth 0 bytes"
     leaking = [planted("trace", leak=4096), planted("resident", leak=4096)]
     leaked = section(tmp_path / "leak", *leaking)
     same = named(leaked, "every full step")
-    assert same.ruling is Ruling.REFUTED
+    assert same.verdict is Verdict.REFUTED
     assert same.number == f"slope not 0; growth {4096 * (12 * 10 - 1):,} bytes"
-    assert named(leaked, "does not leak").ruling is Ruling.REFUTED
+    assert named(leaked, "does not leak").verdict is Verdict.REFUTED
 
 
 def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
 def test_what_is_reserved_of_a_gpu_may_not_move_at_all(tmp_path: Path) -> None:
     found = section(tmp_path, planted("resident", device="cuda", still=True))
     steady = named(found, "on the GPU does not grow")
-    assert steady.ruling is Ruling.SUPPORTED
+    assert steady.verdict is Verdict.SUPPORTED
     assert steady.number == "+0 bytes a step"
     assert any("raises the reserved GPU memory by 4.768 MiB" in text for text in found.text)
 
@@ -144,10 +144,10 @@ def test_accuracy_is_judged_on_real_images_alone(tmp_path: Path) -> None:
     for name in ("low", "random"):
         (tmp_path / name).mkdir()
     low = section(tmp_path / "low", planted("trace", accuracy=0.8))
-    assert named(low, "learns Fashion-MNIST").ruling is Ruling.REFUTED
+    assert named(low, "learns Fashion-MNIST").verdict is Verdict.REFUTED
     missing = planted("trace", data="synthetic", images_missing="not on this machine")
     random = section(tmp_path / "random", missing)
-    assert named(random, "learns Fashion-MNIST").ruling is Ruling.OPEN
+    assert named(random, "learns Fashion-MNIST").verdict is Verdict.OPEN
     assert "The real images were not there (not on this machine)." in random.text[0]
 
 
@@ -223,10 +223,10 @@ def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
     assert before.steps == after.steps
     frame = load_files([folder / "records.jsonl"])
     found = experiment.analyse(Evidence(frame=frame, folder=folder))
-    assert named(found, "learns Fashion-MNIST").ruling is Ruling.OPEN
-    assert named(found, "every full step").ruling is Ruling.SUPPORTED
+    assert named(found, "learns Fashion-MNIST").verdict is Verdict.OPEN
+    assert named(found, "every full step").verdict is Verdict.SUPPORTED
     order = named(found, "Freeing the gradients only after the forward pass")
-    assert order.ruling is Ruling.SUPPORTED
+    assert order.verdict is Verdict.SUPPORTED
     assert "mlp: 2,957,392 bytes at the peak, in the forward pass" in order.measured
     assert "against 2,695,256 bytes in the backward pass" in order.measured
 

@@ -8,7 +8,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.reporting.figures import picture
 from harness.schema.experiment import Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.metrics import CategoryBytes
 from harness.schema.record import Record
 from harness.schema.workload import Workload
@@ -48,11 +48,11 @@ def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
     assert list(table["more_gradient_bytes"]) == [1000, 0]
     assert list(table["more_temporary_bytes"]) == [-10, 500]
     assert list(table["leading"]) == ["gradient", "activation"]
-    more, reasons = section.verdicts
-    assert more.ruling is Ruling.LIMITED
+    more, reasons = section.claims
+    assert more.verdict is Verdict.LIMITED
     assert more.number == "1.95 to 3.03 times as much"
     assert "at least twice in 1 of 2 cells" in more.measured
-    assert reasons.ruling is Ruling.LIMITED
+    assert reasons.verdict is Verdict.LIMITED
     assert reasons.number == "activations are the largest part in 1 of 2 cells"
     assert "from a batch of 64 on, with 72.5 to 72.5%" in reasons.measured
 
@@ -60,7 +60,7 @@ def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
 def test_a_training_step_that_needs_no_more_refutes(tmp_path: Path) -> None:
     same = _planted("train", 1, parameter=1000, input=10, temporary=40)
     section = _section(tmp_path / "t", [PLANTED[0], same])
-    assert named(section, "Training requires").ruling is Ruling.REFUTED
+    assert named(section, "Training requires").verdict is Verdict.REFUTED
 
 
 def test_the_parts_add_up_and_the_closed_form_holds(tmp_path: Path, records: list[Record]) -> None:
@@ -102,7 +102,7 @@ def test_the_ratio_approaches_its_limit(tmp_path: Path) -> None:
 def test_depth_verdict_and_pictures(tmp_path: Path, records: list[Record]) -> None:
     section = _section(tmp_path / "t", records)
     depth = named(section, "The deeper the network")
-    assert depth.ruling is Ruling.LIMITED
+    assert depth.verdict is Verdict.LIMITED
     assert "width / (features + 2·width) = 0.0702" in depth.measured
     assert "the peak in 24 of 24 cells" in section.text[0]
     names = [figure.name for figure in section.figures]

@@ -13,7 +13,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.ratio_interval import geometric_ratio
 from harness.reporting.figures import picture
 from harness.schema.experiment import Size
-from harness.schema.findings import Ruling, Section
+from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.experiments import predicted_records
@@ -46,19 +46,19 @@ def _section(folder: Path, records: list[Record]) -> Section:
 
 
 @pytest.mark.parametrize(
-    ("slower", "noise", "ruling"),
+    ("slower", "noise", "verdict"),
     [
-        (1.2, 0.02, Ruling.SUPPORTED),
-        (1.0, 0.01, Ruling.REFUTED),
-        (0.8, 0.02, Ruling.REFUTED),
-        (1.0, 0.3, Ruling.OPEN),
+        (1.2, 0.02, Verdict.SUPPORTED),
+        (1.0, 0.01, Verdict.REFUTED),
+        (0.8, 0.02, Verdict.REFUTED),
+        (1.0, 0.3, Verdict.OPEN),
     ],
 )
-def test_planted_times_get_their_ruling(
-    tmp_path: Path, slower: float, noise: float, ruling: Ruling
+def test_planted_times_get_their_verdict(
+    tmp_path: Path, slower: float, noise: float, verdict: Verdict
 ) -> None:
     section = _section(tmp_path / "width", _records(slower, noise))
-    assert named(section, "Typically, [we choose]").ruling is ruling
+    assert named(section, "Typically, [we choose]").verdict is verdict
     (times,) = [table.frame for table in section.tables if table.name == "times"]
     last = times.iloc[-1]
     assert last["widths"] == "all ± 1"
@@ -73,8 +73,8 @@ def test_formulas_in_the_width_are_exact(tmp_path: Path) -> None:
     assert "4·width² + 3,184·width + 40 bytes" in growth.measured
     assert "8·batch·width + 40·batch + 4 bytes" in growth.measured
     assert "from width 796 on" in growth.measured
-    assert growth.ruling is Ruling.LIMITED
-    assert memory.ruling is Ruling.REFUTED
+    assert growth.verdict is Verdict.LIMITED
+    assert memory.verdict is Verdict.REFUTED
     assert memory.number == "0 bytes of difference"
 
 
@@ -91,7 +91,7 @@ def test_rounding_up_odd_widths_would_be_seen(tmp_path: Path) -> None:
         for one in records
     ]
     section = _section(tmp_path / "width", padded)
-    assert [verdict.ruling for verdict in section.verdicts[:2]] == [Ruling.OPEN, Ruling.OPEN]
+    assert [claim.verdict for claim in section.claims[:2]] == [Verdict.OPEN, Verdict.OPEN]
 
 
 def test_neighbours_share_the_arithmetic_of_their_power() -> None:

@@ -1,10 +1,10 @@
 """Finds a verdict by its words, so that tests hold whatever the order of the verdicts is."""
 
-from harness.schema.findings import Section, Verdict
+from harness.schema.findings import Claim, Section
 
 
-def named(section: Section, words: str) -> Verdict:
+def named(section: Section, words: str) -> Claim:
     """Return the one verdict whose sentence contains ``words``."""
-    found = [verdict for verdict in section.verdicts if words in verdict.sentence]
-    assert len(found) == 1, [verdict.sentence for verdict in section.verdicts]
+    found = [claim for claim in section.claims if words in claim.sentence]
+    assert len(found) == 1, [claim.sentence for claim in section.claims]
     return found[0]

@@ -1,4 +1,4 @@
-"""Faults of files: the engine replays known records, so that hundreds of trials take seconds."""
+"""Faults of files: the executor replays known records, so that hundreds of trials take seconds."""
 
 import json
 import os

@@ -226,10 +226,10 @@ def test_the_peak_of_the_default_network_by_hand() -> None:
     top_relu = base + 4 * hidden  # two activations, the gradients of its output and input
     bottom_relu = base + second_gradients + 3 * hidden  # one activation less
     bottom_sum = base + second_gradients + hidden + first_gradients
-    figures = trace_metrics(predict_trace(Workload(depth=2, batch=512)))
-    assert figures["peak_live_bytes"] == max(top_relu, bottom_relu, bottom_sum) == 4_794_456
-    assert figures["peak_phase"] == "backward"
-    assert figures["live_at_start_bytes"] == 2 * parameters + batch
+    metrics = trace_metrics(predict_trace(Workload(depth=2, batch=512)))
+    assert metrics["peak_live_bytes"] == max(top_relu, bottom_relu, bottom_sum) == 4_794_456
+    assert metrics["peak_phase"] == "backward"
+    assert metrics["live_at_start_bytes"] == 2 * parameters + batch
 
 
 def test_the_document_derives_the_same_events() -> None:

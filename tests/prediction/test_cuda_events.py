@@ -57,8 +57,8 @@ def name(recording: dict[str, Any]) -> str:
 def test_every_event_is_the_recorded_one(recording: dict[str, Any]) -> None:
     """Step, phase, bytes requested and block, in the same order."""
     events = scripted(recording).trace(recording["events"][-1][0]).events
-    told = [[e.step, e.phase, e.size_bytes, e.address] for e in events]
-    assert told == recording["events"]
+    predicted = [[e.step, e.phase, e.size_bytes, e.address] for e in events]
+    assert predicted == recording["events"]
 
 
 def test_recordings_end_with_the_step_that_they_should() -> None:

@@ -20,17 +20,17 @@ WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
 
 @pytest.fixture(autouse=True)
 def no_workspace_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figures are those of the default workspaces, whatever the developer's shell says."""
+    """The metrics are those of the default workspaces, whatever the developer's shell says."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
 
 
 def test_every_figure_but_what_lies_outside_is_predicted() -> None:
-    told = predict(WORKLOAD, gpu="a100-40gb")
-    stated = msgspec.to_builtins(told)
+    predicted = predict(WORKLOAD, gpu="a100-40gb")
+    stated = msgspec.to_builtins(predicted)
     assert {n for n in Metrics.__struct_fields__ if stated[n] is None} == {"rss_rise_bytes"}
     unknown = {n for n in CudaMetrics.__struct_fields__ if stated["cuda"][n] is None}
     assert unknown == {"outside_bytes"}
-    assert told.method == "trace"
+    assert predicted.method == "trace"
 
 
 def test_the_figures_are_those_measured_under_the_dry_run() -> None:
@@ -51,32 +51,32 @@ def test_the_figures_are_those_measured_under_the_dry_run() -> None:
 
 def test_the_peak_requested_is_the_peak_live() -> None:
     for changes in ({}, {"norm": "batch", "dropout": 0.5}, {"accumulate": 3, "batch": 1000}):
-        told = predict(WORKLOAD.replace(**changes))
-        assert told.cuda is not None
-        assert told.peak_live_bytes == told.cuda.requested_peak_bytes
+        predicted = predict(WORKLOAD.replace(**changes))
+        assert predicted.cuda is not None
+        assert predicted.peak_live_bytes == predicted.cuda.requested_peak_bytes
 
 
 def test_a_card_gets_a_verdict_and_the_largest_batch() -> None:
-    told = predict(WORKLOAD, gpu="t4").card
-    assert told is not None
-    assert told.verdict == "fits"
-    assert told.largest_batch is not None
-    assert told.largest_batch_at_best is not None
-    assert told.largest_batch < told.largest_batch_at_best
-    beyond = WORKLOAD.replace(batch=told.largest_batch_at_best + 1)
+    predicted = predict(WORKLOAD, gpu="t4").card
+    assert predicted is not None
+    assert predicted.verdict == "fits"
+    assert predicted.largest_batch is not None
+    assert predicted.largest_batch_at_best is not None
+    assert predicted.largest_batch < predicted.largest_batch_at_best
+    beyond = WORKLOAD.replace(batch=predicted.largest_batch_at_best + 1)
     assert predict(beyond, gpu="t4").card.verdict == "does not fit"  # type: ignore[union-attr]
-    between = WORKLOAD.replace(batch=told.largest_batch + 1)
+    between = WORKLOAD.replace(batch=predicted.largest_batch + 1)
     assert predict(between, gpu="t4").card.verdict == "close call"  # type: ignore[union-attr]
 
 
 def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -> None:
     ties = Workload(device="cuda", depth=4, width=1024, batch=333, optimizer="momentum")
-    told = predict(ties, gpu="l4")
-    low, high = told.card.allocated_peak_bytes  # type: ignore[union-attr]
+    predicted = predict(ties, gpu="l4")
+    low, high = predicted.card.allocated_peak_bytes  # type: ignore[union-attr]
     assert low < high
-    assert told.cuda is not None
-    assert low <= (told.cuda.allocated_peak_bytes or 0) <= high
-    assert any("by where the driver places segments" in note for note in told.notes)
+    assert predicted.cuda is not None
+    assert low <= (predicted.cuda.allocated_peak_bytes or 0) <= high
+    assert any("by where the driver places segments" in note for note in predicted.notes)
     one = predict(ties, gpu="l4", allocator_settings="expandable_segments:True")
     for name in ("allocated_peak_bytes", "reserved_peak_bytes"):
         least, most = getattr(one.card, name)
@@ -85,18 +85,18 @@ def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -
 
 def test_a_budget_is_what_the_allocator_may_reserve() -> None:
     needed = 29_360_128
-    told = predict(WORKLOAD, budget_bytes=needed).budget
-    assert told is not None
-    assert (told.needed_bytes, told.fits) == (needed, True)
-    assert (told.largest_batch or 0) >= 512
+    predicted = predict(WORKLOAD, budget_bytes=needed).budget
+    assert predicted is not None
+    assert (predicted.needed_bytes, predicted.fits) == (needed, True)
+    assert (predicted.largest_batch or 0) >= 512
     # Less still runs as long as unused segments can be released for it.
     assert predict(WORKLOAD, budget_bytes=24_000_000).fits is False
 
 
 def test_without_a_card_there_is_no_verdict_but_a_note() -> None:
-    told = predict(WORKLOAD)
-    assert told.card is None
-    assert any("no GPU was given" in note for note in told.notes)
+    predicted = predict(WORKLOAD)
+    assert predicted.card is None
+    assert any("no GPU was given" in note for note in predicted.notes)
 
 
 def test_another_torch_is_noted() -> None:
@@ -107,10 +107,10 @@ def test_another_torch_is_noted() -> None:
 
 def test_a_limit_that_is_too_small_is_noted() -> None:
     settings = "per_process_memory_fraction:0.0001"
-    told = predict(WORKLOAD, gpu="l4", allocator_settings=settings)
-    assert ENDLESS in told.notes
-    assert told.card is not None
-    assert told.card.verdict == "does not fit"
+    predicted = predict(WORKLOAD, gpu="l4", allocator_settings=settings)
+    assert ENDLESS in predicted.notes
+    assert predicted.card is not None
+    assert predicted.card.verdict == "does not fit"
 
 
 def test_a_card_is_for_cuda() -> None:

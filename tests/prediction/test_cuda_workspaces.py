@@ -54,17 +54,17 @@ def test_the_environment_is_followed_and_noted(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv(VARIABLE, raising=False)
     unset = predict(WORKLOAD, gpu="a100-40gb")
     monkeypatch.setenv(VARIABLE, ":4096:8")
-    told = predict(WORKLOAD, gpu="a100-40gb")
-    assert told.cuda is not None
+    predicted = predict(WORKLOAD, gpu="a100-40gb")
+    assert predicted.cuda is not None
     assert unset.cuda is not None
-    assert told.cuda.workspace_bytes == 2 * (32 << 20)
+    assert predicted.cuda.workspace_bytes == 2 * (32 << 20)
     more = 2 * ((32 << 20) - DEFAULT)
-    assert (told.peak_live_bytes or 0) - (unset.peak_live_bytes or 0) == more
-    assert f"{VARIABLE} ':4096:8': a cuBLAS workspace has 33,554,432 bytes" in told.notes
+    assert (predicted.peak_live_bytes or 0) - (unset.peak_live_bytes or 0) == more
+    assert f"{VARIABLE} ':4096:8': a cuBLAS workspace has 33,554,432 bytes" in predicted.notes
     assert not any(VARIABLE in note for note in unset.notes)
-    assert told.card is not None
+    assert predicted.card is not None
     assert unset.card is not None
-    assert (told.card.largest_batch or 0) < (unset.card.largest_batch or 0)
+    assert (predicted.card.largest_batch or 0) < (unset.card.largest_batch or 0)
 
 
 def test_a_text_without_a_pair_is_noted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A smaller last batch as the reader of a prediction sees it: figures, verdicts, refusals."""
+"""A smaller last batch as the reader of a prediction sees it: metrics, verdicts, refusals."""
 
 import json
 from dataclasses import replace
@@ -27,17 +27,17 @@ def epoch(workload: Workload, examples: int) -> Epoch:
 
 
 def test_a_smaller_last_batch_can_reserve_more_than_whole_ones() -> None:
-    told = predict(RISING, gpu="a100-40gb", examples=10 * 256 + 89)
-    last = told.last_batch
+    predicted = predict(RISING, gpu="a100-40gb", examples=10 * 256 + 89)
+    last = predicted.last_batch
     assert last is not None
     assert (last.rows, last.steps_before) == (89, MOST_STEPS + 1)
     assert last.partial_step.reserved_peak_bytes == 44 * MIB
     assert last.next_step.reserved_peak_bytes == 44 * MIB
     assert last.reserved_rise_bytes == (2 * MIB, 2 * MIB)
-    assert told.cuda is not None
-    assert told.cuda.reserved_peak_bytes == 42 * MIB
-    assert last.next_step.requested_peak_bytes == told.cuda.requested_peak_bytes
-    assert last.partial_step.requested_peak_bytes < told.cuda.requested_peak_bytes
+    assert predicted.cuda is not None
+    assert predicted.cuda.reserved_peak_bytes == 42 * MIB
+    assert last.next_step.requested_peak_bytes == predicted.cuda.requested_peak_bytes
+    assert last.partial_step.requested_peak_bytes < predicted.cuda.requested_peak_bytes
 
 
 def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
@@ -58,8 +58,8 @@ def test_a_limit_that_only_the_last_batch_meets_is_noted() -> None:
     gpu = replace(GPUS["a100-40gb"], total_bytes=43 * MIB * 10)
     for examples, noted in ((2560, 0), (2649, 1)):
         settings = "per_process_memory_fraction:0.1"
-        told = predict(RISING, gpu=gpu, allocator_settings=settings, examples=examples)
-        assert told.notes.count(ENDLESS) == noted
+        predicted = predict(RISING, gpu=gpu, allocator_settings=settings, examples=examples)
+        assert predicted.notes.count(ENDLESS) == noted
 
 
 def test_a_short_run_has_few_whole_steps_before_its_last() -> None:
@@ -96,15 +96,15 @@ def test_steps_after_the_smaller_one_are_as_before() -> None:
 
 
 def test_whole_batches_alone_are_noted() -> None:
-    told = predict(RISING, examples=1024)
-    assert told.last_batch is None
-    assert "examples: 1,024 fill whole batches, so no step is smaller" in told.notes
+    predicted = predict(RISING, examples=1024)
+    assert predicted.last_batch is None
+    assert "examples: 1,024 fill whole batches, so no step is smaller" in predicted.notes
 
 
 def test_a_run_without_a_card_has_peaks_and_no_verdict() -> None:
-    told = predict(RISING, examples=300)
-    assert told.card is None
-    assert told.last_batch is not None
+    predicted = predict(RISING, examples=300)
+    assert predicted.card is None
+    assert predicted.last_batch is not None
 
 
 def test_batch_normalisation_needs_two_rows_of_the_last_batch_too() -> None:

@@ -30,12 +30,12 @@ def test_the_prediction_is_the_trace_but_for_named_events(name: str) -> None:
         x = torch.empty(batch, *case.x.shape[1:], dtype=case.x.dtype)
         return x, torch.empty(batch, *case.y.shape[1:], dtype=torch.int64)
 
-    told = predict_module(
+    predicted = predict_module(
         lambda: build().model, len(case.x), inputs=example, loss=cross_entropy, steps=2
     )
-    assert told.peak_live_bytes == seen.peak_live_bytes
-    assert told.live_bytes[-1] == seen.live_bytes[-1]
-    assert BELOW in told.notes
+    assert predicted.peak_live_bytes == seen.peak_live_bytes
+    assert predicted.live_bytes[-1] == seen.live_bytes[-1]
+    assert BELOW in predicted.notes
 
 
 @pytest.mark.exact
@@ -45,13 +45,13 @@ def test_another_batch_size_is_foretold_from_the_same_code() -> None:
 
     weights = 4 * (16 * 32 + 32 + 32 * 8 + 8)
     for batch in (3, 70, 1_000_000_000):
-        told = predict_module(build, batch, input_shape=(16,))
+        predicted = predict_module(build, batch, input_shape=(16,))
         # Backward of the last layer: x, y, tanh's result; log-probabilities' gradient and
         # the hidden gradient; the loss, its weight and seed; new weight gradients.
-        assert told.categories_at_peak()["parameter"] == weights
-        assert told.categories_at_peak()["input"] == batch * (4 * 16 + 8)
-        assert sum(told.categories_at_peak().values()) == told.peak_live_bytes
-    assert told.peak_live_bytes > batch * 4 * (16 + 32 + 8)
+        assert predicted.categories_at_peak()["parameter"] == weights
+        assert predicted.categories_at_peak()["input"] == batch * (4 * 16 + 8)
+        assert sum(predicted.categories_at_peak().values()) == predicted.peak_live_bytes
+    assert predicted.peak_live_bytes > batch * 4 * (16 + 32 + 8)
 
 
 def test_time_is_linear_in_the_number_of_operators() -> None:
@@ -67,10 +67,10 @@ def test_time_is_linear_in_the_number_of_operators() -> None:
 
 
 def test_inference_keeps_nothing() -> None:
-    told = predict_module(
+    predicted = predict_module(
         lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU()), 5, input_shape=(4,), mode="inference"
     )
-    assert told.categories_at_peak() == {
+    assert predicted.categories_at_peak() == {
         "parameter": 160, "gradient": 0, "optimizer_state": 0, "input": 80,
         "activation": 0, "temporary": 2 * 160,
     }  # fmt: skip
@@ -90,5 +90,5 @@ def test_an_initialiser_that_looks_at_its_numbers_is_noted() -> None:
         def reset_parameters(self) -> None:
             nn.init.constant_(self.weight, float(self.weight.detach().sum()))
 
-    told = predict_module(lambda: Drawn(3, 4, bias=False), 2, input_shape=(3,))
-    assert INITIALISER in told.notes
+    predicted = predict_module(lambda: Drawn(3, 4, bias=False), 2, input_shape=(3,))
+    assert INITIALISER in predicted.notes

@@ -44,7 +44,7 @@ def test_a_perceptron_is_foretold_as_it_is_derived(changes: dict[str, Any]) -> N
         norm, dropout = w.norm, w.dropout
         return MLP(w.in_features, w.widths, w.classes, w.activation, norm=norm, dropout=dropout)
 
-    told = predict_module(
+    predicted = predict_module(
         build,
         w.batch,
         input_shape=(w.in_features,),
@@ -54,14 +54,14 @@ def test_a_perceptron_is_foretold_as_it_is_derived(changes: dict[str, Any]) -> N
         gpu="h100-80gb",
     )
     derived = predict(w, gpu="h100-80gb")
-    assert told.cuda is not None
+    assert predicted.cuda is not None
     assert derived.cuda is not None
-    assert told.cuda.requested_peak_bytes == derived.cuda.requested_peak_bytes
-    assert told.cuda.workspace_bytes == derived.cuda.workspace_bytes
+    assert predicted.cuda.requested_peak_bytes == derived.cuda.requested_peak_bytes
+    assert predicted.cuda.workspace_bytes == derived.cuda.workspace_bytes
     # The batch normalisation's sums are written after its gradients, not before.
-    apart = abs((told.cuda.reserved_peak_bytes or 0) - (derived.cuda.reserved_peak_bytes or 0))
+    apart = abs((predicted.cuda.reserved_peak_bytes or 0) - (derived.cuda.reserved_peak_bytes or 0))
     assert apart <= (2 << 20 if w.norm == "batch" else 0)
-    assert told.trace.peak_live_bytes == derived.peak_live_bytes
+    assert predicted.trace.peak_live_bytes == derived.peak_live_bytes
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_public_module_is_foretold_as_it_was_measured(
     if name == "resnet18":
         pytest.importorskip("torchvision")
     case = MODULES[name]
-    told = predict_module(
+    predicted = predict_module(
         case.build,
         case.batch,
         input_shape=case.input_shape,
@@ -88,9 +88,9 @@ def test_a_public_module_is_foretold_as_it_was_measured(
         gpu=gpu_of(CARDS[0]),
         cudnn=False,
     )
-    assert told.cuda is not None
-    assert told.cuda.requested_peak_bytes == requested
-    assert told.cuda.reserved_peak_bytes == reserved
+    assert predicted.cuda is not None
+    assert predicted.cuda.requested_peak_bytes == requested
+    assert predicted.cuda.reserved_peak_bytes == reserved
 
 
 def convolution() -> nn.Module:
@@ -98,10 +98,10 @@ def convolution() -> nn.Module:
 
 
 def test_a_card_gives_a_verdict_and_cudnn_a_note() -> None:
-    told = predict_module(convolution, 64, input_shape=(3, 8, 8), device="cuda", gpu="t4")
-    assert told.card is not None
-    assert told.card.verdict == "fits"
-    assert CUDNN in told.notes
+    predicted = predict_module(convolution, 64, input_shape=(3, 8, 8), device="cuda", gpu="t4")
+    assert predicted.card is not None
+    assert predicted.card.verdict == "fits"
+    assert CUDNN in predicted.notes
     small = gpu_of(CARDS[0])
     tiny = predict_module(
         convolution, 10**8, input_shape=(3, 8, 8), device="cuda", gpu=small, steps=3
@@ -111,9 +111,9 @@ def test_a_card_gives_a_verdict_and_cudnn_a_note() -> None:
 
 
 def test_without_a_card_there_is_no_verdict() -> None:
-    told = predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda")
-    assert told.card is None
-    assert told.cuda is not None
+    predicted = predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda")
+    assert predicted.card is None
+    assert predicted.cuda is not None
 
 
 def test_an_unknown_card_is_refused() -> None:
@@ -140,19 +140,19 @@ def test_nothing_stays_in_place_of_the_cpus_functions() -> None:
 
 def test_a_card_without_a_size_gets_no_verdict() -> None:
     gpu = replace(GPUS["l4"], total_bytes=None)
-    told = predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu=gpu)
-    assert told.card is None
+    predicted = predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu=gpu)
+    assert predicted.card is None
 
 
 def test_the_largest_batch_is_that_of_the_derivation() -> None:
-    """A perceptron on a small card, by predictions of its module and by its description."""
+    """A perceptron on a small GPU, by predictions of its module and by its description."""
     small = replace(GPUS["l4"], total_bytes=900 << 20)
     found = largest_batch(
         lambda: MLP(50, (300, 70), 10, "relu"), gpu=small, input_shape=(50,), optimizer="adam"
     )
-    told = predict(BASE, gpu=small).card
-    assert told is not None
-    assert found == told.largest_batch
+    predicted = predict(BASE, gpu=small).card
+    assert predicted is not None
+    assert found == predicted.largest_batch
 
 
 def test_no_batch_fits_beside_what_lies_outside() -> None:

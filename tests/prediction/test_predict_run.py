@@ -32,9 +32,9 @@ def predicted(made: Callable[[], nn.Module] = build, **asked: Any) -> Any:
     "device", ["cuda", "cuda:0", torch.device("cuda"), torch.device("cuda", 0)]
 )
 def test_every_spelling_of_the_device_is_the_same_device(device: Any) -> None:
-    told = predicted(device=device)
-    assert told.way == "simulated GPU"
-    assert told.peak_live_bytes == predicted(gpu="a100-80gb").peak_live_bytes
+    found = predicted(device=device)
+    assert found.way == "simulated GPU"
+    assert found.peak_live_bytes == predicted(gpu="a100-80gb").peak_live_bytes
     assert predicted().way == predicted(device="cpu").way == "fake tensors"
 
 
@@ -146,22 +146,22 @@ def training(shapes: list[tuple[int, int]]) -> None:
 
 
 def test_a_training_loop_is_called_under_the_predictor() -> None:
-    told = predict_run(run=training, shapes=[(4, 32), (4, 64)], gpu="l4")
-    assert told.steps == 2
-    assert told.verdict == "fits"
-    assert set(told.phases) == {"forward", "backward", "optimizer", "evaluation"}
-    assert max(told.phases.values()) == told.peaks.requested_peak_bytes
-    assert told.peaks.fragmentation_bytes >= 0
+    found = predict_run(run=training, shapes=[(4, 32), (4, 64)], gpu="l4")
+    assert found.steps == 2
+    assert found.verdict == "fits"
+    assert set(found.phases) == {"forward", "backward", "optimizer", "evaluation"}
+    assert max(found.phases.values()) == found.peaks.requested_peak_bytes
+    assert found.peaks.fragmentation_bytes >= 0
     assert not torch.cuda.is_available()
 
 
 def test_orders_of_the_same_lengths_can_be_compared() -> None:
     lengths = [(4, 32), (4, 512), (4, 64), (4, 256)]
-    told = compare_shapes(training, lengths, gpu="l4")
-    assert list(told) == ["in order", "longest first", "padded"]
-    peaks = {name: one.peaks.requested_peak_bytes for name, one in told.items()}
+    found = compare_shapes(training, lengths, gpu="l4")
+    assert list(found) == ["in order", "longest first", "padded"]
+    peaks = {name: one.peaks.requested_peak_bytes for name, one in found.items()}
     assert peaks["padded"] >= peaks["longest first"]
-    reserved = {name: one.peaks.reserved_peak_bytes[1] for name, one in told.items()}
+    reserved = {name: one.peaks.reserved_peak_bytes[1] for name, one in found.items()}
     assert reserved["longest first"] <= reserved["in order"]
 
 

@@ -41,31 +41,31 @@ def test_modules_add_up_to_the_saved_bytes() -> None:
 
 def test_what_cannot_be_predicted_is_unsupported_with_the_reason() -> None:
     workload = Workload(device="cuda", autocast="bfloat16", checkpoint=1)
-    told = predict(workload, budget_bytes=1 << 30)
-    assert told.method == "formula"
-    assert told.peak_live_bytes is None
-    assert told.phases is None
-    assert told.saved_bytes is None
-    assert told.cuda is None
-    assert told.budget is None
-    assert told.outcome is Outcome.UNSUPPORTED
-    assert told.reason is not None
-    assert "autocast bfloat16" in told.reason
-    assert [text.partition(":")[0] for text in told.unanswered] == ["budget"]
+    predicted = predict(workload, budget_bytes=1 << 30)
+    assert predicted.method == "formula"
+    assert predicted.peak_live_bytes is None
+    assert predicted.phases is None
+    assert predicted.saved_bytes is None
+    assert predicted.cuda is None
+    assert predicted.budget is None
+    assert predicted.outcome is Outcome.UNSUPPORTED
+    assert predicted.reason is not None
+    assert "autocast bfloat16" in predicted.reason
+    assert [text.partition(":")[0] for text in predicted.unanswered] == ["budget"]
 
 
 def test_every_question_without_an_answer_is_named() -> None:
     workload = Workload(device="cuda", autocast="bfloat16", checkpoint=1)
-    told = predict(
+    predicted = predict(
         workload,
         budget_bytes=1 << 30,
         gpu="l4",
         allocator_settings="expandable_segments:True",
         examples=1000,
     )
-    asked = [text.partition(":")[0] for text in told.unanswered]
+    asked = [text.partition(":")[0] for text in predicted.unanswered]
     assert asked == ["budget", "gpu", "allocator settings", "examples"]
-    assert told.fits is None
+    assert predicted.fits is None
 
 
 def test_wrong_questions_are_refused_even_if_the_workload_is_unsupported() -> None:

@@ -141,14 +141,14 @@ def autocast_workloads(draw: st.DrawFn) -> Workload:
 
 
 def measure(workload: Workload) -> dict[str, object]:
-    """Return the figures of a record that trace and saved-tensor pass free, in this process."""
+    """Return the metrics of a record that trace and saved-tensor pass free, in this process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(workload.threads)
     try:
-        figures = trace_metrics(trace_pass(workload, NO_FILL, training_step.no_phase))
+        metrics = trace_metrics(trace_pass(workload, NO_FILL, training_step.no_phase))
         built = training_step.build(workload, NO_FILL)
         training_step.step(built)
-        return figures | saved_pass(built, training_step.no_phase)
+        return metrics | saved_pass(built, training_step.no_phase)
     finally:
         torch.set_num_threads(threads)
 

@@ -221,9 +221,9 @@ def test_saved_bytes_are_those_of_the_closed_form() -> None:
     x, y = torch.ones(7, 12), torch.zeros(7, dtype=torch.int64)
     with trace(model, inputs=(x, y)) as result:
         nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
-    figures = msgspec.to_builtins(result.metrics())
-    assert figures["saved_bytes"] == 7 * (4 * 12 + 8 + 4 * 20 + 4 * 5) + 4
-    assert figures["saved_input_bytes"] == 7 * (4 * 12 + 8)
+    metrics = msgspec.to_builtins(result.metrics())
+    assert metrics["saved_bytes"] == 7 * (4 * 12 + 8 + 4 * 20 + 4 * 5) + 4
+    assert metrics["saved_input_bytes"] == 7 * (4 * 12 + 8)
 
 
 def test_without_operators_the_same_blocks_are_seen() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.reporting.report import experiment_folders, sections, write_report
 from harness.schema.experiment import Evidence, Experiment
-from harness.schema.findings import Figure, Ruling, Section, Verdict
+from harness.schema.findings import Claim, Figure, Section, Verdict
 from harness.schema.plots.series import series
 from harness.schema.record import Outcome, RecordError
 from harness.schema.threshold import THRESHOLDS
@@ -89,16 +89,16 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
     run: Path, page: str, evidence: str
 ) -> None:
     ((_, section),) = sections(run)
-    assert len(section.verdicts) == 4
+    assert len(section.claims) == 4
     claims = page[page.index('class="claims"') :]
-    for verdict in section.verdicts:
-        head = (verdict.headline or verdict.sentence).rstrip(".")
+    for claim in section.claims:
+        head = (claim.headline or claim.sentence).rstrip(".")
         assert claims.count(f'<a href="evidence.html#depth_batch">{head}</a>') == 1
-        assert verdict.number.replace(" %", "\u00a0%") in claims
-        measured = html.escape(verdict.measured.replace(" %", "\u00a0%"))
+        assert claim.number.replace(" %", "\u00a0%") in claims
+        measured = html.escape(claim.measured.replace(" %", "\u00a0%"))
         assert measured in evidence
         assert measured not in page
-    assert {verdict.ruling for verdict in section.verdicts} == {Ruling.SUPPORTED, Ruling.LIMITED}
+    assert {claim.verdict for claim in section.claims} == {Verdict.SUPPORTED, Verdict.LIMITED}
     assert "4 claims: 1 holds, 3 hold within limits" in page
     assert "63 of 63 cells are equal to it to the byte" in evidence
 
@@ -177,12 +177,12 @@ def test_a_report_on_other_records_takes_its_words_from_them(tmp_path: Path) -> 
         title="Momentum",
         question="What does <momentum> keep?",
         analyse=lambda _: Section(
-            verdicts=(
-                Verdict(
+            claims=(
+                Claim(
                     sentence="Momentum keeps a tensor per parameter.",
                     headline="One tensor per parameter",
                     topic="State",
-                    ruling=Ruling.SUPPORTED,
+                    verdict=Verdict.SUPPORTED,
                     measured="Equal in 2 of 2 cells.",
                     number="2 of 2 cells",
                 ),
@@ -254,7 +254,7 @@ def test_text_from_records_stays_text(tmp_path: Path) -> None:
     ("records", "said"),
     [
         ([], "none of its 0 records ended well"),
-        (planted.grid(depths=(1, 2), modes=("train",)), "a trial needs 6 training cells"),
+        (planted.grid(depths=(1, 2), modes=("train",)), "a test of growth needs 6 training cells"),
         (
             [planted.record(Workload(), outcome=Outcome.OOM, saved_bytes=None)],
             "none of its 1 records ended well",
@@ -277,7 +277,7 @@ def test_failed_cells_are_counted_and_left_out(tmp_path: Path) -> None:
     planted.write(tmp_path / "depth_batch", records)
     ((_, section),) = sections(tmp_path)
     assert "1 of 63 cells ended otherwise (1 oom) and are left out." in section.text
-    assert "bytes in 62 of 62 cells" in section.verdicts[0].measured
+    assert "bytes in 62 of 62 cells" in section.claims[0].measured
 
 
 def test_an_unknown_experiment_is_said_plainly(tmp_path: Path) -> None:

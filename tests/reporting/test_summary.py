@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.cli.app import main
 from harness.reporting import progress
-from harness.reporting.claims import Claim, Claims, ClaimsError, read_claims, write_claims
+from harness.reporting.claims import ClaimEntry, Claims, ClaimsError, read_claims, write_claims
 from harness.reporting.parallel import run_each
 from harness.reporting.report import write_report
 from harness.reporting.summary import print_claims, print_summary
@@ -20,8 +20,8 @@ from tests.analysis import planted
 RESULTS = Path(__file__).parents[2] / "results"
 
 
-def _claim(name: str, verdict: str, experiment: str = "depth_batch") -> Claim:
-    return Claim(
+def _claim(name: str, verdict: str, experiment: str = "depth_batch") -> ClaimEntry:
+    return ClaimEntry(
         experiment=experiment,
         topic="Growth",
         claim=name,
@@ -202,7 +202,7 @@ def test_processes_give_the_same_results_in_the_same_order() -> None:
     alone = run_each(abs, [-3, -1, -2])
     assert alone == [3, 1, 2]
     if sys.version_info < (3, 12):  # later ones warn where the process that forks has threads
-        several = run_each(abs, [-3, -1, -2], jobs=2, told=lambda *at: told.append(at))
+        several = run_each(abs, [-3, -1, -2], jobs=2, progress=lambda *at: told.append(at))
         assert several == alone
         assert told == [(1, 3), (2, 3), (3, 3)]
         assert set(run_each(_process, [0, 1, 2, 3], jobs=2)).isdisjoint({os.getpid()})

@@ -64,12 +64,12 @@ def _fields(random: Random) -> dict[str, Any]:
     return fields
 
 
-def differences(workload: Workload, gpu: Gpu, told: dict[str, Any]) -> tuple[bool, int, int]:
+def differences(workload: Workload, gpu: Gpu, predicted: dict[str, Any]) -> tuple[bool, int, int]:
     """Return whether all events are equal, and how many peaks are compared and how many equal."""
     script = CudaSteps(workload, gpu)
     events = [[e.step, e.phase, e.size_bytes, e.address] for e in script.trace(STEPS).events]
     recorded: dict[tuple[int, str], list[Sequence[int]]] = {}
-    for step, phase, *peaks in told["peaks"]:
+    for step, phase, *peaks in predicted["peaks"]:
         recorded.setdefault((step, phase), []).append(peaks)
     played = play_steps(script, CachingAllocator(), STEPS)
     equal = sum(
@@ -77,7 +77,7 @@ def differences(workload: Workload, gpu: Gpu, told: dict[str, Any]) -> tuple[boo
         for (step, phase), peaks in recorded.items()
         if phase in played[step]
     )
-    same = in_order_of_forward_returns(events) == in_order_of_forward_returns(told["events"])
+    same = in_order_of_forward_returns(events) == in_order_of_forward_returns(predicted["events"])
     return same, 4 * sum(p in played[s] for s, p in recorded), 4 * equal
 
 
@@ -105,12 +105,12 @@ def main() -> int:
         workloads = [draw(random) for _ in range(arguments.workloads // arguments.every)]
         recordings = record_on(card, [w.changed() for w in workloads], dry_run)
         counts = [0, 0, 0, 0]
-        for workload, told in zip(workloads, recordings, strict=True):
-            same, compared, equal = differences(workload, gpu_of(card), told)
+        for workload, predicted in zip(workloads, recordings, strict=True):
+            same, compared, equal = differences(workload, gpu_of(card), predicted)
             if not same or compared != equal:
                 print("differs:", workload, flush=True)
                 all_equal = False
-            for place, number in enumerate((len(told["events"]), same, compared, equal)):
+            for place, number in enumerate((len(predicted["events"]), same, compared, equal)):
                 counts[place] += number
         events, same_sequences, compared, equal = counts
         cells = (card.capability, len(workloads), same_sequences, events, compared, equal)

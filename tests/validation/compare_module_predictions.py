@@ -29,7 +29,7 @@ def compare(name: str, case: Module, card: StubCard, dry_run: DryRun) -> Pairs:
     os.environ["PYTHONPATH"] = str(ROOT)  # the recorder imports its modules from the tests
     measured = json.loads(dry_run.run([RECORDER, name], card).stdout)
     assert measured[-1] == measured[-2], "the step is steady"
-    told = predict_module(
+    predicted = predict_module(
         case.build,
         case.batch,
         input_shape=case.input_shape,
@@ -40,7 +40,7 @@ def compare(name: str, case: Module, card: StubCard, dry_run: DryRun) -> Pairs:
         cudnn=False,
     ).cuda
     keys = {counter: f"{counter}_peak_bytes" for counter in PEAKS}
-    return {c: (measured[-1][key], getattr(told, key)) for c, key in keys.items()}
+    return {c: (measured[-1][key], getattr(predicted, key)) for c, key in keys.items()}
 
 
 def acceptable(pairs: Pairs) -> bool:
@@ -57,7 +57,7 @@ def main() -> int:
     for (name, case), card in [*product(MODULES.items(), CARDS)][:: arguments.every]:
         pairs = compare(name, case, card, dry_run)
         good = good and acceptable(pairs)
-        cells = [f"{m}" if m == told else f"{m} ({told})" for m, told in pairs.values()]
+        cells = [f"{m}" if m == p else f"{m} ({p})" for m, p in pairs.values()]
         rows.append([name, case.optimizer, str(case.batch), card.capability, *cells])
         print(name, card.capability, pairs, flush=True)
     summary = (

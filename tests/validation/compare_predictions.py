@@ -128,22 +128,22 @@ class Comparison:
     def row(self) -> list[str]:
         """Return the table's row."""
         differing = self.differences()
-        told = "; ".join(f"{name} {size:+}" for name, size in differing.items()) or "all"
+        stated = "; ".join(f"{name} {size:+}" for name, size in differing.items()) or "all"
         pairs = [self.peak(name) for name in ("requested", "allocated", "reserved")]
         cells = [
             f"{measured}" if measured == predicted else f"{measured} ({predicted})"
             for measured, predicted in pairs
         ]
         name = str(self.record.workload).removesuffix(", device cuda")
-        return [name, self.card.capability, self.settings or "none", *cells, told]
+        return [name, self.card.capability, self.settings or "none", *cells, stated]
 
 
 def _figures(found: Record | Prediction) -> dict[str, Any]:
-    """Return the figures that are both measured and predicted, by name."""
+    """Return the metrics that are both measured and predicted, by name."""
     names = [name for name in Record.__struct_fields__ if name in Prediction.__struct_fields__]
     left_out = {"schema", "outcome", "environment", "wall_seconds", "workload", "rss_rise_bytes"}
-    figures = {name: getattr(found, name) for name in names if name not in left_out}
-    plain: dict[str, Any] = json.loads(json.dumps(figures, default=_as_dict))
+    metrics = {name: getattr(found, name) for name in names if name not in left_out}
+    plain: dict[str, Any] = json.loads(json.dumps(metrics, default=_as_dict))
     plain["cuda"].pop("outside_bytes")
     return plain
 
@@ -219,7 +219,7 @@ def write_tables(
         f"{comparisons[0].record.environment['torch']} {where}, and predicted by "
         f"`harness predict`, which runs nothing. Peaks equal to the byte: {said}. In {whole} "
         "every figure that both state is equal: peaks of each phase and of the first step, "
-        "workspaces, steps until steady, live and saved bytes, categories, modules. The figures "
+        "workspaces, steps until steady, live and saved bytes, categories, modules. The metrics "
         "predicted are those of segments at ascending addresses, as the dry run's driver places "
         f"them; in {inside} the allocated and reserved peaks measured lie in the ranges predicted "
         "over other ways too. Bytes; where they differ the prediction stands in brackets. "
@@ -251,8 +251,8 @@ def main() -> int:
 
     def run(case: tuple[Workload, StubCard, str]) -> Comparison:
         found = compare(*case, dry_run)
-        told = found.differences() or "equal"
-        print(found.card.capability, found.record.workload, found.settings, told, flush=True)
+        stated = found.differences() or "equal"
+        print(found.card.capability, found.record.workload, found.settings, stated, flush=True)
         return found
 
     chosen = [case for case in cases() if arguments.only in str(case[0])]

@@ -3,7 +3,7 @@
     python -m tests.validation.on_gpu --out results
 
 Writes into ``results/<name of the GPU>/``; exit code 1 if a requested peak differs from its
-prediction by a byte. Reserved peaks may differ by a segment: free blocks of one size are told
+prediction by a byte. Reserved peaks may differ by a segment: free blocks of one size are stated
 apart by addresses, which are the driver's.
 """
 

@@ -175,13 +175,13 @@ def main() -> int:
     for capability, card in CARDS.items():
         workloads = [flags for on, flags in (*CASES, *LAST_ROWS) if on == capability]
         head = {"capability": capability, "multiprocessors": card.multiprocessors}
-        for flags, told in zip(workloads, record_on(card, workloads, dry_run), strict=True):
-            recordings.append({**head, "workload": flags, **told})
+        for flags, predicted in zip(workloads, record_on(card, workloads, dry_run), strict=True):
+            recordings.append({**head, "workload": flags, **predicted})
     for capability, config, flags in CONFIGURED:
         card = CARDS[capability]
         head = {"capability": capability, "multiprocessors": card.multiprocessors}
-        (told,) = record_on(card, [flags], dry_run, config)
-        recordings.append({**head, "workspace_config": config, "workload": flags, **told})
+        (predicted,) = record_on(card, [flags], dry_run, config)
+        recordings.append({**head, "workspace_config": config, "workload": flags, **predicted})
     lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in recordings)
     (arguments.out / "cuda_events.json").write_text(f"[\n{lines}\n]\n")
     return 0

@@ -32,7 +32,7 @@ def main() -> None:
     for _ in range(STEPS):
         with cuda_peaks() as peaks:
             run_step(step, no_phase)
-        found.append(peaks.figures)
+        found.append(peaks.metrics)
     print(json.dumps(found))
 
 

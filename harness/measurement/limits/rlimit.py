@@ -57,7 +57,7 @@ def data_segment(budget_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def caching_allocator(budget_bytes: int) -> Iterator[None]:
-    """Let PyTorch's CUDA allocator reserve ``budget_bytes`` of the current card in all.
+    """Let PyTorch's CUDA allocator reserve ``budget_bytes`` of the current GPU in all.
 
     The limit that it computes from a share of the GPU is exactly these bytes, whether it
     rounds down or to the nearest.

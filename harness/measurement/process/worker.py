@@ -112,7 +112,7 @@ def _do(job: Job, announce: training_step.Phase) -> dict[str, Any]:
         case "trace":
             trace = passes.trace_pass(workload, fill, announce, operators=job.keep_events)
             events = [list(event) for event in trace.events] if job.keep_events else None
-            return {"figures": trace_metrics(trace), "events": events}
+            return {"metrics": trace_metrics(trace), "events": events}
         case "probe":
             return probe.run(job, fill, announce)
         case "passes":
@@ -127,7 +127,7 @@ def _measured_passes(job: Job, fill: data.Fill, announce: training_step.Phase) -
         built = training_step.build(job.workload, fill)
     training_step.step(built, announce)
     repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
-    return {"repeats": repeats, "figures": passes.saved_pass(built, announce)}
+    return {"repeats": repeats, "metrics": passes.saved_pass(built, announce)}
 
 
 def _passes_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
@@ -135,10 +135,10 @@ def _passes_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> 
         built = training_step.build(job.workload, fill)
     cuda = passes.warm_up(built, announce)
     repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
-    cuda["phases"] = {"build": peaks.figures} | passes.phase_pass(built, announce)
-    figures = passes.saved_pass(built, announce)
+    cuda["phases"] = {"build": peaks.metrics} | passes.phase_pass(built, announce)
+    metrics = passes.saved_pass(built, announce)
     cuda["workspace_bytes"] = free_workspaces()
-    return {"repeats": repeats, "figures": figures, "cuda": cuda}
+    return {"repeats": repeats, "metrics": metrics, "cuda": cuda}
 
 
 def _environment(workload: Workload) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
     return total
 
 
-def told(capability: tuple[int, int], config: str | None) -> list[str]:
+def notes_on(capability: tuple[int, int], config: str | None) -> list[str]:
     """Return a note where ``config`` says something."""
     if not config:
         return []

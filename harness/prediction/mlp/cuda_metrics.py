@@ -31,7 +31,9 @@ class OnCuda:
     notes: tuple[str, ...]
 
 
-def figures(script: Script, gpu: Gpu, settings: str = "", *, policies: int | None = None) -> OnCuda:
+def peaks_on(
+    script: Script, gpu: Gpu, settings: str = "", *, policies: int | None = None
+) -> OnCuda:
     """Return what the build and the steady step of ``script`` need on ``gpu``.
 
     Where address policies differ the metrics are those of ascending addresses, and the ranges
@@ -49,7 +51,7 @@ def figures(script: Script, gpu: Gpu, settings: str = "", *, policies: int | Non
         low, high = ranges[f"{name}_peak_bytes"]
         if low < high:
             notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
-    cuda = _cuda_figures(runs[0], script.workspace_bytes)
+    cuda = _cuda_peaks(runs[0], script.workspace_bytes)
     return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
 
 
@@ -156,7 +158,7 @@ def _results(
     return [run_once(run, config, policy()) for policy in tried]
 
 
-def _cuda_figures(played: Played, workspace_bytes: int) -> CudaMetrics:
+def _cuda_peaks(played: Played, workspace_bytes: int) -> CudaMetrics:
     phases = {"build": played.build, **played.phases}
     return CudaMetrics(
         **_named(played.measured),

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import DOES_NOT_FIT, GpuMemory
-from harness.prediction.mlp.cuda_metrics import OnCuda, card_of, figures
+from harness.prediction.mlp.cuda_metrics import OnCuda, card_of, peaks_on
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
 from harness.schema.prediction import BudgetFit, GpuFit
@@ -45,7 +45,7 @@ def answer(
     script: CudaSteps, workload: Workload, gpu: Gpu, settings: str, asked: Asked
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a prediction that one play and the closed forms give, and notes."""
-    found = figures(script, gpu, settings, policies=1)
+    found = peaks_on(script, gpu, settings, policies=1)
     least, memory = least_bytes(workload), card_of(gpu, settings)
     fields: dict[str, Any] = {"cuda": found.cuda}
     if asked.gpu and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:

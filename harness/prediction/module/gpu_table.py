@@ -89,7 +89,7 @@ def gpu_table(
 
 def _row(gpu: Gpu, batch: int, traced: Callable[[int, Gpu], Trace], settings: str) -> GpuRow:
     script = _script(traced(batch, gpu), gpu)
-    found = cuda_metrics.figures(script, gpu, settings)
+    found = cuda_metrics.peaks_on(script, gpu, settings)
     memory = cuda_metrics.card_of(gpu, settings)
     assert memory is not None, "only GPUs of known size are asked about"
     fit = cuda_metrics.on_card(memory, found, (partial(play, script),))

@@ -19,7 +19,7 @@ from harness.prediction.module.predict_module import predict_module
 from harness.schema.prediction import GpuFit
 
 Progress = Callable[[int, str], object]
-"""Is told each batch that was predicted, and the verdict."""
+"""Called with each batch that was predicted, and the verdict."""
 
 
 def largest_batch(

@@ -195,14 +195,14 @@ def _on_gpu(
     ledger, scratch = run_on_gpu(asked, steps, gpu, cudnn=cudnn)
     trace = ledger.trace()
     script = RecordedSteps(trace, ledger.workspace_bytes)
-    found = cuda_metrics.figures(script, gpu, settings)
+    found = cuda_metrics.peaks_on(script, gpu, settings)
     card = cuda_metrics.card_of(gpu, settings) if named else None
     return ModulePrediction(
         trace=trace,
         way="simulated GPU",
         notes=[
             RULES,
-            *workspaces.told(gpu.capability, gpu.workspace_config),
+            *workspaces.notes_on(gpu.capability, gpu.workspace_config),
             *ledger.notes,
             *scratch.notes,
             *[CUDNN_RECURRENT] * (cudnn and _is_recurrent(asked.model)),

@@ -34,7 +34,7 @@ class Cell:
     """What one of the cell's two processes may take."""
     keep_events: bool = False
     needed_bytes: int | None = None
-    """Predicted peak of live bytes; None where it could not be told."""
+    """Predicted peak of live bytes; None where it cannot be predicted."""
 
 
 class Executor(Protocol):
