@@ -110,5 +110,5 @@ def _rms_norm(
 ) -> Tensor:
     if torch.is_autocast_enabled("cuda") and given.dtype in _HALVES:
         given = given.float()
-    result: Tensor = _FusedRmsNorm.apply(given, list(normalized_shape), weight)  # type: ignore[no-untyped-call]
-    return result
+    fused: Callable[..., Tensor] = _FusedRmsNorm.apply
+    return fused(given, list(normalized_shape), weight)
