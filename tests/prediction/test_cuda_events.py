@@ -1,7 +1,7 @@
 """The events of steps on CUDA: against recordings of the real allocator, and by hand."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,23 @@ from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import Peaks, play, play_steps
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.last_batch import Epoch
+from harness.prediction.versions import CHECKED_ON_CUDA, describing, known_version
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
 RECORDINGS = json.loads(Path(__file__).with_name("cuda_events.json").read_text())
-"""Made by ``tests/validation/record_events.py`` with torch 2.13."""
+"""Made by ``tests/validation/record_events.py`` with torch 2.13, whose rules hold below."""
 
 WHOLE_STEPS = [one for one in RECORDINGS if "last_rows" not in one["workload"]]
 WITH_LAST_BATCH = [one for one in RECORDINGS if "last_rows" in one["workload"]]
 STEPS = 4
+
+
+@pytest.fixture(autouse=True)
+def rules_of_the_recordings() -> Iterator[None]:
+    """Follow them whichever version is installed."""
+    with describing(known_version(CHECKED_ON_CUDA)):
+        yield
 
 
 def stub(

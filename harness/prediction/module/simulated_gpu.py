@@ -270,6 +270,9 @@ def simulated_gpu(
                 "set_rng_state",
             )
         ),
+        (torch.cuda, "is_current_stream_capturing", never),
+        # A CUDA build asks its driver for streams (Adam does): there is none, as in a CPU build.
+        (torch.accelerator, "is_available", never),
         (torch.cuda.amp.common, "amp_definitely_not_available", never),
         (torch.backends.cudnn, "is_acceptable", never),
         (optimizer, "_get_foreach_kernels_supported_devices", lambda: ["meta", "cuda"]),
