@@ -21,12 +21,23 @@ from harness.prediction.module.gpu_functions import gpu_functions
 from harness.prediction.module.gpu_scratch import KernelScratch
 from harness.prediction.module.predict_run import predict_run
 from harness.prediction.module.simulated_gpu import simulated_gpu
+from harness.prediction.versions import TorchVersion, described_version
 from harness.schema.events import Trace
 from tests.validation.kernel_cases import ATTENTION, CASES, Case
 
 RECORDED = json.loads(Path(__file__).with_name("kernel_peaks.json").read_text())
 GPUS = [key for key in RECORDED if key != "torch"]
 ALL = {**CASES, **ATTENTION}
+COPY_OF_GRADIENT = 64 * 8 * 64 * 4 * 2
+"""Since 2.15 the gradient of an activation in place, on a view, is not copied (twice): the peak of
+the backward pass is lower by that. The dry run with torch 2.15 shows the same."""
+UNLIKE_RECORDED: dict[TorchVersion, dict[str, list[int]]] = {
+    TorchVersion(2, 13): {},
+    TorchVersion(2, 15): {
+        "activation relu in place": [-COPY_OF_GRADIENT * (part in (2, 6)) for part in range(8)]
+    },
+}
+"""Bytes by which each part differs from the recording, which is one of torch 2.13."""
 
 
 def simulated(case: Case, gpu: Gpu) -> list[int]:
@@ -48,6 +59,8 @@ def simulated(case: Case, gpu: Gpu) -> list[int]:
 @pytest.mark.exact
 @pytest.mark.parametrize("key", GPUS)
 def test_every_part_allocates_what_cuda_allocates(key: str) -> None:
+    if described_version() not in UNLIKE_RECORDED:
+        pytest.skip(f"torch {described_version()} was not compared with the recording of 2.13")
     capability, _, multiprocessors = key.partition(", ")
     major, minor = (int(part) for part in capability.split("."))
     gpu = replace(
@@ -61,7 +74,8 @@ def test_every_part_allocates_what_cuda_allocates(key: str) -> None:
         found = simulated(ALL[name], gpu)
         if found != peaks:
             wrong[name] = [a - b for a, b in zip(found, peaks, strict=True)]
-    assert not wrong
+    unlike = UNLIKE_RECORDED[described_version()]
+    assert wrong == {name: parts for name, parts in unlike.items() if name in RECORDED[key]}
 
 
 def rounded(size: int) -> int:
