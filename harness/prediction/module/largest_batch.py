@@ -18,6 +18,8 @@ from harness.prediction.module.module_prediction import ModulePrediction
 from harness.prediction.module.predict_module import predict_module
 from harness.schema.prediction import GpuFit
 
+MOST_LINES = 4
+
 Progress = Callable[[int, str], object]
 """Called with each batch that was predicted, and the verdict."""
 
@@ -67,19 +69,38 @@ def largest_batch(
     if not fits(low):
         return None
     room = used.total_bytes - _card(predicted(low)).outside_bytes[1]
-    guess = 4 * low
-    for _ in range(2):  # the first line leads near the answer, the second one next to it
-        if low < guess <= high:
-            guess = _where_line_meets(room, low, guess, predicted)
-    return largest_value(fits, low=low, high=high, guess=min(guess, high))
+    guess = _where_lines_lead(room, low, high, predicted)
+    fitting = max(batch for batch in seen if fits(batch))
+    failing = min((batch for batch in seen if not fits(batch)), default=high + 1)
+    if failing > high:
+        return largest_value(fits, low=fitting, high=high, guess=guess)
+    while failing - fitting > 1:
+        middle = (fitting + failing) // 2
+        fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
+    return fitting
 
 
-def _where_line_meets(
-    room: int, low: int, other: int, predicted: Callable[[int], ModulePrediction]
+def _where_lines_lead(
+    room: int, low: int, high: int, predicted: Callable[[int], ModulePrediction]
 ) -> int:
-    first, second = (_reserved(predicted(batch)) for batch in (low, other))
-    slope = (second - first) / (other - low)
-    return other if slope <= 0 else int(low + (room - first) / slope)
+    """Return a batch near the answer: where lines through two predictions meet the memory.
+
+    The first line leads near it, the next ones next to it. What is reserved grows by whole
+    segments, so where it does not grow between two batches, what is requested gives the slope.
+    """
+    before, at = low, min(4 * low, high)
+    for _ in range(MOST_LINES):
+        if at == before:
+            break
+        first, second = predicted(before), predicted(at)
+        rise = (_reserved(second) - _reserved(first)) / (at - before)
+        if rise <= 0:
+            rise = (second.peak_live_bytes - first.peak_live_bytes) / (at - before)
+        if rise <= 0:
+            return high
+        after = int(at + (room - _reserved(second)) / rise)
+        before, at = at, min(max(after, low), high)
+    return at
 
 
 def _reserved(prediction: ModulePrediction) -> int:
