@@ -220,6 +220,10 @@ _NOT_TRACED = (("transformers.utils.import_utils", "is_fake_tensor"),)
 """Questions of frameworks whether a tensor is a traced one, answered as on a GPU: no."""
 
 
+_CHECKS = ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check")
+"""Methods of optimizers that ask a CUDA build's driver for its stream, before and since 2.15."""
+
+
 @contextmanager
 def simulated_gpu(
     ledger: "Ledger", gpu: Gpu, functions: Mapping[Function, Function]
@@ -275,6 +279,7 @@ def simulated_gpu(
         (torch.accelerator, "is_available", never),
         (torch.cuda.amp.common, "amp_definitely_not_available", never),
         (torch.backends.cudnn, "is_acceptable", never),
+        *((optimizer.Optimizer, n, nothing) for n in _CHECKS if hasattr(optimizer.Optimizer, n)),
         (optimizer, "_get_foreach_kernels_supported_devices", lambda: ["meta", "cuda"]),
         (optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta", "cuda"]),
         *(
