@@ -6,7 +6,7 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.parameter_types import SIZE, ChoicesOrTarget, WholeNumber
+from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.module_request import OPTIMIZERS
@@ -48,6 +48,11 @@ from harness.schema.plain_text import json_text
     help="Settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.",
 )
 @click.option(
+    "--method",
+    type=Choices(("auto", "rules", "dry-run")),
+    help="How TARGET is predicted on CUDA; auto: the dry run with a CUDA build of PyTorch.",
+)
+@click.option(
     "--examples",
     type=WholeNumber(1, 2**63 - 1),
     help="Number of training examples; also predicts the smaller last batch (CUDA).",
@@ -75,6 +80,7 @@ def predict(
     capability: str | None,
     memory: int | None,
     alloc_conf: str,
+    method: str | None,
     examples: int | None,
     torch: str | None,
     check: bool,
@@ -99,10 +105,12 @@ def predict(
     if target is not None:
         return _target(
             target, flags, inputs, inputs_from, arguments, loss, budget, gpu, capability, memory,
-            examples, alloc_conf, check, as_json,
+            examples, alloc_conf, method, check, as_json,
         )  # fmt: skip
-    if inputs or inputs_from or arguments:
-        raise click.UsageError("--input, --inputs and --arg need a TARGET, e.g. my_model.py:Net")
+    if inputs or inputs_from or arguments or method:
+        raise click.UsageError(
+            "--input, --inputs, --arg and --method need a TARGET, e.g. my_model.py:Net"
+        )
     asked = any(value is not None for value in (gpu, capability, memory))
     if asked and flags["device"] is None:
         flags["device"] = "cuda"
@@ -139,6 +147,7 @@ def _target(
     memory: int | None,
     examples: int | None,
     alloc_conf: str,
+    method: str | None,
     check: bool,
     as_json: bool,
 ) -> int:
@@ -162,6 +171,7 @@ def _target(
         gpu=described(gpu, capability, memory) if named else None,
         all_gpus=all_gpus,
         allocator_settings=alloc_conf,
+        method=method or "auto",
         check=check,
         as_json=as_json,
     )

@@ -33,6 +33,7 @@ def predict_target(
     gpu: "Gpu | None",
     all_gpus: bool,
     allocator_settings: str,
+    method: str,
     check: bool,
     as_json: bool,
 ) -> int:
@@ -56,7 +57,8 @@ def predict_target(
         if all_gpus:
             return _table(target, build, batch, asked, allocator_settings, as_json)
         device = "cuda" if gpu is not None else flags["device"]
-        return _one(target, build, batch, asked, device, gpu, allocator_settings, check, as_json)
+        asked |= {"device": device, "gpu": gpu, "allocator_settings": allocator_settings}
+        return _one(target, build, batch, asked, method, check, as_json)
     except UnsupportedModuleError as error:
         reason = str(error).removeprefix("unsupported: ")
         text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
@@ -69,21 +71,17 @@ def _one(
     build: Callable[[], Any],
     batch: int,
     asked: dict[str, Any],
-    device: str | None,
-    gpu: "Gpu | None",
-    settings: str,
+    method: str,
     check: bool,
     as_json: bool,
 ) -> int:
+    from harness.planning.predict import predict_network
     from harness.prediction.module.largest_batch import largest_batch
-    from harness.prediction.module.predict_module import predict_module
 
-    found = predict_module(
-        build, batch, device=device, gpu=gpu, allocator_settings=settings, **asked
-    )
+    found = predict_network(build, {"batch": batch, **asked}, method=method)
     largest = None
-    if found.card is not None and gpu is not None:
-        largest = largest_batch(build, gpu=gpu, allocator_settings=settings, **asked)
+    if found.card is not None:
+        largest = largest_batch(build, **asked)
     if as_json:
         click.echo(json.dumps(_as_json(target, batch, found, largest)))
     else:

@@ -4,7 +4,7 @@ A workload needs no torch; what predicts networks and runs is imported when it i
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.argument_checks import ArgumentError
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from harness.prediction.module.module_prediction import ModulePrediction
     from harness.prediction.module.predict_run import RunPrediction
+
+
+Method = Literal["auto", "rules", "dry-run"]
+"""How a network's CUDA step is predicted; auto is the dry run where it works, else the rules."""
 
 
 @overload
@@ -49,6 +53,7 @@ def predict(
     allocator_settings: str = "",
     cudnn: bool = True,
     find_largest: bool = False,
+    method: Method = "auto",
 ) -> "ModulePrediction": ...
 @overload
 def predict(
@@ -70,8 +75,10 @@ def predict(
         asked: for a workload as in ``harness.prediction.predict_workload.predict``; for a network
             as in ``harness.prediction.module.predict_module.predict_module``, where ``inputs`` may
             also be the shape of one example, and ``find_largest=True`` searches the largest batch
-            for ``gpu`` (``prediction.card.largest_batch``); ``run=function`` for a training loop,
-            as in ``harness.prediction.module.predict_run.predict_run``.
+            for ``gpu`` (``prediction.card.largest_batch``), and ``method`` is ``rules``,
+            ``dry-run`` or ``auto``, the dry run where a CUDA build of PyTorch is installed;
+            ``run=function`` for a training loop, as in
+            ``harness.prediction.module.predict_run.predict_run``.
 
     Returns:
         ``Prediction`` for a workload, ``ModulePrediction`` for a network, ``RunPrediction``.
@@ -106,15 +113,38 @@ def _is_network(target: object) -> bool:
 
 
 def _predict_network(build: Any, args: tuple[Any, ...], asked: dict[str, Any]) -> object:
-    from harness.prediction.module.predict_module import predict_module
-
     if isinstance(asked.get("inputs"), tuple):
         asked["input_shape"] = asked.pop("inputs")
     if not args and "batch" not in asked:
         raise ArgumentError("predict needs the batch of a network, e.g. batch=32")
+    if args:
+        asked["batch"], *more = args
+        if more:
+            raise ArgumentError(f"predict takes the batch alone by position, got {more[0]!r} too")
     find_largest = asked.pop("find_largest", False)
-    found = predict_module(build, *args, **asked)
+    found = predict_network(build, asked, method=asked.pop("method", "auto"))
     return _with_largest(build, found, asked) if find_largest else found
+
+
+def predict_network(build: Any, asked: dict[str, Any], *, method: str) -> "ModulePrediction":
+    """Return the prediction of a network's step by ``method``; ``asked`` as in ``predict``."""
+    from harness.prediction.module.predict_module import predict_module
+
+    if method not in get_args(Method):
+        raise ArgumentError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    if _is_on_cuda(asked) and method != "rules":
+        from harness.planning.predict_exactly import predict_exactly
+
+        return predict_exactly(build, asked, must=method == "dry-run")
+    if method == "dry-run":
+        raise ArgumentError("method dry-run needs a CUDA device, e.g. gpu='l4'")
+    return predict_module(build, **asked)
+
+
+def _is_on_cuda(asked: dict[str, Any]) -> bool:
+    from harness.prediction.module.predict_module import checked_device
+
+    return checked_device(asked.get("device"), asked.get("gpu")) == "cuda"
 
 
 def _with_largest(

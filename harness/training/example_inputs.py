@@ -1,6 +1,7 @@
 """Inputs and labels of a batch, made from the shapes of one example."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,11 +25,20 @@ def example_inputs(
     if named and len(named) != len(specs):
         raise InputSpecError("--input: give all inputs a name, or none")
 
-    def make(batch: int) -> tuple[Any, Tensor | None]:
-        made = [torch.zeros(batch, *s.shape, dtype=getattr(torch, s.dtype)) for s in specs]
-        labels = torch.zeros(batch, dtype=torch.int64) if with_labels else None
-        if named:
-            return {str(s.name): x for s, x in zip(specs, made, strict=True)}, labels
-        return (made[0] if len(made) == 1 else tuple(made)), labels
+    return ExampleInputs(specs=tuple(specs), with_labels=with_labels)
 
-    return make
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleInputs:
+    """Makes the inputs of a batch; another process can be sent it."""
+
+    specs: tuple[InputSpec, ...]
+    with_labels: bool
+
+    def __call__(self, batch: int) -> tuple[Any, Tensor | None]:
+        """Return the model's input and its labels."""
+        made = [torch.zeros(batch, *s.shape, dtype=getattr(torch, s.dtype)) for s in self.specs]
+        labels = torch.zeros(batch, dtype=torch.int64) if self.with_labels else None
+        if self.specs and self.specs[0].name is not None:
+            return {str(s.name): x for s, x in zip(self.specs, made, strict=True)}, labels
+        return (made[0] if len(made) == 1 else tuple(made)), labels

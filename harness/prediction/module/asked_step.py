@@ -53,33 +53,15 @@ class AskedStep:
 
     def run(self, ledger: AnyLedger, steps: int, device: str) -> None:
         """Build the network, move it to ``device`` and run its steps under ``ledger``."""
-        built: Any = self.build()
-        if not isinstance(built, nn.Module):
-            kind = type(built).__name__
-            raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
-        self.model = model = built.to(device) if device != "cpu" else built
-        if self.prepare is not None:
-            self.prepare(model)
+        model = self.network(device)
         owners = _owners(model)
         for tensor in [*model.parameters(), *model.buffers()]:
             ledger.see(tensor, "built")
             ledger.mark([tensor], "parameter", owners[id(tensor)])
-        x, y = self._example(device)
-        ledger.mark(tensors([x, y]), "input")
-        model.train(self.mode == "train")
+        step = self.step(model, device)
+        ledger.mark(tensors([step.x, step.y]), "input")
+        made = step.optimizer
         trained = [p for p in model.parameters() if p.requires_grad]
-        made = make_optimizer(self.optimizer, trained) if self.mode == "train" else None
-        step = Step(
-            model=model,
-            x=x,
-            y=y,
-            optimizer=made,
-            loss=self.loss,
-            mode=self.mode,
-            autocast=self.autocast,
-            device_type=device,
-            accumulate=self.accumulate,
-        )
         with ExitStack() as stack:
             stack.enter_context(wrapped_forwards(model, ledger.named))
             hooks = torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack)
@@ -97,6 +79,34 @@ class AskedStep:
                 if made is not None:
                     ledger.mark(tensors(made.state), "optimizer_state")
         ledger.close()
+
+    def network(self, device: str) -> nn.Module:
+        """Build the network, move it to ``device`` and prepare it."""
+        built: Any = self.build()
+        if not isinstance(built, nn.Module):
+            kind = type(built).__name__
+            raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
+        self.model = model = built.to(device) if device != "cpu" else built
+        if self.prepare is not None:
+            self.prepare(model)
+        return model
+
+    def step(self, model: nn.Module, device: str) -> Step:
+        """Make the inputs and the optimizer of the step."""
+        x, y = self._example(device)
+        model.train(self.mode == "train")
+        trained = [p for p in model.parameters() if p.requires_grad]
+        return Step(
+            model=model,
+            x=x,
+            y=y,
+            optimizer=make_optimizer(self.optimizer, trained) if self.mode == "train" else None,
+            loss=self.loss,
+            mode=self.mode,
+            autocast=self.autocast,
+            device_type=device,
+            accumulate=self.accumulate,
+        )
 
     def _example(self, device: str) -> tuple[Any, Any]:
         made: Any = self.inputs(self.batch // self.accumulate)

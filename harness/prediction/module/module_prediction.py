@@ -30,8 +30,9 @@ class ModulePrediction:
     """The events of a step that was not run, and what follows from them.
 
     Attributes:
-        trace: every block allocated and freed; the last step is the measured one.
-        way: how the events were derived.
+        trace: every block allocated and freed; the last step is the measured one. By the dry run
+            it is that of the rules, and empty where they do not cover the step.
+        way: how the peaks were derived.
         notes: what was not counted, with its bound where one is known.
         layers: one row for each module, in the order of the forward pass.
         saved_bytes: bytes that autograd keeps between forward and backward pass.
@@ -51,16 +52,23 @@ class ModulePrediction:
     @property
     def peak_live_bytes(self) -> int:
         """Most bytes alive during the measured step."""
+        if self.way == "dry run" and self.cuda is not None:
+            return self.cuda.requested_peak_bytes or 0
         return self.trace.peak_live_bytes
 
     @property
     def peak_phase(self) -> str:
         """Phase in which the measured step reaches its peak."""
-        return self.trace.peak_phase
+        if self.way != "dry run":
+            return self.trace.peak_phase
+        peaks = {name: size for name, size in self.phase_peaks().items() if name != "build"}
+        return max(peaks, key=lambda name: peaks[name])
 
     @property
     def first_step_peak_live_bytes(self) -> int:
         """Most bytes alive during the first step."""
+        if self.way == "dry run" and self.cuda is not None and self.cuda.first_step is not None:
+            return self.cuda.first_step.requested_peak_bytes or 0
         return self.trace.step_peak_bytes(1)
 
     @property
@@ -70,6 +78,9 @@ class ModulePrediction:
 
     def phase_peaks(self) -> dict[str, int]:
         """Return the peak of each phase of the measured step."""
+        if self.way == "dry run" and self.cuda is not None:
+            phases = self.cuda.phases or {}
+            return {name: peaks.requested_peak_bytes or 0 for name, peaks in phases.items()}
         return self.trace.phase_peaks()
 
     def categories_at_peak(self) -> dict[str, int]:

@@ -1,0 +1,87 @@
+"""A network's CUDA step by the dry run where it works, else by the rules; the result says which."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from harness.planning.dry_run_step import predict_step, why_not_here
+from harness.prediction.gpu import catalogue
+from harness.prediction.module.asked_step import AskedStep
+from harness.prediction.module.module_prediction import (
+    ModulePrediction,
+    ModulePredictionError,
+    UnsupportedModuleError,
+)
+from harness.prediction.module.predict_module import predict_module
+from harness.schema.events import Trace
+from harness.schema.units import format_bytes
+
+STEP = ("batch", "input_shape", "inputs", "optimizer", "loss", "mode", "autocast", "accumulate")
+KERNELS = (
+    "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known, and "
+    "values read from the GPU are 0"
+)
+LAYERS = "layers and events are those of the rules, which predict a requested peak of {}: {}"
+
+
+def predict_exactly(
+    build: Callable[[], nn.Module], asked: dict[str, Any], *, must: bool
+) -> ModulePrediction:
+    """Return the prediction of a step on CUDA.
+
+    Args:
+        build: returns the network.
+        asked: further arguments of ``predict_module``.
+        must: whether the rules are no way out where the dry run does not work.
+
+    Raises:
+        ModulePredictionError: an argument is wrong, or the dry run must work and does not.
+        UnsupportedModuleError: the step does not run on the pretended GPU, nor by the rules.
+
+    """
+    step: dict[str, Any] = {"build": build, "prepare": asked.get("prepare")}
+    step |= {name: asked[name] for name in STEP if name in asked}
+    AskedStep(**step)  # a wrong argument is refused before anything runs
+    reason = why_not_here(step)
+    if reason is not None and must:
+        raise ModulePredictionError(f"method dry-run is not possible: {reason}")
+    if reason is not None:
+        return predict_module(build, **asked)
+    gpu = asked.get("gpu")
+    used = catalogue.find(gpu) if isinstance(gpu, str) else gpu or catalogue.DEFAULT
+    try:
+        found = predict_step(
+            step,
+            gpu=used,
+            settings=asked.get("allocator_settings", ""),
+            cudnn=asked.get("cudnn", True),
+            is_named=gpu is not None,
+        )
+    except UnsupportedModuleError as error:
+        if must:
+            raise
+        rules = predict_module(build, **asked)
+        rules.notes.append(str(error))
+        return rules
+    try:
+        rules = predict_module(build, **asked)
+    except UnsupportedModuleError as error:
+        return ModulePrediction(
+            trace=Trace([], steps=0),
+            way="dry run",
+            notes=[KERNELS, f"no layers and events: {error}"],
+            cuda=found.cuda,
+            card=found.card,
+        )
+    requested, exact = rules.trace.peak_live_bytes, found.cuda.requested_peak_bytes or 0
+    off = "equal" if requested == exact else f"off by {(requested - exact) / exact:+.2%}"
+    return ModulePrediction(
+        trace=rules.trace,
+        way="dry run",
+        notes=[KERNELS, LAYERS.format(format_bytes(requested), off)],
+        layers=rules.layers,
+        saved_bytes=rules.saved_bytes,
+        cuda=found.cuda,
+        card=found.card,
+    )
