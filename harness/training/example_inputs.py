@@ -13,7 +13,7 @@ from harness.schema.input_spec import InputSpec, InputSpecError
 def example_inputs(
     specs: Sequence[InputSpec], *, with_labels: bool
 ) -> Callable[[int], tuple[Any, Tensor | None]]:
-    """Return a function of the batch that makes the model's input, and int64 labels of 0.
+    """Return a function of the batch that makes inputs and int64 labels, without values.
 
     One input without a name is a tensor; several are a tuple, named ones a dict.
 
@@ -37,8 +37,9 @@ class ExampleInputs:
 
     def __call__(self, batch: int) -> tuple[Any, Tensor | None]:
         """Return the model's input and its labels."""
-        made = [torch.zeros(batch, *s.shape, dtype=getattr(torch, s.dtype)) for s in self.specs]
-        labels = torch.zeros(batch, dtype=torch.int64) if self.with_labels else None
+        # Without values: zeros would touch memory that the search for a batch never needs.
+        made = [torch.empty(batch, *s.shape, dtype=getattr(torch, s.dtype)) for s in self.specs]
+        labels = torch.empty(batch, dtype=torch.int64) if self.with_labels else None
         if self.specs and self.specs[0].name is not None:
             return {str(s.name): x for s, x in zip(self.specs, made, strict=True)}, labels
         return (made[0] if len(made) == 1 else tuple(made)), labels

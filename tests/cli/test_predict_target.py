@@ -46,7 +46,10 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(
 ) -> None:
     flags = ["--arg", "depth=3", "--batch", "4", "--json"]
     flags += ["--loss", "my_model.py:loss", "--optimizer", "my_model.py:optimizer"]
-    assert main(["predict", model, "--input", "int64:16", *flags, "--gpu", "l4"]) == 0
+    assert (
+        main(["predict", model, "--input", "int64:16", *flags, "--gpu", "l4", "--memory", "800MiB"])
+        == 0
+    )
     by_shape = json.loads(capsys.readouterr().out)
     assert by_shape["outcome"] == "predicted"
     assert by_shape["card"]["verdict"] == "fits"
@@ -66,7 +69,7 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(
 
 def test_the_answer_comes_first(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--input", "int64:16", "--arg", "depth=1", "--loss", "my_model.py:loss"]
-    assert main(["predict", model, *flags, "--gpu", "l4"]) == 0
+    assert main(["predict", model, *flags, "--gpu", "l4", "--memory", "800MiB"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("fits on l4: reserves ")
     assert lines[1].startswith("safe up to batch ")

@@ -19,6 +19,8 @@ from harness.prediction.module.predict_module import predict_module
 from harness.schema.prediction import GpuFit
 
 MOST_LINES = 4
+NEAR = 64
+"""One part in as many of the batch is taken for near."""
 
 Progress = Callable[[int, str], object]
 """Called with each batch that was predicted, and the verdict."""
@@ -74,8 +76,11 @@ def largest_batch(
     failing = min((batch for batch in seen if not fits(batch)), default=high + 1)
     if failing > high:
         return largest_value(fits, low=fitting, high=high, guess=guess)
+    upward, step = guess == fitting, max(guess // 16, 1)
     while failing - fitting > 1:
         middle = (fitting + failing) // 2
+        middle = min(fitting + step, middle) if upward else max(failing - step, middle)
+        step *= 2
         fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
     return fitting
 
@@ -100,6 +105,8 @@ def _where_lines_lead(
             return high
         after = int(at + (room - _reserved(second)) / rise)
         before, at = at, min(max(after, low), high)
+        if abs(at - before) <= at // NEAR:  # too near for the slope of what grows by segments
+            break
     return at
 
 
