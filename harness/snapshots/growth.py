@@ -88,7 +88,11 @@ def _unknown(reason: str) -> Growth:
 
 
 def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> list[int]:
-    """Return the positions at which optimizer steps end, or at which a large request repeats."""
+    """Return the positions at which optimizer steps end.
+
+    Where no steps are marked (before PyTorch 2.6), those at which a large request repeats, if a
+    backward pass lies between: without one they can as well be the layers of one forward pass.
+    """
     times = [event.time_us or 0 for event in events]
     marks = sorted(
         each.time_us
@@ -97,17 +101,30 @@ def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -
     )
     if any(each.name.startswith("Optimizer.") for each in annotations):
         return sorted({position for mark in marks if (position := bisect_left(times, mark)) > 0})
+    if not any(event.stack.frames for event in events):
+        return []
     keys = [(event.stack, event.size_bytes) for event in events if event.action == "alloc"]
     counts = Counter(keys)
     repeated = [key for key, count in counts.items() if count >= _LEAST_STEPS]
     if not repeated:
         return []
     largest = max(repeated, key=lambda key: (key[1], -counts[key]))
-    return [
+    found = [
         position
         for position, event in enumerate(events)
         if event.action == "alloc" and (event.stack, event.size_bytes) == largest and position
     ]
+    backward = sum(_has_backward(events[begin:end]) for begin, end in itertools.pairwise(found))
+    return found if backward >= 0.8 * (len(found) - 1) else []
+
+
+def _has_backward(events: Sequence[TraceEvent]) -> bool:
+    """Tell whether an autograd thread, which has no Python frames, or a backward function asked."""
+    return any(
+        event.action == "alloc"
+        and (not event.stack.frames or any(f.startswith("backward (") for f in event.stack.frames))
+        for event in events
+    )
 
 
 def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tuple[str, int], ...]:

@@ -13,7 +13,10 @@ PoolId = tuple[int, int]
 DEFAULT_POOL: PoolId = (0, 0)
 
 _STREAM_BITS = (1 << 64) - 1
+_FRAMES_READ = 256
 _FRAMES_KEPT = 64
+_PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
+"""Files of Python: also what dynamo, exec and notebooks name."""
 _NOT_YOURS = re.compile(
     r"site-packages|dist-packages|<frozen|lib/python3|^[A-Za-z]:/.*/Lib/|torchinductor_"
 )
@@ -21,7 +24,10 @@ _NOT_YOURS = re.compile(
 
 
 class Stack(NamedTuple):
-    """Frames as ``function (file:line)``, innermost first.
+    """Python frames as ``function (file:line)``, innermost first.
+
+    PyTorch puts the frames of C++ before them unless ``stacks="python"`` is asked for: dozens that
+    are the same for every request. A stack of C++ alone is one of an autograd thread.
 
     ``place`` is the first Python frame, ``own`` the first one in the user's own files.
     """
@@ -85,17 +91,18 @@ def pool_of(value: Any) -> PoolId | None:
 
 
 def stack_of(frames: Any) -> Stack:
-    """Return the frames as text; what is no frame is left out, never refused."""
+    """Return the Python frames as text; what is no frame is left out, never refused."""
     if isinstance(frames, Stack):
         return frames
     if not isinstance(frames, list):
         return NO_STACK
-    place, own, texts = None, None, []
-    for frame in frames[:_FRAMES_KEPT]:
-        if not isinstance(frame, dict):
+    place, own = None, None
+    texts: list[str] = []
+    for frame in frames[:_FRAMES_READ]:
+        if len(texts) == _FRAMES_KEPT or not isinstance(frame, dict):
             continue
         file, function, line = (frame.get(key) for key in ("filename", "name", "line"))
-        if not isinstance(file, str):
+        if not isinstance(file, str) or not _PYTHON.search(file[-300:]):
             continue
         path = file[-300:].replace("\\", "/")
         base = path.rsplit("/", 1)[-1]

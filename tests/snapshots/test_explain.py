@@ -38,7 +38,7 @@ def case(explanation: Explanation, name: str) -> WhatIf:
     ("name", "diagnosis", "growth"),
     [
         ("leak", "leak", "leak"),
-        ("fragmentation", "fragmentation", "leak"),
+        ("fragmentation", "fragmentation", "unknown"),
         ("first-step", "first optimizer step", "unknown"),
         ("batch-8192", "real need", "unknown"),
         ("plateau", "no failure", "plateau"),

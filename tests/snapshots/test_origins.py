@@ -16,7 +16,7 @@ import pytest
 from harness.snapshots import explain_file, replay_file
 from harness.snapshots.trace_event import stack_of
 from tests.snapshots.test_explain import FAILURES
-from tests.snapshots.test_replay import agreement_of, recording, written
+from tests.snapshots.test_replay import agreement_of, entry, recording, segment, written
 
 MIB = 1 << 20
 BATCH, WIDTH = 1024, 2048
@@ -112,3 +112,47 @@ def test_code_that_inductor_wrote_is_not_your_code(tmp_path: Path) -> None:
     lines = [line for line, _ in there.frames]
     assert any(line.startswith("main (record_compiled.py:") for line in lines)
     assert not any(line.startswith("call (cabq4xkwqz.py") for line in lines)
+
+
+NATIVE = [
+    {"filename": "??", "name": "torch::unwind::unwind()", "line": 0},
+    {"filename": "CUDACachingAllocator.cpp", "name": "malloc", "line": 0},
+    {"filename": "", "name": "at::detail::empty_cuda", "line": 0},
+] * 20
+
+
+def test_frames_of_cpp_hide_no_line_of_yours() -> None:
+    """``_record_memory_history()`` records them by default, innermost first."""
+    mine = {"filename": "/tmp/ipykernel_7/3105.py", "name": "<module>", "line": 21}
+    stack = stack_of([*NATIVE, mine])
+    assert stack.frames == ("<module> (3105.py:21)",)
+    assert stack.own == stack.place == "<module> (3105.py:21)"
+    assert stack_of(NATIVE).frames == ()  # as of an autograd thread
+
+
+def test_frames_of_cpp_change_nothing_in_an_explanation(tmp_path: Path) -> None:
+    path = FAILURES / "leak.pickle.gz"
+    raw = loaded(path)
+    for event in raw["device_traces"][0]:
+        event["frames"] = [*NATIVE, *event.get("frames", ())]
+    assert explain_file(written(tmp_path, raw)) == explain_file(path)
+
+
+def test_the_layers_of_one_forward_pass_are_no_leak(tmp_path: Path) -> None:
+    frames = [{"filename": "/home/me/model.py", "name": "forward", "line": 7}]
+    trace = []
+    for layer in range(9):
+        trace += [entry("segment_alloc", layer, 12 * MIB), entry("alloc", layer, 12 * MIB)]
+        trace[-1]["frames"] = frames
+    raw = {
+        "segments": [segment(layer, 12 * MIB) for layer in range(9)],
+        "device_traces": [trace],
+    }
+    (explanation,) = explain_file(written(tmp_path, raw))
+    assert explanation.growth.kind == "unknown"
+    assert explanation.diagnosis == "no failure"
+    # With a backward pass after each they are steps, and what stays is a leak.
+    for layer in range(9):
+        trace[3 * layer + 2 : 3 * layer + 2] = [entry("alloc", 20 + layer, 512)]
+    (explanation,) = explain_file(written(tmp_path, raw))
+    assert explanation.growth.kind == "leak"
