@@ -1,4 +1,4 @@
-"""What thresholds say: whether deeper runs out sooner, whether it can be foretold, and why not."""
+"""What thresholds say: whether deeper runs out sooner, whether it can be predicted, and why not."""
 
 import pandas as pd
 
@@ -71,7 +71,7 @@ def _steps(rows: pd.DataFrame, *, relative: bool = False) -> pd.Series:
 
 
 def predictable(pinned: pd.DataFrame) -> list[Claim]:
-    """Return the verdict on whether a threshold can be foretold, where any was."""
+    """Return the verdict on whether a threshold can be predicted, where any was."""
     known = pinned[pinned["error_percent"].notna()]
     if known.empty:
         return []

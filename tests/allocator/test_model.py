@@ -15,7 +15,7 @@ MIB = 1 << 20
 FIRST = 1 << 32
 
 
-def figures(allocator: CachingAllocator, *names: str) -> list[int]:
+def counters(allocator: CachingAllocator, *names: str) -> list[int]:
     return [allocator.current(name) for name in names]
 
 
@@ -34,12 +34,12 @@ def test_a_negative_request_is_refused() -> None:
 def test_one_byte_takes_512_of_a_segment_of_2_mib() -> None:
     allocator = CachingAllocator()
     assert allocator.malloc(1) == FIRST
-    assert figures(allocator, "requested_bytes", "allocated_bytes", "reserved_bytes") == [
+    assert counters(allocator, "requested_bytes", "allocated_bytes", "reserved_bytes") == [
         1,
         512,
         2 * MIB,
     ]
-    assert figures(allocator, "inactive_split_bytes", "segment") == [2 * MIB - 512, 1]
+    assert counters(allocator, "inactive_split_bytes", "segment") == [2 * MIB - 512, 1]
 
 
 def test_small_requests_fill_a_segment_from_its_low_end() -> None:
@@ -76,7 +76,7 @@ def test_a_large_block_is_split_only_when_more_than_1_mib_would_be_left() -> Non
     allocator.free(address)
     allocator.malloc(19 * MIB)
     assert allocator.block_size(address) == 20 * MIB
-    assert figures(allocator, "allocated_bytes", "requested_bytes") == [20 * MIB, 19 * MIB]
+    assert counters(allocator, "allocated_bytes", "requested_bytes") == [20 * MIB, 19 * MIB]
     allocator.free(address)
     allocator.malloc(19 * MIB - 512)
     assert allocator.block_size(address) == 19 * MIB - 512
@@ -108,9 +108,9 @@ def test_a_freed_block_merges_with_both_neighbours() -> None:
     first, second, third = (allocator.malloc(1024) for _ in range(3))
     allocator.free(first)
     allocator.free(third)  # merges with the free end of the segment
-    assert figures(allocator, "inactive_split", "inactive_split_bytes") == [2, 2 * MIB - 1024]
+    assert counters(allocator, "inactive_split", "inactive_split_bytes") == [2, 2 * MIB - 1024]
     allocator.free(second)
-    assert figures(allocator, "inactive_split", "inactive_split_bytes") == [0, 0]
+    assert counters(allocator, "inactive_split", "inactive_split_bytes") == [0, 0]
     assert allocator.block_size(first) == 2 * MIB
     assert allocator.current("reserved_bytes") == 2 * MIB
 
@@ -154,9 +154,9 @@ def test_a_block_that_another_stream_uses_stays_active_until_the_next_request() 
     address = allocator.malloc(512)
     allocator.record_stream(address, 7)
     allocator.free(address)
-    assert figures(allocator, "allocated_bytes", "active_bytes") == [0, 512]
+    assert counters(allocator, "allocated_bytes", "active_bytes") == [0, 512]
     assert allocator.malloc(512) == address
-    assert figures(allocator, "allocated_bytes", "active_bytes") == [512, 512]
+    assert counters(allocator, "allocated_bytes", "active_bytes") == [512, 512]
 
 
 def test_a_block_can_await_its_stream_until_memory_is_released() -> None:
@@ -166,7 +166,7 @@ def test_a_block_can_await_its_stream_until_memory_is_released() -> None:
     allocator.free(address)
     assert allocator.malloc(512) != address
     allocator.empty_cache()
-    assert figures(allocator, "active_bytes", "requested_bytes") == [512, 512]
+    assert counters(allocator, "active_bytes", "requested_bytes") == [512, 512]
 
 
 def test_one_awaited_block_can_be_completed_by_itself() -> None:
@@ -191,7 +191,7 @@ def test_only_what_is_handed_out_can_be_freed() -> None:
         allocator.record_stream(address, 1)
 
 
-def test_a_card_that_is_full_gives_back_what_is_free_and_tries_again() -> None:
+def test_a_gpu_that_is_full_frees_what_is_free_and_tries_again() -> None:
     allocator = CachingAllocator(AllocatorConfig(total_bytes=40 * MIB, outside_bytes=10 * MIB))
     allocator.free(allocator.malloc(16 * MIB))
     allocator.malloc(30 * MIB)
@@ -200,12 +200,12 @@ def test_a_card_that_is_full_gives_back_what_is_free_and_tries_again() -> None:
         "segment_free",
         "segment_alloc",
     ]
-    assert figures(allocator, "reserved_bytes", "segment") == [30 * MIB, 1]
+    assert counters(allocator, "reserved_bytes", "segment") == [30 * MIB, 1]
     assert allocator.stats()["num_alloc_retries"] == 1
     assert allocator.stats()["num_ooms"] == 0
 
 
-def test_what_cannot_fit_is_refused_with_the_figures_and_the_state_stays_valid() -> None:
+def test_what_cannot_fit_is_refused_with_the_metrics_and_the_state_stays_valid() -> None:
     allocator = CachingAllocator(AllocatorConfig(total_bytes=40 * MIB, outside_bytes=10 * MIB))
     held = allocator.malloc(16 * MIB)
     with pytest.raises(OutOfMemoryError, match="15728640 bytes requested") as caught:

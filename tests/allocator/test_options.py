@@ -112,17 +112,17 @@ def test_large_segments_can_have_another_size() -> None:
 def test_an_expandable_segment_grows_by_what_is_missing_at_its_end() -> None:
     allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
     first = allocator.malloc(15 * MIB)
-    assert figures(allocator) == (20 * MIB, 0, 0)
+    assert counters(allocator) == (20 * MIB, 0, 0)
     second = allocator.malloc(30 * MIB)
     assert second == first + 15 * MIB
-    assert figures(allocator) == (60 * MIB, 0, 0)
+    assert counters(allocator) == (60 * MIB, 0, 0)
     assert allocator.segment_log == [
         SegmentEvent("segment_map", first, 20 * MIB, 0),
         SegmentEvent("segment_map", first + 20 * MIB, 40 * MIB, 0),
     ]
 
 
-def figures(allocator: CachingAllocator) -> tuple[int, int, int]:
+def counters(allocator: CachingAllocator) -> tuple[int, int, int]:
     names = ("reserved_bytes", "segment", "inactive_split_bytes")
     reserved, segments, split = (allocator.current(name) for name in names)
     return reserved, segments, split
@@ -186,14 +186,14 @@ def test_settings_can_change_on_the_way_but_for_max_split_size() -> None:
     assert allocator.malloc(15 * MIB) == address  # an old segment still serves
     assert allocator.malloc(15 * MIB) != address
     # An option that is on splits old segments like new ones: 16 MiB leave 1 MiB.
-    assert figures(allocator) == (36 * MIB, 1, MIB)
+    assert counters(allocator) == (36 * MIB, 1, MIB)
     allocator.reconfigure(AllocatorConfig())
     with pytest.raises(AllocatorConfigError, match="cannot change while memory is held"):
         allocator.reconfigure(AllocatorConfig(max_split_size_bytes=32 * MIB))
 
 
 @pytest.mark.parametrize(("off", "more"), [(-0.51, -1), (-0.49, 0), (0.0, 0), (0.49, 0)])
-def test_a_share_of_the_card_is_a_limit_to_the_nearest_byte(off: float, more: int) -> None:
+def test_a_share_of_the_gpu_is_a_limit_to_the_nearest_byte(off: float, more: int) -> None:
     """As seen on torch 2.13 under the dry run, by its setting and by its function alike."""
     total, wanted = 42_400_000_000, 96 * MIB
     config = AllocatorConfig(total_bytes=total, memory_fraction=(wanted + off) / total)

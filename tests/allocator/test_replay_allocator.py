@@ -34,7 +34,7 @@ MIXED = (
 def test_an_adopted_segment_is_in_the_books() -> None:
     allocator = follower()
     allocator.adopt(segment(*MIXED))
-    figures = {
+    counters = {
         "allocated_bytes": 5 * MIB,
         "active_bytes": 12 * MIB,
         "requested_bytes": 12 * MIB - 100,
@@ -45,8 +45,8 @@ def test_an_adopted_segment_is_in_the_books() -> None:
         "allocation": 1,
         "active": 2,
     }
-    assert {name: allocator.current(name) for name in figures} == figures
-    assert {name: allocator.peak(name) for name in figures} == figures
+    assert {name: allocator.current(name) for name in counters} == counters
+    assert {name: allocator.peak(name) for name in counters} == counters
     assert allocator.malloc(8 * MIB) == BASE + 5 * MIB
     allocator.free(BASE + 5 * MIB)
     allocator.complete(BASE + 13 * MIB)
@@ -101,7 +101,7 @@ def test_what_happens_before_growing_happens_after_the_search() -> None:
     assert calls == [20 * MIB]
 
 
-def test_a_card_that_allows_no_more_is_full_until_it_is_told_otherwise() -> None:
+def test_a_gpu_that_allows_no_more_is_full_until_that_changes() -> None:
     allocator = follower()
     allocator.allow(20 * MIB)
     allocator.malloc(3 * MIB)

@@ -43,7 +43,7 @@ def record(workload: Workload, *, noise: float = 0.0, seed: int = 0, **changes: 
     start = start_bytes(depth, batch) if training else held + extra
     random = np.random.default_rng([seed, depth, batch])
     rises = [round((peak - start) * (1 + noise * random.standard_normal())) for _ in range(3)]
-    figures: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "saved_bytes": saved_bytes(depth, batch) if training else 0,
         "saved_input_bytes": 3144 * batch if training else 0,
         "saved_activation_bytes": saved_bytes(depth, batch) - 3144 * batch if training else 0,
@@ -66,7 +66,7 @@ def record(workload: Workload, *, noise: float = 0.0, seed: int = 0, **changes: 
         workload_id=workload.id,
         workload=workload,
         outcome=changes.pop("outcome", Outcome.OK),
-        **(figures | changes),
+        **(metrics | changes),
     )
 
 

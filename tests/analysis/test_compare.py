@@ -64,7 +64,7 @@ def test_cells_of_one_run_alone_and_other_outcomes_are_counted(run: pd.DataFrame
     )
 
 
-def test_a_figure_of_one_run_alone_is_a_difference(run: pd.DataFrame) -> None:
+def test_a_metric_of_one_run_alone_is_a_difference(run: pd.DataFrame) -> None:
     other = run.copy()
     other.loc[3, "saved_bytes"] = pd.NA
     found = compare(run, other)
@@ -79,7 +79,7 @@ def test_two_devices_are_compared_cell_by_cell(run: pd.DataFrame) -> None:
     assert found.equal
 
 
-def test_figures_that_a_gpu_alone_has_are_no_difference_between_devices(run: pd.DataFrame) -> None:
+def test_metrics_that_a_gpu_alone_has_are_no_difference_between_devices(run: pd.DataFrame) -> None:
     gpu = run.assign(device="cuda", workload_id="other")
     gpu["cuda.workspace_bytes"] = pd.array([1] * len(run), dtype="Int64")
     bare = run.assign(**{"cuda.workspace_bytes": pd.array([pd.NA] * len(run), dtype="Int64")})

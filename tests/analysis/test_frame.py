@@ -31,7 +31,7 @@ def test_a_row_holds_the_record_exactly(tmp_path: Path) -> None:
     assert row["repeats"] == 3
 
 
-def test_a_row_gives_back_its_workload(tmp_path: Path) -> None:
+def test_a_row_returns_its_workload(tmp_path: Path) -> None:
     workload = Workload(hidden=(5, 7), norm="batch", dropout=0.25, accumulate=2)
     planted.write(
         tmp_path, [Record(workload_id=workload.id, workload=workload, outcome=Outcome.OK)]
@@ -39,7 +39,7 @@ def test_a_row_gives_back_its_workload(tmp_path: Path) -> None:
     assert workload_of(load(tmp_path).iloc[0].to_dict()) == workload
 
 
-def test_missing_figures_are_missing_and_bytes_are_whole(tmp_path: Path) -> None:
+def test_missing_metrics_are_missing_and_bytes_are_whole(tmp_path: Path) -> None:
     item = planted.record(Workload(), outcome=Outcome.OOM, saved_bytes=None, cuda=None)
     planted.write(tmp_path, [item])
     frame = load(tmp_path)

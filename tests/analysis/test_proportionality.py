@@ -87,7 +87,7 @@ def test_the_true_claim_with_measured_noise_is_supported() -> None:
     assert result.nested.p < 1e-6
 
 
-def test_failed_cells_and_missing_figures_are_left_out() -> None:
+def test_failed_cells_and_missing_metrics_are_left_out() -> None:
     frame = _frame(planted.saved_bytes)
     frame.loc[0, "outcome"] = "oom"
     frame.loc[1, "saved_bytes"] = pd.NA
@@ -133,7 +133,7 @@ def test_growth_is_counted_step_by_step() -> None:
         (lambda depth, batch: 2**30 * batch + 2**24 * depth * batch, Verdict.LIMITED),
     ],
 )
-def test_a_noisy_quantity_gets_the_same_ruling_from_every_run(
+def test_a_noisy_quantity_gets_the_same_verdict_from_every_run(
     law: Callable[[int, int], float], verdict: Verdict
 ) -> None:
     found = set()

@@ -185,7 +185,7 @@ def test_doctor_says_what_can_be_measured_here() -> None:
 
 @pytest.mark.exact
 @pytest.mark.parametrize("flags", [(), ("--model", "mlp-scratch", "--optimizer", "adam")])
-def test_predict_and_measure_agree_in_every_byte_figure_that_both_state(
+def test_predict_and_measure_agree_in_every_metric_that_both_state(
     flags: tuple[str, ...],
 ) -> None:
     measured = json.loads(run("measure", "--depth", "3", *TINY, *flags, "--json").stdout)

@@ -23,7 +23,7 @@ def too_large(card_bytes: int) -> Workload:
     return NARROW.replace(batch=card_bytes // (4 * NARROW.in_features) + 1)
 
 
-def test_a_batch_larger_than_the_card_is_a_record_that_says_who_held_what(
+def test_a_batch_larger_than_the_gpu_is_a_record_that_says_who_held_what(
     launcher: Launcher, card_bytes: int
 ) -> None:
     record = measure(too_large(card_bytes), launcher=launcher)
@@ -92,7 +92,7 @@ def test_the_deepest_network_that_fits_is_found_without_a_model(launcher: Launch
     assert layers - 8 <= found.largest_fit <= layers
 
 
-def test_a_busy_card_leaves_less_and_the_record_says_so(
+def test_a_busy_gpu_leaves_less_and_the_record_says_so(
     busy: Busy, card_bytes: int, fresh_launcher: Launcher
 ) -> None:
     """No budget is given: what is free of the GPU is the budget, enforced by the driver."""
@@ -118,6 +118,6 @@ def test_what_others_hold_counts_as_outside(
     assert record.environment["gpu_used_before_bytes"] >= card_bytes // 4
 
 
-def test_a_budget_larger_than_the_card_is_a_mistake(launcher: Launcher, card_bytes: int) -> None:
+def test_a_budget_larger_than_the_gpu_is_a_mistake(launcher: Launcher, card_bytes: int) -> None:
     with pytest.raises(BudgetError, match="the memory of the GPU"):
         threshold(NARROW, budget_bytes=card_bytes + 1, launcher=launcher)

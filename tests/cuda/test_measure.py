@@ -49,7 +49,7 @@ def cuda_of(record: Record) -> CudaMetrics:
     return record.cuda
 
 
-def test_every_figure_is_there(record: Record) -> None:
+def test_every_metric_is_there(record: Record) -> None:
     unknown = {
         name
         for name in (*record.__struct_fields__, *CudaMetrics.__struct_fields__)

@@ -21,7 +21,12 @@ REPLACED = {
     r"\bbesides?\b": "next to, in addition to",
     r"\bon trial\b": "tested",
     r"\bso many\b": "that many, or the number",
-    r"\bfigure by figure\b|\bbyte figures?\b": "metric",
+    r"\bfigure by figure\b|\bbyte figures?\b|\b(?:measured|predicted|exact) figures?\b": "metric",
+    r"\bfigures? of (?:a|the) (?:record|step|trace|measurement|prediction)\b": "metric",
+    r"\bfore(?:cast|cast(?:s|ed|ing)|told|tell|tells)\b": "prediction, predict",
+    r"\brulings?\b|\bexhibits?\b|\brules? on\b": "verdict, judge",
+    r"\b(?:the executor|sweep|local|dask)'?s? engine\b|\bwith_engine\b": "executor",
+    r"\btold apart\b|\bis told\b|\bare told\b": "distinguished, is called with, is named",
 }
 
 
@@ -34,6 +39,31 @@ def texts() -> list[tuple[str, str]]:
         pytest.skip("not a git checkout")
     names = [name for name in listed.stdout.split() if not name.startswith("results/")]
     return [(name, (ROOT / name).read_text(encoding="utf-8")) for name in names if name != HERE]
+
+
+REPLACED_IN_NAMES = {
+    r"_cards?(?=_|$)": "gpu",
+    r"_figures?(?=_|$)": "metric (tests/reporting is about pictures)",
+    r"forecast|foretold|foretell": "predict",
+    r"_engine(?=_|$)": "executor",
+    r"ruling|exhibit": "verdict",
+    r"_told(?=_|$)": "predicted, named",
+}
+"""What the name of a test must not contain: it is a sentence that people read."""
+PICTURES = ("tests/reporting/", "tests/experiments/test_cuda_peaks.py")
+
+
+@pytest.mark.parametrize("pattern", REPLACED_IN_NAMES)
+def test_no_name_of_a_test_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
+    names = [
+        (name, found)
+        for name, text in texts()
+        if name.startswith("tests/") and not (name.startswith(PICTURES) and "figure" in pattern)
+        for found in re.findall(r"def (test_\w+)", text)
+    ]
+    assert len(names) > 500
+    wrong = [f"{name}: {found}" for name, found in names if re.search(pattern, found)]
+    assert wrong == [], f"write {REPLACED_IN_NAMES[pattern]!r}"
 
 
 @pytest.mark.parametrize("pattern", REPLACED)

@@ -68,7 +68,7 @@ def test_the_peaks_are_those_that_the_script_reads_itself(
     assert sum(device.peak.categories.values()) == device.peak.requested_bytes
 
 
-def test_parameters_gradients_and_optimizer_state_are_told_apart(
+def test_parameters_gradients_and_optimizer_state_are_distinguished(
     trained: tuple[DryRunReport, list[int], Path],
 ) -> None:
     report, _, _ = trained

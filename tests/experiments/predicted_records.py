@@ -15,7 +15,7 @@ from tests.analysis import planted
 def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Record:
     """Return the record of a measurement that equals the prediction but for ``changes``."""
     prediction = predict(workload)
-    figures = {name: getattr(prediction, name) for name in Metrics.__struct_fields__}
+    metrics = {name: getattr(prediction, name) for name in Metrics.__struct_fields__}
     repeats = tuple(Repeat(number=at, wall_seconds=seconds * (1 + at)) for at in range(3))
     return Record(
         workload_id=workload.id,
@@ -23,7 +23,7 @@ def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Reco
         outcome=changes.pop("outcome", Outcome.OK),
         repeats=repeats,
         wall_seconds=seconds * 2,
-        **(figures | changes),
+        **(metrics | changes),
     )
 
 

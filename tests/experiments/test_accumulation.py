@@ -18,7 +18,7 @@ from harness.training import data, training_step
 from tests.analysis import planted
 from tests.experiments.verdicts import named
 
-_FIGURES = (
+_METRICS = (
     "saved_bytes", "saved_input_bytes", "saved_activation_bytes", "peak_live_bytes",
     "live_at_start_bytes", "categories_at_peak",
 )  # fmt: skip
@@ -26,8 +26,8 @@ _FIGURES = (
 
 def record(workload: Workload, **changes: int) -> Record:
     prediction = predict(workload)
-    figures = {name: getattr(prediction, name) for name in _FIGURES}
-    return planted.record(workload, **(figures | changes))
+    metrics = {name: getattr(prediction, name) for name in _METRICS}
+    return planted.record(workload, **(metrics | changes))
 
 
 def section(folder: Path) -> Section:

@@ -60,7 +60,7 @@ def test_a_curve_of_another_kind_does_not_pass_for_one() -> None:
         fit_frontier(DEPTHS, batches)
 
 
-def test_the_curve_foretells_a_threshold_that_it_has_not_seen() -> None:
+def test_the_curve_predicts_a_threshold_that_it_has_not_seen() -> None:
     batches = [solve(Workload(depth=d, width=64), 64 * MIB, "batch") or 0 for d in DEPTHS]
     found = fit_frontier(DEPTHS, batches)
     assert found.worst < 0.002

@@ -77,8 +77,8 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
     folder = tmp_path / EXPERIMENT.name
     keep(folder, Size.DEFAULT)
     section = EXPERIMENT.analyse(evidence(folder))
-    deeper, foretold = section.claims
-    assert deeper.verdict is foretold.verdict is Verdict.SUPPORTED
+    deeper, predicted = section.claims
+    assert deeper.verdict is predicted.verdict is Verdict.SUPPORTED
     assert "(depth + a)(batch + b) = c" in deeper.measured
     assert "falls in 10 of 10 steps" in deeper.number
     tables = {table.name: table.frame for table in section.tables}

@@ -69,7 +69,7 @@ def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]
     assert list(misses.frame["difference_bytes"]) == [1]
 
 
-def test_the_floor_of_four_and_the_phase_are_told(tmp_path: Path, records: list[Record]) -> None:
+def test_the_floor_of_four_and_the_phase_are_named(tmp_path: Path, records: list[Record]) -> None:
     section = _section(tmp_path / "optimizers", records)
     floor = named(section, "With Adam")
     assert floor.verdict is Verdict.LIMITED

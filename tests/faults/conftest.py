@@ -46,7 +46,7 @@ def write_table(kept: Tally) -> None:
     lines += [f"| **all** | {' | '.join(f'**{one:,}**' for one in sums)} |", ""]
     lines += [
         "Lost: a cell that is not in the loaded frame exactly once after the sweep was resumed.",
-        "Wrong: a cell whose exact figures differ from an undisturbed run's, an attempt without",
+        "Wrong: a cell whose exact metrics differ from an undisturbed run's, an attempt without",
         "a record, or a success where a refusal was due.",
         "Internal errors: commands that ended with exit code 1 or a traceback.",
         "Left behind: processes, cgroups and folders that nobody owns any more.",

@@ -81,7 +81,7 @@ def meanwhile(act: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 def lost(folder: Path) -> list[Record]:
-    """Return the attempts that the engine lost."""
+    """Return the attempts that the executor lost."""
     return [record for record in read(records_path(folder)) if record.outcome is Outcome.LOST]
 
 

@@ -23,7 +23,7 @@ def test_a_gpu_without_a_budget_is_its_own_limit() -> None:
         choose_kind(Workload(), "auto", whole_card=True)
 
 
-def test_who_held_the_card_is_evidence() -> None:
+def test_who_held_the_gpu_is_evidence() -> None:
     held = {"total_bytes": 100, "free_bytes": 1, "reserved_bytes": 9, "outside_bytes": 90}
     failure = Failure(type="OutOfMemoryError", message="CUDA", out_of_memory=True, gpu_memory=held)
     outcome, evidence = classify(Ended(exit_code=1, failure=failure))

@@ -17,7 +17,7 @@ from harness.schema.workload import Workload
 TINY = Workload(width=8, in_features=8, batch=4)
 
 
-def test_both_launchers_give_the_same_exact_figures(
+def test_both_launchers_give_the_same_exact_metrics(
     fresh_launcher: Launcher, launcher: Launcher
 ) -> None:
     one, other = (measure(TINY, launcher=each, repeats=1) for each in (fresh_launcher, launcher))

@@ -166,7 +166,7 @@ def test_a_kill_that_the_group_did_not_count_is_no_out_of_memory(launcher: Launc
     assert classify(ended)[0] is Outcome.KILLED
 
 
-def test_where_no_group_can_be_made_the_reason_is_told() -> None:
+def test_where_no_group_can_be_made_the_reason_is_named() -> None:
     if not sys.platform.startswith("linux"):
         assert cgroup.available() == (False, f"{sys.platform} has no cgroups")
         return

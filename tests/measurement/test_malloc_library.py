@@ -83,7 +83,7 @@ def test_no_budget_is_enforced_under_a_replaced_malloc(replaced: tuple[ForkLaunc
         threshold(Workload(width=64), budget_bytes=64 << 20, launcher=launcher)
 
 
-def test_tunables_change_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tunables_change_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the strip every block of the step would lie in the heap."""
     workload = Workload(width=64, batch=2000)
     needed = []

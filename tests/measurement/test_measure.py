@@ -20,7 +20,7 @@ EXACT = (
 )
 
 
-def test_real_images_and_synthetic_ones_give_the_same_figures(
+def test_real_images_and_synthetic_ones_give_the_same_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: Launcher
 ) -> None:
     write_images(tmp_path, 50)

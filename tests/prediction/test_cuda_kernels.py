@@ -28,7 +28,7 @@ def test_sums_of_a_tall_matrix_meet_in_a_staging_buffer() -> None:
     assert sums(9000, 100).launches() == [Scratch(4 * 100 * 71 * 16 * 4, 4 * 2)]
 
 
-def test_the_number_of_multiprocessors_decides_where_the_card_is_the_limit() -> None:
+def test_the_number_of_multiprocessors_decides_where_the_gpu_is_the_limit() -> None:
     """65,536 x 64: 16 loads of 4, 16 x 8 threads, one block in the grid, 8,192 values a thread.
 
     512 blocks would leave 16 values to each; on one multiprocessor 16 blocks fill the GPU, but

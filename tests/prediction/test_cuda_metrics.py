@@ -24,7 +24,7 @@ def no_workspace_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
 
 
-def test_every_figure_but_what_lies_outside_is_predicted() -> None:
+def test_every_metric_but_what_lies_outside_is_predicted() -> None:
     predicted = predict(WORKLOAD, gpu="a100-40gb")
     stated = msgspec.to_builtins(predicted)
     assert {n for n in Metrics.__struct_fields__ if stated[n] is None} == {"rss_rise_bytes"}
@@ -33,7 +33,7 @@ def test_every_figure_but_what_lies_outside_is_predicted() -> None:
     assert predicted.method == "trace"
 
 
-def test_the_figures_are_those_measured_under_the_dry_run() -> None:
+def test_the_metrics_are_those_measured_under_the_dry_run() -> None:
     """``harness measure --device cuda --depth 2 --batch 512 --optimizer adam``, torch 2.13."""
     cuda = predict(WORKLOAD, gpu="a100-40gb").cuda
     assert cuda is not None
@@ -56,7 +56,7 @@ def test_the_peak_requested_is_the_peak_live() -> None:
         assert predicted.peak_live_bytes == predicted.cuda.requested_peak_bytes
 
 
-def test_a_card_gets_a_verdict_and_the_largest_batch() -> None:
+def test_a_gpu_gets_a_verdict_and_the_largest_batch() -> None:
     predicted = predict(WORKLOAD, gpu="t4").card
     assert predicted is not None
     assert predicted.verdict == "fits"
@@ -93,7 +93,7 @@ def test_a_budget_is_what_the_allocator_may_reserve() -> None:
     assert predict(WORKLOAD, budget_bytes=24_000_000).fits is False
 
 
-def test_without_a_card_there_is_no_verdict_but_a_note() -> None:
+def test_without_a_gpu_there_is_no_verdict_but_a_note() -> None:
     predicted = predict(WORKLOAD)
     assert predicted.card is None
     assert any("no GPU was given" in note for note in predicted.notes)
@@ -113,7 +113,7 @@ def test_a_limit_that_is_too_small_is_noted() -> None:
     assert predicted.card.verdict == "does not fit"
 
 
-def test_a_card_is_for_cuda() -> None:
+def test_a_gpu_is_for_cuda() -> None:
     with pytest.raises(GpuError, match="cuda"):
         predict(Workload(), gpu="l4")
     with pytest.raises(AllocatorConfigError, match="not known"):

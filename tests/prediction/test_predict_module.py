@@ -1,4 +1,4 @@
-"""What is foretold on fake tensors, against what is measured, to the byte."""
+"""What is predicted on fake tensors, against what is measured, to the byte."""
 
 import time
 
@@ -39,7 +39,7 @@ def test_the_prediction_is_the_trace_but_for_named_events(name: str) -> None:
 
 
 @pytest.mark.exact
-def test_another_batch_size_is_foretold_from_the_same_code() -> None:
+def test_another_batch_size_is_predicted_from_the_same_code() -> None:
     def build() -> nn.Module:
         return nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 8))
 

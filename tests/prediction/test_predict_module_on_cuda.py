@@ -36,7 +36,7 @@ BASE = Workload(device="cuda", hidden=(300, 70), in_features=50, batch=5000, opt
         {"mode": "inference", "norm": "batch"},
     ],
 )
-def test_a_perceptron_is_foretold_as_it_is_derived(changes: dict[str, Any]) -> None:
+def test_a_perceptron_is_predicted_as_it_is_derived(changes: dict[str, Any]) -> None:
     """Two ways to the same peaks: PyTorch's own dispatcher, and rules written down."""
     w = BASE.replace(**changes)
 
@@ -71,7 +71,7 @@ def test_a_perceptron_is_foretold_as_it_is_derived(changes: dict[str, Any]) -> N
         ("transformer encoder", 84_026_448, 104_857_600),
     ],
 )
-def test_a_public_module_is_foretold_as_it_was_measured(
+def test_a_public_module_is_predicted_as_it_was_measured(
     name: str, requested: int, reserved: int
 ) -> None:
     """Capability 8.0, torch 2.13 under the dry run, which has no cuDNN."""
@@ -97,7 +97,7 @@ def convolution() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 6 * 6, 10))
 
 
-def test_a_card_gives_a_verdict_and_cudnn_a_note() -> None:
+def test_a_gpu_gives_a_verdict_and_cudnn_a_note() -> None:
     predicted = predict_module(convolution, 64, input_shape=(3, 8, 8), device="cuda", gpu="t4")
     assert predicted.card is not None
     assert predicted.card.verdict == "fits"
@@ -110,13 +110,13 @@ def test_a_card_gives_a_verdict_and_cudnn_a_note() -> None:
     assert tiny.card.verdict == "does not fit"
 
 
-def test_without_a_card_there_is_no_verdict() -> None:
+def test_without_a_gpu_there_is_no_verdict() -> None:
     predicted = predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda")
     assert predicted.card is None
     assert predicted.cuda is not None
 
 
-def test_an_unknown_card_is_refused() -> None:
+def test_an_unknown_gpu_is_refused() -> None:
     with pytest.raises(GpuError, match="did you mean"):
         predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu="rtx409")
 
@@ -138,7 +138,7 @@ def test_nothing_stays_in_place_of_the_cpus_functions() -> None:
     assert not any("_foreach" in event.key for event in profiler.key_averages())
 
 
-def test_a_card_without_a_size_gets_no_verdict() -> None:
+def test_a_gpu_without_a_size_gets_no_verdict() -> None:
     gpu = replace(GPUS["l4"], total_bytes=None)
     predicted = predict_module(convolution, 4, input_shape=(3, 8, 8), device="cuda", gpu=gpu)
     assert predicted.card is None

@@ -20,7 +20,7 @@ from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 
 
-def test_every_figure_that_can_be_predicted_is() -> None:
+def test_every_metric_that_can_be_predicted_is() -> None:
     stated = msgspec.to_builtins(predict(Workload(depth=2)))
     unknown = {name for name in Metrics.__struct_fields__ if stated[name] is None}
     assert unknown == {"rss_rise_bytes", "cuda"}

@@ -163,7 +163,7 @@ def assert_equal(workload: Workload) -> None:
 @settings(max_examples=PLAIN, deadline=None, suppress_health_check=list(HealthCheck))
 @given(workloads())
 @pytest.mark.timeout(600)
-def test_every_figure_equals_measurement_to_the_byte(workload: Workload) -> None:
+def test_every_metric_equals_measurement_to_the_byte(workload: Workload) -> None:
     assert_equal(workload)
 
 
@@ -171,7 +171,7 @@ def test_every_figure_equals_measurement_to_the_byte(workload: Workload) -> None
 @settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
 @given(split_workloads())
 @pytest.mark.timeout(600)
-def test_every_figure_of_a_split_step_equals_measurement(workload: Workload) -> None:
+def test_every_metric_of_a_split_step_equals_measurement(workload: Workload) -> None:
     assert_equal(workload)
 
 
@@ -179,7 +179,7 @@ def test_every_figure_of_a_split_step_equals_measurement(workload: Workload) -> 
 @settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stacks())
 @pytest.mark.timeout(600)
-def test_every_figure_of_a_stack_equals_measurement(workload: Workload) -> None:
+def test_every_metric_of_a_stack_equals_measurement(workload: Workload) -> None:
     assert_equal(workload)
 
 
@@ -188,7 +188,7 @@ def test_every_figure_of_a_stack_equals_measurement(workload: Workload) -> None:
 @settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
 @given(autocast_workloads())
 @pytest.mark.timeout(600)
-def test_every_figure_under_autocast_equals_measurement(workload: Workload) -> None:
+def test_every_metric_under_autocast_equals_measurement(workload: Workload) -> None:
     assert_equal(workload)
 
 

@@ -36,7 +36,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.exact
-def test_the_figures_are_the_closed_forms_and_every_export_is_written(folder: Path) -> None:
+def test_the_metrics_are_the_closed_forms_and_every_export_is_written(folder: Path) -> None:
     done = run(
         folder, "mine:build", "--input", "3x4", "--batch", "7", "--json", "--events", "e.csv",
         "--chrome", "c.json", "--snapshot", "s.pickle", "--timeline", "t.svg",

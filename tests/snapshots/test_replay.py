@@ -257,7 +257,7 @@ def test_a_recording_by_hand_agrees_and_its_peak_is_known(tmp_path: Path) -> Non
         (35, ["does not fit"] * 2, 3),
     ],
 )
-def test_what_if_the_card_were_smaller(
+def test_what_if_the_gpu_were_smaller(
     tmp_path: Path, memory: int, verdicts: list[str], position: int | None
 ) -> None:
     path = written(tmp_path, by_hand())
@@ -346,7 +346,7 @@ def test_the_text_says_what_the_replay_says() -> None:
     assert "runs out at event" in text
 
 
-def test_the_figures_can_be_written_as_json(tmp_path: Path) -> None:
+def test_the_metrics_can_be_written_as_json(tmp_path: Path) -> None:
     replay = replay_file(written(tmp_path, by_hand()), memory_bytes=39 * MIB)
     data = json.loads(json.dumps(replay.as_dict()))
     assert data["agreement"]["segment_events_matched"] == 3

@@ -45,7 +45,7 @@ def two() -> Iterator[LocalExecutor]:
     executor.close()
 
 
-def test_one_at_a_time_keeps_every_figure(alone: list[Record]) -> None:
+def test_one_at_a_time_keeps_every_metric(alone: list[Record]) -> None:
     for record in alone:
         assert (record.environment["executor"], record.environment["jobs"]) == ("local", 1)
         assert record.rss_rise_bytes is not None
@@ -54,7 +54,7 @@ def test_one_at_a_time_keeps_every_figure(alone: list[Record]) -> None:
 
 
 @pytest.mark.parametrize(("name", "jobs"), [("local", 2), ("in-process", 1)])
-def test_other_engines_give_equal_exact_figures_and_no_disturbed_ones(
+def test_other_engines_give_equal_exact_metrics_and_no_disturbed_ones(
     name: str, jobs: int, two: Executor, alone: list[Record], tmp_path: Path
 ) -> None:
     records = swept(tmp_path, two if name == "local" else make_executor(name, jobs=jobs))
@@ -179,7 +179,7 @@ class Failing(Altered):
         return super().submit(cell, attempt)
 
 
-def test_an_engine_that_is_gone_stops_cleanly_and_the_sweep_resumes(
+def test_an_executor_that_is_gone_stops_cleanly_and_the_sweep_resumes(
     two: Executor, alone: list[Record], tmp_path: Path
 ) -> None:
     with pytest.raises(ExecutorError, match="the scheduler is gone"):

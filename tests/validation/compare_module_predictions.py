@@ -21,7 +21,7 @@ from tests.validation.modules import MODULES, Module
 RECORDER = Path(__file__).with_name("record_modules.py")
 ROOT = Path(__file__).parents[2]
 Pairs = dict[str, tuple[int, int]]
-"""By counter: the peak of the steady step, measured and foretold."""
+"""By counter: the peak of the steady step, measured and predicted."""
 
 
 def compare(name: str, case: Module, card: StubCard, dry_run: DryRun) -> Pairs:

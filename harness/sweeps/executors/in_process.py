@@ -7,7 +7,7 @@ from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import LaunchError
 from harness.measurement.process.messages import Ended, Failure, Job, Message
 from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Measured, with_engine
+from harness.sweeps.executors.interface import Cell, Measured, with_executor
 
 
 class InProcessExecutor:
@@ -36,7 +36,7 @@ class InProcessExecutor:
                 keep_events=cell.keep_events,
                 attempt=attempt,
             )
-            record = with_engine(record, self.name, jobs=1, disturbed=True)
+            record = with_executor(record, self.name, jobs=1, disturbed=True)
             future.set_result((record, trace))
         except Exception as error:
             future.set_exception(error)

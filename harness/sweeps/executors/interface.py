@@ -67,7 +67,7 @@ class Executor(Protocol):
         """End every process that was started for this executor, running cells included."""
 
 
-def with_engine(record: Record, name: str, *, jobs: int, disturbed: bool) -> Record:
+def with_executor(record: Record, name: str, *, jobs: int, disturbed: bool) -> Record:
     """Return ``record`` saying which executor made it, without what neighbours ``disturbed``.
 
     Byte metrics of the allocators are exact whatever else runs. Resident size and seconds are

@@ -10,7 +10,7 @@ from harness.measurement.limits.machine_memory import limit_bytes
 from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Measured, with_engine
+from harness.sweeps.executors.interface import Cell, Measured, with_executor
 
 
 class LocalExecutor:
@@ -77,7 +77,7 @@ class Slot:
         self._stopped = False
 
     def measure(
-        self, cell: Cell, attempt: int, engine: str, *, jobs: int, disturbed: bool
+        self, cell: Cell, attempt: int, executor: str, *, jobs: int, disturbed: bool
     ) -> Measured:
         """Measure ``cell`` in processes of its own; used by one thread at a time."""
         record, trace = measure_traced(
@@ -88,7 +88,7 @@ class Slot:
             keep_events=cell.keep_events,
             attempt=attempt,
         )
-        return with_engine(record, engine, jobs=jobs, disturbed=disturbed), trace
+        return with_executor(record, executor, jobs=jobs, disturbed=disturbed), trace
 
     def _launcher(self, malloc: str) -> Launcher:
         if malloc not in self._launchers:
