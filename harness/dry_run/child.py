@@ -158,6 +158,8 @@ def main() -> int:
     job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
     _die_with(job.parent_pid)
     signal.signal(signal.SIGTERM, _on_terminate)
+    # A shell lets a job in the background ignore Ctrl-C; the parent hands it on all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.enable()
     reads = ValueReads(job.answers, is_own)
     recording = Recording(reads, is_own, job.steps)

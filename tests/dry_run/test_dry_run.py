@@ -160,7 +160,11 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_an_interrupted_script_reports_and_leaves_nothing_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun_with", [signal.SIG_DFL, signal.SIG_IGN])
+def test_an_interrupted_script_reports_and_leaves_nothing_running(
+    tmp_path: Path, begun_with: signal.Handlers
+) -> None:
+    """A shell begins a job in the background with Ctrl-C ignored."""
     ready = tmp_path / "ready"
     path = script(
         tmp_path,
@@ -172,9 +176,13 @@ def test_an_interrupted_script_reports_and_leaves_nothing_running(tmp_path: Path
         "time.sleep(600)\n",
     )
     command = [sys.executable, "-m", "harness", "dry-run", "--json", "--", str(path)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    before = signal.signal(signal.SIGINT, begun_with)
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     while not ready.exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
