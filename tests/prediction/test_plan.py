@@ -68,6 +68,7 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
         inputs=(WIDTH,),
         optimizer="adam",
         accumulate=first.micro_batches,
+        method="rules",
         gpu=gpu,
         allocator_settings=first.allocator_settings,
     )

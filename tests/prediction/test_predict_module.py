@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import harness
 from harness.prediction.module.cpu_ledger import INITIALISER
 from harness.prediction.module.module_prediction import UnsupportedModuleError
 from harness.prediction.module.predict_module import BELOW, predict_module
+from harness.training.models import MLP
 from tests.profiling.module_cases import CASES, NETWORKS, prepared
 from tests.profiling.test_module_trace import Nothing, scratch_of_kernels, traced, without
 
@@ -92,3 +94,19 @@ def test_an_initialiser_that_looks_at_its_numbers_is_noted() -> None:
 
     predicted = predict_module(lambda: Drawn(3, 4, bias=False), 2, input_shape=(3,))
     assert INITIALISER in predicted.notes
+
+
+def test_layers_on_the_cpu_save_what_the_closed_form_says() -> None:
+    """Each module's saved bytes, by fake tensors and by the formula of an MLP."""
+    step = harness.Workload(hidden=(32, 16), in_features=8, batch=64, classes=10)
+    derived = harness.predict(step, torch="2.13")
+    found = harness.predict(lambda: MLP(8, (32, 16), 10, "relu"), 64, inputs=(8,))
+    assert found.saved_bytes == derived.saved_bytes
+    assert sum(layer.saved_bytes for layer in found.layers) == found.saved_bytes
+    parameters = sum(layer.parameter_bytes for layer in found.layers)
+    assert parameters == 4 * (8 * 32 + 32 + 32 * 16 + 16 + 170)
+    names = [layer.name for layer in found.layers]
+    assert names[0] == ""
+    assert len(names) == len(set(names)) > 4
+    at_peak = sum(layer.peak_bytes for layer in found.layers)
+    assert at_peak == found.peak_live_bytes

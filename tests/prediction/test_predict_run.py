@@ -25,7 +25,7 @@ def build() -> nn.Module:
 
 
 def predicted(made: Callable[[], nn.Module] = build, **asked: Any) -> Any:
-    return harness.predict(made, BATCH, inputs=(WIDTH,), **asked)
+    return harness.predict(made, BATCH, inputs=(WIDTH,), method="rules", **asked)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments import tensor_roles
 from harness.instruments.forward_hooks import Forward
+from harness.prediction.module.layer_table import LayerLog
 from harness.schema.events import Event, Trace
 from harness.training.nested_tensors import tensors
 
@@ -59,6 +60,9 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._rows: list[tuple[int, str, int, _Storage]] = []
         self._count = 0
         self._open = True
+        self.layers = LayerLog()
+        self._kept: set[int] = set()
+        """Storages of parameters and buffers, which exist anyway."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if self.phase == "build" and func is torch.ops.aten._local_scalar_dense.default:
@@ -106,6 +110,8 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """State what the tensors are, and whose; the first statement holds."""
         for tensor in tensors:
             for storage in tensor_roles.storages(tensor):
+                if category == "parameter":
+                    self._kept.add(storage._cdata)
                 block = self._alive.get(storage._cdata)
                 if block is not None and block.category == "temporary":
                     block.category = category
@@ -115,23 +121,32 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def announce(self, phase: str) -> Iterator[None]:
         """Write what follows under ``phase``."""
         self.phase = phase
+        if phase == "forward":
+            self.layers.begin_step()
         yield
+        if phase == "forward":
+            self.layers.end_forward(self._alive)
 
     def named(self, name: str, forward: Forward) -> Forward:
         """Stand in for a module's forward."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
             self.modules.append(name)
+            if self.phase == "forward":
+                self.layers.enter(name)
             try:
-                return forward(*args, **kwargs)
+                output = forward(*args, **kwargs)
             finally:
                 self.modules.pop()
+            self.layers.returned(name, output)
+            return output
 
         return run
 
     def pack(self, tensor: Tensor) -> "tuple[Tensor, str]":
         """Mark what autograd saves; keep the module's name for the backward pass."""
         self.mark([tensor], "activation")
+        self.layers.saved(self.modules[-1], tensor, self._kept)
         return tensor.detach(), self.modules[-1]
 
     def unpack(self, packed: "tuple[Tensor, str]") -> Tensor:

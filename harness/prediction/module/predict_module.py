@@ -182,6 +182,8 @@ def _on_cpu(asked: AskedStep, steps: int | None) -> ModulePrediction:
             SUMS,
             *dict.fromkeys(ledger.notes),
         ],
+        layers=() if asked.model is None else ledger.layers.table(asked.model, trace),
+        saved_bytes=ledger.layers.saved_bytes if asked.mode == "train" else None,
     )
 
 
