@@ -68,7 +68,9 @@ def plan(
     alloc_conf: str,
     as_json: bool,
 ) -> int:
-    """List changes with which a training step of TARGET fits on a GPU, the fastest first.
+    """List the changes with which a training step fits on a GPU.
+
+    The fastest comes first.
 
     Micro-batches, checkpointing of blocks, bfloat16 autocast, variants of the optimizer and
     settings of the allocator are each predicted, without a GPU. Times are estimates that rank the

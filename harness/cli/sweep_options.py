@@ -79,16 +79,13 @@ def run_experiments(
     grids = Size(size or "default")
     folder = out or _default_folder(grids.value, device)
     chosen = [find(name) for name in names or names_found()]
-    for one in chosen:
-        if why := one.unfit_for(device):
-            click.echo(f"{one.name} is skipped on {device}: {why}", err=True)
-    chosen = [one for one in chosen if not one.unfit_for(device)]
     try:
         with ExitStack() as stack:
             pretended = stack.enter_context(gpu_or_dry_run(device, gpu))
             used = stack.enter_context(
                 closing(make_executor(executor, jobs=jobs, scheduler=scheduler))
             )
+            chosen = _fit_for(device, chosen)
             progress = stack.enter_context(shown(len(chosen)))
             for experiment in _possible(chosen, grids, pretended):
                 run(
@@ -105,6 +102,17 @@ def run_experiments(
         click.echo(message, err=True)
         raise
     return folder
+
+
+def _fit_for(device: str, chosen: "list[Experiment]") -> "list[Experiment]":
+    """Those that can run on the device; names the others, once every setting was checked."""
+    fit = []
+    for one in chosen:
+        if why := one.unfit_for(device):
+            click.echo(f"{one.name} is skipped on {device}: {why}", err=True)
+        else:
+            fit.append(one)
+    return fit
 
 
 def _possible(

@@ -17,6 +17,7 @@ from harness import (
     HarnessError,
     LaunchError,
     Outcome,
+    Plan,
     Prediction,
     Record,
     RecordError,
@@ -102,9 +103,17 @@ def traced() -> Trace:
     return step.trace
 
 
+def planned() -> Plan:
+    """Ask how a step fits on a small GPU."""
+    found = harness.plan(lambda: torch.nn.Linear(64, 10), 8, gpu="l4", inputs=(64,))
+    parts: list[str] = [candidate.described() for candidate in found.candidates]
+    print(parts, found.as_asked.verdict)
+    return found
+
+
 if __name__ == "__main__":
     tiny = Workload(width=8, in_features=8, batch=4)
     print(harness.__version__, *(error.__name__ for error in ERRORS))
-    print(predicted(tiny), measured(tiny), swept(tiny).equal, traced(), sep="\n")
+    print(predicted(tiny), measured(tiny), swept(tiny).equal, traced(), planned(), sep="\n")
     print(harness.dry_run, searched)
     print(harness.ModulePrediction, harness.RunPrediction, harness.register_operator)
