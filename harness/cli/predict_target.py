@@ -41,8 +41,8 @@ def predict_target(
     from harness.prediction.module.module_prediction import UnsupportedModuleError
     from harness.training.load_target import builder_of
 
-    batch = flags["batch"] or DEFAULT_BATCH
-    mode = flags["mode"] or MODES[0]
+    batch = DEFAULT_BATCH if flags["batch"] is None else flags["batch"]
+    mode, accumulate = flags["mode"] or MODES[0], flags["accumulate"]
     asked = step_of(
         inputs=inputs,
         inputs_from=inputs_from,
@@ -51,7 +51,7 @@ def predict_target(
         autocast=flags["autocast"],
         mode=mode,
     )
-    asked |= {"mode": mode, "accumulate": flags["accumulate"] or 1}
+    asked |= {"mode": mode, "accumulate": 1 if accumulate is None else accumulate}
     build = builder_of(target, arguments_of(arguments))
     try:
         if all_gpus:

@@ -9,15 +9,10 @@ from torch import Tensor, nn
 
 import harness
 from harness.prediction.module.gpu_scratch import register_operator
-from harness.prediction.module.module_prediction import (
-    ModulePredictionError,
-    UnsupportedModuleError,
-)
+from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.prediction.module.predict_run import compare_shapes, phase, predict_run
-from harness.schema.argument_checks import ArgumentError
 
 BATCH, WIDTH = 64, 256
-NO_WORKLOAD: Any = {"depth": 3}
 
 
 def build() -> nn.Module:
@@ -64,53 +59,6 @@ def test_autocast_around_the_forward_pass_is_seen_wherever_it_is_said() -> None:
     assert predicted(gpu="l4", autocast="float16").saved_bytes == pytest.approx(
         inside.saved_bytes, rel=0.02
     )
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
-        ({"batch": True}, "batch must be"),
-        ({"mode": "eval"}, "did you mean inference"),
-        ({"device": "gpu"}, "device must be cpu or cuda, got 'gpu'"),
-        ({"device": "cpu", "gpu": "l4"}, "device must be cuda"),
-        ({"autocast": "float64"}, "autocast must be float16 or bfloat16"),
-        ({"inputs": 3}, "inputs must be a function"),
-        ({"inputs": None}, "give input_shape"),
-    ],
-)
-def test_a_wrong_argument_is_one_clear_line(change: dict[str, Any], message: str) -> None:
-    asked = {"batch": 2, "inputs": (WIDTH,), **change}
-    with pytest.raises(ModulePredictionError, match=message) as caught:
-        harness.predict(build, **asked)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_module_in_place_of_its_builder_is_refused() -> None:
-    with pytest.raises(ModulePredictionError, match="build=lambda: Linear"):
-        harness.predict(nn.Linear(2, 2), 2, inputs=(2,))
-    with pytest.raises(ArgumentError, match="Workload"):
-        harness.predict(NO_WORKLOAD)
-
-
-def test_what_depends_on_values_is_unsupported_with_the_operator() -> None:
-    class Masked(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x[x > 0]
-
-    with pytest.raises(UnsupportedModuleError, match=r"unsupported: .*(nonzero|index)"):
-        harness.predict(Masked, 2, inputs=(4,), gpu="l4", mode="inference")
-
-
-def test_an_operator_without_a_meta_kernel_is_refused_by_name() -> None:
-    def loss(output: Tensor, _: object) -> Tensor:
-        log_probabilities = output.log_softmax(-1).transpose(0, 1)
-        targets = torch.ones(4, 5, dtype=torch.int64, device="cuda")
-        lengths = torch.full((4,), 30), torch.full((4,), 5)
-        return nn.functional.ctc_loss(log_probabilities, targets, *lengths)
-
-    with pytest.raises(UnsupportedModuleError, match="_ctc_loss"):
-        harness.predict(lambda: nn.Linear(8, 12), 4, inputs=(30, 8), loss=loss, gpu="l4")
 
 
 def test_a_users_operator_can_state_what_it_allocates() -> None:

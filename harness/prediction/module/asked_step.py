@@ -6,15 +6,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_map_only
 
 from harness.instruments.forward_hooks import wrapped_forwards
 from harness.prediction.module.cpu_ledger import CpuLedger
 from harness.prediction.module.event_ledger import Ledger
-from harness.prediction.module.module_prediction import ModulePredictionError
+from harness.prediction.module.module_prediction import (
+    ModulePredictionError,
+    UnsupportedModuleError,
+)
 from harness.schema.module_request import MODES
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer, run_step
 from harness.training.nested_tensors import tensors
+
+ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
 
 Inputs = Callable[[int], tuple[Any, Any]]
 AnyLedger = CpuLedger | Ledger
@@ -86,6 +92,7 @@ class AskedStep:
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
             raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
+        _check_made(built, device)
         self.model = model = built.to(device) if device != "cpu" else built
         if self.prepare is not None:
             self.prepare(model)
@@ -114,9 +121,31 @@ class AskedStep:
             kind = type(made).__name__
             raise ModulePredictionError(f"inputs must return (input, labels), got a {kind}")
         if device == "cpu":
+            for tensor in tensors(made):
+                _check_on_cpu("inputs", tensor)
             return made
         moved = tree_map_only(Tensor, lambda tensor: tensor.to(device), made)
         return moved[0], moved[1]
+
+
+def _check_made(model: nn.Module, device: str) -> None:
+    """Refuse a network that was made elsewhere, moved elsewhere, or compiled."""
+    if any(type(module).__name__ == "OptimizedModule" for module in model.modules()):
+        rule = "torch.compile decides what is allocated; predict the network before it is compiled"
+        raise UnsupportedModuleError(f"unsupported: {rule}")
+    with torch._C.DisableTorchFunction():
+        for parameter in model.parameters():
+            if not (parameter.is_meta or isinstance(parameter, FakeTensor)):
+                rule = "build must make the network when it is called"
+                hint = "name the class or a function that makes it"
+                raise ModulePredictionError(f"{rule}, got one that existed before: {hint}")
+            if device == "cpu":
+                _check_on_cpu("build", parameter)
+
+
+def _check_on_cpu(name: str, tensor: Tensor) -> None:
+    if tensor.device.type != "cpu":
+        raise ModulePredictionError(f"{name}: {ON_CUDA}")
 
 
 def _owners(model: nn.Module) -> dict[int, str]:
@@ -168,7 +197,8 @@ def _checked_inputs(inputs: Any, shape: Sequence[int] | None, mode: str) -> Inpu
         return made
     if inputs is not None:
         kind = type(inputs).__name__
-        raise ModulePredictionError(f"inputs must be a function of the batch, got a {kind}")
+        rule = "inputs must be a function of the batch, or the shape of one example as a tuple"
+        raise ModulePredictionError(f"{rule}, got a {kind}")
     if shape is None:
         raise ModulePredictionError("give input_shape, or inputs as a function of the batch")
 

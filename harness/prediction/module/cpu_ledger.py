@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.instruments import tensor_roles
 from harness.instruments.forward_hooks import Forward
 from harness.prediction.module.layer_table import LayerLog
+from harness.prediction.module.operand_types import check_types
 from harness.schema.events import Event, Trace
 from harness.training.nested_tensors import tensors
 
@@ -69,6 +70,7 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # An initialiser asks whether to draw again: no. No size depends on it.
             self.notes.append(INITIALISER)
             return 0
+        check_types(func, args)
         result = func(*args, **(kwargs or {}))
         for tensor in (result,) if isinstance(result, Tensor) else tensors(result):
             self.see(tensor, func.name())

@@ -21,6 +21,7 @@ from harness.instruments.tensor_roles import storages
 from harness.prediction.module.gpu_kernels import KERNELS
 from harness.prediction.module.gpu_scratch import KernelScratch
 from harness.prediction.module.layer_table import LayerLog
+from harness.prediction.module.operand_types import check_types
 from harness.schema.events import Event, Trace
 
 WORKSPACE = "cublas workspace"
@@ -117,6 +118,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return None
 
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:
+        check_types(func, args)
         name = func.name()
         in_backward = torch._C._current_graph_task_id() != -1
         if func is _add and in_backward and not self.python_calls and self._is_sole(*args):

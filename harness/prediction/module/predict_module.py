@@ -5,14 +5,17 @@ On the CPU the step runs on fake tensors. For CUDA it runs on a GPU made of meta
 autograd engine and optimizers that a real step uses.
 """
 
+import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Literal
+from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from harness.prediction.gpu import catalogue, workspaces
@@ -20,7 +23,7 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
 from harness.prediction.mlp import cuda_metrics
-from harness.prediction.module.asked_step import AskedStep, Inputs
+from harness.prediction.module.asked_step import ON_CUDA, AskedStep, Inputs
 from harness.prediction.module.cpu_ledger import CopiedFakeMode, CpuLedger
 from harness.prediction.module.event_ledger import Ledger
 from harness.prediction.module.gpu_autocast import simulated_autocast
@@ -32,6 +35,7 @@ from harness.prediction.module.module_prediction import (
     UnsupportedModuleError,
 )
 from harness.prediction.module.simulated_gpu import simulated_gpu
+from harness.schema.errors import HarnessError
 from harness.training.module_step import Loss, OptimizerMaker
 
 CPU = "the metrics are those of the CPU's operators"
@@ -56,6 +60,7 @@ RULES = (
     "normalisation, softmax, attention, sums, losses and embeddings; those of sorts, scans and "
     "other kernels are not"
 )
+VALUES = "its result depends on the values of a tensor"
 STEPS_ON_GPU = 3
 """The first step, a later one, and one more to see that it is steady."""
 
@@ -129,7 +134,7 @@ def checked_device(device: object, gpu: object) -> Literal["cpu", "cuda"]:
     """Return the kind of device that the arguments name.
 
     Raises:
-        ModulePredictionError: it is neither the CPU nor the first CUDA device.
+        ModulePredictionError: it is neither the CPU nor a CUDA device.
 
     """
     if device is None:
@@ -146,28 +151,58 @@ def checked_device(device: object, gpu: object) -> Literal["cpu", "cuda"]:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turn what an operator cannot do without data into an ``UnsupportedModuleError``."""
+def refusals(what: str = "the step", *, on_cpu: bool = False) -> Iterator[None]:
+    """Turn what goes wrong in a user's own code, or in an operator, into one clear line.
+
+    Args:
+        what: whose code it is.
+        on_cpu: whether the code must not use CUDA.
+
+    Raises:
+        UnsupportedModuleError: an operator cannot do without the values of a tensor.
+        ModulePredictionError: the code fails as it would in a real run.
+
+    """
     try:
         yield
+    except (HarnessError, MemoryError):
+        raise
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        reason = "its result depends on the values of a tensor"
-        raise UnsupportedModuleError(f"unsupported: {error.func}: {reason}") from error
-    except NotImplementedError as error:
-        text = str(error).split(". ")[0][:300]
-        raise UnsupportedModuleError(f"unsupported: {text}") from error
-    except RuntimeError as error:
-        text = " ".join(str(error).split())[:300]
-        if "meta" not in text.lower() and "fake" not in text.lower():
-            raise
-        reason = text.replace("meta tensors", "tensors without values")
-        raise UnsupportedModuleError(f"unsupported: {reason}") from error
+        raise UnsupportedModuleError(f"unsupported: {error.func}: {VALUES}") from error
+    except Exception as error:
+        if isinstance(error.__cause__, HarnessError):  # PyTorch wraps what a conversion raises
+            raise error.__cause__ from error
+        text = " ".join(str(error).split())
+        if isinstance(error, NotImplementedError) or re.search(r"\b(meta|fake)\b", text.lower()):
+            raise UnsupportedModuleError(f"unsupported: {_without_values(text)}") from error
+        if on_cpu and re.search("cuda|nvidia", text.lower()):
+            text = f"{text[:150]}; {ON_CUDA}"
+        said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise ModulePredictionError(f"{what} fails: {said[:400]}") from error
+
+
+def _without_values(text: str) -> str:
+    """Name the operator in PyTorch's message, where it can be found, and what it needs."""
+    found = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
+    if found is None:
+        return text.split(". ")[0][:300]
+    name = found[0] if found.lastindex is None else f"aten::{found[1]}"
+    return f"{name}: {VALUES}, or PyTorch has no kernel that works without them"
 
 
 def _on_cpu(asked: AskedStep, steps: int | None) -> ModulePrediction:
     ledger = CpuLedger()
     count = steps if steps is not None else 1 if asked.mode != "train" else 2
-    with refusals(), CopiedFakeMode(), ledger, warnings.catch_warnings():
+    converted = mock.patch.object(torch.utils, "swap_tensors", _convert_in_place)
+    silent = mock.patch.object(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
+    with (
+        refusals(on_cpu=True),
+        converted,
+        silent,
+        CopiedFakeMode(),
+        ledger,
+        warnings.catch_warnings(),
+    ):
         # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         asked.run(ledger, count, "cpu")
@@ -185,6 +220,16 @@ def _on_cpu(asked: AskedStep, steps: int | None) -> ModulePrediction:
         layers=() if asked.model is None else ledger.layers.table(asked.model, trace),
         saved_bytes=ledger.layers.saved_bytes if asked.mode == "train" else None,
     )
+
+
+def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
+    """Give a parameter its converted data, as ``Module.to`` does with real tensors.
+
+    With fake ones it swaps the two, which fails where anything holds a weak reference to either.
+    """
+    if converted.device.type != "cpu":
+        raise ModulePredictionError(f"build: {ON_CUDA}")
+    tensor.data = converted.data
 
 
 def _is_recurrent(model: nn.Module | None) -> bool:

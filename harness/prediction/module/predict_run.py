@@ -113,7 +113,7 @@ def predict_run(
     token = _running.set(ledger)
     try:
         with (
-            refusals(),
+            refusals("the run"),
             _optimizer_phases(ledger),
             simulated_gpu(ledger, used, gpu_functions(ledger, scratch)),
             simulated_autocast(),

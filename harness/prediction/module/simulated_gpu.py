@@ -38,6 +38,7 @@ Function = Callable[..., Any]
 META = torch.device("meta")
 CUDA = torch.device("cuda", 0)
 HOST = torch.device("cpu")
+SEVERAL = "the program names a CUDA device other than the first; all of them are counted as one GPU"
 
 _CUDA_NAME = re.compile(r"cuda(:\d+)?")
 _FLOATING_FACTORIES = {
@@ -99,14 +100,22 @@ class DeviceMode(TorchFunctionMode):
     def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
         device = kwargs.get("device")
         if device is not None and names_cuda(device):
-            kwargs["device"] = META
+            kwargs["device"] = self._meta(device)
             kwargs.pop("generator", None)
             kwargs.pop("pin_memory", None)
         elif func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs):
             return self._on_host(func, args, kwargs)
         if any(isinstance(one, torch.device) and one.type == "cuda" for one in args):
-            args = tuple(META if isinstance(a, torch.device) and names_cuda(a) else a for a in args)
+            args = tuple(
+                self._meta(a) if isinstance(a, torch.device) and names_cuda(a) else a for a in args
+            )
         return func(*args, **kwargs)
+
+    def _meta(self, device: object) -> torch.device:
+        """Return the device that stands for a CUDA device."""
+        if str(device) not in ("cuda", "cuda:0", "0"):
+            self._ledger.notes[SEVERAL] = None
+        return META
 
     def _on_host(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
         for name in ("generator", "pin_memory"):
@@ -126,8 +135,8 @@ class DeviceMode(TorchFunctionMode):
     def _is_cpu(self, tensor: Tensor) -> bool:
         return self._device(tensor).type == "cpu"
 
-    def _cuda(self, tensor: Tensor, *_: object, **__: object) -> Tensor:
-        return self._to(tensor, CUDA)
+    def _cuda(self, tensor: Tensor, device: object = CUDA, *_: object, **__: object) -> Tensor:
+        return self._to(tensor, CUDA if device is None else device)
 
     def _cpu(self, tensor: Tensor, *_: object, **__: object) -> Tensor:
         return self._to(tensor, HOST)
@@ -142,7 +151,7 @@ class DeviceMode(TorchFunctionMode):
         device = args[0] if first_is_device else kwargs.get("device")
         if device is None:
             return Tensor.to(tensor, *args, **kwargs)
-        target = META if names_cuda(device) else torch.device(device)
+        target = self._meta(device) if names_cuda(device) else torch.device(device)
         on_host = tensor.device == META and self._ledger.is_on_host(tensor)
         if on_host and target == HOST:
             target = META
