@@ -54,10 +54,12 @@ def test_one_at_a_time_keeps_every_metric(alone: list[Record]) -> None:
 
 
 @pytest.mark.parametrize(("name", "jobs"), [("local", 2), ("in-process", 1)])
-def test_other_engines_give_equal_exact_metrics_and_no_disturbed_ones(
+def test_other_executors_give_equal_exact_metrics_and_no_disturbed_ones(
     name: str, jobs: int, two: Executor, alone: list[Record], tmp_path: Path
 ) -> None:
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     records = swept(tmp_path, two if name == "local" else make_executor(name, jobs=jobs))
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == shown, "a job hid the GPU from this process"
     assert exact(records) == exact(alone)
     for record in records:
         assert record.rss_rise_bytes is record.wall_seconds is None

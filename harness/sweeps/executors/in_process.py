@@ -1,7 +1,10 @@
 """Cells in this very process, for a debugger."""
 
+import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 
 from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import LaunchError
@@ -91,7 +94,8 @@ class InProcessLauncher:
             failure = message.failure or failure
 
         started = time.monotonic()
-        code = worker.run_job(job, send)
+        with _environment_kept():
+            code = worker.run_job(job, send)
         return Ended(
             exit_code=code,
             result=result,
@@ -105,3 +109,14 @@ class InProcessLauncher:
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Undo what a job sets for a process of its own, such as that it sees no GPU."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
