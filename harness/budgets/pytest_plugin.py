@@ -80,7 +80,7 @@ class MemoryBudget:
             use = how(build, batch, gpu=gpu or self._gpu, **options)
             problem = self._problem(name, use)
         except HarnessError as error:
-            pytest.fail(f"memory: {error}", pytrace=False)
+            problem = f"memory: {error}"
         if problem:
             pytest.fail(problem, pytrace=False)
         return use

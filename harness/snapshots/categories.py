@@ -40,6 +40,8 @@ _OPTIMIZER_FILES = tuple(
     )
 )
 _OPTIMIZER = ("_init_group (", *(f"step {file}" for file in _OPTIMIZER_FILES))
+_OPTIMIZER_OF_YOURS = ("wrapper (optimizer.py",)
+"""PyTorch's wrapper of every ``step``; the step's closure may run a forward and a backward pass."""
 _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 _MACHINERY = ("forward (runtime_wrappers.py", "forward (aot_autograd.py")
@@ -87,7 +89,7 @@ class Categories:
             return "backward"
         if _has(event, _BACKWARD):
             return "backward"
-        return "other"
+        return "optimizer" if _has(event, _OPTIMIZER_OF_YOURS) else "other"
 
     def _in_optimizer(self, event: TraceEvent) -> bool:
         if event.time_us is None:

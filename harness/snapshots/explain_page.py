@@ -53,11 +53,12 @@ def message_page(message: OutOfMemoryMessage) -> str:
     """Return the page of an out-of-memory message with a bar of the GPU's memory."""
     held = parts(message)
     bars, labels, at = [], [], 0.0
+    whole = max(message.total_bytes, sum(size for _, _, size in held))  # some may have spilled
     for index, (_, name, size) in enumerate(held):
-        width = 100 * size / message.total_bytes
+        width = 100 * size / whole
         label = f"{name}: {format_bytes(size)}"
         color = "var(--rule)" if name == "free" else COLORS[index % len(COLORS)]
-        labels.append((color, f"{label} ({width:.1f}%)"))
+        labels.append((color, f"{label} ({size / message.total_bytes:.1%})"))
         bars.append(
             f'<rect x="{at:.2f}" width="{width:.2f}" height="10" fill="{color}">'
             f"<title>{escape(label)}</title></rect>"

@@ -6,20 +6,29 @@ from harness.schema.units import format_bytes
 from harness.snapshots.oom_message import OutOfMemoryMessage, advice
 
 _WIDTH = 60
+_ROUNDING = 10_000
+"""Of the total, one part in so many is what the roundings of the other sizes leave over."""
 
 
 def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
-    """Return (letter, name, bytes) of everything on the GPU; the sum is its total."""
+    """Return (letter, name, bytes) of everything on the GPU; the sum is its total, but for rounding.
+
+    Where the message does not say what the process holds, nothing separates its context from what
+    other processes hold.
+    """
+    known = message.process_bytes is not None
+    outside = "CUDA context and libraries" + ("" if known else ", other processes if any")
     found = [
         ("#", "allocated by tensors", message.allocated_bytes),
         ("+", "reserved by PyTorch, unused", message.unallocated_bytes()),
         ("p", "free in private pools (CUDA graphs, MemPool)", message.private_bytes),
-        ("c", "CUDA context and libraries", message.outside_bytes()),
+        ("c", outside, message.outside_bytes()),
         *(("o", f"process {pid}", size) for pid, size in message.others),
         ("?", "not attributed", message.unknown_bytes()),
         (".", "free", message.free_bytes),
     ]
-    return [part for part in found if part[2] > 0]
+    least = message.total_bytes // _ROUNDING
+    return [part for part in found if part[2] > (least if part[0] in "c?" else 0)]
 
 
 def message_text(message: OutOfMemoryMessage) -> str:
@@ -47,9 +56,11 @@ def _lines(message: OutOfMemoryMessage) -> Iterator[str]:
 
 
 def _picture(message: OutOfMemoryMessage) -> str:
-    """Return one bar; every part that is not empty has at least one letter."""
-    bar = "".join(
-        letter * max(1, round(_WIDTH * size / message.total_bytes))
-        for letter, _, size in parts(message)
-    )
+    """Return one bar; every part that is not empty has at least one letter.
+
+    It is as wide as the GPU's memory, or as what is held where the driver spilled some of it.
+    """
+    shown = parts(message)
+    whole = max(message.total_bytes, sum(size for _, _, size in shown))
+    bar = "".join(letter * max(1, round(_WIDTH * size / whole)) for letter, _, size in shown)
     return f"  [{bar}]"

@@ -130,6 +130,7 @@ def test_a_mistake_is_one_line_without_a_traceback(
     assert result.ret == 1
     result.stdout.fnmatch_lines([message])
     result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*another exception*")
 
 
 def test_the_plugin_imports_no_torch_until_it_is_used() -> None:

@@ -241,7 +241,23 @@ def test_real_messages_are_parsed_and_explained(
     assert abs(message.unallocated_bytes() - unallocated) < 11_000_000
     explained = message_text(message)
     assert explained.startswith(f"cause: {cause}\n")
-    assert "[" in explained
+    bar = next(line for line in explained.splitlines() if line.startswith("  ["))
+    assert 60 <= len(bar) <= 75
+
+
+def test_what_an_old_message_cannot_tell_apart_is_named_together() -> None:
+    before, after = (parse_message(MESSAGES[index][1]) for index in (2, 4))
+    names = [[name for letter, name, _ in parts(each) if letter == "c"] for each in (before, after)]
+    assert names == [
+        ["CUDA context and libraries, other processes if any"],
+        ["CUDA context and libraries"],
+    ]
+
+
+def test_what_rounding_leaves_over_is_not_shown() -> None:
+    message = parse_message(MESSAGES[-1][1])
+    assert message.outside_bytes() == 1
+    assert [letter for letter, _, _ in parts(message)] == ["#", "+", "."]
 
 
 def test_what_the_process_holds_beside_pytorch_is_the_difference() -> None:

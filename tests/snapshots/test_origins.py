@@ -94,6 +94,22 @@ def test_pythons_own_library_on_windows_is_not_your_code() -> None:
     assert stack_of(frames).own == "main (train.py:3)"
 
 
+def by_an_optimizer_of_yours(file: str, name: str) -> tuple[str, str]:
+    """Return where the state would be made by a subclass of Optimizer in the user's file."""
+    if file.endswith("adam.py"):
+        return "/home/me/optimizers.py", "make_state" if name == "_init_group" else name
+    return file, name
+
+
+@pytest.mark.parametrize("name", ["first-step", "plateau"])
+def test_the_state_of_an_optimizer_of_your_own_is_named(tmp_path: Path, name: str) -> None:
+    path = FAILURES / f"{name}.pickle.gz"
+    yours = written(tmp_path, renamed(loaded(path), by_an_optimizer_of_yours))
+    (here,), (there,) = explain_file(path), explain_file(yours)
+    assert there.diagnosis == here.diagnosis
+    assert [m.categories for m in there.moments] == [m.categories for m in here.moments]
+
+
 def by_inductor(file: str, name: str) -> tuple[str, str]:
     """Return where inductor's wrapper of a compiled graph would be in the place of the graph."""
     if "eval_with_key" in file:
