@@ -7,8 +7,16 @@ from msgspec import Struct
 
 Outcome = Literal["ok", "oom", "killed", "timeout", "crashed", "error", "unsupported"]
 Category = Literal[
-    "parameter", "gradient", "optimizer_state", "buffer", "activation", "workspace", "other"
+    "parameter",
+    "gradient",
+    "optimizer_state",
+    "buffer",
+    "activation",
+    "forward",
+    "workspace",
+    "other",
 ]
+"""``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen."""
 Fit = Literal["fits", "close call", "does not fit"]
 
 

@@ -22,6 +22,7 @@ _WORDS: Mapping[Category, str] = {
     "optimizer_state": "optimizer state",
     "buffer": "buffers of modules",
     "activation": "activations (freed by the backward pass)",
+    "forward": "forward pass (activations and its temporaries)",
     "workspace": "cuBLAS workspace",
     "other": "other (inputs, outputs, temporaries)",
 }

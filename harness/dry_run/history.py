@@ -95,10 +95,11 @@ class History:
         """Return what was alive just after an event."""
         alive, allocation = self._alive(index)
         owners = self._owners(alive, allocation)
+        refused = self.events[index]["action"] == "oom"
         categories: dict[Category, int] = defaultdict(int)
         groups: dict[tuple[str, Category], list[int]] = defaultdict(list)
         for block in alive:
-            category = owners.get(block.address) or self._kind(block)
+            category = owners.get(block.address) or self._kind(block, refused=refused)
             categories[category] += block.size
             groups[self.place(block.event), category].append(block.size)
         largest = sorted(groups.items(), key=lambda item: -sum(item[1]))[:MOST_GROUPS]
@@ -149,17 +150,26 @@ class History:
                     found[block.address] = mark.owners[block.address]
         return found
 
-    def _kind(self, block: _Block) -> Category:
-        """Return the category of a block that no optimizer knows."""
+    def _kind(self, block: _Block, *, refused: bool) -> Category:
+        """Return the category of a block that no optimizer knows.
+
+        Args:
+            block: one that is alive at the moment.
+            refused: the moment is one at which memory ran out; what the forward pass holds then is
+                not freed by a backward pass any more, but by the error.
+
+        """
         lasts = block.freed_at is None
         if block.size == self.workspace_bytes and (
             lasts or block.freed_at == block.allocation  # newer versions free it after each matmul
         ):
             return "workspace"
-        if lasts or not block.event["frames"]:
+        if not block.event["frames"]:
             return "other"
-        freed_in_backward = block.freed_by is not None and not block.freed_by["frames"]
-        return "activation" if freed_in_backward else "other"
+        if block.freed_by is not None and not block.freed_by["frames"]:
+            return "activation"
+        in_forward = any(frame["name"] == "forward" for frame in block.event["frames"])
+        return "forward" if refused and in_forward else "other"
 
     def stack(self, event: TraceEvent) -> tuple[Frame, ...]:
         """Return the frames of the user's code, innermost first."""

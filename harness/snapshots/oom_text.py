@@ -7,11 +7,11 @@ from harness.snapshots.oom_message import OutOfMemoryMessage, advice
 
 _WIDTH = 60
 _ROUNDING = 10_000
-"""Of the total, one part in so many is what the roundings of the other sizes leave over."""
+"""A remainder below this part of the total is left over by the roundings of the other sizes."""
 
 
 def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
-    """Return (letter, name, bytes) of everything on the GPU; the sum is its total, but for rounding.
+    """Return (letter, name, bytes) of everything on the GPU; up to rounding, the sum is its total.
 
     Where the message does not say what the process holds, nothing separates its context from what
     other processes hold.

@@ -2,8 +2,8 @@ from harness.dry_run.dry_run_report import Category
 from harness.dry_run.history import BACKWARD, History, Mark, TraceEvent, TraceFrame
 
 
-def frame(line: int, file: str = "train.py") -> TraceFrame:
-    return {"filename": file, "line": line, "name": "step"}
+def frame(line: int, file: str = "train.py", name: str = "step") -> TraceFrame:
+    return {"filename": file, "line": line, "name": name}
 
 
 def event(action: str, address: int, size: int, *frames: TraceFrame, at: int = 0) -> TraceEvent:
@@ -102,6 +102,25 @@ def test_memory_that_runs_out_is_described_as_it_was_then() -> None:
     assert refused.requested_bytes == 100
     assert [group.place for group in refused.groups] == ["train.py:4 step"]
     assert refused.stack[0].line == 6
+
+
+def test_what_a_forward_pass_holds_when_memory_runs_out_is_named() -> None:
+    in_forward = (frame(9, "torch.py", "linear"), frame(7, name="forward"), frame(3))
+    events = [
+        event("alloc", 1, 100, frame(9, "torch.py", "forward"), frame(3)),  # freed in backward
+        event("free_requested", 1, 100),
+        event("alloc", 2, 40, *in_forward),
+        event("alloc", 3, 30, *in_forward),
+        event("alloc", 4, 20, frame(4)),
+        event("alloc", 5, 10),
+        event("oom", 0, 500, *in_forward),
+        event("free_requested", 3, 30, frame(12)),  # by the error, on its way up
+    ]
+    (refused,) = history(events).out_of_memory()
+    assert refused.categories == {"forward": 70, "other": 30}
+    peak = history(events).peak()
+    assert peak is not None
+    assert peak.categories == {"activation": 100}
 
 
 def test_a_process_that_allocates_nothing_has_no_peak() -> None:
