@@ -18,9 +18,14 @@ TYPE_CHECKING = False
 """As in ``typing``, whose import takes as long as everything else that this file needs."""
 if TYPE_CHECKING:
     from harness.allocator import AllocatorConfigError
+    from harness.analysis import AnalysisError
     from harness.analysis.compare import Comparison, compare
     from harness.analysis.frame import load
+    from harness.dry_run.dry_run_report import DryRunReport
+    from harness.dry_run.dry_run_request import DryRunError
     from harness.dry_run.run import dry_run
+    from harness.dry_run.toolchain import DryRunUnavailableError
+    from harness.measurement.limits.machine_memory import MemoryUnavailableError
     from harness.measurement.measure import measure
     from harness.measurement.process.launcher import LaunchError
     from harness.planning.plan import plan
@@ -29,9 +34,14 @@ if TYPE_CHECKING:
     from harness.prediction.gpu.catalogue import Gpu, GpuError
     from harness.prediction.mlp.last_batch import ExamplesError
     from harness.prediction.module.gpu_scratch import register_operator
-    from harness.prediction.module.module_prediction import ModulePrediction
+    from harness.prediction.module.module_prediction import (
+        ModulePrediction,
+        ModulePredictionError,
+        UnsupportedModuleError,
+    )
     from harness.prediction.module.predict_run import RunPrediction
-    from harness.profiling.module_trace import trace
+    from harness.prediction.versions import TorchVersionError
+    from harness.profiling.module_trace import ModuleTrace, trace
     from harness.schema.argument_checks import ArgumentError
     from harness.schema.errors import HarnessError
     from harness.schema.events import Trace
@@ -47,16 +57,23 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "AllocatorConfigError": "harness.allocator",
+    "AnalysisError": "harness.analysis",
     "ArgumentError": "harness.schema.argument_checks",
     "BudgetError": "harness.thresholds.find_threshold",
     "Comparison": "harness.analysis.compare",
+    "DryRunError": "harness.dry_run.dry_run_request",
+    "DryRunReport": "harness.dry_run.dry_run_report",
+    "DryRunUnavailableError": "harness.dry_run.toolchain",
     "ExamplesError": "harness.prediction.mlp.last_batch",
     "Gpu": "harness.prediction.gpu.catalogue",
     "GpuError": "harness.prediction.gpu.catalogue",
     "Grid": "harness.schema.workload",
     "HarnessError": "harness.schema.errors",
     "LaunchError": "harness.measurement.process.launcher",
+    "MemoryUnavailableError": "harness.measurement.limits.machine_memory",
     "ModulePrediction": "harness.prediction.module.module_prediction",
+    "ModulePredictionError": "harness.prediction.module.module_prediction",
+    "ModuleTrace": "harness.profiling.module_trace",
     "Outcome": "harness.schema.record",
     "Plan": "harness.planning.plan_result",
     "Prediction": "harness.schema.prediction",
@@ -65,7 +82,9 @@ _PLACES = {
     "RunPrediction": "harness.prediction.module.predict_run",
     "StoreError": "harness.sweeps.store",
     "Threshold": "harness.schema.threshold",
+    "TorchVersionError": "harness.prediction.versions",
     "Trace": "harness.schema.events",
+    "UnsupportedModuleError": "harness.prediction.module.module_prediction",
     "Workload": "harness.schema.workload",
     "WorkloadError": "harness.schema.workload",
     "compare": "harness.analysis.compare",
@@ -83,16 +102,23 @@ _PLACES = {
 
 __all__ = [
     "AllocatorConfigError",
+    "AnalysisError",
     "ArgumentError",
     "BudgetError",
     "Comparison",
+    "DryRunError",
+    "DryRunReport",
+    "DryRunUnavailableError",
     "ExamplesError",
     "Gpu",
     "GpuError",
     "Grid",
     "HarnessError",
     "LaunchError",
+    "MemoryUnavailableError",
     "ModulePrediction",
+    "ModulePredictionError",
+    "ModuleTrace",
     "Outcome",
     "Plan",
     "Prediction",
@@ -101,7 +127,9 @@ __all__ = [
     "RunPrediction",
     "StoreError",
     "Threshold",
+    "TorchVersionError",
     "Trace",
+    "UnsupportedModuleError",
     "Workload",
     "WorkloadError",
     "__version__",

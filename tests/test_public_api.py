@@ -1,25 +1,38 @@
 """The public names: complete, lazy, typed, documented, and their examples true."""
 
+import dataclasses
 import doctest
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import tempfile
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import harness
+from harness.schema.metrics import Metrics
 
-FUNCTIONS = ("compare", "load", "measure", "plan", "predict", "sweep", "threshold", "trace")
-TYPES = ("Gpu", "Grid", "Outcome", "Prediction", "Record", "Threshold", "Trace", "Workload")
+FUNCTIONS = tuple(
+    name for name in harness.__all__ if inspect.isfunction(getattr(harness, name, None))
+)
+TYPES = tuple(
+    name
+    for name in harness.__all__
+    if inspect.isclass(getattr(harness, name)) and not name.endswith("Error")
+)
+NEEDS_CUDA_BUILD = "harness.dry_run.run"
+"""Its example runs in tests/dry_run."""
 EXAMPLES = sorted(
-    {harness._PLACES[name] for name in FUNCTIONS}
-    | {"harness", "harness.prediction.gpu.catalogue", "harness.schema.events"}
-    | {f"harness.schema.{name}" for name in ("prediction", "record", "threshold")}
-    | {"harness.schema.units", "harness.schema.workload"}
+    {harness._PLACES[name] for name in (*FUNCTIONS, *TYPES)}
+    - {NEEDS_CUDA_BUILD, "harness.dry_run.dry_run_report"}
+    | {"harness", "harness.schema.notebook_table", "harness.schema.units"}
 )
 
 
@@ -48,18 +61,48 @@ def test_every_public_name_is_there_and_an_error_is_a_harness_error() -> None:
         harness.measur  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_public_function_is_typed_and_documents_its_arguments(name: str) -> None:
-    function = getattr(harness, name)
+def check_documentation(name: str, function: Callable[..., object]) -> None:
+    """Every argument is documented, nothing is ``Any``, and every error can be named."""
     signature = inspect.signature(inspect.unwrap(function))
     text = inspect.getdoc(function) or ""
+    assert text, name
     for parameter in signature.parameters.values():
-        assert "Any" not in str(parameter.annotation), parameter
-        assert f"    {parameter.name}: " in text, parameter
+        if parameter.name == "self":
+            continue
+        assert "Any" not in str(parameter.annotation), f"{name}: {parameter}"
+        assert re.search(rf"^    \*?\*?{parameter.name}: ", text, re.M), f"{name}: {parameter}"
     assert "Any" not in str(signature.return_annotation)
+    raised = re.findall(r"^    (\w+Error)", text.partition("Raises:")[2], re.M)
+    assert [error for error in raised if error not in harness.__all__] == [], name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_public_function_is_typed_and_documents_its_arguments_and_errors(name: str) -> None:
+    function = getattr(harness, name)
+    text = inspect.getdoc(function) or ""
+    check_documentation(name, function)
     assert ">>> " in text
     assert "Args:" in text
     assert "Returns:" in text or "Yields:" in text
+    assert "Raises:" in text or name == "trace"
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_public_type_documents_its_fields_and_methods(name: str) -> None:
+    kind = getattr(harness, name)
+    text = inspect.getdoc(kind) or ""
+    assert ">>> " in text or "shows an example" in text
+    fields = (
+        [item.name for item in dataclasses.fields(kind)]
+        if dataclasses.is_dataclass(kind)
+        else getattr(kind, "__struct_fields__", ())
+    )
+    shared = {*Metrics.__struct_fields__, "schema", "workload", "workload_id", "wall_seconds"}
+    for field in {*fields} - shared:
+        assert re.search(rf"^    {field}: .+", text, re.M), f"{name}.{field}"
+    for method, function in vars(kind).items():
+        if inspect.isfunction(function) and not method.startswith("_"):
+            check_documentation(f"{name}.{method}", function)
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
@@ -74,7 +117,7 @@ def test_the_examples_of_the_documentation_are_true(
     assert found.failed == 0
 
 
-@pytest.mark.parametrize("name", ["Prediction", "Record", "Threshold"])
+@pytest.mark.parametrize("name", [n for n in TYPES if n not in ("ModuleTrace", "Outcome")])
 def test_the_fields_of_a_public_type_are_typed(name: str) -> None:
     hints = typing.get_type_hints(getattr(harness, name))
     loose = {field for field, hint in hints.items() if "Any" in str(hint)}
@@ -94,6 +137,30 @@ def test_objects_have_one_line_and_a_table_for_notebooks() -> None:
     assert "<td style='text-align:right'>5,824,516</td><td>5.555 MiB</td>" in page
     record = harness.Record(workload_id=step.id, workload=step, outcome=harness.Outcome.OOM)
     assert repr(record) == f"<Record: {step}: oom>"
+
+
+def test_every_result_is_one_line_in_a_prompt_and_a_table_in_a_notebook() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, 10))
+
+    def train() -> None:
+        model = nn.Linear(8, 2, device="cuda")
+        model(torch.ones(4, 8, device="cuda")).sum().backward()
+        torch.optim.SGD(model.parameters()).step()
+
+    network = harness.predict(build, 512, inputs=(64,), gpu="l4", method="rules")
+    run = harness.predict(run=train, gpu="l4")
+    planned = harness.plan(build, 1 << 20, gpu="l4", inputs=(64,))
+    for found in (network, network.trace, run, planned):
+        assert "\n" not in repr(found)
+        assert len(repr(found)) < 200
+        assert found._repr_html_().startswith("<table><caption>")
+        assert not found.to_frame().empty
+    assert network.summary().startswith("fits on l4: reserves ")
+    assert "\npeak " in network.summary()
+    assert [len(found.plot().axes) > 0 for found in (network, run)] == [True, True]
+    assert run.summary().startswith("fits on l4: reserves 22 MiB in 1 step\npeaks of requested ")
+    assert planned.summary().startswith("batch 1,048,576 on l4: 2 micro-batches of 524,288")
 
 
 def test_a_grid_of_something_else_is_refused() -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import COLUMNS, NOISY, load
+from harness.schema.notebook_table import notebook_table
 from harness.schema.workload import Workload
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
@@ -26,25 +27,56 @@ EXACT = tuple(name for name in METRICS if name not in NOISY)
 COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
-    """What two runs have in common and where they differ; ``a`` and ``b`` are the runs."""
+    """What two runs have in common and where they differ; ``a`` and ``b`` are the runs.
+
+    Attributes:
+        cells: number of cells that both runs have.
+        only_a: number of cells that only the first run has.
+        only_b: number of cells that only the second run has.
+        across: fields such as ``device`` in which the two runs differ as a whole.
+        outcomes: cells that ended differently: ``cell, a, b``.
+        compared: number of exact metrics that were compared.
+        different: exact metrics that differ: ``cell, metric, a_bytes, b_bytes,
+            difference_bytes``.
+        noisy: each noisy metric over the cells: ``metric, cells, median_ratio, low_ratio,
+            high_ratio, median_spread_a_bytes, median_spread_b_bytes`` (b divided by a; spread
+            over repeats).
+
+    ``harness.compare`` shows an example.
+
+    """
 
     cells: int
-    """Cells that both runs have."""
     only_a: int
     only_b: int
     across: tuple[str, ...]
-    """Fields of WHERE in which the two runs differ as a whole."""
     outcomes: pd.DataFrame
-    """Cells that ended differently: ``cell, a, b``."""
     compared: int
-    """Number of exact metrics that were compared."""
     different: pd.DataFrame
-    """Exact metrics that differ: ``cell, metric, a_bytes, b_bytes, difference_bytes``."""
     noisy: pd.DataFrame
-    """Each noisy metric over the cells: ``metric, cells, median_ratio, low_ratio, high_ratio,
-    median_spread_a_bytes, median_spread_b_bytes`` (b over a; spread over repeats)."""
+
+    def __repr__(self) -> str:
+        """Return the answer in one line, without the tables."""
+        return f"<Comparison: {self}>"
+
+    def _repr_html_(self) -> str:
+        rows = self.different.to_numpy().tolist()
+        return notebook_table(str(self), tuple(self.different.columns), rows)
+
+    def summary(self) -> str:
+        """Return whether the runs are equal, or in how many cells and metrics they differ."""
+        return str(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the exact metrics that differ.
+
+        Returns:
+            A row for each: ``cell``, ``metric``, ``a_bytes``, ``b_bytes``, ``difference_bytes``.
+
+        """
+        return self.different
 
     @property
     def equal(self) -> bool:
@@ -98,8 +130,9 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
     >>> first, second = (
     ...     harness.sweep([step], out=tempfile.mkdtemp() + "/tiny", repeats=1) for _ in range(2)
     ... )
-    >>> harness.compare(first, second).equal
-    True
+    >>> found = harness.compare(first, second)
+    >>> found.equal, found.cells, len(found.to_frame())
+    (True, 1, 0)
 
     """
     a, b = (run if isinstance(run, pd.DataFrame) else load(run) for run in (a, b))

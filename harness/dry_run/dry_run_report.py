@@ -5,6 +5,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from harness.schema.units import format_bytes
+
 Outcome = Literal["ok", "oom", "killed", "timeout", "crashed", "error", "unsupported"]
 Category = Literal[
     "parameter",
@@ -112,14 +114,26 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     Attributes:
         outcome: how the script ended.
-        evidence: the error, the exit code or the signal; None where it ended well.
+        evidence: the error, the exit code or the signal; None if it ended well.
+        gpu: name of the pretended GPU.
+        gpu_total_bytes: its memory.
         cuda: peaks of the GPU that reserved most.
         fit: whether it fits the GPU, with the range of memory outside the allocator.
-        outside_bytes: that range.
+        outside_bytes: that range, lowest and highest.
+        devices: each pretended GPU, with its peaks and what was alive at its peak.
+        out_of_memory: each refused allocation.
         value_reads: places that read values, those with most reads first.
         unsupported: functions of CUDA that PyTorch called and that are not pretended.
-        notes: what else the reader has to know.
-        returned: what a function returned, as JSON gives it back.
+        notes: what else you must know to use the numbers.
+        optimizer_steps: number of optimizer steps that were completed.
+        kernels: number of CUDA kernels that were asked for; none of them ran.
+        wall_seconds: how long the script ran.
+        rank: the rank that ran; None without ``world_size``.
+        world_size: number of pretended ranks.
+        environment: versions and settings of the run.
+        returned: what a function returned, as JSON decodes it.
+
+    ``harness.dry_run`` shows an example.
 
     """
 
@@ -142,6 +156,13 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     world_size: int | None = None
     environment: dict[str, str] = {}
     returned: object = None
+
+    def __repr__(self) -> str:
+        """Return the outcome and the peak in one line."""
+        reserved = self.cuda.reserved_peak_bytes
+        size = "" if reserved is None else f", reserved {format_bytes(reserved)}"
+        fit = "" if self.fit is None else f", {self.fit}"
+        return f"<DryRunReport: {self.outcome} on {self.gpu}{fit}{size}>"
 
     def to_json(self) -> str:
         """Return the report as one line of JSON."""

@@ -68,6 +68,13 @@ def dry_run(
         DryRunError: an argument is wrong.
         GpuError: no such GPU.
 
+    >>> import harness, pathlib, tempfile
+    >>> script = pathlib.Path(tempfile.mkdtemp()) / "train.py"
+    >>> _ = script.write_text("import torch; torch.zeros(1000, device='cuda')")
+    >>> report = harness.dry_run(script, gpu="l4")
+    >>> report.outcome, report.devices[0].peaks.requested_peak_bytes
+    ('ok', 4000)
+
     """
     if not isinstance(gpu, PretendedGpu):
         gpu = pretended_gpu(

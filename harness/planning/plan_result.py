@@ -1,9 +1,15 @@
 """What ``harness.plan`` answers: the candidates, ranked, each with its proof."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
+from harness.schema.notebook_table import notebook_table
 from harness.schema.prediction import GpuFit
+from harness.schema.units import format_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,15 @@ class Plan:
         too_large: changes that do not fit with the smallest micro-batch, or do not run.
         notes: what was not tried, and what else has to be known.
 
+    >>> import harness
+    >>> from torch import nn
+    >>> build = lambda: nn.Sequential(nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, 10))
+    >>> found = harness.plan(build, 1 << 20, gpu="l4", inputs=(64,))
+    >>> found.as_asked.verdict, found.candidates[0].fit.verdict
+    ('does not fit', 'fits')
+    >>> found.to_frame()["micro_batches"].tolist()
+    [2, 4]
+
     """
 
     batch: int
@@ -68,3 +83,57 @@ class Plan:
         """Return the first candidate, in one line."""
         first = self.candidates[0].described() if self.candidates else "no candidate fits"
         return f"<Plan: batch {self.batch:,} on {self.gpu}: {first}>"
+
+    def summary(self) -> str:
+        """Return the first candidate, what it needs, and the step as asked, a line each."""
+        head = f"batch {self.batch:,} on {self.gpu}: "
+        if not self.candidates:
+            lines = [f"{head}nothing that was tried fits"]
+        else:
+            first = self.candidates[0]
+            lines = [head + first.described(), str(first.fit)]
+        lines.append(f"as asked: {self.as_asked}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the candidates as a data frame.
+
+        Returns:
+            A row for each, the fastest first: ``change`` in words, ``micro_batches``,
+            ``micro_batch``, ``allocator_settings``, ``relative_time``, and the lowest and highest
+            ``reserved_peak_low_bytes`` and ``reserved_peak_high_bytes``.
+
+        """
+        import pandas as pd
+
+        rows = [
+            (
+                one.described(),
+                one.micro_batches,
+                one.micro_batch,
+                one.allocator_settings,
+                one.relative_time,
+                *one.fit.reserved_peak_bytes,
+            )
+            for one in self.candidates
+        ]
+        return pd.DataFrame(rows, columns=_COLUMNS)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (f"{one.relative_time:.2f}", format_bytes(one.fit.reserved_peak_bytes[1]), described)
+            for one in self.candidates
+            for described in [one.described()]
+        ]
+        return notebook_table(repr(self)[1:-1], ("time, about", "reserved peak", "change"), rows)
+
+
+_COLUMNS = [
+    "change",
+    "micro_batches",
+    "micro_batch",
+    "allocator_settings",
+    "relative_time",
+    "reserved_peak_low_bytes",
+    "reserved_peak_high_bytes",
+]

@@ -72,19 +72,34 @@ def predict(
     Args:
         workload: a ``Workload``, or a function that returns a ``torch.nn.Module``.
         args: for a network the batch, if not given by name.
-        asked: for a workload as in ``harness.prediction.predict_workload.predict``; for a network
-            as in ``harness.prediction.module.predict_module.predict_module``, where ``inputs`` may
-            also be the shape of one example, and ``find_largest=True`` searches the largest batch
-            for ``gpu`` (``prediction.card.largest_batch``), and ``method`` is ``rules``,
-            ``dry-run`` or ``auto``, the dry run where a CUDA build of PyTorch is installed;
-            ``run=function`` for a training loop, as in
-            ``harness.prediction.module.predict_run.predict_run``.
+        asked: what else is asked, by name.
+
+            - For a workload: ``budget_bytes`` to check against; ``gpu``, a name or a ``Gpu``;
+              ``allocator_settings`` as in PYTORCH_ALLOC_CONF; ``examples``, the number of training
+              examples, to include the smaller last batch; ``torch``, the version to describe.
+            - For a network: ``batch``; ``inputs``, the shape of one example without the batch, or
+              a function of the batch that returns inputs and labels; ``optimizer`` and ``loss``,
+              each a name or a function; ``mode``, train or inference; ``steps``, of which the
+              last is the measured one; ``device`` and ``gpu``; ``autocast``, a type;
+              ``accumulate``, a number of micro-batches; ``prepare``, called with the network
+              before the steps;
+              ``allocator_settings``; ``cudnn``, whether convolutions are cuDNN's;
+              ``find_largest=True`` to search the largest batch for ``gpu``
+              (``prediction.card.largest_batch``); ``method``: ``rules``, ``dry-run``, or ``auto``
+              for the dry run where a CUDA build of PyTorch is installed.
+            - For a training loop: ``run``, a function that builds and trains; ``shapes`` to call it
+              with; ``gpu``, ``allocator_settings``, ``cudnn``.
 
     Returns:
-        ``Prediction`` for a workload, ``ModulePrediction`` for a network, ``RunPrediction``.
+        ``Prediction`` for a workload, ``ModulePrediction`` for a network, ``RunPrediction`` for a
+        training loop; all sizes are bytes.
 
     Raises:
         ArgumentError: nothing to predict is given, or an argument has the wrong type.
+        GpuError: no such GPU, or a GPU for a step on the CPU.
+        AllocatorConfigError: PyTorch would refuse the settings, or they are not modelled.
+        ExamplesError: fewer examples than a batch, or a last batch that cannot be trained on.
+        TorchVersionError: no rules are known for that version of PyTorch.
         ModulePredictionError: an argument of a network's or a run's prediction is wrong.
         UnsupportedModuleError: a network or run cannot be predicted; the message says why.
 

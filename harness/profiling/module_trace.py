@@ -46,6 +46,14 @@ class ModuleTrace:
 
     Once the block has ended, ``trace`` is the ``Trace``; the properties and methods here answer
     the usual questions about it. ``notes`` says what you must know to use the numbers.
+
+    >>> import torch, harness
+    >>> model = torch.nn.Linear(8, 2)
+    >>> with harness.trace(model) as traced:
+    ...     model(torch.ones(4, 8)).sum().backward()
+    >>> traced.metrics().saved_bytes, traced.trace.step_peak_bytes(1) == traced.peak_live_bytes
+    (128, True)
+
     """
 
     def __init__(
@@ -116,6 +124,9 @@ class ModuleTrace:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.trace.summary()}>"
 
+    def _repr_html_(self) -> str:
+        return self.trace._repr_html_()
+
     def to_frame(self) -> "pd.DataFrame":
         """Return the events as a data frame; see ``Trace.to_frame``."""
         return self.trace.to_frame()
@@ -130,12 +141,17 @@ class ModuleTrace:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Announce a phase; from the first one on, none is inferred."""
+        """Name the phase of a part of the step; from the first one on, none is inferred.
+
+        Args:
+            name: forward, backward or optimizer.
+
+        """
         with self._recorder.phase(name):
             yield
 
     def next_step(self) -> None:
-        """Announce a step, where phases are announced."""
+        """Begin the next step, in a block whose phases are named by ``phase``."""
         self._recorder.next_step()
 
     def metrics(self) -> Metrics:

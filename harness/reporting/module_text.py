@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.schema.events import CATEGORIES
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -31,13 +30,8 @@ def print_module_prediction(
         line(str(found.card), "bold")
         safe = "no batch is sure to fit" if largest is None else f"safe up to batch {largest:,}"
         line(safe)
-    peak = f"peak {format_bytes(found.peak_live_bytes)} in {found.peak_phase}"
-    if found.cuda is not None and found.cuda.reserved_peak_bytes is not None:
-        peak += f", reserved {format_bytes(found.cuda.reserved_peak_bytes)}"
-    line(f"{target}, batch {batch:,}: {peak}; predicted by {found.way}")
-    parts = found.categories_at_peak()
-    shares = [f"{n.replace('_', ' ')} {format_bytes(parts[n])}" for n in CATEGORIES if parts.get(n)]
-    line("at the peak: " + ", ".join(shares))
+    line(f"{target}, batch {batch:,}: {found.peak_text}; predicted by {found.way}")
+    line(f"at the peak: {found.categories_text}")
     if found.layers:
         console.print(layer_table(found.layers, found.peak_live_bytes))
     for note in found.notes:

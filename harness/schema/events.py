@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.schema.notebook_table import sizes_table
 from harness.schema.plain_text import csv_cell
 from harness.schema.units import format_bytes
 
@@ -34,8 +35,8 @@ CATEGORIES = ("parameter", "gradient", "optimizer_state", "input", "activation",
 class Event(NamedTuple):
     """One block allocated (``size_bytes`` > 0) or freed (< 0).
 
-    ``step`` is 0 for the build, then 1, 2, ... A return repeats the category, operator and
-    module of the block it ends; ``address`` tells blocks apart while they live.
+    ``step`` is 0 for the build, then 1, 2, ... The event that frees a block repeats its category,
+    operator and module; ``address`` distinguishes blocks while they are alive.
     """
 
     step: int
@@ -43,14 +44,14 @@ class Event(NamedTuple):
     operator: str
     """Operators around the event, outermost first, joined by ``/``."""
     module: str
-    """Dotted name of the module whose forward (or its backward) took the block."""
+    """Dotted name of the module whose forward or backward pass allocated the block."""
     category: str
     size_bytes: int
     address: int
 
 
 class Block(NamedTuple):
-    """A block that was alive at some moment: the event that took it, and its place."""
+    """A block that was alive at some moment: the event that allocated it, and its number."""
 
     order: int
     event: Event
@@ -60,6 +61,11 @@ class Block(NamedTuple):
 class Trace:
     """An ordered sequence of allocation events; its last step is the measured one.
 
+    Attributes:
+        events: every block allocated or freed, in order.
+        initial_bytes: bytes alive before the first event (a model that was there before).
+        steps: number of the measured step, if no event of it says so; None for the last one.
+
     >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
     >>> trace.peak_live_bytes, trace.peak_phase
     (4096, 'forward')
@@ -68,9 +74,7 @@ class Trace:
 
     events: Sequence[Event]
     initial_bytes: int = 0
-    """Bytes alive before the first event (a model that existed before tracing began)."""
     steps: int | None = None
-    """Number of the measured step, where no event of it says so."""
 
     @cached_property
     def live_bytes(self) -> list[int]:
@@ -85,7 +89,15 @@ class Trace:
         return max((e.step for e in self.events), default=0) if self.steps is None else self.steps
 
     def live_before(self, order: int) -> int:
-        """Return the bytes alive just before event number ``order``."""
+        """Return the bytes alive just before an event.
+
+        Args:
+            order: number of the event, from 0 on.
+
+        Returns:
+            Bytes.
+
+        """
         return self.live_bytes[order - 1] if order else self.initial_bytes
 
     def _first(self, step: int) -> int:
@@ -98,7 +110,18 @@ class Trace:
         return self.live_before(self._first(self.measured_step))
 
     def step_peak_bytes(self, step: int) -> int:
-        """Return the most bytes alive at any moment of ``step``, its beginning included."""
+        """Return the most bytes alive at any moment of a step, its beginning included.
+
+        Args:
+            step: number of the step: 0 for the build, 1 for the first training step.
+
+        Returns:
+            Bytes.
+
+        >>> Trace([Event(1, "forward", "", "", "activation", 64, 0)]).step_peak_bytes(1)
+        64
+
+        """
         start, stop = self._first(step), self._first(step + 1)
         return max([self.live_before(start), *self.live_bytes[start:stop]])
 
@@ -127,10 +150,12 @@ class Trace:
         return self.events[order].phase if order < len(self.events) else "forward"
 
     def phase_peaks(self) -> dict[str, int]:
-        """Return the peak of each phase that took or returned a block.
+        """Return the peak of each phase in which a block was allocated or freed.
 
-        The build's is absolute; the others are of the measured step. What is alive when a
-        phase begins counts.
+        Returns:
+            Bytes by phase. The build's peak is absolute; the others are of the measured step.
+            What is alive when a phase begins counts.
+
         """
         peaks: dict[str, int] = {}
         start = 0
@@ -143,7 +168,15 @@ class Trace:
         return {phase: peaks[phase] for phase in PHASES if phase in peaks}
 
     def alive_after(self, order: int) -> list[Block]:
-        """Return the blocks alive after event number ``order``, largest first."""
+        """Return the blocks alive after an event, largest first.
+
+        Args:
+            order: number of the event, from 0 on.
+
+        Returns:
+            The blocks, each with the event that allocated it.
+
+        """
         events = self.events
         numbers = sorted(self._alive_after(order))
         numbers.sort(key=lambda number: events[number].size_bytes, reverse=True)
@@ -192,6 +225,9 @@ class Trace:
     def plot(self) -> "Figure":
         """Return a picture of the live bytes of the measured step by category.
 
+        Returns:
+            A matplotlib figure.
+
         Raises:
             ArgumentError: there are no events.
 
@@ -216,6 +252,12 @@ class Trace:
 
     def __repr__(self) -> str:
         return f"<Trace: {len(self.events):,} events, {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("peak of live bytes", self.peak_live_bytes)]
+        rows += [(f"  {n.replace('_', ' ')}", s) for n, s in self.categories_at_peak().items() if s]
+        rows += [(f"peak in {phase}", peak) for phase, peak in self.phase_peaks().items()]
+        return sizes_table(f"{len(self.events):,} events", rows)
 
     def categories_at_peak(self) -> dict[str, int]:
         """Return the bytes alive at the peak by category, every category named."""

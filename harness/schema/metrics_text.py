@@ -1,8 +1,8 @@
 """Records and predictions as text: one line for a prompt, a small table for a notebook."""
 
-import html
 from typing import TYPE_CHECKING
 
+from harness.schema.notebook_table import sizes_table
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -55,11 +55,4 @@ def metrics_rows(value: "Record | Prediction") -> list[tuple[str, int]]:
 
 def metrics_html(value: "Record | Prediction") -> str:
     """Return the metrics as an HTML table."""
-    rows = "".join(
-        f"<tr><td>{html.escape(name).replace('  ', '&emsp;')}</td>"
-        f"<td style='text-align:right'>{size:,}</td><td>{format_bytes(size)}</td></tr>"
-        for name, size in metrics_rows(value)
-    )
-    head = "<tr><th>metric</th><th>bytes</th><th></th></tr>"
-    title = html.escape(f"{value.workload}: {value.outcome}")
-    return f"<table><caption>{title}</caption>{head}{rows}</table>"
+    return sizes_table(f"{value.workload}: {value.outcome}", metrics_rows(value))

@@ -152,6 +152,16 @@ class Prediction(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         budget: whether the workload fits in the budget, if one was given.
         card: whether it fits on the GPU, if one was given.
         last_batch: what a smaller last batch needs, if the number of examples was given.
+        environment: versions that the prediction was made with.
+
+    All sizes are bytes; a metric that is not known is None.
+
+    >>> import harness
+    >>> found = harness.predict(harness.Workload(depth=8, batch=512), torch="2.13")
+    >>> found.saved_bytes, found.peak_live_bytes, found.peak_phase
+    (5824516, 9519192, 'backward')
+    >>> found.categories_at_peak.activation, found.phases["forward"].peak_live_bytes
+    (4194304, 8984616)
 
     """
 
@@ -218,6 +228,9 @@ class Prediction(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def plot(self) -> "Figure":
         """Return a picture of what is alive at the peak, by category.
+
+        Returns:
+            A matplotlib figure: one bar whose parts are the categories in bytes.
 
         Raises:
             ArgumentError: it is unknown, for example because the prediction failed.

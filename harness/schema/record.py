@@ -32,18 +32,30 @@ class SchemaError(RecordError):
 
 
 class Outcome(enum.StrEnum):
-    """How a measurement or a prediction ended."""
+    """How a measurement or a prediction ended.
+
+    >>> import harness
+    >>> harness.predict(harness.Workload()).outcome is harness.Outcome.PREDICTED
+    True
+
+    """
 
     OK = "ok"
+    """It was measured to the end."""
     PREDICTED = "predicted"
     """Metrics were derived; nothing was run."""
     UNSUPPORTED = "unsupported"
     """The harness cannot do this; the reason says why."""
     OOM = "oom"
+    """It ran out of memory: an allocation was refused, or the kernel ended it for that."""
     KILLED = "killed"
+    """A signal such as SIGKILL ended its process; it may not have been its own fault."""
     TIMEOUT = "timeout"
+    """It did not end before its deadline."""
     CRASHED = "crashed"
+    """Its process ended by a fault of its own, such as a segmentation fault, or gave no result."""
     ERROR = "error"
+    """The step raised an exception that is not about memory."""
     LOST = "lost"
     """The executor lost the place where it ran, such as a Dask worker; the cell is not to blame."""
     REFUSED = "refused"
@@ -63,12 +75,23 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measurement of one workload, whatever its outcome.
 
     Attributes:
-        outcome: ok, or how the measurement failed; ``evidence`` says what was seen.
+        outcome: ok, or how the measurement failed.
+        evidence: what was seen of a failure: the message, the signal, the phase.
         attempt: 1, or more if a sweep ran the cell again.
         repeats: every pass without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are
             their medians.
         passes: the pass that gave each metric.
         environment: versions, machine and settings of the run.
+
+    All sizes are bytes; a metric that was not measured is None.
+
+    >>> import harness
+    >>> record = harness.measure(harness.Workload(width=8, in_features=8, batch=4), repeats=1)
+    >>> record.saved_bytes, record.peak_phase, record.modules["0"].saved_bytes
+    (452, 'backward', 128)
+    >>> record.to_frame()["saved_bytes"].tolist()
+    [452]
+    >>> record.plot().savefig("peak.png")
 
     """
 
@@ -96,11 +119,6 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
             The columns of ``harness.load``, without ``experiment``; sizes are bytes in nullable
             ``Int64`` columns, unknown values are missing. ``pandas.concat`` joins several.
 
-        >>> import harness
-        >>> step = harness.Workload(width=8, in_features=8, batch=4)
-        >>> harness.measure(step, repeats=1).to_frame()["saved_bytes"].tolist()
-        [452]
-
         """
         from harness.schema import columns
 
@@ -109,12 +127,11 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def plot(self) -> "Figure":
         """Return a picture of what is alive at the peak, by category.
 
+        Returns:
+            A matplotlib figure: one bar whose parts are the categories in bytes.
+
         Raises:
             ArgumentError: it is unknown, for example because the measurement failed.
-
-        >>> import harness
-        >>> step = harness.Workload(width=8, in_features=8, batch=4)
-        >>> harness.measure(step, repeats=1).plot().savefig("peak.png")
 
         """
         from harness.schema.plots.public_objects import plot_metrics

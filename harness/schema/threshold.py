@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.metrics import Bytes
+from harness.schema.notebook_table import notebook_table
 from harness.schema.record import Outcome, decode
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
@@ -82,6 +83,24 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a workload stops fitting into a budget, predicted and reproduced.
 
+    Attributes:
+        solve: the value that was searched; the workload's own value of it is not used.
+        budget_bytes: the budget in bytes.
+        kind: how the budget was enforced.
+        outcome: ok if the search found an answer; else how the probe ended that ended it.
+        evidence: what was seen, if there is no answer.
+        attempt: 1, or more if a sweep searched again.
+        largest_fit: the largest value that fits; None if not even the smallest does.
+        smallest_fail: the smallest value that does not fit; None if every value fits.
+        confirmed: whether each side was seen as often as asked.
+        band: values between them that fitted only sometimes.
+        predicted: the largest that fits by the model of what is limited: the data segment or the
+            caching allocator.
+        live_bytes_predict: the largest that fits by the live (on a GPU: the requested) bytes alone.
+        probes: every probe, in the order of the search.
+        headroom: where the budget went at ``largest_fit``; its parts add up to the budget.
+        environment: versions, machine and settings of the run.
+
     >>> import harness
     >>> step = harness.Workload(width=8, in_features=8)
     >>> found = harness.threshold(step, budget_bytes=8 << 20)
@@ -95,22 +114,17 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workload_id: str
     workload: Workload
     solve: Axis
-    """The value that was searched; the workload's own value of it is not used."""
     budget_bytes: Annotated[int, Meta(ge=1)]
     kind: Enforcement
     outcome: Outcome
-    """ok where the search ended with an answer; otherwise how the probe ended that ended it."""
     evidence: dict[str, Any] = {}
     attempt: int = 1
     largest_fit: int | None = None
     smallest_fail: int | None = None
     confirmed: bool = False
-    """Whether each side was seen as often as asked."""
     band: tuple[BandValue, ...] = ()
     predicted: int | None = None
-    """The largest that fits by the model of what is limited: data segment, caching allocator."""
     live_bytes_predict: int | None = None
-    """The largest that fits by the live (on a GPU: the requested) bytes alone."""
     probes: tuple[Probed, ...] = ()
     headroom: Headroom | None = None
     wall_seconds: float | None = None
@@ -147,6 +161,10 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         return f"<Threshold: {self.answer}>"
 
+    def _repr_html_(self) -> str:
+        rows = [(probe.value, str(probe.outcome), probe.phase or "") for probe in self.probes]
+        return notebook_table(self.answer, (self.solve, "outcome", "ended in"), rows)
+
     def summary(self) -> str:
         """Return the answer, the workload and the prediction, a line each."""
         predicted = "none" if self.predicted is None else f"{self.solve} {self.predicted:,}"
@@ -180,6 +198,9 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def plot(self) -> "Figure":
         """Return a picture of the search: each probed value, and whether it fitted.
+
+        Returns:
+            A matplotlib figure.
 
         Raises:
             ArgumentError: there are no probes.

@@ -59,13 +59,36 @@ def _share(default: float, help_text: str) -> Any:
     return field(default=default, metadata={"share": True, "help": help_text})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Workload:
     """One training or inference step of one network on one batch.
 
-    Every field has a default; ``harness measure -h`` describes them all. ``depth`` and ``width``
-    describe equal hidden layers; ``hidden`` gives each layer its own width and then decides both
-    (``width`` is None if the widths differ).
+    Every field has a default. ``depth`` and ``width`` describe equal hidden layers; ``hidden``
+    gives each layer its own width and then decides both (``width`` is None if the widths differ).
+
+    Attributes:
+        model: ``mlp`` of ``nn.Linear`` layers, or ``mlp-scratch`` of matrices.
+        depth: number of hidden layers; the output layer is not counted.
+        width: units of each hidden layer.
+        hidden: units of each hidden layer in order, if they differ.
+        in_features: features of one example; the batch has the shape (batch, in_features).
+        classes: number of classes; the output has the shape (batch, classes).
+        activation: activation function after each hidden layer.
+        norm: normalization before each activation function: ``none``, ``batch`` or ``layer``.
+        dropout: probability after each activation function.
+        batch: examples in a step.
+        dtype: type of parameters and activations.
+        autocast: type of autocast in the forward pass; None for no autocast.
+        optimizer: ``none``, ``sgd``, ``momentum``, ``adam`` or ``adamw``.
+        foreach: whether the optimizer updates all parameters at once: ``auto``, ``on``, ``off``.
+        mode: ``train``, or ``inference`` for a forward pass without gradients.
+        checkpoint: number of checkpointed segments; 0 for none.
+        accumulate: number of micro-batches per step.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads per operation.
+        data: ``synthetic`` or ``fashion-mnist``; memory does not depend on it.
+        malloc: policy of the C allocator: ``pinned`` (see the concepts) or ``system``.
+        seed: seed of weights and synthetic data.
 
     Raises:
         WorkloadError: a value breaks its field's rule.
@@ -74,6 +97,8 @@ class Workload:
     (64, 64)
     >>> Workload(hidden=(512, 128)).depth
     2
+    >>> Workload(width=64, batch=512).replace(depth=8)
+    Workload(depth=8, width=64, batch=512)
     >>> Workload(batch=0)
     Traceback (most recent call last):
     ...
@@ -178,7 +203,8 @@ class Workload:
     def least_batch(self) -> int:
         """The smallest batch that this workload could have, all else unchanged.
 
-        Each micro-batch has a row; in training, batch normalisation needs two to tell a variance.
+        Each micro-batch has at least one example; for training with batch normalization it has
+        two, because one example has no variance.
         """
         two = self.norm == "batch" and self.mode == "train"
         return self.accumulate * (2 if two else 1)
@@ -204,6 +230,15 @@ class Workload:
     def replace(self, **changes: object) -> Self:
         """Return a copy with changed fields; a new depth or width gives equal layers again.
 
+        Args:
+            changes: fields and their new values.
+
+        Returns:
+            The new workload.
+
+        Raises:
+            WorkloadError: a value breaks its field's rule.
+
         >>> Workload(hidden=(512, 128)).replace(depth=3, width=64).widths
         (64, 64, 64)
 
@@ -212,6 +247,13 @@ class Workload:
         if fields.keys() & {"depth", "width"}:
             fields.setdefault("hidden", ())
         return dataclasses.replace(self, **fields)
+
+    def __repr__(self) -> str:
+        """Return what constructs an equal workload: the fields that differ from their defaults."""
+        fields = self.changed()
+        if self.hidden:  # which decides depth and width
+            fields = {k: v for k, v in fields.items() if k not in ("depth", "width")}
+        return f"Workload({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
     def __str__(self) -> str:
         widths = f"{self.depth} x {self.width}" if self.width else "-".join(map(str, self.hidden))

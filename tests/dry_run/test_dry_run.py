@@ -1,3 +1,5 @@
+import doctest
+import importlib
 import json
 import signal
 import subprocess
@@ -197,3 +199,9 @@ def test_an_interrupted_script_reports_and_leaves_nothing_running(
 def test_a_script_that_is_not_there_is_the_user_s_mistake() -> None:
     with pytest.raises(DryRunError, match="no such file: nowhere"):
         dry_run("nowhere.py")
+
+
+def test_the_example_of_the_documentation_is_true() -> None:
+    found = doctest.testmod(importlib.import_module("harness.dry_run.run"))
+    assert found.attempted > 0
+    assert found.failed == 0

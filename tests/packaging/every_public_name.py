@@ -1,42 +1,61 @@
 """A user's script that names everything of the public API; checked with mypy --strict."""
 
 import tempfile
+from collections.abc import Sequence
 
 import torch
 
 import harness
 from harness import (
     AllocatorConfigError,
+    AnalysisError,
     ArgumentError,
     BudgetError,
     Comparison,
+    DryRunError,
+    DryRunReport,
+    DryRunUnavailableError,
     ExamplesError,
     Gpu,
     GpuError,
     Grid,
     HarnessError,
     LaunchError,
+    MemoryUnavailableError,
+    ModulePrediction,
+    ModulePredictionError,
+    ModuleTrace,
     Outcome,
     Plan,
     Prediction,
     Record,
     RecordError,
+    RunPrediction,
     StoreError,
     Threshold,
+    TorchVersionError,
     Trace,
+    UnsupportedModuleError,
     Workload,
     WorkloadError,
 )
 
 ERRORS: tuple[type[HarnessError], ...] = (
     AllocatorConfigError,
+    AnalysisError,
     ArgumentError,
     BudgetError,
+    DryRunError,
+    DryRunUnavailableError,
     ExamplesError,
     GpuError,
     LaunchError,
+    MemoryUnavailableError,
+    ModulePredictionError,
     RecordError,
     StoreError,
+    TorchVersionError,
+    UnsupportedModuleError,
     WorkloadError,
 )
 
@@ -94,6 +113,7 @@ def searched(step: Workload) -> Threshold:
 def traced() -> Trace:
     """Trace a step of our own."""
     model = torch.nn.Linear(8, 2)
+    step: ModuleTrace
     with harness.trace(model) as step:
         model(torch.ones(4, 8)).sum().backward()
     peak: int = step.peak_live_bytes
@@ -111,9 +131,36 @@ def planned() -> Plan:
     return found
 
 
+def network() -> ModulePrediction:
+    """Predict a network of our own, with an operator of our own."""
+
+    def scratch(args: Sequence[torch.Tensor], result: torch.Tensor) -> list[int]:
+        return [4 * args[0].numel() + result.element_size()]
+
+    harness.register_operator("mylib::scan", scratch)
+    harness.register_operator("mylib::sort", lambda args, result: [4 * args[0].numel()])
+    found = harness.predict(lambda: torch.nn.Linear(8, 2), 4, input_shape=(8,))
+    print(found.summary(), found.to_frame()["size_bytes"].sum())
+    return found
+
+
+def whole_run() -> RunPrediction:
+    """Predict a training loop of our own."""
+
+    def train() -> None:
+        model = torch.nn.Linear(8, 2, device="cuda")
+        model(torch.ones(4, 8, device="cuda")).sum().backward()
+
+    return harness.predict(run=train)
+
+
+def pretended() -> DryRunReport:
+    """Run a script on a pretended GPU, which needs a CUDA build of PyTorch."""
+    return harness.dry_run("train.py", gpu="l4")
+
+
 if __name__ == "__main__":
     tiny = Workload(width=8, in_features=8, batch=4)
     print(harness.__version__, *(error.__name__ for error in ERRORS))
     print(predicted(tiny), measured(tiny), swept(tiny).equal, traced(), planned(), sep="\n")
-    print(harness.dry_run, searched)
-    print(harness.ModulePrediction, harness.RunPrediction, harness.register_operator)
+    print(network(), whole_run(), searched, pretended)

@@ -36,6 +36,13 @@ class Gpu:
         workspace_config: CUBLAS_WORKSPACE_CONFIG where the steps run; None to read it from the
             environment.
 
+    >>> import harness
+    >>> own = Gpu(name="mine", capability=(8, 9), multiprocessors=58,
+    ...     threads_per_multiprocessor=1536, total_bytes=24 << 30)
+    >>> step = harness.Workload(device="cuda", batch=4096)
+    >>> harness.predict(step, gpu=own).card.verdict
+    'fits'
+
     """
 
     name: str

@@ -10,7 +10,7 @@ layer_norm_kernel.cu, group_norm_kernel.cu, Embedding.cu, Normalization.cuh, Los
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from harness.prediction.module.gpu_attention_scratch import (
 )
 from harness.prediction.module.gpu_convolution import Convolution, Scratch
 from harness.prediction.module.gpu_reduction import Reduction
+from harness.schema.argument_checks import ArgumentError
 
 
 class Call(NamedTuple):
@@ -39,6 +40,8 @@ class Call(NamedTuple):
 
 Rule = Callable[[Call], Scratch]
 OperatorRule = Callable[[Sequence[Any], Any], Sequence[int]]
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 _NOTHING = Scratch()
 _MATMULS = {
@@ -85,17 +88,39 @@ CUDNN = "convolution: cuDNN's workspaces are not known and not counted"
 _registered: dict[str, OperatorRule] = {}
 
 
-def register_operator(name: str, scratch: OperatorRule) -> None:
+@overload
+def register_operator(
+    name: str, scratch: Callable[[Sequence[Tensor], Tensor], Sequence[int]]
+) -> None: ...
+@overload
+def register_operator(
+    name: str, scratch: Callable[[Sequence[Argument], Result], Sequence[int]]
+) -> None: ...
+def register_operator(name: str, scratch: object) -> None:
     """State what a CUDA kernel of your own allocates next to its results.
 
     Args:
         name: the operator, e.g. ``mylib::attention`` or ``mylib::attention.out``.
-        scratch: a function of the operator's arguments and result; it returns the sizes in
-            bytes of the blocks that are alive until the operator returns.
+        scratch: a function of the operator's arguments and result, which are tensors on the meta
+            device, numbers and so on, as the operator takes and returns them. It returns the
+            sizes in bytes of the blocks that are alive until the operator returns.
 
-    >>> register_operator("mylib::scan", lambda args, result: [4 * args[0].numel()])
+    Returns:
+        Nothing; every later prediction of this process uses the rule, also in place of one that
+        the harness has.
+
+    Raises:
+        ArgumentError: ``name`` has no namespace, or ``scratch`` is not a function.
+
+    >>> import harness
+    >>> harness.register_operator("mylib::scan", lambda args, result: [4 * args[0].numel()])
 
     """
+    if "::" not in str(name):
+        raise ArgumentError(f"name must be an operator such as mylib::scan, got {name!r}")
+    if not callable(scratch):
+        kind = type(scratch).__name__
+        raise ArgumentError(f"scratch must be a function of arguments and result, got a {kind}")
     _registered[name] = scratch
 
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.prediction.module.layer_table import Layer
 from harness.schema.errors import HarnessError
-from harness.schema.events import Block, Trace
+from harness.schema.events import CATEGORIES, Block, Trace
 from harness.schema.metrics import CudaMetrics
+from harness.schema.notebook_table import notebook_table
 from harness.schema.prediction import GpuFit
 from harness.schema.units import format_bytes
 
@@ -38,6 +39,17 @@ class ModulePrediction:
         saved_bytes: bytes that autograd keeps between forward and backward pass.
         cuda: peaks of the CUDA caching allocator; None for the CPU.
         card: whether the step fits on the GPU that was named.
+
+    All sizes are bytes.
+
+    >>> import harness
+    >>> from torch import nn
+    >>> build = lambda: nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+    >>> found = harness.predict(build, 512, input_shape=(784,))
+    >>> found.saved_bytes, found.peak_live_bytes, found.peak_phase
+    (2154500, 4007000, 'backward')
+    >>> [(layer.name, layer.kind, layer.saved_bytes) for layer in found.layers[1:3]]
+    [('0', 'Linear', 1605632), ('1', 'ReLU', 524288)]
 
     """
 
@@ -77,7 +89,7 @@ class ModulePrediction:
         return self.trace.live_bytes
 
     def phase_peaks(self) -> dict[str, int]:
-        """Return the peak of each phase of the measured step."""
+        """Return the peak of each phase of the measured step, in bytes."""
         if self.way == "dry run" and self.cuda is not None:
             phases = self.cuda.phases or {}
             return {name: peaks.requested_peak_bytes or 0 for name, peaks in phases.items()}
@@ -91,6 +103,28 @@ class ModulePrediction:
         """Return the blocks alive at the peak, the largest first."""
         return self.trace.alive_at_peak()
 
+    def summary(self) -> str:
+        """Return whether it fits, the peak, what is alive at it, and the notes, a line each."""
+        lines = [] if self.card is None else [str(self.card), self.card.largest_batch_text]
+        lines.append(f"{self.peak_text}; predicted by {self.way}")
+        lines.append(f"at the peak: {self.categories_text}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    @property
+    def peak_text(self) -> str:
+        """The peak of live bytes, and on CUDA what is reserved, in a few words."""
+        text = f"peak {format_bytes(self.peak_live_bytes)} in {self.peak_phase}"
+        if self.cuda is not None and self.cuda.reserved_peak_bytes is not None:
+            text += f", reserved {format_bytes(self.cuda.reserved_peak_bytes)}"
+        return text
+
+    @property
+    def categories_text(self) -> str:
+        """What is alive at the peak by category, in a few words."""
+        sizes = self.categories_at_peak()
+        named = [(name.replace("_", " "), sizes[name]) for name in CATEGORIES if sizes.get(name)]
+        return ", ".join(f"{name} {format_bytes(size)}" for name, size in named)
+
     def to_frame(self) -> "pd.DataFrame":
         """Return the events as a data frame; see ``Trace.to_frame``."""
         return self.trace.to_frame()
@@ -101,9 +135,15 @@ class ModulePrediction:
 
     def __repr__(self) -> str:
         """Return the peak, in one line."""
-        parts = [f"peak {format_bytes(self.peak_live_bytes)} in {self.peak_phase}", self.way]
-        if self.cuda is not None and self.cuda.reserved_peak_bytes is not None:
-            parts.insert(1, f"reserved {format_bytes(self.cuda.reserved_peak_bytes)}")
+        parts = [self.peak_text, self.way]
         if self.card is not None:
             parts.insert(0, f"{self.card.verdict} on {self.card.gpu}")
         return f"<{type(self).__name__}: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        headings = ("layer", "class", "parameter bytes", "saved bytes", "bytes at the peak")
+        rows = [
+            (r.name or "(network)", r.kind, r.parameter_bytes, r.saved_bytes, r.peak_bytes)
+            for r in self.layers
+        ]
+        return notebook_table(self.peak_text, headings, rows)

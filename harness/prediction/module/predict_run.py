@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -30,8 +30,13 @@ from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.prediction.module.predict_module import RULES, refusals
 from harness.prediction.module.simulated_gpu import simulated_gpu
 from harness.schema.events import Trace
+from harness.schema.notebook_table import sizes_table
 from harness.schema.prediction import Fit
 from harness.schema.units import format_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 _running: ContextVar[Ledger | None] = ContextVar("ledger of the run", default=None)
 
@@ -56,12 +61,25 @@ class RunPrediction:
 
     Attributes:
         peaks: of the whole run.
-        phases: requested peak of each phase, by its name.
+        phases: requested peak of each phase in bytes, by its name.
         steps: number of optimizer steps that were made.
         verdict: whether the run fits on the GPU that was named; None where none was.
         gpu: its name.
         notes: what was not counted.
         trace: every block allocated and freed.
+
+    >>> import harness, torch
+    >>> def train():
+    ...     model = torch.nn.Linear(784, 10, device="cuda")
+    ...     optimizer = torch.optim.Adam(model.parameters())
+    ...     for _ in range(3):
+    ...         loss = model(torch.zeros(512, 784, device="cuda")).square().mean()
+    ...         optimizer.zero_grad()
+    ...         loss.backward()
+    ...         optimizer.step()
+    >>> found = harness.predict(run=train, gpu="l4")
+    >>> found.steps, found.verdict, found.peaks.requested_peak_bytes == max(found.phases.values())
+    (3, 'fits', True)
 
     """
 
@@ -75,9 +93,31 @@ class RunPrediction:
 
     def __repr__(self) -> str:
         """Return the answer in one line."""
+        return f"<RunPrediction: {self._answer()}>"
+
+    def _answer(self) -> str:
         reserved = format_bytes(self.peaks.reserved_peak_bytes[1])
         answer = f"{self.verdict} on {self.gpu}: " if self.verdict else ""
-        return f"<RunPrediction: {answer}reserves {reserved} in {self.steps} steps>"
+        steps = f"{self.steps:,} step{'s' * (self.steps != 1)}"
+        return f"{answer}reserves {reserved} in {steps}"
+
+    def summary(self) -> str:
+        """Return the answer, the peak of each phase and the notes, a line each."""
+        peaks = ", ".join(f"{name} {format_bytes(size)}" for name, size in self.phases.items())
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([self._answer(), f"peaks of requested bytes: {peaks}", *notes])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the events as a data frame; see ``Trace.to_frame``."""
+        return self.trace.to_frame()
+
+    def plot(self) -> "Figure":
+        """Return a picture of the live bytes of the last step; see ``Trace.plot``."""
+        return self.trace.plot()
+
+    def _repr_html_(self) -> str:
+        rows = [(f"peak in {name}", size) for name, size in self.phases.items()]
+        return sizes_table(self._answer(), rows)
 
 
 def predict_run(
