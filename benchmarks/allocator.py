@@ -80,7 +80,7 @@ def cases(events: int) -> Iterator[tuple[str, AllocatorConfig, list[Event]]]:
     yield "random mix, defaults", plain, mix
     yield "random mix, expandable", expandable, mix
     yield "random mix, max_split_size", AllocatorConfig(max_split_size_bytes=32 * MIB), mix
-    yield "random mix, 2 GiB card", AllocatorConfig(total_bytes=2048 * MIB), mix
+    yield "random mix, 2 GiB GPU", AllocatorConfig(total_bytes=2048 * MIB), mix
 
 
 def main() -> None:

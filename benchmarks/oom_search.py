@@ -149,7 +149,7 @@ def search_as(peer: str, budget_bytes: int, group: str | None) -> None:
 
 
 def run_peer(peer: str, kind: str, budget_bytes: int, python: str) -> dict[str, Any]:
-    """Run one peer in a process of its own and tell how it went."""
+    """Run one peer in a process of its own and say how it ended."""
     python = str(Path(python).absolute()) if os.sep in python else python
     here = str(Path(__file__).resolve())
     command = [python, here, "--be", peer, "--budget", str(budget_bytes)]

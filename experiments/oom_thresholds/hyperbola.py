@@ -25,7 +25,7 @@ _ROUNDS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Frontier:
-    """(depth + a)(batch + b) = c through thresholds, and how well it gives them back."""
+    """(depth + a)(batch + b) = c through thresholds, and how well it fits them."""
 
     a: float
     b: float

@@ -1,7 +1,7 @@
 """Narrower numbers: what float64, float32, bfloat16 and autocast take for the same network.
 
 A type decides the size of everything it is used for. Autocast is another thing: parameters,
-gradients and the batch stay float32, products run in bfloat16, and the copies that this takes
+gradients and the batch stay float32, matmuls run in bfloat16, and the copies that this takes
 are kept for the backward pass.
 """
 

@@ -1,6 +1,6 @@
 """How a driver places segments, as far as the allocator can notice.
 
-Only the order of addresses matters: among free blocks of equal size the allocator takes
+Only the order of addresses matters: among free blocks of equal size the allocator uses
 the lowest. Real drivers are not monotone (15–40% of the steps ascend in recordings),
 so a prediction runs several policies and reports the range.
 """
@@ -30,7 +30,7 @@ class AddressPolicy(Protocol):
         ...
 
     def release(self, address: int, size_bytes: int) -> None:
-        """Take back the segment at ``address``."""
+        """Forget the segment at ``address``, which was freed."""
         ...
 
 

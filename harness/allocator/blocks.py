@@ -129,7 +129,7 @@ class Block:
         self.next: Block | None = None
 
     def is_split(self) -> bool:
-        """Tell whether the block shares its segment with others."""
+        """Return whether the block shares its segment with others."""
         return self.previous is not None or self.next is not None
 
     def put_between(self, previous: "Block | None", following: "Block | None") -> None:

@@ -114,7 +114,7 @@ class AllocatorConfig:
         return int(self.memory_fraction * self.total_bytes + 0.5)
 
     def rounds_plainly(self) -> bool:
-        """Tell whether every request is rounded to 512 bytes and no further."""
+        """Return whether every request is rounded to 512 bytes and no further."""
         return all(divisions <= 1 for divisions in self.roundup_power2_divisions)
 
     def round_request(self, size_bytes: int) -> int:

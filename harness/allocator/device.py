@@ -35,7 +35,7 @@ class Device:
         return True
 
     def give(self, size_bytes: int) -> None:
-        """Give such memory back."""
+        """Free such memory."""
         self.used_bytes -= size_bytes
 
     def malloc(self, size_bytes: int) -> int | None:
@@ -43,7 +43,7 @@ class Device:
         return self._addresses.place(size_bytes) if self.take(size_bytes) else None
 
     def free(self, address: int, size_bytes: int) -> None:
-        """Give a segment back (``cudaFree``)."""
+        """Free a segment (``cudaFree``)."""
         self.give(size_bytes)
         self._addresses.release(address, size_bytes)
 

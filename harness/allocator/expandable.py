@@ -23,11 +23,13 @@ from harness.allocator.segment_events import SegmentAction
 class Books(Protocol):
     """Who books what is mapped and unmapped."""
 
-    def record_taken(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+    def record_reserved(
+        self, action: SegmentAction, home: FreeList, address: int, size: int
+    ) -> None:
         """Book ``size`` bytes as reserved."""
         ...
 
-    def record_given(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+    def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Book ``size`` bytes as no longer reserved."""
         ...
 
@@ -97,7 +99,7 @@ class ExpandableSegments:
             block.size = size
         self._merge(block)
         home.insert(block)
-        self._books.record_taken("segment_map", home, start, size)
+        self._books.record_reserved("segment_map", home, start, size)
         return True
 
     def unmap(self, block: Block) -> None:
@@ -120,7 +122,7 @@ class ExpandableSegments:
         self._merge(block)
         home.insert_unmapped(block)
         self._device.give(end - start)
-        self._books.record_given("segment_unmap", home, start, end - start)
+        self._books.record_freed("segment_unmap", home, start, end - start)
         if not block.is_split():
             home.remove_unmapped(block)
             del self._blocks[block.address]

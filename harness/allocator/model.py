@@ -267,7 +267,7 @@ class CachingAllocator(Readings):
         if self._collects:
             segments.collect_garbage()
         block = segments.grow(home, rounded)
-        if block is None and segments.give_back_oversize(home, rounded):
+        if block is None and segments.free_oversize(home, rounded):
             block = segments.grow(home, rounded)
         if block is None:
             self.empty_cache()
@@ -294,7 +294,7 @@ class CachingAllocator(Readings):
         """Wait for other streams, then free every segment that is wholly free."""
         self._counters.num_sync_all_streams += 1
         self._complete_all()
-        self._segments.give_back_all()
+        self._segments.free_unused()
 
     def release_pool(self, private_pool: int) -> None:
         """Say that nothing holds a private pool any more: emptying the cache frees it too.
@@ -305,7 +305,7 @@ class CachingAllocator(Readings):
 
     def empty_pool(self, private_pool: int) -> None:
         """Free the wholly free segments of one released pool, as a ``MemPool`` does at its end."""
-        self._segments.give_back_pool(private_pool)
+        self._segments.free_pool(private_pool)
 
     def discard(self) -> None:
         """Drop every block; nothing can be asked afterwards.

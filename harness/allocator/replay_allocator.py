@@ -28,7 +28,7 @@ class FollowingAllocator(CachingAllocator):
             self.before_growing()
 
     def has_fit(self, size_bytes: int, stream: int = 0) -> bool:
-        """Tell whether a request could be served without new memory; nothing changes."""
+        """Return whether a request could be served without new memory; nothing changes."""
         rounded = self.config.round_request(size_bytes)
         pool = self._small if rounded <= SMALL_REQUEST_BYTES else self._large
         return best_fit(self.config, pool.list_of(stream), self._blocks, rounded) >= 0
@@ -46,12 +46,12 @@ class FollowingAllocator(CachingAllocator):
         """
         adopt_segment(self._segments, self._blocks, self._uses, segment)
         if segment.is_expandable:
-            self.reconfigure(self.config)  # from now on searches must tell the two kinds apart
+            self.reconfigure(self.config)  # from now on searches must distinguish the two kinds
         self._counters.note_blocks()
         self._counters.note_splits()
 
-    def give_back(self, address: int) -> None:
-        """Give one segment back, as garbage collection does.
+    def free_segment(self, address: int) -> None:
+        """Free one segment, as garbage collection does.
 
         Raises:
             ValueError: the segment at that address is not wholly free.
@@ -61,4 +61,4 @@ class FollowingAllocator(CachingAllocator):
         if block is None or block.state != FREE or block.is_split() or block.range is not None:
             raise ValueError(f"no segment at address {address:#x} is wholly free")
         block.home.remove(block)
-        self._segments.give_back(block)
+        self._segments.free_segment(block)

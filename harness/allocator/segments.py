@@ -79,15 +79,17 @@ class Segments:
     def adopt_mapped(self, home: FreeList, address: int, size: int) -> None:
         """Book memory that was mapped before the model began."""
         self._device.take(size)
-        self.record_taken("segment_map", home, address, size)
+        self.record_reserved("segment_map", home, address, size)
 
     def _book_segment(self, home: FreeList, address: int, size: int) -> None:
         home.counters.segment_up += 1
         if size >= self.config.max_split_size_bytes:
             self._counters.oversize_segments.rise()
-        self.record_taken("segment_alloc", home, address, size)
+        self.record_reserved("segment_alloc", home, address, size)
 
-    def record_taken(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+    def record_reserved(
+        self, action: SegmentAction, home: FreeList, address: int, size: int
+    ) -> None:
         """Book ``size`` bytes as reserved."""
         home.counters.reserved_bytes_up += size
         self._reserved_by_pool[home.private_pool] += size
@@ -95,27 +97,27 @@ class Segments:
         self._counters.note_segments()
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
-    def record_given(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+    def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Book ``size`` bytes as no longer reserved."""
         home.counters.reserved_bytes_down += size
         self._reserved_by_pool[home.private_pool] -= size
         self._counters.num_device_free += 1
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
-    def give_back(self, block: Block) -> None:
+    def free_segment(self, block: Block) -> None:
         """Return the segment that ``block`` spans to the driver; it is in no list any more."""
         self._device.free(block.address, block.size)
         del self._blocks[block.address]
         block.home.counters.segment_down += 1
         if block.size >= self.config.max_split_size_bytes:
             self._counters.oversize_segments.down += 1
-        self.record_given("segment_free", block.home, block.address, block.size)
+        self.record_freed("segment_free", block.home, block.address, block.size)
 
     def release_pool(self, private_pool: int) -> None:
         """Let a private pool be freed from now on: no ``MemPool`` and no graph holds it."""
         self._released[private_pool] = None
 
-    def lists_to_give_back(self) -> Iterator[list[FreeList]]:
+    def lists_to_free(self) -> Iterator[list[FreeList]]:
         """Yield the lists whose free segments go back when the cache is emptied, in order.
 
         Private pools come last, and only those that were released.
@@ -129,24 +131,24 @@ class Segments:
         yield self._small.in_stream_order(private_pool)
         yield self._large.in_stream_order(private_pool)
 
-    def give_back_all(self) -> None:
+    def free_unused(self) -> None:
         """Return every segment that is wholly free."""
-        for lists in self.lists_to_give_back():
-            self._give_back_lists(lists)
+        for lists in self.lists_to_free():
+            self._free_lists(lists)
         self._released = {number: None for number in self._released if self._holds(number)}
 
-    def give_back_pool(self, private_pool: int) -> None:
+    def free_pool(self, private_pool: int) -> None:
         """Return the wholly free segments of one private pool."""
         for lists in self._lists_of_pool(private_pool):
-            self._give_back_lists(lists)
+            self._free_lists(lists)
         if not self._holds(private_pool):
             self._released.pop(private_pool, None)
 
     def _holds(self, private_pool: int) -> bool:
-        """Tell whether anything of a private pool is still reserved."""
+        """Return whether anything of a private pool is still reserved."""
         return self._reserved_by_pool.get(private_pool, 0) > 0
 
-    def _give_back_lists(self, lists: list[FreeList]) -> None:
+    def _free_lists(self, lists: list[FreeList]) -> None:
         to_unmap: list[Block] = []
         for home in lists:
             kept = []
@@ -155,14 +157,14 @@ class Segments:
                 if block.range is not None:
                     to_unmap.append(block)
                 elif not block.is_split():
-                    self.give_back(block)
+                    self.free_segment(block)
                     continue
                 kept.append(key)
             home.keys[:] = kept
         for block in to_unmap:
             self._expandable.unmap(block)
 
-    def give_back_oversize(self, home: FreeList, rounded: int) -> bool:
+    def free_oversize(self, home: FreeList, rounded: int) -> bool:
         """Return blocks that are never split until ``rounded`` would fit; return whether it may.
 
         Only if ``max_split_size`` is set. One block that is large enough goes alone;
@@ -178,7 +180,7 @@ class Segments:
             block = self._blocks[keys[index] & MASK]
             if block.range is None:
                 del keys[index]
-                self.give_back(block)
+                self.free_segment(block)
                 return True
         released = 0
         while index > 0 and released < target and keys[index - 1] >> SHIFT >= threshold:
@@ -187,7 +189,7 @@ class Segments:
             if block.range is None:
                 released += block.size
                 del keys[index]
-                self.give_back(block)
+                self.free_segment(block)
         return released >= target
 
     def collect_garbage(self) -> None:
@@ -220,4 +222,4 @@ class Segments:
                 total_age -= searches - block.born
                 count -= 1
                 block.home.remove(block)
-                self.give_back(block)
+                self.free_segment(block)

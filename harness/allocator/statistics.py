@@ -46,7 +46,7 @@ class Readings(ABC):
         """
         return [
             block.address
-            for lists in self._segments.lists_to_give_back()
+            for lists in self._segments.lists_to_free()
             for home in lists
             for block in (self._blocks[key & MASK] for key in home.keys)
             if not block.is_split() and block.range is None

@@ -39,7 +39,7 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
     """Fit ``log value`` on the logs of ``variables`` and return each exponent.
 
     Rows with a value of zero or below have no logarithm and are left out; ``cells`` says how
-    many remained. For metrics without noise an interval tells how far the points lie from any
+    many remained. For metrics without noise an interval says how far the points lie from any
     power law, not how far a repetition would vary.
 
     Raises:

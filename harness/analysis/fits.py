@@ -118,7 +118,7 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
     size = np.abs(weighted).max(axis=0, initial=0.0)
     if len(y) < len(size) or not size.all() or _rank(weighted / size) < len(size):
         wanted = ", ".join(columns)
-        raise AnalysisError(f"{len(y)} cells cannot tell these terms apart: {wanted}")
+        raise AnalysisError(f"{len(y)} cells cannot distinguish these terms: {wanted}")
     design = weighted / size
     result = sm.OLS(y / unit, design).fit()
     fitted = np.asarray(result.fittedvalues * unit, dtype=np.float64)

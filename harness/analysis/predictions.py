@@ -12,7 +12,7 @@ from harness.schema.findings import Table
 from harness.schema.prediction import Prediction
 from harness.schema.workload import Workload
 
-MISS_COLUMNS = ["workload", "figure", "measured_bytes", "predicted_bytes", "difference_bytes"]
+MISS_COLUMNS = ["workload", "metric", "measured_bytes", "predicted_bytes", "difference_bytes"]
 
 _SHARES = {item.name for item in dataclasses.fields(Workload) if "share" in item.metadata}
 

@@ -27,8 +27,8 @@ ROUGHLY = 0.10
 """How far a doubling may miss 2 for the note's "roughly proportional"."""
 CLOSELY = 0.01
 RESOLUTION_BYTES = 4 * 2**20
-"""Cells below this weigh alike in a fit: resident sizes jump by what kernel and allocator hand
-out at once, so relative errors of small cells say little."""
+"""Cells below this weigh alike in a fit: resident sizes jump by what kernel and allocator
+allocate at once, so relative errors of small cells say little."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -61,7 +61,7 @@ class History:
         marks: in the order of their time.
         steps: the number of allocations at the end of each optimizer step.
         workspace_bytes: the size of cuBLAS's workspaces, None where it is not known.
-        own: tells whether a file belongs to PyTorch, Python or the harness.
+        own: says whether a file belongs to PyTorch, Python or the harness.
 
     """
 

@@ -16,8 +16,8 @@ class StatusPage:
     """Counters of the driver's level.
 
     Attributes:
-        allocated: whether any memory of the GPU was taken.
-        other_processes: processes next to the first that took memory of the GPU.
+        allocated: whether any memory of the GPU was allocated.
+        other_processes: processes next to the first that allocated memory of the GPU.
         kernels: launches.
         unsupported: functions that are not pretended and were called.
         peaks: most bytes that each device's memory held, as the driver counts.

@@ -30,7 +30,7 @@ class ValueReads:
 
     Args:
         answers: ``FILE:LINE`` to the value that is read there; ``*`` for everywhere else.
-        own: tells whether a file belongs to PyTorch, Python or the harness.
+        own: says whether a file belongs to PyTorch, Python or the harness.
 
     """
 

@@ -7,7 +7,7 @@ from facts: the caller says at marked moments which addresses hold what
 (``AllocationRecorder.mark``), and each block alive there with that address gets the category.
 Never from names.
 
-The profiler does not report the return of a block that was taken before it started. Start it
+The profiler does not report that a block is freed which was allocated before it started. Start it
 before the workload is built, or tell the recorder of what exists (``adopt``).
 
 Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler.pyi.

@@ -81,11 +81,11 @@ def outside_bytes() -> int:
 
     The context, the libraries' own memory, and other processes.
     """
-    card = card_bytes()
-    return card["outside_bytes"]
+    sizes = gpu_bytes()
+    return sizes["outside_bytes"]
 
 
-def card_bytes() -> dict[str, int]:
+def gpu_bytes() -> dict[str, int]:
     """Return the device's total and free memory now, and who holds the rest."""
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()

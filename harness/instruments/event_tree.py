@@ -237,7 +237,7 @@ def with_requested_sizes(found: Sequence[Found], log: Sequence[Entry]) -> list[F
         size, address = item[1], item[2]
         if size > 0:
             known.add(address)
-        elif not size or address not in known:  # a mark, or taken before the recording
+        elif not size or address not in known:  # a mark, or allocated before the recording
             continue
         else:
             known.discard(address)

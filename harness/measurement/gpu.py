@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from harness.instruments.cuda_counters import card_bytes, free_workspaces
+from harness.instruments.cuda_counters import free_workspaces, gpu_bytes
 from harness.measurement.pretended_device import pretended_device
 from harness.schema.errors import HarnessError
 
@@ -64,7 +64,7 @@ def start() -> dict[str, Any]:
     free_workspaces()  # of earlier jobs, where a debugger runs several in one process
     torch.cuda.empty_cache()
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-    card = card_bytes()
+    sizes = gpu_bytes()
     return {
         **({"device": device} if (device := pretended_device()) else {}),
         "gpu": properties.name,
@@ -72,7 +72,7 @@ def start() -> dict[str, Any]:
         "gpu_capability": f"{properties.major}.{properties.minor}",
         "gpu_multiprocessors": properties.multi_processor_count,
         "gpu_threads_per_multiprocessor": properties.max_threads_per_multi_processor,
-        "gpu_used_before_bytes": card["outside_bytes"],
+        "gpu_used_before_bytes": sizes["outside_bytes"],
         "cuda": torch.version.cuda,
         "driver": driver_version(),
         "allocator": torch.cuda.get_allocator_backend(),
@@ -94,5 +94,5 @@ def memory_at_failure() -> dict[str, int] | None:
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return None
     with contextlib.suppress(RuntimeError):
-        return card_bytes()
+        return gpu_bytes()
     return None

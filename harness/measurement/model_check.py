@@ -192,7 +192,7 @@ def _comparable(events: Sequence[Event], workload: Workload) -> list[Compared]:
 
 
 def _scratch(events: Sequence[Event]) -> Iterator[int]:
-    """Yield the places of blocks that a product takes only while it runs."""
+    """Yield the places of blocks that a matmul allocates only while it runs."""
     for place, (event, following) in enumerate(pairwise(events)):
         freed = (following.address, following.size_bytes) == (event.address, -event.size_bytes)
         if freed and event.size_bytes > 0 and event.operator.endswith(("aten::mm", "aten::addmm")):

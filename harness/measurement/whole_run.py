@@ -267,7 +267,7 @@ def _correct(
     phase: Phase,
     mark: Callable[[dict[int, str]], None],
 ) -> int:
-    """Return how many of a batch the network tells right."""
+    """Return how many of a batch the network classifies correctly."""
     with phase("build"):
         x, y = _batch(images, index, built.workload)
     mark(tensor_roles.input_addresses(x, y))
@@ -307,7 +307,7 @@ def _per_step(trace: Trace, steps: int) -> list[tuple[int, int, int, str]]:
 
 
 def _categories(trace: Trace, passages: Sequence[Passage]) -> dict[str, dict[str, int]]:
-    """Return what is alive at the peaks of four telling passages, bytes by category."""
+    """Return what is alive at the peaks of four passages, bytes by category."""
     numbered = list(enumerate(passages, 1))
     training = [(number, one) for number, one in numbered if one.kind == TRAIN]
     full = max(one.rows for _, one in training)

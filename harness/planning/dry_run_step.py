@@ -72,7 +72,7 @@ def predict_step(
     cuda = _metrics(report)
     card = None
     if is_named and gpu.total_bytes is not None:
-        card = _card(step, gpu, settings, cudnn, cuda)
+        card = _fit_on_gpu(step, gpu, settings, cudnn, cuda)
     return DryStep(cuda=cuda, card=card)
 
 
@@ -118,7 +118,9 @@ def _highest(phases: dict[str, dict[str, int]]) -> dict[str, int]:
     return {name: max(peaks[name] for peaks in phases.values()) for name in names}
 
 
-def _card(step: dict[str, Any], gpu: Gpu, settings: str, cudnn: bool, cuda: CudaMetrics) -> GpuFit:
+def _fit_on_gpu(
+    step: dict[str, Any], gpu: Gpu, settings: str, cudnn: bool, cuda: CudaMetrics
+) -> GpuFit:
     total = gpu.total_bytes or 0
     least, most = context_overhead.LEAST_BYTES, context_overhead.MOST_BYTES
     allocated, reserved = cuda.allocated_peak_bytes or 0, cuda.reserved_peak_bytes or 0

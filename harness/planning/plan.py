@@ -38,7 +38,7 @@ MOST_TRIED = 4
 """From as many sizes of micro-batch on, a line leads to the first one that is tried."""
 EXPANDABLE = "expandable_segments:True"
 NO_BLOCKS = "the network has no repeated blocks to checkpoint, so checkpointing was not tried"
-NORMS = "batch normalisation computes its statistics for each micro-batch"
+NORMS = "batch normalization computes its statistics for each micro-batch"
 
 Progress = Callable[[str], object]
 """Is called with each step that is predicted, in words."""
@@ -237,10 +237,10 @@ class _Steps:
         script = self._script(change, parts)
         if isinstance(script, str):
             return script
-        memory = cuda_metrics.card_of(self._gpu, settings)
+        memory = cuda_metrics.memory_of_gpu(self._gpu, settings)
         assert memory is not None, "its size is known"
         found = cuda_metrics.peaks_on(script, self._gpu, settings)
-        return cuda_metrics.on_card(memory, found, (partial(play, script),))
+        return cuda_metrics.fit_on_gpu(memory, found, (partial(play, script),))
 
     def _script(self, change: StepChange, parts: int) -> RecordedSteps | str:
         if (change, parts) not in self._scripts:
@@ -269,7 +269,7 @@ class _Steps:
         )
         try:
             ledger, _ = run_on_gpu(step, STEPS_ON_GPU, self._gpu, cudnn=self._cudnn)
-        except ValueError as error:  # batch normalisation refuses a single value per channel
+        except ValueError as error:  # batch normalization refuses a single value per channel
             if parts == 1 or isinstance(error, ModulePredictionError):
                 raise
             return str(error)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu, GpuError
 from harness.prediction.mlp import formula
-from harness.prediction.mlp.autocast import is_followed
+from harness.prediction.mlp.autocast import is_predictable
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.mlp.largest_fit import solve
 from harness.prediction.paused_collection import collection_paused
@@ -196,14 +196,14 @@ def _on_cuda(
         fields["last_batch"] = last
         needed = max(needed, last.reserved_peak_bytes[1])
         notes += [note for note in more if note not in notes]
-    memory = on_cuda.card_of(gpu, settings)
+    memory = on_cuda.memory_of_gpu(gpu, settings)
     if not is_named:
         notes.append(f"no GPU was given: workspaces and scratch are those of {gpu.name}")
     elif memory is None:
         notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
     else:
         runs = runs_of(workload, gpu, epoch)
-        fields["card"] = on_cuda.on_card(memory, found, runs, workload)
+        fields["card"] = on_cuda.fit_on_gpu(memory, found, runs, workload)
     if budget_bytes is not None:
         fields["budget"] = on_cuda.within(workload, gpu, settings, needed, budget_bytes, epoch)
     return fields
@@ -211,7 +211,7 @@ def _on_cuda(
 
 def _saved_metrics(workload: Workload) -> dict[str, Any]:
     """Return the closed forms, if it is known what autograd saves."""
-    if workload.autocast is not None and not is_followed(workload):
+    if workload.autocast is not None and not is_predictable(workload):
         return {}
     modules = formula.saved_by_module(workload)
     return {

@@ -45,7 +45,7 @@ MAXIMUM_COMPARES_FIRST = Rule(
     since=TorchVersion(2, 14),
     operators=("MaximumBackward0",),
     says="compares for less, then halves, compares for equality and selects; "
-    "under a dispatch mode it fills out of place, which takes one block more",
+    "under a dispatch mode it fills out of place, which allocates one block more",
     source="tools/autograd/derivatives.yaml, read from the operators that a dispatch mode sees",
 )
 SCRATCH_WITHOUT_SUMS = Rule(

@@ -86,7 +86,7 @@ LIMITS: tuple[str, ...] = (
         "backward pass."
     ),
     (
-        "On numbers without noise, an interval tells how far the cells lie from the fitted "
+        "On numbers without noise, an interval says how far the cells lie from the fitted "
         "form, not how far a repetition would vary."
     ),
     (

@@ -8,7 +8,7 @@ class Agreement:
     """Where the model and the recording say the same.
 
     Attributes:
-        segment_events: recorded events that take or free memory.
+        segment_events: recorded events that allocate or free segments.
         segment_events_matched: those the model produced too: same kind, address and size,
             at the same request or release.
         allocations: recorded allocations; ``allocations_matched`` lie at the same address.
@@ -39,7 +39,7 @@ class Agreement:
     differences: tuple[str, ...]
 
     def is_complete(self) -> bool:
-        """Tell whether nothing differs."""
+        """Return whether nothing differs."""
         return (
             self.segment_events == self.segment_events_matched
             and self.allocations == self.allocations_matched

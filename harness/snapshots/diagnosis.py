@@ -101,7 +101,7 @@ def diagnose(
 
 
 def _is_fragmented(failure: Failure, cases: Sequence[WhatIf]) -> bool:
-    """Tell whether enough was reserved and unused, and other settings serve the request."""
+    """Return whether enough was reserved and unused, and other settings serve the request."""
     unused = failure.reserved_bytes - failure.alive_bytes
     return unused >= failure.requested_bytes and bool(_fitting(cases))
 
@@ -132,7 +132,7 @@ def _same_gpu(case: WhatIf, cases: Sequence[WhatIf]) -> bool:
 def _in_first_optimizer_step(
     failure: Failure, annotations: Sequence[Any], events: Sequence[TraceEvent]
 ) -> bool:
-    """Tell whether the request came from within the first ``Optimizer.step``."""
+    """Return whether the request came from within the first ``Optimizer.step``."""
     failed = events[failure.position]
     steps = [each for each in annotations if each.name.startswith("Optimizer.step#")]
     ended = [each for each in steps if not each.is_start]

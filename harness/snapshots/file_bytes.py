@@ -22,7 +22,7 @@ class SnapshotError(HarnessError, ValueError):
 
 
 def is_snapshot(path: Path) -> bool:
-    """Tell whether a file begins as a pickle or a gzip file does, and not as text."""
+    """Return whether a file begins as a pickle or a gzip file does, and not as text."""
     try:
         with path.open("rb") as file:
             return file.read(2)[:1] in (b"\x80", b"\x1f")

@@ -74,7 +74,7 @@ class Follower:
         self._succeeds(self._flush, None)
 
     def _succeeds(self, action: Callable[[], None], event: TraceEvent | None) -> bool:
-        """Do one thing; note where the recording contradicts itself, tell whether to go on."""
+        """Do one thing; note where the recording contradicts itself, return whether to go on."""
         try:
             action()
         except (OutOfMemoryError, ValueError) as error:
@@ -136,9 +136,9 @@ class Follower:
             gives = [e for e, takes in zip(group, taking, strict=True) if not takes]
             group = [e for e in group if e.action in SEGMENT_ACTIONS]
             if any(taking) and not self.model.has_fit(event.size_bytes, event.stream):
-                self.model.before_growing = lambda: self._give_back(gives)
+                self.model.before_growing = lambda: self._free_segments(gives)
             else:
-                self._give_back(gives)
+                self._free_segments(gives)
             address = self.model.malloc(event.size_bytes, event.stream)
         self._expect_nothing()
         self._match(group, self.model.segment_log[begun:])
@@ -197,7 +197,7 @@ class Follower:
         """Apply what was freed; memory reserved without a request is a difference."""
         group, self._pending = self._pending, []
         begun = len(self.model.segment_log)
-        self._give_back([event for event in group if event.action not in _TAKING])
+        self._free_segments([event for event in group if event.action not in _TAKING])
         segment_events = [event for event in group if event.action in SEGMENT_ACTIONS]
         self._match(segment_events, self.model.segment_log[begun:])
 
@@ -208,7 +208,7 @@ class Follower:
                 self._complete(event)
         return [event for event in group if event.action in SEGMENT_ACTIONS]
 
-    def _give_back(self, gives: Sequence[TraceEvent]) -> None:
+    def _free_segments(self, gives: Sequence[TraceEvent]) -> None:
         """Free what the recording says, in its order.
 
         The cache counts as emptied where the model would free the same from there on.
@@ -227,7 +227,7 @@ class Follower:
                 left.popleft()
                 if give.address in free:
                     del free[give.address]
-                    self.model.give_back(give.address)
+                    self.model.free_segment(give.address)
         if unmaps and all(is_private(give) for give in gives):
             for number in dict.fromkeys(give.stream >> POOL_SHIFT for give in gives):
                 self.model.empty_pool(number)

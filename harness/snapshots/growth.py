@@ -119,7 +119,7 @@ def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -
 
 
 def _has_backward(events: Sequence[TraceEvent]) -> bool:
-    """Tell whether an autograd thread, which has no Python frames, or a backward function asked."""
+    """Return whether an autograd thread, without Python frames, or a backward function asked."""
     return any(
         event.action == "alloc"
         and (not event.stack.frames or any(f.startswith("backward (") for f in event.stack.frames))

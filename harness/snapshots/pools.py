@@ -78,7 +78,7 @@ def _pools_of_events(
 
 
 def is_private(entry: TraceEvent | RecordedSegment) -> bool:
-    """Tell whether an event or a segment belongs to a private pool; after ``number_pools``."""
+    """Return whether an event or a segment belongs to a private pool; after ``number_pools``."""
     return entry.stream >> POOL_SHIFT != 0
 
 

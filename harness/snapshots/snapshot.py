@@ -157,7 +157,7 @@ def read_snapshot(path: Path, device: int | None = None) -> Snapshot:
 def _refuse_cpu(events: Sequence[TraceEvent]) -> None:
     """Refuse what ``harness profile --snapshot`` writes: each block as a segment of its own.
 
-    Whole mebibytes are what the CUDA allocator takes from the driver, whatever its settings.
+    Whole mebibytes are what the CUDA allocator asks of the driver, whatever its settings.
     """
     taken = [event.size_bytes for event in events if event.action == "segment_alloc"]
     if 2 * sum(size % MIB != 0 for size in taken) > len(taken):

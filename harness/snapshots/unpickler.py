@@ -108,7 +108,7 @@ class _Machine:
         return self.result()
 
     def run_some(self) -> bool:
-        """Go through some opcodes; tell whether STOP was reached.
+        """Go through some opcodes; return whether STOP was reached.
 
         The most frequent opcodes are written out here; the others have methods.
         """

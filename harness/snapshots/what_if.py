@@ -116,7 +116,7 @@ def in_one_pool(work: Workload) -> Workload | None:
 def what_if(
     name: str, config: AllocatorConfig, work: Workload, deadline: Deadline | None = None
 ) -> WhatIf:
-    """Return what the recorded requests and releases would take under ``config``."""
+    """Return what the recorded requests and frees would need under ``config``."""
     runs = [_run(config, policy(), work, deadline) for policy in policies_to_try(config)]
     complete = [model for model, ran_out in runs if ran_out is None]
     peaks = [model.peak("reserved_bytes") for model in complete]

@@ -108,10 +108,12 @@ def threshold(
     check_choice("solve", solve, ("batch", "depth", "width"))
     if budget_bytes is not None and workload.device == "cpu":
         _refuse_size(budget_bytes, workload, force=force)
-    chosen = choose_kind(workload, kind, whole_card=budget_bytes is None)
+    chosen = choose_kind(workload, kind, whole_gpu=budget_bytes is None)
     used = launcher or default_launcher(workload.malloc)
     try:
-        environment = _card(workload, used, deadline_seconds) if workload.device == "cuda" else {}
+        environment = (
+            _gpu_environment(workload, used, deadline_seconds) if workload.device == "cuda" else {}
+        )
         run = _Run(
             workload=workload,
             budget_bytes=_budget_of(budget_bytes, environment),
@@ -145,12 +147,14 @@ def _refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
         machine_memory.refuse_more_than_available("a budget of", budget_bytes, hint)
 
 
-def _card(workload: Workload, launcher: Launcher, deadline_seconds: float) -> dict[str, Any]:
+def _gpu_environment(
+    workload: Workload, launcher: Launcher, deadline_seconds: float
+) -> dict[str, Any]:
     """Return what a worker says of the GPU.
 
     Raises:
         HarnessError: there is none.
-        BudgetError: the worker that was to tell did not end well.
+        BudgetError: the worker that was to measure it did not end well.
 
     """
     ended = launcher.launch(Job(kind="describe", workload=workload), deadline_seconds)
@@ -185,11 +189,11 @@ def _budget_of(budget_bytes: int | None, environment: dict[str, Any]) -> int:
 
 
 def choose_kind(
-    workload: Workload, kind: EnforcementChoice, *, whole_card: bool = False
+    workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
     """Return how a budget for ``workload`` is to be enforced, having tried that it can be.
 
-    ``whole_card``: none was given, so the GPU's own size is the budget.
+    ``whole_gpu``: none was given, so the GPU's own size is the budget.
 
     Raises:
         BudgetError: it cannot.
@@ -198,8 +202,8 @@ def choose_kind(
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")
-        return "card" if whole_card else "allocator"
-    if whole_card:
+        return "card" if whole_gpu else "allocator"
+    if whole_gpu:
         raise BudgetError("a budget must be given for device cpu, e.g. --budget 256MiB")
     tries: dict[Enforcement, Callable[[], tuple[bool, str]]] = {
         "rlimit": rlimit.data_segment_available,
@@ -301,7 +305,7 @@ class _Run:
     def _calibrated(self, guess: int, least: int) -> int:
         """Return a guess that knows what a cgroup is charged for in addition: from half the size.
 
-        A process that the kernel kills tells nothing, so one that fits is probed first.
+        A process that the kernel kills reports nothing, so one that fits is probed first.
         """
         if self.kind != "cgroup" or not guess:
             return guess

@@ -48,7 +48,7 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class MLP(nn.Sequential):
     """``in_features -> widths... -> classes``: a Linear and an activation per hidden layer.
 
-    ``norm`` ("none", "batch", "layer") puts a normalisation before each activation, ``dropout``
+    ``norm`` ("none", "batch", "layer") puts a normalization before each activation, ``dropout``
     above 0 a Dropout after it. Maps (batch, in_features) to logits (batch, classes).
     """
 

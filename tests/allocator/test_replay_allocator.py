@@ -80,11 +80,11 @@ def test_only_a_segment_that_is_wholly_free_can_be_given_back() -> None:
     allocator = follower()
     allocator.adopt(segment(*MIXED))
     with pytest.raises(ValueError, match="no segment at address 0x10000000000 is wholly free"):
-        allocator.give_back(BASE)
+        allocator.free_segment(BASE)
     allocator.free(BASE)
     allocator.complete(BASE + 13 * MIB)
     assert allocator.free_segments() == [BASE]
-    allocator.give_back(BASE)
+    allocator.free_segment(BASE)
     assert allocator.current("reserved_bytes") == 0
 
 

@@ -124,11 +124,11 @@ def test_a_bend_is_warned_of_and_noise_is_not() -> None:
 
 
 def test_too_few_cells_or_equal_columns_are_one_clear_line() -> None:
-    with pytest.raises(AnalysisError, match="3 cells cannot tell"):
+    with pytest.raises(AnalysisError, match="3 cells cannot distinguish"):
         fit({name: column[:3] for name, column in COLUMNS.items()}, MEAN[:3])
-    with pytest.raises(AnalysisError, match="cannot tell these terms apart"):
+    with pytest.raises(AnalysisError, match="cannot distinguish these terms"):
         fit({"a": DEPTH, "b": 2 * DEPTH}, MEAN)
-    with pytest.raises(AnalysisError, match="cannot tell these terms apart"):
+    with pytest.raises(AnalysisError, match="cannot distinguish these terms"):
         fit({"a": DEPTH, "b": 0 * DEPTH}, MEAN)
 
 

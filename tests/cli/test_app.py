@@ -141,7 +141,9 @@ def test_a_prediction_without_an_answer_is_exit_code_3_and_says_why(
 ) -> None:
     assert main(["predict", *UNSUPPORTED, *question]) == 3
     text = capsys.readouterr().out
-    assert text.startswith("unsupported: autocast float16: only float32 parameters without check")
+    assert text.startswith(
+        "unsupported: autocast float16 can be predicted only with float32 parameters"
+    )
     assert text.count("no answer") == len(question) // 2
     assert "bytes" not in text
     assert main(["predict", *UNSUPPORTED, *question, "--json"]) == 3

@@ -35,7 +35,7 @@ def fresh_launcher() -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
-def card_bytes(launcher: Launcher) -> int:
+def gpu_bytes(launcher: Launcher) -> int:
     ended = launcher.launch(Job(kind="describe", workload=Workload(device="cuda")), 100)
     assert ended.result is not None, ended
     return int(ended.result["environment"]["gpu_memory_bytes"])

@@ -19,21 +19,21 @@ NARROW = Workload(device="cuda", depth=3, width=64)
 MIB = 1 << 20
 
 
-def too_large(card_bytes: int) -> Workload:
-    return NARROW.replace(batch=card_bytes // (4 * NARROW.in_features) + 1)
+def too_large(gpu_bytes: int) -> Workload:
+    return NARROW.replace(batch=gpu_bytes // (4 * NARROW.in_features) + 1)
 
 
 def test_a_batch_larger_than_the_gpu_is_a_record_that_says_who_held_what(
-    launcher: Launcher, card_bytes: int
+    launcher: Launcher, gpu_bytes: int
 ) -> None:
-    record = measure(too_large(card_bytes), launcher=launcher)
+    record = measure(too_large(gpu_bytes), launcher=launcher)
     assert record.outcome is Outcome.OOM
     assert record.evidence["type"] == "OutOfMemoryError"
     assert record.evidence["phase"] == "build"
     memory = record.evidence["gpu_memory"]
-    assert memory["total_bytes"] == card_bytes
+    assert memory["total_bytes"] == gpu_bytes
     held = memory["free_bytes"] + memory["reserved_bytes"] + memory["outside_bytes"]
-    assert held == card_bytes
+    assert held == gpu_bytes
 
 
 def test_the_limit_is_the_budget_to_the_byte() -> None:
@@ -93,31 +93,31 @@ def test_the_deepest_network_that_fits_is_found_without_a_model(launcher: Launch
 
 
 def test_a_busy_gpu_leaves_less_and_the_record_says_so(
-    busy: Busy, card_bytes: int, fresh_launcher: Launcher
+    busy: Busy, gpu_bytes: int, fresh_launcher: Launcher
 ) -> None:
     """No budget is given: what is free of the GPU is the budget, enforced by the driver."""
-    busy(card_bytes - 1024 * MIB)
+    busy(gpu_bytes - 1024 * MIB)
     found = threshold(NARROW, confirmations=1, launcher=fresh_launcher)
     assert (found.outcome, found.kind) == (Outcome.OK, "card")
     assert found.budget_bytes <= 1024 * MIB
     used = found.environment["gpu_used_before_bytes"]
-    assert found.budget_bytes == card_bytes - used
+    assert found.budget_bytes == gpu_bytes - used
     assert found.largest_fit is not None
     needed = [one.needed_bytes or 0 for one in found.probes]
     assert max(needed) <= found.budget_bytes
 
 
 def test_what_others_hold_counts_as_outside(
-    busy: Busy, card_bytes: int, fresh_launcher: Launcher
+    busy: Busy, gpu_bytes: int, fresh_launcher: Launcher
 ) -> None:
-    busy(card_bytes // 4)
+    busy(gpu_bytes // 4)
     record = measure(NARROW, launcher=fresh_launcher, repeats=1)
     assert record.cuda is not None
     assert record.cuda.outside_bytes is not None
-    assert record.cuda.outside_bytes >= card_bytes // 4
-    assert record.environment["gpu_used_before_bytes"] >= card_bytes // 4
+    assert record.cuda.outside_bytes >= gpu_bytes // 4
+    assert record.environment["gpu_used_before_bytes"] >= gpu_bytes // 4
 
 
-def test_a_budget_larger_than_the_gpu_is_a_mistake(launcher: Launcher, card_bytes: int) -> None:
+def test_a_budget_larger_than_the_gpu_is_a_mistake(launcher: Launcher, gpu_bytes: int) -> None:
     with pytest.raises(BudgetError, match="the memory of the GPU"):
-        threshold(NARROW, budget_bytes=card_bytes + 1, launcher=launcher)
+        threshold(NARROW, budget_bytes=gpu_bytes + 1, launcher=launcher)

@@ -176,7 +176,7 @@ def test_the_peak_is_mem_trackers_to_the_byte(workload: Workload) -> None:
 
 @pytest.mark.exact
 def test_a_dispatch_mode_adds_a_gradient_to_the_backward_pass_of_maximum_since_2_14() -> None:
-    """Zeros are filled in out of place then; without a mode no step takes that block."""
+    """Zeros are filled in out of place then; without a mode no step allocates that block."""
     workload = Workload(model="mlp-scratch", depth=4, width=256, batch=512, optimizer="none")
     rise = traced_under_a_mode(workload).peak_live_bytes - traced(workload).peak_live_bytes
     fills_out_of_place = rule_of("maximum-backward") is MAXIMUM_COMPARES_FIRST

@@ -17,10 +17,10 @@ GPU = Workload(device="cuda")
 
 
 def test_a_gpu_without_a_budget_is_its_own_limit() -> None:
-    assert choose_kind(GPU, "auto", whole_card=True) == "card"
+    assert choose_kind(GPU, "auto", whole_gpu=True) == "card"
     assert choose_kind(GPU, "auto") == "allocator"
     with pytest.raises(BudgetError, match="must be given for device cpu"):
-        choose_kind(Workload(), "auto", whole_card=True)
+        choose_kind(Workload(), "auto", whole_gpu=True)
 
 
 def test_who_held_the_gpu_is_evidence() -> None:

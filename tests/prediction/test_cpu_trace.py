@@ -190,7 +190,7 @@ def _primed() -> None:
 
 @pytest.fixture
 def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Predict as on a processor all of whose kernels are followed, whichever this one is."""
+    """Predict as on a processor all of whose kernels are modelled, whichever this one is."""
     flags = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
     monkeypatch.setattr(matmul, "read_cpu_flags", lambda: flags)
 

@@ -62,7 +62,7 @@ def test_what_32_bits_cannot_count_is_summed_in_halves() -> None:
     assert len(sums(300_000, 4096).launches()) == 4
 
 
-def test_the_grid_of_a_batch_normalisation() -> None:
+def test_the_grid_of_a_batch_normalization() -> None:
     """9,000 x 100: 32 x 16 threads of 16 values: 4 blocks across, ceil(9,000 / 256) = 36 down.
 
     Fewer than 8 blocks down are not worth it: one.
@@ -73,7 +73,7 @@ def test_the_grid_of_a_batch_normalisation() -> None:
     assert batch_norm_grid(10**6, 1) == Grid(1, 123)
 
 
-def test_layer_normalisation_of_many_short_rows_sums_in_two_steps() -> None:
+def test_layer_normalization_of_many_short_rows_sums_in_two_steps() -> None:
     assert in_two_steps(65_537, 100, 108)
     assert not in_two_steps(65_536, 100, 108)
     assert not in_two_steps(65_537, 54 * 32, 108)

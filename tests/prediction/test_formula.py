@@ -127,9 +127,9 @@ def test_autocast_saves_casts_of_examples_and_weights_but_the_first() -> None:
     assert formula.saved_input_bytes(workload) == 40
 
 
-# Of SMALL: batch normalisation has 2*(4 + 5) parameters more, as many running statistics, and a
+# Of SMALL: batch normalization has 2*(4 + 5) parameters more, as many running statistics, and a
 # count of 8 bytes for each of two layers.
-def test_a_normalisation_adds_parameters_and_buffers() -> None:
+def test_a_normalization_adds_parameters_and_buffers() -> None:
     for norm in ("batch", "layer"):
         normed = SMALL.replace(norm=norm, optimizer="adam")
         assert formula.parameter_bytes(normed) == 4 * (53 + 18)
@@ -139,8 +139,8 @@ def test_a_normalisation_adds_parameters_and_buffers() -> None:
     assert formula.buffer_bytes(SMALL) == 0
 
 
-# A layer's tensor is 80 and 100 bytes as above; statistics of batch normalisation are 2*4*4 and
-# 2*5*4, of layer normalisation 2*5*4 in both. Map i is module 3 i, or 4 i with dropout too.
+# A layer's tensor is 80 and 100 bytes as above; statistics of batch normalization are 2*4*4 and
+# 2*5*4, of layer normalization 2*5*4 in both. Map i is module 3 i, or 4 i with dropout too.
 @pytest.mark.parametrize(
     ("changes", "modules"),
     [

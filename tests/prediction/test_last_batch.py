@@ -107,7 +107,7 @@ def test_a_run_without_a_gpu_has_peaks_and_no_verdict() -> None:
     assert predicted.last_batch is not None
 
 
-def test_batch_normalisation_needs_two_rows_of_the_last_batch_too() -> None:
+def test_batch_normalization_needs_two_rows_of_the_last_batch_too() -> None:
     normed = Workload(device="cuda", batch=64, norm="batch")
     assert epoch(normed, 66).rows == 2
     with pytest.raises(

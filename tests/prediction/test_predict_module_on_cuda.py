@@ -58,7 +58,7 @@ def test_a_perceptron_is_predicted_as_it_is_derived(changes: dict[str, Any]) -> 
     assert derived.cuda is not None
     assert predicted.cuda.requested_peak_bytes == derived.cuda.requested_peak_bytes
     assert predicted.cuda.workspace_bytes == derived.cuda.workspace_bytes
-    # The batch normalisation's sums are written after its gradients, not before.
+    # The batch normalization's sums are written after its gradients, not before.
     apart = abs((predicted.cuda.reserved_peak_bytes or 0) - (derived.cuda.reserved_peak_bytes or 0))
     assert apart <= (2 << 20 if w.norm == "batch" else 0)
     assert predicted.trace.peak_live_bytes == derived.peak_live_bytes

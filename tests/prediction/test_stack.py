@@ -1,4 +1,4 @@
-"""Normalisation and dropout, worked by hand in docs/memory-model/worked-examples.md."""
+"""Normalization and dropout, worked by hand in docs/memory-model/worked-examples.md."""
 
 import re
 from collections.abc import Mapping

@@ -39,8 +39,8 @@ def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
 NO_FILL: Fill = fill
 
 
-def followed(dtype: str) -> bool:
-    """Return whether products of ``dtype`` are followed on this processor."""
+def predictable(dtype: str) -> bool:
+    """Return whether matmuls of ``dtype`` are predicted on this processor."""
     try:
         scratch_of(dtype, 1)
     except UnknownScratchError:
@@ -48,7 +48,7 @@ def followed(dtype: str) -> bool:
     return True
 
 
-DTYPES = [d for d in ("float32", "float64", "bfloat16", "float16") if followed(d)]
+DTYPES = [d for d in ("float32", "float64", "bfloat16", "float16") if predictable(d)]
 
 DEPTHS = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 12, 20, 33, 64)
 
@@ -113,7 +113,7 @@ def split_workloads(draw: st.DrawFn) -> Workload:
 
 @st.composite
 def stacks(draw: st.DrawFn) -> Workload:
-    """Draw normalisation and dropout, in micro-batches or checkpointed segments or neither."""
+    """Draw normalization and dropout, in micro-batches or checkpointed segments or neither."""
     workload = draw(workloads()).replace(model="mlp")
     workload = workload.replace(
         norm=draw(st.sampled_from(NORMS)),
@@ -184,7 +184,7 @@ def test_every_metric_of_a_stack_equals_measurement(workload: Workload) -> None:
 
 
 @pytest.mark.exact
-@pytest.mark.skipif(not followed("bfloat16"), reason="this processor's kernels are not followed")
+@pytest.mark.skipif(not predictable("bfloat16"), reason="this processor's kernels are not modelled")
 @settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
 @given(autocast_workloads())
 @pytest.mark.timeout(600)

@@ -61,7 +61,7 @@ def without(events: Trace, unseen: Callable[[int, Event], bool]) -> Trace:
 def scratch_of_kernels(whole: Trace) -> Callable[[int, Event], bool]:
     """Pick what a kernel takes for itself: taken below the dispatcher, returned before it ends.
 
-    No operator but this one takes or returns a block while it is alive.
+    No operator but this one allocates or frees a block while it is alive.
     """
 
     def picked(order: int, event: Event) -> bool:

@@ -102,7 +102,7 @@ def test_a_broken_rule_is_named_with_field_and_value(fields: dict[str, Any], mes
 
 
 def test_one_row_is_enough_where_no_variance_is_computed() -> None:
-    """A trained batch normalisation predicts with the variances that it remembers."""
+    """A trained batch normalization predicts with the variances that it remembers."""
     assert Workload(norm="batch", mode="inference", batch=1).least_batch == 1
     assert Workload(norm="layer", batch=1).least_batch == 1
     assert Workload(norm="batch", batch=6, accumulate=3).least_batch == 6

@@ -70,7 +70,7 @@ def test_recordings_of_pytorch_are_followed_to_the_address(
 def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -> None:
     snapshot = read_snapshot(recording("resnet18-start"))
     while 0 < cut < len(snapshot.events) and snapshot.events[cut - 1].action.startswith("segment"):
-        cut -= 1  # the model takes a segment with the request that needs it
+        cut -= 1  # the model allocates a segment with the request that needs it
     config = AllocatorConfig()
     before = Follower(config, NOTHING)
     before.run(snapshot.events[:cut])

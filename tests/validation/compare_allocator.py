@@ -60,7 +60,7 @@ class Comparison:
     first_difference: str | None
 
     def is_equal(self) -> bool:
-        """Tell whether model and replay agree with the real allocator in everything."""
+        """Return whether model and replay agree with the real allocator in everything."""
         return self.first_difference is None and self.replayed in ("all", NOT_REPLAYED)
 
 
@@ -217,7 +217,7 @@ def recorded_steps(out: Path) -> Iterator[tuple[dict[str, Any], list[int]]]:
 
 
 def follows_order(name: str) -> bool:
-    """Tell whether a counter depends on the order in which finished streams are noticed."""
+    """Return whether a counter depends on the order in which finished streams are noticed."""
     return name.startswith("inactive_split") and not name.endswith(".current")
 
 

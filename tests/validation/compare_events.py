@@ -29,7 +29,7 @@ from tests.validation.record_events import STEPS, record_on
 
 
 def draw(random: Random) -> Workload:
-    """Return a workload of any kind that is followed."""
+    """Return a workload of any kind that can be predicted."""
     while True:
         try:
             return Workload(device="cuda", **_fields(random))
@@ -118,7 +118,7 @@ def main() -> int:
         print(*rows[-1], flush=True)
     summary = (
         f"Random workloads (seed {arguments.seed}) of any depth, width, batch, activation, "
-        "normalisation, dropout, type, autocast, optimizer, checkpoints and micro-batches, in "
+        "normalization, dropout, type, autocast, optimizer, checkpoints and micro-batches, in "
         f"training and inference: the build and {STEPS} steps, each event's step, phase, bytes "
         "requested and block in order, and the four peaks of each phase under ascending "
         "addresses. Where autocast empties its cache, the order is a hash table's. Written by "

@@ -44,7 +44,7 @@ def compare(name: str, case: Module, card: StubCard, dry_run: DryRun) -> Pairs:
 
 
 def acceptable(pairs: Pairs) -> bool:
-    """Tell whether the requested peak is equal and the reserved one within a segment."""
+    """Return whether the requested peak is equal and the reserved one within a segment."""
     requested, reserved = pairs["requested"], pairs["reserved"]
     return requested[0] == requested[1] and abs(reserved[0] - reserved[1]) <= SEGMENT_BYTES
 
@@ -64,7 +64,7 @@ def main() -> int:
         f"Peaks of the steady step of public modules on torch {torch_build().version} under the"
         " dry run, and what "
         '`harness.predict(..., device="cuda", cudnn=False)` says on a CPU-only build. Bytes; '
-        "where they differ the prediction stands in brackets. Not followed: the scratch of "
+        "where they differ the prediction stands in brackets. Not predicted: the scratch of "
         "attention's backward pass, and where the engine adds two gradients in place. Written by "
         "`tests/validation/compare_module_predictions.py`."
     )

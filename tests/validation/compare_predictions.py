@@ -116,7 +116,7 @@ class Comparison:
         return getattr(self.record.cuda, field), getattr(self.prediction.cuda, field)
 
     def is_in_range(self) -> bool:
-        """Tell whether the peaks lie within the ranges over address policies."""
+        """Return whether the peaks lie within the ranges over address policies."""
         assert self.prediction.card is not None, "the GPU was named"
         ranges = [
             getattr(self.prediction.card, f"{name}_peak_bytes")
@@ -231,7 +231,7 @@ def write_tables(
 
 
 def acceptable(comparisons: list[Comparison]) -> bool:
-    """Tell whether the requested peaks are equal and few others differ, by a segment at most."""
+    """Return whether the requested peaks are equal and few others differ, by a segment at most."""
     apart = {
         name: [abs(m - p) for m, p in map(Comparison.peak, comparisons, itertools.repeat(name))]
         for name in PEAKS

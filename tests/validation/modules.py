@@ -32,7 +32,7 @@ def transformer() -> nn.Module:
 
 
 def normalised() -> nn.Module:
-    """Return a perceptron with both normalisations, dropout and two activations."""
+    """Return a perceptron with both normalizations, dropout and two activations."""
     return nn.Sequential(
         nn.Linear(300, 512),
         nn.BatchNorm1d(512),

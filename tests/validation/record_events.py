@@ -122,7 +122,7 @@ def record(flags: dict[str, Any]) -> dict[str, Any]:
 def numbered(
     trace: list[dict[str, Any]], passages: list[tuple[int, str, int, int]]
 ) -> list[list[Any]]:
-    """Return blocks taken and returned, with running numbers in place of addresses."""
+    """Return blocks allocated and freed, with running numbers in place of addresses."""
     numbers: dict[int, int] = {}
     events: list[list[Any]] = []
     for step, phase, start, stop in passages:

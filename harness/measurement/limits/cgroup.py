@@ -2,7 +2,7 @@
 
 Version 1 counts per controller, version 2 in one tree. In both the parent makes a group, the
 worker joins it when it is primed, and sets the limit to what the group holds then plus the
-budget; the group's own counter tells the parent that a SIGKILL was the kernel's for memory.
+budget; the group's own counter shows the parent that a SIGKILL was the kernel's for memory.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """

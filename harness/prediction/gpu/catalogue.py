@@ -137,7 +137,7 @@ _FILLER = re.compile(r"nvidia|geforce|tesla|pcie?|sxm\d?(?![0-9])|hbm\d\w?|gpu|[
 
 
 def _short(name: str) -> str:
-    """Return the letters and digits of ``name`` that tell GPUs apart."""
+    """Return the letters and digits of ``name`` that distinguish GPUs."""
     return _FILLER.sub("", name.lower())
 
 

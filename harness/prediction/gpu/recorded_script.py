@@ -10,9 +10,9 @@ from harness.schema.events import Event, Trace
 class RecordedSteps:
     """The build and steps of ``trace``; after the last one it is played again and again.
 
-    A block that the last step returns was taken in it or in the step before; played again,
-    it is the one taken at the same place of the same step. So the last two must take as many
-    blocks; what is older is freed once. ``kept_bytes`` are in workspaces.
+    A block that the last step frees was allocated in it or in the step before; played again,
+    it is the one allocated at the same place of the same step. So the last two allocate equally
+    many blocks; what is older is freed once. ``kept_bytes`` are in workspaces.
     """
 
     def __init__(self, trace: Trace, kept_bytes: int = 0) -> None:
@@ -25,7 +25,7 @@ class RecordedSteps:
 
     @property
     def is_steady(self) -> bool:
-        """Whether the last step takes as many blocks as the one before."""
+        """Whether the last step allocates as many blocks as the one before."""
         return len(self._taken) > 2 and len(self._taken[-1]) == len(self._taken[-2])
 
     def requests(self, step: int) -> Requests:
@@ -54,7 +54,7 @@ class RecordedSteps:
         return numbers
 
     def _numbers(self, step: int) -> "range | list[int]":
-        """Return the numbers of the blocks that a step takes, one after another."""
+        """Return the numbers of the blocks that a step allocates, one after another."""
         last = len(self._steps) - 1
         if step <= last:
             return self._taken[step]

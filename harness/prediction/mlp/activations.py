@@ -16,7 +16,7 @@ class Applied(NamedTuple):
     """The blocks that one application of an activation function leaves."""
 
     output: Event
-    """The next layer's input; where nothing new was taken, the linear layer's own output."""
+    """The next layer's input; where nothing new was allocated, the linear layer's own output."""
     taken: tuple[Event, ...]
     """Blocks alive next to ``output``, in the order in which they are freed."""
 

@@ -22,7 +22,9 @@ from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
-FOLLOWED = "only float32 parameters without checkpoints, norm and dropout can be predicted"
+PREDICTABLE = (
+    "can be predicted only with float32 parameters, without checkpoints, normalization and dropout"
+)
 
 _FULL_BYTES = DTYPE_BYTES["float32"]
 _LINEAR = "aten::linear"
@@ -30,7 +32,7 @@ _LOSS = "aten::cross_entropy_loss"
 _CAST_BACKWARD = f"{NODE}ToCopyBackward0/ToCopyBackward0{CAST}"
 
 
-def is_followed(workload: Workload) -> bool:
+def is_predictable(workload: Workload) -> bool:
     """Return whether the casts of ``workload`` are known."""
     plain = (workload.checkpoint, workload.norm, workload.dropout) == (0, "none", 0.0)
     return plain and workload.dtype == "float32"
@@ -100,7 +102,7 @@ class AutocastLayers(Layers):
         unpack: Unpack | None = None,
     ) -> Event:
         """Write a linear layer's backward events and its gradients' casts to float32."""
-        assert unpack is None, "checkpointed segments are not followed under autocast"
+        assert unpack is None, "checkpointed segments are not predicted under autocast"
         allocate, layer = self.writer.allocate, self.all[index]
         module, operator = layer.module, f"{ADDMM_BACKWARD}/aten::mm"
         result = self.input_gradient(rows, layer, operator) if index else gradient

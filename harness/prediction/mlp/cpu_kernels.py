@@ -40,7 +40,7 @@ class CpuKernels(Kernels):
         return plain_layers(self._writer, workload, self)
 
     def norm(self, workload: Workload) -> Norm | None:
-        """Return the normalisation, if there is one."""
+        """Return the normalization, if there is one."""
         kinds: dict[str, type[BatchNorm | LayerNorm]] = {"batch": BatchNorm, "layer": LayerNorm}
         kind = kinds.get(workload.norm)
         return kind(self._writer, workload) if kind else None

@@ -20,7 +20,7 @@ def predict_trace(workload: Workload) -> Trace:
     Addresses are running numbers of blocks. Time and size are linear in depth.
 
     Raises:
-        UnsupportedWorkloadError: the workload has a part that is not followed here.
+        UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
 
     """
     _check(workload)
@@ -46,7 +46,7 @@ def _write(workload: Workload) -> Trace:
 def _check(workload: Workload) -> None:
     if workload.device != "cpu":
         raise UnsupportedWorkloadError(
-            f"device {workload.device}: only the CPU's allocator is followed"
+            f"device {workload.device}: only the CPU's allocator is predicted here"
         )
-    if workload.autocast is not None and not autocast.is_followed(workload):
-        raise UnsupportedWorkloadError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
+    if workload.autocast is not None and not autocast.is_predictable(workload):
+        raise UnsupportedWorkloadError(f"autocast {workload.autocast} {autocast.PREDICTABLE}")

@@ -83,7 +83,7 @@ class CudaKernels(Kernels):
         return plain_layers(self._writer, workload, self)
 
     def norm(self, workload: Workload) -> Norm | None:
-        """Return the normalisation, if there is one."""
+        """Return the normalization, if there is one."""
         if workload.norm == "batch":
             return CudaBatchNorm(self._writer, workload)
         if workload.norm == "layer":

@@ -81,7 +81,7 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
     return found, (ENDLESS,) if endless else ()
 
 
-def card_of(gpu: Gpu, settings: str) -> GpuMemory | None:
+def memory_of_gpu(gpu: Gpu, settings: str) -> GpuMemory | None:
     """Return the GPU with what may be outside the allocator; None where its size is unknown."""
     if gpu.total_bytes is None:
         return None
@@ -93,7 +93,7 @@ def card_of(gpu: Gpu, settings: str) -> GpuMemory | None:
     )
 
 
-def on_card(
+def fit_on_gpu(
     memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...], workload: Workload | None = None
 ) -> GpuFit:
     """Return whether ``runs`` fit on the GPU, and for a workload its largest batches."""

@@ -1,4 +1,4 @@
-"""Normalisation as CUDA's own kernels do it: what it allocates, keeps and returns.
+"""Normalization as CUDA's own kernels do it: what it allocates, keeps and returns.
 
 Statistics are kept in the type that sums are formed in. cuDNN has no part in it: PyTorch asks
 it for inputs of three dimensions or more only, and an MLP's have two.
@@ -48,7 +48,7 @@ def batch_norm_grid(rows: int, width: int) -> Grid:
 
 
 def in_two_steps(rows: int, width: int, multiprocessors: int) -> bool:
-    """Return whether layer normalisation sums its parameters' gradients in two steps."""
+    """Return whether layer normalization sums its parameters' gradients in two steps."""
     return rows > _MANY_ROWS and width // _TILE < multiprocessors // 2
 
 

@@ -16,11 +16,11 @@ from harness.schema.events import Trace
 from harness.schema.workload import MAX_ELEMENTS, MAX_SIZE, Workload
 
 _MOST_ELEMENTS = 2**31 - 1
-"""Beyond, batch normalisation runs other kernels (``batch_norm_choose_impl``)."""
+"""Beyond, batch normalization runs other kernels (``batch_norm_choose_impl``)."""
 
 
 def most_rows(workload: Workload) -> int:
-    """Return the largest batch of ``workload`` that can be described and is followed."""
+    """Return the largest batch of ``workload`` that can be described and predicted."""
     layers = (workload.in_features, *workload.widths, workload.classes)
     most = min(MAX_SIZE, MAX_ELEMENTS // sum(layers))
     return min(most, _MOST_ELEMENTS // max(workload.widths)) if workload.norm == "batch" else most
@@ -32,7 +32,7 @@ class CudaSteps:
     ``rows_of`` says which steps run on fewer rows than the batch's, and on how many.
 
     Raises:
-        UnsupportedWorkloadError: the workload has a part that is not followed here.
+        UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
 
     """
 
@@ -84,7 +84,7 @@ class CudaSteps:
 
 
 def _check(workload: Workload) -> None:
-    if workload.autocast is not None and not autocast.is_followed(workload):
-        raise UnsupportedWorkloadError(f"autocast {workload.autocast}: {autocast.FOLLOWED}")
+    if workload.autocast is not None and not autocast.is_predictable(workload):
+        raise UnsupportedWorkloadError(f"autocast {workload.autocast} {autocast.PREDICTABLE}")
     if workload.norm == "batch" and workload.batch > most_rows(workload):
-        raise UnsupportedWorkloadError("batch normalisation of more than 2^31 - 1 elements on CUDA")
+        raise UnsupportedWorkloadError("batch normalization of more than 2^31 - 1 elements on CUDA")

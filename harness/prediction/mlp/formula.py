@@ -19,7 +19,7 @@ STEP_BYTES = 4
 """Adam's step counter is a float32, one a parameter, whatever the parameter's type."""
 
 TRACKED_BYTES = 8
-"""Batch normalisation counts its batches in an int64."""
+"""Batch normalization counts its batches in an int64."""
 
 ROOT = "(network)"
 """Name of the network itself among its modules."""
@@ -30,7 +30,7 @@ _MOMENTS = {"momentum": 1, "adam": 2, "adamw": 2}
 def parameter_count(workload: Workload) -> int:
     """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear layers.
 
-    A normalisation adds a weight and a bias for each of its layer's units.
+    A normalization adds a weight and a bias for each of its layer's units.
     """
     sizes = (workload.in_features, *workload.widths, workload.classes)
     maps = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
@@ -45,7 +45,7 @@ def parameter_bytes(workload: Workload) -> int:
 def buffer_bytes(workload: Workload) -> int:
     """Return the bytes of the buffers, which count as parameters and have no gradient.
 
-    Batch normalisation has a running mean and variance of each unit, and a count of batches.
+    Batch normalization has a running mean and variance of each unit, and a count of batches.
     """
     if workload.norm != "batch":
         return 0
@@ -118,7 +118,7 @@ def saved_activation_bytes(workload: Workload) -> int:
 
     ``copies`` is 1 where a hidden layer keeps one tensor, 2 where its activation keeps its
     input next to the output that the next layer keeps, 3 for the from-scratch maximum. A
-    normalisation adds one, its input, and its statistics; dropout its mask, and its output
+    normalization adds one, its input, and its statistics; dropout its mask, and its output
     where the activation keeps its own. With checkpointed segments only the last layer of each
     counts, once.
     """
@@ -129,7 +129,7 @@ def saved_by_module(workload: Workload) -> dict[str, int]:
     """Return the saved bytes by the module whose forward saved each tensor first.
 
     ``MLP`` is a ``Sequential``: linear layer i is module ``2 i``, its activation ``2 i + 1``;
-    with a normalisation before the activation or dropout after it there is a module more each.
+    with a normalization before the activation or dropout after it there is a module more each.
     What ``MLPScratch``, a checkpoint or the loss saves is the network's own. Under autocast
     (of float32 parameters) the maps save casts: of the examples, and of every weight but the
     first; the loss computes in float32.
@@ -192,7 +192,7 @@ def modules_per_layer(workload: Workload) -> int:
 def _places(workload: Workload) -> tuple[int, ...]:
     """Return the modules that first save a tensor of the layer's size; 0 is the linear layer.
 
-    A normalisation saves its input; the next layer saves what it is given, unless it is an output
+    A normalization saves its input; the next layer saves what it is given, unless it is an output
     that the activation saves.
     """
     keeps = activation_of(workload.model, workload.activation).keeps

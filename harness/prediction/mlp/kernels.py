@@ -31,7 +31,7 @@ class Kernels(Protocol):
         """Return the layers of ``workload`` as this device runs them."""
 
     def norm(self, workload: Workload) -> Norm | None:
-        """Return the normalisation of ``workload``'s hidden layers, if they have one."""
+        """Return the normalization of ``workload``'s hidden layers, if they have one."""
 
     def dropout(self, workload: Workload) -> Dropout | None:
         """Return the dropout after ``workload``'s activations, if there is one."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import DOES_NOT_FIT, GpuMemory
-from harness.prediction.mlp.cuda_metrics import OnCuda, card_of, peaks_on
+from harness.prediction.mlp.cuda_metrics import OnCuda, memory_of_gpu, peaks_on
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
 from harness.schema.prediction import BudgetFit, GpuFit
@@ -46,7 +46,7 @@ def answer(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a prediction that one play and the closed forms give, and notes."""
     found = peaks_on(script, gpu, settings, policies=1)
-    least, memory = least_bytes(workload), card_of(gpu, settings)
+    least, memory = least_bytes(workload), memory_of_gpu(gpu, settings)
     fields: dict[str, Any] = {"cuda": found.cuda}
     if asked.gpu and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
         fields["card"] = _too_small(memory, found)

@@ -56,7 +56,7 @@ def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None
     ``cpu_flags`` are the processor's features as Linux names them, read where not given.
 
     Raises:
-        UnknownScratchError: the matmul runs in a kernel that was not followed.
+        UnknownScratchError: the matmul runs in a kernel whose scratch memory is not known.
 
     """
     if dtype in ("float32", "float64"):

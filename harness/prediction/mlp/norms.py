@@ -1,7 +1,7 @@
-"""What a normalisation between a linear layer and its activation allocates, keeps and frees.
+"""What a normalization between a linear layer and its activation allocates, keeps and frees.
 
-Both keep their input and two numbers, a mean and an inverse deviation: batch normalisation for
-each unit, layer normalisation for each row. The rest is scratch of the kernels, of which each
+Both keep their input and two numbers, a mean and an inverse deviation: batch normalization for
+each unit, layer normalization for each row. The rest is scratch of the kernels, of which each
 thread has its part.
 
 Source: aten/src/ATen/native/Normalization.cpp, cpu/batch_norm_kernel.cpp (where an input of
@@ -31,7 +31,7 @@ Gradient = Callable[[int, int, str], None]
 
 
 class Norm(Protocol):
-    """Writes the events of one kind of normalisation."""
+    """Writes the events of one kind of normalization."""
 
     node: str
     """Operators around the work of its backward node."""

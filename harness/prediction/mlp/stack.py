@@ -1,7 +1,7 @@
-"""Networks with normalisation, dropout or both between a linear layer and the next.
+"""Networks with normalization, dropout or both between a linear layer and the next.
 
 Every module of ``nn.Sequential`` is a node of its own: its input is freed when the module has
-replaced it, unless autograd keeps it. A normalisation holds its input and its statistics, an
+replaced it, unless autograd keeps it. A normalization holds its input and its statistics, an
 activation what its derivative needs, dropout its mask, the next linear layer its input.
 """
 
@@ -33,7 +33,7 @@ class _Categories(NamedTuple):
 
 
 class StackedLayers(Layers):
-    """The layers of an ``MLP`` with normalisation or dropout in its hidden layers."""
+    """The layers of an ``MLP`` with normalization or dropout in its hidden layers."""
 
     def __init__(self, writer: TraceWriter, workload: Workload, kernels: Kernels) -> None:
         super().__init__(writer, workload, kernels)
@@ -63,7 +63,7 @@ class StackedLayers(Layers):
 
     @property
     def parameter_sizes(self) -> list[int]:
-        """Bytes of the parameters: each linear layer's, then its normalisation's."""
+        """Bytes of the parameters: each linear layer's, then its normalization's."""
         sizes = []
         for layer in self.all:
             units = [layer.fan_in * layer.fan_out, layer.fan_out]
@@ -136,7 +136,7 @@ class StackedLayers(Layers):
     def held_until_saved(self, rows: int, layer: Layer, prefix: str, state: Event | None) -> Held:
         """Write a hidden layer up to its last saved tensor, where its second run is stopped.
 
-        A normalisation has its output already, an activation that keeps its input and dropout
+        A normalization has its output already, an activation that keeps its input and dropout
         have none yet. ``state``, the random state of the run, is freed with what is dropped.
         """
         of, keeps = self._categories("temporary"), self.activation.keeps
@@ -179,7 +179,7 @@ class StackedLayers(Layers):
     def _normalise(
         self, rows: int, layer: Layer, of: _Categories, category: str, prefix: str
     ) -> tuple[Event, Blocks]:
-        """Write a linear layer and its normalisation; return output and what the latter keeps."""
+        """Write a linear layer and its normalization; return output and what the latter keeps."""
         linear = self.linear(rows, layer, of.linear, prefix)
         if self._norm is None:
             return linear, ()

@@ -35,7 +35,7 @@ class CopiedFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 
 
 class _Storage:
-    """A storage that was seen: what took it, its category still open."""
+    """A storage that was seen: what allocated it, its category still open."""
 
     __slots__ = ("category", "module", "number", "operator", "reference", "size")
 

@@ -90,9 +90,9 @@ def gpu_table(
 def _row(gpu: Gpu, batch: int, traced: Callable[[int, Gpu], Trace], settings: str) -> GpuRow:
     script = _script(traced(batch, gpu), gpu)
     found = cuda_metrics.peaks_on(script, gpu, settings)
-    memory = cuda_metrics.card_of(gpu, settings)
+    memory = cuda_metrics.memory_of_gpu(gpu, settings)
     assert memory is not None, "only GPUs of known size are asked about"
-    fit = cuda_metrics.on_card(memory, found, (partial(play, script),))
+    fit = cuda_metrics.fit_on_gpu(memory, found, (partial(play, script),))
     room = memory.total_bytes - memory.outside_bytes[1]
     first = fit.reserved_peak_bytes[1]
     second = _reserved(_script(traced(2 * batch, gpu), gpu), settings)
@@ -103,7 +103,7 @@ def _row(gpu: Gpu, batch: int, traced: Callable[[int, Gpu], Trace], settings: st
 
 def _reserved(script: RecordedSteps, settings: str) -> int:
     """Return the reserved peak by one address policy, on a GPU without a limit."""
-    memory = cuda_metrics.card_of(replace(DEFAULT, total_bytes=1 << 50), settings)
+    memory = cuda_metrics.memory_of_gpu(replace(DEFAULT, total_bytes=1 << 50), settings)
     assert memory is not None, "its size was just given"
     config = memory.config(0)
     policy = next(iter(policies_to_try(config)))

@@ -40,7 +40,7 @@ def largest_batch(
     Args:
         build: returns the network, as for ``harness.predict``.
         gpu: a GPU of known size, or its name.
-        low: the smallest batch that the network takes (2 with batch normalisation).
+        low: the smallest batch that the network takes (2 with batch normalization).
         high: the largest batch to try.
         progress: called after each prediction.
         asked: further arguments of ``harness.predict``: input_shape, inputs, optimizer, ...
@@ -62,15 +62,15 @@ def largest_batch(
         if batch not in seen:
             seen[batch] = predict_module(build, batch, **{**asked, "device": "cuda", "gpu": used})
             if progress is not None:
-                progress(batch, _card(seen[batch]).verdict)
+                progress(batch, _fit(seen[batch]).verdict)
         return seen[batch]
 
     def fits(batch: int) -> bool:
-        return _card(predicted(batch)).verdict == FITS
+        return _fit(predicted(batch)).verdict == FITS
 
     if not fits(low):
         return None
-    room = used.total_bytes - _card(predicted(low)).outside_bytes[1]
+    room = used.total_bytes - _fit(predicted(low)).outside_bytes[1]
     guess = _where_lines_lead(room, low, high, predicted)
     fitting = max(batch for batch in seen if fits(batch))
     failing = min((batch for batch in seen if not fits(batch)), default=high + 1)
@@ -111,9 +111,9 @@ def _where_lines_lead(
 
 
 def _reserved(prediction: ModulePrediction) -> int:
-    return _card(prediction).reserved_peak_bytes[1]
+    return _fit(prediction).reserved_peak_bytes[1]
 
 
-def _card(prediction: ModulePrediction) -> GpuFit:
+def _fit(prediction: ModulePrediction) -> GpuFit:
     assert prediction.card is not None, "a GPU of known size was named"
     return prediction.card

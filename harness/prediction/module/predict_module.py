@@ -41,7 +41,7 @@ from harness.training.module_step import Loss, OptimizerMaker
 CPU = "the metrics are those of the CPU's operators"
 BELOW = (
     "what a CPU kernel allocates below the dispatcher and frees before it ends (scratch of "
-    "convolutions and normalisations, of bfloat16 matmuls) is not counted"
+    "convolutions and normalizations, of bfloat16 matmuls) is not counted"
 )
 SUMS = (
     "where a tensor is used twice, autograd may add its two gradients in place; here the sum is "
@@ -57,7 +57,7 @@ CUDNN_RECURRENT = (
 )
 RULES = (
     "allocations inside CUDA kernels are counted for matmuls, convolutions without cuDNN, "
-    "normalisation, softmax, attention, sums, losses and embeddings; those of sorts, scans and "
+    "normalization, softmax, attention, sums, losses and embeddings; those of sorts, scans and "
     "other kernels are not"
 )
 VALUES = "its result depends on the values of a tensor"
@@ -243,7 +243,7 @@ def _on_gpu(
     trace = ledger.trace()
     script = RecordedSteps(trace, ledger.workspace_bytes)
     found = cuda_metrics.peaks_on(script, gpu, settings)
-    card = cuda_metrics.card_of(gpu, settings) if named else None
+    card = cuda_metrics.memory_of_gpu(gpu, settings) if named else None
     return ModulePrediction(
         trace=trace,
         way="simulated GPU",
@@ -258,7 +258,9 @@ def _on_gpu(
         layers=() if asked.model is None else ledger.layers.table(asked.model, trace),
         saved_bytes=ledger.layers.saved_bytes if asked.mode == "train" else None,
         cuda=found.cuda,
-        card=None if card is None else cuda_metrics.on_card(card, found, (partial(play, script),)),
+        card=None
+        if card is None
+        else cuda_metrics.fit_on_gpu(card, found, (partial(play, script),)),
     )
 
 

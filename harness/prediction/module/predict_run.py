@@ -215,7 +215,7 @@ def compare_shapes(
 
 @contextmanager
 def _optimizer_phases(ledger: Ledger) -> Iterator[None]:
-    """Tell optimizers' steps from the rest, and count them."""
+    """Distinguish optimizers' steps from the rest, and count them."""
 
     def before(*_: object) -> None:
         ledger.in_optimizer = True
@@ -270,7 +270,7 @@ def _without_limit(config: AllocatorConfig) -> AllocatorConfig:
 
 
 def _verdict(trace: Trace, gpu: Gpu, settings: str) -> Fit | None:
-    memory = cuda_metrics.card_of(gpu, settings)
+    memory = cuda_metrics.memory_of_gpu(gpu, settings)
     if memory is None:
         return None
 
