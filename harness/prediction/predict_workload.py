@@ -187,8 +187,9 @@ def _on_cuda(
     found = on_cuda.peaks_on(script, gpu, settings)
     notes += found.notes
     version = str(described_version())
-    if version != CHECKED_ON_CUDA:
-        notes.append(f"torch {version}: CUDA kernels and workspaces are those of {CHECKED_ON_CUDA}")
+    if version not in CHECKED_ON_CUDA:
+        checked = " and ".join(CHECKED_ON_CUDA)
+        notes.append(f"torch {version}: CUDA kernels and workspaces are those of {checked}")
     fields = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
     needed = found.ranges["reserved_peak_bytes"][1]
     if epoch is not None:

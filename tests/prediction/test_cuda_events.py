@@ -28,7 +28,7 @@ STEPS = 4
 @pytest.fixture(autouse=True)
 def rules_of_the_recordings() -> Iterator[None]:
     """Follow them whichever version is installed."""
-    with describing(known_version(CHECKED_ON_CUDA)):
+    with describing(known_version(CHECKED_ON_CUDA[0])):
         yield
 
 

@@ -100,9 +100,10 @@ def test_without_a_gpu_there_is_no_verdict_but_a_note() -> None:
 
 
 def test_another_torch_is_noted() -> None:
-    expected = "torch 2.7: CUDA kernels and workspaces are those of 2.13"
+    expected = "torch 2.7: CUDA kernels and workspaces are those of 2.13 and 2.14"
     assert expected in predict(WORKLOAD, torch="2.7").notes
-    assert not any("CUDA kernels" in note for note in predict(WORKLOAD, torch="2.13").notes)
+    for version in ("2.13", "2.14"):
+        assert not any("CUDA kernels" in note for note in predict(WORKLOAD, torch=version).notes)
 
 
 def test_a_limit_that_is_too_small_is_noted() -> None:
