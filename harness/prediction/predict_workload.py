@@ -188,7 +188,7 @@ def _on_cuda(
     notes += found.notes
     version = str(described_version())
     if version not in CHECKED_ON_CUDA:
-        checked = " and ".join(CHECKED_ON_CUDA)
+        checked = ", ".join(CHECKED_ON_CUDA)
         notes.append(f"torch {version}: CUDA kernels and workspaces are those of {checked}")
     fields = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
     needed = found.ranges["reserved_peak_bytes"][1]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from harness.prediction.versions import OLDEST, TorchVersion, described_version
 
 EVENTS = "every event of the workloads that tests/prediction draws"
+DRY_RUN = "PyTorch's allocator under the dry run"
 SCRATCH = "scratch of 700 drawn products, measured in a process of their own"
 
 
@@ -71,6 +72,80 @@ SCRATCH_OF_VECTORS = Rule(
     source="oneDNN 3.13, same file: is_gemv_applicable, compute_gemv_k_blocking",
     verified=SCRATCH,
 )
+
+WORKSPACES_KEPT = Rule(
+    name="cublas-workspace",
+    operators=(),
+    says="one for each thread that multiplies, which stays; cuBLASLt shares it",
+    source="aten/src/ATen/cuda/CublasHandlePool.cpp",
+    verified=DRY_RUN,
+)
+WORKSPACES_FREED = Rule(
+    name="cublas-workspace",
+    since=TorchVersion(2, 15),
+    operators=(),
+    says="one for each product, freed when it is done; cuBLASLt has a smaller one of its own",
+    source="events of PyTorch's own allocator, operator by operator",
+    verified=DRY_RUN,
+)
+
+STATE_ON_HOST = Rule(
+    name="attention-random-state",
+    operators=(),
+    says="memory-efficient attention keeps the random state in the CPU's memory",
+    source="aten/src/ATen/native/transformers/cuda/attention.cu",
+    verified=DRY_RUN,
+)
+STATE_ON_GPU = Rule(
+    name="attention-random-state",
+    since=TorchVersion(2, 15),
+    operators=(),
+    says="keeps what stands for it without dropout in the GPU's memory: 16 bytes",
+    source="events of PyTorch's own allocator",
+    verified=DRY_RUN,
+)
+LARGE_BLOCKS = Rule(
+    name="attention-blocks",
+    operators=(),
+    says="memory-efficient attention of wide float32 heads works in blocks of 128 x 64",
+    source="aten/src/ATen/native/transformers/cuda/mem_eff_attention/kernels",
+    verified=DRY_RUN,
+)
+SMALL_BLOCKS = Rule(
+    name="attention-blocks",
+    since=TorchVersion(2, 15),
+    operators=(),
+    says="in blocks of 64 x 64 on GPUs with 100 KiB of shared memory",
+    source="events of PyTorch's own allocator",
+    verified=DRY_RUN,
+)
+BIAS_BY_PRODUCT = Rule(
+    name="dilated-convolution-bias",
+    operators=(),
+    says="a dilated convolution's bias gradient is a product with a vector of ones",
+    source="aten/src/ATen/native/cuda/NaiveDilatedConvolution.cu",
+    verified=DRY_RUN,
+)
+BIAS_BY_SUM = Rule(
+    name="dilated-convolution-bias",
+    since=TorchVersion(2, 15),
+    operators=(),
+    says="is a sum",
+    source="events of PyTorch's own allocator",
+    verified=DRY_RUN,
+)
+
+CUDA_RULES: tuple[Rule, ...] = (
+    WORKSPACES_KEPT,
+    WORKSPACES_FREED,
+    STATE_ON_HOST,
+    STATE_ON_GPU,
+    LARGE_BLOCKS,
+    SMALL_BLOCKS,
+    BIAS_BY_PRODUCT,
+    BIAS_BY_SUM,
+)
+"""Rules that no step on the CPU exercises, so that ``harness doctor`` cannot check them."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -208,7 +283,7 @@ def rule_of(name: str, version: TorchVersion | None = None) -> Rule:
     """
     asked = version or described_version()
     return max(
-        (rule for rule in RULES if rule.name == name and rule.since <= asked),
+        (rule for rule in (*RULES, *CUDA_RULES) if rule.name == name and rule.since <= asked),
         key=lambda rule: rule.since,
     )
 

@@ -33,6 +33,7 @@ def test_every_metric_but_what_lies_outside_is_predicted() -> None:
     assert predicted.method == "trace"
 
 
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_the_metrics_are_those_measured_under_the_dry_run() -> None:
     """``harness measure --device cuda --depth 2 --batch 512 --optimizer adam``, torch 2.13."""
     cuda = predict(WORKLOAD, gpu="a100-40gb").cuda
@@ -69,6 +70,7 @@ def test_a_gpu_gets_a_verdict_and_the_largest_batch() -> None:
     assert predict(between, gpu="t4").card.verdict == "close call"  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -> None:
     ties = Workload(device="cuda", depth=4, width=1024, batch=333, optimizer="momentum")
     predicted = predict(ties, gpu="l4")
@@ -100,9 +102,9 @@ def test_without_a_gpu_there_is_no_verdict_but_a_note() -> None:
 
 
 def test_another_torch_is_noted() -> None:
-    expected = "torch 2.7: CUDA kernels and workspaces are those of 2.13 and 2.14"
+    expected = "torch 2.7: CUDA kernels and workspaces are those of 2.13, 2.14, 2.15"
     assert expected in predict(WORKLOAD, torch="2.7").notes
-    for version in ("2.13", "2.14"):
+    for version in ("2.13", "2.14", "2.15"):
         assert not any("CUDA kernels" in note for note in predict(WORKLOAD, torch=version).notes)
 
 

@@ -50,6 +50,7 @@ def test_more_than_64_bits_are_refused_in_one_line(
     assert len(error) < 200
 
 
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_the_environment_is_followed_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     unset = predict(WORKLOAD, gpu="a100-40gb")
@@ -72,6 +73,7 @@ def test_a_text_without_a_pair_is_noted_as_such(monkeypatch: pytest.MonkeyPatch)
     assert any("no pair :KiB:count in it" in note for note in predict(WORKLOAD).notes)
 
 
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_a_record_is_predicted_under_what_it_was_measured_under(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

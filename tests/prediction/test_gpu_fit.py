@@ -27,6 +27,7 @@ def memory(
 
 
 @pytest.mark.parametrize("settings", ["", "expandable_segments:True"])
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
     """Below it segments of fixed sizes can leave gaps; expandable ones do not."""
     small = memory(26 * MIB, settings=settings)

@@ -26,6 +26,7 @@ def epoch(workload: Workload, examples: int) -> Epoch:
     return Epoch(workload=workload, gpu=GPUS["a100-40gb"], examples=examples)
 
 
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_a_smaller_last_batch_can_reserve_more_than_whole_ones() -> None:
     predicted = predict(RISING, gpu="a100-40gb", examples=10 * 256 + 89)
     last = predicted.last_batch
@@ -40,6 +41,7 @@ def test_a_smaller_last_batch_can_reserve_more_than_whole_ones() -> None:
     assert last.partial_step.requested_peak_bytes < predicted.cuda.requested_peak_bytes
 
 
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
     """Under a limit of 42 MiB PyTorch ran whole steps, and not the one of 89 (dry run)."""
     run = epoch(RISING, 10 * 256 + 89)
@@ -143,6 +145,7 @@ def test_what_is_no_run_is_refused_in_one_line(
     assert "\n" not in error
 
 
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_the_command_line_tells_of_the_last_batch(capsys: pytest.CaptureFixture[str]) -> None:
     flags = [
         "--device",

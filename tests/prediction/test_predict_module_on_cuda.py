@@ -71,6 +71,7 @@ def test_a_perceptron_is_predicted_as_it_is_derived(changes: dict[str, Any]) -> 
         ("transformer encoder", 84_026_448, 104_857_600),
     ],
 )
+@pytest.mark.usefixtures("rules_of_2_13")
 def test_a_public_module_is_predicted_as_it_was_measured(
     name: str, requested: int, reserved: int
 ) -> None:

@@ -1,21 +1,30 @@
 """cuBLAS's workspaces: blocks of the caching allocator that PyTorch hands to the library.
 
-One for each thread that multiplies, since each has a handle of its own: the thread of the
-training loop gets its in the first forward pass, autograd's in the first backward pass. They
-stay. In PyTorch 2.13 cuBLASLt, which runs ``addmm`` with a bias, shares them.
+Up to PyTorch 2.14 there is one for each thread that multiplies, since each has a handle of its
+own: the thread of the training loop gets its in the first forward pass, autograd's in the first
+backward pass. They stay. cuBLASLt, which runs ``addmm`` with a bias, shares them.
+
+PyTorch 2.15 allocates one for each product and frees it afterwards. cuBLASLt has one of its own
+there, of 1 MiB on every capability. ``torch_rules`` says which holds.
 
 Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen on
-capabilities 8.0, 8.9 and 9.0 under the dry run.
+capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 12.0.
 """
 
+import os
 import re
 
+from harness.prediction.torch_rules import WORKSPACES_KEPT, rule_of
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 """Read by PyTorch, and by cuBLAS: pairs of KiB and count, such as ``:4096:2:16:8``."""
 
 KIB = 1 << 10
+
+LT_WORKSPACE_BYTES = 1 << 20
+"""Of cuBLASLt, where it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
+_NOT_FOLLOWED = ("CUBLASLT_WORKSPACE_SIZE", "TORCH_CUBLAS_WORKSPACE_CACHE")
 
 _SMALL_BYTES = 2 * 4096 * KIB + 8 * 16 * KIB
 _LARGE_BYTES = 8 * 4096 * KIB
@@ -46,15 +55,29 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
     return total
 
 
+def are_kept() -> bool:
+    """Return whether workspaces stay, in the version of PyTorch that is described."""
+    return rule_of("cublas-workspace") is WORKSPACES_KEPT
+
+
+def is_lt_product(k: int, n: int) -> bool:
+    """Return whether ``addmm`` of an (m, k) and a (k, n) matrix and a bias runs in cuBLASLt."""
+    return k > 1 and n > 1
+
+
 def notes_on(capability: tuple[int, int], config: str | None) -> list[str]:
-    """Return a note where ``config`` says something."""
+    """Return a note where ``config`` or another variable says something."""
+    notes = []
+    if not are_kept():
+        said = [name for name in _NOT_FOLLOWED if os.environ.get(name)]
+        notes = [f"{name}: not followed; workspaces are those without it" for name in said]
     if not config:
-        return []
+        return notes
     size = workspace_bytes(capability, config)
     note = f"{VARIABLE} {_short(config)}: a cuBLAS workspace has {size:,} bytes"
     if not re.search(":[0-9]+:[0-9]+", config):
         note += ", as if it were unset: no pair :KiB:count in it"
-    return [note]
+    return [note, *notes]
 
 
 def _short(config: str | None) -> str:

@@ -1,7 +1,12 @@
-"""What CUDA's kernels allocate: cuBLAS workspaces, which stay, and scratch of reductions."""
+"""What CUDA's kernels allocate: cuBLAS workspaces and scratch of reductions."""
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.workspaces import workspace_bytes
+from harness.prediction.gpu.workspaces import (
+    LT_WORKSPACE_BYTES,
+    are_kept,
+    is_lt_product,
+    workspace_bytes,
+)
 from harness.prediction.mlp.cuda_autocast import CudaAutocastLayers
 from harness.prediction.mlp.cuda_dropout import CudaDropout
 from harness.prediction.mlp.cuda_norms import CudaBatchNorm, CudaLayerNorm
@@ -26,6 +31,8 @@ class CudaKernels(Kernels):
     def __init__(self, writer: TraceWriter, gpu: Gpu) -> None:
         self._writer = writer
         self._gpu = gpu
+        self._keeps_workspaces = are_kept()
+        self._workspace_bytes = workspace_bytes(gpu.capability, gpu.workspace_config)
         self._threads: set[bool] = set()
         self._sums: dict[tuple[int, int, int], _Sums] = {}
         self.kept_bytes = 0
@@ -33,15 +40,20 @@ class CudaKernels(Kernels):
     def matmul(
         self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
     ) -> None:
-        """Write the workspace of the thread that multiplies, the first time."""
-        del m, k, n, layout
+        """Write the workspace: of the thread, the first time, or of this product alone."""
+        del m, layout
+        if not self._keeps_workspaces:
+            is_lt = operator.endswith("aten::addmm") and is_lt_product(k, n)
+            size = LT_WORKSPACE_BYTES if is_lt else self._workspace_bytes
+            if size:
+                self._writer.free(self._writer.allocate(size, operator, "temporary", module))
+            return
         of_autograd = self._writer.phase == "backward"
         if of_autograd not in self._threads:
             self._threads.add(of_autograd)
-            size = workspace_bytes(self._gpu.capability, self._gpu.workspace_config)
-            self.kept_bytes += size
-            if size:
-                self._writer.allocate(size, operator, "temporary", module)
+            self.kept_bytes += self._workspace_bytes
+            if self._workspace_bytes:
+                self._writer.allocate(self._workspace_bytes, operator, "temporary", module)
 
     def column_sums(
         self, rows: int, columns: int, element_bytes: int, operator: str, module: str = ""

@@ -59,7 +59,7 @@ class AskedStep:
 
     def run(self, ledger: AnyLedger, steps: int, device: str) -> None:
         """Build the network, move it to ``device`` and run its steps under ``ledger``."""
-        model = self.network(device)
+        model = self.network(device, is_simulated=True)
         owners = _owners(model)
         for tensor in [*model.parameters(), *model.buffers()]:
             ledger.see(tensor, "built")
@@ -86,13 +86,18 @@ class AskedStep:
                     ledger.mark(tensors(made.state), "optimizer_state")
         ledger.close()
 
-    def network(self, device: str) -> nn.Module:
-        """Build the network, move it to ``device`` and prepare it."""
+    def network(self, device: str, *, is_simulated: bool = False) -> nn.Module:
+        """Build the network, move it to ``device`` and prepare it.
+
+        ``is_simulated`` says that tensors made here have no memory, so that others are seen.
+        """
         built: Any = self.build()
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
             raise ModulePredictionError(f"build must return a torch.nn.Module, got a {kind}")
-        _check_made(built, device)
+        _check_compiled(built)
+        if is_simulated:
+            _check_made(built, device)
         self.model = model = built.to(device) if device != "cpu" else built
         if self.prepare is not None:
             self.prepare(model)
@@ -128,11 +133,14 @@ class AskedStep:
         return moved[0], moved[1]
 
 
-def _check_made(model: nn.Module, device: str) -> None:
-    """Refuse a network that was made elsewhere, moved elsewhere, or compiled."""
+def _check_compiled(model: nn.Module) -> None:
     if any(type(module).__name__ == "OptimizedModule" for module in model.modules()):
         rule = "torch.compile decides what is allocated; predict the network before it is compiled"
         raise UnsupportedModuleError(f"unsupported: {rule}")
+
+
+def _check_made(model: nn.Module, device: str) -> None:
+    """Refuse a network that existed before, or that lies on another device than the CPU."""
     with torch._C.DisableTorchFunction():
         for parameter in model.parameters():
             if not (parameter.is_meta or isinstance(parameter, FakeTensor)):

@@ -18,14 +18,17 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from harness.instruments.forward_hooks import Forward
 from harness.instruments.tensor_roles import storages
+from harness.prediction.gpu.workspaces import LT_WORKSPACE_BYTES
 from harness.prediction.module.gpu_kernels import KERNELS
 from harness.prediction.module.gpu_scratch import KernelScratch
 from harness.prediction.module.layer_table import LayerLog
 from harness.prediction.module.operand_types import check_types
+from harness.prediction.torch_rules import STATE_ON_HOST, rule_of
 from harness.schema.events import Event, Trace
 
 WORKSPACE = "cublas workspace"
-"""Operator of the events that allocate a workspace."""
+"""Operator of the events that allocate a workspace of cuBLAS."""
+LT_WORKSPACE = "cublasLt workspace"
 INITIALISER = "the program read a number from a floating-point CPU tensor; 0 was answered"
 READ = (
     "the program read a number from a GPU tensor; 0 was answered, so sizes and branches that "
@@ -129,26 +132,48 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         across = [self._write(size, name) for size in scratch.across]
         for sizes in scratch.before:
             self._pass_by(sizes, name)
-        if func is _efficient:
+        if func is _efficient and (
+            any(args[5:6]) or rule_of("attention-random-state") is STATE_ON_HOST
+        ):
             for state in result[2:]:
-                self.see(state, name, on_host=True)  # random numbers' state is on the CPU
+                self.see(state, name, on_host=True)
         self._see_all(result, name, on_host=False)
-        needs_workspace = in_backward not in self._threads and self._scratch.multiplies(name, args)
-        for sizes in scratch.after or ([()] if needs_workspace else []):
-            self._pass_by(sizes, name, in_backward if needs_workspace else None)
-            needs_workspace = False
+        workspace = self._workspace(name, args, kwargs, result, in_backward)
+        for sizes in scratch.after or ([()] if workspace else []):
+            self._pass_by(sizes, name, workspace)
+            if self._scratch.keeps_workspaces:
+                workspace = None
         for block in reversed(across):
             self._end(block)
         return result
 
-    def _pass_by(self, sizes: Iterable[int], operator: str, thread: bool | None = None) -> None:
+    def _workspace(
+        self, name: str, args: Any, kwargs: Any, result: Any, in_backward: bool
+    ) -> tuple[str, int] | None:
+        """Return the label and bytes of the workspace that a product allocates, if it does."""
+        rules = self._scratch
+        if not rules.multiplies(name, args) or (
+            rules.keeps_workspaces and in_backward in self._threads
+        ):
+            return None
+        if rules.keeps_workspaces:
+            self._threads.add(in_backward)
+            self.workspace_bytes += rules.workspace_bytes
+        elif rules.runs_in_lt(name, args, kwargs):
+            return LT_WORKSPACE, LT_WORKSPACE_BYTES
+        elif isinstance(result, Tensor) and not (result.numel() and args[0].numel()):
+            return None
+        return (WORKSPACE, rules.workspace_bytes) if rules.workspace_bytes else None
+
+    def _pass_by(
+        self, sizes: Iterable[int], operator: str, workspace: tuple[str, int] | None = None
+    ) -> None:
         """Write down blocks that are allocated and freed, and the workspace amid them."""
         blocks = [self._write(size, operator) for size in sizes if size]
-        if thread is not None and self._scratch.workspace_bytes:
-            self._write(self._scratch.workspace_bytes, WORKSPACE)
-        if thread is not None:
-            self._threads.add(thread)
-            self.workspace_bytes += self._scratch.workspace_bytes
+        if workspace is not None:
+            block = self._write(workspace[1], workspace[0])
+            if not self._scratch.keeps_workspaces:
+                blocks.append(block)
         for block in reversed(blocks):
             self._end(block)
 

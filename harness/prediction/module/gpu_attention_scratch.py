@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.module.gpu_convolution import Scratch
+from harness.prediction.torch_rules import SMALL_BLOCKS, rule_of
 
 _FLASH_ROWS = 64
 _FLASH_ROUND = 128
@@ -75,8 +76,9 @@ def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:
     """Return the bytes of one head's workspace: the blocks of the query's gradient."""
     rows, width = query.shape[2:]
     half, ampere = query.dtype in _HALVES, gpu.capability >= (8, 0)
-    block, columns = (128, 64) if width > 64 and (half or ampere) else (64, 64)
     little_memory = gpu.capability in {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
+    wide_blocks = ampere and not (little_memory and rule_of("attention-blocks") is SMALL_BLOCKS)
+    block, columns = (128, 64) if width > 64 and (half or wide_blocks) else (64, 64)
     if half and ampere and (96 if little_memory else 64) < width <= _IN_REGISTERS:
         columns = 128
     parts = _up(rows, block) * _up(width, columns)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.module.gpu_reduction import Reduction
+from harness.prediction.torch_rules import BIAS_BY_PRODUCT, rule_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,9 @@ class Convolution:
         columns = self._columns(always=True)
         if self._groups == 1:
             if self._is_dilated and wanted[2]:
-                bias = [[*columns, gradient.shape[1] * self._element]]
+                by_product = rule_of("dilated-convolution-bias") is BIAS_BY_PRODUCT
+                ones = [gradient.shape[1] * self._element] * by_product
+                bias = [[*columns, *ones]]
             return Scratch(across=copies, after=[g for g in [columns, *bias] if g])
         results = [
             _bytes(t) // self._groups

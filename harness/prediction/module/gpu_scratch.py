@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.workspaces import workspace_bytes
+from harness.prediction.gpu.workspaces import are_kept, is_lt_product, workspace_bytes
 from harness.prediction.mlp.cuda_norms import batch_norm_grid, in_two_steps, two_step_parts
 from harness.prediction.module.gpu_attention_scratch import (
     efficient_backward,
@@ -131,6 +131,7 @@ class KernelScratch:
         self.gpu = gpu
         self.cudnn = cudnn
         self.workspace_bytes = workspace_bytes(gpu.capability, gpu.workspace_config)
+        self.keeps_workspaces = are_kept()
         self.notes: dict[str, None] = {}
         self.uses_attention = False
         """Whether fused attention was asked for, whose kernel depends on the capability."""
@@ -156,6 +157,15 @@ class KernelScratch:
         if operator in _CONVOLUTIONS:
             return not self.cudnn and not _is_depthwise(args, operator)
         return operator in _MATMULS
+
+    def runs_in_lt(self, name: str, args: Sequence[Any], kwargs: Any) -> bool:
+        """Return whether the product, if it is one, runs in cuBLASLt."""
+        if name.partition(".")[0] not in ("aten::addmm", "aten::_addmm_activation"):
+            return False
+        bias, _, right = args[:3]
+        factor = args[3] if len(args) > 3 else kwargs.get("beta", 1)
+        whole = bias.dim() == 1 and bias.shape[0] == right.shape[1] and bias.is_contiguous()
+        return bool(whole and factor == 1 and is_lt_product(*right.shape))
 
     def reduction(self, tensor: Tensor, dims: Sequence[int] | None, accumulator: int) -> list[int]:
         """Return the scratch of a reduction over ``dims``, all where there are none."""

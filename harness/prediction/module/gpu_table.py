@@ -16,7 +16,7 @@ from harness.allocator import CachingAllocator, policies_to_try
 from harness.prediction.gpu.catalogue import DEFAULT, GPUS, Gpu
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
-from harness.prediction.gpu.workspaces import workspace_bytes
+from harness.prediction.gpu.workspaces import are_kept, workspace_bytes
 from harness.prediction.mlp import cuda_metrics
 from harness.prediction.module.asked_step import AskedStep
 from harness.prediction.module.event_ledger import WORKSPACE
@@ -114,10 +114,12 @@ def _script(trace: Trace, gpu: Gpu) -> RecordedSteps:
     """Return the steps with the workspaces of ``gpu``."""
     size = workspace_bytes(gpu.capability, gpu.workspace_config)
     events = [
-        event._replace(size_bytes=size) if event.operator == WORKSPACE else event
+        event._replace(size_bytes=size if event.size_bytes > 0 else -size)
+        if event.operator == WORKSPACE
+        else event
         for event in trace.events
     ]
-    kept = size * sum(event.operator == WORKSPACE for event in trace.events)
+    kept = size * sum(event.operator == WORKSPACE for event in trace.events) * are_kept()
     return RecordedSteps(Trace(events, steps=trace.steps), kept)
 
 
