@@ -40,13 +40,16 @@ class Decision:
 
         >>> Decision(verdict=Verdict.OPEN, repeats=40).reason("blocks")
         'about 40 blocks would decide'
+        >>> Decision(verdict=Verdict.OPEN, repeats=12_000).reason("blocks")
+        'more than 10,000 blocks would decide'
         """
         if self.verdict is not Verdict.OPEN:
             return ""
         if self.repeats is None:
             return f"more {unit} are needed"
-        many = f"more than {MOST_REPEATS:,}" if self.repeats > MOST_REPEATS else f"{self.repeats:,}"
-        return f"about {many} {unit} would decide"
+        out_of_reach = self.repeats > MOST_REPEATS
+        many = f"more than {MOST_REPEATS:,}" if out_of_reach else f"about {self.repeats:,}"
+        return f"{many} {unit} would decide"
 
 
 def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:
