@@ -115,7 +115,7 @@ def with_lightning(mode: str, trials: list[int], most: int = 40) -> int:
         steps_per_trial=2,
         init_val=2,
         max_trials=most,
-        margin=0.0,  # else the answer is cut by 5 %
+        margin=0.0,  # else the answer is cut by 5%
         max_val=2**30,  # else no search goes beyond 8192
     )
     return int(found)
@@ -219,7 +219,7 @@ def report(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         truth = next(r["answer"] for r in rows if r["search"] == "harness")
         own = next((r["answer"] for r in rows if r["kind"] == row["kind"]), truth)
-        off = "" if row["answer"] is None else f"{100 * (row['answer'] / own - 1):+.2f} %"
+        off = "" if row["answer"] is None else f"{100 * (row['answer'] / own - 1):+.2f}%"
         answer = "none" if row["answer"] is None else f"{row['answer']:,}"
         print(
             f"{row['kind']:8} {row['search']:20} {len(row['trials']):6} {row['seconds']:8.1f} "

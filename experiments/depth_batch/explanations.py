@@ -79,7 +79,7 @@ def _moments_text(known: pd.DataFrame, names: list[str], peak: Growth | None) ->
         )
         count = int((peak.moments() == number).sum())
         parts.append(f"in {count} cells it is {form}, made of {made}")
-    words = "; ".join(parts).replace("%", " %")
+    words = "; ".join(parts)
     return [f"The peak is the highest of {len(parts)} moments of the step: {words}."]
 
 

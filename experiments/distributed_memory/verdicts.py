@@ -87,9 +87,9 @@ def fsdp2(table: pd.DataFrame) -> list[Claim]:
             headline="FSDP2 divides what a rank holds by the number of ranks",
             verdict=Verdict.SUPPORTED if exact and 1 + padding <= EVEN else Verdict.LIMITED,
             measured=f"{_ends(own, 'held_bytes')}. A parameter is cut along its rows, and a rank "
-            f"holds whole rows: up to {100 * padding:.2g} % more than an even share. With that "
+            f"holds whole rows: up to {100 * padding:.2g}% more than an even share. With that "
             f"the closed form is {number}.",
-            number=f"{number}; up to {100 * padding:.2g} % above an even share",
+            number=f"{number}; up to {100 * padding:.2g}% above an even share",
         )
     ]
 

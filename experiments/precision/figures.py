@@ -80,6 +80,7 @@ def ratio_figure(table: pd.DataFrame) -> list[Figure]:
                 label="times float32",
                 scale="ratio",
                 marked=Marked(value=1.0, text="as float32"),
+                shared=False,
             ),
             size=(8.6, 4.0),
         )

@@ -61,11 +61,11 @@ def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> 
         return ()
     curve = ""
     if worst is not None:
-        curve = f"along (depth + a)(batch + b) = c to {100 * worst:.2g} %, and "
+        curve = f"along (depth + a)(batch + b) = c to {100 * worst:.2g}%, and "
     within = int((errors <= _SHARP).sum())
     text = (
         f"Memory runs out where predicted: {curve}{within} of {len(errors)} thresholds lie within "
-        f"{_SHARP:g} % of a prediction made without running anything."
+        f"{_SHARP:g}% of a prediction made without running anything."
     )
     return (text,)
 

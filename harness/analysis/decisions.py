@@ -1,6 +1,6 @@
 """Decides claims about noisy numbers, and leaves them open where noise could flip the answer.
 
-A claim has one limit. It is decided where a 99 % interval lies on one side of the limit; between
+A claim has one limit. It is decided where a 99% interval lies on one side of the limit; between
 "supported" and "refuted" there is always "open", with about how many repeats would decide.
 """
 
@@ -89,7 +89,7 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
 
 
 def interval(estimate: float, error: float, left_over: int) -> tuple[float, float]:
-    """Return the 99 % interval of an estimate with its standard error.
+    """Return the 99% interval of an estimate with its standard error.
 
     ``left_over`` are the degrees of freedom that the estimate leaves.
     """

@@ -28,7 +28,7 @@ class Exponent:
 
     @property
     def is_one(self) -> bool:
-        """The exponent is shown to lie within 1 +- MARGIN, at 5 %."""
+        """The exponent is shown to lie within 1 +- MARGIN, at 5%."""
         return self.p_equivalent < 1 - CONFIDENCE
 
     def __str__(self) -> str:

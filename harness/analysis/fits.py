@@ -3,8 +3,8 @@
 A grid spans four decades of bytes, and noise grows with size: unweighted, the largest cell
 alone would decide the fit. ``scales`` divides each cell by its own size, so that relative
 errors count. Intervals are HC3 (MacKinnon & White, 1985, J. Econometrics 29:305), which need
-no right guess of the noise; with both, 95 % intervals cover 95 % (tests/analysis), where
-unweighted ones cover 85 %. Where the fit leaves nothing over, numbers that divide by the
+no right guess of the noise; with both, 95% intervals cover 95% (tests/analysis), where
+unweighted ones cover 85%. Where the fit leaves nothing over, numbers that divide by the
 residuals (AIC, BIC, F) are None.
 """
 

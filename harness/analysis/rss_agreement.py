@@ -68,7 +68,7 @@ def in_words(table: pd.DataFrame) -> str:
     spread = table["spread_over_repeats_bytes"].dropna()
     text = (
         f"In the {len(table)} cells whose step adds more than {BIG_RISE_BYTES // 10**6} MB, the "
-        f"process's RSS rise is within {TOLERANCE_PERCENT:g} % of the trace's in "
+        f"process's RSS rise is within {TOLERANCE_PERCENT:g}% of the trace's in "
         f"{len(table) - len(missed)}"
     )
     text += f"; over repeats it varies by {format_bytes(int(spread.max()))} at most." * bool(

@@ -38,7 +38,7 @@ class Scaling:
         return found
 
     def within(self, tolerance: float) -> "pd.Series[bool]":
-        """Return for each step whether its factor is 2 within ``tolerance`` (0.1: 10 %)."""
+        """Return for each step whether its factor is 2 within ``tolerance`` (0.1: 10%)."""
         return (self.steps["factor"] / 2 - 1).abs() <= tolerance * (1 + 1e-12)
 
     @property

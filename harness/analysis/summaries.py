@@ -105,7 +105,7 @@ def exponent_table(growths: Mapping[str, Growth]) -> pd.DataFrame:
 
 
 def doublings(growths: Mapping[str, Growth]) -> pd.DataFrame:
-    """Return what one doubling does, and from where it gives 2 within 10 % and 1 %."""
+    """Return what one doubling does, and from where it gives 2 within 10% and 1%."""
     rows = [
         {
             "quantity": name,

@@ -30,7 +30,7 @@ def rule(result: Growth) -> Verdict:
 
 
 def _decide_noisy(result: Growth) -> Decision:
-    """Decide by 99 % intervals, so that noise leaves a claim open instead of flipping it.
+    """Decide by 99% intervals, so that noise leaves a claim open instead of flipping it.
 
     Supported where both exponents are 1 within ROUGHLY, with a limit where one is not and the
     fitted depth·batch term is positive, refuted where there is no such term.
@@ -126,7 +126,7 @@ def fit_words(result: Growth) -> str:
     words = f"A constant, depth, batch and depth·batch fit it with R² {near}"
     if errors is not None and errors.size:
         middle, worst = (100 * float(part) for part in (np.median(abs(errors)), abs(errors).max()))
-        words += f"; a cell left out is predicted to {middle:.2g} % (median), {worst:.2g} % (worst)"
+        words += f"; a cell left out is predicted to {middle:.2g}% (median), {worst:.2g}% (worst)"
     return words + "."
 
 
@@ -144,19 +144,19 @@ def _settles(axis: Scaling) -> str:
     first = int(axis.steps["start"].min())
     roughly, closely = (axis.proportional_from(tolerance) for tolerance in (ROUGHLY, CLOSELY))
     if closely == first:
-        return "always within 1 % of 2"
-    near = f"within 1 % from {axis.variable} {closely} on" if closely else "not yet within 1 %"
+        return "always within 1% of 2"
+    near = f"within 1% from {axis.variable} {closely} on" if closely else "not yet within 1%"
     if roughly == first:
-        return f"always within 10 % of 2, {near}"
+        return f"always within 10% of 2, {near}"
     if roughly is not None:
-        return f"within 10 % of 2 from {axis.variable} {roughly} on, {near}"
-    return "it does not settle within 10 % of 2 on this grid"
+        return f"within 10% of 2 from {axis.variable} {roughly} on, {near}"
+    return "it does not settle within 10% of 2 on this grid"
 
 
 def _beyond(result: Growth, axis: Scaling) -> str:
     """Say where the exact formula settles beyond the grid."""
     words = [
-        f"within {tolerance:.0%} from {axis.variable} {start}".replace("%", " %")
+        f"within {tolerance:.0%} from {axis.variable} {start}"
         for tolerance in (ROUGHLY, CLOSELY)
         if axis.proportional_from(tolerance) is None
         and (start := by_formula(result, axis.variable, tolerance)) is not None

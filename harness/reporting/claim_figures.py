@@ -31,7 +31,7 @@ def growth_tables(growths: Mapping[str, Growth]) -> list[Table]:
         ),
         Table(
             name="exponents",
-            caption="Exponents in depth and batch (95 % intervals, HC3)",
+            caption="Exponents in depth and batch (95% intervals, HC3)",
             frame=summaries.exponent_table(growths),
         ),
         Table(
@@ -41,7 +41,7 @@ def growth_tables(growths: Mapping[str, Growth]) -> list[Table]:
         ),
         Table(
             name="coefficients",
-            caption="Coefficients in bytes per unit of their term (95 % intervals, HC3)",
+            caption="Coefficients in bytes per unit of their term (95% intervals, HC3)",
             frame=summaries.coefficients(growths),
         ),
     ]
@@ -105,7 +105,13 @@ def growth_figure(result: Growth, label: str) -> Figure:
             panel="panel",
             line_label="",
             label=label,
-            x_label="depth (hidden layers) or batch (examples)",
+            x_label={
+                f"Against {along}, a line per {line}": label
+                for along, line, label in (
+                    ("depth", "batch", "depth (hidden layers)"),
+                    ("batch", "depth", "batch (examples)"),
+                )
+            },
             scale="doubling bytes",
         ),
         size=WIDE,

@@ -57,7 +57,7 @@ METHODS: tuple[tuple[str, str], ...] = (
         "Least squares",
         (
             "Each quantity is fitted with a constant, depth, batch and depth·batch. Each cell "
-            "is weighted by its own size, so that relative errors count; intervals are 95 % and "
+            "is weighted by its own size, so that relative errors count; intervals are 95% and "
             "HC3, which holds where the noise is uneven."
         ),
     ),
@@ -73,9 +73,9 @@ METHODS: tuple[tuple[str, str], ...] = (
         "Proportional",
         (
             "Twice the depth (or batch) needs twice the memory. Neighbouring cells are "
-            "compared; “within 10 %” means that one doubling multiplies the quantity by 1.8 to "
+            "compared; “within 10%” means that one doubling multiplies the quantity by 1.8 to "
             "2.2. Exponents come from a fit on logarithms; one within 1 ± 0.05 is equivalent to "
-            "1 when two one-sided tests say so at 5 %."
+            "1 when two one-sided tests say so at 5%."
         ),
     ),
 )

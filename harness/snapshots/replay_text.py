@@ -95,4 +95,4 @@ def _exact(size: int) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "nothing" if share is None else f"{100 * share:.1f} %"
+    return "nothing" if share is None else f"{100 * share:.1f}%"

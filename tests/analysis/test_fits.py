@@ -52,7 +52,7 @@ def test_planted_coefficients_come_back_without_noise() -> None:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    # Noise grows with size, as in resident sizes: each cell is off by 1 % of itself.
+    # Noise grows with size, as in resident sizes: each cell is off by 1% of itself.
     hits = dict.fromkeys(TRUTH, 0)
     for seed in range(SIMULATIONS):
         found = _fit(_noisy(seed))

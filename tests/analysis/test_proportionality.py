@@ -51,9 +51,9 @@ def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
     claim = proportionality(result, "claim")
     assert claim.verdict is Verdict.LIMITED
     assert "1,024·depth·batch + 3,184·batch + 4 bytes in 63 of 63 cells" in claim.measured
-    assert "within 10 % of 2 from depth 16 on" in claim.measured
-    assert "by the formula within 1 % from depth 153" in claim.measured
-    assert "Doubling the batch multiplies it by 2: always within 1 % of 2." in claim.measured
+    assert "within 10% of 2 from depth 16 on" in claim.measured
+    assert "by the formula within 1% from depth 153" in claim.measured
+    assert "Doubling the batch multiplies it by 2: always within 1% of 2." in claim.measured
 
 
 def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums() -> None:

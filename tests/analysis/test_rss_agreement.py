@@ -28,7 +28,7 @@ def test_big_rises_are_compared_with_the_trace() -> None:
     assert list(zip(table["depth"], table["batch"], strict=True)) == expected
     assert table["difference_percent"].tolist() == pytest.approx([1.0] * len(expected), abs=1e-3)
     assert misses(table).empty
-    assert f"within 2 % of the trace's in {len(expected)}; over repeats" in in_words(table)
+    assert f"within 2% of the trace's in {len(expected)}; over repeats" in in_words(table)
 
 
 def test_cells_that_miss_are_listed_with_what_they_share() -> None:

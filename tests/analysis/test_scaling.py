@@ -21,7 +21,7 @@ def test_factors_are_quotients_of_neighbours() -> None:
 
 
 def test_the_smallest_depth_from_which_doubling_doubles() -> None:
-    # 3184 + 1024 d: twice d gives 2 - 3184 / (3184 + 1024 d); within 10 % from d = 12.4 on.
+    # 3184 + 1024 d: twice d gives 2 - 3184 / (3184 + 1024 d); within 10% from d = 12.4 on.
     depths, batches, values = _saved()
     found = scaling("depth", depths, batches, values)
     assert found.proportional_from(0.10) == 16

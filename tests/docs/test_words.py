@@ -37,6 +37,7 @@ REPLACED = {
     r"\bcard_(?:of|bytes)\b|\b(?:on|whole)_card\b|\b\d+ GiB cards?\b": "GPU",
     r"\bresident (?:limit|budget|segment)\b|\blimit on resident\b": "data segment",
     r"\b(?:byte|exact|noisy|measured|predicted) figures?\b|\"figure\", \"measured": "metric",
+    r"\b\d+ % (?:interval|of|more|above|than)\b|g\} % ": "95%, without a space",
     r"\bnormalisation\b": "normalization, as PyTorch writes it",
 }
 

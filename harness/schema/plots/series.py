@@ -4,7 +4,8 @@ Data are long: a row a point. A series is named by a column; one whose names are
 is ordered from dark to light, any other has colours and markers of its own.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +40,9 @@ _AXES = {
     "width": "width (units)",
 }
 
+MANY = 20
+"""Points of a series from which on they are drawn small."""
+
 Scale = Literal["bytes", "doubling bytes", "ratio"]
 
 
@@ -60,7 +64,7 @@ def series(
     panel: str | None = None,
     line_label: str | None = None,
     label: str,
-    x_label: str = "",
+    x_label: str | Mapping[str, str] = "",
     scale: Scale = "bytes",
     joined: bool = True,
     ticks: Sequence[int] | None = None,
@@ -81,7 +85,8 @@ def series(
         line_label: what the names of the series are; from the column by default.
         panel: column that names the panels; one panel without.
         label: what the axis of values says.
-        x_label: what the axis of ``x`` says; from its name by default.
+        x_label: what the axis of ``x`` says, or what it says in each panel; from its name by
+            default.
         scale: how the values are written: bytes, bytes by doublings, or ratios.
         joined: whether a line joins the points of a series.
         ticks: of the axis of ``x``; every value by default.
@@ -106,7 +111,8 @@ def series(
             counts_axis(axes, _few(ticks or at, 6) if is_narrow(canvas) else ticks or at)
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-        axes.set_xlabel(x_label or _AXES.get(x, x.replace("_", " ")))
+        named_x = x_label if isinstance(x_label, str) else x_label[str(title)]
+        axes.set_xlabel(named_x or _AXES.get(x, x.replace("_", " ")))
         if title is not None:
             axes.set_title(title)
         _values(axes, part if not shared else data, y, scale, y_from)
@@ -120,9 +126,19 @@ def series(
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
-    """Return every second (third, ...) value, at most ``most``, the last among them."""
+    """Return values that an axis by doublings has room for, at most ``most``, the last among them.
+
+    >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
+    ([1, 4, 16, 64], [1, 16, 128, 1024])
+
+    """
     apart = -(-len(values) // most)
-    return list(values[::-1][::apart])[::-1]
+    kept = list(values[::-1][:1])
+    least = math.log2(max(values[-1] / values[0], 2)) / (most + 1)
+    for value in values[::-1][apart::apart]:
+        if math.log2(kept[-1] / value) >= least:
+            kept.append(value)
+    return kept[::-1]
 
 
 def _styles(names: "pd.Series[str]") -> dict[object, tuple[str, str]]:
@@ -151,7 +167,7 @@ def _line(
     if "fit" in part:
         model = part["fit"].to_numpy(dtype=np.float64, na_value=np.nan)
         axes.plot(at, model, "-", color=colour)
-        axes.plot(at, value, shape, color=colour)
+        axes.plot(at, value, shape, color=colour, markersize=2.5 if len(at) > MANY else None)
     else:
         axes.plot(at, value, f"{shape}-" if joined else shape, color=colour)
     if "low" in part:
@@ -164,7 +180,7 @@ def _line(
 
 
 def _values(axes: Axes, data: pd.DataFrame, y: str, scale: Scale, y_from: float | None) -> None:
-    columns = [name for name in (y, "high") if name in data]
+    columns = [name for name in (y, "high", "fit") if name in data]
     top = float(np.nanmax(data[columns].to_numpy(dtype=np.float64)))
     if scale == "doubling bytes":
         low = float(data.loc[data[y] > 0, y].min())
@@ -206,13 +222,50 @@ def _limit(axes: Axes, part: pd.DataFrame, x: str) -> None:
 
 def _mark(axes: Axes, marked: Marked) -> None:
     axes.axhline(marked.value, color=QUIET, linewidth=1, linestyle="--")
+    at_right, below = _free_corner(axes, marked)
     axes.annotate(
         marked.text,
-        (0.01, marked.value),
+        (0.99 if at_right else 0.01, marked.value),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
+        xytext=(0, -3 if below else 3),
         textcoords="offset points",
-        va="bottom",
+        ha="right" if at_right else "left",
+        va="top" if below else "bottom",
         fontsize=8.5,
         color=QUIET,
     )
+
+
+def _free_corner(axes: Axes, marked: Marked) -> tuple[bool, bool]:
+    """Return where fewest data are in the name's way: at the right or not, below or above."""
+    canvas = axes.figure
+    assert canvas is not None
+    place = axes.get_position()
+    inches = place.width * canvas.get_figwidth(), place.height * canvas.get_figheight()  # type: ignore[union-attr]
+    wide, high = (0.07 * len(marked.text) / inches[0], 0.2 / inches[1])
+    to_axes = axes.transData + axes.transAxes.inverted()
+    lines = [
+        np.asarray(line.get_xydata()) for line in axes.get_lines()[:-1]
+    ]  # the last is the mark
+    lines += [
+        np.asarray(path.vertices) for ranges in axes.collections for path in ranges.get_paths()
+    ]
+    height = float(to_axes.transform((axes.get_xlim()[0], marked.value))[1])
+    points = np.vstack([_along(to_axes.transform(line)) for line in lines if len(line)])
+
+    def in_the_way(corner: tuple[bool, bool]) -> int:
+        at_right, below = corner
+        left, low = (1 - wide if at_right else 0.0), (height - high if below else height)
+        inside = (points >= (left, low)) & (points <= (left + wide, low + high))
+        return int(inside.all(axis=1).sum()) + 1000 * (low < 0 or low + high > 1)
+
+    corners = ((False, False), (True, False), (False, True), (True, True))
+    return min(corners, key=in_the_way)
+
+
+def _along(
+    line: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    """Return points that lie close to each other on a line."""
+    steps = np.linspace(0, len(line) - 1, 20 * len(line))
+    return np.column_stack([np.interp(steps, range(len(line)), line[:, axis]) for axis in (0, 1)])
