@@ -77,6 +77,7 @@ COMPARISONS := compare_allocator compare_snapshots compare_events compare_predic
   dry_run_distributed dry_run_models
 cuda-dry-run: $(CUDA)/.installed
 	$(CUDA)/bin/python -m pytest tests/dry_run
+	$(CUDA)/bin/python -m tests.validation.dry_run -m pytest -m cuda tests/cuda
 	for comparison in $(COMPARISONS); do \
 	  echo "$$comparison, from $$(date +%T)"; \
 	  $(CUDA)/bin/python -m tests.validation.$$comparison --out $(CUDA_OUT) --every $(CUDA_EVERY) \

@@ -56,6 +56,7 @@ def _why_not_exact() -> str | None:
 def _why_no_gpu() -> str | None:
     import torch
 
-    if torch.version.cuda is None:
-        return "the installed torch is a build without CUDA"
-    return None if torch.cuda.is_available() else "torch sees no GPU"
+    if torch.cuda.is_available():
+        return None
+    why = "torch sees no GPU" if torch.version.cuda else "the installed torch has no CUDA"
+    return f"{why}; 'make cuda-dry-run' runs these tests on a pretended GPU"

@@ -7,9 +7,12 @@ import pytest
 from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Job
+from harness.prediction.versions import TorchVersion, described_version
 from harness.schema.workload import Workload
 
 Busy = Callable[[int], None]
+WORKSPACES_STAY = described_version() < TorchVersion(2, 15)
+"""Newer versions free cuBLAS's workspace after each product."""
 
 HOLD = """
 import sys, torch

@@ -1,4 +1,9 @@
-"""What the comparisons share: running a program on the pretended GPU."""
+"""What the comparisons share: running a program on the pretended GPU.
+
+    python -m tests.validation.dry_run -m pytest -m cuda
+
+runs Python with these arguments on one, such as the tests that else need a GPU.
+"""
 
 import argparse
 import os
@@ -62,15 +67,7 @@ class DryRun:
             CalledProcessError: it ended with another exit code than 0.
 
         """
-        torch = torch_build()
-        environment = {
-            **os.environ,
-            **pretending(card.pretended(), torch, build(torch)),
-            "PYTORCH_ALLOC_CONF": settings,
-            "TORCH_CPP_LOG_LEVEL": "ERROR",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "OMP_NUM_THREADS": "1",
-        }
+        environment = on(card) | {"PYTORCH_ALLOC_CONF": settings}
         if workspace_config is not None:
             environment["CUBLAS_WORKSPACE_CONFIG"] = workspace_config
         return subprocess.run(
@@ -80,6 +77,18 @@ class DryRun:
             stdout=subprocess.PIPE,
             text=True,
         )
+
+
+def on(card: StubCard) -> dict[str, str]:
+    """Return the environment of a process that sees ``card``."""
+    torch = torch_build()
+    return {
+        **os.environ,
+        **pretending(card.pretended(), torch, build(torch)),
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def at_once(function: Callable[[Case], Found], cases: Iterable[Case]) -> Iterator[Found]:
@@ -99,3 +108,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--every", type=int, default=1, metavar="N", help="compare one N-th; all by default"
     )
     return made
+
+
+if __name__ == "__main__":
+    sys.exit(subprocess.call([sys.executable, *sys.argv[1:]], env=on(StubCard())))
