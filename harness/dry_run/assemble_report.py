@@ -23,6 +23,7 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "oom": "oom",
     "error": "error",
     "interrupted": "killed",
+    "unsupported": "unsupported",
 }
 
 

@@ -35,6 +35,13 @@ _HARNESS = str(Path(__file__).parent.parent)
 _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 
 
+_TRITON = (f"site-packages{os.sep}triton", f"torch{os.sep}_inductor")
+_COMPILED = (
+    "Triton, which torch.compile uses, is not pretended;"
+    " TORCHDYNAMO_DISABLE=1 runs the model as it is written"
+)
+
+
 def is_own(file: str) -> bool:
     """Return whether a file is PyTorch's, Python's or the harness's, not the user's."""
     if file.startswith("<") or f"{os.sep}torch{os.sep}" in file:
@@ -121,13 +128,27 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "interrupted", 130
     _print_error(error)
-    last = traceback.format_exception_only(error)[-1].strip()
-    return ("oom" if _is_out_of_memory(error) else "error"), last, 1
+    last = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
+    if _is_out_of_memory(error):
+        return "oom", last, 1
+    if _is_of_triton(error):
+        return "unsupported", f"{_COMPILED}; {last}", 1
+    return "error", last, 1
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _is_of_triton(error: BaseException | None) -> bool:
+    """Return whether Triton raised the error, or what ``torch.compile`` generates with it."""
+    while error is not None:
+        files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
+        if any(f"{os.sep}{name}{os.sep}" in file for file in files for name in _TRITON):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _die_with(parent: int) -> None:

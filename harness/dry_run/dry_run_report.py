@@ -172,7 +172,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 class ChildResult(Struct, frozen=True, kw_only=True):
     """What the child process saw from inside; its parent makes the report of it."""
 
-    ended: Literal["ok", "oom", "error", "interrupted", "stopped"]
+    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported"]
     evidence: str | None = None
     exit_code: int = 0
     devices: tuple[Device, ...] = ()

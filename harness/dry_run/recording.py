@@ -73,6 +73,10 @@ class Recording:
             register_optimizer_step_pre_hook,
         )
 
+        backend = torch.cuda.get_allocator_backend()
+        if backend != "native":
+            self.notes.append(f"the allocator {backend} keeps no history and no peaks")
+            return
         if self._begun:
             return
         self._begun = True

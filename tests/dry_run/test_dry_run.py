@@ -154,6 +154,33 @@ def test_however_a_script_ends_there_is_a_report(
     assert report.cuda.reserved_peak_bytes == 20 << 20
 
 
+def test_what_the_allocator_cudamallocasync_calls_is_named(tmp_path: Path) -> None:
+    report = dry_run(
+        script(
+            tmp_path,
+            "import os; os.environ['PYTORCH_ALLOC_CONF'] = 'backend:cudaMallocAsync'\n"
+            "import torch; torch.empty(5, device='cuda')\n",
+        ),
+        quiet=True,
+    )
+    assert report.outcome == "unsupported"
+    assert report.evidence is not None
+    assert report.evidence.startswith("cudaDeviceGetDefaultMemPool is not pretended; ")
+    assert "\n" not in report.evidence
+
+
+def test_an_error_of_triton_is_said_to_be_unsupported(tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "triton"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('cuCtxGetDevice\\nand more')")
+    head = f"import sys; sys.path.insert(0, {str(package.parent)!r})\n"
+    report = dry_run(script(tmp_path, head + "import triton\n"), quiet=True)
+    assert report.outcome == "unsupported"
+    assert report.evidence is not None
+    assert report.evidence.startswith("Triton, which torch.compile uses, is not pretended; ")
+    assert report.evidence.endswith("; ImportError: cuCtxGetDevice")
+
+
 def is_running(pid: int) -> bool:
     """Return whether a process runs; one that ended and waits for its parent does not."""
     try:
