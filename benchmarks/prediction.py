@@ -1,10 +1,11 @@
 """How long a prediction takes, in depth, and next to MemTracker on fake tensors.
 
-    python benchmarks/prediction.py [--full]
+    python benchmarks/prediction.py [--full | --networks]
 
 Prints milliseconds (the best of several runs; the machine's other work makes the rest) and
 whether the time is linear in depth. MemTracker's own time grows faster than linearly, so it
-runs at small depths unless ``--full`` is given.
+runs at small depths unless ``--full`` is given. ``--networks`` times ``harness predict TARGET`` and
+holds it and other estimators against PyTorch's own allocator (``network_prediction.py``).
 """
 
 import argparse
@@ -95,7 +96,15 @@ def print_fake(depth: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="MemTracker at depth 256 too")
-    full = parser.parse_args().full
+    parser.add_argument("--networks", action="store_true", help="ResNet-50, ViT and GPT-2 instead")
+    options = parser.parse_args()
+    if options.networks:
+        from network_prediction import print_commands, print_errors
+
+        print_commands()
+        print_errors()
+        return
+    full = options.full
     print(f"{'depth':>6} {'events':>8} {'trace ms':>10} {'metrics ms':>12} {'budget ms':>12}"
           f" {'trace us/layer':>14}")  # fmt: skip
     times = [print_ours(Workload(depth=depth)) for depth in DEPTHS]

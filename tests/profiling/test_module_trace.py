@@ -19,7 +19,7 @@ from tests.profiling.module_cases import CASES, NETWORKS, Case, prepared
 RNG_STATE_BYTES = 5056
 KERNELS = re.compile(
     r".*?aten::(convolution_backward|mkldnn_convolution|_slow_conv2d_forward"
-    r"|native_batch_norm_backward|native_batch_norm)(?=/|$)"
+    r"|native_batch_norm_backward|native_batch_norm|mkldnn_rnn_layer_backward|mkldnn_rnn_layer)(?=/|$)"
 )
 """Operators that take scratch in their kernels; the path up to the operator matches."""
 

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments import tensor_roles
 from harness.instruments.forward_hooks import Forward
+from harness.prediction.module import cpu_recurrent
 from harness.prediction.module.layer_table import LayerLog
 from harness.prediction.module.operand_types import check_types
 from harness.schema.events import Event, Trace
@@ -58,6 +59,8 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.modules = [""]
         self.notes: list[str] = []
         self._alive: dict[int, _Storage] = {}
+        self._sizes: dict[int, int] = {}
+        """Bytes of storages that do not know their own."""
         self._rows: list[tuple[int, str, int, _Storage]] = []
         self._count = 0
         self._open = True
@@ -74,12 +77,22 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         for tensor in (result,) if isinstance(result, Tensor) else tensors(result):
             self.see(tensor, func.name())
+        if func is cpu_recurrent.LAYER:
+            self._keep_workspace(args, result[cpu_recurrent.WORKSPACE])
         return result
+
+    def _keep_workspace(self, args: Any, workspace: Tensor) -> None:
+        """Write down a workspace, of which a fake tensor does not know the size."""
+        size, storage = cpu_recurrent.workspace_bytes(args), workspace.untyped_storage()
+        if size:
+            self._sizes[storage._cdata] = size
+            self.see(workspace, cpu_recurrent.LABEL)
 
     def see(self, tensor: Tensor, operator: str) -> None:
         """Write down the tensor's storages, where they are new or of a new size."""
         for storage in tensor_roles.storages(tensor):
-            key, size = storage._cdata, storage.nbytes()
+            key = storage._cdata
+            size = self._sizes.get(key) or storage.nbytes()
             known = self._alive.get(key)
             if known is not None and known.size == size:
                 continue
@@ -106,6 +119,7 @@ class CpuLedger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _end(self, key: int, block: _Storage) -> None:
         del self._alive[key]
+        self._sizes.pop(key, None)
         self._rows.append((self.step, self.phase, -block.size, block))
 
     def mark(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:

@@ -48,9 +48,10 @@ SUMS = (
     "always a new block"
 )
 RECURRENT = (
-    "recurrent layers: the CPU's oneDNN kernels keep a workspace that is not counted, so the "
-    "peak is a lower bound"
+    "LSTM layers: the workspace that oneDNN keeps is counted for float32 alone; the copies of "
+    "weights and gradients inside its kernels are not"
 )
+NUMBERS = "a Python number that a product keeps for its backward pass, 8 bytes, is not counted"
 CUDNN_RECURRENT = (
     "recurrent layers: PyTorch's own kernels are counted; the reserve that cuDNN's keep instead is "
     "not known"
@@ -213,8 +214,9 @@ def _on_cpu(asked: AskedStep, steps: int | None) -> ModulePrediction:
         notes=[
             CPU,
             BELOW,
-            *[RECURRENT] * _is_recurrent(asked.model),
+            *[RECURRENT] * _contains(asked.model, nn.LSTM),
             SUMS,
+            NUMBERS,
             *dict.fromkeys(ledger.notes),
         ],
         layers=() if asked.model is None else ledger.layers.table(asked.model, trace),
@@ -232,8 +234,8 @@ def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
     tensor.data = converted.data
 
 
-def _is_recurrent(model: nn.Module | None) -> bool:
-    return model is not None and any(isinstance(m, nn.RNNBase) for m in model.modules())
+def _contains(model: nn.Module | None, kind: type[nn.Module]) -> bool:
+    return model is not None and any(isinstance(m, kind) for m in model.modules())
 
 
 def _on_gpu(
@@ -252,7 +254,7 @@ def _on_gpu(
             *workspaces.notes_on(gpu.capability, gpu.workspace_config),
             *ledger.notes,
             *scratch.notes,
-            *[CUDNN_RECURRENT] * (cudnn and _is_recurrent(asked.model)),
+            *[CUDNN_RECURRENT] * (cudnn and _contains(asked.model, nn.RNNBase)),
             *found.notes,
         ],
         layers=() if asked.model is None else ledger.layers.table(asked.model, trace),
