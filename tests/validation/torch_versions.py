@@ -47,7 +47,7 @@ thresholds: what compares the model, or an instrument, with PyTorch to the byte.
 
 LATEST, ALL = "latest", "all"
 TEST_FAILED, NOT_INSTALLED = 1, 4
-INSTALL_SECONDS = 900
+INSTALL_SECONDS = 600
 """For 3 GB, of which 90 s are usual; an index that takes longer has stalled."""
 _TORCHVISION_PINNED = TorchVersion(2, 14)
 """Up to here torchvision 0.22 belongs to torch 2.7, 0.23 to 2.8 and so on; later ones take any."""
