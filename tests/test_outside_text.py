@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
+import harness
 from harness.cli.app import main
 from harness.reporting.csv_text import csv_text
 from harness.schema.events import Event, Trace
@@ -114,3 +116,55 @@ def test_a_hostile_run_leaves_no_active_character_in_page_table_or_terminal(run:
     assert written
     for path in written:
         assert not acts(path.read_text(encoding="utf-8")), path
+
+
+NETWORK = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self, error=0):
+        super().__init__()
+        self.add_module("\\x1b[31mred\\x07\\u202e", torch.nn.Linear(4, 4))
+        self.error = error
+    def forward(self, x):
+        if self.error:
+            raise RuntimeError("\\x1b[2J\\x9b31m")
+        return next(self.children())(x)
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["--arg", "error=1"], ["--gpu", "l4"], ["--gpu", "all"]])
+def test_names_and_errors_of_a_network_reach_no_terminal(tmp_path: Path, more: list[str]) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(NETWORK, encoding="utf-8")
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        main(["predict", f"{file}:Net", "--input", "4", "--batch", "2", *more])
+    said = out.getvalue() + err.getvalue()
+    assert said
+    assert not acts(said)
+    assert more or "\\x1b[31mred" in said
+
+
+def test_an_explained_message_holds_no_escape_sequence(tmp_path: Path) -> None:
+    log, page = tmp_path / "log.txt", tmp_path / "page.html"
+    log.write_text(
+        'File "/tmp/\x1b]0;owned\x07.py", line 3, in f\x1b[31m\u202e\n'
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a "
+        "total capacity of 8.00 GiB of which 2.00 MiB is free. Including non-PyTorch memory, this "
+        "process has 7.90 GiB memory in use. Of the allocated memory 7.00 GiB is allocated by "
+        "PyTorch, and 0.50 GiB is reserved by PyTorch but unallocated. \x1b[2J\x9b31m\n",
+        encoding="utf-8",
+    )
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        main(["explain", str(log), "--html", str(page)])
+    assert out.getvalue()
+    assert not acts(out.getvalue() + err.getvalue())
+    assert not acts(page.read_text(encoding="utf-8"))
+
+
+def test_every_console_of_the_harness_writes_foreign_text_out() -> None:
+    package = Path(harness.__file__).parent
+    made = re.compile(r"(?<!Plain)\bConsole\(")
+    files = [path for path in package.rglob("*.py") if path.name != "terminal_console.py"]
+    assert not [path for path in files if made.search(path.read_text(encoding="utf-8"))]

@@ -7,6 +7,7 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
 from harness.cli.parameter_types import SECONDS, SIZE, Choices, WholeNumber
+from harness.schema.plain_text import printable
 
 
 def _answers(
@@ -126,7 +127,8 @@ def dry_run(
         deadline_seconds=deadline,
         snapshot=snapshot,
     )
-    click.echo(report.to_json() if as_json else dry_run_text(report, target=str(target)))
+    text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
+    click.echo(text)
     if report.outcome == "killed" and report.evidence == "interrupted":
         return INTERRUPTED
     return DONE if report.outcome == "ok" else NOT_OK

@@ -10,6 +10,7 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
 from harness.cli.parameter_types import SECONDS, SIZE, Numbers, WholeNumber
+from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.snapshots import Scaling
@@ -88,7 +89,7 @@ def explain(
         first, *others = (each.as_dict() for each in explanations)
         click.echo(json.dumps({**first, "other_devices": others}))
     else:
-        click.echo("\n".join(explanation_text(each) for each in explanations), nl=False)
+        click.echo(printable("\n".join(map(explanation_text, explanations))), nl=False)
     return DONE
 
 
@@ -107,13 +108,14 @@ def _explain_text(file: str, *, as_json: bool, html: Path | None) -> int:
     message = parse_message(data.decode("utf-8", "replace"))
     if html is not None:
         _write(html, message_page(message))
-    click.echo(json.dumps(message.as_dict()) if as_json else message_text(message), nl=as_json)
+    text = json.dumps(message.as_dict()) if as_json else printable(message_text(message))
+    click.echo(text, nl=as_json)
     return DONE
 
 
 def _write(path: Path, page: str) -> None:
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(printable(page), encoding="utf-8")
     except OSError as error:
         raise click.UsageError(f"cannot write {path}: {error.strerror or error}") from None
 

@@ -12,6 +12,7 @@ from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import arguments_of, step_of, target_flags
 from harness.schema.module_request import OPTIMIZERS
+from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
@@ -93,7 +94,7 @@ def plan(
 
     def progress(words: str) -> None:
         if sys.stderr.isatty():
-            click.echo(f"predicting {words}", err=True)
+            click.echo(printable(f"predicting {words}"), err=True)
 
     try:
         found = run(
@@ -107,7 +108,7 @@ def plan(
     except UnsupportedModuleError as error:
         reason = str(error).removeprefix("unsupported: ")
         text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
-        click.echo(text if as_json else f"unsupported: {reason}")
+        click.echo(text if as_json else printable(f"unsupported: {reason}"))
         return NOT_OK
     if as_json:
         click.echo(json.dumps(_as_json(target, found)))

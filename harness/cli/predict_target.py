@@ -11,6 +11,7 @@ import msgspec
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.target_flags import arguments_of, step_of
 from harness.schema.module_request import MODES
+from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.prediction.gpu.catalogue import Gpu
@@ -62,7 +63,7 @@ def predict_target(
     except UnsupportedModuleError as error:
         reason = str(error).removeprefix("unsupported: ")
         text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
-        click.echo(text if as_json else f"unsupported: {reason}")
+        click.echo(text if as_json else printable(f"unsupported: {reason}"))
         return NOT_OK
 
 

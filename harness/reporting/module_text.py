@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.schema.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def print_module_prediction(
     target: str, batch: int, found: "ModulePrediction", largest: int | None
 ) -> None:
     """Print whether the step fits, its peak, the safe batch, the layers and the notes."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
 
     def line(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), soft_wrap=True)
@@ -57,7 +57,7 @@ def layer_table(layers: Sequence["Layer"], peak_bytes: int) -> Table:
 
 def print_gpu_table(target: str, batch: int, rows: Sequence["GpuRow"]) -> None:
     """Print which GPUs the step fits on, and how far the batch could grow on each."""
-    console = Console(highlight=False)
+    console = PlainConsole(highlight=False)
     fitting = [row.fit.gpu for row in rows if row.fit.verdict == "fits"]
     smallest = f"fits on {len(fitting)} of {len(rows)} GPUs" if fitting else "fits on no GPU"
     first = f"; the smallest is {fitting[0]}" if fitting else ""
