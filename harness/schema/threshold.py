@@ -142,9 +142,12 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return f"not even {self.solve} {self.smallest_fail:,} fits into {size}"
         if self.smallest_fail is None:
             return f"{self.solve} {self.largest_fit:,}, the largest possible, fits into {size}"
-        between = (
-            f"; {len(self.band):,} values between them fit only sometimes" if self.band else ""
-        )
+        undecided = self.smallest_fail - self.largest_fit - 1
+        between = ""
+        if self.band:
+            between = f"; {len(self.band):,} values between them fit only sometimes"
+        elif undecided:
+            between = f"; {undecided:,} between them not decided"
         sides = f"{self.solve} {self.largest_fit:,} fits into {size}, {self.smallest_fail:,}"
         return f"{sides} does not{between}"
 

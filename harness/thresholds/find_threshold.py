@@ -1,5 +1,6 @@
 """Finds a threshold for real: predicts it, probes there in pristine processes, and records it."""
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -42,6 +43,8 @@ _START = {"batch": 64, "depth": 4, "width": 64}
 """Where a search starts that no prediction guides."""
 _MOST_UNCOUNTED = 10
 """Blocks that no limit counts may make a tenth of a layer at most."""
+_STRETCH = 16
+"""Values over which what one more needs is averaged."""
 _TWO_DEPTHS = (16, 32)
 """Between them lies what another layer needs."""
 
@@ -247,7 +250,7 @@ class _Run:
                 least=least,
                 most=most,
                 confirmations=confirmations,
-                is_measured=self.kind == "cgroup" and guess > 0,
+                off_by=self._off_by(guess),
             )
         except UndecidedError as error:
             outcome, evidence = error.outcome, error.evidence
@@ -310,6 +313,21 @@ class _Run:
         if self.kind != "cgroup" or not guess:
             return guess
         return self._probe(max(least, guess // 2)).estimate or guess
+
+    def _off_by(self, guess: int) -> int | None:
+        """Return by how many values a guess may be off that a cgroup's charges give.
+
+        A power of two, which is halved without a rest. None where nothing was measured for the
+        guess, or nothing is modelled.
+        """
+        if self.kind != "cgroup" or not guess or not self._modelled or not self._followed:
+            return None
+        near, far = (self._at(guess), self._at(guess + _STRETCH))
+        if near is None or far is None:
+            return None
+        each_bytes = (data_peak(far).data_bytes - data_peak(near).data_bytes) // _STRETCH
+        values = math.ceil(cgroup.BATCH_BYTES / 2 / max(1, each_bytes))
+        return 1 << (values.bit_length() - 1)
 
     def _by_the_allocator(self) -> tuple[int | None, int | None]:
         """Return the largest batch whose requests fit, and the one that the allocator runs."""
@@ -409,11 +427,21 @@ class _Run:
         return msgspec.structs.replace(ended, oom_kills=kills)
 
     def _estimate(self, workload: Workload, needed: int | None) -> int | None:
-        """Return where the answer lies if the model is off everywhere by what it is off here."""
+        """Return where the answer lies if the model is off everywhere by what it is off here.
+
+        A cgroup is charged for page tables, which grow with the data, and in batches: half of
+        one on average was never used. Near its limit what is charged says nothing.
+        """
         if needed is None or not self._modelled or not self._followed:
             return None
-        extra = needed - data_peak(workload).data_bytes
-        return solve_data_segment(self.workload, self.budget_bytes, self.solve, extra_bytes=extra)
+        data_bytes, budget_bytes = data_peak(workload).data_bytes, self.budget_bytes
+        if self.kind == "cgroup":
+            if needed > budget_bytes - cgroup.BATCH_BYTES:
+                return None
+            needed -= cgroup.BATCH_BYTES // 2 + data_bytes // cgroup.MAPPED_BY_TABLES
+            budget_bytes -= budget_bytes // cgroup.MAPPED_BY_TABLES
+        extra = needed - data_bytes
+        return solve_data_segment(self.workload, budget_bytes, self.solve, extra_bytes=extra)
 
     def _headroom(self, largest_fit: int) -> Headroom | None:
         workload = self._at(largest_fit)

@@ -14,8 +14,8 @@ MOST_PROBES = 80
 """Where noise keeps a search from ending, it ends here."""
 _CLOSE = 0.0051
 """How far off a good guess may be, as a share: the second step of the widening."""
-_CLOSE_MEASURED = 4
-"""The same for a guess that is measured, in values."""
+_ENOUGH = 9
+"""Probes after a measured guess, confirmations included, that a quiet search may take."""
 _AROUND = (0, 1, -1, 3, -3)
 """Where the answer is looked for around an estimate."""
 _TRUSTED = 3
@@ -68,25 +68,30 @@ def search(
     least: int,
     most: int,
     confirmations: int = CONFIRMATIONS,
-    is_measured: bool = False,
+    off_by: int | None = None,
 ) -> Answer:
     """Return where ``probe`` stops fitting between ``least`` and ``most``, starting at ``guess``.
 
     The probe is taken to fit below the answer and to fail above it, give or take noise.
-    ``is_measured`` says that the guess comes from a probe's own need: it is a few values off.
+    ``off_by`` says by how many values a guess may be off that comes from what a probe needed, as
+    far as charges vary. Then the search ends after 9 probes if nothing contradicts them; values
+    that it could not distinguish until then stay between ``largest_fit`` and ``smallest_fail``.
     """
     tally = _Tally(probe, confirmations)
     bracket = _Bracket(fits=least - 1, fails=most + 1)
     start = min(max(guess, least), most)
-    close = _CLOSE_MEASURED if is_measured else math.ceil(_CLOSE * start) + 1
-    widening = _Widening(start=start, close=close)
+    distances = (1, math.ceil(_CLOSE * start) + 1) if off_by is None else (off_by,)
+    widening = _Widening(start=start, distances=distances)
+    most_probes = MOST_PROBES if off_by is None else _ENOUGH - 2 * (confirmations - 1)
     while not bracket.closed and not tally.spent:
+        if tally.count >= most_probes and bracket.fits >= least and bracket.fails <= most:
+            break
         value = tally.hint(bracket)
         if value is None:
             unknown = bracket.fits < least or bracket.fails > most
             value = widening.next(bracket, most) if unknown else bracket.middle
         bracket.note(value, fits=tally.fits(value))
-    return _certify(tally, bracket.fits, bracket.fails, least, most)
+    return _certify(tally, bracket.fits, bracket.fails, least, most, step=off_by or 1)
 
 
 @dataclass
@@ -116,19 +121,18 @@ class _Bracket:
 
 @dataclass
 class _Widening:
-    """From the guess one step, then ``close``, then distances that grow fourfold."""
+    """The guess, then ``distances`` away from it, then distances that grow fourfold."""
 
     start: int
-    close: int
+    distances: tuple[int, ...]
     distance: int = 0
 
     def next(self, bracket: _Bracket, most: int) -> int:
         upward = bracket.fails > most
         value = self.start + (self.distance if upward else -self.distance)
-        if self.distance == 0:
-            self.distance = 1
-        elif self.distance == 1:
-            self.distance = self.close
+        if self.distances:
+            self.distance, *rest = self.distances
+            self.distances = tuple(rest)
         else:
             self.distance *= 4
         return min(max(value, bracket.fits + 1), bracket.fails - 1)
@@ -185,12 +189,12 @@ class _Tally:
         )
 
 
-def _certify(tally: _Tally, fits: int, fails: int, least: int, most: int) -> Answer:
-    """Confirm both sides, each moved away from the other until it stands."""
-    low, high, step = fits, fails, 1
+def _certify(tally: _Tally, fits: int, fails: int, least: int, most: int, *, step: int) -> Answer:
+    """Confirm both sides, each moved away from the other, first by ``step``, until it stands."""
+    low, high, first = fits, fails, step
     while low >= least and not tally.confirmed(low, fits=True) and not tally.spent:
         low, step = max(low - step, least if low > least else least - 1), 2 * step
-    step = 1
+    step = first
     while high <= most and not tally.confirmed(high, fits=False) and not tally.spent:
         high, step = min(high + step, most if high < most else most + 1), 2 * step
     return Answer(

@@ -1,6 +1,7 @@
 import json
 import mmap
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,18 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     assert {probe.type for probe in killed} == {"SIGKILL"}
     assert found.headroom is not None
     assert found.headroom.library_bytes > 0, "copied pages and page tables are charged too"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+def test_a_worker_in_a_cgroup_stays_on_one_of_its_processors() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        cgroup.stay_on_one_processor()
+        after = os.sched_getaffinity(0)
+        assert len(after) == 1
+        assert after <= before
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[str]) -> None:

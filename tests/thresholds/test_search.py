@@ -58,13 +58,30 @@ def test_probes_that_tell_what_they_needed_find_large_answers_in_14_too(
     assert len(probe.asked) <= 14
 
 
-@given(answer=st.integers(10, 10**9), off=st.integers(-4, 4), slip=st.integers(-4, 0))
-def test_a_measured_guess_that_is_4_off_needs_at_most_9_probes(
-    answer: int, off: int, slip: int
+@given(answer=st.integers(100, 10**9), off_by=st.integers(1, 8), data=st.data())
+def test_a_measured_guess_needs_at_most_9_probes_for_a_sharp_answer(
+    answer: int, off_by: int, data: st.DataObject
 ) -> None:
     """With the one that measured it, 10: as in a cgroup, where noise does not blur the answer."""
-    probe = Planted(answer, lambda _: answer + slip)
-    assert sharp(search(probe, answer + off, least=1, most=MOST, is_measured=True), answer)
+    probe = Planted(answer)
+    guess = answer + data.draw(st.integers(1 - off_by, off_by))
+    assert sharp(search(probe, guess, least=1, most=MOST, off_by=off_by), answer)
+    assert len(probe.asked) <= 9
+
+
+@given(answer=st.integers(1000, 10**9), off_by=st.integers(9, 100), data=st.data())
+def test_where_charges_vary_by_many_values_9_probes_bound_the_answer_and_confirm_both_sides(
+    answer: int, off_by: int, data: st.DataObject
+) -> None:
+    probe = Planted(answer)
+    guess = answer + data.draw(st.integers(1 - off_by, off_by))
+    found = search(probe, guess, least=1, most=MOST, off_by=off_by)
+    assert found.confirmed
+    assert found.largest_fit is not None
+    assert found.smallest_fail is not None
+    assert found.largest_fit <= answer < found.smallest_fail
+    assert found.smallest_fail - found.largest_fit <= -(-off_by // 8)
+    assert probe.asked.count(found.largest_fit) == probe.asked.count(found.smallest_fail) == 3
     assert len(probe.asked) <= 9
 
 

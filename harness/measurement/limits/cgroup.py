@@ -16,6 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+BATCH_BYTES = 64 * 4096
+"""What the kernel charges at once and ahead (mm/memcontrol.c, ``MEMCG_CHARGE_BATCH``)."""
+MAPPED_BY_TABLES = 512
+"""Bytes that a byte of page tables maps."""
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _YOUNG_SECONDS = 1.0
@@ -144,6 +148,19 @@ def joined(folder: str, budget_bytes: int) -> Iterator[None]:
     if (place / "memory.swap.max").exists():
         (place / "memory.swap.max").write_text("0")
     yield  # the group's maker removes it, limit and all, when this process is gone
+
+
+def stay_on_one_processor() -> None:
+    """Keep this thread on one of its processors, so that what it is charged for does not vary.
+
+    The kernel charges a group in batches, and each processor keeps what is left of its batch. It
+    also keeps the last 31 pages that it mapped, even where they are freed. A process that moves to
+    another processor leaves both behind, charged, where they are of no use to it.
+
+    Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
 
 
 def available() -> tuple[bool, str]:

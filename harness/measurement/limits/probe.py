@@ -71,5 +71,7 @@ def _within(job: Job) -> Iterator[None]:
             yield
         return
     assert job.cgroup is not None, "a job under a cgroup names it"
+    if workload.threads == 1:
+        cgroup.stay_on_one_processor()
     with cgroup.joined(job.cgroup, job.budget_bytes):
         yield
