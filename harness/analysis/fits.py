@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.regression.linear_model import OLS
 
 from harness.analysis import AnalysisError
 
@@ -120,7 +120,7 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
         wanted = ", ".join(columns)
         raise AnalysisError(f"{len(y)} cells cannot distinguish these terms: {wanted}")
     design = weighted / size
-    result = sm.OLS(y / unit, design).fit()
+    result = OLS(y / unit, design).fit()
     fitted = np.asarray(result.fittedvalues * unit, dtype=np.float64)
     perfect = bool(np.abs(y - fitted).max() <= PERFECT * np.abs(y).max())
     leverage = _leverage(design)
@@ -232,7 +232,7 @@ def _extra_terms(model: Fit, extra: Vector) -> float | None:
     if _rank(design) < design.shape[1] or float(_leverage(design).max()) > 1 - DECISIVE:
         return None
     rest = model.residuals / model.scales
-    result = sm.OLS(rest / np.abs(rest).max(), design).fit()
+    result = OLS(rest / np.abs(rest).max(), design).fit()
     count = extra.shape[1]
     weights = np.asarray(result.params)[-count:]
     covariance = np.asarray(result.cov_HC3)[-count:, -count:]

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 def collection_paused() -> Iterator[None]:
     """Keep the garbage collector from walking the growing list of events: half of the time.
 
-    For what makes nothing that refers back to itself, or takes that apart at the end.
+    For what makes little that refers back to itself, or takes it apart at the end: the rest stays
+    until the collector runs again.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -12,6 +12,7 @@ Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmal
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from harness.prediction.largest_value import largest_within
@@ -24,12 +25,13 @@ ALIGNMENT_BYTES = 64
 _HEADER_BYTES = 8
 _MINIMAL_BYTES = 32
 _UNIT_BYTES = 16
-_COMPILED = {"aten::gelu", "aten::gelu_backward"}
+_COMPILED = ("aten::gelu", "aten::gelu_backward")
 _KERNEL_BYTES = (64 + 2) * PAGE_BYTES
 """A buffer of 256 KiB for the code (oneDNN src/cpu/x64/jit_generator.hpp), and two pages of
 descriptors, as seen."""
 
 
+@lru_cache(maxsize=4096)  # a step has few sizes and many blocks
 def mapped_bytes(size_bytes: int) -> int:
     """Return what a block of ``size_bytes`` adds to the data segment; 0 where it is small."""
     chunk = _chunk(_chunk(size_bytes) + ALIGNMENT_BYTES + _MINIMAL_BYTES)
@@ -81,9 +83,9 @@ def data_peak(workload: Workload) -> Peak:
             data += mapped if size > 0 else -mapped
         else:
             small += size
-        if compiles and size > 0:
+        if compiles and size > 0 and event.operator.endswith(_COMPILED):
             kernel = (event.operator.rpartition("/")[2], size)
-            if kernel[0] in _COMPILED and kernel not in kernels:
+            if kernel not in kernels:
                 kernels.add(kernel)
                 data += _KERNEL_BYTES
         if data > peak.data_bytes:
