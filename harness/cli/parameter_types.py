@@ -113,8 +113,9 @@ class Size(ParamType):
         except ValueError as error:
             raise click.UsageError(f"{_name(param)}: {error}", ctx) from None
         if is_decimal(value):
-            binary = value.strip()[:-1] + "iB"
-            note = f"{value.strip()} is {size:,} bytes, {format_bytes(size)}; {binary} is more"
+            written = value.strip()
+            binary = f"{written[:-2]}{written[-2].upper()}iB"
+            note = f"{written} is {size:,} bytes, {format_bytes(size)}; {binary} is more"
             click.echo(f"note: {note}", err=True)
         return size
 

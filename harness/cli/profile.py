@@ -100,15 +100,14 @@ def profile(
     from harness.schema.module_request import checked
 
     result, trace = run(checked(**asked), deadline_seconds=deadline)
+    if trace is not None:  # before anything is printed: the reader of a pipe may go away
+        of = result.request
+        title = f"{of.target}, batch {of.batch}, {of.mode}, {of.optimizer}"
+        write_exports(
+            trace, events=events, chrome=chrome, snapshot=snapshot, timeline=timeline, title=title
+        )
     if as_json:
         click.echo(json_text(msgspec.json.encode(result)))
     else:
         print_profile(result, trace)
-    if trace is None:
-        return NOT_OK
-    asked_for = result.request
-    title = f"{asked_for.target}, batch {asked_for.batch}, {asked_for.mode}, {asked_for.optimizer}"
-    write_exports(
-        trace, events=events, chrome=chrome, snapshot=snapshot, timeline=timeline, title=title
-    )
-    return DONE
+    return NOT_OK if trace is None else DONE

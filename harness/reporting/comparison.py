@@ -15,8 +15,8 @@ _EXACT_NAMES = {
 
 
 def render(comparison: Comparison) -> str:
-    """Return the differences, the noisy metrics and, last, the answer."""
-    parts = []
+    """Return the answer, then the differences and the noisy metrics."""
+    parts = [str(comparison)]
     lists = (
         ("Ended differently", comparison.outcomes),
         ("Exact metrics that differ", comparison.different),
@@ -26,11 +26,10 @@ def render(comparison: Comparison) -> str:
         if len(frame):
             head = frame.head(MOST).rename(columns=_EXACT_NAMES)
             table = Table(name="comparison", caption=title, frame=head)
-            parts.append(_aligned(shown(table)))
+            parts += ["", _aligned(shown(table))]
             if len(frame) > MOST:
                 parts.append(f"... and {len(frame) - MOST} more")
-            parts.append("")
-    return "\n".join([*parts, str(comparison)])
+    return "\n".join(parts)
 
 
 def _aligned(table: Shown) -> str:

@@ -78,7 +78,8 @@ def _what_if(case: WhatIf) -> Iterator[str]:
         allocated = _exact(case.peak_allocated_bytes or 0)
         yield f"    peak reserved {reserved}; peak allocated {allocated}"
     if case.most_retries:
-        yield f"    emptied the cache to make room {case.most_retries} times"
+        times = f"{case.most_retries:,} time{'s' * (case.most_retries != 1)}"
+        yield f"    emptied the cache to make room {times}"
     for ran_out in case.ran_out[:1]:
         when = "" if ran_out.seconds is None else f" ({ran_out.seconds:.3f} s)"
         place = "" if ran_out.place is None else f" in {ran_out.place}"
