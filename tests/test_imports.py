@@ -183,9 +183,7 @@ def test_plain_data_load_no_plots_and_no_frames_until_they_are_asked_for() -> No
 
 
 def test_no_two_files_have_the_same_name() -> None:
-    """A file of ``cli`` is named after its command, so it may share the name of what it runs."""
-    files = [path for path in ROOT.rglob("*.py") if path.parent != ROOT / "cli"]
-    names = Counter(path.name for path in files if path.name != "__init__.py")
+    names = Counter(path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py")
     assert [name for name, count in names.items() if count > 1] == []
 
 

@@ -12,23 +12,23 @@ import click
 import harness
 from harness.cli.clean_stop import clean_stop
 from harness.cli.command import debug_option
-from harness.cli.compare import compare
-from harness.cli.doctor import doctor
-from harness.cli.dry_run import dry_run
+from harness.cli.compare_command import compare
+from harness.cli.doctor_command import doctor
+from harness.cli.dry_run_command import dry_run
 from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
-from harness.cli.explain import explain
-from harness.cli.explore import explore
-from harness.cli.measure import measure
+from harness.cli.explain_command import explain
+from harness.cli.explore_command import explore
+from harness.cli.measure_command import measure
 from harness.cli.option_hints import hint_for
-from harness.cli.plan import plan
-from harness.cli.predict import predict
-from harness.cli.profile import profile
-from harness.cli.replay import replay
-from harness.cli.report import report
-from harness.cli.reproduce import reproduce
-from harness.cli.sweep import sweep
-from harness.cli.threshold import threshold
-from harness.cli.verdicts import verdicts
+from harness.cli.plan_command import plan
+from harness.cli.predict_command import predict
+from harness.cli.profile_command import profile
+from harness.cli.replay_command import replay
+from harness.cli.report_command import report
+from harness.cli.reproduce_command import reproduce
+from harness.cli.sweep_command import sweep
+from harness.cli.threshold_command import threshold
+from harness.cli.verdicts_command import verdicts
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
 
