@@ -17,7 +17,7 @@ from harness.snapshots.initial_state import Origin, find_origin
 from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
 from harness.snapshots.pools import notes_on_pools
 from harness.snapshots.recorded_settings import recorded_config
-from harness.snapshots.replay import failing_first, peak_reserved
+from harness.snapshots.replay import failing_first, notes_on_file, peak_reserved, why_other
 from harness.snapshots.scaled_batch import scaled_workload
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
 from harness.snapshots.trace_event import TraceEvent
@@ -128,7 +128,7 @@ def _explain(
 ) -> Explanation:
     config, notes = recorded_config(snapshot)
     events = snapshot.events
-    notes += notes_on_pools(events, snapshot.segments)
+    notes = [*notes_on_file(recording), *notes, *notes_on_pools(events, snapshot.segments)]
     annotations = [each for each in recording.annotations if each.device == snapshot.device]
     origin = find_origin(snapshot, events, config)
     if not origin.is_start():
@@ -151,6 +151,7 @@ def _explain(
     usable = None if failure is None else failure.usable_bytes
     ends = step_ends(events[:until], annotations)
     cases = _what_ifs(config, work, ends, usable, gpus, settings, deadline)
+    notes += why_other(cases[0], peak, origin, failed=failure is not None)
     if scaling is not None and other is not None:
         second = failing_first(other.snapshots)[0]
         scaled, why_not = scaled_workload(work, _all_work(second), scaling.batches, scaling.asked)

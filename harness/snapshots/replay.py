@@ -133,7 +133,7 @@ def replay_devices(
                 gpu,
                 recorded_on_bytes,
                 deadline,
-                _notes_on_file(recording),
+                notes_on_file(recording),
             )
             for each in chosen
         )
@@ -152,7 +152,8 @@ def failing_first(snapshots: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
     return tuple(sorted(snapshots, key=order))
 
 
-def _notes_on_file(recording: Recording) -> list[str]:
+def notes_on_file(recording: Recording) -> list[str]:
+    """Return the devices of a recording of several, and what it holds besides GPU memory."""
     notes = []
     if len(recording.snapshots) > 1:
         devices = ", ".join(
@@ -172,10 +173,10 @@ def _replay(
     gpu: AllocatorConfig,
     recorded_on_bytes: int | None,
     deadline: Deadline,
-    notes_on_file: Sequence[str],
+    on_file: Sequence[str],
 ) -> Replay:
     config, notes = recorded_config(snapshot)
-    notes = [*notes_on_file, *notes]
+    notes = [*on_file, *notes]
     events = snapshot.events
     notes += notes_on_pools(events, snapshot.segments)
     failed = any(event.action == "oom" for event in events)
@@ -207,7 +208,7 @@ def _replay(
         what_if(name, _on_gpu(variant, gpu), work, deadline) for name, variant in configs.items()
     )
     recorded_peak = peak_reserved(events, origin)
-    notes += _why_other(what_ifs[0], recorded_peak, origin, failed=failed)
+    notes += why_other(what_ifs[0], recorded_peak, origin, failed=failed)
     return Replay(
         device=snapshot.device,
         events=len(snapshot.events),
@@ -222,7 +223,7 @@ def _replay(
     )
 
 
-def _why_other(as_recorded: WhatIf, recorded: int, origin: Origin, *, failed: bool) -> list[str]:
+def why_other(as_recorded: WhatIf, recorded: int, origin: Origin, *, failed: bool) -> list[str]:
     """Say why the run under the recorded settings has another peak than the recording."""
     if as_recorded.peak_reserved_bytes is None:
         return []

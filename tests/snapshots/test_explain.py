@@ -150,6 +150,20 @@ def test_recordings_of_different_programs_are_not_scaled() -> None:
     assert any("do different things from step" in note for note in explanation.notes)
 
 
+RECORDED = sorted((*FAILURES.iterdir(), *(FAILURES.parent / "recordings").iterdir()))
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name.partition(".")[0])
+def test_as_recorded_has_the_recordings_own_peak_or_says_why_not(path: Path) -> None:
+    for explanation in explain_file(path):
+        as_recorded = case(explanation, "as recorded").peak_reserved_bytes
+        if as_recorded is not None:  # it completed
+            low, high = as_recorded
+            own = f"the recording's own peak reserved is {explanation.peak_reserved_bytes} bytes, "
+            is_other = not low <= explanation.peak_reserved_bytes <= high
+            assert any(note.startswith(own) for note in explanation.notes) == is_other
+
+
 class Texts(HTMLParser):
     """Collects the tags and the text of a page."""
 
@@ -236,6 +250,7 @@ def test_the_device_that_failed_comes_first(
 ) -> None:
     path = written(tmp_path, two_devices())
     first, second = explain_file(path)
+    assert "devices in the recording: 0 (9 events), 1 (3 events)" in first.notes
     assert (first.device, second.device) == (1, 0)
     assert first.failure is not None
     assert first.failure.usable_bytes == 17 * MIB
