@@ -9,6 +9,7 @@ from harness.schema.units import format_bytes
 from harness.snapshots.growth import Growth
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.moments import FRAMES_SHOWN, Moment, reserved_after
+from harness.snapshots.replay import peak_reserved
 from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import WhatIf
 
@@ -17,7 +18,14 @@ Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need"
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """The request that failed last; ``usable_bytes`` is all that PyTorch could have reserved."""
+    """The request that failed last.
+
+    Attributes:
+        usable_bytes: all that PyTorch could have reserved: what the GPU had, or where it had enough
+            for the request, the most that was reserved before, which a limit allowed.
+        is_limited: the GPU had enough, so a limit of the process refused.
+
+    """
 
     position: int
     requested_bytes: int
@@ -26,6 +34,7 @@ class Failure:
     reserved_bytes: int
     device_free_bytes: int
     usable_bytes: int
+    is_limited: bool
     frames: tuple[str, ...]
 
 
@@ -39,14 +48,18 @@ def find_failure(
     position = failed[-1]
     event = events[position]
     reserved = reserved_after(events, origin, position)
+    segment = config.segment_size(config.round_request(event.size_bytes))
+    is_limited = event.address >= segment
+    allowed = peak_reserved(events[:position], origin)
     return Failure(
         position=position,
         requested_bytes=event.size_bytes,
-        segment_bytes=config.segment_size(config.round_request(event.size_bytes)),
+        segment_bytes=segment,
         alive_bytes=alive[position],
         reserved_bytes=reserved,
         device_free_bytes=event.address,
-        usable_bytes=reserved + event.address,
+        usable_bytes=allowed if is_limited else reserved + event.address,
+        is_limited=is_limited,
         frames=event.stack.frames[:FRAMES_SHOWN],
     )
 
@@ -93,7 +106,8 @@ def diagnose(
             ),
         }
     missing = failure.alive_bytes + failure.requested_bytes - failure.usable_bytes
-    short = f"{size(missing)} more than the GPU has" if missing > 0 else "no free piece that large"
+    whose = "the process's limit allows" if failure.is_limited else "the GPU has"
+    short = f"{size(missing)} more than {whose}" if missing > 0 else "no free piece that large"
     return {
         "diagnosis": "real need",
         "sentences": (f"Real need: {asked}, {short}.", f"{holds}."),

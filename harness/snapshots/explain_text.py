@@ -30,6 +30,12 @@ def _lines(explanation: Explanation) -> Iterator[str]:
             f"{format_bytes(failure.reserved_bytes)} reserved, "
             f"{format_bytes(failure.device_free_bytes)} free on the GPU"
         )
+        if failure.is_limited:
+            yield (
+                "the GPU had room, so a limit of the process refused, such as "
+                "set_per_process_memory_fraction; it had allowed "
+                f"{format_bytes(failure.usable_bytes)} before"
+            )
     for moment in explanation.moments:
         yield ""
         yield from _moment(moment)

@@ -51,6 +51,18 @@ def test_each_failure_is_diagnosed(name: str, diagnosis: str, growth: str) -> No
     assert explanation_text(explanation).startswith(f"device 0: {diagnosis}\n")
 
 
+def test_a_limit_of_the_process_is_the_memory_of_the_what_ifs() -> None:
+    """Recorded on 3 GiB under ``set_per_process_memory_fraction(0.5)``, which no setting states."""
+    path = FAILURES.parent / "recordings" / "random-max-split-two-streams.pickle.gz"
+    (explanation,) = explain_file(path)
+    failure = explanation.failure
+    assert failure is not None
+    assert failure.device_free_bytes > failure.segment_bytes
+    assert (failure.is_limited, failure.usable_bytes) == (True, 3 << 29)
+    assert case(explanation, "as recorded").verdict() == "does not fit"
+    assert "the GPU had room, so a limit of the process refused" in explanation_text(explanation)
+
+
 def test_a_leak_is_what_one_step_keeps() -> None:
     growth = explained("leak").growth
     # Batch 512 x width 1,024 x 4 bytes: the input and four outputs of ReLU.
