@@ -153,7 +153,7 @@ def failing_first(snapshots: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
 
 
 def notes_on_file(recording: Recording) -> list[str]:
-    """Return the devices of a recording of several, and what it holds besides GPU memory."""
+    """Return the devices of a recording of several, and how much host memory is pinned in it."""
     notes = []
     if len(recording.snapshots) > 1:
         devices = ", ".join(
