@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from harness.planning.predict import predict
     from harness.prediction.gpu.catalogue import Gpu, GpuError
     from harness.prediction.mlp.last_batch import ExamplesError
-    from harness.prediction.module.gpu_scratch import register_operator
     from harness.prediction.module.module_prediction import (
         ModulePrediction,
         ModulePredictionError,
         UnsupportedModuleError,
     )
     from harness.prediction.module.predict_run import RunPrediction
+    from harness.prediction.module.registered_operators import register_operator
     from harness.prediction.versions import TorchVersionError
     from harness.profiling.module_trace import ModuleTrace, trace
     from harness.schema.argument_checks import ArgumentError
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from harness.schema.workload import Grid, Workload, WorkloadError
     from harness.sweeps.grid_sweep import sweep
     from harness.sweeps.store import StoreError
-    from harness.thresholds.find_threshold import BudgetError, threshold
+    from harness.thresholds.enforcement import BudgetError
+    from harness.thresholds.find_threshold import threshold
 
 __version__ = "0.1.0"
 
@@ -59,7 +60,7 @@ _PLACES = {
     "AllocatorConfigError": "harness.allocator",
     "AnalysisError": "harness.analysis",
     "ArgumentError": "harness.schema.argument_checks",
-    "BudgetError": "harness.thresholds.find_threshold",
+    "BudgetError": "harness.thresholds.enforcement",
     "Comparison": "harness.analysis.compare",
     "DryRunError": "harness.dry_run.dry_run_request",
     "DryRunReport": "harness.dry_run.dry_run_report",
@@ -93,7 +94,7 @@ _PLACES = {
     "measure": "harness.measurement.measure",
     "plan": "harness.planning.plan",
     "predict": "harness.planning.predict",
-    "register_operator": "harness.prediction.module.gpu_scratch",
+    "register_operator": "harness.prediction.module.registered_operators",
     "sweep": "harness.sweeps.grid_sweep",
     "threshold": "harness.thresholds.find_threshold",
     "trace": "harness.profiling.module_trace",

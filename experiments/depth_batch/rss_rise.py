@@ -10,7 +10,7 @@ from harness.schema.units import format_bytes
 
 def resident_text(training: pd.DataFrame) -> list[str]:
     """Say which cells the RSS rise is tested on, and how well it agrees with the trace."""
-    table = rss_agreement.beside_trace(training)
+    table = rss_agreement.next_to_trace(training)
     measured = ok_cells(training, "rss_rise_bytes")
     text = []
     if len(measured):
@@ -26,7 +26,7 @@ def resident_text(training: pd.DataFrame) -> list[str]:
 
 def resident_tables(training: pd.DataFrame) -> list[Table]:
     """Return each cell's rise next to the trace's, those that miss first, if any."""
-    found = rss_agreement.beside_trace(training)
+    found = rss_agreement.next_to_trace(training)
     misses = Table(
         name="resident-misses",
         caption="Cells whose RSS rise is more than 2% off the trace's",

@@ -43,7 +43,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Set the RSS rise next to the trace's, policy by policy."""
-    table = malloc_effect.beside_trace(evidence.frame)
+    table = malloc_effect.next_to_trace(evidence.frame)
     return Section(
         claims=tuple(_verdicts(table)),
         text=_text(table),

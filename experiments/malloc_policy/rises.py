@@ -12,7 +12,7 @@ CLOSE_PERCENT = 2.0
 _KEYS = ["malloc", "depth", "batch"]
 
 
-def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
+def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per policy, depth and batch, over its processes (seeds).
 
     The trace's rise is the peak less what was alive before the step. Columns: ``malloc, depth,

@@ -174,7 +174,9 @@ def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     keyed = run.set_index(pd.Index(names, name="cell", dtype=object))
     if keyed.index.has_duplicates:
         twice = keyed.index[keyed.index.duplicated()][0]
-        raise AnalysisError(f"{twice}: several cells of this kind in one run; compare them apart")
+        raise AnalysisError(
+            f"{twice}: several cells of this kind in one run; compare them separately"
+        )
     return keyed
 
 

@@ -28,7 +28,7 @@ def _rise(known: pd.DataFrame) -> "pd.Series[int]":
     return known["peak_live_bytes"] - known["live_at_start_bytes"]
 
 
-def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
+def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     """Return RSS rise next to the trace's rise for the cells where the latter is big.
 
     The trace's rise is its peak less what was alive just before the step. Columns: ``depth,
@@ -57,7 +57,7 @@ def beside_trace(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def misses(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of ``beside_trace`` that differ by more than the tolerance."""
+    """Return the cells of ``next_to_trace`` that differ by more than the tolerance."""
     off = table["difference_percent"].abs() > TOLERANCE_PERCENT
     return table[off].reset_index(drop=True)
 

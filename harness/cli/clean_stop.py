@@ -25,7 +25,7 @@ class StoppedError(KeyboardInterrupt):
 
 
 class Stop:
-    """What was asked of this process."""
+    """Whether a signal asked this process to stop, and which."""
 
     def __init__(self) -> None:
         self.number: int | None = None

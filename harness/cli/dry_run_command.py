@@ -36,10 +36,20 @@ def _answers(
     ],
 )
 @click.option("--gpu", metavar="NAME", help="GPU to pretend, e.g. h100-80gb.  [a100-40gb]")
-@click.option("--capability", metavar="M.N", help="Compute capability of a GPU not in the list.")
-@click.option("--memory", type=SIZE, help="Its memory, e.g. 80GiB.")
-@click.option("--sms", type=WholeNumber(1, 1024), help="Its number of multiprocessors.")
-@click.option("--gpus", type=WholeNumber(1, 64), default=1, show_default=True, help="Equal GPUs.")
+@click.option(
+    "--capability",
+    metavar="M.N",
+    help="Compute capability of a GPU that is not in the built-in list.",
+)
+@click.option("--memory", type=SIZE, help="Total memory of that GPU, e.g. 80GiB.")
+@click.option("--sms", type=WholeNumber(1, 1024), help="Number of multiprocessors of that GPU.")
+@click.option(
+    "--gpus",
+    type=WholeNumber(1, 64),
+    default=1,
+    show_default=True,
+    help="Number of equal GPUs to pretend.",
+)
 @click.option(
     "--outside",
     type=SIZE,
@@ -66,7 +76,13 @@ def _answers(
     type=WholeNumber(1),
     help="Pretend a job of this many ranks, and run one of them.",
 )
-@click.option("--rank", type=WholeNumber(0), default=0, show_default=True, help="Its rank.")
+@click.option(
+    "--rank",
+    type=WholeNumber(0),
+    default=0,
+    show_default=True,
+    help="Rank to run, with --world-size.",
+)
 @click.option("--deadline", type=SECONDS, help="End the script after this many seconds.")
 @click.option(
     "--snapshot",

@@ -32,10 +32,22 @@ _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--device", type=WholeNumber(0, 1023), help="Explain this device only.")
-@click.option("--gpu", "gpus", multiple=True, help="Would it fit on this GPU? Repeatable.")
-@click.option("--memory", type=SIZE, help="Would it fit if PyTorch could reserve this much?")
 @click.option(
-    "--what-if", "settings", metavar="SETTINGS", help="Settings as in PYTORCH_ALLOC_CONF."
+    "--gpu",
+    "gpus",
+    multiple=True,
+    help="GPU to check against, e.g. l4; can be given several times.",
+)
+@click.option(
+    "--memory",
+    type=SIZE,
+    help="Memory to check against, as the most that PyTorch may reserve, e.g. 24GiB.",
+)
+@click.option(
+    "--what-if",
+    "settings",
+    metavar="SETTINGS",
+    help="Allocator settings to replay under, as in PYTORCH_ALLOC_CONF.",
 )
 @click.option("--second", type=_SNAPSHOT, help="Snapshot of the same program at another batch.")
 @click.option(
@@ -44,8 +56,14 @@ _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Batch sizes of FILE and of --second, e.g. 1024,2048.",
 )
 @click.option("--batch", type=WholeNumber(1, 1 << 40), help="Batch size to ask about.")
-@click.option("--html", type=_PAGE, help="Write a self-contained page to this file.")
-@click.option("--deadline", type=SECONDS, default=60.0, show_default=True, help="Most seconds.")
+@click.option("--html", type=_PAGE, help="Write a self-contained page to FILE.")
+@click.option(
+    "--deadline",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    help="Refuse a recording that takes longer than this many seconds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def explain(
     file: str,

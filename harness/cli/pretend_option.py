@@ -5,6 +5,6 @@ import click
 pretend_option = click.option(
     "--gpu",
     metavar="NAME",
-    help="GPU to pretend for --device cuda, by a dry run without times; without this option one"
-    " is pretended only if the machine has none.  [a100-40gb]",
+    help="GPU to pretend in a dry run, for --device cuda; times are null then. Without this option"
+    " a GPU is pretended only if the machine has none.  [a100-40gb]",
 )

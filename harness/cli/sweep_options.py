@@ -118,7 +118,7 @@ def _fit_for(device: str, chosen: "list[Experiment]") -> "list[Experiment]":
 def _possible(
     chosen: "list[Experiment]", size: "Size", pretended: str | None
 ) -> "list[Experiment]":
-    """Return the experiments that a pretended GPU allows: those that learn nothing."""
+    """Return the experiments that a pretended GPU can run: those that need no trained values."""
     if pretended is None:
         return chosen
     click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)

@@ -110,7 +110,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):
-    """What became of a script on a pretended GPU.
+    """How a script ended on a pretended GPU, and the memory that it needed.
 
     Attributes:
         outcome: how the script ended.

@@ -50,8 +50,8 @@ class Adopted(NamedTuple):
 Found = tuple[Any, ...]
 
 
-class _Course:
-    """The step and the phase that a course of turns has come to."""
+class _StepAndPhase:
+    """The step and the phase at the current point of the recording."""
 
     def __init__(self, *, infer: bool, accumulates: bool) -> None:
         self.step = 0
@@ -87,8 +87,8 @@ class _Course:
             self._stepped |= stepped
 
 
-Turn = tuple[int, Callable[..., None], tuple[Any, ...]]
-"""When the course turned, and how: a method of ``_Course`` and its arguments."""
+Change = tuple[int, Callable[..., None], tuple[Any, ...]]
+"""When step or phase change, and how: a method of ``_StepAndPhase`` and its arguments."""
 
 
 class Reader:
@@ -118,8 +118,8 @@ class Reader:
         self._device = device if several else None
         self._sequences = [sequence for sequence, _ in passages]
         self._modules = [name for _, name in passages]
-        self._course = _Course(infer=infer, accumulates=accumulates)
-        self._turns: list[Turn] | None = None if device == "cpu" else []
+        self._current = _StepAndPhase(infer=infer, accumulates=accumulates)
+        self._changes: list[Change] | None = None if device == "cpu" else []
         self._found: list[Found] = []
 
     def read(self, tree: Sequence[Any]) -> list[Found]:
@@ -148,26 +148,26 @@ class Reader:
             else:
                 stack.pop()
         self._found.sort(key=itemgetter(0))
-        return self._found if self._turns is None else self._in_time(self._turns)
+        return self._found if self._changes is None else self._in_time(self._changes)
 
-    def _in_time(self, turns: list[Turn]) -> list[Found]:
+    def _in_time(self, changes: list[Change]) -> list[Found]:
         """Return the events with the step and phase at their time."""
-        turns.sort(key=itemgetter(0), reverse=True)
-        course = self._course
+        changes.sort(key=itemgetter(0), reverse=True)
+        current = self._current
         placed = []
         for item in self._found:
-            while turns and turns[-1][0] <= item[0]:
-                _, turn, arguments = turns.pop()
-                turn(*arguments)
-            placed.append((*item[:3], course.step, course.phase, *item[5:]))
+            while changes and changes[-1][0] <= item[0]:
+                _, change, arguments = changes.pop()
+                change(*arguments)
+            placed.append((*item[:3], current.step, current.phase, *item[5:]))
         return placed
 
-    def _turn(self, node: Any, turn: Callable[..., None], *arguments: Any) -> None:
+    def _change(self, node: Any, change: Callable[..., None], *arguments: Any) -> None:
         """Change step or phase at ``node``: now, or when its time comes."""
-        if self._turns is None:
-            turn(*arguments)
+        if self._changes is None:
+            change(*arguments)
         else:
-            self._turns.append((node.start_time_ns, turn, arguments))
+            self._changes.append((node.start_time_ns, change, arguments))
 
     def _allocation(self, node: Any, path: str, module: str) -> None:
         fields = node.extra_fields
@@ -175,7 +175,7 @@ class Reader:
             return
         size = fields.alloc_size
         if size:
-            at = self._course
+            at = self._current
             self._found.append(
                 (node.start_time_ns, size, fields.ptr, at.step, at.phase, path, module)
             )
@@ -184,32 +184,32 @@ class Reader:
         """Note what the recorder left in the tree; return the module inside."""
         if name.startswith(MODULE):
             if not backward:
-                self._turn(node, self._course.forward)
+                self._change(node, self._current.forward)
             return name[len(MODULE) :]
         if name.startswith(PHASE):
             step, _, phase = name[len(PHASE) :].partition(":")
-            self._turn(node, self._course.announced, int(step), phase)
+            self._change(node, self._current.announced, int(step), phase)
             return module
         if name == WHOLE:
             return module
         kind = next(kind for kind in (MARK, ADOPT, GONE) if name.startswith(kind))
         number = int(name[len(kind) :])
-        at = self._course
+        at = self._current
         self._found.append((node.start_time_ns, 0, number, at.step, at.phase, kind))
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
         """Return the module of what is inside an operator, and its place in backward."""
         if name.startswith(_ENGINE):
-            self._turn(node, self._course.backward)
+            self._change(node, self._current.backward)
             return module, 2
         if backward == 2:
             return self._module_of(node, module), 1
         if name.startswith(_OPTIMIZER):
-            self._turn(node, self._course.optimizer, name.startswith(_STEP))
+            self._change(node, self._current.optimizer, name.startswith(_STEP))
         elif not backward and "Backward" in name and _is_backward(node):
             # Where operators are left out, so are the engine's.
-            self._turn(node, self._course.backward)
+            self._change(node, self._current.backward)
             return self._module_of(node, module), 1
         return module, backward
 

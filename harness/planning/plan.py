@@ -91,7 +91,7 @@ def plan(
     """
     used = catalogue.find(gpu) if isinstance(gpu, str) else gpu
     if used.total_bytes is None:
-        raise GpuError(f"gpu: {used.name!r}: its size is unknown")
+        raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
     shape = {"input_shape": inputs} if isinstance(inputs, tuple) else {"inputs": inputs}
     asked = {"build": build, "loss": loss, "autocast": autocast, **shape}
     steps = _Steps(asked, batch, optimizer, used.in_environment(), cudnn, progress or (lambda _: 0))

@@ -9,7 +9,7 @@ from harness.schema.plain_text import printable
 
 
 class PlainConsole(Console):
-    """A rich console whose own styles stay, and whose texts are written out where they act."""
+    """A rich console that writes out control characters of outside text; its own styles stay."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -196,7 +196,9 @@ class Past:
     def _undo_segment_alloc(self, event: TraceEvent) -> None:
         segment = self._segments.get(event.address)
         if segment is None or [(b[1], b[3]) for b in segment.blocks] != [(event.size_bytes, FREE)]:
-            raise UnderivableError(f"a segment at {event.address:#x} was in use before it came")
+            raise UnderivableError(
+                f"a segment at {event.address:#x} was in use before it was allocated"
+            )
         self._remove(segment)
 
     def _undo_map(self, event: TraceEvent) -> None:
@@ -205,7 +207,9 @@ class Past:
         start, length, _, state = segment.blocks[index]
         end, last = event.address + event.size_bytes, start + length
         if state != FREE or end > last or not segment.is_expandable:
-            raise UnderivableError(f"memory at {event.address:#x} was in use before it came")
+            raise UnderivableError(
+                f"memory at {event.address:#x} was in use before it was allocated"
+            )
         before, after = segment.blocks[:index], segment.blocks[index + 1 :]
         if start < event.address:
             before.append((start, event.address - start, 0, FREE))

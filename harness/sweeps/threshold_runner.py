@@ -14,7 +14,8 @@ from harness.schema.threshold import (
 )
 from harness.sweeps.runner import ended
 from harness.sweeps.store import Kind
-from harness.thresholds.find_threshold import choose_kind, threshold
+from harness.thresholds.enforcement import choose_kind
+from harness.thresholds.find_threshold import threshold
 
 THRESHOLD = Kind(file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id)
 _SECONDS = 5.0

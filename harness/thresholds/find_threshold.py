@@ -2,20 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from harness.allocator import AllocatorConfigError
 from harness.measurement.environment import describe
-from harness.measurement.limits import cgroup, heap_headroom, machine_memory, rlimit
+from harness.measurement.limits import cgroup
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Ended, Job
-from harness.measurement.process.outcome import classify
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
@@ -24,7 +18,6 @@ from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.prediction.mlp.largest_fit import axis_range
 from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
-from harness.schema.errors import HarnessError
 from harness.schema.record import Outcome
 from harness.schema.threshold import (
     Axis,
@@ -32,12 +25,18 @@ from harness.schema.threshold import (
     Enforcement,
     EnforcementChoice,
     Headroom,
-    Probed,
     Threshold,
 )
-from harness.schema.units import format_bytes
-from harness.schema.workload import Workload, WorkloadError
-from harness.thresholds.search import CONFIRMATIONS, Answer, Reading, search
+from harness.schema.workload import Workload
+from harness.thresholds.enforcement import (
+    BudgetError,
+    budget_of,
+    choose_kind,
+    gpu_environment,
+    refuse_size,
+)
+from harness.thresholds.probing import Prober, UndecidedError
+from harness.thresholds.search import CONFIRMATIONS, Answer, search
 
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Where a search starts that no prediction guides."""
@@ -47,19 +46,6 @@ _STRETCH = 16
 """Values over which what one more needs is averaged."""
 _TWO_DEPTHS = (16, 32)
 """Between them lies what another layer needs."""
-
-
-class BudgetError(HarnessError):
-    """The budget cannot be enforced here; the message says why."""
-
-
-class UndecidedError(Exception):
-    """A probe neither fitted nor ran out of memory, twice."""
-
-    def __init__(self, outcome: Outcome, evidence: dict[str, Any]) -> None:
-        super().__init__(f"{outcome}: {evidence}")
-        self.outcome = outcome
-        self.evidence = evidence
 
 
 def threshold(
@@ -110,16 +96,16 @@ def threshold(
     check_bytes("budget_bytes", budget_bytes)
     check_choice("solve", solve, ("batch", "depth", "width"))
     if budget_bytes is not None and workload.device == "cpu":
-        _refuse_size(budget_bytes, workload, force=force)
+        refuse_size(budget_bytes, workload, force=force)
     chosen = choose_kind(workload, kind, whole_gpu=budget_bytes is None)
     used = launcher or default_launcher(workload.malloc)
     try:
         environment = (
-            _gpu_environment(workload, used, deadline_seconds) if workload.device == "cuda" else {}
+            gpu_environment(workload, used, deadline_seconds) if workload.device == "cuda" else {}
         )
         run = _Run(
             workload=workload,
-            budget_bytes=_budget_of(budget_bytes, environment),
+            budget_bytes=budget_of(budget_bytes, environment),
             solve=solve,
             kind=chosen,
             launcher=used,
@@ -132,98 +118,6 @@ def threshold(
             used.close()
 
 
-def _refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
-    """Refuse a budget that cannot be enforced, or that this machine does not have.
-
-    Raises:
-        BudgetError: it is smaller than the room for small blocks, which no limit counts.
-        MemoryUnavailableError: it is larger than what is available.
-
-    """
-    least = heap_headroom.room_bytes(workload.depth)
-    if budget_bytes < least:
-        rule = f"{format_bytes(least)} ({least:,} B) for {workload.depth:,} layers"
-        reason = "blocks smaller than a page are not counted below it"
-        raise BudgetError(f"budget must be at least {rule}, got {budget_bytes:,} B: {reason}")
-    if not force:
-        hint = "choose a smaller budget, or override with --force"
-        machine_memory.refuse_more_than_available("a budget of", budget_bytes, hint)
-
-
-def _gpu_environment(
-    workload: Workload, launcher: Launcher, deadline_seconds: float
-) -> dict[str, Any]:
-    """Return what a worker says of the GPU.
-
-    Raises:
-        HarnessError: there is none.
-        BudgetError: the worker that was to measure it did not end well.
-
-    """
-    ended = launcher.launch(Job(kind="describe", workload=workload), deadline_seconds)
-    if ended.failure is not None and ended.failure.users_mistake:
-        raise HarnessError(ended.failure.message)
-    outcome, evidence = classify(ended)
-    if ended.result is None:
-        raise BudgetError(
-            f"the process that reads the GPU's memory ended with {outcome}: {evidence}"
-        )
-    environment: dict[str, Any] = ended.result["environment"]
-    return environment
-
-
-def _budget_of(budget_bytes: int | None, environment: dict[str, Any]) -> int:
-    """Return the budget in bytes: on a GPU without one, the GPU's free memory.
-
-    Raises:
-        BudgetError: the GPU is smaller than the budget.
-
-    """
-    if not environment:
-        assert budget_bytes is not None, "choose_kind has asked for it"
-        return budget_bytes
-    total: int = environment["gpu_memory_bytes"]
-    if budget_bytes is None:
-        return max(1, total - int(environment["gpu_used_before_bytes"]))
-    if budget_bytes > total:
-        size, most = format_bytes(budget_bytes), format_bytes(total)
-        raise BudgetError(f"budget must be at most the memory of the GPU, {most}, got {size}")
-    return budget_bytes
-
-
-def choose_kind(
-    workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
-) -> Enforcement:
-    """Return how a budget for ``workload`` is to be enforced, having tried that it can be.
-
-    ``whole_gpu``: none was given, so the GPU's own size is the budget.
-
-    Raises:
-        BudgetError: it cannot.
-
-    """
-    if workload.device == "cuda":
-        if kind not in ("auto", "allocator"):
-            raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")
-        return "card" if whole_gpu else "allocator"
-    if whole_gpu:
-        raise BudgetError("a budget must be given for device cpu, e.g. --budget 256MiB")
-    tries: dict[Enforcement, Callable[[], tuple[bool, str]]] = {
-        "rlimit": rlimit.data_segment_available,
-        "cgroup": cgroup.available,
-    }
-    reasons = []
-    wanted = [name for name in tries if kind in ("auto", name)]
-    if not wanted:
-        raise BudgetError(f"kind must be auto, rlimit or cgroup for device cpu, got {kind!r}")
-    for name in wanted:
-        works, detail = tries[name]()
-        if works:
-            return name
-        reasons.append(detail)
-    raise BudgetError(f"kind {kind!r} is not available here: {'; '.join(reasons)}")
-
-
 @dataclass(kw_only=True)
 class _Run:
     """One search in progress."""
@@ -234,18 +128,28 @@ class _Run:
     kind: Enforcement
     launcher: Launcher
     deadline_seconds: float
-    probes: list[Probed] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.prober = Prober(
+            workload=self.workload,
+            budget_bytes=self.budget_bytes,
+            solve=self.solve,
+            kind=self.kind,
+            launcher=self.launcher,
+            deadline_seconds=self.deadline_seconds,
+            estimate=self._estimate,
+        )
 
     def threshold(self, confirmations: int, attempt: int) -> Threshold:
         started = time.monotonic()
         live, predicted = self._predictions()
         least, most = axis_range(self.workload, self.solve)
-        guess = predicted or live or (least if live is None and self._followed else 0)
+        guess = predicted or live or (least if live is None and self._predictable else 0)
         answer, outcome, evidence = None, Outcome.OK, {}
         try:
             answer = search(
-                self._probe,
+                self.prober.probe,
                 self._calibrated(guess, least) or _START[self.solve],
                 least=least,
                 most=most,
@@ -268,7 +172,7 @@ class _Run:
             attempt=attempt,
             predicted=predicted,
             live_bytes_predict=live,
-            probes=tuple(self.probes),
+            probes=tuple(self.prober.probes),
             wall_seconds=time.monotonic() - started,
             environment=describe(self.workload, self.launcher.name) | self.environment,
             **fields,
@@ -283,7 +187,7 @@ class _Run:
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
-    def _followed(self) -> bool:
+    def _predictable(self) -> bool:
         try:
             predict_trace(self.workload)
         except UnsupportedWorkloadError:
@@ -297,7 +201,7 @@ class _Run:
         """
         if self.workload.device == "cuda":
             return self._by_the_allocator()
-        if not self._followed:
+        if not self._predictable:
             return None, None
         self._refuse_uncounted()
         live = solve_live(self.workload, self.budget_bytes, self.solve)
@@ -306,13 +210,13 @@ class _Run:
         return live, solve_data_segment(self.workload, self.budget_bytes, self.solve)
 
     def _calibrated(self, guess: int, least: int) -> int:
-        """Return a guess that knows what a cgroup is charged for in addition: from half the size.
+        """Return the guess, corrected by what a cgroup charges at half its size.
 
         A process that the kernel kills reports nothing, so one that fits is probed first.
         """
         if self.kind != "cgroup" or not guess:
             return guess
-        return self._probe(max(least, guess // 2)).estimate or guess
+        return self.prober.probe(max(least, guess // 2)).estimate or guess
 
     def _off_by(self, guess: int) -> int | None:
         """Return by how many values a guess may be off that a cgroup's charges give.
@@ -320,9 +224,9 @@ class _Run:
         A power of two, which is halved without a rest. None where nothing was measured for the
         guess, or nothing is modelled.
         """
-        if self.kind != "cgroup" or not guess or not self._modelled or not self._followed:
+        if self.kind != "cgroup" or not guess or not self._modelled or not self._predictable:
             return None
-        near, far = (self._at(guess), self._at(guess + _STRETCH))
+        near, far = (self.prober.at(guess), self.prober.at(guess + _STRETCH))
         if near is None or far is None:
             return None
         each_bytes = (data_peak(far).data_bytes - data_peak(near).data_bytes) // _STRETCH
@@ -365,74 +269,13 @@ class _Run:
             rule = "no limit counts them; choose a larger width or batch"
             raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
 
-    def _at(self, value: int) -> Workload | None:
-        try:
-            return self.workload.replace(**{self.solve: value})
-        except WorkloadError:
-            return None
-
-    def _probe(self, value: int) -> Reading:
-        """Probe once; once more where it ended in an accident."""
-        workload = self._at(value)
-        if workload is None:  # larger than can be described: it fits into no budget
-            return Reading(fits=False)
-        for last in (False, True):
-            ended = self._launch(workload, self.budget_bytes)
-            outcome, evidence = classify(ended)
-            by_signal = outcome is Outcome.CRASHED and "signal" in evidence
-            if by_signal and workload.device == "cpu" and self._only_within(workload):
-                outcome = Outcome.OOM
-            needed = (ended.result or {}).get("needed_bytes")
-            self.probes.append(
-                Probed(
-                    value=value,
-                    outcome=outcome,
-                    phase=None if outcome is Outcome.OK else ended.phase,
-                    type=evidence.get("type") or evidence.get("signal"),
-                    needed_bytes=needed,
-                    seconds=ended.seconds,
-                )
-            )
-            if outcome in (Outcome.OK, Outcome.OOM):
-                return Reading(
-                    fits=outcome is Outcome.OK, estimate=self._estimate(workload, needed)
-                )
-            if last:
-                raise UndecidedError(outcome, evidence | {"value": value})
-        raise AssertionError("the second accident is the last")
-
-    def _only_within(self, workload: Workload) -> bool:
-        """Whether a crash that says nothing of memory goes away with twice the budget.
-
-        A library that writes where it could not allocate dies by a signal, without a word.
-        """
-        return classify(self._launch(workload, 2 * self.budget_bytes))[0] is Outcome.OK
-
-    def _launch(self, workload: Workload, budget_bytes: int) -> Ended:
-        job = Job(
-            kind="probe",
-            workload=workload,
-            budget_bytes=budget_bytes,
-            budget_kind=self.kind,
-        )
-        with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
-            if group is not None:
-                job = msgspec.structs.replace(job, cgroup=str(group.folder))
-            ended = self.launcher.launch(job, self.deadline_seconds)
-            kills = group.oom_kills() if group is not None else 0
-            if group is not None and ended.result is not None:
-                ended.result["needed_bytes"] = group.charged_bytes(budget_bytes)
-        if ended.failure is not None and ended.failure.users_mistake:
-            raise HarnessError(ended.failure.message)
-        return msgspec.structs.replace(ended, oom_kills=kills)
-
     def _estimate(self, workload: Workload, needed: int | None) -> int | None:
         """Return where the answer lies if the model is off everywhere by what it is off here.
 
         A cgroup is charged for page tables, which grow with the data, and in batches: half of
         one on average was never used. Near its limit what is charged says nothing.
         """
-        if needed is None or not self._modelled or not self._followed:
+        if needed is None or not self._modelled or not self._predictable:
             return None
         data_bytes, budget_bytes = data_peak(workload).data_bytes, self.budget_bytes
         if self.kind == "cgroup":
@@ -444,9 +287,11 @@ class _Run:
         return solve_data_segment(self.workload, budget_bytes, self.solve, extra_bytes=extra)
 
     def _headroom(self, largest_fit: int) -> Headroom | None:
-        workload = self._at(largest_fit)
-        needed = [p.needed_bytes for p in self.probes if p.value == largest_fit and p.needed_bytes]
-        if workload is None or not needed or not self._modelled or not self._followed:
+        workload = self.prober.at(largest_fit)
+        needed = [
+            p.needed_bytes for p in self.prober.probes if p.value == largest_fit and p.needed_bytes
+        ]
+        if workload is None or not needed or not self._modelled or not self._predictable:
             return None
         peak = data_peak(workload)
         return Headroom(

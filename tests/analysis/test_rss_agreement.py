@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from harness.analysis.rss_agreement import beside_trace, in_words, misses, resolved
+from harness.analysis.rss_agreement import in_words, misses, next_to_trace, resolved
 from tests.analysis import planted
 
 
@@ -18,7 +18,7 @@ def _frame(off: float) -> pd.DataFrame:
 
 
 def test_big_rises_are_compared_with_the_trace() -> None:
-    table = beside_trace(_frame(0.01))
+    table = next_to_trace(_frame(0.01))
     expected = [
         (depth, batch)
         for depth in planted.DEPTHS
@@ -35,7 +35,7 @@ def test_cells_that_miss_are_listed_with_what_they_share() -> None:
     frame = _frame(0.0)
     at = frame.index[(frame["depth"] == 64) & (frame["batch"] == 4096)][0]
     frame.loc[at, "rss_rise_bytes"] *= 2
-    table = beside_trace(frame)
+    table = next_to_trace(frame)
     missed = misses(table)
     assert len(missed) == 1
     assert missed.iloc[0]["difference_percent"] == pytest.approx(100.0)

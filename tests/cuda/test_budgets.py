@@ -11,7 +11,8 @@ from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.launcher import Launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
-from harness.thresholds.find_threshold import BudgetError, threshold
+from harness.thresholds.enforcement import BudgetError
+from harness.thresholds.find_threshold import threshold
 from tests.cuda.conftest import Busy
 
 pytestmark = pytest.mark.cuda

@@ -44,7 +44,7 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
         record(Workload(malloc="system", seed=seed), BIG // 2, BIG // 2, BIG) for seed in range(3)
     ]
     planted.write(tmp_path, [*pinned, *system])
-    table = malloc_effect.beside_trace(load(tmp_path)).set_index("malloc")
+    table = malloc_effect.next_to_trace(load(tmp_path)).set_index("malloc")
     assert table.loc["pinned", "difference_percent"] == 0
     assert table.loc["pinned", "over_repeats_percent"] == pytest.approx(0.05)
     assert table.loc["pinned", "over_processes_percent"] == pytest.approx(0.3)
@@ -82,7 +82,7 @@ def test_small_steps_do_not_decide_where_large_ones_are(tmp_path: Path) -> None:
 def test_no_cell_with_both_rises_is_said(tmp_path: Path) -> None:
     planted.write(tmp_path, [planted.record(Workload(), rss_rise_bytes=None)])
     with pytest.raises(AnalysisError, match="no cell has both an RSS rise"):
-        malloc_effect.beside_trace(load(tmp_path))
+        malloc_effect.next_to_trace(load(tmp_path))
 
 
 @pytest.mark.parametrize("size", list(Size))

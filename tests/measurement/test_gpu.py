@@ -11,7 +11,7 @@ from harness.measurement.process.outcome import classify
 from harness.schema.errors import HarnessError
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
-from harness.thresholds.find_threshold import BudgetError, choose_kind
+from harness.thresholds.enforcement import BudgetError, choose_kind
 
 GPU = Workload(device="cuda")
 

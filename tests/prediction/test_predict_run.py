@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 import harness
-from harness.prediction.module.gpu_scratch import register_operator
 from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.prediction.module.predict_run import compare_shapes, phase, predict_run
+from harness.prediction.module.registered_operators import register_operator
 
 BATCH, WIDTH = 64, 256
 

@@ -18,7 +18,8 @@ from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import THRESHOLDS, Axis, Threshold, from_json
 from harness.schema.workload import Workload
 from harness.sweeps.store import Kind, LineStore
-from harness.thresholds.find_threshold import BudgetError, choose_kind, threshold
+from harness.thresholds.enforcement import BudgetError, choose_kind
+from harness.thresholds.find_threshold import threshold
 
 MIB = 2**20
 NARROW = Workload(depth=2, width=64)

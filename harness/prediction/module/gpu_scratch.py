@@ -2,7 +2,7 @@
 
 PyTorch's meta kernels say what an operator returns; these rules say what its CUDA kernel
 allocates in addition: copies of operands that it cannot read as they lie, temporaries, staging
-buffers. ``register_operator`` adds a rule for an operator of your own.
+buffers. ``registered_operators`` holds the rules for operators of your own.
 
 Source: aten/src/ATen/native/cuda/SoftMax.cu, Blas.cpp (``prepare_matrix_for_cublas``),
 layer_norm_kernel.cu, group_norm_kernel.cu, Embedding.cu, Normalization.cuh, Loss.cu.
@@ -10,7 +10,7 @@ layer_norm_kernel.cu, group_norm_kernel.cu, Embedding.cu, Normalization.cuh, Los
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from harness.prediction.module.gpu_attention_scratch import (
 )
 from harness.prediction.module.gpu_convolution import Convolution, Scratch
 from harness.prediction.module.gpu_reduction import Reduction
-from harness.schema.argument_checks import ArgumentError
+from harness.prediction.module.registered_operators import REGISTERED
 
 
 class Call(NamedTuple):
@@ -39,9 +39,6 @@ class Call(NamedTuple):
 
 
 Rule = Callable[[Call], Scratch]
-OperatorRule = Callable[[Sequence[Any], Any], Sequence[int]]
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
 
 _NOTHING = Scratch()
 _MATMULS = {
@@ -85,44 +82,6 @@ EMBEDDING = (
 )
 CUDNN = "convolution: cuDNN's workspaces are not known and not counted"
 
-_registered: dict[str, OperatorRule] = {}
-
-
-@overload
-def register_operator(
-    name: str, scratch: Callable[[Sequence[Tensor], Tensor], Sequence[int]]
-) -> None: ...
-@overload
-def register_operator(
-    name: str, scratch: Callable[[Sequence[Argument], Result], Sequence[int]]
-) -> None: ...
-def register_operator(name: str, scratch: object) -> None:
-    """State what a CUDA kernel of your own allocates next to its results.
-
-    Args:
-        name: the operator, e.g. ``mylib::attention`` or ``mylib::attention.out``.
-        scratch: a function of the operator's arguments and result, which are tensors on the meta
-            device, numbers and so on, as the operator takes and returns them. It returns the
-            sizes in bytes of the blocks that are alive until the operator returns.
-
-    Returns:
-        Nothing; every later prediction of this process uses the rule, also in place of one that
-        the harness has.
-
-    Raises:
-        ArgumentError: ``name`` has no namespace, or ``scratch`` is not a function.
-
-    >>> import harness
-    >>> harness.register_operator("mylib::scan", lambda args, result: [4 * args[0].numel()])
-
-    """
-    if "::" not in str(name):
-        raise ArgumentError(f"name must be an operator such as mylib::scan, got {name!r}")
-    if not callable(scratch):
-        kind = type(scratch).__name__
-        raise ArgumentError(f"scratch must be a function of arguments and result, got a {kind}")
-    _registered[name] = scratch
-
 
 class KernelScratch:
     """The rules for one GPU."""
@@ -139,7 +98,7 @@ class KernelScratch:
     def of(self, name: str, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
         """Return the scratch of a call; ``result`` has the shapes of what it returns."""
         operator = name.partition(".")[0]
-        registered = _registered.get(name) or _registered.get(operator)
+        registered = REGISTERED.get(name) or REGISTERED.get(operator)
         if registered is not None:
             return Scratch(after=[list(registered(args, result))])
         matrices = _MATMULS.get(operator)

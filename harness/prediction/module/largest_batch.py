@@ -55,7 +55,7 @@ def largest_batch(
     """
     used = find(gpu) if isinstance(gpu, str) else gpu
     if used.total_bytes is None:
-        raise GpuError(f"gpu: {used.name!r}: its size is unknown")
+        raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
     seen: dict[int, ModulePrediction] = {}
 
     def predicted(batch: int) -> ModulePrediction:

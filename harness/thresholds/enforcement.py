@@ -1,0 +1,109 @@
+"""How a budget is enforced for a workload here, and which budgets are refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.measurement.limits import cgroup, heap_headroom, machine_memory, rlimit
+from harness.measurement.process.launcher import Launcher
+from harness.measurement.process.messages import Job
+from harness.measurement.process.outcome import classify
+from harness.schema.errors import HarnessError
+from harness.schema.threshold import Enforcement, EnforcementChoice
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
+
+
+class BudgetError(HarnessError):
+    """The budget cannot be enforced here; the message says why."""
+
+
+def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
+    """Refuse a budget that cannot be enforced, or that this machine does not have.
+
+    Raises:
+        BudgetError: it is smaller than the room for small blocks, which no limit counts.
+        MemoryUnavailableError: it is larger than what is available.
+
+    """
+    least = heap_headroom.room_bytes(workload.depth)
+    if budget_bytes < least:
+        rule = f"{format_bytes(least)} ({least:,} B) for {workload.depth:,} layers"
+        reason = "blocks smaller than a page are not counted below it"
+        raise BudgetError(f"budget must be at least {rule}, got {budget_bytes:,} B: {reason}")
+    if not force:
+        hint = "choose a smaller budget, or override with --force"
+        machine_memory.refuse_more_than_available("a budget of", budget_bytes, hint)
+
+
+def gpu_environment(
+    workload: Workload, launcher: Launcher, deadline_seconds: float
+) -> dict[str, Any]:
+    """Return what a worker says of the GPU.
+
+    Raises:
+        HarnessError: there is none.
+        BudgetError: the worker that was to measure it did not end well.
+
+    """
+    ended = launcher.launch(Job(kind="describe", workload=workload), deadline_seconds)
+    if ended.failure is not None and ended.failure.users_mistake:
+        raise HarnessError(ended.failure.message)
+    outcome, evidence = classify(ended)
+    if ended.result is None:
+        raise BudgetError(
+            f"the process that reads the GPU's memory ended with {outcome}: {evidence}"
+        )
+    environment: dict[str, Any] = ended.result["environment"]
+    return environment
+
+
+def budget_of(budget_bytes: int | None, environment: dict[str, Any]) -> int:
+    """Return the budget in bytes: on a GPU without one, the GPU's free memory.
+
+    Raises:
+        BudgetError: the GPU is smaller than the budget.
+
+    """
+    if not environment:
+        assert budget_bytes is not None, "choose_kind has asked for it"
+        return budget_bytes
+    total: int = environment["gpu_memory_bytes"]
+    if budget_bytes is None:
+        return max(1, total - int(environment["gpu_used_before_bytes"]))
+    if budget_bytes > total:
+        size, most = format_bytes(budget_bytes), format_bytes(total)
+        raise BudgetError(f"budget must be at most the memory of the GPU, {most}, got {size}")
+    return budget_bytes
+
+
+def choose_kind(
+    workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
+) -> Enforcement:
+    """Return how a budget for ``workload`` is to be enforced, having tried that it can be.
+
+    ``whole_gpu``: none was given, so the GPU's own size is the budget.
+
+    Raises:
+        BudgetError: it cannot.
+
+    """
+    if workload.device == "cuda":
+        if kind not in ("auto", "allocator"):
+            raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")
+        return "card" if whole_gpu else "allocator"
+    if whole_gpu:
+        raise BudgetError("a budget must be given for device cpu, e.g. --budget 256MiB")
+    tries: dict[Enforcement, Callable[[], tuple[bool, str]]] = {
+        "rlimit": rlimit.data_segment_available,
+        "cgroup": cgroup.available,
+    }
+    reasons = []
+    wanted = [name for name in tries if kind in ("auto", name)]
+    if not wanted:
+        raise BudgetError(f"kind must be auto, rlimit or cgroup for device cpu, got {kind!r}")
+    for name in wanted:
+        works, detail = tries[name]()
+        if works:
+            return name
+        reasons.append(detail)
+    raise BudgetError(f"kind {kind!r} is not available here: {'; '.join(reasons)}")
