@@ -8,6 +8,7 @@ from harness.measurement.process.outcome import classify
 from harness.measurement.process.spawn_launcher import run_module
 from harness.schema.errors import HarnessError
 from harness.schema.events import Block, Event, Trace, totals
+from harness.schema.layer import Layer
 from harness.schema.metrics import Metrics
 from harness.schema.module_request import Request
 from harness.schema.record import Outcome
@@ -22,6 +23,8 @@ class Profile(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request: Request
     outcome: Outcome
     evidence: dict[str, Any] = msgspec.field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
+    """One row for each module, in the order of the forward pass."""
     modules_at_peak: dict[str, int] = msgspec.field(default_factory=dict)
     operators_at_peak: dict[str, int] = msgspec.field(default_factory=dict)
     temporary_share: float | None = None
@@ -51,10 +54,21 @@ def profile(request: Request, *, deadline_seconds: float = 600.0) -> tuple[Profi
     trace = Trace([Event(*row) for row in ended.result["events"]])
     alive = trace.alive_at_peak()
     temporary = trace.categories_at_peak()["temporary"]
+    at_peak = totals(alive, "module")
+    saved = ended.result["metrics"].get("modules") or {}
+    layers = [
+        {
+            **row,
+            "saved_bytes": saved.get(row["name"], {}).get("saved_bytes", 0),
+            "peak_bytes": at_peak.get(row["name"], 0),
+        }
+        for row in ended.result["layers"]
+    ]
     fields = {
         "request": request,
+        "layers": layers,
         "outcome": outcome,
-        "modules_at_peak": _named(totals(alive, "module")),
+        "modules_at_peak": _named(at_peak),
         "operators_at_peak": totals(alive, "operator"),
         "temporary_share": temporary / trace.peak_live_bytes if trace.peak_live_bytes else 0.0,
         "notes": ended.result["notes"],

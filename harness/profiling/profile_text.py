@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.profiling import exports
+from harness.profiling.layer_text import layer_table
 from harness.profiling.profile import TOP, Profile, top_blocks
 from harness.profiling.timeline_page import page, svg_timeline
 from harness.schema.events import CATEGORIES, Trace
@@ -28,6 +29,7 @@ def print_profile(profile: Profile, trace: Trace | None) -> None:
     console.print(Text(_answer(profile, trace), style="bold"), soft_wrap=True)
     console.print(Text(f"{head}: {profile.outcome}"), soft_wrap=True)
     _print_sizes(console, "metric", _metrics(profile))
+    console.print(layer_table(profile.layers, trace.peak_live_bytes))
     _print_sizes(console, "module, at the peak", list(profile.modules_at_peak.items())[:TOP])
     _print_sizes(console, "operator, at the peak", list(profile.operators_at_peak.items())[:TOP])
     blocks = [

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import torch
 
+from harness.instruments.forward_hooks import wrapped_forwards
 from harness.measurement.process.guards import die_first_for_memory
 from harness.measurement.process.messages import Failure, Message
 from harness.measurement.process.outcome import is_out_of_memory
 from harness.measurement.process.worker import Send, line_sender
+from harness.profiling.layer_outputs import LayerOutputs
 from harness.profiling.module_trace import trace
 from harness.schema.errors import HarnessError
 from harness.schema.module_request import Request
@@ -53,8 +55,10 @@ def _do(request: Request, send: Send) -> dict[str, Any]:
         send(Message(phase=name))
         yield
 
+    outputs = LayerOutputs()
     try:
-        run_step(step, announce)
+        with wrapped_forwards(step.model, outputs.named):
+            run_step(step, announce)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         if is_out_of_memory(error) or not _is_of_shape(error):
             raise
@@ -65,7 +69,12 @@ def _do(request: Request, send: Send) -> dict[str, Any]:
     with trace(step.model, optimizer=step.optimizer or (), inputs=inputs) as result:
         run_step(step, announce)
     rows = [list(event) for event in result.trace.events]
-    return {"metrics": msgspec.to_builtins(result.metrics()), "events": rows, "notes": result.notes}
+    return {
+        "metrics": msgspec.to_builtins(result.metrics()),
+        "events": rows,
+        "layers": outputs.rows(step.model),
+        "notes": result.notes,
+    }
 
 
 def _is_of_shape(error: BaseException) -> bool:

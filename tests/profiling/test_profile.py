@@ -47,6 +47,22 @@ def test_the_metrics_are_the_closed_forms_and_every_export_is_written(folder: Pa
     assert profile["categories_at_peak"]["parameter"] == 4 * (12 * 20 + 20 + 20 * 5 + 5)
     assert sum(profile["modules_at_peak"].values()) == profile["peak_live_bytes"]
     assert sum(profile["operators_at_peak"].values()) == profile["peak_live_bytes"]
+    layers = profile["layers"]
+    assert [layer["kind"] for layer in layers] == [
+        "Sequential",
+        "Flatten",
+        "Linear",
+        "ReLU",
+        "Linear",
+    ]
+    assert [layer["name"] for layer in layers] == ["", "0", "1", "2", "3"]
+    assert [layer["output_bytes"] for layer in layers] == [4 * 7 * n for n in (5, 12, 20, 20, 5)]
+    assert sum(layer["saved_bytes"] for layer in layers) == 7 * (
+        4 * 12 + 4 * 20
+    )  # without the loss
+    assert sum(layer["peak_bytes"] for layer in layers) == profile["peak_live_bytes"]
+    parameters = sum(layer["parameter_bytes"] for layer in layers)
+    assert parameters == profile["categories_at_peak"]["parameter"]
     for name in ("e.csv", "c.json", "s.pickle", "t.svg"):
         assert (folder / name).stat().st_size > 100
 
@@ -55,6 +71,9 @@ def test_the_table_names_what_was_alive(folder: Path) -> None:
     done = run(folder, "mine:build", "--input", "12", "--optimizer", "adam")
     assert done.returncode == 0
     assert done.stdout.startswith("peak ")  # the answer comes first
+    rows = [line.split()[:2] for line in done.stdout.splitlines()]
+    start = rows.index(["layer", "parameters"])
+    assert [row[0] for row in rows[start + 1 : start + 5]] == ["(network)", "1", "2", "3"]
     for words in ("saved for backward", "module, at the peak", "before the trace", "temporary"):
         assert words in done.stdout
 

@@ -130,15 +130,16 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs) if kernel is None else kernel(*args, **kwargs)
         scratch = self._scratch.of(name, args, kwargs, result)
         across = [self._write(size, name) for size in scratch.across]
-        for sizes in scratch.before:
-            self._pass_by(sizes, name)
+        workspace = self._workspace(name, args, kwargs, result, in_backward)
+        for sizes in scratch.before:  # of a convolution in groups: the products are made here
+            self._pass_by(sizes, name, workspace)
+            workspace = None
         if func is _efficient and (
             any(args[5:6]) or rule_of("attention-random-state") is STATE_ON_HOST
         ):
             for state in result[2:]:
                 self.see(state, name, on_host=True)
         self._see_all(result, name, on_host=False)
-        workspace = self._workspace(name, args, kwargs, result, in_backward)
         for sizes in scratch.after or ([()] if workspace else []):
             self._pass_by(sizes, name, workspace)
             if self._scratch.keeps_workspaces:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from harness.prediction.module.layer_table import Layer
 from harness.schema.errors import HarnessError
 from harness.schema.events import CATEGORIES, Block, Trace
+from harness.schema.layer import Layer
 from harness.schema.metrics import CudaMetrics
 from harness.schema.notebook_table import notebook_table
 from harness.schema.prediction import GpuFit
