@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
+from harness.prediction.versions import nearest_known
 from harness.schema.findings import Table
 from harness.schema.prediction import Prediction
 from harness.schema.workload import Workload
@@ -48,17 +49,21 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 
 
 def _prediction(row: Mapping[Any, Any]) -> Prediction:
-    """Return the prediction for a row, made on a GPU for the GPU that it names.
+    """Return the prediction for a row: for the PyTorch and, if any, the GPU that it names.
 
-    Without the GPU's size, which no metric needs: no verdict on the GPU is worked out.
+    So a report says the same whichever PyTorch is installed where it is made. The GPU's size is
+    left out, which no metric needs: no verdict on the GPU is worked out.
     """
     workload = workload_of(row)
-    if workload.device == "cpu":
-        return predict(workload)
     prefix = "environment."
     facts = {str(key).removeprefix(prefix): row[key] for key in row if str(key).startswith(prefix)}
+    measured_with = facts.get("torch")
+    version = str(nearest_known(measured_with)) if isinstance(measured_with, str) else None
+    if workload.device == "cpu":
+        return predict(workload, torch=version)
     gpu = dataclasses.replace(catalogue.recorded(facts), total_bytes=None)
-    return predict(workload, gpu=gpu, allocator_settings=facts["allocator_settings"])
+    settings = facts["allocator_settings"]
+    return predict(workload, gpu=gpu, allocator_settings=settings, torch=version)
 
 
 def _metric(prediction: Prediction, name: str) -> int | None:

@@ -29,3 +29,14 @@ def test_every_metric_of_the_reference_run_is_predicted_to_the_byte() -> None:
         name: total for name, (_, total) in counts.items()
     }
     assert min(total for _, total in counts.values()) > 1900
+
+
+def test_a_record_is_predicted_for_the_version_of_pytorch_that_it_was_measured_with() -> None:
+    """Whichever is installed here: torch 2.15, with which these were made, has rules of its own."""
+    frame = load(REFERENCE.parent / "reference-cuda-dry-run")
+    cells = frame[frame["experiment"] == "width"].iloc[:20]
+    metric = "cuda.allocated_peak_bytes"
+    equal, total = equal_cells(with_predictions(cells, [metric]), metric)
+    assert equal == total == 20
+    older = cells.assign(**{"environment.torch": "2.13.0"})
+    assert equal_cells(with_predictions(older, [metric]), metric) == (0, total)
