@@ -46,6 +46,7 @@ def test_every_rule_is_exercised_unless_the_processor_is_not_followed() -> None:
     assert 50 <= len(PROBES) <= 70
 
 
+@pytest.mark.exact
 def test_a_rule_that_is_wrong_is_named_with_a_workload(monkeypatch: pytest.MonkeyPatch) -> None:
     right = rule_of("maximum-backward")
     (wrong,) = {MAXIMUM_COMPARES_FIRST, MAXIMUM_COMPARES_LAST} - {right}

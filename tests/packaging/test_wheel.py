@@ -37,7 +37,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert installed.returncode == 0, installed.stderr
     site = Path(run(inside, "-c", "import sysconfig as s; print(s.get_path('purelib'))", cwd=root)
                 .stdout.strip())  # fmt: skip
-    (site / "dependencies.pth").write_text(str(distribution("torch").locate_file("")) + "\n")
+    (site / "dependencies.pth").write_text(str(distribution("click").locate_file("")) + "\n")
     return inside
 
 

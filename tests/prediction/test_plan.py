@@ -15,7 +15,7 @@ from harness.prediction.gpu.catalogue import GPUS
 BATCH = 8192
 WIDTH = 256
 DEPTH = 4
-TIGHT = 110
+TIGHT = 120
 """MiB next to the most memory outside the allocator; the step needs about 500."""
 
 
@@ -53,7 +53,7 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
 ) -> None:
     gpu, found = small(TIGHT), tight
     assert found.as_asked.verdict != "fits"
-    assert len(found.candidates) > 3
+    assert len(found.candidates) > 2  # three where torch 2.15 frees workspaces, else five
     times = [c.relative_time for c in found.candidates if not c.change.trains_otherwise]
     assert times == sorted(times)
     for one in found.candidates:
