@@ -33,7 +33,7 @@ LONGEST_SECONDS = max(600, 30 * FEW)
 
 
 def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
-    """Leave the examples as they are: no figure depends on their values; labels are valid."""
+    """Leave the examples as they are: no metric depends on their values; labels are valid."""
     if y is not None:
         y.zero_()
 
