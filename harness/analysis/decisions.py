@@ -1,7 +1,7 @@
 """Decides claims about noisy numbers, and leaves them open where noise could flip the answer.
 
-A claim has one limit. It is decided where a 99% interval lies on one side of the limit; between
-"supported" and "refuted" there is always "open", with about how many repeats would decide.
+A claim has one limit. It is supported or refuted only if the whole 99% interval is on one side of
+the limit. Otherwise it stays open, with the approximate number of repeats that would decide it.
 """
 
 import math

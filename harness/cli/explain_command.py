@@ -9,7 +9,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
-from harness.cli.parameter_types import SECONDS, SIZE, Numbers, WholeNumber
+from harness.cli.gpu_options import replay_deadline
+from harness.cli.parameter_types import SIZE, Numbers, WholeNumber
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
@@ -57,13 +58,7 @@ _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--batch", type=WholeNumber(1, 1 << 40), help="Batch size to ask about.")
 @click.option("--html", type=_PAGE, help="Write a self-contained page to FILE.")
-@click.option(
-    "--deadline",
-    type=SECONDS,
-    default=60.0,
-    show_default=True,
-    help="Refuse a recording that takes longer than this many seconds.",
-)
+@replay_deadline
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def explain(
     file: str,

@@ -9,7 +9,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.gpu_options import gpu_description
+from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import arguments_of, step_of, target_flags
 from harness.schema.module_request import OPTIMIZERS
 from harness.schema.plain_text import printable
@@ -41,18 +42,7 @@ if TYPE_CHECKING:
     help="Type of autocast that the step has already.",
 )
 @click.option("--gpu", metavar="NAME", help="GPU to fit on, e.g. l4.")
-@click.option(
-    "--capability",
-    metavar="M.N",
-    help="Compute capability of a GPU that is not in the built-in list, e.g. 9.0.",
-)
-@click.option("--memory", type=SIZE, help="Total memory of that GPU, e.g. 80GiB.")
-@click.option(
-    "--alloc-conf",
-    default="",
-    metavar="SETTINGS",
-    help="Settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.",
-)
+@gpu_description
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one line of JSON.")
 def plan(
     target: str,

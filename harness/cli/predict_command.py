@@ -6,6 +6,7 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.gpu_options import gpu_description
 from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
@@ -35,18 +36,7 @@ from harness.schema.plain_text import json_text
 @click.option(
     "--gpu", metavar="NAME", help="GPU to check against, e.g. l4; all for a table (TARGET)."
 )
-@click.option(
-    "--capability",
-    metavar="M.N",
-    help="Compute capability of a GPU that is not in the built-in list, e.g. 9.0.",
-)
-@click.option("--memory", type=SIZE, help="Total memory of that GPU, e.g. 80GiB.")
-@click.option(
-    "--alloc-conf",
-    default="",
-    metavar="SETTINGS",
-    help="Settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.",
-)
+@gpu_description
 @click.option(
     "--method",
     type=Choices(("auto", "rules", "dry-run")),

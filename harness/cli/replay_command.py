@@ -6,7 +6,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
-from harness.cli.parameter_types import SECONDS, SIZE, WholeNumber
+from harness.cli.gpu_options import replay_deadline
+from harness.cli.parameter_types import SIZE, WholeNumber
 from harness.schema.plain_text import printable
 
 
@@ -26,13 +27,7 @@ from harness.schema.plain_text import printable
 )
 @click.option("--memory", type=SIZE, help="Total memory of the GPU to replay on, e.g. 16GiB.")
 @click.option("--device", type=WholeNumber(0, 1023), help="Replay this device only.")
-@click.option(
-    "--deadline",
-    type=SECONDS,
-    default=60.0,
-    show_default=True,
-    help="Refuse a recording that takes longer than this many seconds.",
-)
+@replay_deadline
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def replay(
     snapshot: Path,

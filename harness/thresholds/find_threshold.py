@@ -270,7 +270,7 @@ class _Run:
             raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
 
     def _estimate(self, workload: Workload, needed: int | None) -> int | None:
-        """Return where the answer lies if the model is off everywhere by what it is off here.
+        """Return the largest value that fits, if the model's error is everywhere the one seen here.
 
         A cgroup is charged for page tables, which grow with the data, and in batches: half of
         one on average was never used. Near its limit what is charged says nothing.

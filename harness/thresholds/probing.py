@@ -32,7 +32,7 @@ class Prober:
     """Probes values of ``solve`` and keeps how each probe ended.
 
     Attributes:
-        estimate: where the answer lies, from a workload that fitted and the bytes it needed.
+        estimate: predicts the answer from a workload that fitted and the bytes it needed.
         probes: every probe so far, in order.
 
     """

@@ -140,7 +140,7 @@ def _check_compiled(model: nn.Module) -> None:
 
 
 def _check_made(model: nn.Module, device: str) -> None:
-    """Refuse a network that existed before, or that lies on another device than the CPU."""
+    """Refuse a network made before ``build`` was called, or, on the CPU, one on another device."""
     with torch._C.DisableTorchFunction():
         for parameter in model.parameters():
             if not (parameter.is_meta or isinstance(parameter, FakeTensor)):
