@@ -19,7 +19,8 @@ HANGING = ["measure", "--depth", "1", "--width", "8", "--inject", "hang", "--dea
 
 def start(*arguments: str) -> "subprocess.Popen[str]":
     def obey() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+        for number in (signal.SIGINT, signal.SIGHUP):  # background jobs and nohup ignore them
+            signal.signal(number, signal.SIG_DFL)
 
     return subprocess.Popen(
         [*HARNESS, *arguments],
