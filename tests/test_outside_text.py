@@ -5,6 +5,7 @@ import json
 import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pandas as pd
@@ -93,12 +94,13 @@ def run(tmp_path: Path) -> Path:
     lines = []
     for batch, text in enumerate(HOSTILE, 1):
         workload = Workload(batch=batch)
+        facts: Any = {"cpu": text, "torch": f"=1+1{text}", text: text}
         record = Record(
             workload_id=workload.id,
             workload=workload,
             outcome=Outcome.ERROR,
             evidence={"message": text, "type": f"={text}"},
-            environment={"cpu": text, "torch": f"=1+1{text}", text: text},
+            environment=facts,
         )
         lines.append(to_json(record))
     (folder / "records.jsonl").write_bytes(b"\n".join(lines) + b"\n")

@@ -57,7 +57,8 @@ def _machine() -> list[Finding]:
     if not Path("/proc/self").exists() and sys.platform.startswith("linux"):
         detail = "no /proc is mounted: no memory can be measured here (mount -t proc proc /proc)"
         return [Finding(what="machine", available=False, detail=detail)]
-    memory = format_bytes(facts["memory_bytes"])
+    size = facts["memory_bytes"]
+    memory = "memory of unknown size" if size is None else format_bytes(size)
     detail = f"{facts['cpu']}, {facts['cpu_count']} cores, {memory}, {platform.platform()}"
     return [Finding(what="machine", available=True, detail=detail)]
 

@@ -9,15 +9,15 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 import harness
+from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 
 
-def describe(workload: Workload, launcher: str) -> dict[str, Any]:
+def describe(workload: Workload, launcher: str) -> Environment:
     """Return what a reader needs to judge or repeat a measurement of ``workload``."""
     return _machine() | {
         "launcher": launcher,
@@ -27,7 +27,7 @@ def describe(workload: Workload, launcher: str) -> dict[str, Any]:
 
 
 @functools.cache
-def _machine() -> dict[str, Any]:
+def _machine() -> Environment:
     """Return the part that cannot change while a process runs."""
     return {
         "harness": harness.__version__,

@@ -3,13 +3,13 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from harness.instruments.cuda_counters import free_workspaces, gpu_bytes
 from harness.measurement.pretended_device import pretended_device
 from harness.schema.errors import HarnessError
+from harness.schema.provenance import Environment
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 _SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
@@ -48,7 +48,7 @@ def hide() -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def start() -> dict[str, Any]:
+def start() -> Environment:
     """Initialise CUDA on the current device; return the facts of it for a record.
 
     Raises:

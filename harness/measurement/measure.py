@@ -14,6 +14,7 @@ from harness.measurement.process.outcome import classify, is_under_limit
 from harness.schema.argument_checks import check_workload
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
+from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 
@@ -136,7 +137,7 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
 
 
 def _summary(
-    repeats: Sequence[dict[str, Any]], environment: dict[str, Any], sources: dict[str, str]
+    repeats: Sequence[dict[str, Any]], environment: Environment, sources: dict[str, str]
 ) -> dict[str, Any]:
     """Return the repeats and their medians; each median is a value that was observed."""
     numbered = []

@@ -1,7 +1,5 @@
 """One module's step, traced in a process of its own; this process loads no torch."""
 
-from typing import Any
-
 import msgspec
 
 from harness.measurement.process.outcome import classify
@@ -11,6 +9,7 @@ from harness.schema.events import Block, Event, Trace, totals
 from harness.schema.layer import Layer
 from harness.schema.metrics import Metrics
 from harness.schema.module_request import Request
+from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
 
 TOP = 10
@@ -22,7 +21,7 @@ class Profile(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     request: Request
     outcome: Outcome
-    evidence: dict[str, Any] = msgspec.field(default_factory=dict)
+    evidence: FailureEvidence = msgspec.field(default_factory=FailureEvidence)
     layers: tuple[Layer, ...] = ()
     """One row for each module, in the order of the forward pass."""
     modules_at_peak: dict[str, int] = msgspec.field(default_factory=dict)

@@ -1,12 +1,13 @@
 """What one rank of many holds while it trains, as strict JSON."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from harness.schema.metrics import Bytes, CudaPeaks
+from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome, decode
 from harness.schema.workload import Workload
 
@@ -52,9 +53,9 @@ class RankRun(Struct, frozen=True, kw_only=True):
     world_size: int
     rank: int = 0
     outcome: Outcome
-    evidence: dict[str, Any] = {}
+    evidence: FailureEvidence = {}
     attempt: int = 1
-    environment: dict[str, Any] = {}
+    environment: dict[str, str] = {}
     memory: RankMemory | None = None
 
     @property

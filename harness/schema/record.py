@@ -6,7 +6,7 @@ measurement: metrics, outcome and the evidence for it, environment. What is unkn
 
 import enum
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from harness.schema.errors import HarnessError
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_html, metrics_line
+from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -99,12 +100,12 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workload_id: str
     workload: Workload
     outcome: Outcome
-    evidence: dict[str, Any] = msgspec.field(default_factory=dict)
+    evidence: FailureEvidence = msgspec.field(default_factory=FailureEvidence)
     attempt: int = 1
     repeats: tuple[Repeat, ...] = ()
     passes: dict[str, str] = msgspec.field(default_factory=dict)
     wall_seconds: float | None = None
-    environment: dict[str, Any] = msgspec.field(default_factory=dict)
+    environment: Environment = msgspec.field(default_factory=Environment)
 
     def __repr__(self) -> str:
         return f"<Record: {metrics_line(self)}>"
@@ -147,7 +148,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class _Header(Struct):
-    schema: Any = None
+    schema: object = None
 
 
 class _Identified(Protocol):

@@ -1,13 +1,14 @@
 """The threshold of a workload, as strict JSON: the answer, every probe, the prediction."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.metrics import Bytes
 from harness.schema.notebook_table import notebook_table
+from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
@@ -117,7 +118,7 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     budget_bytes: Annotated[int, Meta(ge=1)]
     kind: Enforcement
     outcome: Outcome
-    evidence: dict[str, Any] = {}
+    evidence: FailureEvidence = {}
     attempt: int = 1
     largest_fit: int | None = None
     smallest_fail: int | None = None
@@ -128,7 +129,7 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     probes: tuple[Probed, ...] = ()
     headroom: Headroom | None = None
     wall_seconds: float | None = None
-    environment: dict[str, Any] = {}
+    environment: Environment = {}
 
     @property
     def answer(self) -> str:

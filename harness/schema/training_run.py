@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
 from harness.schema.workload import Workload
 
@@ -89,11 +90,11 @@ class TrainingRun(Struct, frozen=True, kw_only=True):
     """``data`` says which images were used."""
     plan: TrainingPlan
     outcome: Outcome
-    evidence: dict[str, Any] = {}
+    evidence: FailureEvidence = {}
     images_missing: str | None = None
     """Why the run used synthetic images where it should have used the real ones."""
     attempt: int = 1
-    environment: dict[str, Any] = {}
+    environment: Environment = {}
     seconds: float | None = None
     result: TrainingResult | None = None
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import harness
 from harness.prediction.predict_workload import predict
+from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome, Record
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
@@ -76,7 +77,7 @@ def _refused(workload: Workload, needed_bytes: int, room_bytes: int) -> Record:
 
     Attempt 0 and an outcome of its own: it must never pass for a measured failure.
     """
-    evidence = {
+    evidence: FailureEvidence = {
         "message": "predicted to fit into no place there is; nothing was run",
         "needed_bytes": needed_bytes,
         "room_bytes": room_bytes,

@@ -1,13 +1,13 @@
 """How a budget is enforced for a workload here, and which budgets are refused."""
 
 from collections.abc import Callable
-from typing import Any
 
 from harness.measurement.limits import cgroup, heap_headroom, machine_memory, rlimit
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Job
 from harness.measurement.process.outcome import classify
 from harness.schema.errors import HarnessError
+from harness.schema.provenance import Environment
 from harness.schema.threshold import Enforcement, EnforcementChoice
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
@@ -35,9 +35,7 @@ def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
         machine_memory.refuse_more_than_available("a budget of", budget_bytes, hint)
 
 
-def gpu_environment(
-    workload: Workload, launcher: Launcher, deadline_seconds: float
-) -> dict[str, Any]:
+def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:
     """Return what a worker says of the GPU.
 
     Raises:
@@ -53,11 +51,11 @@ def gpu_environment(
         raise BudgetError(
             f"the process that reads the GPU's memory ended with {outcome}: {evidence}"
         )
-    environment: dict[str, Any] = ended.result["environment"]
+    environment: Environment = ended.result["environment"]
     return environment
 
 
-def budget_of(budget_bytes: int | None, environment: dict[str, Any]) -> int:
+def budget_of(budget_bytes: int | None, environment: Environment) -> int:
     """Return the budget in bytes: on a GPU without one, the GPU's free memory.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from harness.allocator import AllocatorConfigError
@@ -18,6 +18,7 @@ from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.prediction.mlp.largest_fit import axis_range
 from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
+from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome
 from harness.schema.threshold import (
     Axis,
@@ -128,7 +129,7 @@ class _Run:
     kind: Enforcement
     launcher: Launcher
     deadline_seconds: float
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: Environment
 
     def __post_init__(self) -> None:
         self.prober = Prober(
@@ -146,7 +147,8 @@ class _Run:
         live, predicted = self._predictions()
         least, most = axis_range(self.workload, self.solve)
         guess = predicted or live or (least if live is None and self._predictable else 0)
-        answer, outcome, evidence = None, Outcome.OK, {}
+        answer, outcome = None, Outcome.OK
+        evidence: FailureEvidence = {}
         try:
             answer = search(
                 self.prober.probe,

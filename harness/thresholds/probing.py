@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
@@ -12,6 +11,7 @@ from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify
 from harness.schema.errors import HarnessError
+from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
 from harness.schema.threshold import Axis, Enforcement, Probed
 from harness.schema.workload import Workload, WorkloadError
@@ -21,7 +21,7 @@ from harness.thresholds.search import Reading
 class UndecidedError(Exception):
     """A probe neither fitted nor ran out of memory, twice."""
 
-    def __init__(self, outcome: Outcome, evidence: dict[str, Any]) -> None:
+    def __init__(self, outcome: Outcome, evidence: FailureEvidence) -> None:
         super().__init__(f"{outcome}: {evidence}")
         self.outcome = outcome
         self.evidence = evidence

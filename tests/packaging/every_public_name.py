@@ -89,6 +89,9 @@ def measured(step: Workload) -> Record:
     saved: int | None = record.saved_bytes
     print(saved, record.outcome is Outcome.OK, record.to_frame()["batch"].tolist())
     record.plot().savefig("record.png")
+    torch_version: str = record.environment["torch"]
+    message: str | None = record.evidence.get("message")
+    print(torch_version, message)
     return record
 
 

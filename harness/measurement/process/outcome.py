@@ -2,9 +2,9 @@
 
 import signal
 from collections.abc import Iterable
-from typing import Any
 
 from harness.measurement.process.messages import Ended, Failure
+from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
 
 # What libraries say under a limit. A refused CPU allocation is a plain RuntimeError.
@@ -49,7 +49,7 @@ def _has_any(phrases: Iterable[str], text: str) -> bool:
     return any(phrase in lowered for phrase in phrases)
 
 
-def classify(ended: Ended) -> tuple[Outcome, dict[str, Any]]:
+def classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
     """Return the outcome of ``ended`` and the evidence for it, empty where all went well."""
     outcome, evidence = _classify(ended)
     if outcome is not Outcome.OK:
@@ -60,14 +60,15 @@ def classify(ended: Ended) -> tuple[Outcome, dict[str, Any]]:
     return outcome, evidence
 
 
-def _classify(ended: Ended) -> tuple[Outcome, dict[str, Any]]:
+def _classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
     if ended.timed_out:
         return Outcome.TIMEOUT, {"message": "the deadline passed; the process was killed"}
     if ended.failure is not None:
         outcome = Outcome.OOM if ended.failure.out_of_memory else Outcome.ERROR
-        evidence = {"type": ended.failure.type, "message": ended.failure.message}
-        gpu_memory = ended.failure.gpu_memory
-        return outcome, evidence | ({"gpu_memory": gpu_memory} if gpu_memory else {})
+        found: FailureEvidence = {"type": ended.failure.type, "message": ended.failure.message}
+        if ended.failure.gpu_memory:
+            found["gpu_memory"] = ended.failure.gpu_memory
+        return outcome, found
     if ended.lost is not None:
         return Outcome.CRASHED, {"message": ended.lost}
     if ended.exit_code is not None and ended.exit_code < 0:
@@ -78,9 +79,9 @@ def _classify(ended: Ended) -> tuple[Outcome, dict[str, Any]]:
     return Outcome.OK, {}
 
 
-def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, dict[str, Any]]:
+def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, FailureEvidence]:
     name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-    evidence: dict[str, Any] = {"signal": name}
+    evidence: FailureEvidence = {"signal": name}
     if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
         memory = _speaks_of_memory(ended.stderr_tail)
         evidence["message"] = f"the process ended itself by {name}"

@@ -24,6 +24,7 @@ from harness.measurement.process.messages import Failure, Job, Message
 from harness.measurement.process.outcome import is_out_of_memory
 from harness.schema.errors import HarnessError
 from harness.schema.events import trace_metrics
+from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 from harness.training import data, training_step
 
@@ -141,14 +142,14 @@ def _passes_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> 
     return {"repeats": repeats, "metrics": metrics, "cuda": cuda}
 
 
-def _environment(workload: Workload) -> dict[str, Any]:
+def _environment(workload: Workload) -> Environment:
     """Return what only a process with torch in it knows.
 
     Raises:
         NoGpuError: the workload wants a GPU, and there is none.
 
     """
-    facts: dict[str, Any] = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+    facts: Environment = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if (library := malloc_library.replacement()) is not None:
         facts["malloc"] = f"replaced by {library}"
