@@ -77,7 +77,7 @@ def predict(
     as_json: bool,
     **flags: Any,
 ) -> int:
-    """Predict the same metrics without running anything.
+    """Predict the memory of a step without running it.
 
     Without TARGET the workload flags describe an MLP. TARGET is your own network, as
     package.module:callable or my_model.py:Net; of the workload flags it takes --batch,
