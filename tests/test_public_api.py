@@ -27,10 +27,11 @@ TYPES = tuple(
     for name in harness.__all__
     if inspect.isclass(getattr(harness, name)) and not name.endswith("Error")
 )
+ERRORS = tuple(name for name in harness.__all__ if name.endswith("Error"))
 NEEDS_CUDA_BUILD = "harness.dry_run.run"
 """Its example runs in tests/dry_run."""
 EXAMPLES = sorted(
-    {harness._PLACES[name] for name in (*FUNCTIONS, *TYPES)}
+    {getattr(harness, name).__module__ for name in (*FUNCTIONS, *TYPES, *ERRORS)}
     - {NEEDS_CUDA_BUILD, "harness.dry_run.dry_run_report"}
     | {"harness", "harness.schema.notebook_table", "harness.schema.units"}
 )
@@ -54,9 +55,10 @@ def test_dir_names_everything_before_it_is_loaded() -> None:
 
 def test_every_public_name_is_there_and_an_error_is_a_harness_error() -> None:
     for name in harness.__all__:
-        value = getattr(harness, name)
-        if name.endswith("Error"):
-            assert issubclass(value, harness.HarnessError)
+        assert getattr(harness, name)
+    for name in ERRORS:
+        assert issubclass(getattr(harness, name), harness.HarnessError)
+        assert ">>> " in getattr(harness, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'measur'"):
         harness.measur  # type: ignore[attr-defined]  # noqa: B018
 

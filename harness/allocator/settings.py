@@ -27,7 +27,16 @@ _OPTION = re.compile(r"([A-Za-z0-9_]+):(\[[^\]]*\]|[^,\[\]:]+)(?:,|$)")
 
 
 class AllocatorConfigError(HarnessError, ValueError):
-    """A setting that PyTorch's allocator would refuse, or that the model does not know."""
+    """A setting that PyTorch's allocator would refuse, or that the model does not know.
+
+    >>> import harness
+    >>> step, wrong = harness.Workload(device="cuda"), "expandable_segments:maybe"
+    >>> harness.predict(step, gpu="l4", allocator_settings=wrong)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness.allocator.settings.AllocatorConfigError: ... must be True or False, not 'maybe'
+
+    """
 
 
 def parse_settings(text: str) -> dict[str, object]:

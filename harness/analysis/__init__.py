@@ -4,4 +4,14 @@ from harness.schema.errors import HarnessError
 
 
 class AnalysisError(HarnessError, ValueError):
-    """The records cannot answer the question; the message says what is missing."""
+    """The records cannot answer the question; the message says what is missing.
+
+    >>> import harness
+    >>> run = harness.predict(harness.Workload()).to_frame().assign(experiment="mine")
+    >>> twice = run.iloc[[0, 0]]
+    >>> harness.compare(twice, twice)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness.analysis.AnalysisError: mine: depth 1, ...: several cells of this kind in one run; ...
+
+    """

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,9 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import COLUMNS, NOISY, load
 from harness.schema.notebook_table import notebook_table
 from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WHERE = ("device", "threads", "malloc", "data", "seed")
 """Fields of a workload that say where and how a step ran. If each run has one value of such a
@@ -78,6 +82,26 @@ class Comparison:
         """
         return self.different
 
+    def plot(self) -> "Figure":
+        """Return a picture of the second run's metrics divided by the first's.
+
+        Returns:
+            A matplotlib figure: the range over the cells, and the median, of each noisy metric and
+            of each exact metric that differs, where neither run has 0 or nothing.
+
+        Raises:
+            ArgumentError: there is neither.
+
+        """
+        from harness.schema.plots.public_objects import plot_ranges
+
+        unequal = self.different.dropna().query("a_bytes > 0 and b_bytes > 0")
+        ratios = (unequal["b_bytes"] / unequal["a_bytes"]).astype(float).groupby(unequal["metric"])
+        rows = [(str(name), one.min(), one.median(), one.max()) for name, one in ratios]
+        noisy = self.noisy[["metric", "low_ratio", "median_ratio", "high_ratio"]]
+        rows += noisy.itertuples(index=False, name=None)
+        return plot_ranges(rows, label="second run / first run", marked=1, mark="equal")
+
     @property
     def equal(self) -> bool:
         """Whether every cell is in both runs, with the same outcome and the same exact metrics."""
@@ -133,6 +157,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
     >>> found = harness.compare(first, second)
     >>> found.equal, found.cells, len(found.to_frame())
     (True, 1, 0)
+    >>> found.plot().savefig("comparison.png")
 
     """
     a, b = (run if isinstance(run, pd.DataFrame) else load(run) for run in (a, b))

@@ -9,7 +9,15 @@ from harness.schema.errors import HarnessError
 
 
 class DryRunError(HarnessError, ValueError):
-    """A dry run that cannot be started as it was asked for."""
+    """A dry run that cannot be started as it was asked for.
+
+    >>> import harness
+    >>> harness.dry_run("no_such_file.py", gpu="l4")
+    Traceback (most recent call last):
+        ...
+    harness.dry_run.dry_run_request.DryRunError: script: no such file: no_such_file.py
+
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

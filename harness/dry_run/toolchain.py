@@ -17,7 +17,15 @@ from harness.schema.errors import HarnessError
 
 
 class DryRunUnavailableError(HarnessError, RuntimeError):
-    """The dry run cannot work here; the message says what is missing and how to get it."""
+    """The dry run cannot work here; the message says what is missing and how to get it.
+
+    >>> import harness
+    >>> try:
+    ...     outcome = harness.dry_run(print, "hello", gpu="l4").outcome
+    ... except harness.DryRunUnavailableError as error:
+    ...     outcome = f"use harness.predict instead: {error}"
+
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ class Plan:
     ('does not fit', 'fits')
     >>> found.to_frame()["micro_batches"].tolist()
     [2, 4]
+    >>> found.plot().savefig("plan.png")
 
     """
 
@@ -118,6 +120,30 @@ class Plan:
             for one in self.candidates
         ]
         return pd.DataFrame(rows, columns=_COLUMNS)
+
+    def plot(self) -> "Figure":
+        """Return a picture of what the step as asked and each candidate reserve at the peak.
+
+        Returns:
+            A matplotlib figure: a range in bytes for each, and what the CUDA context and libraries
+            leave free on the GPU.
+
+        """
+        from harness.schema.plots.public_objects import plot_ranges
+
+        peaks = [("as asked", *self.as_asked.reserved_peak_bytes)]
+        peaks += [
+            (f"{one.described()}: {one.relative_time:.2f}x the time", *one.fit.reserved_peak_bytes)
+            for one in self.candidates
+        ]
+        usable = self.as_asked.total_bytes - self.as_asked.outside_bytes[1]
+        return plot_ranges(
+            [(name, low, high, high) for name, low, high in peaks],
+            label="reserved peak bytes",
+            marked=usable,
+            mark=f"free on {self.gpu}: {format_bytes(usable)}",
+            in_bytes=True,
+        )
 
     def _repr_html_(self) -> str:
         rows = [

@@ -17,7 +17,15 @@ from harness.schema.errors import HarnessError
 
 
 class TorchVersionError(HarnessError, ValueError):
-    """No rules are known for this version of PyTorch."""
+    """No rules are known for this version of PyTorch.
+
+    >>> import harness
+    >>> harness.predict(harness.Workload(), torch="1.0")
+    Traceback (most recent call last):
+        ...
+    harness.prediction.versions.TorchVersionError: torch must be a version from 2.7 to 2.15, got 1.0
+
+    """
 
 
 class TorchVersion(NamedTuple):

@@ -10,7 +10,15 @@ Value = TypeVar("Value")
 
 
 class ArgumentError(HarnessError, TypeError):
-    """An argument has the wrong type; the message names it and says what to write."""
+    """An argument has the wrong type; the message names it and says what to write.
+
+    >>> import harness
+    >>> harness.predict(harness.Workload(), budget_bytes="24GiB")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness...ArgumentError: budget_bytes must be ..., got '24GiB'; write budget_bytes=25769803776
+
+    """
 
 
 def check_workload(value: object) -> Workload:

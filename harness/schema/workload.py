@@ -41,7 +41,15 @@ MAX_ELEMENTS = 2**56
 
 
 class WorkloadError(HarnessError, ValueError):
-    """A field's value breaks its rule; the message names the field, the rule and the value."""
+    """A field's value breaks its rule; the message names the field, the rule and the value.
+
+    >>> import harness
+    >>> harness.Workload(batch=0)
+    Traceback (most recent call last):
+        ...
+    harness.schema.workload.WorkloadError: batch must be between 1 and 2,147,483,647, got 0
+
+    """
 
     def __init__(self, field_name: str, value: object, rule: str, hint: str = "") -> None:
         super().__init__(f"{field_name} must be {rule}, got {value!r}{hint}")

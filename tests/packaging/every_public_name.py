@@ -101,7 +101,9 @@ def swept(step: Workload) -> Comparison:
     folder = harness.sweep(grid, out=tempfile.mkdtemp(), repeats=1)
     frame = harness.load(folder)
     print(frame["saved_bytes"].tolist())
-    return harness.compare(folder, frame)
+    found = harness.compare(folder, frame)
+    found.plot().savefig("comparison.png")
+    return found
 
 
 def searched(step: Workload) -> Threshold:
@@ -131,6 +133,7 @@ def planned() -> Plan:
     found = harness.plan(lambda: torch.nn.Linear(64, 10), 8, gpu="l4", inputs=(64,))
     parts: list[str] = [candidate.described() for candidate in found.candidates]
     print(parts, found.as_asked.verdict)
+    found.plot().savefig("plan.png")
     return found
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from msgspec.structs import replace
+from torch import nn
 
 import harness
 from harness.schema.columns import COLUMNS
@@ -117,11 +119,45 @@ def test_a_threshold_shows_each_probe_where_it_was() -> None:
     assert axes.get_title(loc="left") == "Largest batch that fits: 48"
 
 
-@pytest.mark.parametrize("kind", ["record", "threshold", "trace"])
+def test_a_plan_shows_what_each_candidate_reserves_on_the_gpu() -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, 10))
+
+    plan = harness.plan(build, 1 << 20, gpu="l4", inputs=(64,))
+    axes = plan.plot().axes[0]
+    peaks, free = (np.asarray(line.get_xdata()).tolist() for line in axes.get_lines())
+    high = plan.to_frame()["reserved_peak_high_bytes"].tolist()
+    assert peaks == [plan.as_asked.reserved_peak_bytes[1], *high]
+    assert max(high) <= free[0] < peaks[0]
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names[0] == "as asked"
+    assert names[1].startswith(plan.candidates[0].described())
+
+
+def test_a_comparison_shows_the_second_run_as_multiples_of_the_first(tmp_path: Path) -> None:
+    first = [planted.record(STEP), planted.record(STEP.replace(batch=64))]
+    second = [
+        replace(first[0], peak_live_bytes=2 * (first[0].peak_live_bytes or 0), saved_bytes=0),
+        replace(first[1], wall_seconds=0.5),
+    ]
+    runs = [planted.write(tmp_path / name, run) for name, run in (("a", first), ("b", second))]
+    found = harness.compare(*(harness.load(run).assign(experiment="x") for run in runs))
+    axes = found.plot().axes[0]
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names == ["peak_live_bytes", "rss_rise_bytes", "wall_seconds"]
+    assert np.asarray(axes.get_lines()[0].get_xdata()).tolist() == [2, 1, 1.5]
+
+
+@pytest.mark.parametrize("kind", ["record", "threshold", "trace", "comparison"])
 def test_what_has_nothing_to_plot_says_so(kind: str) -> None:
     failed = planted.record(STEP, outcome=harness.Outcome.OOM, categories_at_peak=None)
-    values: dict[str, harness.Record | harness.Threshold | Trace]
-    values = {"record": failed, "threshold": threshold(), "trace": Trace([])}
+    frame = failed.to_frame().assign(experiment="x", rss_rise_bytes=0, wall_seconds=0.0)
+    values: dict[str, harness.Record | harness.Threshold | Trace | harness.Comparison] = {
+        "record": failed,
+        "threshold": threshold(),
+        "trace": Trace([]),
+        "comparison": harness.compare(frame, frame),
+    }
     with pytest.raises(harness.ArgumentError, match="nothing to plot: "):
         values[kind].plot()
 

@@ -25,7 +25,15 @@ _UNLIMITED = 1 << 60
 
 
 class MemoryUnavailableError(HarnessError):
-    """More memory is asked for than is available; the message has both numbers."""
+    """More memory is asked for than is available; the message has both numbers.
+
+    >>> import harness
+    >>> harness.measure(harness.Workload(batch=10**9))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness...MemoryUnavailableError: the workload is predicted to need 5.653 TiB ...
+
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

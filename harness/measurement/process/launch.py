@@ -11,7 +11,16 @@ from harness.schema.errors import HarnessError
 
 
 class LaunchError(HarnessError):
-    """No worker process can be started at all, such as under a limit; the message says why."""
+    """No worker process can be started at all, such as under a limit; the message says why.
+
+    >>> import harness
+    >>> def measured(step):
+    ...     try:
+    ...         return harness.measure(step)
+    ...     except harness.LaunchError as error:
+    ...         print(f"end some processes, then try again: {error}")
+
+    """
 
 
 class Launcher(Protocol):

@@ -20,7 +20,15 @@ _GIB = 1 << 30
 
 
 class GpuError(HarnessError, ValueError):
-    """There is no such GPU in the table, or its description is invalid."""
+    """There is no such GPU in the table, or its description is invalid.
+
+    >>> import harness
+    >>> harness.predict(harness.Workload(device="cuda"), gpu="h101")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness.prediction.gpu.catalogue.GpuError: gpu must be one of a100-40gb, ..., got 'h101'
+
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,11 +19,32 @@ Way = Literal["fake tensors", "simulated GPU", "dry run"]
 
 
 class ModulePredictionError(HarnessError, ValueError):
-    """The step that was asked for makes no sense; the message says what is wrong."""
+    """The step that was asked for makes no sense; the message says what is wrong.
+
+    >>> import harness
+    >>> from torch import nn
+    >>> harness.predict(lambda: nn.Linear(8, 2), 0, inputs=(8,))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness...ModulePredictionError: batch must be a whole number of at least 1, got 0
+
+    """
 
 
 class UnsupportedModuleError(HarnessError):
-    """The step cannot be predicted; the message says at which operator, and why."""
+    """The step cannot be predicted; the message says at which operator, and why.
+
+    >>> import harness
+    >>> from torch import nn
+    >>> class Filter(nn.Module):
+    ...     def forward(self, x):
+    ...         return x[x > 0].sum()
+    >>> harness.predict(Filter, 4, inputs=(8,))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness...UnsupportedModuleError: unsupported: aten...: its result depends on the values ...
+
+    """
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
-from harness.schema.plots.theme import BLUE, INK, QUIET, RULE, is_narrow
+from harness.schema.plots.theme import BLUE, INK, QUIET, RULE, byte_ticks, is_narrow
 
 
 def forest(
@@ -51,11 +51,19 @@ def _reach(data: pd.DataFrame, tolerance: float) -> float:
     return max(1.05 * float(np.exp(np.abs(np.log(ends)).max())), 1 + 2 * tolerance)
 
 
-def ranges(canvas: Canvas, data: pd.DataFrame, *, label: str, marked: float, mark: str) -> None:
+def ranges(
+    canvas: Canvas,
+    data: pd.DataFrame,
+    *,
+    label: str,
+    marked: float,
+    mark: str,
+    in_bytes: bool = False,
+) -> None:
     """Paint each ``name``'s ratio ``estimate`` on its range from ``low`` to ``high``.
 
     ``marked`` is a value to compare with, named ``mark``. The axis begins just below 1, or below
-    the lowest range.
+    the lowest range; ``in_bytes``, values are bytes and it begins at 0.
     """
     axes = canvas.add_subplot()
     places = np.arange(len(data))
@@ -75,7 +83,10 @@ def ranges(canvas: Canvas, data: pd.DataFrame, *, label: str, marked: float, mar
     width = 20 if is_narrow(canvas) else 60
     axes.set_yticks(places, [textwrap.fill(str(name), width) for name in data["name"]])
     axes.set_ylim(len(data) - 0.4, -0.6)
-    axes.set_xlim(0.97 * min(float(low.min()), 1.0), 1.03 * max(float(high.max()), marked))
+    top = max(float(high.max()), marked)
+    axes.set_xlim(0 if in_bytes else 0.97 * min(float(low.min()), 1.0), 1.03 * top)
+    if in_bytes:
+        byte_ticks(axes, top)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(textwrap.fill(label, 26) if is_narrow(canvas) else label)

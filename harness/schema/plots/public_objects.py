@@ -1,4 +1,4 @@
-"""What ``plot()`` of a trace, a record, a prediction and a threshold returns.
+"""What ``plot()`` of the public objects returns.
 
 The pictures have the look of the report's. They are made without pyplot, so they leave no global
 state behind; a notebook shows them, and ``savefig`` writes them.
@@ -6,7 +6,7 @@ state behind; a notebook shows them, and ``savefig`` writes them.
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from harness.schema.argument_checks import ArgumentError
+from harness.schema.plots.intervals import ranges
 from harness.schema.plots.live_bytes import live_by_category, thin
 from harness.schema.plots.probes import probes
 from harness.schema.plots.stacked import stacked
@@ -81,3 +82,20 @@ def plot_threshold(found: "Threshold") -> Picture:
         raise ArgumentError("nothing to plot: the threshold has no probes")
     draw = functools.partial(probes, solve=found.solve, largest_fit=found.largest_fit)
     return _picture(draw, found.to_frame(), (7.2, 3.6))
+
+
+def plot_ranges(
+    rows: Sequence[tuple[str, float, float, float]],
+    *,
+    label: str,
+    marked: float,
+    mark: str,
+    in_bytes: bool = False,
+) -> Picture:
+    """Return the name, lowest, middle and highest value of each row on a line of its own."""
+    if not rows:
+        raise ArgumentError("nothing to plot: there is no value to compare")
+    data = pd.DataFrame(rows, columns=["name", "low", "estimate", "high"])
+    draw = functools.partial(ranges, label=label, marked=marked, mark=mark, in_bytes=in_bytes)
+    lines = sum(len(name) // 60 + 1 for name in data["name"])
+    return _picture(draw, data, (8.6, 1.2 + 0.3 * lines))

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from harness.schema.plots.theme import (
     CATEGORY_COLOURS,
     INK,
+    byte_ticks,
     bytes_text,
     is_narrow,
     panels,
@@ -72,7 +73,7 @@ def stacked(
         if shares:
             axes.set_xticks([0, 50, 100], ["0%", "50%", "100%"])
         else:
-            _byte_ticks(axes, longest)
+            byte_ticks(axes, longest)
         axes.set_title(title)
         if bar_label and (axes is places[0] or is_narrow(canvas)):
             axes.set_ylabel(bar_label)
@@ -105,13 +106,6 @@ def _totals(axes: Axes, ends: np.ndarray, texts: Sequence[str]) -> None:
             fontsize=8,
             color=INK,
         )
-
-
-def _byte_ticks(axes: Axes, top: float) -> None:
-    """Mark whole powers of two, about three of them."""
-    step = 2.0 ** round(np.log2(max(top, 4) / 2.5))
-    ticks = [step * at for at in range(int(1.12 * top // step) + 1)]
-    axes.set_xticks(ticks, [bytes_text(tick) for tick in ticks])
 
 
 def _legend(canvas: Canvas, names: Sequence[str]) -> None:

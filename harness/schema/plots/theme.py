@@ -135,6 +135,13 @@ def bytes_text(size: float, _position: int | None = None) -> str:
     return format_bytes(round(size))
 
 
+def byte_ticks(axes: Axes, top: float) -> None:
+    """Mark about three multiples of a power of two on an axis of bytes from 0 to ``top``."""
+    step = 2.0 ** round(math.log2(max(top, 4) / 2.5))
+    ticks = [step * at for at in range(int(1.12 * top // step) + 1)]
+    axes.set_xticks(ticks, [bytes_text(tick) for tick in ticks])
+
+
 def bytes_axis(axes: Axes, *, which: str = "y", log: bool = True) -> None:
     """Let an axis show bytes in binary units; where logarithmic, at powers of two."""
     axis = axes.yaxis if which == "y" else axes.xaxis
