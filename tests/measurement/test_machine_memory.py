@@ -166,7 +166,7 @@ def test_without_proc_the_doctor_says_so() -> None:
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, check=False
     )
-    if "mount" in done.stderr:
+    if done.stderr.startswith(("unshare:", "mount:")):  # also below chroot
         pytest.skip(done.stderr)
     assert done.returncode == 0, done.stderr
     findings = {each["what"]: each for each in json.loads(done.stdout)}
