@@ -95,7 +95,9 @@ def _pairs_table(table: pd.DataFrame) -> Table:
         name="pairs",
         caption="Every training cell next to its inference cell; limit: the ratio for ever larger "
         "batches",
-        frame=table[[*columns, *(pairs.more(name) for name in CATEGORIES)]],
+        frame=table[[*columns, *(pairs.more(name) for name in CATEGORIES)]].rename(
+            columns={"inference_bytes": "prediction_bytes"}  # the column's name in every run so far
+        ),
     )
 
 

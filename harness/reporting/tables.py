@@ -19,6 +19,9 @@ _WORDS = {
     "percent": "%", "cpu": "CPU", "gpu": "GPU", "id": "id",
 }  # fmt: skip
 
+_HEADINGS = {"prediction_bytes": "inference"}
+"""Headings of columns that keep an older word in their name."""
+
 _BREAK = re.compile(r"_|\.(?=[a-z])")
 
 
@@ -49,6 +52,8 @@ def shown(table: Table) -> Shown:
 
 def heading(column: str) -> str:
     """Return a column's name in words: ``peak_live_bytes`` -> ``peak live``."""
+    if column in _HEADINGS:
+        return _HEADINGS[column]
     words = _BREAK.sub(" ", column.removesuffix("_bytes")).split()
     return " ".join(_WORDS.get(word, word) for word in words)
 

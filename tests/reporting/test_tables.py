@@ -30,6 +30,7 @@ def test_cells_read_well(column: str, value: object, text: str) -> None:
         ("peak_live_bytes", "peak live"),
         ("cuda.reserved_peak_bytes", "CUDA reserved peak"),
         ("difference_percent", "difference %"),
+        ("prediction_bytes", "inference"),
         ("within_1_±_0.05", "within 1 ± 0.05"),
     ],
 )
