@@ -42,7 +42,7 @@ def first_step_text(table: pd.DataFrame) -> list[str]:
         text += (
             f" The most is {format_bytes(int(hidden.max()))} ({most['update']}, depth "
             f"{most['depth']}, batch {most['batch']}), "
-            f"{100 * hidden.max() / most['peak_live_bytes']:.3g}% of the peak."
+            f"{100 * (int(hidden.max()) / int(most['peak_live_bytes'])):.3g}% of the peak."
         )
     return [text]
 

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from experiments import optimizers
-from experiments.optimizers import figures
+from experiments.optimizers import explanations, figures
+from experiments.optimizers.claims import STATE
 from harness.analysis import AnalysisError
 from harness.reporting.figures import picture
 from harness.schema.experiment import Size
@@ -121,3 +122,18 @@ def test_optimizers_of_equal_peaks_share_one_line() -> None:
         ("adam", 1, 7),
     ]
     assert drawn["batch"].dtype == data["batch"].dtype
+
+
+def test_peaks_near_the_largest_whole_number_give_their_share() -> None:
+    table = pd.DataFrame(
+        {
+            "update": ["adam"],
+            "outcome": ["ok"],
+            "depth": [1],
+            "batch": [16],
+            STATE: [8],
+            "peak_live_bytes": [2**62],
+            "first_step_peak_live_bytes": [2**61],
+        }
+    )
+    assert "50% of the peak" in explanations.first_step_text(table)[0]
