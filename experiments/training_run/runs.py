@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import fit
@@ -190,7 +190,7 @@ class Slope:
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Return the interval of the slope."""
-        reach = float(stats.t.ppf(0.5 + confidence / 2, self.left_over)) * self.error
+        reach = float(stdtrit(self.left_over, 0.5 + confidence / 2)) * self.error
         return self.estimate - reach, self.estimate + reach
 
     @property

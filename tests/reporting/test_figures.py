@@ -160,7 +160,7 @@ def test_names_at_line_ends_do_not_collide() -> None:
     canvas = Canvas(figsize=(4, 3))
     axes = canvas.add_subplot()
     label_ends(axes, [End(x=1, y=0.5 + at / 1000, text=f"{at}", colour=INK) for at in range(5)])
-    places = sorted(float(text.xyann[1]) for text in axes.texts)  # type: ignore[attr-defined]
+    places = sorted(float(text.get_position()[1]) for text in axes.texts)
     inches = np.diff(places) * axes.get_position().height * 3
     assert inches.min() > 0.14
 

@@ -48,6 +48,7 @@ RC: Any = {
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
     "axes.titlesize": 10,
+    "axes.titley": 1.0,  # not looked for above each tick: none is on top
     "axes.titleweight": "bold",
     "font.family": "DejaVu Sans",
     "font.size": 9,
