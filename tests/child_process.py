@@ -1,8 +1,11 @@
-"""Code run in an interpreter of its own."""
+"""Code or a command of the harness, run in an interpreter of its own."""
 
+import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 
 def child(code: str) -> "subprocess.CompletedProcess[str]":
@@ -14,3 +17,31 @@ def child(code: str) -> "subprocess.CompletedProcess[str]":
         check=False,
         timeout=100,
     )
+
+
+def harness(*arguments: str) -> "subprocess.Popen[str]":
+    """Start a command that obeys every signal, as in the foreground of a terminal."""
+
+    def obey() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):  # background jobs and nohup ignore them
+            signal.signal(number, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=obey,
+    )
+
+
+def wait_for_handlers(pid: int) -> None:
+    """Return when SIGTERM has a handler: the command has begun (Python itself sets none)."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        if caught >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.001)
+    raise AssertionError("no handler was set")

@@ -4,31 +4,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from harness.measurement.limits import cgroup
+from tests.child_process import harness, wait_for_handlers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc")
 
 HARNESS = [sys.executable, "-m", "harness"]
 HANGING = ["measure", "--depth", "1", "--width", "8", "--inject", "hang", "--deadline", "300"]
-
-
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    def obey() -> None:
-        for number in (signal.SIGINT, signal.SIGHUP):  # background jobs and nohup ignore them
-            signal.signal(number, signal.SIG_DFL)
-
-    return subprocess.Popen(
-        [*HARNESS, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=obey,
-    )
 
 
 def family(process: "subprocess.Popen[str]", size: int) -> list[psutil.Process]:
@@ -46,7 +32,7 @@ def family(process: "subprocess.Popen[str]", size: int) -> list[psutil.Process]:
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_signal_ends_the_command_and_all_its_processes(number: signal.Signals, size: int) -> None:
     """With one process below the command the fork server still loads torch."""
-    with start(*HANGING) as process:
+    with harness(*HANGING) as process:
         below = family(process, size)
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
@@ -62,7 +48,7 @@ def test_a_threshold_that_is_terminated_leaves_no_cgroup() -> None:
         pytest.skip(why_not)
     place = next(cgroup.places())[1]
     flags = ["--depth", "8", "--budget", "512MiB", "--kind", "cgroup"]
-    with start("threshold", *flags) as process:
+    with harness("threshold", *flags) as process:
         deadline = time.monotonic() + 60
         while not list(place.glob(f"harness-{process.pid}-*")) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -104,21 +90,9 @@ def test_an_interrupt_while_the_command_line_loads_prints_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def wait_for_handlers(pid: int) -> None:
-    """Return when SIGTERM has a handler: the command has begun (Python itself sets none)."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        status = Path(f"/proc/{pid}/status").read_text()
-        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-        if caught >> (signal.SIGTERM - 1) & 1:
-            return
-        time.sleep(0.001)
-    raise AssertionError("no handler was set")
-
-
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.3, 1.0, 4.0])
 def test_three_interrupts_end_with_130_and_no_traceback(delay: float) -> None:
-    with start(*HANGING) as process:
+    with harness(*HANGING) as process:
         wait_for_handlers(process.pid)
         time.sleep(delay)
         for _ in range(3):
