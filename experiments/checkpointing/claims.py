@@ -6,7 +6,7 @@ from harness.schema.findings import Claim, Verdict
 from harness.schema.units import format_bytes
 
 from . import law
-from .law import Curve
+from .curve import Curve, counts_in_words
 
 SECOND_FORWARD = 4 / 3
 """Time of a step with a second forward pass over one without, by arithmetic."""
@@ -38,7 +38,7 @@ def root_law(found: list[Curve]) -> list[Claim]:
         verdict = Verdict.SUPPORTED if within else Verdict.LIMITED
         words = "; ".join(
             f"depth {curve.depth}: √depth {curve.root}, the fitted law's {curve.optimum_in_words}, "
-            f"measured {law.counts_in_words(curve.best)} (R² of the law {curve.r2:.5f})"
+            f"measured {counts_in_words(curve.best)} (R² of the law {curve.r2:.5f})"
             for curve in chosen
         )
         words = f"{words[0].upper()}{words[1:]}. At √depth segments a step adds "
@@ -50,7 +50,7 @@ def root_law(found: list[Curve]) -> list[Claim]:
                 verdict=Verdict.REFUTED if excess > FAR else verdict,
                 measured=words,
                 number="; ".join(
-                    f"√{curve.depth} = {curve.root}, best {law.counts_in_words(curve.best)}"
+                    f"√{curve.depth} = {curve.root}, best {counts_in_words(curve.best)}"
                     for curve in chosen
                 ),
             )

@@ -4,7 +4,7 @@ import pandas as pd
 
 from harness.schema.units import format_bytes
 
-from .law import Curve
+from .curve import Curve
 
 
 def fit_text(found: list[Curve]) -> list[str]:

@@ -8,7 +8,7 @@ from harness.schema.findings import Figure
 from harness.schema.plots.intervals import ranges
 from harness.schema.plots.series import series
 
-from .law import Curve
+from .curve import Curve
 
 TICKS = (1, 2, 4, 8, 16, 32, 64)
 

@@ -6,106 +6,14 @@ arXiv:1604.06174, section 4: k segments of depth/k layers keep O(k) + O(depth/k)
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import fit
 
-DOMINANCE = 4.0
-"""Activations dominate where one has at least this many times a layer's gradients."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Curve:
-    """One network's memory over the number of segments, with the fitted law."""
-
-    network: str
-    depth: int
-    activation_bytes: int
-    """Of one hidden layer."""
-    gradient_bytes: int
-    """Of one hidden layer's weight and bias."""
-    table: pd.DataFrame
-    """``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes, wall_seconds,
-    time_ratio, low, high``; segments 0 is the step without checkpoints."""
-    a: float
-    """Bytes a segment."""
-    b: float
-    """Bytes a layer of the longest segment."""
-    c: float
-    r2: float
-    fitted: NDArray[np.float64]
-    base_equal: bool
-    """The uncheckpointed steps of all processes have equal bytes."""
-    base_spread: float
-    """Slowest over fastest median time of those processes."""
-
-    @property
-    def name(self) -> str:
-        """The network with its depth."""
-        return f"{self.network}, depth {self.depth}"
-
-    @property
-    def regime(self) -> str:
-        """What decides the peak: ``activations``, ``both``, or ``gradients``."""
-        if self.activation_bytes >= DOMINANCE * self.gradient_bytes:
-            return "activations"
-        return "both" if self.activation_bytes > self.gradient_bytes else "gradients"
-
-    @property
-    def root(self) -> int:
-        """The square root of the depth, to the nearest whole number."""
-        return round(math.sqrt(self.depth))
-
-    @property
-    def optimum(self) -> float:
-        """The number of segments that the fitted law makes smallest; NaN where it has none."""
-        valid = min(self.a, self.b) >= 1
-        return math.sqrt(self.b * self.depth / self.a) if valid else math.nan
-
-    @property
-    def optimum_in_words(self) -> str:
-        """The fitted optimum as text."""
-        return "none" if math.isnan(self.optimum) else f"{self.optimum:.3g}"
-
-    @property
-    def _segmented(self) -> pd.DataFrame:
-        return self.table[self.table["segments"] > 0]
-
-    @property
-    def lowest(self) -> int:
-        """The least that a step with segments adds."""
-        return int(self._segmented["rise_bytes"].min())
-
-    @property
-    def without(self) -> int:
-        """What the step without checkpoints adds."""
-        return self.at(0)
-
-    @property
-    def best(self) -> tuple[int, ...]:
-        """Every measured number of segments that adds the least."""
-        rows = self._segmented
-        return tuple(int(k) for k in rows.loc[rows["rise_bytes"] == self.lowest, "segments"])
-
-    @property
-    def time_ratio(self) -> float:
-        """The median over numbers of segments of the time with segments over the time without."""
-        return float(self._segmented["time_ratio"].median())
-
-    def at(self, segments: int) -> int:
-        """Return what the step with that many segments adds."""
-        rows = self.table.loc[self.table["segments"] == segments, "rise_bytes"]
-        return int(rows.iloc[0])
-
-    @property
-    def excess_at_root(self) -> float:
-        """How much more than the least the step at the square root adds, relatively."""
-        return self.at(self.root) / self.lowest - 1
+from .curve import Curve, counts_in_words
 
 
 def curves(frame: pd.DataFrame) -> list[Curve]:
@@ -214,13 +122,6 @@ def laws(found: Sequence[Curve]) -> pd.DataFrame:
             for curve in found
         ]
     )
-
-
-def counts_in_words(counts: Sequence[int]) -> str:
-    """Return several numbers of segments as text, such as ``6``, ``5 and 6``, or ``1 to 36``."""
-    if len(counts) > 3:
-        return f"{min(counts)} to {max(counts)}"
-    return " and ".join(f"{count}" for count in counts)
 
 
 def time_ratio(found: Sequence[Curve]) -> tuple[float, float, float]:

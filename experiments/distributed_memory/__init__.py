@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.frame import read_lines
+from harness.analysis.frame import lines_if_there
 from harness.prediction.mlp.formula import parameter_bytes
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
@@ -40,8 +40,7 @@ def rank_runs(size: Size) -> Iterable[RankJob]:
 
 def analyse(evidence: Evidence) -> Section:
     """Compare what each rank holds with the closed form, and its peaks with one GPU's."""
-    path = evidence.folder / RANK_RUNS
-    runs = list(read_lines(path, from_json)) if path.is_file() else []
+    runs = lines_if_there(evidence.folder / RANK_RUNS, from_json)
     last = {run.cell_id: run for run in runs}
     table = as_frame(last.values())
     if table.empty:

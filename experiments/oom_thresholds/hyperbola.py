@@ -16,7 +16,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Vector
-from harness.analysis.frame import read_lines
+from harness.analysis.frame import lines_if_there
 from harness.schema.threshold import THRESHOLDS, Threshold, from_json
 
 _ROUNDS = 20
@@ -98,8 +98,7 @@ def read_thresholds(folder: Path) -> list[Threshold]:
         RecordError: a line that is none, the last one (torn by a crash) apart.
 
     """
-    path = folder / THRESHOLDS
-    lines = read_lines(path, from_json) if path.is_file() else ()
+    lines = lines_if_there(folder / THRESHOLDS, from_json)
     found = {threshold.cell_id: threshold for threshold in lines}
     if not found:
         raise AnalysisError(f"{folder.name}: no thresholds were kept")

@@ -9,12 +9,21 @@ every step and once with every allocation traced. The last batch of an epoch is 
 
 from collections.abc import Iterable
 
+from harness.analysis.frame import lines_if_there
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section
-from harness.schema.training_run import Instrument, TrainingJob, TrainingPlan, ZeroGrad
+from harness.schema.training_run import (
+    TRAINING_RUNS,
+    Instrument,
+    TrainingJob,
+    TrainingPlan,
+    ZeroGrad,
+    from_json,
+)
 from harness.schema.workload import Workload
 
 from . import claims, explanations, figures, runs
+from .step_peaks import orders_table
 
 MODELS = ("mlp", "mlp-scratch")
 KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
@@ -54,12 +63,12 @@ def training_runs(size: Size) -> Iterable[TrainingJob]:
 
 def analyse(evidence: Evidence) -> Section:
     """Judge accuracy, on equal steps, on growth, and on the order of ``zero_grad``."""
-    lines = runs.read_training_runs(evidence.folder)
+    lines = lines_if_there(evidence.folder / TRAINING_RUNS, from_json)
     found = runs.runs(lines)
     main = runs.in_main_order(found)
     traced = [run for run in main if run.instrument == "trace"]
     resident = [run for run in main if run.instrument == "resident"]
-    orders = runs.orders_table(found)
+    orders = orders_table(found)
     return Section(
         claims=(
             *claims.accuracy(main),

@@ -8,7 +8,7 @@ import pandas as pd
 from harness.analysis.decisions import CONFIDENCE, Decision, is_above, is_below, share_interval
 from harness.schema.findings import Claim, Verdict
 
-from . import runs
+from .growth import flatness, resident_slope
 from .runs import Run
 
 NOTED_ACCURACY = 0.83
@@ -99,7 +99,7 @@ def accuracy(found: Sequence[Run]) -> list[Claim]:
 
 def equal_steps(traced: Sequence[Run]) -> list[Claim]:
     """Judge every full step's peak and on what is alive after every step, exactly."""
-    found = {one.model: runs.flatness(one) for one in traced if len(one.later_full_steps)}
+    found = {one.model: flatness(one) for one in traced if len(one.later_full_steps)}
     if not found:
         return []
     words = "; ".join(
@@ -163,7 +163,7 @@ def _cost(part: pd.DataFrame) -> tuple[int, str]:
 
 def growth(resident: Sequence[Run]) -> list[Claim]:
     """Judge the growth of what the process holds, step by step."""
-    slopes = {one.model: runs.resident_slope(one) for one in resident}
+    slopes = {one.model: resident_slope(one) for one in resident}
     known = {model: slope for model, slope in slopes.items() if slope is not None}
     if not known:
         return []

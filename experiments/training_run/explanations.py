@@ -7,9 +7,9 @@ import pandas as pd
 from harness.schema.training_run import TrainingRun
 from harness.schema.units import format_bytes
 
-from . import runs
 from .claims import HELD
 from .runs import TRAIN, Run
+from .step_peaks import peaks_table
 
 
 def order_text(orders: pd.DataFrame) -> list[str]:
@@ -42,7 +42,7 @@ def peaks_text(traced: Sequence[Run]) -> list[str]:
     """Compare the peak of a full step with the partial batch and with evaluation."""
     text = []
     for one in traced:
-        table = runs.peaks_table([one]).set_index("step")["highest_peak_bytes"]
+        table = peaks_table([one]).set_index("step")["highest_peak_bytes"]
         peaks = {str(name): int(size) for name, size in table.items()}
         full = peaks.get("every later full step")
         evaluation = peaks.get("evaluation of a full batch")

@@ -10,9 +10,10 @@ from harness.schema.findings import Figure, Table
 from harness.schema.plots.series import Marked, series
 from harness.schema.plots.stacked import stacked
 
-from . import runs
 from .claims import NOTED_ACCURACY
+from .growth import resident_slope
 from .runs import Run
+from .step_peaks import peaks_table
 
 
 def tables(
@@ -23,7 +24,7 @@ def tables(
         [one.epochs.assign(model=one.model, instrument=one.instrument) for one in found],
         ignore_index=True,
     )
-    slopes = [(one.model, slope) for one in resident if (slope := runs.resident_slope(one))]
+    slopes = [(one.model, slope) for one in resident if (slope := resident_slope(one))]
     growths = pd.DataFrame(
         [(model, one.estimate, *one.interval(CONFIDENCE), one.epochs) for model, one in slopes],
         columns=["model", "slope", "low", "high", "epochs"],
@@ -35,7 +36,7 @@ def tables(
         ),
         "steps": (
             "Peak live bytes by kind of step, over the traced epochs",
-            runs.peaks_table(traced),
+            peaks_table(traced),
         ),
         "orders": ("Peak of a full step by when the old gradients are freed", orders),
         "growth": ("Growth of RSS in bytes per training step (99% intervals, HC3)", growths),

@@ -112,6 +112,11 @@ def read_lines(
         notes.append(f"{path.parent.name}/{path.name}: line {number}, the last, is torn; skipped")
 
 
+def lines_if_there(path: Path, decode: Callable[[bytes], Line]) -> list[Line]:
+    """Return what ``decode`` makes of each line, as ``read_lines`` does; nothing without a file."""
+    return list(read_lines(path, decode)) if path.is_file() else []
+
+
 def _is_json(line: bytes) -> bool:
     try:
         json.loads(line)

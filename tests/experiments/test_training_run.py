@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from experiments import training_run as experiment
-from experiments.training_run import runs as epochs
+from experiments.training_run.growth import resident_slope
+from experiments.training_run.runs import runs
 from harness.analysis import AnalysisError
-from harness.analysis.frame import load_files
+from harness.analysis.frame import lines_if_there, load_files
 from harness.measurement import whole_run as worker
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Evidence, Size
@@ -123,8 +124,8 @@ def test_a_flat_run_is_supported_and_a_leak_refuted(tmp_path: Path) -> None:
 
 
 def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
-    (run,) = epochs.runs([planted("resident", leak=4096)])
-    slope = epochs.resident_slope(run)
+    (run,) = runs([planted("resident", leak=4096)])
+    slope = resident_slope(run)
     assert slope is not None
     low, high = slope.interval(0.95)
     assert low < 4096 < high
@@ -212,7 +213,7 @@ def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
     assert len(lines) == 6
     path.write_bytes(b"".join(lines[:2]) + lines[2][:50])
     run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
-    again = epochs.read_training_runs(folder)
+    again = lines_if_there(path, from_json)
     assert path.read_bytes().startswith(b"".join(lines[:2]))
     assert [(one.workload.model, one.plan.instrument, one.plan.zero_grad) for one in again] == [
         (model, *kind) for model in experiment.MODELS for kind in experiment.KINDS
@@ -241,8 +242,8 @@ def test_without_real_images_the_run_says_how_to_get_them_and_uses_synthetic_one
     own = dataclasses.replace(EXPERIMENT, cells=lambda _: (), training_runs=lambda _: [wanted])
     run(own, Size.QUICK, tmp_path, Lines())
     assert "install Debian's package dataset-fashion-mnist" in capsys.readouterr().err
-    (one,) = epochs.read_training_runs(tmp_path / own.name)
+    (one,) = lines_if_there(tmp_path / own.name / TRAINING_RUNS, from_json)
     assert one.workload.data == "synthetic"
     assert one.images_missing is not None
     run(own, Size.QUICK, tmp_path, Lines())
-    assert len(epochs.read_training_runs(tmp_path / own.name)) == 1
+    assert len(lines_if_there(tmp_path / own.name / TRAINING_RUNS, from_json)) == 1

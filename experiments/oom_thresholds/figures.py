@@ -1,0 +1,106 @@
+"""The tables of the thresholds, and the picture of where memory runs out."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.prediction.mlp.data_segment import solve_data_segment
+from harness.schema.findings import Figure, Table
+from harness.schema.plots.frontier import frontier
+from harness.schema.threshold import Threshold
+
+from .hyperbola import Frontier, series
+
+CURVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Depths at which the predicted curves have their points."""
+
+
+def tables(
+    table: pd.DataFrame,
+    pinned: pd.DataFrame,
+    fits: dict[tuple[str, int], Frontier],
+    policies: pd.DataFrame,
+) -> list[Table]:
+    """Return the thresholds, where the budget went, the hyperbolas, and the policies."""
+    answer = [name for name in table.columns if not name.endswith("_bytes")]
+    answer.insert(answer.index("depth") + 1, "budget_bytes")
+    shares = ["live", "rounding", "small", "library", "unused"]
+    keys = ["series", "depth", "budget_bytes"]
+    made = [
+        Table(
+            name="thresholds",
+            caption="The largest batch that fits: by live bytes alone, predicted, reproduced",
+            frame=table[answer].sort_values(["malloc", "series", "budget_bytes", "depth"]),
+        ),
+    ]
+    if pinned["rounding_bytes"].notna().any():
+        caption = "Where the budget went at the largest batch that fits (the parts add up to it)"
+        frame = pinned[[*keys, *(f"{name}_bytes" for name in shares)]]
+        made.append(Table(name="headroom", caption=caption, frame=frame))
+    if fits:
+        rows = [
+            {
+                "series": name,
+                "budget_bytes": budget,
+                "a": one.a,
+                "b": one.b,
+                "c": one.c,
+                "worst_error_percent": 100 * one.worst,
+                "left_out_error_percent": None if one.left_out is None else 100 * one.left_out,
+            }
+            for (name, budget), one in fits.items()
+        ]
+        caption = "The hyperbola (depth + a)(batch + b) = c through the reproduced thresholds"
+        made.append(Table(name="frontier", caption=caption, frame=pd.DataFrame(rows)))
+    if len(policies):
+        caption = "The largest batch under each malloc policy, and what the default policy loses"
+        made.append(Table(name="policies", caption=caption, frame=policies))
+    return made
+
+
+def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Figure:
+    """Return the predicted curves with the reproduced thresholds on them."""
+    points = pinned[["series", "budget_bytes", "depth", "largest_fit"]].rename(
+        columns={"largest_fit": "batch"}
+    )
+    rows = _curve(thresholds, points)
+    curves = pd.DataFrame(rows).dropna().assign(what="predicted")
+    data = pd.concat([curves, points.assign(what="reproduced")], ignore_index=True)
+    return Figure(
+        name="frontier",
+        caption="The largest batch that fits into a budget, against depth. Lines are predicted, "
+        "points are reproduced: one example more ran out of memory. Training's lines bend down "
+        "as hyperbolas; those of inference hardly fall.",
+        data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
+        draw=frontier,
+        story=True,
+        heading="Where memory runs out",
+        size=(8.6, 4.0),
+    )
+
+
+def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[dict[str, object]]:
+    """Return the predicted curves: on a GPU, where a point costs seconds, at the depths seen."""
+    if any(one.workload.device == "cuda" for one in thresholds):
+        return [
+            {
+                "series": series(one),
+                "budget_bytes": one.budget_bytes,
+                "depth": one.workload.depth,
+                "batch": one.predicted,
+            }
+            for one in thresholds
+        ]
+    bases = {series(one): one.workload for one in thresholds}
+    return [
+        {
+            "series": name,
+            "budget_bytes": budget,
+            "depth": depth,
+            "batch": solve_data_segment(bases[str(name)].replace(depth=depth), budget, "batch"),
+        }
+        for (name, _), part in points.groupby(["series", "budget_bytes"], sort=False)
+        for budget in [int(part["budget_bytes"].iloc[0])]
+        for depth in CURVE
+        if part["depth"].min() <= depth <= part["depth"].max()
+    ]

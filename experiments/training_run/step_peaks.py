@@ -1,0 +1,69 @@
+"""The peaks of a traced run: by kind of step, and by when the old gradients are freed."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from .runs import EVALUATE, TRAIN, Run
+
+ORDERS = {
+    "after_forward": "after the forward pass (the note)",
+    "before_forward": "before the forward pass",
+}
+"""When gradients are freed, in words."""
+
+
+def orders_table(found: Iterable[Run]) -> pd.DataFrame:
+    """Return the peak of a full step by model and order of ``zero_grad``, where both were traced.
+
+    Columns: ``model, gradients_freed, peak_bytes, peak_phase``; the note's order first.
+    """
+    rows = [
+        {
+            "model": run.model,
+            "gradients_freed": ORDERS[run.zero_grad],
+            "peak_bytes": int(run.later_full_steps["peak_bytes"].max()),
+            "peak_phase": _phase(run.later_full_steps),
+        }
+        for run in found
+        if run.instrument == "trace" and len(run.later_full_steps)
+    ]
+    table = pd.DataFrame(rows, columns=["model", "gradients_freed", "peak_bytes", "peak_phase"])
+    both = table.groupby("model")["gradients_freed"].transform("nunique") == len(ORDERS)
+    return table[both].sort_values(["model", "gradients_freed"], ignore_index=True)
+
+
+def _phase(steps: pd.DataFrame) -> str | None:
+    """Return the phase of the peak; None for runs of a harness that did not keep it."""
+    if "peak_phase" not in steps:
+        return None
+    return str(steps["peak_phase"].iloc[int(steps["peak_bytes"].to_numpy().argmax())])
+
+
+def peaks_table(found: Iterable[Run]) -> pd.DataFrame:
+    """Return, per traced run, the peak of each kind of step with its range over the run."""
+    rows = []
+    for run in found:
+        first = run.steps[run.steps["step"] == 1]
+        kinds = {
+            "first step": first,
+            "every later full step": run.later_full_steps,
+            "last, partial batch of an epoch": run.batches(TRAIN, full=False),
+            "evaluation of a full batch": run.batches(EVALUATE),
+            "evaluation of the partial batch": run.batches(EVALUATE, full=False),
+        }
+        for name, part in kinds.items():
+            if len(part):
+                rows.append(
+                    {
+                        "model": run.model,
+                        "step": name,
+                        "examples": int(part["rows"].iloc[0]),
+                        "steps": len(part),
+                        "alive_before_bytes": int(part["start_bytes"].iloc[-1]),
+                        "lowest_peak_bytes": int(part["peak_bytes"].min()),
+                        "highest_peak_bytes": int(part["peak_bytes"].max()),
+                        "alive_after_bytes": int(part["end_bytes"].iloc[-1]),
+                    }
+                )
+    return pd.DataFrame(rows)
