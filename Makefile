@@ -11,7 +11,7 @@ reproduce: $(VENV)/.installed
 # Three processes, for two cores: many tests wait for another process. A file of tests stays in one
 # of them; no number that is tested depends on a neighbour.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The documentation site, without a network; a warning or a broken link is an error.
 docs: $(VENV)/.installed-docs

@@ -33,7 +33,18 @@ def fresh_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     own.close()
 
 
+SLOWEST = (
+    "packaging/test_wheel.py",
+    "docs/test_examples.py",
+    "measurement/test_launcher.py",
+    "experiments/test_any_subset.py",
+    "dry_run/test_dry_run.py",
+)
+"""Files that take a minute; they go first, because no process should be left alone with one."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.split("::")[0].endswith(SLOWEST))
     _skip_marked(items, "cuda", _why_no_gpu)
     _skip_marked(items, "exact", _why_not_exact)
 
