@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy import stats
 
 from harness.analysis.fits import fit
 
@@ -58,7 +58,7 @@ class Slope:
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Return the interval of the slope."""
-        reach = float(stdtrit(self.left_over, 0.5 + confidence / 2)) * self.error
+        reach = float(stats.t.ppf(0.5 + confidence / 2, self.left_over)) * self.error
         return self.estimate - reach, self.estimate + reach
 
     @property

@@ -7,7 +7,7 @@ the limit. Otherwise it stays open, with the approximate number of repeats that 
 import math
 from dataclasses import dataclass
 
-from scipy.special import betaincinv, stdtrit
+from scipy import stats
 
 from harness.schema.findings import Verdict
 
@@ -93,7 +93,7 @@ def interval(estimate: float, error: float, left_over: int) -> tuple[float, floa
 
     ``left_over`` are the degrees of freedom that the estimate leaves.
     """
-    reach = error * float(stdtrit(left_over, 0.5 + CONFIDENCE / 2))
+    reach = error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, left_over))
     return estimate - reach, estimate + reach
 
 
@@ -120,8 +120,8 @@ def in_most(hits: int, total: int) -> Decision:
 def share_interval(hits: int, total: int) -> tuple[float, float]:
     """Return the interval of a share of which ``hits`` of ``total`` were seen."""
     rest = (1 - CONFIDENCE) / 2
-    low = float(betaincinv(hits, total - hits + 1, rest)) if hits else 0.0
-    high = float(betaincinv(hits + 1, total - hits, 1 - rest)) if hits < total else 1.0
+    low = float(stats.beta.ppf(rest, hits, total - hits + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(1 - rest, hits + 1, total - hits)) if hits < total else 1.0
     return low, high
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
+from scipy import stats
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import CONFIDENCE, Values, fit
@@ -78,4 +78,4 @@ def equivalence(estimate: float, error: float, left_over: int, margin: float = M
     distance = margin - abs(estimate - 1)
     if error <= 1e-12:
         return 0.0 if distance > 0 else 1.0
-    return float(stdtr(left_over, -distance / error))
+    return float(stats.t.sf(distance / error, left_over))

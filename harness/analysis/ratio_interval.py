@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy import stats
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import CONFIDENCE, Values
@@ -36,6 +36,6 @@ def geometric_ratio(ratios: Values, confidence: float = CONFIDENCE) -> Ratio:
     logs = np.log(values)
     middle = float(logs.mean())
     error = float(logs.std(ddof=1)) / len(logs) ** 0.5
-    reach = float(stdtrit(len(logs) - 1, 0.5 + confidence / 2)) * error
+    reach = float(stats.t.ppf(0.5 + confidence / 2, len(logs) - 1)) * error
     low, estimate, high = (float(np.exp(middle + part)) for part in (-reach, 0.0, reach))
     return Ratio(estimate=estimate, low=low, high=high, blocks=len(values))

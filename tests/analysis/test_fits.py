@@ -2,8 +2,6 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy import stats
-from statsmodels.regression.linear_model import OLS
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Fit, Vector, bends, fit, nested_test
@@ -51,28 +49,6 @@ def test_planted_coefficients_come_back_without_noise() -> None:
     assert found.aic is None
     assert found.bic is None
     assert found.r2 == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_every_number_is_that_of_statsmodels(seed: int) -> None:
-    values = _noisy(seed)
-    scales = _scales(values)
-    found = fit(COLUMNS, values, scales)
-    expected = OLS(values / scales, np.column_stack([*COLUMNS.values()]) / scales[:, None]).fit()
-    errors = np.sqrt(np.diag(expected.cov_HC3))
-    reach = stats.t.ppf(0.975, expected.df_resid) * errors
-    parts = found.coefficients
-    assert [part.estimate for part in parts] == pytest.approx(list(expected.params))
-    assert [part.error for part in parts] == pytest.approx(list(errors))
-    assert [part.low for part in parts] == pytest.approx(list(expected.params - reach))
-    assert [part.high for part in parts] == pytest.approx(list(expected.params + reach))
-    assert (found.aic, found.bic) == pytest.approx((expected.aic, expected.bic))
-    small = fit(_additive(), values, scales)
-    nested = nested_test(small, found)
-    additive = OLS(values / scales, np.column_stack([*_additive().values()]) / scales[:, None])
-    f, p, extra = expected.compare_f_test(additive.fit())
-    assert nested is not None
-    assert (nested.f, nested.p, nested.extra_terms) == pytest.approx((f, p, extra))
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
