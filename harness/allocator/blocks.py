@@ -114,7 +114,14 @@ class Block:
     )
 
     def __init__(
-        self, address: int, size: int, home: FreeList, within: AddressRange | None, state: int
+        self,
+        address: int,
+        size: int,
+        home: FreeList,
+        within: AddressRange | None,
+        state: int,
+        previous: "Block | None" = None,
+        following: "Block | None" = None,
     ) -> None:
         self.address = address
         self.size = size
@@ -122,11 +129,11 @@ class Block:
         self.range = within
         self.state = state
         self.requested = 0
-        self.born = 0
+        self.born = home.pool.searches
         self.events = 0
         self.streams: set[int] | None = None
-        self.previous: Block | None = None
-        self.next: Block | None = None
+        self.previous = previous
+        self.next = following
 
     def is_split(self) -> bool:
         """Return whether the block shares its segment with others."""

@@ -128,12 +128,19 @@ class Oversize:
 
 
 class Counters:
-    """All counters of a device."""
+    """All counters of a device.
+
+    Attributes:
+        blocks_rose: whether a request raised what ``note_blocks`` notes since it was last called.
+        splits_rose: the same of ``note_splits``.
+
+    """
 
     def __init__(self, small: PoolCounters, large: PoolCounters) -> None:
         self.small = small
         self.large = large
         self.all = Peaks()
+        self.blocks_rose = self.splits_rose = False
         self.num_alloc_retries = 0
         self.num_ooms = 0
         self.num_sync_all_streams = 0
@@ -159,6 +166,7 @@ class Counters:
 
     def note_blocks(self) -> None:
         """Note the peaks of what a request raises; call before any of it falls."""
+        self.blocks_rose = False
         small, large, total = self.small, self.large, self.all
         a = small.allocated_bytes_up - small.allocated_bytes_down
         b = large.allocated_bytes_up - large.allocated_bytes_down
@@ -203,6 +211,7 @@ class Counters:
 
     def note_splits(self) -> None:
         """Note the peaks of ``inactive_split``; call before it falls."""
+        self.splits_rose = False
         small, large, total = self.small, self.large, self.all
         a = small.inactive_split_bytes_up - small.inactive_split_bytes_down
         b = large.inactive_split_bytes_up - large.inactive_split_bytes_down

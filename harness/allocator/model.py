@@ -1,8 +1,8 @@
 """The allocator itself: requests, releases, and what happens when memory runs out.
 
 Source: ``malloc``, ``get_free_block``, ``alloc_found_block``, ``free``, ``free_block`` and
-``process_events`` of ``CUDACachingAllocator.cpp``. The two busiest functions are written
-out flat, because a call costs as much as the work it would do.
+``process_events`` of ``CUDACachingAllocator.cpp``. ``malloc`` and ``_complete`` make few calls,
+because a call costs as much as the work that it would do.
 """
 
 from bisect import bisect_left, insort
@@ -60,7 +60,6 @@ class CachingAllocator(Readings):
             config, self._device, self._counters, self._blocks, self._pools, self.segment_log
         )
         self._uses = StreamUses()
-        self._blocks_rose = self._splits_rose = False
         self.reconfigure(config)
 
     @property
@@ -97,7 +96,7 @@ class CachingAllocator(Readings):
         self._large.least_rest = GRANULE_BYTES if everywhere else SMALL_REQUEST_BYTES + 1
         self._large.split_below = UNLIMITED if everywhere else config.max_split_size_bytes
 
-    def malloc(self, size_bytes: int, stream: int = 0) -> int:  # noqa: C901 -- flat for speed
+    def malloc(self, size_bytes: int, stream: int = 0) -> int:
         """Allocate a block for ``size_bytes`` on ``stream``; return its address.
 
         A request of 0 bytes never reaches the allocator: the answer is address 0.
@@ -111,7 +110,7 @@ class CachingAllocator(Readings):
             if size_bytes == 0:
                 return 0
             raise ValueError(f"size_bytes must be at least 0, not {size_bytes}")
-        if self._uses and self.completion == "at_once":
+        if self._uses.queues and self.completion == "at_once":
             self._complete_all()
         if self._rounds_plainly:
             rounded = (size_bytes + 511) & -512
@@ -130,60 +129,65 @@ class CachingAllocator(Readings):
         block = (
             blocks[keys[index] & MASK] if index >= 0 else self._obtain(home, rounded, size_bytes)
         )
-
-        counters = pool.counters
-        rest_size = block.size - rounded
-        previous, following = block.previous, block.next
-        if rest_size >= pool.least_rest and rounded < pool.split_below:
-            block.size = rounded
-            address = block.address + rounded
-            rest = Block(address, rest_size, home, block.range, FREE)
-            rest.born = pool.searches
-            rest.previous = block
-            rest.next = following
-            if following is not None:
-                following.previous = rest
-            block.next = rest
-            blocks[address] = rest
-            key = rest_size << SHIFT | address
-            if index < 0:
-                insort(keys, key)
-            else:
-                position = bisect_left(keys, key, 0, index)
-                if position == index:
-                    keys[index] = key
-                else:
-                    del keys[index]
-                    keys.insert(position, key)
-            if block.range is None:
-                if previous is None and following is None:
-                    counters.inactive_split_up += 1
-                    counters.inactive_split_bytes_up += rest_size
-                    self._splits_rose = True
-                else:
-                    if self._splits_rose:
-                        self._counters.note_splits()
-                        self._splits_rose = False
-                    counters.inactive_split_bytes_down += rounded
+        if block.size - rounded >= pool.least_rest and rounded < pool.split_below:
+            self._split(block, rounded, index)
         else:
-            if index >= 0:
-                del keys[index]
-            if (previous is not None or following is not None) and block.range is None:
-                if self._splits_rose:
-                    self._counters.note_splits()
-                    self._splits_rose = False
-                counters.inactive_split_down += 1
-                counters.inactive_split_bytes_down += block.size
-
+            self._use_whole(block, index)
+        counters = pool.counters
         block.state = ALLOCATED
         block.requested = size_bytes
         counters.allocation_up += 1
         counters.allocated_bytes_up += block.size
         counters.requested_bytes_up += size_bytes
-        self._blocks_rose = True
+        self._counters.blocks_rose = True
         if self._may_be_oversize and block.size >= self._segments.config.max_split_size_bytes:
             self._counters.oversize_allocations.rise()
         return block.address
+
+    def _split(self, block: Block, size: int, index: int) -> None:
+        """Shorten a block to ``size`` and list the rest as free; ``alloc_found_block``.
+
+        ``index`` is the block's place in its list of free blocks, -1 if it is in none.
+        """
+        home, within, following = block.home, block.range, block.next
+        keys, counters = home.keys, home.counters
+        address, rest_size = block.address + size, block.size - size
+        rest = Block(address, rest_size, home, within, FREE, block, following)
+        block.size, block.next = size, rest
+        self._blocks[address] = rest
+        key = rest_size << SHIFT | address
+        if index < 0:
+            insort(keys, key)
+        else:
+            position = bisect_left(keys, key, 0, index)
+            if position == index:
+                keys[index] = key
+            else:
+                del keys[index]
+                keys.insert(position, key)
+        if following is not None:
+            following.previous = rest
+        if within is not None:
+            return
+        if following is None and block.previous is None:
+            counters.inactive_split_up += 1
+            counters.inactive_split_bytes_up += rest_size
+            self._counters.splits_rose = True
+        else:
+            if self._counters.splits_rose:
+                self._counters.note_splits()
+            counters.inactive_split_bytes_down += size
+
+    def _use_whole(self, block: Block, index: int) -> None:
+        """Unlist the whole block, at ``index`` of its list of free blocks; -1 if it is in none."""
+        if index >= 0:
+            del block.home.keys[index]
+        if block.range is None and (block.previous is not None or block.next is not None):
+            if self._counters.splits_rose:
+                self._counters.note_splits()
+            counters = block.home.counters
+            counters.inactive_split_down += 1
+            counters.inactive_split_bytes_down += block.size
 
     def free(self, address: int) -> None:
         """Free the block at ``address``; address 0 is no block and no error.
@@ -197,9 +201,8 @@ class CachingAllocator(Readings):
             if address == 0:
                 return
             raise ValueError(f"nothing is allocated at address {address:#x}")
-        if self._blocks_rose:
+        if self._counters.blocks_rose:
             self._counters.note_blocks()
-            self._blocks_rose = False
         counters = block.home.counters
         counters.allocation_down += 1
         counters.allocated_bytes_down += block.size
@@ -252,11 +255,10 @@ class CachingAllocator(Readings):
                 elif merged == 0:
                     counters.inactive_split_up += 1
                 counters.inactive_split_bytes_up += size
-                self._splits_rose = True
+                self._counters.splits_rose = True
             elif merged:
-                if self._splits_rose:
+                if self._counters.splits_rose:
                     self._counters.note_splits()
-                    self._splits_rose = False
                 counters.inactive_split_down += merged
                 counters.inactive_split_bytes_down += merged_bytes
 
@@ -348,9 +350,8 @@ class CachingAllocator(Readings):
             self._stop_awaiting(block)
 
     def _stop_awaiting(self, block: Block) -> None:
-        if self._blocks_rose:
+        if self._counters.blocks_rose:
             self._counters.note_blocks()
-            self._blocks_rose = False
         counters = block.home.counters
         counters.awaiting -= 1
         counters.awaiting_bytes -= block.size

@@ -17,13 +17,14 @@ class StreamUses:
     first, as observed with up to 4 streams of torch 2.13. With more the order follows from
     stream numbers that no recording has. It shows only in how often ``inactive_split``
     rises and falls on the way (its peak, allocated and freed), never in what is reserved.
+
+    Attributes:
+        queues: the blocks that await each stream, in the order in which they were freed.
+
     """
 
     def __init__(self) -> None:
-        self._queues: dict[int, deque[Block]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._queues)
+        self.queues: dict[int, deque[Block]] = {}
 
     def add(self, block: Block) -> None:
         """Queue the uses of a block that has just been freed."""
@@ -31,12 +32,12 @@ class StreamUses:
         streams, block.streams = block.streams or set(), None
         for stream in sorted(streams):
             block.events += 1
-            self._queues.setdefault(stream, deque()).append(block)
+            self.queues.setdefault(stream, deque()).append(block)
 
     def finish_all(self) -> Iterator[Block]:
         """Take every use as done; yield each block when its last one is."""
-        for stream in sorted(self._queues, key=lambda handle: (handle != 0, -handle)):
-            for block in self._queues.pop(stream):
+        for stream in sorted(self.queues, key=lambda handle: (handle != 0, -handle)):
+            for block in self.queues.pop(stream):
                 block.events -= 1
                 if block.events == 0:
                     yield block
@@ -44,9 +45,9 @@ class StreamUses:
     def finish(self, block: Block) -> None:
         """Take every use of one block as done."""
         block.events = 0
-        for stream in list(self._queues):
-            left = deque(other for other in self._queues[stream] if other is not block)
+        for stream in list(self.queues):
+            left = deque(other for other in self.queues[stream] if other is not block)
             if left:
-                self._queues[stream] = left
+                self.queues[stream] = left
             else:
-                del self._queues[stream]
+                del self.queues[stream]
