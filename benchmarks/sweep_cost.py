@@ -14,6 +14,9 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+
+import psutil
 
 from experiments.depth_batch import EXPERIMENT
 from harness.measurement.malloc_settings import ENVIRONMENT
@@ -38,11 +41,21 @@ for line in sys.stdin:
     workload = msgspec.convert(fields, Workload)
     torch.set_num_threads(workload.threads)
     built = training.build(workload, data.source(workload))
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     for _ in range(steps):
         training.step(built)
-    print(time.perf_counter() - start, flush=True)
+    seconds = [time.perf_counter() - start, time.process_time() - busy]
+    print(json.dumps(seconds), flush=True)
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds:
+    """How long all cells took."""
+
+    wall: float
+    busy: float
+    """The processors', of all processes that took part."""
 
 
 def steps_of(workload: Workload, repeats: int) -> int:
@@ -53,25 +66,29 @@ def steps_of(workload: Workload, repeats: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the small grid")
-    size = Size.QUICK if parser.parse_args().quick else Size.FULL
-    cells = list(EXPERIMENT.cells(size))
+    parser.add_argument("--no-spawn", action="store_true", help="leave (3) out")
+    given = parser.parse_args()
+    cells = list(EXPERIMENT.cells(Size.QUICK if given.quick else Size.FULL))
     command = [sys.executable, "-c", _PLAIN]
     environment = {"PATH": "", **ENVIRONMENT["pinned"]}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as plain:
-        harness_seconds, plain_seconds = alternate(cells, plain)
-    spawn_seconds = spawned(cells[:: max(1, len(cells) // SPAWNED_CELLS)])
-    report(len(cells), harness_seconds, plain_seconds, spawn_seconds)
+        through, bare = alternate(cells, plain)
+    report(len(cells), through, bare)
+    if not given.no_spawn:
+        report_spawned(len(cells), through, spawned(cells[:: max(1, len(cells) // SPAWNED_CELLS)]))
 
 
-def alternate(cells: list[Workload], plain: "subprocess.Popen[str]") -> tuple[float, float]:
+def alternate(cells: list[Workload], plain: "subprocess.Popen[str]") -> tuple[Seconds, Seconds]:
     """Return the seconds of all cells through the harness and of their plain steps."""
     assert plain.stdin is not None, "it is a pipe"
     assert plain.stdout is not None, "it is a pipe"
     launcher = ForkLauncher("pinned")
-    measure(cells[0], launcher=launcher)  # starts the forkserver
-    through, bare = 0.0, 0.0
+    measure(cells[0], launcher=launcher)  # starts the fork server
+    (server,) = (one for one in psutil.Process().children() if one.pid != plain.pid)
+    begun = busy_seconds(server)
+    through, bare, bare_busy = 0.0, 0.0, 0.0
     for cell in cells:
         start = time.perf_counter()
         record = measure(cell, repeats=EXPERIMENT.repeats, launcher=launcher)
@@ -79,9 +96,19 @@ def alternate(cells: list[Workload], plain: "subprocess.Popen[str]") -> tuple[fl
         assert record.outcome is Outcome.OK, record.evidence
         plain.stdin.write(json.dumps([cell.changed(), steps_of(cell, EXPERIMENT.repeats)]) + "\n")
         plain.stdin.flush()
-        bare += float(plain.stdout.readline())
+        wall, busy = json.loads(plain.stdout.readline())
+        bare += wall
+        bare_busy += busy
+    busy = busy_seconds(server) - begun
     launcher.close()
-    return through, bare
+    return Seconds(wall=through, busy=busy), Seconds(wall=bare, busy=bare_busy)
+
+
+def busy_seconds(server: psutil.Process) -> float:
+    """Return the processors' seconds of this process, the fork server and its workers."""
+    times = server.cpu_times()
+    workers: float = times.children_user + times.children_system
+    return time.process_time() + float(times.user + times.system) + workers
 
 
 def spawned(cells: list[Workload]) -> float:
@@ -100,15 +127,20 @@ def spawned(cells: list[Workload]) -> float:
     return statistics.median(extra)
 
 
-def report(cells: int, through: float, bare: float, spawn_extra: float) -> None:
-    overhead = through - bare
-    print(f"cells                              {cells}")
-    print(f"plain steps, one process           {bare:8.1f} s")
-    print(f"through the harness                {through:8.1f} s   {through / bare:.2f} x")
-    print(f"  more than the steps, per cell    {overhead / cells:8.3f} s")
-    print(f"  allowed: 1.5 x + 0.15 s per cell {1.5 * bare + 0.15 * cells:8.1f} s")
-    print(f"a fresh interpreter per process    {through + cells * spawn_extra:8.1f} s   (sampled)")
-    print(f"  more than a fork, per cell       {spawn_extra:8.3f} s")
+def report(cells: int, through: Seconds, bare: Seconds) -> None:
+    print(f"cells                              {cells}            by the clock   of the processors")
+    print(f"plain steps, one process           {bare.wall:12.1f} s {bare.busy:18.1f} s")
+    print(f"through the harness                {through.wall:12.1f} s {through.busy:18.1f} s")
+    ratios = through.wall / bare.wall, through.busy / bare.busy
+    print(f"  times the plain steps            {ratios[0]:12.2f} x {ratios[1]:18.2f} x")
+    more = (through.wall - bare.wall) / cells, (through.busy - bare.busy) / cells
+    print(f"  more than the steps, per cell    {more[0]:12.3f} s {more[1]:18.3f} s")
+
+
+def report_spawned(cells: int, through: Seconds, extra: float) -> None:
+    seconds = through.wall + cells * extra
+    print(f"a fresh interpreter per process    {seconds:12.1f} s   (sampled)")
+    print(f"  more than a fork, per cell       {extra:12.3f} s")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,14 @@ from typing import Any
 
 import msgspec
 
-from harness.measurement.malloc_settings import disable_huge_pages
+from harness.measurement.malloc_settings import disable_huge_pages, huge_pages_allowed
+from harness.measurement.process import huge_pages
 from harness.measurement.process.guards import die_first_for_memory, die_with_parent
 from harness.measurement.process.messages import Job
+
+FORKS_BEFORE_GATHERING = 12
+"""After this many a sweep is under way, and gathering (up to a second) pays off: a threshold search
+takes fewer."""
 
 
 def main() -> int:
@@ -32,9 +37,14 @@ def main() -> int:
     disable_huge_pages()
     primed = _load_and_prime()
     _reply(control, {"ready": True})
+    forks = 0
     while (request := _receive(control)) is not None:
+        if forks == FORKS_BEFORE_GATHERING:
+            with huge_pages_allowed():
+                huge_pages.gather()
         if not _serve(control, *request, primed=primed):
             return 0
+        forks += 1
     return 0
 
 
