@@ -10,7 +10,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from harness.reporting.figures import Picture, picture
+from harness.reporting.figure_cache import cached_picture
+from harness.reporting.figures import Picture
 from harness.reporting.tables import Shown, shown
 from harness.schema.findings import Claim, Section, Table, Verdict
 
@@ -194,7 +195,7 @@ def chapter(name: str, title: str, question: str, section: Section) -> Chapter:
         claims=section.claims,
         answer=section.answer,
         text=section.text,
-        pictures=tuple(picture(figure) for figure in section.figures),
+        pictures=tuple(map(cached_picture, section.figures)),
         tables=section.tables,
     )
 

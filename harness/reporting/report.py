@@ -15,6 +15,7 @@ from harness.prediction.paused_collection import collection_paused
 from harness.reporting import html, markdown
 from harness.reporting.claims import claims_of, write_claims
 from harness.reporting.document import Chapter, Report, chapter, environment_table
+from harness.reporting.figure_cache import forget_unused
 from harness.reporting.figures import write_picture
 from harness.reporting.parallel import Progress, run_each
 from harness.reporting.tables import write_csv
@@ -33,7 +34,8 @@ def write_report(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
 
     ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
     its chapter, also where it has too few records to analyse: then the chapter says so. The
-    same records give the same bytes. What an earlier report wrote is replaced.
+    same records give the same bytes. What an earlier report wrote is replaced. Figures that did not
+    change since are not drawn again (``figure_cache``).
 
     Args:
         folder: where the records are, and where the report goes.
@@ -48,6 +50,7 @@ def write_report(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
     own = [(path, _own(path, frame)) for path in experiment_folders(folder)]
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
         chapters = tuple(run_each(_chapter, own, jobs=jobs, progress=progress))
+    forget_unused()
     outcomes = frame["outcome"].value_counts().sort_index()
     report = Report(
         chapters=chapters,

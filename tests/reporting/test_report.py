@@ -228,7 +228,10 @@ def test_tables_keep_every_byte(run: Path) -> None:
     assert f",{planted.peak_bytes(64, 4096)}," in text
 
 
-def test_the_same_records_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
+def test_the_same_records_give_the_same_bytes(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # so that all is drawn again
     again = tmp_path / "another name"
     shutil.copytree(run / "depth_batch", again / "depth_batch")
     write_report(again)

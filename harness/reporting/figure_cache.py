@@ -1,0 +1,107 @@
+"""Keeps drawn figures in the user's cache, so that a report draws only those that changed.
+
+A drawing is found by a hash of all that it depends on: the figure with its data, the code of the
+harness and of the package that draws it, and the versions of the libraries. Nothing is taken from
+the folder of records, which may come from anybody. The cache may be deleted at any time.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+import harness
+from harness.reporting.figures import Drawing, Picture, drawing, picture_of
+from harness.schema.findings import Figure
+
+MOST_KEPT = 200
+"""Drawings, of about 200 kB each; those that were not used for longest go first."""
+
+_LIBRARIES = ("matplotlib", "numpy", "pandas")
+
+
+def cache_folder() -> Path:
+    """Return where the drawings are: below $XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "mlp-memory-harness" / "figures"
+
+
+def cached_picture(figure: Figure) -> Picture:
+    """Return ``figure`` drawn: from the cache if it was drawn before, else drawn and kept."""
+    name = _name(figure)
+    if name is None:
+        return picture_of(figure, drawing(figure))
+    file = cache_folder() / name
+    known = _read(file)
+    if known is None:
+        known = drawing(figure)
+        with contextlib.suppress(OSError):  # no room, or no right to write: drawn each time
+            _write(file, known)
+    return picture_of(figure, known)
+
+
+def forget_unused() -> None:
+    """Remove the drawings that were not used for longest, all but ``MOST_KEPT``."""
+    with contextlib.suppress(OSError):
+        files = sorted(cache_folder().iterdir(), key=lambda file: file.stat().st_mtime)
+        for file in files[:-MOST_KEPT]:
+            file.unlink(missing_ok=True)
+
+
+def _name(figure: Figure) -> str | None:
+    """Return the hash of all that a drawing depends on; None where its code has no name or file."""
+    try:
+        whole = pickle.dumps(figure)
+    except (pickle.PicklingError, AttributeError, TypeError):  # a function within a function
+        return None
+    own = [_package(code) for code in (figure.draw, figure.tips) if code is not None]
+    hashes = [_code_of(package) for package in (harness.__name__, *own)]
+    if None in hashes:
+        return None
+    return hashlib.sha256(b"".join([*filter(None, hashes), whole])).hexdigest()
+
+
+def _package(code: Callable[..., object]) -> str:
+    """Return the outermost package of a function."""
+    while isinstance(code, functools.partial):
+        code = code.func
+    return code.__module__.partition(".")[0]
+
+
+@functools.cache
+def _code_of(package: str) -> bytes | None:
+    """Return a hash of the package's Python files and of the versions that they run with."""
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if file is None:
+        return None
+    found = hashlib.sha256(sys.version.encode())
+    for library in _LIBRARIES:
+        found.update(importlib.metadata.version(library).encode())
+    path = Path(file)
+    for source in sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]:
+        found.update(source.read_bytes())
+    return found.digest()
+
+
+def _read(file: Path) -> Drawing | None:
+    """Return the drawing in ``file`` and mark it as used; None where there is none."""
+    try:
+        os.utime(file)
+        return msgspec.msgpack.decode(file.read_bytes(), type=Drawing)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(file: Path, drawn: Drawing) -> None:
+    """Write whole files only: other processes read here too."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}")
+    part.write_bytes(msgspec.msgpack.encode(drawn))
+    part.replace(file)
