@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu, GpuError
 from harness.prediction.mlp import formula
-from harness.prediction.mlp.autocast import is_predictable
+from harness.prediction.mlp.combinations import why_refused
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.mlp.largest_fit import solve
 from harness.prediction.paused_collection import collection_paused
@@ -212,7 +212,7 @@ def _on_cuda(
 
 def _saved_metrics(workload: Workload) -> dict[str, Any]:
     """Return the closed forms, if it is known what autograd saves."""
-    if workload.autocast is not None and not is_predictable(workload):
+    if why_refused(workload):
         return {}
     modules = formula.saved_by_module(workload)
     return {

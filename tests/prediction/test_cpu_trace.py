@@ -57,7 +57,7 @@ STACKS = [
         for name in ("relu", "relu_inplace", "gelu", "identity")
     ),
     *(
-        STACK.replace(norm=norm, dropout=dropout, activation=name, checkpoint=2, accumulate=2)
+        STACK.replace(norm=norm, dropout=dropout, activation=name, accumulate=2)
         for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3), ("layer", 0.3))
         for name in ("relu", "relu_inplace", "gelu", "identity")
     ),
@@ -257,6 +257,8 @@ def test_the_document_derives_the_same_events() -> None:
         ({"autocast": "bfloat16", "checkpoint": 1}, "autocast"),
         ({"autocast": "bfloat16", "norm": "layer"}, "autocast.*without .* norm"),
         ({"autocast": "bfloat16", "dropout": 0.5}, "autocast.*without .* dropout"),
+        ({"checkpoint": 1, "norm": "batch"}, "checkpoint 1 .*without norm.*predict FILE"),
+        ({"checkpoint": 1, "dropout": 0.5}, "checkpoint 1 .*without .* dropout"),
     ],
 )
 def test_what_is_not_followed_is_refused(changes: dict[str, Any], why: str) -> None:

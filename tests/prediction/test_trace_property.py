@@ -115,7 +115,7 @@ def split_workloads(draw: st.DrawFn) -> Workload:
 
 @st.composite
 def stacks(draw: st.DrawFn) -> Workload:
-    """Draw normalization and dropout, in micro-batches or checkpointed segments or neither."""
+    """Draw normalization and dropout, in micro-batches or not."""
     workload = draw(workloads()).replace(model="mlp")
     workload = workload.replace(
         norm=draw(st.sampled_from(NORMS)),
@@ -127,8 +127,7 @@ def stacks(draw: st.DrawFn) -> Workload:
     workload = workload.replace(hidden=workload.widths[:12])
     rows = 2 if workload.norm == "batch" else 1
     parts = draw(st.one_of(st.just(1), st.integers(1, min(5, workload.batch // rows))))
-    segments = draw(st.one_of(st.just(0), st.integers(0, workload.depth)))
-    return workload.replace(accumulate=parts, checkpoint=segments)
+    return workload.replace(accumulate=parts)
 
 
 @st.composite

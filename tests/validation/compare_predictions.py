@@ -70,7 +70,6 @@ def workloads() -> Iterator[Workload]:
         for activation in ("relu", "gelu"):
             yield stack.replace(norm=norm, dropout=dropout, activation=activation)
     yield stack.replace(norm="layer", dropout=0.1, batch=70_001, optimizer="sgd")
-    yield stack.replace(norm="batch", dropout=0.5, checkpoint=2)
     yield stack.replace(norm="batch", mode="inference")
     yield stack.replace(norm="layer", dtype="bfloat16", accumulate=3)
     low = BASE.replace(depth=3, width=1100, batch=3000, optimizer="adam")

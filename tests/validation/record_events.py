@@ -45,7 +45,6 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("9.0", {**SMALL, "batch": 20_000, "optimizer": "adam"}),
     ("8.9", {**SMALL, "batch": 20_000, "dtype": "bfloat16"}),
     ("8.0", {**SMALL, "batch": 20_000, "norm": "batch", "optimizer": "adam"}),
-    ("8.9", {**SMALL, "norm": "batch", "dropout": 0.5, "checkpoint": 1}),
     ("9.0", {**SMALL, "batch": 70_000, "norm": "layer", "dtype": "float16"}),
     ("8.0", {**SMALL, "dropout": 0.2, "activation": "silu", "optimizer": "adam"}),
     ("9.0", {**SMALL, "norm": "layer", "dropout": 0.1, "mode": "inference"}),

@@ -23,11 +23,6 @@ class RecordedSteps:
         self._taken = [[e.address for e in step if e.size_bytes > 0] for step in self._steps]
         self._first_new = 1 + max((max(taken, default=0) for taken in self._taken), default=0)
 
-    @property
-    def is_steady(self) -> bool:
-        """Whether the last step allocates as many blocks as the one before."""
-        return len(self._taken) > 2 and len(self._taken[-1]) == len(self._taken[-2])
-
     def requests(self, step: int) -> Requests:
         """Return what ``step`` asks for; 0 is the build."""
         last = len(self._steps) - 1

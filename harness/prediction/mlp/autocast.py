@@ -22,20 +22,10 @@ from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
 
-PREDICTABLE = (
-    "can be predicted only with float32 parameters, without checkpoints, normalization and dropout"
-)
-
 _FULL_BYTES = DTYPE_BYTES["float32"]
 _LINEAR = "aten::linear"
 _LOSS = "aten::cross_entropy_loss"
 _CAST_BACKWARD = f"{NODE}ToCopyBackward0/ToCopyBackward0{CAST}"
-
-
-def is_predictable(workload: Workload) -> bool:
-    """Return whether the casts of ``workload`` are known."""
-    plain = (workload.checkpoint, workload.norm, workload.dropout) == (0, "none", 0.0)
-    return plain and workload.dtype == "float32"
 
 
 class AutocastLayers(Layers):

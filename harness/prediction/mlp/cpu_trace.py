@@ -1,6 +1,6 @@
 """The event sequence of a workload's build and steps, derived without running anything."""
 
-from harness.prediction.mlp import autocast
+from harness.prediction.mlp.combinations import why_refused
 from harness.prediction.mlp.cpu_kernels import CpuKernels
 from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
 from harness.prediction.mlp.steps import Steps
@@ -48,5 +48,5 @@ def _check(workload: Workload) -> None:
         raise UnsupportedWorkloadError(
             f"device {workload.device}: only the CPU's allocator is predicted here"
         )
-    if workload.autocast is not None and not autocast.is_predictable(workload):
-        raise UnsupportedWorkloadError(f"autocast {workload.autocast} {autocast.PREDICTABLE}")
+    if reason := why_refused(workload):
+        raise UnsupportedWorkloadError(reason)

@@ -61,10 +61,10 @@ class CudaBatchNorm(BatchNorm):
     """``nn.BatchNorm1d`` on rows of units, which count as channels-last."""
 
     def forward(
-        self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
+        self, rows: int, width: int, module: str, categories: tuple[str, str]
     ) -> Normalised:
         """Write the forward pass; in inference the running statistics are copied."""
-        allocate, operator = self._writer.allocate, f"{prefix}{self._FORWARD}"
+        allocate, operator = self._writer.allocate, self._FORWARD
         of_output, of_statistics = categories
         like = f"{operator}/aten::empty_like/aten::empty"
         output = allocate(rows * width * self._element, like, of_output, module)

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import Requests
-from harness.prediction.mlp import autocast
+from harness.prediction.mlp.combinations import why_refused
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError
 from harness.prediction.mlp.cuda_kernels import CudaKernels
 from harness.prediction.mlp.steps import Steps
@@ -84,7 +84,7 @@ class CudaSteps:
 
 
 def _check(workload: Workload) -> None:
-    if workload.autocast is not None and not autocast.is_predictable(workload):
-        raise UnsupportedWorkloadError(f"autocast {workload.autocast} {autocast.PREDICTABLE}")
+    if reason := why_refused(workload):
+        raise UnsupportedWorkloadError(reason)
     if workload.norm == "batch" and workload.batch > most_rows(workload):
         raise UnsupportedWorkloadError("batch normalization of more than 2^31 - 1 elements on CUDA")

@@ -22,43 +22,25 @@ class Dropped(NamedTuple):
 class Dropout:
     """Writes the events of ``nn.Dropout`` in training; in inference it does nothing."""
 
-    node = f"{NODE}MulBackward0/MulBackward0"
-    """Operators around the work of its backward node."""
+    _BACKWARD = f"{NODE}MulBackward0/MulBackward0/aten::mul"
 
     def __init__(self, writer: TraceWriter, element_bytes: int) -> None:
         self._writer = writer
         self._element_bytes = element_bytes
 
-    def apply(
-        self, size_bytes: int, module: str, categories: tuple[str, str], prefix: str
-    ) -> Dropped:
-        """Write the mask, and its product with the input; their categories are given."""
-        of_mask, of_output = categories
-        mask = self._mask(size_bytes, module, of_mask, prefix)
-        operator = f"{prefix}aten::dropout/aten::mul"
-        return Dropped(mask, self._writer.allocate(size_bytes, operator, of_output, module))
-
-    def until_saved(self, size_bytes: int, module: str, prefix: str) -> tuple[Event, Event | None]:
-        """Write the mask up to where autograd saves it; return it, and an output if there is one.
-
-        Both are temporary.
-        """
-        return self._mask(size_bytes, module, "temporary", prefix), None
-
-    def _mask(self, size_bytes: int, module: str, category: str, prefix: str) -> Event:
-        operator = f"{prefix}aten::dropout"
-        mask = self._writer.allocate(
-            size_bytes, f"{operator}/aten::empty_like/aten::empty_strided", category, module
-        )
+    def apply(self, size_bytes: int, module: str) -> Dropped:
+        """Write the mask, and its product with the input."""
+        allocate, free = self._writer.allocate, self._writer.free
+        operator = "aten::dropout"
+        like = f"{operator}/aten::empty_like/aten::empty_strided"
+        mask = allocate(size_bytes, like, "activation", module)
         number = self._writer.take_on_host(8, f"{operator}/aten::div_", "temporary", module)
         if self._element_bytes != 8:
             cast = f"{operator}/aten::div_/aten::div_{CAST}"
-            self._writer.free(
-                self._writer.take_on_host(self._element_bytes, cast, "temporary", module)
-            )
-        self._writer.free(number)
-        return mask
+            free(self._writer.take_on_host(self._element_bytes, cast, "temporary", module))
+        free(number)
+        return Dropped(mask, allocate(size_bytes, f"{operator}/aten::mul", "activation", module))
 
     def backward(self, size_bytes: int, module: str) -> Event:
         """Write the product of gradient and mask: the gradient of the input."""
-        return self._writer.allocate(size_bytes, f"{self.node}/aten::mul", "temporary", module)
+        return self._writer.allocate(size_bytes, self._BACKWARD, "temporary", module)

@@ -33,14 +33,11 @@ Gradient = Callable[[int, int, str], None]
 class Norm(Protocol):
     """Writes the events of one kind of normalization."""
 
-    node: str
-    """Operators around the work of its backward node."""
-
     def build(self, width: int) -> None:
         """Write the parameters, and the buffers, which count as parameters."""
 
     def forward(
-        self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
+        self, rows: int, width: int, module: str, categories: tuple[str, str]
     ) -> Normalised:
         """Write the forward pass; the categories are the output's and the statistics'."""
 
@@ -54,8 +51,9 @@ class BatchNorm:
     bfloat16 and float16 are summed in float32. float16 keeps its sums in float32 too.
     """
 
-    node = f"{NODE}NativeBatchNormBackward0/NativeBatchNormBackward0"
-    _BACKWARD = f"{node}/aten::native_batch_norm_backward"
+    _BACKWARD = (
+        f"{NODE}NativeBatchNormBackward0/NativeBatchNormBackward0/aten::native_batch_norm_backward"
+    )
     _FORWARD = "aten::batch_norm/aten::_batch_norm_impl_index/aten::native_batch_norm"
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
@@ -74,43 +72,39 @@ class BatchNorm:
         self._writer.allocate(TRACKED_BYTES, "aten::empty", "parameter")
 
     def forward(
-        self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
+        self, rows: int, width: int, module: str, categories: tuple[str, str]
     ) -> Normalised:
         """Write the forward pass; in inference the running statistics serve."""
         allocate, free = self._writer.allocate, self._writer.free
         of_output, of_statistics = categories
-        operator = f"{prefix}{self._FORWARD}/aten::empty"
+        operator = f"{self._FORWARD}/aten::empty"
         if self._trains:  # num_batches_tracked.add_(1): a wrapped number
-            free(self._writer.take_on_host(8, prefix.rstrip("/"), "temporary", module))
-        like = f"{prefix}{self._FORWARD}/aten::empty_like/aten::empty"
+            free(self._writer.take_on_host(8, "", "temporary", module))
+        like = f"{self._FORWARD}/aten::empty_like/aten::empty"
         output = allocate(rows * width * self._element, like, of_output, module)
         statistics: tuple[Event, ...] = ()
         if self._trains:
             size = width * self._element
             mean = allocate(size, operator, of_statistics, module)
             statistics = (mean, allocate(size, operator, of_statistics, module))
-            self._collect(rows, width, module, prefix)
+            self._collect(rows, width, module)
         factor = allocate(width * self._sum, operator, "temporary", module)
         free(allocate(width * self._sum, operator, "temporary", module))
         free(factor)
         return Normalised(output, statistics)
 
-    def _collect(self, rows: int, width: int, module: str, prefix: str) -> None:
+    def _collect(self, rows: int, width: int, module: str) -> None:
         """Write the sums over the rows, a part of them by each thread.
 
         Up to as many rows as threads the sums are divided by units instead, in full types.
         """
         allocate, free = self._writer.allocate, self._writer.free
-        operator = f"{prefix}{self._FORWARD}/aten::empty"
+        operator = f"{self._FORWARD}/aten::empty"
         mean = allocate(width * self._moment, operator, "temporary", module)
         variance = allocate(width * self._moment, operator, "temporary", module)
         if rows > self._threads or self._element < self._sum:
             size = self._threads * width * self._sum
-            free(
-                allocate(
-                    size, f"{prefix}{self._FORWARD}/aten::zeros/aten::empty", "temporary", module
-                )
-            )
+            free(allocate(size, f"{self._FORWARD}/aten::zeros/aten::empty", "temporary", module))
         free(variance)
         free(mean)
 
@@ -140,8 +134,9 @@ class BatchNorm:
 class LayerNorm:
     """``nn.LayerNorm``: one mean and deviation a row, over the units."""
 
-    node = f"{NODE}NativeLayerNormBackward0/NativeLayerNormBackward0"
-    _BACKWARD = f"{node}/aten::native_layer_norm_backward"
+    _BACKWARD = (
+        f"{NODE}NativeLayerNormBackward0/NativeLayerNormBackward0/aten::native_layer_norm_backward"
+    )
     _FORWARD = "aten::layer_norm/aten::native_layer_norm/aten::empty"
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
@@ -155,10 +150,10 @@ class LayerNorm:
             self._writer.allocate(width * self._element, "aten::empty", "parameter")
 
     def forward(
-        self, rows: int, width: int, module: str, categories: tuple[str, str], prefix: str
+        self, rows: int, width: int, module: str, categories: tuple[str, str]
     ) -> Normalised:
         """Write the forward pass, in inference too with both statistics."""
-        allocate, operator = self._writer.allocate, prefix + self._FORWARD
+        allocate, operator = self._writer.allocate, self._FORWARD
         of_output, of_statistics = categories
         output = allocate(rows * width * self._element, operator, of_output, module)
         mean = allocate(rows * self._statistic, operator, of_statistics, module)

@@ -1,14 +1,13 @@
-"""Metrics of a workload as polynomials in depth, width and batch, read off the metrics alone.
+"""Live bytes of a workload as polynomials in depth, width and batch, read off its traces.
 
-With equal hidden layers, every closed form of ``formula`` is a polynomial, of degree 1 in the
-depth and the batch and 2 in the width; so are the live bytes after each event of the trace.
-A polynomial of known degree is decided by its values at a few points, in whole numbers. So
-nothing is written twice: where a formula changes, its polynomial changes with it, and where one
-stops being a polynomial, a further point says so.
+With equal hidden layers, the live bytes after each event of the trace are a polynomial, of degree 1
+in the depth and the batch and 2 in the width. A polynomial of known degree is decided by its values
+at a few points, in whole numbers. So nothing is written twice: where the trace changes, its
+polynomials change with it, and where they stop being polynomials, a further point says so.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +36,7 @@ Array = NDArray[np.int64]
 
 
 class NotPolynomialError(ArithmeticError):
-    """A metric is not the polynomial that its values at a few points decide."""
+    """The live bytes are not the polynomials that their values at a few points decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,26 +60,6 @@ class Polynomial:
         return self.first_depth <= depth and (self.last_depth is None or depth <= self.last_depth)
 
 
-def closed_form(metric: Callable[[Workload], int], base: Workload) -> Polynomial:
-    """Return ``metric`` of ``base``, with any other depth, width and batch, as a polynomial.
-
-    Raises:
-        NotPolynomialError: it is none of these degrees.
-
-    """
-    values = [
-        [
-            [metric(base.replace(depth=depth, width=width, batch=batch)) for batch in _BATCHES]
-            for width in _WIDTHS
-        ]
-        for depth in _SINGLE_DEPTHS
-    ]
-    flat, steep = (_in_width_and_batch(np.array([part]))[0] for part in values)
-    found = _in_depth(flat, steep - flat, _SINGLE_DEPTHS[0])
-    _confirm(metric, base, (found,))
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class Moment:
     """The bytes alive at one moment of the trace: all of them, and each category's."""
@@ -90,18 +69,11 @@ class Moment:
     """By category; they add up to the total."""
 
 
-def needs(base: Workload) -> tuple[Polynomial, ...]:
-    """Return polynomials whose largest is the most bytes alive at once: ``moments``' totals."""
-    return tuple(moment.total for moment in moments(base))
-
-
 def moments(base: Workload) -> tuple[Moment, ...]:
     """Return the moments of the trace of which one is the peak.
 
-    The largest of their totals is the most bytes alive at once, over build and steps.
-
-    Of those that hold at a depth (``holds``) the largest is ``budget.needed_bytes`` of
-    ``base`` with that depth, any width and any batch. Each stands for one moment of the trace.
+    The largest of the totals that hold at a depth (``holds``) is the most bytes alive at once,
+    over build and steps, of ``base`` with that depth, any width and any batch.
 
     Raises:
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
@@ -114,8 +86,7 @@ def moments(base: Workload) -> tuple[Moment, ...]:
         for row in _moments(base, depth)
     ]
     found += _families(base)
-    totals = [moment.total for moment in found]
-    _confirm(lambda workload: max(predict_trace(workload).live_bytes), base, totals)
+    _confirm(base, [moment.total for moment in found])
     return tuple(found)
 
 
@@ -124,7 +95,7 @@ def _moment(row: Array, step: Array, depth: int, last_depth: int | None = None) 
     names = ("total", *CATEGORIES)
     parts = {
         name: Polynomial(
-            coefficients=_in_depth(own, more, depth).coefficients,
+            coefficients=(*(own - depth * more).tolist(), *more.tolist()),
             first_depth=depth,
             last_depth=last_depth,
         )
@@ -191,12 +162,6 @@ def _in_width_and_batch(values: Array) -> Array:
     return np.stack([constant, by_batch], axis=2).reshape(len(values), -1)
 
 
-def _in_depth(row: Array, step: Array, depth: int) -> Polynomial:
-    """Return the polynomial that is ``row`` at ``depth`` and grows by ``step`` with each layer."""
-    parts = [*(row - depth * step).tolist(), *step.tolist()]
-    return Polynomial(coefficients=tuple(int(part) for part in parts))
-
-
 def _undominated(rows: Array) -> NDArray[np.bool_]:
     """Say which of ``rows`` (n, 6), all different, no other one reaches everywhere.
 
@@ -211,21 +176,17 @@ def _undominated(rows: Array) -> NDArray[np.bool_]:
     return best
 
 
-def _confirm(
-    metric: Callable[[Workload], int], base: Workload, found: Iterable[Polynomial]
-) -> None:
-    """Compare the largest of ``found`` with ``metric`` at further points.
+def _confirm(base: Workload, found: Sequence[Polynomial]) -> None:
+    """Compare the largest of ``found`` with the trace at further points.
 
     Raises:
         NotPolynomialError: they differ.
 
     """
-    pieces = tuple(found)
     for depth, width, batch in _FURTHER:
-        expected = metric(base.replace(depth=depth, width=width, batch=batch))
-        largest = max(
-            (part(depth, width, batch) for part in pieces if part.holds(depth)), default=0
-        )
+        workload = base.replace(depth=depth, width=width, batch=batch)
+        expected = max(predict_trace(workload).live_bytes)
+        largest = max((part(depth, width, batch) for part in found if part.holds(depth)), default=0)
         if largest != expected:
             place = f"depth {depth}, width {width}, batch {batch}"
             raise NotPolynomialError(f"{base}: {largest} instead of {expected} bytes at {place}")

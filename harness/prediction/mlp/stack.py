@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from harness.prediction.mlp.activations import Applied
-from harness.prediction.mlp.checkpoint import RANDOM_STATE_BYTES, Checkpointed, Segment
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import Blocks, Layer, Layers
 from harness.prediction.mlp.network import Passes
@@ -29,7 +28,6 @@ class _Categories(NamedTuple):
     linear: str
     norm: str
     activation: str
-    dropout: str
 
 
 class StackedLayers(Layers):
@@ -90,109 +88,49 @@ class StackedLayers(Layers):
         others: str | None = None,
     ) -> Applied:
         """Write what is between two linear layers if autograd holds nothing: no dropout either."""
-        given = self._normalise_unheld(rows, layer, linear, category, prefix)
-        return super().activate(rows, layer, given, category, prefix, others=others)
-
-    def _normalise_unheld(
-        self, rows: int, layer: Layer, linear: Event, category: str, prefix: str = ""
-    ) -> Event:
         if self._norm is None:
-            return linear
+            return super().activate(rows, layer, linear, category, prefix, others=others)
         categories = (category, "temporary")
-        width, module = layer.fan_out, layer.norm_module
-        output, statistics = self._norm.forward(rows, width, module, categories, prefix)
+        output, statistics = self._norm.forward(rows, layer.fan_out, layer.norm_module, categories)
         self.free((*statistics, linear))
-        return output
+        return super().activate(rows, layer, output, category, prefix, others=others)
 
-    def unheld(self, rows: int, layer: Layer, category: str) -> Event:
-        """Write a hidden layer of which only its output, of ``category``, is kept."""
-        of = self._categories(category, everything=False)
-        linear = self.linear(rows, layer, of.linear)
-        given = self._normalise_unheld(rows, layer, linear, of.norm)
-        output, taken = super().activate(rows, layer, given, of.activation)
-        self.free(taken)
-        if self._dropout is None:
-            return output
-        size = rows * layer.fan_out * self.element_bytes
-        categories = ("temporary", of.dropout)
-        mask, result = self._dropout.apply(size, layer.dropout_module, categories, "")
-        self.free((mask, output))
-        return result
-
-    def held(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Held:
-        """Write a hidden layer under autograd, which holds blocks of ``category``."""
-        of = self._categories(category)
-        given, by_norm = self._normalise(rows, layer, of, category, prefix)
-        output, by_activation = self._activate(rows, layer, given, of, prefix)
+    def held(self, rows: int, layer: Layer) -> Held:
+        """Write a hidden layer under autograd, which holds what its derivatives need."""
+        of = self._categories()
+        given, by_norm = self._normalise(rows, layer, of)
+        output, by_activation = self._activate(rows, layer, given, of)
         if self._dropout is None:
             by_next = () if self.activation.keeps == "output" else (output,)
             return {NORM: by_norm, ACTIVATION: by_activation, NEXT: by_next}
-        size, module = rows * layer.fan_out * self.element_bytes, layer.dropout_module
-        mask, result = self._dropout.apply(size, module, (category, of.dropout), prefix)
+        size = rows * layer.fan_out * self.element_bytes
+        mask, result = self._dropout.apply(size, layer.dropout_module)
         if output not in by_activation:
             self.writer.free(output)
         return {NORM: by_norm, ACTIVATION: by_activation, DROPOUT: (mask,), NEXT: (result,)}
 
-    def held_until_saved(self, rows: int, layer: Layer, prefix: str, state: Event | None) -> Held:
-        """Write a hidden layer up to its last saved tensor, where its second run is stopped.
+    def _categories(self) -> _Categories:
+        """Return "activation" for each output that a node or the next layer keeps."""
+        keeps = self.activation.keeps
+        by_activation = keeps == "output" or self._dropout is None
+        before = keeps == "input" or (not self.activation.allocates and by_activation)
+        kept = (self._norm is not None or before, before, by_activation)
+        return _Categories(*("activation" if each else "temporary" for each in kept))
 
-        A normalization has its output already, an activation that keeps its input and dropout
-        have none yet. ``state``, the random state of the run, is freed with what is dropped.
-        """
-        of, keeps = self._categories("temporary"), self.activation.keeps
-        given, by_norm = self._normalise(rows, layer, of, "temporary", prefix)
-        if self._dropout is not None:
-            output, by_activation = self._activate(rows, layer, given, of, prefix)
-            size = rows * layer.fan_out * self.element_bytes
-            mask, result = self._dropout.until_saved(size, layer.dropout_module, prefix)
-            self.free((result, state, None if output in by_activation else output))
-            return {NORM: by_norm, ACTIVATION: by_activation, DROPOUT: (mask,)}
-        if keeps == "nothing":
-            self.free((given, state))
-            return {NORM: by_norm}
-        if keeps == "input":
-            self.writer.free(state)
-            return {NORM: by_norm, ACTIVATION: (given,)}
-        output, taken = super().activate(rows, layer, given, of.activation, prefix)
-        self.free((state, *taken))
-        return {NORM: by_norm, ACTIVATION: (output,)}
-
-    def _categories(self, category: str, *, everything: bool = True) -> _Categories:
-        """Return ``category`` for each output that something keeps.
-
-        ``everything``: nodes hold what their derivatives need; otherwise only a layer's last
-        output is kept.
-        """
-        keeps = self.activation.keeps if everything else "nothing"
-        is_last = self._dropout is None
-        by_activation = keeps == "output" or is_last
-        passed_on = not self.activation.allocates and by_activation
-        before = keeps == "input" or passed_on
-        kept = (
-            (everything and self._norm is not None) or (before and self._norm is None),
-            before,
-            by_activation,
-            True,
-        )
-        return _Categories(*(category if each else "temporary" for each in kept))
-
-    def _normalise(
-        self, rows: int, layer: Layer, of: _Categories, category: str, prefix: str
-    ) -> tuple[Event, Blocks]:
+    def _normalise(self, rows: int, layer: Layer, of: _Categories) -> tuple[Event, Blocks]:
         """Write a linear layer and its normalization; return output and what the latter keeps."""
-        linear = self.linear(rows, layer, of.linear, prefix)
+        linear = self.linear(rows, layer, of.linear)
         if self._norm is None:
             return linear, ()
-        categories = (of.norm, category)
-        width, module = layer.fan_out, layer.norm_module
-        output, statistics = self._norm.forward(rows, width, module, categories, prefix)
+        categories = (of.norm, "activation")
+        output, statistics = self._norm.forward(rows, layer.fan_out, layer.norm_module, categories)
         return output, (linear, *statistics)
 
     def _activate(
-        self, rows: int, layer: Layer, given: Event, of: _Categories, prefix: str
+        self, rows: int, layer: Layer, given: Event, of: _Categories
     ) -> tuple[Event, Blocks]:
         """Write the activation on ``given``; return the output and what the activation holds."""
-        output, taken = super().activate(rows, layer, given, of.activation, prefix)
+        output, taken = super().activate(rows, layer, given, of.activation)
         match self.activation.keeps:
             case "output":
                 self.free(taken)
@@ -200,16 +138,6 @@ class StackedLayers(Layers):
             case "input":
                 return output, (given,)
         return output, ()
-
-    def node_of(self, kind: str, layer: Layer) -> tuple[str, str]:
-        """Return the operators around the work of a node, and its module."""
-        if kind == DROPOUT:
-            assert self._dropout is not None, "its node is there"
-            return self._dropout.node, layer.dropout_module
-        if kind == ACTIVATION:
-            return self.activation.backward.rpartition("/")[0], layer.activation_module
-        assert self._norm is not None, "its node is there"
-        return self._norm.node, layer.norm_module
 
     def node_backward(
         self, kind: str, rows: int, layer: Layer, gradient: Event
@@ -249,7 +177,7 @@ class Stacked(Passes):
     def forward(self, rows: int) -> None:
         """Write the hidden layers' forward events and remember what is held."""
         layers = self._layers
-        self._held = [layers.held(rows, layer, "activation") for layer in layers.all[:-1]]
+        self._held = [layers.held(rows, layer) for layer in layers.all[:-1]]
 
     def backward(self, rows: int, gradient: Event) -> Event:
         """Write every node's backward events, given the logits' gradient."""
@@ -263,50 +191,3 @@ class Stacked(Passes):
             after = held[index - 1][NEXT] if index else ()
             gradient = layers.linear_backward(rows, index, gradient, after)
         return gradient
-
-
-class StackedCheckpointed(Checkpointed):
-    """Hidden layers in segments of which only the inputs are kept."""
-
-    def __init__(self, layers: StackedLayers, segments: int) -> None:
-        super().__init__(layers, segments)
-        self._stack = layers
-        self._again: dict[int, Held] = {}
-
-    def _run(self, rows: int, first: int, last: int) -> Event:
-        """Write a segment's forward events where nothing but its output is kept."""
-        hidden: Event | None = None
-        for index in range(first, last + 1):
-            category = "activation" if index == last else "temporary"
-            output = self._stack.unheld(rows, self._stack.all[index], category)
-            self._stack.writer.free(hidden)
-            hidden = output
-        assert hidden is not None, "a segment has at least one layer"
-        return hidden
-
-    def _layer_backward(self, rows: int, segment: Segment, index: int, gradient: Event) -> Event:
-        layers, layer = self._stack, self._stack.all[index]
-        pending = index == segment.last
-        for kind in layers.nodes:
-            if pending:
-                self._recompute(rows, segment, *layers.node_of(kind, layer))
-                pending = False
-            result, added = layers.node_backward(kind, rows, layer, gradient)
-            layers.free((*reversed(self._again[index][kind]), gradient, *added))
-            gradient = result
-
-        def unpack(_: str) -> Blocks:
-            return self._again[index - 1][NEXT] if index > segment.first else ()
-
-        return layers.linear_backward(rows, index, gradient, segment.after(index), unpack)
-
-    def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
-        """Write a segment's second run inside the backward node that asked for it."""
-        layers, prefix = self._stack, f"{node}/"
-        state = layers.writer.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
-        self._again = {
-            index: layers.held(rows, layers.all[index], "temporary", prefix)
-            for index in range(segment.first, segment.last)
-        }
-        last = layers.all[segment.last]
-        self._again[segment.last] = layers.held_until_saved(rows, last, prefix, state)

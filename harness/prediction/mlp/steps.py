@@ -7,7 +7,7 @@ from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.network import Passes, Plain
 from harness.prediction.mlp.optimizer_events import Optimizer
-from harness.prediction.mlp.stack import Stacked, StackedCheckpointed, StackedLayers
+from harness.prediction.mlp.stack import Stacked, StackedLayers
 from harness.prediction.mlp.trace_writer import Place, TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
@@ -94,8 +94,7 @@ def uses_foreach(workload: Workload) -> bool:
 
 def _passes(layers: Layers, workload: Workload) -> Passes:
     if isinstance(layers, StackedLayers):
-        parts = workload.checkpoint
-        return StackedCheckpointed(layers, parts) if parts else Stacked(layers)
+        return Stacked(layers)
     if workload.checkpoint:
         return Checkpointed(layers, workload.checkpoint)
     return Plain(layers)
