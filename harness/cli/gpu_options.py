@@ -1,13 +1,18 @@
 """Options that several commands share: a GPU that is described, and how long a replay may take."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.parameter_types import SECONDS, SIZE
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from harness.prediction.gpu.catalogue import Gpu
+
+Command = Callable[..., Any]
 
 _DESCRIPTION = (
     click.option(
@@ -25,11 +30,57 @@ _DESCRIPTION = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class GpuFlags:
+    """What the flags say of a GPU and its allocator.
+
+    Attributes:
+        gpu: its name.
+        capability: its compute capability, where the built-in list lacks it.
+        memory: its bytes.
+        alloc_conf: settings of the allocator, as in PYTORCH_ALLOC_CONF.
+
+    """
+
+    gpu: str | None
+    capability: str | None
+    memory: int | None
+    alloc_conf: str
+
+    def are_given(self) -> bool:
+        """Return whether the flags name or describe a GPU."""
+        return any(value is not None for value in (self.gpu, self.capability, self.memory))
+
+    def mean_all(self) -> bool:
+        """Return whether every GPU of the built-in list is asked for."""
+        return self.gpu is not None and self.gpu.lower() == "all"
+
+    def described(self) -> "Gpu | None":
+        """Return the GPU; None if no flag is given."""
+        from harness.prediction.gpu.catalogue import described
+
+        return described(self.gpu, self.capability, self.memory) if self.are_given() else None
+
+
+def with_options(
+    options: Sequence[Callable[[Command], Command]], kind: type, name: str, command: Command
+) -> Command:
+    """Add ``options`` to a command, which receives their values as one ``kind`` called ``name``."""
+
+    @wraps(command)
+    def called(**given: Any) -> Any:
+        values = {item.name: given.pop(item.name) for item in fields(kind)}
+        return command(**{name: kind(**values)}, **given)
+
+    result: Command = called
+    for option in reversed(options):
+        result = option(result)
+    return result
+
+
 def gpu_description(command: Command) -> Command:
-    """Add the options that describe a GPU and its allocator."""
-    for option in reversed(_DESCRIPTION):
-        command = option(command)
-    return command
+    """Add the options that describe a GPU; with --gpu the command receives them as ``card``."""
+    return with_options(_DESCRIPTION, GpuFlags, "card", command)
 
 
 replay_deadline = click.option(

@@ -9,9 +9,9 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import gpu_description
+from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
-from harness.cli.target_flags import arguments_of, step_of, target_flags
+from harness.cli.target_flags import TargetFlags, report_unsupported, target_flags
 from harness.schema.module_request import OPTIMIZERS
 from harness.schema.plain_text import printable
 
@@ -48,15 +48,9 @@ def plan(
     target: str,
     batch: int,
     optimizer: str,
-    inputs: tuple[str, ...],
-    inputs_from: str | None,
-    arguments: tuple[str, ...],
-    loss: str,
+    network: TargetFlags,
     autocast: str | None,
-    gpu: str | None,
-    capability: str | None,
-    memory: int | None,
-    alloc_conf: str,
+    card: GpuFlags,
     as_json: bool,
 ) -> int:
     """List the changes with which a training step fits on a GPU.
@@ -68,38 +62,23 @@ def plan(
     changes. The exit code is 3 if nothing fits.
     """
     from harness.planning.plan import plan as run
-    from harness.prediction.gpu.catalogue import described
     from harness.prediction.module.module_prediction import UnsupportedModuleError
-    from harness.training.load_target import builder_of
 
-    if gpu is None and memory is None:
+    gpu = card.described()
+    if gpu is None or (card.gpu is None and card.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
-    step = step_of(
-        inputs=inputs,
-        inputs_from=inputs_from,
-        optimizer=optimizer,
-        loss=loss,
-        autocast=autocast,
-    )
-
-    def progress(words: str) -> None:
-        if sys.stderr.isatty():
-            click.echo(printable(f"predicting {words}"), err=True)
-
+    step = network.step(optimizer=optimizer, autocast=autocast)
     try:
         found = run(
-            builder_of(target, arguments_of(arguments)),
+            network.builder(target),
             batch,
-            gpu=described(gpu, capability, memory),
-            allocator_settings=alloc_conf,
-            progress=progress,
+            gpu=gpu,
+            allocator_settings=card.alloc_conf,
+            progress=_show_progress,
             **step,
         )
     except UnsupportedModuleError as error:
-        reason = str(error).removeprefix("unsupported: ")
-        text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
-        click.echo(text if as_json else printable(f"unsupported: {reason}"))
-        return NOT_OK
+        return report_unsupported(error, target, as_json=as_json)
     if as_json:
         click.echo(json.dumps(_as_json(target, found)))
     else:
@@ -107,6 +86,11 @@ def plan(
 
         print_plan(target, found)
     return DONE if found.candidates else NOT_OK
+
+
+def _show_progress(words: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(printable(f"predicting {words}"), err=True)
 
 
 def _as_json(target: str, found: "Plan") -> dict[str, Any]:

@@ -6,9 +6,10 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import gpu_description
+from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNumber
-from harness.cli.target_flags import target_flags
+from harness.cli.predict_target import USED, predict_target
+from harness.cli.target_flags import TargetFlags, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.module_request import OPTIMIZERS
 from harness.schema.plain_text import json_text
@@ -60,16 +61,9 @@ from harness.schema.plain_text import json_text
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
 def predict(
     target: str | None,
-    optimizer: str | None,
-    inputs: tuple[str, ...],
-    inputs_from: str | None,
-    arguments: tuple[str, ...],
-    loss: str,
+    network: TargetFlags,
+    card: GpuFlags,
     budget: int | None,
-    gpu: str | None,
-    capability: str | None,
-    memory: int | None,
-    alloc_conf: str,
     method: str | None,
     examples: int | None,
     torch: str | None,
@@ -87,32 +81,38 @@ def predict(
     follows CUBLAS_WORKSPACE_CONFIG if the environment sets it. The exit code is 3 if a question,
     such as --budget, has no answer.
     """
-    from harness.prediction.gpu.catalogue import described
-    from harness.prediction.predict_workload import predict as run
-    from harness.schema.record import Outcome, to_json
-
-    flags["optimizer"] = optimizer
     if target is not None:
-        return _target(
-            target, flags, inputs, inputs_from, arguments, loss, budget, gpu, capability, memory,
-            examples, alloc_conf, method, check, as_json,
-        )  # fmt: skip
-    if inputs or inputs_from or arguments or method:
+        _refuse_unused(flags, examples, budget)
+        return predict_target(
+            target, flags, network, card, method=method or "auto", check=check, as_json=as_json
+        )
+    if network.are_given() or method:
         raise click.UsageError(
             "--input, --inputs, --arg and --method need a TARGET, e.g. my_model.py:Net"
         )
-    asked = any(value is not None for value in (gpu, capability, memory))
-    if asked and flags["device"] is None:
+    if card.are_given() and flags["device"] is None:
         flags["device"] = "cuda"
-    if check and budget is None and gpu is None and memory is None:
+    if check and budget is None and card.gpu is None and card.memory is None:
         raise click.UsageError("--check needs --budget or --gpu")
-    prediction = run(
-        workload_from(flags),
+    return _predict_workload(
+        flags,
+        card,
+        check=check,
+        as_json=as_json,
         budget_bytes=budget,
-        gpu=described(gpu, capability, memory) if asked else None,
-        allocator_settings=alloc_conf,
         examples=examples,
         torch=torch,
+    )
+
+
+def _predict_workload(
+    flags: dict[str, Any], card: GpuFlags, *, check: bool, as_json: bool, **asked: Any
+) -> int:
+    from harness.prediction.predict_workload import predict as run
+    from harness.schema.record import Outcome, to_json
+
+    prediction = run(
+        workload_from(flags), gpu=card.described(), allocator_settings=card.alloc_conf, **asked
     )
     if as_json:
         click.echo(json_text(to_json(prediction)))
@@ -124,44 +124,10 @@ def predict(
     return DONE if answered and (prediction.fits or not check) else NOT_OK
 
 
-def _target(
-    target: str,
-    flags: dict[str, Any],
-    inputs: tuple[str, ...],
-    inputs_from: str | None,
-    arguments: tuple[str, ...],
-    loss: str,
-    budget: int | None,
-    gpu: str | None,
-    capability: str | None,
-    memory: int | None,
-    examples: int | None,
-    alloc_conf: str,
-    method: str | None,
-    check: bool,
-    as_json: bool,
-) -> int:
-    from harness.cli.predict_target import USED, predict_target
-    from harness.prediction.gpu.catalogue import described
-
+def _refuse_unused(flags: dict[str, Any], examples: int | None, budget: int | None) -> None:
+    """Refuse the flags that say nothing of a user's own network."""
     unused = [name for name, value in flags.items() if value is not None and name not in USED]
     if unused or examples is not None or budget is not None:
         extra = unused or ["examples" if examples is not None else "budget"]
         names = ", ".join("--" + name.replace("_", "-") for name in extra)
         raise click.UsageError(f"{names}: not for a TARGET, only for an MLP's workload flags")
-    all_gpus = gpu is not None and gpu.lower() == "all"
-    named = any(value is not None for value in (gpu, capability, memory)) and not all_gpus
-    return predict_target(
-        target,
-        flags,
-        inputs=inputs,
-        inputs_from=inputs_from,
-        arguments=arguments,
-        loss=loss,
-        gpu=described(gpu, capability, memory) if named else None,
-        all_gpus=all_gpus,
-        allocator_settings=alloc_conf,
-        method=method or "auto",
-        check=check,
-        as_json=as_json,
-    )

@@ -1,20 +1,18 @@
 """``harness predict TARGET``: whether a step of your own network fits, without running it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.target_flags import arguments_of, step_of
+from harness.cli.gpu_options import GpuFlags
+from harness.cli.target_flags import TargetFlags, report_unsupported
 from harness.schema.module_request import MODES
-from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
-    from harness.prediction.gpu.catalogue import Gpu
     from harness.prediction.module.module_prediction import ModulePrediction
 
 USED = {"batch", "optimizer", "mode", "autocast", "device", "classes", "accumulate"}
@@ -26,45 +24,32 @@ DEFAULT_BATCH = 32
 def predict_target(
     target: str,
     flags: Mapping[str, Any],
+    network: TargetFlags,
+    card: GpuFlags,
     *,
-    inputs: Sequence[str],
-    inputs_from: str | None,
-    arguments: Sequence[str],
-    loss: str,
-    gpu: "Gpu | None",
-    all_gpus: bool,
-    allocator_settings: str,
     method: str,
     check: bool,
     as_json: bool,
 ) -> int:
     """Predict a step of ``target``, print the answer and return the exit code."""
     from harness.prediction.module.module_prediction import UnsupportedModuleError
-    from harness.training.load_target import builder_of
 
     batch = DEFAULT_BATCH if flags["batch"] is None else flags["batch"]
+    gpu = None if card.mean_all() else card.described()
     mode, accumulate = flags["mode"] or MODES[0], flags["accumulate"]
-    asked = step_of(
-        inputs=inputs,
-        inputs_from=inputs_from,
-        optimizer=flags["optimizer"] or "sgd",
-        loss=loss,
-        autocast=flags["autocast"],
-        mode=mode,
+    asked = network.step(
+        optimizer=flags["optimizer"] or "sgd", autocast=flags["autocast"], mode=mode
     )
     asked |= {"mode": mode, "accumulate": 1 if accumulate is None else accumulate}
-    build = builder_of(target, arguments_of(arguments))
+    asked |= {"allocator_settings": card.alloc_conf}
+    build = network.builder(target)
     try:
-        if all_gpus:
-            return _table(target, build, batch, asked, allocator_settings, as_json)
-        device = "cuda" if gpu is not None else flags["device"]
-        asked |= {"device": device, "gpu": gpu, "allocator_settings": allocator_settings}
+        if card.mean_all():
+            return _table(target, build, batch, asked, as_json)
+        asked |= {"device": "cuda" if gpu is not None else flags["device"], "gpu": gpu}
         return _one(target, build, batch, asked, method, check, as_json)
     except UnsupportedModuleError as error:
-        reason = str(error).removeprefix("unsupported: ")
-        text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
-        click.echo(text if as_json else printable(f"unsupported: {reason}"))
-        return NOT_OK
+        return report_unsupported(error, target, as_json=as_json)
 
 
 def _one(
@@ -98,12 +83,13 @@ def _table(
     build: Callable[[], Any],
     batch: int,
     asked: dict[str, Any],
-    settings: str,
     as_json: bool,
 ) -> int:
+    import msgspec
+
     from harness.prediction.module.gpu_table import gpu_table
 
-    rows = gpu_table(build, batch, allocator_settings=settings, **asked)
+    rows = gpu_table(build, batch, **asked)
     if as_json:
         found = [msgspec.to_builtins(asdict(row)) for row in rows]
         click.echo(json.dumps({"outcome": "predicted", "target": target, "gpus": found}))
@@ -117,6 +103,8 @@ def _table(
 def _as_json(
     target: str, batch: int, found: "ModulePrediction", largest: int | None
 ) -> dict[str, Any]:
+    import msgspec
+
     return {
         "outcome": "predicted",
         "target": target,

@@ -1,16 +1,19 @@
 """The flags that describe a user's own network, shared by ``predict`` and ``plan``."""
 
 import ast
+import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
+from harness.cli.exit_codes import NOT_OK
+from harness.cli.gpu_options import Command, with_options
 from harness.cli.parameter_types import ChoicesOrTarget
 from harness.schema.input_spec import InputSpec, parse_input
 from harness.schema.module_request import LOSSES, OPTIMIZERS
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from harness.schema.plain_text import printable
 
 _FLAGS = (
     click.option(
@@ -44,43 +47,66 @@ _FLAGS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TargetFlags:
+    """What the flags say of a network.
+
+    Attributes:
+        inputs: each input as ``--input`` describes it.
+        inputs_from: MODULE:CALLABLE that makes inputs and labels instead.
+        arguments: arguments of the network's constructor, as NAME=VALUE.
+        loss: a known loss, or MODULE:CALLABLE.
+
+    """
+
+    inputs: tuple[str, ...]
+    inputs_from: str | None
+    arguments: tuple[str, ...]
+    loss: str
+
+    def are_given(self) -> bool:
+        """Return whether any flag but the loss, which has a default, is given."""
+        return bool(self.inputs or self.inputs_from or self.arguments)
+
+    def builder(self, target: str) -> Callable[[], Any]:
+        """Return the function that builds ``target`` with its arguments."""
+        from harness.training.load_target import builder_of
+
+        return builder_of(target, dict(map(_argument, self.arguments)))
+
+    def step(self, *, optimizer: str, autocast: str | None, mode: str = "train") -> dict[str, Any]:
+        """Return the flags as arguments of ``harness.predict``."""
+        specs = [parse_input(text) for text in self.inputs]
+        return {
+            "inputs": _inputs(specs, self.inputs_from, mode),
+            "optimizer": _named(optimizer, OPTIMIZERS),
+            "loss": _named(self.loss, LOSSES),
+            "autocast": autocast,
+        }
+
+
 def target_flags(command: Command) -> Command:
-    """Add the flags to a command."""
-    for flag in reversed(_FLAGS):
-        command = flag(command)
-    return command
+    """Add the flags to a command, which receives them together as ``network``."""
+    return with_options(_FLAGS, TargetFlags, "network", command)
 
 
-def step_of(
-    *,
-    inputs: Sequence[str],
-    inputs_from: str | None,
-    optimizer: str,
-    loss: str,
-    autocast: str | None,
-    mode: str = "train",
-) -> dict[str, Any]:
-    """Return the flags as arguments of ``harness.predict``."""
-    return {
-        "inputs": _inputs([parse_input(text) for text in inputs], inputs_from, mode),
-        "optimizer": _named(optimizer, OPTIMIZERS),
-        "loss": _named(loss, LOSSES),
-        "autocast": autocast,
-    }
+def report_unsupported(error: Exception, target: str, *, as_json: bool) -> int:
+    """Print why ``target`` cannot be predicted; return the exit code."""
+    reason = str(error).removeprefix("unsupported: ")
+    text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
+    click.echo(text if as_json else printable(f"unsupported: {reason}"))
+    return NOT_OK
 
 
-def arguments_of(texts: Sequence[str]) -> dict[str, object]:
-    """Return the arguments NAME=VALUE; a value that is no Python literal is a string."""
-    found: dict[str, object] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise click.UsageError(f"--arg must be NAME=VALUE, got {text!r}")
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[name] = value
-    return found
+def _argument(text: str) -> tuple[str, object]:
+    """Return name and value of NAME=VALUE; a value that is no Python literal is a string."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise click.UsageError(f"--arg must be NAME=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def _named(name: str, known: Sequence[str]) -> Any:
