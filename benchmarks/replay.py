@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.allocator import CachingAllocator
 from harness.snapshots.deadline import Deadline
-from harness.snapshots.replay import replay_file
+from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
 
 MIB = 1 << 20
@@ -97,7 +97,7 @@ def main() -> None:
         events = sum(len(snapshot.events) for snapshot in recording.snapshots)
         del recording
         begin = time.process_time()
-        replay = replay_file(path, deadline_seconds=1e6)
+        replay = replay_devices(path, deadline_seconds=1e6)[0]
         both = time.process_time() - begin
         size = path.stat().st_size
     complete = replay.agreement is not None and replay.agreement.is_complete()

@@ -2,7 +2,7 @@
 
 from harness.snapshots.explain import Explanation, Scaling, explain_file
 from harness.snapshots.file_bytes import SnapshotError, is_snapshot
-from harness.snapshots.replay import Replay, replay_devices, replay_file
+from harness.snapshots.replay import Replay, replay_devices
 from harness.snapshots.replay_text import replay_text
 
 __all__ = [
@@ -13,6 +13,5 @@ __all__ = [
     "explain_file",
     "is_snapshot",
     "replay_devices",
-    "replay_file",
     "replay_text",
 ]

@@ -138,12 +138,7 @@ def _explain(
     alive = alive_after(events, origin)
     failure = find_failure(events, origin, alive, config)
     kinds = Categories(events, annotations)
-    peak_at = max(range(len(alive)), key=alive.__getitem__, default=-1)
-    moments = [moment_at("at the peak", peak_at, events, origin, alive, kinds)]
-    if failure is not None:
-        moments.insert(
-            0, moment_at("at the failure", failure.position, events, origin, alive, kinds)
-        )
+    moments = _moments(events, origin, alive, kinds, failure)
     until = len(events) if failure is None else failure.position + 1
     growth = find_growth(events[:until], alive[:until], annotations)
     work = _workload(events, origin, failure)
@@ -153,17 +148,12 @@ def _explain(
     cases = _what_ifs(config, work, ends, usable, gpus, settings, deadline)
     notes += why_other(cases[0], peak, origin, failed=failure is not None)
     if scaling is not None and other is not None:
-        second = failing_first(other.snapshots)[0]
-        scaled, why_not = scaled_workload(work, _all_work(second), scaling.batches, scaling.asked)
-        if scaled is None:
-            notes.append(f"batch {scaling.asked} cannot be derived: {why_not}")
+        total = max(gpus.values(), default=None) if usable is None else usable
+        scaled = _scaled(scaling, other, work, replace(config, total_bytes=total), deadline)
+        if isinstance(scaled, str):
+            notes.append(scaled)
         else:
-            total = max(gpus.values(), default=usable) if usable is None else usable
-            cases.append(
-                what_if(
-                    f"batch {scaling.asked}", replace(config, total_bytes=total), scaled, deadline
-                )
-            )
+            cases.append(scaled)
     return Explanation(
         device=snapshot.device,
         events=len(snapshot.events),
@@ -179,6 +169,31 @@ def _explain(
         timeline=timeline(events, origin, kinds),
         notes=tuple(notes),
     )
+
+
+def _moments(
+    events: Sequence[TraceEvent],
+    origin: Origin,
+    alive: Sequence[int],
+    kinds: Categories,
+    failure: Failure | None,
+) -> list[Moment]:
+    """Return what was alive at the failure, if there is one, and at the peak."""
+    peak_at = max(range(len(alive)), key=alive.__getitem__, default=-1)
+    named = [] if failure is None else [("at the failure", failure.position)]
+    named.append(("at the peak", peak_at))
+    return [moment_at(name, at, events, origin, alive, kinds) for name, at in named]
+
+
+def _scaled(
+    scaling: Scaling, other: Recording, work: Workload, config: AllocatorConfig, deadline: Deadline
+) -> WhatIf | str:
+    """Return what another batch size would need, or why that cannot be derived."""
+    second = failing_first(other.snapshots)[0]
+    scaled, why_not = scaled_workload(work, _all_work(second), scaling.batches, scaling.asked)
+    if scaled is None:
+        return f"batch {scaling.asked} cannot be derived: {why_not}"
+    return what_if(f"batch {scaling.asked}", config, scaled, deadline)
 
 
 def _all_work(snapshot: Snapshot) -> Workload:
@@ -206,17 +221,15 @@ def _what_ifs(
     settings: str | None,
     deadline: Deadline,
 ) -> list[WhatIf]:
-    cases = {"as recorded": replace(config, total_bytes=usable)}
+    plain = replace(config, total_bytes=usable)
+    cases = {"as recorded": plain}
     for text in dict.fromkeys((*_OTHER_SETTINGS, *(() if settings is None else (settings,)))):
-        changed = AllocatorConfig.from_settings(text, total_bytes=usable)
-        cases[text] = changed
+        cases[text] = AllocatorConfig.from_settings(text, total_bytes=usable)
     found = [what_if(name, each, work, deadline) for name, each in cases.items()]
     together = in_one_pool(work)
     if together is not None:
-        plain = replace(config, total_bytes=usable)
         found.append(what_if("no private pools", plain, together, deadline))
     if ends:
-        plain = replace(config, total_bytes=usable)
         emptied = _emptied_at(work, ends)
         found.append(what_if("empty_cache() in each step", plain, emptied, deadline))
     found += [

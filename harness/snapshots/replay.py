@@ -57,32 +57,6 @@ class Replay:
         }
 
 
-def replay_file(
-    path: Path,
-    *,
-    device: int | None = None,
-    settings: str | None = None,
-    memory_bytes: int | None = None,
-    outside_bytes: int = 0,
-    recorded_on_bytes: int | None = None,
-    deadline_seconds: float = DEFAULT_SECONDS,
-) -> Replay:
-    """Replay one device of the snapshot at ``path``: see ``replay_devices``.
-
-    ``device`` is the one that ran out of memory, or has most events, unless given.
-    """
-    return replay_devices(
-        path,
-        device=device,
-        settings=settings,
-        memory_bytes=memory_bytes,
-        outside_bytes=outside_bytes,
-        recorded_on_bytes=recorded_on_bytes,
-        deadline_seconds=deadline_seconds,
-        only_first=True,
-    )[0]
-
-
 def replay_devices(
     path: Path,
     *,
@@ -92,7 +66,6 @@ def replay_devices(
     outside_bytes: int = 0,
     recorded_on_bytes: int | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
-    only_first: bool = False,
 ) -> tuple[Replay, ...]:
     """Replay every device of the snapshot at ``path``; a device that ran out of memory first.
 
@@ -106,7 +79,6 @@ def replay_devices(
             says. It matters only to expandable segments on a GPU nearly full: how far a
             segment's end can grow (to 1 1/8 of the GPU) decides between free blocks.
         deadline_seconds: refuse a recording that takes longer than that.
-        only_first: replay only the first of the devices.
 
     Raises:
         SnapshotError: the file is no snapshot, holds more than data, or is too large; one line.
@@ -125,7 +97,6 @@ def replay_devices(
         snapshots = failing_first(recording.snapshots)
         if device is not None:
             snapshots = (recording.of_device(device),)
-        chosen = snapshots[:1] if only_first else snapshots
         return tuple(
             _replay(
                 each,
@@ -135,7 +106,7 @@ def replay_devices(
                 deadline,
                 notes_on_file(recording),
             )
-            for each in chosen
+            for each in snapshots
         )
     except MemoryError:
         size = format_bytes(path.stat().st_size)
@@ -176,29 +147,13 @@ def _replay(
     on_file: Sequence[str],
 ) -> Replay:
     config, notes = recorded_config(snapshot)
-    notes = [*on_file, *notes]
     events = snapshot.events
-    notes += notes_on_pools(events, snapshot.segments)
-    failed = any(event.action == "oom" for event in events)
-    if failed:
-        notes.append("requests that failed when recorded are left out of the what-ifs")
-    if {"segment_alloc", "segment_map"} <= {event.action for event in events}:
-        notes.append("expandable segments were switched on or off on the way; when is not recorded")
     origin = find_origin(snapshot, events, config)
     deadline.check("replaying the recording")
-    if not origin.is_start():
-        notes.append(
-            f"the recording begins in the middle: {len(origin.live)} blocks and "
-            f"{origin.reserved_bytes} reserved bytes were there before"
-        )
-    if origin.uncertain_blocks:
-        notes.append(
-            f"{origin.uncertain_blocks} of the blocks that were there before may be up to 1 MiB "
-            "longer than derived"
-        )
-    agreement = _agreement(
-        snapshot, replace(config, total_bytes=recorded_on_bytes), origin, deadline
-    )
+    on_gpu = replace(config, total_bytes=recorded_on_bytes)
+    agreement = _agreement(snapshot, on_gpu, origin, deadline)
+    failed = any(event.action == "oom" for event in events)
+    notes = [*on_file, *notes, *_notes_on_events(snapshot), *_notes_on_origin(origin)]
     if agreement is None:
         why_not = origin.why_not or "segments overlap"
         notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
@@ -221,6 +176,33 @@ def _replay(
         what_ifs=what_ifs,
         notes=tuple(notes),
     )
+
+
+def _notes_on_events(snapshot: Snapshot) -> list[str]:
+    """Say what the recorded events have that the what-ifs treat otherwise or cannot know."""
+    notes = list(notes_on_pools(snapshot.events, snapshot.segments))
+    actions = {event.action for event in snapshot.events}
+    if "oom" in actions:
+        notes.append("requests that failed when recorded are left out of the what-ifs")
+    if {"segment_alloc", "segment_map"} <= actions:
+        notes.append("expandable segments were switched on or off on the way; when is not recorded")
+    return notes
+
+
+def _notes_on_origin(origin: Origin) -> list[str]:
+    """Say what was there before the recording began, and how surely it is known."""
+    notes = []
+    if not origin.is_start():
+        notes.append(
+            f"the recording begins in the middle: {len(origin.live)} blocks and "
+            f"{origin.reserved_bytes} reserved bytes were there before"
+        )
+    if origin.uncertain_blocks:
+        notes.append(
+            f"{origin.uncertain_blocks} of the blocks that were there before may be up to 1 MiB "
+            "longer than derived"
+        )
+    return notes
 
 
 def why_other(as_recorded: WhatIf, recorded: int, origin: Origin, *, failed: bool) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.cli.app import main
-from harness.snapshots import SnapshotError, replay_file, replay_text, trace_event
+from harness.snapshots import SnapshotError, replay_devices, replay_text, trace_event
 from harness.snapshots.event_shapes import EventShapes
 from harness.snapshots.file_bytes import read_bytes
 from harness.snapshots.snapshot import read_recording, read_snapshot
@@ -128,7 +128,7 @@ def test_many_private_segments_take_time_in_proportion(tmp_path: Path) -> None:
     ]
     path = written(tmp_path, raw)
     begin = time.process_time()
-    replay_file(path)
+    replay_devices(path)
     assert time.process_time() - begin < 20  # 87 s before
 
 
@@ -140,7 +140,7 @@ def test_many_expandable_stretches_take_time_in_proportion(tmp_path: Path) -> No
     ]
     path = written(tmp_path, {"segments": [], "device_traces": [trace]})
     begin = time.process_time()
-    replay_file(path)
+    replay_devices(path)
     assert time.process_time() - begin < 30
 
 
@@ -205,11 +205,11 @@ def test_a_cpu_profile_is_named_as_such(capsys: pytest.CaptureFixture[str], tmp_
 def test_two_segments_at_one_address_are_no_internal_error(tmp_path: Path) -> None:
     raw = by_hand()
     raw["segments"].append(raw["segments"][0])
-    assert replay_text(replay_file(written(tmp_path, raw)))
+    assert replay_text(replay_devices(written(tmp_path, raw))[0])
     raw = by_hand()
     raw["device_traces"] = [raw["device_traces"][0][4:]]
     raw["segments"].append({**raw["segments"][0], "is_expandable": True})
-    assert replay_text(replay_file(written(tmp_path, raw)))
+    assert replay_text(replay_devices(written(tmp_path, raw))[0])
 
 
 NUMBERS = (0, 1, 512, MIB, 2 * MIB, 12 * MIB, BASE, BASE + 16 * MIB, 2**43, 2**64 - 1, -1)
@@ -258,7 +258,7 @@ def test_structured_mutants_are_replayed_or_refused_in_one_line(tmp_path: Path) 
             mutate(raw, rng)
         path = written(tmp_path, raw)
         try:
-            assert replay_text(replay_file(path, memory_bytes=rng.choice([None, 100 * MIB])))
+            assert replay_text(replay_devices(path, memory_bytes=rng.choice([None, 100 * MIB]))[0])
             replayed += 1
         except SnapshotError as error:
             refused += "\n" not in str(error)

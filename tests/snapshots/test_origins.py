@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.snapshots import explain_file, replay_file
+from harness.snapshots import explain_file, replay_devices
 from harness.snapshots.trace_event import stack_of
 from tests.snapshots.test_explain import FAILURES
 from tests.snapshots.test_replay import agreement_of, entry, recording, segment, written
@@ -30,7 +30,7 @@ def loaded(path: Path) -> dict[str, Any]:
 
 def test_a_compiled_model_is_followed_and_its_activations_are_named(tmp_path: Path) -> None:
     path = recording("compiled")
-    assert agreement_of(replay_file(path)).is_complete()
+    assert agreement_of(replay_devices(path)[0]).is_complete()
     (explanation,) = explain_file(path)
     held = dict(explanation.moments[0].categories)
     parameters = (512 * WIDTH + WIDTH + WIDTH * 10 + 10) * 4
@@ -50,7 +50,7 @@ def test_pinned_host_memory_is_named_and_not_counted(tmp_path: Path) -> None:
     raw = loaded(recording("compiled"))
     assert raw["host_segments"] == []  # the dry run records none: these are constructed
     raw["host_segments"] = [{"address": 1 << 40, "total_size": size * MIB} for size in (2, 3)]
-    replay = replay_file(written(tmp_path, raw))
+    replay = replay_devices(written(tmp_path, raw))[0]
     assert "5 MiB of pinned host memory is not GPU memory" in replay.notes
     assert replay.recorded_peak_reserved_bytes == 82 * MIB
 

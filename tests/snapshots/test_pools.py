@@ -12,7 +12,7 @@ import pytest
 
 from harness.allocator import CachingAllocator
 from harness.allocator.blocks import POOL_SHIFT
-from harness.snapshots import SnapshotError, explain_file, replay_file
+from harness.snapshots import SnapshotError, explain_file, replay_devices
 from harness.snapshots.snapshot import read_snapshot
 from tests.snapshots.test_replay import (
     MIB,
@@ -93,7 +93,7 @@ def test_the_pool_of_an_event_is_its_own_or_that_of_its_segment(
     events = read_snapshot(path).events
     assert [event.stream >> POOL_SHIFT for event in events[-2:]] == [1, 1]
     assert not any(event.stream >> POOL_SHIFT for event in events[:-2])
-    replay = replay_file(path)
+    replay = replay_devices(path)[0]
     assert agreement_of(replay).is_complete()
     assert any(note.startswith("2 events of private pools") for note in replay.notes)
     assert any("does not record the pool" in note for note in replay.notes) == (not more)
@@ -113,14 +113,14 @@ def test_addresses_belong_to_a_private_pool_from_its_segment_on(tmp_path: Path) 
     numbers = [event.stream >> POOL_SHIFT for event in read_snapshot(path).events]
     assert sum(numbers) == 2
     assert numbers[-2:] == [1, 1]
-    assert agreement_of(replay_file(path)).is_complete()
+    assert agreement_of(replay_devices(path)[0]).is_complete()
 
 
 def test_a_recording_without_the_pools_of_events_says_what_it_lacks(tmp_path: Path) -> None:
     raw = pickle.loads(gzip.decompress(recording("pools").read_bytes()))
     for event in raw["device_traces"][0]:
         del event["pool_id"]
-    replay = replay_file(written(tmp_path, raw))
+    replay = replay_devices(written(tmp_path, raw))[0]
     assert not agreement_of(replay).is_complete()
     assert any("does not record the pool of an event" in note for note in replay.notes)
 
@@ -131,4 +131,4 @@ def test_too_many_pools_are_refused(tmp_path: Path) -> None:
         entry("alloc", 9, MIB, pool_id=(0, number)) for number in range(1, 4097)
     ]
     with pytest.raises(SnapshotError, match="more than 4,096 private pools"):
-        replay_file(written(tmp_path, raw))
+        replay_devices(written(tmp_path, raw))

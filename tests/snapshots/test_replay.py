@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from harness.allocator import AllocatorConfig, AllocatorConfigError, BlockState, CachingAllocator
 from harness.allocator.blocks import ALLOCATED, AWAITING
-from harness.snapshots import Replay, SnapshotError, replay_file, replay_text
+from harness.snapshots import Replay, SnapshotError, replay_devices, replay_text
 from harness.snapshots.agreement import Agreement
 from harness.snapshots.follower import Follower
 from harness.snapshots.initial_state import Origin, find_origin
@@ -56,7 +56,7 @@ def agreement_of(replay: Replay) -> Agreement:
 def test_recordings_of_pytorch_are_followed_to_the_address(
     name: str, segment_events: int, allocations: int, reserved: int
 ) -> None:
-    agreement = agreement_of(replay_file(recording(name), recorded_on_bytes=CARDS.get(name)))
+    agreement = agreement_of(replay_devices(recording(name), recorded_on_bytes=CARDS.get(name))[0])
     assert agreement.differences == ()
     assert agreement.is_complete()
     assert (agreement.segment_events, agreement.segment_events_matched) == (segment_events,) * 2
@@ -233,7 +233,7 @@ def written(folder: Path, raw: Any) -> Path:
 
 
 def test_a_recording_by_hand_agrees_and_its_peak_is_known(tmp_path: Path) -> None:
-    replay = replay_file(written(tmp_path, by_hand()))
+    replay = replay_devices(written(tmp_path, by_hand()))[0]
     agreement = agreement_of(replay)
     assert agreement.is_complete()
     assert agreement.peak_reserved_bytes == 36 * MIB
@@ -261,7 +261,7 @@ def test_what_if_the_gpu_were_smaller(
     tmp_path: Path, memory: int, verdicts: list[str], position: int | None
 ) -> None:
     path = written(tmp_path, by_hand())
-    replay = replay_file(path, memory_bytes=(memory + 3) * MIB, outside_bytes=3 * MIB)
+    replay = replay_devices(path, memory_bytes=(memory + 3) * MIB, outside_bytes=3 * MIB)[0]
     assert [case.verdict() for case in replay.what_ifs] == verdicts
     expandable = replay.what_ifs[1]
     if position is None:
@@ -276,19 +276,19 @@ def test_what_if_the_gpu_were_smaller(
 def test_what_if_the_settings_were_others(tmp_path: Path) -> None:
     path = written(tmp_path, by_hand())
     half = "per_process_memory_fraction:0.5"
-    case = replay_file(path, settings=half, memory_bytes=60 * MIB).what_ifs[2]
+    case = replay_devices(path, settings=half, memory_bytes=60 * MIB)[0].what_ifs[2]
     assert case.name == f"settings {half}"
     assert case.config.limit_bytes() == 30 * MIB
     assert [failure.position for failure in case.ran_out] == [5] * 5
-    assert replay_file(path, settings=half, memory_bytes=72 * MIB).what_ifs[2].ran_out == ()
+    assert replay_devices(path, settings=half, memory_bytes=72 * MIB)[0].what_ifs[2].ran_out == ()
     with pytest.raises(AllocatorConfigError, match="memory_fraction needs total_bytes"):
-        replay_file(path, settings=half)
+        replay_devices(path, settings=half)
 
 
 def test_from_the_middle_the_blocks_before_are_alive(tmp_path: Path) -> None:
     raw = by_hand()
     raw["device_traces"] = [raw["device_traces"][0][6:]]  # from the release on
-    replay = replay_file(written(tmp_path, raw))
+    replay = replay_devices(written(tmp_path, raw))[0]
     assert agreement_of(replay).is_complete()
     assert replay.origin.live == dict.fromkeys((BASE, BASE + 16 * MIB, BASE + 32 * MIB), 12 * MIB)
     assert (replay.peak.position, replay.peak.requested_bytes) == (-1, 36 * MIB)
@@ -304,13 +304,13 @@ def test_the_cache_emptied_by_the_program_is_emptied_in_the_what_ifs(tmp_path: P
     raw["device_traces"] = [trace]
     last = {**segment(3, 0), "total_size": 30 * MIB, "blocks": [block(3, 30 * MIB, 30 * MIB)]}
     raw["segments"] = [segment(0, 12 * MIB), segment(2, 12 * MIB), last]
-    replay = replay_file(written(tmp_path, raw))
+    replay = replay_devices(written(tmp_path, raw))[0]
     assert agreement_of(replay).is_complete()
     assert agreement_of(replay).releases_whole == 1
     # Here the release made room for a request: with room for all, nothing goes back.
     assert replay.what_ifs[0].peak_reserved_bytes == (66 * MIB, 66 * MIB)
     trace.insert(-2, entry("snapshot", 0, 0))  # whatever comes between, it was the program
-    replay = replay_file(written(tmp_path, raw))
+    replay = replay_devices(written(tmp_path, raw))[0]
     assert replay.what_ifs[0].peak_reserved_bytes == (54 * MIB, 54 * MIB)
 
 
@@ -333,13 +333,13 @@ def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
         }
         for entry in raw["segments"]
     ]
-    replay = replay_file(written(tmp_path, raw))
+    replay = replay_devices(written(tmp_path, raw))[0]
     assert agreement_of(replay).is_complete()
     assert replay.peak.seconds is None
 
 
 def test_the_text_says_what_the_replay_says() -> None:
-    text = replay_text(replay_file(recording("resnet18-start"), memory_bytes=300 * MIB))
+    text = replay_text(replay_devices(recording("resnet18-start"), memory_bytes=300 * MIB)[0])
     assert "model against recording: no difference" in text
     assert "segment events      27 of 27 equal" in text
     assert "as recorded on 300 MiB: does not fit" in text
@@ -347,7 +347,7 @@ def test_the_text_says_what_the_replay_says() -> None:
 
 
 def test_the_metrics_can_be_written_as_json(tmp_path: Path) -> None:
-    replay = replay_file(written(tmp_path, by_hand()), memory_bytes=39 * MIB)
+    replay = replay_devices(written(tmp_path, by_hand()), memory_bytes=39 * MIB)[0]
     data = json.loads(json.dumps(replay.as_dict()))
     assert data["agreement"]["segment_events_matched"] == 3
     assert data["peak"]["groups"][0] == {
@@ -363,7 +363,7 @@ def test_names_from_a_recording_cannot_command_a_terminal(tmp_path: Path) -> Non
     raw = by_hand()
     for event in raw["device_traces"][0]:
         event["frames"] = [{"filename": "a.py", "name": "f\x1b[2J\n" + "g" * 1000, "line": 1}]
-    text = replay_text(replay_file(written(tmp_path, raw)))
+    text = replay_text(replay_devices(written(tmp_path, raw))[0])
     assert "f?[2J?ggg" in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) < 300
@@ -401,13 +401,13 @@ def test_what_is_no_snapshot_is_refused_in_one_line(
     tmp_path: Path, change: Any, message: str
 ) -> None:
     with pytest.raises(SnapshotError, match=message) as caught:
-        replay_file(written(tmp_path, change(by_hand())))
+        replay_devices(written(tmp_path, change(by_hand())))
     assert "\n" not in str(caught.value)
 
 
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="no device 1, only 0"):
-        replay_file(written(tmp_path, by_hand()), device=1)
+        replay_devices(written(tmp_path, by_hand()), device=1)
 
 
 JUNK = st.one_of(
@@ -457,7 +457,7 @@ def test_a_spoilt_snapshot_is_replayed_or_refused_in_one_line(
     refusal = ""
     text = "\n"
     try:
-        text = replay_text(replay_file(written(tmp_path_factory.getbasetemp(), raw)))
+        text = replay_text(replay_devices(written(tmp_path_factory.getbasetemp(), raw))[0])
     except SnapshotError as error:
         refusal = str(error)
     assert text.endswith("\n")
@@ -472,5 +472,5 @@ def test_a_snapshot_can_be_read_for_one_device(tmp_path: Path) -> None:
     snapshot: Snapshot = read_snapshot(path, 1)
     assert [s.address for s in snapshot.segments] == [BASE + 9 * 16 * MIB]
     assert read_snapshot(path).device == 0
-    assert agreement_of(replay_file(path, device=1)).is_complete()
+    assert agreement_of(replay_devices(path, device=1)[0]).is_complete()
     assert replace(snapshot, device=0) != snapshot

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.dry_run.toolchain import torch_build
-from harness.snapshots import Replay, replay_file
+from harness.snapshots import Replay, replay_devices
 from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 
 MIB = 1 << 20
@@ -97,7 +97,7 @@ def main() -> int:
     for case in CASES[:: arguments.every]:
         with tempfile.TemporaryDirectory() as folder:
             path = record(case, dry_run, Path(folder))
-            replay = replay_file(path, recorded_on_bytes=case.total_bytes)
+            replay = replay_devices(path, recorded_on_bytes=case.total_bytes)[0]
         complete = replay.agreement is not None and replay.agreement.is_complete()
         equal += complete
         rows.append(row(case, replay))

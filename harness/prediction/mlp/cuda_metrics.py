@@ -13,7 +13,7 @@ from harness.prediction.gpu.simulation import Peaks, Played, Script, play
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.prediction.mlp.last_batch import Epoch
 from harness.schema.metrics import CudaMetrics, CudaPeaks
-from harness.schema.prediction import BudgetFit, GpuFit, LastBatch, StepPeaks
+from harness.schema.prediction import BudgetFit, Fit, GpuFit, LastBatch, StepPeaks
 from harness.schema.workload import Workload
 
 ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one without a limit"
@@ -97,6 +97,21 @@ def fit_on_gpu(
     memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...], workload: Workload | None = None
 ) -> GpuFit:
     """Return whether ``runs`` fit on the GPU, and for a workload its largest batches."""
+    verdict = memory.verdict(*runs)
+    if workload is None:
+        return verdict_on_gpu(memory, found, verdict)
+    surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
+    return verdict_on_gpu(memory, found, verdict, surely, at_best)
+
+
+def verdict_on_gpu(
+    memory: GpuMemory,
+    found: OnCuda,
+    verdict: Fit,
+    largest: int | None = None,
+    largest_at_best: int | None = None,
+) -> GpuFit:
+    """Return a verdict with the GPU, the peaks and the largest batches that it is about."""
     return GpuFit(
         gpu=memory.gpu.name,
         capability=".".join(map(str, memory.gpu.capability)),
@@ -105,11 +120,9 @@ def fit_on_gpu(
         allocator_settings=memory.settings,
         allocated_peak_bytes=found.ranges["allocated_peak_bytes"],
         reserved_peak_bytes=found.ranges["reserved_peak_bytes"],
-        verdict=memory.verdict(*runs),
-        largest_batch=None if workload is None else largest_batch(memory, workload),
-        largest_batch_at_best=(
-            None if workload is None else largest_batch(memory, workload, surely=False)
-        ),
+        verdict=verdict,
+        largest_batch=largest,
+        largest_batch_at_best=largest_at_best,
     )
 
 

@@ -57,9 +57,10 @@ class CudaSteps:
         events = [event for event in self._writer.trace().events if event.step <= steps]
         return Trace(events, steps=steps)
 
-    def event_count(self, step: int) -> int:
-        """Return how many blocks ``step`` allocates and frees."""
-        return sum(len(found) for _, found in self.requests(step))
+    @property
+    def event_count(self) -> int:
+        """How many blocks the first step allocates and frees."""
+        return sum(len(found) for _, found in self.requests(1))
 
     def requests(self, step: int) -> Requests:
         """Return what ``step`` (0 is the build) asks of the allocator, phase by phase."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.fit import DOES_NOT_FIT, GpuMemory
-from harness.prediction.mlp.cuda_metrics import OnCuda, memory_of_gpu, peaks_on
+from harness.prediction.gpu.fit import DOES_NOT_FIT
+from harness.prediction.mlp.cuda_metrics import memory_of_gpu, peaks_on, verdict_on_gpu
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
-from harness.schema.prediction import BudgetFit, GpuFit
+from harness.schema.prediction import BudgetFit
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
@@ -38,7 +38,7 @@ class Asked:
 
 def is_long(script: CudaSteps) -> bool:
     """Return whether the steps are too long to be searched."""
-    return script.event_count(1) > MOST_EVENTS
+    return script.event_count > MOST_EVENTS
 
 
 def answer(
@@ -49,7 +49,7 @@ def answer(
     least, memory = least_bytes(workload), memory_of_gpu(gpu, settings)
     fields: dict[str, Any] = {"cuda": found.cuda}
     if asked.gpu and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
-        fields["card"] = _too_small(memory, found)
+        fields["card"] = verdict_on_gpu(memory, found, DOES_NOT_FIT)
         asked = replace(asked, gpu=False)
     if asked.budget_bytes is not None and least > asked.budget_bytes:
         fields["budget"] = BudgetFit(
@@ -59,7 +59,7 @@ def answer(
             largest_batch=None,
         )
         asked = replace(asked, budget_bytes=None)
-    count = f"a step of {script.event_count(1):,} events"
+    count = f"a step of {script.event_count:,} events"
     reason = (
         f"no answer, because {count} is not searched (at most {MOST_EVENTS:,}); "
         f"parameters and gradients alone take {format_bytes(least)}"
@@ -77,17 +77,3 @@ def answer(
 def least_bytes(workload: Workload) -> int:
     """Return the bytes that are alive at the end of a backward pass, whatever the batch."""
     return parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
-
-
-def _too_small(memory: GpuMemory, found: OnCuda) -> GpuFit:
-    """Return that not even the smallest batch fits on the GPU."""
-    return GpuFit(
-        gpu=memory.gpu.name,
-        capability=".".join(map(str, memory.gpu.capability)),
-        total_bytes=memory.total_bytes,
-        outside_bytes=memory.outside_bytes,
-        allocator_settings=memory.settings,
-        allocated_peak_bytes=found.ranges["allocated_peak_bytes"],
-        reserved_peak_bytes=found.ranges["reserved_peak_bytes"],
-        verdict=DOES_NOT_FIT,
-    )
