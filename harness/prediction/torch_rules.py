@@ -98,7 +98,7 @@ STATE_ON_HOST = Rule(
 )
 STATE_ON_GPU = Rule(
     name="attention-random-state",
-    since=TorchVersion(2, 15),
+    since=TorchVersion(2, 14),
     operators=(),
     says="keeps what stands for it without dropout in the GPU's memory: 16 bytes",
     source="events of PyTorch's own allocator",

@@ -9,9 +9,14 @@ a JSON file for it; ``compare`` predicts the same runs on the simulated GPU and 
 """
 
 import csv
+import itertools
 import json
+import os
 import sys
 import time
+from collections.abc import Iterable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ import torch
 
 from tests.validation.public_models import names, training
 
+LIBRARIES = ("torch._dynamo", "torchvision", "transformers")
 COUNTERS = ("requested", "allocated", "reserved")
 
 
@@ -32,28 +38,51 @@ SUMMARY = (
 
 
 def record(folder: Path, chosen: list[str]) -> None:
-    """Train each model on the pretended GPU; what was recorded already is left alone."""
-    import gc
-
-    torch.backends.cudnn.enabled = False
+    """Train each model in a fork of its own; what was recorded already is left alone."""
+    for library in LIBRARIES:  # else every fork would load them
+        if find_spec(library):
+            import_module(library)
     for name in chosen:
         path = folder / f"{name}.json"
         if path.exists():
             continue
-        gc.collect()
-        torch._C._cuda_clearCublasWorkspaces()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        try:
-            training(name)()
-        except Exception as error:
-            found: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"[:200]}
-        else:
-            stats = torch.cuda.memory_stats()
-            found = {counter: stats[f"{counter}_bytes.all.peak"] for counter in COUNTERS}
-        found["torch"] = torch.__version__
-        path.write_text(json.dumps(found))
-        print(name, found, flush=True)
+        child = os.fork()
+        if child == 0:
+            path.write_text(json.dumps(_trained(name)))
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise RuntimeError(f"not recorded: {name}")
+        print(name, flush=True)
+
+
+def _trained(name: str) -> dict[str, Any]:
+    """Train the model on the pretended GPU; return its peaks, and what it allocated and freed."""
+    torch.backends.cudnn.enabled = False
+    torch.cuda.memory._record_memory_history("all", context=None)
+    try:
+        training(name)()
+    except Exception as error:
+        return {"torch": torch.__version__, "error": f"{type(error).__name__}: {error}"[:200]}
+    stats = torch.cuda.memory_stats()
+    peaks = {counter: stats[f"{counter}_bytes.all.peak"] for counter in COUNTERS}
+    snapshot: Any = torch.cuda.memory._snapshot
+    history = snapshot()["device_traces"][0]
+    return {"torch": torch.__version__, **peaks, "events": numbered(history)}
+
+
+def numbered(history: Iterable[dict[str, Any]]) -> list[tuple[int, int]]:
+    """Return bytes allocated, or minus the bytes freed, and the block's running number."""
+    numbers: dict[int, int] = {}
+    count = itertools.count(1)
+    events = []
+    for entry in history:
+        size, address = entry["size"], entry["addr"]
+        if entry["action"] == "alloc":
+            numbers[address] = next(count)
+            events.append((size, numbers[address]))
+        elif entry["action"] == "free_requested":
+            events.append((-size, numbers.pop(address)))
+    return events
 
 
 def compare(folder: Path, out: Path) -> None:

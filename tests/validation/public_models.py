@@ -1,7 +1,7 @@
 """Public models and their training step, run on a GPU, dry or simulated: one name each.
 
-A name is ``model batch`` or ``model batch float16``, the latter under autocast. torchvision's and
-Transformers' models are made without weights.
+A name is ``model batch`` or ``model batch float16``, the latter under autocast. The models of
+torchvision, Transformers and Diffusers are made without weights.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,20 +23,24 @@ IMAGE_MODELS = (
     "shufflenet_v2_x1_0", "squeezenet1_0", "squeezenet1_1", "swin_t", "swin_s", "swin_v2_t",
     "vgg11", "vgg11_bn", "vgg13_bn", "vit_b_16", "vit_b_32", "wide_resnet50_2",
 )  # fmt: skip
-DENSE_MODELS = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
+DENSE_MODELS = (
+    "fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large",
+    "lraspp_mobilenet_v3_large",
+)  # fmt: skip
 VIDEO_MODELS = ("r3d_18", "mc3_18", "r2plus1d_18")
+DIFFUSION_MODEL = "UNet2DModel"
 TEXT_MODELS = (
     "GPT2", "Bert", "DistilBert", "Roberta", "Albert", "Electra", "GPTNeo", "OPT", "Llama",
-    "Mistral", "Qwen2", "Gemma", "T5", "Bart", "Bloom", "Mamba",
+    "GPTNeoX", "Mistral", "Qwen2", "Gemma", "T5", "Bart", "Bloom", "Phi",
 )  # fmt: skip
 TEXT_LENGTH = 128
 
 
 def names() -> list[str]:
     """Return every name, one batch after another so that an early end leaves whole groups."""
-    models = [*IMAGE_MODELS, *TEXT_MODELS, *DENSE_MODELS, *VIDEO_MODELS]
+    models = [*IMAGE_MODELS, *TEXT_MODELS, *DENSE_MODELS, *VIDEO_MODELS, DIFFUSION_MODEL]
     kinds = ("", " float16")
-    return [f"{model} {batch}{kind}" for batch in BATCHES for model in models for kind in kinds]
+    return [f"{model} {batch}{kind}" for batch in BATCHES for kind in kinds for model in models]
 
 
 def training(name: str) -> Callable[[], None]:
@@ -67,6 +71,8 @@ def _optimizer(name: str, parameters: Iterable[Tensor]) -> torch.optim.Optimizer
 def _made(name: str, batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
     if name in TEXT_MODELS:
         return _text(name, batch)
+    if name == DIFFUSION_MODEL:
+        return _diffusion(batch)
     import torchvision.models as catalogue
 
     labels = torch.zeros(batch, dtype=torch.int64, device="cuda")
@@ -107,6 +113,20 @@ def _text(name: str, batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
     return model.train(), {"input_ids": tokens, "labels": tokens}, lambda output: output.loss
 
 
+def _diffusion(batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
+    import diffusers
+
+    model = diffusers.UNet2DModel(
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(64, 128, 256),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    )
+    noisy = {"sample": torch.zeros(batch, 3, 64, 64, device="cuda"), "timestep": 7}
+    return model, noisy, lambda output: output.sample.square().mean()
+
+
 def _consistent(name: str, config: Any) -> Any:
     """Make heads and inner sizes fit the smaller width."""
     if name in ("GPT2", "Bert"):
@@ -116,6 +136,8 @@ def _consistent(name: str, config: Any) -> Any:
             setattr(config, key, 4)
     if "head_dim" in config.to_dict():
         config.head_dim = 64
+    if name == "T5":
+        config.decoder_start_token_id = 0
     if name == "GPTNeo":
         config.attention_types = [[["global", "local"], 1]]
         config.attention_layers = ["global", "local"]

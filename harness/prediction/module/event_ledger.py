@@ -21,6 +21,7 @@ from harness.instruments.tensor_roles import storages
 from harness.prediction.gpu.workspaces import LT_WORKSPACE_BYTES
 from harness.prediction.module.gpu_kernels import KERNELS
 from harness.prediction.module.gpu_scratch import KernelScratch
+from harness.prediction.module.kernel_timeline import Timeline
 from harness.prediction.module.layer_table import LayerLog
 from harness.prediction.module.operand_types import check_types
 from harness.prediction.torch_rules import STATE_ON_HOST, rule_of
@@ -38,6 +39,10 @@ READ = (
 _copy = torch.ops.aten._to_copy.default
 _efficient = torch.ops.aten._scaled_dot_product_efficient_attention.default
 _add = torch.ops.aten.add.Tensor
+_index_put = torch.ops.aten.index_put.default
+_index_put_in_place = torch.ops.aten._index_put_impl_.default
+"""What the gradient of an index calls; of a meta tensor it calls the other."""
+_IN_PLACE_NAME = "aten::_index_put_impl_"
 
 
 @dataclass(slots=True, eq=False)
@@ -126,38 +131,54 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         in_backward = torch._C._current_graph_task_id() != -1
         if func is _add and in_backward and not self.python_calls and self._is_sole(*args):
             return torch.ops.aten.add_.Tensor(*args)
+        if func is _index_put and in_backward and not self.python_calls:
+            func, name = _index_put_in_place, _IN_PLACE_NAME
         kernel = KERNELS.get(func)
         result = func(*args, **kwargs) if kernel is None else kernel(*args, **kwargs)
-        scratch = self._scratch.of(name, args, kwargs, result)
-        across = [self._write(size, name) for size in scratch.across]
-        workspace = self._workspace(name, args, kwargs, result, in_backward)
-        for sizes in scratch.before:  # of a convolution in groups: the products are made here
-            self._pass_by(sizes, name, workspace)
-            workspace = None
+        result = self._scratch.laid_out(name, result)
+        timeline = self._scratch.of(name, args, kwargs, result)
         if func is _efficient and (
             any(args[5:6]) or rule_of("attention-random-state") is STATE_ON_HOST
         ):
             for state in result[2:]:
                 self.see(state, name, on_host=True)
+        if timeline is not None:
+            self._play(timeline, name, args, kwargs, result, in_backward)
         self._see_all(result, name, on_host=False)
-        for sizes in scratch.after or ([()] if workspace else []):
-            self._pass_by(sizes, name, workspace)
-            if self._scratch.keeps_workspaces:
-                workspace = None
-        for block in reversed(across):
-            self._end(block)
         return result
+
+    def _play(
+        self, timeline: Timeline, name: str, args: Any, kwargs: Any, result: Any, in_backward: bool
+    ) -> None:
+        """Write down what a kernel allocates and frees, its results among it."""
+        results = (result,) if isinstance(result, Tensor) else result
+        blocks: list[LedgerBlock] = []
+        for kind, value in timeline.moments:
+            if kind == "take":
+                blocks.append(self._write(value, name))
+            elif kind == "free":
+                self._end(blocks[value])
+            elif kind == "product":
+                self._multiply(name, args, kwargs, result, in_backward)
+            elif isinstance(results[value], Tensor):
+                self.see(results[value], name)
+
+    def _multiply(self, name: str, args: Any, kwargs: Any, result: Any, in_backward: bool) -> None:
+        """Write down the workspace of a product, which stays or is freed at once."""
+        workspace = self._workspace(name, args, kwargs, result, in_backward)
+        if workspace is not None:
+            block = self._write(workspace[1], workspace[0])
+            if not self._scratch.keeps_workspaces:
+                self._end(block)
 
     def _workspace(
         self, name: str, args: Any, kwargs: Any, result: Any, in_backward: bool
     ) -> tuple[str, int] | None:
         """Return the label and bytes of the workspace that a product allocates, if it does."""
         rules = self._scratch
-        if not rules.multiplies(name, args) or (
-            rules.keeps_workspaces and in_backward in self._threads
-        ):
-            return None
         if rules.keeps_workspaces:
+            if in_backward in self._threads:
+                return None
             self._threads.add(in_backward)
             self.workspace_bytes += rules.workspace_bytes
         elif rules.runs_in_lt(name, args, kwargs):
@@ -165,18 +186,6 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif isinstance(result, Tensor) and not (result.numel() and args[0].numel()):
             return None
         return (WORKSPACE, rules.workspace_bytes) if rules.workspace_bytes else None
-
-    def _pass_by(
-        self, sizes: Iterable[int], operator: str, workspace: tuple[str, int] | None = None
-    ) -> None:
-        """Write down blocks that are allocated and freed, and the workspace amid them."""
-        blocks = [self._write(size, operator) for size in sizes if size]
-        if workspace is not None:
-            block = self._write(workspace[1], workspace[0])
-            if not self._scratch.keeps_workspaces:
-                blocks.append(block)
-        for block in reversed(blocks):
-            self._end(block)
 
     def calibrate(self) -> None:
         """Learn the reference counts of a gradient that only autograd's engine holds.

@@ -99,7 +99,7 @@ def _efficient_runs(
         return False
     if any(t.stride(-1) != 1 for t in given):
         return False
-    if mask is not None and (mask.requires_grad or is_causal):
+    if mask is not None and is_causal:
         return False
     return _heads_match(given, enable_gqa=False)
 
@@ -160,8 +160,9 @@ def _float_mask(mask: Tensor, kind: torch.dtype) -> Tensor:
     """Return a mask to add: a boolean one becomes 0 and minus infinity."""
     if mask.dtype != torch.bool:
         return mask
-    absent = mask.logical_not()
-    return torch.zeros_like(mask, dtype=kind).masked_fill_(absent, -math.inf)
+    least = torch.scalar_tensor(-math.inf, dtype=kind, device=mask.device)
+    nought = torch.scalar_tensor(0.0, dtype=kind, device=mask.device)
+    return torch.where(mask, nought, least)
 
 
 def _flash(

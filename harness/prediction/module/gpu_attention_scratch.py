@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.module.gpu_convolution import Scratch
+from harness.prediction.module.kernel_timeline import Timeline, around
 from harness.prediction.torch_rules import SMALL_BLOCKS, rule_of
 
 _FLASH_ROWS = 64
@@ -21,55 +21,79 @@ _MOST_SPLITS = 128
 _PHILOX_BYTES = 16
 _LOCK_BYTES = 16
 _IN_REGISTERS = 128
+_FLASH_RESULTS = 9
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-def flash_forward(gpu: Gpu, args: Sequence[Any]) -> Scratch:
+def flash_forward(gpu: Gpu, args: Sequence[Any]) -> Timeline:
     """Return the partial outputs where few blocks share out long keys among themselves."""
     query, key, _, dropout = args[:4]
     batch, heads, rows, width = query.shape
     if dropout:
-        return Scratch(after=[[_PHILOX_BYTES]])
+        timeline = Timeline()
+        timeline.results(0, 1)
+        replaced = timeline.take(_PHILOX_BYTES)
+        timeline.results(7, 6)  # the random state is the last one
+        timeline.free(replaced)
+        return timeline
     splits = _flash_splits(gpu, batch * heads, rows, key.shape[2], width)
     if splits == 1:
-        return Scratch()
+        return Timeline()
     lines = 4 * splits * batch * heads * rows
-    return Scratch(after=[[lines, lines * _flash_width(width)]])
+    return around(_FLASH_RESULTS, after=[[lines, lines * _flash_width(width)]])
 
 
-def flash_backward(args: Sequence[Any]) -> Scratch:
+def flash_backward(args: Sequence[Any]) -> Timeline:
     """Return the copies, each row's sum and the float32 gradient of the query."""
     gradient, query, key, value, output = args[:5]
     batch, heads, rows, width = query.shape
     padded = _up(rows, _FLASH_ROUND) * _FLASH_ROUND
     sums = 4 * batch * heads * padded
     expanded = [_bytes(t) // key.shape[1] * heads for t in (key, value) if key.shape[1] != heads]
-    return Scratch(
+    return around(
+        3,
         across=[_bytes(t) for t in (gradient, output) if not _is_by_rows(t)],
         after=[[sums, sums * _flash_width(width), *expanded]],
     )
 
 
-def efficient_forward(args: Sequence[Any]) -> Scratch:
-    """Return the float32 output where a wide 16-bit one does not stay in registers."""
+def efficient_forward(args: Sequence[Any]) -> Timeline:
+    """Return what stands for the random state, the results and, in float32, a wide output.
+
+    A 16-bit output of more than 128 columns does not stay in registers.
+    """
     query, _, value = args[:3]
-    if query.dtype not in _HALVES or value.shape[-1] <= _IN_REGISTERS:
-        return Scratch()
-    return Scratch(after=[[4 * query.numel() // query.shape[-1] * value.shape[-1]]])
+    timeline = Timeline()
+    timeline.results(2, 3, 0, 1)
+    if query.dtype in _HALVES and value.shape[-1] > _IN_REGISTERS:
+        timeline.pass_by(4 * query.numel() // query.shape[-1] * value.shape[-1])
+    return timeline
 
 
-def efficient_backward(gpu: Gpu, args: Sequence[Any]) -> Scratch:
-    """Return the copy, each row's sum and the workspace of the kernel."""
+def efficient_backward(gpu: Gpu, args: Sequence[Any]) -> Timeline:
+    """Return the copy, each row's sum and the workspace of the kernel.
+
+    In float32 the sums are those of a product that is formed beforehand.
+    """
     gradient, query, key = args[:3]
     batch, heads, rows, _ = query.shape
     sums = 4 * batch * heads * rows
-    workspace = batch * heads * _efficient_workspace(gpu, query, key.shape[2])
-    product = [4 * gradient.numel(), sums, sums]
-    after = [[sums, workspace]]
-    return Scratch(
-        across=[] if _is_by_rows(gradient) else [_bytes(gradient)],
-        after=after if query.dtype in _HALVES else [product, *after],
-    )
+    timeline = Timeline()
+    copy = timeline.take(0 if _is_by_rows(gradient) else _bytes(gradient))
+    timeline.results(0, 1, 2, 3)
+    if query.dtype in _HALVES:
+        delta = timeline.take(sums)
+    else:
+        product = timeline.take(4 * gradient.numel())
+        unordered = timeline.take(sums)
+        delta = timeline.take(sums)
+        timeline.free(unordered)
+        timeline.free(product)
+    workspace = timeline.take(batch * heads * _efficient_workspace(gpu, query, key.shape[2]))
+    timeline.free(delta)
+    timeline.free(workspace)
+    timeline.free(copy)
+    return timeline
 
 
 def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:

@@ -1,4 +1,4 @@
-"""Scratch of PyTorch's own convolution kernels, which run where cuDNN does not.
+"""What PyTorch's own convolution kernels allocate, in order; they run where cuDNN does not.
 
 A dense convolution unfolds one example at a time into columns and multiplies them; a depthwise
 one has a kernel of its own; groups are cut out, convolved one by one and joined.
@@ -9,31 +9,15 @@ cuda/DepthwiseConv2d.cu.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.module.gpu_reduction import Reduction
+from harness.prediction.module.kernel_timeline import Timeline
 from harness.prediction.torch_rules import BIAS_BY_PRODUCT, rule_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scratch:
-    """Blocks that a kernel allocates next to its results, in order.
-
-    Attributes:
-        across: allocated before the results and freed after the operator.
-        before: groups allocated and freed one after another before the results.
-        after: the same once the results are allocated.
-
-    """
-
-    across: Sequence[int] = ()
-    before: Sequence[Sequence[int]] = ()
-    after: Sequence[Sequence[int]] = ()
 
 
 class Convolution:
@@ -74,50 +58,148 @@ class Convolution:
         shapes = set(self._kernel), set(self._stride), set(self._padding)
         return shapes == ({1}, {1}, {0})
 
-    def forward(self) -> Scratch:
-        """Return what the forward pass allocates next to its output."""
-        copies = [_bytes(t) for t in (self._given, self._weight) if not t.is_contiguous()]
+    def forward(self) -> Timeline:
+        """Return what the forward pass allocates."""
+        timeline = Timeline()
+        copies = timeline.take(*_copies(self._given, self._weight))
         if self.is_depthwise:
-            return Scratch(across=copies)
+            timeline.results(0)
+        elif self._groups == 1:
+            timeline.results(0)
+            self._multiply(timeline)
+        else:
+            parts = []
+            for _ in range(self._groups):
+                slice_ = timeline.take(self._slice(self._given))
+                parts += timeline.take(_bytes(self._output) // self._groups)
+                self._multiply(timeline)
+                timeline.free(slice_)
+            timeline.results(0)
+            timeline.free(parts[::-1])
+        timeline.free(copies)
+        return timeline
+
+    def _multiply(self, timeline: Timeline) -> None:
+        """Unfold the examples one by one, and multiply."""
         columns = self._columns()
         if self._transposed:
             ones = math.prod(self._output.shape[2:]) * self._element
             columns = [*columns, ones]
-        if self._groups == 1:
-            return Scratch(across=copies, after=[columns] if columns else [])
-        part = _bytes(self._output) // self._groups
-        slice_ = _bytes(self._given) // self._groups
-        return Scratch(across=[*copies, *[part] * self._groups], before=[[slice_, *columns]])
+        blocks = timeline.take(*columns)
+        timeline.product()
+        timeline.free(blocks)
 
-    def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Scratch:
-        """Return what the backward pass allocates next to the gradients.
+    def backward(self, gradient: Tensor, wanted: Sequence[bool]) -> Timeline:
+        """Return what the backward pass allocates.
 
         Args:
             gradient: the gradient of the output.
             wanted: whether the gradients of input, weight and bias are asked for.
 
         """
-        operands = (gradient, self._given, self._weight)
-        copies = [_bytes(t) for t in operands if not t.is_contiguous() and self._groups == 1]
-        copies = copies or [_bytes(gradient)] * (self.is_depthwise and not gradient.is_contiguous())
-        bias = [self._bias_sum(gradient)] if wanted[2] else []
+        timeline = Timeline()
         if self.is_depthwise:
-            return Scratch(across=copies, after=[b for b in bias if b])
-        columns = self._columns(always=True)
+            self._depthwise_backward(timeline, gradient, wanted)
+            return timeline
+        copies = timeline.take(*_copies(self._given, self._weight))
         if self._groups == 1:
-            if self._is_dilated and wanted[2]:
-                by_product = rule_of("dilated-convolution-bias") is BIAS_BY_PRODUCT
-                ones = [gradient.shape[1] * self._element] * by_product
-                bias = [[*columns, *ones]]
-            return Scratch(across=copies, after=[g for g in [columns, *bias] if g])
-        results = [
-            _bytes(t) // self._groups
-            for t, want in ((self._given, wanted[0]), (self._weight, wanted[1]))
-            if want
-        ] + [gradient.shape[1] * self._element // self._groups] * bool(wanted[2])
-        parts = [size for size in results for _ in range(self._groups)]
-        slices = [_bytes(t) // self._groups for t in (gradient, self._given)]
-        return Scratch(across=[*copies, *parts], before=[[*slices, *columns]])
+            copies += timeline.take(*_copies(gradient))
+            bias = [] if self._is_dilated else self._bias_sum(gradient)
+            self._dense_backward(timeline, wanted, bias, timeline.results)
+        else:
+            self._grouped_backward(timeline, gradient, wanted)
+        timeline.free(copies)
+        return timeline
+
+    def _depthwise_backward(
+        self, timeline: Timeline, gradient: Tensor, wanted: Sequence[bool]
+    ) -> None:
+        copy = timeline.take(*_copies(gradient))
+        if wanted[1]:
+            given = timeline.take(*_copies(self._given))
+            timeline.results(1)
+            timeline.free(given)
+        if wanted[0]:
+            weight = timeline.take(*_copies(self._weight))
+            timeline.results(0)
+            timeline.free(weight)
+        timeline.free(copy)
+        if wanted[2]:
+            timeline.results(2)
+            timeline.pass_by(*self._bias_sum(gradient))
+
+    def _dense_backward(
+        self,
+        timeline: Timeline,
+        wanted: Sequence[bool],
+        bias: Sequence[int],
+        allocate: Callable[[int], object],
+    ) -> None:
+        """Write down a backward pass without groups.
+
+        Args:
+            timeline: where to.
+            wanted: which gradients are asked for.
+            bias: the scratch of the bias gradient's sum.
+            allocate: allocates the gradient of input (0), weight (1) or bias (2).
+
+        """
+        sizes = self._columns(always=True)
+        if self._is_dilated or self._transposed:
+            for place in (0, 1, 2):
+                if wanted[place]:
+                    allocate(place)
+            columns = timeline.take(*sizes)
+            timeline.product()
+            timeline.free(columns)
+            if wanted[2]:
+                self._late_bias(timeline, sizes, bias)
+            return
+        columns = []
+        if wanted[0]:
+            allocate(0)
+            columns = timeline.take(*sizes)
+            timeline.product()
+        if wanted[2]:
+            allocate(2)
+            timeline.pass_by(*bias)
+        if wanted[1]:
+            allocate(1)
+            columns = columns or timeline.take(*sizes)
+            timeline.product()
+        timeline.free(columns)
+
+    def _late_bias(self, timeline: Timeline, columns: Sequence[int], bias: Sequence[int]) -> None:
+        """Sum the gradient of a dilated or transposed convolution's bias, at the end."""
+        if not self._is_dilated:
+            timeline.pass_by(*bias)
+            return
+        by_product = rule_of("dilated-convolution-bias") is BIAS_BY_PRODUCT
+        ones = self._output.shape[1] * self._element * by_product
+        timeline.pass_by(*columns, ones)
+
+    def _grouped_backward(
+        self, timeline: Timeline, gradient: Tensor, wanted: Sequence[bool]
+    ) -> None:
+        """Write down the groups one by one, then the joining of their gradients."""
+        bias_bytes = gradient.shape[1] * self._element
+        sizes = [_bytes(self._given), _bytes(self._weight), bias_bytes]
+        parts: dict[int, list[int]] = {0: [], 1: [], 2: []}
+
+        def allocate(place: int) -> None:
+            parts[place] += timeline.take(sizes[place] // self._groups)
+
+        for _ in range(self._groups):
+            slices = timeline.take(self._slice(gradient), self._slice(self._given))
+            self._dense_backward(timeline, wanted, [], allocate)
+            timeline.free(slices)
+        timeline.results(*(place for place in (0, 1, 2) if wanted[place]))
+        for place in (2, 1, 0):
+            timeline.free(parts[place][::-1])
+
+    def _slice(self, tensor: Tensor) -> int:
+        """Return the bytes of the copy of a group's channels; those of one example need none."""
+        return _bytes(tensor) // self._groups if tensor.shape[0] != 1 else 0
 
     def _columns(self, *, always: bool = False) -> list[int]:
         """Return the unfolded input of one example; a plain 1 x 1 kernel may do without."""
@@ -140,6 +222,11 @@ class Convolution:
 
 def _spread(values: Sequence[int], is_one_dimensional: bool, filler: int) -> list[int]:
     return [filler] * is_one_dimensional + list(values)
+
+
+def _copies(*tensors: Tensor) -> list[int]:
+    """Return the copies of tensors that are not contiguous."""
+    return [_bytes(t) for t in tensors if not t.is_contiguous()]
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.prediction.module.gpu_attention import Attention
+from harness.prediction.module.gpu_autocast import cast_arguments
 from harness.prediction.module.gpu_recurrent import RECURRENT
 from harness.prediction.module.gpu_scratch import KernelScratch
 
@@ -48,6 +49,7 @@ def gpu_functions(ledger: "Ledger", scratch: KernelScratch) -> dict[Function, Fu
     attention = functional.scaled_dot_product_attention
     replaced: dict[Function, Function] = {
         torch.dropout: _dropout,
+        functional.linear: _linear,
         torch.rms_norm: _rms_norm,
         torch.softmax: _softmax(torch.softmax, torch.ops.aten._softmax),
         Tensor.softmax: _softmax(Tensor.softmax, torch.ops.aten._softmax),
@@ -64,6 +66,14 @@ def _dropout(given: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
     if train and 0 < p < 1 and given.numel():
         return torch.native_dropout(given, p, train)[0]
     return torch.dropout(given, p, train)
+
+
+def _linear(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Add the bias in place where the product is not fused with it; meta tensors get a sum."""
+    if bias is None or given.dim() == 2 or given.is_contiguous():
+        return functional.linear(given, weight, bias)
+    given, weight, bias = cast_arguments(given, weight, bias)
+    return torch.matmul(given, weight.t()).add_(bias)
 
 
 def _softmax(original: Function, operator: Any) -> Function:

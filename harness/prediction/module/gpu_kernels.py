@@ -71,12 +71,23 @@ def _batch_norm_backward(*args: Any) -> tuple[Tensor | None, Tensor | None, Tens
     return of_input, of_weight, of_bias
 
 
+def _layer_norm(given: Tensor, *others: Any) -> Any:
+    """Return contiguous results, whatever the layout of the input."""
+    return _aten.native_layer_norm(given.contiguous(), *others)
+
+
+def _layer_norm_backward(gradient: Tensor, given: Tensor, *others: Any) -> Any:
+    return _aten.native_layer_norm_backward(gradient.contiguous(), given.contiguous(), *others)
+
+
 KERNELS: dict[Any, Callable[..., Any]] = {
     _aten.mse_loss.default: _reduced_loss(_aten.mse_loss.default),
     _aten.smooth_l1_loss.default: _reduced_loss(_aten.smooth_l1_loss.default),
     _aten.huber_loss.default: _reduced_loss(_aten.huber_loss.default),
     _aten.native_batch_norm.default: _batch_norm,
     _aten.native_batch_norm_backward.default: _batch_norm_backward,
+    _aten.native_layer_norm.default: _layer_norm,
+    _aten.native_layer_norm_backward.default: _layer_norm_backward,
     _aten._thnn_fused_gru_cell.default: _gru_cell,
     _aten._thnn_fused_gru_cell_backward.default: _gru_cell_backward,
     **{

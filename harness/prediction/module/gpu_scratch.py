@@ -14,18 +14,20 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import are_kept, is_lt_product, workspace_bytes
-from harness.prediction.mlp.cuda_norms import batch_norm_grid, in_two_steps, two_step_parts
+from harness.prediction.module import gpu_index_scratch, gpu_norm_scratch
 from harness.prediction.module.gpu_attention_scratch import (
     efficient_backward,
     efficient_forward,
     flash_backward,
     flash_forward,
 )
-from harness.prediction.module.gpu_convolution import Convolution, Scratch
+from harness.prediction.module.gpu_convolution import Convolution
 from harness.prediction.module.gpu_reduction import Reduction
+from harness.prediction.module.kernel_timeline import Timeline, around
 from harness.prediction.module.registered_operators import REGISTERED
 
 
@@ -38,9 +40,9 @@ class Call(NamedTuple):
     result: Any
 
 
-Rule = Callable[[Call], Scratch]
+Rule = Callable[[Call], Timeline | None]
+"""None where nothing but the results is allocated, in order."""
 
-_NOTHING = Scratch()
 _MATMULS = {
     "aten::mm": (0, 1),
     "aten::addmm": (1, 2),
@@ -77,8 +79,8 @@ _COPIED_GRADIENTS = {
 """Operators whose kernel copies this argument where it is not contiguous."""
 
 EMBEDDING = (
-    "embedding: the temporary storage of the sort in the backward pass is estimated (about "
-    "150 KB; it depends on the CUB version)"
+    "embedding: the temporary storage of two scans in the backward pass is estimated (1 to 3 KB; "
+    "it depends on the CUB version)"
 )
 CUDNN = "convolution: cuDNN's workspaces are not known and not counted"
 
@@ -95,27 +97,33 @@ class KernelScratch:
         self.uses_attention = False
         """Whether fused attention was asked for, whose kernel depends on the capability."""
 
-    def of(self, name: str, args: Sequence[Any], kwargs: Any, result: Any) -> Scratch:
-        """Return the scratch of a call; ``result`` has the shapes of what it returns."""
+    def of(self, name: str, args: Sequence[Any], kwargs: Any, result: Any) -> Timeline | None:
+        """Return what a call allocates, in order; ``result`` has the shapes of what it returns.
+
+        None where that is the results alone.
+        """
         operator = name.partition(".")[0]
         registered = REGISTERED.get(name) or REGISTERED.get(operator)
         if registered is not None:
-            return Scratch(after=[list(registered(args, result))])
+            return around(_count(result), after=[list(registered(args, result))])
         matrices = _MATMULS.get(operator)
         if matrices is not None:
-            return Scratch(after=[_matrix_copies([args[place] for place in matrices])])
+            return _product([args[place] for place in matrices])
         place = _COPIED_GRADIENTS.get(operator)
         if place is not None:
-            return Scratch(after=[_copies(args[place])])
+            copies = _copies(args[place])
+            return around(_count(result), after=[copies]) if copies else None
         rule = _RULES.get(operator)
-        return _NOTHING if rule is None else rule(Call(self, args, kwargs, result))
+        return None if rule is None else rule(Call(self, args, kwargs, result))
 
-    def multiplies(self, name: str, args: Sequence[Any]) -> bool:
-        """Return whether the operator calls cuBLAS, which needs its workspace then."""
-        operator = name.partition(".")[0]
-        if operator in _CONVOLUTIONS:
-            return not self.cudnn and not _is_depthwise(args, operator)
-        return operator in _MATMULS
+    def laid_out(self, name: str, result: Any) -> Any:
+        """Return the result of an operator as CUDA lays it out in memory.
+
+        PyTorch's own convolutions write contiguous results; its meta kernel follows cuDNN.
+        """
+        if self.cudnn or name.partition(".")[0] not in _CONVOLUTIONS:
+            return result
+        return tree_map_only(Tensor, Tensor.contiguous, result)
 
     def runs_in_lt(self, name: str, args: Sequence[Any], kwargs: Any) -> bool:
         """Return whether the product, if it is one, runs in cuBLASLt."""
@@ -161,20 +169,21 @@ def _is_readable(matrix: Tensor) -> bool:
     return by_rows or by_columns
 
 
-def _is_depthwise(args: Sequence[Any], operator: str) -> bool:
-    backward = operator.endswith("backward")
-    given, weight = (args[1], args[2]) if backward else (args[0], args[1])
-    groups, transposed = (args[9], args[7]) if backward else (args[8], args[6])
-    channels = given.shape[1]
-    return bool(
-        given.dim() == 4
-        and not transposed
-        and groups == channels > 1
-        and weight.shape[0] % channels == 0
-    )
+def _count(result: Any) -> int:
+    return 1 if isinstance(result, Tensor) else len(result) if isinstance(result, tuple) else 0
 
 
-def _sum(call: Call) -> Scratch:
+def _product(matrices: Sequence[Tensor]) -> Timeline:
+    """Allocate the result and the copies of matrices, and multiply."""
+    timeline = Timeline()
+    timeline.results(0)
+    copies = timeline.take(*_matrix_copies(matrices))
+    timeline.product()
+    timeline.free(copies)
+    return timeline
+
+
+def _sum(call: Call) -> Timeline | None:
     dims = (
         call.args[1]
         if len(call.args) > 1 and isinstance(call.args[1], list | tuple)
@@ -184,144 +193,131 @@ def _sum(call: Call) -> Scratch:
     accumulator = max(given.element_size(), 4)
     if given.dtype != call.result.dtype and not given.is_floating_point():
         size = given.numel() * call.result.element_size()
-        return Scratch(
-            after=[[size, *call.rules.reduction(given, dims, call.result.element_size())]]
-        )
-    return Scratch(after=[call.rules.reduction(given, dims, accumulator)])
+        sums = call.rules.reduction(given, dims, call.result.element_size())
+        return around(1, after=[[size, *sums]])
+    return around(1, after=[call.rules.reduction(given, dims, accumulator)])
 
 
-def _softmax_backward(call: Call) -> Scratch:
+def _softmax_backward(call: Call) -> Timeline | None:
     """Add the product of gradient and output, which is formed before the kernel runs."""
-    return Scratch(after=[[_bytes(call.args[1])]])
+    return around(1, after=[[_bytes(call.args[1])]])
 
 
-def _layer_norm_backward(call: Call) -> Scratch:
-    given, width = call.args[1], math.prod(call.args[2])
-    rows = given.numel() // width
-    copies = _copies(call.args[0], given)
-    wanted = call.args[7] if len(call.args) > 7 else (True, True, True)
-    if not in_two_steps(rows, width, call.rules.gpu.multiprocessors) or not (
-        wanted[1] or wanted[2]
-    ):
-        return Scratch(across=copies)
-    size, parts = width * given.element_size(), two_step_parts(rows, width)
-    partial = torch.empty(parts, width, dtype=given.dtype, device="meta")
-    sums = call.rules.reduction(partial, [0], max(given.element_size(), 4))
-    return Scratch(across=copies, after=[[size, size, parts * size, parts * size, *sums]])
+def _layer_norm(call: Call) -> Timeline | None:
+    return gpu_norm_scratch.layer_norm(call.args)
 
 
-def _group_norm(call: Call) -> Scratch:
-    """Add the factors of input and shift, one of each for a channel of an example."""
-    given, count, channels = call.args[0], call.args[3], call.args[4]
-    size = count * channels * max(given.element_size(), 4)
-    return Scratch(across=_copies(given), after=[[size, size]])
+def _layer_norm_backward(call: Call) -> Timeline | None:
+    return gpu_norm_scratch.layer_norm_backward(call.rules.gpu, call.args)
 
 
-def _group_norm_backward(call: Call) -> Scratch:
-    given, count, channels = call.args[1], call.args[5], call.args[6]
-    size = count * channels * max(given.element_size(), 4)
-    return Scratch(across=_copies(call.args[0], given), after=[[size, size]])
+def _group_norm(call: Call) -> Timeline | None:
+    return gpu_norm_scratch.group_norm(call.args)
 
 
-def _batch_norm(call: Call) -> Scratch:
-    given, trains = call.args[0], call.args[5]
-    return Scratch(after=[_staged(given, 4)]) if trains else _NOTHING
+def _group_norm_backward(call: Call) -> Timeline | None:
+    return gpu_norm_scratch.group_norm_backward(call.args)
 
 
-def _batch_norm_backward(call: Call) -> Scratch:
-    given: Tensor = call.args[1]
-    if given.dim() != 2 or not call.args[9][0]:
-        return _NOTHING
-    sums = given.shape[1] * max(given.element_size(), 4)
-    return Scratch(after=[[sums, sums, *_staged(given, 2)]])
+def _batch_norm(call: Call) -> Timeline | None:
+    return gpu_norm_scratch.batch_norm(call.args)
 
 
-def _staged(given: Tensor, values: int) -> list[int]:
-    if given.dim() != 2:
-        return []
-    rows, width = given.shape
-    grid = batch_norm_grid(rows, width)
-    if grid.rows == 1:
-        return []
-    return [values * width * grid.rows * max(given.element_size(), 4), 4 * grid.units]
+def _batch_norm_backward(call: Call) -> Timeline | None:
+    return gpu_norm_scratch.batch_norm_backward(call.args)
 
 
-def _convolution(call: Call) -> Scratch:
+def _convolution(call: Call) -> Timeline | None:
     if call.rules.cudnn:
         call.rules.notes[CUDNN] = None
-        return _NOTHING
+        return None
     return Convolution(call.rules.gpu, call.args, call.result, backward=False).forward()
 
 
-def _convolution_backward(call: Call) -> Scratch:
+def _convolution_backward(call: Call) -> Timeline | None:
     if call.rules.cudnn:
-        return _NOTHING
+        return None
     found = Convolution(call.rules.gpu, call.args, call.args[0], backward=True)
     return found.backward(call.args[0], call.args[10])
 
 
-_SORT_SCRATCH_BYTES = 138_751
-_SORTED_FROM = 3072
+def _cumsum(call: Call) -> Timeline | None:
+    """Add the copy of a whole-number input in the result's type."""
+    given, result = call.args[0], call.result
+    return around(1, after=[[_bytes(result)]]) if given.dtype != result.dtype else None
 
 
-def _embedding_backward(call: Call) -> Scratch:
-    """Add the sort of many indices, and the partial sums of each segment."""
-    gradient, indices, rows = call.args[:3]
-    count, by_frequency = indices.numel(), bool(call.args[4])
-    copies = _copies(gradient)
-    if count <= _SORTED_FROM and not by_frequency:
-        return Scratch(across=copies)
-    call.rules.notes[EMBEDDING] = None
-    order = count * indices.element_size()
-    segments = min(rows, count)
-    partial = count // 10 + segments
-    width = gradient.shape[-1]
-    sums = partial * width * max(gradient.element_size(), 4)
-    return Scratch(
-        across=[*copies, order, order],
-        before=[[order, _SORT_SCRATCH_BYTES]],
-        after=[
-            [order, 8, order, 1279],
-            [order, 8, 8 * segments, 8 * segments, 8, 8 * partial, sums],
-        ],
+def _index(call: Call) -> Timeline | None:
+    return gpu_index_scratch.index(call.args[1])
+
+
+def _index_put(call: Call) -> Timeline | None:
+    given, indices, values = call.args[:3]
+    accumulate = bool(call.args[3]) if len(call.args) > 3 else False
+    return gpu_index_scratch.index_put(call.rules.gpu, given, indices, values, accumulate)
+
+
+def _dropout(_: Call) -> Timeline | None:
+    """Draw the mask before the result is allocated."""
+    timeline = Timeline()
+    timeline.results(1, 0)
+    return timeline
+
+
+def _roll(call: Call) -> Timeline | None:
+    """Roll dimension by dimension, each time into a new tensor."""
+    given, dims = call.args[0], call.args[2] if len(call.args) > 2 else ()
+    return around(1, across=[*_copies(given), *[_bytes(given)] * (len(dims) - 1)])
+
+
+def _embedding(call: Call) -> Timeline | None:
+    return around(1, across=_copies(call.args[1]))
+
+
+def _embedding_backward(call: Call) -> Timeline | None:
+    gradient, indices, rows, _, by_frequency = call.args[:5]
+    if gpu_index_scratch.is_sorted(indices, by_frequency=by_frequency):
+        call.rules.notes[EMBEDDING] = None
+    return gpu_index_scratch.embedding_backward(
+        call.rules.gpu, gradient, indices, rows, by_frequency=by_frequency
     )
 
 
-def _loss(call: Call) -> Scratch:
+def _loss(call: Call) -> Timeline | None:
     """Add the loss of each element, which exists before it is reduced."""
     reduction = call.args[2] if len(call.args) > 2 else call.kwargs.get("reduction", 1)
     if not reduction:
-        return _NOTHING
+        return None
     given = call.args[0]
     shape = torch.broadcast_shapes(given.shape, call.args[1].shape)  # type: ignore[no-untyped-call]
-    return Scratch(after=[[math.prod(shape) * given.element_size()]])
+    return around(1, after=[[math.prod(shape) * given.element_size()]])
 
 
-def _binary_cross_entropy(call: Call) -> Scratch:
+def _binary_cross_entropy(call: Call) -> Timeline | None:
     size = _bytes(call.args[0])
-    return Scratch(across=[size, size])
+    return around(1, across=[size, size])
 
 
-def _flash(call: Call) -> Scratch:
+def _flash(call: Call) -> Timeline | None:
     return flash_forward(call.rules.gpu, [*call.args, 0.0][:4])
 
 
-def _flash_backward(call: Call) -> Scratch:
+def _flash_backward(call: Call) -> Timeline | None:
     return flash_backward(call.args)
 
 
-def _efficient(call: Call) -> Scratch:
+def _efficient(call: Call) -> Timeline | None:
     return efficient_forward(call.args)
 
 
-def _efficient_backward(call: Call) -> Scratch:
+def _efficient_backward(call: Call) -> Timeline | None:
     return efficient_backward(call.rules.gpu, call.args)
 
 
-def _safe_softmax(call: Call) -> Scratch:
+def _safe_softmax(call: Call) -> Timeline | None:
     """Add the comparison with minus infinity, and for each row whether all of it is masked."""
     scores, dim = call.args[0], call.args[1]
-    return Scratch(after=[[scores.numel(), scores.numel() // scores.shape[dim], 4]])
+    return around(1, after=[[scores.numel(), scores.numel() // scores.shape[dim], 4]])
 
 
 _RULES: dict[str, Rule] = {
@@ -333,6 +329,13 @@ _RULES: dict[str, Rule] = {
     "aten::sum": _sum,
     "aten::mean": _sum,
     "aten::_softmax_backward_data": _softmax_backward,
+    "aten::native_dropout": _dropout,
+    "aten::cumsum": _cumsum,
+    "aten::roll": _roll,
+    "aten::index": _index,
+    "aten::_index_put_impl_": _index_put,
+    "aten::embedding": _embedding,
+    "aten::native_layer_norm": _layer_norm,
     "aten::native_layer_norm_backward": _layer_norm_backward,
     "aten::native_group_norm": _group_norm,
     "aten::native_group_norm_backward": _group_norm_backward,

@@ -79,6 +79,8 @@ class DeviceMode(TorchFunctionMode):
             Tensor.cpu: self._cpu,
             Tensor.pin_memory: lambda tensor, *_: tensor,
             Tensor.is_pinned: _no,
+            Tensor.__setitem__: self._set_item,
+            torch.tensor: self._tensor,
             **functions,
         }
 
@@ -161,6 +163,20 @@ class DeviceMode(TorchFunctionMode):
             return Tensor.to(tensor, target, *args[1:], **kwargs)
         return Tensor.to(tensor, *args, **{**kwargs, "device": target})
 
+    def _tensor(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Make a tensor of Python's numbers, which PyTorch does below its dispatcher."""
+        on_gpu = names_cuda(kwargs.get("device", HOST))
+        made: Tensor = self._translated(torch.tensor, args, kwargs)
+        if on_gpu:
+            self._ledger.see(made, "aten::empty")
+        return made
+
+    def _set_item(self, tensor: Tensor, place: Any, value: Any) -> None:
+        """Write a number into a part of a tensor; for a GPU it waits in the CPU's memory."""
+        if self._is_cuda(tensor) and isinstance(value, int | float) and not _has_tensors(place):
+            value = torch.tensor(value, dtype=tensor.dtype)
+        Tensor.__setitem__(tensor, place, value)
+
     def _moved(self, tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
         """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
         said = kwargs.get("dtype") or next((a for a in args if isinstance(a, torch.dtype)), None)
@@ -200,6 +216,10 @@ def _index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _has_tensors(place: Any) -> bool:
+    return any(isinstance(one, Tensor) for one in (place if isinstance(place, tuple) else (place,)))
+
+
 def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
     """Return whether a factory, called so, makes a floating-point tensor on the CPU."""
     device, dtype = kwargs.get("device"), kwargs.get("dtype")
@@ -210,7 +230,9 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
     if func is torch.full and dtype is None:
         fill = args[1] if len(args) > 1 else kwargs.get("fill_value")
         return isinstance(fill, float)
-    return dtype is None or bool(dtype.is_floating_point)
+    if isinstance(dtype, torch.dtype):
+        return dtype.is_floating_point
+    return dtype in (None, float)  # PyTorch takes Python's types too
 
 
 def _properties(gpu: Gpu) -> SimpleNamespace:
