@@ -16,15 +16,6 @@ was the predicted one: same order, operator, module, category, size and block. `
 another form of the rule is in force.
 """
 
-PARTIAL = """\
-A row without seconds was put together by hand from separate runs, because there was no time for
-the whole loop: the rules from `harness doctor --check-model`, and tests of drawn workloads,
-events, scratch and the allocation trace, on the index's wheel of torch with NVIDIA libraries
-that the versions shared. On 2.14 and 2.15 the MemTracker test failed in that run; it was
-corrected, passed when it was run again, and counts as passed. `make test-versions` replaces
-these rows.
-"""
-
 
 def render(results: Sequence[dict[str, Any]]) -> str:
     """Return the page."""
@@ -39,7 +30,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
                 ", ".join(each["failed"]) or "0",
                 str(each["skipped"]),
                 f"{each['drawn']}, {_differences(each)}",
-                str(each["test_seconds"] or "not taken"),
+                str(each["test_seconds"]),
             ]
             for each in results
         ),
@@ -53,7 +44,6 @@ def render(results: Sequence[dict[str, Any]]) -> str:
             "The tests compare events, saved tensors, module profiles and thresholds with",
             "measurement, and the allocation trace with PyTorch's MemTracker.",
             f"Processor: {processors}.\n",
-            *([PARTIAL] if any(not each["test_seconds"] for each in results) else []),
             runs,
             "\n## Rules that changed\n",
             *_changes(),
