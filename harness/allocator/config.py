@@ -58,16 +58,16 @@ class AllocatorConfig:
         divisions = self.roundup_power2_divisions
         if len(divisions) != INTERVALS or any(d < 0 or d & (d - 1) for d in divisions):
             raise AllocatorConfigError(
-                f"roundup_power2_divisions must be {INTERVALS} powers of two, not {divisions}"
+                f"roundup_power2_divisions must be {INTERVALS} powers of two, got {divisions}"
             )
         if not 0 <= self.garbage_collection_threshold < 1:
             raise AllocatorConfigError(
-                "garbage_collection_threshold must lie in (0, 1), "
-                f"not {self.garbage_collection_threshold}"
+                "garbage_collection_threshold must be above 0 and below 1, "
+                f"got {self.garbage_collection_threshold}"
             )
         if not 0 <= self.memory_fraction <= 1:
             raise AllocatorConfigError(
-                f"memory_fraction must lie in [0, 1], not {self.memory_fraction}"
+                f"memory_fraction must be from 0 to 1, got {self.memory_fraction}"
             )
         if self.total_bytes is None and self.memory_fraction != 1:
             raise AllocatorConfigError("memory_fraction needs total_bytes")
@@ -76,19 +76,19 @@ class AllocatorConfig:
         if self.large_segment_size_bytes <= OWN_SEGMENT_FROM_BYTES:
             raise AllocatorConfigError(
                 f"large_segment_size_bytes must be above {OWN_SEGMENT_FROM_BYTES}, "
-                f"not {self.large_segment_size_bytes}"
+                f"got {self.large_segment_size_bytes}"
             )
         for name in ("max_split_size_bytes", "max_non_split_rounding_bytes"):
             if getattr(self, name) < DEFAULT_LARGE_SEGMENT_BYTES:
                 raise AllocatorConfigError(
                     f"{name} must be at least {DEFAULT_LARGE_SEGMENT_BYTES}, "
-                    f"not {getattr(self, name)}"
+                    f"got {getattr(self, name)}"
                 )
         if self.total_bytes is not None and self.total_bytes < 1:
-            raise AllocatorConfigError(f"total_bytes must be at least 1, not {self.total_bytes}")
+            raise AllocatorConfigError(f"total_bytes must be at least 1, got {self.total_bytes}")
         if self.outside_bytes < 0:
             raise AllocatorConfigError(
-                f"outside_bytes must be at least 0, not {self.outside_bytes}"
+                f"outside_bytes must be at least 0, got {self.outside_bytes}"
             )
 
     @classmethod

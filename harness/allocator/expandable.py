@@ -21,7 +21,7 @@ from harness.allocator.segment_events import SegmentAction
 
 
 class Books(Protocol):
-    """Who books what is mapped and unmapped."""
+    """What counts the memory that expandable segments map and unmap."""
 
     def record_reserved(
         self, action: SegmentAction, home: FreeList, address: int, size: int

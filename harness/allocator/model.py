@@ -109,7 +109,7 @@ class CachingAllocator(Readings):
         if size_bytes <= 0:
             if size_bytes == 0:
                 return 0
-            raise ValueError(f"size_bytes must be at least 0, not {size_bytes}")
+            raise ValueError(f"size_bytes must be at least 0, got {size_bytes}")
         if self._uses.queues and self.completion == "at_once":
             self._complete_all()
         if self._rounds_plainly:

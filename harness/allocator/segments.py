@@ -77,7 +77,7 @@ class Segments:
         return AddressRange(address, self._device.range_size(unit), unit)
 
     def adopt_mapped(self, home: FreeList, address: int, size: int) -> None:
-        """Book memory that was mapped before the model began."""
+        """Count memory that was mapped before the model began."""
         self._device.take(size)
         self.record_reserved("segment_map", home, address, size)
 
@@ -90,7 +90,7 @@ class Segments:
     def record_reserved(
         self, action: SegmentAction, home: FreeList, address: int, size: int
     ) -> None:
-        """Book ``size`` bytes as reserved."""
+        """Count ``size`` bytes as reserved, and log the segment event."""
         home.counters.reserved_bytes_up += size
         self._reserved_by_pool[home.private_pool] += size
         self._counters.num_device_alloc += 1
@@ -98,7 +98,7 @@ class Segments:
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
     def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
-        """Book ``size`` bytes as no longer reserved."""
+        """Count ``size`` bytes as no longer reserved, and log the segment event."""
         home.counters.reserved_bytes_down += size
         self._reserved_by_pool[home.private_pool] -= size
         self._counters.num_device_free += 1

@@ -34,7 +34,7 @@ class AllocatorConfigError(HarnessError, ValueError):
     >>> harness.predict(step, gpu="l4", allocator_settings=wrong)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    harness.allocator.settings.AllocatorConfigError: ... must be True or False, not 'maybe'
+    harness.allocator.settings.AllocatorConfigError: ... must be True or False, got 'maybe'
 
     """
 
@@ -52,9 +52,8 @@ def parse_settings(text: str) -> dict[str, object]:
     while position < len(packed):
         match = _OPTION.match(packed, position)
         if match is None:
-            raise AllocatorConfigError(
-                f"allocator setting {packed[position : position + 60]!r} is not like key:value"
-            )
+            text = packed[position : position + 60]
+            raise AllocatorConfigError(f"allocator settings must be key:value pairs, got {text!r}")
         fields.update(_option(match[1], match[2]))
         position = match.end()
     _check_together(fields)
@@ -80,14 +79,14 @@ def _check_together(fields: dict[str, object]) -> None:
             key = name.removesuffix("_bytes") + "_mb"
             raise AllocatorConfigError(
                 f"allocator setting {key} must be at least {large // _MIB} MiB, "
-                f"not {size // _MIB} MiB"
+                f"got {size // _MIB} MiB"
             )
 
 
 def _mebibytes(key: str, value: str, least: int) -> int:
     if not value.isascii() or not value.isdigit() or not least <= int(value) < 1 << 44:
         raise AllocatorConfigError(
-            f"allocator setting {key} must be a whole number of at least {least}, not {value!r}"
+            f"allocator setting {key} must be a whole number of at least {least}, got {value!r}"
         )
     return int(value) * _MIB
 
@@ -98,22 +97,22 @@ def _share(key: str, value: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise AllocatorConfigError(
-            f"allocator setting {key} must lie between 0 and 1, not {value!r}"
-        )
+        raise AllocatorConfigError(f"allocator setting {key} must be from 0 to 1, got {value!r}")
     return share
 
 
 def _threshold(key: str, value: str) -> Mapping[str, object]:
     share = _share(key, value)
     if share in (0, 1):
-        raise AllocatorConfigError(f"allocator setting {key} must lie in (0, 1), not {value!r}")
+        raise AllocatorConfigError(
+            f"allocator setting {key} must be above 0 and below 1, got {value!r}"
+        )
     return {"garbage_collection_threshold": share}
 
 
 def _expandable(key: str, value: str) -> Mapping[str, object]:
     if value not in ("True", "False"):
-        raise AllocatorConfigError(f"allocator setting {key} must be True or False, not {value!r}")
+        raise AllocatorConfigError(f"allocator setting {key} must be True or False, got {value!r}")
     return {"expandable_segments": value == "True"}
 
 
@@ -126,7 +125,7 @@ def _oom_policy(key: str, value: str) -> Mapping[str, object]:
 def _backend(key: str, value: str) -> Mapping[str, object]:
     if value != "native":
         raise AllocatorConfigError(
-            f"allocator setting {key}: only 'native' is modelled, not {value!r}"
+            f"allocator setting {key} must be 'native', the only one modelled, got {value!r}"
         )
     return {}
 
@@ -135,7 +134,7 @@ def _power_of_two(key: str, text: str, least: int) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
     if number < least or number & (number - 1):
         raise AllocatorConfigError(
-            f"allocator setting {key} needs powers of two, not {text[:20]!r}"
+            f"allocator setting {key} must be powers of two, got {text[:20]!r}"
         )
     return number
 
@@ -149,7 +148,7 @@ def _divisions(key: str, value: str) -> Mapping[str, object]:
         bound, separator, steps = pair.partition(":")
         if not separator:
             raise AllocatorConfigError(
-                f"allocator setting {key} needs pairs such as 256:2, not {pair[:20]!r}"
+                f"allocator setting {key} must be pairs such as 256:2, got {pair[:20]!r}"
             )
         divisions = _power_of_two(key, steps, 0)
         if bound == ">":

@@ -53,7 +53,7 @@ class Readings(ABC):
         ]
 
     def reset_peaks(self) -> None:
-        """Begin new peaks at the present values."""
+        """Set every peak to the present value, as ``reset_peak_memory_stats`` does."""
         self._counters.reset_peaks()
 
     def current(self, name: str) -> int:

@@ -68,9 +68,11 @@ def _read(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             found = json.loads(file.read(_LONGEST_BYTES))
     except (OSError, ValueError, RecursionError):
-        raise PredictionFileError(f"{path} is no prediction of harness predict --json") from None
+        raise PredictionFileError(
+            f"{path} is not a prediction that harness predict --json printed"
+        ) from None
     if not isinstance(found, dict) or not any(name.endswith("_bytes") for name in found):
-        raise PredictionFileError(f"{path} is no prediction of harness predict --json")
+        raise PredictionFileError(f"{path} is not a prediction that harness predict --json printed")
     return found
 
 

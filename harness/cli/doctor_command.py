@@ -10,7 +10,7 @@ from harness.cli.exit_codes import DONE, NOT_OK
 @click.option(
     "--check-model",
     is_flag=True,
-    help="Compare every rule of the memory model with the installed PyTorch instead.",
+    help="Instead, run the installed PyTorch and compare every rule of the memory model with it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(check_model: bool, as_json: bool) -> int:

@@ -20,7 +20,7 @@ def _answers(
         try:
             answers[place or "*"] = float(number)
         except ValueError:
-            rule = f"{value!r}: FILE:LINE=NUMBER, or NUMBER for every other place"
+            rule = f"must be FILE:LINE=NUMBER, or NUMBER for all other lines, got {value!r}"
             raise click.BadParameter(rule, context, parameter) from None
     return answers
 
@@ -60,7 +60,8 @@ def _answers(
     type=Choices(["none", "largest"]),
     default="none",
     show_default=True,
-    help="Workspace that cuDNN's and cuFFT's algorithms ask for; the real sizes are not known.",
+    help="Workspace that cuDNN and cuFFT request: none, or the largest that they could use. The"
+    " real size is in between.",
 )
 @click.option("--steps", type=WholeNumber(1), help="End the script after N optimizer steps.")
 @click.option(
@@ -69,7 +70,7 @@ def _answers(
     multiple=True,
     callback=_answers,
     metavar="[FILE:LINE=]NUMBER",
-    help="Value that reads of GPU values get there, instead of zero.",
+    help="What the script reads from the GPU in that line, or in all others, instead of zero.",
 )
 @click.option(
     "--world-size",
@@ -89,7 +90,7 @@ def _answers(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON, last.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, as the last line.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
 def dry_run(

@@ -42,7 +42,7 @@ _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--memory",
     type=SIZE,
-    help="Memory to check against, as the most that PyTorch may reserve, e.g. 24GiB.",
+    help="Memory to check against: the most that PyTorch may reserve, e.g. 24GiB.",
 )
 @click.option(
     "--what-if",
@@ -50,13 +50,19 @@ _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="SETTINGS",
     help="Allocator settings to replay under, as in PYTORCH_ALLOC_CONF.",
 )
-@click.option("--second", type=_SNAPSHOT, help="Snapshot of the same program at another batch.")
+@click.option(
+    "--second",
+    type=_SNAPSHOT,
+    help="Snapshot of the same program with another batch size; needed for --batch.",
+)
 @click.option(
     "--batches",
     type=Numbers(",", "1024,2048", "numbers"),
     help="Batch sizes of FILE and of --second, e.g. 1024,2048.",
 )
-@click.option("--batch", type=WholeNumber(1, 1 << 40), help="Batch size to ask about.")
+@click.option(
+    "--batch", type=WholeNumber(1, 1 << 40), help="Batch size to predict from FILE and --second."
+)
 @click.option("--html", type=_PAGE, help="Write a self-contained page to FILE.")
 @replay_deadline
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -143,7 +149,9 @@ def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
     for name in names:
         total = find(name).total_bytes
         if total is None:
-            raise click.UsageError(f"the memory of {name} is not known; use --memory")
+            raise click.UsageError(
+                f"the total memory of {name} is not known; give --memory, e.g. 24GiB"
+            )
         found[f"on {name}"] = total - MOST_BYTES
     return found
 
@@ -157,5 +165,5 @@ def _scaling(
     if not any(given):
         return None
     if second is None or batches is None or batch is None or len(batches) != 2:
-        raise click.UsageError("--second, --batches N,N and --batch go together")
+        raise click.UsageError("--second, --batches N,N and --batch must be given together")
     return Scaling(other=second, batches=(batches[0], batches[1]), asked=batch)

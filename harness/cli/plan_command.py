@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--autocast",
     type=Choices(("float16", "bfloat16")),
-    help="Type of autocast that the step has already.",
+    help="Autocast dtype that the step already uses.",
 )
 @click.option("--gpu", metavar="NAME", help="GPU to fit on, e.g. l4.")
 @gpu_description
@@ -55,7 +55,7 @@ def plan(
 ) -> int:
     """List the changes with which a training step fits on a GPU.
 
-    The fastest comes first.
+    The change that slows the step least comes first.
 
     Micro-batches, checkpointing of blocks, bfloat16 autocast, variants of the optimizer and
     settings of the allocator are each predicted, without a GPU. Times are estimates that rank the

@@ -35,13 +35,15 @@ from harness.schema.plain_text import json_text
 @target_flags
 @click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
 @click.option(
-    "--gpu", metavar="NAME", help="GPU to check against, e.g. l4; all for a table (TARGET)."
+    "--gpu",
+    metavar="NAME",
+    help="GPU to check against, e.g. l4; with TARGET, all checks every GPU.",
 )
 @gpu_description
 @click.option(
     "--method",
     type=Choices(("auto", "rules", "dry-run")),
-    help="How TARGET is predicted on CUDA; auto: the dry run with a CUDA build of PyTorch.",
+    help="How TARGET is predicted on CUDA; auto is the dry run if PyTorch is a CUDA build.",
 )
 @click.option(
     "--examples",
@@ -130,4 +132,4 @@ def _refuse_unused(flags: dict[str, Any], examples: int | None, budget: int | No
     if unused or examples is not None or budget is not None:
         extra = unused or ["examples" if examples is not None else "budget"]
         names = ", ".join("--" + name.replace("_", "-") for name in extra)
-        raise click.UsageError(f"{names}: not for a TARGET, only for an MLP's workload flags")
+        raise click.UsageError(f"{names} cannot be given with a TARGET")

@@ -78,7 +78,10 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 @_file_option("--events", "Write the allocation events to FILE as CSV.")
 @_file_option("--chrome", "Write a trace for Chrome or Perfetto to FILE.")
 @_file_option("--snapshot", "Write a pickle for PyTorch's memory viewer to FILE.")
-@_file_option("--timeline", "Write an HTML page of the step's memory to FILE (.svg: its figure).")
+@_file_option(
+    "--timeline",
+    "Write an HTML page of the step's memory to FILE; only its figure if FILE ends in .svg.",
+)
 def profile(
     deadline: float,
     as_json: bool,

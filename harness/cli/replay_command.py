@@ -39,7 +39,7 @@ def replay(
 ) -> int:
     """Replay a memory snapshot, also under other settings.
 
-    Every device of the recording is replayed, one that ran out of memory first.
+    Every device of the recording is replayed; one that ran out of memory comes first.
 
     SNAPSHOT is a file that torch.cuda.memory._dump_snapshot wrote. It is parsed by a restricted
     unpickler; no code from the file is executed.

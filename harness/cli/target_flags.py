@@ -110,7 +110,7 @@ def _argument(text: str) -> tuple[str, object]:
 
 
 def _named(name: str, known: Sequence[str]) -> Any:
-    """Return a known name, or what MODULE:CALLABLE names."""
+    """Return ``name`` itself if it is known, else the object that MODULE:CALLABLE names."""
     from harness.training.load_target import load_target
 
     return name if name in known else load_target(name)

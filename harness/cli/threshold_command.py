@@ -46,7 +46,7 @@ from harness.schema.plain_text import json_text
     type=SECONDS,
     default=600,
     show_default=True,
-    help="Seconds after which a probe is stopped.",
+    help="Seconds after which a process that tries one value is stopped.",
 )
 @pretend_option
 @click.option("--force", is_flag=True, help="Try more memory than is available on this machine.")
@@ -63,8 +63,9 @@ def threshold(
 ) -> int:
     """Find the largest batch that fits into a memory budget.
 
-    The value that --solve names is searched, so its own flag is refused. The threshold is
-    predicted first and then confirmed: separate processes run the workload on both sides of it.
+    With --solve depth or --solve width that value is searched instead; leave out its own flag.
+    The threshold is predicted first, then confirmed: separate processes run the workload just
+    below and just above it.
     """
     from harness.dry_run.for_workers import gpu_or_dry_run
     from harness.schema.record import Outcome, to_json

@@ -25,8 +25,8 @@ from harness.cli.exit_codes import DONE, NOT_OK
 def verdicts(folders: tuple[Path, ...]) -> int:
     """Print every claim of a report with its verdict.
 
-    The report in each FOLDER is read, not written anew. Of one report, what was measured stands
-    with each claim. Several reports are printed side by side; the exit code is 3 if two of them
+    The report in each FOLDER is read; nothing is written. For one FOLDER, each claim comes with
+    what was measured. Several are printed side by side; the exit code is 3 if two reports
     contradict each other.
     """
     if len(folders) == 1:

@@ -15,7 +15,7 @@ class DryRunError(HarnessError, ValueError):
     >>> harness.dry_run("no_such_file.py", gpu="l4")
     Traceback (most recent call last):
         ...
-    harness.dry_run.dry_run_request.DryRunError: script: no such file: no_such_file.py
+    harness.dry_run.dry_run_request.DryRunError: there is no script no_such_file.py
 
     """
 
@@ -47,7 +47,7 @@ def check(request: Request) -> None:
 
     """
     if request.kind == "script" and not Path(request.target).is_file():
-        raise DryRunError(f"script: no such file: {request.target}")
+        raise DryRunError(f"there is no script {request.target}")
     if request.steps is not None and request.steps < 1:
         raise DryRunError(f"steps must be at least 1, got {request.steps}")
     if request.world_size is not None and not 0 <= request.rank < request.world_size:

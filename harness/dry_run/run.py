@@ -117,5 +117,5 @@ def _script_of(function: Callable[..., object]) -> str | None:
         return None
     file = getattr(sys.modules["__main__"], "__file__", None)
     if file is None:
-        raise DryRunError("function: defined in an interactive session; put it into a file")
+        raise DryRunError("the function must be defined in a file, not in an interactive session")
     return str(file)

@@ -76,9 +76,11 @@ def torch_build() -> TorchBuild:
         DryRunUnavailableError: there is none, or it cannot be pretended on this system.
 
     """
-    system = (sys.platform, platform.machine())
-    if system != ("linux", "x86_64"):
-        raise DryRunUnavailableError(f"the dry run needs Linux on x86-64, this is {system}")
+    system, machine = sys.platform, platform.machine()
+    if (system, machine) != ("linux", "x86_64"):
+        raise DryRunUnavailableError(
+            f"the dry run needs Linux on x86-64, this machine is {system} on {machine}"
+        )
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
         raise DryRunUnavailableError(f"PyTorch is not installed; run: {INSTALL_CUDA_TORCH}")
@@ -88,7 +90,7 @@ def torch_build() -> TorchBuild:
     cuda = _quoted(r"cuda[^=\n]*=\s*", text)
     if cuda is None or not (folder / "lib/libtorch_cuda.so").exists():
         raise DryRunUnavailableError(
-            f"torch {version} is no CUDA build; run: {INSTALL_CUDA_TORCH}"
+            f"torch {version} is not a CUDA build; run: {INSTALL_CUDA_TORCH}"
             " (without an index of CPU wheels)"
         )
     return TorchBuild(

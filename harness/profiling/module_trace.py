@@ -194,7 +194,7 @@ class ModuleTrace:
 
     @contextmanager
     def _watching_root(self) -> Iterator[None]:
-        """Take the network's arguments for inputs, and mark gradients before they may go."""
+        """Record the network's arguments as inputs, and gradients before they may be freed."""
         own = vars(self._model)
         forward: Forward | None = own.get("forward")
         if forward is None:

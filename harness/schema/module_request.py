@@ -43,7 +43,9 @@ def checked(**fields: Any) -> Request:
     request = Request(**fields)
     module, colon, name = request.target.partition(":")
     if not (module and colon and name):
-        raise RequestError(f"{request.target!r}: write MODULE:CALLABLE, as package.models:build")
+        raise RequestError(
+            f"target must be MODULE:CALLABLE, e.g. package.models:build, got {request.target!r}"
+        )
     for field, choices in (
         ("optimizer", OPTIMIZERS),
         ("loss", LOSSES),
@@ -52,5 +54,5 @@ def checked(**fields: Any) -> Request:
     ):
         value = getattr(request, field)
         if value not in choices:
-            raise RequestError(f"{field}: {value!r}: one of {', '.join(choices)}")
+            raise RequestError(f"{field} must be one of {', '.join(choices)}, got {value!r}")
     return request

@@ -100,7 +100,9 @@ def explain_file(
     """
     asked = None if settings is None else AllocatorConfig.from_settings(settings, total_bytes=1)
     if settings is not None and asked is not None and asked.memory_fraction != 1:
-        raise SnapshotError("per_process_memory_fraction cannot be asked; use --memory")
+        raise SnapshotError(
+            "what-if settings must be without per_process_memory_fraction; give --memory instead"
+        )
     deadline = Deadline(deadline_seconds)
     try:
         recording = read_recording(path, deadline)

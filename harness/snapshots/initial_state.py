@@ -49,7 +49,7 @@ class Origin:
                 address += block.size_bytes
 
     def is_start(self) -> bool:
-        """Return whether nothing was reserved: the recording has everything."""
+        """Return whether the recording begins before anything was reserved."""
         return self.reserved_bytes == 0 and not self.live
 
 

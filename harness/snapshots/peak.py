@@ -26,7 +26,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """The moment of most requested bytes; ``position`` counts events, -1 is the beginning.
+    """The moment at which most bytes were requested, by its event; -1 is before the first one.
 
     ``groups`` are sorted by their bytes, largest first, and sum to ``requested_bytes``.
     """

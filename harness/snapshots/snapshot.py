@@ -264,7 +264,9 @@ def _segment(entry: Any) -> tuple[int, RecordedSegment]:
         size = _number(raw, "size")
         state = _get(raw, "state", str)
         if state not in _STATES or size == 0:
-            raise SnapshotError(f"the segment at {address:#x} has a block that makes no sense")
+            raise SnapshotError(
+                f"the segment at {address:#x} has a block of an impossible size or state"
+            )
         requested = 0 if state == "inactive" else _number(raw, "requested_size", size)
         blocks.append(RecordedBlock(position, size, requested, state))
         position += size

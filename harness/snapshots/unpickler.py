@@ -137,7 +137,7 @@ class _Machine:
                 if operation is None:
                     raise SnapshotError(
                         f"{_NAMES.get(code, hex(code))} at byte {self.position - 1} of the pickle "
-                        "does more than hold data"
+                        "is no plain data; it could run code"
                     )
                 operation(self)
         return False
@@ -159,7 +159,9 @@ class _Machine:
         slots = len(self.stack) + self.slots_below + len(self.memo)
         built = self.built_bytes + _SLOT_BYTES * slots
         if built > _BYTES_IN_ADVANCE + _BYTES_PER_BYTE * self.position:
-            raise SnapshotError(f"the pickle grows out of proportion by byte {self.position}")
+            raise SnapshotError(
+                f"the pickle builds far more data than its size explains, by byte {self.position}"
+            )
         if built + len(self.data) > _MOST_BYTES:
             raise SnapshotError(
                 f"the recording needs more than {format_bytes(_MOST_BYTES)} of memory; "

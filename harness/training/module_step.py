@@ -47,7 +47,7 @@ def make_optimizer(
     if callable(named):
         return named(parameters)
     if named not in OPTIMIZERS:
-        raise StepError(f"optimizer: {named!r}: one of {', '.join(OPTIMIZERS)}")
+        raise StepError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {named!r}")
     if named == "none" or not parameters:
         return None
     match named:
@@ -103,18 +103,22 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
     if callable(named):
         return named(output, y)
     if named not in LOSSES:
-        raise StepError(f"loss: {named!r}: one of {', '.join(LOSSES)}")
+        raise StepError(f"loss must be one of {', '.join(LOSSES)}, got {named!r}")
     if named == "sum":
         return _sum(output)
     if named == "model":
         return _loss_in(output)
     if not isinstance(output, Tensor):
-        raise StepError(f"loss: {named!r}: the output is a {type(output).__name__}; use sum")
+        raise StepError(
+            f"loss {named!r} needs a tensor, the output is a {type(output).__name__}; use loss sum"
+        )
     if named == "mean-square":
         return output.square().mean()
     if output.dim() != 2:
         shape = tuple(output.shape)
-        raise StepError(f"loss: {named!r}: wants (batch, classes), the output is {shape}; use sum")
+        raise StepError(
+            f"loss {named!r} needs an output (batch, classes), got {shape}; use loss sum"
+        )
     return nn.functional.cross_entropy(output, y)  # type: ignore[arg-type]
 
 
@@ -123,14 +127,16 @@ def _loss_in(output: Any) -> Tensor:
     found = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
     if not isinstance(found, Tensor) or found.dim():
         kind = type(output).__name__
-        raise StepError(f"loss: 'model': the output, a {kind}, has no scalar loss; use sum")
+        raise StepError(
+            f"loss 'model' needs a scalar loss in the output, which is a {kind}; use loss sum"
+        )
     return found
 
 
 def _sum(output: Any) -> Tensor:
     sums = [t.sum() for t in tensors(output) if t.is_floating_point()]
     if not sums:
-        raise StepError("loss: 'sum': the output holds no floating tensor")
+        raise StepError("loss 'sum' needs a floating-point tensor in the output, which has none")
     total = sums[0]
     for one in sums[1:]:
         total = total + one

@@ -27,7 +27,7 @@ def test_an_empty_request_takes_nothing() -> None:
 
 
 def test_a_negative_request_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 0, not -1"):
+    with pytest.raises(ValueError, match="at least 0, got -1"):
         CachingAllocator().malloc(-1)
 
 

@@ -70,5 +70,5 @@ def test_a_small_gpu_answers_or_is_out_of_memory(
 
 @pytest.mark.parametrize("text", ["", "expandable_segments:True"])
 def test_a_gpu_without_memory_is_refused(text: str) -> None:
-    with pytest.raises(AllocatorConfigError, match="total_bytes must be at least 1, not 0"):
+    with pytest.raises(AllocatorConfigError, match="total_bytes must be at least 1, got 0"):
         AllocatorConfig.from_settings(text, total_bytes=0)

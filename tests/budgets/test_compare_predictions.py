@@ -36,6 +36,6 @@ def test_what_is_no_prediction_is_refused(
     for text in ("", "[]", "{}", "{" * 10_000):
         path.write_text(text)
         assert main(["compare", str(path), str(path)]) == 2
-        assert "no prediction of harness predict" in capsys.readouterr().err
+        assert "is not a prediction that harness predict" in capsys.readouterr().err
     assert main(["compare", str(path), str(tmp_path)]) == 2
     assert "two folders or two files" in capsys.readouterr().err

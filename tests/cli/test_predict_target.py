@@ -90,7 +90,10 @@ def test_the_answer_comes_first(model: str, capsys: pytest.CaptureFixture[str]) 
         (["my_model.py:Net", "--arg", "depth=1"], "give --input SHAPE"),
         (["my_model.py:Net", "--arg", "depth", "--input", "16"], "--arg must be NAME=VALUE"),
         (["my_model.py:Net", "--arg", "depth=1", "--input", "int9:16"], "type must be one of"),
-        (["my_model.py:Net", "--input", "16", "--depth", "4"], "--depth: not for a TARGET"),
+        (
+            ["my_model.py:Net", "--input", "16", "--depth", "4"],
+            "--depth cannot be given with a TARGET",
+        ),
         (["--input", "16"], "need a TARGET"),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_cpu_build_of_torch_is_named_with_the_command_that_replaces_it(
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     with pytest.raises(DryRunUnavailableError) as refused:
         toolchain.torch_build()
-    assert "torch 2.15.0+cpu is no CUDA build" in str(refused.value)
+    assert "torch 2.15.0+cpu is not a CUDA build" in str(refused.value)
     assert f"{sys.executable} -m pip install" in str(refused.value)
 
 

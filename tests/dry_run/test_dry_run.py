@@ -224,7 +224,7 @@ def test_an_interrupted_script_reports_and_leaves_nothing_running(
 
 
 def test_a_script_that_is_not_there_is_the_user_s_mistake() -> None:
-    with pytest.raises(DryRunError, match="no such file: nowhere"):
+    with pytest.raises(DryRunError, match="there is no script nowhere"):
         dry_run("nowhere.py")
 
 

@@ -30,7 +30,7 @@ def test_no_fewer_examples_than_micro_batches_are_tried() -> None:
 
 
 def test_an_unknown_axis_is_named() -> None:
-    with pytest.raises(ValueError, match="axis: 'classes': one of batch, width, depth"):
+    with pytest.raises(ValueError, match="axis must be one of batch, width, depth, got 'classes'"):
         solve(SMALL, 1000, "classes")
 
 

@@ -241,7 +241,7 @@ def test_the_command_explains_a_snapshot_a_log_and_standard_input(
     assert main(["explain", str(log)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["explain", path, "--batch", "3"]) == 2
-    assert "go together" in capsys.readouterr().err
+    assert "must be given together" in capsys.readouterr().err
 
 
 def two_devices() -> dict[str, object]:

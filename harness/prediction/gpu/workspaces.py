@@ -51,7 +51,9 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
     longest = max(len(number) for pair in pairs for number in pair)
     total = _MOST_BYTES + 1 if longest > 20 else sum(int(k) * KIB * int(n) for k, n in pairs)
     if total > _MOST_BYTES:
-        raise WorkspaceConfigError(f"{VARIABLE}: {_short(config)}: at most {_MOST_BYTES} bytes")
+        raise WorkspaceConfigError(
+            f"{VARIABLE} must be at most {_MOST_BYTES} bytes, got {_short(config)}"
+        )
     return total
 
 

@@ -26,7 +26,7 @@ _Sums = tuple[int, list[list[int]]]
 
 
 class CudaKernels(Kernels):
-    """Writes the kernels' own blocks on ``writer`` as they come about on ``gpu``."""
+    """Writes the blocks that CUDA's kernels allocate for themselves on ``gpu``."""
 
     def __init__(self, writer: TraceWriter, gpu: Gpu) -> None:
         self._writer = writer

@@ -23,7 +23,7 @@ _ACCUMULATOR_BYTES = 4
 
 
 class Scratch(NamedTuple):
-    """The two blocks of one launch, in the order in which they are allocated; 0 is none."""
+    """Bytes of the two scratch blocks of one kernel launch, in order; 0 where there is none."""
 
     staging_bytes: int
     counters_bytes: int

@@ -25,7 +25,7 @@ def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
 
     """
     if axis not in AXES:
-        raise ValueError(f"axis: {axis!r}: one of {', '.join(AXES)}")
+        raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
     least = {"batch": workload.least_batch, "depth": max(1, workload.checkpoint), "width": 1}
     return least[axis], MAX_DEPTH if axis == "depth" else MAX_SIZE
 

@@ -58,7 +58,7 @@ class TraceWriter:
     def take_on_host(
         self, size_bytes: int, operator: str, category: str = "temporary", module: str = ""
     ) -> Event | None:
-        """Write a block of the host's memory and return it; None where that is another's."""
+        """Write a block in host memory and return it; None where host memory is not written."""
         return self.allocate(size_bytes, operator, category, module) if self._with_host else None
 
     def free(self, block: Event | None) -> None:
