@@ -16,19 +16,17 @@ aten/src/ATen/native/Dropout.cpp (``is_fused_kernel_acceptable``).
 
 import importlib
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.module.cuda_answers import answers
 
 if TYPE_CHECKING:
     from harness.prediction.module.event_ledger import Ledger
@@ -235,26 +233,6 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
     return dtype in (None, float)  # PyTorch takes Python's types too
 
 
-def _properties(gpu: Gpu) -> SimpleNamespace:
-    major, minor = gpu.capability
-    return SimpleNamespace(
-        name=gpu.name,
-        major=major,
-        minor=minor,
-        total_memory=gpu.total_bytes or 0,
-        multi_processor_count=gpu.multiprocessors,
-        max_threads_per_multi_processor=gpu.threads_per_multiprocessor,
-    )
-
-
-_NOT_TRACED = (("transformers.utils.import_utils", "is_fake_tensor"),)
-"""Questions of frameworks whether a tensor is a traced one, answered as on a GPU: no."""
-
-
-_CHECKS = ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check")
-"""Methods of optimizers that ask a CUDA build's driver for its stream, before and since 2.15."""
-
-
 @contextmanager
 def simulated_gpu(
     ledger: "Ledger", gpu: Gpu, functions: Mapping[Function, Function]
@@ -267,72 +245,12 @@ def simulated_gpu(
         functions: PyTorch's functions that CUDA runs another way, and that way.
 
     """
-    optimizer = importlib.import_module("torch.optim.optimizer")  # torch.optim hides it
-
-    def never(*_: object, **__: object) -> bool:
-        return False
-
-    def nothing(*_: object, **__: object) -> None:
-        return None
-
-    def live(*_: object) -> int:
-        return ledger.live_bytes
-
-    patches: list[tuple[object, str, object]] = [
-        (torch.cuda, "is_available", lambda: True),
-        (torch.cuda, "is_initialized", lambda: True),
-        (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
-        (torch.cuda, "device_count", lambda: 1),
-        (torch.cuda, "current_device", lambda: 0),
-        (torch.cuda, "get_device_name", lambda *_: gpu.name),
-        (torch.cuda, "get_device_capability", lambda *_: gpu.capability),
-        (torch.cuda, "get_device_properties", lambda *_: _properties(gpu)),
-        (torch.cuda, "memory_allocated", live),
-        (torch.cuda, "max_memory_allocated", live),
-        (torch.cuda, "memory_reserved", live),
-        (torch.cuda, "max_memory_reserved", live),
-        *(
-            (torch.cuda, name, nothing)
-            for name in (
-                "_lazy_init",
-                "synchronize",
-                "empty_cache",
-                "set_device",
-                "reset_peak_memory_stats",
-                "manual_seed",
-                "manual_seed_all",
-                "get_rng_state",
-                "set_rng_state",
-            )
-        ),
-        (torch.cuda, "is_current_stream_capturing", never),
-        # A CUDA build asks its driver for streams (Adam does): there is none, as in a CPU build.
-        (torch.accelerator, "is_available", never),
-        (torch.cuda.amp.common, "amp_definitely_not_available", never),
-        (torch.backends.cudnn, "is_acceptable", never),
-        *((optimizer.Optimizer, n, nothing) for n in _CHECKS if hasattr(optimizer.Optimizer, n)),
-        (optimizer, "_get_foreach_kernels_supported_devices", lambda: ["meta", "cuda"]),
-        (optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta", "cuda"]),
-        *(
-            (functional, name, never)
-            for name in (
-                "has_torch_function",
-                "has_torch_function_unary",
-                "has_torch_function_variadic",
-            )
-        ),
-    ]
+    checkpointing = importlib.import_module("torch.utils.checkpoint")
+    comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
-        for target, name, value in patches:
-            stack.enter_context(mock.patch.object(target, name, value))
-        checks = importlib.import_module(
-            "torch.utils.checkpoint"
-        )._allowed_determinism_checks_to_fns
-        stack.enter_context(mock.patch.dict(checks, default=_shape_and_type))
-        for module, name in _NOT_TRACED:
-            found = sys.modules.get(module)
-            if found is not None and hasattr(found, name):
-                stack.enter_context(mock.patch.object(found, name, never))
+        for asked, name, answer in tuple(answers(gpu, lambda: ledger.live_bytes)):
+            stack.enter_context(mock.patch.object(asked, name, answer))
+        stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
         stack.enter_context(mock.patch.object(nn.Parameter, "__new__", _parameter(ledger)))
         stack.enter_context(ledger)
         mode = DeviceMode(ledger, functions)
