@@ -7,10 +7,10 @@ from harness.prediction.gpu.workspaces import (
     is_lt_product,
     workspace_bytes,
 )
+from harness.prediction.mlp.column_sums import ColumnSums
 from harness.prediction.mlp.cuda_autocast import CudaAutocastLayers
 from harness.prediction.mlp.cuda_dropout import CudaDropout
 from harness.prediction.mlp.cuda_norms import CudaBatchNorm, CudaLayerNorm
-from harness.prediction.mlp.cuda_reduction import ColumnSums
 from harness.prediction.mlp.dropout import Dropout
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
@@ -71,21 +71,16 @@ class CudaKernels(Kernels):
         free(total)
 
     def _scratch_of(self, rows: int, columns: int, element_bytes: int) -> _Sums:
-        """Return the bytes of the halves' buffer and those of each launch's blocks, none of 0.
+        """Return the bytes of the halves' buffer and those of each launch's blocks, if it has any.
 
         Remembered: the layers of a deep network ask the same again and again.
         """
         key = rows, columns, element_bytes
         if key not in self._sums:
             sums = ColumnSums(
-                rows=rows,
-                columns=columns,
-                element_bytes=element_bytes,
-                multiprocessors=self._gpu.multiprocessors,
-                threads_per_multiprocessor=self._gpu.threads_per_multiprocessor,
+                rows=rows, columns=columns, element_bytes=element_bytes, gpu=self._gpu
             )
-            launches = [[size for size in scratch if size] for scratch in sums.launches()]
-            self._sums[key] = sums.total_bytes, [sizes for sizes in launches if sizes]
+            self._sums[key] = sums.total_bytes, [sizes for sizes in sums.launches() if sizes]
         return self._sums[key]
 
     def layers(self, workload: Workload) -> Layers:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.module.gpu_reduction import Reduction
+from harness.prediction.gpu.reduction import Reduction
 from harness.prediction.module.kernel_timeline import Timeline
 from harness.prediction.torch_rules import BIAS_BY_PRODUCT, rule_of
 

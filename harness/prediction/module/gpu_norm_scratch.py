@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.reduction import Reduction
 from harness.prediction.mlp.cuda_norms import batch_norm_grid, in_two_steps, two_step_parts
-from harness.prediction.module.gpu_reduction import Reduction
 from harness.prediction.module.kernel_timeline import Timeline, around
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.reduction import Reduction
 from harness.prediction.gpu.workspaces import are_kept, is_lt_product, workspace_bytes
 from harness.prediction.module import gpu_index_scratch, gpu_norm_scratch
 from harness.prediction.module.gpu_attention_scratch import (
@@ -26,7 +27,6 @@ from harness.prediction.module.gpu_attention_scratch import (
     flash_forward,
 )
 from harness.prediction.module.gpu_convolution import Convolution
-from harness.prediction.module.gpu_reduction import Reduction
 from harness.prediction.module.kernel_timeline import Timeline, around
 from harness.prediction.module.registered_operators import REGISTERED
 
