@@ -126,7 +126,7 @@ def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
         own.close()
 
 
-def test_a_server_that_is_stopped_is_named_at_the_deadline() -> None:
+def test_a_server_that_is_stopped_is_named_within_seconds() -> None:
     of_other_tests = servers_of(os.getpid())
     own = ForkLauncher("pinned")
     try:
@@ -137,7 +137,7 @@ def test_a_server_that_is_stopped_is_named_at_the_deadline() -> None:
         record = measure(TINY, launcher=own, deadline_seconds=1)
         assert record.outcome is Outcome.CRASHED
         assert "stopped by a signal" in record.evidence["message"]
-        assert time.monotonic() - started < 40
+        assert time.monotonic() - started < 20, "not only once it had 30 s to fork"
     finally:
         own.close()
 

@@ -89,6 +89,7 @@ class ForkLauncher:
 
     def _follow(self, control: socket.socket, watch: "_Watch") -> dict[str, Any]:
         """Listen to the worker and the server until the worker's end is known."""
+        stopped = False
         while True:
             ready = watch.wait(control)
             if control in ready:
@@ -101,7 +102,8 @@ class ForkLauncher:
                     if "status" in reply:
                         watch.drain()
                         return {"exit_code": reply["status"]}
-            if watch.is_over:
+            before, stopped = stopped, watch.awaits_fork and self._server_is_stopped()
+            if watch.is_over or (before and stopped):  # twice: a moment's stop is none
                 lost = watch.why_lost(self._server_is_stopped())
                 if lost is not None:
                     self._end_server(at_once=True)
@@ -236,6 +238,10 @@ class _Watch:
         return end if self.pid is not None else max(end, self.started + FORK_SECONDS)
 
     @property
+    def awaits_fork(self) -> bool:
+        return self.pid is None
+
+    @property
     def is_over(self) -> bool:
         return time.monotonic() >= self.until
 
@@ -243,6 +249,8 @@ class _Watch:
         """Wait for a word of either; take in the worker's, and return which of them spoke."""
         watched: list[Any] = [control, self.results] if self._open else [control]
         left = max(0.0, self.until - time.monotonic())
+        if self.awaits_fork:
+            left = min(left, _CHECK_SECONDS)
         ready, _, _ = select.select(watched, [], [], left)
         if self.results in ready:
             data = os.read(self.results, 1 << 16)
