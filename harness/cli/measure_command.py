@@ -6,8 +6,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.parameter_types import SECONDS, WholeNumber
-from harness.cli.pretend_option import pretend_option
+from harness.cli.parameter_types import WholeNumber
+from harness.cli.worker_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 
@@ -27,15 +27,9 @@ from harness.schema.plain_text import json_text
     show_default=True,
     help="Number of passes that time the step and read its RSS.",
 )
-@click.option(
-    "--deadline",
-    type=SECONDS,
-    default=600,
-    show_default=True,
-    help="Seconds after which a worker process is stopped.",
-)
+@deadline_option
 @pretend_option
-@click.option("--force", is_flag=True, help="Try more memory than is available on this machine.")
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the record as one line of JSON.")
 @click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
 def measure(

@@ -8,7 +8,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.parameter_types import SECONDS, SHAPE, Choices, WholeNumber
+from harness.cli.parameter_types import SHAPE, Choices, WholeNumber
+from harness.cli.worker_options import deadline_option
 from harness.schema.module_request import INPUT_TYPES, LOSSES, MODES, OPTIMIZERS
 from harness.schema.plain_text import json_text
 
@@ -67,13 +68,7 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     show_default=True,
     help="Number of CPU threads per operation.",
 )
-@click.option(
-    "--deadline",
-    type=SECONDS,
-    default=600,
-    show_default=True,
-    help="Seconds after which the worker process is stopped.",
-)
+@deadline_option
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one line of JSON.")
 @_file_option("--events", "Write the allocation events to FILE as CSV.")
 @_file_option("--chrome", "Write a trace for Chrome or Perfetto to FILE.")

@@ -6,8 +6,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
-from harness.cli.parameter_types import SECONDS
 from harness.cli.sweep_options import run_experiments, sweep_options
+from harness.cli.worker_options import deadline_option
 
 
 @click.command(
@@ -21,13 +21,7 @@ from harness.cli.sweep_options import run_experiments, sweep_options
 )
 @click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
 @sweep_options
-@click.option(
-    "--deadline",
-    type=SECONDS,
-    default=600,
-    show_default=True,
-    help="Seconds after which a worker process is stopped.",
-)
+@deadline_option
 @click.option("--list", "list_only", is_flag=True, help="List the experiments and stop.")
 def sweep(experiments: tuple[str, ...], list_only: bool, **options: Any) -> int:
     """Run experiments and keep their records.

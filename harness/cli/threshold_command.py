@@ -6,8 +6,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.parameter_types import SECONDS, SIZE, Choices
-from harness.cli.pretend_option import pretend_option
+from harness.cli.parameter_types import SIZE, Choices
+from harness.cli.worker_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 
@@ -41,15 +41,9 @@ from harness.schema.plain_text import json_text
     help="How the budget is enforced: RLIMIT_DATA or a cgroup on the CPU, the allocator's"
     " limit on CUDA.",
 )
-@click.option(
-    "--deadline",
-    type=SECONDS,
-    default=600,
-    show_default=True,
-    help="Seconds after which a process that tries one value is stopped.",
-)
+@deadline_option
 @pretend_option
-@click.option("--force", is_flag=True, help="Try more memory than is available on this machine.")
+@force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the threshold as one line of JSON.")
 def threshold(
     budget: int | None,

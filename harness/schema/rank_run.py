@@ -1,6 +1,7 @@
 """What one rank of many holds while it trains, as strict JSON."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -70,14 +71,5 @@ class RankRun(Struct, frozen=True, kw_only=True):
         return job.cell_id
 
 
-_DECODER = msgspec.json.Decoder(RankRun)
-
-
-def from_json(line: bytes | str) -> RankRun:
-    """Return the rank run that ``line`` holds.
-
-    Raises:
-        SchemaError, RecordError: as of ``harness.schema.record.decode``.
-
-    """
-    return decode(_DECODER, line)
+from_json = partial(decode, msgspec.json.Decoder(RankRun))
+"""Return what a line holds: see ``harness.schema.record.decode``."""

@@ -1,6 +1,7 @@
 """The threshold of a workload, as strict JSON: the answer, every probe, the prediction."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -225,14 +226,5 @@ def cell_id(workload: Workload, budget_bytes: int, solve: str, kind: str) -> str
     return f"{workload.id}-{solve}-{budget_bytes}-{kind}"
 
 
-_DECODER = msgspec.json.Decoder(Threshold)
-
-
-def from_json(line: bytes | str) -> Threshold:
-    """Return the threshold that ``line`` holds.
-
-    Raises:
-        SchemaError, RecordError: as of ``harness.schema.record.decode``.
-
-    """
-    return decode(_DECODER, line)
+from_json = partial(decode, msgspec.json.Decoder(Threshold))
+"""Return what a line holds: see ``harness.schema.record.decode``."""

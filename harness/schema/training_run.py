@@ -1,6 +1,7 @@
 """A whole training run as strict JSON: what was run, how it ended, and the memory of every step."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -115,14 +116,5 @@ def run_id(workload: Workload, plan: TrainingPlan) -> str:
     return "-".join((workload.id, *map(str, parts)))
 
 
-_DECODER = msgspec.json.Decoder(TrainingRun)
-
-
-def from_json(line: bytes | str) -> TrainingRun:
-    """Return the training run that ``line`` holds.
-
-    Raises:
-        SchemaError, RecordError: as of ``harness.schema.record.decode``.
-
-    """
-    return decode(_DECODER, line)
+from_json = partial(decode, msgspec.json.Decoder(TrainingRun))
+"""Return what a line holds: see ``harness.schema.record.decode``."""
