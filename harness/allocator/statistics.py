@@ -10,7 +10,7 @@ from harness.allocator.segments import Segments
 
 
 class Readings(ABC):
-    """Counters, blocks and segments as they stand."""
+    """Reads an allocator's counters, blocks and segments, and changes none of them but peaks."""
 
     _blocks: dict[int, Block]
     _counters: Counters

@@ -35,7 +35,7 @@ class StreamUses:
             self.queues.setdefault(stream, deque()).append(block)
 
     def finish_all(self) -> Iterator[Block]:
-        """Take every use as done; yield each block when its last one is."""
+        """Mark every use as done; yield each block when its last use is."""
         for stream in sorted(self.queues, key=lambda handle: (handle != 0, -handle)):
             for block in self.queues.pop(stream):
                 block.events -= 1
@@ -43,7 +43,7 @@ class StreamUses:
                     yield block
 
     def finish(self, block: Block) -> None:
-        """Take every use of one block as done."""
+        """Mark every use of one block as done."""
         block.events = 0
         for stream in list(self.queues):
             left = deque(other for other in self.queues[stream] if other is not block)

@@ -100,7 +100,7 @@ def _ranks_agree(dist: Any, distributed_c10d: Any, data_parallel: Any) -> None:
 
 
 def _reduce_gradients_in_place(wrapper: Any) -> None:
-    """Have DDP take a bucket of gradients for reduced: the fake group's own answer is empty.
+    """Make DDP treat a bucket of gradients as reduced: the fake group's own answer is empty.
 
     NCCL reduces a bucket in place as well, so this allocates what it allocates. A hook that the
     script registers itself is left alone.

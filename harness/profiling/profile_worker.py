@@ -24,7 +24,7 @@ from harness.training.module_step import Step, StepError, make_optimizer, run_st
 
 
 def main() -> int:
-    """Do the request; results go to what was standard output."""
+    """Trace the step that is asked for; the result goes to what was standard output."""
     die_first_for_memory()
     channel = os.dup(1)
     os.dup2(2, 1)  # so that nothing the module prints is taken for a result

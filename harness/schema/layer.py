@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one module takes; a module's row leaves out the modules inside it.
+    """The memory of one module, without that of the modules inside it.
 
     Attributes:
         name: dotted name; empty for the network itself.

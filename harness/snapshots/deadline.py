@@ -19,7 +19,7 @@ class Deadline:
         self._end = time.process_time() + seconds
 
     def check(self, doing: str) -> None:
-        """Return while there is time.
+        """Refuse to go on once the time is over.
 
         Raises:
             SnapshotError: the time is over; one line that says during what.

@@ -67,7 +67,7 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """A second recording of the same program, and the batch sizes of both and of the question."""
+    """A second recording of the same program, both batch sizes, and the one to predict."""
 
     other: Path
     batches: tuple[int, int]

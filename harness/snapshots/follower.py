@@ -74,7 +74,7 @@ class Follower:
         self._succeeds(self._flush, None)
 
     def _succeeds(self, action: Callable[[], None], event: TraceEvent | None) -> bool:
-        """Do one thing; note where the recording contradicts itself, return whether to go on."""
+        """Replay one operation; note a contradiction in the recording; return whether to go on."""
         try:
             action()
         except (OutOfMemoryError, ValueError) as error:
@@ -105,7 +105,7 @@ class Follower:
             self._run_out(event)
 
     def _expect_nothing(self) -> None:
-        """End what holds for one request only."""
+        """Forget what was expected of one request alone."""
         self.model.allow(None)
         self.model.before_growing = None
         self._addresses.upcoming = []

@@ -22,7 +22,7 @@ _LEAST_STEPS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """What the floors say.
+    """How the memory that stays alive grows over training steps, judged by each step's floor.
 
     Attributes:
         floors_bytes: the least alive in each step, from the end of the first step on.
@@ -45,7 +45,7 @@ def find_growth(
     alive_bytes: Sequence[int],
     annotations: Sequence[Annotation],
 ) -> Growth:
-    """Return the growth; ``alive_bytes`` is what was alive after each event."""
+    """Return how memory grows over the steps; ``alive_bytes``: what was alive after each event."""
     edges = step_ends(events, annotations)
     if len(edges) < _LEAST_STEPS:
         reason = f"{len(edges)} training steps are recorded; {_LEAST_STEPS} are needed"

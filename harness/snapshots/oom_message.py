@@ -109,7 +109,7 @@ class OutOfMemoryMessage:
         return max(0, self.total_bytes - self.free_bytes - held)
 
     def cause(self) -> Cause:
-        """Return the one thing that, without it, the request would have fitted; or real need."""
+        """Return the one part without which the request would have fitted; real need if none is."""
         asked, free = self.requested_bytes, self.free_bytes
         if self.allocated_bytes > self.total_bytes:
             return "shared memory"

@@ -84,7 +84,7 @@ class PastSegment:
 
 
 class Past:
-    """All segments on their way back."""
+    """The segments of a recording while its events are undone, the last one first."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class RanOut:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """Metrics over the ways of placing segments (one way where addresses do not matter).
+    """What a run under other settings needs, as a range over the ways of placing segments.
 
     Attributes:
         peak_reserved_bytes: lowest and highest peak among the runs that completed; None

@@ -86,7 +86,7 @@ class GpuMemory:
         return any(self._completed(runs, self.outside_bytes[0]))
 
     def _completed(self, runs: Sequence[Run], outside_bytes: int) -> Iterator[bool]:
-        """Yield for each address policy whether all ``runs`` come to their end."""
+        """Yield for each address policy whether all ``runs`` complete."""
         config = self.config(outside_bytes)
         for policy in policies_to_try(config):
             try:

@@ -24,7 +24,7 @@ class CudaAutocastLayers(AutocastLayers):
     """The log-softmax of the pass that is written, in the low type."""
 
     def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the log-softmax, its cast to float32 and the loss; the logits go."""
+        """Write the log-softmax, its cast to float32 and the loss; free the logits."""
         allocate, elements = self.writer.allocate, rows * self.all[-1].fan_out
         self._low = allocate(elements * self.element_bytes, loss.LOG_SOFTMAX, "activation")
         cast = allocate(elements * _FULL_BYTES, loss.NLL.rpartition("/")[0] + CAST, "activation")

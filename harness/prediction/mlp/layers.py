@@ -188,7 +188,7 @@ class Layers:
         return result
 
     def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the loss of ``logits``, which go."""
+        """Write the loss of ``logits``, which are then freed."""
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
         found = loss.forward(self.writer, size_bytes, self.element_bytes)
         self.writer.free(logits)
