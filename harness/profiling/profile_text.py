@@ -8,7 +8,8 @@ from rich.text import Text
 from harness.profiling import exports
 from harness.profiling.layer_text import layer_table
 from harness.profiling.profile import TOP, Profile, top_blocks
-from harness.profiling.timeline_page import page, svg_timeline
+from harness.profiling.timeline_page import page
+from harness.profiling.timeline_svg import svg_timeline
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.plain_text import printable
 from harness.schema.record import Outcome

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from harness.schema.self_contained_page import self_contained_page
 from harness.schema.units import format_bytes
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_chart import COLORS, legend, timeline_chart
@@ -12,16 +13,6 @@ from harness.snapshots.oom_message import OutOfMemoryMessage, advice
 from harness.snapshots.oom_text import message_text, parts
 
 _STYLE = """
-:root { color-scheme: light dark;
-  --paper: #fff; --ink: #1f2328; --quiet: #57606a; --rule: #d8dee4;
-  --bad: #b00020; --good: #1a7037; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #14181d; --ink: #e6e9ed; --quiet: #a5aeb8; --rule: #343b44;
-    --bad: #ff8a80; --good: #7fd69a; }
-}
-body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.25rem; margin-top: 2rem; }
 h3 { font-size: 1.05rem; margin-top: 1.75rem; }
 .wide { overflow-x: auto; }
 .wide > svg { display: block; width: 100%; min-width: 30rem; height: auto; }
@@ -31,10 +22,7 @@ svg line.failure { stroke: var(--bad); } svg text.failure { fill: var(--bad); }
 .legend { list-style: none; padding: 0; margin: .5rem 0; font-size: .875rem; }
 .legend li { padding-left: 1.3rem; }
 .legend .key { width: .8rem; height: .8rem; margin: 0 .5rem 0 -1.3rem; }
-table { border-collapse: collapse; font-size: .875rem; width: 100%; }
-caption { text-align: left; color: var(--quiet); padding-top: .75rem; }
-td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--rule); vertical-align: top;
-  overflow-wrap: anywhere; }
+table { width: 100%; } caption { padding-top: .75rem; } td { overflow-wrap: anywhere; }
 td.size { text-align: right; white-space: nowrap; width: 6rem; font-variant-numeric: tabular-nums; }
 td.name { width: 40%; }
 .bad { color: var(--bad); } .good { color: var(--good); }
@@ -46,7 +34,7 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 def explanation_page(explanations: Sequence[Explanation]) -> str:
     """Return the page of all devices; every text from the recording is escaped."""
     body = "".join(_device(explanation) for explanation in explanations)
-    return _page("Memory snapshot explained", body)
+    return self_contained_page("Memory snapshot explained", body, style=_STYLE)
 
 
 def message_page(message: OutOfMemoryMessage) -> str:
@@ -76,18 +64,7 @@ def message_page(message: OutOfMemoryMessage) -> str:
         f"<h2>Cause: {escape(message.cause())}</h2><p>{escape(advice(message))}</p>"
         f"<p>{escape(asked)}</p>{svg}{legend(labels)}{_as_text(message_text(message))}"
     )
-    return _page("Out of memory explained", body)
-
-
-def _page(title: str, body: str) -> str:
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>{body}"
-        "</body></html>\n"
-    )
+    return self_contained_page("Out of memory explained", body, style=_STYLE)
 
 
 def _device(explanation: Explanation) -> str:

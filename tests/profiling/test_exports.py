@@ -12,7 +12,8 @@ from torch.cuda import _memory_viz
 
 from harness.profiling.exports import chrome_trace, memory_snapshot
 from harness.profiling.module_trace import trace
-from harness.profiling.timeline_page import page, svg_timeline
+from harness.profiling.timeline_page import page
+from harness.profiling.timeline_svg import svg_timeline
 from harness.schema.events import BEFORE_TRACE, CATEGORIES, Trace, totals
 from harness.schema.units import format_bytes
 

@@ -186,7 +186,8 @@ class Texts(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        assert not {"src", "href", "onload"} & {name for name, _ in attrs}
+        loaded = [value for name, value in attrs if name in ("src", "href", "onload")]
+        assert loaded in ([], ["data:,"])  # an empty icon, so that no browser asks for one
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -196,7 +197,7 @@ def test_the_page_is_self_contained_and_labelled() -> None:
     page = explanation_page((explained("leak"),))
     texts = Texts()
     texts.feed(page)
-    assert not {"script", "img", "iframe", "link"} & set(texts.tags)
+    assert not {"script", "img", "iframe"} & set(texts.tags)
     assert "event of the allocator" in texts.text
     assert "forward pass (activations) (most: " in texts.text
     assert "out of memory" in texts.text
