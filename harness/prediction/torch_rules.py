@@ -113,7 +113,7 @@ LARGE_BLOCKS = Rule(
 )
 SMALL_BLOCKS = Rule(
     name="attention-blocks",
-    since=TorchVersion(2, 15),
+    since=TorchVersion(2, 14),
     operators=(),
     says="in blocks of 64 x 64 on GPUs with 100 KiB of shared memory",
     source="events of PyTorch's own allocator",
