@@ -46,7 +46,7 @@ def print_gpu_table(target: str, batch: int, rows: Sequence["GpuRow"]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("GPU")
     table.add_column("fits")
-    for title in ("memory", "reserved peak", "headroom", "largest batch, about"):
+    for title in ("memory", "reserved peak", "headroom", "largest batch"):
         table.add_column(title, justify="right")
     for row in rows:
         fit = row.fit
@@ -56,4 +56,5 @@ def print_gpu_table(target: str, batch: int, rows: Sequence["GpuRow"]) -> None:
     console.print(table)
     low, high = (size / 2**20 for size in rows[0].fit.outside_bytes)
     console.print(f"note: {low:,.0f}–{high:,.0f} MiB are assumed for the CUDA context")
-    console.print("note: the largest batch is interpolated; --gpu NAME finds it exactly")
+    if not all(row.is_derived for row in rows):
+        console.print("note: kernels depend on the batch; each largest one was searched by itself")

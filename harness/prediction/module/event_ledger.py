@@ -6,7 +6,7 @@ allocate next to their results comes from the rules in ``gpu_scratch``.
 """
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from harness.instruments.forward_hooks import Forward
 from harness.instruments.tensor_roles import storages
@@ -95,7 +95,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._dispatched(func, args, kwargs or {})
 
     def _dispatched(self, func: Any, args: Any, kwargs: Any) -> Any:
-        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.is_meta]
+        tensors = [t for t in _tensors(args, kwargs) if t.is_meta]
         if not tensors:
             result = func(*args, **kwargs)
             self._see_all(result, func.name(), on_host=self._making_host > 0)
@@ -239,9 +239,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._host[key] = weakref.ref(storage, gone)
 
     def _see_all(self, result: Any, operator: str, *, on_host: bool) -> None:
-        for tensor in (result,) if isinstance(result, Tensor) else tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self.see(tensor, operator, on_host=on_host)
+        for tensor in (result,) if isinstance(result, Tensor) else _tensors((result,), {}):
+            self.see(tensor, operator, on_host=on_host)
 
     def _take(self, key: int, storage: torch.UntypedStorage, size: int, operator: str) -> None:
         block = self._write(size, operator)
@@ -395,6 +394,17 @@ def _is_dense(tensor: Tensor) -> bool:
                 return False
             expected *= size
     return True
+
+
+def _tensors(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors among an operator's arguments, or in lists among them."""
+    found: list[Tensor] = []
+    for one in (*args, *kwargs.values()):
+        if isinstance(one, Tensor):
+            found.append(one)
+        elif isinstance(one, list | tuple):
+            found += _tensors(one, {})
+    return found
 
 
 def _all_meta(given: Any) -> Any:

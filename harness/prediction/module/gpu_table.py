@@ -1,33 +1,37 @@
 """One row for each GPU of the catalogue: does the step fit, and how far could the batch grow.
 
-The step is run once and played on every GPU with that GPU's memory and cuBLAS workspace. Only
-where it uses fused attention, whose kernel depends on the capability, is it run once for each
-family of GPUs. The largest batch is where a line through two predictions meets the memory.
+The step is predicted at two batches and played on every GPU with that GPU's memory and cuBLAS
+workspace. Only where it uses fused attention, whose kernel depends on the capability, is that
+done once for each family of GPUs. The steps at any other batch are derived from the two, and held
+against a prediction at the largest batch. Where kernels change with the batch on the way there,
+two predictions for each large GPU prove its batch, or another one is searched by predictions.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from harness.allocator import CachingAllocator, policies_to_try
-from harness.prediction.gpu.catalogue import DEFAULT, GPUS, Gpu
+from harness.prediction.gpu.catalogue import GPUS, Gpu
+from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
 from harness.prediction.gpu.workspaces import are_kept, workspace_bytes
 from harness.prediction.mlp import cuda_metrics
-from harness.prediction.module.asked_step import AskedStep
+from harness.prediction.module.affine_steps import AffineSteps
 from harness.prediction.module.event_ledger import WORKSPACE
-from harness.prediction.module.predict_module import STEPS_ON_GPU, run_on_gpu
+from harness.prediction.module.largest_batch import (
+    HIGHEST,
+    LargestBatch,
+    Search,
+    TracedSteps,
+    derived_largest,
+)
+from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.schema.events import Trace
 from harness.schema.prediction import GpuFit
-
-SHARED = (
-    "the step was run for {name}; on the others the scratch of sums may differ by a few hundred "
-    "KiB, and the largest batch is interpolated"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +42,15 @@ class GpuRow:
         fit: the verdict and the peaks.
         headroom_bytes: what is left next to the highest reserved peak and the most outside the
             allocator; negative where it does not fit.
-        largest_batch: the largest batch that should fit, interpolated; 0 if none does.
+        largest_batch: the largest batch that fits; 0 if none does.
+        is_derived: whether it follows from the steps at two batches, else from a search.
 
     """
 
     fit: GpuFit
     headroom_bytes: int
     largest_batch: int
+    is_derived: bool = True
 
 
 def gpu_table(
@@ -67,47 +73,109 @@ def gpu_table(
         asked: further arguments of ``harness.predict``: input_shape, inputs, optimizer, ...
 
     """
-    steps = STEPS_ON_GPU if asked.get("mode", "train") == "train" else 2
-    traces: dict[tuple[int, object], Trace] = {}
+    asked["cudnn"] = cudnn
+    sized = [gpu.in_environment() for gpu in gpus if gpu.total_bytes is not None]
+    traced = partial(TracedSteps, build, asked=asked)
 
-    def traced(size: int, gpu: Gpu) -> Trace:
-        family = _family(gpu) if (size, None) not in traces else None
-        if (size, family) not in traces:
-            step = AskedStep(build=build, batch=size, **asked)
-            ledger, scratch = run_on_gpu(step, steps, gpu, cudnn=cudnn)
-            traces[size, family if scratch.uses_attention else None] = ledger.trace()
-            return ledger.trace()
-        return traces[size, family]
+    def search(gpu: Gpu, memory: GpuMemory) -> LargestBatch:
+        return Search(memory, traced(gpu)).largest()
 
-    rows = [
-        _row(gpu.in_environment(), batch, partial(traced), allocator_settings)
-        for gpu in sorted(gpus, key=lambda gpu: gpu.total_bytes or 0)
-        if gpu.total_bytes is not None
-    ]
-    return tuple(rows)
+    first = traced(sized[0])
+    first.at(batch)
+    families: dict[str, list[Gpu]] = {}
+    for gpu in sized:
+        families.setdefault(_family(gpu) if first.uses_attention else "", []).append(gpu)
+    rows: list[GpuRow] = []
+    for members in families.values():
+        steps = first if sized[0] in members else traced(members[0])
+        rows += Family(steps, batch, members, allocator_settings, search).rows()
+    return tuple(sorted(rows, key=lambda row: row.fit.total_bytes))
 
 
-def _row(gpu: Gpu, batch: int, traced: Callable[[int, Gpu], Trace], settings: str) -> GpuRow:
-    script = _script(traced(batch, gpu), gpu)
-    found = cuda_metrics.peaks_on(script, gpu, settings)
+class Family:
+    """GPUs that run the same kernels."""
+
+    def __init__(
+        self,
+        steps: TracedSteps,
+        batch: int,
+        gpus: Sequence[Gpu],
+        settings: str,
+        search: Callable[[Gpu, GpuMemory], LargestBatch],
+    ) -> None:
+        self._steps = steps
+        self._batch = batch
+        self._memories = {gpu: _memory(gpu, settings) for gpu in gpus}
+        self._search = search
+
+    def rows(self) -> Iterator[GpuRow]:
+        """Yield a row for each GPU."""
+        at, unit = self._steps.at, self._steps.unit
+        steps = AffineSteps.through(
+            *((batch, at(batch)) for batch in (self._batch, 2 * self._batch)), unit=unit
+        )
+        found = {} if steps is None else self._derived(steps)
+        holds = False
+        for gpu in sorted(self._memories, key=lambda gpu: found.get(gpu) or 0, reverse=True):
+            largest = found.get(gpu) or 0
+            holds = holds or (steps is not None and self._describes(steps, largest + unit))
+            is_derived = holds or (gpu in found and self._is_proven(gpu, largest))
+            if not is_derived:
+                largest = self._search(gpu, self._memories[gpu]).batch or 0
+            yield self._row(gpu, largest, is_derived=is_derived)
+
+    def _derived(self, steps: AffineSteps) -> dict[Gpu, int | None]:
+        """Return the largest batch of each GPU by the allocator model."""
+        found: dict[Gpu, int | None] = {}
+        ratio = 1.0
+        for gpu, memory in self._memories.items():
+            own = _on(steps, gpu)
+            full = own.fills(memory.total_bytes - memory.outside_bytes[1])
+            guess = int(ratio * full)
+            found[gpu] = derived_largest(memory, own, low=steps.unit, high=HIGHEST, guess=guess)
+            ratio = (found[gpu] or full) / full
+        return found
+
+    def _is_proven(self, gpu: Gpu, batch: int) -> bool:
+        """Return whether predictions say that a batch fits and the next does not."""
+        memory, unit = self._memories[gpu], self._steps.unit
+        fits = [
+            memory.surely_runs(partial(play, _script(self._steps.at(size), gpu)))
+            for size in (batch + unit, batch)
+            if size
+        ]
+        return fits in ([False, True], [False])
+
+    def _describes(self, steps: AffineSteps, batch: int) -> bool:
+        try:
+            predicted = self._steps.at(batch)
+        except ModulePredictionError:  # a network may refuse few examples
+            return True
+        return steps.describes(batch, predicted)
+
+    def _row(self, gpu: Gpu, largest: int, *, is_derived: bool) -> GpuRow:
+        memory = self._memories[gpu]
+        script = _script(self._steps.at(self._batch), gpu)
+        found = cuda_metrics.peaks_on(script, gpu, memory.settings)
+        fit = cuda_metrics.fit_on_gpu(memory, found, (partial(play, script),))
+        room = memory.total_bytes - memory.outside_bytes[1]
+        return GpuRow(
+            fit=fit,
+            headroom_bytes=room - fit.reserved_peak_bytes[1],
+            largest_batch=largest,
+            is_derived=is_derived,
+        )
+
+
+def _memory(gpu: Gpu, settings: str) -> GpuMemory:
     memory = cuda_metrics.memory_of_gpu(gpu, settings)
     assert memory is not None, "only GPUs of known size are asked about"
-    fit = cuda_metrics.fit_on_gpu(memory, found, (partial(play, script),))
-    room = memory.total_bytes - memory.outside_bytes[1]
-    first = fit.reserved_peak_bytes[1]
-    second = _reserved(_script(traced(2 * batch, gpu), gpu), settings)
-    slope = (second - first) / batch
-    largest = int(batch + (room - first) / slope) if slope > 0 else 0
-    return GpuRow(fit=fit, headroom_bytes=room - first, largest_batch=max(largest, 0))
+    return memory
 
 
-def _reserved(script: RecordedSteps, settings: str) -> int:
-    """Return the reserved peak by one address policy, on a GPU without a limit."""
-    memory = cuda_metrics.memory_of_gpu(replace(DEFAULT, total_bytes=1 << 50), settings)
-    assert memory is not None, "its size was just given"
-    config = memory.config(0)
-    policy = next(iter(policies_to_try(config)))
-    return play(script, CachingAllocator(config, addresses=policy())).measured.reserved
+def _on(steps: AffineSteps, gpu: Gpu) -> AffineSteps:
+    """Return the steps with the workspaces of ``gpu``."""
+    return steps.resized(WORKSPACE, workspace_bytes(gpu.capability, gpu.workspace_config))
 
 
 def _script(trace: Trace, gpu: Gpu) -> RecordedSteps:

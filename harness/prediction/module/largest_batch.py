@@ -1,52 +1,84 @@
-"""The largest batch of any module that fits on a GPU, found by a few predictions.
+"""The largest batch of any module that fits on a GPU.
 
-Sizes are affine in the batch, and so is the peak but for rounding and thresholds of kernels.
-Two predictions give a line; where it meets the GPU's memory the search begins. It ends at a batch
-that was predicted to fit where the next one was predicted not to, so the answer does not depend
-on the line.
+The steps at two batches give those at any other, and the allocator model finds the largest of
+them that fits. Two predictions then prove it: it fits, and the next one does not. Where kernels
+depend on the batch and the proof fails, the steps are derived anew from the last prediction;
+where that leads nowhere, the search goes on with predictions alone.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from harness.prediction.gpu.catalogue import Gpu, GpuError, find
-from harness.prediction.gpu.fit import FITS
+from harness.prediction.gpu.fit import FITS, GpuMemory, Run
+from harness.prediction.gpu.recorded_script import RecordedSteps
+from harness.prediction.gpu.simulation import play
 from harness.prediction.largest_value import largest_value
-from harness.prediction.module.module_prediction import ModulePrediction
-from harness.prediction.module.predict_module import predict_module
-from harness.schema.prediction import GpuFit
+from harness.prediction.mlp import cuda_metrics
+from harness.prediction.module.affine_steps import AffineSteps
+from harness.prediction.module.asked_step import AskedStep
+from harness.prediction.module.predict_module import STEPS_ON_GPU, run_on_gpu
+from harness.schema.events import Trace
+from harness.schema.prediction import Fit
 
-MOST_LINES = 4
-NEAR = 64
-"""One part in as many of the batch is taken for near."""
+HIGHEST = 1 << 24
+"""The largest batch that is tried."""
+MOST_DERIVATIONS = 4
+GROWTH = 4
+"""How many times the smallest batch the second one is."""
+
+BY_PREDICTIONS = (
+    "kernels depend on the batch, so the largest batch was searched by predictions: {count} of them"
+)
 
 Progress = Callable[[int, str], object]
 """Called with each batch that was predicted, and the verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargestBatch:
+    """A batch that fits where the next one does not.
+
+    Attributes:
+        batch: None where not even the smallest fits.
+        predictions: how many batches were predicted.
+        is_derived: whether the steps of two batches led to it.
+
+    """
+
+    batch: int | None
+    predictions: int
+    is_derived: bool
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader must know."""
+        return [] if self.is_derived else [BY_PREDICTIONS.format(count=self.predictions)]
 
 
 def largest_batch(
     build: Callable[[], nn.Module],
     *,
     gpu: Gpu | str,
-    low: int = 1,
-    high: int = 1 << 24,
+    low: int | None = None,
+    high: int = HIGHEST,
     progress: Progress | None = None,
     **asked: Any,
-) -> int | None:
+) -> LargestBatch:
     """Return a batch whose step fits on ``gpu`` where the next one does not.
 
     Args:
         build: returns the network, as for ``harness.predict``.
         gpu: a GPU of known size, or its name.
-        low: the smallest batch that the network takes (2 with batch normalization).
+        low: the smallest batch that the network takes (2 with batch normalization); by default
+            one example in each micro-batch.
         high: the largest batch to try.
         progress: called after each prediction.
         asked: further arguments of ``harness.predict``: input_shape, inputs, optimizer, ...
-
-    Returns:
-        None where not even ``low`` fits.
 
     Raises:
         GpuError: no such GPU, or one of unknown size.
@@ -54,66 +86,127 @@ def largest_batch(
 
     """
     used = find(gpu) if isinstance(gpu, str) else gpu
-    if used.total_bytes is None:
+    memory = cuda_metrics.memory_of_gpu(used, asked.pop("allocator_settings", ""))
+    if memory is None:
         raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
-    seen: dict[int, ModulePrediction] = {}
-
-    def predicted(batch: int) -> ModulePrediction:
-        if batch not in seen:
-            seen[batch] = predict_module(build, batch, **{**asked, "device": "cuda", "gpu": used})
-            if progress is not None:
-                progress(batch, _fit(seen[batch]).verdict)
-        return seen[batch]
-
-    def fits(batch: int) -> bool:
-        return _fit(predicted(batch)).verdict == FITS
-
-    if not fits(low):
-        return None
-    room = used.total_bytes - _fit(predicted(low)).outside_bytes[1]
-    guess = _where_lines_lead(room, low, high, predicted)
-    fitting = max(batch for batch in seen if fits(batch))
-    failing = min((batch for batch in seen if not fits(batch)), default=high + 1)
-    if failing > high:
-        return largest_value(fits, low=fitting, high=high, guess=guess)
-    upward, step = guess == fitting, max(guess // 16, 1)
-    while failing - fitting > 1:
-        middle = (fitting + failing) // 2
-        middle = min(fitting + step, middle) if upward else max(failing - step, middle)
-        step *= 2
-        fitting, failing = (middle, failing) if fits(middle) else (fitting, middle)
-    return fitting
+    return Search(
+        memory, TracedSteps(build, used.in_environment(), asked), low, high, progress
+    ).largest()
 
 
-def _where_lines_lead(
-    room: int, low: int, high: int, predicted: Callable[[int], ModulePrediction]
-) -> int:
-    """Return a batch near the answer: where lines through two predictions meet the memory.
+class TracedSteps:
+    """The steps of a network on one GPU at any batch, each predicted once."""
 
-    The first line leads near it, the next ones next to it. What is reserved grows by whole
-    segments, so where it does not grow between two batches, what is requested gives the slope.
+    def __init__(self, build: Callable[[], nn.Module], gpu: Gpu, asked: dict[str, Any]) -> None:
+        asked = {name: value for name, value in asked.items() if name not in ("device", "steps")}
+        self._cudnn = asked.pop("cudnn", True)
+        self._asked = {"build": build, **asked}
+        self._gpu = gpu
+        self._steps = STEPS_ON_GPU if asked.get("mode", "train") == "train" else 2
+        self.unit: int = asked.get("accumulate", 1)
+        """Examples by which a batch grows: one in each micro-batch."""
+        self.known: dict[int, Trace] = {}
+        self.uses_attention = False
+
+    def at(self, batch: int) -> Trace:
+        """Return the events of the steps with ``batch`` examples."""
+        if batch not in self.known:
+            step = AskedStep(**self._asked, batch=batch)
+            ledger, scratch = run_on_gpu(step, self._steps, self._gpu, cudnn=self._cudnn)
+            self.known[batch] = ledger.trace()
+            self.uses_attention = scratch.uses_attention
+        return self.known[batch]
+
+
+def run_of(trace: Trace) -> Run:
+    """Return what plays steps until they are steady."""
+    return partial(play, RecordedSteps(trace))
+
+
+def derived_largest(
+    memory: GpuMemory, steps: AffineSteps, *, low: int, high: int, guess: int | None = None
+) -> int | None:
+    """Return the largest batch by the allocator model; None where not even ``low`` fits.
+
+    Args:
+        memory: of the GPU.
+        steps: at any batch.
+        low: the smallest batch to try.
+        high: the largest batch to try.
+        guess: where the answer may be; by default where what is requested fills the GPU.
+
     """
-    before, at = low, min(4 * low, high)
-    for _ in range(MOST_LINES):
-        if at == before:
-            break
-        first, second = predicted(before), predicted(at)
-        rise = (_reserved(second) - _reserved(first)) / (at - before)
-        if rise <= 0:
-            rise = (second.peak_live_bytes - first.peak_live_bytes) / (at - before)
-        if rise <= 0:
-            return high
-        after = int(at + (room - _reserved(second)) / rise)
-        before, at = at, min(max(after, low), high)
-        if abs(at - before) <= at // NEAR:  # too near for the slope of what grows by segments
-            break
-    return at
+    unit = steps.unit
+    if guess is None:
+        guess = steps.fills(memory.total_bytes - memory.outside_bytes[1])
+    found = memory.largest_batch(
+        lambda count: run_of(steps.at(count * unit)),
+        low=low // unit,
+        high=high // unit,
+        guess=max(guess // unit, 1),
+    )
+    return None if found is None else found * unit
 
 
-def _reserved(prediction: ModulePrediction) -> int:
-    return _fit(prediction).reserved_peak_bytes[1]
+class Search:
+    """The search on one GPU."""
 
+    def __init__(
+        self,
+        memory: GpuMemory,
+        steps: TracedSteps,
+        low: int | None = None,
+        high: int = HIGHEST,
+        progress: Progress | None = None,
+    ) -> None:
+        self._memory = memory
+        self._steps = steps
+        self._unit = steps.unit
+        self._low = self._unit if low is None else low
+        self._high = high - high % self._unit
+        self._progress = progress
+        self._verdicts: dict[int, Fit] = {}
 
-def _fit(prediction: ModulePrediction) -> GpuFit:
-    assert prediction.card is not None, "a GPU of known size was named"
-    return prediction.card
+    def largest(self) -> LargestBatch:
+        """Return the largest batch."""
+        if not self._fits(self._low):
+            return self._found(None, is_derived=True)
+        before, after = self._low, min(GROWTH * self._low, self._high)
+        for _ in range(MOST_DERIVATIONS):
+            derived = AffineSteps.through(
+                (before, self._steps.at(before)), (after, self._steps.at(after)), unit=self._unit
+            )
+            if derived is None:
+                break
+            batch = derived_largest(self._memory, derived, low=self._low, high=self._high)
+            if batch is None:
+                break
+            if self._is_largest(batch):
+                return self._found(batch, is_derived=True)
+            before, after = after, batch if batch != after else batch + self._unit
+        return self._found(self._by_predictions(), is_derived=False)
+
+    def _is_largest(self, batch: int) -> bool:
+        """Return whether predictions say that the batch fits and the next does not."""
+        return self._fits(batch) and (batch >= self._high or not self._fits(batch + self._unit))
+
+    def _fits(self, batch: int) -> bool:
+        if batch not in self._verdicts:
+            self._verdicts[batch] = self._memory.verdict(run_of(self._steps.at(batch)))
+            if self._progress is not None:
+                self._progress(batch, self._verdicts[batch])
+        return self._verdicts[batch] == FITS
+
+    def _by_predictions(self) -> int | None:
+        unit = self._unit
+        known = max(batch for batch, verdict in self._verdicts.items() if verdict == FITS)
+        found = largest_value(
+            lambda count: self._fits(count * unit),
+            low=self._low // unit,
+            high=self._high // unit,
+            guess=known // unit,
+        )
+        return None if found is None else found * unit
+
+    def _found(self, batch: int | None, *, is_derived: bool) -> LargestBatch:
+        return LargestBatch(batch=batch, predictions=len(self._steps.known), is_derived=is_derived)
