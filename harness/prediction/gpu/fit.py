@@ -71,6 +71,13 @@ class GpuMemory:
             self.settings, total_bytes=self.total_bytes, outside_bytes=outside_bytes
         )
 
+    def holds(self, reserved_bytes: int) -> bool:
+        """Return whether steps that reserve so little never meet the end of the memory.
+
+        Only without settings: with some, the allocator acts before it is full.
+        """
+        return not self.settings and reserved_bytes <= self.total_bytes - self.outside_bytes[1]
+
     def verdict(self, *runs: Run) -> Fit:
         """Return fits, does not fit, or close call, for all of ``runs``."""
         if self.surely_runs(*runs):
@@ -129,4 +136,6 @@ class GpuMemory:
             return next(self._completed([run_of(batch)], outside))
 
         found = largest_value(fits_one_policy, low=low, high=high, guess=guess)
+        if surely and found is not None and fits(found):
+            return found  # the next one fails by that policy already
         return largest_value(fits, low=low, high=high, guess=guess if found is None else found)

@@ -6,7 +6,6 @@ steps holds them against a prediction at a third batch.
 """
 
 from dataclasses import dataclass, replace
-from itertools import starmap
 from typing import NamedTuple
 
 from harness.schema.events import Event, Trace
@@ -63,12 +62,13 @@ class AffineSteps:
     def at(self, batch: int) -> Trace:
         """Return the steps with ``batch`` examples."""
         count = batch // self.unit
-
-        def sized(event: Event, size: _Size) -> Event:
-            return event._replace(size_bytes=size.base + size.slope * count)
-
-        pairs = zip(self.events, self.sizes, strict=True)
-        return Trace(list(starmap(sized, pairs)), steps=self.steps)
+        events = [
+            Event(step, phase, operator, module, category, base + slope * count, address)
+            for (step, phase, operator, module, category, _, address), (base, slope) in zip(
+                self.events, self.sizes, strict=True
+            )
+        ]
+        return Trace(events, steps=self.steps)
 
     def describes(self, batch: int, trace: Trace) -> bool:
         """Return whether ``trace``, predicted at ``batch``, has the derived events."""

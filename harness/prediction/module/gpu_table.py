@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from harness.prediction.gpu.catalogue import GPUS, Gpu
-from harness.prediction.gpu.fit import GpuMemory
+from harness.prediction.gpu.fit import FITS, GpuMemory
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
 from harness.prediction.gpu.workspaces import are_kept, workspace_bytes
@@ -107,6 +107,8 @@ class Family:
         self._batch = batch
         self._memories = {gpu: _memory(gpu, settings) for gpu in gpus}
         self._search = search
+        self._peaks: dict[tuple[int, int | None], tuple[RecordedSteps, cuda_metrics.OnCuda]] = {}
+        """By what tells GPUs apart: the workspaces, and the memory that settings are shares of."""
 
     def rows(self) -> Iterator[GpuRow]:
         """Yield a row for each GPU."""
@@ -127,13 +129,13 @@ class Family:
     def _derived(self, steps: AffineSteps) -> dict[Gpu, int | None]:
         """Return the largest batch of each GPU by the allocator model."""
         found: dict[Gpu, int | None] = {}
-        ratio = 1.0
+        short = 0  # what fragmentation costs is nearly the same everywhere
         for gpu, memory in self._memories.items():
             own = _on(steps, gpu)
             full = own.fills(memory.total_bytes - memory.outside_bytes[1])
-            guess = int(ratio * full)
+            guess = max(full - short, 1)
             found[gpu] = derived_largest(memory, own, low=steps.unit, high=HIGHEST, guess=guess)
-            ratio = (found[gpu] or full) / full
+            short = full - (found[gpu] or full)
         return found
 
     def _is_proven(self, gpu: Gpu, batch: int) -> bool:
@@ -155,9 +157,15 @@ class Family:
 
     def _row(self, gpu: Gpu, largest: int, *, is_derived: bool) -> GpuRow:
         memory = self._memories[gpu]
-        script = _script(self._steps.at(self._batch), gpu)
-        found = cuda_metrics.peaks_on(script, gpu, memory.settings)
-        fit = cuda_metrics.fit_on_gpu(memory, found, (partial(play, script),))
+        workspace = workspace_bytes(gpu.capability, gpu.workspace_config)
+        alike = workspace, gpu.total_bytes if memory.settings else None
+        if alike not in self._peaks:
+            script = _script(self._steps.at(self._batch), gpu)
+            self._peaks[alike] = script, cuda_metrics.peaks_on(script, gpu, memory.settings)
+        script, found = self._peaks[alike]
+        is_small = memory.holds(found.ranges["reserved_peak_bytes"][1])
+        verdict = FITS if is_small else memory.verdict(partial(play, script))
+        fit = cuda_metrics.verdict_on_gpu(memory, found, verdict)
         room = memory.total_bytes - memory.outside_bytes[1]
         return GpuRow(
             fit=fit,

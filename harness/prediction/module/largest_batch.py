@@ -8,7 +8,7 @@ where that leads nowhere, the search goes on with predictions alone.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from torch import nn
@@ -140,7 +140,7 @@ def derived_largest(
     if guess is None:
         guess = steps.fills(memory.total_bytes - memory.outside_bytes[1])
     found = memory.largest_batch(
-        lambda count: run_of(steps.at(count * unit)),
+        cache(lambda count: run_of(steps.at(count * unit))),
         low=low // unit,
         high=high // unit,
         guess=max(guess // unit, 1),
