@@ -108,7 +108,7 @@ class Family:
         self._memories = {gpu: _memory(gpu, settings) for gpu in gpus}
         self._search = search
         self._peaks: dict[tuple[int, int | None], tuple[RecordedSteps, cuda_metrics.OnCuda]] = {}
-        """By what tells GPUs apart: the workspaces, and the memory that settings are shares of."""
+        """By what GPUs differ in: the workspaces, and the memory that settings are shares of."""
 
     def rows(self) -> Iterator[GpuRow]:
         """Yield a row for each GPU."""
