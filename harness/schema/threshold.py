@@ -142,8 +142,11 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return f"no answer: a probe ended with outcome {self.outcome}"
         if self.largest_fit is None:
             return f"not even {self.solve} {self.smallest_fail:,} fits into {size}"
-        if self.smallest_fail is None:
+        if self.smallest_fail is None and self.confirmed:
             return f"{self.solve} {self.largest_fit:,}, the largest possible, fits into {size}"
+        if self.smallest_fail is None:
+            unsettled = "from where on it does not is not settled"
+            return f"{self.solve} {self.largest_fit:,} fits into {size}; {unsettled}"
         undecided = self.smallest_fail - self.largest_fit - 1
         between = ""
         if self.band:

@@ -150,13 +150,15 @@ class _Run:
         answer, outcome = None, Outcome.OK
         evidence: FailureEvidence = {}
         try:
+            measured, fitted = self._calibrated(guess, least)
             answer = search(
                 self.prober.probe,
-                self._calibrated(guess, least) or _START[self.solve],
+                measured or _START[self.solve],
                 least=least,
                 most=most,
                 confirmations=confirmations,
                 off_by=self._off_by(guess),
+                fitted=fitted,
             )
         except UndecidedError as error:
             outcome, evidence = error.outcome, error.evidence
@@ -211,14 +213,16 @@ class _Run:
             return live, live
         return live, solve_data_segment(self.workload, self.budget_bytes, self.solve)
 
-    def _calibrated(self, guess: int, least: int) -> int:
-        """Return the guess, corrected by what a cgroup charges at half its size.
+    def _calibrated(self, guess: int, least: int) -> tuple[int, int | None]:
+        """Return the guess, corrected by what a cgroup holds at half its size, and that size.
 
         A process that the kernel kills reports nothing, so one that fits is probed first.
         """
         if self.kind != "cgroup" or not guess:
-            return guess
-        return self.prober.probe(max(least, guess // 2)).estimate or guess
+            return guess, None
+        half = max(least, guess // 2)
+        reading = self.prober.probe(half)
+        return reading.estimate or guess, half if reading.fits else None
 
     def _off_by(self, guess: int) -> int | None:
         """Return by how many values a guess may be off that a cgroup's charges give.
@@ -232,7 +236,7 @@ class _Run:
         if near is None or far is None:
             return None
         each_bytes = (data_peak(far).data_bytes - data_peak(near).data_bytes) // _STRETCH
-        values = math.ceil(cgroup.BATCH_BYTES / 2 / max(1, each_bytes))
+        values = math.ceil(cgroup.BATCH_BYTES / 4 / max(1, each_bytes))
         return 1 << (values.bit_length() - 1)
 
     def _by_the_allocator(self) -> tuple[int | None, int | None]:
@@ -271,11 +275,12 @@ class _Run:
             rule = "no limit counts them; choose a larger width or batch"
             raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
 
-    def _estimate(self, workload: Workload, needed: int | None) -> int | None:
+    def _estimate(self, workload: Workload, needed: int | None, held: int | None) -> int | None:
         """Return the largest value that fits, if the model's error is everywhere the one seen here.
 
-        A cgroup is charged for page tables, which grow with the data, and in batches: half of
-        one on average was never used. Near its limit what is charged says nothing.
+        A cgroup is charged for page tables, which grow with the data, and in batches. Where the
+        kernel does not say what was ``held``, half a batch on average was never used. Near the
+        limit what is charged says nothing.
         """
         if needed is None or not self._modelled or not self._predictable:
             return None
@@ -283,7 +288,8 @@ class _Run:
         if self.kind == "cgroup":
             if needed > budget_bytes - cgroup.BATCH_BYTES:
                 return None
-            needed -= cgroup.BATCH_BYTES // 2 + data_bytes // cgroup.MAPPED_BY_TABLES
+            needed = held if held is not None else needed - cgroup.BATCH_BYTES // 2
+            needed -= data_bytes // cgroup.MAPPED_BY_TABLES
             budget_bytes -= budget_bytes // cgroup.MAPPED_BY_TABLES
         extra = needed - data_bytes
         return solve_data_segment(self.workload, budget_bytes, self.solve, extra_bytes=extra)

@@ -32,7 +32,8 @@ class Prober:
     """Probes values of ``solve`` and keeps how each probe ended.
 
     Attributes:
-        estimate: predicts the answer from a workload that fitted and the bytes it needed.
+        estimate: predicts the answer from a workload that fitted, the bytes it needed and, in a
+            cgroup, those that it held.
         probes: every probe so far, in order.
 
     """
@@ -43,7 +44,7 @@ class Prober:
     kind: Enforcement
     launcher: Launcher
     deadline_seconds: float
-    estimate: Callable[[Workload, int | None], int | None]
+    estimate: Callable[[Workload, int | None, int | None], int | None]
     probes: list[Probed] = field(default_factory=list)
 
     def at(self, value: int) -> Workload | None:
@@ -69,7 +70,7 @@ class Prober:
             by_signal = outcome is Outcome.CRASHED and "signal" in evidence
             if by_signal and workload.device == "cpu" and self._only_within(workload):
                 outcome = Outcome.OOM
-            needed = (ended.result or {}).get("needed_bytes")
+            needed, held = map((ended.result or {}).get, ("needed_bytes", "held_bytes"))
             self.probes.append(
                 Probed(
                     value=value,
@@ -81,7 +82,8 @@ class Prober:
                 )
             )
             if outcome in (Outcome.OK, Outcome.OOM):
-                return Reading(fits=outcome is Outcome.OK, estimate=self.estimate(workload, needed))
+                estimate = self.estimate(workload, needed, held)
+                return Reading(fits=outcome is Outcome.OK, estimate=estimate)
             if last:
                 raise UndecidedError(outcome, evidence | {"value": value})
         raise AssertionError("the second accident is the last")

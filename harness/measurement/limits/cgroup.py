@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.measurement.limits.held_memory import HeldMemory
+
 BATCH_BYTES = 64 * 4096
 """What the kernel charges at once and ahead (mm/memcontrol.c, ``MEMCG_CHARGE_BATCH``)."""
 MAPPED_BY_TABLES = 512
@@ -132,35 +134,40 @@ def _remove_stale(parent: Path) -> None:
 
 
 @contextmanager
-def joined(folder: str, budget_bytes: int) -> Iterator[None]:
+def joined(folder: str, budget_bytes: int) -> Iterator[HeldMemory]:
     """Move this process into the cgroup and limit it to what it holds then plus the budget.
 
     Pages that the process shares with its parent stay the parent's; those that it changes
-    are charged here, as are page tables.
+    are charged here, as are page tables. Yields what tells how much of the budget is held.
     """
     place = Path(folder)
     names = VERSIONS[2 if (place / "memory.max").exists() else 1]
+    held = HeldMemory(place)
     (place / "cgroup.procs").write_text(str(os.getpid()))
-    limit = int((place / names.usage).read_text()) + budget_bytes
+    held.bytes_now()  # the pages that its first call copies are then none of the budget's
+    start = int((place / names.usage).read_text())
     for name in names.limit:
         if name == names.limit[0] or (place / name).exists():
-            (place / name).write_text(str(limit))
+            (place / name).write_text(str(start + budget_bytes))
     if (place / "memory.swap.max").exists():
         (place / "memory.swap.max").write_text("0")
-    yield  # the group's maker removes it, limit and all, when this process is gone
+
+    held.start_bytes = start
+    yield held  # the group's maker removes it, limit and all, when this process is gone
 
 
 def stay_on_one_processor() -> None:
-    """Keep this thread on one of its processors, so that what it is charged for does not vary.
+    """Keep this thread on one of its processors, the same one in each child of a fork server.
 
     The kernel charges a group in batches, and each processor keeps what is left of its batch. It
     also keeps the last 31 pages that it mapped, even where they are freed. A process that moves to
-    another processor leaves both behind, charged, where they are of no use to it.
+    another processor leaves both behind, charged, where they are of no use to it. And the same step
+    is charged for about 12 pages more on one processor than on another.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """
     allowed = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
+    os.sched_setaffinity(0, {allowed[os.getppid() % len(allowed)]})
 
 
 def available() -> tuple[bool, str]:
