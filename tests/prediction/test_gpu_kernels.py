@@ -74,7 +74,6 @@ def simulated(case: Case, gpu: Gpu) -> list[int]:
     """Return the peak of each part of ``case`` on the simulated ``gpu``."""
     scratch = KernelScratch(gpu, cudnn=False)
     ledger = Ledger(scratch)
-    ledger.calibrate()
     ends: list[int] = []
     with simulated_gpu(ledger, gpu, gpu_functions(ledger, scratch)), simulated_autocast():
         case(lambda _: ends.append(len(ledger.trace().events)))

@@ -272,7 +272,6 @@ def run_on_gpu(
     """Run the steps on the simulated ``gpu``; return what was written down, and the rules."""
     scratch = KernelScratch(gpu, cudnn=cudnn)
     ledger = Ledger(scratch)
-    ledger.calibrate()
     with (
         refusals(),
         simulated_gpu(ledger, gpu, gpu_functions(ledger, scratch)),

@@ -149,7 +149,6 @@ def predict_run(
     scratch = KernelScratch(used, cudnn=cudnn)
     ledger = Ledger(scratch)
     ledger.infers_phases = True
-    ledger.calibrate()
     token = _running.set(ledger)
     try:
         with (
