@@ -238,14 +238,6 @@ def peak_reserved(events: Sequence[TraceEvent], origin: Origin) -> int:
     return highest
 
 
-def follow_snapshot(snapshot: Snapshot, recorded_on_bytes: int | None = None) -> Agreement | None:
-    """Return where the model agrees with a recording; None where its beginning is lost."""
-    config, _ = recorded_config(snapshot)
-    origin = find_origin(snapshot, snapshot.events, config)
-    on_gpu = replace(config, total_bytes=recorded_on_bytes)
-    return _agreement(snapshot, on_gpu, origin, Deadline())
-
-
 def _agreement(
     snapshot: Snapshot,
     config: AllocatorConfig,

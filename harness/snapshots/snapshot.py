@@ -141,19 +141,6 @@ def _snapshot(
     return Snapshot(device=device, events=events, segments=in_order, settings=settings, flags=flags)
 
 
-def read_snapshot(path: Path, device: int | None = None) -> Snapshot:
-    """Read the snapshot at ``path``; of ``device``, or of the one with most events.
-
-    Raises:
-        SnapshotError: one line: no snapshot, a damaged one, or one with code in it.
-
-    """
-    recording = read_recording(path)
-    if device is not None:
-        return recording.of_device(device)
-    return max(recording.snapshots, key=lambda snapshot: len(snapshot.events))
-
-
 def _refuse_cpu(events: Sequence[TraceEvent]) -> None:
     """Refuse what ``harness profile --snapshot`` writes: each block as a segment of its own.
 

@@ -94,10 +94,10 @@ def test_reads_of_values_are_counted_and_answered(
 def test_the_snapshot_is_one_of_pytorch_s(
     trained: tuple[DryRunReport, list[int], Path],
 ) -> None:
-    from harness.snapshots.snapshot import read_snapshot
+    from harness.snapshots.snapshot import read_recording
 
     _, _, folder = trained
-    snapshot = read_snapshot(folder / "snapshot.pickle")
+    snapshot = read_recording(folder / "snapshot.pickle").snapshots[0]
     assert (
         sum(event.action == "alloc" for event in snapshot.events)
         == trained[0].devices[0].allocations

@@ -13,7 +13,7 @@ import pytest
 from harness.allocator import CachingAllocator
 from harness.allocator.blocks import POOL_SHIFT
 from harness.snapshots import SnapshotError, explain_file, replay_devices
-from harness.snapshots.snapshot import read_snapshot
+from harness.snapshots.snapshot import read_recording
 from tests.snapshots.test_replay import (
     MIB,
     agreement_of,
@@ -90,7 +90,7 @@ def test_the_pool_of_an_event_is_its_own_or_that_of_its_segment(
     tmp_path: Path, more: dict[str, Any]
 ) -> None:
     path = written(tmp_path, private(by_hand(), **more))
-    events = read_snapshot(path).events
+    events = read_recording(path).snapshots[0].events
     assert [event.stream >> POOL_SHIFT for event in events[-2:]] == [1, 1]
     assert not any(event.stream >> POOL_SHIFT for event in events[:-2])
     replay = replay_devices(path)[0]
@@ -110,7 +110,7 @@ def test_addresses_belong_to_a_private_pool_from_its_segment_on(tmp_path: Path) 
     ]
     raw["device_traces"][0][:0] = before
     path = written(tmp_path, private(raw))
-    numbers = [event.stream >> POOL_SHIFT for event in read_snapshot(path).events]
+    numbers = [event.stream >> POOL_SHIFT for event in read_recording(path).snapshots[0].events]
     assert sum(numbers) == 2
     assert numbers[-2:] == [1, 1]
     assert agreement_of(replay_devices(path)[0]).is_complete()

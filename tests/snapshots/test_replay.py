@@ -20,7 +20,7 @@ from harness.snapshots.agreement import Agreement
 from harness.snapshots.follower import Follower
 from harness.snapshots.initial_state import Origin, find_origin
 from harness.snapshots.recorded_settings import recorded_config
-from harness.snapshots.snapshot import Snapshot, read_snapshot
+from harness.snapshots.snapshot import Snapshot, read_recording
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
 NOTHING = Origin(live={}, streams={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
@@ -68,7 +68,7 @@ def test_recordings_of_pytorch_are_followed_to_the_address(
 @settings(max_examples=25, deadline=None)
 @given(cut=st.integers(0, 3410))
 def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -> None:
-    snapshot = read_snapshot(recording("resnet18-start"))
+    snapshot = read_recording(recording("resnet18-start")).snapshots[0]
     while 0 < cut < len(snapshot.events) and snapshot.events[cut - 1].action.startswith("segment"):
         cut -= 1  # the model allocates a segment with the request that needs it
     config = AllocatorConfig()
@@ -105,7 +105,7 @@ def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -
     share=st.floats(0, 1),
 )
 def test_a_recording_can_begin_anywhere(name: str, share: float) -> None:
-    snapshot = read_snapshot(recording(name))
+    snapshot = read_recording(recording(name)).snapshots[0]
     cut = int(share * len(snapshot.events))
     while 0 < cut < len(snapshot.events) and is_inside_a_request(snapshot, cut):
         cut -= 1
@@ -157,7 +157,7 @@ def layout_of(model: CachingAllocator) -> dict[int, list[BlockState]]:
 
 
 def test_a_recording_that_was_changed_does_not_agree() -> None:
-    snapshot = read_snapshot(recording("resnet18-start"))
+    snapshot = read_recording(recording("resnet18-start")).snapshots[0]
     events = list(snapshot.events)
     index = next(i for i, e in enumerate(events) if e.action == "segment_alloc")
     for changed in (
@@ -174,7 +174,7 @@ def test_a_recording_that_was_changed_does_not_agree() -> None:
 
 
 def test_other_settings_than_the_recorded_ones_do_not_agree() -> None:
-    snapshot = read_snapshot(recording("resnet18-start"))
+    snapshot = read_recording(recording("resnet18-start")).snapshots[0]
     follower = Follower(AllocatorConfig(large_segment_size_bytes=32 * MIB), NOTHING)
     follower.run(snapshot.events)
     assert not follower.agreement(snapshot).is_complete()
@@ -469,8 +469,7 @@ def test_a_snapshot_can_be_read_for_one_device(tmp_path: Path) -> None:
     raw["device_traces"].append([entry("segment_alloc", 9, 12 * MIB), entry("alloc", 9, 12 * MIB)])
     raw["segments"].append({**segment(9, 12 * MIB), "device": 1})
     path = written(tmp_path, raw)
-    snapshot: Snapshot = read_snapshot(path, 1)
+    snapshot: Snapshot = read_recording(path).of_device(1)
     assert [s.address for s in snapshot.segments] == [BASE + 9 * 16 * MIB]
-    assert read_snapshot(path).device == 0
     assert agreement_of(replay_devices(path, device=1)[0]).is_complete()
     assert replace(snapshot, device=0) != snapshot

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.allocator import AllocatorConfig, Ascending, CachingAllocator, OutOfMemoryError
-from harness.snapshots.replay import follow_snapshot
-from harness.snapshots.snapshot import read_snapshot
+from harness.snapshots.replay import replay_devices
 from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 
 GIB = 1 << 30
@@ -259,7 +258,8 @@ def compare(plan: Plan, out: Path) -> Comparison:
 
 def replayed(plan: Plan, out: Path) -> str:
     """Return ``all`` where the run's snapshot is replayed without a difference, or the first."""
-    agreement = follow_snapshot(read_snapshot(out.with_suffix(".pickle")), plan.total_bytes)
+    found = replay_devices(out.with_suffix(".pickle"), recorded_on_bytes=plan.total_bytes)
+    agreement = found[0].agreement
     if agreement is None:
         return "not derivable"
     return "all" if agreement.is_complete() else agreement.differences[0]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.snapshots import explain_file
-from harness.snapshots.snapshot import Snapshot, read_snapshot
+from harness.snapshots.snapshot import Snapshot, read_recording
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, reserved_change
 from harness.snapshots.what_if import WhatIf
 from tests.validation.dry_run import DryRun, StubCard
@@ -52,7 +52,7 @@ def run(case: Case, what: str, folder: Path) -> Snapshot:
     file = folder / "real.pickle.gz"
     command = [RECORDER, case.arguments[0], file, *case.arguments[1:], *more]
     DryRun().run(command, StubCard(total_bytes=memory * MIB), settings=settings)
-    snapshot = read_snapshot(file)
+    snapshot = read_recording(file).snapshots[0]
     file.unlink()
     return snapshot
 
@@ -86,7 +86,7 @@ def compare(case: Case, folder: Path) -> Sequence[bool]:
     """Compare all what-ifs of a case; print a line for each."""
     path = FAILURES / f"{case.name}.pickle.gz"
     (explanation,) = explain_file(path, gpus={"larger": case.larger_mib * MIB})
-    recorded = read_snapshot(path)
+    recorded = read_recording(path).snapshots[0]
     requests = (
         1
         + sum(event.action == "alloc" for event in recorded.events[: explanation.failure.position])
