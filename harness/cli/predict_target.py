@@ -10,6 +10,7 @@ import click
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags
 from harness.cli.target_flags import TargetFlags, report_unsupported
+from harness.prediction.paused_collection import collection_paused
 from harness.schema.module_request import MODES
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ def predict_target(
     batch = DEFAULT_BATCH if flags["batch"] is None else flags["batch"]
     gpu = None if card.mean_all() else card.described()
     mode, accumulate = flags["mode"] or MODES[0], flags["accumulate"]
-    asked = network.step(
-        optimizer=flags["optimizer"] or "sgd", autocast=flags["autocast"], mode=mode
-    )
+    optimizer, autocast = flags["optimizer"] or "sgd", flags["autocast"]
+    with collection_paused():  # else a sixth of importing PyTorch is the garbage collector's
+        asked = network.step(optimizer=optimizer, autocast=autocast, mode=mode)
+        build = network.builder(target)
     asked |= {"mode": mode, "accumulate": 1 if accumulate is None else accumulate}
     asked |= {"allocator_settings": card.alloc_conf}
-    build = network.builder(target)
     try:
         if card.mean_all():
             return _table(target, build, batch, asked, as_json)

@@ -67,7 +67,7 @@ def test_the_derived_steps_are_the_predicted_ones() -> None:
     derived = AffineSteps.through((8, steps.at(8)), (24, steps.at(24)))
     assert derived is not None
     for batch in (5, 16, 100):
-        assert derived.describes(batch, steps.at(batch))
+        assert derived.at(batch).events == steps.at(batch).events
 
 
 def test_steps_with_other_events_are_not_joined() -> None:

@@ -2,9 +2,9 @@
 
 The step is predicted at two batches and played on every GPU with that GPU's memory and cuBLAS
 workspace. Only where it uses fused attention, whose kernel depends on the capability, is that
-done once for each family of GPUs. The steps at any other batch are derived from the two, and held
-against a prediction at the largest batch. Where kernels change with the batch on the way there,
-two predictions for each large GPU prove its batch, or another one is searched by predictions.
+done once for each family of GPUs. The steps at any other batch are derived from the two, and a
+prediction at the largest batch must have the same peaks. Where kernels change with the batch and
+it has others, two predictions for each GPU prove its batch, or a search finds another one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import nn
 
+from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.prediction.gpu.fit import FITS, GpuMemory
 from harness.prediction.gpu.recorded_script import RecordedSteps
-from harness.prediction.gpu.simulation import play
+from harness.prediction.gpu.simulation import Peaks, play
 from harness.prediction.gpu.workspaces import are_kept, workspace_bytes
 from harness.prediction.mlp import cuda_metrics
 from harness.prediction.module.affine_steps import AffineSteps
@@ -113,9 +114,8 @@ class Family:
     def rows(self) -> Iterator[GpuRow]:
         """Yield a row for each GPU."""
         at, unit = self._steps.at, self._steps.unit
-        steps = AffineSteps.through(
-            *((batch, at(batch)) for batch in (self._batch, 2 * self._batch)), unit=unit
-        )
+        anchors = (self._batch, 2 * self._batch + unit)  # one of them odd
+        steps = AffineSteps.through(*((batch, at(batch)) for batch in anchors), unit=unit)
         found = {} if steps is None else self._derived(steps)
         holds = False
         for gpu in sorted(self._memories, key=lambda gpu: found.get(gpu) or 0, reverse=True):
@@ -153,7 +153,7 @@ class Family:
             predicted = self._steps.at(batch)
         except ModulePredictionError:  # a network may refuse few examples
             return True
-        return steps.describes(batch, predicted)
+        return _peaks(steps.at(batch)) == _peaks(predicted)
 
     def _row(self, gpu: Gpu, largest: int, *, is_derived: bool) -> GpuRow:
         memory = self._memories[gpu]
@@ -179,6 +179,12 @@ def _memory(gpu: Gpu, settings: str) -> GpuMemory:
     memory = cuda_metrics.memory_of_gpu(gpu, settings)
     assert memory is not None, "only GPUs of known size are asked about"
     return memory
+
+
+def _peaks(trace: Trace) -> tuple[Peaks, Peaks]:
+    """Return the peaks of the first and the measured step on a GPU without end."""
+    played = play(RecordedSteps(trace), CachingAllocator())
+    return played.first_step, played.measured
 
 
 def _on(steps: AffineSteps, gpu: Gpu) -> AffineSteps:

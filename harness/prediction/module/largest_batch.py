@@ -176,14 +176,17 @@ class Search:
             derived = AffineSteps.through(
                 (before, self._steps.at(before)), (after, self._steps.at(after)), unit=self._unit
             )
-            if derived is None:
-                break
+            if derived is None:  # few examples may need fewer copies than many
+                before, after = after, min(GROWTH * after, self._high)
+                continue
             batch = derived_largest(self._memory, derived, low=self._low, high=self._high)
             if batch is None:
                 break
             if self._is_largest(batch):
                 return self._found(batch, is_derived=True)
-            before, after = after, batch if batch != after else batch + self._unit
+            before, after = sorted(
+                {after, batch} if batch != after else {batch, batch + self._unit}
+            )
         return self._found(self._by_predictions(), is_derived=False)
 
     def _is_largest(self, batch: int) -> bool:
