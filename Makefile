@@ -55,8 +55,8 @@ test-lowest: $(VENV)-lowest/.installed
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
 	rm -f results/reference-cpu/faults.md
-	HARNESS_FAULTS=full $(BIN)/python -m pytest tests/faults tests/cli/test_fuzz.py \
-	  tests/sweep/test_executors.py
+	HARNESS_FAULTS=full $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults \
+	  tests/cli/test_fuzz.py tests/sweep/test_executors.py
 
 # On a machine with a GPU: its tests, the quick experiments, and predictions against measurement;
 # writes results/<name of the GPU>/. Half an hour.

@@ -1,9 +1,11 @@
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from harness.sweeps.executors import Measured
 from tests.faults.grid import Tally, undisturbed
@@ -28,7 +30,8 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     kept = Tally(fault=request.node.name.removeprefix("test_").replace("_", " "))
     yield kept
     if FULL and kept.checked:
-        write_table(kept)
+        with FileLock(Path(tempfile.gettempdir()) / "harness-faults.lock"):
+            write_table(kept)
 
 
 def write_table(kept: Tally) -> None:

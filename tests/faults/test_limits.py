@@ -67,12 +67,11 @@ def test_few_files_from_the_start(
     settle(folder, cells, reference, tally)
 
 
-@full_only
 def test_few_processes_from_the_start(
     somebody_else: list[str], tmp_path: Path, reference: Sequence[Measured], tally: Tally
 ) -> None:
     folder, cells = tmp_path / "run", 6
-    for processes in range(2, 11):
+    for processes in range(2, 11) if FULL else (3,):
         limit = [*somebody_else, "prlimit", f"--nproc={processes}"]
         said = sweep_within(limit, folder, cells)
         assert not said or "LaunchError" in said, said

@@ -5,8 +5,8 @@ pristine as the first. It runs one job at a time, single-threaded, and never wor
 
 Protocol on the inherited socket, lines of JSON both ways. Request: a length line and the job,
 with two descriptors attached (results, standard error). Replies: ``{"pid": n}`` and then
-``{"status": exit code, negative for a signal}``; or ``{"refused": why}`` where the system lets
-it make no process.
+``{"status": exit code, negative for a signal}``; or ``{"refused": why}``, also at the start, where
+the system lets it make no process.
 """
 
 import contextlib
@@ -35,7 +35,11 @@ def main() -> int:
     """Serve until the other end of the socket closes."""
     control = socket.socket(fileno=int(sys.argv[1]))
     disable_huge_pages()
-    primed = _load_and_prime()
+    try:
+        primed = _load_and_prime()
+    except BlockingIOError as error:  # not even the fork that looks for a GPU is allowed
+        _reply(control, {"refused": str(error)})
+        return 1
     _reply(control, {"ready": True})
     forks = 0
     while (request := _receive(control)) is not None:
