@@ -114,7 +114,7 @@ class Segments:
         self.record_freed("segment_free", block.home, block.address, block.size)
 
     def release_pool(self, private_pool: int) -> None:
-        """Let a private pool be freed from now on: no ``MemPool`` and no graph holds it."""
+        """Allow a private pool to be freed from now on: no ``MemPool`` and no graph holds it."""
         self._released[private_pool] = None
 
     def lists_to_free(self) -> Iterator[list[FreeList]]:

@@ -33,7 +33,7 @@ def predict_exactly(
     Args:
         build: returns the network.
         asked: further arguments of ``predict_module``.
-        must: whether the rules are no way out where the dry run does not work.
+        must: whether the dry run is required; otherwise the rules answer where it does not work.
 
     Raises:
         ModulePredictionError: an argument is wrong, or the dry run must work and does not.

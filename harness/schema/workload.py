@@ -129,14 +129,18 @@ class Workload:
     dtype: str = _choice("float32", DTYPES, "Data type of parameters and activations.")
     autocast: str | None = _choice(None, AUTOCAST_DTYPES, "Autocast dtype of the forward pass.")
     optimizer: str = _choice("sgd", OPTIMIZERS, "Optimizer.")
-    foreach: str = _choice("auto", ("auto", "on", "off"), "Multi-tensor form of the optimizer.")
+    foreach: str = _choice(
+        "auto", ("auto", "on", "off"), "Whether the optimizer updates all parameters at once."
+    )
     mode: str = _choice("train", MODES, "A training step, or a forward pass without gradients.")
     checkpoint: int = _count(0, 0, MAX_DEPTH, "Number of checkpointed segments; 0 for none.")
     accumulate: int = _count(1, 1, MAX_SIZE, "Number of micro-batches per step.")
     device: str = _choice("cpu", DEVICES, "Device that the step runs on.")
     threads: int = _count(1, 1, 4096, "Number of CPU threads per operation.")
     data: str = _choice("synthetic", ("synthetic", "fashion-mnist"), "Source of the batch.")
-    malloc: str = _choice("pinned", ("pinned", "system"), "Policy of the C allocator (glibc).")
+    malloc: str = _choice(
+        "pinned", ("pinned", "system"), "Settings of glibc's malloc: fixed ones, or the system's."
+    )
     seed: int = _count(0, 0, 2**63 - 1, "Seed of weights and synthetic data.")
 
     def __post_init__(self) -> None:

@@ -78,7 +78,7 @@ Step = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What the program did, to be run again: the steps, and what was alive before them."""
+    """What a recorded program did: requests and releases in order, and what was alive before."""
 
     events: Sequence[TraceEvent]
     alive: tuple[tuple[int, int, int], ...]

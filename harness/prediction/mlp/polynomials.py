@@ -163,7 +163,7 @@ def _in_width_and_batch(values: Array) -> Array:
 
 
 def _undominated(rows: Array) -> NDArray[np.bool_]:
-    """Say which of ``rows`` (n, 6), all different, no other one reaches everywhere.
+    """Say which of ``rows`` (n, 6), all different, no other one equals or exceeds everywhere.
 
     Width and batch are at least 1: where no coefficient in powers of (width - 1) and
     (batch - 1) is larger, no value is.
