@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from harness.planning.predict import predict
     from harness.prediction.gpu.catalogue import Gpu, GpuError
     from harness.prediction.mlp.last_batch import ExamplesError
+    from harness.prediction.module.compare_shapes import compare_shapes
     from harness.prediction.module.module_prediction import (
         ModulePrediction,
         ModulePredictionError,
         UnsupportedModuleError,
     )
-    from harness.prediction.module.predict_run import RunPrediction
+    from harness.prediction.module.predict_run import RunPrediction, phase
     from harness.prediction.module.registered_operators import register_operator
     from harness.prediction.versions import TorchVersionError
     from harness.profiling.module_trace import ModuleTrace, trace
@@ -89,9 +90,11 @@ _PLACES = {
     "Workload": "harness.schema.workload",
     "WorkloadError": "harness.schema.workload",
     "compare": "harness.analysis.compare",
+    "compare_shapes": "harness.prediction.module.compare_shapes",
     "dry_run": "harness.dry_run.run",
     "load": "harness.analysis.frame",
     "measure": "harness.measurement.measure",
+    "phase": "harness.prediction.module.predict_run",
     "plan": "harness.planning.plan",
     "predict": "harness.planning.predict",
     "register_operator": "harness.prediction.module.registered_operators",
@@ -135,9 +138,11 @@ __all__ = [
     "WorkloadError",
     "__version__",
     "compare",
+    "compare_shapes",
     "dry_run",
     "load",
     "measure",
+    "phase",
     "plan",
     "predict",
     "register_operator",

@@ -86,7 +86,7 @@ def test_a_public_function_is_typed_and_documents_its_arguments_and_errors(name:
     assert ">>> " in text
     assert "Args:" in text
     assert "Returns:" in text or "Yields:" in text
-    assert "Raises:" in text or name == "trace"
+    assert "Raises:" in text or name in ("phase", "trace"), "these two refuse nothing"
 
 
 @pytest.mark.parametrize("name", TYPES)

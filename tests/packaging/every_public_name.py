@@ -155,9 +155,20 @@ def whole_run() -> RunPrediction:
 
     def train() -> None:
         model = torch.nn.Linear(8, 2, device="cuda")
-        model(torch.ones(4, 8, device="cuda")).sum().backward()
+        with harness.phase("only step"):
+            model(torch.ones(4, 8, device="cuda")).sum().backward()
 
     return harness.predict(run=train)
+
+
+def orders() -> dict[str, RunPrediction]:
+    """Predict the same batches in three orders."""
+
+    def train(shapes: list[tuple[int, int]]) -> None:
+        for batch, length in shapes:
+            torch.ones(batch, length, device="cuda").exp()
+
+    return harness.compare_shapes(train, [(4, 8), (4, 32)], gpu="l4")
 
 
 def pretended() -> DryRunReport:
@@ -169,4 +180,4 @@ if __name__ == "__main__":
     tiny = Workload(width=8, in_features=8, batch=4)
     print(harness.__version__, *(error.__name__ for error in ERRORS))
     print(predicted(tiny), measured(tiny), swept(tiny).equal, traced(), planned(), sep="\n")
-    print(network(), whole_run(), searched, pretended)
+    print(network(), whole_run(), orders(), searched, pretended)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import harness
+from harness.prediction.module.compare_shapes import compare_shapes
 from harness.prediction.module.module_prediction import ModulePredictionError
-from harness.prediction.module.predict_run import compare_shapes, phase, predict_run
+from harness.prediction.module.predict_run import phase, predict_run
 from harness.prediction.module.registered_operators import register_operator
+from harness.schema.argument_checks import ArgumentError
 
 BATCH, WIDTH = 64, 256
 
@@ -111,6 +113,13 @@ def test_orders_of_the_same_lengths_can_be_compared() -> None:
     assert peaks["padded"] >= peaks["longest first"]
     reserved = {name: one.peaks.reserved_peak_bytes[1] for name, one in found.items()}
     assert reserved["longest first"] <= reserved["in order"]
+
+
+def test_shapes_that_cannot_be_padded_to_one_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="one length"):
+        compare_shapes(training, [(4, 32), (4,)])
+    with pytest.raises(ArgumentError, match="one length"):
+        compare_shapes(training, [])
 
 
 def test_a_run_that_uses_no_gpu_is_refused() -> None:

@@ -6,11 +6,11 @@ through the allocator model. Forward, backward and optimizer phases follow from 
 engine and the optimizers' steps; ``phase`` names parts of your own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -179,7 +179,19 @@ def predict_run(
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """Name a part of a run, such as its evaluation; outside a prediction this does nothing."""
+    """Name a part of a run that is predicted, such as its evaluation.
+
+    Args:
+        name: the key of this part in ``RunPrediction.phases``.
+
+    Returns:
+        A context manager; outside a prediction it does nothing.
+
+    >>> import harness
+    >>> with harness.phase("evaluation"):
+    ...     pass
+
+    """
     ledger = _running.get()
     if ledger is None:
         yield
@@ -190,26 +202,6 @@ def phase(name: str) -> Iterator[None]:
         yield
     finally:
         ledger.named_phase = before
-
-
-def compare_shapes(
-    run: Callable[..., object], shapes: Sequence[tuple[int, ...]], **asked: Any
-) -> dict[str, RunPrediction]:
-    """Predict a run as it comes, with the longest shapes first, and padded to the longest.
-
-    Args:
-        run: called with the list of shapes.
-        shapes: the shape of each step, in order.
-        asked: further arguments of ``predict_run``.
-
-    """
-    longest = tuple(max(extents) for extents in zip(*shapes, strict=True))
-    variants: dict[str, list[tuple[int, ...]]] = {
-        "in order": list(shapes),
-        "longest first": sorted(shapes, key=lambda s: s[::-1], reverse=True),
-        "padded": [longest] * len(shapes),
-    }
-    return {name: predict_run(run=run, shapes=v, **asked) for name, v in variants.items()}
 
 
 @contextmanager
