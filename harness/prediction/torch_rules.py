@@ -128,7 +128,7 @@ BIAS_BY_PRODUCT = Rule(
 )
 BIAS_BY_SUM = Rule(
     name="dilated-convolution-bias",
-    since=TorchVersion(2, 15),
+    since=TorchVersion(2, 14),
     operators=(),
     says="is a sum",
     source="events of PyTorch's own allocator",

@@ -146,11 +146,14 @@ class Convolution:
         """
         sizes = self._columns(always=True)
         if self._is_dilated or self._transposed:
-            for place in (0, 1, 2):
+            for place in (1, 2, 0) if self._transposed else (0, 1, 2):
                 if wanted[place]:
                     allocate(place)
             columns = timeline.take(*sizes)
             timeline.product()
+            if wanted[2] and self._is_dilated and not _bias_by_product():
+                for _ in range(self._given.shape[0]):
+                    timeline.pass_by(self._output.shape[1] * self._element)
             timeline.free(columns)
             if wanted[2]:
                 self._late_bias(timeline, sizes, bias)
@@ -170,13 +173,11 @@ class Convolution:
         timeline.free(columns)
 
     def _late_bias(self, timeline: Timeline, columns: Sequence[int], bias: Sequence[int]) -> None:
-        """Sum the gradient of a dilated or transposed convolution's bias, at the end."""
-        if not self._is_dilated:
+        """Form the bias gradient of a transposed convolution, or of a dilated one by a product."""
+        if self._transposed or not self._is_dilated:
             timeline.pass_by(*bias)
-            return
-        by_product = rule_of("dilated-convolution-bias") is BIAS_BY_PRODUCT
-        ones = self._output.shape[1] * self._element * by_product
-        timeline.pass_by(*columns, ones)
+        elif _bias_by_product():
+            timeline.pass_by(*columns, self._output.shape[1] * self._element)
 
     def _grouped_backward(
         self, timeline: Timeline, gradient: Tensor, wanted: Sequence[bool]
@@ -222,6 +223,10 @@ class Convolution:
 
 def _spread(values: Sequence[int], is_one_dimensional: bool, filler: int) -> list[int]:
     return [filler] * is_one_dimensional + list(values)
+
+
+def _bias_by_product() -> bool:
+    return rule_of("dilated-convolution-bias") is BIAS_BY_PRODUCT
 
 
 def _copies(*tensors: Tensor) -> list[int]:

@@ -104,11 +104,11 @@ class _FusedRmsNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        _, _, weight = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
+        given, _, weight = ctx.saved_tensors
         wants_input, _, wants_weight = ctx.needs_input_grad
-        of_input = torch.empty_like(gradient) if wants_input else None
+        of_input = torch.empty_like(given) if wants_input else None
         of_weight = torch.empty_like(weight) if wants_weight and weight is not None else None
+        gradients[0].contiguous()  # the kernel reads a copy
         return of_input, None, of_weight
 
 

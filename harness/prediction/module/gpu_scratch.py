@@ -264,6 +264,19 @@ def _dropout(_: Call) -> Timeline | None:
     return timeline
 
 
+def _lstm_cell(_: Call) -> Timeline | None:
+    """Allocate the workspace before the states."""
+    timeline = Timeline()
+    timeline.results(2, 0, 1)
+    return timeline
+
+
+def _gru_cell(_: Call) -> Timeline | None:
+    timeline = Timeline()
+    timeline.results(1, 0)
+    return timeline
+
+
 def _roll(call: Call) -> Timeline | None:
     """Roll dimension by dimension, each time into a new tensor."""
     given, dims = call.args[0], call.args[2] if len(call.args) > 2 else ()
@@ -330,6 +343,8 @@ _RULES: dict[str, Rule] = {
     "aten::mean": _sum,
     "aten::_softmax_backward_data": _softmax_backward,
     "aten::native_dropout": _dropout,
+    "aten::_thnn_fused_lstm_cell": _lstm_cell,
+    "aten::_thnn_fused_gru_cell": _gru_cell,
     "aten::cumsum": _cumsum,
     "aten::roll": _roll,
     "aten::index": _index,
