@@ -92,20 +92,26 @@ def test_dask_worker_killed_again_and_again(
     cells, least = (200, 20) if FULL else (8, 1)
     chance = random.Random(9)
 
-    def act(over: threading.Event) -> None:
-        wait_for_records(tmp_path, 1)
-        while not over.is_set() and (FULL or tally.injected < least):
-            if len(workers := dask_workers()) == 2:
-                over.wait(chance.uniform(0, 1))
-                kill(workers[1])
-                tally.injected += 1
-            over.wait(0.1)
+    def killing(folder: Path) -> Callable[[threading.Event], None]:
+        def act(over: threading.Event) -> None:
+            wait_for_records(folder, 1)
+            while not over.is_set() and (FULL or tally.injected < least):
+                if len(workers := dask_workers()) == 2:
+                    over.wait(chance.uniform(0, 1))
+                    kill(workers[1])
+                    tally.injected += 1
+                over.wait(0.1)
 
-    with meanwhile(act):
-        sweep(tmp_path, cells, cluster)
-    settle(tmp_path, cells, reference, tally)
-    assert tally.injected >= least
-    assert FULL <= len(lost(tmp_path)) <= tally.injected
+        return act
+
+    failed = 0
+    while tally.injected < least:  # on a busy machine a worker takes seconds to be there again
+        folder = tmp_path / f"after-{tally.injected}"
+        with meanwhile(killing(folder)):
+            sweep(folder, cells, cluster)
+        settle(folder, cells, reference, tally)
+        failed += len(lost(folder))
+    assert FULL <= failed <= tally.injected
 
 
 @full_only
