@@ -1,9 +1,12 @@
+import contextlib
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -28,10 +31,24 @@ def reference() -> Sequence[Measured]:
 def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     """This test's own line of the table, kept where it was tried in full and checked."""
     kept = Tally(fault=request.node.name.removeprefix("test_").replace("_", " "))
+    earlier = orphans()
     yield kept
+    kept.left += len(psutil.wait_procs(orphans() - earlier, timeout=10)[1])
     if FULL and kept.checked:
         with FileLock(Path(tempfile.gettempdir()) / "harness-faults.lock"):
             write_table(kept)
+    assert kept.left == 0
+
+
+def orphans() -> set[psutil.Process]:
+    """Return the processes of the harness whose parent is gone."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if words[:1] == [sys.executable] and "harness.measurement" in " ".join(words):
+                found |= {process} if process.ppid() == 1 else set()
+    return found
 
 
 def write_table(kept: Tally) -> None:

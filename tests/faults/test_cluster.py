@@ -158,7 +158,9 @@ def test_dask_worker_without_files(
 
         return act
 
-    with meanwhile(limit(2)), pytest.raises(LaunchError, match="Too many open files"):
+    # Which of the two depends on what runs out first: a launcher's file, or Dask's own connection.
+    stop = "Too many open files|every finished cell is kept, the same command goes on"
+    with meanwhile(limit(2)), pytest.raises((LaunchError, ExecutorError), match=stop):
         sweep(tmp_path, cells, cluster)
     for worker in dask_workers():
         set_limit(worker, "--nofile=1000:")

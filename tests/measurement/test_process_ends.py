@@ -142,6 +142,19 @@ def test_a_server_that_is_stopped_is_named_within_seconds() -> None:
         own.close()
 
 
+def test_a_worker_that_has_not_yet_asked_to_die_with_its_server_is_ended() -> None:
+    fork = ["sh", "-c", "sleep 60 & echo $!; wait"]
+    server = subprocess.Popen(fork, stdout=subprocess.PIPE, start_new_session=True)
+    assert server.stdout is not None, "it is a pipe"
+    young = psutil.Process(int(server.stdout.readline()))
+    young.suspend()
+    own = ForkLauncher("pinned")
+    own._server = server
+    own.close()
+    server.stdout.close()
+    assert psutil.wait_procs([young], timeout=10)[1] == []
+
+
 _GROUP = """
 import sys, time
 from harness.measurement.limits import cgroup

@@ -62,7 +62,7 @@ class ForkLauncher:
         except LaunchError:  # nothing was asked of the server: it serves again when it can
             raise
         except BaseException:  # interrupted: a reply that is still to come is nobody's
-            self._end_server(at_once=True)
+            self.close()
             raise
 
     def _run(
@@ -106,7 +106,7 @@ class ForkLauncher:
             if watch.is_over or (before and stopped):  # twice: a moment's stop is none
                 lost = watch.why_lost(self._server_is_stopped())
                 if lost is not None:
-                    self._end_server(at_once=True)
+                    self.close()
                     return {"exit_code": None, "lost": lost}
                 watch.kill()
 
@@ -120,7 +120,7 @@ class ForkLauncher:
             LaunchError: it did not start, or a signal ended it while it loaded torch, twice.
 
         """
-        if self._control is not None and self._server is not None and self._server.poll() is None:
+        if self._control is not None and self._server is not None and _runs(self._server):
             return self._control
         why = ""
         for _ in range(_STARTS):
@@ -128,7 +128,7 @@ class ForkLauncher:
             control, why, again = self._start()
             if control is not None:
                 return control
-            self._end_server(at_once=True)
+            self.close()
             if not again or self._stopped:
                 break
         raise LaunchError(f"the fork server did not start: {why}")
@@ -189,30 +189,18 @@ class ForkLauncher:
         self._stopped = True
         server = self._server
         if server is not None:
-            server.kill()  # its worker dies with it, and the waiting thread sees the socket close
+            _kill_group(server)  # the waiting thread sees the socket close
 
     def close(self) -> None:
-        """End the server; a worker of its own dies with it."""
-        self._end_server(at_once=False)
-
-    def _end_server(self, *, at_once: bool) -> None:
+        """End the server and its worker, also where one is stopped, or still loads."""
         control, self._control = self._control, None
         server, self._server = self._server, None
         self._replies = b""
         if control is not None:
             control.close()
-        if server is None:
-            return
-        try:
-            if at_once:  # it may be stopped, or still load, and not see that its socket closed
-                server.kill()
-            server.wait(timeout=GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        if server is not None:
+            _kill_group(server)
             server.wait()
-        except BaseException:  # a second interruption while the first is being served
-            server.kill()
-            raise
 
 
 @dataclass(kw_only=True)
@@ -281,6 +269,22 @@ class _Watch:
             if not data:
                 return
             self.report.feed(data)
+
+
+def _runs(server: "subprocess.Popen[bytes]") -> bool:
+    """Whether the server has not ended; one that has keeps its number, for ``_kill_group``."""
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
+
+
+def _kill_group(server: "subprocess.Popen[bytes]") -> None:
+    """Kill the server and its worker, which leads no group of its own.
+
+    A worker that is stopped right after its fork has not yet asked to die with the server.
+    """
+    if server.returncode is None:  # or its number may be another's by now
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 def _heard_from(server: "subprocess.Popen[bytes]", control: socket.socket) -> bool:
