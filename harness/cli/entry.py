@@ -5,8 +5,6 @@ Even ``signal`` waits: it loads ``enum``, and its built-in part does what is nee
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
-import atexit
-import gc
 import os
 import sys
 
@@ -18,7 +16,6 @@ def main() -> int:
         _signal.signal(_signal.SIGINT, _leave)
     from harness.cli.app import main as run
 
-    atexit.register(gc.freeze)  # at its end Python looks for cycles: of PyTorch's objects, a second
     try:
         if ours:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)

@@ -101,3 +101,12 @@ def test_the_table_has_the_batch_of_each_gpu(build: Callable[[], nn.Module]) -> 
     for row, gpu in zip(rows, (SMALL, MEDIUM), strict=True):
         assert fits(build, row.largest_batch, gpu, **asked)
         assert not fits(build, row.largest_batch + 1, gpu, **asked)
+
+
+def test_a_network_that_refuses_a_single_example_is_searched_from_two() -> None:
+    def normalized() -> nn.Module:
+        return nn.Sequential(nn.Linear(8, 2_000), nn.BatchNorm1d(2_000), nn.Linear(2_000, 2))
+
+    found = largest_batch(normalized, gpu="l4", input_shape=(8,))
+    assert found.batch is not None
+    assert found.batch > 2

@@ -21,6 +21,7 @@ from harness.prediction.largest_value import largest_value
 from harness.prediction.mlp import cuda_metrics
 from harness.prediction.module.affine_steps import AffineSteps
 from harness.prediction.module.asked_step import AskedStep
+from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.prediction.module.predict_module import STEPS_ON_GPU, run_on_gpu
 from harness.schema.events import Trace
 from harness.schema.prediction import Fit
@@ -74,8 +75,8 @@ def largest_batch(
     Args:
         build: returns the network, as for ``harness.predict``.
         gpu: a GPU of known size, or its name.
-        low: the smallest batch that the network takes (2 with batch normalization); by default
-            one example in each micro-batch.
+        low: the smallest batch to try; by default one example in each micro-batch, or two where
+            the network refuses one (as batch normalization of single values does).
         high: the largest batch to try.
         progress: called after each prediction.
         asked: further arguments of ``harness.predict``: input_shape, inputs, optimizer, ...
@@ -162,7 +163,7 @@ class Search:
         self._memory = memory
         self._steps = steps
         self._unit = steps.unit
-        self._low = self._unit if low is None else low
+        self._low = self._smallest() if low is None else low
         self._high = high - high % self._unit
         self._progress = progress
         self._verdicts: dict[int, Fit] = {}
@@ -188,6 +189,14 @@ class Search:
                 {after, batch} if batch != after else {batch, batch + self._unit}
             )
         return self._found(self._by_predictions(), is_derived=False)
+
+    def _smallest(self) -> int:
+        """Return one example in each micro-batch, or two where batch normalization refuses one."""
+        try:
+            self._steps.at(self._unit)
+        except ModulePredictionError:
+            return 2 * self._unit
+        return self._unit
 
     def _is_largest(self, batch: int) -> bool:
         """Return whether predictions say that the batch fits and the next does not."""
