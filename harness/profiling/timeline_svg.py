@@ -94,7 +94,7 @@ def _columns(trace: Trace, first: int, most: int) -> Iterator[Column]:
 
 
 def _x(trace: Trace, first: int, order: float) -> float:
-    """Return where an event lies; the level before the trace lies at 0."""
+    """Return the horizontal position of an event; the level before the trace is at 0."""
     count = max(len(trace.events) - first, 1)
     return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (order - first + 1) / (count + 1)
 

@@ -138,7 +138,7 @@ def joined(folder: str, budget_bytes: int) -> Iterator[HeldMemory]:
     """Move this process into the cgroup and limit it to what it holds then plus the budget.
 
     Pages that the process shares with its parent stay the parent's; those that it changes
-    are charged here, as are page tables. Yields what tells how much of the budget is held.
+    are charged here, as are page tables. Yields a counter of how much of the budget is used.
     """
     place = Path(folder)
     names = VERSIONS[2 if (place / "memory.max").exists() else 1]

@@ -70,7 +70,7 @@ def _mappings() -> dict[str, int] | None:
 def _within(job: Job) -> Iterator[HeldMemory | None]:
     """Ready the process and enforce the job's budget over the block.
 
-    Yields what tells how much of it is held, in a cgroup.
+    Yields a counter of how much of the budget is used; None outside a cgroup.
     """
     if job.budget_bytes is None:
         yield None

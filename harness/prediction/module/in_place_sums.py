@@ -16,7 +16,7 @@ ADD = torch.ops.aten.add.Tensor
 
 
 class InPlaceSums:
-    """Tells whether a sum of two gradients is made in place.
+    """Decides whether a sum of two gradients is made in place.
 
     It begins by learning the reference counts of a gradient that only the engine holds.
     """
