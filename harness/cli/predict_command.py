@@ -122,7 +122,8 @@ def _predict_workload(
         from harness.reporting.terminal import print_prediction
 
         print_prediction(prediction)
-    answered = prediction.outcome is Outcome.PREDICTED and not prediction.unanswered
+    is_known = prediction.outcome is Outcome.PREDICTED and prediction.peak_live_bytes is not None
+    answered = is_known and not prediction.unanswered
     return DONE if answered and (prediction.fits or not check) else NOT_OK
 
 

@@ -193,7 +193,10 @@ class Prediction(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def answers(self) -> tuple[str, ...]:
         """The answers to what was asked, and why there is none, a line each."""
-        answers = [] if self.reason is None else [f"{self.outcome}: {self.reason}"]
+        answers = []
+        if self.reason is not None:
+            unknown = self.outcome if self.outcome is Outcome.UNSUPPORTED else "peak: no answer"
+            answers.append(f"{unknown}: {self.reason}")
         answers += self.unanswered
         if self.budget is not None:
             answers.append(str(self.budget))

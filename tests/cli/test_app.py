@@ -161,6 +161,16 @@ def test_a_prediction_without_an_answer_is_exit_code_3_and_says_why(
     assert len(stated["unanswered"]) == len(question) // 2
 
 
+def test_a_prediction_without_a_peak_is_exit_code_3_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.prediction.mlp.matmul.read_cpu_flags", lambda: {"avx2"})
+    assert main(["predict", "--dtype", "bfloat16"]) == 3
+    text = capsys.readouterr().out
+    assert text.startswith("peak: no answer: dtype bfloat16: ")
+    assert "saved for backward" in text
+
+
 @pytest.mark.parametrize(
     ("question", "code"),
     [

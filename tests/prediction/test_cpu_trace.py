@@ -11,7 +11,7 @@ import torch
 
 from harness.measurement.passes import trace_pass
 from harness.measurement.process.worker import prime
-from harness.prediction.mlp import formula, matmul
+from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
 from harness.schema.events import Event, Trace, trace_metrics
@@ -186,13 +186,6 @@ def _primed() -> None:
     threads = torch.get_num_threads()
     prime()
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Predict as on a processor all of whose kernels are modelled, whichever this one is."""
-    flags = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
-    monkeypatch.setattr(matmul, "read_cpu_flags", lambda: flags)
 
 
 @pytest.mark.usefixtures("followed_processor")

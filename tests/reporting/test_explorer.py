@@ -10,6 +10,7 @@ import pytest
 
 from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
+from harness.prediction.mlp import matmul
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.largest_fit import solve
 from harness.prediction.mlp.polynomials import moments
@@ -44,6 +45,15 @@ def test_values_in_one_group_need_the_same_bytes_at_every_moment(name: str) -> N
         members = [value for value in group if value != "bfloat16"]
         found = [moments(Workload(**{name: value})) for value in members]  # type: ignore[arg-type]
         assert all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize("flags", [{"avx2"}, {"avx512_fp16", "amx_bf16"}])
+def test_the_tables_are_the_same_on_every_processor(
+    flags: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = moments(Workload(dtype="float16"))
+    monkeypatch.setattr(matmul, "read_cpu_flags", lambda: frozenset(flags))
+    assert moments(Workload(dtype="float16")) == here
 
 
 def test_every_value_can_be_chosen() -> None:
@@ -120,6 +130,7 @@ def test_the_page_opens_silently_and_says_what_predict_says(opened: Any) -> None
     compare(opened, START, BUDGET)
 
 
+@pytest.mark.usefixtures("followed_processor")
 @pytest.mark.parametrize(
     "workload",
     [

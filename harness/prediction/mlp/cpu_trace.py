@@ -14,10 +14,11 @@ class UnsupportedWorkloadError(ValueError):
     """The events of this workload cannot be predicted exactly; the message says why."""
 
 
-def predict_trace(workload: Workload) -> Trace:
+def predict_trace(workload: Workload, *, cpu_flags: frozenset[str] | None = None) -> Trace:
     """Return the trace of the build and two steps (one in inference), as it would be measured.
 
-    Addresses are running numbers of blocks. Time and size are linear in depth.
+    Addresses are running numbers of blocks. Time and size are linear in depth. ``cpu_flags`` are
+    the features of the processor that would run it; this machine's where not given.
 
     Raises:
         UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
@@ -26,16 +27,16 @@ def predict_trace(workload: Workload) -> Trace:
     _check(workload)
     try:
         with collection_paused():
-            return _write(workload)
+            return _write(workload, cpu_flags)
     except UnknownScratchError as error:
         raise UnsupportedWorkloadError(
             f"dtype {workload.autocast or workload.dtype}: {error}"
         ) from error
 
 
-def _write(workload: Workload) -> Trace:
+def _write(workload: Workload, cpu_flags: frozenset[str] | None) -> Trace:
     writer = TraceWriter()
-    scratch = scratch_of(workload.autocast or workload.dtype, workload.threads)
+    scratch = scratch_of(workload.autocast or workload.dtype, workload.threads, cpu_flags)
     steps = Steps(writer, workload, CpuKernels(writer, scratch))
     steps.build()
     for _ in range(2 if workload.mode == "train" else 1):

@@ -38,8 +38,9 @@ _ALIGNMENT_BYTES = 128
 _BLOCK_ELEMENTS = 64
 _ACCUMULATOR_BYTES = 4
 
-_AVX512_CORE = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
-_AVX512_BF16 = {*_AVX512_CORE, "avx512_vnni", "avx512_bf16"}
+AVX512_CORE = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+"""A processor with no more than these multiplies float16 without scratch."""
+_AVX512_BF16 = AVX512_CORE | {"avx512_vnni", "avx512_bf16"}
 _OTHER_KERNELS = {
     "bfloat16": {"amx_bf16", "avx_ne_convert"},
     "float16": {"avx512_fp16", "amx_fp16", "avx_ne_convert"},
@@ -48,6 +49,10 @@ _OTHER_KERNELS = {
 
 class UnknownScratchError(Exception):
     """No formula is known for this type of number on this processor; the message says why."""
+
+
+def _unknown(dtype: str, where: str) -> UnknownScratchError:
+    return UnknownScratchError(f"what {dtype} matmuls allocate for themselves {where} is not known")
 
 
 def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None) -> Scratch | None:
@@ -66,9 +71,9 @@ def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None
     flags = read_cpu_flags() if cpu_flags is None else cpu_flags
     found = sorted(flags & _OTHER_KERNELS[dtype])
     if found:
-        raise UnknownScratchError(f"{dtype} matmuls on a processor with {', '.join(found)}")
-    if not flags >= _AVX512_CORE:
-        raise UnknownScratchError(f"{dtype} matmuls on a processor without AVX-512 (bw, dq, vl)")
+        raise _unknown(dtype, f"on a processor with {', '.join(found)}")
+    if not flags >= AVX512_CORE:
+        raise _unknown(dtype, "on a processor without AVX-512 (bw, dq, vl)")
     if dtype == "float16":
         return None
     if not flags >= _AVX512_BF16:
@@ -80,7 +85,7 @@ def scratch_of(dtype: str, threads: int, cpu_flags: frozenset[str] | None = None
 def _check_caps(dtype: str) -> None:
     for name in _CAPS:
         if name in os.environ:
-            raise UnknownScratchError(f"{dtype} matmuls with {name} set")
+            raise _unknown(dtype, f"with {name} set")
 
 
 def gemm_bytes(m: int, k: int, n: int, layout: Layout, *, threads: int) -> int:
