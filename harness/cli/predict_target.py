@@ -68,7 +68,7 @@ def _one(
     found = predict_network(build, {"batch": batch, **asked}, method=method)
     largest = None
     if found.card is not None:
-        search = largest_batch(build, **asked)
+        search = largest_batch(build, known={batch: found.trace}, **asked)
         largest, found.notes = search.batch, [*found.notes, *search.notes]
     if as_json:
         click.echo(json.dumps(_as_json(target, batch, found, largest)))

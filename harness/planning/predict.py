@@ -173,7 +173,7 @@ def _with_largest(
     if found.card is None:
         raise ArgumentError("find_largest needs a GPU of known size, e.g. gpu='l4'")
     others = {name: value for name, value in asked.items() if name not in ("batch", "device")}
-    largest = largest_batch(build, **others)
+    largest = largest_batch(build, known={asked["batch"]: found.trace}, **others)
     found.card = replace(found.card, largest_batch=largest.batch)
     found.notes += largest.notes
     return found

@@ -14,11 +14,10 @@ from typing import Any
 
 from torch import nn
 
-from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.prediction.gpu.fit import FITS, GpuMemory
 from harness.prediction.gpu.recorded_script import RecordedSteps
-from harness.prediction.gpu.simulation import Peaks, play
+from harness.prediction.gpu.simulation import play
 from harness.prediction.gpu.workspaces import are_kept, workspace_bytes
 from harness.prediction.mlp import cuda_metrics
 from harness.prediction.module.affine_steps import AffineSteps
@@ -29,6 +28,7 @@ from harness.prediction.module.largest_batch import (
     Search,
     TracedSteps,
     derived_largest,
+    peaks_of,
 )
 from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.schema.events import Trace
@@ -79,7 +79,7 @@ def gpu_table(
     traced = partial(TracedSteps, build, asked=asked)
 
     def search(gpu: Gpu, memory: GpuMemory) -> LargestBatch:
-        return Search(memory, traced(gpu)).largest()
+        return Search(memory, traced(gpu), batch).largest()
 
     first = traced(sized[0])
     first.at(batch)
@@ -153,7 +153,7 @@ class Family:
             predicted = self._steps.at(batch)
         except ModulePredictionError:  # a network may refuse few examples
             return True
-        return _peaks(steps.at(batch)) == _peaks(predicted)
+        return peaks_of(steps.at(batch)) == peaks_of(predicted)
 
     def _row(self, gpu: Gpu, largest: int, *, is_derived: bool) -> GpuRow:
         memory = self._memories[gpu]
@@ -179,12 +179,6 @@ def _memory(gpu: Gpu, settings: str) -> GpuMemory:
     memory = cuda_metrics.memory_of_gpu(gpu, settings)
     assert memory is not None, "only GPUs of known size are asked about"
     return memory
-
-
-def _peaks(trace: Trace) -> tuple[Peaks, Peaks]:
-    """Return the peaks of the first and the measured step on a GPU without end."""
-    played = play(RecordedSteps(trace), CachingAllocator())
-    return played.first_step, played.measured
 
 
 def _on(steps: AffineSteps, gpu: Gpu) -> AffineSteps:

@@ -1,22 +1,24 @@
 """The largest batch of any module that fits on a GPU.
 
 The steps at two batches give those at any other, and the allocator model finds the largest of
-them that fits. Two predictions then prove it: it fits, and the next one does not. Where kernels
-depend on the batch and the proof fails, the steps are derived anew from the last prediction;
-where that leads nowhere, the search goes on with predictions alone.
+them that fits. A third prediction, of the next batch, checks both: it does not fit, and it has the
+peaks that were derived. Where kernels depend on the batch, it has others. Then a prediction of the
+batch itself may still prove it; else the steps are derived anew, and where that leads nowhere, the
+search goes on with predictions alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 from torch import nn
 
+from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu, GpuError, find
 from harness.prediction.gpu.fit import FITS, GpuMemory, Run
 from harness.prediction.gpu.recorded_script import RecordedSteps
-from harness.prediction.gpu.simulation import play
+from harness.prediction.gpu.simulation import Peaks, play
 from harness.prediction.largest_value import largest_value
 from harness.prediction.mlp import cuda_metrics
 from harness.prediction.module.affine_steps import AffineSteps
@@ -29,8 +31,8 @@ from harness.schema.prediction import Fit
 HIGHEST = 1 << 24
 """The largest batch that is tried."""
 MOST_DERIVATIONS = 4
-GROWTH = 4
-"""How many times the smallest batch the second one is."""
+FIRST = 8
+"""Where steps are first derived if none are known: few examples may need other kernels."""
 
 BY_PREDICTIONS = (
     "kernels depend on the batch, so the largest batch was searched by predictions: {count} of them"
@@ -47,7 +49,7 @@ class LargestBatch:
     Attributes:
         batch: None where not even the smallest fits.
         predictions: how many batches were predicted.
-        is_derived: whether the steps of two batches led to it.
+        is_derived: whether the steps at two batches led to it.
 
     """
 
@@ -65,8 +67,7 @@ def largest_batch(
     build: Callable[[], nn.Module],
     *,
     gpu: Gpu | str,
-    low: int | None = None,
-    high: int = HIGHEST,
+    known: Mapping[int, Trace] | None = None,
     progress: Progress | None = None,
     **asked: Any,
 ) -> LargestBatch:
@@ -75,10 +76,9 @@ def largest_batch(
     Args:
         build: returns the network, as for ``harness.predict``.
         gpu: a GPU of known size, or its name.
-        low: the smallest batch to try; by default one example in each micro-batch, or two where
-            the network refuses one (as batch normalization of single values does).
-        high: the largest batch to try.
-        progress: called after each prediction.
+        known: steps on this GPU that were predicted already, by batch; used where they are as
+            many as are needed.
+        progress: called after each prediction that has a verdict.
         asked: further arguments of ``harness.predict``: input_shape, inputs, optimizer, ...
 
     Raises:
@@ -90,9 +90,12 @@ def largest_batch(
     memory = cuda_metrics.memory_of_gpu(used, asked.pop("allocator_settings", ""))
     if memory is None:
         raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
-    return Search(
-        memory, TracedSteps(build, used.in_environment(), asked), low, high, progress
-    ).largest()
+    steps = TracedSteps(build, used.in_environment(), asked)
+    steps.known |= {
+        batch: trace for batch, trace in (known or {}).items() if trace.steps == steps.count
+    }
+    start = min(steps.known, default=FIRST * steps.unit)
+    return Search(memory, steps, start, progress).largest()
 
 
 class TracedSteps:
@@ -103,7 +106,7 @@ class TracedSteps:
         self._cudnn = asked.pop("cudnn", True)
         self._asked = {"build": build, **asked}
         self._gpu = gpu
-        self._steps = STEPS_ON_GPU if asked.get("mode", "train") == "train" else 2
+        self.count = STEPS_ON_GPU if asked.get("mode", "train") == "train" else 2
         self.unit: int = asked.get("accumulate", 1)
         """Examples by which a batch grows: one in each micro-batch."""
         self.known: dict[int, Trace] = {}
@@ -113,7 +116,7 @@ class TracedSteps:
         """Return the events of the steps with ``batch`` examples."""
         if batch not in self.known:
             step = AskedStep(**self._asked, batch=batch)
-            ledger, scratch = run_on_gpu(step, self._steps, self._gpu, cudnn=self._cudnn)
+            ledger, scratch = run_on_gpu(step, self.count, self._gpu, cudnn=self._cudnn)
             self.known[batch] = ledger.trace()
             self.uses_attention = scratch.uses_attention
         return self.known[batch]
@@ -149,58 +152,53 @@ def derived_largest(
     return None if found is None else found * unit
 
 
+def peaks_of(trace: Trace) -> tuple[Peaks, Peaks]:
+    """Return the peaks of the first and the measured step on a GPU without end."""
+    played = play(RecordedSteps(trace), CachingAllocator())
+    return played.first_step, played.measured
+
+
 class Search:
-    """The search on one GPU."""
+    """The search on one GPU; ``start`` is a batch that the network takes, of any size."""
 
     def __init__(
-        self,
-        memory: GpuMemory,
-        steps: TracedSteps,
-        low: int | None = None,
-        high: int = HIGHEST,
-        progress: Progress | None = None,
+        self, memory: GpuMemory, steps: TracedSteps, start: int, progress: Progress | None = None
     ) -> None:
         self._memory = memory
         self._steps = steps
         self._unit = steps.unit
-        self._low = self._smallest() if low is None else low
-        self._high = high - high % self._unit
+        self._start = start
         self._progress = progress
         self._verdicts: dict[int, Fit] = {}
 
     def largest(self) -> LargestBatch:
         """Return the largest batch."""
-        if not self._fits(self._low):
-            return self._found(None, is_derived=True)
-        before, after = self._low, min(GROWTH * self._low, self._high)
+        at, unit = self._steps.at, self._unit
+        low, high = self._start, 2 * self._start + unit  # of units one is odd, one even
         for _ in range(MOST_DERIVATIONS):
-            derived = AffineSteps.through(
-                (before, self._steps.at(before)), (after, self._steps.at(after)), unit=self._unit
-            )
-            if derived is None:  # few examples may need fewer copies than many
-                before, after = after, min(GROWTH * after, self._high)
+            derived = AffineSteps.through((low, at(low)), (high, at(high)), unit=unit)
+            if derived is None:
+                low, high = 2 * high, 4 * high + unit
                 continue
-            batch = derived_largest(self._memory, derived, low=self._low, high=self._high)
-            if batch is None:
+            batch = derived_largest(self._memory, derived, low=unit, high=HIGHEST)
+            if batch is None or batch < 2 * unit:  # a network may refuse a single example
                 break
-            if self._is_largest(batch):
+            if self._is_confirmed(derived, batch) or self._is_largest(batch):
                 return self._found(batch, is_derived=True)
-            before, after = sorted(
-                {after, batch} if batch != after else {batch, batch + self._unit}
-            )
-        return self._found(self._by_predictions(), is_derived=False)
+            odd = (batch - high) // unit % 2
+            low, high = sorted((high, batch if odd else batch + unit))
+        return self._by_predictions()
 
-    def _smallest(self) -> int:
-        """Return one example in each micro-batch, or two where batch normalization refuses one."""
-        try:
-            self._steps.at(self._unit)
-        except ModulePredictionError:
-            return 2 * self._unit
-        return self._unit
+    def _is_confirmed(self, derived: AffineSteps, batch: int) -> bool:
+        """Return whether a prediction of the next batch has the derived peaks and does not fit."""
+        after = batch + self._unit
+        if after > HIGHEST or self._fits(after):
+            return False
+        return peaks_of(derived.at(after)) == peaks_of(self._steps.at(after))
 
     def _is_largest(self, batch: int) -> bool:
         """Return whether predictions say that the batch fits and the next does not."""
-        return self._fits(batch) and (batch >= self._high or not self._fits(batch + self._unit))
+        return self._fits(batch) and (batch >= HIGHEST or not self._fits(batch + self._unit))
 
     def _fits(self, batch: int) -> bool:
         if batch not in self._verdicts:
@@ -209,16 +207,24 @@ class Search:
                 self._progress(batch, self._verdicts[batch])
         return self._verdicts[batch] == FITS
 
-    def _by_predictions(self) -> int | None:
-        unit = self._unit
-        known = max(batch for batch, verdict in self._verdicts.items() if verdict == FITS)
+    def _by_predictions(self) -> LargestBatch:
+        unit, low = self._unit, self._smallest()
+        known = [batch for batch, verdict in self._verdicts.items() if verdict == FITS]
         found = largest_value(
             lambda count: self._fits(count * unit),
-            low=self._low // unit,
-            high=self._high // unit,
-            guess=known // unit,
+            low=low // unit,
+            high=HIGHEST // unit,
+            guess=max(known, default=low) // unit,
         )
-        return None if found is None else found * unit
+        return self._found(None if found is None else found * unit, is_derived=False)
+
+    def _smallest(self) -> int:
+        """Return one example in each micro-batch, or two where batch normalization refuses one."""
+        try:
+            self._steps.at(self._unit)
+        except ModulePredictionError:
+            return 2 * self._unit
+        return self._unit
 
     def _found(self, batch: int | None, *, is_derived: bool) -> LargestBatch:
         return LargestBatch(batch=batch, predictions=len(self._steps.known), is_derived=is_derived)
