@@ -90,11 +90,18 @@ def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
     """Read the recording at ``path``, every device of it.
 
     Raises:
-        SnapshotError: one line: no snapshot, a damaged one, or one with code in it.
+        SnapshotError: one line that names the file: no snapshot, a damaged one, or one with code.
 
     """
     deadline = Deadline() if deadline is None else deadline
-    raw = load_builtins(read_bytes(path), deadline=deadline, shortcut=EventShapes())
+    try:
+        return _recording(read_bytes(path), deadline)
+    except SnapshotError as error:
+        raise SnapshotError(f"{str(path)!r}: {error}") from None
+
+
+def _recording(data: bytearray, deadline: Deadline) -> Recording:
+    raw = load_builtins(data, deadline=deadline, shortcut=EventShapes())
     if isinstance(raw, list):
         raise SnapshotError("the snapshot has no trace; record one with PyTorch 2.1 or later")
     if not isinstance(raw, dict) or not {"device_traces", "segments"} & set(raw):

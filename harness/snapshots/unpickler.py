@@ -98,7 +98,7 @@ class _Machine:
         """Go through the opcodes up to STOP; return what is on the stack then."""
         data = self.data
         if data[:1] != pickle.PROTO or bytes(data[1:2]) not in (b"\x02", b"\x03", b"\x04", b"\x05"):
-            raise SnapshotError("not a pickle of protocol 2 to 5")
+            raise SnapshotError("no memory snapshot (not a pickle of protocol 2 to 5)")
         self.position = 2
         while not self.run_some():
             self.deadline.check("reading the recording")

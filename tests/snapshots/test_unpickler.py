@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.snapshots.file_bytes import SnapshotError, read_bytes
+from harness.snapshots.snapshot import read_recording
 from harness.snapshots.unpickler import load_builtins
 
 PLAIN: dict[str, Any] = {
@@ -124,6 +125,12 @@ def test_damaged_files_are_refused(tmp_path: Path, data: bytes, message: str) ->
 def test_a_file_that_is_not_there_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="cannot read the file: No such file"):
         read_bytes(tmp_path / "none.pickle")
+
+
+def test_a_refused_recording_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(SnapshotError, match=r"notes\.txt': no memory snapshot"):
+        read_recording(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("unit", [b"]", b"}", b"(", b"]a", b"}\x94", b")\x85", b"]\x94a"])
