@@ -201,7 +201,9 @@ def test_every_result_is_one_line_in_a_prompt_and_a_table_in_a_notebook() -> Non
     assert network.summary().startswith("fits on l4: reserves ")
     assert "\npeak " in network.summary()
     assert [len(found.plot().axes) > 0 for found in (network, run)] == [True, True]
-    assert run.summary().startswith("fits on l4: reserves 22 MiB in 1 step\npeaks of requested ")
+    answer, peaks, *_ = run.summary().splitlines()
+    assert answer == "fits on l4: reserves 22 MiB in 1 step; predicted by simulated GPU"
+    assert peaks.startswith("peaks of requested bytes: forward 1 MiB")
     assert planned.summary().startswith("batch 1,048,576 on l4: 2 micro-batches of 524,288")
 
 

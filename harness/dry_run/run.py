@@ -1,15 +1,14 @@
 """Run a script, a module or a function on a pretended GPU, in a process of its own."""
 
-import pickle
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.dry_run.child_process import run
 from harness.dry_run.dry_run_report import DryRunReport
-from harness.dry_run.dry_run_request import DryRunError, Request
+from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_run.sent_function import pickled
 from harness.prediction.gpu.catalogue import Gpu
 
 
@@ -65,7 +64,7 @@ def dry_run(
 
     Raises:
         DryRunUnavailableError: PyTorch is no CUDA build, or there is no C compiler.
-        DryRunError: an argument is wrong.
+        DryRunError: an argument is wrong, or a function cannot be sent to another process.
         GpuError: no such GPU.
 
     >>> import harness, pathlib, tempfile
@@ -90,8 +89,8 @@ def dry_run(
         kind, text, main = "module" if module else "script", str(target), None
         if callable(target):
             kind, text = "function", str(Path(folder) / "function.pickle")
-            Path(text).write_bytes(pickle.dumps((target, arguments, named)))
-            main = _script_of(target)
+            data, main = pickled((target, arguments, named))
+            Path(text).write_bytes(data)
             arguments = ()
         request = Request(
             gpu=gpu,
@@ -109,13 +108,3 @@ def dry_run(
             quiet=quiet,
         )
         return run(request, Path(folder))
-
-
-def _script_of(function: Callable[..., object]) -> str | None:
-    """Return the script that a function of ``__main__`` was defined in."""
-    if getattr(function, "__module__", None) != "__main__":
-        return None
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    if file is None:
-        raise DryRunError("the function must be defined in a file, not in an interactive session")
-    return str(file)

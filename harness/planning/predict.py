@@ -63,6 +63,7 @@ def predict(
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
     cudnn: bool = True,
+    method: Method = "auto",
 ) -> "RunPrediction": ...
 def predict(
     workload: Workload | Callable[..., object] | None = None, *args: object, **asked: object
@@ -88,7 +89,7 @@ def predict(
               (``prediction.card.largest_batch``); ``method``: ``rules``, ``dry-run``, or ``auto``
               for the dry run where a CUDA build of PyTorch is installed.
             - For a training loop: ``run``, a function that builds and trains; ``shapes`` to call it
-              with; ``gpu``, ``allocator_settings``, ``cudnn``.
+              with; ``gpu``, ``allocator_settings``, ``cudnn``, ``method``.
 
     Returns:
         ``Prediction`` for a workload, ``ModulePrediction`` for a network, ``RunPrediction`` for a
@@ -111,9 +112,7 @@ def predict(
     """
     named: dict[str, Any] = dict(asked)
     if workload is None and "run" in named:
-        from harness.prediction.module.predict_run import predict_run
-
-        return predict_run(**named)
+        return _predict_run(named)
     if not _is_network(workload):
         from harness.prediction.predict_workload import predict as predict_workload
 
@@ -125,6 +124,22 @@ def predict(
 def _is_network(target: object) -> bool:
     """Return whether ``target`` was meant as a network: a function, or by mistake a module."""
     return callable(target) and not isinstance(target, Workload)
+
+
+def _predict_run(asked: dict[str, Any]) -> "RunPrediction":
+    from harness.planning.predict_run_exactly import predict_run_exactly
+    from harness.prediction.module.predict_run import predict_run
+
+    method = _checked_method(asked.pop("method", "auto"))
+    if method == "rules" or not callable(asked["run"]):
+        return predict_run(**asked)
+    return predict_run_exactly(asked, must=method == "dry-run")
+
+
+def _checked_method(method: str) -> str:
+    if method not in get_args(Method):
+        raise ArgumentError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    return method
 
 
 def _predict_network(build: Any, args: tuple[Any, ...], asked: dict[str, Any]) -> object:
@@ -145,8 +160,7 @@ def predict_network(build: Any, asked: dict[str, Any], *, method: str) -> "Modul
     """Return the prediction of a network's step by ``method``; ``asked`` as in ``predict``."""
     from harness.prediction.module.predict_module import predict_module
 
-    if method not in get_args(Method):
-        raise ArgumentError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    _checked_method(method)
     if _is_on_cuda(asked) and method != "rules":
         from harness.planning.predict_exactly import predict_exactly
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from harness.planning.dry_run_step import predict_step, why_not_here
+from harness.planning.dry_run_step import predict_step, run_counted
+from harness.planning.pretended_call import PretendedCall
 from harness.prediction.gpu import catalogue
 from harness.prediction.module.asked_step import AskedStep
 from harness.prediction.module.module_prediction import (
@@ -23,6 +24,7 @@ KERNELS = (
     "values read from the GPU are 0"
 )
 LAYERS = "layers and events are those of the rules, which predict a requested peak of {}: {}"
+NOT_USED = "predicted by rules, not by the dry run: {}"
 
 
 def predict_exactly(
@@ -43,27 +45,23 @@ def predict_exactly(
     step: dict[str, Any] = {"build": build, "prepare": asked.get("prepare")}
     step |= {name: asked[name] for name in STEP if name in asked}
     AskedStep(**step)  # a wrong argument is refused before anything runs
-    reason = why_not_here(step)
-    if reason is not None and must:
-        raise ModulePredictionError(f"method dry-run is not possible: {reason}")
-    if reason is not None:
-        return predict_module(build, **asked)
     gpu = asked.get("gpu")
-    used = catalogue.find(gpu) if isinstance(gpu, str) else gpu or catalogue.DEFAULT
+    call = PretendedCall(
+        function=run_counted,
+        arguments=(step, asked.get("cudnn", True)),
+        gpu=catalogue.find(gpu) if isinstance(gpu, str) else gpu or catalogue.DEFAULT,
+        settings=asked.get("allocator_settings", ""),
+    )
+    if (reason := call.why_not_here()) is not None:
+        if must:
+            raise ModulePredictionError(f"method dry-run is not possible: {reason}")
+        return _by_rules(build, asked, NOT_USED.format(reason))
     try:
-        found = predict_step(
-            step,
-            gpu=used,
-            settings=asked.get("allocator_settings", ""),
-            cudnn=asked.get("cudnn", True),
-            is_named=gpu is not None,
-        )
+        found = predict_step(call, is_named=gpu is not None)
     except UnsupportedModuleError as error:
         if must:
             raise
-        rules = predict_module(build, **asked)
-        rules.notes.append(str(error))
-        return rules
+        return _by_rules(build, asked, str(error))
     try:
         rules = predict_module(build, **asked)
     except UnsupportedModuleError as error:
@@ -74,14 +72,25 @@ def predict_exactly(
             cuda=found.cuda,
             card=found.card,
         )
-    requested, exact = rules.trace.peak_live_bytes, found.cuda.requested_peak_bytes or 0
-    off = "equal" if requested == exact else f"off by {(requested - exact) / exact:+.2%}"
+    exact = found.cuda.requested_peak_bytes or 0
     return ModulePrediction(
         trace=rules.trace,
         way="dry run",
-        notes=[KERNELS, LAYERS.format(format_bytes(requested), off)],
+        notes=[KERNELS, compared(LAYERS, rules.trace.peak_live_bytes, exact)],
         layers=rules.layers,
         saved_bytes=rules.saved_bytes,
         cuda=found.cuda,
         card=found.card,
     )
+
+
+def _by_rules(build: Callable[[], nn.Module], asked: dict[str, Any], note: str) -> ModulePrediction:
+    rules = predict_module(build, **asked)
+    rules.notes.append(note)
+    return rules
+
+
+def compared(note: str, by_rules: int, exact: int) -> str:
+    """Return a note of the peak of requested bytes by the rules, next to that of the dry run."""
+    off = "equal" if by_rules == exact else f"off by {(by_rules - exact) / exact:+.2%}"
+    return note.format(format_bytes(by_rules), off)

@@ -1,6 +1,7 @@
 """Both ways to predict a network's CUDA step behind ``harness.predict``."""
 
 import pytest
+import torch
 from torch import nn
 
 import harness
@@ -12,6 +13,17 @@ ASKED = {"inputs": (50,), "optimizer": "adam", "gpu": "l4"}
 
 def build() -> nn.Module:
     return nn.Sequential(nn.Linear(50, 300), nn.ReLU(), nn.Linear(300, 10))
+
+
+def train(batches: list[int]) -> None:
+    model = build().cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+    for batch in batches:
+        loss = model(torch.zeros(batch, 50, device="cuda")).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
 
 
 def can_dry_run() -> bool:
@@ -26,6 +38,7 @@ def can_dry_run() -> bool:
 def test_the_rules_are_the_way_where_the_step_cannot_be_sent_to_another_process() -> None:
     found = harness.predict(lambda: build(), 64, **ASKED)  # type: ignore[call-overload]
     assert found.way == "simulated GPU"
+    assert any("not by the dry run: " in note for note in found.notes)
     with pytest.raises(harness.HarnessError, match="method dry-run is not possible"):
         harness.predict(lambda: build(), 64, method="dry-run", **ASKED)  # type: ignore[call-overload]
 
@@ -50,3 +63,22 @@ def test_the_dry_run_is_the_way_where_it_works() -> None:
     assert exact.layers == rules.layers
     assert exact.phase_peaks()["build"] == rules.phase_peaks()["build"]
     assert any("requested peak" in note for note in exact.notes)
+
+
+@pytest.mark.skipif(not can_dry_run(), reason="needs a CUDA build of PyTorch and a C compiler")
+def test_the_dry_run_is_the_way_of_a_whole_run_too() -> None:
+    asked = {"run": train, "shapes": [64, 9_000, 100], "gpu": "l4"}
+    exact = harness.predict(**asked)  # type: ignore[call-overload]
+    rules = harness.predict(method="rules", **asked)  # type: ignore[call-overload]
+    assert (exact.way, rules.way) == ("dry run", "simulated GPU")
+    assert exact.peaks == rules.peaks
+    assert (exact.steps, exact.verdict) == (rules.steps, rules.verdict) == (3, "fits")
+    assert exact.phases == rules.phases
+
+
+def test_a_run_that_cannot_be_sent_is_predicted_by_the_rules() -> None:
+    asked = {"run": lambda: train([64]), "gpu": "l4"}
+    found = harness.predict(**asked)  # type: ignore[call-overload]
+    assert found.way == "simulated GPU"
+    with pytest.raises(harness.HarnessError, match="method dry-run is not possible"):
+        harness.predict(method="dry-run", **asked)  # type: ignore[call-overload]

@@ -26,7 +26,7 @@ from harness.prediction.module.event_ledger import Ledger
 from harness.prediction.module.gpu_autocast import simulated_autocast
 from harness.prediction.module.gpu_functions import gpu_functions
 from harness.prediction.module.gpu_scratch import KernelScratch
-from harness.prediction.module.module_prediction import ModulePredictionError
+from harness.prediction.module.module_prediction import ModulePredictionError, Way
 from harness.prediction.module.predict_module import RULES, refusals
 from harness.prediction.module.simulated_gpu import simulated_gpu
 from harness.schema.events import Trace
@@ -66,7 +66,9 @@ class RunPrediction:
         verdict: whether the run fits on the GPU that was named; None where none was.
         gpu: its name.
         notes: what was not counted.
-        trace: every block allocated and freed.
+        trace: every block allocated and freed; by the dry run it and ``phases`` are those of the
+            rules, and empty where they do not cover the run.
+        way: how the peaks were derived.
 
     >>> import harness, torch
     >>> def train():
@@ -90,6 +92,7 @@ class RunPrediction:
     gpu: str
     notes: tuple[str, ...]
     trace: Trace = field(repr=False)
+    way: Way = "simulated GPU"
 
     def __repr__(self) -> str:
         """Return the answer in one line."""
@@ -99,7 +102,7 @@ class RunPrediction:
         reserved = format_bytes(self.peaks.reserved_peak_bytes[1])
         answer = f"{self.verdict} on {self.gpu}: " if self.verdict else ""
         steps = f"{self.steps:,} step{'s' * (self.steps != 1)}"
-        return f"{answer}reserves {reserved} in {steps}"
+        return f"{answer}reserves {reserved} in {steps}; predicted by {self.way}"
 
     def summary(self) -> str:
         """Return the answer, the peak of each phase and the notes, a line each."""
