@@ -174,20 +174,26 @@ class Search:
     def largest(self) -> LargestBatch:
         """Return the largest batch."""
         at, unit = self._steps.at, self._unit
-        low, high = self._start, 2 * self._start + unit  # of units one is odd, one even
+        low, high = self._start, 2 * self._start + unit  # in units one is odd, one even
         for _ in range(MOST_DERIVATIONS):
             derived = AffineSteps.through((low, at(low)), (high, at(high)), unit=unit)
             if derived is None:
-                low, high = 2 * high, 4 * high + unit
-                continue
-            batch = derived_largest(self._memory, derived, low=unit, high=HIGHEST)
-            if batch is None or batch < 2 * unit:  # a network may refuse a single example
+                batch = self._estimate(low, high)
+            else:
+                batch = derived_largest(self._memory, derived, low=unit, high=HIGHEST) or 0
+            if batch < 2 * unit:  # a network may refuse a single example
                 break
-            if self._is_confirmed(derived, batch) or self._is_largest(batch):
+            if derived and (self._is_confirmed(derived, batch) or self._is_largest(batch)):
                 return self._found(batch, is_derived=True)
-            odd = (batch - high) // unit % 2
-            low, high = sorted((high, batch if odd else batch + unit))
-        return self._by_predictions()
+            low, high = _near(batch // unit) * unit, batch + unit
+        return self._by_predictions(self._estimate(low, high))
+
+    def _estimate(self, low: int, high: int) -> int:
+        """Return the batch at which a line through two peaks of live bytes fills the GPU."""
+        first, second = (self._steps.at(batch).peak_live_bytes for batch in (low, high))
+        room = self._memory.total_bytes - self._memory.outside_bytes[1] - first
+        batch = low + room * (high - low) // max(1, second - first)
+        return min(max(batch, 0), HIGHEST) // self._unit * self._unit
 
     def _is_confirmed(self, derived: AffineSteps, batch: int) -> bool:
         """Return whether a prediction of the next batch has the derived peaks and does not fit."""
@@ -207,14 +213,13 @@ class Search:
                 self._progress(batch, self._verdicts[batch])
         return self._verdicts[batch] == FITS
 
-    def _by_predictions(self) -> LargestBatch:
+    def _by_predictions(self, guess: int) -> LargestBatch:
         unit, low = self._unit, self._smallest()
-        known = [batch for batch, verdict in self._verdicts.items() if verdict == FITS]
         found = largest_value(
             lambda count: self._fits(count * unit),
             low=low // unit,
             high=HIGHEST // unit,
-            guess=max(known, default=low) // unit,
+            guess=max(guess, low) // unit,
         )
         return self._found(None if found is None else found * unit, is_derived=False)
 
@@ -228,3 +233,11 @@ class Search:
 
     def _found(self, batch: int | None, *, is_derived: bool) -> LargestBatch:
         return LargestBatch(batch=batch, predictions=len(self._steps.known), is_derived=is_derived)
+
+
+def _near(count: int) -> int:
+    """Return about seven eighths of ``count``: even where it is even, odd where it is odd.
+
+    Kernels that change with the batch are there mostly those of ``count``.
+    """
+    return count - 2 * (count // 16 or 1)
