@@ -53,7 +53,7 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needed_bytes: Bytes | None = None
     """By how much its address space grew at most, where it fitted and the kernel tells.
 
-    On a GPU: what the caching allocator reserved at most.
+    In a cgroup: what was charged at most. On a GPU: what the caching allocator reserved at most.
     """
     seconds: float
 
@@ -77,7 +77,7 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Minus the blocks of less than a page, which lie in the room kept for small objects."""
     library_bytes: int
     """What was needed in addition: code and buffers of libraries, the heap's growth; in a cgroup
-    page tables and copied pages too."""
+    page tables too."""
     unused_bytes: int
     """What was left, less than one more example or layer needs."""
 

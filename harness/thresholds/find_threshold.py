@@ -1,20 +1,26 @@
 """Finds a threshold for real: predicts it, probes there in pristine processes, and records it."""
 
-import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from harness.allocator import AllocatorConfigError
 from harness.measurement.environment import describe
-from harness.measurement.limits import cgroup
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.mlp.cuda_fit import largest_batch, largest_by_requests
-from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
+from harness.prediction.mlp.data_segment import (
+    Peak,
+    charged_bytes,
+    data_bytes,
+    data_peak,
+    solve_data_segment,
+    with_page_tables,
+)
 from harness.prediction.mlp.largest_fit import axis_range
 from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
@@ -41,10 +47,10 @@ from harness.thresholds.search import CONFIRMATIONS, Answer, search
 
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Where a search starts that no prediction guides."""
+_CLOSE_IN_CGROUP = 8
+"""By how many values the model is off at most in a cgroup, as seen in all but wide layers."""
 _MOST_UNCOUNTED = 10
 """Blocks that no limit counts may make a tenth of a layer at most."""
-_STRETCH = 16
-"""Values over which what one more needs is averaged."""
 _TWO_DEPTHS = (16, 32)
 """Between them lies what another layer needs."""
 
@@ -150,15 +156,13 @@ class _Run:
         answer, outcome = None, Outcome.OK
         evidence: FailureEvidence = {}
         try:
-            measured, fitted = self._calibrated(guess, least)
             answer = search(
                 self.prober.probe,
-                measured or _START[self.solve],
+                guess or _START[self.solve],
                 least=least,
                 most=most,
                 confirmations=confirmations,
-                off_by=self._off_by(guess),
-                fitted=fitted,
+                close=_CLOSE_IN_CGROUP if self.kind == "cgroup" and self._modelled else None,
             )
         except UndecidedError as error:
             outcome, evidence = error.outcome, error.evidence
@@ -184,10 +188,7 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Whether what is limited is modelled: the pinned policy's data segment.
-
-        A cgroup is charged for it too, and for page tables and copied pages in addition.
-        """
+        """Whether what is limited is modelled: the pinned policy's data segment."""
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
@@ -211,33 +212,22 @@ class _Run:
         live = solve_live(self.workload, self.budget_bytes, self.solve)
         if not self._modelled:
             return live, live
-        return live, solve_data_segment(self.workload, self.budget_bytes, self.solve)
+        return live, self._solve()
 
-    def _calibrated(self, guess: int, least: int) -> tuple[int, int | None]:
-        """Return the guess, corrected by what a cgroup holds at half its size, and that size.
+    @property
+    def _counted(self) -> Callable[[Peak], int]:
+        """What the limit counts of a modelled peak."""
+        return charged_bytes if self.kind == "cgroup" else data_bytes
 
-        A process that the kernel kills reports nothing, so one that fits is probed first.
-        """
-        if self.kind != "cgroup" or not guess:
-            return guess, None
-        half = max(least, guess // 2)
-        reading = self.prober.probe(half)
-        return reading.estimate or guess, half if reading.fits else None
-
-    def _off_by(self, guess: int) -> int | None:
-        """Return by how many values a guess may be off that a cgroup's charges give.
-
-        A power of two, which is halved without a rest. None where nothing was measured for the
-        guess, or nothing is modelled.
-        """
-        if self.kind != "cgroup" or not guess or not self._modelled or not self._predictable:
-            return None
-        near, far = (self.prober.at(guess), self.prober.at(guess + _STRETCH))
-        if near is None or far is None:
-            return None
-        each_bytes = (data_peak(far).data_bytes - data_peak(near).data_bytes) // _STRETCH
-        values = math.ceil(cgroup.BATCH_BYTES / 4 / max(1, each_bytes))
-        return 1 << (values.bit_length() - 1)
+    def _solve(self, extra_bytes: int = 0) -> int | None:
+        """Return the largest value whose modelled peak and ``extra_bytes`` fit into the budget."""
+        return solve_data_segment(
+            self.workload,
+            self.budget_bytes,
+            self.solve,
+            extra_bytes=extra_bytes,
+            counted=self._counted,
+        )
 
     def _by_the_allocator(self) -> tuple[int | None, int | None]:
         """Return the largest batch whose requests fit, and the one that the allocator runs."""
@@ -275,24 +265,13 @@ class _Run:
             rule = "no limit counts them; choose a larger width or batch"
             raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
 
-    def _estimate(self, workload: Workload, needed: int | None, held: int | None) -> int | None:
-        """Return the largest value that fits, if the model's error is everywhere the one seen here.
-
-        A cgroup is charged for page tables, which grow with the data, and in batches. Where the
-        kernel does not say what was ``held``, half a batch on average was never used. Near the
-        limit what is charged says nothing.
-        """
+    def _estimate(self, workload: Workload, needed: int | None) -> int | None:
+        """Return the largest value that fits, if the model is off by as much as here everywhere."""
         if needed is None or not self._modelled or not self._predictable:
             return None
-        data_bytes, budget_bytes = data_peak(workload).data_bytes, self.budget_bytes
         if self.kind == "cgroup":
-            if needed > budget_bytes - cgroup.BATCH_BYTES:
-                return None
-            needed = held if held is not None else needed - cgroup.BATCH_BYTES // 2
-            needed -= data_bytes // cgroup.MAPPED_BY_TABLES
-            budget_bytes -= budget_bytes // cgroup.MAPPED_BY_TABLES
-        extra = needed - data_bytes
-        return solve_data_segment(self.workload, budget_bytes, self.solve, extra_bytes=extra)
+            needed = with_page_tables(needed)
+        return self._solve(needed - self._counted(data_peak(workload)))
 
     def _headroom(self, largest_fit: int) -> Headroom | None:
         workload = self.prober.at(largest_fit)

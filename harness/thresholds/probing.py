@@ -32,8 +32,7 @@ class Prober:
     """Probes values of ``solve`` and keeps how each probe ended.
 
     Attributes:
-        estimate: predicts the answer from a workload that fitted, the bytes it needed and, in a
-            cgroup, those that it held.
+        estimate: predicts the answer from a workload that fitted and the bytes it needed.
         probes: every probe so far, in order.
 
     """
@@ -44,7 +43,7 @@ class Prober:
     kind: Enforcement
     launcher: Launcher
     deadline_seconds: float
-    estimate: Callable[[Workload, int | None, int | None], int | None]
+    estimate: Callable[[Workload, int | None], int | None]
     probes: list[Probed] = field(default_factory=list)
 
     def at(self, value: int) -> Workload | None:
@@ -70,19 +69,20 @@ class Prober:
             by_signal = outcome is Outcome.CRASHED and "signal" in evidence
             if by_signal and workload.device == "cpu" and self._only_within(workload):
                 outcome = Outcome.OOM
-            needed, held = map((ended.result or {}).get, ("needed_bytes", "held_bytes"))
+            result = ended.result or {}
+            needed = result.get("needed_bytes")
             self.probes.append(
                 Probed(
                     value=value,
                     outcome=outcome,
                     phase=None if outcome is Outcome.OK else ended.phase,
                     type=evidence.get("type") or evidence.get("signal"),
-                    needed_bytes=needed,
+                    needed_bytes=result.get("charged_bytes", needed),
                     seconds=ended.seconds,
                 )
             )
             if outcome in (Outcome.OK, Outcome.OOM):
-                estimate = self.estimate(workload, needed, held)
+                estimate = self.estimate(workload, needed)
                 return Reading(fits=outcome is Outcome.OK, estimate=estimate)
             if last:
                 raise UndecidedError(outcome, evidence | {"value": value})
@@ -108,7 +108,7 @@ class Prober:
             ended = self.launcher.launch(job, self.deadline_seconds)
             kills = group.oom_kills() if group is not None else 0
             if group is not None and ended.result is not None:
-                ended.result["needed_bytes"] = group.charged_bytes(budget_bytes)
+                ended.result["charged_bytes"] = group.charged_bytes()
         if ended.failure is not None and ended.failure.users_mistake:
             raise HarnessError(ended.failure.message)
         return msgspec.structs.replace(ended, oom_kills=kills)

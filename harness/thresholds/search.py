@@ -14,9 +14,6 @@ MOST_PROBES = 80
 """Where noise keeps a search from ending, it ends here."""
 _CLOSE = 0.0051
 """How far off a good guess may be, as a share: the second step of the widening."""
-_NARROWING, _SPARE = 4, 1
-"""Probes after a measured guess, before those that confirm, and for a value that noise spoils: with
-the one that measured, 10."""
 _AROUND = (0, 1, -1, 3, -3)
 """Where the answer is looked for around an estimate."""
 _TRUSTED = 3
@@ -55,8 +52,7 @@ class Answer:
     largest_fit: int | None
     """Largest value that fitted every time; None where not even the least did."""
     smallest_fail: int | None
-    """Smallest value above it that failed every time; None where the most still fitted or, if not
-    confirmed, where each value that failed once fitted another time."""
+    """Smallest value above it that failed every time; None where the most still fitted."""
     band: tuple[Tried, ...] = ()
     """Values between the two that were probed, in order."""
     confirmed: bool = True
@@ -70,38 +66,24 @@ def search(
     least: int,
     most: int,
     confirmations: int = CONFIRMATIONS,
-    off_by: int | None = None,
-    fitted: int | None = None,
+    close: int | None = None,
 ) -> Answer:
     """Return where ``probe`` stops fitting between ``least`` and ``most``, starting at ``guess``.
 
     The probe is taken to fit below the answer and to fail above it, give or take noise.
-    ``off_by`` says by how many values a guess may be off that comes from what a probe needed, as
-    far as charges vary. Then the search ends after 9 probes once it knows both sides; values
-    that it could not distinguish until then stay between ``largest_fit`` and ``smallest_fail``,
-    and where noise used up the confirmations, the answer is not ``confirmed``. ``fitted`` was
-    seen to fit before, when the guess was measured.
+    ``close`` is by how many values a good guess may be off; half a per cent if not given.
     """
-    most_probes = MOST_PROBES if off_by is None else _NARROWING + _SPARE + 2 * (confirmations - 1)
-    tally = _Tally(probe, confirmations, most_probes)
-    if fitted is not None:
-        tally.seen[fitted] = [True]
+    tally = _Tally(probe, confirmations)
     bracket = _Bracket(fits=least - 1, fails=most + 1)
     start = min(max(guess, least), most)
-    distances = (1, math.ceil(_CLOSE * start) + 1) if off_by is None else (off_by, 2 * off_by)
-    widening = _Widening(start=start, distances=distances)
-    enough = MOST_PROBES if off_by is None else _NARROWING
-    while not bracket.closed and tally.count < MOST_PROBES:
-        unknown = bracket.fits < least or bracket.fails > most
-        if tally.count >= enough and not unknown:
-            break
+    widening = _Widening(start=start, close=close or math.ceil(_CLOSE * start) + 1)
+    while not bracket.closed and not tally.spent:
         value = tally.hint(bracket)
         if value is None:
+            unknown = bracket.fits < least or bracket.fails > most
             value = widening.next(bracket, most) if unknown else bracket.middle
         bracket.note(value, fits=tally.fits(value))
-    low = _Side(value=bracket.fits, fits=True, last=least - 1, step=off_by or 1)
-    high = _Side(value=bracket.fails, fits=False, last=most + 1, step=off_by or 1)
-    return _certify(tally, low, high)
+    return _certify(tally, bracket.fits, bracket.fails, least, most)
 
 
 @dataclass
@@ -131,18 +113,19 @@ class _Bracket:
 
 @dataclass
 class _Widening:
-    """The guess, then ``distances`` away from it, then distances that grow fourfold."""
+    """From the guess one step, then ``close``, then distances that grow fourfold."""
 
     start: int
-    distances: tuple[int, ...]
+    close: int
     distance: int = 0
 
     def next(self, bracket: _Bracket, most: int) -> int:
         upward = bracket.fails > most
         value = self.start + (self.distance if upward else -self.distance)
-        if self.distances:
-            self.distance, *rest = self.distances
-            self.distances = tuple(rest)
+        if self.distance == 0:
+            self.distance = 1
+        elif self.distance == 1:
+            self.distance = self.close
         else:
             self.distance *= 4
         return min(max(value, bracket.fits + 1), bracket.fails - 1)
@@ -154,7 +137,6 @@ class _Tally:
 
     probe: Probe
     confirmations: int
-    most: int
     seen: dict[int, list[bool]] = field(default_factory=dict)
     count: int = 0
     _hints: list[int] = field(default_factory=list)
@@ -179,17 +161,18 @@ class _Tally:
                 return value
         return None
 
-    def times(self, value: int) -> int:
-        """Return how often ``value`` was probed."""
-        return len(self.seen.get(value, ()))
-
-    def always(self, value: int, *, fits: bool) -> bool:
-        """Whether ``value`` did the same each time that it was probed."""
-        return all(one == fits for one in self.seen.get(value, ()))
+    def confirmed(self, value: int, *, fits: bool) -> bool:
+        """Probe ``value`` until it was seen often enough; whether it was the same each time."""
+        seen = self.seen.setdefault(value, [])
+        while len(seen) < self.confirmations and all(one == fits for one in seen):
+            if self.spent:
+                return False
+            self.fits(value)
+        return all(one == fits for one in seen)
 
     @property
     def spent(self) -> bool:
-        return self.count >= self.most
+        return self.count >= MOST_PROBES
 
     def between(self, low: int, high: int) -> tuple[Tried, ...]:
         return tuple(
@@ -199,59 +182,17 @@ class _Tally:
         )
 
 
-@dataclass
-class _Side:
-    """One side of the answer, moved away from the other until it stands."""
-
-    value: int
-    fits: bool
-    last: int
-    """One beyond the values that can be probed: there nothing needs to be seen."""
-    step: int
-
-    def stands(self, tally: _Tally) -> bool:
-        enough = tally.times(self.value) >= tally.confirmations
-        return self.value == self.last or (enough and tally.always(self.value, fits=self.fits))
-
-    def move(self, tally: _Tally) -> None:
-        """Move on to a value that always did what this side should, or ``step`` if it is nearer."""
-        stepped = self._onwards(self.step)
-        self.step *= 2
-        known = self.nearest_known(tally)
-        self.value = min(stepped, known, key=lambda value: abs(value - self.value))
-
-    def nearest_known(self, tally: _Tally) -> int:
-        """Return the nearest value from here on that always did what this side should."""
-        beyond = (value for value in tally.seen if self._is_beyond(value))
-        known = [value for value in beyond if tally.always(value, fits=self.fits)]
-        return min(known, key=lambda value: abs(value - self.value), default=self.last)
-
-    def _onwards(self, step: int) -> int:
-        if self.fits:
-            return max(
-                self.value - step, self.last + 1 if self.value > self.last + 1 else self.last
-            )
-        return min(self.value + step, self.last - 1 if self.value < self.last - 1 else self.last)
-
-    def _is_beyond(self, value: int) -> bool:
-        return value <= self.value if self.fits else value >= self.value
-
-
-def _certify(tally: _Tally, low: _Side, high: _Side) -> Answer:
-    """Confirm both sides in turns, so that a contradiction shows early."""
-    sides = (low, high)
-    while not tally.spent and (open_ := [side for side in sides if not side.stands(tally)]):
-        side = min(open_, key=lambda side: tally.times(side.value))
-        if tally.always(side.value, fits=side.fits):
-            tally.fits(side.value)
-        if not tally.always(side.value, fits=side.fits):
-            side.move(tally)
-    confirmed = all(side.stands(tally) for side in sides)
-    for side in sides:
-        side.value = side.nearest_known(tally)  # it may have moved to one that nobody has tried
+def _certify(tally: _Tally, fits: int, fails: int, least: int, most: int) -> Answer:
+    """Confirm both sides, each moved away from the other until it stands."""
+    low, high, step = fits, fails, 1
+    while low >= least and not tally.confirmed(low, fits=True) and not tally.spent:
+        low, step = max(low - step, least if low > least else least - 1), 2 * step
+    step = 1
+    while high <= most and not tally.confirmed(high, fits=False) and not tally.spent:
+        high, step = min(high + step, most if high < most else most + 1), 2 * step
     return Answer(
-        largest_fit=low.value if low.value != low.last else None,
-        smallest_fail=high.value if high.value != high.last else None,
-        band=tally.between(low.value, high.value),
-        confirmed=confirmed,
+        largest_fit=low if low >= least else None,
+        smallest_fail=high if high <= most else None,
+        band=tally.between(low, high),
+        confirmed=not tally.spent,
     )

@@ -9,7 +9,7 @@ import pytest
 
 import harness
 from harness.cli.app import main
-from harness.measurement.limits import cgroup
+from harness.measurement.limits import cgroup, own_pages
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Failure, Job
@@ -140,19 +140,20 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     works, why_not = cgroup.available()
     if not works:
         pytest.skip(why_not)
+    if not own_pages.can_populate():
+        pytest.skip("Linux before 5.14 cannot copy pages beforehand")
     found = threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
     assert found.outcome is Outcome.OK
     assert found.largest_fit is not None
     assert found.smallest_fail is not None
-    # The kernel charges a group in batches of 64 pages a processor (MEMCG_CHARGE_BATCH in Linux's
-    # mm/memcontrol.c) and takes back late what is not used: charges vary by that much.
+    # Where the kernel kills varies by one page; what one more example needs here is less than two.
     between = needs(found.smallest_fail) - needs(found.largest_fit)
-    assert between <= 64 * mmap.PAGESIZE * len(os.sched_getaffinity(0))
+    assert between <= 8 * mmap.PAGESIZE
     assert len(found.probes) <= 10
     killed = [probe for probe in found.probes if probe.outcome is Outcome.OOM]
     assert {probe.type for probe in killed} == {"SIGKILL"}
     assert found.headroom is not None
-    assert found.headroom.library_bytes > 0, "copied pages and page tables are charged too"
+    assert found.headroom.library_bytes > 0, "page tables are charged too"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")

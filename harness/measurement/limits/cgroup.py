@@ -1,8 +1,9 @@
 """A memory cgroup of our own around one worker: the kernel kills instead of refusing.
 
 Version 1 counts per controller, version 2 in one tree. In both the parent makes a group, the
-worker joins it when it is primed, and sets the limit to what the group holds then plus the
-budget; the group's own counter shows the parent that a SIGKILL was the kernel's for memory.
+worker limits the empty group to the budget and joins it when it is primed: what it holds by then
+stays charged to the group that it leaves. The group's own counter shows the parent that a SIGKILL
+was the kernel's for memory.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """
@@ -16,12 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.measurement.limits.held_memory import HeldMemory
-
-BATCH_BYTES = 64 * 4096
-"""What the kernel charges at once and ahead (mm/memcontrol.c, ``MEMCG_CHARGE_BATCH``)."""
-MAPPED_BY_TABLES = 512
-"""Bytes that a byte of page tables maps."""
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _YOUNG_SECONDS = 1.0
@@ -74,15 +69,14 @@ class Group:
                 return int(count)
         return 0
 
-    def charged_bytes(self, budget_bytes: int) -> int | None:
-        """Return how much of the budget was charged at most; None where the kernel is silent."""
-        names = VERSIONS[self.version]
-        try:
-            peak = int((self.folder / names.peak).read_text())
-            limit = int((self.folder / names.limit[0]).read_text())
-        except (OSError, ValueError):  # no such file, or no limit: the worker never joined
-            return None
-        return peak - (limit - budget_bytes)
+    def charged_bytes(self) -> int | None:
+        """Return how much was charged at most; None where the kernel is silent.
+
+        It includes what was charged ahead: up to 64 pages a processor, if the limit is not near.
+        """
+        with suppress(OSError, ValueError):
+            return int((self.folder / VERSIONS[self.version].peak).read_text())
+        return None
 
 
 @contextmanager
@@ -134,26 +128,20 @@ def _remove_stale(parent: Path) -> None:
 
 
 @contextmanager
-def joined(folder: str, budget_bytes: int) -> Iterator[HeldMemory]:
-    """Move this process into the cgroup and limit it to what it holds then plus the budget.
+def joined(folder: str, budget_bytes: int) -> Iterator[None]:
+    """Limit the empty cgroup to the budget and move this process into it.
 
-    Pages that the process shares with its parent stay the parent's; those that it changes
-    are charged here, as are page tables. Yields a counter of how much of the budget is used.
+    What the process holds stays charged to the group that it leaves.
     """
     place = Path(folder)
     names = VERSIONS[2 if (place / "memory.max").exists() else 1]
-    held = HeldMemory(place)
-    (place / "cgroup.procs").write_text(str(os.getpid()))
-    held.bytes_now()  # the pages that its first call copies are then none of the budget's
-    start = int((place / names.usage).read_text())
     for name in names.limit:
         if name == names.limit[0] or (place / name).exists():
-            (place / name).write_text(str(start + budget_bytes))
+            (place / name).write_text(str(budget_bytes))
     if (place / "memory.swap.max").exists():
         (place / "memory.swap.max").write_text("0")
-
-    held.start_bytes = start
-    yield held  # the group's maker removes it, limit and all, when this process is gone
+    (place / "cgroup.procs").write_text(str(os.getpid()))
+    yield  # the group's maker removes it, limit and all, when this process is gone
 
 
 def stay_on_one_processor() -> None:
@@ -161,8 +149,7 @@ def stay_on_one_processor() -> None:
 
     The kernel charges a group in batches, and each processor keeps what is left of its batch. It
     also keeps the last 31 pages that it mapped, even where they are freed. A process that moves to
-    another processor leaves both behind, charged, where they are of no use to it. And the same step
-    is charged for about 12 pages more on one processor than on another.
+    another processor leaves both behind, charged, where they are of no use to it.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.
     """

@@ -6,17 +6,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 from harness.measurement import passes
-from harness.measurement.limits import cgroup, heap_headroom, rlimit
-from harness.measurement.limits.held_memory import HeldMemory
+from harness.measurement.limits import cgroup, heap_headroom, own_pages, rlimit
 from harness.measurement.malloc_library import refuse_replacement
 from harness.measurement.process.messages import Job
 from harness.training import data, training_step
-
-_COPIED_LATER_BYTES = 24 * 4096
-"""Memory that a process copies between its peak and its end: 8 to 39 pages were seen. It moves
-where the search begins, not what it finds."""
 
 
 def run(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
@@ -24,28 +20,25 @@ def run(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, A
 
     On a GPU as many as ``harness measure`` runs up to the first measured one: until then
     each may reserve more. Return ``needed_bytes``: by how much the address space grew at
-    most, where the kernel tells and nothing else can have grown it; on a GPU what the
-    allocator reserved at most. In a cgroup ``held_bytes`` too: what it held at that moment.
+    most, where the kernel tells and nothing else can have grown it; in a cgroup, of that what
+    was written to; on a GPU what the allocator reserved at most.
     """
     if job.workload.device == "cuda":
         return _run_on_gpu(job, fill, announce)
     steps = 1 if job.workload.mode == "inference" else 2
-    with _within(job) as in_group:
-        before = _mappings()
-        with announce("build"):
+    with _within(job, announce) as phase:
+        before = _memory()
+        with phase("build"):
             built = training_step.build(job.workload, fill)
         for _ in range(steps):
-            training_step.step(built, announce)
-        held = None if in_group is None else in_group.bytes_now()
-        after = _mappings()
+            training_step.step(built, phase)
+        after = _memory()
     if before is None or after is None or after["VmPeak"] <= before["VmPeak"]:
         return {"needed_bytes": None}
-    needed: dict[str, int] = {"needed_bytes": after["VmPeak"] - before["VmSize"]}
-    if held is not None:
-        unmapped = after["VmPeak"] - after["VmSize"]
-        tables = unmapped // cgroup.MAPPED_BY_TABLES
-        needed["held_bytes"] = held + unmapped + tables - _COPIED_LATER_BYTES
-    return needed
+    if job.budget_kind == "cgroup":
+        freed = after["VmPeak"] - after["VmSize"]
+        return {"needed_bytes": after["written"] - before["written"] + freed}
+    return {"needed_bytes": after["VmPeak"] - before["VmSize"]}
 
 
 def _run_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
@@ -60,20 +53,21 @@ def _run_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dic
     return {"needed_bytes": torch.cuda.max_memory_reserved()}
 
 
-def _mappings() -> dict[str, int] | None:
+def _memory() -> dict[str, int] | None:
     if not sys.platform.startswith("linux"):
         return None
-    return {name: rlimit.status_bytes(name) for name in ("VmPeak", "VmSize")}
+    sizes = {name: rlimit.status_bytes(name) for name in ("VmPeak", "VmSize")}
+    return sizes | {"written": own_pages.written_bytes()}
 
 
 @contextmanager
-def _within(job: Job) -> Iterator[HeldMemory | None]:
+def _within(job: Job, announce: training_step.Phase) -> Iterator[training_step.Phase]:
     """Ready the process and enforce the job's budget over the block.
 
-    Yields a counter of how much of the budget is used; None outside a cgroup.
+    Yields how phases are to be announced in it.
     """
     if job.budget_bytes is None:
-        yield None
+        yield announce
         return
     refuse_replacement()
     workload = job.workload
@@ -82,10 +76,42 @@ def _within(job: Job) -> Iterator[HeldMemory | None]:
     heap_headroom.settle(workload.malloc, workload.depth)
     if job.budget_kind == "rlimit":
         with rlimit.data_segment(job.budget_bytes):
-            yield None
+            yield announce
         return
     assert job.cgroup is not None, "a job under a cgroup names it"
     if workload.threads == 1:
         cgroup.stay_on_one_processor()
-    with cgroup.joined(job.cgroup, job.budget_bytes) as held:
-        yield held
+    own_pages.make_own()
+    with _tables_awaited(workload.mode), cgroup.joined(job.cgroup, job.budget_bytes):
+        yield _after_tables(announce)
+
+
+def _after_tables(announce: training_step.Phase) -> training_step.Phase:
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        own_pages.await_freed_tables()
+        with announce(name):
+            yield
+
+    return phase
+
+
+@contextmanager
+def _tables_awaited(mode: str) -> Iterator[None]:
+    """In inference, wait after each layer over the block: each frees what the one before made.
+
+    In training next to nothing is freed before the peak, other than between phases.
+    """
+
+    def after(module: torch.nn.Module, *_: object) -> None:
+        if not isinstance(module, torch.nn.Sequential):
+            own_pages.await_freed_tables()
+
+    if mode != "inference":
+        yield
+        return
+    hook = register_module_forward_hook(after)
+    try:
+        yield
+    finally:
+        hook.remove()

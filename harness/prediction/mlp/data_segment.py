@@ -12,6 +12,7 @@ Source: glibc malloc/malloc.c, ``_mid_memalign``, ``_int_memalign`` and ``sysmal
 c10/core/impl/alloc_cpu.cpp (``posix_memalign`` to 64 bytes).
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,6 +30,12 @@ _COMPILED = ("aten::gelu", "aten::gelu_backward")
 _KERNEL_BYTES = (64 + 2) * PAGE_BYTES
 """A buffer of 256 KiB for the code (oneDNN src/cpu/x64/jit_generator.hpp), and two pages of
 descriptors, as seen."""
+_UNTOUCHED_BYTES = 60 * PAGE_BYTES
+"""Of that, what is never written to, as seen."""
+_TABLE_BYTES = 512 * PAGE_BYTES
+"""What one page table maps."""
+_OTHER_PAGES = 4
+"""The kernel's objects of a few mappings, and tables that are not full, as seen: 2 to 8 pages."""
 
 
 @lru_cache(maxsize=4096)  # a step has few sizes and many blocks
@@ -93,12 +100,34 @@ def data_peak(workload: Workload) -> Peak:
     return peak
 
 
-def solve_data_segment(
-    workload: Workload, budget_bytes: int, axis: str, *, extra_bytes: int = 0
-) -> int | None:
-    """Return the largest ``axis`` whose data segment, and ``extra_bytes``, fit in the budget.
+def data_bytes(peak: Peak) -> int:
+    """Return what RLIMIT_DATA counts."""
+    return peak.data_bytes
 
-    None where not even the smallest does.
+
+def charged_bytes(peak: Peak) -> int:
+    """Return what a memory cgroup is charged for: pages that are written to, and page tables."""
+    kernels = peak.library_bytes // _KERNEL_BYTES
+    return with_page_tables(peak.data_bytes - kernels * _UNTOUCHED_BYTES)
+
+
+def with_page_tables(size_bytes: int) -> int:
+    """Return what a memory cgroup is charged for pages of ``size_bytes`` and their tables."""
+    return size_bytes + (size_bytes // _TABLE_BYTES + _OTHER_PAGES) * PAGE_BYTES
+
+
+def solve_data_segment(
+    workload: Workload,
+    budget_bytes: int,
+    axis: str,
+    *,
+    extra_bytes: int = 0,
+    counted: Callable[[Peak], int] = data_bytes,
+) -> int | None:
+    """Return the largest ``axis`` for which what is ``counted``, and ``extra_bytes``, fit.
+
+    ``counted`` is ``data_bytes`` under RLIMIT_DATA, ``charged_bytes`` in a memory cgroup. None
+    where not even the smallest fits.
 
     Raises:
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
@@ -107,7 +136,6 @@ def solve_data_segment(
     low, high = axis_range(workload, axis)
 
     def need(value: int) -> int:
-        peak = data_peak(workload.replace(**{axis: value}))
-        return peak.data_bytes + extra_bytes
+        return counted(data_peak(workload.replace(**{axis: value}))) + extra_bytes
 
     return largest_within(need, budget_bytes, low=low, high=high)
