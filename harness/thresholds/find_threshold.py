@@ -19,7 +19,6 @@ from harness.prediction.mlp.data_segment import (
     data_bytes,
     data_peak,
     solve_data_segment,
-    with_page_tables,
 )
 from harness.prediction.mlp.largest_fit import axis_range
 from harness.prediction.mlp.largest_fit import solve as solve_live
@@ -269,8 +268,6 @@ class _Run:
         """Return the largest value that fits, if the model is off by as much as here everywhere."""
         if needed is None or not self._modelled or not self._predictable:
             return None
-        if self.kind == "cgroup":
-            needed = with_page_tables(needed)
         return self._solve(needed - self._counted(data_peak(workload)))
 
     def _headroom(self, largest_fit: int) -> Headroom | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -10,6 +11,7 @@ from harness.measurement.limits import cgroup
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify
+from harness.prediction.mlp.data_segment import with_page_tables
 from harness.schema.errors import HarnessError
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
@@ -69,15 +71,14 @@ class Prober:
             by_signal = outcome is Outcome.CRASHED and "signal" in evidence
             if by_signal and workload.device == "cpu" and self._only_within(workload):
                 outcome = Outcome.OOM
-            result = ended.result or {}
-            needed = result.get("needed_bytes")
+            needed = (ended.result or {}).get("needed_bytes")
             self.probes.append(
                 Probed(
                     value=value,
                     outcome=outcome,
                     phase=None if outcome is Outcome.OK else ended.phase,
                     type=evidence.get("type") or evidence.get("signal"),
-                    needed_bytes=result.get("charged_bytes", needed),
+                    needed_bytes=needed,
                     seconds=ended.seconds,
                 )
             )
@@ -108,7 +109,19 @@ class Prober:
             ended = self.launcher.launch(job, self.deadline_seconds)
             kills = group.oom_kills() if group is not None else 0
             if group is not None and ended.result is not None:
-                ended.result["charged_bytes"] = group.charged_bytes()
+                ended.result["needed_bytes"] = _charged(group, ended.result, budget_bytes)
         if ended.failure is not None and ended.failure.users_mistake:
             raise HarnessError(ended.failure.message)
         return msgspec.structs.replace(ended, oom_kills=kills)
+
+
+def _charged(group: cgroup.Group, result: dict[str, Any], budget_bytes: int) -> int | None:
+    """Return what the group was charged for at most, without what was charged ahead.
+
+    Next to its limit nothing is; elsewhere it follows from what the process wrote to.
+    """
+    charged = group.charged_bytes()
+    if charged is not None and budget_bytes - charged < cgroup.BATCH_BYTES:
+        return charged
+    written: int | None = result["needed_bytes"]
+    return None if written is None else with_page_tables(written)

@@ -71,12 +71,13 @@ def search(
     """Return where ``probe`` stops fitting between ``least`` and ``most``, starting at ``guess``.
 
     The probe is taken to fit below the answer and to fail above it, give or take noise.
-    ``close`` is by how many values a good guess may be off; half a per cent if not given.
+    A guess that is wrong may be off by ``close`` values, one if not given, then by half a per cent.
     """
     tally = _Tally(probe, confirmations)
     bracket = _Bracket(fits=least - 1, fails=most + 1)
     start = min(max(guess, least), most)
-    widening = _Widening(start=start, close=close or math.ceil(_CLOSE * start) + 1)
+    distances = (close or 1, math.ceil(_CLOSE * start) + 1)
+    widening = _Widening(start=start, distances=distances)
     while not bracket.closed and not tally.spent:
         value = tally.hint(bracket)
         if value is None:
@@ -113,19 +114,18 @@ class _Bracket:
 
 @dataclass
 class _Widening:
-    """From the guess one step, then ``close``, then distances that grow fourfold."""
+    """The guess, then ``distances`` away from it, then distances that grow fourfold."""
 
     start: int
-    close: int
+    distances: tuple[int, ...]
     distance: int = 0
 
     def next(self, bracket: _Bracket, most: int) -> int:
         upward = bracket.fails > most
         value = self.start + (self.distance if upward else -self.distance)
-        if self.distance == 0:
-            self.distance = 1
-        elif self.distance == 1:
-            self.distance = self.close
+        if self.distances:
+            self.distance, *rest = self.distances
+            self.distances = tuple(rest)
         else:
             self.distance *= 4
         return min(max(value, bracket.fits + 1), bracket.fails - 1)

@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+BATCH_BYTES = 64 * 4096
+"""What the kernel charges at once and ahead (mm/memcontrol.c, ``MEMCG_CHARGE_BATCH``)."""
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _YOUNG_SECONDS = 1.0
@@ -72,7 +74,8 @@ class Group:
     def charged_bytes(self) -> int | None:
         """Return how much was charged at most; None where the kernel is silent.
 
-        It includes what was charged ahead: up to 64 pages a processor, if the limit is not near.
+        It includes what was charged ahead: up to ``BATCH_BYTES`` a processor, if the limit is not
+        as near as that.
         """
         with suppress(OSError, ValueError):
             return int((self.folder / VERSIONS[self.version].peak).read_text())
