@@ -19,6 +19,9 @@ from harness.schema.threshold import Axis, Enforcement, Probed
 from harness.schema.workload import Workload, WorkloadError
 from harness.thresholds.search import Reading
 
+_MOST_UNSEEN_BYTES = 8 * 4096
+"""What a process does not see of the kernel's memory that its cgroup is charged for, as seen."""
+
 
 class UndecidedError(Exception):
     """A probe neither fitted nor ran out of memory, twice."""
@@ -109,19 +112,19 @@ class Prober:
             ended = self.launcher.launch(job, self.deadline_seconds)
             kills = group.oom_kills() if group is not None else 0
             if group is not None and ended.result is not None:
-                ended.result["needed_bytes"] = _charged(group, ended.result, budget_bytes)
+                ended.result["needed_bytes"] = _charged(group, ended.result)
         if ended.failure is not None and ended.failure.users_mistake:
             raise HarnessError(ended.failure.message)
         return msgspec.structs.replace(ended, oom_kills=kills)
 
 
-def _charged(group: cgroup.Group, result: dict[str, Any], budget_bytes: int) -> int | None:
-    """Return what the group was charged for at most, without what was charged ahead.
+def _charged(group: cgroup.Group, result: dict[str, Any]) -> int | None:
+    """Return what the group was charged for at most, hardly more of it than was used.
 
-    Next to its limit nothing is; elsewhere it follows from what the process wrote to.
+    Its counter includes what was charged ahead; what the process wrote to leaves out a few pages
+    of the kernel's.
     """
-    charged = group.charged_bytes()
-    if charged is not None and budget_bytes - charged < cgroup.BATCH_BYTES:
+    charged, written = group.charged_bytes(), result["needed_bytes"]
+    if charged is None or written is None:
         return charged
-    written: int | None = result["needed_bytes"]
-    return None if written is None else with_page_tables(written)
+    return min(charged, with_page_tables(written) + _MOST_UNSEEN_BYTES)

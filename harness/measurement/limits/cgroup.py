@@ -17,8 +17,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-BATCH_BYTES = 64 * 4096
-"""What the kernel charges at once and ahead (mm/memcontrol.c, ``MEMCG_CHARGE_BATCH``)."""
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _YOUNG_SECONDS = 1.0
@@ -74,8 +72,7 @@ class Group:
     def charged_bytes(self) -> int | None:
         """Return how much was charged at most; None where the kernel is silent.
 
-        It includes what was charged ahead: up to ``BATCH_BYTES`` a processor, if the limit is not
-        as near as that.
+        It includes what was charged ahead: up to 64 pages a processor (``MEMCG_CHARGE_BATCH``).
         """
         with suppress(OSError, ValueError):
             return int((self.folder / VERSIONS[self.version].peak).read_text())
