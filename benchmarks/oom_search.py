@@ -152,7 +152,7 @@ def run_peer(peer: str, kind: str, budget_bytes: int, python: str) -> dict[str, 
     """Run one peer in a process of its own and say how it ended."""
     python = str(Path(python).absolute()) if os.sep in python else python
     here = str(Path(__file__).resolve())
-    command = [python, here, "--be", peer, "--budget", str(budget_bytes)]
+    command = [python, here, "--be", peer, "--budget", f"{budget_bytes}B"]
     # Lightning saves the network in the working directory, and leaves it there when it is killed.
     with tempfile.TemporaryDirectory() as folder, group_of(kind) as group:
         if group is not None:
