@@ -15,6 +15,7 @@ import mmap
 import platform
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -39,8 +40,8 @@ class _Range(NamedTuple):
 def make_own() -> None:
     """Copy the pages that this process may write to, and make the tables of those that it reads.
 
-    Of a file, only the parts that are in memory: nothing is read from a disk. Before Linux 5.14
-    nothing is done.
+    Of a file, only the parts that are in memory: nothing is read from a disk. Before Linux 5.14,
+    and where the kernel does not show which pages are in memory, nothing is done.
     """
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -57,7 +58,7 @@ def make_own() -> None:
         begin = part.begin + index * mmap.PAGESIZE
         return None if index < 0 else _Range(begin, begin + mmap.PAGESIZE)
 
-    with _PAGEMAP.open("rb", buffering=0) as pagemap:
+    with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         for place, is_writable, is_file in _private_mappings():
             if is_writable and not is_file:
                 populate(place, _WRITE)
@@ -112,10 +113,14 @@ def await_freed_tables() -> None:
         ctypes.CDLL(None).syscall(number, _GLOBAL, 0, 0)
 
 
-def written_bytes() -> int:
-    """Return the size of the pages that this process has written to and shares with no other."""
-    for line in _ROLLUP.read_text().splitlines():
-        name, size, *_ = line.split()
-        if name == "Private_Dirty:":
-            return int(size) << 10
-    raise OSError(f"{_ROLLUP} has no Private_Dirty")
+def written_bytes() -> int | None:
+    """Return the size of the pages that this process has written to and shares with no other.
+
+    None where the kernel does not tell.
+    """
+    with suppress(OSError):
+        for line in _ROLLUP.read_text().splitlines():
+            name, size, *_ = line.split()
+            if name == "Private_Dirty:":
+                return int(size) << 10
+    return None

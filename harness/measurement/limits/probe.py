@@ -26,19 +26,23 @@ def run(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, A
     if job.workload.device == "cuda":
         return _run_on_gpu(job, fill, announce)
     steps = 1 if job.workload.mode == "inference" else 2
+    in_group = job.budget_kind == "cgroup"
     with _within(job, announce) as phase:
-        before = _memory()
+        written = own_pages.written_bytes() if in_group else None
+        before = _mappings()
         with phase("build"):
             built = training_step.build(job.workload, fill)
         for _ in range(steps):
             training_step.step(built, phase)
-        after = _memory()
+        after = _mappings()
+        written_now = own_pages.written_bytes() if in_group else None
     if before is None or after is None or after["VmPeak"] <= before["VmPeak"]:
         return {"needed_bytes": None}
-    if job.budget_kind == "cgroup":
-        freed = after["VmPeak"] - after["VmSize"]
-        return {"needed_bytes": after["written"] - before["written"] + freed}
-    return {"needed_bytes": after["VmPeak"] - before["VmSize"]}
+    if not in_group:
+        return {"needed_bytes": after["VmPeak"] - before["VmSize"]}
+    if written is None or written_now is None:
+        return {"needed_bytes": None}
+    return {"needed_bytes": written_now - written + after["VmPeak"] - after["VmSize"]}
 
 
 def _run_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
@@ -53,11 +57,10 @@ def _run_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dic
     return {"needed_bytes": torch.cuda.max_memory_reserved()}
 
 
-def _memory() -> dict[str, int] | None:
+def _mappings() -> dict[str, int] | None:
     if not sys.platform.startswith("linux"):
         return None
-    sizes = {name: rlimit.status_bytes(name) for name in ("VmPeak", "VmSize")}
-    return sizes | {"written": own_pages.written_bytes()}
+    return {name: rlimit.status_bytes(name) for name in ("VmPeak", "VmSize")}
 
 
 @contextmanager
