@@ -20,7 +20,7 @@ def pickled(function: object) -> tuple[bytes, str | None]:
     try:
         data = pickle.dumps(function)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise DryRunError(f"it cannot be sent to another process: {error}") from None
+        raise DryRunError(f"a function cannot be sent to another process: {error}") from None
     return data, _own_script() if b"__main__" in data else None
 
 

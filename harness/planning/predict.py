@@ -131,6 +131,9 @@ def _predict_run(asked: dict[str, Any]) -> "RunPrediction":
     from harness.prediction.module.predict_run import predict_run
 
     method = _checked_method(asked.pop("method", "auto"))
+    shapes = asked.get("shapes")
+    if shapes is not None and not isinstance(shapes, Iterable):
+        raise ArgumentError(f"shapes must be a list, e.g. [(32, 128)], got {shapes!r}")
     if method == "rules" or not callable(asked["run"]):
         return predict_run(**asked)
     return predict_run_exactly(asked, must=method == "dry-run")

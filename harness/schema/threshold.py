@@ -53,7 +53,8 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     needed_bytes: Bytes | None = None
     """By how much its address space grew at most, where it fitted and the kernel tells.
 
-    In a cgroup: what was charged at most. On a GPU: what the caching allocator reserved at most.
+    In a cgroup: what was charged at most, less what was charged ahead, to a few pages. On a GPU:
+    what the caching allocator reserved at most.
     """
     seconds: float
 

@@ -47,7 +47,8 @@ from harness.thresholds.search import CONFIRMATIONS, Answer, search
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Where a search starts that no prediction guides."""
 _CLOSE_IN_CGROUP = 8
-"""By how many values the model is off at most in a cgroup, as seen in all but wide layers."""
+"""By how many values a wrong guess is mostly off in a cgroup, as seen; by more with two threads or
+wide layers."""
 _MOST_UNCOUNTED = 10
 """Blocks that no limit counts may make a tenth of a layer at most."""
 _TWO_DEPTHS = (16, 32)

@@ -20,7 +20,7 @@ from harness.schema.workload import Workload, WorkloadError
 from harness.thresholds.search import Reading
 
 _MOST_UNSEEN_BYTES = 8 * 4096
-"""What a process does not see of the kernel's memory that its cgroup is charged for, as seen."""
+"""The most of the kernel's memory that a cgroup was seen to be charged for beyond page tables."""
 
 
 class UndecidedError(Exception):
@@ -119,9 +119,9 @@ class Prober:
 
 
 def _charged(group: cgroup.Group, result: dict[str, Any]) -> int | None:
-    """Return what the group was charged for at most, hardly more of it than was used.
+    """Return what the group was charged for at most, less what was charged ahead.
 
-    Its counter includes what was charged ahead; what the process wrote to leaves out a few pages
+    The group's counter includes that, so the bound is what the process wrote to, with a few pages
     of the kernel's.
     """
     charged, written = group.charged_bytes(), result["needed_bytes"]

@@ -48,6 +48,8 @@ def test_a_method_that_makes_no_sense_is_refused(capsys: pytest.CaptureFixture[s
         harness.predict(build, 64, method="wet", **ASKED)  # type: ignore[call-overload]
     with pytest.raises(harness.ArgumentError, match="needs a CUDA device"):
         harness.predict(build, 64, method="dry-run", inputs=(50,))
+    with pytest.raises(harness.ArgumentError, match="shapes must be a list"):
+        harness.predict(run=train, shapes=3)  # type: ignore[call-overload]
     assert main(["predict", "--depth", "2", "--method", "rules"]) == 2
     assert "--method need a TARGET" in capsys.readouterr().err
 

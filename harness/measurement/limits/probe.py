@@ -19,9 +19,11 @@ def run(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, A
     """Build and run two whole steps (one in inference) within the job's budget.
 
     On a GPU as many as ``harness measure`` runs up to the first measured one: until then
-    each may reserve more. Return ``needed_bytes``: by how much the address space grew at
-    most, where the kernel tells and nothing else can have grown it; in a cgroup, of that what
-    was written to; on a GPU what the allocator reserved at most.
+    each may reserve more. Return ``needed_bytes``, None where the kernel does not tell:
+
+    - under RLIMIT_DATA the most by which the address space grew;
+    - in a cgroup the same, without pages that were never written to;
+    - on a GPU the most that the allocator reserved.
     """
     if job.workload.device == "cuda":
         return _run_on_gpu(job, fill, announce)
@@ -67,7 +69,7 @@ def _mappings() -> dict[str, int] | None:
 def _within(job: Job, announce: training_step.Phase) -> Iterator[training_step.Phase]:
     """Ready the process and enforce the job's budget over the block.
 
-    Yields how phases are to be announced in it.
+    Yields the function that announces the phases of the block.
     """
     if job.budget_bytes is None:
         yield announce
