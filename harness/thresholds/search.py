@@ -56,7 +56,8 @@ class Answer:
     band: tuple[Tried, ...] = ()
     """Values between the two that were probed, in order."""
     confirmed: bool = True
-    """Whether each side was seen as often as asked before the probes ran out."""
+    """Whether each side was seen as often as asked before the probes ran out. If not, the two
+    values are where the search ended, and nothing more is known of them."""
 
 
 def search(
