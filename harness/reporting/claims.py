@@ -63,10 +63,9 @@ def claims_of(report: Report) -> Claims:
     )
 
 
-def write_claims(claims: Claims, folder: Path) -> None:
-    """Write ``claims`` into ``folder``."""
-    text = msgspec.json.format(msgspec.json.encode(claims), indent=1)
-    (folder / CLAIMS).write_bytes(text + b"\n")
+def claims_json(claims: Claims) -> bytes:
+    """Return ``claims`` as the text of the file."""
+    return msgspec.json.format(msgspec.json.encode(claims), indent=1) + b"\n"
 
 
 def read_claims(folder: Path) -> Claims:

@@ -10,7 +10,14 @@ from rich.console import Console
 
 from harness.cli.app import main
 from harness.reporting import progress
-from harness.reporting.claims import ClaimEntry, Claims, ClaimsError, read_claims, write_claims
+from harness.reporting.claims import (
+    CLAIMS,
+    ClaimEntry,
+    Claims,
+    ClaimsError,
+    claims_json,
+    read_claims,
+)
 from harness.reporting.parallel import run_each
 from harness.reporting.report import write_report
 from harness.reporting.summary import print_claims, print_summary
@@ -40,6 +47,10 @@ def _claims(*verdicts: str) -> Claims:
         lead="depth_batch",
         claims=[_claim(f"claim {at}", verdict) for at, verdict in enumerate(verdicts)],
     )
+
+
+def write_claims(claims: Claims, folder: Path) -> None:
+    (folder / CLAIMS).write_bytes(claims_json(claims))
 
 
 @pytest.fixture
