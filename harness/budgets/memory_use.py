@@ -27,15 +27,6 @@ class MemoryUse:
     method: Method
     gpu: str | None = None
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the entry of a baseline file."""
-        return {
-            "gpu": self.gpu,
-            "layers": dict(sorted(self.layers.items())),
-            "method": self.method,
-            "peak_bytes": self.peak_bytes,
-        }
-
 
 def layers_at_peak(trace: Trace) -> dict[str, int]:
     """Return the bytes alive at the peak by layer; what belongs to none is the network's."""

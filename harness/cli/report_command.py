@@ -28,8 +28,8 @@ def report(folder: Path, given: tuple[Path, ...]) -> int:
     """Write the report from the records in FOLDER.
 
     Writes report.html (the answer), evidence.html, report.md, claims.json, tables/ and figures/
-    into FOLDER. Nothing is measured again. The analysis of an experiment of your own is run from the
-    file that the sweep ran.
+    into FOLDER. Nothing is measured again. An experiment of your own is analysed by the file
+    that the sweep ran.
     """
     from harness.reporting.parallel import usable_processors
     from harness.reporting.progress import counted

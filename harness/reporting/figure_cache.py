@@ -2,7 +2,8 @@
 
 A drawing is found by a hash of all that it depends on: the figure with its data, the code of the
 harness and of the package that draws it, and the versions of the libraries. Nothing is taken from
-the folder of records, which may come from anybody. The cache may be deleted at any time.
+the folder of records, which may come from anybody, nor from a file in the cache that another user
+can write or that holds more than a drawing. The cache may be deleted at any time.
 """
 
 import contextlib
@@ -11,6 +12,8 @@ import hashlib
 import importlib.metadata
 import os
 import pickle
+import re
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,30 +30,37 @@ MOST_KEPT = 200
 _LIBRARIES = ("matplotlib", "numpy", "pandas")
 
 
-def cache_folder() -> Path:
-    """Return where the drawings are: below $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "mlp-memory-harness" / "figures"
+def cache_folder() -> Path | None:
+    """Return where the drawings are: below $XDG_CACHE_HOME or ~/.cache; None without a home."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # the specification says to ignore it then
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError:  # a user without an entry and without $HOME, as in containers
+            return None
+    return base / "mlp-memory-harness" / "figures"
 
 
 def cached_picture(figure: Figure) -> Picture:
     """Return ``figure`` drawn: from the cache if it was drawn before, else drawn and kept."""
-    name = _name(figure)
-    if name is None:
+    name, folder = _name(figure), cache_folder()
+    if name is None or folder is None:
         return picture_of(figure, drawing(figure))
-    file = cache_folder() / name
-    known = _read(file)
+    known = _read(folder / name)
     if known is None:
         known = drawing(figure)
         with contextlib.suppress(OSError):  # no room, or no right to write: drawn each time
-            _write(file, known)
+            _write(folder / name, known)
     return picture_of(figure, known)
 
 
 def forget_unused() -> None:
     """Remove the drawings that were not used for longest, all but ``MOST_KEPT``."""
+    folder = cache_folder()
+    if folder is None:
+        return
     with contextlib.suppress(OSError):
-        files = sorted(cache_folder().iterdir(), key=lambda file: file.stat().st_mtime)
+        files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)
         for file in files[:-MOST_KEPT]:
             file.unlink(missing_ok=True)
 
@@ -91,17 +101,50 @@ def _code_of(package: str) -> bytes | None:
 
 
 def _read(file: Path) -> Drawing | None:
-    """Return the drawing in ``file`` and mark it as used; None where there is none."""
+    """Return the drawing in ``file`` and mark it as used; None where there is none of ours."""
     try:
         os.utime(file)
-        return msgspec.msgpack.decode(file.read_bytes(), type=Drawing)
+        if not _is_ours(file.stat()):
+            return None
+        found = msgspec.msgpack.decode(file.read_bytes(), type=Drawing)
     except (OSError, msgspec.MsgspecError):
         return None
+    return found if _is_drawing(found) else None
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Return whether nobody but this user could write the file."""
+    return not hasattr(os, "geteuid") or (
+        found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
+_ELEMENTS = (
+    "svg|metadata|rdf:RDF|cc:Work|dc:type|dc:title|dc:format|defs|style|clipPath|pattern|g|path|use|"
+    "rect|image|text|tspan|title"
+)
+_FOREIGN = re.compile(
+    rf"<(?!/?(?:{_ELEMENTS})[\s/>]|\?xml\s|!DOCTYPE\s|!--)"  # any other element
+    r"|[\s/\"']on\w+\s*="
+    r"|href\s*=(?!\"#|\"data:image/png;base64,)"
+    r"|url\((?!#)|@import|javascript:",
+    re.IGNORECASE,
+)
+"""What matplotlib does not write, and a page or a viewer of SVG would load or run."""
+
+
+def _is_drawing(found: Drawing) -> bool:
+    return found.png.startswith(b"\x89PNG") and all(
+        "<svg" in svg and svg.rstrip().endswith("</svg>") and _FOREIGN.search(svg) is None
+        for svg in (found.svg, found.narrow_svg)
+    )
 
 
 def _write(file: Path, drawn: Drawing) -> None:
-    """Write whole files only: other processes read here too."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Write whole files only, for this user alone: other processes read here too."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}")
-    part.write_bytes(msgspec.msgpack.encode(drawn))
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(msgspec.msgpack.encode(drawn))
     part.replace(file)

@@ -54,7 +54,7 @@ def other_scripts() -> list[Path]:
 def defines(path: Path) -> bool:
     """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported.
 
-    A file that cannot be read as Python may be an experiment with a mistake: importing it says which.
+    What cannot be read as Python may be an experiment with a mistake: importing it says which.
     """
     try:
         tree = ast.parse(code_file(path).read_bytes())

@@ -103,4 +103,3 @@ def _may_run(path: Path, origin: Origin, name: str, folder: Path) -> bool:
     if beside or theirs or not defines(path):
         return False
     return str(path) == origin.file or code_hash(path) == origin.sha256
-
