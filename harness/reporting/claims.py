@@ -7,6 +7,8 @@ import msgspec
 import harness
 from harness.reporting.document import Report, headline
 from harness.schema.errors import HarnessError
+from harness.schema.findings import Verdict
+from harness.schema.unique_keys import read_json
 
 CLAIMS = "claims.json"
 REFERENCE = Path(harness.__file__).parents[1] / "results" / "reference-cpu"
@@ -24,7 +26,7 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     claim: str
     sentence: str
-    verdict: str
+    verdict: Verdict
     number: str
     measured: str
     open_reason: str = ""
@@ -53,7 +55,7 @@ def claims_of(report: Report) -> Claims:
                 topic=claim.topic or part.title,
                 claim=headline(claim),
                 sentence=claim.sentence,
-                verdict=str(claim.verdict),
+                verdict=claim.verdict,
                 number=claim.number,
                 measured=claim.measured,
                 open_reason=claim.open_reason,
@@ -77,9 +79,11 @@ def read_claims(folder: Path) -> Claims:
     """
     path = folder / CLAIMS
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Claims)
+        text = path.read_bytes()
+        read_json(text)  # no key is there twice
+        return msgspec.json.decode(text, type=Claims)
     except FileNotFoundError:
         rule = f"no {CLAIMS} here; write the report first: harness report {folder}"
         raise ClaimsError(f"{folder}: {rule}") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError) as error:  # msgspec's errors too
         raise ClaimsError(f"{path}: {error}") from error
