@@ -145,6 +145,8 @@ def dry_run(
         snapshot=snapshot,
     )
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
+    if as_json:
+        click.echo()  # the script's last line may have no end
     click.echo(text)
     if report.outcome == "killed" and report.evidence == "interrupted":
         return INTERRUPTED
