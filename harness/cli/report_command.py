@@ -21,7 +21,7 @@ from harness.cli.exit_codes import DONE
     "given",
     multiple=True,
     metavar="FILE",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
     help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
 )
 def report(folder: Path, given: tuple[Path, ...]) -> int:

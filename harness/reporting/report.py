@@ -61,6 +61,9 @@ def write_report(
 
     """
     folders = experiment_folders(folder, given)
+    for path in given:
+        if path.stem not in {part.resolve().name for part in folders}:
+            raise ReportError(f"{path}: {folder} has no records of an experiment {path.stem!r}")
     _refuse_to_lose_claims(folder, [path for path in folders if not experiment_of(path, given)])
     frame = load_files(_records(folders))
     own = [(path, _own(path, frame), given) for path in folders]

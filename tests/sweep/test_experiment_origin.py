@@ -70,6 +70,19 @@ def test_a_moved_experiment_is_found_by_its_hash_alone(
     assert mark.exists()
 
 
+def test_a_given_experiment_without_records_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    for name, why in (
+        ("other.py", "no records of an experiment 'other'"),
+        ("none/mine.py", "none"),
+    ):
+        assert main(["report", "out", "--experiment", name]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert why in said
+
+
 @pytest.mark.parametrize(
     "name", ["figures.py", "tables.py", "mine.py", "experiments/figures.py", "out/depth_batch.py"]
 )
