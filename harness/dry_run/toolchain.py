@@ -135,3 +135,12 @@ def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
                 f" run: {INSTALL_CUDA_TORCH}"
             )
     return folders
+
+
+def torch_version() -> str | None:
+    """Return the version of PyTorch that this interpreter would import; None without one."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    text = (Path(spec.submodule_search_locations[0]) / "version.py").read_text()
+    return _quoted(r"__version__\s*=\s*", text)

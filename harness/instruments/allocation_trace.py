@@ -181,6 +181,12 @@ class AllocationRecorder:
                 pass
 
     @contextmanager
+    def module_scope(self, name: str) -> Iterator[None]:
+        """Attribute the block's events to the forward pass of the module ``name``."""
+        with self._range(MODULE + name):
+            yield
+
+    @contextmanager
     def module_scopes(self, model: nn.Module, names: list[str] | None = None) -> Iterator[None]:
         """Name each module's forward in the trace while the context lasts.
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
+from harness.schema.fit import GpuFit
 from harness.schema.notebook_table import notebook_table
-from harness.schema.prediction import GpuFit
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from harness.schema.errors import HarnessError
 OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
 LOSSES = ("cross-entropy", "mean-square", "sum", "model")
 MODES = ("train", "inference")
+LEARNING_RATE = 0.01
 INPUT_TYPES = ("float32", "float64", "bfloat16", "float16", "int64")
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from harness.schema.errors import StepError
 from harness.schema.input_spec import InputSpec, parse_input
 from harness.schema.module_request import MODES
 from harness.training.example_inputs import example_inputs
-from harness.training.module_step import Loss, OptimizerMaker, Step, StepError, make_optimizer
+from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
 
 ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
 
@@ -54,6 +55,9 @@ class OwnStep:
         accumulate: int = 1,
         prepare: Callable[[nn.Module], object] | None = None,
     ) -> None:
+        self._given = {"build": build, "batch": batch, "inputs": inputs, "optimizer": optimizer}
+        self._given |= {"loss": loss, "mode": mode, "autocast": autocast}
+        self._given |= {"accumulate": accumulate, "prepare": prepare}
         self.build = _checked_build(build)
         self.batch = _checked_count("batch", batch)
         self.accumulate = _checked_count("accumulate", accumulate)
@@ -67,6 +71,15 @@ class OwnStep:
         self.autocast = _checked_autocast(autocast)
         self.prepare = prepare
 
+    def changed(self, **fields: Any) -> "OwnStep":
+        """Return the step with other arguments in place of some.
+
+        Raises:
+            StepError: one is wrong.
+
+        """
+        return OwnStep(**{**self._given, **fields})
+
     def network(self, device: str) -> nn.Module:
         """Build the network, move it to ``device`` and prepare it.
 
@@ -74,12 +87,11 @@ class OwnStep:
             StepError: what ``build`` returns is no network.
 
         """
-        model: Any = self.build()
-        if not isinstance(model, nn.Module):
-            kind = type(model).__name__
+        built: Any = self.build()
+        if not isinstance(built, nn.Module):
+            kind = type(built).__name__
             raise StepError(f"build must return a torch.nn.Module, got a {kind}")
-        if device != "cpu":
-            model = model.to(device)
+        model = built if device == "cpu" else built.to(device)
         if self.prepare is not None:
             self.prepare(model)
         return model

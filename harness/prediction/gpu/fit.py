@@ -8,7 +8,7 @@ under none with the least, and anything between is a close call.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from harness.allocator import (
     AddressPolicy,
@@ -20,11 +20,7 @@ from harness.allocator import (
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
 from harness.prediction.paused_collection import collection_paused
-from harness.schema.prediction import Fit
-
-FITS: Final = "fits"
-DOES_NOT_FIT: Final = "does not fit"
-CLOSE_CALL: Final = "close call"
+from harness.schema.fit import Fit, decided
 
 _Result = TypeVar("_Result")
 
@@ -80,9 +76,8 @@ class GpuMemory:
 
     def verdict(self, *runs: Run) -> Fit:
         """Return fits, does not fit, or close call, for all of ``runs``."""
-        if self.surely_runs(*runs):
-            return FITS
-        return CLOSE_CALL if self.may_run(*runs) else DOES_NOT_FIT
+        surely = self.surely_runs(*runs)
+        return decided(with_most_outside=surely, with_least_outside=surely or self.may_run(*runs))
 
     def surely_runs(self, *runs: Run) -> bool:
         """Return whether every address policy completes with the most memory outside."""

@@ -8,12 +8,13 @@ from typing import TypeVar
 from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError, policies_to_try
 from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.fit import FITS, GpuMemory, Run, run_once
+from harness.prediction.gpu.fit import GpuMemory, Run, run_once
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.prediction.mlp.last_batch import Epoch
+from harness.schema.fit import FITS, BudgetFit, Fit, GpuFit
+from harness.schema.last_batch import LastBatch, StepPeaks
 from harness.schema.metrics import CudaMetrics, CudaPeaks
-from harness.schema.prediction import BudgetFit, Fit, GpuFit, LastBatch, StepPeaks
 from harness.schema.workload import Workload
 
 ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one without a limit"
@@ -101,7 +102,7 @@ def fit_on_gpu(
     if workload is None:
         return verdict_on_gpu(memory, found, verdict)
     surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
-    return verdict_on_gpu(memory, found, verdict, surely, at_best)
+    return verdict_on_gpu(memory, found, verdict, surely, at_best, is_searched=True)
 
 
 def verdict_on_gpu(
@@ -110,6 +111,8 @@ def verdict_on_gpu(
     verdict: Fit,
     largest: int | None = None,
     largest_at_best: int | None = None,
+    *,
+    is_searched: bool = False,
 ) -> GpuFit:
     """Return a verdict with the GPU, the peaks and the largest batches that it is about."""
     return GpuFit(
@@ -121,6 +124,7 @@ def verdict_on_gpu(
         allocated_peak_bytes=found.ranges["allocated_peak_bytes"],
         reserved_peak_bytes=found.ranges["reserved_peak_bytes"],
         verdict=verdict,
+        is_searched=is_searched,
         largest_batch=largest,
         largest_batch_at_best=largest_at_best,
     )

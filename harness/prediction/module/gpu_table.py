@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from harness.prediction.gpu.catalogue import GPUS, Gpu
-from harness.prediction.gpu.fit import FITS, GpuMemory
+from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
 from harness.prediction.gpu.workspaces import are_kept, workspace_bytes
@@ -32,7 +32,7 @@ from harness.prediction.module.largest_batch import (
 )
 from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.schema.events import Trace
-from harness.schema.prediction import GpuFit
+from harness.schema.fit import FITS, GpuFit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from torch import nn
 
 from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu, GpuError, find
-from harness.prediction.gpu.fit import FITS, GpuMemory, Run
+from harness.prediction.gpu.fit import GpuMemory, Run
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import Peaks, play
 from harness.prediction.largest_value import largest_value
@@ -26,7 +26,7 @@ from harness.prediction.module.asked_step import AskedStep
 from harness.prediction.module.module_prediction import ModulePredictionError
 from harness.prediction.module.predict_module import STEPS_ON_GPU, run_on_gpu
 from harness.schema.events import Trace
-from harness.schema.prediction import Fit
+from harness.schema.fit import FITS, Fit
 
 HIGHEST = 1 << 24
 """The largest batch that is tried."""

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.schema.errors import HarnessError
 from harness.schema.events import CATEGORIES, Block, Trace
+from harness.schema.fit import GpuFit
 from harness.schema.layer import Layer
 from harness.schema.metrics import CudaMetrics
 from harness.schema.notebook_table import notebook_table
-from harness.schema.prediction import GpuFit
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from torch.optim.optimizer import (
 from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError, policies_to_try
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.fit import CLOSE_CALL, DOES_NOT_FIT, FITS
 from harness.prediction.mlp import cuda_metrics
 from harness.prediction.module.event_ledger import Ledger
 from harness.prediction.module.gpu_autocast import simulated_autocast
@@ -30,8 +29,8 @@ from harness.prediction.module.module_prediction import ModulePredictionError, W
 from harness.prediction.module.predict_module import RULES, refusals
 from harness.prediction.module.simulated_gpu import simulated_gpu
 from harness.schema.events import Trace
+from harness.schema.fit import CLOSE_CALL, DOES_NOT_FIT, FITS, Fit
 from harness.schema.notebook_table import sizes_table
-from harness.schema.prediction import Fit
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from harness.schema.plots.theme import CATEGORY_COLOURS, RC
 
 if TYPE_CHECKING:
     from harness.schema.events import Trace
-    from harness.schema.prediction import Prediction
     from harness.schema.record import Record
+    from harness.schema.step_report import StepReport
     from harness.schema.threshold import Threshold
 
 
@@ -60,7 +60,7 @@ def plot_trace(trace: "Trace") -> Picture:
     return _picture(timeline, thin(data), (8.6, 4.4))
 
 
-def plot_metrics(value: "Record | Prediction") -> Picture:
+def plot_metrics(value: "Record | StepReport") -> Picture:
     """Return what is alive at the peak as one stacked bar."""
     parts = value.categories_at_peak
     if parts is None:
@@ -68,7 +68,7 @@ def plot_metrics(value: "Record | Prediction") -> Picture:
             f"nothing to plot: no bytes at the peak are known, outcome {value.outcome}"
         )
     row = {
-        "panel": str(value.workload),
+        "panel": str(getattr(value, "subject", value.workload)),
         "bar": f"peak in {value.peak_phase}",
         **{name: getattr(parts, name) for name in CATEGORY_COLOURS},
     }

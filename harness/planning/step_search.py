@@ -1,0 +1,114 @@
+"""Whether a step fits on GPUs of one kind, and the largest batch that does: by running it."""
+
+from harness.measurement.process.forked_call import ForkFailedError
+from harness.planning.step_bench import Need, Tries
+from harness.planning.step_question import GpuOption
+from harness.prediction.largest_value import largest_value
+from harness.schema.fit import FITS, Fit, GpuFit, decided
+from harness.training.own_step import OwnStep
+
+HIGHEST = 1 << 24
+"""The largest batch that is tried."""
+
+
+class StepSearch:
+    """Answers about a step on one bench; each try is made once."""
+
+    def __init__(self, bench: Tries, own: OwnStep, settings: str = "") -> None:
+        self._bench = bench
+        self._own = own
+        self._settings = settings
+        self._needs: dict[int, Need] = {}
+        self._completed: dict[tuple[int, int], bool] = {}
+        self.tries = 0
+
+    def fit(self, gpu: GpuOption, batch: int, *, find_largest: bool) -> GpuFit:
+        """Return the verdict on a GPU of known memory, and its largest batch if wanted.
+
+        Raises:
+            ForkFailedError: the step fails for another reason than memory.
+
+        """
+        need = self.need(batch)
+        verdict = self._verdict(gpu, batch)
+        return GpuFit(
+            gpu=gpu.name,
+            capability=gpu.capability,
+            total_bytes=gpu.total_bytes,
+            outside_bytes=gpu.outside_bytes,
+            allocator_settings=self._settings,
+            allocated_peak_bytes=(need.allocated_bytes, need.allocated_bytes),
+            reserved_peak_bytes=(need.reserved_bytes, need.reserved_bytes),
+            verdict=verdict,
+            is_searched=find_largest,
+            largest_batch=self._largest(gpu, batch, verdict) if find_largest else None,
+        )
+
+    def need(self, batch: int) -> Need:
+        """Return the peaks at a batch, where memory never ends."""
+        if batch not in self._needs:
+            self.tries += 1
+            self._needs[batch] = self._bench.need(batch, self._own)
+        return self._needs[batch]
+
+    def _verdict(self, gpu: GpuOption, batch: int) -> Fit:
+        least, most = gpu.outside_bytes
+        surely = self._completes(batch, gpu.total_bytes - most)
+        return decided(
+            with_most_outside=surely,
+            with_least_outside=surely or self._completes(batch, gpu.total_bytes - least),
+        )
+
+    def _completes(self, batch: int, memory_bytes: int) -> bool:
+        """Return whether the step completes within so much memory."""
+        known = self._needs.get(batch)
+        if known is not None:
+            if known.most_allocated_bytes > memory_bytes:
+                return False
+            if known.most_reserved_bytes <= memory_bytes and not self._settings:
+                return True  # with settings the allocator may act before its memory is full
+        question = batch, memory_bytes
+        if question not in self._completed:
+            self.tries += 1
+            self._completed[question] = self._bench.completes(batch, memory_bytes, self._own)
+        return self._completed[question]
+
+    def _largest(self, gpu: GpuOption, batch: int, verdict: Fit) -> int | None:
+        """Return a batch that surely fits where the next one does not; None where none does."""
+        unit, room = self._own.accumulate, gpu.total_bytes - gpu.outside_bytes[1]
+        low = batch if verdict == FITS else self._smallest()
+        if low > batch:
+            return None
+        found = largest_value(
+            lambda count: self._completes(count * unit, room),
+            low=low // unit,
+            high=HIGHEST // unit,
+            guess=self._guess(batch, room) // unit,
+        )
+        return None if found is None else found * unit
+
+    def _smallest(self) -> int:
+        """Return one example in each micro-batch, or two where batch normalization refuses one."""
+        try:
+            self.need(self._own.accumulate)
+        except ForkFailedError:
+            return 2 * self._own.accumulate
+        return self._own.accumulate
+
+    def _guess(self, batch: int, room: int) -> int:
+        """Return where a line through the reserved bytes of two batches meets the memory."""
+        other = max(batch, 2 * self._own.accumulate) * 2
+        guess = self._meets(batch, other, room)
+        for _ in range(2):  # again next to the answer, where kernels are those of its size
+            near = guess - guess % self._own.accumulate
+            if near <= self._own.accumulate or near >= HIGHEST or near in self._needs:
+                break
+            batch, other = other, near
+            guess = self._meets(min(batch, other), max(batch, other), room)
+        return guess
+
+    def _meets(self, low: int, high: int, room: int) -> int:
+        before, after = self.need(low).most_reserved_bytes, self.need(high).most_reserved_bytes
+        if after <= before:
+            return HIGHEST
+        return min(max(1, high + (room - after) * (high - low) // (after - before)), HIGHEST)
