@@ -114,10 +114,18 @@ def report_of(
     )
 
 
+class FitsOnGpus(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdicts on several GPUs, all of them by one method."""
+
+    fits: tuple[GpuFit, ...]
+    method: Method
+    notes: tuple[str, ...]
+
+
 def fits_on_cuda(
     request: StepRequest, gpus: Sequence[Gpu], *, settings: str, method: str
-) -> tuple[tuple[GpuFit, ...], str, tuple[str, ...]]:
-    """Return the verdict on each GPU with its largest batch, the method and the notes.
+) -> FitsOnGpus:
+    """Return the verdict on each GPU with its largest batch.
 
     Raises:
         DryRunUnavailableError: the dry run is required, and does not work here.
@@ -137,7 +145,8 @@ def fits_on_cuda(
                 largest=True,
             )
             answer = ask(question, "dry run")
-            return answer.fits, "dry run", (KERNELS, *answer.notes)
+            notes = (KERNELS, *answer.notes)
+            return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
         except DryRunUnavailableError as error:
             if method == "dry-run":
                 raise
@@ -145,7 +154,7 @@ def fits_on_cuda(
     from harness.planning.estimated_step import estimated_fits
 
     fits, notes = estimated_fits(request, gpus, settings=settings)
-    return fits, "estimate", (note, *notes)
+    return FitsOnGpus(fits=fits, method="estimate", notes=(note, *notes))
 
 
 def device_of(device: object, gpu: object) -> str:

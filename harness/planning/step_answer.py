@@ -96,4 +96,6 @@ def _fits(
 def _fits_of_kind(asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
     use_gpu(gpus[0].variables, memory_bytes=ENDLESS_BYTES, settings=asked.settings)
     search = StepSearch(StepBench(own), own, asked.settings)
+    if asked.largest:
+        search.guess_largest(gpus, own.batch)
     return [search.fit(gpu, own.batch, find_largest=asked.largest) for gpu in gpus]

@@ -5,6 +5,7 @@ in the same state, as a run of its own would have after building the network.
 """
 
 import ctypes
+import gc
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -98,6 +99,46 @@ class StepBench:
         if self._built > memory_bytes:
             return False
         return in_fork(partial(_run, self._model, own, batch, memory_bytes)) is not None
+
+    def same_process(self) -> "SameProcessTries":
+        """Return tries in a process that only these tries use."""
+        return SameProcessTries(self._model, self._built)
+
+
+class StateLeftError(Exception):
+    """A step left something on the GPU, so that another one would not begin as the first did."""
+
+
+class SameProcessTries:
+    """Tries one after another without a fork: faster, and right unless a step leaves something."""
+
+    def __init__(self, model: torch.nn.Module, built_bytes: int) -> None:
+        self._model = model
+        self._built = built_bytes
+        self._held = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+
+    def need(self, batch: int, own: OwnStep) -> Need:
+        """Return the peaks where memory never ends."""
+        found = self._run(own, batch, ENDLESS_BYTES)
+        assert found is not None, "memory without end does not run out"
+        return found
+
+    def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
+        """Return whether the build and the steps complete within so much memory."""
+        if self._built > memory_bytes:
+            return False
+        return self._run(own, batch, memory_bytes) is not None
+
+    def _run(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
+        torch.cuda.reset_peak_memory_stats()
+        found = _run(self._model, own, batch, memory_bytes)
+        self._model.zero_grad(set_to_none=True)
+        gc.collect()
+        torch._C._cuda_clearCublasWorkspaces()
+        torch.cuda.empty_cache()
+        if (torch.cuda.memory_allocated(), torch.cuda.memory_reserved()) != self._held:
+            raise StateLeftError
+        return found
 
 
 class FreshTries:

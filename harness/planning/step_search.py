@@ -1,7 +1,12 @@
 """Whether a step fits on GPUs of one kind, and the largest batch that does: by running it."""
 
-from harness.measurement.process.forked_call import ForkFailedError
-from harness.planning.step_bench import Need, Tries
+import gc
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from harness.measurement.process.forked_call import ForkFailedError, in_fork
+from harness.planning.step_bench import Need, StepBench, Tries
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
 from harness.schema.fit import FITS, Fit, GpuFit, decided
@@ -20,7 +25,21 @@ class StepSearch:
         self._settings = settings
         self._needs: dict[int, Need] = {}
         self._completed: dict[tuple[int, int], bool] = {}
+        self._guesses: dict[str, int | None] = {}
         self.tries = 0
+
+    def guess_largest(self, gpus: Sequence[GpuOption], batch: int) -> None:
+        """Search the largest batches in one process first; forks then confirm them."""
+        assert isinstance(self._bench, StepBench), "other tries have no process of their own"
+        with suppress(ForkFailedError):
+            self._guesses = in_fork(partial(self._searched, self._bench, gpus, batch))
+
+    def _searched(
+        self, bench: StepBench, gpus: Sequence[GpuOption], batch: int
+    ) -> dict[str, int | None]:
+        gc.freeze()  # what exists is never collected between two tries
+        search = StepSearch(bench.same_process(), self._own, self._settings)
+        return {gpu.name: search.fit(gpu, batch, find_largest=True).largest_batch for gpu in gpus}
 
     def fit(self, gpu: GpuOption, batch: int, *, find_largest: bool) -> GpuFit:
         """Return the verdict on a GPU of known memory, and its largest batch if wanted.
@@ -83,7 +102,7 @@ class StepSearch:
             lambda count: self._completes(count * unit, room),
             low=low // unit,
             high=HIGHEST // unit,
-            guess=self._guess(batch, room) // unit,
+            guess=(self._guesses.get(gpu.name) or self._guess(batch, room)) // unit,
         )
         return None if found is None else found * unit
 
@@ -96,7 +115,7 @@ class StepSearch:
         return self._own.accumulate
 
     def _guess(self, batch: int, room: int) -> int:
-        """Return where a line through the reserved bytes of two batches meets the memory."""
+        """Return where a line through the allocated bytes of two batches meets the memory."""
         other = max(batch, 2 * self._own.accumulate) * 2
         guess = self._meets(batch, other, room)
         for _ in range(2):  # again next to the answer, where kernels are those of its size
@@ -108,7 +127,7 @@ class StepSearch:
         return guess
 
     def _meets(self, low: int, high: int, room: int) -> int:
-        before, after = self.need(low).most_reserved_bytes, self.need(high).most_reserved_bytes
+        before, after = self.need(low).most_allocated_bytes, self.need(high).most_allocated_bytes
         if after <= before:
             return HIGHEST
         return min(max(1, high + (room - after) * (high - low) // (after - before)), HIGHEST)

@@ -82,6 +82,11 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"{self.verdict} on {self.gpu}: {size}, with {outside} for the CUDA context"
 
     @property
+    def headroom_bytes(self) -> int:
+        """Bytes left beside the reserved peak and the most outside the allocator; may be < 0."""
+        return self.total_bytes - self.outside_bytes[1] - self.reserved_peak_bytes[1]
+
+    @property
     def needs_retries(self) -> bool:
         """Whether it fits only because the allocator frees cached segments and tries again."""
         room = self.total_bytes - self.outside_bytes[1]
