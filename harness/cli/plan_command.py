@@ -13,8 +13,8 @@ from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import TargetFlags, report_unsupported, target_flags
 from harness.schema.errors import UnsupportedError
-from harness.schema.module_request import OPTIMIZERS
 from harness.schema.plain_text import printable
+from harness.schema.step_request import OPTIMIZERS
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan

@@ -11,8 +11,8 @@ from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNum
 from harness.cli.predict_target import USED, predict_target
 from harness.cli.target_flags import TargetFlags, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.schema.module_request import OPTIMIZERS
 from harness.schema.plain_text import json_text
+from harness.schema.step_request import OPTIMIZERS
 
 
 @click.command(

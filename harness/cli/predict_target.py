@@ -12,8 +12,7 @@ from harness.cli.target_flags import TargetFlags, report_unsupported
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.fit import FITS
-from harness.schema.module_request import MODES
-from harness.schema.step_request import StepRequest
+from harness.schema.step_request import MODES, StepRequest
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport

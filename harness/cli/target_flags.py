@@ -1,7 +1,7 @@
 """The flags that describe a user's own network, shared by ``predict``, ``plan`` and ``profile``."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -10,9 +10,8 @@ from harness.cli.exit_codes import NOT_OK
 from harness.cli.gpu_options import Command, with_options
 from harness.cli.parameter_types import ChoicesOrTarget
 from harness.schema.input_spec import parse_input
-from harness.schema.module_request import LOSSES
 from harness.schema.plain_text import printable
-from harness.schema.step_request import StepRequest, own_path
+from harness.schema.step_request import LOSSES, StepRequest, own_path
 
 _FLAGS = (
     click.option(
@@ -67,6 +66,12 @@ class TargetFlags:
         """Return whether any flag but the loss, which has a default, is given."""
         return bool(self.inputs or self.inputs_from or self.arguments)
 
+    def with_default_input(self, shape: str, dtype: str) -> "TargetFlags":
+        """Return the flags with an input where none is given, and a type where none is named."""
+        inputs = self.inputs or (() if self.inputs_from else (shape,))
+        typed = tuple(text if ":" in text else _typed(text, dtype) for text in inputs)
+        return replace(self, inputs=typed)
+
     def request(self, target: str, **step: Any) -> StepRequest:
         """Return the step of ``target``; ``step`` holds the other fields of the request."""
         for text in self.inputs:
@@ -99,3 +104,9 @@ def report_unsupported(error: Exception, target: str, *, as_json: bool) -> int:
     text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
     click.echo(text if as_json else printable(f"unsupported: {reason}"))
     return NOT_OK
+
+
+def _typed(text: str, dtype: str) -> str:
+    """Return an input without a type with this one."""
+    name, equals, shape = text.rpartition("=")
+    return f"{name}{equals}{dtype}:{shape}"

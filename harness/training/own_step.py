@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map_only
 
 from harness.schema.errors import StepError
 from harness.schema.input_spec import InputSpec, parse_input
-from harness.schema.module_request import MODES
+from harness.schema.step_request import MODES
 from harness.training.example_inputs import example_inputs
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
 

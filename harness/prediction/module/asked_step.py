@@ -16,7 +16,7 @@ from harness.prediction.module.module_prediction import (
     ModulePredictionError,
     UnsupportedModuleError,
 )
-from harness.schema.module_request import MODES
+from harness.schema.step_request import MODES
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer, run_step
 from harness.training.nested_tensors import tensors
 

@@ -5,23 +5,27 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from harness.profiling import exports
-from harness.profiling.layer_text import layer_table
-from harness.profiling.profile import TOP, Profile, top_blocks
-from harness.profiling.timeline_page import page
-from harness.profiling.timeline_svg import svg_timeline
+from harness.reporting import trace_exports as exports
+from harness.reporting.layer_text import layer_table
+from harness.reporting.timeline_page import page
+from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.plain_text import printable
 from harness.schema.record import Outcome
+from harness.schema.step_report import StepReport
+from harness.schema.step_request import StepRequest
 from harness.schema.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
 
+TOP = 10
+"""Rows of each table of the peak."""
 
-def print_profile(profile: Profile, trace: Trace | None) -> None:
+
+def print_profile(profile: StepReport, request: StepRequest) -> None:
     """Print the answer, the metrics as ``harness measure`` does, and what the peak consists of."""
     console = PlainConsole(highlight=False)
-    asked = profile.request
-    head = f"{asked.target}, batch {asked.batch}, {asked.mode}, {asked.optimizer}"
+    trace = profile.trace
+    head = f"{profile.subject}, {request.mode}, {request.optimizer}"
     if profile.outcome is not Outcome.OK or trace is None:
         console.print(Text(f"{head}: {profile.outcome}", style="bold"), soft_wrap=True)
         for key, value in profile.evidence.items():
@@ -31,11 +35,12 @@ def print_profile(profile: Profile, trace: Trace | None) -> None:
     console.print(Text(f"{head}: {profile.outcome}"), soft_wrap=True)
     _print_sizes(console, "metric", _metrics(profile))
     console.print(layer_table(profile.layers, trace.peak_live_bytes))
-    _print_sizes(console, "module, at the peak", list(profile.modules_at_peak.items())[:TOP])
-    _print_sizes(console, "operator, at the peak", list(profile.operators_at_peak.items())[:TOP])
+    for what in ("module", "operator"):
+        sizes = [(name or "(network)", size) for name, size in profile.bytes_at_peak(what).items()]
+        _print_sizes(console, f"{what}, at the peak", sizes[:TOP])
     blocks = [
         (f"{b.event.category}, {b.event.module or '(network)'}, {b.event.operator}", b)
-        for b in top_blocks(trace)
+        for b in trace.alive_at_peak()[:TOP]
     ]
     rows = [(name, block.event.size_bytes) for name, block in blocks]
     _print_sizes(console, "block, at the peak", rows)
@@ -53,13 +58,20 @@ def _print_sizes(console: PlainConsole, title: str, rows: list[tuple[str, int]])
     console.print(table)
 
 
-def _answer(profile: Profile, trace: Trace) -> str:
+def _answer(profile: StepReport, trace: Trace) -> str:
     answer = f"peak {format_bytes(trace.peak_live_bytes)} in the {profile.peak_phase} phase"
-    share = profile.temporary_share
+    share = temporary_share(profile)
     return answer if share is None else f"{answer}, {share:.1%} of it temporary"
 
 
-def _metrics(profile: Profile) -> list[tuple[str, int]]:
+def temporary_share(report: StepReport) -> float | None:
+    """Return the share of the peak's bytes that no fact assigns to another category."""
+    if report.categories_at_peak is None or not report.peak_live_bytes:
+        return None
+    return report.categories_at_peak.temporary / report.peak_live_bytes
+
+
+def _metrics(profile: StepReport) -> list[tuple[str, int]]:
     rows: list[tuple[str, int | None]] = [
         ("saved for backward", profile.saved_bytes),
         ("  of them input", profile.saved_input_bytes),

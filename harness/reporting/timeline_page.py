@@ -3,7 +3,7 @@
 import html
 from collections import Counter
 
-from harness.profiling.timeline_svg import svg_timeline, words
+from harness.reporting.timeline_svg import svg_timeline, words
 from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.self_contained_page import self_contained_page
 from harness.schema.units import format_bytes

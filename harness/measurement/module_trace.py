@@ -23,8 +23,11 @@ from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.forward_hooks import Forward
 from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
-from harness.schema.events import Block, Event, Trace, trace_metrics
+from harness.schema.errors import HarnessError
+from harness.schema.events import Trace, trace_metrics
 from harness.schema.metrics import Metrics
+from harness.schema.record import Outcome
+from harness.schema.step_report import StepReport
 from harness.training.nested_tensors import tensors
 
 if TYPE_CHECKING:
@@ -41,11 +44,15 @@ STEPS = (
 )
 
 
+class NestedTraceError(HarnessError):
+    """A trace was begun inside another one, or inside a PyTorch profiler."""
+
+
 class ModuleTrace:
     """The trace of one ``with harness.trace(...)`` block.
 
-    Once the block has ended, ``trace`` is the ``Trace``; the properties and methods here answer
-    the usual questions about it. ``notes`` says what you must know to use the numbers.
+    Once the block has ended, ``report`` is its ``StepReport`` and ``trace`` its events; the other
+    properties and methods are shortcuts. ``notes`` says what you must know to use the numbers.
 
     >>> import torch, harness
     >>> model = torch.nn.Linear(8, 2)
@@ -81,14 +88,19 @@ class ModuleTrace:
         return self._recorder.trace
 
     @property
-    def events(self) -> Sequence[Event]:
-        """The allocation events, in order."""
-        return self.trace.events
-
-    @property
-    def live_bytes(self) -> list[int]:
-        """Live bytes after each event."""
-        return self.trace.live_bytes
+    def report(self) -> StepReport:
+        """The report of the block: metrics, layers and trace."""
+        metrics = self.metrics()
+        fields = {name: getattr(metrics, name) for name in metrics.__struct_fields__}
+        return StepReport(
+            **fields,
+            method="measured",
+            outcome=Outcome.OK,
+            target=type(self._model).__name__,
+            torch=str(torch.__version__),
+            notes=tuple(self.notes),
+            trace=self.trace,
+        )
 
     @property
     def peak_live_bytes(self) -> int:
@@ -100,44 +112,27 @@ class ModuleTrace:
         """The phase that reaches the peak."""
         return self.trace.peak_phase
 
-    @property
-    def measured_step(self) -> int:
-        """The number of the measured step."""
-        return self.trace.measured_step
-
-    def phase_peaks(self) -> dict[str, int]:
-        """Return the peak of live bytes in each phase."""
-        return self.trace.phase_peaks()
-
     def categories_at_peak(self) -> dict[str, int]:
         """Return the live bytes at the peak by category."""
         return self.trace.categories_at_peak()
 
-    def alive_at_peak(self) -> list[Block]:
-        """Return the blocks that are live at the peak, largest first."""
-        return self.trace.alive_at_peak()
-
-    def as_csv(self) -> str:
-        """Return the events as CSV."""
-        return self.trace.as_csv()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.trace.summary()}>"
-
-    def _repr_html_(self) -> str:
-        return self.trace._repr_html_()
-
-    def to_frame(self) -> "pd.DataFrame":
-        """Return the events as a data frame; see ``Trace.to_frame``."""
-        return self.trace.to_frame()
+    def summary(self) -> str:
+        """Return the peak and what is live at it, in one line."""
+        return self.trace.summary()
 
     def plot(self) -> "Figure":
         """Return a picture of the live bytes of the step; see ``Trace.plot``."""
         return self.trace.plot()
 
-    def summary(self) -> str:
-        """Return the peak and what is live at it, in one line."""
-        return self.trace.summary()
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the events as a data frame; see ``Trace.to_frame``."""
+        return self.trace.to_frame()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.trace.summary()}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -191,6 +186,7 @@ class ModuleTrace:
             adopt([p.grad for p in _grouped(optimizer) if p.grad is not None], "gradient")
             adopt(tensors(optimizer.state), "optimizer_state")
         adopt(tensors(self._inputs), "input")
+        adopt(_gradients_of(self._inputs), "gradient")
 
     @contextmanager
     def _watching_root(self) -> Iterator[None]:
@@ -258,6 +254,11 @@ class ModuleTrace:
         self._recorder.mark(tensor_roles.state_addresses(optimizer))
 
 
+def _gradients_of(inputs: object) -> list[torch.Tensor]:
+    """Return the gradients that inputs hold from an earlier step."""
+    return [x.grad for x in tensors(inputs) if x.is_leaf and x.grad is not None]
+
+
 def _grouped(optimizer: Optimizer) -> list[torch.Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -297,6 +298,8 @@ def trace(
     ('backward', 72)
 
     """
+    if torch.autograd._profiler_enabled():
+        raise NestedTraceError("a trace or a PyTorch profiler is running already; end it first")
     recorder = AllocationRecorder(device, operators=operators, infer=True)
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else [*(optimizer or ())]
     with recorder:
