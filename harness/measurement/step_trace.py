@@ -37,10 +37,14 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     layers: list[dict[str, Any]]
 
 
-def trace_step(own: OwnStep, device: str, announce: Phase) -> StepTrace:
-    """Build the step on ``device``, run it until it is steady, and return the last run's trace."""
-    tracing = _Tracing(own, device, announce)
-    return tracing.run()
+def trace_step(
+    own: OwnStep, device: str, announce: Phase, *, with_values: bool = True
+) -> StepTrace:
+    """Build the step on ``device``, run it until it is steady, and return the last run's trace.
+
+    ``with_values`` says whether the network's large tensors need their values.
+    """
+    return _Tracing(own, device, announce).run(with_values=with_values)
 
 
 class _Tracing:
@@ -55,11 +59,11 @@ class _Tracing:
         self._peaks = PhasePeaks()
         self._held: list[Saved] = []
 
-    def run(self) -> StepTrace:
+    def run(self, *, with_values: bool) -> StepTrace:
         outputs = LayerOutputs()
         with self._recorder:
             with self._phase("build"):
-                model = self._own.network(self._device)
+                model = self._own.network(self._device, with_values=with_values)
                 step = self._own.step(model, self._device)
             self._adopt(model, step)
             build = self._peaks.metrics

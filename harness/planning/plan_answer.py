@@ -42,7 +42,7 @@ def plan_answer(asked: StepQuestion, own: OwnStep, announce: Phase) -> dict[str,
 
 
 def _subject(own: OwnStep, gpu: GpuOption) -> Subject:
-    model = own.network("cpu")
+    model = own.network("cpu", with_values=False)
     major, minor = gpu.capability.split(".")
     return Subject(
         batch=own.batch,

@@ -39,7 +39,7 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
     if asked.plan:
         return dict(msgspec.to_builtins(StepAnswer(plan=plan_answer(asked, own, announce))))
     if asked.device == "cpu" or not pretended_device():
-        found = _answer(trace_step(own, asked.device, announce), ())
+        found = _answer(trace_step(own.with_values(), asked.device, announce), ())
     else:
         found = _on_pretended_gpus(asked, own)
     return dict(msgspec.to_builtins(found))
@@ -69,7 +69,7 @@ def _answer(traced: StepTrace | None, fits: Sequence[GpuFit]) -> StepAnswer:
 
 def _traced(own: OwnStep, gpu: GpuOption, settings: str) -> StepTrace:
     use_gpu(gpu.variables, memory_bytes=ENDLESS_BYTES, settings=settings)
-    return trace_step(own, "cuda", no_phase)
+    return trace_step(own, "cuda", no_phase, with_values=False)
 
 
 def _fits(

@@ -73,7 +73,7 @@ class StepBench:
 
     def __init__(self, own: OwnStep) -> None:
         torch.cuda.init()  # type: ignore[no-untyped-call]
-        self._model = own.network("cuda")
+        self._model = own.network("cuda", with_values=False)
         self._built = torch.cuda.max_memory_reserved()
         # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
         torch.cuda._is_in_bad_fork = lambda: False
@@ -161,7 +161,7 @@ class FreshTries:
     def _run(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
         use_gpu(self._variables, memory_bytes=memory_bytes, settings=self._settings)
         try:
-            model = own.network("cuda")
+            model = own.network("cuda", with_values=False)
         except torch.OutOfMemoryError:
             return None
         return _run(model, own, batch, memory_bytes)

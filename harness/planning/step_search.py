@@ -116,18 +116,24 @@ class StepSearch:
 
     def _guess(self, batch: int, room: int) -> int:
         """Return where a line through the allocated bytes of two batches meets the memory."""
-        other = max(batch, 2 * self._own.accumulate) * 2
-        guess = self._meets(batch, other, room)
+        unit = self._own.accumulate
+        low, high = batch, 2 * max(batch, 2 * unit)
+        while self._allocated(high) <= min(self._allocated(low), room) and high < HIGHEST:
+            high = min(8 * high, HIGHEST // unit * unit)  # a small batch does not decide the peak
+        guess = self._meets(low, high, room)
         for _ in range(2):  # again next to the answer, where kernels are those of its size
-            near = guess - guess % self._own.accumulate
-            if near <= self._own.accumulate or near >= HIGHEST or near in self._needs:
+            near = guess - guess % unit
+            if near <= unit or near in (low, high) or near in self._needs:
                 break
-            batch, other = other, near
-            guess = self._meets(min(batch, other), max(batch, other), room)
+            low, high = sorted((near, high if abs(high - near) < abs(low - near) else low))
+            guess = self._meets(low, high, room)
         return guess
 
+    def _allocated(self, batch: int) -> int:
+        return self.need(batch).most_allocated_bytes
+
     def _meets(self, low: int, high: int, room: int) -> int:
-        before, after = self.need(low).most_allocated_bytes, self.need(high).most_allocated_bytes
+        before, after = self._allocated(low), self._allocated(high)
         if after <= before:
-            return HIGHEST
+            return high
         return min(max(1, high + (room - after) * (high - low) // (after - before)), HIGHEST)

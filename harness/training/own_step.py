@@ -1,6 +1,8 @@
 """One step of the user's own network: checked when it is described, built when it is run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +12,8 @@ from torch.utils._pytree import tree_map_only
 from harness.schema.errors import StepError
 from harness.schema.input_spec import InputSpec, parse_input
 from harness.schema.step_request import MODES
-from harness.training.example_inputs import example_inputs
+from harness.training.deferred_values import deferred_values
+from harness.training.example_inputs import ExampleInputs, example_inputs
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
 
 ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
@@ -80,18 +83,23 @@ class OwnStep:
         """
         return OwnStep(**{**self._given, **fields})
 
-    def network(self, device: str) -> nn.Module:
+    def network(self, device: str, *, with_values: bool = True) -> nn.Module:
         """Build the network, move it to ``device`` and prepare it.
+
+        Args:
+            device: cpu or cuda.
+            with_values: whether its large tensors need their values.
 
         Raises:
             StepError: what ``build`` returns is no network.
 
         """
-        built: Any = self.build()
-        if not isinstance(built, nn.Module):
-            kind = type(built).__name__
-            raise StepError(f"build must return a torch.nn.Module, got a {kind}")
-        model = built if device == "cpu" else built.to(device)
+        with nullcontext() if with_values else deferred_values():
+            built: Any = self.build()
+            if not isinstance(built, nn.Module):
+                kind = type(built).__name__
+                raise StepError(f"build must return a torch.nn.Module, got a {kind}")
+            model = built if device == "cpu" else built.to(device)
         if self.prepare is not None:
             self.prepare(model)
         return model
@@ -113,8 +121,17 @@ class OwnStep:
             accumulate=self.accumulate,
         )
 
+    def with_values(self) -> "OwnStep":
+        """Return the step with inputs and labels of zeros where a shape alone describes them."""
+        if not isinstance(self.inputs, ExampleInputs):
+            return self
+        return self.changed(inputs=replace(self.inputs, with_values=True))
+
     def _example(self, batch: int, device: str) -> tuple[Any, Any]:
-        made: Any = self.inputs(batch // self.accumulate)
+        rows = batch // self.accumulate
+        if isinstance(self.inputs, ExampleInputs):  # made where they are needed: millions of rows
+            return self.inputs(rows, device)
+        made: Any = self.inputs(rows)
         if not isinstance(made, tuple) or len(made) != 2:
             kind = type(made).__name__
             raise StepError(f"inputs must return (input, labels), got a {kind}")
