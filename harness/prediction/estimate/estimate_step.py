@@ -27,6 +27,8 @@ from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.prediction import GpuFit
 from harness.training.own_step import OwnStep
 
+ACCURACY = "estimate: requested peak within 1% in 248 of 248 runs of 62 networks, worst +0.1%"
+"""On CUDA, against the dry run of torch 2.15: ``results/cuda-dry-run/models.md``."""
 ON_CPU = (
     "estimate: a lower bound; what a CPU kernel allocates for itself and frees before it ends "
     "(of convolutions, normalizations, recurrent layers) is not counted"
@@ -127,6 +129,7 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> Estimate:
         metrics=_metrics(recorder, trace, found.cuda, step),
         fit=None if memory is None else cuda_metrics.fit_on_gpu(memory, found, runs),
         notes=(
+            ACCURACY,
             *workspaces.notes_on(gpu.capability, gpu.workspace_config),
             *[CUDNN] * _contains(model, nn.modules.conv._ConvNd),
             *[RECURRENT] * _contains(model, nn.RNNBase),
