@@ -35,9 +35,9 @@ COUNTERS = ("requested", "allocated", "reserved")
 WITHIN = 0.01
 
 SUMMARY = (
-    "Three training steps of public models on torch {version}, capability 8.0, each in a process of "
-    "its own: under the CUDA dry run, where PyTorch's own kernels decide what is allocated, and "
-    "estimated on meta tensors. Peaks of the build and the steps, in bytes. Written by "
+    "Three training steps of public models on torch {version}, capability 8.0, each in a process "
+    "of its own: under the CUDA dry run, where PyTorch's own kernels decide what is allocated, "
+    "and estimated on meta tensors. Peaks of the build and the steps, in bytes. Written by "
     "`tests/validation/compare_public_models.py`."
 )
 

@@ -15,11 +15,10 @@ from harness.prediction.estimate.meta_autocast import simulated_autocast
 from harness.prediction.estimate.meta_gpu import simulated_gpu
 from harness.prediction.estimate.refusals import refusals
 from harness.prediction.estimate.step_run import run_recorded
-from harness.prediction.gpu import catalogue, workspaces
+from harness.prediction.gpu import catalogue, peaks, workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
-from harness.prediction.mlp import cuda_metrics
 from harness.prediction.paused_collection import collection_paused
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.layer import Layer
@@ -120,14 +119,14 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> Estimate:
         model = run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
     trace = recorder.trace()
     script = RecordedSteps(trace, recorder.workspace_bytes)
-    found = cuda_metrics.peaks_on(script, gpu, settings, policies=1)
-    memory = None if named is None else cuda_metrics.memory_of_gpu(gpu, settings)
+    found = peaks.peaks_on(script, gpu, settings, policies=1)
+    memory = None if named is None else peaks.memory_of_gpu(gpu, settings)
     runs = (partial(play, script),)
     return Estimate(
         trace=trace,
         layers=recorder.layers.rows(model, trace),
         metrics=_metrics(recorder, trace, found.cuda, step),
-        fit=None if memory is None else cuda_metrics.fit_on_gpu(memory, found, runs),
+        fit=None if memory is None else peaks.fit_on_gpu(memory, found, runs),
         notes=(
             ACCURACY,
             *workspaces.notes_on(gpu.capability, gpu.workspace_config),

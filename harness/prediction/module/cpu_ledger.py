@@ -13,9 +13,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.instruments.tensor_roles import storages
+from harness.prediction.estimate.operand_types import check_types
 from harness.prediction.module import cpu_recurrent
 from harness.prediction.module.block_log import BlockLog
-from harness.prediction.module.operand_types import check_types
 from harness.training.nested_tensors import tensors
 
 INITIALISER = "the building read a number from a tensor; 0 was answered"
