@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.planning.measure import measure
     from harness.planning.plan import plan
     from harness.planning.predict import predict
-    from harness.prediction.estimate.registered_operators import register_operator
+    from harness.prediction.estimate.operator_rules import register_operator
     from harness.prediction.gpu.catalogue import Gpu
     from harness.schema.argument_checks import ArgumentError
     from harness.schema.errors import HarnessError, StepError, UnavailableError, UnsupportedError
@@ -53,7 +53,7 @@ _PLACES = {
     "measure": "harness.planning.measure",
     "plan": "harness.planning.plan",
     "predict": "harness.planning.predict",
-    "register_operator": "harness.prediction.estimate.registered_operators",
+    "register_operator": "harness.prediction.estimate.operator_rules",
     "sweep": "harness.sweeps.grid_sweep",
     "threshold": "harness.thresholds.find_threshold",
     "trace": "harness.measurement.module_trace",

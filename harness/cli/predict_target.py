@@ -11,8 +11,8 @@ from harness.cli.gpu_options import GpuFlags
 from harness.cli.target_flags import TargetFlags, report_unsupported
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.schema.errors import UnsupportedError
-from harness.schema.fit import FITS
 from harness.schema.step_request import MODES, StepRequest
+from harness.schema.verdict import FITS
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport

@@ -8,9 +8,10 @@ from harness.dry_run.toolchain import torch_version
 from harness.prediction.estimate.estimate_step import Estimate, estimate_step
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
-from harness.schema.fit import FITS, GpuFit
+from harness.schema.fit import GpuFit
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
+from harness.schema.verdict import FITS
 from harness.training.requested_step import requested_step
 
 HIGHEST = 1 << 24

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from harness.planning.plan_result import Candidate, Plan
 from harness.planning.step_changes import RETRY_COST, StepChange, code_of, possible_changes
 from harness.schema.errors import StepError
-from harness.schema.fit import FITS, GpuFit
+from harness.schema.fit import GpuFit
+from harness.schema.verdict import FITS
 
 MOST_TRIED = 4
 """From as many sizes of micro-batch on, a line leads to the first one that is tried."""

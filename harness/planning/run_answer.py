@@ -12,7 +12,8 @@ from harness.measurement.run_trace import trace_run
 from harness.measurement.step_trace import StepTrace
 from harness.planning.step_bench import ENDLESS_BYTES, use_gpu
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
-from harness.schema.fit import GpuFit, decided
+from harness.schema.fit import GpuFit
+from harness.schema.verdict import fit_of
 from harness.training.requested_step import find_modules
 
 Call = Callable[[], object]
@@ -61,7 +62,7 @@ def _fit(call: Call, gpu: GpuOption, settings: str, traced: StepTrace) -> GpuFit
         allocator_settings=settings,
         allocated_peak_bytes=(allocated, allocated),
         reserved_peak_bytes=(reserved, reserved),
-        verdict=decided(with_most_outside=surely, with_least_outside=surely or completes(least)),
+        verdict=fit_of(in_every_case=surely, in_some_case=surely or completes(least)),
     )
 
 

@@ -9,7 +9,8 @@ from harness.measurement.process.forked_call import ForkFailedError, in_fork
 from harness.planning.step_bench import Need, StepBench, Tries
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
-from harness.schema.fit import FITS, Fit, GpuFit, decided
+from harness.schema.fit import GpuFit
+from harness.schema.verdict import FITS, Fit, fit_of
 from harness.training.own_step import OwnStep
 
 HIGHEST = 1 << 24
@@ -73,9 +74,9 @@ class StepSearch:
     def _verdict(self, gpu: GpuOption, batch: int) -> Fit:
         least, most = gpu.outside_bytes
         surely = self._completes(batch, gpu.total_bytes - most)
-        return decided(
-            with_most_outside=surely,
-            with_least_outside=surely or self._completes(batch, gpu.total_bytes - least),
+        return fit_of(
+            in_every_case=surely,
+            in_some_case=surely or self._completes(batch, gpu.total_bytes - least),
         )
 
     def _completes(self, batch: int, memory_bytes: int) -> bool:

@@ -166,9 +166,8 @@ def _on_cuda(
     is_named: bool,
 ) -> dict[str, Any]:
     """Return the metrics and answers on ``gpu``; add to ``notes``."""
-    from harness.prediction.mlp import cuda_metrics as on_cuda
-    from harness.prediction.mlp import long_steps
-    from harness.prediction.mlp.cuda_fit import runs_of
+    from harness.prediction.gpu.peaks import memory_of_gpu, peaks_on
+    from harness.prediction.mlp import cuda_fit, long_steps
     from harness.prediction.mlp.cuda_trace import CudaSteps
 
     notes += workspaces.notes_on(gpu.capability, gpu.workspace_config)
@@ -183,7 +182,7 @@ def _on_cuda(
         answered, of_long = long_steps.answer(script, workload, gpu, settings, asked)
         notes += of_long
         return _trace_fields(script.trace(2)) | answered
-    found = on_cuda.peaks_on(script, gpu, settings)
+    found = peaks_on(script, gpu, settings)
     notes += found.notes
     version = str(described_version())
     if version not in CHECKED_ON_CUDA:
@@ -192,20 +191,20 @@ def _on_cuda(
     fields = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
     needed = found.ranges["reserved_peak_bytes"][1]
     if epoch is not None:
-        last, more = on_cuda.last_batch(epoch, settings)
+        last, more = cuda_fit.last_batch(epoch, settings)
         fields["last_batch"] = last
         needed = max(needed, last.reserved_peak_bytes[1])
         notes += [note for note in more if note not in notes]
-    memory = on_cuda.memory_of_gpu(gpu, settings)
+    memory = memory_of_gpu(gpu, settings)
     if not is_named:
         notes.append(f"no GPU was given: workspaces and scratch are those of {gpu.name}")
     elif memory is None:
         notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
     else:
-        runs = runs_of(workload, gpu, epoch)
-        fields["fit"] = on_cuda.fit_on_gpu(memory, found, runs, workload)
+        runs = cuda_fit.runs_of(workload, gpu, epoch)
+        fields["fit"] = cuda_fit.fit_of_workload(memory, found, runs, workload)
     if budget_bytes is not None:
-        fields["budget"] = on_cuda.within(workload, gpu, settings, needed, budget_bytes, epoch)
+        fields["budget"] = cuda_fit.within(workload, gpu, settings, needed, budget_bytes, epoch)
     return fields
 
 

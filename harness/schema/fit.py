@@ -1,19 +1,10 @@
 """Whether a step fits in a memory budget or on a GPU, and how large its batch may be."""
 
-from typing import Final, Literal
-
 from msgspec import Struct
 
 from harness.schema.metrics import Bytes
 from harness.schema.units import format_bytes
-
-Fit = Literal["fits", "does not fit", "close call"]
-"""A close call fits in some cases: it depends on where the driver places segments and on how
-much memory the CUDA context takes."""
-
-FITS: Final = "fits"
-DOES_NOT_FIT: Final = "does not fit"
-CLOSE_CALL: Final = "close call"
+from harness.schema.verdict import FITS, Fit
 
 LowHigh = tuple[Bytes, Bytes]
 
@@ -90,7 +81,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def needs_retries(self) -> bool:
         """Whether it fits only because the allocator frees cached segments and tries again."""
         room = self.total_bytes - self.outside_bytes[1]
-        return self.verdict == "fits" and self.reserved_peak_bytes[1] > room
+        return self.verdict == FITS and self.reserved_peak_bytes[1] > room
 
     @property
     def largest_batch_text(self) -> str:
@@ -105,22 +96,6 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return (
             _batch(safe) if best == safe else f"safe up to batch {safe:,}; may fit up to {best:,}"
         )
-
-
-def decided(*, with_most_outside: bool, with_least_outside: bool) -> Fit:
-    """Return the verdict on a step, given whether it completes.
-
-    Args:
-        with_most_outside: with the most memory that may be outside the allocator, in every case.
-        with_least_outside: with the least, in some case.
-
-    >>> decided(with_most_outside=False, with_least_outside=True)
-    'close call'
-
-    """
-    if with_most_outside:
-        return FITS
-    return CLOSE_CALL if with_least_outside else DOES_NOT_FIT
 
 
 def _batch(largest: int) -> str:

@@ -6,13 +6,14 @@ import msgspec
 from msgspec import Meta
 
 from harness.schema.events import Trace, totals
-from harness.schema.fit import FITS, BudgetFit, GpuFit
+from harness.schema.fit import BudgetFit, GpuFit
 from harness.schema.last_batch import LastBatch
 from harness.schema.layer import Layer
 from harness.schema.metrics import Metrics
 from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
+from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:

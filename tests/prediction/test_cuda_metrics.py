@@ -10,7 +10,7 @@ import pytest
 from harness.allocator import AllocatorConfigError
 from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GpuError
-from harness.prediction.mlp.cuda_metrics import ENDLESS
+from harness.prediction.gpu.peaks import ENDLESS
 from harness.prediction.predict_workload import predict
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.workload import Workload

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
 from harness.prediction.predict_workload import predict
-from harness.schema.prediction import Prediction
+from harness.schema.step_report import StepReport
 from harness.schema.record import Record, from_json
 from harness.schema.workload import Workload
 from tests.validation.dry_run import DryRun, StubCard, at_once, parser, write_table
@@ -103,7 +103,7 @@ class Comparison:
     card: StubCard
     settings: str
     record: Record
-    prediction: Prediction
+    prediction: StepReport
 
     def differences(self) -> dict[str, int]:
         """Return measured minus predicted for each figure that differs, deep inside too."""
@@ -137,9 +137,9 @@ class Comparison:
         return [name, self.card.capability, self.settings or "none", *cells, stated]
 
 
-def _figures(found: Record | Prediction) -> dict[str, Any]:
+def _figures(found: Record | StepReport) -> dict[str, Any]:
     """Return the metrics that are both measured and predicted, by name."""
-    names = [name for name in Record.__struct_fields__ if name in Prediction.__struct_fields__]
+    names = [name for name in Record.__struct_fields__ if name in StepReport.__struct_fields__]
     left_out = {"schema", "outcome", "environment", "wall_seconds", "workload", "rss_rise_bytes"}
     metrics = {name: getattr(found, name) for name in names if name not in left_out}
     plain: dict[str, Any] = json.loads(json.dumps(metrics, default=_as_dict))

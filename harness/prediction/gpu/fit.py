@@ -20,7 +20,9 @@ from harness.allocator import (
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
 from harness.prediction.paused_collection import collection_paused
-from harness.schema.fit import Fit, decided
+from harness.schema.verdict import CLOSE_CALL, DOES_NOT_FIT, FITS, Fit, fit_of
+
+__all__ = ["CLOSE_CALL", "DOES_NOT_FIT", "FITS", "GpuMemory", "Run", "run_once"]
 
 _Result = TypeVar("_Result")
 
@@ -77,7 +79,7 @@ class GpuMemory:
     def verdict(self, *runs: Run) -> Fit:
         """Return fits, does not fit, or close call, for all of ``runs``."""
         surely = self.surely_runs(*runs)
-        return decided(with_most_outside=surely, with_least_outside=surely or self.may_run(*runs))
+        return fit_of(in_every_case=surely, in_some_case=surely or self.may_run(*runs))
 
     def surely_runs(self, *runs: Run) -> bool:
         """Return whether every address policy completes with the most memory outside."""

@@ -1,7 +1,7 @@
-"""What a step allocates, block by block: when each began and ended, and in whose forward pass.
+"""Records the blocks of a step: when each began and ended, and in whose forward pass.
 
-A storage seen for the first time is a block allocated, and its end, reported by a weak
-reference, is the block freed.
+A storage seen for the first time is a block allocated; its end, reported by a weak reference, is
+the block freed.
 """
 
 import weakref
@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments.forward_hooks import Forward
 from harness.instruments.tensor_roles import storages
-from harness.prediction.module.layer_table import LayerLog
+from harness.prediction.estimate.layer_rows import LayerRows
 from harness.schema.events import Event, Trace
 
 
 @dataclass(slots=True, eq=False)
-class LoggedBlock:
+class RecordedBlock:
     """A block: what allocated it, and what it is, its category still open."""
 
     number: int
@@ -33,8 +33,8 @@ class LoggedBlock:
     reference: "weakref.ref[Any] | None" = None
 
 
-class BlockLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down each block's beginning and end; a mode that sees the operators feeds it."""
+class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records each block's beginning and end; a mode that sees the operators feeds it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -42,39 +42,32 @@ class BlockLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.phase = "build"
         self.modules = [""]
         self.live_bytes = 0
-        self.layers = LayerLog()
-        self._alive: dict[int, LoggedBlock] = {}
-        self._sizes: dict[int, int] = {}
-        """Bytes of storages that do not know their own."""
-        self._rows: list[tuple[int, str, int, LoggedBlock]] = []
+        self.layers = LayerRows()
+        self.notes: dict[str, None] = {}
+        self._alive: dict[int, RecordedBlock] = {}
+        self._rows: list[tuple[int, str, int, RecordedBlock]] = []
         self._count = 0
-        self._open = True
-        self._kept: set[int] = set()
-        """Storages of parameters and buffers, which exist anyway."""
+        self._is_open = True
 
     @abstractmethod
-    def is_forward(self) -> bool:
-        """Return whether a module that is called now is called by the forward pass."""
+    def see(self, tensor: Tensor, operator: str) -> None:
+        """Record the tensor's storages, where they are new or of a new size."""
 
     @abstractmethod
     def is_backward(self) -> bool:
-        """Return whether what is unpacked now is unpacked by the backward pass."""
+        """Return whether what happens now is part of a backward pass."""
 
     def is_known(self, storage: torch.UntypedStorage) -> bool:
-        """Return whether a storage is written down; one of another size ends there."""
+        """Return whether a storage is recorded; one of another size ends there."""
         known = self._alive.get(storage._cdata)
-        if known is None or known.size_bytes == self.size_of(storage):
+        if known is None or known.size_bytes == storage.nbytes():
             return known is not None
         self._ended(storage._cdata, known)
         return False
 
-    def size_of(self, storage: torch.UntypedStorage) -> int:
-        """Return the bytes of a storage."""
-        return self._sizes.get(storage._cdata) or storage.nbytes()
-
     def begin(self, storage: torch.UntypedStorage, operator: str) -> None:
-        """Write down a storage, if it has any bytes, and its end when it comes."""
-        key, size = storage._cdata, self.size_of(storage)
+        """Record a storage, if it has any bytes, and its end when it comes."""
+        key, size = storage._cdata, storage.nbytes()
         if not size:
             return
         block = self.write(size, operator)
@@ -86,31 +79,37 @@ class BlockLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
         block.reference = weakref.ref(storage, gone)
         self._alive[key] = block
 
-    def _ended(self, key: int, block: LoggedBlock) -> None:
+    def _ended(self, key: int, block: RecordedBlock) -> None:
         del self._alive[key]
-        self._sizes.pop(key, None)
         self.end(block)
 
-    def write(self, size: int, operator: str) -> LoggedBlock:
-        """Write down that a block begins."""
+    def write(self, size: int, operator: str) -> RecordedBlock:
+        """Record that a block begins."""
         self._count += 1
-        block = LoggedBlock(self._count, size, operator, self.modules[-1])
+        block = RecordedBlock(self._count, size, operator, self.modules[-1])
         self._rows.append((self.step, self.phase, size, block))
         self.live_bytes += size
         return block
 
-    def end(self, block: LoggedBlock) -> None:
-        """Write down that a block ends."""
-        if self._open:
+    def end(self, block: RecordedBlock) -> None:
+        """Record that a block ends."""
+        if self._is_open:
             self._rows.append((self.step, self.phase, -block.size_bytes, block))
             self.live_bytes -= block.size_bytes
+
+    def operator_of(self, tensor: Tensor) -> str:
+        """Return the operator that allocated a tensor, as far as it is known."""
+        block = self._alive.get(tensor.untyped_storage()._cdata)
+        return "" if block is None else block.operator
 
     def mark(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
         """State what the tensors are, and whose; the first statement holds."""
         for tensor in tensors:
             for storage in storages(tensor):
                 if category == "parameter":
-                    self._kept.add(storage._cdata)
+                    self.layers.kept.add(storage._cdata)
+                elif category == "input":
+                    self.layers.inputs.add(storage._cdata)
                 block = self._alive.get(storage._cdata)
                 if block is not None and block.category == "temporary":
                     block.category = category
@@ -118,10 +117,11 @@ class BlockLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @contextmanager
     def announce(self, phase: str) -> Iterator[None]:
-        """Write what follows under ``phase``."""
+        """Record what follows under ``phase``, and as no module's until one is called."""
         self.phase = phase
+        self.modules[0] = ""
         if phase == "forward":
-            self.layers.begin_step()
+            self.layers.begin_forward()
         yield
         if phase == "forward":
             self.layers.end_forward(self._alive)
@@ -131,7 +131,7 @@ class BlockLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         def run(*args: Any, **kwargs: Any) -> Any:
             self.modules.append(name)
-            if self.is_forward():
+            if not self.is_backward():
                 self.layers.enter(name)
             try:
                 output = forward(*args, **kwargs)
@@ -145,7 +145,7 @@ class BlockLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
         """Mark what autograd saves; keep the module's name for the backward pass."""
         self.mark([tensor], "activation")
-        self.layers.saved(self.modules[-1], tensor, self._kept)
+        self.layers.saved(self.modules[-1], tensor)
         with torch._C.DisableTorchFunction():
             return tensor.detach(), self.modules[-1]
 
@@ -157,11 +157,11 @@ class BlockLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tensor
 
     def close(self) -> None:
-        """Write no more: what ends from here on ends with the prediction."""
-        self._open = False
+        """Record no more: what ends from here on ends with the estimate."""
+        self._is_open = False
 
     def trace(self) -> Trace:
-        """Return what was written down."""
+        """Return what was recorded."""
         events = [
             Event(step, phase, b.operator, b.module, b.category, size, b.number)
             for step, phase, size, b in self._rows

@@ -1,4 +1,4 @@
-"""A workload's metrics on CUDA by the names of a record, and the verdict on a GPU."""
+"""Peaks of steps on a GPU by the names of a record, and the verdict on the GPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,12 +10,9 @@ from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import GpuMemory, Run, run_once
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
-from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
-from harness.prediction.mlp.last_batch import Epoch
-from harness.schema.fit import FITS, BudgetFit, Fit, GpuFit
-from harness.schema.last_batch import LastBatch, StepPeaks
+from harness.schema.fit import GpuFit
 from harness.schema.metrics import CudaMetrics, CudaPeaks
-from harness.schema.workload import Workload
+from harness.schema.verdict import Fit
 
 ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one without a limit"
 
@@ -44,9 +41,9 @@ def peaks_on(
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
 
     """
-    runs, endless = _by_each_policy(partial(play, script), gpu, settings, policies)
+    runs, endless = by_each_policy(partial(play, script), gpu, settings, policies)
     notes = [ENDLESS] if endless else []
-    peaks = [_named(played.measured) for played in runs]
+    peaks = [named_peaks(played.measured) for played in runs]
     ranges = {name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]}
     for name in ("allocated", "reserved"):
         low, high = ranges[f"{name}_peak_bytes"]
@@ -54,32 +51,6 @@ def peaks_on(
             notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
     cuda = _cuda_peaks(runs[0], script.workspace_bytes)
     return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
-
-
-def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, ...]]:
-    """Return the peaks of the epoch's partial step and of the one after it, and notes.
-
-    What all steps together reserve, and what these two do beyond all before, are lowest and
-    highest over the ways in which a driver may place segments. The steps' peaks are those of
-    ascending addresses.
-
-    Raises:
-        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
-
-    """
-    runs, endless = _by_each_policy(epoch.play, epoch.gpu, settings)
-    rises = [played.reserved_rise_bytes for played in runs]
-    reserved = [played.reserved_peak_bytes for played in runs]
-    found = LastBatch(
-        examples=epoch.examples,
-        rows=epoch.rows,
-        steps_before=epoch.steps_before,
-        partial_step=StepPeaks(**_named(runs[0].partial)),
-        next_step=StepPeaks(**_named(runs[0].following)),
-        reserved_peak_bytes=(min(reserved), max(reserved)),
-        reserved_rise_bytes=(min(rises), max(rises)),
-    )
-    return found, (ENDLESS,) if endless else ()
 
 
 def memory_of_gpu(gpu: Gpu, settings: str) -> GpuMemory | None:
@@ -94,15 +65,9 @@ def memory_of_gpu(gpu: Gpu, settings: str) -> GpuMemory | None:
     )
 
 
-def fit_on_gpu(
-    memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...], workload: Workload | None = None
-) -> GpuFit:
-    """Return whether ``runs`` fit on the GPU, and for a workload its largest batches."""
-    verdict = memory.verdict(*runs)
-    if workload is None:
-        return verdict_on_gpu(memory, found, verdict)
-    surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
-    return verdict_on_gpu(memory, found, verdict, surely, at_best, is_searched=True)
+def fit_on_gpu(memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...]) -> GpuFit:
+    """Return whether ``runs`` fit on the GPU."""
+    return verdict_on_gpu(memory, found, memory.verdict(*runs))
 
 
 def verdict_on_gpu(
@@ -130,30 +95,12 @@ def verdict_on_gpu(
     )
 
 
-def within(
-    workload: Workload,
-    gpu: Gpu,
-    settings: str,
-    needed_bytes: int,
-    budget_bytes: int,
-    epoch: Epoch | None = None,
-) -> BudgetFit:
-    """Return whether the allocator needs to reserve at most the budget."""
-    memory = GpuMemory(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
-    return BudgetFit(
-        budget_bytes=budget_bytes,
-        needed_bytes=needed_bytes,
-        fits=memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
-        largest_batch=largest_batch(memory, workload),
-    )
-
-
 def _without_end(config: AllocatorConfig) -> AllocatorConfig:
     """Return the configuration on a GPU without end, where no setting is a share of it."""
     return config if config.memory_fraction < 1 else replace(config, total_bytes=None)
 
 
-def _by_each_policy(
+def by_each_policy(
     run: Callable[[CachingAllocator], _Result],
     gpu: Gpu,
     settings: str,
@@ -178,13 +125,14 @@ def _results(
 def _cuda_peaks(played: Played, workspace_bytes: int) -> CudaMetrics:
     phases = {"build": played.build, **played.phases}
     return CudaMetrics(
-        **_named(played.measured),
+        **named_peaks(played.measured),
         workspace_bytes=workspace_bytes,
-        first_step=CudaPeaks(**_named(played.first_step)),
-        phases={phase: CudaPeaks(**_named(peaks)) for phase, peaks in phases.items()},
+        first_step=CudaPeaks(**named_peaks(played.first_step)),
+        phases={phase: CudaPeaks(**named_peaks(peaks)) for phase, peaks in phases.items()},
         steady_after=played.steady_after,
     )
 
 
-def _named(peaks: Peaks) -> dict[str, int]:
+def named_peaks(peaks: Peaks) -> dict[str, int]:
+    """Return peaks by the names of a record."""
     return {f"{name}_peak_bytes": peak for name, peak in peaks._asdict().items()}

@@ -13,40 +13,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.prediction.module.gpu_attention import Attention
-from harness.prediction.module.gpu_autocast import cast_arguments
-from harness.prediction.module.gpu_recurrent import RECURRENT
-from harness.prediction.module.gpu_scratch import KernelScratch
+from harness.prediction.estimate.attention_routes import Attention
+from harness.prediction.estimate.cudnn_recurrent import RECURRENT
+from harness.prediction.estimate.meta_autocast import cast_arguments
+from harness.prediction.gpu.catalogue import Gpu
 
 if TYPE_CHECKING:
-    from harness.prediction.module.event_ledger import Ledger
+    from harness.prediction.estimate.gpu_recorder import GpuRecorder
 
 Function = Callable[..., Any]
 
 _HALVES = (torch.float16, torch.bfloat16)
 
 
-def gpu_functions(ledger: "Ledger", scratch: KernelScratch) -> dict[Function, Function]:
-    """Return what to run instead, by PyTorch's function.
-
-    Args:
-        ledger: knows which tensors are on the host.
-        scratch: the rules of the GPU; notes are added to it.
-
-    """
-
-    def on_gpu(tensor: Tensor) -> bool:
-        return tensor.is_meta and not ledger.is_on_host(tensor)
+def cuda_functions(recorder: "GpuRecorder", gpu: Gpu) -> dict[Function, Function]:
+    """Return what to run instead, by PyTorch's function; ``recorder`` knows what is on the host."""
 
     def only_on_gpu(instead: Function, original: Function) -> Function:
         def run(*args: Any, **kwargs: Any) -> Any:
             first = args[0] if args else kwargs.get("input", kwargs.get("query"))
-            chosen = instead if isinstance(first, Tensor) and on_gpu(first) else original
-            return chosen(*args, **kwargs)
+            on_gpu = isinstance(first, Tensor) and first.is_meta and not recorder.is_on_host(first)
+            return (instead if on_gpu else original)(*args, **kwargs)
 
         return run
 
-    attention = functional.scaled_dot_product_attention
     replaced: dict[Function, Function] = {
         torch.dropout: _dropout,
         functional.linear: _linear,
@@ -55,7 +45,7 @@ def gpu_functions(ledger: "Ledger", scratch: KernelScratch) -> dict[Function, Fu
         Tensor.softmax: _softmax(Tensor.softmax, torch.ops.aten._softmax),
         torch.log_softmax: _softmax(torch.log_softmax, torch.ops.aten._log_softmax),
         Tensor.log_softmax: _softmax(Tensor.log_softmax, torch.ops.aten._log_softmax),
-        attention: Attention(scratch),
+        functional.scaled_dot_product_attention: Attention(gpu),
         **RECURRENT,
     }
     return {function: only_on_gpu(new, function) for function, new in replaced.items()}

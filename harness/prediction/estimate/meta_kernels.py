@@ -1,9 +1,9 @@
-"""Operators that CUDA has and PyTorch's meta device lacks or runs another way.
+"""Operators that CUDA has and PyTorch's meta device lacks or runs in a costlier way.
 
 Each function returns tensors of the shapes, types and storages that the CUDA kernel returns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,43 +32,12 @@ def _reduced_loss(operator: Any) -> Callable[..., Tensor]:
     return run
 
 
-def _gru_cell(*args: Any) -> tuple[Tensor, Tensor]:
-    """Return the hidden state and the workspace; the third argument is the hidden state before."""
-    hidden: Tensor = args[2]
-    workspace = hidden.new_empty(hidden.shape[0], 5 * hidden.shape[1])
-    return torch.empty_like(hidden), workspace
-
-
-def _gru_cell_backward(
-    gradient: Tensor, _: Tensor, has_bias: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    rows, width = gradient.shape
-    gates = [gradient.new_empty(rows, 3 * width) for _ in range(2)]
-    hidden = torch.empty_like(gradient)
-    biases: Sequence[Tensor | None] = (
-        [gates[0].sum(0), gates[1].sum(0)] if has_bias else [None, None]
-    )
-    return gates[0], gates[1], hidden, biases[0], biases[1]
-
-
 def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, mean and inverse deviation; the meta kernel computes them step by step."""
     given: Tensor = args[0]
     kind = torch.float32 if given.dtype in (torch.float16, torch.bfloat16) else given.dtype
     mean, deviation = (given.new_empty(given.shape[1], dtype=kind) for _ in range(2))
     return torch.empty_like(given), mean, deviation
-
-
-def _batch_norm_backward(*args: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return only the gradients that are asked for; the meta kernel makes all three."""
-    given: Tensor = args[1]
-    weight: Tensor | None = args[2]
-    wanted: Sequence[bool] = args[9]
-    kind = given.dtype if weight is None else weight.dtype
-    of_input = torch.empty_like(given) if wanted[0] else None
-    of_weight = given.new_empty(given.shape[1], dtype=kind) if wanted[1] else None
-    of_bias = given.new_empty(given.shape[1], dtype=kind) if wanted[2] else None
-    return of_input, of_weight, of_bias
 
 
 def _layer_norm(given: Tensor, *others: Any) -> Any:
@@ -81,7 +50,7 @@ def _layer_norm_backward(gradient: Tensor, given: Tensor, *others: Any) -> Any:
 
 
 def _threshold_backward(gradient: Tensor, given: Tensor, threshold: Any) -> Tensor:
-    """Return the result without the meta kernel's detour, which takes a sixth of a prediction."""
+    """Return the result without the meta kernel's detour, which takes a sixth of the time."""
     if gradient.dtype == given.dtype and gradient.stride() == given.stride():
         return torch.empty_like(given)
     result: Tensor = _aten.threshold_backward(gradient, given, threshold)
@@ -93,12 +62,9 @@ KERNELS: dict[Any, Callable[..., Any]] = {
     _aten.smooth_l1_loss.default: _reduced_loss(_aten.smooth_l1_loss.default),
     _aten.huber_loss.default: _reduced_loss(_aten.huber_loss.default),
     _aten.native_batch_norm.default: _batch_norm,
-    _aten.native_batch_norm_backward.default: _batch_norm_backward,
     _aten.threshold_backward.default: _threshold_backward,
     _aten.native_layer_norm.default: _layer_norm,
     _aten.native_layer_norm_backward.default: _layer_norm_backward,
-    _aten._thnn_fused_gru_cell.default: _gru_cell,
-    _aten._thnn_fused_gru_cell_backward.default: _gru_cell_backward,
     **{
         getattr(getattr(_aten, name), overload): _nothing
         for name in ("_fused_sgd_", "_fused_adam_", "_fused_adamw_", "_fused_adagrad_")

@@ -7,7 +7,7 @@ optimizers do the rest, so that code which asks for the device, or whether it is
 answers that it gets on a GPU.
 
 Floating-point tensors that a program makes on the CPU (a network before ``.cuda()``) are meta
-tensors too, so that a large network costs nothing; the ledger keeps them apart as "host".
+tensors too, so that a large network costs nothing; the recorder keeps them apart as "host".
 Other CPU tensors are real, and so are the values in them.
 
 Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py,
@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from harness.prediction.estimate.gpu_answers import answers
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.module.cuda_answers import answers
 
 if TYPE_CHECKING:
-    from harness.prediction.module.event_ledger import Ledger
+    from harness.prediction.estimate.gpu_recorder import GpuRecorder
 
 Function = Callable[..., Any]
 
@@ -63,9 +63,9 @@ def names_cuda(device: object) -> bool:
 class DeviceMode(TorchFunctionMode):
     """Translate what a program says of devices, and put CUDA's functions in place."""
 
-    def __init__(self, ledger: "Ledger", functions: Mapping[Function, Function]) -> None:
+    def __init__(self, recorder: "GpuRecorder", functions: Mapping[Function, Function]) -> None:
         super().__init__()
-        self._ledger = ledger
+        self._recorder = recorder
         self._functions: dict[Function, Function] = {
             Tensor.device.__get__: self._device,
             Tensor.is_cuda.__get__: self._is_cuda,  # type: ignore[attr-defined]
@@ -88,14 +88,14 @@ class DeviceMode(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in _ENGINE:
             return func(*args, **kwargs)
-        self._ledger.python_calls += 1
+        self._recorder.python_calls += 1
         try:
             replacement = self._functions.get(func)
             if replacement is not None:
                 return replacement(*args, **kwargs)
             return self._translated(func, args, kwargs)
         finally:
-            self._ledger.python_calls -= 1
+            self._recorder.python_calls -= 1
 
     def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
         device = kwargs.get("device")
@@ -114,20 +114,20 @@ class DeviceMode(TorchFunctionMode):
     def _meta(self, device: object) -> torch.device:
         """Return the device that stands for a CUDA device."""
         if str(device) not in ("cuda", "cuda:0", "0"):
-            self._ledger.notes[SEVERAL] = None
+            self._recorder.notes[SEVERAL] = None
         return META
 
     def _on_host(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
         for name in ("generator", "pin_memory"):
             kwargs.pop(name, None)
-        with self._ledger.on_host():
+        with self._recorder.on_host():
             return func(*args, **{**kwargs, "device": META})
 
     def _device(self, tensor: Tensor) -> torch.device:
         real = tensor.device
         if real.type != "meta":
             return real
-        return HOST if self._ledger.is_on_host(tensor) else CUDA
+        return HOST if self._recorder.is_on_host(tensor) else CUDA
 
     def _is_cuda(self, tensor: Tensor) -> bool:
         return self._device(tensor).type == "cuda"
@@ -152,7 +152,7 @@ class DeviceMode(TorchFunctionMode):
         if device is None:
             return Tensor.to(tensor, *args, **kwargs)
         target = self._meta(device) if names_cuda(device) else torch.device(device)
-        on_host = tensor.device == META and self._ledger.is_on_host(tensor)
+        on_host = tensor.device == META and self._recorder.is_on_host(tensor)
         if on_host and target == HOST:
             target = META
         elif on_host and target == META:
@@ -166,7 +166,7 @@ class DeviceMode(TorchFunctionMode):
         on_gpu = names_cuda(kwargs.get("device", HOST))
         made: Tensor = self._translated(torch.tensor, args, kwargs)
         if on_gpu:
-            self._ledger.see(made, "aten::empty")
+            self._recorder.see(made, "aten::empty")
         return made
 
     def _set_item(self, tensor: Tensor, place: Any, value: Any) -> None:
@@ -178,7 +178,7 @@ class DeviceMode(TorchFunctionMode):
     def _moved(self, tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
         """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
         said = kwargs.get("dtype") or next((a for a in args if isinstance(a, torch.dtype)), None)
-        with self._ledger.moving():
+        with self._recorder.moving():
             copy = torch.ops.aten._to_copy.default
             moved: Tensor = copy(tensor, dtype=said or tensor.dtype, device=META)
         return moved
@@ -235,12 +235,12 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
 
 @contextmanager
 def simulated_gpu(
-    ledger: "Ledger", gpu: Gpu, functions: Mapping[Function, Function]
+    recorder: "GpuRecorder", gpu: Gpu, functions: Mapping[Function, Function]
 ) -> Iterator[None]:
-    """Run the block as if PyTorch had a CUDA device; ``ledger`` writes down what it allocates.
+    """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates.
 
     Args:
-        ledger: the dispatch mode that sees each operator.
+        recorder: the dispatch mode that sees each operator.
         gpu: what ``torch.cuda`` says of the device.
         functions: PyTorch's functions that CUDA runs another way, and that way.
 
@@ -248,12 +248,12 @@ def simulated_gpu(
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
-        for asked, name, answer in tuple(answers(gpu, lambda: ledger.live_bytes)):
+        for asked, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
             stack.enter_context(mock.patch.object(asked, name, answer))
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
-        stack.enter_context(mock.patch.object(nn.Parameter, "__new__", _parameter(ledger)))
-        stack.enter_context(ledger)
-        mode = DeviceMode(ledger, functions)
+        stack.enter_context(mock.patch.object(nn.Parameter, "__new__", _parameter(recorder)))
+        stack.enter_context(recorder)
+        mode = DeviceMode(recorder, functions)
         stack.enter_context(mode)
         engine = _inside(mode, torch.autograd.graph._engine_run_backward)
         for place in (torch.autograd, torch.autograd.graph):
@@ -261,7 +261,7 @@ def simulated_gpu(
         yield
 
 
-def _parameter(ledger: "Ledger") -> Function:
+def _parameter(recorder: "GpuRecorder") -> Function:
     """Return a constructor that keeps parameters of real CPU tensors as host tensors.
 
     A parameter that is moved to the GPU keeps its identity only among tensors of one kind.
@@ -270,7 +270,7 @@ def _parameter(ledger: "Ledger") -> Function:
 
     def new(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
         if type(data) is Tensor:
-            with torch._C.DisableTorchFunction(), ledger.on_host():
+            with torch._C.DisableTorchFunction(), recorder.on_host():
                 if not data.is_meta:
                     layout = data.shape, data.stride()
                     data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
