@@ -29,7 +29,7 @@ def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: A
     """
     from harness.dry_run.for_workers import has_gpu
     from harness.measurement.measure import DEADLINE_SECONDS
-    from harness.planning.measure import measure_step
+    from harness.planning.measure_step import measure_step
     from harness.planning.predict_step import request_of
 
     if gpu is not None and not has_gpu():

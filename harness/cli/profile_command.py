@@ -113,7 +113,7 @@ def profile(
     TARGET returns the module, as package.module:callable or my_model.py:Net. The step runs in a
     process of its own, on the CPU or on a GPU.
     """
-    from harness.planning.measure import measure_step
+    from harness.planning.measure_step import measure_step
     from harness.reporting.profile_text import print_profile, write_exports
 
     given = network.with_default_input("3x224x224", input_type)

@@ -13,16 +13,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import UnavailableError
 
 
-class DryRunUnavailableError(HarnessError, RuntimeError):
+class DryRunUnavailableError(UnavailableError, RuntimeError):
     """The dry run cannot work here; the message says what is missing and how to get it.
 
     >>> import harness
     >>> try:
     ...     outcome = harness.dry_run(print, "hello", gpu="l4").outcome
-    ... except harness.DryRunUnavailableError as error:
+    ... except harness.UnavailableError as error:
     ...     outcome = f"use harness.predict instead: {error}"
 
     """

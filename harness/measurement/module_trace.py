@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 from torch import nn
+from torch._C._autograd import _profiler_enabled
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -298,7 +299,7 @@ def trace(
     ('backward', 72)
 
     """
-    if torch.autograd._profiler_enabled():
+    if _profiler_enabled():
         raise NestedTraceError("a trace or a PyTorch profiler is running already; end it first")
     recorder = AllocationRecorder(device, operators=operators, infer=True)
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else [*(optimizer or ())]

@@ -46,7 +46,7 @@ def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
     trace = Trace(events, steps=1)
     metrics = msgspec.convert(trace_metrics(trace), Metrics)
     found = StepTrace(
-        metrics=msgspec.structs.replace(metrics, cuda=CudaMetrics(**peaks.metrics)),
+        metrics=msgspec.structs.replace(metrics, cuda=msgspec.convert(peaks.metrics, CudaMetrics)),
         events=[list(event) for event in events],
         layers=[],
     )

@@ -82,7 +82,7 @@ def error_of(failure: Failure) -> HarnessError:
         return StepError(failure.message)
     place = "" if failure.place is None else f" ({failure.place})"
     if failure.type == "SystemExit":
-        return StepError(f"the target ended the process: sys.exit({failure.message}){place}")
+        return StepError(f"the target ended the process with SystemExit({failure.message}){place}")
     text = " ".join(failure.message.split())[:400]
     said = f"{failure.type}: {text}" if text else failure.type
     return StepError(f"the step fails: {said}{place}")

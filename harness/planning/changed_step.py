@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from harness.planning.plan_search import Subject
 from harness.planning.step_changes import OptimizerVariant, StepChange, wrapped_blocks
 from harness.training.module_step import OptimizerMaker, make_optimizer
 from harness.training.own_step import OwnStep
@@ -88,7 +89,15 @@ def checkpointing_of(change: StepChange) -> Callable[[nn.Module], None]:
     return prepare
 
 
-def has_batch_norms(model: nn.Module) -> bool:
-    """Return whether a module computes statistics of a micro-batch."""
+def subject_of(own: OwnStep, model: nn.Module, *, gpu: str, capability: tuple[int, int]) -> Subject:
+    """Return what a plan needs to know of the step, its network and the GPU."""
     norms = nn.modules.batchnorm._BatchNorm
-    return any(isinstance(module, norms) for module in model.modules())
+    return Subject(
+        batch=own.batch,
+        optimizer=own.optimizer if isinstance(own.optimizer, str) else None,
+        autocast=own.autocast is not None,
+        blocks=tuple(blocks_of(model)),
+        has_norms=any(isinstance(module, norms) for module in model.modules()),
+        gpu=gpu,
+        capability=capability,
+    )

@@ -4,11 +4,18 @@ from collections.abc import Sequence
 from functools import cache
 from threading import Lock
 
+import torch
+
 from harness.dry_run.toolchain import torch_version
+from harness.planning.changed_step import changed_step, subject_of
+from harness.planning.plan_result import Plan
+from harness.planning.plan_search import PlanSearch, Progress
+from harness.planning.step_changes import StepChange
 from harness.prediction.estimate.estimate_step import Estimate, estimate_step
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
-from harness.schema.fit import GpuFit
+from harness.schema.errors import StepError
+from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 from harness.schema.verdict import FITS
@@ -50,13 +57,38 @@ def estimated_fits(
     request: StepRequest, gpus: Sequence[Gpu], *, settings: str
 ) -> tuple[tuple[GpuFit, ...], tuple[str, ...]]:
     """Return the estimated verdict on each GPU with its largest batch, and the notes."""
-    fits, notes = [], {}
+    fits: list[GpuFit] = []
+    notes: dict[str, None] = {}
     for gpu in gpus:
         found = _estimate(request, "cuda", gpu, settings)
         assert found.fit is not None, "a GPU of known size was named"
         fits.append(_with_largest(request, gpu, settings, found.fit))
         notes |= dict.fromkeys(found.notes)
     return tuple(fits), tuple(notes)
+
+
+def estimated_plan(
+    request: StepRequest, gpu: Gpu, *, settings: str, progress: Progress = str
+) -> Plan:
+    """Return the plan of a step, each change of it estimated."""
+    own = requested_step(request)
+    with torch.device("meta"):
+        model = own.build()
+
+    def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
+        step = changed_step(own, change, micro_batches)
+        try:
+            with _LOCK:
+                found = estimate_step(step, device="cuda", gpu=gpu, allocator_settings=settings)
+        except StepError as error:
+            if micro_batches == 1:
+                raise
+            return str(error)
+        assert found.fit is not None, "the GPU's memory is known"
+        return found.fit
+
+    subject = subject_of(own, model, gpu=gpu.name, capability=gpu.capability)
+    return PlanSearch(subject, fit_of, progress).plan(settings)
 
 
 def _estimate(

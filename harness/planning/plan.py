@@ -9,10 +9,10 @@ import msgspec
 from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.planning.ask_step import ask, option_of
 from harness.planning.plan_result import Plan
-from harness.planning.predict import InputShapes, gpu_of
 from harness.planning.predict_step import ESTIMATED, request_of
 from harness.planning.step_question import StepQuestion
-from harness.prediction.gpu.catalogue import Gpu, GpuError
+from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
+from harness.schema.input_spec import InputShapes
 from harness.schema.step_request import StepRequest
 
 if TYPE_CHECKING:
@@ -86,5 +86,5 @@ def plan_request(
     except DryRunUnavailableError as error:
         from harness.planning.estimated_step import estimated_plan
 
-        found = estimated_plan(request, gpu, settings=settings, progress=progress)
+        found = estimated_plan(request, gpu, settings=settings, progress=progress or str)
         return replace(found, notes=(ESTIMATED.format(error), *found.notes))

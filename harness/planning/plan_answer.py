@@ -6,14 +6,15 @@ from typing import Any
 
 import msgspec
 
-from harness.measurement.process.forked_call import ForkFailedError, in_fork
-from harness.planning.changed_step import blocks_of, changed_step, has_batch_norms
+from harness.measurement.process.failure import ForkFailedError
+from harness.measurement.process.forked_call import in_fork
+from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_search import PlanSearch, Subject
 from harness.planning.step_bench import FreshTries
 from harness.planning.step_changes import StepChange
 from harness.planning.step_question import GpuOption, StepQuestion
 from harness.planning.step_search import StepSearch
-from harness.schema.fit import GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.training.own_step import OwnStep
 from harness.training.training_step import Phase
 
@@ -42,14 +43,6 @@ def plan_answer(asked: StepQuestion, own: OwnStep, announce: Phase) -> dict[str,
 
 
 def _subject(own: OwnStep, gpu: GpuOption) -> Subject:
-    model = own.network("cpu", with_values=False)
     major, minor = gpu.capability.split(".")
-    return Subject(
-        batch=own.batch,
-        optimizer=own.optimizer if isinstance(own.optimizer, str) else None,
-        autocast=own.autocast is not None,
-        blocks=tuple(blocks_of(model)),
-        has_norms=has_batch_norms(model),
-        gpu=gpu.name,
-        capability=(int(major), int(minor)),
-    )
+    model = own.network("cpu", with_values=False)
+    return subject_of(own, model, gpu=gpu.name, capability=(int(major), int(minor)))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
-from harness.schema.fit import GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.schema.notebook_table import notebook_table
 from harness.schema.units import format_bytes
 
@@ -129,7 +129,7 @@ class Plan:
             leave free on the GPU.
 
         """
-        from harness.schema.plots.public_objects import plot_ranges
+        from harness.plots.public_objects import plot_ranges
 
         peaks = [("as asked", *self.as_asked.reserved_peak_bytes)]
         peaks += [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from harness.planning.plan_result import Candidate, Plan
 from harness.planning.step_changes import RETRY_COST, StepChange, code_of, possible_changes
 from harness.schema.errors import StepError
-from harness.schema.fit import GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.schema.verdict import FITS
 
 MOST_TRIED = 4

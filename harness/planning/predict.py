@@ -4,12 +4,12 @@ A workload needs no torch. A network's step on CUDA is run by PyTorch itself on 
 where that is not possible, and for the CPU, it is estimated on meta tensors.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
-from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.argument_checks import ArgumentError, check_choice
+from harness.schema.input_spec import InputShapes
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 Method = Literal["auto", "dry-run", "estimate"]
 """How a network's step on CUDA is predicted; auto is the dry run where it works."""
-
-Target = "nn.Module | Callable[[], nn.Module] | str"
-InputShapes = Sequence[int] | str | Sequence[str] | Mapping[str, str | Sequence[int]]
 
 
 @overload
@@ -123,13 +120,3 @@ def _predict_workload(workload: Any, asked: dict[str, Any]) -> StepReport:
     if isinstance(workload, Workload) and asked.get("gpu") is not None:
         workload = replace(workload, device="cuda")
     return predict_workload(workload, **asked)
-
-
-def gpu_of(gpu: Gpu | str | None) -> Gpu:
-    """Return the GPU of a name, or the default one.
-
-    Raises:
-        GpuError: no such GPU.
-
-    """
-    return catalogue.find(gpu) if isinstance(gpu, str) else gpu or catalogue.DEFAULT

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from harness.planning.ask_step import ask, option_of
-from harness.planning.predict import gpu_of
 from harness.planning.predict_step import KERNELS, report_of
 from harness.planning.sent_objects import sent
 from harness.planning.step_question import StepQuestion
-from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest, own_path

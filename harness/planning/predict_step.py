@@ -7,14 +7,13 @@ import msgspec
 
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
 from harness.planning.ask_step import ask, option_of
-from harness.planning.predict import gpu_of
 from harness.planning.step_question import StepAnswer, StepQuestion
-from harness.prediction.gpu.catalogue import Gpu, GpuError
+from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
 from harness.schema.events import Event, Trace
-from harness.schema.fit import GpuFit
 from harness.schema.layer import Layer
+from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_path
 

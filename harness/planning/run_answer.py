@@ -12,7 +12,7 @@ from harness.measurement.run_trace import trace_run
 from harness.measurement.step_trace import StepTrace
 from harness.planning.step_bench import ENDLESS_BYTES, use_gpu
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
-from harness.schema.fit import GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.schema.verdict import fit_of
 from harness.training.requested_step import find_modules
 

@@ -38,7 +38,7 @@ def _pickled(value: object) -> bytes:
     return buffer.getvalue()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it publishes no types
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Sends a large storage as its size; tensors that share one share it again."""
 
     def __init__(self, file: io.BytesIO) -> None:
@@ -90,7 +90,7 @@ def _tensor(
     import torch
 
     if storage.made is None:
-        storage.made = torch.UntypedStorage(storage.size_bytes)
+        storage.made = torch.UntypedStorage(storage.size_bytes)  # type: ignore[no-untyped-call]
     tensor = torch.empty(0, dtype=dtype).set_(storage.made, offset, shape, stride)
     if is_parameter:
         return torch.nn.Parameter(tensor, requires_grad=requires_grad)

@@ -20,7 +20,7 @@ from harness.planning.run_answer import run_answer
 from harness.planning.step_bench import ENDLESS_BYTES, StepBench, use_gpu
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.planning.step_search import StepSearch
-from harness.schema.fit import GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
 from harness.training.training_step import Phase, no_phase

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from harness.measurement.process.forked_call import ForkFailedError, in_fork
+from harness.measurement.process.failure import ForkFailedError
+from harness.measurement.process.forked_call import in_fork
 from harness.planning.step_bench import Need, StepBench, Tries
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
-from harness.schema.fit import GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.schema.verdict import FITS, Fit, fit_of
 from harness.training.own_step import OwnStep
 

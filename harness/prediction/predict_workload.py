@@ -20,7 +20,7 @@ from harness.prediction.versions import (
 )
 from harness.schema.argument_checks import check_bytes, check_workload
 from harness.schema.events import Trace, trace_metrics
-from harness.schema.fit import BudgetFit
+from harness.schema.memory_fit import BudgetFit
 from harness.schema.metrics import CategoryBytes, ModuleMetrics, PhaseMetrics
 from harness.schema.step_report import StepReport, formula_report
 from harness.schema.workload import Workload

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from harness.schema.epoch_end import LastBatch
 from harness.schema.events import Trace, totals
-from harness.schema.fit import BudgetFit, GpuFit
-from harness.schema.last_batch import LastBatch
+from harness.schema.late_views import picture
 from harness.schema.layer import Layer
+from harness.schema.memory_fit import BudgetFit, GpuFit
 from harness.schema.metrics import Metrics
 from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import FailureEvidence
@@ -164,9 +165,9 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         >>> harness.predict(harness.Workload(depth=8)).plot().savefig("peak.png")
 
         """
-        from harness.schema.plots.public_objects import plot_metrics, plot_trace
-
-        return plot_metrics(self) if self.trace is None else plot_trace(self.trace)
+        if self.trace is None:
+            return picture("plot_metrics", self)
+        return picture("plot_trace", self.trace)
 
     def __repr__(self) -> str:
         parts = [metrics_line(self)]

@@ -35,11 +35,11 @@ _READS_NOTHING = _operators(
 )
 
 
-class deferred_values(TorchDispatchMode):  # noqa: N801  # used as a context manager
+class deferred_values(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801
     """Notes the initialisers of large CPU tensors while the context lasts."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._noted: dict[int, list[Callable[[], object]]] = {}
 
     def __torch_dispatch__(

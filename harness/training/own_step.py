@@ -1,6 +1,6 @@
 """One step of the user's own network: checked when it is described, built when it is run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from harness.schema.errors import StepError
-from harness.schema.input_spec import InputSpec, parse_input
+from harness.schema.input_spec import InputShapes, InputSpec, parse_input
 from harness.schema.step_request import MODES
 from harness.training.deferred_values import deferred_values
 from harness.training.example_inputs import ExampleInputs, example_inputs
@@ -19,8 +19,6 @@ from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimi
 ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
 
 Inputs = Callable[[int], tuple[Any, Any]]
-InputShapes = Sequence[int] | str | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""One shape; one or several of ``[TYPE:]SHAPE``; or either by the name of the model's argument."""
 
 
 class OwnStep:
@@ -58,7 +56,12 @@ class OwnStep:
         accumulate: int = 1,
         prepare: Callable[[nn.Module], object] | None = None,
     ) -> None:
-        self._given = {"build": build, "batch": batch, "inputs": inputs, "optimizer": optimizer}
+        self._given: dict[str, Any] = {
+            "build": build,
+            "batch": batch,
+            "inputs": inputs,
+            "optimizer": optimizer,
+        }
         self._given |= {"loss": loss, "mode": mode, "autocast": autocast}
         self._given |= {"accumulate": accumulate, "prepare": prepare}
         self.build = _checked_build(build)

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from torch import nn
 
 import harness
+from harness.plots.theme import CATEGORY_COLOURS
 from harness.schema.columns import COLUMNS
 from harness.schema.events import CATEGORIES, Event, Trace
-from harness.schema.plots.theme import CATEGORY_COLOURS
 from harness.schema.threshold import Probed
 from tests.analysis import planted
 

@@ -12,8 +12,9 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from harness.dry_run.toolchain import torch_build
 from harness.prediction.module.predict_module import predict_module
+
+from harness.dry_run.toolchain import torch_build
 from tests.validation.compare_predictions import CARDS, PEAKS, SEGMENT_BYTES, gpu_of
 from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 from tests.validation.modules import MODULES, Module

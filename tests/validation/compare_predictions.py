@@ -17,8 +17,8 @@ from typing import Any
 
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
 from harness.prediction.predict_workload import predict
-from harness.schema.step_report import StepReport
 from harness.schema.record import Record, from_json
+from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 from tests.validation.dry_run import DryRun, StubCard, at_once, parser, write_table
 

@@ -13,10 +13,16 @@ _STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"
 _MOST_CHARACTERS = 2000
 
 
+class ForkFailedError(Exception):
+    """A call in a fork raised, or its process ended without a result."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 def failure_of(error: BaseException) -> Failure:
     """Return the failure that ``error`` is; an error of the harness is the user's mistake."""
-    from harness.measurement.process.forked_call import ForkFailedError
-
     if isinstance(error, ForkFailedError):
         return error.failure
     text = str(error).encode(errors="backslashreplace").decode()

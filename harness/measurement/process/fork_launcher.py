@@ -55,7 +55,7 @@ class ForkLauncher:
 
         """
         self._malloc = malloc
-        self._environment = environment or {}
+        self._environment = dict(environment or {})
         self._primes = primes
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None

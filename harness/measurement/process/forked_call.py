@@ -7,19 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from harness.measurement.process.failure import failure_of
+from harness.measurement.process.failure import ForkFailedError, failure_of
 from harness.measurement.process.guards import die_with_parent
 from harness.measurement.process.messages import Failure
 
 Result = TypeVar("Result")
-
-
-class ForkFailedError(Exception):
-    """The call raised, or its process ended without a result."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class ForkedCall(Generic[Result]):

@@ -21,8 +21,8 @@ from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import play
 from harness.prediction.paused_collection import collection_paused
 from harness.schema.events import Trace, trace_metrics
-from harness.schema.fit import GpuFit
 from harness.schema.layer import Layer
+from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.training.own_step import OwnStep
 

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from harness.schema.errors import HarnessError, UnsupportedError
-from harness.training.module_step import StepError
+from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.training.own_step import ON_CUDA
 
 VALUES = "its result depends on the values of a tensor"

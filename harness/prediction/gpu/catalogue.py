@@ -208,3 +208,13 @@ def _like(capability: tuple[int, int]) -> Gpu:
     """Return the GPU that stands for one of this capability."""
     below = max((g.capability for g in _TABLE if g.capability <= capability), default=(7, 0))
     return next(gpu for gpu in _TABLE if gpu.capability == below)
+
+
+def gpu_of(gpu: Gpu | str | None) -> Gpu:
+    """Return the GPU of a name, or the default one.
+
+    Raises:
+        GpuError: no such GPU.
+
+    """
+    return find(gpu) if isinstance(gpu, str) else gpu or DEFAULT

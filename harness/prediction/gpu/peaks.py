@@ -10,7 +10,7 @@ from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import GpuMemory, Run, run_once
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
-from harness.schema.fit import GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, CudaPeaks
 from harness.schema.verdict import Fit
 

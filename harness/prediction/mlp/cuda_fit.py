@@ -15,8 +15,8 @@ from harness.prediction.gpu.simulation import play
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.last_batch import Epoch
-from harness.schema.fit import BudgetFit, GpuFit
-from harness.schema.last_batch import LastBatch, StepPeaks
+from harness.schema.epoch_end import LastBatch, StepPeaks
+from harness.schema.memory_fit import BudgetFit, GpuFit
 from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from harness.schema.fit import LowHigh
+from harness.schema.memory_fit import LowHigh
 from harness.schema.metrics import Bytes
 from harness.schema.units import format_bytes
 

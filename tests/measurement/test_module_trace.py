@@ -12,9 +12,9 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.profiling.module_trace import ModuleTrace, trace
+from harness.measurement.module_trace import ModuleTrace, trace
 from harness.schema.events import Event, Trace
-from tests.profiling.module_cases import CASES, NETWORKS, Case, prepared
+from tests.measurement.module_cases import CASES, NETWORKS, Case, prepared
 
 RNG_STATE_BYTES = 5056
 KERNELS = re.compile(

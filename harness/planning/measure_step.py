@@ -10,11 +10,11 @@ from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import ended_question, error_of, option_of
-from harness.planning.predict import InputShapes, gpu_of
 from harness.planning.predict_step import KERNELS, device_of, report_of, request_of
 from harness.planning.step_question import StepAnswer, StepQuestion
-from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
+from harness.schema.input_spec import InputShapes
 from harness.schema.record import Outcome, Record
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest

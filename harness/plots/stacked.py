@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
-from harness.schema.plots.theme import (
+from harness.plots.theme import (
     CATEGORY_COLOURS,
     INK,
     byte_ticks,

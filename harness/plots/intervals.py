@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
-from harness.schema.plots.theme import BLUE, INK, QUIET, RULE, byte_ticks, is_narrow
+from harness.plots.theme import BLUE, INK, QUIET, RULE, byte_ticks, is_narrow
 
 
 def forest(

@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
 
-from harness.schema.plots.labels import End, label_ends
-from harness.schema.plots.theme import bytes_text, counts_axis, ordered_colours, panels
+from harness.plots.labels import End, label_ends
+from harness.plots.theme import bytes_text, counts_axis, ordered_colours, panels
 
 
 def frontier(canvas: Canvas, data: pd.DataFrame) -> None:

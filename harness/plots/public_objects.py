@@ -13,13 +13,13 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
+from harness.plots.intervals import ranges
+from harness.plots.live_bytes import live_by_category, thin
+from harness.plots.probes import probes
+from harness.plots.stacked import stacked
+from harness.plots.step_timeline import timeline
+from harness.plots.theme import CATEGORY_COLOURS, RC
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.plots.intervals import ranges
-from harness.schema.plots.live_bytes import live_by_category, thin
-from harness.schema.plots.probes import probes
-from harness.schema.plots.stacked import stacked
-from harness.schema.plots.step_timeline import timeline
-from harness.schema.plots.theme import CATEGORY_COLOURS, RC
 
 if TYPE_CHECKING:
     from harness.schema.events import Trace

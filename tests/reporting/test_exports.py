@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.cuda import _memory_viz
 
-from harness.profiling.exports import chrome_trace, memory_snapshot
-from harness.profiling.module_trace import trace
-from harness.profiling.timeline_page import page
-from harness.profiling.timeline_svg import svg_timeline
+from harness.measurement.module_trace import trace
+from harness.reporting.timeline_page import page
+from harness.reporting.timeline_svg import svg_timeline
+from harness.reporting.trace_exports import chrome_trace, memory_snapshot
 from harness.schema.events import BEFORE_TRACE, CATEGORIES, Trace, totals
 from harness.schema.units import format_bytes
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-
-import harness
-from harness.cli.app import main
 from harness.prediction.module.module_prediction import (
     ModulePredictionError,
     UnsupportedModuleError,
 )
 from harness.prediction.module.simulated_gpu import SEVERAL
+from torch import Tensor, nn
+
+import harness
+from harness.cli.app import main
 from harness.schema.argument_checks import ArgumentError
 
 WIDTH = 16

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from harness.schema.plots.theme import INK, QUIET
+from harness.plots.theme import INK, QUIET
 
 TEXT_INCHES = 0.15
 """What a line of label text needs."""

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
-from harness.schema.plots.theme import CATEGORY_COLOURS, bytes_text, ink_on, is_narrow
+from harness.plots.theme import CATEGORY_COLOURS, bytes_text, ink_on, is_narrow
 
 
 def owners(canvas: Canvas, data: pd.DataFrame) -> None:

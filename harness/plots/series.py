@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from harness.schema.plots.labels import End, label_ends
-from harness.schema.plots.theme import (
+from harness.plots.labels import End, label_ends
+from harness.plots.theme import (
     BLUE,
     GREEN,
     ORANGE,
