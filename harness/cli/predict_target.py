@@ -43,7 +43,7 @@ def predict_target(
         optimizer=flags["optimizer"] or "sgd",
         mode=flags["mode"] or MODES[0],
         autocast=flags["autocast"],
-        accumulate=flags["accumulate"] or 1,
+        accumulate=1 if flags["accumulate"] is None else flags["accumulate"],
         classes=flags["classes"],
     )
     asked = {"settings": card.alloc_conf, "method": method}

@@ -11,7 +11,7 @@ from harness.cli.gpu_options import Command, with_options
 from harness.cli.parameter_types import ChoicesOrTarget
 from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
-from harness.schema.step_request import LOSSES, StepRequest, own_path
+from harness.schema.step_request import LOSSES, StepRequest, own_places
 
 _FLAGS = (
     click.option(
@@ -86,7 +86,7 @@ class TargetFlags:
             inputs=self.inputs,
             inputs_from=self.inputs_from,
             loss=self.loss,
-            path=own_path(),
+            **own_places(),
             **step,
         )
         request.named_arguments()  # a wrong one is refused before PyTorch is loaded

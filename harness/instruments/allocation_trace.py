@@ -161,9 +161,12 @@ class AllocationRecorder:
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
         """Register existing storages, allocated before the recording or during it.
 
-        Those from before open the trace, and their end is recorded.
+        Those from before open the trace, and their end is recorded. Those of another device, such
+        as an optimizer's step counters next to parameters on a GPU, are none of the trace's.
         """
         for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
+            if storage.device.type != self._device:
+                continue
             address, size = storage.data_ptr(), storage.nbytes()
             known = self._watched.get(address)
             if not size or (known is not None and known() is not None):

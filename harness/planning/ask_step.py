@@ -93,9 +93,20 @@ def _ended_badly(outcome: Outcome, evidence: FailureEvidence) -> str:
 
 
 def option_of(gpu: Gpu) -> GpuOption:
-    """Return a GPU as a worker can pretend it."""
+    """Return a GPU as a worker can pretend it.
+
+    Raises:
+        UnsupportedError: the installed PyTorch has no kernels for a GPU as old as this one.
+        DryRunUnavailableError: no GPU can be pretended here.
+
+    """
+    torch = torch_build()
+    oldest, capability = min(torch.architectures(), default=0), gpu.capability
+    if capability[0] * 10 + capability[1] < oldest:
+        has = f"torch {torch.version} has kernels for capability {oldest / 10:.1f} and newer"
+        raise UnsupportedError(f"{gpu.name} has capability {capability[0]}.{capability[1]}; {has}")
     described = pretended_gpu(gpu, memory_bytes=gpu.total_bytes or 1 << 46)
-    variables = described.variables(torch_build().architectures())
+    variables = described.variables(torch.architectures())
     config = gpu.workspace_config if gpu.workspace_config is not None else os.environ.get(VARIABLE)
     return GpuOption(
         name=gpu.name,

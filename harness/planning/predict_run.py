@@ -11,7 +11,7 @@ from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.step_report import StepReport
-from harness.schema.step_request import StepRequest, own_path
+from harness.schema.step_request import StepRequest, own_places
 
 
 def predict_run(
@@ -46,7 +46,7 @@ def predict_run(
         raise ArgumentError(f"shapes must be a list, e.g. [(32, 128)], got {shapes!r}")
     objects = {"run": run, "shapes": None if shapes is None else list(shapes)}
     request = StepRequest(
-        target=getattr(run, "__qualname__", None), sent=sent(objects), path=own_path()
+        target=getattr(run, "__qualname__", None), sent=sent(objects), **own_places()
     )
     question = StepQuestion(
         request=request,

@@ -7,15 +7,15 @@ import msgspec
 
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
 from harness.planning.ask_step import ask, option_of
-from harness.planning.step_question import StepAnswer, StepQuestion
+from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.errors import StepError
+from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
 from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method, StepReport
-from harness.schema.step_request import StepRequest, own_path
+from harness.schema.step_request import StepRequest, own_places
 
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
 BY_REQUEST = "estimated on meta tensors, as was asked"
@@ -133,18 +133,18 @@ def fits_on_cuda(
     note = BY_REQUEST
     if method != "estimate":
         try:
-            options = tuple(map(option_of, gpus))
+            options, left_out = _options(gpus)
             question = StepQuestion(
                 request=request,
                 device="cuda",
-                gpus=options,
+                gpus=tuple(options),
                 settings=settings,
                 trace=False,
                 fits=True,
                 largest=True,
             )
             answer = ask(question, "dry run")
-            notes = (KERNELS, *answer.notes)
+            notes = (KERNELS, *left_out, *answer.notes)
             return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
         except DryRunUnavailableError as error:
             if method == "dry-run":
@@ -154,6 +154,17 @@ def fits_on_cuda(
 
     fits, notes = estimated_fits(request, gpus, settings=settings)
     return FitsOnGpus(fits=fits, method="estimate", notes=(note, *notes))
+
+
+def _options(gpus: Sequence[Gpu]) -> tuple[list[GpuOption], list[str]]:
+    """Return the GPUs that the installed PyTorch has kernels for, and notes on the others."""
+    options, notes = [], []
+    for gpu in gpus:
+        try:
+            options.append(option_of(gpu))
+        except UnsupportedError as error:
+            notes.append(f"left out: {error}")
+    return options, notes
 
 
 def device_of(device: object, gpu: object) -> str:
@@ -181,7 +192,7 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
         StepError: an argument is wrong, or cannot be sent to a worker.
 
     """
-    plain: dict[str, Any] = {"batch": batch, "path": own_path()}
+    plain: dict[str, Any] = {"batch": batch, **own_places()}
     objects: dict[str, Any] = {}
     for name, value in step.items():
         if name not in ("inputs", "optimizer", "loss", "mode", "autocast", "accumulate", "prepare"):
@@ -201,5 +212,8 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
     if "build" in objects:  # its modules are loaded here: a wrong argument is refused at once
         from harness.training.own_step import OwnStep
 
-        OwnStep(**objects, **{name: value for name, value in plain.items() if name != "path"})
+        OwnStep(
+            **objects,
+            **{name: value for name, value in plain.items() if name not in ("path", "folder")},
+        )
     return StepRequest(**plain, sent=sent(objects))

@@ -15,6 +15,8 @@ import torch
 
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import MOST_STEPS
+from harness.schema.errors import UnsupportedError
+from harness.schema.units import format_bytes
 from harness.training.module_step import Step, run_step
 from harness.training.own_step import OwnStep
 from harness.training.training_step import no_phase
@@ -85,9 +87,7 @@ class StepBench:
             ForkFailedError: the step fails.
 
         """
-        found = in_fork(partial(_run, self._model, own, batch, ENDLESS_BYTES))
-        assert found is not None, "memory without end does not run out"
-        return found
+        return _known(in_fork(partial(_run, self._model, own, batch, ENDLESS_BYTES)))
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
         """Return whether the build and the steps complete within so much memory.
@@ -119,9 +119,7 @@ class SameProcessTries:
 
     def need(self, batch: int, own: OwnStep) -> Need:
         """Return the peaks where memory never ends."""
-        found = self._run(own, batch, ENDLESS_BYTES)
-        assert found is not None, "memory without end does not run out"
-        return found
+        return _known(self._run(own, batch, ENDLESS_BYTES))
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
         """Return whether the build and the steps complete within so much memory."""
@@ -150,9 +148,7 @@ class FreshTries:
 
     def need(self, batch: int, own: OwnStep) -> Need:
         """Return the peaks where memory never ends."""
-        found = in_fork(partial(self._run, own, batch, ENDLESS_BYTES))
-        assert found is not None, "memory without end does not run out"
-        return found
+        return _known(in_fork(partial(self._run, own, batch, ENDLESS_BYTES)))
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
         """Return whether the build and the steps complete within so much memory."""
@@ -165,6 +161,12 @@ class FreshTries:
         except torch.OutOfMemoryError:
             return None
         return _run(model, own, batch, memory_bytes)
+
+
+def _known(need: Need | None) -> Need:
+    if need is None:
+        raise UnsupportedError(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
+    return need
 
 
 def _run(model: torch.nn.Module, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -37,6 +38,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         threads: CPU threads of an operation.
         sent: pickled objects by the name of an argument of ``OwnStep``; they count first.
         path: folders in which the requester finds its modules.
+        folder: the folder that the requester works in.
 
     """
 
@@ -55,6 +57,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
     threads: int = 1
     sent: bytes = b""
     path: tuple[str, ...] = ()
+    folder: str = ""
 
     def named_arguments(self) -> dict[str, Any]:
         """Return the arguments by name; a value that is no Python literal is text.
@@ -79,6 +82,6 @@ def _argument(text: str) -> tuple[str, object]:
         return name, value
 
 
-def own_path() -> tuple[str, ...]:
-    """Return the folders in which this process finds modules."""
-    return tuple(sys.path)
+def own_places() -> dict[str, Any]:
+    """Return ``path`` and ``folder`` of this process, the requester."""
+    return {"path": tuple(sys.path), "folder": str(Path.cwd())}

@@ -56,12 +56,8 @@ class OwnStep:
         accumulate: int = 1,
         prepare: Callable[[nn.Module], object] | None = None,
     ) -> None:
-        self._given: dict[str, Any] = {
-            "build": build,
-            "batch": batch,
-            "inputs": inputs,
-            "optimizer": optimizer,
-        }
+        self._given: dict[str, Any] = {"build": build, "batch": batch, "inputs": inputs}
+        self._given |= {"optimizer": optimizer}
         self._given |= {"loss": loss, "mode": mode, "autocast": autocast}
         self._given |= {"accumulate": accumulate, "prepare": prepare}
         self.build = _checked_build(build)
@@ -189,6 +185,8 @@ def _specs(inputs: Any) -> list[InputSpec]:
     """Return the description of each input."""
     if isinstance(inputs, Mapping):
         return [_spec(shape, str(name)) for name, shape in inputs.items()]
+    if not isinstance(inputs, Iterable):
+        return [_spec((inputs, "not a shape"), None)]
     if isinstance(inputs, str) or all(isinstance(extent, int) for extent in inputs):
         return [_spec(inputs, None)]
     return [_spec(shape, None) for shape in inputs]
@@ -197,9 +195,8 @@ def _specs(inputs: Any) -> list[InputSpec]:
 def _spec(shape: Any, name: str | None) -> InputSpec:
     if isinstance(shape, str):
         return parse_input(shape if name is None else f"{name}={shape}")
-    try:
-        extents = tuple(int(extent) for extent in shape)
-    except (TypeError, ValueError):
+    extents = tuple(shape)
+    if not all(isinstance(extent, int) and extent > 0 for extent in extents):
         rule = "inputs must be shapes such as (3, 224, 224) or 'int64:1024', or a function"
-        raise StepError(f"{rule} of the batch, got {shape!r}") from None
+        raise StepError(f"{rule} of the batch, got {shape!r}")
     return InputSpec(shape=extents, name=name)

@@ -1,5 +1,6 @@
 """The step that a request describes: names looked up, sent objects unpacked."""
 
+import os
 import pickle
 import sys
 from dataclasses import replace
@@ -39,7 +40,9 @@ def requested_step(request: StepRequest) -> OwnStep:
 
 
 def find_modules(request: StepRequest) -> None:
-    """Let this process find the modules that the requester finds."""
+    """Let this process find the files and modules that the requester finds."""
+    if request.folder:
+        os.chdir(request.folder)
     sys.path[:] = [*request.path, *(folder for folder in sys.path if folder not in request.path)]
 
 

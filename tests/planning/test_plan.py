@@ -9,7 +9,9 @@ from torch import nn
 
 import harness
 from harness.cli.app import main
-from harness.planning.step_changes import StepChange, blocks_of, checkpointing_of, code_of
+from harness.planning.changed_step import blocks_of, checkpointing_of
+from harness.planning.plan_result import Plan
+from harness.planning.step_changes import StepChange, code_of
 from harness.prediction.gpu.catalogue import GPUS
 
 BATCH = 8192
@@ -31,9 +33,9 @@ def small(mebibytes: int) -> harness.Gpu:
     return replace(GPUS["l4"], total_bytes=(768 + mebibytes) << 20)
 
 
-def planned(mebibytes: int, **asked: object) -> harness.Plan:
+def planned(mebibytes: int, **asked: object) -> Plan:
     found = harness.plan(build, BATCH, gpu=small(mebibytes), inputs=(WIDTH,), **asked)  # type: ignore[arg-type]
-    assert isinstance(found, harness.Plan)
+    assert isinstance(found, Plan)
     return found
 
 
@@ -44,12 +46,12 @@ def test_a_step_that_fits_needs_no_change() -> None:
 
 
 @pytest.fixture(scope="module")
-def tight() -> harness.Plan:
+def tight() -> Plan:
     return planned(TIGHT, optimizer="adam")
 
 
 def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
-    tight: harness.Plan,
+    tight: Plan,
 ) -> None:
     gpu, found = small(TIGHT), tight
     assert found.as_asked.verdict != "fits"
@@ -68,11 +70,10 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
         inputs=(WIDTH,),
         optimizer="adam",
         accumulate=first.micro_batches,
-        method="rules",
         gpu=gpu,
         allocator_settings=first.allocator_settings,
     )
-    assert again.card == first.fit, "two micro-batches need what all of them need"
+    assert again.fit == first.fit, "two micro-batches need what all of them need"
 
 
 def test_checkpointing_saves_what_the_blocks_save() -> None:
@@ -134,7 +135,7 @@ def test_autocast_is_tried_only_where_the_gpu_has_bfloat16() -> None:
 def test_a_mistake_is_one_line(
     flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = ["plan", "tests.prediction.test_plan:build", "--input", str(WIDTH)]
+    target = ["plan", "tests.planning.test_plan:build", "--input", str(WIDTH)]
     assert main([*target, "--batch", "64", *flags]) == 2
     assert message in capsys.readouterr().err
 
@@ -144,7 +145,7 @@ def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
 ) -> None:
     target = [
         "plan",
-        "tests.prediction.test_plan:build",
+        "tests.planning.test_plan:build",
         "--input",
         str(WIDTH),
         "--batch",
@@ -154,7 +155,7 @@ def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
     assert main([*target, *gpu]) == 0
     text = capsys.readouterr().out
     assert "the next larger micro-batch" in text
-    assert text.startswith("tests.prediction.test_plan:build, batch 8,192: ")
+    assert text.startswith("tests.planning.test_plan:build, batch 8,192: ")
     assert "fits on l4" in text.splitlines()[1]
     assert "time, about" in text
     assert main([*target, "--gpu", "l4", "--json"]) == 0

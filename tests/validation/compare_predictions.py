@@ -116,10 +116,9 @@ class Comparison:
 
     def is_in_range(self) -> bool:
         """Return whether the peaks lie within the ranges over address policies."""
-        assert self.prediction.card is not None, "the GPU was named"
+        assert self.prediction.fit is not None, "the GPU was named"
         ranges = [
-            getattr(self.prediction.card, f"{name}_peak_bytes")
-            for name in ("allocated", "reserved")
+            getattr(self.prediction.fit, f"{name}_peak_bytes") for name in ("allocated", "reserved")
         ]
         measured = [self.peak(name)[0] for name in ("allocated", "reserved")]
         return all(low <= m <= high for m, (low, high) in zip(measured, ranges, strict=True))
@@ -134,7 +133,7 @@ class Comparison:
             for measured, predicted in pairs
         ]
         name = str(self.record.workload).removesuffix(", device cuda")
-        return [name, self.card.capability, self.settings or "none", *cells, stated]
+        return [name, self.fit.capability, self.settings or "none", *cells, stated]
 
 
 def _figures(found: Record | StepReport) -> dict[str, Any]:
@@ -251,7 +250,7 @@ def main() -> int:
     def run(case: tuple[Workload, StubCard, str]) -> Comparison:
         found = compare(*case, dry_run)
         stated = found.differences() or "equal"
-        print(found.card.capability, found.record.workload, found.settings, stated, flush=True)
+        print(found.fit.capability, found.record.workload, found.settings, stated, flush=True)
         return found
 
     chosen = [case for case in cases() if arguments.only in str(case[0])]

@@ -48,7 +48,7 @@ class Gpu:
     >>> own = Gpu(name="mine", capability=(8, 9), multiprocessors=58,
     ...     threads_per_multiprocessor=1536, total_bytes=24 << 30)
     >>> step = harness.Workload(device="cuda", batch=4096)
-    >>> harness.predict(step, gpu=own).card.verdict
+    >>> harness.predict(step, gpu=own).fit.verdict
     'fits'
 
     """
