@@ -49,7 +49,7 @@ def measure(
     prepare: "Callable[[nn.Module], object] | None" = None,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> StepReport: ...
-def measure(target: Any, batch: int | None = None, **asked: Any) -> Record | StepReport:
+def measure(target: object, batch: int | None = None, **asked: object) -> Record | StepReport:
     """Measure a step in processes of its own.
 
     A failed measurement is a result too: its ``outcome`` says how it ended.
@@ -83,14 +83,16 @@ def measure(target: Any, batch: int | None = None, **asked: Any) -> Record | Ste
     (<Outcome.OK: 'ok'>, 452)
 
     """
+    step: dict[str, Any] = dict(asked)
     if not (callable(target) or isinstance(target, str)):
-        return measure_workload(target, **asked)
+        workload: Any = target
+        return measure_workload(workload, **step)
     if batch is None:
         raise ArgumentError("measure needs the batch of a network, e.g. batch=32")
-    gpu, device = asked.pop("gpu", None), asked.pop("device", "cpu")
-    deadline_seconds = asked.pop("deadline_seconds", DEADLINE_SECONDS)
+    gpu, device = step.pop("gpu", None), step.pop("device", "cpu")
+    deadline_seconds = step.pop("deadline_seconds", DEADLINE_SECONDS)
     return measure_step(
-        request_of(target, batch, asked),
+        request_of(target, batch, step),
         device="cpu" if device_of(device if gpu is None else "cuda", gpu) == "cpu" else "cuda",
         gpu=None if gpu is None else gpu_of(gpu),
         deadline_seconds=deadline_seconds,

@@ -57,7 +57,7 @@ def predict(
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
 ) -> StepReport: ...
-def predict(target: object = None, batch: int | None = None, **asked: Any) -> StepReport:
+def predict(target: object = None, batch: int | None = None, **asked: object) -> StepReport:
     """Predict the memory of a workload, of a network's step or of a whole training loop.
 
     Args:
@@ -98,18 +98,19 @@ def predict(target: object = None, batch: int | None = None, **asked: Any) -> St
     5824516
 
     """
-    if target is None and "run" in asked:
+    named: dict[str, Any] = dict(asked)
+    if target is None and "run" in named:
         from harness.planning.predict_run import predict_run
 
-        return predict_run(**asked)
+        return predict_run(**named)
     if callable(target) or isinstance(target, str):
         from harness.planning.predict_step import predict_step
 
         if batch is None:
             raise ArgumentError("predict needs the batch of a network, e.g. batch=32")
-        check_choice("method", asked.get("method", "auto"), get_args(Method))
-        return predict_step(target, batch, **asked)
-    return _predict_workload(target, asked if batch is None else {**asked, "batch": batch})
+        check_choice("method", named.get("method", "auto"), get_args(Method))
+        return predict_step(target, batch, **named)
+    return _predict_workload(target, named if batch is None else {**named, "batch": batch})
 
 
 def _predict_workload(workload: Any, asked: dict[str, Any]) -> StepReport:

@@ -37,8 +37,9 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         outcome: predicted or ok; unsupported if there is no answer; else how the step failed.
         reason: why some or all metrics are None.
         notes: facts that you must know to use the numbers.
-        workload, workload_id: the step, if it is a workload.
-        target, batch: name of your own network or loop and its batch.
+        workload: the step, if it is one of a workload.
+        target: name of your own network or loop.
+        batch: examples in its step.
         trace: every block allocated and freed; None where only sums are known.
         layers: a row for each module, in the order of the forward pass.
         fit: whether the step fits on the GPU that was named.

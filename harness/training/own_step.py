@@ -1,6 +1,6 @@
 """One step of the user's own network: checked when it is described, built when it is run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
