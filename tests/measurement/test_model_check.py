@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.validation.pretend_newer import environment_of
 from harness.measurement.model_check import check_model, why_exactness_is_not_tested
 from harness.measurement.probe_workloads import PROBES
 from harness.prediction import versions
@@ -17,7 +18,6 @@ from harness.prediction.torch_rules import (
     rules_in_force,
 )
 from harness.prediction.versions import NEWEST
-from tests.validation.pretend_newer import environment_of
 
 ROOT = Path(__file__).parents[2]
 NEWER = "9.9.0"

@@ -1,6 +1,6 @@
 """The simulated GPU against the CUDA dry run: the requested peak of every part, to the byte.
 
-The peaks in ``kernel_peaks*.json`` were recorded by ``tests/validation/record_kernel_peaks.py``,
+``benchmarks/validation/record_kernel_peaks.py`` recorded the peaks in ``kernel_peaks*.json``,
 where PyTorch's own CUDA kernels decide what is allocated.
 """
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.validation.kernel_cases import ATTENTION, CASES, Case
 from harness.prediction.gpu.catalogue import DEFAULT, Gpu
 from harness.prediction.gpu.workspaces import are_kept
 from harness.prediction.module.event_ledger import Ledger
@@ -24,7 +25,6 @@ from harness.prediction.module.predict_run import predict_run
 from harness.prediction.module.simulated_gpu import simulated_gpu
 from harness.prediction.versions import TorchVersion, described_version
 from harness.schema.events import Trace
-from tests.validation.kernel_cases import ATTENTION, CASES, Case
 
 HERE = Path(__file__).parent
 FILES = {

@@ -1,6 +1,6 @@
 """The simulated GPU against the CUDA dry run: the order of every block that a kernel allocates.
 
-``kernel_events.json`` was recorded by ``tests/validation/record_kernel_events.py``, where PyTorch's
+``benchmarks/validation/record_kernel_events.py`` recorded ``kernel_events.json``, where PyTorch's
 own CUDA kernels decide what is allocated. The order decides what the allocator reserves.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.validation.kernel_cases import ATTENTION, CASES, Case
 from harness.prediction.gpu.catalogue import DEFAULT
 from harness.prediction.gpu.workspaces import LT_WORKSPACE_BYTES, workspace_bytes
 from harness.prediction.module.event_ledger import Ledger
@@ -20,7 +21,6 @@ from harness.prediction.module.gpu_functions import gpu_functions
 from harness.prediction.module.gpu_scratch import KernelScratch
 from harness.prediction.module.simulated_gpu import simulated_gpu
 from harness.prediction.versions import described_version
-from tests.validation.kernel_cases import ATTENTION, CASES, Case
 
 RECORDED = json.loads((Path(__file__).parent / "kernel_events.json").read_text())
 GPU = replace(DEFAULT, workspace_config="")

@@ -1,7 +1,7 @@
 """Predictions for CUDA on fake tensors of the CPU, against two other ways to the same peaks.
 
 A derivation that runs no torch at all (``harness.prediction``), and peaks recorded under the dry
-run (``tests/validation/compare_module_predictions.py``).
+run (``benchmarks/validation/compare_module_predictions.py``).
 """
 
 from dataclasses import replace
@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 import harness
+from benchmarks.validation.compare_predictions import CARDS, gpu_of
+from benchmarks.validation.modules import MODULES
 from harness.prediction.gpu.catalogue import GPUS, GpuError
 from harness.prediction.module.gpu_scratch import CUDNN
 from harness.prediction.module.largest_batch import largest_batch
@@ -20,8 +22,6 @@ from harness.prediction.module.predict_module import predict_module
 from harness.prediction.predict_workload import predict
 from harness.schema.workload import Workload
 from harness.training.models import MLP
-from tests.validation.compare_predictions import CARDS, gpu_of
-from tests.validation.modules import MODULES
 
 BASE = Workload(device="cuda", hidden=(300, 70), in_features=50, batch=5000, optimizer="adam")
 

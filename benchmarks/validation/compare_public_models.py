@@ -1,7 +1,8 @@
-"""Compare the predicted memory of public models with the CUDA dry run.
+r"""Compare the predicted memory of public models with the CUDA dry run.
 
-    python -m tests.validation.dry_run -m tests.validation.compare_public_models record FOLDER
-    python -m tests.validation.compare_public_models compare FOLDER OUT
+    python -m benchmarks.validation.dry_run \
+      -m benchmarks.validation.compare_public_models record FOLDER
+    python -m benchmarks.validation.compare_public_models compare FOLDER OUT
 
 ``record`` trains each model on the pretended GPU (PyTorch's own kernels and allocator) and writes
 a JSON file for it; ``compare`` predicts the same runs on the simulated GPU and writes
@@ -22,8 +23,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.validation.public_models import names, training
 from harness.allocator import CachingAllocator
-from tests.validation.public_models import names, training
 
 LIBRARIES = ("torch._dynamo", "torchvision", "transformers")
 COUNTERS = ("requested", "allocated", "reserved")
@@ -35,7 +36,7 @@ SUMMARY = (
     "allocated and its allocator where, and on the simulated GPU. The dry run places each segment "
     "above those before, and so does the model here; the range is over five ways of placing them. "
     "Events are compared up to the order among blocks that are freed one after another. Written by "
-    "`tests/validation/compare_public_models.py`."
+    "`benchmarks/validation/compare_public_models.py`."
 )
 
 

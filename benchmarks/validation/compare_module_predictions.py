@@ -1,6 +1,6 @@
 """Predict modules for CUDA on a CPU-only build and hold them against the dry run.
 
-    python -m tests.validation.compare_module_predictions --out FOLDER
+    python -m benchmarks.validation.compare_module_predictions --out FOLDER
 
 Writes ``module-predictions.md`` and ``.csv``; exit code 1 if a requested peak differs, or a
 reserved one by more than a segment.
@@ -12,11 +12,11 @@ import sys
 from itertools import product
 from pathlib import Path
 
+from benchmarks.validation.compare_predictions import CARDS, PEAKS, SEGMENT_BYTES, gpu_of
+from benchmarks.validation.dry_run import DryRun, StubCard, parser, write_table
+from benchmarks.validation.modules import MODULES, Module
 from harness.dry_run.toolchain import torch_build
 from harness.prediction.module.predict_module import predict_module
-from tests.validation.compare_predictions import CARDS, PEAKS, SEGMENT_BYTES, gpu_of
-from tests.validation.dry_run import DryRun, StubCard, parser, write_table
-from tests.validation.modules import MODULES, Module
 
 RECORDER = Path(__file__).with_name("record_modules.py")
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def main() -> int:
         '`harness.predict(..., device="cuda", cudnn=False)` says on a CPU-only build. Bytes; '
         "where they differ the prediction stands in brackets. Not predicted: the scratch of "
         "attention's backward pass, and where the engine adds two gradients in place. Written by "
-        "`tests/validation/compare_module_predictions.py`."
+        "`benchmarks/validation/compare_module_predictions.py`."
     )
     heads = ["module", "optimizer", "batch", "capability", *(f"{name} peak" for name in PEAKS)]
     write_table(
