@@ -3,15 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test docs test-torch test-oldest test-versions test-newer test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
+.PHONY: reproduce test test-slow test-all docs test-torch test-oldest test-versions test-newer test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
 
 # Three processes, for two cores: many tests wait for another process. A file of tests stays in one
 # of them; no number that is tested depends on a neighbour.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# The quick tests: does the harness work here, and did a change break it? Three minutes.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+# The others: faults, the wheel, every dry run, command and executor, other processors.
+test-slow: $(VENV)/.installed-test
+	$(PYTEST) -m slow
+
+# Each test once, and the properties at their full size.
+test-all: export HYPOTHESIS_PROFILE = ci
+test-all: test test-slow
 
 # The documentation site, without a network; a warning or a broken link is an error.
 docs: $(VENV)/.installed-docs

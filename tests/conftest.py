@@ -4,6 +4,7 @@ Those marked ``cuda`` need a GPU; those marked ``exact`` a PyTorch whose rules a
 """
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 
 import pytest
 
@@ -14,17 +15,42 @@ from harness.measurement.process.launcher import (
     default_launcher,
 )
 from harness.prediction.mlp import matmul
+from tests.lent_launchers import LentLaunchers
+
+ASKING = (
+    "measurement.doctor",
+    "measurement.measure",
+    "sweeps.executors.local",
+    "sweeps.threshold_runner",
+    "sweeps.training_runner",
+    "thresholds.find_threshold",
+)
+"""Modules of the harness that start a launcher where the caller brings none."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lent_launchers() -> Iterator[LentLaunchers]:
+    """Lend one fork server to all tests that ask for no launcher of their own."""
+    shared = LentLaunchers()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ASKING:
+            patch.setattr(import_module(f"harness.{name}"), "default_launcher", shared.lend)
+        yield shared
+    shared.end()
 
 
 @pytest.fixture(scope="session")
-def launcher() -> Iterator[Launcher]:
+def launcher(lent_launchers: LentLaunchers) -> Iterator[Launcher]:
     """One launcher for all tests that do not break it."""
-    shared = default_launcher("pinned")
+    shared = lent_launchers.lend("pinned")
     yield shared
     shared.close()
 
 
-@pytest.fixture(params=[ForkLauncher, SpawnLauncher], ids=["fork", "spawn"])
+@pytest.fixture(
+    params=[ForkLauncher, pytest.param(SpawnLauncher, marks=pytest.mark.slow)],
+    ids=["fork", "spawn"],
+)
 def fresh_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     """A launcher of each kind, for a test of its own."""
     if request.param is ForkLauncher and default_launcher("pinned").name != "fork":

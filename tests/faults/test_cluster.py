@@ -33,6 +33,7 @@ from tests.faults.processes import (
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="signals and forks"),
     pytest.mark.skipif(
         importlib.util.find_spec("distributed") is None,

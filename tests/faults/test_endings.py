@@ -21,6 +21,7 @@ from tests.faults.grid import Tally
 from tests.faults.processes import coordinator, finish, settle
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="signals, forks and cgroups"),
     pytest.mark.timeout(1800 if FULL else 240),
 ]

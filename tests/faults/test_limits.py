@@ -27,6 +27,7 @@ from tests.faults.processes import (
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit (util-linux)"),
     pytest.mark.timeout(900 if FULL else 120),
 ]

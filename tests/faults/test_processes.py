@@ -28,6 +28,7 @@ from tests.faults.processes import (
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="signals and forks"),
     pytest.mark.timeout(900 if FULL else 120),
 ]

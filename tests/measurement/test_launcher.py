@@ -58,7 +58,9 @@ def server_of(launcher: ForkLauncher) -> psutil.Process:
     return psutil.Process(launcher._server.pid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
 def test_a_forkserver_that_dies_or_freezes_is_replaced(number: signal.Signals) -> None:
     if sys.platform != "linux":
         pytest.skip("this system has no fork")

@@ -88,6 +88,7 @@ def pretending(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_with_a_newer_version_exactness_is_skipped_with_the_reason(tmp_path: Path) -> None:
     tests = "tests/prediction/test_cpu_trace.py"
     done = pretending(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", "-q", tests)
@@ -97,6 +98,7 @@ def test_with_a_newer_version_exactness_is_skipped_with_the_reason(tmp_path: Pat
     assert " skipped" in done.stdout
 
 
+@pytest.mark.slow
 def test_with_a_newer_version_the_doctor_names_the_rule_that_is_wrong(tmp_path: Path) -> None:
     done = pretending(tmp_path, "-c", WRONG_ON_PURPOSE)
     assert done.returncode == 3, done.stderr

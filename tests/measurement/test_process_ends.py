@@ -93,6 +93,7 @@ def hitting_servers(numbers: list[signal.Signals]) -> Iterator[None]:
         other.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGSEGV, signal.SIGSTOP])
 def test_one_signal_at_a_loading_fork_server_costs_nothing(number: signal.Signals) -> None:
     own = ForkLauncher("pinned")
@@ -103,6 +104,7 @@ def test_one_signal_at_a_loading_fork_server_costs_nothing(number: signal.Signal
         own.close()
 
 
+@pytest.mark.slow
 def test_two_signals_at_a_loading_fork_server_are_named() -> None:
     own = ForkLauncher("pinned")
     try:
@@ -115,6 +117,7 @@ def test_two_signals_at_a_loading_fork_server_are_named() -> None:
         own.close()
 
 
+@pytest.mark.slow
 def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
     own = ForkLauncher("pinned")
     try:
@@ -126,6 +129,7 @@ def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
         own.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stopped_is_named_within_seconds() -> None:
     of_other_tests = servers_of(os.getpid())
     own = ForkLauncher("pinned")

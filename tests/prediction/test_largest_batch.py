@@ -103,6 +103,7 @@ def test_a_batch_grows_by_one_example_in_each_micro_batch() -> None:
     assert not fits(network, found.batch + 3, SMALL, accumulate=3, **ASKED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [network, Branching])
 def test_the_table_has_the_batch_of_each_gpu(build: Callable[[], nn.Module]) -> None:
     asked = ASKED if build is network else {"input_shape": (400,), "loss": "sum"}

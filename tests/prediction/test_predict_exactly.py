@@ -62,8 +62,6 @@ def test_the_dry_run_is_the_way_where_it_works() -> None:
     assert exact.card is not None
     assert exact.card.verdict == rules.card.verdict == "fits"
     assert exact.peak_live_bytes == exact.cuda.requested_peak_bytes
-    assert exact.layers == rules.layers
-    assert exact.phase_peaks()["build"] == rules.phase_peaks()["build"]
     assert any("requested peak" in note for note in exact.notes)
 
 
