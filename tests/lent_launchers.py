@@ -21,20 +21,32 @@ class LentLauncher:
     def __init__(self, malloc: str, idle: "list[LentLauncher]") -> None:
         self._own = ForkLauncher(malloc)
         self._idle = idle
-        self._stopped = False
+        self._runs = self._stopped = self._spent = False
 
     def launch(self, job: Job, deadline_seconds: float) -> Ended:
         """Run ``job`` to its end, or kill it at the deadline."""
-        return self._own.launch(job, deadline_seconds)
+        self._runs = True
+        try:
+            if self._stopped:
+                self._stop()
+            return self._own.launch(job, deadline_seconds)
+        finally:
+            self._runs = False
 
     def stop(self) -> None:
-        """End the job that another thread waits for; nobody is lent this launcher again."""
+        """End the job that another thread waits for, and refuse every further one."""
         self._stopped = True
+        if self._runs:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._spent = True
         self._own.stop()
 
     def close(self) -> None:
-        """Wait for the next test that asks."""
-        if self._stopped:
+        """Wait for the next test that asks; a launcher that ended a job has ended itself."""
+        self._stopped = False
+        if self._spent:
             self.end()
         elif self not in self._idle:
             self._idle.append(self)
