@@ -8,12 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from harness.measurement.process.launcher import (
-    ForkLauncher,
-    Launcher,
-    SpawnLauncher,
-    default_launcher,
-)
+from harness.measurement.process.launcher import Launcher
 from harness.prediction.mlp import matmul
 from tests.lent_launchers import LentLaunchers
 
@@ -47,19 +42,6 @@ def launcher(lent_launchers: LentLaunchers) -> Iterator[Launcher]:
     shared.close()
 
 
-@pytest.fixture(
-    params=[ForkLauncher, pytest.param(SpawnLauncher, marks=pytest.mark.slow)],
-    ids=["fork", "spawn"],
-)
-def fresh_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
-    """A launcher of each kind, for a test of its own."""
-    if request.param is ForkLauncher and default_launcher("pinned").name != "fork":
-        pytest.skip("this system has no fork")
-    own: Launcher = request.param("pinned")
-    yield own
-    own.close()
-
-
 @pytest.fixture
 def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Predict as on a processor all of whose kernels are modelled, whichever this one is."""
@@ -70,7 +52,7 @@ SLOWEST = (
     "packaging/test_wheel.py",
     "docs/test_examples.py",
     "measurement/test_launcher.py",
-    "experiments/test_any_subset.py",
+    "prediction/test_trace_property.py",
     "dry_run/test_dry_run.py",
 )
 """Files that take a minute; they go first, because no process should be left alone with one."""

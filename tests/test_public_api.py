@@ -109,7 +109,6 @@ def test_a_public_type_documents_its_fields_and_methods(name: str) -> None:
 
 
 @pytest.mark.parametrize("module", EXAMPLES)
-@pytest.mark.timeout(300)
 def test_the_examples_of_the_documentation_are_true(
     module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

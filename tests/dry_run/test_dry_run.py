@@ -135,7 +135,7 @@ def test_an_interrupted_script_reports_and_leaves_nothing_running(
     while not ready.exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate()
     report = json.loads(out.splitlines()[-1])
     assert process.returncode == 130
     assert report["outcome"] == "killed"

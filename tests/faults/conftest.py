@@ -33,7 +33,7 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     kept = Tally(fault=request.node.name.removeprefix("test_").replace("_", " "))
     earlier = orphans()
     yield kept
-    kept.left += len(psutil.wait_procs(orphans() - earlier, timeout=10)[1])
+    kept.left += len(psutil.wait_procs(orphans() - earlier, timeout=60)[1])
     if FULL and kept.checked:
         with FileLock(Path(tempfile.gettempdir()) / "harness-faults.lock"):
             write_table(kept)

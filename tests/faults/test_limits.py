@@ -29,7 +29,7 @@ from tests.faults.processes import (
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit (util-linux)"),
-    pytest.mark.timeout(900 if FULL else 120),
+    pytest.mark.timeout(900),
 ]
 UID = "54321"
 """Nobody else's: the kernel counts processes by user."""
@@ -50,7 +50,7 @@ def somebody_else() -> list[str]:
 def sweep_within(limit: Sequence[str], folder: Path, cells: int, **environment: str) -> str:
     """Sweep below the command ``limit`` to a clean end; return what was said last if too early."""
     with coordinator(folder, cells, limit, **environment) as process:
-        code = process.wait(timeout=120)
+        code = process.wait()
     said = log_of(folder).read_text()
     assert code >= 0, said[-2000:]
     return said.splitlines()[-1] if code else ""
@@ -112,7 +112,7 @@ def test_limit_in_mid_sweep(
             limit(hit, somebody_else)
             if restart:
                 server.kill()
-            code = process.wait(timeout=120)
+            code = process.wait()
         tally.injected += 1
         said = log_of(folder).read_text()
         assert code == 0 or "LaunchError" in said.splitlines()[-1], said[-2000:]

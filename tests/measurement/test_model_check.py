@@ -84,7 +84,6 @@ def pretending(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
     )
 
 

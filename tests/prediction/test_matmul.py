@@ -257,6 +257,7 @@ def assert_the_allocator_sees(expected: dict[Product, int]) -> None:
     assert differing(products, list(expected.values()), measured_alone(products)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.exact
 def test_the_allocator_sees_the_same() -> None:
     expected = expected_scratch(drawn_products(700))

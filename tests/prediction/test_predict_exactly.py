@@ -65,6 +65,7 @@ def test_the_dry_run_is_the_way_where_it_works() -> None:
     assert any("requested peak" in note for note in exact.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_dry_run(), reason="needs a CUDA build of PyTorch and a C compiler")
 def test_the_dry_run_is_the_way_of_a_whole_run_too() -> None:
     asked = {"run": train, "shapes": [64, 9_000, 100], "gpu": "l4"}

@@ -134,6 +134,7 @@ def test_a_refused_recording_is_named(tmp_path: Path) -> None:
         read_recording(tmp_path / "notes.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [b"]", b"}", b"(", b"]a", b"}\x94", b")\x85", b"]\x94a"])
 def test_a_gigabyte_of_nothing_is_refused_before_it_grows(tmp_path: Path, unit: bytes) -> None:
     data = b"\x80\x04]" + unit * ((16 << 20) // len(unit)) + b"."
