@@ -5,6 +5,7 @@ asks for a launcher gets one whose processes have the environment that its own w
 """
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from harness.measurement.process.launch import environment_of_child
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
@@ -20,6 +21,7 @@ class LentLauncher:
 
     def __init__(self, malloc: str, idle: "list[LentLauncher]") -> None:
         self._own = ForkLauncher(malloc)
+        self._thread = ThreadPoolExecutor(1)  # a server dies with the thread that started it
         self._idle = idle
         self._runs = self._stopped = self._spent = False
 
@@ -29,7 +31,7 @@ class LentLauncher:
         try:
             if self._stopped:
                 self._stop()
-            return self._own.launch(job, deadline_seconds)
+            return self._thread.submit(self._own.launch, job, deadline_seconds).result()
         finally:
             self._runs = False
 
@@ -54,6 +56,7 @@ class LentLauncher:
     def end(self) -> None:
         """End its processes."""
         self._own.close()
+        self._thread.shutdown()
 
 
 class LentLaunchers:
