@@ -3,6 +3,7 @@
 Those marked ``cuda`` need a GPU; those marked ``exact`` a PyTorch whose rules are known.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
 
@@ -60,6 +61,9 @@ SLOWEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.split("::")[0].endswith(SLOWEST))
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     _skip_marked(items, "cuda", _why_no_gpu)
     _skip_marked(items, "exact", _why_not_exact)
 
@@ -86,3 +90,13 @@ def _why_no_gpu() -> str | None:
         return None
     why = "torch sees no GPU" if torch.version.cuda else "the installed torch has no CUDA"
     return f"{why}; 'make cuda-dry-run' runs these tests on a pretended GPU"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print each reason to skip once, with the number of tests: hundreds share a few."""
+    reports = terminalreporter.getreports("skipped")
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+    if reasons:
+        terminalreporter.section("not run here, and why")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5} {'test' if count == 1 else 'tests'}: {reason}")

@@ -11,7 +11,7 @@ import pytest
 from harness.measurement.limits import cgroup
 from tests.child_process import harness, wait_for_handlers
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and /proc")
 
 HARNESS = [sys.executable, "-m", "harness"]
 HANGING = ["measure", "--depth", "1", "--width", "8", "--inject", "hang", "--deadline", "300"]

@@ -22,7 +22,7 @@ from tests.faults.processes import coordinator, finish, settle
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="signals, forks and cgroups"),
+    pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals, forks and cgroups"),
     pytest.mark.timeout(1800),
 ]
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL]

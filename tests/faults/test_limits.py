@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.sweeps.executors import Measured
-from tests.faults.conftest import FULL, SITE, full_only
+from tests.faults.conftest import FULL, IN_FULL, SITE, full_only
 from tests.faults.grid import Tally
 from tests.faults.processes import (
     coordinator,
@@ -28,7 +28,10 @@ from tests.faults.processes import (
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit (util-linux)"),
+    pytest.mark.skipif(
+        shutil.which("prlimit") is None,
+        reason="no prlimit (util-linux)",
+    ),
     pytest.mark.timeout(900),
 ]
 UID = "54321"
@@ -101,7 +104,7 @@ def test_limit_in_mid_sweep(
 ) -> None:
     """``restart``: a coordinator starts a process only where its forkserver is to be replaced."""
     if not FULL and (restart or limit is no_more_files):
-        pytest.skip("in make faults")
+        pytest.skip(IN_FULL)
     folder, trials = tmp_path / "run", 6 if FULL else 1
     for cells in range(6, 6 + 4 * trials, 4):
         with coordinator(folder, cells, somebody_else) as process:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.sweeps.executors import Measured
-from tests.faults.conftest import FULL, SITE
+from tests.faults.conftest import FULL, IN_FULL, SITE
 from tests.faults.grid import Tally
 from tests.faults.processes import (
     coordinator,
@@ -29,7 +29,7 @@ from tests.faults.processes import (
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="signals and forks"),
+    pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and forks"),
     pytest.mark.timeout(900),
 ]
 
@@ -78,7 +78,7 @@ def test_process(
     tally: Tally,
 ) -> None:
     if not FULL and victim is forkserver_of:
-        pytest.skip("in make faults: test_launcher.py has it in its quick form")
+        pytest.skip(IN_FULL)
     cells, limit = full if FULL else quick
     inject(tmp_path / "run", cells, tally, victim, hit, limit)
     settle(tmp_path / "run", cells, reference, tally)
@@ -86,7 +86,7 @@ def test_process(
 
 def test_coordinator_killed(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
     if not FULL:
-        pytest.skip("in make faults: test_sweep.py has it in its quick form")
+        pytest.skip(IN_FULL)
     folder, cells = tmp_path / "run", 60
     chance = random.Random(7)
     for _ in range(10):
@@ -101,7 +101,7 @@ def test_coordinator_killed(tmp_path: Path, reference: Sequence[Measured], tally
 
 def test_coordinator_stopped(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
     if not FULL:
-        pytest.skip("in make faults")
+        pytest.skip(IN_FULL)
     chance = random.Random(8)
 
     def freeze(process: psutil.Process) -> None:

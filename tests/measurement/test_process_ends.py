@@ -20,7 +20,9 @@ from harness.measurement.process.messages import Job
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, forks and cgroups")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only on Linux: signals, forks and cgroups"
+)
 TINY = Workload(width=8, in_features=8, batch=4)
 
 _LOADING_PARENT = """
