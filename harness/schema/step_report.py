@@ -118,7 +118,15 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return f"{self.target or 'your network'}{batch}"
 
     def bytes_at_peak(self, attribute: Literal["module", "operator", "category"]) -> dict[str, int]:
-        """Return the live bytes at the peak by module, operator or category, largest first."""
+        """Return the live bytes at the peak by what allocated or holds them.
+
+        Args:
+            attribute: module, operator or category.
+
+        Returns:
+            Bytes by name, largest first; empty where the events are not known.
+
+        """
         return {} if self.trace is None else totals(self.trace.alive_at_peak(), attribute)
 
     def as_dict(self) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(
     assert main(["predict", model, *named, *flags]) == 0
 
 
+@pytest.mark.slow
 def test_the_answer_comes_first(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--input", "int64:16", "--arg", "depth=1", "--loss", "my_model.py:loss"]
     assert main(["predict", model, *flags, "--gpu", "l4", "--memory", "800MiB"]) == 0
@@ -106,3 +107,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("model")
+def test_what_cannot_be_predicted_is_unsupported_and_exit_code_3(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--input", "16", "--gpu", "l4", "--mode", "inference"]
+    assert main(["predict", "my_model.py:Masked", *flags]) == 3
+    assert capsys.readouterr().out.startswith("unsupported: ")
+    assert main(["predict", "my_model.py:Masked", *flags, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["outcome"] == "unsupported"

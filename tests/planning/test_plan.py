@@ -140,6 +140,7 @@ def test_a_mistake_is_one_line(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

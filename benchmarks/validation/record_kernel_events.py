@@ -1,6 +1,6 @@
 """Record in which order the kernel cases allocate and free on the pretended GPU, as JSON.
 
-    python -m tests.validation.dry_run -m tests.validation.record_kernel_events FILE
+    python -m benchmarks.validation.dry_run -m benchmarks.validation.record_kernel_events FILE
 
 FILE is read first and its other versions of PyTorch are kept.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tests.validation.kernel_cases import ATTENTION, CASES, Case
+from benchmarks.validation.kernel_cases import ATTENTION, CASES, Case
 
 
 def record(case: Case) -> list[int]:

@@ -1,6 +1,6 @@
 """What the comparisons share: running a program on the pretended GPU.
 
-    python -m tests.validation.dry_run -m pytest -m cuda
+    python -m benchmarks.validation.dry_run -m pytest -m cuda
 
 runs Python with these arguments on one, such as the tests that else need a GPU.
 """
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.validation.tables import write_table
 from harness.dry_run.build import build
 from harness.dry_run.for_workers import pretending
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.toolchain import torch_build
-from tests.validation.tables import write_table
 
 __all__ = ["DryRun", "StubCard", "at_once", "parser", "write_table"]
 

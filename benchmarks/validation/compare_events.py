@@ -1,6 +1,6 @@
 """Draw workloads, and hold the events predicted for them against those of PyTorch's allocator.
 
-    python -m tests.validation.compare_events --out FOLDER
+    python -m benchmarks.validation.compare_events --out FOLDER
 
 Writes ``events.md`` and ``events.csv``; exit code 1 if any event or any phase's peak differs.
 """
@@ -11,6 +11,9 @@ from itertools import groupby
 from random import Random
 from typing import Any
 
+from benchmarks.validation.compare_predictions import CARDS, gpu_of
+from benchmarks.validation.dry_run import DryRun, parser, write_table
+from benchmarks.validation.record_events import STEPS, record_on
 from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import play_steps
@@ -23,9 +26,6 @@ from harness.schema.workload import (
     Workload,
     WorkloadError,
 )
-from tests.validation.compare_predictions import CARDS, gpu_of
-from tests.validation.dry_run import DryRun, parser, write_table
-from tests.validation.record_events import STEPS, record_on
 
 
 def draw(random: Random) -> Workload:
@@ -124,7 +124,7 @@ def main() -> int:
         f"training and inference: the build and {STEPS} steps, each event's step, phase, bytes "
         "requested and block in order, and the four peaks of each phase under ascending "
         "addresses. Where autocast empties its cache, the order is a hash table's. Written by "
-        "`tests/validation/compare_events.py`."
+        "`benchmarks/validation/compare_events.py`."
     )
     heads = ["capability", "workloads", "sequences equal", "events", "peaks compared", "equal"]
     title = "Events predicted for CUDA against PyTorch's own"

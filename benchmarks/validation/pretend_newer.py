@@ -1,6 +1,6 @@
 """Run Python where the installed PyTorch says that it is another, newer version.
 
-    python -m tests.validation.pretend_newer 2.16.0 -m pytest
+    python -m benchmarks.validation.pretend_newer 2.16.0 -m pytest
 
 A folder before all others on the path holds metadata of a distribution ``torch`` of that version,
 and nothing else: what asks which version is installed is deceived, and the code stays as it is.

@@ -10,10 +10,10 @@ import sys
 
 import torch
 
+from benchmarks.validation.modules import MODULES
 from harness.instruments.cuda_counters import cuda_peaks
 from harness.training.module_step import Step, make_optimizer, run_step
 from harness.training.training_step import no_phase
-from tests.validation.modules import MODULES
 
 STEPS = 4
 

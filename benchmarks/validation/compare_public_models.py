@@ -1,7 +1,7 @@
 """Compare the estimate of public models' training steps with the CUDA dry run.
 
-    python -m tests.validation.dry_run -m tests.validation.compare_public_models record FOLDER
-    python -m tests.validation.compare_public_models compare FOLDER OUT
+    python -m benchmarks.validation.dry_run -m benchmarks.validation.compare_public_models record FOLDER
+    python -m benchmarks.validation.compare_public_models compare FOLDER OUT
 
 ``record`` trains each model on the pretended GPU (PyTorch's own kernels and allocator) and writes
 a JSON file for it; ``compare`` estimates the same steps on meta tensors and writes ``models.csv``
@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.validation.public_models import STEPS, names, own_step
 from harness.allocator import CachingAllocator
 from harness.prediction.estimate.estimate_step import ACCURACY, estimate_step
 from harness.prediction.gpu.catalogue import DEFAULT
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
 from harness.training.module_step import run_step
-from tests.validation.public_models import STEPS, names, own_step
 
 LIBRARIES = ("torch._dynamo", "torchvision", "transformers")
 COUNTERS = ("requested", "allocated", "reserved")
@@ -38,7 +38,7 @@ SUMMARY = (
     "Three training steps of public models on torch {version}, capability 8.0, each in a process "
     "of its own: under the CUDA dry run, where PyTorch's own kernels decide what is allocated, "
     "and estimated on meta tensors. Peaks of the build and the steps, in bytes. Written by "
-    "`tests/validation/compare_public_models.py`."
+    "`benchmarks/validation/compare_public_models.py`."
 )
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.validation import torch_versions
 from harness.prediction.versions import KNOWN, NEWEST
-from tests.validation import torch_versions
 
 
 def result(version: str, **changes: Any) -> dict[str, Any]:

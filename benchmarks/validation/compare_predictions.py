@@ -1,6 +1,6 @@
 """Measure workloads under the dry run and hold the predictions against them, metric by metric.
 
-    python -m tests.validation.compare_predictions --out FOLDER
+    python -m benchmarks.validation.compare_predictions --out FOLDER
 
 Each workload is measured by ``harness measure --device cuda --json`` in processes of its own
 and predicted from the same flags. Writes ``predictions.md`` and ``predictions.csv``; exit code
@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.validation.dry_run import DryRun, StubCard, at_once, parser, write_table
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
 from harness.prediction.predict_workload import predict
 from harness.schema.record import Record, from_json
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
-from tests.validation.dry_run import DryRun, StubCard, at_once, parser, write_table
 
 PEAKS = ("requested", "allocated", "active", "reserved")
 SEGMENT_BYTES = 20 << 20
@@ -196,7 +196,7 @@ def write_tables(
     out: Any,
     *,
     where: str = "under the dry run",
-    written_by: str = "tests/validation/compare_predictions.py",
+    written_by: str = "benchmarks/validation/compare_predictions.py",
 ) -> None:
     """Write the table as Markdown and as CSV."""
     heads = [

@@ -1,6 +1,6 @@
 """Memory of one rank against the world size, under the dry run: DDP, ZeRO, FSDP2, tensor parallel.
 
-    python -m tests.validation.dry_run_distributed --out results/cuda-dry-run
+    python -m benchmarks.validation.dry_run_distributed --out results/cuda-dry-run
 
 Eight linear layers of width 2,048 without bias, AdamW, a batch of 512 for each rank. What a rank
 holds between steps has a closed form, with P for the bytes of all parameters and N for the ranks:
@@ -19,10 +19,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+from benchmarks.validation.dry_run import at_once, parser
+from benchmarks.validation.tables import write_table
 from harness.dry_run import DryRunReport, dry_run
 from harness.schema.units import format_bytes
-from tests.validation.dry_run import at_once, parser
-from tests.validation.tables import write_table
 
 GPU = "a100-80gb"
 LAYERS, WIDTH, ROWS, STEPS = 8, 2048, 512, 3

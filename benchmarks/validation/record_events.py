@@ -1,6 +1,6 @@
 """Record what steps on CUDA ask of the allocator, for tests that need neither GPU nor dry run.
 
-    python -m tests.validation.record_events --out tests/prediction
+    python -m benchmarks.validation.record_events --out tests/prediction
 
 Writes ``cuda_events.json``: of each workload the events of build and steps (step, phase, bytes
 requested, number of the block), read from the allocator's own history, and the peaks of each
@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.validation.dry_run import DryRun, StubCard, parser
+from benchmarks.validation.dry_run import DryRun, StubCard, parser
 
 STEPS = 4
 PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")

@@ -1,6 +1,6 @@
 """Run the kernel cases on the (pretended) GPU; write the requested peak of each part as JSON.
 
-    run.sh VENV -m tests.validation.record_kernel_peaks FILE all|attention
+    run.sh VENV -m benchmarks.validation.record_kernel_peaks FILE all|attention
 
 cuDNN is off: the dry run has none. FILE is read first and its other capabilities are kept.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tests.validation.kernel_cases import ATTENTION, CASES, Case
+from benchmarks.validation.kernel_cases import ATTENTION, CASES, Case
 
 
 def record(case: Case) -> list[int]:

@@ -1,7 +1,7 @@
 """Run the version-dependent tests with one version of PyTorch, or with each known one in turn.
 
-    python3 -m tests.validation.torch_versions 2.15
-    python3 -m tests.validation.torch_versions all --record
+    python3 -m benchmarks.validation.torch_versions 2.15
+    python3 -m benchmarks.validation.torch_versions all --record
 
 Each version gets an environment of its own, made by the Python that runs this; pip's local
 configuration is left out, so that pip brings what it brings on a fresh machine. With ``--record``
@@ -22,8 +22,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+from benchmarks.validation.torch_versions_table import render
 from harness.prediction.versions import KNOWN, NEWEST, TorchVersion
-from tests.validation.torch_versions_table import render
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "results" / "torch-versions.json"
@@ -35,9 +35,9 @@ TESTS = (
     "tests/prediction/test_trace_property.py",
     "tests/prediction/test_cpu_trace.py",
     "tests/prediction/test_matmul.py",
-    "tests/prediction/test_predict_module.py",
     "tests/instruments/test_allocation_trace.py",
-    "tests/profiling",
+    "tests/measurement/test_module_trace.py",
+    "tests/reporting/test_exports.py",
     "tests/measurement/test_measure.py",
     "tests/measurement/test_model_check.py",
     "tests/thresholds/test_find_threshold.py",

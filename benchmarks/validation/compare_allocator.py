@@ -1,6 +1,6 @@
 """Compare the allocator model with PyTorch's own allocator, counter by counter.
 
-    python -m tests.validation.compare_allocator --out FOLDER
+    python -m benchmarks.validation.compare_allocator --out FOLDER
 
 Run by an interpreter with a CUDA build of PyTorch. Writes ``allocator.md`` and
 ``allocator.csv``; exit code 1 if any counter or address differs after any operation.
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.validation.dry_run import DryRun, StubCard, parser, write_table
 from harness.allocator import AllocatorConfig, Ascending, CachingAllocator, OutOfMemoryError
 from harness.snapshots.replay import replay_devices
-from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 
 GIB = 1 << 30
 NOT_REPLAYED = "not replayed"
@@ -295,7 +295,7 @@ def write_tables(comparisons: list[Comparison], folder: Path) -> None:
         "values is left out, because it follows the order of a hash table. `replayed` is the "
         "snapshot of the same run followed by `harness.snapshots`: every segment event, address, "
         "and final block; a snapshot does not say when settings changed. Written by "
-        "`tests/validation/compare_allocator.py`."
+        "`benchmarks/validation/compare_allocator.py`."
     )
     title = "The allocator model against PyTorch's own"
     write_table(folder / "allocator", title, summary, heads, rows)

@@ -1,6 +1,6 @@
 """What ``make cuda`` leaves of a GPU: the quick experiments and predictions against measurement.
 
-    python -m tests.validation.on_gpu --out results
+    python -m benchmarks.validation.on_gpu --out results
 
 Writes into ``results/<name of the GPU>/``; exit code 1 if a requested peak differs from its
 prediction by a byte. Reserved peaks may differ by a segment: free blocks of one size are stated
@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.validation.compare_predictions import Comparison, workloads, write_tables
+from benchmarks.validation.dry_run import StubCard
 from harness.cli.app import main as harness
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import Launcher, default_launcher
@@ -21,8 +23,6 @@ from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
-from tests.validation.compare_predictions import Comparison, workloads, write_tables
-from tests.validation.dry_run import StubCard
 
 DEADLINE_SECONDS = 600.0
 
@@ -76,7 +76,7 @@ def main() -> int:
     finally:
         launcher.close()
     where = f"on one {facts['gpu']}, driver {facts['driver']}"
-    write_tables(comparisons, folder, where=where, written_by="tests/cuda/on_gpu.py")
+    write_tables(comparisons, folder, where=where, written_by="benchmarks/validation/on_gpu.py")
     code = harness(["sweep", "--quick", "--device", "cuda", "--out", str(folder)])
     code = code or harness(["report", str(folder)])
     requested = [one.peak("requested") for one in comparisons]

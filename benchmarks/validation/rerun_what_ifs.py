@@ -1,6 +1,6 @@
 """Run every what-if of the recorded failures for real, under the dry run, and compare.
 
-    python -m tests.validation.rerun_what_ifs [CASE ...]
+    python -m benchmarks.validation.rerun_what_ifs [CASE ...]
 
 For each what-if of ``harness explain`` the program runs again with that setting on a pretended GPU
 of that memory. A what-if ends with the request that failed in the recording; the real run is
@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.validation.dry_run import DryRun, StubCard
 from harness.snapshots import explain_file
 from harness.snapshots.snapshot import Snapshot, read_recording
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, reserved_change
 from harness.snapshots.what_if import WhatIf
-from tests.validation.dry_run import DryRun, StubCard
 
 MIB = 1 << 20
-FAILURES = Path(__file__).parents[1] / "snapshots" / "failures"
+FAILURES = Path(__file__).parents[2] / "tests" / "snapshots" / "failures"
 RECORDER = Path(__file__).with_name("record_failures.py")
 
 

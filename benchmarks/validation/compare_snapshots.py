@@ -1,6 +1,6 @@
 """Record snapshots of public models under the dry run and follow them with the model.
 
-    python -m tests.validation.compare_snapshots --out FOLDER
+    python -m benchmarks.validation.compare_snapshots --out FOLDER
 
 Writes ``replay.md`` and ``replay.csv``; exit code 1 if any segment event, address or
 final block differs.
@@ -11,9 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.validation.dry_run import DryRun, StubCard, parser, write_table
 from harness.dry_run.toolchain import torch_build
 from harness.snapshots import Replay, replay_devices
-from tests.validation.dry_run import DryRun, StubCard, parser, write_table
 
 MIB = 1 << 20
 RECORDER = Path(__file__).with_name("record_snapshots.py")
@@ -83,7 +83,7 @@ def write_tables(rows: list[list[str]], folder: Path, equal: int) -> None:
     summary = (
         f"Snapshots of torch {torch_build().version} under the dry run; {equal} of {len(rows)}"
         " replayed without any "
-        "difference. Written by `tests/validation/compare_snapshots.py`."
+        "difference. Written by `benchmarks/validation/compare_snapshots.py`."
     )
     title = "Recordings replayed through the allocator model"
     write_table(folder / "replay", title, summary, heads, rows)

@@ -1,6 +1,6 @@
 """Two training steps of public models under the dry run: a table of their peaks.
 
-    python -m tests.validation.dry_run_models --out results/cuda-dry-run [NAME ...]
+    python -m benchmarks.validation.dry_run_models --out results/cuda-dry-run [NAME ...]
 
 Needs torchvision, transformers and diffusers next to a CUDA build of PyTorch. Every model is built
 from a configuration, without weights, and trained by AdamW on one batch, in float32 and under
@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks.validation.dry_run import at_once, parser
+from benchmarks.validation.tables import write_table
 from harness.dry_run import DryRunReport, dry_run
 from harness.schema.units import format_bytes
-from tests.validation.dry_run import at_once, parser
-from tests.validation.tables import write_table
 
 GPU = "a100-40gb"
 STEPS = 2
