@@ -133,7 +133,7 @@ class Comparison:
             for measured, predicted in pairs
         ]
         name = str(self.record.workload).removesuffix(", device cuda")
-        return [name, self.fit.capability, self.settings or "none", *cells, stated]
+        return [name, self.card.capability, self.settings or "none", *cells, stated]
 
 
 def _figures(found: Record | StepReport) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def main() -> int:
     def run(case: tuple[Workload, StubCard, str]) -> Comparison:
         found = compare(*case, dry_run)
         stated = found.differences() or "equal"
-        print(found.fit.capability, found.record.workload, found.settings, stated, flush=True)
+        print(found.card.capability, found.record.workload, found.settings, stated, flush=True)
         return found
 
     chosen = [case for case in cases() if arguments.only in str(case[0])]

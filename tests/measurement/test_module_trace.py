@@ -127,10 +127,10 @@ def test_where_mem_tracker_changes_what_it_watches(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_table_of_the_peak_adds_up(name: str) -> None:
     result = traced(prepared(CASES[name]))
-    blocks = result.alive_at_peak()
+    blocks = result.trace.alive_at_peak()
     assert sum(block.event.size_bytes for block in blocks) == result.peak_live_bytes
     assert sum(result.categories_at_peak().values()) == result.peak_live_bytes
-    assert list(result.phase_peaks()) == ["build", "forward", "backward", "optimizer"]
+    assert list(result.trace.phase_peaks()) == ["build", "forward", "backward", "optimizer"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -147,7 +147,7 @@ def test_nothing_is_left_that_was_not_there_before(name: str) -> None:
         for part in (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,):
             storage = part.untyped_storage()
             sizes[storage.data_ptr()] = storage.nbytes()
-    assert result.live_bytes[-1] == sum(sizes.values())
+    assert result.trace.live_bytes[-1] == sum(sizes.values())
 
 
 def test_the_categories_are_those_of_the_facts() -> None:
@@ -165,7 +165,7 @@ def test_the_categories_are_those_of_the_facts() -> None:
         step()
     weights = 4 * (8 * 16 + 16 + 16 * 4 + 4 + 2 * 16)
     taken: dict[str, int] = {}
-    for event in result.events:
+    for event in result.trace.events:
         if event.size_bytes > 0:
             taken[event.category] = taken.get(event.category, 0) + event.size_bytes
     assert taken["parameter"] == weights + 4 * 32 + 8  # buffers, and the number of batches
@@ -182,13 +182,13 @@ def test_steps_and_phases_are_found() -> None:
         case.step()
         case.step()
     order: list[tuple[int, str]] = []
-    for event in result.events:
+    for event in result.trace.events:
         if (event.step, event.phase) not in order:
             order.append((event.step, event.phase))
     step = ["forward", "backward", "optimizer"]
     expected = [(0, "build"), (0, "optimizer"), *((1, p) for p in step), *((2, p) for p in step)]
     assert order == expected
-    assert result.measured_step == 2
+    assert result.trace.measured_step == 2
 
 
 def test_gradient_accumulation_is_one_step_and_plain_backward_passes_are_several() -> None:
@@ -211,7 +211,7 @@ def test_what_an_older_input_was_is_found_when_it_reaches_the_network() -> None:
     with trace(model) as result:
         model(x)
         del x
-    rows = [(e.size_bytes, e.category) for e in result.events if e.category == "input"]
+    rows = [(e.size_bytes, e.category) for e in result.trace.events if e.category == "input"]
     assert rows == [(80, "input"), (-80, "input")]
 
 
@@ -234,7 +234,7 @@ def test_without_operators_the_same_blocks_are_seen() -> None:
             case.model, optimizer=case.optimizers, inputs=(case.x, case.y), operators=operators
         ) as result:
             case.step()
-        rows.append([(e.size_bytes, e.category, e.step) for e in result.events])
+        rows.append([(e.size_bytes, e.category, e.step) for e in result.trace.events])
         assert result.peak_phase == "backward"
     assert rows[0] == rows[1]
 

@@ -238,8 +238,9 @@ def test_four_threads_predict_at_once() -> None:
 def test_a_prediction_under_settings_is_another_one() -> None:
     plain = harness.predict(convolutions, 512, inputs=(3, 16, 16), gpu="l4")
     settings = "expandable_segments:True"
-    asked = {"inputs": (3, 16, 16), "gpu": "l4", "allocator_settings": settings}
-    other = harness.predict(convolutions, 512, **asked)  # type: ignore[arg-type]
+    other = harness.predict(
+        convolutions, 512, inputs=(3, 16, 16), gpu="l4", allocator_settings=settings
+    )
     assert plain.cuda is not None
     assert other.cuda is not None
     assert plain.cuda.requested_peak_bytes == other.cuda.requested_peak_bytes

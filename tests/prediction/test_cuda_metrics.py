@@ -30,7 +30,7 @@ def test_every_metric_but_what_lies_outside_is_predicted() -> None:
     assert {n for n in Metrics.__struct_fields__ if stated[n] is None} == {"rss_rise_bytes"}
     unknown = {n for n in CudaMetrics.__struct_fields__ if stated["cuda"][n] is None}
     assert unknown == {"outside_bytes"}
-    assert predicted.method == "trace"
+    assert predicted.method == "formula"
 
 
 @pytest.mark.usefixtures("rules_of_2_13")
