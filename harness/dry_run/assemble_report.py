@@ -10,12 +10,12 @@ from harness.dry_run.dry_run_report import (
     CudaPeaks,
     Device,
     DryRunReport,
-    Fit,
     Outcome,
 )
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
+from harness.schema.verdict import Fit, fit_of
 
 _OUTCOMES: Mapping[str, Outcome] = {
     "ok": "ok",
@@ -118,8 +118,8 @@ def _reserved(peaks: CudaPeaks) -> int:
 def _fit(outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu) -> Fit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
     if outcome == "oom":
-        return "does not fit"
+        return fit_of(in_every_case=False, in_some_case=False)
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
-    sure = cuda.reserved_peak_bytes + gpu.outside_bytes[1] <= gpu.total_bytes
-    return "fits" if sure else "close call"
+    surely = cuda.reserved_peak_bytes + gpu.outside_bytes[1] <= gpu.total_bytes
+    return fit_of(in_every_case=surely, in_some_case=True)

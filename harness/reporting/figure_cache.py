@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-import harness
 from harness.reporting.figures import Drawing, Picture, drawing, picture_of
 from harness.schema.findings import Figure
+from harness.version import PACKAGE
 
 MOST_KEPT = 200
 """Drawings, of about 200 kB each; those that were not used for longest go first."""
@@ -62,7 +62,7 @@ def _name(figure: Figure) -> str | None:
     except (pickle.PicklingError, AttributeError, TypeError):  # a function within a function
         return None
     own = [_package(code) for code in (figure.draw, figure.tips) if code is not None]
-    hashes = [_code_of(package) for package in (harness.__name__, *own)]
+    hashes = [_code_of(package) for package in (PACKAGE.name, *own)]
     if None in hashes:
         return None
     return hashlib.sha256(b"".join([*filter(None, hashes), whole])).hexdigest()

@@ -88,7 +88,8 @@ static void open_status(void)
     close(file);
 }
 
-__attribute__((constructor)) static void start(void)
+/* Reads the GPU from the environment; a fork of a process that has not used CUDA may read another one. */
+void harness_dry_run_describe(void)
 {
     const char *name = getenv("HARNESS_DRY_RUN_NAME");
     snprintf(gpu.name, sizeof gpu.name, "%s (dry run)", name ? name : "GPU");
@@ -105,6 +106,11 @@ __attribute__((constructor)) static void start(void)
     gpu.outside_bytes = setting("HARNESS_DRY_RUN_OUTSIDE", 0);
     gpu.largest_workspace = (int)setting("HARNESS_DRY_RUN_LARGEST_WORKSPACE", 0);
     describe_capability();
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    harness_dry_run_describe();
     reserve_address_space();
     open_status();
 }
