@@ -1,6 +1,6 @@
-"""Compare the estimate of public models' training steps with the CUDA dry run.
+r"""Compare the estimate of public models' training steps with the CUDA dry run.
 
-    python -m benchmarks.validation.dry_run \\
+    python -m benchmarks.validation.dry_run \
       -m benchmarks.validation.compare_public_models record FOLDER
     python -m benchmarks.validation.compare_public_models compare FOLDER OUT
 

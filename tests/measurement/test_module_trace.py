@@ -203,7 +203,7 @@ def test_gradient_accumulation_is_one_step_and_plain_backward_passes_are_several
     with trace(case.model) as one:
         passes()
         case.optimizers[0].step()
-    assert (several.measured_step, one.measured_step) == (2, 1)
+    assert (several.trace.measured_step, one.trace.measured_step) == (2, 1)
 
 
 def test_what_an_older_input_was_is_found_when_it_reaches_the_network() -> None:
