@@ -1,5 +1,6 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
+import signal
 from pathlib import Path
 
 import click
@@ -8,6 +9,12 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
 from harness.cli.parameter_types import SECONDS, SIZE, Choices, WholeNumber
 from harness.schema.plain_text import printable
+
+_STOPPED = {
+    "interrupted": INTERRUPTED,
+    "ended by SIGTERM": 128 + signal.SIGTERM,
+    "ended by SIGHUP": 128 + signal.SIGHUP,
+}
 
 
 def _answers(
@@ -117,8 +124,8 @@ def dry_run(
     and optimizers are the real ones. Kernels are not run, so every value read from the GPU is
     zero, and times mean nothing. No GPU is needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 if it
-    was interrupted.
+    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
+    it was ended by Ctrl-C or SIGTERM.
     """
     from harness.dry_run.dry_run_text import dry_run_text
     from harness.dry_run.run import dry_run as run
@@ -145,7 +152,7 @@ def dry_run(
         snapshot=snapshot,
     )
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
-    click.echo(text)
-    if report.outcome == "killed" and report.evidence == "interrupted":
-        return INTERRUPTED
+    click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
+    if report.outcome == "killed" and report.evidence in _STOPPED:
+        return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK

@@ -1,11 +1,12 @@
 """The process that a dry run happens in: runs the user's code, writes what was seen.
 
-    python -m harness.dry_run.child JOB.json
-
-The code is run as ``python script.py`` or ``python -m module`` would: same ``__main__``, same
-``sys.argv``, same first entry of ``sys.path``, same traceback.
+``own_interpreter`` starts its ``main`` with a file that holds the job. The code is run as ``python
+script.py`` or ``python -m module`` would: same ``__main__``, same ``sys.argv``, same first entry of
+``sys.path``, same traceback. The report is written when an interpreter would end: after threads
+that are still running, and after all functions that were registered for the exit.
 """
 
+import atexit
 import builtins
 import contextlib
 import ctypes
@@ -18,22 +19,26 @@ import runpy
 import signal
 import sys
 import sysconfig
+import threading
 import traceback
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import FrameType, ModuleType, TracebackType
 
 import msgspec
 
 from harness.dry_run.dry_run_report import ChildResult, Job
 from harness.dry_run.fake_ranks import pretend_ranks
 from harness.dry_run.recording import EnoughStepsError, Recording
+from harness.dry_run.supervisor import supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
 
 _HARNESS = str(Path(__file__).parent.parent)
 _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 
+_THREADS_SECONDS = 10.0
+"""How long threads may go on after enough steps."""
 
 _TRITON = (f"site-packages{os.sep}triton", f"torch{os.sep}_inductor")
 _COMPILED = (
@@ -42,9 +47,15 @@ _COMPILED = (
 )
 
 
+def _torch() -> str:
+    """Return the beginning of the paths of PyTorch's files, once it is imported."""
+    torch = sys.modules.get("torch")
+    return f"{Path(torch.__file__ or '').parent}{os.sep}" if torch is not None else "<"
+
+
 def is_own(file: str) -> bool:
     """Return whether a file is PyTorch's, Python's or the harness's, not the user's."""
-    if file.startswith("<") or f"{os.sep}torch{os.sep}" in file:
+    if file.startswith(("<", _torch())):
         return True
     inside = file.startswith(_STANDARD) and "site-packages" not in file
     return inside or file.startswith(_HARNESS + os.sep)
@@ -81,9 +92,11 @@ def _run(job: Job) -> object:
     if job.kind == "script":
         _run_script(Path(job.target))
     elif job.kind == "module":
-        sys.path[0] = str(Path.cwd())
+        sys.path.insert(0, str(Path.cwd()))
+        _give_way(Path.cwd())
         runpy.run_module(job.target, run_name="__main__", alter_sys=True)
     else:
+        sys.path[:] = job.path
         if job.main is not None:
             _import_main(job.main)
         function, arguments, named = pickle.loads(Path(job.target).read_bytes())
@@ -96,9 +109,21 @@ def _run_script(script: Path) -> None:
     main = ModuleType("__main__")
     main.__dict__.update(__file__=str(script), __builtins__=builtins, __cached__=None)
     sys.modules["__main__"] = main
-    sys.path[0] = str(script.resolve().parent)
+    sys.path.insert(0, str(script.resolve().parent))
+    _give_way(script.resolve().parent)
     code = compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
     exec(code, main.__dict__)
+
+
+def _give_way(folder: Path) -> None:
+    """Let the user's modules be found that have the name of one that this process has loaded."""
+    for name in ("harness", "msgspec"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if Path(file or "").parent == folder / name:
+            continue
+        if (folder / name).is_dir() or (folder / f"{name}.py").exists():
+            for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+                del sys.modules[loaded]
 
 
 def _import_main(script: str) -> None:
@@ -116,24 +141,32 @@ def _print_error(error: BaseException) -> None:
     traceback.print_exception(type(error), error, trace or error.__traceback__)
 
 
-def _outcome(error: BaseException | None) -> tuple[str, str | None, int]:
-    """Return how the script ended, the evidence, and its exit code."""
+def _outcome(error: BaseException | None) -> tuple[str, str | None]:
+    """Return how the script ended, and the evidence; print what Python would."""
     if error is None or isinstance(error, EnoughStepsError):
-        return ("ok" if error is None else "stopped"), None, 0
+        return ("ok" if error is None else "stopped"), None
     if isinstance(error, SystemExit):
         code = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
         if code != error.code and error.code is not None:
             print(error.code, file=sys.stderr)
-        return ("error", f"the script exited with code {code}", code) if code else ("ok", None, 0)
+        return ("error", f"the script exited with code {int(code)}") if code else ("ok", None)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "interrupted", 130
-    _print_error(error)
-    last = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
+        return "interrupted", "interrupted"
+    with contextlib.suppress(Exception):  # its standard error may be closed
+        _print_error(error)
+    last = _line(error)
     if _is_out_of_memory(error):
-        return "oom", last, 1
+        return "oom", last
     if _is_of_triton(error):
-        return "unsupported", f"{_COMPILED}; {last}", 1
-    return "error", last, 1
+        return "unsupported", f"{_COMPILED}; {last}"
+    return "error", last
+
+
+def _line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message, without the notes added to it."""
+    whole = traceback.TracebackException.from_exception(error)
+    vars(whole)["__notes__"] = None
+    return list(whole.format_exception_only())[-1].strip().partition("\n")[0]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -151,18 +184,6 @@ def _is_of_triton(error: BaseException | None) -> bool:
     return False
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _on_terminate(number: int, frame: object) -> None:
-    del number, frame
-    raise KeyboardInterrupt
-
-
 def _environment() -> dict[str, str]:
     facts = {"python": platform.python_version(), "platform": platform.platform()}
     torch = sys.modules.get("torch")
@@ -174,16 +195,132 @@ def _environment() -> dict[str, str]:
     return facts
 
 
+class _Ending:
+    """Writes the result, once, whichever comes first: the interpreter's end or a signal."""
+
+    def __init__(self, job: Job, reads: ValueReads, recording: Recording) -> None:
+        self._job = job
+        self._reads = reads
+        self._recording = recording
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self.ended = "error"
+        self.evidence: str | None = "the script's end was not seen"
+        self.returned: object = None
+
+    def write(self) -> None:
+        """Write the result; a process that the script forked comes here too, and has none."""
+        if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
+            return
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(ValueError):  # in another thread than the main one
+                signal.signal(number, signal.SIG_IGN)
+        with contextlib.suppress(Exception):  # it may be closed, or no file
+            sys.stdout.flush()
+        notes = self._recording.notes
+        try:
+            devices, refused = self._recording.finish(self._job.snapshot)
+        except Exception as error:
+            devices, refused = [], []
+            notes.append(f"what the allocator did cannot be told: {_line(error)}")
+        result = ChildResult(
+            ended=self.ended,  # type: ignore[arg-type]
+            evidence=self.evidence,
+            devices=tuple(devices),
+            out_of_memory=tuple(refused),
+            value_reads=self._reads.found(),
+            notes=tuple(notes),
+            optimizer_steps=self._recording.steps,
+            environment=_environment(),
+            returned=self.returned,
+        )
+        write_result(result, Path(self._job.result))
+
+    def on_late_error(self, error: BaseException | None) -> None:
+        """Note an error that ends a thread or a function at the exit, which Python only prints."""
+        if self.ended in ("ok", "stopped") and error is not None:
+            if _is_out_of_memory(error):
+                self.ended, self.evidence = "oom", _line(error)
+            elif isinstance(error, KeyboardInterrupt):
+                self.ended, self.evidence = "interrupted", "interrupted"
+
+    def on_terminate(self, number: int, frame: FrameType | None) -> None:
+        """End at once, as Python does at this signal, but with a result."""
+        del frame
+        self.ended, self.evidence = "interrupted", "interrupted"
+        self.write()
+        os._exit(128 + number)
+
+    def listen(self) -> None:
+        """Have this called at the exit, last of all, at signals, and for errors of threads."""
+        atexit.register(self.write)
+        signal.signal(signal.SIGTERM, self.on_terminate)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self.on_terminate)
+        # A shell lets a job in the background ignore Ctrl-C; the parent hands it on all the same.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        in_thread, unraisable = threading.excepthook, sys.unraisablehook
+
+        def on_thread_error(seen: threading.ExceptHookArgs) -> None:
+            in_thread(seen)
+            self.on_late_error(seen.exc_value)
+
+        def on_unraisable(seen: "sys.UnraisableHookArgs") -> None:
+            unraisable(seen)
+            self.on_late_error(seen.exc_value)
+
+        threading.excepthook, sys.unraisablehook = on_thread_error, on_unraisable
+
+    def soon(self) -> None:
+        """End after enough steps even if a thread of the script does not."""
+
+        def end() -> None:
+            self._recording.notes.append("threads of the script were still running")
+            self.write()
+            os._exit(0)
+
+        timer = threading.Timer(_THREADS_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+
+
+def write_result(result: ChildResult, path: Path) -> None:
+    """Write the result, in a folder that the script may have removed."""
+    try:
+        data = msgspec.json.encode(result)
+    except UnicodeEncodeError:  # names of files that are not text
+        data = msgspec.json.encode(_as_text(msgspec.to_builtins(result)))
+    path.parent.mkdir(exist_ok=True)
+    written = path.with_suffix(".part")
+    written.write_bytes(data)
+    written.rename(path)
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    return [_as_text(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def main() -> int:
-    """Run the job of the command line and write its result; return the script's exit code."""
-    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
-    _die_with(job.parent_pid)
-    signal.signal(signal.SIGTERM, _on_terminate)
-    # A shell lets a job in the background ignore Ctrl-C; the parent hands it on all the same.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    faulthandler.enable()
+    """Run the job of the command line; return the script's exit code."""
+    file = Path(sys.argv[1])
+    job: Job = pickle.loads(file.read_bytes())
+    stub = ctypes.CDLL(None)
+    if not hasattr(stub, "pretend_main"):
+        write_result(ChildResult(ended="not loaded"), Path(job.result))
+        return 1
+    supervised(job.lifeline, file.parent)
+    stub.pretend_main()
+    with contextlib.suppress(RuntimeError):  # without a standard error
+        faulthandler.enable()
     reads = ValueReads(job.answers, is_own)
     recording = Recording(reads, is_own, job.steps)
+    ending = _Ending(job, reads, recording)
+    ending.listen()
+    unblock_signals()
 
     def on_torch(module: ModuleType) -> None:
         recording.start(module)
@@ -192,37 +329,14 @@ def main() -> int:
 
     sys.meta_path.insert(0, _AfterImport("torch", on_torch))
     error: BaseException | None = None
-    returned: object = None
     pid = os.getpid()
     try:
-        returned = _run(job)
+        ending.returned = _run(job)
     except BaseException as raised:
         error = raised
     if os.getpid() != pid:  # a process that the script forked came out of its end
         raise error if error is not None else SystemExit(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ended, evidence, code = _outcome(error)
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    devices, refused = recording.finish(job.snapshot)
-    result = ChildResult(
-        ended=ended,  # type: ignore[arg-type]
-        evidence=evidence,
-        exit_code=code,
-        devices=tuple(devices),
-        out_of_memory=tuple(refused),
-        value_reads=reads.found(),
-        notes=tuple(recording.notes),
-        optimizer_steps=recording.steps,
-        environment=_environment(),
-        returned=returned,
-    )
-    written = Path(job.result + ".part")
-    written.write_bytes(msgspec.json.encode(result))
-    written.rename(job.result)
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    ending.ended, ending.evidence = _outcome(error)
+    if ending.ended == "stopped":
+        ending.soon()
+    return 0 if ending.ended in ("ok", "stopped") else 1

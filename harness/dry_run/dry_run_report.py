@@ -172,9 +172,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 class ChildResult(Struct, frozen=True, kw_only=True):
     """What the child process saw from inside; its parent makes the report of it."""
 
-    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported"]
+    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported", "not loaded"]
     evidence: str | None = None
-    exit_code: int = 0
     devices: tuple[Device, ...] = ()
     out_of_memory: tuple[OutOfMemory, ...] = ()
     value_reads: tuple[ValueRead, ...] = ()
@@ -192,6 +191,8 @@ class Job(Struct, frozen=True, kw_only=True):
         steps: end the script after this many optimizer steps.
         main: the caller's script, which a function of ``__main__`` is found in.
         answers: what reads of GPU values get: ``FILE:LINE`` to number, ``*`` for the rest.
+        lifeline: end of a pipe that closes when the parent has ended.
+        path: where the parent finds modules, for those that a function needs.
 
     """
 
@@ -205,4 +206,5 @@ class Job(Struct, frozen=True, kw_only=True):
     answers: dict[str, float] = {}
     world_size: int | None = None
     rank: int = 0
-    parent_pid: int
+    lifeline: int
+    path: tuple[str, ...] = ()

@@ -1,6 +1,5 @@
 """Run a script, a module or a function on a pretended GPU, in a process of its own."""
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from harness.dry_run.child_process import run
 from harness.dry_run.dry_run_report import DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_run.run_folder import run_folder
 from harness.dry_run.sent_function import pickled
 from harness.prediction.gpu.catalogue import Gpu
 
@@ -63,7 +63,8 @@ def dry_run(
         The report; ``returned`` holds what a function returned, as JSON.
 
     Raises:
-        DryRunUnavailableError: PyTorch is no CUDA build, or there is no C compiler.
+        DryRunUnavailableError: PyTorch is no CUDA build, there is no C compiler, or the stub is not
+            loaded.
         DryRunError: an argument is wrong, or a function cannot be sent to another process.
         GpuError: no such GPU.
 
@@ -85,10 +86,10 @@ def dry_run(
             outside_bytes=outside_bytes,
             largest_workspace=largest_workspace,
         )
-    with tempfile.TemporaryDirectory(prefix="harness-dry-run-") as folder:
+    with run_folder() as folder:
         kind, text, main = "module" if module else "script", str(target), None
         if callable(target):
-            kind, text = "function", str(Path(folder) / "function.pickle")
+            kind, text = "function", str(folder / "function.pickle")
             data, main = pickled((target, arguments, named))
             Path(text).write_bytes(data)
             arguments = ()
@@ -107,4 +108,4 @@ def dry_run(
             main=main,
             quiet=quiet,
         )
-        return run(request, Path(folder))
+        return run(request, folder)
