@@ -29,7 +29,7 @@ _OUTCOMES: Mapping[str, Outcome] = {
 }
 
 
-_SIGNALS = {signal.SIGINT: "interrupted"}
+_SIGNALS: Mapping[int, str] = {signal.SIGINT: "interrupted"}
 """What the evidence says of a signal that the harness handed on."""
 
 

@@ -207,6 +207,7 @@ class _Ending:
         self.ended = "error"
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
+        self._late: tuple[str, str] | None = None
 
     def write(self) -> None:
         """Write the result; a process that the script forked comes here too, and has none."""
@@ -217,6 +218,8 @@ class _Ending:
                 signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(Exception):  # it may be closed, or no file
             sys.stdout.flush()
+        if self.ended in ("ok", "stopped") and self._late is not None:
+            self.ended, self.evidence = self._late
         notes = self._recording.notes
         try:
             devices, refused = self._recording.finish(self._job.snapshot)
@@ -238,11 +241,10 @@ class _Ending:
 
     def on_late_error(self, error: BaseException | None) -> None:
         """Note an error that ends a thread or a function at the exit, which Python only prints."""
-        if self.ended in ("ok", "stopped") and error is not None:
-            if _is_out_of_memory(error):
-                self.ended, self.evidence = "oom", _line(error)
-            elif isinstance(error, KeyboardInterrupt):
-                self.ended, self.evidence = "interrupted", "interrupted"
+        if error is not None and _is_out_of_memory(error):
+            self._late = "oom", _line(error)
+        elif isinstance(error, KeyboardInterrupt):
+            self._late = "interrupted", "interrupted"
 
     def on_terminate(self, number: int, frame: FrameType | None) -> None:
         """End at once, as Python does at this signal, but with a result."""

@@ -1,6 +1,7 @@
 """The process of a dry run from outside: started, waited for, and ended with all it started."""
 
 import contextlib
+import fcntl
 import os
 import pickle
 import signal
@@ -47,7 +48,7 @@ def run(request: Request, folder: Path) -> DryRunReport:
     status.write_bytes(bytes(SIZE_BYTES))
     output = subprocess.DEVNULL if request.quiet else None
     begin = time.monotonic()
-    lifeline, held = os.pipe()
+    lifeline, held = _pipe()
     with status.open("rb") as page:  # stays readable if the script empties the temporary folder
         try:
             job.write_bytes(pickle.dumps(_job(request, result, lifeline)))
@@ -79,6 +80,15 @@ def run(request: Request, folder: Path) -> DryRunReport:
     ending = Ending(code=process.returncode, late=stops.late, signal=stops.first, seconds=seconds)
     report = assemble_report(request, inside, seen, ending)
     return noting_kernels(report, request.gpu, torch.architectures())
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe that takes no number of a standard stream, should one be closed."""
+    ends = os.pipe()
+    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
+    for end in ends:
+        os.close(end)
+    return high[0], high[1]
 
 
 def _job(request: Request, result: Path, lifeline: int) -> Job:

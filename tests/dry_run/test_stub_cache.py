@@ -39,7 +39,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated": lambda folder: (folder / "library").write_text("bui"),
     "foreign": lambda folder: (folder / "library").write_text("other"),
     "deleted": lambda folder: (folder / "library").unlink(),
-    "a folder": lambda folder: ((folder / "link").unlink(), (folder / "link").mkdir()),
+    "a folder": lambda folder: (folder / "link").rename(folder / "x") and (folder / "link").mkdir(),
     "writable by others": lambda folder: (folder / "library").chmod(0o666),
     "without its manifest": lambda folder: (folder / "built.json").unlink(),
     "with another manifest": lambda folder: (folder / "built.json").write_text("{}"),
