@@ -97,6 +97,12 @@ def _answers(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
 )
+@click.option(
+    "--write-files",
+    is_flag=True,
+    help="Let the script replace and delete files that exist, and write checkpoints. Their values"
+    " are zeros.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, as the last line.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
@@ -114,6 +120,7 @@ def dry_run(
     rank: int,
     deadline: float | None,
     snapshot: Path | None,
+    write_files: bool,
     as_json: bool,
     module: str | None,
     command: tuple[str, ...],
@@ -150,6 +157,7 @@ def dry_run(
         rank=rank,
         deadline_seconds=deadline,
         snapshot=snapshot,
+        write_files=write_files,
     )
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end

@@ -30,6 +30,7 @@ import msgspec
 
 from harness.dry_run.dry_run_report import ChildResult, Job
 from harness.dry_run.fake_ranks import pretend_ranks
+from harness.dry_run.kept_files import WRITERS, keep_written
 from harness.dry_run.recording import EnoughStepsError, Recording
 from harness.dry_run.supervisor import supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
@@ -220,6 +221,7 @@ class _Ending:
             sys.stdout.flush()
         if self.ended in ("ok", "stopped") and self._late is not None:
             self.ended, self.evidence = self._late
+        ctypes.CDLL(None).pretend_files_off()
         notes = self._recording.notes
         try:
             devices, refused = self._recording.finish(self._job.snapshot)
@@ -329,6 +331,9 @@ def main() -> int:
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 
+    if not job.write_files:
+        for name in WRITERS:
+            sys.meta_path.insert(0, _AfterImport(name, keep_written))
     sys.meta_path.insert(0, _AfterImport("torch", on_torch))
     error: BaseException | None = None
     pid = os.getpid()

@@ -22,6 +22,7 @@ from harness.dry_run.dry_run_report import ChildResult, DryRunReport, Job
 from harness.dry_run.dry_run_request import Request, check
 from harness.dry_run.fake_ranks import variables
 from harness.dry_run.for_workers import pretending
+from harness.dry_run.kept_files import kept_files
 from harness.dry_run.run_folder import end_processes_of
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
 from harness.dry_run.supervisor import KILL
@@ -46,6 +47,8 @@ def run(request: Request, folder: Path) -> DryRunReport:
     stub = build(torch)
     status, result, job = (folder / name for name in ("status", "result.json", "job.pickle"))
     status.write_bytes(bytes(SIZE_BYTES))
+    for kind in ("new", "gone", "made"):
+        (folder / "files" / kind).mkdir(parents=True)
     output = subprocess.DEVNULL if request.quiet else None
     begin = time.monotonic()
     lifeline, held = _pipe()
@@ -54,7 +57,7 @@ def run(request: Request, folder: Path) -> DryRunReport:
             job.write_bytes(pickle.dumps(_job(request, result, lifeline)))
             process = subprocess.Popen(
                 own_interpreter("harness.dry_run.child", str(job)),
-                env=_environment(request, torch, stub, status),
+                env=_environment(request, torch, stub, folder),
                 start_new_session=True,
                 pass_fds=(lifeline,),
                 stdout=output,
@@ -78,7 +81,9 @@ def run(request: Request, folder: Path) -> DryRunReport:
             " message is above), so no GPU was pretended and the script was not run"
         )
     ending = Ending(code=process.returncode, late=stops.late, signal=stops.first, seconds=seconds)
-    report = assemble_report(request, inside, seen, ending)
+    report = msgspec.structs.replace(
+        assemble_report(request, inside, seen, ending), kept_files=kept_files(folder / "files")
+    )
     return noting_kernels(report, request.gpu, torch.architectures())
 
 
@@ -104,11 +109,12 @@ def _job(request: Request, result: Path, lifeline: int) -> Job:
         world_size=request.world_size,
         rank=request.rank,
         lifeline=lifeline,
+        write_files=request.write_files,
         path=tuple(sys.path) if request.kind == "function" else (),
     )
 
 
-def _environment(request: Request, torch: TorchBuild, stub: Path, status: Path) -> dict[str, str]:
+def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
     """Return the child's environment: the stub is loaded before every other library."""
     return {
         **os.environ,
@@ -119,7 +125,8 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, status: Path) 
         ),
         **request.environment,
         **pretending(request.gpu, torch, stub),
-        "HARNESS_DRY_RUN_STATUS": str(status),
+        "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
+        **({} if request.write_files else {"HARNESS_DRY_RUN_FILES": str(folder / "files")}),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -109,6 +109,17 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     answer: float | None = None
 
 
+class KeptFile(Struct, frozen=True, kw_only=True):
+    """A file that the script wrote to the dry run's folder instead, or did not change as it meant.
+
+    ``what``: ``new`` (a checkpoint of zeros), ``existing`` (not replaced), ``deleted`` (it is still
+    there), ``not renamed`` (a folder; the script got an error), or ``changed in place`` (it was).
+    """
+
+    path: str
+    what: Literal["new", "existing", "deleted", "not renamed", "changed in place"]
+
+
 class DryRunReport(Struct, frozen=True, kw_only=True):
     """How a script ended on a pretended GPU, and the memory that it needed.
 
@@ -124,6 +135,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         out_of_memory: each refused allocation.
         value_reads: places that read values, those with most reads first.
         unsupported: functions of CUDA that PyTorch called and that are not pretended.
+        kept_files: files that the script did not write, replace or delete as it meant to.
         notes: what else you must know to use the numbers.
         optimizer_steps: number of optimizer steps that were completed.
         kernels: number of CUDA kernels that were asked for; none of them ran.
@@ -148,6 +160,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     out_of_memory: tuple[OutOfMemory, ...] = ()
     value_reads: tuple[ValueRead, ...] = ()
     unsupported: tuple[str, ...] = ()
+    kept_files: tuple[KeptFile, ...] = ()
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     kernels: int = 0
@@ -207,4 +220,5 @@ class Job(Struct, frozen=True, kw_only=True):
     world_size: int | None = None
     rank: int = 0
     lifeline: int
+    write_files: bool = False
     path: tuple[str, ...] = ()

@@ -38,6 +38,7 @@ class Request:
     environment: Mapping[str, str]
     main: str | None = None
     quiet: bool = False
+    write_files: bool = False
 
 
 def check(request: Request) -> None:

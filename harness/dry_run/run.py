@@ -31,6 +31,7 @@ def dry_run(
     environment: Mapping[str, str] | None = None,
     module: bool = False,
     quiet: bool = False,
+    write_files: bool = False,
     **named: object,
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
@@ -57,6 +58,8 @@ def dry_run(
         environment: environment variables in addition to this process's.
         module: whether ``target`` is a module's name, as for ``python -m``.
         quiet: whether to hide what the script prints.
+        write_files: whether the script may replace and delete files that exist, and write
+            checkpoints; their values are zeros.
         **named: more of what a function is called with.
 
     Returns:
@@ -107,5 +110,6 @@ def dry_run(
             environment=environment or {},
             main=main,
             quiet=quiet,
+            write_files=write_files,
         )
         return run(request, folder)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 64
-_HEAD = struct.Struct("<6Q")
+_HEAD = struct.Struct("<7Q")
 _NAMES_AT = _HEAD.size
 _TOGETHER_AT = _NAMES_AT + _NAMES * _NAME_BYTES
 _PROCESSES_AT = _TOGETHER_AT + _DEVICES * 8
@@ -45,7 +45,7 @@ class StatusPage:
     @classmethod
     def read(cls, data: bytes) -> "StatusPage":
         """Return what the page says."""
-        magic, pid, kernels, _, unsupported, crowded = _HEAD.unpack_from(data)
+        magic, pid, kernels, _, unsupported, _, crowded = _HEAD.unpack_from(data)
         names = []
         for index in range(min(unsupported, _NAMES)):
             begin = _NAMES_AT + index * _NAME_BYTES

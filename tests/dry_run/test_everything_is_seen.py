@@ -22,8 +22,8 @@ if __name__ == '__main__':
 """
 
 
-def run(folder: Path, text: str, **options: object) -> DryRunReport:
-    return dry_run(script(folder, text), gpu="l4", quiet=True, **options)
+def run(folder: Path, text: str, steps: int | None = None) -> DryRunReport:
+    return dry_run(script(folder, text), gpu="l4", quiet=True, steps=steps)
 
 
 @pytest.mark.parametrize(
