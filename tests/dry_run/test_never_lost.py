@@ -66,7 +66,8 @@ def test_a_script_may_empty_the_temporary_folder(
 def test_names_that_are_not_utf_8_are_run(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/scr\xff.py"))
     path.write_text("import os, sys; assert os.fsencode(sys.argv[1]) == b'\\xfe'; 1 / 0")
-    command = [sys.executable, "-m", "harness", "dry-run", os.fsencode(path), b"\xfe"]
+    words = [sys.executable, "-m", "harness", "dry-run", str(path), "\udcfe"]
+    command = [os.fsencode(word) for word in words]
     ended = subprocess.run(command, capture_output=True, check=False)
     assert ended.returncode == 3, ended.stderr
     assert b"ZeroDivisionError: division by zero" in ended.stdout

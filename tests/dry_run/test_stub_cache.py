@@ -34,12 +34,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "xdg" / "mlp-memory-harness" / "dry-run"
 
 
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "emptied": lambda folder: (folder / "library").write_text(""),
     "truncated": lambda folder: (folder / "library").write_text("bui"),
     "foreign": lambda folder: (folder / "library").write_text("other"),
     "deleted": lambda folder: (folder / "library").unlink(),
-    "a folder": lambda folder: (folder / "link").rename(folder / "x") and (folder / "link").mkdir(),
+    "a folder": lambda folder: replace_by_folder(folder / "link"),
     "writable by others": lambda folder: (folder / "library").chmod(0o666),
     "without its manifest": lambda folder: (folder / "built.json").unlink(),
     "with another manifest": lambda folder: (folder / "built.json").write_text("{}"),

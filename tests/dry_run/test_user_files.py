@@ -218,6 +218,8 @@ def test_checkpoints_go_to_the_dry_run_s_folder_and_are_read_from_there(work: Pa
 SAFETENSORS = """
 import safetensors.torch, torch
 from safetensors import safe_open
+safetensors.torch.save_file({"a": torch.ones(3)}, "other.json")
+assert safetensors.torch.load_file("other.json")["a"].sum() == 3
 weight = {"a": torch.ones(3, device="cuda")}
 safetensors.torch.save_file(weight, "model.pt")
 safetensors.torch.save_file(weight, filename="new.safetensors")
