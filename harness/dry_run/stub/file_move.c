@@ -66,7 +66,10 @@ static int remove_folder(int at, const char *path)
         forget_made(&facts);
     return failed;
 }
-int unlinkat(int at, const char *path, int flags) { return flags & AT_REMOVEDIR ? remove_folder(at, path) : remove_file(at, path, flags); }
+int unlinkat(int at, const char *path, int flags)
+{
+    return flags & AT_REMOVEDIR ? remove_folder(at, path) : remove_file(at, path, flags);
+}
 int unlink(const char *path) { return remove_file(AT_FDCWD, path, 0); }
 int rmdir(const char *path) { return remove_folder(AT_FDCWD, path); }
 int remove(const char *path)
@@ -162,4 +165,7 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
 }
 int rename(const char *from, const char *to) { return move(AT_FDCWD, from, AT_FDCWD, to, 0); }
 int renameat(int from_at, const char *from, int to_at, const char *to) { return move(from_at, from, to_at, to, 0); }
-int renameat2(int from_at, const char *from, int to_at, const char *to, unsigned flags) { return move(from_at, from, to_at, to, flags); }
+int renameat2(int from_at, const char *from, int to_at, const char *to, unsigned flags)
+{
+    return move(from_at, from, to_at, to, flags);
+}

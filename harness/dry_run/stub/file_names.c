@@ -20,8 +20,14 @@ __attribute__((constructor)) static void start_files(void)
 /* From here on this process writes what it likes: the report. */
 void pretend_files_off(void) { folder[0] = 0; }
 
-int raw_open(int at, const char *path, int flags, int mode) { return (int)syscall(SYS_openat, at, path, flags, mode); }
-int raw_stat(const char *path, struct stat *facts) { return (int)syscall(SYS_newfstatat, AT_FDCWD, path, facts, AT_SYMLINK_NOFOLLOW); }
+int raw_open(int at, const char *path, int flags, int mode)
+{
+    return (int)syscall(SYS_openat, at, path, flags, mode);
+}
+int raw_stat(const char *path, struct stat *facts)
+{
+    return (int)syscall(SYS_newfstatat, AT_FDCWD, path, facts, AT_SYMLINK_NOFOLLOW);
+}
 static int exists(const char *path) { return !syscall(SYS_faccessat, AT_FDCWD, path, F_OK) || errno == EACCES; }
 int is_there(const char *path)
 {
@@ -68,12 +74,13 @@ found:
     errno = saved;
     size = strlen(folder) - strlen(strrchr(folder, '/'));
     return strncmp(name->text, folder, size) && strncmp(name->text, "/dev/", 5) && strncmp(name->text, "/proc/", 6) &&
-           strncmp(name->text, "/sys/", 5) && !strstr(name->text, "/__pycache__/") && strlen(name->text) < PATH_MAX - strlen(folder) - 20;
+           strncmp(name->text, "/sys/", 5) && !strstr(name->text, "/__pycache__/") &&
+           strlen(name->text) < PATH_MAX - strlen(folder) - 20;
 }
 
 static void below(const char *kind, const char *name, struct path *result)
 {
-    snprintf(result->text, PATH_MAX, "%s/%s%s", folder, kind, name);
+    strcat(strcat(strcat(strcpy(result->text, folder), "/"), kind), name); /* name_of() saw that there is room */
 }
 void new_of(const struct path *name, struct path *result) { below("new", name->text, result); }
 
@@ -136,9 +143,9 @@ void forget_made(const struct stat *facts)
 
 void note(char what, const struct path *name)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/list", folder);
-    int file = raw_open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    struct path list;
+    below("list", "", &list);
+    int file = raw_open(AT_FDCWD, list.text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (file >= 0) {
         char line[PATH_MAX + 2];
         int size = snprintf(line, sizeof line, "%c%s", what, name->text);

@@ -67,8 +67,10 @@ static int open_at(int at, const char *path, int flags, int mode)
         mode = va_arg(list, int);                               \
         va_end(list);                                           \
     }
-#define OPEN(name) int name(const char *path, int flags, ...) { MODE_OF(flags, flags) return open_at(AT_FDCWD, path, flags, mode); }
-#define OPENAT(name) int name(int at, const char *path, int flags, ...) { MODE_OF(flags, flags) return open_at(at, path, flags, mode); }
+#define OPEN(name) \
+    int name(const char *path, int flags, ...) { MODE_OF(flags, flags) return open_at(AT_FDCWD, path, flags, mode); }
+#define OPENAT(name) \
+    int name(int at, const char *path, int flags, ...) { MODE_OF(flags, flags) return open_at(at, path, flags, mode); }
 OPEN(open) OPEN(open64) OPENAT(openat) OPENAT(openat64)
 int __open_2(const char *path, int flags) { return open_at(AT_FDCWD, path, flags, 0); }
 int __open64_2(const char *path, int flags) { return open_at(AT_FDCWD, path, flags, 0); }
@@ -98,7 +100,10 @@ static FILE *open_stream(const char *real, const char *path, const char *mode, F
 FILE *fopen(const char *path, const char *mode) { return open_stream("fopen", path, mode, NULL); }
 FILE *fopen64(const char *path, const char *mode) { return open_stream("fopen64", path, mode, NULL); }
 FILE *freopen(const char *path, const char *mode, FILE *stream) { return open_stream("freopen", path, mode, stream); }
-FILE *freopen64(const char *path, const char *mode, FILE *stream) { return open_stream("freopen64", path, mode, stream); }
+FILE *freopen64(const char *path, const char *mode, FILE *stream)
+{
+    return open_stream("freopen64", path, mode, stream);
+}
 
 /* Calls that look at a file, or change what is known of it, are sent to the one that it stands for. */
 static int sent(int at, const char *path, int follow, struct path *chosen)
@@ -116,14 +121,23 @@ static int sent(int at, const char *path, int follow, struct path *chosen)
         at = AT_FDCWD, path = chosen.text;               \
     return (int)(call);
 #define STAT(name, flag) \
-    int name(const char *path, struct stat *facts) { int at = AT_FDCWD; SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag)) }
+    int name(const char *path, struct stat *facts)                                    \
+    {                                                                                 \
+        int at = AT_FDCWD;                                                            \
+        SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
+    }
 #define FSTATAT(name)                                                                     \
     int name(int at, const char *path, struct stat *facts, int flags)                     \
     {                                                                                     \
         SENT(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_newfstatat, at, path, facts, flags)) \
     }
 #define XSTAT(name, flag) \
-    int name(int version, const char *path, struct stat *facts) { (void)version; int at = AT_FDCWD; SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag)) }
+    int name(int version, const char *path, struct stat *facts)                       \
+    {                                                                                 \
+        int at = AT_FDCWD;                                                            \
+        (void)version;                                                                \
+        SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
+    }
 STAT(stat, 0) STAT(lstat, AT_SYMLINK_NOFOLLOW) FSTATAT(fstatat)
 XSTAT(__xstat, 0) XSTAT(__lxstat, AT_SYMLINK_NOFOLLOW) XSTAT(__xstat64, 0) XSTAT(__lxstat64, AT_SYMLINK_NOFOLLOW)
 int stat64(const char *, struct stat64 *) __attribute__((alias("stat")));
@@ -133,14 +147,35 @@ int statx(int at, const char *path, int flags, unsigned mask, struct statx *fact
 {
     SENT(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_statx, at, path, flags, mask, facts))
 }
-int faccessat(int at, const char *path, int mode, int flags) { SENT(at, path, 1, syscall(SYS_faccessat2, at, path, mode, flags)) }
-int access(const char *path, int mode) { int at = AT_FDCWD; SENT(at, path, 1, syscall(SYS_faccessat, at, path, mode)) }
-ssize_t readlinkat(int at, const char *path, char *buffer, size_t size) { SENT(at, path, 0, syscall(SYS_readlinkat, at, path, buffer, size)) }
+int faccessat(int at, const char *path, int mode, int flags)
+{
+    SENT(at, path, 1, syscall(SYS_faccessat2, at, path, mode, flags))
+}
+int access(const char *path, int mode)
+{
+    int at = AT_FDCWD;
+    SENT(at, path, 1, syscall(SYS_faccessat, at, path, mode))
+}
+ssize_t readlinkat(int at, const char *path, char *buffer, size_t size)
+{
+    SENT(at, path, 0, syscall(SYS_readlinkat, at, path, buffer, size))
+}
 ssize_t readlink(const char *path, char *buffer, size_t size) { return readlinkat(AT_FDCWD, path, buffer, size); }
-int fchmodat(int at, const char *path, mode_t mode, int flags) { (void)flags; SENT(at, path, 1, syscall(SYS_fchmodat, at, path, mode)) }
+int fchmodat(int at, const char *path, mode_t mode, int flags)
+{
+    (void)flags;
+    SENT(at, path, 1, syscall(SYS_fchmodat, at, path, mode))
+}
 int chmod(const char *path, mode_t mode) { return fchmodat(AT_FDCWD, path, mode, 0); }
-int utimensat(int at, const char *path, const struct timespec times[2], int flags) { SENT(at, path, 1, syscall(SYS_utimensat, at, path, times, flags)) }
-int utimes(const char *path, const struct timeval times[2]) { int at = AT_FDCWD; SENT(at, path, 1, syscall(SYS_utimes, path, times)) }
+int utimensat(int at, const char *path, const struct timespec times[2], int flags)
+{
+    SENT(at, path, 1, syscall(SYS_utimensat, at, path, times, flags))
+}
+int utimes(const char *path, const struct timeval times[2])
+{
+    int at = AT_FDCWD;
+    SENT(at, path, 1, syscall(SYS_utimes, path, times))
+}
 
 int truncate(const char *path, off_t size)
 {
