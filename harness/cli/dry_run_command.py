@@ -1,6 +1,7 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,19 +10,22 @@ from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
 from harness.cli.parameter_types import SECONDS, SIZE, Choices, WholeNumber
 from harness.schema.plain_text import printable
 
+if TYPE_CHECKING:
+    from harness.dry_run.dry_run_report import Answer
+
 
 def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, float]:
-    """Read ``FILE:LINE=NUMBER``, or a number alone for every other place."""
-    answers = {}
-    for value in values:
-        place, _, number = value.rpartition("=")
-        try:
-            answers[place or "*"] = float(number)
-        except ValueError:
-            rule = f"must be FILE:LINE=NUMBER, or NUMBER for all other lines, got {value!r}"
-            raise click.BadParameter(rule, context, parameter) from None
+) -> "dict[str, Answer]":
+    """Read ``FILE:LINE=ANSWER``, or an answer alone for every other place."""
+    from harness.dry_run.answers import check_answers, parse_answer
+    from harness.dry_run.dry_run_request import DryRunError
+
+    try:
+        answers = dict(parse_answer(value) for value in values)
+        check_answers(answers)
+    except DryRunError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
     return answers
 
 
@@ -69,8 +73,9 @@ def _answers(
     "answers",
     multiple=True,
     callback=_answers,
-    metavar="[FILE:LINE=]NUMBER",
-    help="What the script reads from the GPU in that line, or in all others, instead of zero.",
+    metavar="[FILE:LINE=]ANSWER",
+    help="Value returned when the script reads GPU memory at FILE:LINE that is not known (default:"
+    " 0), or the elements that a mask keeps there: all, none or a fraction such as 0.25.",
 )
 @click.option(
     "--world-size",
@@ -102,7 +107,7 @@ def dry_run(
     outside: int | None,
     workspace: str,
     steps: int | None,
-    answers: dict[str, float],
+    answers: "dict[str, Answer]",
     world_size: int | None,
     rank: int,
     deadline: float | None,
@@ -114,8 +119,8 @@ def dry_run(
     """Run a PyTorch script on a pretended GPU and report its memory.
 
     The script is run unmodified by a CUDA build of PyTorch: its allocator, dispatcher, autograd
-    and optimizers are the real ones. Kernels are not run, so every value read from the GPU is
-    zero, and times mean nothing. No GPU is needed.
+    and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
+    it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
     The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 if it
     was interrupted.

@@ -16,6 +16,7 @@ from harness.dry_run.dry_run_report import (
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
+from harness.dry_run.unknown_sizes import bounds, unknown_sizes
 
 _OUTCOMES: Mapping[str, Outcome] = {
     "ok": "ok",
@@ -54,6 +55,11 @@ def assemble_report(
     if outcome == "error" and page.unsupported:
         outcome = "unsupported"
         evidence = f"{', '.join(page.unsupported)} is not pretended; {evidence}"
+    open_sizes = unknown_sizes(inside.value_reads) if inside else None
+    if open_sizes and outcome in ("ok", "error"):
+        outcome = "unsupported"
+        evidence = f"{open_sizes}; {evidence}" if evidence else open_sizes
+    notes += bounds(inside.value_reads) if inside else ()
     if late:
         outcome, evidence = "timeout", f"ended after {request.deadline_seconds} seconds"
     if page.other_processes:

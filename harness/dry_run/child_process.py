@@ -14,11 +14,12 @@ from types import FrameType
 import msgspec
 
 from harness.dry_run.assemble_report import assemble_report, noting_kernels
-from harness.dry_run.build import build
+from harness.dry_run.build import VALUES, build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport, Job
 from harness.dry_run.dry_run_request import Request, check
 from harness.dry_run.fake_ranks import variables
 from harness.dry_run.for_workers import joined, pretending
+from harness.dry_run.known_values import LIBRARY_VARIABLE
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
 from harness.dry_run.toolchain import TorchBuild, torch_build
 
@@ -82,6 +83,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, status: Path) 
         **request.environment,
         **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(status),
+        LIBRARY_VARIABLE: str(stub / VALUES),
         "PYTHONPATH": joined("", "PYTHONPATH", harness),
         "PYTHONUNBUFFERED": "1",
     }

@@ -20,6 +20,8 @@ Category = Literal[
 ]
 """``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen."""
 Fit = Literal["fits", "close call", "does not fit"]
+Answer = float | Literal["all", "none"]
+"""A number, or how many elements a mask keeps: all of them, none, or a fraction below 1."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -100,13 +102,27 @@ class Device(Struct, frozen=True, kw_only=True):
 
 
 class ValueRead(Struct, frozen=True, kw_only=True):
-    """A place where the script read a value from the GPU; it got zeros, or the answer given."""
+    """A place where the script read values from the GPU.
+
+    Attributes:
+        count: number of reads.
+        known: how many of them got the true value; the others got the answer, or zeros.
+        answer: the user's answer, or that of the table of libraries.
+        source: what the answer from that table means; None of the user's.
+        sizes: operators there that read how large their result is, and could not know it.
+        open_sizes: how often such a size had no answer either, and zero was taken.
+
+    """
 
     place: str
     text: str
     count: int
     bytes: int
-    answer: float | None = None
+    answer: Answer | None = None
+    known: int = 0
+    source: str | None = None
+    sizes: tuple[str, ...] = ()
+    open_sizes: int = 0
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):
@@ -191,7 +207,7 @@ class Job(Struct, frozen=True, kw_only=True):
         kind: a script's path, a module's name, or a file of a pickled function.
         steps: end the script after this many optimizer steps.
         main: the caller's script, which a function of ``__main__`` is found in.
-        answers: what reads of GPU values get: ``FILE:LINE`` to number, ``*`` for the rest.
+        answers: what reads of GPU values get: ``FILE:LINE`` to an answer, ``*`` for the rest.
 
     """
 
@@ -202,7 +218,7 @@ class Job(Struct, frozen=True, kw_only=True):
     snapshot: str | None = None
     steps: int | None = None
     main: str | None = None
-    answers: dict[str, float] = {}
+    answers: dict[str, Answer] = {}
     world_size: int | None = None
     rank: int = 0
     parent_pid: int

@@ -63,7 +63,6 @@ class Recording:
 
         assert torch_module is torch
         torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
-        self._reads.remember_types(torch.Tensor)
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""

@@ -4,8 +4,9 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from harness.dry_run.answers import check_answers
 from harness.dry_run.child_process import run
-from harness.dry_run.dry_run_report import DryRunReport
+from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.sent_function import pickled
@@ -24,7 +25,7 @@ def dry_run(
     largest_workspace: bool = False,
     steps: int | None = None,
     snapshot: str | Path | None = None,
-    answers: Mapping[str, float] | None = None,
+    answers: Mapping[str, Answer] | None = None,
     world_size: int | None = None,
     rank: int = 0,
     deadline_seconds: float | None = None,
@@ -48,8 +49,8 @@ def dry_run(
         largest_workspace: whether cuDNN and cuFFT ask for their largest workspace, not for none.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
-        answers: what reads of GPU values get instead of zero: ``FILE:LINE`` to a number, ``*``
-            for all others.
+        answers: what reads of GPU values that are not known get: ``FILE:LINE`` to a number, or to
+            ``all``, ``none`` or a fraction of the elements that a mask keeps; ``*`` for all others.
         world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
             process group.
         rank: this rank.
@@ -75,6 +76,7 @@ def dry_run(
     ('ok', 4000)
 
     """
+    check_answers(answers or {})
     if not isinstance(gpu, PretendedGpu):
         gpu = pretended_gpu(
             gpu,

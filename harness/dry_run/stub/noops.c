@@ -20,8 +20,6 @@ SUCCEEDS(cudaEventSynchronize)
 SUCCEEDS(cudaEventDestroy)
 
 /* Runtime: writing device memory. */
-WRITES(cudaMemset)
-WRITES(cudaMemsetAsync)
 WRITES(cudaMemcpyPeerAsync)
 WRITES(cudaMemcpyToSymbol)
 
@@ -55,7 +53,6 @@ SUCCEEDS(cuFuncSetAttribute)
 SUCCEEDS(cuFuncSetCacheConfig)
 SUCCEEDS(cuModuleUnload)
 WRITES(cuMemsetD32Async)
-SUCCEEDS(cuTensorMapEncodeTiled)
 SUCCEEDS(cuLogsRegisterCallback)
 SUCCEEDS(cuLogsUnregisterCallback)
 
