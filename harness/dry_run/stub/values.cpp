@@ -28,9 +28,9 @@ enum class Follow { no, yes, size };
 
 /* Operators on the GPU that a CPU kernel computes with the same result, as PyTorch names those that launch kernels. */
 const char *const FOLLOWED =
-    " arange range linspace eye full fill zero copy cat index index_select gather take masked_fill masked_scatter where"
-    " index_put _index_put_impl index_fill index_add index_copy scatter scatter_add scatter_reduce flip roll tril triu"
-    " tril_indices triu_indices sort argsort searchsorted bucketize histc bincount repeat_interleave"
+    " arange range linspace eye full fill zero copy cat index index_select gather take masked_fill masked_scatter"
+    " masked_select where index_put _index_put_impl index_fill index_add index_copy scatter scatter_add scatter_reduce"
+    " flip roll tril triu tril_indices triu_indices sort argsort searchsorted bucketize histc bincount repeat_interleave"
     " isin eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor"
     " bitwise_not bitwise_left_shift bitwise_right_shift __and__ __or__ __xor__ __lshift__ __rshift__ add sub rsub mul"
     " div floor_divide remainder fmod neg abs sign clamp clamp_min clamp_max minimum maximum fmin fmax pow square ceil"
