@@ -18,7 +18,7 @@ Loss = Callable[[Any, Any], Tensor]
 OptimizerMaker = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 
 
-class StepError(HarnessError):
+class StepError(HarnessError, ValueError):
     """The module and the description of its step do not fit together."""
 
 
