@@ -14,6 +14,8 @@ from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
 
 MOST_GROUPS = 30
 BACKWARD = "backward pass (thread of autograd, without Python)"
+COMPILED_BACKWARD = "backward pass (Python in a thread of autograd)"
+_AUTOGRAD_FUNCTION = "torch/autograd/function.py"
 
 
 class TraceFrame(TypedDict):
@@ -168,6 +170,10 @@ class History:
             return "other"
         if block.freed_by is not None and not block.freed_by["frames"]:
             return "activation"
+        if _in_backward(block.event):
+            return "other"
+        if block.freed_by is not None and _in_backward(block.freed_by):
+            return "activation"
         in_forward = any(frame["name"] == "forward" for frame in block.event["frames"])
         return "forward" if refused and in_forward else "other"
 
@@ -184,4 +190,14 @@ class History:
         if not event["frames"]:
             return BACKWARD
         stack = self.stack(event)
-        return str(stack[0]) if stack else event["frames"][0]["filename"]
+        if stack:
+            return str(stack[0])
+        if _in_backward(event):
+            return COMPILED_BACKWARD
+        return event["frames"][0]["filename"]
+
+
+def _in_backward(event: TraceEvent) -> bool:
+    """Return whether a thread of autograd called Python: a function's backward, or compiled code."""
+    last = event["frames"][-1]["filename"]
+    return last.endswith(_AUTOGRAD_FUNCTION)

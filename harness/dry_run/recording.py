@@ -215,7 +215,7 @@ class Recording:
         devices = []
         for index in range(torch.cuda.device_count()):
             history = self._history(traces[index] if index < len(traces) else [])
-            devices.append(self._device(index, history))
+            devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
             moments = history.out_of_memory()
             refused += [_with_moment(one, at) for one, at in zip(mine, moments, strict=False)]
@@ -235,9 +235,10 @@ class Recording:
             own=self._own,
         )
 
-    def _device(self, index: int, history: History) -> Device:
+    def _device(self, index: int, history: History, segments: list[dict[str, Any]]) -> Device:
         import torch
 
+        private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         self._fold(index)
         stats = torch.cuda.memory_stats(index)
         return Device(
@@ -249,6 +250,8 @@ class Recording:
             segments=stats.get("segment.all.allocated", 0),
             retries=stats.get("num_alloc_retries", 0),
             ooms=stats.get("num_ooms", 0),
+            graph_pools=len({s["segment_pool_id"] for s in private}),
+            graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=history.peak(),
         )
 
