@@ -53,11 +53,17 @@ def _select_algorithm(module: Any) -> None:
         del cls
         extern = isinstance(choice, module.ExternKernelCaller)
         kind = type(choice).__name__
-        first = arguments.__dict__.setdefault("harness_first", {}).setdefault(kind, choice) is choice
+        first = (
+            arguments.__dict__.setdefault("harness_first", {}).setdefault(kind, choice) is choice
+        )
         if extern or (first and kind == "SubgraphChoiceCaller"):
             benchmark_choice(choice, arguments)
-        elif first:  # its inputs and output are there already; the buffer that flushes the cache is not
-            module.benchmarker.benchmark_gpu(lambda: None)
+        elif (
+            first
+        ):  # its inputs and output are there already; the buffer that flushes the cache is not
+            from torch._inductor.runtime.benchmarking import benchmarker
+
+            benchmarker.benchmark_gpu(lambda: None)
         if extern:
             return 2.0 if _takes_triton() else 1.0
         return 1.5 if first and kind == "TritonTemplateCaller" else 3.0
@@ -74,13 +80,13 @@ def _select_algorithm(module: Any) -> None:
 
     selector.benchmark_choice = classmethod(benchmark)
     selector.do_autotuning = do_autotuning
-    selector.make_precompile_fn = lambda *_, **__: lambda: {}
+    selector.make_precompile_fn = lambda *_, **__: dict
 
 
 def _pad_mm(module: Any) -> None:
     """Name matrix products that would be padded if a measurement said that it pays."""
-    module.get_cached_should_pad = lambda key: None
-    module.get_cached_base_mm_benchmark_time = lambda key: None
+    module.get_cached_should_pad = lambda _: None
+    module.get_cached_base_mm_benchmark_time = lambda _: None
     faster = module.is_padded_faster
 
     def is_padded_faster(*arguments: Any) -> bool:
@@ -138,7 +144,9 @@ def _triton_autotuner(module: Any) -> None:
 
     def counted(self: Any, *arguments: Any, **named: Any) -> Any:
         name = getattr(self.base_fn, "__name__", "kernel")
-        UNMEASURED[f"@triton.autotune of {name}: the first configuration (configurations timed)"] += 1
+        UNMEASURED[
+            f"@triton.autotune of {name}: the first configuration (configurations timed)"
+        ] += 1
         return bench(self, *arguments, **named)
 
     module.Autotuner._bench = counted

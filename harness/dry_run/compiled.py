@@ -34,8 +34,8 @@ _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that keep compiled code below the dry run's cache.
 
-    A real GPU never finds in its cache what was chosen here without a measurement. AOTAutograd's own
-    cache is off: a second run would skip what the passes before it allocate.
+    A real GPU never finds in its cache what was chosen here without a measurement. AOTAutograd's
+    own cache is off: a second run would skip what the passes before it allocate.
 
     Args:
         torch_version: version of PyTorch.
@@ -65,9 +65,7 @@ def is_generated(file: str) -> bool:
     )
 
 
-def compile_model(
-    model: "torch.nn.Module", mode: CompileMode = "default"
-) -> Callable[..., object]:
+def compile_model(model: "torch.nn.Module", mode: CompileMode = "default") -> Callable[..., object]:
     """Return a model as ``torch.compile`` makes it; its parameters are the model's own.
 
     Args:

@@ -29,6 +29,13 @@ _WORDS: Mapping[Category, str] = {
 }
 
 
+_OTHER_END: Mapping[str, str] = {
+    ": ATen of": "With HARNESS_DRY_RUN_AUTOTUNE=triton the first template is taken instead.",
+    "pad_mm": "With TORCHINDUCTOR_FORCE_SHAPE_PAD=1 every such product is padded instead.",
+}
+"""The run that shows how far the peak can move by choices that nothing measured."""
+
+
 def dry_run_text(report: DryRunReport, *, target: str) -> str:
     """Return the report as lines of text."""
     return "\n".join(_lines(report, target))
@@ -104,6 +111,7 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
         if done.unmeasured:
             yield "  Chosen without a measurement, where a GPU takes the fastest:"
             yield from (f"  {n:>8,}  {what}" for what, n in done.unmeasured.items())
+            yield from (f"  {hint}" for what, hint in _OTHER_END.items() if what in str(done))
     pools = sum(device.graph_pools for device in report.devices)
     if pools:
         kept = format_bytes(sum(device.graph_pool_bytes for device in report.devices))

@@ -15,6 +15,8 @@ from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
 MOST_GROUPS = 30
 BACKWARD = "backward pass (thread of autograd, without Python)"
 COMPILED_BACKWARD = "backward pass (Python in a thread of autograd)"
+AUTOTUNER = "autotuner"
+_AUTOTUNERS = ("/_inductor/runtime/benchmarking.py", "/select_algorithm.py", "/triton/testing.py")
 _AUTOGRAD_FUNCTION = "torch/autograd/function.py"
 
 
@@ -191,13 +193,16 @@ class History:
             return BACKWARD
         stack = self.stack(event)
         if stack:
-            return str(stack[0])
-        if _in_backward(event):
-            return COMPILED_BACKWARD
-        return event["frames"][0]["filename"]
+            place = str(stack[0])
+        elif _in_backward(event):
+            place = COMPILED_BACKWARD
+        else:
+            place = event["frames"][0]["filename"]
+        timed = any(frame["filename"].endswith(_AUTOTUNERS) for frame in event["frames"])
+        return f"{AUTOTUNER}, for {place}" if timed else place
 
 
 def _in_backward(event: TraceEvent) -> bool:
-    """Return whether a thread of autograd called Python: a function's backward, or compiled code."""
+    """Return whether a thread of autograd called Python: a function's backward, compiled code."""
     last = event["frames"][-1]["filename"]
     return last.endswith(_AUTOGRAD_FUNCTION)
