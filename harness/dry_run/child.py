@@ -10,7 +10,6 @@ import builtins
 import contextlib
 import ctypes
 import faulthandler
-import importlib.util
 import os
 import pickle
 import platform
@@ -19,15 +18,13 @@ import signal
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, TracebackType
 
 import msgspec
 
-from harness.dry_run.autotuning import AFTER_IMPORT
-from harness.dry_run.compiled import Compilations, is_generated
+from harness.dry_run.after_import import after_import
+from harness.dry_run.compiled import is_generated, watch
 from harness.dry_run.dry_run_report import ChildResult, Job
 from harness.dry_run.fake_ranks import pretend_ranks
 from harness.dry_run.recording import EnoughStepsError, Recording
@@ -43,31 +40,6 @@ def is_own(file: str) -> bool:
         return True
     inside = file.startswith(_STANDARD) and "site-packages" not in file
     return inside or file.startswith(_HARNESS + os.sep)
-
-
-class _AfterImport:
-    """Calls a function when PyTorch has been imported, before the importer goes on."""
-
-    def __init__(self, name: str, function: Callable[[ModuleType], None]) -> None:
-        self._name = name
-        self._function = function
-
-    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
-        """Return the spec of the module, with a loader that calls the function."""
-        del path, target
-        if name != self._name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_call(module: ModuleType) -> None:
-                execute(module)
-                self._function(module)
-
-            vars(spec.loader)["exec_module"] = execute_and_call
-        return spec
 
 
 def _run(job: Job) -> object:
@@ -177,9 +149,8 @@ def main() -> int:
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 
-    compilations = Compilations(is_own, _tell)
-    hooks = {"torch": on_torch, "torch._dynamo": compilations.watch, **AFTER_IMPORT}
-    sys.meta_path[:0] = [_AfterImport(name, function) for name, function in hooks.items()]
+    after_import("torch", on_torch)
+    compilations = watch(is_own, _tell, pretended=True)
     error: BaseException | None = None
     returned: object = None
     pid = os.getpid()

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.dry_run.autotuning import UNMEASURED
+from harness.dry_run.after_import import after_import
+from harness.dry_run.autotuning import AFTER_IMPORT, UNMEASURED
 from harness.dry_run.build import cache_folder
 from harness.dry_run.dry_run_report import Compiled
 
@@ -83,6 +84,28 @@ def compile_model(model: "torch.nn.Module", mode: CompileMode = "default") -> Ca
     if mode in ("aot_eager", "eager"):
         return torch.compile(model, backend=mode)
     return torch.compile(model, mode=mode)
+
+
+def watch(
+    own: Callable[[str], bool], tell: Callable[[str], None], *, pretended: bool
+) -> "Compilations":
+    """Watch what ``torch.compile`` does in this process from now on.
+
+    Args:
+        own: says whether a file is not the user's.
+        tell: called with one line when a compilation begins.
+        pretended: whether the GPU is, so that choices between kernels are made without a
+            measurement (``autotuning.py``).
+
+    Returns:
+        What to ask, with ``found()``, for graphs, breaks and seconds.
+
+    """
+    compilations = Compilations(own, tell)
+    after_import("torch._dynamo", compilations.watch)
+    for name, function in AFTER_IMPORT.items() if pretended else ():
+        after_import(name, function)
+    return compilations
 
 
 class Compilations:
