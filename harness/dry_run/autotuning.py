@@ -28,21 +28,6 @@ def _config(config: Any) -> None:
     config.autotune_local_cache = False
 
 
-def _codecache(codecache: Any) -> None:
-    """Take no graph from the cache whose compilation allocates memory of the GPU."""
-    cache = codecache.FxGraphCache
-    check = cache._check_can_cache
-
-    def check_can_cache(*arguments: Any) -> None:
-        from torch._inductor import config
-
-        if config.max_autotune or config.max_autotune_gemm:
-            raise codecache.BypassFxGraphCache("a dry run autotunes again each time")
-        check(*arguments)
-
-    cache._check_can_cache = staticmethod(check_can_cache)
-
-
 def _select_algorithm(module: Any) -> None:
     """Let matrix products, convolutions and FlexAttention choose without compiling a template."""
     selector = module.AlgorithmSelectorCache
@@ -58,9 +43,7 @@ def _select_algorithm(module: Any) -> None:
         )
         if extern or (first and kind == "SubgraphChoiceCaller"):
             benchmark_choice(choice, arguments)
-        elif (
-            first
-        ):  # its inputs and output are there already; the buffer that flushes the cache is not
+        elif first:  # its inputs and output are there already, the buffer that flushes L2 is not
             from torch._inductor.runtime.benchmarking import benchmarker
 
             benchmarker.benchmark_gpu(lambda: None)
@@ -80,6 +63,8 @@ def _select_algorithm(module: Any) -> None:
 
     selector.benchmark_choice = classmethod(benchmark)
     selector.do_autotuning = do_autotuning
+    in_this_process = selector.benchmark_in_current_process.__func__
+    selector.benchmark_in_sub_process = classmethod(in_this_process)
     selector.make_precompile_fn = lambda *_, **__: dict
 
 
@@ -154,7 +139,6 @@ def _triton_autotuner(module: Any) -> None:
 
 AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "torch._inductor.config": _config,
-    "torch._inductor.codecache": _codecache,
     "torch._inductor.select_algorithm": _select_algorithm,
     "torch._inductor.fx_passes.pad_mm": _pad_mm,
     "torch._inductor.codegen.triton": _triton_codegen,

@@ -4,6 +4,7 @@ Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. 
 not run, so what would be measured to choose between kernels is not (``autotuning.py``).
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import logging
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.dry_run.after_import import after_import
@@ -32,27 +34,38 @@ _INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 
 
+TESTED_TRITON = ("3.8", "3.9")
+"""Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
+
+
+def triton_version() -> str | None:
+    """Return the installed version of Triton, None where there is none."""
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that keep compiled code below the dry run's cache.
 
-    A real GPU never finds in its cache what was chosen here without a measurement. AOTAutograd's
-    own cache is off: a second run would skip what the passes before it allocate.
+    A real GPU never finds in its cache what was chosen here without a measurement. Triton's code is
+    found again, graphs are not: they remember the lines of the program that was compiled first, and
+    a second run would not allocate what compiling allocates.
 
     Args:
         torch_version: version of PyTorch.
         gpu: what describes the pretended GPU.
 
     """
-    try:
-        triton = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
-        triton = "none"
+    triton = triton_version() or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
     folder = cache_folder() / "compiled" / f"{torch_version}-triton-{triton}-{described}"
     return {
         _INDUCTOR: str(folder / "inductor"),
         _TRITON: str(folder / "triton"),
         "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
+        "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
     }
 
 
@@ -104,8 +117,18 @@ def watch(
     compilations = Compilations(own, tell)
     after_import("torch._dynamo", compilations.watch)
     for name, function in AFTER_IMPORT.items() if pretended else ():
-        after_import(name, function)
+        after_import(name, functools.partial(_change, function, tell))
     return compilations
+
+
+def _change(
+    function: Callable[[Any], None], tell: Callable[[str], None], module: ModuleType
+) -> None:
+    """Change a module of PyTorch, or say that this version is not known."""
+    try:
+        function(module)
+    except AttributeError as error:
+        tell(f"choices of {module.__name__} are made by times that mean nothing here: {error}")
 
 
 class Compilations:
@@ -152,9 +175,10 @@ class Compilations:
 
     def _on_start(self, about: Any) -> None:
         self._begin = time.monotonic()
-        if _recompiles(str(about.compile_id)):
+        trigger = about.callback_trigger.name
+        if trigger == "DYNAMO" and _recompiles(str(about.compile_id)):
             self._recompilations += 1
-        what = about.callback_trigger.name.lower().replace("_", " ").replace("dynamo", "graph")
+        what = trigger.lower().replace("_", " ").replace("dynamo", "graph")
         self._tell(
             f"compiling: {what} {about.compile_id}, called at {self._place()};"
             f" {self._seconds:.0f} s of compiling so far"
@@ -185,10 +209,10 @@ class Compilations:
         if utils is None:
             return None
         graphs = utils.counters["stats"]["unique_graphs"]
-        if not graphs and not UNMEASURED and not self._fallbacks:
-            return None
         if self._begin is not None:  # ended while it compiled
             self._on_end(None)
+        if not graphs and not UNMEASURED and not self._fallbacks and not self._seconds:
+            return None
         breaks = self._all_breaks()
         return Compiled(
             graphs=graphs,

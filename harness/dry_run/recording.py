@@ -4,6 +4,7 @@ Nothing is started before the script initialises CUDA itself, so settings that i
 first lines hold, and a script that never uses the GPU is left alone.
 """
 
+import contextlib
 import gc
 import sys
 import threading
@@ -276,7 +277,9 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
         return
     local = getattr(value, "_local_tensor", value)  # of a DTensor: this rank's part
     if local.is_cuda and local.layout == torch.strided:
-        owners.setdefault(local.untyped_storage().data_ptr(), category)
+        # The output of a CUDA graph that was replayed since has no address any more.
+        with contextlib.suppress(RuntimeError):
+            owners.setdefault(local.untyped_storage().data_ptr(), category)
 
 
 def _write_snapshot(snapshot: object, path: str) -> None:

@@ -1,7 +1,6 @@
 """``torch.compile`` under the dry run; small programs, because Inductor takes its time."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -96,7 +95,7 @@ def test_compiled_code_is_kept_apart_from_a_real_gpu_s(monkeypatch: pytest.Monke
     assert not any(one[name] == other[name] for name in PATHS)
     for name, value in one.items():
         monkeypatch.setenv(name, value)
-    assert is_generated(os.path.join(one[PATHS[0]], "ab", "cab.py"))
+    assert is_generated(f"{one[PATHS[0]]}/ab/cab.py")
     assert not is_generated("/home/me/train.py")
 
 
@@ -119,8 +118,10 @@ def test_inductor_saves_what_fusion_saves_and_names_the_user_s_lines(tmp_path: P
     assert report.eager is not None
     assert report.eager.allocated_peak_bytes == eager
     assert report.devices[0].peak is not None
-    places = {group.place for group in report.devices[0].peak.groups}
-    assert not any("inductor" in place for place in places)
+    places = [
+        group.place.removeprefix("autotuner, for ") for group in report.devices[0].peak.groups
+    ]
+    assert all(place.startswith((str(tmp_path), "backward pass")) for place in places)
 
 
 SAVED = """
@@ -153,8 +154,8 @@ compiled = torch.compile(model, mode=sys.argv[2])
 steps(compiled, 2)
 before = torch.cuda.memory_stats()["allocation.all.allocated"]
 for _ in range(3):
-    compiled(x).sum().backward()
     model.zero_grad()
+    compiled(x).sum().backward()
 json.dump(torch.cuda.memory_stats()["allocation.all.allocated"] - before, open(sys.argv[1], "w"))
 """
 
