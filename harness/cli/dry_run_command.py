@@ -91,6 +91,11 @@ def _answers(
 )
 @click.option("--deadline", type=SECONDS, help="End the script after this many seconds.")
 @click.option(
+    "--compare-eager",
+    is_flag=True,
+    help="Run a second time without torch.compile, and compare the peaks.",
+)
+@click.option(
     "--snapshot",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
@@ -111,6 +116,7 @@ def dry_run(
     world_size: int | None,
     rank: int,
     deadline: float | None,
+    compare_eager: bool,
     snapshot: Path | None,
     as_json: bool,
     module: str | None,
@@ -147,6 +153,7 @@ def dry_run(
         world_size=world_size,
         rank=rank,
         deadline_seconds=deadline,
+        compare_eager=compare_eager,
         snapshot=snapshot,
     )
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))

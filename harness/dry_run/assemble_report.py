@@ -86,6 +86,7 @@ def assemble_report(
         optimizer_steps=inside.optimizer_steps if inside else 0,
         kernels=page.kernels,
         wall_seconds=seconds,
+        compiled=inside.compiled if inside else None,
         rank=request.rank if request.world_size is not None else None,
         world_size=request.world_size,
         environment={

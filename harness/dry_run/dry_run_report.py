@@ -90,7 +90,13 @@ class CudaPeaks(Struct, frozen=True, kw_only=True):
 
 
 class Device(Struct, frozen=True, kw_only=True):
-    """One pretended GPU."""
+    """One pretended GPU.
+
+    Attributes:
+        graph_pools: private pools of CUDA graphs that were still there at the end.
+        graph_pool_bytes: bytes that they keep reserved between replays.
+
+    """
 
     index: int
     peaks: CudaPeaks
@@ -98,6 +104,8 @@ class Device(Struct, frozen=True, kw_only=True):
     segments: int = 0
     retries: int = 0
     ooms: int = 0
+    graph_pools: int = 0
+    graph_pool_bytes: int = 0
     peak: Moment | None = None
 
 
@@ -125,6 +133,29 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     open_sizes: int = 0
 
 
+class Compiled(Struct, frozen=True, kw_only=True):
+    """Work of ``torch.compile`` in a dry run.
+
+    Attributes:
+        graphs: graphs that were compiled.
+        breaks: places at which a graph ended before its function did, counted each time.
+        break_places: those places, with TorchDynamo's reason.
+        recompilations: compilations of a function that had been compiled before.
+        seconds: time spent compiling.
+        fallbacks: functions that run uncompiled after all, as TorchDynamo warned.
+        unmeasured: choices between kernels that a GPU makes by measuring, with their number.
+
+    """
+
+    graphs: int
+    breaks: int
+    break_places: tuple[str, ...] = ()
+    recompilations: int = 0
+    seconds: float = 0.0
+    fallbacks: tuple[str, ...] = ()
+    unmeasured: dict[str, int] = {}
+
+
 class DryRunReport(Struct, frozen=True, kw_only=True):
     """How a script ended on a pretended GPU, and the memory that it needed.
 
@@ -144,6 +175,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         optimizer_steps: number of optimizer steps that were completed.
         kernels: number of CUDA kernels that were asked for; none of them ran.
         wall_seconds: how long the script ran.
+        compiled: what ``torch.compile`` did; None if nothing was compiled.
+        eager: peaks of the same run without ``torch.compile``, if they were asked for.
         rank: the rank that ran; None without ``world_size``.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
@@ -168,6 +201,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     optimizer_steps: int = 0
     kernels: int = 0
     wall_seconds: float | None = None
+    compiled: Compiled | None = None
+    eager: CudaPeaks | None = None
     rank: int | None = None
     world_size: int | None = None
     environment: dict[str, str] = {}
@@ -196,6 +231,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     value_reads: tuple[ValueRead, ...] = ()
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
+    compiled: Compiled | None = None
     environment: dict[str, str] = {}
     returned: object = None
 

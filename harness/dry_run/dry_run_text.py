@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.dry_run.dry_run_report import (
     Category,
+    CudaPeaks,
     DryRunReport,
     Frame,
     Moment,
@@ -29,6 +30,13 @@ _WORDS: Mapping[Category, str] = {
 }
 
 
+_OTHER_END: Mapping[str, str] = {
+    ": ATen of": "With HARNESS_DRY_RUN_AUTOTUNE=triton the first template is taken instead.",
+    "pad_mm": "With TORCHINDUCTOR_FORCE_SHAPE_PAD=1 every such product is padded instead.",
+}
+"""The run that shows how far the peak can move by choices that nothing measured."""
+
+
 def dry_run_text(report: DryRunReport, *, target: str) -> str:
     """Return the report as lines of text."""
     return "\n".join(_lines(report, target))
@@ -45,6 +53,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
         yield f"  rank {report.rank} of {report.world_size}"
     yield ""
     yield from _peaks(report)
+    yield from _compiled(report)
     for device in report.devices:
         if device.peak is not None and not report.out_of_memory:
             of = f" on GPU {device.index}" if len(report.devices) > 1 else ""
@@ -87,6 +96,42 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
     if reserved is not None:
         sum_text = _range(reserved + low, reserved + high)
         yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
+
+
+def _compiled(report: DryRunReport) -> Iterator[str]:
+    """Yield what was compiled and captured, what it changed, and what nothing measured."""
+    done = report.compiled
+    if done is not None:
+        again = f", {done.recompilations:,} of them again" if done.recompilations else ""
+        yield (
+            f"Compiled: {done.graphs:,} graph{'s' * (done.graphs != 1)}{again}, {done.breaks:,}"
+            f" break{'s' * (done.breaks != 1)}, {done.seconds:.1f} s compiling"
+        )
+        yield from (f"  break at {place}" for place in done.break_places[:MOST_READS])
+        yield from (f"  not compiled after all: {text}" for text in done.fallbacks)
+        if done.unmeasured:
+            yield "  Chosen without a measurement, where a GPU takes the fastest:"
+            yield from (f"  {n:>8,}  {what}" for what, n in done.unmeasured.items())
+            yield from (f"  {hint}" for what, hint in _OTHER_END.items() if what in str(done))
+    pools = sum(device.graph_pools for device in report.devices)
+    if pools:
+        kept = format_bytes(sum(device.graph_pool_bytes for device in report.devices))
+        yield (
+            f"CUDA graphs: {pools} private pool{'s' * (pools > 1)} keep{'s' * (pools == 1)} {kept}"
+            " reserved between replays, in the reserved peak"
+        )
+    if report.eager is not None:
+        yield from _against_eager(report.cuda, report.eager)
+
+
+def _against_eager(compiled: CudaPeaks, eager: CudaPeaks) -> Iterator[str]:
+    for name in ("allocated", "reserved"):
+        one, other = (getattr(peaks, f"{name}_peak_bytes") for peaks in (compiled, eager))
+        if one and other:
+            yield (
+                f"Without torch.compile: {name} {format_bytes(other)} ({other:,} B);"
+                f" compiling changes it by {one / other - 1:+.1%}"
+            )
 
 
 def _range(low: int, high: int) -> str:

@@ -1,8 +1,11 @@
 """Run a script, a module or a function on a pretended GPU, in a process of its own."""
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import msgspec
 
 from harness.dry_run.answers import check_answers
 from harness.dry_run.child_process import run
@@ -31,6 +34,7 @@ def dry_run(
     deadline_seconds: float | None = None,
     environment: Mapping[str, str] | None = None,
     module: bool = False,
+    compare_eager: bool = False,
     quiet: bool = False,
     **named: object,
 ) -> DryRunReport:
@@ -57,6 +61,7 @@ def dry_run(
         deadline_seconds: end the script after so long.
         environment: environment variables in addition to this process's.
         module: whether ``target`` is a module's name, as for ``python -m``.
+        compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide what the script prints.
         **named: more of what a function is called with.
 
@@ -109,4 +114,17 @@ def dry_run(
             main=main,
             quiet=quiet,
         )
-        return run(request, Path(folder))
+        report = run(request, Path(folder))
+        return _with_eager(report, request, Path(folder)) if compare_eager else report
+
+
+def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
+    """Return the report with the peaks of a run that compiles nothing."""
+    environment = {**request.environment, "TORCHDYNAMO_DISABLE": "1"}
+    again = dataclasses.replace(request, environment=environment, snapshot=None, quiet=True)
+    (folder / "eager").mkdir()
+    eager = run(again, folder / "eager")
+    if eager.outcome != "ok":
+        note = f"without torch.compile the run ended with {eager.outcome}: {eager.evidence}"
+        report = msgspec.structs.replace(report, notes=(*report.notes, note))
+    return msgspec.structs.replace(report, eager=eager.cuda)

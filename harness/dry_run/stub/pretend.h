@@ -76,6 +76,7 @@ size_t pretend_arena_bytes(void);
 void pretend_write(char *address, const void *source, int value, size_t bytes);
 void pretend_move(char *address, const char *source, size_t bytes);
 void pretend_forget(const char *address, size_t bytes);
+void pretend_forget_everything(void);
 int pretend_is_known(const char *address, size_t bytes);
 int pretend_any_known(const char *address, size_t bytes);
 int pretend_open(char *address, size_t bytes);

@@ -175,7 +175,7 @@ void pretend_forget(const char *address, size_t bytes)
     }
 }
 
-static void forget_everything(void)
+void pretend_forget_everything(void)
 {
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < known_count; i++) {
@@ -202,7 +202,7 @@ void pretend_wrote(void)
     if (current)
         current->launches++;
     else if (known_count)
-        forget_everything();
+        pretend_forget_everything();
 }
 
 /* A kernel of the driver's interface outside of any operator, as Triton launches them: its arguments say what it may
@@ -226,10 +226,10 @@ void pretend_wrote_arguments(void **arguments)
     to = (struct iovec){values, sizeof values};
     read = count ? process_vm_readv(getpid(), &to, 1, argument, count, 0) : 0; /* up to the first that is none */
     if (read <= 0)
-        forget_everything();
+        pretend_forget_everything();
     for (size_t i = 0; read > 0 && i < (size_t)read / sizeof *values; i++)
         if (pretend_device_of(values[i]) >= 0 && !forget_block_around(values[i]))
-            forget_everything();
+            pretend_forget_everything();
 }
 
 /* A tensor map is an argument of 128 bytes; here it holds the address alone, for the function above. */
@@ -238,6 +238,11 @@ int cuTensorMapEncodeTiled(void **map, int type, unsigned rank, void *address)
     (void)type, (void)rank;
     *map = address;
     return 0;
+}
+
+int cuTensorMapEncodeIm2col(void **map, int type, unsigned rank, void *address)
+{
+    return cuTensorMapEncodeTiled(map, type, rank, address);
 }
 
 /* --- Copies and fills --- */
