@@ -17,6 +17,7 @@ from harness.dry_run.dry_run_report import (
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
+from harness.dry_run.unknown_sizes import bounds, unknown_sizes
 from harness.schema.units import format_bytes
 
 _OUTCOMES: Mapping[str, Outcome] = {
@@ -68,6 +69,7 @@ def assemble_report(
         if inside.ended == "stopped":
             notes.append(f"ended after {inside.optimizer_steps} optimizer steps, as asked")
     outcome, evidence = _outcome(request, inside, page, ending)
+    notes += bounds(inside.value_reads) if inside else ()
     notes += _notes(page, inside, gpu)
     cuda = max((d.peaks for d in devices), key=_reserved, default=CudaPeaks())
     refused = inside.out_of_memory if inside else ()
@@ -87,6 +89,7 @@ def assemble_report(
         optimizer_steps=inside.optimizer_steps if inside else 0,
         kernels=page.kernels,
         wall_seconds=ending.seconds,
+        compiled=inside.compiled if inside else None,
         rank=request.rank if request.world_size is not None else None,
         world_size=request.world_size,
         environment={
@@ -110,7 +113,10 @@ def _outcome(
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
     if outcome == "error" and page.unsupported:
         names = ", ".join(page.unsupported)
-        return "unsupported", f"{names} is not pretended{_hint(page)}; {evidence}"
+        outcome, evidence = "unsupported", f"{names} is not pretended{_hint(page)}; {evidence}"
+    open_sizes = unknown_sizes(inside.value_reads)
+    if open_sizes and (outcome in ("ok", "error")):
+        return "unsupported", f"{open_sizes}; {evidence}" if evidence else open_sizes
     if outcome == "ok" and page.refused_elsewhere_bytes:
         size = format_bytes(page.refused_elsewhere_bytes)
         return "oom", f"another process of the script was refused an allocation of {size}"

@@ -43,6 +43,9 @@ _NOT_SUPPORTED = {
 
 LIBRARY = "libharness_dry_run.so"
 
+VALUES = "libharness_values.so"
+"""The library that follows values (``stub/values.cpp``); it uses PyTorch's own."""
+
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
 _PYTORCH = (
@@ -55,8 +58,8 @@ _PYTORCH = (
 )
 
 
-COMPILER_SECONDS = 120.0
-"""The limit of one call of the compiler; on an idle machine it takes a second."""
+COMPILER_SECONDS = 300.0
+"""The limit of one call of the compiler, which takes up to half a minute on an idle machine."""
 MOST_BLOCKS = 1 << 17
 """The limit of each file that it writes, its error messages too, in blocks of 512 bytes."""
 
@@ -101,6 +104,7 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     commands: list[list[str | Path]] = [
         [cc, *_FLAGS, *include, SOURCES / f"{name}.c", "-o", made] for name, made in objects.items()
     ]
+    commands.append(_values_command(torch, folder))
     with ThreadPoolExecutor() as pool:
         list(pool.map(_run, commands))
     _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)
@@ -115,6 +119,18 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
         made.unlink()
     for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
         (folder / name).symlink_to(library.name)
+
+
+def _values_command(torch: TorchBuild, folder: Path) -> list[str | Path]:
+    """Return how the library that follows values is compiled against PyTorch's headers.
+
+    NDEBUG is as in PyTorch's own builds: without it, structures of the headers differ.
+    """
+    flags = ("-std=c++20", "-O1", "-DNDEBUG", "-fPIC", "-shared", "-w")
+    include = f"-I{torch.libraries.parent / 'include'}"
+    libraries = (f"-L{torch.libraries}", "-ltorch_cpu", "-lc10")
+    source = SOURCES / "values.cpp"
+    return [compiler("C++"), *flags, include, source, "-o", folder / VALUES, *libraries]
 
 
 def _link(cc: str, objects: Iterable[Path], library: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.dry_run.dry_run_report import Answer
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.schema.errors import HarnessError
 
@@ -31,7 +32,7 @@ class Request:
     arguments: tuple[str, ...] = ()
     steps: int | None = None
     snapshot: Path | None = None
-    answers: Mapping[str, float]
+    answers: Mapping[str, Answer]
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

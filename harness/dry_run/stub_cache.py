@@ -52,6 +52,24 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
     )
 
 
+def writable_folder(name: str) -> Path:
+    """Return a folder of the cache that this process can write to, and no other user.
+
+    Raises:
+        DryRunUnavailableError: there is none.
+
+    """
+    tried: list[str] = []
+    for cache in cache_folders():
+        with _reasons(tried):
+            folder = cache / "dry-run" / name
+            _make_private(folder)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+            tried.append(f"{folder}: it cannot be written to")
+    raise DryRunUnavailableError(f"no folder for what is compiled: {'; '.join(tried)}")
+
+
 @contextlib.contextmanager
 def _reasons(tried: list[str]) -> Iterator[None]:
     """Note why a folder cannot be used."""

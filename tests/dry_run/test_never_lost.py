@@ -73,9 +73,14 @@ def test_names_that_are_not_utf_8_are_run(tmp_path: Path) -> None:
     assert b"ZeroDivisionError: division by zero" in ended.stdout
 
 
-def test_an_answer_that_is_no_number_is_no_end(tmp_path: Path) -> None:
-    path = script(tmp_path, "")
-    assert dry_run(path, quiet=True, answers={"*": math.nan, "x.py:1": math.inf}).outcome == "ok"
+@pytest.mark.parametrize("answer", [math.nan, math.inf])
+def test_an_answer_that_is_no_number_is_refused_before_the_run(
+    tmp_path: Path, answer: float
+) -> None:
+    path = script(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(DryRunError, match="answer must be"):
+        dry_run(path, quiet=True, answers={"*": answer})
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,7 @@ def test_a_snapshot_that_could_not_be_written_costs_nothing_else(tmp_path: Path)
         ),
         quiet=True,
         snapshot=tmp_path / "folder" / "file",
+        write_files=True,
     )
     assert (report.outcome, report.cuda.requested_peak_bytes) == ("ok", 20)
     assert report.notes[0].startswith("the snapshot was not written: ")

@@ -192,7 +192,8 @@ def test_a_compiler_that_misbehaves_is_named(
     broken = tmp_path / "cc"
     broken.write_text(f"#!/bin/sh\n{compiler}\n")
     broken.chmod(0o700)
-    monkeypatch.setenv("CC", str(broken))
+    for name in ("CC", "CXX"):
+        monkeypatch.setenv(name, str(broken))
     monkeypatch.setattr(build, "COMPILER_SECONDS", 0.5 if "600" in compiler else 60.0)
     monkeypatch.setattr(build, "MOST_BLOCKS", 1 << 7)
     with pytest.raises(DryRunUnavailableError, match=why):

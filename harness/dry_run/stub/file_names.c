@@ -100,9 +100,24 @@ static void gone_path(const struct path *name, struct path *result)
     }
     mark_path("gone", a, b, result);
 }
+/* The folder itself too: a script may empty the one for temporary files. */
+void make_folders_for(const struct path *file)
+{
+    struct path part = *file;
+    for (char *slash = part.text + (strrchr(folder, '/') - folder); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        syscall(SYS_mkdir, part.text, 0700);
+        *slash = '/';
+    }
+}
+
 static void touch(const struct path *mark)
 {
     int file = raw_open(AT_FDCWD, mark->text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0) {
+        make_folders_for(mark);
+        file = raw_open(AT_FDCWD, mark->text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    }
     if (file >= 0)
         close(file);
 }
@@ -161,16 +176,6 @@ int is_users(const struct path *name, struct stat *facts)
         return 0;
     int holds = S_ISLNK(facts->st_mode) || S_ISDIR(facts->st_mode) || (S_ISREG(facts->st_mode) && facts->st_size > 0);
     return holds && !is_made(facts);
-}
-
-void make_folders_for(const struct path *file)
-{
-    struct path part = *file;
-    for (char *slash = part.text + strlen(folder) + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = 0;
-        syscall(SYS_mkdir, part.text, 0700);
-        *slash = '/';
-    }
 }
 
 /* Copies a file, which may be a link to one, over another. */

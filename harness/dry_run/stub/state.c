@@ -21,7 +21,7 @@ struct status *status = &own_status;
 static struct process *own; /* this process's part of it */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char *arena;         /* address space of all devices; never touched */
+static char *arena;         /* address space of all devices */
 static size_t arena_bytes;  /* of each device */
 
 /* Placed ranges of a device, in ascending order of their addresses. */
@@ -69,10 +69,11 @@ static int reserve_address_space(void)
     if (tried)
         return arena != NULL;
     tried = 1;
-    /* Nothing is ever read or written there, so no memory of the host is taken. */
+    /* Nothing is read or written there but known values (values.c), so no memory of the host is taken. The second
+       half is their shadow. */
     char *space = MAP_FAILED;
     for (arena_bytes = (size_t)8 << 40; arena_bytes >= (size_t)64 << 30; arena_bytes /= 2) {
-        size_t wanted = arena_bytes * gpu.count + GRANULARITY;
+        size_t wanted = 2 * arena_bytes * gpu.count + GRANULARITY;
         space = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (space != MAP_FAILED)
             break;
@@ -301,9 +302,8 @@ int pretend_device_of(const void *address)
     return (int)((size_t)(byte - arena) / arena_bytes);
 }
 
-static uint64_t writes;
-void pretend_wrote(void) { __sync_add_and_fetch(&writes, 1); }
-uint64_t pretend_writes(void) { return writes; }
+char *pretend_arena(void) { return arena; }
+size_t pretend_arena_bytes(void) { return gpu.count * arena_bytes; }
 
 void *pretend_handle(void)
 {
