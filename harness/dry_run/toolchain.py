@@ -1,4 +1,4 @@
-"""What the dry run needs of this machine: a CUDA build of PyTorch, and a C compiler.
+"""What the dry run needs of this machine: a CUDA build of PyTorch, and a C and C++ compiler.
 
 PyTorch is looked at through its files, never imported: the process that asks stays small.
 """
@@ -12,6 +12,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.schema.errors import UnavailableError
 
@@ -69,6 +70,10 @@ INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
 """On Linux x86-64 the package index has the CUDA build of PyTorch under its plain name."""
 
 
+_VARIABLES = {"C": "CC", "C++": "CXX"}
+_COMPILERS = {"C": ("cc", "gcc", "clang"), "C++": ("c++", "g++", "clang++")}
+
+
 def torch_build() -> TorchBuild:
     """Return the CUDA build of PyTorch that this interpreter would import.
 
@@ -98,19 +103,20 @@ def torch_build() -> TorchBuild:
     )
 
 
-def compiler() -> str:
-    """Return the path of the C compiler: $CC or cc.
+def compiler(language: Literal["C", "C++"] = "C") -> str:
+    """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++.
 
     Raises:
         DryRunUnavailableError: there is none.
 
     """
-    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+    for name in (os.environ.get(_VARIABLES[language]), *_COMPILERS[language]):
         found = shutil.which(name) if name else None
         if found:
             return found
     raise DryRunUnavailableError(
-        "no C compiler; install one, e.g.: apt-get install gcc libc6-dev (or set CC)"
+        f"no {language} compiler; install one, e.g.: apt-get install gcc g++ libc6-dev"
+        f" (or set {_VARIABLES[language]})"
     )
 
 
