@@ -4,14 +4,14 @@ from pathlib import Path
 
 import msgspec
 
-import harness
 from harness.reporting.document import Report, headline
 from harness.schema.errors import HarnessError
 from harness.schema.findings import Verdict
 from harness.schema.unique_keys import read_json
+from harness.version import PACKAGE
 
 CLAIMS = "claims.json"
-REFERENCE = Path(harness.__file__).parents[1] / "results" / "reference-cpu"
+REFERENCE = PACKAGE.parent / "results" / "reference-cpu"
 """The committed reference run; an installation without the repository has none."""
 
 

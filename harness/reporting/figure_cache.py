@@ -20,9 +20,10 @@ from pathlib import Path
 
 import msgspec
 
-import harness
 from harness.reporting.figures import Drawing, Picture, drawing, picture_of
 from harness.schema.findings import Figure
+from harness.schema.user_cache import cache_folders
+from harness.version import PACKAGE
 
 MOST_KEPT = 200
 """Drawings, of about 200 kB each; those that were not used for longest go first."""
@@ -30,37 +31,29 @@ MOST_KEPT = 200
 _LIBRARIES = ("matplotlib", "numpy", "pandas")
 
 
-def cache_folder() -> Path | None:
-    """Return where the drawings are: below $XDG_CACHE_HOME or ~/.cache; None without a home."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # the specification says to ignore it then
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError:  # a user without an entry and without $HOME, as in containers
-            return None
-    return base / "mlp-memory-harness" / "figures"
+def cache_folder() -> Path:
+    """Return where the drawings are: below $XDG_CACHE_HOME or ~/.cache."""
+    return next(cache_folders()) / "figures"
 
 
 def cached_picture(figure: Figure) -> Picture:
     """Return ``figure`` drawn: from the cache if it was drawn before, else drawn and kept."""
-    name, folder = _name(figure), cache_folder()
-    if name is None or folder is None:
+    name = _name(figure)
+    if name is None:
         return picture_of(figure, drawing(figure))
-    known = _read(folder / name)
+    file = cache_folder() / name
+    known = _read(file)
     if known is None:
         known = drawing(figure)
         with contextlib.suppress(OSError):  # no room, or no right to write: drawn each time
-            _write(folder / name, known)
+            _write(file, known)
     return picture_of(figure, known)
 
 
 def forget_unused() -> None:
     """Remove the drawings that were not used for longest, all but ``MOST_KEPT``."""
-    folder = cache_folder()
-    if folder is None:
-        return
     with contextlib.suppress(OSError):
-        files = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)
+        files = sorted(cache_folder().iterdir(), key=lambda file: file.stat().st_mtime)
         for file in files[:-MOST_KEPT]:
             file.unlink(missing_ok=True)
 
@@ -72,7 +65,7 @@ def _name(figure: Figure) -> str | None:
     except (pickle.PicklingError, AttributeError, TypeError):  # a function within a function
         return None
     own = [_package(code) for code in (figure.draw, figure.tips) if code is not None]
-    hashes = [_code_of(package) for package in (harness.__name__, *own)]
+    hashes = [_code_of(package) for package in (PACKAGE.name, *own)]
     if None in hashes:
         return None
     return hashlib.sha256(b"".join([*filter(None, hashes), whole])).hexdigest()
@@ -142,7 +135,8 @@ def _is_drawing(found: Drawing) -> bool:
 
 def _write(file: Path, drawn: Drawing) -> None:
     """Write whole files only, for this user alone: other processes read here too."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as out:
