@@ -6,15 +6,11 @@ from contextlib import contextmanager
 
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, UnsupportedModuleError
 from harness.training.module_step import StepError
 from harness.training.own_step import ON_CUDA
 
 VALUES = "its result depends on the values of a tensor"
-
-
-class UnsupportedModuleError(HarnessError):
-    """The step cannot be estimated; the message says at which operator, and why."""
 
 
 @contextmanager

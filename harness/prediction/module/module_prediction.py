@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, UnsupportedModuleError
 from harness.schema.events import CATEGORIES, Block, Trace
 from harness.schema.layer import Layer
 from harness.schema.metrics import CudaMetrics
@@ -14,6 +14,8 @@ from harness.schema.units import format_bytes
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+__all__ = ["ModulePrediction", "ModulePredictionError", "UnsupportedModuleError", "Way"]
 
 Way = Literal["fake tensors", "simulated GPU", "dry run"]
 
@@ -27,22 +29,6 @@ class ModulePredictionError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness...ModulePredictionError: batch must be a whole number of at least 1, got 0
-
-    """
-
-
-class UnsupportedModuleError(HarnessError):
-    """The step cannot be predicted; the message says at which operator, and why.
-
-    >>> import harness
-    >>> from torch import nn
-    >>> class Filter(nn.Module):
-    ...     def forward(self, x):
-    ...         return x[x > 0].sum()
-    >>> harness.predict(Filter, 4, inputs=(8,))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    harness...UnsupportedModuleError: unsupported: aten...: its result depends on the values ...
 
     """
 
