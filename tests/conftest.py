@@ -13,7 +13,6 @@ from harness.measurement.process.launcher import (
     SpawnLauncher,
     default_launcher,
 )
-from harness.prediction.mlp import matmul
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +31,6 @@ def fresh_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     own: Launcher = request.param("pinned")
     yield own
     own.close()
-
-
-@pytest.fixture
-def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Predict as on a processor all of whose kernels are modelled, whichever this one is."""
-    monkeypatch.setattr(matmul, "read_cpu_flags", lambda: matmul.AVX512_CORE)
 
 
 SLOWEST = (

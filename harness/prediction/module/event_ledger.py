@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from harness.instruments.tensor_roles import storages
-from harness.prediction.estimate.in_place_sums import ADD, InPlaceSums
 from harness.prediction.estimate.operand_types import check_types
 from harness.prediction.gpu.workspaces import LT_WORKSPACE_BYTES
 from harness.prediction.module.block_log import BlockLog, LoggedBlock
 from harness.prediction.module.gpu_kernels import KERNELS
 from harness.prediction.module.gpu_scratch import KernelScratch
+from harness.prediction.module.in_place_sums import ADD, InPlaceSums
 from harness.prediction.module.kernel_timeline import Timeline
 from harness.prediction.torch_rules import STATE_ON_HOST, rule_of
 
