@@ -4,6 +4,7 @@ Nothing is started before the script initialises CUDA itself, so settings that i
 first lines hold, and a script that never uses the GPU is left alone.
 """
 
+import contextlib
 import gc
 import sys
 import threading
@@ -63,7 +64,6 @@ class Recording:
 
         assert torch_module is torch
         torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
-        self._reads.remember_types(torch.Tensor)
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
@@ -209,13 +209,14 @@ class Recording:
         self._mark_modules()
         held = torch.cuda.memory._snapshot()
         if snapshot is not None:
-            _write_snapshot(held, snapshot)
+            refusal = _write_snapshot(held, snapshot)
+            self.notes += [refusal] if refusal else []
         traces = cast("list[list[TraceEvent]]", held["device_traces"])
         refused: list[OutOfMemory] = []
         devices = []
         for index in range(torch.cuda.device_count()):
             history = self._history(traces[index] if index < len(traces) else [])
-            devices.append(self._device(index, history))
+            devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
             moments = history.out_of_memory()
             refused += [_with_moment(one, at) for one, at in zip(mine, moments, strict=False)]
@@ -235,9 +236,10 @@ class Recording:
             own=self._own,
         )
 
-    def _device(self, index: int, history: History) -> Device:
+    def _device(self, index: int, history: History, segments: list[dict[str, Any]]) -> Device:
         import torch
 
+        private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         self._fold(index)
         stats = torch.cuda.memory_stats(index)
         return Device(
@@ -249,6 +251,8 @@ class Recording:
             segments=stats.get("segment.all.allocated", 0),
             retries=stats.get("num_alloc_retries", 0),
             ooms=stats.get("num_ooms", 0),
+            graph_pools=len({s["segment_pool_id"] for s in private}),
+            graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=history.peak(),
         )
 
@@ -273,12 +277,21 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
         return
     local = getattr(value, "_local_tensor", value)  # of a DTensor: this rank's part
     if local.is_cuda and local.layout == torch.strided:
-        owners.setdefault(local.untyped_storage().data_ptr(), category)
+        # The output of a CUDA graph that was replayed since has no address any more.
+        with contextlib.suppress(RuntimeError):
+            owners.setdefault(local.untyped_storage().data_ptr(), category)
 
 
-def _write_snapshot(snapshot: object, path: str) -> None:
-    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
+def _write_snapshot(snapshot: object, path: str) -> str | None:
+    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return why not, if not."""
     import pickle
 
-    with Path(path).open("wb") as file:
-        pickle.dump(snapshot, file)
+    part = Path(f"{path}.part")
+    try:
+        with part.open("wb") as file:
+            pickle.dump(snapshot, file)
+        part.replace(path)
+    except Exception as error:
+        part.unlink(missing_ok=True)
+        return f"the snapshot was not written: {error}"
+    return None

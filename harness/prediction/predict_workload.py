@@ -20,8 +20,9 @@ from harness.prediction.versions import (
 )
 from harness.schema.argument_checks import check_bytes, check_workload
 from harness.schema.events import Trace, trace_metrics
+from harness.schema.memory_fit import BudgetFit
 from harness.schema.metrics import CategoryBytes, ModuleMetrics, PhaseMetrics
-from harness.schema.prediction import BudgetFit, Prediction, as_prediction
+from harness.schema.step_report import StepReport, formula_report
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def predict(
     allocator_settings: str = "",
     examples: int | None = None,
     torch: str | None = None,
-) -> Prediction:
+) -> StepReport:
     """Predict the metrics of a step without running it, and whether it fits.
 
     Nothing is run and no torch is imported; a CUDA step is predicted without a GPU. A metric that
@@ -87,11 +88,10 @@ def _predict(
     gpu: Gpu | str | None,
     allocator_settings: str,
     examples: int | None,
-) -> Prediction:
+) -> StepReport:
     used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
     notes = list(_notes())
     fields: dict[str, Any] = _saved_metrics(workload)
-    fields["method"] = "trace"
     try:
         if workload.device == "cuda":
             is_named = gpu is not None
@@ -108,7 +108,6 @@ def _predict(
             "examples": examples is not None,
         }
         fields |= {
-            "method": "formula",
             "reason": str(error),
             "unanswered": tuple(
                 f"{name}: no answer, because the step cannot be predicted"
@@ -116,7 +115,7 @@ def _predict(
                 if is_asked
             ),
         }
-    return as_prediction(
+    return formula_report(
         workload_id=workload.id,
         workload=workload,
         torch=str(described_version()),
@@ -203,7 +202,7 @@ def _on_cuda(
         notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
     else:
         runs = cuda_fit.runs_of(workload, gpu, epoch)
-        fields["card"] = cuda_fit.fit_of_workload(memory, found, runs, workload)
+        fields["fit"] = cuda_fit.fit_of_workload(memory, found, runs, workload)
     if budget_bytes is not None:
         fields["budget"] = cuda_fit.within(workload, gpu, settings, needed, budget_bytes, epoch)
     return fields

@@ -14,17 +14,34 @@ class HarnessError(Exception):
     """
 
 
-class UnsupportedModuleError(HarnessError):
-    """The step cannot be predicted; the message says at which operator, and why.
+class UnsupportedError(HarnessError):
+    """The harness cannot answer, and says why; the outcome ``unsupported``, not a mistake.
+
+    >>> import harness
+    >>> issubclass(harness.UnsupportedError, harness.HarnessError)
+    True
+
+    """
+
+
+class UnavailableError(HarnessError):
+    """Something that the question needs is not on this machine, such as a compiler or memory.
+
+    >>> import harness
+    >>> issubclass(harness.UnavailableError, harness.HarnessError)
+    True
+
+    """
+
+
+class StepError(HarnessError, ValueError):
+    """The step makes no sense, or the user's code fails in it; the message says where.
 
     >>> import harness
     >>> from torch import nn
-    >>> class Filter(nn.Module):
-    ...     def forward(self, x):
-    ...         return x[x > 0].sum()
-    >>> harness.predict(Filter, 4, inputs=(8,))  # doctest: +ELLIPSIS
+    >>> harness.predict(nn.Linear(8, 2), 0, inputs=(8,))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    harness...UnsupportedModuleError: unsupported: aten...: its result depends on the values ...
+    harness...StepError: batch must be a whole number of at least 1, got 0
 
     """

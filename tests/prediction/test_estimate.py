@@ -40,7 +40,8 @@ class Block(nn.Module):
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    return functional.scaled_dot_product_attention(q, k, v, **options)
+    found: Tensor = functional.scaled_dot_product_attention(q, k, v, **options)
+    return found
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -129,5 +130,6 @@ def test_the_peak_is_that_of_the_dry_run() -> None:
         pytest.skip(str(error))
     assert report.outcome == "ok", report.evidence
     estimated = {name: estimate(**asked).metrics.peak_live_bytes for name, asked in CASES.items()}
-    off = {name: (estimated[name] or 0) / peak - 1 for name, peak in report.returned.items()}
+    returned: Any = report.returned
+    off = {name: (estimated[name] or 0) / peak - 1 for name, peak in returned.items()}
     assert {name: share for name, share in off.items() if abs(share) > 0.01} == {}

@@ -105,7 +105,7 @@ def test_whole_batches_alone_are_noted() -> None:
 
 def test_a_run_without_a_gpu_has_peaks_and_no_verdict() -> None:
     predicted = predict(RISING, examples=300)
-    assert predicted.card is None
+    assert predicted.fit is None
     assert predicted.last_batch is not None
 
 

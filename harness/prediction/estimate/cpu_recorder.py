@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from harness.instruments.tensor_roles import storages
 from harness.prediction.estimate.block_recorder import BlockRecorder
 from harness.prediction.estimate.operand_types import check_types
-from harness.training.module_step import StepError
+from harness.schema.errors import StepError
 from harness.training.nested_tensors import tensors
 from harness.training.own_step import ON_CUDA
 

@@ -22,8 +22,8 @@ from harness.prediction.gpu.simulation import play
 from harness.prediction.paused_collection import collection_paused
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.layer import Layer
+from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, Metrics
-from harness.schema.prediction import GpuFit
 from harness.training.own_step import OwnStep
 
 ACCURACY = "estimate: requested peak within 1% in 248 of 248 runs of 62 networks, worst +0.1%"

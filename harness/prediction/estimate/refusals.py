@@ -6,11 +6,14 @@ from contextlib import contextmanager
 
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from harness.schema.errors import HarnessError, UnsupportedModuleError
-from harness.training.module_step import StepError
+from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.training.own_step import ON_CUDA
 
 VALUES = "its result depends on the values of a tensor"
+
+
+class UnsupportedModuleError(UnsupportedError):
+    """The step cannot be estimated; the message says at which operator, and why."""
 
 
 @contextmanager

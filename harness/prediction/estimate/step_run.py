@@ -10,8 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from harness.instruments.forward_hooks import wrapped_forwards
 from harness.prediction.estimate.block_recorder import BlockRecorder
-from harness.schema.errors import UnsupportedModuleError
-from harness.training.module_step import StepError, run_step
+from harness.prediction.estimate.refusals import UnsupportedModuleError
+from harness.schema.errors import StepError
+from harness.training.module_step import run_step
 from harness.training.nested_tensors import tensors
 from harness.training.own_step import ON_CUDA, OwnStep
 

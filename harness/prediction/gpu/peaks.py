@@ -10,8 +10,8 @@ from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import GpuMemory, Run, run_once
 from harness.prediction.gpu.simulation import Peaks, Played, Script, play
+from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, CudaPeaks
-from harness.schema.prediction import GpuFit
 from harness.schema.verdict import Fit
 
 ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one without a limit"
@@ -76,6 +76,8 @@ def verdict_on_gpu(
     verdict: Fit,
     largest: int | None = None,
     largest_at_best: int | None = None,
+    *,
+    is_searched: bool = False,
 ) -> GpuFit:
     """Return a verdict with the GPU, the peaks and the largest batches that it is about."""
     return GpuFit(
@@ -87,6 +89,7 @@ def verdict_on_gpu(
         allocated_peak_bytes=found.ranges["allocated_peak_bytes"],
         reserved_peak_bytes=found.ranges["reserved_peak_bytes"],
         verdict=verdict,
+        is_searched=is_searched,
         largest_batch=largest,
         largest_batch_at_best=largest_at_best,
     )

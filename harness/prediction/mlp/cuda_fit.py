@@ -15,7 +15,8 @@ from harness.prediction.gpu.simulation import play
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.last_batch import Epoch
-from harness.schema.prediction import BudgetFit, GpuFit, LastBatch, StepPeaks
+from harness.schema.epoch_end import LastBatch, StepPeaks
+from harness.schema.memory_fit import BudgetFit, GpuFit
 from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 
@@ -64,7 +65,8 @@ def fit_of_workload(
 ) -> GpuFit:
     """Return whether ``runs`` fit on the GPU, and the workload's largest batches."""
     surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
-    return verdict_on_gpu(memory, found, memory.verdict(*runs), surely, at_best)
+    verdict = memory.verdict(*runs)
+    return verdict_on_gpu(memory, found, verdict, surely, at_best, is_searched=True)
 
 
 def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, ...]]:
