@@ -9,7 +9,6 @@ import sys
 
 import click
 
-import harness
 from harness.cli.clean_stop import clean_stop
 from harness.cli.command import debug_option
 from harness.cli.compare_command import compare
@@ -31,6 +30,7 @@ from harness.cli.threshold_command import threshold
 from harness.cli.verdicts_command import verdicts
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
+from harness.version import __version__
 
 COMMANDS = (
     compare,
@@ -60,7 +60,7 @@ _LONGEST_PATH = 200
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: harness measure --depth 8 --width 256 --batch 512",
 )
-@click.version_option(harness.__version__, prog_name="harness")
+@click.version_option(__version__, prog_name="harness")
 @click.pass_context
 def app(context: click.Context) -> None:
     """Where does the memory of training an MLP go, and when does it run out?"""

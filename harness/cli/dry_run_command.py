@@ -1,5 +1,6 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,12 @@ from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.dry_run.dry_run_report import Answer
+
+_STOPPED = {
+    "interrupted": INTERRUPTED,
+    "ended by SIGTERM": 128 + signal.SIGTERM,
+    "ended by SIGHUP": 128 + signal.SIGHUP,
+}
 
 
 def _answers(
@@ -100,6 +107,12 @@ def _answers(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
 )
+@click.option(
+    "--write-files",
+    is_flag=True,
+    help="Let the script replace and delete files that exist, and write checkpoints. Their values"
+    " are zeros.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, as the last line.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
@@ -118,6 +131,7 @@ def dry_run(
     deadline: float | None,
     compare_eager: bool,
     snapshot: Path | None,
+    write_files: bool,
     as_json: bool,
     module: str | None,
     command: tuple[str, ...],
@@ -128,8 +142,8 @@ def dry_run(
     and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
     it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 if it
-    was interrupted.
+    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
+    it was ended by Ctrl-C or SIGTERM.
     """
     from harness.dry_run.dry_run_text import dry_run_text
     from harness.dry_run.run import dry_run as run
@@ -155,9 +169,10 @@ def dry_run(
         deadline_seconds=deadline,
         compare_eager=compare_eager,
         snapshot=snapshot,
+        write_files=write_files,
     )
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
-    click.echo(text)
-    if report.outcome == "killed" and report.evidence == "interrupted":
-        return INTERRUPTED
+    click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
+    if report.outcome == "killed" and report.evidence in _STOPPED:
+        return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK

@@ -44,8 +44,8 @@ def _end(codes: list[int]) -> None:
     if not codes:
         return
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed from the beginning
+            stream.flush()
     except (OSError, ValueError):  # the reader has gone, or it is closed
         return
     os._exit(codes[0])

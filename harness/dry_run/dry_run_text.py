@@ -7,6 +7,7 @@ from harness.dry_run.dry_run_report import (
     CudaPeaks,
     DryRunReport,
     Frame,
+    KeptFile,
     Moment,
     OutOfMemory,
     ValueRead,
@@ -67,6 +68,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     if len(report.out_of_memory) > 3:
         yield f"  ... {len(report.out_of_memory) - 3} more allocations were refused"
     yield from _reads(report)
+    yield from _files(report)
     for note in report.notes:
         yield f"Note: {note}."
     if report.unsupported:
@@ -197,6 +199,29 @@ def _reads(report: DryRunReport) -> Iterator[str]:
         yield f"  {read.count:>8,}  {read.place}  {_short(read.text)}{_how(read)}"
     if len(report.value_reads) > MOST_READS:
         yield f"            ... and {len(report.value_reads) - MOST_READS} more places"
+
+
+def _files(report: DryRunReport) -> Iterator[str]:
+    changed = [file for file in report.kept_files if file.what == "changed in place"]
+    kept = [file for file in report.kept_files if file not in changed]
+    if kept:
+        yield ""
+        were = "s were" if len(kept) > 1 else " was"
+        yield (
+            f"{len(kept):,} file{were} not written, replaced or deleted: what the script wrote went"
+            " to a folder of the dry run (--write-files lets it)."
+        )
+        yield from _listed(kept)
+    if changed:
+        yield "Files that the script appended to, or changed in place:"
+        yield from _listed(changed)
+
+
+def _listed(files: list[KeptFile]) -> Iterator[str]:
+    for file in files[:MOST_READS]:
+        yield f"  {file.what:<16}  {file.path}"
+    if len(files) > MOST_READS:
+        yield f"  ... and {len(files) - MOST_READS:,} more"
 
 
 def reads_in_words(reads: Sequence[ValueRead]) -> str:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import msgspec
 
-import harness
 from harness.reporting.document import Report, headline
 from harness.schema.errors import HarnessError
+from harness.version import PACKAGE
 
 CLAIMS = "claims.json"
-REFERENCE = Path(harness.__file__).parents[1] / "results" / "reference-cpu"
+REFERENCE = PACKAGE.parent / "results" / "reference-cpu"
 """The committed reference run; an installation without the repository has none."""
 
 

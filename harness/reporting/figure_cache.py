@@ -17,9 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-import harness
 from harness.reporting.figures import Drawing, Picture, drawing, picture_of
 from harness.schema.findings import Figure
+from harness.schema.user_cache import cache_folders
+from harness.version import PACKAGE
 
 MOST_KEPT = 200
 """Drawings, of about 200 kB each; those that were not used for longest go first."""
@@ -29,8 +30,7 @@ _LIBRARIES = ("matplotlib", "numpy", "pandas")
 
 def cache_folder() -> Path:
     """Return where the drawings are: below $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "mlp-memory-harness" / "figures"
+    return next(cache_folders()) / "figures"
 
 
 def cached_picture(figure: Figure) -> Picture:
@@ -62,7 +62,7 @@ def _name(figure: Figure) -> str | None:
     except (pickle.PicklingError, AttributeError, TypeError):  # a function within a function
         return None
     own = [_package(code) for code in (figure.draw, figure.tips) if code is not None]
-    hashes = [_code_of(package) for package in (harness.__name__, *own)]
+    hashes = [_code_of(package) for package in (PACKAGE.name, *own)]
     if None in hashes:
         return None
     return hashlib.sha256(b"".join([*filter(None, hashes), whole])).hexdigest()
@@ -101,7 +101,8 @@ def _read(file: Path) -> Drawing | None:
 
 def _write(file: Path, drawn: Drawing) -> None:
     """Write whole files only: other processes read here too."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}")
     part.write_bytes(msgspec.msgpack.encode(drawn))
     part.replace(file)

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
+from harness.schema.late_views import picture
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_html, metrics_line
 from harness.schema.provenance import Environment, FailureEvidence
@@ -44,7 +45,7 @@ class Outcome(enum.StrEnum):
     """How a measurement or a prediction ended.
 
     >>> import harness
-    >>> harness.predict(harness.Workload()).outcome is harness.Outcome.PREDICTED
+    >>> harness.predict(harness.Workload()).outcome is harness.schema.record.Outcome.PREDICTED
     True
 
     """
@@ -143,9 +144,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ArgumentError: it is unknown, for example because the measurement failed.
 
         """
-        from harness.schema.plots.public_objects import plot_metrics
-
-        return plot_metrics(self)
+        return picture("plot_metrics", self)
 
     def summary(self) -> str:
         """Return the measurement in a few lines: main metrics, or what went wrong."""

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import harness
 from harness.schema.errors import HarnessError
 from harness.schema.experiment import Experiment
+from harness.version import PACKAGE
 
-_INSTALLED = Path(harness.__file__).parent / "_experiments"
+_INSTALLED = PACKAGE / "_experiments"
 """Where a wheel has the experiments; a checkout has them next to the package ``harness``."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.validation.pretend_newer import environment_of
 from harness.measurement.model_check import check_model, why_exactness_is_not_tested
 from harness.measurement.probe_workloads import PROBES
 from harness.prediction import versions
@@ -17,7 +18,6 @@ from harness.prediction.torch_rules import (
     rules_in_force,
 )
 from harness.prediction.versions import NEWEST
-from tests.validation.pretend_newer import environment_of
 
 ROOT = Path(__file__).parents[2]
 NEWER = "9.9.0"
@@ -84,10 +84,10 @@ def pretending(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
     )
 
 
+@pytest.mark.slow
 def test_with_a_newer_version_exactness_is_skipped_with_the_reason(tmp_path: Path) -> None:
     tests = "tests/prediction/test_cpu_trace.py"
     done = pretending(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", "-q", tests)
@@ -97,6 +97,7 @@ def test_with_a_newer_version_exactness_is_skipped_with_the_reason(tmp_path: Pat
     assert " skipped" in done.stdout
 
 
+@pytest.mark.slow
 def test_with_a_newer_version_the_doctor_names_the_rule_that_is_wrong(tmp_path: Path) -> None:
     done = pretending(tmp_path, "-c", WRONG_ON_PURPOSE)
     assert done.returncode == 3, done.stderr

@@ -257,6 +257,7 @@ def assert_the_allocator_sees(expected: dict[Product, int]) -> None:
     assert differing(products, list(expected.values()), measured_alone(products)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.exact
 def test_the_allocator_sees_the_same() -> None:
     expected = expected_scratch(drawn_products(700))
@@ -264,6 +265,7 @@ def test_the_allocator_sees_the_same() -> None:
     assert_the_allocator_sees(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.exact
 @pytest.mark.skipif(not read_cpu_flags() >= BF16, reason="the other kernel is this processor's own")
 def test_the_allocator_sees_the_same_of_the_kernel_without_bf16_instructions() -> None:
@@ -277,6 +279,7 @@ def test_the_allocator_sees_the_same_of_the_kernel_without_bf16_instructions() -
     assert differing(products, expected, found) == []
 
 
+@pytest.mark.slow
 @pytest.mark.exact
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_of_one_element_along_k_only_columns_are_copied(layout: Layout) -> None:

@@ -22,8 +22,9 @@ from harness.schema.workload import (
 )
 from harness.training import training_step
 from harness.training.data import Fill
+from tests.property_size import examples
 
-EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", "240"))
+EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", examples(240)))
 """Workloads drawn in all, others in each run: most are plain, an eighth each split, stacked or
 under autocast."""
 FEW = EXAMPLES // 8

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from harness.plots.series import series
 from harness.reporting.report import experiment_folders, sections, write_report
 from harness.schema.experiment import Evidence, Experiment
 from harness.schema.findings import Claim, Figure, Section, Verdict
-from harness.schema.plots.series import series
 from harness.schema.record import Outcome, RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.workload import Workload

@@ -1,8 +1,9 @@
 """Recordings of real failures (PyTorch 2.15 under the dry run) are diagnosed and re-run.
 
-What a what-if should say is what really happened when ``tests/validation/record_failures.py`` ran
-again with that setting: ``tests/validation/rerun_what_ifs.py`` runs all of them and compares the
-peak ``reserved`` to the byte, or the request that failed. ``REAL`` holds what it saw.
+What a what-if should say is what really happened when
+``benchmarks/validation/record_failures.py`` ran again with that setting:
+``benchmarks/validation/rerun_what_ifs.py`` runs all of them and compares the peak ``reserved``
+to the byte, or the request that failed. ``REAL`` holds what it saw.
 """
 
 import json

@@ -36,18 +36,26 @@ struct gpu {
 
 extern INTERNAL struct gpu gpu;
 
-/* The first process writes what it did into a file that the parent maps, so that even a crash leaves it. */
-struct status {
-    uint64_t magic;
-    uint64_t pid;                 /* the process that the counters describe */
-    uint64_t other_processes;     /* processes beside it that allocated device memory */
-    uint64_t kernels;
-    uint64_t reads;               /* copies from the GPU to the host */
-    uint64_t unsupported;         /* calls of functions that are not pretended */
-    char names[16][96];           /* the first of their names */
+/* A file that the parent maps, and every process that the script starts: even a crash leaves it. */
+#define MAX_PROCESSES 64
+struct process {
+    uint64_t pid;
+    uint64_t refused_bytes;       /* the last allocation that did not fit, 0 if one of its size did later */
     struct {
         uint64_t used_bytes, peak_bytes;
     } devices[MAX_DEVICES];
+};
+struct status {
+    uint64_t magic;               /* set when the stub is loaded */
+    uint64_t pid;                 /* the process that runs the script; the others are its children */
+    uint64_t kernels;
+    uint64_t reads;               /* copies from the GPU to the host */
+    uint64_t unsupported;         /* calls of functions that are not pretended */
+    uint64_t files;               /* changes of which file a path stands for; 0: none yet (files.h) */
+    uint64_t crowded;             /* allocations of processes that found no place below */
+    char names[16][96];           /* the first functions that are not pretended and were called */
+    uint64_t together_bytes[MAX_DEVICES]; /* most that all processes held at once */
+    struct process processes[MAX_PROCESSES];
 };
 
 extern INTERNAL struct status *status;
@@ -61,9 +69,11 @@ int pretend_current_device(void);
 
 /* Takes or returns bytes of a device's memory; 0 when there is no room. */
 int pretend_take(int device, size_t bytes);
+/* Bytes of a device that are taken: by the processes that run, and outside of what is modelled. */
+size_t pretend_used(int device);
 void pretend_return(int device, size_t bytes);
 
-/* Address space on a device, and the device of an address, -1 for host memory. */
+/* Address space on a device, NULL when there is none, and the device of an address, -1 for host memory. */
 char *pretend_place(int device, size_t bytes);
 void pretend_unplace(int device, char *address);
 int pretend_device_of(const void *address);
