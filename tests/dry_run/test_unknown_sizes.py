@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("cuda_build")
 
 def networks() -> dict[str, Any]:
     """Return a mixture of experts with a router, the same with fixed routes, and a masked MLP."""
-    torch: Any = importlib.import_module("torch")
+    import torch
 
     class Experts(torch.nn.Module):
         def __init__(self, fixed: bool) -> None:
