@@ -26,7 +26,7 @@ from harness.dry_run.dry_run_report import ChildResult, Job
 from harness.dry_run.ending import Ending, first_line, is_out_of_memory, write_result
 from harness.dry_run.fake_ranks import pretend_ranks
 from harness.dry_run.kept_files import WRITERS, keep_written
-from harness.dry_run.own_files import is_own
+from harness.dry_run.own_code import is_own
 from harness.dry_run.recording import EnoughStepsError, Recording
 from harness.dry_run.supervisor import supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads

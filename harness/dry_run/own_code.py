@@ -1,4 +1,4 @@
-"""Tells the user's files from those of PyTorch, Python and the harness."""
+"""Files of PyTorch, Python and the harness, told from the user's, whose lines reports name."""
 
 import os
 import sys
