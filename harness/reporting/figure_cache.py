@@ -20,7 +20,7 @@ import msgspec
 import harness
 from harness.reporting.figures import Drawing, Picture, drawing, picture_of
 from harness.schema.findings import Figure
-from harness.schema.user_cache import cache_folders
+from harness.schema.user_cache import cache_folders, is_own
 
 MOST_KEPT = 200
 """Drawings, of about 200 kB each; those that were not used for longest go first."""
@@ -93,6 +93,8 @@ def _code_of(package: str) -> bytes | None:
 def _read(file: Path) -> Drawing | None:
     """Return the drawing in ``file`` and mark it as used; None where there is none."""
     try:
+        if not is_own(file):  # a drawing is markup, which a browser runs
+            return None
         os.utime(file)
         return msgspec.msgpack.decode(file.read_bytes(), type=Drawing)
     except (OSError, msgspec.MsgspecError):
@@ -105,4 +107,5 @@ def _write(file: Path, drawn: Drawing) -> None:
     file.parent.mkdir(mode=0o700, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}")
     part.write_bytes(msgspec.msgpack.encode(drawn))
+    part.chmod(0o600)
     part.replace(file)
