@@ -13,7 +13,6 @@ import importlib.metadata
 import os
 import pickle
 import re
-import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ import msgspec
 
 from harness.reporting.figures import Drawing, Picture, drawing, picture_of
 from harness.schema.findings import Figure
-from harness.schema.user_cache import cache_folders
+from harness.schema.user_cache import cache_folders, is_own
 from harness.version import PACKAGE
 
 MOST_KEPT = 200
@@ -96,20 +95,13 @@ def _code_of(package: str) -> bytes | None:
 def _read(file: Path) -> Drawing | None:
     """Return the drawing in ``file`` and mark it as used; None where there is none of ours."""
     try:
-        os.utime(file)
-        if not _is_ours(file.stat()):
+        if not is_own(file):  # a drawing is markup, which a browser runs
             return None
+        os.utime(file)
         found = msgspec.msgpack.decode(file.read_bytes(), type=Drawing)
     except (OSError, msgspec.MsgspecError):
         return None
     return found if _is_drawing(found) else None
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    """Return whether nobody but this user could write the file."""
-    return not hasattr(os, "geteuid") or (
-        found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    )
 
 
 _ELEMENTS = (

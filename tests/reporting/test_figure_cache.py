@@ -73,6 +73,14 @@ def test_a_damaged_drawing_is_drawn_again() -> None:
     assert times_drawn(FIGURE) == 0
 
 
+def test_a_drawing_that_others_can_change_is_drawn_again() -> None:
+    times_drawn(FIGURE)
+    (file,) = cache_folder().iterdir()
+    file.chmod(0o666)
+    assert times_drawn(FIGURE) > 0
+    assert times_drawn(FIGURE) == 0
+
+
 def test_without_a_right_to_write_it_is_drawn_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
