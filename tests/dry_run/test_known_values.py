@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.dry_run import DryRunReport, dry_run
+from harness.dry_run import dry_run
 from harness.dry_run.run import dry_run as run_function
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -191,42 +191,3 @@ def test_the_scale_of_a_grad_scaler_grows_as_with_finite_gradients(tmp_path: Pat
     report = dry_run(script, gpu="l4", quiet=True)
     assert report.outcome == "ok", report.evidence
     assert all(read.known == read.count for read in report.value_reads)
-
-
-MASKED = """
-import sys, torch
-x = torch.randn(4096, 64, device="cuda", requires_grad=True)
-keep = x.sum(1) > -1e9
-if len(sys.argv) > 1:
-    keep.copy_(torch.arange(4096) < int(sys.argv[1]))
-y = x[keep] * 2
-y.square().sum().backward()
-"""
-
-
-def masked(folder: Path, *rows: int, **named: Any) -> DryRunReport:
-    (folder / "masked.py").write_text(MASKED)
-    return dry_run(folder / "masked.py", *rows, gpu="l4", quiet=True, **named)
-
-
-def test_a_size_that_depends_on_an_unknown_value_is_no_answer(tmp_path: Path) -> None:
-    report = masked(tmp_path)
-    assert report.outcome == "unsupported"
-    assert report.fit is None
-    assert report.evidence is not None
-    place = f"{tmp_path}/masked.py:7 (aten::nonzero)"
-    assert report.evidence.startswith(f"size depends on values at {place}")
-
-
-@pytest.mark.parametrize(
-    ("answer", "rows"), [("all", 4096), ("none", 0), (0.25, 1024), (7.0, 7), (9999.0, 4096)]
-)
-def test_an_answer_gives_the_bytes_of_a_mask_that_keeps_as_much(
-    tmp_path: Path, answer: Any, rows: int
-) -> None:
-    answered = masked(tmp_path, answers={"masked.py:7": answer})
-    assert answered.outcome == "ok", answered.evidence
-    assert any("upper bound" in note for note in answered.notes) == (answer == "all")
-    known = masked(tmp_path, rows)
-    assert known.outcome == "ok", known.evidence
-    assert answered.cuda == known.cuda

@@ -101,21 +101,22 @@ Operator describe(const c10::OperatorName &name)
     return op;
 }
 
-/* PyTorch gives a pointer to the name in the operator's schema, which stays where it is. */
+/* Returns the operator of a call, NULL for what has a name alone. PyTorch gives a pointer to the name in the operator's
+   schema, which stays where it is. */
 Operator *operator_of(const at::RecordFunction &function)
 {
     static std::mutex mutex;
     static auto *known = new std::unordered_map<const char *, std::unique_ptr<Operator>>;
     const char *key = function.name();
     std::lock_guard<std::mutex> guard(mutex);
-    auto &found = (*known)[key];
-    if (!found || found->name != key || found->arguments != function.num_inputs()) {
-        auto name = function.operator_name();
-        if (!name)
-            return nullptr;
-        found = std::make_unique<Operator>(describe(*name));
-    }
-    return found.get();
+    auto found = known->find(key);
+    if (found != known->end() && found->second->name == key && found->second->arguments == function.num_inputs())
+        return found->second.get();
+    auto name = function.operator_name();
+    if (!name)
+        return nullptr;
+    auto &made = (*known)[key] = std::make_unique<Operator>(describe(*name));
+    return made.get();
 }
 
 /* The bytes that a tensor's elements span on the pretended GPU. */
@@ -444,10 +445,17 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
         call.inputs.clear();
 }
 
-/* An error here must not get lost together with the call that pretend_enter() knows. */
+/* Nothing is followed in what has a name and is no operator, as the region of a compiled graph has: what it launches is
+   outside of any operator. An error must not get lost together with the call that pretend_enter() knows. */
 std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
 {
     auto call = std::make_unique<Call>();
+    try {
+        call->op = operator_of(function);
+        if (!call->op)
+            return nullptr;
+    } catch (const std::exception &) {
+    }
     call->state.most_bytes = PRETEND_MOST_BYTES;
     call->state.type = -1;
     call->state.size = -1;
@@ -456,7 +464,6 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
     try {
         if (auto *outer = around(*call))
             outer->forget_made();
-        call->op = operator_of(function);
         if (call->op && call->op->looks)
             look(*call, function.inputs());
     } catch (const std::exception &) {
@@ -491,6 +498,8 @@ void forget(const Call &call, const std::vector<c10::IValue> &outputs)
 
 void end(const at::RecordFunction &function, at::ObserverContext *context)
 {
+    if (!context)
+        return;
     auto &call = *static_cast<Call *>(context);
     std::vector<Range> known;
     pretend_leave(&call.state);
