@@ -76,7 +76,7 @@ class LentLaunchers:
         return idle.pop() if idle else LentLauncher(malloc, idle)
 
     def end(self) -> None:
-        """End all that were given back."""
+        """End all that wait."""
         for idle in self._idle.values():
             for launcher in idle:
                 launcher.end()
