@@ -94,8 +94,6 @@ cuda-dry-run: $(CUDA)/.installed
 	  $(CUDA)/bin/python -m benchmarks.validation.$$comparison --out $(CUDA_OUT) --every $(CUDA_EVERY) \
 	    || failed="$$failed $$comparison"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
-	$(CUDA)/bin/harness dry-run -m benchmarks.validation.compare_module_predictions -- \
-	  --out $(CUDA_OUT) --every $(CUDA_EVERY)
 
 # A small part of it, for CI: minutes, once the environment is there.
 cuda-dry-run-quick: $(CUDA)/.installed

@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.validation.dry_run import DryRun, StubCard, at_once, parser, write_table
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
 from harness.prediction.predict_workload import predict
-from harness.schema.prediction import Prediction
 from harness.schema.record import Record, from_json
+from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
 PEAKS = ("requested", "allocated", "active", "reserved")
@@ -103,7 +103,7 @@ class Comparison:
     card: StubCard
     settings: str
     record: Record
-    prediction: Prediction
+    prediction: StepReport
 
     def differences(self) -> dict[str, int]:
         """Return measured minus predicted for each figure that differs, deep inside too."""
@@ -116,10 +116,9 @@ class Comparison:
 
     def is_in_range(self) -> bool:
         """Return whether the peaks lie within the ranges over address policies."""
-        assert self.prediction.card is not None, "the GPU was named"
+        assert self.prediction.fit is not None, "the GPU was named"
         ranges = [
-            getattr(self.prediction.card, f"{name}_peak_bytes")
-            for name in ("allocated", "reserved")
+            getattr(self.prediction.fit, f"{name}_peak_bytes") for name in ("allocated", "reserved")
         ]
         measured = [self.peak(name)[0] for name in ("allocated", "reserved")]
         return all(low <= m <= high for m, (low, high) in zip(measured, ranges, strict=True))
@@ -137,9 +136,9 @@ class Comparison:
         return [name, self.card.capability, self.settings or "none", *cells, stated]
 
 
-def _figures(found: Record | Prediction) -> dict[str, Any]:
+def _figures(found: Record | StepReport) -> dict[str, Any]:
     """Return the metrics that are both measured and predicted, by name."""
-    names = [name for name in Record.__struct_fields__ if name in Prediction.__struct_fields__]
+    names = [name for name in Record.__struct_fields__ if name in StepReport.__struct_fields__]
     left_out = {"schema", "outcome", "environment", "wall_seconds", "workload", "rss_rise_bytes"}
     metrics = {name: getattr(found, name) for name in names if name not in left_out}
     plain: dict[str, Any] = json.loads(json.dumps(metrics, default=_as_dict))

@@ -1,18 +1,20 @@
-"""Public models and their training step, run on a GPU, dry or simulated: one name each.
+"""Public models and their training step, for the dry run and for the estimate: one name each.
 
 A name is ``model batch`` or ``model batch float16``, the latter under autocast. The models of
 torchvision, Transformers and Diffusers are made without weights.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.training.own_step import OwnStep
+
 STEPS = 3
-BATCHES = (2, 5)
+BATCHES = (2, 64)
 
 IMAGE_MODELS = (
     "alexnet", "convnext_tiny", "convnext_small", "densenet121", "densenet169",
@@ -43,23 +45,17 @@ def names() -> list[str]:
     return [f"{model} {batch}{kind}" for batch in BATCHES for kind in kinds for model in models]
 
 
-def training(name: str) -> Callable[[], None]:
-    """Return a function that trains the model for a few steps on the GPU."""
-    model_name, batch, *kind = name.split()
-
-    def run() -> None:
-        model, x, loss = _made(model_name, int(batch))
-        model = model.to("cuda")
-        optimizer = _optimizer(model_name, model.parameters())
-        for _ in range(STEPS):
-            optimizer.zero_grad()
-            with torch.autocast("cuda", torch.float16, enabled=bool(kind)):
-                found = loss(model(**x) if isinstance(x, dict) else model(x))
-            found.backward()
-            del found
-            optimizer.step()
-
-    return run
+def own_step(name: str) -> OwnStep:
+    """Return the training step of a run."""
+    model, batch, *kind = name.split()
+    return OwnStep(
+        build=lambda: _network(model),
+        batch=int(batch),
+        inputs=lambda examples: _inputs(model, examples),
+        loss=lambda output, labels: _loss(model, output, labels),
+        optimizer=lambda parameters: _optimizer(model, parameters),
+        autocast=kind[0] if kind else None,
+    )
 
 
 def _optimizer(name: str, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
@@ -68,37 +64,55 @@ def _optimizer(name: str, parameters: Iterable[Tensor]) -> torch.optim.Optimizer
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
 
 
-def _made(name: str, batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
+def _loss(name: str, output: Any, labels: Any) -> Tensor:
+    found: Tensor
     if name in TEXT_MODELS:
-        return _text(name, batch)
+        found = output.loss
+    elif name in DENSE_MODELS:
+        found = output["out"].mean()
+    elif name == DIFFUSION_MODEL:
+        found = output.sample.square().mean()
+    else:
+        found = functional.cross_entropy(getattr(output, "logits", output), labels)
+    return found
+
+
+def _inputs(name: str, batch: int) -> tuple[Any, Tensor | None]:
+    if name in TEXT_MODELS:
+        tokens = torch.zeros(batch, TEXT_LENGTH, dtype=torch.int64, device="cuda")
+        return {"input_ids": tokens, "labels": tokens}, None
     if name == DIFFUSION_MODEL:
-        return _diffusion(batch)
+        return {"sample": torch.zeros(batch, 3, 64, 64, device="cuda"), "timestep": 7}, None
+    if name in DENSE_MODELS:
+        return torch.zeros(batch, 3, 128, 128, device="cuda"), None
+    size = 299 if name == "inception_v3" else 224
+    shape = (3, 8, 64, 64) if name in VIDEO_MODELS else (3, size, size)
+    labels = torch.zeros(batch, dtype=torch.int64, device="cuda")
+    return torch.zeros(batch, *shape, device="cuda"), labels
+
+
+def _network(name: str) -> nn.Module:
+    if name in TEXT_MODELS:
+        return _text(name)
+    if name == DIFFUSION_MODEL:
+        return _diffusion()
     import torchvision.models as catalogue
 
-    labels = torch.zeros(batch, dtype=torch.int64, device="cuda")
-
-    def loss(output: Any) -> Tensor:
-        output = getattr(output, "logits", output)
-        return functional.cross_entropy(output, labels)
-
     if name in DENSE_MODELS:
-        model = getattr(catalogue.segmentation, name)(
-            weights=None, weights_backbone=None, num_classes=21
-        )
-        return model, torch.zeros(batch, 3, 128, 128, device="cuda"), lambda y: y["out"].mean()
-    if name in VIDEO_MODELS:
-        model = getattr(catalogue.video, name)(num_classes=100)
-        return model, torch.zeros(batch, 3, 8, 64, 64, device="cuda"), loss
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    size = 299 if name == "inception_v3" else 224
-    model = getattr(catalogue, name)(num_classes=100, **options)
-    return model, torch.zeros(batch, 3, size, size, device="cuda"), loss
+        place = catalogue.segmentation
+        options: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": 21}
+    else:
+        place = catalogue.video if name in VIDEO_MODELS else catalogue
+        options = {"num_classes": 100}
+        if name in ("googlenet", "inception_v3"):
+            options["init_weights"] = False
+    made: nn.Module = getattr(place, name)(**options)
+    return made
 
 
-def _text(name: str, batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
+def _text(name: str) -> nn.Module:
     import transformers
 
-    tokens = torch.zeros(batch, TEXT_LENGTH, dtype=torch.int64, device="cuda")
     suffixes = ("ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
     kind = next(s for s in suffixes if hasattr(transformers, name + s))
     config = getattr(transformers, f"{name}Config")()
@@ -108,23 +122,20 @@ def _text(name: str, batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
     for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"):
         if key in config.to_dict() and name not in ("GPT2", "Bert"):
             setattr(config, key, 2)
-    config = _consistent(name, config)
-    model = getattr(transformers, name + kind)(config)
-    return model.train(), {"input_ids": tokens, "labels": tokens}, lambda output: output.loss
+    made: nn.Module = getattr(transformers, name + kind)(_consistent(name, config))
+    return made
 
 
-def _diffusion(batch: int) -> tuple[Any, Any, Callable[[Any], Any]]:
+def _diffusion() -> nn.Module:
     import diffusers
 
-    model = diffusers.UNet2DModel(
+    return diffusers.UNet2DModel(  # type: ignore[no-any-return]
         in_channels=3,
         out_channels=3,
         block_out_channels=(64, 128, 256),
         down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
     )
-    noisy = {"sample": torch.zeros(batch, 3, 64, 64, device="cuda"), "timestep": 7}
-    return model, noisy, lambda output: output.sample.square().mean()
 
 
 def _consistent(name: str, config: Any) -> Any:

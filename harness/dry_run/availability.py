@@ -1,5 +1,6 @@
 """Whether the dry run works on this machine, found by a tiny one."""
 
+from harness.dry_run.compiled import TESTED_TRITON, triton_version
 from harness.dry_run.run import dry_run
 from harness.dry_run.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.measurement.doctor import Finding
@@ -11,7 +12,11 @@ def examine_dry_run() -> Finding:
     """Allocate one tensor on a pretended GPU; say what is missing where that cannot be done."""
     try:
         torch = torch_build()
-        detail = f"torch {torch.version} (CUDA {torch.cuda}), stub compiled by {compiler()}"
+        detail = (
+            f"torch {torch.version} (CUDA {torch.cuda}), stub compiled by {compiler()}; compiled"
+            f" code by Triton {triton_version() or 'not installed'} (tested:"
+            f" {' and '.join(TESTED_TRITON)})"
+        )
         report = dry_run(allocate, 1 << 20, quiet=True, deadline_seconds=120.0)
     except DryRunUnavailableError as error:
         return Finding(what=WHAT, available=False, detail=str(error))

@@ -1,78 +1,36 @@
 """The process that a dry run happens in: runs the user's code, writes what was seen.
 
-    python -m harness.dry_run.child JOB.json
-
-The code is run as ``python script.py`` or ``python -m module`` would: same ``__main__``, same
-``sys.argv``, same first entry of ``sys.path``, same traceback.
+``own_interpreter`` starts its ``main`` with a file that holds the job. The code is run as ``python
+script.py`` or ``python -m module`` would: same ``__main__``, same ``sys.argv``, same first entry of
+``sys.path``, same traceback. The report is written when an interpreter would end: after threads
+that are still running, and after all functions that were registered for the exit.
 """
 
 import builtins
 import contextlib
 import ctypes
 import faulthandler
-import importlib.util
 import os
 import pickle
-import platform
 import runpy
-import signal
 import sys
-import sysconfig
 import traceback
-from collections.abc import Callable
-from importlib.machinery import ModuleSpec
+import zipfile
 from pathlib import Path
 from types import ModuleType, TracebackType
 
 import msgspec
 
+from harness.dry_run.after_import import after_import
+from harness.dry_run.compiled import watch
 from harness.dry_run.dry_run_report import ChildResult, Job
+from harness.dry_run.ending import Ending, first_line, is_out_of_memory, write_result
 from harness.dry_run.fake_ranks import pretend_ranks
+from harness.dry_run.kept_files import WRITERS, keep_written
+from harness.dry_run.own_code import is_own
 from harness.dry_run.recording import EnoughStepsError, Recording
+from harness.dry_run.supervisor import supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
-
-_HARNESS = str(Path(__file__).parent.parent)
-_STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-
-
-_TRITON = (f"site-packages{os.sep}triton", f"torch{os.sep}_inductor")
-_COMPILED = (
-    "Triton, which torch.compile uses, is not pretended;"
-    " TORCHDYNAMO_DISABLE=1 runs the model as it is written"
-)
-
-
-def is_own(file: str) -> bool:
-    """Return whether a file is PyTorch's, Python's or the harness's, not the user's."""
-    if file.startswith("<") or f"{os.sep}torch{os.sep}" in file:
-        return True
-    inside = file.startswith(_STANDARD) and "site-packages" not in file
-    return inside or file.startswith(_HARNESS + os.sep)
-
-
-class _AfterImport:
-    """Calls a function when PyTorch has been imported, before the importer goes on."""
-
-    def __init__(self, name: str, function: Callable[[ModuleType], None]) -> None:
-        self._name = name
-        self._function = function
-
-    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
-        """Return the spec of the module, with a loader that calls the function."""
-        del path, target
-        if name != self._name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_call(module: ModuleType) -> None:
-                execute(module)
-                self._function(module)
-
-            vars(spec.loader)["exec_module"] = execute_and_call
-        return spec
 
 
 def _run(job: Job) -> object:
@@ -81,9 +39,11 @@ def _run(job: Job) -> object:
     if job.kind == "script":
         _run_script(Path(job.target))
     elif job.kind == "module":
-        sys.path[0] = str(Path.cwd())
+        sys.path.insert(0, str(Path.cwd()))
+        _give_way(Path.cwd())
         runpy.run_module(job.target, run_name="__main__", alter_sys=True)
     else:
+        sys.path[:] = job.path
         if job.main is not None:
             _import_main(job.main)
         function, arguments, named = pickle.loads(Path(job.target).read_bytes())
@@ -93,12 +53,27 @@ def _run(job: Job) -> object:
 
 def _run_script(script: Path) -> None:
     """Execute a file as the module ``__main__``, which stays so until the process ends."""
+    if script.is_dir() or zipfile.is_zipfile(script):
+        runpy.run_path(str(script), run_name="__main__")
+        return
     main = ModuleType("__main__")
     main.__dict__.update(__file__=str(script), __builtins__=builtins, __cached__=None)
     sys.modules["__main__"] = main
-    sys.path[0] = str(script.resolve().parent)
+    sys.path.insert(0, str(script.resolve().parent))
+    _give_way(script.resolve().parent)
     code = compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
     exec(code, main.__dict__)
+
+
+def _give_way(folder: Path) -> None:
+    """Let the user's modules be found that have the name of one that this process has loaded."""
+    for name in ("harness", "msgspec"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if Path(file or "").parent == folder / name:
+            continue
+        if (folder / name).is_dir() or (folder / f"{name}.py").exists():
+            for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+                del sys.modules[loaded]
 
 
 def _import_main(script: str) -> None:
@@ -116,113 +91,68 @@ def _print_error(error: BaseException) -> None:
     traceback.print_exception(type(error), error, trace or error.__traceback__)
 
 
-def _outcome(error: BaseException | None) -> tuple[str, str | None, int]:
-    """Return how the script ended, the evidence, and its exit code."""
+def _outcome(error: BaseException | None) -> tuple[str, str | None]:
+    """Return how the script ended, and the evidence; print what Python would."""
     if error is None or isinstance(error, EnoughStepsError):
-        return ("ok" if error is None else "stopped"), None, 0
+        return ("ok" if error is None else "stopped"), None
     if isinstance(error, SystemExit):
         code = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
         if code != error.code and error.code is not None:
-            print(error.code, file=sys.stderr)
-        return ("error", f"the script exited with code {code}", code) if code else ("ok", None, 0)
+            with contextlib.suppress(Exception):
+                print(error.code, file=sys.stderr)
+        return ("error", f"the script exited with code {int(code)}") if code else ("ok", None)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "interrupted", 130
-    _print_error(error)
-    last = traceback.format_exception_only(error)[-1].strip().partition("\n")[0]
-    if _is_out_of_memory(error):
-        return "oom", last, 1
-    if _is_of_triton(error):
-        return "unsupported", f"{_COMPILED}; {last}", 1
-    return "error", last, 1
+        return "interrupted", "interrupted"
+    with contextlib.suppress(Exception):  # its standard error may be closed
+        _print_error(error)
+    last = first_line(error)
+    if is_out_of_memory(error):
+        return "oom", last
+    return "error", last
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
-
-
-def _is_of_triton(error: BaseException | None) -> bool:
-    """Return whether Triton raised the error, or what ``torch.compile`` generates with it."""
-    while error is not None:
-        files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
-        if any(f"{os.sep}{name}{os.sep}" in file for file in files for name in _TRITON):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _on_terminate(number: int, frame: object) -> None:
-    del number, frame
-    raise KeyboardInterrupt
-
-
-def _environment() -> dict[str, str]:
-    facts = {"python": platform.python_version(), "platform": platform.platform()}
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        facts |= {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"):
-        if name in os.environ:
-            facts[name] = os.environ[name]
-    return facts
+def _tell(line: str) -> None:
+    with contextlib.suppress(Exception):  # it may be closed
+        print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run the job of the command line and write its result; return the script's exit code."""
-    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
-    _die_with(job.parent_pid)
-    signal.signal(signal.SIGTERM, _on_terminate)
-    # A shell lets a job in the background ignore Ctrl-C; the parent hands it on all the same.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    faulthandler.enable()
+    """Run the job of the command line; return the script's exit code."""
+    file = Path(sys.argv[1])
+    job: Job = pickle.loads(file.read_bytes())
+    stub = ctypes.CDLL(None)
+    if not hasattr(stub, "pretend_main"):
+        write_result(ChildResult(ended="not loaded"), Path(job.result))
+        return 1
+    supervised(job.lifeline, file.parent)
+    stub.pretend_main()
+    with contextlib.suppress(RuntimeError):  # without a standard error
+        faulthandler.enable()
     reads = ValueReads(job.answers, is_own)
     recording = Recording(reads, is_own, job.steps)
+    ending = Ending(job, reads, recording)
+    ending.listen()
+    unblock_signals()
 
     def on_torch(module: ModuleType) -> None:
         recording.start(module)
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 
-    sys.meta_path.insert(0, _AfterImport("torch", on_torch))
+    if not job.write_files:
+        for name in WRITERS:
+            after_import(name, keep_written)
+    after_import("torch", on_torch)
+    ending.compilations = watch(is_own, _tell, pretended=True)
     error: BaseException | None = None
-    returned: object = None
     pid = os.getpid()
     try:
-        returned = _run(job)
+        ending.returned = _run(job)
     except BaseException as raised:
         error = raised
     if os.getpid() != pid:  # a process that the script forked came out of its end
         raise error if error is not None else SystemExit(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ended, evidence, code = _outcome(error)
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    devices, refused = recording.finish(job.snapshot)
-    result = ChildResult(
-        ended=ended,  # type: ignore[arg-type]
-        evidence=evidence,
-        exit_code=code,
-        devices=tuple(devices),
-        out_of_memory=tuple(refused),
-        value_reads=reads.found(),
-        notes=tuple(recording.notes),
-        optimizer_steps=recording.steps,
-        environment=_environment(),
-        returned=returned,
-    )
-    written = Path(job.result + ".part")
-    written.write_bytes(msgspec.json.encode(result))
-    written.rename(job.result)
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    ending.ended, ending.evidence = _outcome(error)
+    if ending.ended == "stopped":
+        ending.soon()
+    return 0 if ending.ended in ("ok", "stopped") else 1

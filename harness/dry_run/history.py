@@ -14,6 +14,10 @@ from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
 
 MOST_GROUPS = 30
 BACKWARD = "backward pass (thread of autograd, without Python)"
+COMPILED_BACKWARD = "backward pass (Python in a thread of autograd)"
+AUTOTUNER = "autotuner"
+_AUTOTUNERS = ("/_inductor/runtime/benchmarking.py", "/select_algorithm.py", "/triton/testing.py")
+_AUTOGRAD_FUNCTION = "torch/autograd/function.py"
 
 
 class TraceFrame(TypedDict):
@@ -168,6 +172,10 @@ class History:
             return "other"
         if block.freed_by is not None and not block.freed_by["frames"]:
             return "activation"
+        if _in_backward(block.event):
+            return "other"
+        if block.freed_by is not None and _in_backward(block.freed_by):
+            return "activation"
         in_forward = any(frame["name"] == "forward" for frame in block.event["frames"])
         return "forward" if refused and in_forward else "other"
 
@@ -184,4 +192,17 @@ class History:
         if not event["frames"]:
             return BACKWARD
         stack = self.stack(event)
-        return str(stack[0]) if stack else event["frames"][0]["filename"]
+        if stack:
+            place = str(stack[0])
+        elif _in_backward(event):
+            place = COMPILED_BACKWARD
+        else:
+            place = event["frames"][0]["filename"]
+        timed = any(frame["filename"].endswith(_AUTOTUNERS) for frame in event["frames"])
+        return f"{AUTOTUNER}, for {place}" if timed else place
+
+
+def _in_backward(event: TraceEvent) -> bool:
+    """Return whether a thread of autograd called Python: a function's backward, compiled code."""
+    last = event["frames"][-1]["filename"]
+    return last.endswith(_AUTOGRAD_FUNCTION)

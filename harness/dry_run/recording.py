@@ -4,6 +4,7 @@ Nothing is started before the script initialises CUDA itself, so settings that i
 first lines hold, and a script that never uses the GPU is left alone.
 """
 
+import contextlib
 import gc
 import sys
 import threading
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_EVENTS = 2_000_000
 """Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
+
+_COMPILED_STEPS = "the optimizer's step was compiled: its steps are not counted"
 
 PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
 
@@ -63,7 +66,6 @@ class Recording:
 
         assert torch_module is torch
         torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
-        self._reads.remember_types(torch.Tensor)
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
@@ -87,8 +89,8 @@ class Recording:
         self._fold_resets()
         bindings: Any = torch._C
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
-        register_optimizer_step_pre_hook(lambda optimizer, *_: self._mark(optimizer))
-        register_optimizer_step_post_hook(lambda optimizer, *_: self._after_step(optimizer))
+        register_optimizer_step_pre_hook(_unless_compiled(self._mark))
+        register_optimizer_step_post_hook(_unless_compiled(self._after_step))
         self._reads.listen()
 
     def _keep_history(self) -> None:
@@ -135,13 +137,7 @@ class Recording:
     def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
         """Note the addresses of an optimizer's parameters, gradients and states."""
         owners: dict[int, Category] = {}
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                _own(owners, parameter, "parameter")
-                _own(owners, parameter.grad, "gradient")
-        for state in optimizer.state.values():
-            for value in state.values() if isinstance(state, dict) else ():
-                _own(owners, value, "optimizer_state")
+        _own_all_of(owners, optimizer)
         self._add_mark(owners)
 
     def _add_mark(self, owners: dict[int, Category]) -> None:
@@ -185,6 +181,10 @@ class Recording:
             elif issubclass(kind, torch.nn.Module):
                 for buffer in thing._buffers.values():
                     _own(owners, buffer, "buffer")
+            elif issubclass(kind, torch.optim.Optimizer):
+                _own_all_of(owners, thing)
+                if thing.state and not self._steps and _COMPILED_STEPS not in self.notes:
+                    self.notes.append(_COMPILED_STEPS)
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
 
     def _stack_now(self) -> tuple[Frame, ...]:
@@ -209,13 +209,14 @@ class Recording:
         self._mark_modules()
         held = torch.cuda.memory._snapshot()
         if snapshot is not None:
-            _write_snapshot(held, snapshot)
+            refusal = _write_snapshot(held, snapshot)
+            self.notes += [refusal] if refusal else []
         traces = cast("list[list[TraceEvent]]", held["device_traces"])
         refused: list[OutOfMemory] = []
         devices = []
         for index in range(torch.cuda.device_count()):
             history = self._history(traces[index] if index < len(traces) else [])
-            devices.append(self._device(index, history))
+            devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
             moments = history.out_of_memory()
             refused += [_with_moment(one, at) for one, at in zip(mine, moments, strict=False)]
@@ -235,9 +236,10 @@ class Recording:
             own=self._own,
         )
 
-    def _device(self, index: int, history: History) -> Device:
+    def _device(self, index: int, history: History, segments: list[dict[str, Any]]) -> Device:
         import torch
 
+        private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         self._fold(index)
         stats = torch.cuda.memory_stats(index)
         return Device(
@@ -249,6 +251,8 @@ class Recording:
             segments=stats.get("segment.all.allocated", 0),
             retries=stats.get("num_alloc_retries", 0),
             ooms=stats.get("num_ooms", 0),
+            graph_pools=len({s["segment_pool_id"] for s in private}),
+            graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=history.peak(),
         )
 
@@ -265,6 +269,30 @@ def _with_moment(one: OutOfMemory, at: Moment) -> OutOfMemory:
     )
 
 
+def _unless_compiled(
+    hook: Callable[["torch.optim.Optimizer"], None],
+) -> Callable[..., None]:
+    """Return a hook of an optimizer that is not there for TorchDynamo, whose graph it would break."""
+    import torch
+
+    def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:
+        if not torch.compiler.is_compiling():
+            hook(optimizer)
+
+    return called
+
+
+def _own_all_of(owners: dict[int, Category], optimizer: "torch.optim.Optimizer") -> None:
+    """Note the blocks of an optimizer's parameters, gradients and states."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            _own(owners, parameter, "parameter")
+            _own(owners, parameter.grad, "gradient")
+    for state in optimizer.state.values():
+        for value in state.values() if isinstance(state, dict) else ():
+            _own(owners, value, "optimizer_state")
+
+
 def _own(owners: dict[int, Category], value: object, category: Category) -> None:
     """Note the block of a tensor on the GPU."""
     import torch
@@ -273,12 +301,21 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
         return
     local = getattr(value, "_local_tensor", value)  # of a DTensor: this rank's part
     if local.is_cuda and local.layout == torch.strided:
-        owners.setdefault(local.untyped_storage().data_ptr(), category)
+        # The output of a CUDA graph that was replayed since has no address any more.
+        with contextlib.suppress(RuntimeError):
+            owners.setdefault(local.untyped_storage().data_ptr(), category)
 
 
-def _write_snapshot(snapshot: object, path: str) -> None:
-    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
+def _write_snapshot(snapshot: object, path: str) -> str | None:
+    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return why not, if not."""
     import pickle
 
-    with Path(path).open("wb") as file:
-        pickle.dump(snapshot, file)
+    part = Path(f"{path}.part")
+    try:
+        with part.open("wb") as file:
+            pickle.dump(snapshot, file)
+        part.replace(path)
+    except Exception as error:
+        part.unlink(missing_ok=True)
+        return f"the snapshot was not written: {error}"
+    return None

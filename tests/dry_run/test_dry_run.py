@@ -89,18 +89,6 @@ def test_what_the_allocator_cudamallocasync_calls_is_named(tmp_path: Path) -> No
     assert "\n" not in report.evidence
 
 
-def test_an_error_of_triton_is_said_to_be_unsupported(tmp_path: Path) -> None:
-    package = tmp_path / "site-packages" / "triton"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('cuCtxGetDevice\\nand more')")
-    head = f"import sys; sys.path.insert(0, {str(package.parent)!r})\n"
-    report = dry_run(script(tmp_path, head + "import triton\n"), quiet=True)
-    assert report.outcome == "unsupported"
-    assert report.evidence is not None
-    assert report.evidence.startswith("Triton, which torch.compile uses, is not pretended; ")
-    assert report.evidence.endswith("; ImportError: cuCtxGetDevice")
-
-
 def is_running(pid: int) -> bool:
     """Return whether a process runs; one that ended and waits for its parent does not."""
     try:

@@ -22,7 +22,7 @@ def history(events: list[TraceEvent], *marks: Mark, steps: tuple[int, ...] = ())
         marks=marks,
         steps=steps,
         workspace_bytes=999,
-        own=lambda file: file == "torch.py",
+        own=lambda file: file == "torch.py" or "/torch/" in file,
     )
 
 
@@ -125,3 +125,30 @@ def test_what_a_forward_pass_holds_when_memory_runs_out_is_named() -> None:
 
 def test_a_process_that_allocates_nothing_has_no_peak() -> None:
     assert history([]).peak() is None
+
+
+THREAD = frame(460, "/site-packages/torch/autograd/function.py", "apply")
+BENCHMARK = frame(743, "/site-packages/torch/_inductor/runtime/benchmarking.py", "benchmark_gpu")
+COMPILED = [
+    event("alloc", 1, 40, frame(7)),  # saved by a compiled forward pass
+    event("alloc", 2, 30, frame(9), THREAD),  # of the compiled backward pass
+    event("alloc", 3, 5, BENCHMARK, frame(9), THREAD),  # the autotuner's
+    event("free_requested", 1, 40, frame(9), THREAD),
+    event("free_requested", 2, 30, frame(9), THREAD),
+]
+
+
+def test_what_python_frees_in_a_thread_of_autograd_was_saved_for_the_backward_pass() -> None:
+    peak = history(COMPILED).peak()
+    assert peak is not None
+    assert peak.categories == {"activation": 40, "other": 35}
+
+
+def test_what_the_autotuner_allocates_is_named_with_the_line_it_is_for() -> None:
+    peak = history(COMPILED).peak()
+    assert peak is not None
+    assert {group.place: group.requested_bytes for group in peak.groups} == {
+        "train.py:7 step": 40,
+        "train.py:9 step": 30,
+        "autotuner, for train.py:9 step": 5,
+    }

@@ -62,12 +62,39 @@ def call_everything() -> dict[str, object]:
     seen["milliseconds"] = begin.elapsed_time(end)
     seen["pinned"] = [torch.zeros(3).pin_memory().is_pinned(), torch.zeros(3).is_pinned()]
     seen["copied back"] = torch.tensor([1.5, -2.0]).to(device).tolist()
+    seen["graph"], seen["refused in a graph"] = capture(matrix), refuse_in_capture(matrix)
+    return seen
+
+
+def capture(matrix: Any) -> list[object]:
+    """Return what a replay allocates, and the pools and streams that a capture took memory from."""
+    import torch
+
+    cuda: Any = torch.cuda
+    graph, side = cuda.CUDAGraph(), cuda.Stream()
+    with torch.cuda.graph(graph):
+        kept = [matrix * 2]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            kept.append(matrix * 3)
+        torch.cuda.current_stream().wait_stream(side)
+    before = torch.cuda.memory_allocated()
+    graph.replay()
+    pools = [s for s in cuda.memory_snapshot() if any(s["segment_pool_id"])]
+    cuda.kept_until_the_report = graph, kept
+    return [torch.cuda.memory_allocated() - before, len({s["stream"] for s in pools})]
+
+
+def refuse_in_capture(matrix: Any) -> str:
+    """Return the error of a value that is read while a graph is captured."""
+    import torch
+
     try:
         with torch.cuda.graph(torch.cuda.CUDAGraph()):
-            matrix @ matrix
+            matrix.sum().item()
     except RuntimeError as error:
-        seen["graph"] = str(error).splitlines()[0]
-    return seen
+        return str(error).splitlines()[0]
+    return "nothing"
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +150,17 @@ def test_a_value_that_nothing_could_have_changed_comes_back(seen: dict[str, obje
     assert seen["copied back"] == [1.5, -2.0]
 
 
-def test_cuda_graphs_are_refused_by_name(seen: dict[str, object], report: DryRunReport) -> None:
-    assert "operation not supported by harness dry-run" in str(seen["graph"])
-    assert report.unsupported == ("cudaStreamBeginCapture (CUDA graphs)",)
+def test_a_graph_s_memory_stays_in_its_own_pool(
+    seen: dict[str, object], report: DryRunReport
+) -> None:
+    assert seen["graph"] == [0, 2]  # a replay allocates nothing; the side stream was captured too
+    # 2 MiB for each of the two streams, and for the refused capture, whose pool is only unused.
+    assert (report.devices[0].graph_pools, report.devices[0].graph_pool_bytes) == (2, 6 << 20)
+    assert report.unsupported == ()
+
+
+def test_a_value_cannot_be_read_while_a_graph_is_captured(seen: dict[str, object]) -> None:
+    assert "error during capture" in str(seen["refused in a graph"])
 
 
 SEVERAL = """

@@ -34,6 +34,8 @@ const char *cudaGetErrorString(cudaError_t error)
     case cudaErrorInvalidDevice: return "invalid device ordinal";
     case cudaErrorNotSupported: return "operation not supported by harness dry-run";
     case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
     default: return "unknown error";
     }
 }
@@ -47,6 +49,8 @@ const char *cudaGetErrorName(cudaError_t error)
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
     case cudaErrorNotSupported: return "cudaErrorNotSupported";
     case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
     default: return "cudaErrorUnknown";
     }
 }
@@ -208,46 +212,6 @@ cudaError_t cudaStreamGetPriority(cudaStream_t stream, int *priority)
 {
     (void)stream;
     *priority = 0;
-    return cudaSuccess;
-}
-
-/* CUDA graphs are refused: a capture would record nothing, and what it keeps could not be counted. */
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
-{
-    (void)stream, (void)mode;
-    pretend_unsupported("cudaStreamBeginCapture (CUDA graphs)");
-    return pretend_error(cudaErrorNotSupported);
-}
-
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *state)
-{
-    (void)stream;
-    *state = cudaStreamCaptureStatusNone;
-    return cudaSuccess;
-}
-
-/* The parameters that follow differ between CUDA 12 and 13; where nothing is captured none is filled. */
-#undef cudaStreamGetCaptureInfo
-cudaError_t pretend_capture_info(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id)
-    __asm__("cudaStreamGetCaptureInfo");
-cudaError_t pretend_capture_info(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id)
-{
-    (void)stream;
-    *state = cudaStreamCaptureStatusNone;
-    if (id)
-        *id = 0;
-    return cudaSuccess;
-}
-cudaError_t pretend_capture_info_v2(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id)
-    __asm__("cudaStreamGetCaptureInfo_v2");
-cudaError_t pretend_capture_info_v2(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id)
-{
-    return pretend_capture_info(stream, state, id);
-}
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode)
-{
-    *mode = cudaStreamCaptureModeGlobal;
     return cudaSuccess;
 }
 

@@ -76,24 +76,56 @@ CUresult cuCtxGetCurrent(CUcontext *context)
     return CUDA_SUCCESS;
 }
 
+CUresult cuCtxGetDevice(CUdevice *device)
+{
+    *device = pretend_current_device();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetLimit(size_t *value, CUlimit limit)
+{
+    (void)limit;
+    *value = (size_t)1 << 20;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *state)
+{
+    return (CUresult)cudaStreamIsCapturing(stream, (enum cudaStreamCaptureStatus *)state);
+}
+
 CUresult cuGetErrorString(CUresult error, const char **text)
 {
     *text = error == CUDA_SUCCESS                ? "no error"
             : error == CUDA_ERROR_OUT_OF_MEMORY  ? "out of memory"
             : error == CUDA_ERROR_NOT_SUPPORTED  ? "operation not supported by harness dry-run"
+            : error == CUDA_ERROR_INVALID_VALUE  ? "invalid argument"
                                                  : "unknown error";
     return CUDA_SUCCESS;
 }
 
+/* Triton asks for the device's pointer of every tensor, to refuse one that lies in pageable memory of the host. */
 CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute, CUdeviceptr address)
 {
-    (void)address;
-    if (attribute == CU_POINTER_ATTRIBUTE_CONTEXT)
+    struct cudaPointerAttributes known;
+    cudaPointerGetAttributes(&known, (void *)address);
+    if (known.type == cudaMemoryTypeUnregistered && attribute == CU_POINTER_ATTRIBUTE_DEVICE_POINTER)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (attribute == CU_POINTER_ATTRIBUTE_DEVICE_POINTER)
+        *(CUdeviceptr *)value = (CUdeviceptr)known.devicePointer;
+    else if (attribute == CU_POINTER_ATTRIBUTE_CONTEXT)
         *(CUcontext *)value = CONTEXT;
     else if (attribute == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)
         *(int *)value = pretend_device_of((void *)address);
     else
         *(unsigned *)value = 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute *attributes, void **values, CUdeviceptr address)
+{
+    for (unsigned i = 0; i < count; i++)
+        cuPointerGetAttribute(values[i], attributes[i], address);
     return CUDA_SUCCESS;
 }
 
@@ -185,7 +217,14 @@ cudaError_t cudaGetDriverEntryPoint(const char *name, void **function, unsigned 
     return entry_point(name, function, result);
 }
 
-/* --- Kernels compiled at run time (nvrtc.c): loaded and counted, not run --- */
+/* --- Kernels compiled at run time (nvrtc.c, Triton): loaded and counted, not run --- */
+
+CUresult cuModuleLoad(CUmodule *module, const char *file)
+{
+    (void)file;
+    *module = pretend_handle();
+    return CUDA_SUCCESS;
+}
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image)
 {
@@ -201,10 +240,20 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *
     return CUDA_SUCCESS;
 }
 
+/* Registers are not known: 32 is taken, as for PyTorch's own kernels (cudart.c). */
 CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function)
 {
     (void)function;
-    *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024 : 0;
+    *value = attribute == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK ? 1024
+             : attribute == CU_FUNC_ATTRIBUTE_NUM_REGS            ? 32
+                                                                  : 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuOccupancyMaxActiveClusters(int *count, CUfunction function, const CUlaunchConfig *config)
+{
+    (void)function, (void)config;
+    *count = 1;
     return CUDA_SUCCESS;
 }
 
@@ -212,8 +261,23 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
                         unsigned bz, unsigned shared, CUstream stream, void **arguments, void **extra)
 {
     (void)function, (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz;
-    (void)shared, (void)stream, (void)arguments, (void)extra;
+    (void)shared, (void)stream;
     __sync_add_and_fetch(&status->kernels, 1);
-    pretend_wrote();
+    if (extra)
+        pretend_wrote(); /* arguments in one buffer */
+    else
+        pretend_wrote_arguments(arguments);
     return CUDA_SUCCESS;
+}
+
+CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction function, void **arguments, void **extra)
+{
+    return cuLaunchKernel(function, c->gridDimX, c->gridDimY, c->gridDimZ, c->blockDimX, c->blockDimY, c->blockDimZ,
+                          c->sharedMemBytes, c->hStream, arguments, extra);
+}
+
+CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                                   unsigned bz, unsigned shared, CUstream stream, void **arguments)
+{
+    return cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, arguments, NULL);
 }

@@ -1,0 +1,46 @@
+"""Call a function with a module once it is imported."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
+    """Call a function when a module has been imported, before the importer goes on.
+
+    Args:
+        name: full name of the module; the function is called at once if it is there already.
+        function: takes the module.
+
+    """
+    if name in sys.modules:
+        function(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _AfterImport(name, function))
+
+
+class _AfterImport:
+    """Finds one module, and lets its loader call a function in the end."""
+
+    def __init__(self, name: str, function: Callable[[ModuleType], None]) -> None:
+        self._name = name
+        self._function = function
+
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        """Return the spec of the module, with a loader that calls the function."""
+        del path, target
+        if name != self._name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_call(module: ModuleType) -> None:
+                execute(module)
+                self._function(module)
+
+            vars(spec.loader)["exec_module"] = execute_and_call
+        return spec

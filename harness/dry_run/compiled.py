@@ -1,0 +1,252 @@
+"""What ``torch.compile`` did in a dry run: graphs, breaks, seconds, choices that nothing measured.
+
+Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only its kernels do
+not run, so what would be measured to choose between kernels is not (``autotuning.py``).
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.dry_run.after_import import after_import
+from harness.dry_run.autotuning import AFTER_IMPORT, UNMEASURED
+from harness.dry_run.dry_run_report import Compiled
+from harness.dry_run.stub_cache import writable_folder
+
+if TYPE_CHECKING:
+    import torch
+
+CompileMode = Literal[
+    "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "aot_eager", "eager"
+]
+"""Modes of ``torch.compile``; the last two are backends that generate no code."""
+
+_INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
+_FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
+
+
+TESTED_TRITON = ("3.8", "3.9")
+"""Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
+
+
+def triton_version() -> str | None:
+    """Return the installed version of Triton, None where there is none."""
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that keep compiled code below the dry run's cache.
+
+    A real GPU never finds in its cache what was chosen here without a measurement. Triton's code is
+    found again, graphs are not: they remember the lines of the program that was compiled first, and
+    a second run would not allocate what compiling allocates.
+
+    Args:
+        torch_version: version of PyTorch.
+        gpu: what describes the pretended GPU.
+
+    """
+    triton = triton_version() or "none"
+    described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
+    folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
+    return {
+        _INDUCTOR: str(folder / "inductor"),
+        _TRITON: str(folder / "triton"),
+        "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
+        "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
+    }
+
+
+def is_generated(file: str) -> bool:
+    """Return whether Inductor or AOTAutograd wrote a file, or it is Triton's."""
+    folder = os.environ.get(_INDUCTOR)
+    return (
+        (folder is not None and file.startswith(folder + os.sep))
+        or f"site-packages{os.sep}triton{os.sep}" in file
+        or file.startswith("codegen.py:")
+    )
+
+
+def compile_model(model: "torch.nn.Module", mode: CompileMode = "default") -> Callable[..., object]:
+    """Return a model as ``torch.compile`` makes it; its parameters are the model's own.
+
+    Args:
+        model: any module; its ``forward`` is compiled when it is first called.
+        mode: a mode of ``torch.compile``, or ``aot_eager`` or ``eager``, which generate no code.
+
+    >>> import torch
+    >>> model = compile_model(torch.nn.Linear(4, 2), "eager")
+    >>> model(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
+
+    """
+    import torch
+
+    if mode in ("aot_eager", "eager"):
+        return torch.compile(model, backend=mode)
+    return torch.compile(model, mode=mode)
+
+
+def watch(
+    own: Callable[[str], bool], tell: Callable[[str], None], *, pretended: bool
+) -> "Compilations":
+    """Watch what ``torch.compile`` does in this process from now on.
+
+    Args:
+        own: says whether a file is not the user's.
+        tell: called with one line when a compilation begins.
+        pretended: whether the GPU is, so that choices between kernels are made without a
+            measurement (``autotuning.py``).
+
+    Returns:
+        What to ask, with ``found()``, for graphs, breaks and seconds.
+
+    """
+    compilations = Compilations(own, tell)
+    after_import("torch._dynamo", compilations.watch)
+    for name, function in AFTER_IMPORT.items() if pretended else ():
+        after_import(name, functools.partial(_change, function, tell))
+    return compilations
+
+
+def _change(
+    function: Callable[[Any], None], tell: Callable[[str], None], module: ModuleType
+) -> None:
+    """Change a module of PyTorch, or say that this version is not known."""
+    try:
+        function(module)
+    except AttributeError as error:
+        tell(f"choices of {module.__name__} are made by times that mean nothing here: {error}")
+
+
+class Compilations:
+    """Watches compilation in this process, from the import of TorchDynamo on.
+
+    Args:
+        own: says whether a file is not the user's.
+        tell: called with one line when a compilation begins.
+
+    """
+
+    def __init__(self, own: Callable[[str], bool], tell: Callable[[str], None]) -> None:
+        self._own = own
+        self._tell = tell
+        self._seconds = 0.0
+        self._begin: float | None = None
+        self._recompilations = 0
+        self._breaks: list[str] = []
+        self._fallbacks: list[str] = []
+
+    def watch(self, dynamo: Any) -> None:
+        """Have TorchDynamo, just imported, call back, also after ``torch._dynamo.reset()``."""
+        handler = dynamo.callback_handler
+        clear = handler.clear
+
+        def register() -> None:
+            handler.register_start_callback(self._on_start)
+            handler.register_end_callback(self._on_end)
+
+        def cleared() -> None:
+            clear()
+            register()
+
+        handler.clear = cleared
+        register()
+        reset = dynamo.reset
+
+        def keep_and_reset() -> None:
+            self._breaks = self._all_breaks()
+            reset()
+
+        dynamo.reset = keep_and_reset
+        logging.getLogger("torch._dynamo.convert_frame").addHandler(_Fallbacks(self._fallbacks))
+
+    def _on_start(self, about: Any) -> None:
+        self._begin = time.monotonic()
+        trigger = about.callback_trigger.name
+        if trigger == "DYNAMO" and _recompiles(str(about.compile_id)):
+            self._recompilations += 1
+        what = trigger.lower().replace("_", " ").replace("dynamo", "graph")
+        self._tell(
+            f"compiling: {what} {about.compile_id}, called at {self._place()};"
+            f" {self._seconds:.0f} s of compiling so far"
+        )
+
+    def _on_end(self, about: Any) -> None:
+        del about
+        if self._begin is not None:
+            self._seconds += time.monotonic() - self._begin
+        self._begin = None
+
+    def _place(self) -> str:
+        """Return the user's line that the main thread is at."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while frame is not None and self._own(frame.f_code.co_filename):
+            frame = frame.f_back
+        return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+    def _all_breaks(self) -> list[str]:
+        from torch._dynamo import utils
+
+        now = [_broken(reason, self._own) for reason in utils.graph_break_reasons]
+        return [*self._breaks, *now]
+
+    def found(self) -> Compiled | None:
+        """Return what was compiled so far; None if nothing was."""
+        utils = sys.modules.get("torch._dynamo.utils")
+        if utils is None:
+            return None
+        graphs = utils.counters["stats"]["unique_graphs"]
+        if self._begin is not None:  # ended while it compiled
+            self._on_end(None)
+        if not graphs and not UNMEASURED and not self._fallbacks and not self._seconds:
+            return None
+        breaks = self._all_breaks()
+        return Compiled(
+            graphs=graphs,
+            breaks=len(breaks),
+            break_places=tuple(dict.fromkeys(breaks)),
+            recompilations=self._recompilations,
+            seconds=self._seconds,
+            fallbacks=tuple(dict.fromkeys(self._fallbacks)),
+            unmeasured=dict(UNMEASURED),
+        )
+
+
+class _Fallbacks(logging.Handler):
+    """Keeps TorchDynamo's warnings that code runs without being compiled."""
+
+    def __init__(self, kept: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._kept = kept
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if any(word in text for word in _FALLBACKS):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            self._kept.append(", ".join(lines[:2]))
+
+
+def _recompiles(compile_id: str) -> bool:
+    """Return whether an identity such as ``3/1`` is not the first of its frame; ``3/0_2`` is."""
+    count = compile_id.rpartition("/")[2].partition("_")[0]
+    return count.isdigit() and int(count) > 0
+
+
+def _broken(reason: Any, own: Callable[[str], bool]) -> str:
+    """Return the place and the first line of a reason for a graph break."""
+    stack = [f for f in reason.user_stack if not own(f.filename)] or list(reason.user_stack)
+    place = f"{Path(stack[-1].filename)}:{stack[-1].lineno}" if stack else "?"
+    return f"{place} {str(reason.reason).strip().partition(chr(10))[0]}"
