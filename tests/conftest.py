@@ -55,7 +55,8 @@ SLOWEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.split("::")[0].endswith(SLOWEST))
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        needs_seconds = {"browser", "cuda_build"} & {*getattr(item, "fixturenames", ())}
+        if needs_seconds and not item.get_closest_marker("quick"):
             item.add_marker(pytest.mark.slow)
     _skip_marked(items, "cuda", _why_no_gpu)
     _skip_marked(items, "exact", _why_not_exact)
