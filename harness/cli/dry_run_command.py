@@ -1,6 +1,8 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
+import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,19 +11,28 @@ from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
 from harness.cli.parameter_types import SECONDS, SIZE, Choices, WholeNumber
 from harness.schema.plain_text import printable
 
+if TYPE_CHECKING:
+    from harness.dry_run.dry_run_report import Answer
+
+_STOPPED = {
+    "interrupted": INTERRUPTED,
+    "ended by SIGTERM": 128 + signal.SIGTERM,
+    "ended by SIGHUP": 128 + signal.SIGHUP,
+}
+
 
 def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, float]:
-    """Read ``FILE:LINE=NUMBER``, or a number alone for every other place."""
-    answers = {}
-    for value in values:
-        place, _, number = value.rpartition("=")
-        try:
-            answers[place or "*"] = float(number)
-        except ValueError:
-            rule = f"must be FILE:LINE=NUMBER, or NUMBER for all other lines, got {value!r}"
-            raise click.BadParameter(rule, context, parameter) from None
+) -> "dict[str, Answer]":
+    """Read ``FILE:LINE=ANSWER``, or an answer alone for every other place."""
+    from harness.dry_run.answers import check_answers, parse_answer
+    from harness.dry_run.dry_run_request import DryRunError
+
+    try:
+        answers = dict(parse_answer(value) for value in values)
+        check_answers(answers)
+    except DryRunError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
     return answers
 
 
@@ -69,8 +80,9 @@ def _answers(
     "answers",
     multiple=True,
     callback=_answers,
-    metavar="[FILE:LINE=]NUMBER",
-    help="What the script reads from the GPU in that line, or in all others, instead of zero.",
+    metavar="[FILE:LINE=]ANSWER",
+    help="Value returned when the script reads GPU memory at FILE:LINE that is not known (default:"
+    " 0), or the elements that a mask keeps there: all, none or a fraction such as 0.25.",
 )
 @click.option(
     "--world-size",
@@ -95,6 +107,12 @@ def _answers(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
 )
+@click.option(
+    "--write-files",
+    is_flag=True,
+    help="Let the script replace and delete files that exist, and write checkpoints. Their values"
+    " are zeros.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, as the last line.")
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
@@ -107,12 +125,13 @@ def dry_run(
     outside: int | None,
     workspace: str,
     steps: int | None,
-    answers: dict[str, float],
+    answers: "dict[str, Answer]",
     world_size: int | None,
     rank: int,
     deadline: float | None,
     compare_eager: bool,
     snapshot: Path | None,
+    write_files: bool,
     as_json: bool,
     module: str | None,
     command: tuple[str, ...],
@@ -120,11 +139,11 @@ def dry_run(
     """Run a PyTorch script on a pretended GPU and report its memory.
 
     The script is run unmodified by a CUDA build of PyTorch: its allocator, dispatcher, autograd
-    and optimizers are the real ones. Kernels are not run, so every value read from the GPU is
-    zero, and times mean nothing. No GPU is needed.
+    and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
+    it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 if it
-    was interrupted.
+    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
+    it was ended by Ctrl-C or SIGTERM.
     """
     from harness.dry_run.dry_run_text import dry_run_text
     from harness.dry_run.run import dry_run as run
@@ -150,9 +169,10 @@ def dry_run(
         deadline_seconds=deadline,
         compare_eager=compare_eager,
         snapshot=snapshot,
+        write_files=write_files,
     )
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
-    click.echo(text)
-    if report.outcome == "killed" and report.evidence == "interrupted":
-        return INTERRUPTED
+    click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
+    if report.outcome == "killed" and report.evidence in _STOPPED:
+        return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK

@@ -1,7 +1,8 @@
 """The report of a dry run: what was seen from inside, by the stub and from outside."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -10,12 +11,14 @@ from harness.dry_run.dry_run_report import (
     CudaPeaks,
     Device,
     DryRunReport,
-    Fit,
     Outcome,
 )
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
+from harness.dry_run.unknown_sizes import bounds, unknown_sizes
+from harness.schema.units import format_bytes
+from harness.schema.verdict import DOES_NOT_FIT, Fit, fit_of
 
 _OUTCOMES: Mapping[str, Outcome] = {
     "ok": "ok",
@@ -27,59 +30,65 @@ _OUTCOMES: Mapping[str, Outcome] = {
 }
 
 
+_SIGNALS: Mapping[int, str] = {signal.SIGINT: "interrupted"}
+"""What the evidence says of a signal that the harness handed on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How the script's process ended, seen from outside.
+
+    Attributes:
+        code: its exit code, negative for a signal.
+        late: whether its deadline passed.
+        signal: the signal that the harness was told to end by, and handed on.
+        seconds: how long it ran.
+
+    """
+
+    code: int
+    late: bool = False
+    signal: int | None = None
+    seconds: float = 0.0
+
+
 def assemble_report(
-    request: Request,
-    inside: ChildResult | None,
-    page: StatusPage,
-    code: int,
-    late: bool,
-    seconds: float,
+    request: Request, inside: ChildResult | None, page: StatusPage, ending: Ending
 ) -> DryRunReport:
     """Put together what was seen from inside, by the stub and from outside."""
     gpu = request.gpu
     notes = list(inside.notes) if inside else []
-    outcome: Outcome
-    evidence: str | None
     if inside is None:
-        outcome, evidence = _died(code)
         devices: Sequence[Device] = [
             Device(index=i, peaks=CudaPeaks(reserved_peak_bytes=peak))
             for i, peak in enumerate(page.peaks[: gpu.count])
         ]
         notes.append("the process ended without its own report: peaks are the driver's")
     else:
-        outcome, evidence, devices = _OUTCOMES[inside.ended], inside.evidence, inside.devices
+        devices = inside.devices
         if inside.ended == "stopped":
             notes.append(f"ended after {inside.optimizer_steps} optimizer steps, as asked")
-    if outcome == "error" and page.unsupported:
-        outcome = "unsupported"
-        evidence = f"{', '.join(page.unsupported)} is not pretended; {evidence}"
-    if late:
-        outcome, evidence = "timeout", f"ended after {request.deadline_seconds} seconds"
-    if page.other_processes:
-        notes.append(
-            f"{page.other_processes} other processes of the script used the GPU; their memory is"
-            " not in this report"
-        )
-    if not page.allocated:
-        notes.append("the script allocated no memory on the GPU")
+    outcome, evidence = _outcome(request, inside, page, ending)
+    notes += bounds(inside.value_reads) if inside else ()
+    notes += _notes(page, inside, gpu)
     cuda = max((d.peaks for d in devices), key=_reserved, default=CudaPeaks())
+    refused = inside.out_of_memory if inside else ()
     return DryRunReport(
         outcome=outcome,
         evidence=evidence,
         gpu=gpu.name,
         gpu_total_bytes=gpu.total_bytes,
         cuda=cuda,
-        fit=_fit(outcome, cuda, gpu),
+        fit=_fit(outcome, cuda, gpu, page, refused=len(refused)),
         outside_bytes=gpu.outside_bytes,
         devices=tuple(devices),
-        out_of_memory=inside.out_of_memory if inside else (),
+        out_of_memory=refused,
         value_reads=inside.value_reads if inside else (),
         unsupported=page.unsupported,
         notes=tuple(notes),
         optimizer_steps=inside.optimizer_steps if inside else 0,
         kernels=page.kernels,
-        wall_seconds=seconds,
+        wall_seconds=ending.seconds,
         compiled=inside.compiled if inside else None,
         rank=request.rank if request.world_size is not None else None,
         world_size=request.world_size,
@@ -89,6 +98,64 @@ def assemble_report(
         },
         returned=inside.returned if inside else None,
     )
+
+
+def _outcome(
+    request: Request, inside: ChildResult | None, page: StatusPage, ending: Ending
+) -> tuple[Outcome, str | None]:
+    """Return how it ended, the most telling of what was seen."""
+    if ending.late:
+        return "timeout", f"ended after {request.deadline_seconds} seconds"
+    if ending.signal is not None and (inside is None or inside.ended in ("ok", "interrupted")):
+        return "killed", _SIGNALS.get(ending.signal) or f"ended by {signal_name(ending.signal)}"
+    if inside is None:
+        return _died(ending.code)
+    outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
+    if outcome == "error" and page.unsupported:
+        names = ", ".join(page.unsupported)
+        outcome, evidence = "unsupported", f"{names} is not pretended{_hint(page)}; {evidence}"
+    open_sizes = unknown_sizes(inside.value_reads)
+    if open_sizes and (outcome in ("ok", "error")):
+        return "unsupported", f"{open_sizes}; {evidence}" if evidence else open_sizes
+    if outcome == "ok" and page.refused_elsewhere_bytes:
+        size = format_bytes(page.refused_elsewhere_bytes)
+        return "oom", f"another process of the script was refused an allocation of {size}"
+    if outcome == "ok" and page.other_processes and not any(page.peaks):
+        return "unsupported", (
+            f"the GPU was used by {_processes(page)} that the script started, whose allocator is"
+            " not seen: run what they run, or one rank of it with --world-size N --gpus N"
+        )
+    return outcome, evidence
+
+
+def _hint(page: StatusPage) -> str:
+    if any(name.startswith("nccl") for name in page.unsupported):
+        return " (--world-size N runs one rank of N, with a pretended process group)"
+    return ""
+
+
+def _processes(page: StatusPage) -> str:
+    count = page.other_processes
+    return f"{count} process{'es' * (count > 1)}"
+
+
+def _notes(page: StatusPage, inside: ChildResult | None, gpu: PretendedGpu) -> Iterator[str]:
+    if page.other_processes:
+        most = format_bytes(max(page.together))
+        yield (
+            f"{_processes(page)} that the script started used the GPU too: they are in none of the"
+            f" peaks, but in the verdict; together all held {most} at most, as the driver counts"
+        )
+    if not page.allocated:
+        hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
+        yield f"the script allocated no memory on the GPU{hint}"
+    if inside is not None and inside.ended in ("ok", "stopped") and inside.out_of_memory:
+        count = len(inside.out_of_memory)
+        were = "s were" if count > 1 else " was"
+        yield (
+            f"{count} allocation{were} refused, and the script went on: the peaks are those of what"
+            " did fit"
+        )
 
 
 def noting_kernels(
@@ -108,19 +175,29 @@ def noting_kernels(
 def _died(code: int) -> tuple[Outcome, str]:
     if code >= 0:
         return "crashed", f"the process ended by itself with exit code {code}"
-    name = signal.Signals(-code).name
+    name = signal_name(-code)
     return ("killed" if name in ("SIGKILL", "SIGTERM") else "crashed"), f"ended by {name}"
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name; real-time signals have a number alone."""
+    names = {one.value: one.name for one in signal.Signals}
+    return names.get(number, f"signal {number}")
 
 
 def _reserved(peaks: CudaPeaks) -> int:
     return peaks.reserved_peak_bytes or 0
 
 
-def _fit(outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu) -> Fit | None:
+def _fit(
+    outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu, page: StatusPage, *, refused: int
+) -> Fit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
-    if outcome == "oom":
-        return "does not fit"
+    if outcome == "oom" or (outcome == "ok" and refused):
+        return DOES_NOT_FIT
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
-    sure = cuda.reserved_peak_bytes + gpu.outside_bytes[1] <= gpu.total_bytes
-    return "fits" if sure else "close call"
+    held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
+    if page.other_processes:
+        held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])
+    return fit_of(in_every_case=held <= gpu.total_bytes, in_some_case=True)

@@ -5,10 +5,11 @@ in ``stub/*.c`` are pretended; the rest are generated here and refuse by name, s
 unknown passes silently.
 """
 
+import contextlib
 import hashlib
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,9 +17,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from filelock import FileLock
-
-from harness.dry_run.elf import symbols
+from harness.dry_run.elf import ElfError, symbols
+from harness.dry_run.stub_cache import kept
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, compiler
 
 SOURCES = Path(__file__).parent / "stub"
@@ -43,6 +43,9 @@ _NOT_SUPPORTED = {
 
 LIBRARY = "libharness_dry_run.so"
 
+VALUES = "libharness_values.so"
+"""The library that follows values (``stub/values.cpp``); it uses PyTorch's own."""
+
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
 _PYTORCH = (
@@ -55,10 +58,10 @@ _PYTORCH = (
 )
 
 
-def cache_folder() -> Path:
-    """Return the folder for what is built: below $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "mlp-memory-harness" / "dry-run"
+COMPILER_SECONDS = 300.0
+"""The limit of one call of the compiler, which takes up to half a minute on an idle machine."""
+MOST_BLOCKS = 1 << 17
+"""The limit of each file that it writes, its error messages too, in blocks of 512 bytes."""
 
 
 def build(torch: TorchBuild) -> Path:
@@ -68,22 +71,17 @@ def build(torch: TorchBuild) -> Path:
     either is built anew. Processes that build at the same time wait for the first.
 
     Raises:
-        DryRunUnavailableError: there is no compiler, or it fails.
+        DryRunUnavailableError: there is no compiler, it fails, or there is no place for the stub.
 
     """
-    folder = cache_folder() / f"{torch.version}-{_fingerprint(torch)}"
-    if (folder / "libcuda.so.1").exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder) + ".lock"):
-        if not (folder / "libcuda.so.1").exists():
-            made = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
-            try:
-                _compile(torch, made)
-                made.rename(folder)
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
-    return folder
+
+    def make(folder: Path) -> None:
+        try:
+            _compile(torch, folder)
+        except (ElfError, FileNotFoundError) as error:
+            raise DryRunUnavailableError(f"{compiler()} made no library: {error}") from error
+
+    return kept(f"{torch.version}-{_fingerprint(torch)}", make)
 
 
 def _fingerprint(torch: TorchBuild) -> str:
@@ -106,6 +104,7 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     commands: list[list[str | Path]] = [
         [cc, *_FLAGS, *include, SOURCES / f"{name}.c", "-o", made] for name, made in objects.items()
     ]
+    commands.append(_values_command(torch, folder))
     with ThreadPoolExecutor() as pool:
         list(pool.map(_run, commands))
     _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)
@@ -116,10 +115,22 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     missing.write_text(missing_functions(needed(torch.libraries), written))
     _run([cc, *_FLAGS, missing, "-o", folder / "missing.o"])
     _link(cc, [*objects.values(), folder / "missing.o"], library)
-    for made in folder.glob("*.o"):
+    for made in (*folder.glob("*.o"), folder / "nvrtc.versions", missing):
         made.unlink()
     for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
         (folder / name).symlink_to(library.name)
+
+
+def _values_command(torch: TorchBuild, folder: Path) -> list[str | Path]:
+    """Return how the library that follows values is compiled against PyTorch's headers.
+
+    NDEBUG is as in PyTorch's own builds: without it, structures of the headers differ.
+    """
+    flags = ("-std=c++20", "-O1", "-DNDEBUG", "-fPIC", "-shared", "-w")
+    include = f"-I{torch.libraries.parent / 'include'}"
+    libraries = (f"-L{torch.libraries}", "-ltorch_cpu", "-lc10")
+    source = SOURCES / "values.cpp"
+    return [compiler("C++"), *flags, include, source, "-o", folder / VALUES, *libraries]
 
 
 def _link(cc: str, objects: Iterable[Path], library: Path) -> None:
@@ -168,14 +179,30 @@ def missing_functions(wanted: frozenset[str], written: frozenset[str]) -> str:
 
 
 def _run(command: list[str | Path]) -> None:
-    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    _check(command, ended.returncode, ended.stderr)
-
-
-def _check(command: list[str | Path], code: int, errors: str) -> None:
-    if code:
-        first = next((line for line in errors.splitlines() if "error" in line), errors[:300])
-        raise DryRunUnavailableError(
-            f"the stub cannot be compiled: {first.strip()}\nThe command was:"
-            f" {' '.join(map(str, command))}\nPython {sys.version.split()[0]}"
+    """Run the compiler, for a limited time, and quote its first error."""
+    with tempfile.TemporaryFile() as errors:
+        limited = ["/bin/sh", "-c", f'ulimit -f {MOST_BLOCKS}; exec "$0" "$@"', *command]
+        process = subprocess.Popen(
+            limited, stdin=subprocess.DEVNULL, stderr=errors, start_new_session=True
         )
+        try:
+            code = process.wait(COMPILER_SECONDS)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the compiler's own processes too
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise _refused(command, f"no end after {COMPILER_SECONDS:g} seconds") from None
+        errors.seek(0)
+        text = errors.read(1 << 16).decode(errors="replace")
+    if code:
+        first = next((line for line in text.splitlines() if "error" in line), text[:300])
+        raise _refused(command, first.strip() or f"exit code {code}")
+
+
+def _refused(command: list[str | Path], why: str) -> DryRunUnavailableError:
+    return DryRunUnavailableError(
+        f"the stub cannot be compiled: {why}\nThe command was:"
+        f" {' '.join(map(str, command))}\nPython {sys.version.split()[0]}"
+    )

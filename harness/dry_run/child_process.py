@@ -1,59 +1,102 @@
 """The process of a dry run from outside: started, waited for, and ended with all it started."""
 
 import contextlib
+import fcntl
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 
-from harness.dry_run.assemble_report import assemble_report, noting_kernels
+from harness.dry_run.assemble_report import Ending, assemble_report, noting_kernels
 from harness.dry_run.build import build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport, Job
 from harness.dry_run.dry_run_request import Request, check
 from harness.dry_run.fake_ranks import variables
-from harness.dry_run.for_workers import joined, pretending
+from harness.dry_run.for_workers import pretending
+from harness.dry_run.kept_files import kept_files
+from harness.dry_run.run_folder import end_processes_of
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
-from harness.dry_run.toolchain import TorchBuild, torch_build
+from harness.dry_run.supervisor import KILL
+from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
+from harness.measurement.process.own_interpreter import own_interpreter
 
 GRACE_SECONDS = 30.0
-"""How long an interrupted script has to clean up and its report to be written."""
+"""How long a script that is to end has to clean up and its report to be written."""
+SHORT_GRACE_SECONDS = 5.0
+"""The same after a second signal; a third one ends it at once."""
 
 
 def run(request: Request, folder: Path) -> DryRunReport:
-    """Run a request; ``folder`` holds what the processes exchange."""
+    """Run a request; ``folder`` holds what the processes exchange.
+
+    Raises:
+        DryRunUnavailableError: the stub cannot be built, or was not loaded.
+
+    """
     check(request)
     torch = torch_build()
     stub = build(torch)
-    status, result, job = (folder / name for name in ("status", "result.json", "job.json"))
+    status, result, job = (folder / name for name in ("status", "result.json", "job.pickle"))
     status.write_bytes(bytes(SIZE_BYTES))
-    job.write_bytes(msgspec.json.encode(_job(request, result)))
+    for kind in ("new", "gone", "made"):
+        (folder / "files" / kind).mkdir(parents=True)
     output = subprocess.DEVNULL if request.quiet else None
     begin = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "harness.dry_run.child", str(job)],
-        env=_environment(request, torch, stub, status),
-        start_new_session=True,
-        stdout=output,
-        stderr=output,
-    )
-    late = _wait(process, request.deadline_seconds)
+    lifeline, held = _pipe()
+    with status.open("rb") as page:  # stays readable if the script empties the temporary folder
+        try:
+            job.write_bytes(pickle.dumps(_job(request, result, lifeline)))
+            process = subprocess.Popen(
+                own_interpreter("harness.dry_run.child", str(job)),
+                env=_environment(request, torch, stub, folder),
+                start_new_session=True,
+                pass_fds=(lifeline,),
+                stdout=output,
+                stderr=output,
+            )
+            os.close(lifeline)
+            stops = _wait(process, request.deadline_seconds)
+        finally:
+            os.close(held)
+        if process.returncode == -signal.SIGKILL:  # perhaps the supervisor itself
+            end_processes_of(folder)
+        seen = StatusPage.read(page.read())
     seconds = time.monotonic() - begin
-    page = StatusPage.read(status)
     inside = None
     if result.exists():
         inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
-    report = assemble_report(request, inside, page, process.returncode, late, seconds)
+    not_loaded = inside is not None and inside.ended == "not loaded"
+    if not_loaded or (not seen.loaded and process.returncode >= 0):
+        raise DryRunUnavailableError(
+            f"the stub was not loaded from {stub}: the dynamic linker does not preload it (its"
+            " message is above), so no GPU was pretended and the script was not run"
+        )
+    ending = Ending(code=process.returncode, late=stops.late, signal=stops.first, seconds=seconds)
+    report = msgspec.structs.replace(
+        assemble_report(request, inside, seen, ending), kept_files=kept_files(folder / "files")
+    )
     return noting_kernels(report, request.gpu, torch.architectures())
 
 
-def _job(request: Request, result: Path) -> Job:
+def _pipe() -> tuple[int, int]:
+    """Return a pipe that takes no number of a standard stream, should one be closed."""
+    ends = os.pipe()
+    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
+    for end in ends:
+        os.close(end)
+    return high[0], high[1]
+
+
+def _job(request: Request, result: Path, lifeline: int) -> Job:
     return Job(
         kind=request.kind,  # type: ignore[arg-type]
         target=request.target,
@@ -65,13 +108,14 @@ def _job(request: Request, result: Path) -> Job:
         answers=dict(request.answers),
         world_size=request.world_size,
         rank=request.rank,
-        parent_pid=os.getpid(),
+        lifeline=lifeline,
+        write_files=request.write_files,
+        path=tuple(sys.path) if request.kind == "function" else (),
     )
 
 
-def _environment(request: Request, torch: TorchBuild, stub: Path, status: Path) -> dict[str, str]:
+def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
     """Return the child's environment: the stub is loaded before every other library."""
-    harness = str(Path(__file__).parents[2])
     return {
         **os.environ,
         **(
@@ -81,38 +125,62 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, status: Path) 
         ),
         **request.environment,
         **pretending(request.gpu, torch, stub),
-        "HARNESS_DRY_RUN_STATUS": str(status),
-        "PYTHONPATH": joined("", "PYTHONPATH", harness),
+        "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
+        **({} if request.write_files else {"HARNESS_DRY_RUN_FILES": str(folder / "files")}),
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def _wait(process: "subprocess.Popen[bytes]", deadline_seconds: float | None) -> bool:
-    """Wait for the child, hand signals on to it, leave nothing of it running.
+@dataclass(kw_only=True)
+class _Stops:
+    """What asked the script to end: signals, or its deadline."""
 
-    Returns:
-        Whether the deadline passed.
+    numbers: list[int] = field(default_factory=list)
+    kill_at: float | None = None
+    late: bool = False
 
-    """
-    late = False
-    with _handing_on(process):
-        try:
-            process.wait(deadline_seconds)
-        except subprocess.TimeoutExpired:
-            late = True
-            _signal(process, signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_SECONDS)
-        finally:
-            # The child leads a session of its own, so this ends its workers too.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return late
+    @property
+    def first(self) -> int | None:
+        """Return the first signal that this process handed on."""
+        return self.numbers[0] if self.numbers else None
+
+    def allow(self, seconds: float) -> None:
+        """Have the script killed after so long, unless it is to be killed earlier."""
+        at = time.monotonic() + seconds
+        self.kill_at = at if self.kill_at is None else min(self.kill_at, at)
+
+
+def _wait(process: "subprocess.Popen[bytes]", deadline_seconds: float | None) -> _Stops:
+    """Wait for the child, hand signals on to it; its supervisor leaves nothing of it running."""
+    stops = _Stops()
+    deadline = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+    try:
+        with _handing_on(process, stops):
+            while True:
+                now = time.monotonic()
+                if deadline is not None and now >= deadline and not stops.late:
+                    stops.late = True
+                    stops.allow(GRACE_SECONDS)
+                    _signal(process, signal.SIGINT)
+                if stops.kill_at is not None and now >= stops.kill_at:
+                    break
+                ends = [at for at in (stops.kill_at, None if stops.late else deadline) if at]
+                with contextlib.suppress(subprocess.TimeoutExpired):  # a signal may set an end
+                    process.wait(min([0.2, *(at - now for at in ends)]))
+                    return stops
+    finally:
+        if process.poll() is None:
+            _signal(process, KILL)
+            try:
+                process.wait(SHORT_GRACE_SECONDS + GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    return stops
 
 
 @contextlib.contextmanager
-def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+def _handing_on(process: "subprocess.Popen[bytes]", stops: _Stops) -> Iterator[None]:
     """Send the child what interrupts or ends this process, and go on waiting for its report."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -120,9 +188,17 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         del frame
+        stops.numbers.append(number)
+        if len(stops.numbers) > 1:
+            stops.allow(SHORT_GRACE_SECONDS if len(stops.numbers) == 2 else 0.0)
+        elif number != signal.SIGINT:
+            stops.allow(GRACE_SECONDS)
         _signal(process, number)
 
-    before = {n: signal.signal(n, hand_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
         yield
     finally:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.dry_run.after_import import after_import
 from harness.dry_run.autotuning import AFTER_IMPORT, UNMEASURED
-from harness.dry_run.build import cache_folder
 from harness.dry_run.dry_run_report import Compiled
+from harness.dry_run.stub_cache import writable_folder
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
     """
     triton = triton_version() or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
-    folder = cache_folder() / "compiled" / f"{torch_version}-triton-{triton}-{described}"
+    folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
     return {
         _INDUCTOR: str(folder / "inductor"),
         _TRITON: str(folder / "triton"),

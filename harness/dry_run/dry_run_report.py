@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.schema.units import format_bytes
+from harness.schema.verdict import Fit
 
 Outcome = Literal["ok", "oom", "killed", "timeout", "crashed", "error", "unsupported"]
 Category = Literal[
@@ -19,7 +20,8 @@ Category = Literal[
     "other",
 ]
 """``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen."""
-Fit = Literal["fits", "close call", "does not fit"]
+Answer = float | Literal["all", "none"]
+"""A number, or how many elements a mask keeps: all of them, none, or a fraction below 1."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -108,13 +110,27 @@ class Device(Struct, frozen=True, kw_only=True):
 
 
 class ValueRead(Struct, frozen=True, kw_only=True):
-    """A place where the script read a value from the GPU; it got zeros, or the answer given."""
+    """A place where the script read values from the GPU.
+
+    Attributes:
+        count: number of reads.
+        known: how many of them got the true value; the others got the answer, or zeros.
+        answer: the user's answer, or that of the table of libraries.
+        source: what the answer from that table means; None of the user's.
+        sizes: operators there that read how large their result is, and could not know it.
+        open_sizes: how often such a size had no answer either, and zero was taken.
+
+    """
 
     place: str
     text: str
     count: int
     bytes: int
-    answer: float | None = None
+    answer: Answer | None = None
+    known: int = 0
+    source: str | None = None
+    sizes: tuple[str, ...] = ()
+    open_sizes: int = 0
 
 
 class Compiled(Struct, frozen=True, kw_only=True):
@@ -140,6 +156,17 @@ class Compiled(Struct, frozen=True, kw_only=True):
     unmeasured: dict[str, int] = {}
 
 
+class KeptFile(Struct, frozen=True, kw_only=True):
+    """A file that the script wrote to the dry run's folder instead, or did not change as it meant.
+
+    ``what``: ``new`` (a checkpoint of zeros), ``existing`` (not replaced), ``deleted`` (it is still
+    there), ``not renamed`` (a folder; the script got an error), or ``changed in place`` (it was).
+    """
+
+    path: str
+    what: Literal["new", "existing", "deleted", "not renamed", "changed in place"]
+
+
 class DryRunReport(Struct, frozen=True, kw_only=True):
     """How a script ended on a pretended GPU, and the memory that it needed.
 
@@ -155,6 +182,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         out_of_memory: each refused allocation.
         value_reads: places that read values, those with most reads first.
         unsupported: functions of CUDA that PyTorch called and that are not pretended.
+        kept_files: files that the script did not write, replace or delete as it meant to.
         notes: what else you must know to use the numbers.
         optimizer_steps: number of optimizer steps that were completed.
         kernels: number of CUDA kernels that were asked for; none of them ran.
@@ -181,6 +209,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     out_of_memory: tuple[OutOfMemory, ...] = ()
     value_reads: tuple[ValueRead, ...] = ()
     unsupported: tuple[str, ...] = ()
+    kept_files: tuple[KeptFile, ...] = ()
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     kernels: int = 0
@@ -207,9 +236,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 class ChildResult(Struct, frozen=True, kw_only=True):
     """What the child process saw from inside; its parent makes the report of it."""
 
-    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported"]
+    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported", "not loaded"]
     evidence: str | None = None
-    exit_code: int = 0
     devices: tuple[Device, ...] = ()
     out_of_memory: tuple[OutOfMemory, ...] = ()
     value_reads: tuple[ValueRead, ...] = ()
@@ -227,7 +255,10 @@ class Job(Struct, frozen=True, kw_only=True):
         kind: a script's path, a module's name, or a file of a pickled function.
         steps: end the script after this many optimizer steps.
         main: the caller's script, which a function of ``__main__`` is found in.
-        answers: what reads of GPU values get: ``FILE:LINE`` to number, ``*`` for the rest.
+        answers: what reads of GPU values get: ``FILE:LINE`` to an answer, ``*`` for the rest.
+        lifeline: end of a pipe that closes when the parent has ended.
+        write_files: whether files of the user may be changed.
+        path: where the parent finds modules, for those that a function needs.
 
     """
 
@@ -238,7 +269,9 @@ class Job(Struct, frozen=True, kw_only=True):
     snapshot: str | None = None
     steps: int | None = None
     main: str | None = None
-    answers: dict[str, float] = {}
+    answers: dict[str, Answer] = {}
     world_size: int | None = None
     rank: int = 0
-    parent_pid: int
+    lifeline: int
+    write_files: bool = False
+    path: tuple[str, ...] = ()

@@ -1,14 +1,16 @@
 """The report of a dry run as text for a terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.dry_run.dry_run_report import (
     Category,
     CudaPeaks,
     DryRunReport,
     Frame,
+    KeptFile,
     Moment,
     OutOfMemory,
+    ValueRead,
 )
 from harness.schema.units import format_bytes
 
@@ -38,7 +40,8 @@ _OTHER_END: Mapping[str, str] = {
 
 def dry_run_text(report: DryRunReport, *, target: str) -> str:
     """Return the report as lines of text."""
-    return "\n".join(_lines(report, target))
+    lines = (line.replace("\n", "\\n") for line in _lines(report, target))  # of names of files
+    return "\n".join(lines)
 
 
 def _lines(report: DryRunReport, target: str) -> Iterator[str]:
@@ -66,6 +69,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     if len(report.out_of_memory) > 3:
         yield f"  ... {len(report.out_of_memory) - 3} more allocations were refused"
     yield from _reads(report)
+    yield from _files(report)
     for note in report.notes:
         yield f"Note: {note}."
     if report.unsupported:
@@ -185,18 +189,69 @@ def _refused(refused: OutOfMemory) -> Iterator[str]:
 def _reads(report: DryRunReport) -> Iterator[str]:
     if not report.value_reads:
         return
-    total = sum(read.count for read in report.value_reads)
     yield ""
-    yield (
-        f"Values read from the GPU: {total:,} times at {len(report.value_reads):,}"
-        f" place{'s' * (len(report.value_reads) > 1)}. They are zero unless --answer gives another:"
-        " what the script decides by them may differ from a real run."
-    )
+    yield f"{reads_in_words(report.value_reads)}."
+    if any(read.known < read.count and read.answer is None for read in report.value_reads):
+        yield (
+            "  An unknown value is zero unless --answer gives another: what the script decides by"
+            " it may differ from a real run."
+        )
     for read in report.value_reads[:MOST_READS]:
-        answer = "" if read.answer is None else f"  (answered {read.answer:g})"
-        yield f"  {read.count:>8,}  {read.place}  {_short(read.text)}{answer}"
+        yield f"  {read.count:>8,}  {read.place}  {_short(read.text)}{_how(read)}"
     if len(report.value_reads) > MOST_READS:
         yield f"            ... and {len(report.value_reads) - MOST_READS} more places"
+
+
+def _files(report: DryRunReport) -> Iterator[str]:
+    changed = [file for file in report.kept_files if file.what == "changed in place"]
+    kept = [file for file in report.kept_files if file not in changed]
+    if kept:
+        yield ""
+        were = "s were" if len(kept) > 1 else " was"
+        yield (
+            f"{len(kept):,} file{were} not written, replaced or deleted: what the script wrote went"
+            " to a folder of the dry run (--write-files lets it)."
+        )
+        yield from _listed(kept)
+    if changed:
+        yield "Files that the script appended to, or changed in place:"
+        yield from _listed(changed)
+
+
+def _listed(files: list[KeptFile]) -> Iterator[str]:
+    for file in files[:MOST_READS]:
+        yield f"  {file.what:<16}  {file.path}"
+    if len(files) > MOST_READS:
+        yield f"  ... and {len(files) - MOST_READS:,} more"
+
+
+def reads_in_words(reads: Sequence[ValueRead]) -> str:
+    """Return e.g. ``12 values read: 10 known, 2 unknown at train.py:80``."""
+    total = sum(read.count for read in reads)
+    parts = [f"{sum(read.known for read in reads):,} known"]
+    answered = [read for read in reads if read.answer is not None]
+    unknown = [read for read in reads if read.answer is None and read.known < read.count]
+    if answered:
+        parts.append(f"{sum(read.count - read.known for read in answered):,} answered")
+    if unknown:
+        places = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        count = sum(read.count - read.known for read in unknown)
+        first = unknown[0].place.rpartition("/")[2]
+        parts.append(f"{count:,} unknown at {first}{places}")
+    return f"{total:,} value{'s' * (total > 1)} read: {', '.join(parts)}"
+
+
+def _how(read: ValueRead) -> str:
+    """Return what the reads of a place got, where that is not zero."""
+    if read.answer is not None:
+        why = f": {read.source}, as in most runs" if read.source else ""
+        answer = read.answer if isinstance(read.answer, str) else f"{read.answer:g}"
+        return f"  (answered {answer}{why})"
+    if read.known == read.count:
+        return "  (known)"
+    if read.open_sizes:
+        return f"  (unknown size: {', '.join(read.sizes)})"
+    return f"  (unknown, {read.known:,} known)" if read.known else "  (unknown)"
 
 
 def _short(text: str) -> str:

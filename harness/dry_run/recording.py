@@ -66,7 +66,6 @@ class Recording:
 
         assert torch_module is torch
         torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
-        self._reads.remember_types(torch.Tensor)
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
@@ -210,7 +209,8 @@ class Recording:
         self._mark_modules()
         held = torch.cuda.memory._snapshot()
         if snapshot is not None:
-            _write_snapshot(held, snapshot)
+            refusal = _write_snapshot(held, snapshot)
+            self.notes += [refusal] if refusal else []
         traces = cast("list[list[TraceEvent]]", held["device_traces"])
         refused: list[OutOfMemory] = []
         devices = []
@@ -306,9 +306,16 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
             owners.setdefault(local.untyped_storage().data_ptr(), category)
 
 
-def _write_snapshot(snapshot: object, path: str) -> None:
-    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
+def _write_snapshot(snapshot: object, path: str) -> str | None:
+    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return why not, if not."""
     import pickle
 
-    with Path(path).open("wb") as file:
-        pickle.dump(snapshot, file)
+    part = Path(f"{path}.part")
+    try:
+        with part.open("wb") as file:
+            pickle.dump(snapshot, file)
+        part.replace(path)
+    except Exception as error:
+        part.unlink(missing_ok=True)
+        return f"the snapshot was not written: {error}"
+    return None

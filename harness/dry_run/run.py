@@ -1,16 +1,17 @@
 """Run a script, a module or a function on a pretended GPU, in a process of its own."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from harness.dry_run.answers import check_answers
 from harness.dry_run.child_process import run
-from harness.dry_run.dry_run_report import DryRunReport
+from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_run.run_folder import run_folder
 from harness.dry_run.sent_function import pickled
 from harness.prediction.gpu.catalogue import Gpu
 
@@ -27,7 +28,7 @@ def dry_run(
     largest_workspace: bool = False,
     steps: int | None = None,
     snapshot: str | Path | None = None,
-    answers: Mapping[str, float] | None = None,
+    answers: Mapping[str, Answer] | None = None,
     world_size: int | None = None,
     rank: int = 0,
     deadline_seconds: float | None = None,
@@ -35,6 +36,7 @@ def dry_run(
     module: bool = False,
     compare_eager: bool = False,
     quiet: bool = False,
+    write_files: bool = False,
     **named: object,
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
@@ -52,8 +54,8 @@ def dry_run(
         largest_workspace: whether cuDNN and cuFFT ask for their largest workspace, not for none.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
-        answers: what reads of GPU values get instead of zero: ``FILE:LINE`` to a number, ``*``
-            for all others.
+        answers: what reads of GPU values that are not known get: ``FILE:LINE`` to a number, or to
+            ``all``, ``none`` or a fraction of the elements that a mask keeps; ``*`` for all others.
         world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
             process group.
         rank: this rank.
@@ -62,13 +64,16 @@ def dry_run(
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide what the script prints.
+        write_files: whether the script may replace and delete files that exist, and write
+            checkpoints; their values are zeros.
         **named: more of what a function is called with.
 
     Returns:
         The report; ``returned`` holds what a function returned, as JSON.
 
     Raises:
-        DryRunUnavailableError: PyTorch is no CUDA build, or there is no C compiler.
+        DryRunUnavailableError: PyTorch is no CUDA build, there is no C compiler, or the stub is not
+            loaded.
         DryRunError: an argument is wrong, or a function cannot be sent to another process.
         GpuError: no such GPU.
 
@@ -80,6 +85,7 @@ def dry_run(
     ('ok', 4000)
 
     """
+    check_answers(answers or {})
     if not isinstance(gpu, PretendedGpu):
         gpu = pretended_gpu(
             gpu,
@@ -90,10 +96,10 @@ def dry_run(
             outside_bytes=outside_bytes,
             largest_workspace=largest_workspace,
         )
-    with tempfile.TemporaryDirectory(prefix="harness-dry-run-") as folder:
+    with run_folder() as folder:
         kind, text, main = "module" if module else "script", str(target), None
         if callable(target):
-            kind, text = "function", str(Path(folder) / "function.pickle")
+            kind, text = "function", str(folder / "function.pickle")
             data, main = pickled((target, arguments, named))
             Path(text).write_bytes(data)
             arguments = ()
@@ -111,9 +117,10 @@ def dry_run(
             environment=environment or {},
             main=main,
             quiet=quiet,
+            write_files=write_files,
         )
-        report = run(request, Path(folder))
-        return _with_eager(report, request, Path(folder)) if compare_eager else report
+        report = run(request, folder)
+        return _with_eager(report, request, folder) if compare_eager else report
 
 
 def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:

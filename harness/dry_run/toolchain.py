@@ -1,4 +1,4 @@
-"""What the dry run needs of this machine: a CUDA build of PyTorch, and a C compiler.
+"""What the dry run needs of this machine: a CUDA build of PyTorch, and a C and C++ compiler.
 
 PyTorch is looked at through its files, never imported: the process that asks stays small.
 """
@@ -12,17 +12,18 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import UnavailableError
 
 
-class DryRunUnavailableError(HarnessError, RuntimeError):
+class DryRunUnavailableError(UnavailableError, RuntimeError):
     """The dry run cannot work here; the message says what is missing and how to get it.
 
     >>> import harness
     >>> try:
     ...     outcome = harness.dry_run(print, "hello", gpu="l4").outcome
-    ... except harness.DryRunUnavailableError as error:
+    ... except harness.UnavailableError as error:
     ...     outcome = f"use harness.predict instead: {error}"
 
     """
@@ -69,6 +70,10 @@ INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
 """On Linux x86-64 the package index has the CUDA build of PyTorch under its plain name."""
 
 
+_VARIABLES = {"C": "CC", "C++": "CXX"}
+_COMPILERS = {"C": ("cc", "gcc", "clang"), "C++": ("c++", "g++", "clang++")}
+
+
 def torch_build() -> TorchBuild:
     """Return the CUDA build of PyTorch that this interpreter would import.
 
@@ -98,19 +103,20 @@ def torch_build() -> TorchBuild:
     )
 
 
-def compiler() -> str:
-    """Return the path of the C compiler: $CC or cc.
+def compiler(language: Literal["C", "C++"] = "C") -> str:
+    """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++.
 
     Raises:
         DryRunUnavailableError: there is none.
 
     """
-    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+    for name in (os.environ.get(_VARIABLES[language]), *_COMPILERS[language]):
         found = shutil.which(name) if name else None
         if found:
             return found
     raise DryRunUnavailableError(
-        "no C compiler; install one, e.g.: apt-get install gcc libc6-dev (or set CC)"
+        f"no {language} compiler; install one, e.g.: apt-get install gcc g++ libc6-dev"
+        f" (or set {_VARIABLES[language]})"
     )
 
 
@@ -135,3 +141,12 @@ def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
                 f" run: {INSTALL_CUDA_TORCH}"
             )
     return folders
+
+
+def torch_version() -> str | None:
+    """Return the version of PyTorch that this interpreter would import; None without one."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    text = (Path(spec.submodule_search_locations[0]) / "version.py").read_text()
+    return _quoted(r"__version__\s*=\s*", text)

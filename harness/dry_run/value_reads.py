@@ -1,107 +1,171 @@
-"""Reads of GPU values: every one gets zeros, so each is counted, with the place that made it.
+"""Reads of GPU values: each is counted with the place that made it, known and unknown apart.
 
-The stub calls back for each copy from the GPU to the host. The copy holds zeros by then; where
-the user gave an answer for the place, the answer is written in their stead.
+The stub calls back for each copy from the GPU to the host. The copy holds the true value where it
+is known, and zeros otherwise; where the user gave an answer for the place, the answer is written
+in their stead. An operator whose result's size is not known asks before it runs.
 """
 
 import ctypes
 import linecache
+import os
 import struct
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from harness.dry_run.dry_run_report import ValueRead
+from harness.dry_run.answers import EVERYWHERE, answer_at, as_size, as_value
+from harness.dry_run.dry_run_report import Answer, ValueRead
+from harness.dry_run.known_values import LIBRARY_VARIABLE, follow_values
+from harness.dry_run.library_answers import library_answer
+from harness.dry_run.own_code import is_own
 
-EVERYWHERE: Final = "*"
+_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int)
 
-_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
+_FORMATS: Final = {0: "B", 1: "b", 2: "h", 3: "i", 4: "q", 5: "e", 6: "f", 7: "d", 11: "?"}
+"""Formats of ``struct`` by PyTorch's numbers of types (``c10::ScalarType``)."""
+_BFLOAT16: Final = 15
+_INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
+NO_PYTHON = "a thread without Python"
 
-_INTEGERS = {1: "<b", 2: "<h", 4: "<i", 8: "<q"}
-_OTHERS = {"float64": "<d", "float32": "<f", "float16": "<e", "bool": "<?"}
-_SCALARS = ("item", "__bool__", "__float__", "__int__", "__index__", "tolist")
-"""Methods of a tensor that read one value and know its type."""
+
+@dataclass(kw_only=True)
+class _Place:
+    """Counts of one line.
+
+    Attributes:
+        always: the user answered this very line, so the answer holds for known values too.
+        source: what an answer from the table of libraries means.
+        answered: how often the answer was given.
+        sizes: operators there whose result's size was not known.
+        open_sizes: how often nobody said it.
+
+    """
+
+    file: str
+    line: int
+    answer: Answer | None
+    always: bool
+    source: str | None = None
+    count: int = 0
+    bytes: int = 0
+    known: int = 0
+    answered: int = 0
+    sizes: set[str]
+    open_sizes: int = 0
 
 
 class ValueReads:
     """Counts reads by place, and answers some of them.
 
     Args:
-        answers: ``FILE:LINE`` to the value that is read there; ``*`` for everywhere else.
+        answers: ``FILE:LINE`` to what is read there; ``*`` for everywhere else.
         own: says whether a file belongs to PyTorch, Python or the harness.
 
     """
 
-    def __init__(self, answers: Mapping[str, float], own: Callable[[str], bool]) -> None:
+    def __init__(self, answers: Mapping[str, Answer], own: Callable[[str], bool]) -> None:
         self._answers = answers
         self._own = own
-        self._counts: dict[tuple[str, int], list[int]] = {}
-        self._type = threading.local()
+        self._places: dict[tuple[str, int], _Place] = {}
+        self._answered_sizes: dict[int, int] = {}
         self._callback = _Callback(self._on_read)
+
+    @classmethod
+    def of_worker(cls, answers: Mapping[str, Answer]) -> "ValueReads | None":
+        """Follow the values of a worker on a pretended GPU from now on; None on a real device.
+
+        A worker asks ``unknown_sizes(reads.found())`` at its end: a text means that its bytes are
+        no answer.
+        """
+        if LIBRARY_VARIABLE not in os.environ:
+            return None
+        reads = cls(answers, is_own)
+        reads.listen()
+        return reads
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
         ctypes.CDLL(None).pretend_on_read(self._callback)
+        follow_values(self._on_size)
 
-    def remember_types(self, tensor_class: type) -> None:
-        """Wrap the methods that read one value, so that an answer is written in its type."""
-        if not self._answers:
+    def _on_read(self, destination: int, size: int, known: int, type_: int) -> None:
+        place = self._place()
+        place.count += 1
+        place.bytes += size
+        if place.answer is None or (known and not place.always):
+            place.known += known
             return
-        for name in _SCALARS:
-            setattr(tensor_class, name, self._typed(getattr(tensor_class, name)))
+        place.answered += 1
+        value = _encoded(as_value(place.answer), size, type_)
+        ctypes.memmove(destination, value, len(value))
 
-    def _typed(self, method: Callable[..., object]) -> Callable[..., object]:
-        def typed(tensor: object, *arguments: object) -> object:
-            self._type.name = str(getattr(tensor, "dtype", "")).removeprefix("torch.")
-            try:
-                return method(tensor, *arguments)
-            finally:
-                self._type.name = None
+    def _on_size(self, operator: str, most: int) -> int:
+        """Return how large the result of an operator is; -1 where nobody says it."""
+        place = self._place()
+        place.count += 1
+        place.sizes.add(operator)
+        size = None if place.answer is None else as_size(place.answer, most)
+        if size is None and place.answer is None:  # of a mask of the forward pass, in the backward
+            size = self._answered_sizes.get(most)
+        elif size is not None and most >= 0:
+            self._answered_sizes[most] = size
+        place.open_sizes += size is None
+        place.answered += size is not None
+        return -1 if size is None else size
 
-        return typed
+    def _place(self) -> _Place:
+        """Return the innermost line of the user's code, of the main thread if there is none."""
+        frame = self._users(sys._getframe())
+        if frame is None:
+            main = threading.main_thread().ident
+            frame = self._users(sys._current_frames().get(main or 0))
+        file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        found = self._places.get((file, line))
+        if found is None:
+            answer, source = answer_at(self._answers, file, line), None
+            always = answer is not None
+            if frame is not None and answer is None:
+                answer, source = library_answer(file, frame.f_code.co_name)
+            if answer is None:
+                answer = self._answers.get(EVERYWHERE)
+            found = _Place(
+                file=file, line=line, answer=answer, always=always, source=source, sizes=set()
+            )
+            self._places[file, line] = found
+        return found
 
-    def _on_read(self, destination: int, size: int) -> None:
-        place = self._place(sys._getframe(1))
-        count = self._counts.setdefault(place, [0, 0])
-        count[0] += 1
-        count[1] += size
-        answer = self._answer(place)
-        if answer is not None and size <= 8:
-            ctypes.memmove(destination, self._encoded(answer, size), size)
-
-    def _place(self, frame: FrameType | None) -> tuple[str, int]:
+    def _users(self, frame: FrameType | None) -> FrameType | None:
         while frame is not None and self._own(frame.f_code.co_filename):
             frame = frame.f_back
-        return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
-
-    def _answer(self, place: tuple[str, int]) -> float | None:
-        for given, answer in self._answers.items():
-            file, _, line = given.rpartition(":")
-            if line == str(place[1]) and (place[0] == file or place[0].endswith("/" + file)):
-                return answer
-        return self._answers.get(EVERYWHERE)
-
-    def _encoded(self, answer: float, size: int) -> bytes:
-        """Return the answer as the bytes that the reader expects, an integer where unknown."""
-        name = getattr(self._type, "name", None)
-        if name == "bfloat16":
-            return struct.pack("<f", answer)[2:]
-        if name in _OTHERS and struct.calcsize(_OTHERS[name]) == size:
-            return struct.pack(_OTHERS[name], answer)
-        return struct.pack(_INTEGERS[size], int(answer)) if size in _INTEGERS else bytes(size)
+        return frame
 
     def found(self) -> tuple[ValueRead, ...]:
         """Return the places, those with most reads first."""
         reads = [
             ValueRead(
-                place=f"{file}:{line}" if file else "a thread without Python",
-                text=linecache.getline(file, line).strip() if file else "",
-                count=count,
-                bytes=size,
-                answer=self._answer((file, line)),
+                place=f"{one.file}:{one.line}" if one.file else NO_PYTHON,
+                text=linecache.getline(one.file, one.line).strip() if one.file else "",
+                count=one.count,
+                bytes=one.bytes,
+                answer=one.answer if one.answered else None,
+                known=one.known,
+                source=one.source if one.answered else None,
+                sizes=tuple(sorted(one.sizes)),
+                open_sizes=one.open_sizes,
             )
-            for (file, line), (count, size) in self._counts.items()
+            for one in self._places.values()
         ]
         return tuple(sorted(reads, key=lambda read: (-read.count, read.place)))
+
+
+def _encoded(answer: float, size: int, type_: int) -> bytes:
+    """Return the answer as the bytes that the reader expects, an integer where unknown."""
+    if type_ == _BFLOAT16:
+        one = struct.pack("<f", answer)[2:]
+    else:
+        kind = _FORMATS.get(type_, _INTEGERS.get(size, "B"))
+        one = struct.pack(f"<{kind}", answer if kind in "efd?" else int(answer))
+    return one * (size // len(one))

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import msgspec
 
-import harness
 from harness.dry_run.dry_run_report import DryRunReport
 from harness.dry_run.run import dry_run
 from harness.dry_run.toolchain import DryRunUnavailableError
@@ -20,6 +19,7 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.sweeps.runner import ended
 from harness.sweeps.store import Kind
+from harness.version import __version__
 
 RANK_RUN = Kind(file=RANK_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id)
 _SECONDS = 8.0
@@ -99,7 +99,7 @@ def _line(
         evidence={} if message is None else {"message": message},
         attempt=attempt,
         environment={
-            "harness": harness.__version__,
+            "harness": __version__,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             **environment,
         },

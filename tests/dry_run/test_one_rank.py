@@ -8,7 +8,7 @@ from harness.schema.rank_run import Strategy
 from harness.schema.workload import Workload
 from harness.sweeps.rank_runner import train
 
-pytestmark = pytest.mark.usefixtures("cuda_build")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
 UNEVEN = Workload(
     in_features=33, hidden=(70, 55), classes=7, batch=12, optimizer="adamw", device="cuda"

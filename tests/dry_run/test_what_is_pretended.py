@@ -10,7 +10,7 @@ import pytest
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.run import dry_run as run_function
 
-pytestmark = pytest.mark.usefixtures("cuda_build")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
 
 def call_everything() -> dict[str, object]:

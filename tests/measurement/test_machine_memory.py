@@ -158,6 +158,7 @@ def test_a_worker_dies_first_where_the_machine_runs_out(launcher: Launcher) -> N
     assert before.strip() != "1000", "the server outlives its worker"
 
 
+@pytest.mark.slow
 def test_without_proc_the_doctor_says_so() -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("hiding /proc needs root, and unshare (util-linux)")

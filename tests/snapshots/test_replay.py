@@ -21,6 +21,7 @@ from harness.snapshots.follower import Follower
 from harness.snapshots.initial_state import Origin, find_origin
 from harness.snapshots.recorded_settings import recorded_config
 from harness.snapshots.snapshot import Snapshot, read_recording
+from tests.property_size import examples
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
 NOTHING = Origin(live={}, streams={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
@@ -65,7 +66,7 @@ def test_recordings_of_pytorch_are_followed_to_the_address(
     assert agreement.fragmentation == agreement.recorded_fragmentation
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(cut=st.integers(0, 3410))
 def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -> None:
     snapshot = read_recording(recording("resnet18-start")).snapshots[0]
@@ -89,7 +90,7 @@ def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -
     assert after.agreement(snapshot).differences == ()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     name=st.sampled_from(
         [
@@ -434,7 +435,7 @@ def spoil(value: Any, path: list[int], junk: Any) -> Any:
     return [*value[:index], spoil(value[index], path[1:], junk), *value[index + 1 :]]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(
     spoilt=st.lists(
         st.tuples(st.lists(st.integers(0, 60), min_size=1, max_size=5), JUNK),

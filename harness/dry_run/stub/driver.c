@@ -261,9 +261,12 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
                         unsigned bz, unsigned shared, CUstream stream, void **arguments, void **extra)
 {
     (void)function, (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz;
-    (void)shared, (void)stream, (void)arguments, (void)extra;
+    (void)shared, (void)stream;
     __sync_add_and_fetch(&status->kernels, 1);
-    pretend_wrote();
+    if (extra)
+        pretend_wrote(); /* arguments in one buffer */
+    else
+        pretend_wrote_arguments(arguments);
     return CUDA_SUCCESS;
 }
 

@@ -104,6 +104,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
         free(ended);
     }
     pthread_mutex_unlock(&lock);
+    pretend_forget_everything(); /* what was captured has computed nothing yet */
     if (valid)
         return cudaSuccess;
     return pretend_error(ended ? cudaErrorStreamCaptureInvalidated : cudaErrorIllegalState);
@@ -245,7 +246,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
     (void)stream;
     __sync_add_and_fetch(&status->kernels, ((struct cuda_graph *)graph)->kernels);
-    pretend_wrote();
+    pretend_forget_everything();
     return cudaSuccess;
 }
 

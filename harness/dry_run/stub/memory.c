@@ -1,4 +1,4 @@
-/* The CUDA runtime's memory functions: device memory is counted and placed, never touched. */
+/* The CUDA runtime's memory functions: device memory is counted and placed; what is in it: values.c. */
 #include "pretend.h"
 
 #include <cuda_runtime_api.h>
@@ -84,7 +84,7 @@ cudaError_t cudaFree(void *address)
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
-    uint64_t used = status->devices[pretend_current_device()].used_bytes + gpu.outside_bytes;
+    size_t used = pretend_used(pretend_current_device());
     *total_bytes = gpu.total_bytes;
     *free_bytes = used < gpu.total_bytes ? gpu.total_bytes - used : 0;
     return cudaSuccess;
@@ -139,73 +139,72 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
     return cudaSuccess;
 }
 
-/* The last small copies from the host, so that a value which nothing could have changed since comes back as it
-   was: PyTorch sends such values around when it sets up DDP. */
-#define KEPT 64
-#define KEPT_BYTES 65536
-static struct {
-    const char *address;
-    size_t bytes;
-    uint64_t writes;
-    void *content;
-} kept[KEPT];
-static unsigned next_kept;
+/* Python is called for each copy from the GPU to the host, which holds the value, or zeros, and may be changed.
+   `type` is the c10::ScalarType that is read, -1 where that is not known. */
+static void (*on_read)(void *destination, size_t bytes, int known, int type);
+void pretend_on_read(void (*callback)(void *, size_t, int, int)) { on_read = callback; }
 
-static void keep(const char *address, const void *source, size_t bytes)
+/* Returns the running operator that decides a size, the innermost one. */
+static struct pretend_operator *deciding(void)
 {
-    pthread_mutex_lock(&lock);
-    unsigned i = next_kept++ % KEPT;
-    free(kept[i].content);
-    kept[i].content = bytes <= KEPT_BYTES ? malloc(bytes) : NULL;
-    if (kept[i].content)
-        memcpy(kept[i].content, source, bytes);
-    kept[i].address = address;
-    kept[i].bytes = bytes;
-    kept[i].writes = pretend_writes();
-    pthread_mutex_unlock(&lock);
+    struct pretend_operator *one = pretend_current();
+    while (one && !one->decides_size)
+        one = one->outer;
+    return one;
 }
 
-/* Fills the destination with what was copied to the address, if that is still there. */
-static int recall(void *destination, const char *address, size_t bytes)
+static void read_back(void *destination, const char *source, size_t bytes)
 {
-    int found = 0;
-    pthread_mutex_lock(&lock);
-    for (unsigned back = 1; back <= KEPT && back <= next_kept; back++) {
-        unsigned i = (next_kept - back) % KEPT;
-        if (kept[i].address >= address + bytes || kept[i].address + kept[i].bytes <= address)
-            continue;
-        /* The newest copy that touches the range decides: it holds all of the range, or nothing is known. */
-        found = kept[i].content && kept[i].writes == pretend_writes() && kept[i].address <= address &&
-                address + bytes <= kept[i].address + kept[i].bytes;
-        if (found)
-            memcpy(destination, (char *)kept[i].content + (address - kept[i].address), bytes);
-        break;
+    struct pretend_operator *sized = deciding(), *current = pretend_current();
+    int type = current ? current->type : -1;
+    /* An operator that reads what its own kernel may just have written reads what is not known. */
+    int known = !(current && current->launches) && pretend_is_known(source, bytes);
+    __sync_add_and_fetch(&status->reads, 1);
+    if (known)
+        memcpy(destination, source, bytes);
+    else
+        memset(destination, 0, bytes);
+    if (!known && sized) {
+        known = sized->size >= 0 && bytes <= sizeof sized->size;
+        if (known)
+            memcpy(destination, &sized->size, bytes); /* the low bytes come first */
+        if (sized->decides_size == 2)
+            return; /* counted when the user was asked */
     }
-    pthread_mutex_unlock(&lock);
-    return found;
+    if (on_read)
+        on_read(destination, bytes, known, type);
 }
-
-/* Python is called for each other copy from the GPU to the host, which holds zeros by then and may be changed. */
-static void (*on_read)(void *destination, size_t bytes);
-void pretend_on_read(void (*callback)(void *, size_t)) { on_read = callback; }
 
 static void copy(void *destination, const void *source, size_t bytes)
 {
     int to_device = pretend_device_of(destination) >= 0, from_device = pretend_device_of(source) >= 0;
     if (!bytes)
         return;
-    if (to_device && from_device) {
-        pretend_wrote();
-    } else if (to_device) {
-        keep(destination, source, bytes);
-    } else if (!from_device) {
+    if (to_device && from_device)
+        pretend_move(destination, source, bytes);
+    else if (to_device)
+        pretend_write(destination, source, 0, bytes);
+    else if (from_device)
+        read_back(destination, source, bytes);
+    else
         memmove(destination, source, bytes);
-    } else if (!recall(destination, source, bytes)) {
-        memset(destination, 0, bytes);
-        __sync_add_and_fetch(&status->reads, 1);
-        if (on_read)
-            on_read(destination, bytes);
+}
+
+cudaError_t cudaMemset(void *address, int value, size_t bytes)
+{
+    if (bytes && pretend_current()) { /* like a kernel: values.cpp knows what comes out of the operator */
+        pretend_wrote();
+        pretend_forget(address, bytes);
+    } else if (bytes) {
+        pretend_write(address, NULL, value, bytes);
     }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *address, int value, size_t bytes, cudaStream_t stream)
+{
+    (void)stream;
+    return cudaMemset(address, value, bytes);
 }
 
 cudaError_t cudaMemcpy(void *destination, const void *source, size_t bytes, enum cudaMemcpyKind kind)

@@ -15,8 +15,6 @@ SUCCEEDS(cudaEventSynchronize)
 SUCCEEDS(cudaEventDestroy)
 
 /* Runtime: writing device memory. */
-WRITES(cudaMemset)
-WRITES(cudaMemsetAsync)
 WRITES(cudaMemcpyPeerAsync)
 WRITES(cudaMemcpyToSymbol)
 
@@ -49,8 +47,6 @@ SUCCEEDS(cuFuncSetAttribute)
 SUCCEEDS(cuFuncSetCacheConfig)
 SUCCEEDS(cuModuleUnload)
 WRITES(cuMemsetD32Async)
-SUCCEEDS(cuTensorMapEncodeTiled)
-SUCCEEDS(cuTensorMapEncodeIm2col)
 SUCCEEDS(cuLogsRegisterCallback)
 SUCCEEDS(cuLogsUnregisterCallback)
 

@@ -53,7 +53,7 @@ int nvmlDeviceGetUUID(nvml_device device, char *uuid, unsigned length)
 
 int nvmlDeviceGetMemoryInfo(nvml_device device, unsigned long long total_free_used[3])
 {
-    uint64_t used = status->devices[(uintptr_t)device - 1].used_bytes + gpu.outside_bytes;
+    size_t used = pretend_used((int)(uintptr_t)device - 1);
     total_free_used[0] = gpu.total_bytes;
     total_free_used[1] = gpu.total_bytes - used;
     total_free_used[2] = used;

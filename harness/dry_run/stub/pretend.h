@@ -3,13 +3,16 @@
    The stub is one shared library that is loaded before PyTorch's own libraries (LD_PRELOAD), so that
    every call into the CUDA runtime, the driver and NVIDIA's math libraries ends here. It keeps the
    books of device memory and starts no kernel; PyTorch's allocator, dispatcher and autograd above it
-   are the real ones. A value that is read back from the GPU is zero, unless the host copied it there and
-   nothing could have changed it since. */
+   are the real ones. A value that is read back from the GPU is zero, unless it is known (values.c). */
 #ifndef PRETEND_H
 #define PRETEND_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define MAX_DEVICES 64
 
@@ -33,18 +36,26 @@ struct gpu {
 
 extern INTERNAL struct gpu gpu;
 
-/* The first process writes what it did into a file that the parent maps, so that even a crash leaves it. */
-struct status {
-    uint64_t magic;
-    uint64_t pid;                 /* the process that the counters describe */
-    uint64_t other_processes;     /* processes beside it that allocated device memory */
-    uint64_t kernels;
-    uint64_t reads;               /* copies from the GPU to the host */
-    uint64_t unsupported;         /* calls of functions that are not pretended */
-    char names[16][96];           /* the first of their names */
+/* A file that the parent maps, and every process that the script starts: even a crash leaves it. */
+#define MAX_PROCESSES 64
+struct process {
+    uint64_t pid;
+    uint64_t refused_bytes;       /* the last allocation that did not fit, 0 if one of its size did later */
     struct {
         uint64_t used_bytes, peak_bytes;
     } devices[MAX_DEVICES];
+};
+struct status {
+    uint64_t magic;               /* set when the stub is loaded */
+    uint64_t pid;                 /* the process that runs the script; the others are its children */
+    uint64_t kernels;
+    uint64_t reads;               /* copies from the GPU to the host */
+    uint64_t unsupported;         /* calls of functions that are not pretended */
+    uint64_t files;               /* changes of which file a path stands for; 0: none yet (files.h) */
+    uint64_t crowded;             /* allocations of processes that found no place below */
+    char names[16][96];           /* the first functions that are not pretended and were called */
+    uint64_t together_bytes[MAX_DEVICES]; /* most that all processes held at once */
+    struct process processes[MAX_PROCESSES];
 };
 
 extern INTERNAL struct status *status;
@@ -58,19 +69,55 @@ int pretend_current_device(void);
 
 /* Takes or returns bytes of a device's memory; 0 when there is no room. */
 int pretend_take(int device, size_t bytes);
+/* Bytes of a device that are taken: by the processes that run, and outside of what is modelled. */
+size_t pretend_used(int device);
 void pretend_return(int device, size_t bytes);
 
-/* Address space on a device, and the device of an address, -1 for host memory. */
+/* Address space on a device, NULL when there is none, and the device of an address, -1 for host memory. */
 char *pretend_place(int device, size_t bytes);
 void pretend_unplace(int device, char *address);
 int pretend_device_of(const void *address);
 
-/* Something that may have written device memory: a kernel, a library's function, a copy. Library files that
-   include no header declare it themselves. */
+/* All of that address space. */
+char *pretend_arena(void);
+size_t pretend_arena_bytes(void);
+
+/* Known values (values.c): a copy from the host or a fill, a copy on the device, and what undoes them. */
+void pretend_write(char *address, const void *source, int value, size_t bytes);
+void pretend_move(char *address, const char *source, size_t bytes);
+void pretend_forget(const char *address, size_t bytes);
+void pretend_forget_everything(void);
+int pretend_is_known(const char *address, size_t bytes);
+int pretend_any_known(const char *address, size_t bytes);
+int pretend_open(char *address, size_t bytes);
+void pretend_make_known(char *address, size_t bytes);
+
+/* Something that may have written device memory: a kernel, a library's function. Library files that include no
+   header declare it themselves. */
 void pretend_wrote(void);
-uint64_t pretend_writes(void);
+void pretend_wrote_arguments(void **arguments);
+
+#define PRETEND_MOST_BYTES 65536 /* of a copy or a fill that is followed, unless an operator says more */
+
+/* An operator of PyTorch that is running in this thread (values.cpp). */
+struct pretend_operator {
+    struct pretend_operator *outer;
+    const char *name;
+    uint64_t launches;     /* writes to device memory that it asked for, those of operators inside it left out */
+    size_t most_bytes;
+    int type;              /* of what it reads, as c10::ScalarType numbers types; -1: not known */
+    int decides_size;      /* it reads how large its result is: 1 that is known, 2 the user was asked */
+    int64_t size;          /* that size, -1: not known */
+    void *call;            /* what values.cpp keeps of it */
+};
+void pretend_enter(struct pretend_operator *one);
+void pretend_leave(struct pretend_operator *one);
+struct pretend_operator *pretend_current(void);
 
 /* A new handle; they ascend in steps of 256, in the same order in every run. */
 void *pretend_handle(void);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

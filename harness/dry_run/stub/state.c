@@ -2,8 +2,10 @@
 #define _GNU_SOURCE
 #include "pretend.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +18,10 @@
 struct gpu gpu;
 static struct status own_status;
 struct status *status = &own_status;
+static struct process *own; /* this process's part of it */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char *arena;         /* address space of all devices; never touched */
+static char *arena;         /* address space of all devices */
 static size_t arena_bytes;  /* of each device */
 
 /* Placed ranges of a device, in ascending order of their addresses. */
@@ -58,22 +61,29 @@ static void describe_capability(void)
     }
 }
 
-static void reserve_address_space(void)
+/* Returns whether there is address space for the devices; it is reserved when the first of them is used,
+   because programs that a script starts may run where little of it is allowed. */
+static int reserve_address_space(void)
 {
-    /* Nothing is ever read or written there, so no memory of the host is taken. */
+    static int tried;
+    if (tried)
+        return arena != NULL;
+    tried = 1;
+    /* Nothing is read or written there but known values (values.c), so no memory of the host is taken. The second
+       half is their shadow. */
+    char *space = MAP_FAILED;
     for (arena_bytes = (size_t)8 << 40; arena_bytes >= (size_t)64 << 30; arena_bytes /= 2) {
-        size_t wanted = arena_bytes * gpu.count + GRANULARITY;
-        arena = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (arena != MAP_FAILED)
+        size_t wanted = 2 * arena_bytes * gpu.count + GRANULARITY;
+        space = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (space != MAP_FAILED)
             break;
     }
-    if (arena == MAP_FAILED) {
-        fprintf(stderr, "harness dry-run: cannot reserve address space; is there an ulimit -v?\n");
-        _exit(1);
-    }
-    arena = (char *)(((uintptr_t)arena + GRANULARITY - 1) & ~(uintptr_t)(GRANULARITY - 1));
+    if (space == MAP_FAILED)
+        return 0;
+    arena = (char *)(((uintptr_t)space + GRANULARITY - 1) & ~(uintptr_t)(GRANULARITY - 1));
     for (int i = 0; i < gpu.count; i++)
         placed[i].next = arena + i * arena_bytes;
+    return 1;
 }
 
 static void open_status(void)
@@ -88,7 +98,11 @@ static void open_status(void)
     close(file);
 }
 
-__attribute__((constructor)) static void start(void)
+/* The process that runs the script says so itself: it may be a child of the one that was started. */
+void pretend_main(void) { status->pid = (uint64_t)getpid(); }
+
+/* Reads the GPU from the environment; a fork of a process that has not used CUDA may read another one. */
+void harness_dry_run_describe(void)
 {
     const char *name = getenv("HARNESS_DRY_RUN_NAME");
     snprintf(gpu.name, sizeof gpu.name, "%s (dry run)", name ? name : "GPU");
@@ -105,8 +119,16 @@ __attribute__((constructor)) static void start(void)
     gpu.outside_bytes = setting("HARNESS_DRY_RUN_OUTSIDE", 0);
     gpu.largest_workspace = (int)setting("HARNESS_DRY_RUN_LARGEST_WORKSPACE", 0);
     describe_capability();
-    reserve_address_space();
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    harness_dry_run_describe();
     open_status();
+    status->magic = MAGIC;
+    for (int i = 0; i < MAX_PROCESSES; i++)
+        if (status->processes[i].pid == (uint64_t)getpid()) /* it replaced its program by another */
+            status->processes[i].pid = 0;
 }
 
 void pretend_unsupported(const char *function)
@@ -148,26 +170,69 @@ int pretend_device_count(void)
     return count;
 }
 
+/* Returns this process's part of the page; a process that was forked gets one of its own. */
+static struct process *mine(void)
+{
+    static struct process spare;
+    uint64_t pid = (uint64_t)getpid();
+    if (own && own->pid == pid)
+        return own;
+    for (own = status->processes; own < status->processes + MAX_PROCESSES; own++)
+        if (__sync_bool_compare_and_swap(&own->pid, 0, pid))
+            return own;
+    __sync_add_and_fetch(&status->crowded, 1);
+    own = &spare;
+    memset(own, 0, sizeof *own);
+    own->pid = pid;
+    return own;
+}
+
+/* Returns whether a process still holds what it took: one that has ended does not. */
+static int runs(uint64_t pid)
+{
+    char path[40], state = 0;
+    if (pid == (uint64_t)getpid())
+        return 1;
+    if (kill((pid_t)pid, 0) && errno == ESRCH)
+        return 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (file) {
+        if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+            state = 0;
+        fclose(file);
+    }
+    return state != 'Z' && state != 'X';
+}
+
+/* Returns what the processes that run hold, each with a context of its own. */
+size_t pretend_used(int device)
+{
+    size_t bytes = gpu.outside_bytes;
+    for (int i = 0; i < MAX_PROCESSES; i++) {
+        const struct process *one = &status->processes[i];
+        if (one->pid && one->devices[device].used_bytes && runs(one->pid))
+            bytes += one->devices[device].used_bytes + (one->pid == (uint64_t)getpid() ? 0 : gpu.outside_bytes);
+    }
+    return bytes;
+}
+
 int pretend_take(int device, size_t bytes)
 {
     pthread_mutex_lock(&lock);
-    uint64_t pid = (uint64_t)getpid();
-    if (status->magic != MAGIC) {
-        status->magic = MAGIC;
-        status->pid = pid;
-    } else if (status->pid != pid && status != &own_status) {
-        /* A worker process on the GPU has memory of its own, which the report leaves out and says so. */
-        status->other_processes++;
-        status = &own_status;
-        memset(status, 0, sizeof *status);
-        status->magic = MAGIC;
-        status->pid = pid;
-    }
-    int fits = status->devices[device].used_bytes + bytes + gpu.outside_bytes <= gpu.total_bytes;
+    struct process *process = mine();
+    size_t used = pretend_used(device) + bytes;
+    int fits = used <= gpu.total_bytes;
     if (fits) {
-        status->devices[device].used_bytes += bytes;
-        if (status->devices[device].used_bytes > status->devices[device].peak_bytes)
-            status->devices[device].peak_bytes = status->devices[device].used_bytes;
+        uint64_t held = process->devices[device].used_bytes += bytes;
+        if (held > process->devices[device].peak_bytes)
+            process->devices[device].peak_bytes = held;
+        if (used - gpu.outside_bytes > status->together_bytes[device])
+            status->together_bytes[device] = used - gpu.outside_bytes;
+        if (process->refused_bytes == bytes) /* PyTorch freed its cache and asked again */
+            process->refused_bytes = 0;
+    } else {
+        process->refused_bytes = bytes;
     }
     pthread_mutex_unlock(&lock);
     return fits;
@@ -176,7 +241,9 @@ int pretend_take(int device, size_t bytes)
 void pretend_return(int device, size_t bytes)
 {
     pthread_mutex_lock(&lock);
-    status->devices[device].used_bytes -= bytes;
+    struct process *process = mine();
+    uint64_t held = process->devices[device].used_bytes;
+    process->devices[device].used_bytes = held > bytes ? held - bytes : 0; /* not what a fork inherited */
     pthread_mutex_unlock(&lock);
 }
 
@@ -197,8 +264,13 @@ static struct range **gap(int device, char *from, size_t bytes, char **address)
 char *pretend_place(int device, size_t bytes)
 {
     bytes = (bytes + GRANULARITY - 1) & ~(GRANULARITY - 1);
-    char *first = arena + device * arena_bytes, *end = first + arena_bytes, *address;
     pthread_mutex_lock(&lock);
+    if (!reserve_address_space()) {
+        pthread_mutex_unlock(&lock);
+        pretend_unsupported("an address space of 64 GiB a GPU (is there a ulimit -v?)");
+        return NULL;
+    }
+    char *first = arena + device * arena_bytes, *end = first + arena_bytes, *address;
     struct range **at = gap(device, placed[device].next, bytes, &address);
     if (address + bytes > end)
         at = gap(device, first, bytes, &address);
@@ -231,14 +303,13 @@ void pretend_unplace(int device, char *address)
 int pretend_device_of(const void *address)
 {
     const char *byte = address;
-    if (byte < arena || byte >= arena + gpu.count * arena_bytes)
+    if (!arena || byte < arena || byte >= arena + gpu.count * arena_bytes)
         return -1;
     return (int)((size_t)(byte - arena) / arena_bytes);
 }
 
-static uint64_t writes;
-void pretend_wrote(void) { __sync_add_and_fetch(&writes, 1); }
-uint64_t pretend_writes(void) { return writes; }
+char *pretend_arena(void) { return arena; }
+size_t pretend_arena_bytes(void) { return gpu.count * arena_bytes; }
 
 void *pretend_handle(void)
 {

@@ -163,7 +163,7 @@ def available() -> tuple[bool, str]:
         with group() as made:
             enter = f"open({str(made.folder / 'cgroup.procs')!r}, 'w').write('0')"
             done = subprocess.run(
-                [sys.executable, "-c", enter], capture_output=True, text=True, check=False
+                [sys.executable, "-P", "-c", enter], capture_output=True, text=True, check=False
             )
             if done.returncode:
                 reason = done.stderr.strip().splitlines()[-1]

@@ -90,7 +90,7 @@ def data_segment_available() -> tuple[bool, str]:
     if not sys.platform.startswith("linux"):
         return False, f"{sys.platform} does not hold processes to RLIMIT_DATA"
     done = subprocess.run(
-        [sys.executable, "-c", _REFUSED], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", _REFUSED], capture_output=True, text=True, check=False
     )
     if done.stdout.strip() == "refused":
         return True, "RLIMIT_DATA: the kernel refuses the mapping that exceeds the budget"

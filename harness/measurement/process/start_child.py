@@ -1,4 +1,4 @@
-"""The first code of a child process: ``python -m harness...start_child PARENT MODULE [ARGUMENT]``.
+"""The first code of a child process: ``start_child PARENT MODULE [ARGUMENT]``.
 
 It ties the process to its parent before torch is loaded, which takes seconds in which the
 parent may end; then it is that module's ``main``.
@@ -9,11 +9,12 @@ import os
 import sys
 
 from harness.measurement.process.guards import die_with_parent
+from harness.measurement.process.own_interpreter import own_interpreter
 
 
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command line that runs ``module`` as a child of this process."""
-    return [sys.executable, "-m", __spec__.name, str(os.getpid()), module, *arguments]
+    return own_interpreter(__name__, str(os.getpid()), module, *arguments)
 
 
 def main() -> int:
@@ -23,7 +24,3 @@ def main() -> int:
     sys.argv = [module, *arguments]
     code: int = importlib.import_module(module).main()
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

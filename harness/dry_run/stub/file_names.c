@@ -1,0 +1,247 @@
+/* The user's files: what a script would replace or delete goes to a folder of the dry run, and is found there.
+
+   Values are zeros, so a checkpoint that is written is worth nothing, and must not take the place of a good one.
+   A file that was there before the script is not truncated, replaced or removed: whoever writes to it gets a new
+   one below FOLDER/new, and finds that from then on. A file that the script makes itself is written where it
+   belongs, unless the script's process says that it comes from the GPU (pretend_keep). Files that are opened to
+   append, or to change in place, are changed. Only calls of the C library are seen, not those of static programs. */
+#define _GNU_SOURCE
+#include "files.h"
+
+char folder[PATH_MAX]; /* empty: files are the script's business */
+
+__attribute__((constructor)) static void start_files(void)
+{
+    const char *given = getenv("HARNESS_DRY_RUN_FILES");
+    if (given && strlen(given) < sizeof folder - 300)
+        strcpy(folder, given);
+}
+
+/* From here on this process writes what it likes: the report. */
+void pretend_files_off(void) { folder[0] = 0; }
+
+int raw_open(int at, const char *path, int flags, int mode)
+{
+    return (int)syscall(SYS_openat, at, path, flags, mode);
+}
+int raw_stat(const char *path, struct stat *facts)
+{
+    return (int)syscall(SYS_newfstatat, AT_FDCWD, path, facts, AT_SYMLINK_NOFOLLOW);
+}
+static int exists(const char *path) { return !syscall(SYS_faccessat, AT_FDCWD, path, F_OK) || errno == EACCES; }
+int is_there(const char *path)
+{
+    struct stat facts; /* a link counts, wherever it points */
+    return !raw_stat(path, &facts);
+}
+
+int name_of(int at, const char *path, int follow, struct path *name)
+{
+    struct path whole, parent;
+    int saved = errno;
+    if (!folder[0] || !path || !*path || strlen(path) > PATH_MAX / 2)
+        return 0;
+    if (*path == '/') {
+        strcpy(whole.text, path);
+    } else {
+        char link[40] = "/proc/self/cwd";
+        if (at != AT_FDCWD)
+            snprintf(link, sizeof link, "/proc/self/fd/%d", at);
+        long size = syscall(SYS_readlink, link, whole.text, PATH_MAX / 2 - 2);
+        if (size <= 0 || whole.text[0] != '/')
+            return errno = saved, 0;
+        whole.text[size] = '/';
+        strcpy(whole.text + size + 1, path);
+    }
+    size_t size = strlen(whole.text);
+    while (size > 1 && whole.text[size - 1] == '/')
+        whole.text[--size] = 0;
+    char *last = strrchr(whole.text, '/');
+    if (follow || !strcmp(last, "/..") || !strcmp(last, "/.")) {
+        if (realpath(whole.text, name->text))
+            goto found;
+    }
+    char base[NAME_MAX + 2];
+    if (strlen(last) > sizeof base - 1)
+        return errno = saved, 0;
+    strcpy(base, last);
+    *last = 0;
+    if (!realpath(whole.text[0] ? whole.text : "/", parent.text) || strlen(parent.text) + sizeof base > PATH_MAX - 1)
+        return errno = saved, 0;
+    strcpy(name->text, parent.text[1] ? parent.text : "");
+    strcat(name->text, base);
+found:
+    errno = saved;
+    size = strlen(folder) - strlen(strrchr(folder, '/'));
+    return strncmp(name->text, folder, size) && strncmp(name->text, "/dev/", 5) && strncmp(name->text, "/proc/", 6) &&
+           strncmp(name->text, "/sys/", 5) && !strstr(name->text, "/__pycache__/") &&
+           strlen(name->text) < PATH_MAX - strlen(folder) - 20;
+}
+
+static void below(const char *kind, const char *name, struct path *result)
+{
+    strcat(strcat(strcat(strcpy(result->text, folder), "/"), kind), name); /* name_of() saw that there is room */
+}
+void new_of(const struct path *name, struct path *result) { below("new", name->text, result); }
+
+/* A mark is an empty file whose name is a number. */
+static void mark_path(const char *kind, uint64_t a, uint64_t b, struct path *result)
+{
+    char name[64];
+    snprintf(name, sizeof name, "/%llx-%llx", (unsigned long long)a, (unsigned long long)b);
+    below(kind, name, result);
+}
+static void gone_path(const struct path *name, struct path *result)
+{
+    uint64_t a = 14695981039346656037u, b = 5381;
+    for (const unsigned char *c = (const unsigned char *)name->text; *c; c++) {
+        a = (a ^ *c) * 1099511628211u;
+        b = b * 33 + *c;
+    }
+    mark_path("gone", a, b, result);
+}
+/* The folder itself too: a script may empty the one for temporary files. */
+void make_folders_for(const struct path *file)
+{
+    struct path part = *file;
+    for (char *slash = part.text + (strrchr(folder, '/') - folder); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        syscall(SYS_mkdir, part.text, 0700);
+        *slash = '/';
+    }
+}
+
+static void touch(const struct path *mark)
+{
+    int file = raw_open(AT_FDCWD, mark->text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0) {
+        make_folders_for(mark);
+        file = raw_open(AT_FDCWD, mark->text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    }
+    if (file >= 0)
+        close(file);
+}
+int is_gone(const struct path *name)
+{
+    struct path mark;
+    gone_path(name, &mark);
+    return exists(mark.text);
+}
+void set_gone(const struct path *name, int gone)
+{
+    struct path mark;
+    gone_path(name, &mark);
+    if (gone)
+        touch(&mark);
+    else
+        syscall(SYS_unlink, mark.text);
+    __sync_add_and_fetch(&status->files, 1);
+}
+void mark_made(const struct stat *facts)
+{
+    struct path mark;
+    mark_path("made", facts->st_dev, facts->st_ino, &mark);
+    touch(&mark);
+}
+int is_made(const struct stat *facts)
+{
+    struct path mark;
+    mark_path("made", facts->st_dev, facts->st_ino, &mark);
+    return exists(mark.text);
+}
+void forget_made(const struct stat *facts)
+{
+    struct path mark;
+    mark_path("made", facts->st_dev, facts->st_ino, &mark);
+    syscall(SYS_unlink, mark.text);
+}
+
+void note(char what, const struct path *name)
+{
+    struct path list;
+    below("list", "", &list);
+    int file = raw_open(AT_FDCWD, list.text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (file >= 0) {
+        char line[PATH_MAX + 2];
+        int size = snprintf(line, sizeof line, "%c%s", what, name->text);
+        if (write(file, line, (size_t)size + 1) < 0) /* with the 0 that ends it */
+            errno = 0;
+        close(file);
+    }
+}
+
+int is_users(const struct path *name, struct stat *facts)
+{
+    if (raw_stat(name->text, facts))
+        return 0;
+    int holds = S_ISLNK(facts->st_mode) || S_ISDIR(facts->st_mode) || (S_ISREG(facts->st_mode) && facts->st_size > 0);
+    return holds && !is_made(facts);
+}
+
+/* Copies a file, which may be a link to one, over another. */
+int copy_to(const char *from, const struct path *to, int mode)
+{
+    char buffer[1 << 16];
+    long size = -1;
+    make_folders_for(to);
+    syscall(SYS_unlink, to->text);
+    int in = raw_open(AT_FDCWD, from, O_RDONLY | O_CLOEXEC, 0);
+    int out = in < 0 ? -1 : raw_open(AT_FDCWD, to->text, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode | 0600);
+    if (out >= 0)
+        while ((size = read(in, buffer, sizeof buffer)) > 0 && write(out, buffer, (size_t)size) == size)
+            ;
+    if (in >= 0)
+        close(in);
+    if (out >= 0)
+        close(out);
+    return size == 0 ? 0 : -1;
+}
+
+int start_new(const struct path *name, const struct path *new, int mode, char what)
+{
+    make_folders_for(new);
+    int file = raw_open(AT_FDCWD, new->text, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode | 0600);
+    if (file < 0)
+        return -1;
+    close(file);
+    __sync_add_and_fetch(&status->files, 1);
+    note(what, name);
+    return 0;
+}
+
+/* Says that what is written to a file comes from the GPU; writes the path in the dry run's folder that it goes to,
+   for libraries that rename by a system call of their own. Returns 0 if it goes where it should. */
+int pretend_keep(const char *path, struct path *chosen)
+{
+    struct path name;
+    struct stat facts;
+    if (!name_of(AT_FDCWD, path, 1, &name))
+        return 0;
+    new_of(&name, chosen);
+    int there = !raw_stat(name.text, &facts);
+    if (is_there(chosen->text))
+        return 1;
+    return (!there || S_ISREG(facts.st_mode)) &&
+           !start_new(&name, chosen, there ? (int)(facts.st_mode & 0777) : 0666, is_users(&name, &facts) ? 'E' : 'N');
+}
+
+/* The same of a file that this process has just made and opened: it goes on with the other one. */
+void pretend_keep_open(int descriptor)
+{
+    struct path link, name, new;
+    struct stat facts;
+    int flags = fcntl(descriptor, F_GETFL), close_on_exec = fcntl(descriptor, F_GETFD);
+    snprintf(link.text, sizeof link.text, "/proc/self/fd/%d", descriptor);
+    if (flags < 0 || fstat(descriptor, &facts) || !S_ISREG(facts.st_mode) || facts.st_size || !is_made(&facts) ||
+        !name_of(AT_FDCWD, link.text, 1, &name))
+        return;
+    new_of(&name, &new);
+    if (start_new(&name, &new, facts.st_mode & 0777, 'N'))
+        return;
+    int file = raw_open(AT_FDCWD, new.text, (flags & ~O_CREAT) | (close_on_exec & FD_CLOEXEC ? O_CLOEXEC : 0), 0);
+    if (file < 0)
+        return;
+    syscall(SYS_unlink, name.text);
+    dup3(file, descriptor, close_on_exec & FD_CLOEXEC ? O_CLOEXEC : 0);
+    close(file);
+}

@@ -1,0 +1,189 @@
+/* Opens, and looks at, the file that a path stands for. */
+#define _GNU_SOURCE
+#include "files.h"
+
+int choose(int at, const char *path, int flags, struct path *chosen)
+{
+    struct path name;
+    struct stat facts;
+    int writes = (flags & O_ACCMODE) != O_RDONLY;
+    if (!folder[0] || (!writes && !(flags & O_CREAT) && !status->files) || flags & (O_PATH | O_DIRECTORY))
+        return AS_IT_IS;
+    if (!name_of(at, path, !(flags & O_NOFOLLOW), &name))
+        return AS_IT_IS;
+    new_of(&name, chosen);
+    if (status->files && is_there(chosen->text)) {
+        if (writes && !raw_stat(chosen->text, &facts) && S_ISLNK(facts.st_mode)) { /* a file that was renamed */
+            struct path copy;
+            snprintf(copy.text, PATH_MAX, "%.4000s.copy", chosen->text);
+            if (flags & O_TRUNC || copy_to(chosen->text, &copy, 0600)) {
+                syscall(SYS_unlink, chosen->text);
+                start_new(&name, chosen, 0666, 'E');
+            } else {
+                syscall(SYS_rename, copy.text, chosen->text);
+            }
+        }
+        return CHOSEN;
+    }
+    if (status->files && is_gone(&name)) {
+        if (!(flags & O_CREAT))
+            return errno = ENOENT, REFUSED;
+        return start_new(&name, chosen, 0666, 'E') ? REFUSED : CHOSEN;
+    }
+    if (!writes && !(flags & O_CREAT))
+        return AS_IT_IS;
+    if (flags & O_CREAT && !is_there(name.text))
+        return MAKES;
+    if (!raw_stat(name.text, &facts) && S_ISREG(facts.st_mode) && !facts.st_size && !is_made(&facts))
+        mark_made(&facts); /* it held nothing: from now on it is the script's */
+    if ((flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL) && is_users(&name, &facts) && S_ISREG(facts.st_mode)) {
+        if (flags & O_TRUNC)
+            return start_new(&name, chosen, facts.st_mode & 0777, 'E') ? REFUSED : CHOSEN;
+        note('A', &name);
+    }
+    return AS_IT_IS;
+}
+
+static int open_at(int at, const char *path, int flags, int mode)
+{
+    struct path chosen;
+    struct stat facts;
+    int way = choose(at, path, flags, &chosen);
+    if (way == REFUSED)
+        return -1;
+    if (way == CHOSEN)
+        return raw_open(AT_FDCWD, chosen.text, flags & ~(O_EXCL | O_NOFOLLOW), mode);
+    int file = raw_open(at, path, flags, mode);
+    if (way == MAKES && file >= 0 && !fstat(file, &facts))
+        mark_made(&facts);
+    return file;
+}
+
+#define MODE_OF(flags, last)                                    \
+    int mode = 0;                                               \
+    if (flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) {       \
+        va_list list;                                           \
+        va_start(list, last);                                   \
+        mode = va_arg(list, int);                               \
+        va_end(list);                                           \
+    }
+#define OPEN(name) \
+    int name(const char *path, int flags, ...) { MODE_OF(flags, flags) return open_at(AT_FDCWD, path, flags, mode); }
+#define OPENAT(name) \
+    int name(int at, const char *path, int flags, ...) { MODE_OF(flags, flags) return open_at(at, path, flags, mode); }
+OPEN(open) OPEN(open64) OPENAT(openat) OPENAT(openat64)
+int __open_2(const char *path, int flags) { return open_at(AT_FDCWD, path, flags, 0); }
+int __open64_2(const char *path, int flags) { return open_at(AT_FDCWD, path, flags, 0); }
+int __openat_2(int at, const char *path, int flags) { return open_at(at, path, flags, 0); }
+int __openat64_2(int at, const char *path, int flags) { return open_at(at, path, flags, 0); }
+int creat(const char *path, mode_t mode) { return open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, (int)mode); }
+int creat64(const char *path, mode_t mode) { return creat(path, mode); }
+
+static FILE *open_stream(const char *real, const char *path, const char *mode, FILE *stream)
+{
+    struct path chosen;
+    struct stat facts;
+    int plus = strchr(mode, '+') != NULL, flags = plus ? O_RDWR : *mode == 'r' ? O_RDONLY : O_WRONLY;
+    flags |= *mode == 'w' ? O_CREAT | O_TRUNC : *mode == 'a' ? O_CREAT | O_APPEND : 0;
+    flags |= strchr(mode, 'x') ? O_EXCL : 0;
+    int way = path ? choose(AT_FDCWD, path, flags, &chosen) : AS_IT_IS;
+    if (way == REFUSED)
+        return NULL;
+    const char *file = way == CHOSEN ? chosen.text : path;
+    void *function = dlsym(RTLD_NEXT, real);
+    FILE *opened = stream ? ((FILE * (*)(const char *, const char *, FILE *))function)(file, mode, stream)
+                          : ((FILE * (*)(const char *, const char *))function)(file, mode);
+    if (way == MAKES && opened && !fstat(fileno(opened), &facts))
+        mark_made(&facts);
+    return opened;
+}
+FILE *fopen(const char *path, const char *mode) { return open_stream("fopen", path, mode, NULL); }
+FILE *fopen64(const char *path, const char *mode) { return open_stream("fopen64", path, mode, NULL); }
+FILE *freopen(const char *path, const char *mode, FILE *stream) { return open_stream("freopen", path, mode, stream); }
+FILE *freopen64(const char *path, const char *mode, FILE *stream)
+{
+    return open_stream("freopen64", path, mode, stream);
+}
+
+/* Calls that look at a file, or change what is known of it, are sent to the one that it stands for. */
+static int sent(int at, const char *path, int follow, struct path *chosen)
+{
+    if (!folder[0] || !status->files || !path)
+        return AS_IT_IS;
+    return choose(at, path, O_RDONLY | (follow ? 0 : O_NOFOLLOW), chosen);
+}
+#define SENT(at, path, follow, call)                     \
+    struct path chosen;                                  \
+    int way = sent(at, path, follow, &chosen);           \
+    if (way == REFUSED)                                  \
+        return -1;                                       \
+    if (way == CHOSEN)                                   \
+        at = AT_FDCWD, path = chosen.text;               \
+    return (int)(call);
+#define STAT(name, flag) \
+    int name(const char *path, struct stat *facts)                                    \
+    {                                                                                 \
+        int at = AT_FDCWD;                                                            \
+        SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
+    }
+#define FSTATAT(name)                                                                     \
+    int name(int at, const char *path, struct stat *facts, int flags)                     \
+    {                                                                                     \
+        SENT(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_newfstatat, at, path, facts, flags)) \
+    }
+#define XSTAT(name, flag) \
+    int name(int version, const char *path, struct stat *facts)                       \
+    {                                                                                 \
+        int at = AT_FDCWD;                                                            \
+        (void)version;                                                                \
+        SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
+    }
+STAT(stat, 0) STAT(lstat, AT_SYMLINK_NOFOLLOW) FSTATAT(fstatat)
+XSTAT(__xstat, 0) XSTAT(__lxstat, AT_SYMLINK_NOFOLLOW) XSTAT(__xstat64, 0) XSTAT(__lxstat64, AT_SYMLINK_NOFOLLOW)
+int stat64(const char *, struct stat64 *) __attribute__((alias("stat")));
+int lstat64(const char *, struct stat64 *) __attribute__((alias("lstat")));
+int fstatat64(int, const char *, struct stat64 *, int) __attribute__((alias("fstatat")));
+int statx(int at, const char *path, int flags, unsigned mask, struct statx *facts)
+{
+    SENT(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_statx, at, path, flags, mask, facts))
+}
+int faccessat(int at, const char *path, int mode, int flags)
+{
+    SENT(at, path, 1, syscall(SYS_faccessat2, at, path, mode, flags))
+}
+int access(const char *path, int mode)
+{
+    int at = AT_FDCWD;
+    SENT(at, path, 1, syscall(SYS_faccessat, at, path, mode))
+}
+ssize_t readlinkat(int at, const char *path, char *buffer, size_t size)
+{
+    SENT(at, path, 0, syscall(SYS_readlinkat, at, path, buffer, size))
+}
+ssize_t readlink(const char *path, char *buffer, size_t size) { return readlinkat(AT_FDCWD, path, buffer, size); }
+int fchmodat(int at, const char *path, mode_t mode, int flags)
+{
+    (void)flags;
+    SENT(at, path, 1, syscall(SYS_fchmodat, at, path, mode))
+}
+int chmod(const char *path, mode_t mode) { return fchmodat(AT_FDCWD, path, mode, 0); }
+int utimensat(int at, const char *path, const struct timespec times[2], int flags)
+{
+    SENT(at, path, 1, syscall(SYS_utimensat, at, path, times, flags))
+}
+int utimes(const char *path, const struct timeval times[2])
+{
+    int at = AT_FDCWD;
+    SENT(at, path, 1, syscall(SYS_utimes, path, times))
+}
+
+int truncate(const char *path, off_t size)
+{
+    int file = open_at(AT_FDCWD, path, size ? O_WRONLY : O_WRONLY | O_TRUNC, 0);
+    if (file < 0)
+        return -1;
+    int failed = ftruncate(file, size);
+    close(file);
+    return failed;
+}
+int truncate64(const char *, off64_t) __attribute__((alias("truncate")));

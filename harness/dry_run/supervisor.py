@@ -1,0 +1,145 @@
+"""The process between the harness and the script: it ends with nothing of the script left behind.
+
+Processes whose parent has gone become its children (prctl(2), PR_SET_CHILD_SUBREAPER), whatever
+session they are in, so that it finds them all. It learns through a pipe that the harness has
+ended, however that happened.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import selectors
+import shutil
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+KILL = signal.SIGUSR1
+"""Asks the supervisor to end the script by SIGKILL."""
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE_SECONDS = 10.0
+
+
+def supervised(lifeline: int, folder: Path) -> None:
+    """Return in a new process, whose parent stays as the supervisor.
+
+    Args:
+        lifeline: end of a pipe whose other end the harness holds.
+        folder: what both exchange, removed if the harness has gone.
+
+    """
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    supervisor = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, KILL))
+    script = os.fork()
+    if script:
+        os.set_blocking(lifeline, False)
+        signal.set_wakeup_fd(wake_write)
+        _Supervisor(script).run(lifeline, wake_read, folder)
+    for descriptor in (lifeline, wake_read, wake_write):
+        os.close(descriptor)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:
+        os._exit(1)
+
+
+def unblock_signals() -> None:
+    """Let signals through that came while the script's process was not ready for them."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_FORWARDED, KILL))
+
+
+class _Supervisor:
+    def __init__(self, script: int) -> None:
+        self._script = script
+        self._signals = 0
+
+    def run(self, lifeline: int, wake: int, folder: Path) -> None:
+        """Wait for the script's end, or the harness's; then end the process as the script ended."""
+        for number in _FORWARDED:
+            signal.signal(number, self._hand_on)
+        signal.signal(KILL, lambda *_: self._signal(signal.SIGKILL))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_FORWARDED, KILL))
+        code: int | None = None
+        orphaned = False
+        with selectors.DefaultSelector() as selector:
+            selector.register(lifeline, selectors.EVENT_READ)
+            selector.register(wake, selectors.EVENT_READ)
+            while code is None and not orphaned:
+                for key, _ in selector.select():
+                    orphaned = orphaned or key.fileobj == lifeline
+                    if key.fileobj == wake:
+                        os.read(wake, 512)
+                code = self._ended()
+        _end_descendants()
+        if orphaned:
+            shutil.rmtree(folder, ignore_errors=True)
+        _end_like(code or 0)
+
+    def _ended(self) -> int | None:
+        """Reap what has ended; return the script's exit code, negative for a signal."""
+        code = None
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                if found[0] == self._script:
+                    code = os.waitstatus_to_exitcode(found[1])
+        return code
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        """Hand on the first signal as it is; later ones end a script that swallows Ctrl-C."""
+        del frame
+        self._signals += 1
+        self._signal(number if self._signals == 1 else signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._script, number)
+
+
+def _end_descendants() -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (left := _descendants()) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.002)
+
+
+def _descendants() -> list[int]:
+    """Return all processes below this one, from what the kernel says of each process."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            parent = int(path.read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = []
+    todo = [os.getpid()]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def _end_like(code: int) -> None:
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(-code, signal.SIG_DFL) if -code not in (
+            signal.SIGKILL,
+            signal.SIGSTOP,
+        ) else None
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (-code,))
+        os.kill(os.getpid(), -code)
+        time.sleep(1.0)
+    os._exit(code & 0xFF)

@@ -1,0 +1,37 @@
+"""Folders of the user that may be deleted at any time, for what is expensive to make again."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_NAME = "mlp-memory-harness"
+
+
+def cache_folders() -> Iterator[Path]:
+    """Yield the folders to try, the usual one first: a container may have no home that it can use.
+
+    They are below $XDG_CACHE_HOME, unless it is relative (XDG Base Directory Specification), below
+    ~/.cache and, last, below the folder for temporary files.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(given).is_absolute():
+        yield Path(given) / _NAME
+    else:
+        home = Path(os.path.expanduser("~"))  # noqa: PTH111  # Path.home() fails without a home
+        if home.is_absolute():
+            yield home / ".cache" / _NAME
+    yield temporary_cache_folder(tempfile.gettempdir())
+
+
+def temporary_cache_folder(below: str) -> Path:
+    """Return this user's own folder below one that all users share."""
+    return Path(below) / f"{_NAME}-{os.geteuid()}"
+
+
+def is_own(file: Path) -> bool:
+    """Return whether nobody but this user, and the administrator, can have written a file."""
+    if os.name != "posix":
+        return True
+    facts = file.stat()
+    return facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022

@@ -1,0 +1,132 @@
+"""What a script does beside its main thread counts, or the outcome is not "ok"."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.dry_run import DryRunReport, dry_run
+from tests.dry_run.scripts import TAKE, script
+
+pytestmark = pytest.mark.usefixtures("cuda_build")
+
+CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])\n"
+SPAWN = """
+import multiprocessing
+def take(rank):
+    {take}
+if __name__ == '__main__':
+    context = multiprocessing.get_context('spawn')
+    started = [context.Process(target=take, args=(rank,)) for rank in range(2)]
+    for process in started: process.start()
+    for process in started: process.join()
+"""
+
+
+def run(folder: Path, text: str, steps: int | None = None) -> DryRunReport:
+    return dry_run(script(folder, text), gpu="l4", quiet=True, steps=steps)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CHILD.format(TAKE.format("1 << 30")),
+        CHILD.format(CHILD.format(TAKE.format("1 << 30"))),
+        SPAWN.format(take=TAKE.format("1 << 30").replace("\n", "; ")),
+        "import os\nif os.fork() == 0:\n    {}\nelse: os.wait()\n".format(
+            TAKE.format("1 << 30").replace("\n", "; ")
+        ),
+    ],
+    ids=["child", "grandchild", "spawn", "fork"],
+)
+def test_what_other_processes_take_is_no_success(tmp_path: Path, text: str) -> None:
+    report = run(tmp_path, text)
+    assert report.outcome == "unsupported"
+    assert report.evidence is not None
+    assert report.evidence.startswith("the GPU was used by ")
+    assert "together all held 1 GiB at most" in report.notes[0] or "2 processes" in report.notes[0]
+
+
+def test_an_allocation_that_another_process_was_refused_is_out_of_memory(tmp_path: Path) -> None:
+    report = run(tmp_path, CHILD.format(TAKE.format("1 << 40")))
+    assert (report.outcome, report.fit) == ("oom", "does not fit")
+    assert report.evidence == ("another process of the script was refused an allocation of 1 TiB")
+
+
+def test_the_memory_of_other_processes_counts_for_the_verdict(tmp_path: Path) -> None:
+    text = "import torch\nkept = torch.empty(1 << 30, dtype=torch.uint8, device='cuda')\n"
+    report = run(tmp_path, text + CHILD.format(TAKE.format("20 << 30")))
+    assert (report.outcome, report.fit) == ("ok", "close call")
+    assert report.cuda.reserved_peak_bytes == 1 << 30
+    refused = run(tmp_path, text + CHILD.format(TAKE.format("21 << 30")))
+    assert refused.outcome == "oom"
+
+
+def test_threads_and_functions_of_the_exit_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()  # such a folder's files are the user's, not PyTorch's
+    report = run(
+        tmp_path / "torch",
+        "import atexit, threading, time, torch\n"
+        "kept = []\n"
+        "def late():\n"
+        "    kept.append(torch.empty(2 << 30, dtype=torch.uint8, device='cuda'))\n"
+        "def work():\n"
+        "    time.sleep(0.5)\n"
+        "    kept.append(torch.empty(1 << 30, dtype=torch.uint8, device='cuda'))\n"
+        "atexit.register(late)\n"
+        "threading.Thread(target=work).start()\n",
+    )
+    assert (report.outcome, report.cuda.reserved_peak_bytes) == ("ok", 3 << 30)
+    peak = report.devices[0].peak
+    assert peak is not None
+    assert [frame.line for frame in peak.stack] == [4]
+    assert peak.groups[0].place == f"{tmp_path / 'torch' / 'script.py'}:4 late"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "thread = threading.Thread(target=late); thread.start(); thread.join()\n",
+        "threading.Thread(target=late).start()\n",
+        "atexit.register(late)\n",
+    ],
+)
+def test_memory_that_runs_out_late_is_no_success(tmp_path: Path, end: str) -> None:
+    text = "import atexit, threading, torch\ndef late(): torch.empty(1 << 42, device='cuda')\n"
+    report = run(tmp_path, text + end)
+    assert (report.outcome, report.fit) == ("oom", "does not fit")
+    assert report.evidence is not None
+    assert "OutOfMemoryError" in report.evidence
+
+
+def test_a_refusal_that_the_script_survives_is_no_fit(tmp_path: Path) -> None:
+    report = run(
+        tmp_path,
+        "import torch\n"
+        "for size in (1 << 40, 1 << 20):\n"
+        "    try: torch.empty(size, device='cuda')\n"
+        "    except torch.OutOfMemoryError: pass\n",
+    )
+    assert (report.outcome, report.fit) == ("ok", "does not fit")
+    assert report.notes == (
+        "1 allocation was refused, and the script went on: the peaks are those of what did fit",
+    )
+
+
+@pytest.mark.slow
+def test_a_thread_without_end_does_not_outlive_enough_steps(tmp_path: Path) -> None:
+    report = run(
+        tmp_path,
+        "import threading, time, torch\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "weight = torch.ones(5, device='cuda', requires_grad=True)\n"
+        "optimizer = torch.optim.SGD([weight])\n"
+        "while True: weight.sum().backward(); optimizer.step()\n",
+        steps=2,
+    )
+    assert (report.outcome, report.optimizer_steps) == ("ok", 2)
+    assert "threads of the script were still running" in report.notes
+
+
+def test_programs_run_with_little_address_space(tmp_path: Path) -> None:
+    text = "import subprocess; assert not subprocess.call('ulimit -v 1000000; ls', shell=True)"
+    assert run(tmp_path, text).outcome == "ok"

@@ -1,0 +1,193 @@
+"""Values that come from the host are those of a GPU; a value that may have changed is unknown."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.dry_run import dry_run
+from harness.dry_run.run import dry_run as run_function
+
+pytestmark = pytest.mark.usefixtures("cuda_build")
+
+
+def questions(device: str) -> dict[str, object]:
+    """Ask what libraries ask: each answer is computed on the device and read from it."""
+    torch: Any = importlib.import_module("torch")
+    from torch.nn import functional
+    from torch.nn.utils.rnn import pack_padded_sequence
+
+    on = torch.device(device)
+    seen: dict[str, object] = {}
+    tokens = torch.tensor([[5, 6, 7, 0, 0], [1, 2, 3, 4, 9]]).to(on)
+    mask = torch.ones_like(tokens)
+    seen["mask is all true"] = bool(mask.sum() == mask.numel())
+    positions = torch.arange(5, device=on).expand(2, -1)
+    packed = (positions.diff(prepend=positions[:, :1] - 1, dim=-1) != 1).cumsum(-1)
+    seen["sequences are packed"] = bool((packed[:, -1] == 0).all())
+    for side, one in (("right", tokens), ("left", tokens.flip(-1))):
+        padded = one != 0
+        seen[f"padding {side}"] = [padded.all().item(), (padded.cumsum(-1) - 1).clamp(0).tolist()]
+    lengths = (tokens != 0).sum(1)
+    seen["lengths"] = [lengths.tolist(), lengths.max().item(), lengths.float().mean().item()]
+    order = lengths.argsort(descending=True)
+    batch = pack_padded_sequence(
+        torch.zeros(2, 5, 3, device=on)[order], lengths[order].cpu(), batch_first=True
+    )
+    seen["packed"] = [batch.data.shape, batch.batch_sizes.tolist()]
+    labels = torch.tensor([3, 1, 1, 0, 3, 3]).to(on)
+    counts = torch.bincount(labels, minlength=5)
+    seen["classes"] = [counts.tolist(), torch.bincount(labels).shape, labels.max().item() + 1]
+    seen["one hot"] = functional.one_hot(labels).tolist()
+    seen["unique"] = [
+        one.tolist() for one in torch.unique(labels, return_inverse=True, return_counts=True)
+    ]
+    seen["rows"] = torch.unique(tokens.new_tensor([[1, 2], [1, 2], [0, 3]]), dim=0).tolist()
+    seen["runs"] = torch.unique_consecutive(labels).tolist()
+    seen["nonzero"] = [(labels == 3).nonzero().tolist(), torch.where(labels == 1)[0].tolist()]
+    seen["masked"] = [labels[labels > 1].tolist(), labels.masked_select(labels < 3).tolist()]
+    kept = torch.randn(6, 4, device=on, requires_grad=True)[labels > 0]
+    kept.sum().backward()
+    seen["rows of what is unknown"] = list(kept.shape)
+    seen["repeated"] = labels[:3].repeat_interleave(counts[:3]).tolist()
+    table = torch.arange(12, device=on, dtype=torch.float32).view(3, 4)
+    seen["views"] = [table.t()[1].tolist(), table[:, ::2].sum().item(), table[1:, 1].tolist()]
+    table[1, 2] = -8
+    table[:, 0] = table[:, 1] * 2
+    table.t()[3].add_(1)
+    seen["in place"] = [table.tolist(), table.t().contiguous().tolist(), table.half().tolist()]
+    table[table < 0] = 0.5
+    table.masked_fill_(table > 9, 7)
+    seen["filled"] = table.tolist()
+    grid = torch.zeros(3, 3, dtype=torch.int64, device=on)
+    grid.scatter_(1, tokens[:1, :2] % 3, 4)
+    grid.index_put_((labels[1:3], labels[2:4]), labels[:2], accumulate=True)
+    seen["scattered"] = [grid.tolist(), grid.tril().tolist(), torch.eye(3, device=on).tolist()]
+    seen["joined"] = torch.cat([labels, counts]).tolist() + torch.stack([labels, labels]).tolist()
+    seen["arithmetic"] = [
+        (labels // 2 % 2).tolist(),
+        (labels / 4 - 1).abs().tolist(),
+        (labels & 1 | 4).tolist(),
+        torch.where(labels > 1, labels, -labels).tolist(),
+        torch.full((2,), 7, device=on).add(labels[:2], alpha=3).tolist(),
+    ]
+    seen["schedule"] = [
+        torch.linspace(0, 1, 5, device=on).tolist(),
+        (torch.arange(999, -1, -200, device=on) == 599).nonzero().item(),
+    ]
+    rate = torch.tensor(0.5, device=on)
+    rate.mul_(0.5).fill_(0.125)
+    seen["rate"] = [rate.item(), float(rate), bool(rate < 1)]
+    pinned = torch.tensor([4, 2]) if device == "cpu" else torch.tensor([4, 2]).pin_memory()
+    seen["pinned"] = pinned.to(on, non_blocking=True).tolist()
+    return seen
+
+
+def test_what_libraries_ask_has_the_answers_of_the_cpu() -> None:
+    report = run_function(questions, "cuda", gpu="l4", quiet=True)
+    assert report.outcome == "ok", report.evidence
+    expected = questions("cpu")
+    assert isinstance(report.returned, dict)
+    for name, answer in expected.items():
+        assert repr(report.returned[name]) == repr(_plain(answer)), name
+    assert sum(read.known for read in report.value_reads) > 60
+    assert all(read.known == read.count for read in report.value_reads)
+
+
+def _plain(value: Any) -> object:
+    """Return an answer as JSON brings it back."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+CHANGED = """
+import torch
+from torch import nn
+d = "cuda"
+weight = torch.randn(6, 6, device=d)
+noise = torch.randn(6, device=d)
+x = torch.arange(6, device=d); x.tolist()  # known
+x.random_(0, 5); x.tolist()  # unknown
+x = torch.arange(6, device=d); x[2:4].random_(0, 5); x.tolist()  # unknown
+x[:2].tolist(); x[4:].tolist()  # known
+x = torch.ones(6, device=d); x.mul_(noise); x.tolist()  # unknown
+x.fill_(1); x.tolist()  # known
+x = torch.ones(6, device=d); x.copy_(noise); x.tolist()  # unknown
+x = torch.ones(6, device=d); torch.mv(weight, noise, out=x); x.tolist()  # unknown
+x = torch.ones(6, 6, device=d); x.addmm_(weight, weight); x.sum().item()  # unknown
+x = torch.ones(6, device=d); torch._foreach_add_([x], [noise]); x.tolist()  # unknown
+x = torch.ones(6, device=d); x.uniform_(); x.tolist()  # unknown
+x[noise > 0] = noise[:0]  # decides a size
+x = torch.ones(6, device=d); x[torch.arange(2, device=d)] = noise[:2]; x.tolist()  # unknown
+x = torch.ones(6, device=d); y = x.view(2, 3); y.add_(noise.view(2, 3)); x.tolist()  # unknown
+x = torch.ones(6, device=d) + noise; x.tolist()  # unknown
+big = torch.ones(300000, dtype=torch.int64, device=d); big[7].item(); at = big.data_ptr()  # known
+del big; big = torch.empty(300000, dtype=torch.int64, device=d); assert big.data_ptr() == at
+big[7].item()  # unknown
+x = torch.zeros(6, device=d); x.set_(noise); x.tolist()  # unknown
+x = torch.ones(6, device=d, requires_grad=True)
+(x * noise).sum().backward(); x.grad.tolist()  # unknown
+optimizer = torch.optim.SGD([x], lr=0.1); optimizer.step(); x.tolist()  # unknown
+for fused in (True, False):
+    x = nn.Parameter(torch.ones(6, device=d)); x.grad = noise
+    torch.optim.AdamW([x], fused=fused).step(); x.tolist()  # unknown
+norm = nn.BatchNorm1d(6).cuda(); norm.running_mean.tolist()  # known
+norm(weight); norm.running_mean.tolist(); norm.running_var.tolist()  # unknown
+norm.num_batches_tracked.item()  # known
+x = torch.empty(6, device=d); torch.cumsum(noise, 0, out=x); x.tolist()  # unknown
+embedding = nn.Embedding(6, 3).cuda(); embedding.weight.data.fill_(1)
+embedding.weight.tolist()  # known
+embedding(torch.tensor([1, 2], device=d)).backward(noise.view(2, 3))
+embedding.weight.grad.tolist()  # unknown
+x = torch.ones(6, device=d); nn.functional.dropout(x).tolist()  # unknown
+nn.functional.gelu(torch.ones(6, device=d)).tolist()  # unknown
+x = torch.tensor([1, 2]).cuda()
+x.to(torch.float64).tolist(); x.cpu().tolist(); x.clone().tolist()  # known
+x = torch.ones(1 << 22, device=d); x[5].item()  # unknown
+x = torch.ones(1 << 22, dtype=torch.int64).cuda()
+x[5].item(); (x[:9] == 1).all().item()  # known
+x.mul_(2); x[5].item()  # unknown
+"""
+
+
+def test_a_value_that_may_have_changed_is_unknown(tmp_path: Path) -> None:
+    script = tmp_path / "changed.py"
+    script.write_text(CHANGED)
+    report = dry_run(script, gpu="l4", quiet=True)
+    assert report.outcome == "unsupported"  # of x[noise > 0] alone, all lines ran
+    assert report.evidence is not None
+    assert report.evidence.count(str(script)) == 1, report.evidence
+    assert "Error" not in report.evidence
+    lines = CHANGED.splitlines()
+    told = {int(read.place.rpartition(":")[2]): read for read in report.value_reads}
+    for number, line in enumerate(lines, 1):
+        if line.endswith("# known"):
+            assert told[number].known == told[number].count, line
+        elif line.endswith("# unknown"):
+            assert told[number].known == 0, line
+
+
+SCALED = """
+import torch
+model = torch.nn.Linear(8, 4).cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+scaler = torch.amp.GradScaler("cuda", init_scale=1024.0, growth_interval=2)
+for _ in range(4):
+    with torch.autocast("cuda", torch.float16):
+        loss = model(torch.randn(2, 8, device="cuda")).sum()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+print(scaler.get_scale())
+assert scaler.get_scale() == 4096.0
+"""
+
+
+def test_the_scale_of_a_grad_scaler_grows_as_with_finite_gradients(tmp_path: Path) -> None:
+    script = tmp_path / "scaled.py"
+    script.write_text(SCALED)
+    report = dry_run(script, gpu="l4", quiet=True)
+    assert report.outcome == "ok", report.evidence
+    assert all(read.known == read.count for read in report.value_reads)

@@ -1,0 +1,57 @@
+"""No module of the current folder is executed, or keeps a command from working."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NAMES = ("msgspec", "harness", "pickle", "ctypes", "json", "numpy", "torch", "resource")
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """Return a folder with modules of the names of those that the harness loads."""
+    for name in NAMES:
+        (tmp_path / f"{name}.py").write_text("open('ran', 'a').write(__name__)\n")
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").write_text("open('ran', 'a').write(__name__)\n")
+    return tmp_path
+
+
+def harness(folder: Path, *arguments: str) -> str:
+    """Run the command line as its script does, which has the folder of scripts in its path."""
+    command = [sys.executable, "-P", "-m", "harness", *arguments]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert not (folder / "ran").exists()
+    return ended.stdout
+
+
+def test_measure_runs_no_code_of_the_current_folder(hostile: Path) -> None:
+    assert "peak" in harness(hostile, "measure", "--depth", "1", "--width", "8", "--batch", "4")
+
+
+@pytest.mark.slow
+def test_doctor_runs_no_code_of_the_current_folder(hostile: Path) -> None:
+    assert "start_child" not in harness(hostile, "doctor")
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_dry_run_runs_no_code_of_the_current_folder(hostile: Path, tmp_path: Path) -> None:
+    script = tmp_path / "elsewhere" / "script.py"
+    script.parent.mkdir()
+    script.write_text("import msgspec; msgspec.Struct; print('run')")
+    assert "run" in harness(hostile, "dry-run", str(script)).splitlines()
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_a_script_finds_its_own_modules(tmp_path: Path) -> None:
+    (tmp_path / "harness").mkdir()
+    (tmp_path / "harness" / "__init__.py").write_text("mine = 1\n")
+    (tmp_path / "msgspec.py").write_text("mine = 2\n")
+    (tmp_path / "script.py").write_text(
+        "import harness, msgspec\nassert harness.mine + msgspec.mine == 3\n"
+    )
+    harness(tmp_path, "dry-run", "script.py")
+    harness(tmp_path, "dry-run", "-m", "script")
