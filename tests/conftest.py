@@ -10,7 +10,6 @@ from importlib import import_module
 import pytest
 
 from harness.measurement.process.launcher import Launcher
-from harness.prediction.mlp import matmul
 from tests.lent_launchers import LentLaunchers
 
 ASKING = (
@@ -41,12 +40,6 @@ def launcher(lent_launchers: LentLaunchers) -> Iterator[Launcher]:
     shared = lent_launchers.lend("pinned")
     yield shared
     shared.close()
-
-
-@pytest.fixture
-def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Predict as on a processor all of whose kernels are modelled, whichever this one is."""
-    monkeypatch.setattr(matmul, "read_cpu_flags", lambda: matmul.AVX512_CORE)
 
 
 SLOWEST = (

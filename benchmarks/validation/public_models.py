@@ -14,7 +14,7 @@ from torch.nn import functional
 from harness.training.own_step import OwnStep
 
 STEPS = 3
-BATCHES = (2, 5)
+BATCHES = (2, 64)
 
 IMAGE_MODELS = (
     "alexnet", "convnext_tiny", "convnext_small", "densenet121", "densenet169",

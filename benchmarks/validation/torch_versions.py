@@ -34,7 +34,6 @@ TESTS = (
     "exact",
     "tests/prediction/test_trace_property.py",
     "tests/prediction/test_cpu_trace.py",
-    "tests/prediction/test_matmul.py",
     "tests/instruments/test_allocation_trace.py",
     "tests/measurement/test_module_trace.py",
     "tests/reporting/test_exports.py",
@@ -42,7 +41,7 @@ TESTS = (
     "tests/measurement/test_model_check.py",
     "tests/thresholds/test_find_threshold.py",
 )
-"""Events and drawn workloads, scratch, the trace next to MemTracker, saved bytes, profiles and
+"""Events and drawn workloads, the trace next to MemTracker, saved bytes, profiles and
 thresholds: what compares the model, or an instrument, with PyTorch to the byte."""
 
 LATEST, ALL = "latest", "all"

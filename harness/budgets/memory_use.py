@@ -25,15 +25,6 @@ class MemoryUse:
     method: Method
     gpu: str | None = None
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the entry of a baseline file."""
-        return {
-            "gpu": self.gpu,
-            "layers": dict(sorted(self.layers.items())),
-            "method": self.method,
-            "peak_bytes": self.peak_bytes,
-        }
-
 
 def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
     """Return which layers hold more than before, most growth first, a sentence each."""

@@ -50,7 +50,16 @@ COMMANDS = (
     verdicts,
 )
 
-_USER_ERRNOS = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+_USER_ERRNOS = (
+    errno.ENAMETOOLONG,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)
 """What a path that the user gave can be refused for."""
 _LONGEST_PATH = 200
 
@@ -96,6 +105,8 @@ def _run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except SystemExit as error:  # click's own end in a return value here
+        return _user_error(f"the code that was run ended the process: sys.exit({error.code!r})")
     except click.NoSuchOption as error:
         name, hint = error.option_name, hint_for(error.option_name)
         return _user_error(f"No such option: {name}; {hint}" if hint else error.format_message())
@@ -103,9 +114,6 @@ def _run(arguments: list[str]) -> int:
         return _user_error(error.format_message())
     except HarnessError as error:
         return _user_error(str(error))
-    except BrokenPipeError:  # whoever read our output has stopped reading
-        sys.stderr.close()
-        return DONE
     except OSError as error:
         if error.errno not in _USER_ERRNOS or error.filename is None or "--debug" in arguments:
             return _internal_error(error, arguments)

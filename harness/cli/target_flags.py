@@ -36,6 +36,14 @@ _FLAGS = (
         help="Argument of TARGET's constructor; may be given several times.",
     ),
     click.option(
+        "--answer",
+        "answers",
+        multiple=True,
+        metavar="[FILE:LINE=]ANSWER",
+        help="Value that TARGET reads from the GPU, if it cannot be known: a number; for a mask "
+        "all, none or a fraction.",
+    ),
+    click.option(
         "--loss",
         type=ChoicesOrTarget(LOSSES),
         default="cross-entropy",
@@ -53,6 +61,7 @@ class TargetFlags:
         inputs: each input as ``--input`` describes it.
         inputs_from: MODULE:CALLABLE that makes inputs and labels instead.
         arguments: arguments of the network's constructor, as NAME=VALUE.
+        answers: values that are read from the GPU, as FILE:LINE=ANSWER.
         loss: a known loss, or MODULE:CALLABLE.
 
     """
@@ -60,11 +69,12 @@ class TargetFlags:
     inputs: tuple[str, ...]
     inputs_from: str | None
     arguments: tuple[str, ...]
+    answers: tuple[str, ...]
     loss: str
 
     def are_given(self) -> bool:
         """Return whether any flag but the loss, which has a default, is given."""
-        return bool(self.inputs or self.inputs_from or self.arguments)
+        return bool(self.inputs or self.inputs_from or self.arguments or self.answers)
 
     def with_default_input(self, shape: str, dtype: str) -> "TargetFlags":
         """Return the flags with an input where none is given, and a type where none is named."""
@@ -85,6 +95,7 @@ class TargetFlags:
             arguments=self.arguments,
             inputs=self.inputs,
             inputs_from=self.inputs_from,
+            answers=self.answers,
             loss=self.loss,
             **own_places(),
             **step,

@@ -15,6 +15,7 @@ import pickle
 import runpy
 import sys
 import traceback
+import zipfile
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -52,6 +53,9 @@ def _run(job: Job) -> object:
 
 def _run_script(script: Path) -> None:
     """Execute a file as the module ``__main__``, which stays so until the process ends."""
+    if script.is_dir() or zipfile.is_zipfile(script):
+        runpy.run_path(str(script), run_name="__main__")
+        return
     main = ModuleType("__main__")
     main.__dict__.update(__file__=str(script), __builtins__=builtins, __cached__=None)
     sys.modules["__main__"] = main

@@ -49,7 +49,8 @@ def check(request: Request) -> None:
         DryRunError: an argument is wrong.
 
     """
-    if request.kind == "script" and not Path(request.target).is_file():
+    script = Path(request.target)
+    if request.kind == "script" and not (script.is_file() or (script / "__main__.py").is_file()):
         raise DryRunError(f"there is no script {request.target}")
     if request.snapshot is not None:
         _check_writable(request.snapshot)

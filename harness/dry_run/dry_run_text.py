@@ -40,7 +40,8 @@ _OTHER_END: Mapping[str, str] = {
 
 def dry_run_text(report: DryRunReport, *, target: str) -> str:
     """Return the report as lines of text."""
-    return "\n".join(_lines(report, target))
+    lines = (line.replace("\n", "\\n") for line in _lines(report, target))  # of names of files
+    return "\n".join(lines)
 
 
 def _lines(report: DryRunReport, target: str) -> Iterator[str]:

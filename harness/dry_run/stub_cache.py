@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.dry_run.toolchain import DryRunUnavailableError
-from harness.schema.user_cache import cache_folders, temporary_cache_folder
+from harness.schema.user_cache import cache_folders, is_own, temporary_cache_folder
 
 LOCK_SECONDS = 600.0
 """How long to wait for another process that builds; each of its compilers has its own limit."""
@@ -133,12 +133,11 @@ def _is_whole(folder: Path) -> bool:
     """Return whether each file is what was built, and nobody else can write to it."""
     try:
         expected: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
-        for name in (_MANIFEST, *expected):
-            facts = (folder / name).stat()
-            if facts.st_uid not in (os.geteuid(), 0) or facts.st_mode & 0o022:
-                return False
-        return bool(expected) and all(
-            _digest(folder / name) == known for name, known in expected.items()
+        files = {folder / name: digest for name, digest in expected.items()}
+        return (
+            bool(files)
+            and all(map(is_own, (folder / _MANIFEST, *files)))
+            and all(_digest(file) == digest for file, digest in files.items())
         )
     except (OSError, ValueError, AttributeError):
         return False

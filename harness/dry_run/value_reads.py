@@ -70,6 +70,7 @@ class ValueReads:
         self._answers = answers
         self._own = own
         self._places: dict[tuple[str, int], _Place] = {}
+        self._answered_sizes: dict[int, int] = {}
         self._callback = _Callback(self._on_read)
 
     @classmethod
@@ -107,6 +108,10 @@ class ValueReads:
         place.count += 1
         place.sizes.add(operator)
         size = None if place.answer is None else as_size(place.answer, most)
+        if size is None and place.answer is None:  # of a mask of the forward pass, in the backward
+            size = self._answered_sizes.get(most)
+        elif size is not None and most >= 0:
+            self._answered_sizes[most] = size
         place.open_sizes += size is None
         place.answered += size is not None
         return -1 if size is None else size

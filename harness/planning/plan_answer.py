@@ -25,7 +25,9 @@ def plan_answer(asked: StepQuestion, own: OwnStep, announce: Phase) -> dict[str,
 
     def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
         step = changed_step(own, change, micro_batches)
-        search = StepSearch(FreshTries(gpu.variables, settings), step, settings)
+        search = StepSearch(
+            FreshTries(gpu.variables, settings, asked.request.answers), step, settings
+        )
         try:
             return search.fit(gpu, step.batch, find_largest=False)
         except ForkFailedError as error:

@@ -17,6 +17,8 @@ from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
 
+STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate")
+"""Fields of a request that are arguments of ``OwnStep`` too."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
 BY_REQUEST = "estimated on meta tensors, as was asked"
 ESTIMATED = "estimated, because the dry run is not available: {}"
@@ -195,12 +197,14 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
     plain: dict[str, Any] = {"batch": batch, **own_places()}
     objects: dict[str, Any] = {}
     for name, value in step.items():
-        if name not in ("inputs", "optimizer", "loss", "mode", "autocast", "accumulate", "prepare"):
+        if name not in (*STEP_FIELDS, "inputs", "prepare", "answers"):
             raise ArgumentError(f"predict of a network takes no argument {name!r}")
         if name in ("inputs", "prepare") or not isinstance(value, str | int | None):
             objects[name] = value
         else:
             plain[name] = value
+    answers = objects.pop("answers", None) or {}
+    plain["answers"] = tuple(f"{place}={value}" for place, value in answers.items())
     if isinstance(target, str):
         plain["target"] = target
     else:
@@ -214,6 +218,6 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
 
         OwnStep(
             **objects,
-            **{name: value for name, value in plain.items() if name not in ("path", "folder")},
+            **{name: value for name, value in plain.items() if name in STEP_FIELDS},
         )
     return StepRequest(**plain, sent=sent(objects))

@@ -24,10 +24,10 @@ def run_answer(asked: StepQuestion) -> StepAnswer:
     find_modules(asked.request)
     gpu = asked.gpus[0]
     call = _call(pickle.loads(asked.request.sent))
-    traced, steps = in_fork(partial(_traced, call, gpu, asked.settings))
+    traced, steps, notes = in_fork(partial(_traced, asked, call, gpu))
     fits = (_fit(call, gpu, asked.settings, traced),) if asked.fits and gpu.total_bytes else ()
     return StepAnswer(
-        metrics=traced.metrics, events=traced.events, layers=[], fits=fits, steps=steps
+        metrics=traced.metrics, events=traced.events, layers=[], fits=fits, steps=steps, notes=notes
     )
 
 
@@ -36,9 +36,18 @@ def _call(objects: dict[str, Any]) -> Call:
     return run if shapes is None else partial(run, shapes)
 
 
-def _traced(call: Call, gpu: GpuOption, settings: str) -> tuple[StepTrace, int]:
-    use_gpu(gpu.variables, memory_bytes=ENDLESS_BYTES, settings=settings)
-    return trace_run(call)
+def _traced(
+    asked: StepQuestion, call: Call, gpu: GpuOption
+) -> tuple[StepTrace, int, tuple[str, ...]]:
+    values = use_gpu(
+        gpu.variables,
+        memory_bytes=ENDLESS_BYTES,
+        settings=asked.settings,
+        answers=asked.request.answers,
+    )
+    found = trace_run(call)
+    values.refuse_unknown_sizes()
+    return *found, values.notes()
 
 
 def _fit(call: Call, gpu: GpuOption, settings: str, traced: StepTrace) -> GpuFit:

@@ -20,6 +20,7 @@ from harness.planning.run_answer import run_answer
 from harness.planning.step_bench import ENDLESS_BYTES, StepBench, use_gpu
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.planning.step_search import StepSearch
+from harness.planning.step_values import StepValues
 from harness.schema.memory_fit import GpuFit
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
@@ -46,9 +47,9 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
 
 
 def _on_pretended_gpus(asked: StepQuestion, own: OwnStep) -> StepAnswer:
-    traced: ForkedCall[StepTrace] | None = None
+    traced: ForkedCall[tuple[StepTrace, tuple[str, ...]]] | None = None
     if asked.trace:
-        traced = ForkedCall(partial(_traced, own, asked.gpus[0], asked.settings))
+        traced = ForkedCall(partial(_traced, asked, own))
     known = [gpu for gpu in asked.gpus if gpu.total_bytes] if asked.fits else []
     try:
         fits = _fits(asked, own, known, beside=traced is not None)
@@ -56,20 +57,32 @@ def _on_pretended_gpus(asked: StepQuestion, own: OwnStep) -> StepAnswer:
         if traced is not None:
             traced.result()  # its own error comes first: it has the user's line
         raise
-    return _answer(None if traced is None else traced.result(), fits)
-
-
-def _answer(traced: StepTrace | None, fits: Sequence[GpuFit]) -> StepAnswer:
     if traced is None:
         return StepAnswer(fits=tuple(fits))
+    trace, notes = traced.result()
+    return msgspec.structs.replace(_answer(trace, fits), notes=notes)
+
+
+def _answer(traced: StepTrace, fits: Sequence[GpuFit]) -> StepAnswer:
     return StepAnswer(
         metrics=traced.metrics, events=traced.events, layers=traced.layers, fits=tuple(fits)
     )
 
 
-def _traced(own: OwnStep, gpu: GpuOption, settings: str) -> StepTrace:
-    use_gpu(gpu.variables, memory_bytes=ENDLESS_BYTES, settings=settings)
-    return trace_step(own, "cuda", no_phase, with_values=False)
+def _traced(asked: StepQuestion, own: OwnStep) -> tuple[StepTrace, tuple[str, ...]]:
+    values = _used(asked, asked.gpus[0])
+    traced = trace_step(own, "cuda", no_phase, with_values=False)
+    values.refuse_unknown_sizes()
+    return traced, values.notes()
+
+
+def _used(asked: StepQuestion, gpu: GpuOption) -> StepValues:
+    return use_gpu(
+        gpu.variables,
+        memory_bytes=ENDLESS_BYTES,
+        settings=asked.settings,
+        answers=asked.request.answers,
+    )
 
 
 def _fits(
@@ -94,8 +107,8 @@ def _fits(
 
 
 def _fits_of_kind(asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
-    use_gpu(gpus[0].variables, memory_bytes=ENDLESS_BYTES, settings=asked.settings)
-    search = StepSearch(StepBench(own), own, asked.settings)
+    values = _used(asked, gpus[0])
+    search = StepSearch(StepBench(own, values), own, asked.settings)
     if asked.largest:
         search.guess_largest(gpus, own.batch)
     return [search.fit(gpu, own.batch, find_largest=asked.largest) for gpu in gpus]

@@ -7,7 +7,7 @@ in the same state, as a run of its own would have after building the network.
 import ctypes
 import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ import torch
 
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import MOST_STEPS
+from harness.planning.step_values import StepValues
 from harness.schema.errors import UnsupportedError
 from harness.schema.units import format_bytes
 from harness.training.module_step import Step, run_step
@@ -37,19 +38,31 @@ class Need(NamedTuple):
     most_reserved_bytes: int
 
 
-def use_gpu(variables: Mapping[str, str], *, memory_bytes: int, settings: str = "") -> None:
+def use_gpu(
+    variables: Mapping[str, str],
+    *,
+    memory_bytes: int,
+    settings: str = "",
+    answers: Sequence[str] = (),
+) -> StepValues:
     """Let this process, which has not used CUDA yet, see a pretended GPU.
 
     Args:
         variables: what the stub reads, as ``PretendedGpu.variables`` returns it.
         memory_bytes: memory for PyTorch's allocator.
         settings: as in PYTORCH_ALLOC_CONF.
+        answers: what the step reads from the GPU, each as ``FILE:LINE=ANSWER``.
+
+    Returns:
+        The values that are read from now on.
 
     """
     os.environ.update(variables)
     if settings:
         torch.cuda.memory._set_allocator_settings(settings)
     limit_memory(memory_bytes)
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    return StepValues(answers)
 
 
 def limit_memory(memory_bytes: int) -> None:
@@ -73,8 +86,8 @@ class Tries(Protocol):
 class StepBench:
     """The network of a step on a pretended GPU, in the process that made it."""
 
-    def __init__(self, own: OwnStep) -> None:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
+    def __init__(self, own: OwnStep, values: StepValues) -> None:
+        self._values = values
         self._model = own.network("cuda", with_values=False)
         self._built = torch.cuda.max_memory_reserved()
         # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
@@ -87,7 +100,7 @@ class StepBench:
             ForkFailedError: the step fails.
 
         """
-        return _known(in_fork(partial(_run, self._model, own, batch, ENDLESS_BYTES)))
+        return _known(in_fork(partial(_run, self._model, own, batch, ENDLESS_BYTES, self._values)))
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
         """Return whether the build and the steps complete within so much memory.
@@ -98,11 +111,11 @@ class StepBench:
         """
         if self._built > memory_bytes:
             return False
-        return in_fork(partial(_run, self._model, own, batch, memory_bytes)) is not None
+        return _completes(partial(_run, self._model, own, batch, memory_bytes, self._values))
 
     def same_process(self) -> "SameProcessTries":
         """Return tries in a process that only these tries use."""
-        return SameProcessTries(self._model, self._built)
+        return SameProcessTries(self._model, self._built, self._values)
 
 
 class StateLeftError(Exception):
@@ -112,7 +125,8 @@ class StateLeftError(Exception):
 class SameProcessTries:
     """Tries one after another without a fork: faster, and right unless a step leaves something."""
 
-    def __init__(self, model: torch.nn.Module, built_bytes: int) -> None:
+    def __init__(self, model: torch.nn.Module, built_bytes: int, values: StepValues) -> None:
+        self._values = values
         self._model = model
         self._built = built_bytes
         self._held = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
@@ -129,7 +143,7 @@ class SameProcessTries:
 
     def _run(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
         torch.cuda.reset_peak_memory_stats()
-        found = _run(self._model, own, batch, memory_bytes)
+        found = _run(self._model, own, batch, memory_bytes, self._values)
         self._model.zero_grad(set_to_none=True)
         gc.collect()
         torch._C._cuda_clearCublasWorkspaces()
@@ -142,9 +156,10 @@ class SameProcessTries:
 class FreshTries:
     """Tries a step whose network is built anew each time, under its own allocator settings."""
 
-    def __init__(self, variables: Mapping[str, str], settings: str) -> None:
+    def __init__(self, variables: Mapping[str, str], settings: str, answers: Sequence[str]) -> None:
         self._variables = variables
         self._settings = settings
+        self._answers = answers
 
     def need(self, batch: int, own: OwnStep) -> Need:
         """Return the peaks where memory never ends."""
@@ -155,12 +170,17 @@ class FreshTries:
         return in_fork(partial(self._run, own, batch, memory_bytes)) is not None
 
     def _run(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
-        use_gpu(self._variables, memory_bytes=memory_bytes, settings=self._settings)
+        values = use_gpu(
+            self._variables,
+            memory_bytes=memory_bytes,
+            settings=self._settings,
+            answers=self._answers,
+        )
         try:
             model = own.network("cuda", with_values=False)
         except torch.OutOfMemoryError:
             return None
-        return _run(model, own, batch, memory_bytes)
+        return _run(model, own, batch, memory_bytes, values)
 
 
 def _known(need: Need | None) -> Need:
@@ -169,13 +189,21 @@ def _known(need: Need | None) -> Need:
     return need
 
 
-def _run(model: torch.nn.Module, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
+def _completes(run: Callable[[], Need | None]) -> bool:
+    return in_fork(run) is not None
+
+
+def _run(
+    model: torch.nn.Module, own: OwnStep, batch: int, memory_bytes: int, values: StepValues
+) -> Need | None:
     """Run the steps; None if memory runs out."""
     limit_memory(memory_bytes)
     try:
-        return _need(own.step(model, "cuda", batch))
+        found = _need(own.step(model, "cuda", batch))
     except torch.OutOfMemoryError:
         return None
+    values.refuse_unknown_sizes()
+    return found
 
 
 def _need(step: Step) -> Need:

@@ -36,6 +36,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         accumulate: micro-batches of a step.
         compile: mode of ``torch.compile``; None without.
         threads: CPU threads of an operation.
+        answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
         sent: pickled objects by the name of an argument of ``OwnStep``; they count first.
         path: folders in which the requester finds its modules.
         folder: the folder that the requester works in.
@@ -55,6 +56,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
     accumulate: int = 1
     compile: str | None = None
     threads: int = 1
+    answers: tuple[str, ...] = ()
     sent: bytes = b""
     path: tuple[str, ...] = ()
     folder: str = ""

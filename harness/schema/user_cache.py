@@ -27,3 +27,11 @@ def cache_folders() -> Iterator[Path]:
 def temporary_cache_folder(below: str) -> Path:
     """Return this user's own folder below one that all users share."""
     return Path(below) / f"{_NAME}-{os.geteuid()}"
+
+
+def is_own(file: Path) -> bool:
+    """Return whether nobody but this user, and the administrator, can have written a file."""
+    if os.name != "posix":
+        return True
+    facts = file.stat()
+    return facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022

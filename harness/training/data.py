@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.schema.errors import HarnessError
+from harness.schema.user_cache import cache_folders
 from harness.schema.workload import Workload
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -129,5 +130,4 @@ def _read_idx(folder: Path, name: str) -> Tensor | None:
 
 def _download(train: bool) -> tuple[Tensor, Tensor] | None:
     """Let torchvision download into the user's cache; None if that fails (offline)."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return _load(cache / "mlp-memory-harness", train, download=True)
+    return _load(next(cache_folders()), train, download=True)

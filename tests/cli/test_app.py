@@ -160,9 +160,8 @@ def test_a_prediction_without_an_answer_is_exit_code_3_and_says_why(
 
 
 def test_a_prediction_without_a_peak_is_exit_code_3_and_says_why(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("harness.prediction.mlp.matmul.read_cpu_flags", lambda: {"avx2"})
     assert main(["predict", "--dtype", "bfloat16"]) == 3
     text = capsys.readouterr().out
     assert text.startswith("peak: no answer: dtype bfloat16: ")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.dry_run import DryRunError, DryRunReport, dry_run
+from harness.dry_run.dry_run_text import dry_run_text
 from tests.dry_run.scripts import script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -61,6 +63,20 @@ def test_a_script_may_empty_the_temporary_folder(
     report = dry_run(path, quiet=True)
     assert (report.outcome, report.evidence) == ("error", "RuntimeError: seen")
     assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_and_an_archive_are_run_as_python_does(tmp_path: Path) -> None:
+    folder = tmp_path / "folder\nand a line"
+    folder.mkdir()
+    (folder / "__main__.py").write_text("import part; raise part.Seen()")
+    (folder / "part.py").write_text("class Seen(Exception): pass")
+    archive = shutil.make_archive(str(tmp_path / "archive"), "zip", folder)
+    for target in (folder, archive):
+        report = dry_run(target, quiet=True)
+        assert (report.outcome, report.evidence) == ("error", "part.Seen")
+        assert "folder\nand" not in dry_run_text(report, target=str(target))
+    with pytest.raises(DryRunError, match="there is no script"):
+        dry_run(tmp_path, quiet=True)
 
 
 def test_names_that_are_not_utf_8_are_run(tmp_path: Path) -> None:

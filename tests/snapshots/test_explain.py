@@ -16,9 +16,10 @@ import pytest
 from harness.cli.app import main
 from harness.snapshots import Scaling, SnapshotError, explain_file
 from harness.snapshots.explain import Explanation
-from harness.snapshots.explain_page import explanation_page, message_page
+from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
-from harness.snapshots.oom_message import parse_message
+from harness.snapshots.log_failures import find_failures
+from harness.snapshots.log_text import Log
 from harness.snapshots.what_if import WhatIf
 from tests.snapshots.test_oom_message import EVERYTHING
 from tests.snapshots.test_replay import BASE, MIB, by_hand, entry, segment, written
@@ -219,7 +220,7 @@ def test_text_from_a_recording_is_escaped_in_the_page(tmp_path: Path) -> None:
 
 
 def test_the_page_of_a_message_names_every_part() -> None:
-    page = message_page(parse_message(EVERYTHING))
+    page = failures_page(find_failures(Log(text=EVERYTHING)), "")
     assert "process 11: 1 GiB" in page
     assert "allocated by tensors: 3.5 GiB" in page
     assert "free in private pools (CUDA graphs, MemPool): 512 MiB" in page

@@ -20,6 +20,5 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     kernel_rules.py      the table of what kernels allocate beside their results
     operator_rules.py    the same for operators of your own
     operand_types.py     products that real kernels refuse
-    in_place_sums.py     gradients that autograd adds in place
     refusals.py          what cannot be estimated, in one line
 """

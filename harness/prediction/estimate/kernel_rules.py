@@ -2,16 +2,15 @@
 
 PyTorch's meta kernels say what an operator returns. A table says what its CUDA kernel allocates
 in addition: copies of matrices that cuBLAS cannot read as they lie, workspaces, and the sums of
-softmax and attention. ``register_operator`` adds to it. What is not here is small: norms, sums,
-embeddings and losses change no peak of the public models by more than the stated error.
+reductions, softmax, attention and embeddings. ``register_operator`` adds to it. What is not here is
+small beside a step's peak.
 
 Source: aten/src/ATen/native/cuda/Blas.cpp (``prepare_matrix_for_cublas``), SoftMax.cu;
 aten/src/ATen/native/transformers/cuda/attention.cu, attention_backward.cu,
-flash_attn/flash_api.cpp (``num_splits_heuristic``, ``mha_bwd``),
+flash_attn/flash_api.cpp (``mha_bwd``),
 mem_eff_attention/kernel_backward.h (``workspace_size``).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from harness.prediction.estimate.operator_rules import REGISTERED
 from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.reduction import Reduction
 from harness.prediction.gpu.workspaces import (
     LT_WORKSPACE_BYTES,
     are_kept,
@@ -42,8 +42,10 @@ _MATRICES = {
 
 _efficient = torch.ops.aten._scaled_dot_product_efficient_attention.default
 _HALVES = (torch.float16, torch.bfloat16)
-_FLASH_ROWS, _FLASH_ROUND = 64, 128
-_MOST_SPLITS = 128
+_FLASH_ROUND = 128
+_UNSORTED = 3072
+"""Indices that an embedding's gradient takes as they come."""
+_ROWS_OF_A_SUM = 10
 _LOCK_BYTES = 16
 _IN_REGISTERS = 128
 LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
@@ -116,19 +118,39 @@ def _softmax_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
     return [_bytes(args[1])]
 
 
+def _sum(gpu: Gpu, args: Sequence[Any]) -> list[int]:
+    """Add the partial sums of blocks of threads that share an output."""
+    given, dims = args[0], args[1] if len(args) > 1 else None
+    if not given.numel():
+        return []
+    over = dims if isinstance(dims, list | tuple) and dims else range(given.dim())
+    return Reduction(
+        shape=given.shape,
+        strides=given.stride(),
+        reduced={dim % given.dim() for dim in over} if given.dim() else set(),
+        accumulator_bytes=max(given.element_size(), 4),
+    ).scratch_bytes(gpu)
+
+
+def _embedding_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
+    """Add the sort of many indices, and the partial sums of each run of equal ones."""
+    gradient, indices, rows = args[:3]
+    count, element = indices.numel(), indices.element_size()
+    if count <= _UNSORTED:
+        return []
+    partial = count // _ROWS_OF_A_SUM + min(rows, count)
+    sums = partial * gradient.shape[-1] * max(gradient.element_size(), 4)
+    return [3 * count * element, element * (2 * min(rows, count) + partial), sums]
+
+
+def _binary_cross_entropy(_: Gpu, args: Sequence[Any]) -> list[int]:
+    return [2 * _bytes(args[0])]
+
+
 def _safe_softmax(_: Gpu, args: Sequence[Any]) -> list[int]:
     """Add the comparison with minus infinity, and for each row whether all of it is masked."""
     scores, dim = args[0], args[1]
     return [scores.numel(), scores.numel() // scores.shape[dim]]
-
-
-def _flash(gpu: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add the partial outputs where few blocks share out long keys among themselves."""
-    query, key = args[:2]
-    batch, heads, rows, width = query.shape
-    splits = 1 if any(args[3:4]) else _flash_splits(gpu, batch * heads, rows, key.shape[2], width)
-    lines = 4 * splits * batch * heads * rows
-    return [lines, lines * _flash_width(width)] if splits > 1 else []
 
 
 def _flash_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
@@ -136,9 +158,17 @@ def _flash_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
     gradient, query, key, value, output = args[:5]
     batch, heads, rows, width = query.shape
     sums = 4 * batch * heads * _up(rows, _FLASH_ROUND) * _FLASH_ROUND
-    expanded = [_bytes(t) // key.shape[1] * heads for t in (key, value) if key.shape[1] != heads]
     copies = [_bytes(t) for t in (gradient, output) if not _is_by_rows(t)]
-    return [*copies, sums, sums * _flash_width(width), *expanded]
+    multiple = 32 if width <= 128 else 64
+    return [
+        *copies, sums, sums * _up(width, multiple) * multiple, *_expanded(heads, key, value)
+    ]  # fmt: skip
+
+
+def _cudnn_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
+    """Add each row's sum and the float32 gradient of the query, as the dry run does."""
+    query: Tensor = args[1]
+    return [4 * query.numel() // query.shape[-1], 4 * query.numel()]
 
 
 def _efficient_forward(_: Gpu, args: Sequence[Any]) -> list[int]:
@@ -159,7 +189,8 @@ def _efficient_backward(gpu: Gpu, args: Sequence[Any]) -> list[int]:
     workspace = batch * heads * _efficient_workspace(gpu, query, key.shape[2])
     if query.dtype not in _HALVES:
         workspace = max(workspace, 4 * gradient.numel() + sums)
-    return [0 if _is_by_rows(gradient) else _bytes(gradient), sums, workspace]
+    copies = [] if _is_by_rows(gradient) else [_bytes(gradient)]
+    return [*copies, sums, workspace, *_expanded(heads, *args[2:4])]
 
 
 def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:
@@ -177,24 +208,9 @@ def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:
     return of_query + 8 * _up(keys, columns) * columns * _up(width, block) * block
 
 
-def _flash_splits(gpu: Gpu, heads: int, rows: int, keys: int, width: int) -> int:
-    """Return among how many blocks the keys of one block of rows are shared out."""
-    blocks, slots = heads * _up(rows, _FLASH_ROWS), 2 * gpu.multiprocessors
-    if blocks >= 0.8 * slots:
-        return 1
-    key_blocks = _up(keys, 256 if width <= 64 else 128 if width <= 128 else 64)
-    efficiency = {}
-    for splits in range(1, min(_MOST_SPLITS, slots, key_blocks) + 1):
-        if splits == 1 or _up(key_blocks, splits) != _up(key_blocks, splits - 1):
-            waves = blocks * splits / slots
-            efficiency[splits] = waves / math.ceil(waves)
-    best = max(efficiency.values())
-    return next(s for s, value in efficiency.items() if value >= 0.85 * best)
-
-
-def _flash_width(width: int) -> int:
-    multiple = 32 if width <= 128 else 64
-    return _up(width, multiple) * multiple
+def _expanded(heads: int, *shared: Tensor) -> list[int]:
+    """Return the gradients of keys and values for each head, where heads share them."""
+    return [_bytes(t) // t.shape[1] * heads for t in shared if t.shape[1] != heads]
 
 
 def _is_by_rows(tensor: Tensor) -> bool:
@@ -209,7 +225,11 @@ def _up(dividend: int, divisor: int) -> int:
 _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
     "aten::_softmax_backward_data": _softmax_backward,
     "aten::_safe_softmax": _safe_softmax,
-    "aten::_scaled_dot_product_flash_attention": _flash,
+    "aten::sum": _sum,
+    "aten::mean": _sum,
+    "aten::embedding_dense_backward": _embedding_backward,
+    "aten::binary_cross_entropy_with_logits": _binary_cross_entropy,
+    "aten::_scaled_dot_product_cudnn_attention_backward": _cudnn_backward,
     "aten::_scaled_dot_product_flash_attention_backward": _flash_backward,
     "aten::_scaled_dot_product_efficient_attention": _efficient_forward,
     "aten::_scaled_dot_product_efficient_attention_backward": _efficient_backward,

@@ -36,7 +36,6 @@ Function = Callable[..., Any]
 META = torch.device("meta")
 CUDA = torch.device("cuda", 0)
 HOST = torch.device("cpu")
-SEVERAL = "the program names a CUDA device other than the first; all of them are counted as one GPU"
 
 _CUDA_NAME = re.compile(r"cuda(:\d+)?")
 _FLOATING_FACTORIES = {
@@ -77,7 +76,6 @@ class DeviceMode(TorchFunctionMode):
             Tensor.cpu: self._cpu,
             Tensor.pin_memory: lambda tensor, *_: tensor,
             Tensor.is_pinned: _no,
-            Tensor.__setitem__: self._set_item,
             torch.tensor: self._tensor,
             **functions,
         }
@@ -100,22 +98,14 @@ class DeviceMode(TorchFunctionMode):
     def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
         device = kwargs.get("device")
         if device is not None and names_cuda(device):
-            kwargs["device"] = self._meta(device)
+            kwargs["device"] = META
             kwargs.pop("generator", None)
             kwargs.pop("pin_memory", None)
         elif func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs):
             return self._on_host(func, args, kwargs)
         if any(isinstance(one, torch.device) and one.type == "cuda" for one in args):
-            args = tuple(
-                self._meta(a) if isinstance(a, torch.device) and names_cuda(a) else a for a in args
-            )
+            args = tuple(META if isinstance(a, torch.device) and names_cuda(a) else a for a in args)
         return func(*args, **kwargs)
-
-    def _meta(self, device: object) -> torch.device:
-        """Return the device that stands for a CUDA device."""
-        if str(device) not in ("cuda", "cuda:0", "0"):
-            self._recorder.notes[SEVERAL] = None
-        return META
 
     def _on_host(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
         for name in ("generator", "pin_memory"):
@@ -151,7 +141,7 @@ class DeviceMode(TorchFunctionMode):
         device = args[0] if first_is_device else kwargs.get("device")
         if device is None:
             return Tensor.to(tensor, *args, **kwargs)
-        target = self._meta(device) if names_cuda(device) else torch.device(device)
+        target = META if names_cuda(device) else torch.device(device)
         on_host = tensor.device == META and self._recorder.is_on_host(tensor)
         if on_host and target == HOST:
             target = META
@@ -168,12 +158,6 @@ class DeviceMode(TorchFunctionMode):
         if on_gpu:
             self._recorder.see(made, "aten::empty")
         return made
-
-    def _set_item(self, tensor: Tensor, place: Any, value: Any) -> None:
-        """Write a number into a part of a tensor; for a GPU it waits in the CPU's memory."""
-        if self._is_cuda(tensor) and isinstance(value, int | float) and not _has_tensors(place):
-            value = torch.tensor(value, dtype=tensor.dtype)
-        Tensor.__setitem__(tensor, place, value)
 
     def _moved(self, tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
         """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
@@ -214,10 +198,6 @@ def _index(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _has_tensors(place: Any) -> bool:
-    return any(isinstance(one, Tensor) for one in (place if isinstance(place, tuple) else (place,)))
-
-
 def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
     """Return whether a factory, called so, makes a floating-point tensor on the CPU."""
     device, dtype = kwargs.get("device"), kwargs.get("dtype")
@@ -245,6 +225,7 @@ def simulated_gpu(
         functions: PyTorch's functions that CUDA runs another way, and that way.
 
     """
+    importlib.import_module("torch._dynamo")  # optimizers load it, and it lists torch's functions
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:

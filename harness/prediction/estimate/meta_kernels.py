@@ -36,7 +36,8 @@ def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return output, mean and inverse deviation; the meta kernel computes them step by step."""
     given: Tensor = args[0]
     kind = torch.float32 if given.dtype in (torch.float16, torch.bfloat16) else given.dtype
-    mean, deviation = (given.new_empty(given.shape[1], dtype=kind) for _ in range(2))
+    channels = given.shape[1] if args[5] else 0  # without training it keeps no statistics
+    mean, deviation = (given.new_empty(channels, dtype=kind) for _ in range(2))
     return torch.empty_like(given), mean, deviation
 
 
