@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.dry_run.answers import check_answers
+from harness.dry_run.value_answers import check_answers
 from harness.dry_run.child_process import run
 from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request

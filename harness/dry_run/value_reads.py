@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from harness.dry_run.answers import EVERYWHERE, answer_at, as_size, as_value
+from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_run.dry_run_report import Answer, ValueRead
 from harness.dry_run.known_values import follow_values
 from harness.dry_run.library_answers import library_answer
