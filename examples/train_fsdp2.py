@@ -2,8 +2,8 @@
 
     harness dry-run --world-size 512 --gpu h100-80gb -- examples/train_fsdp2.py
 
-It knows nothing of the harness and runs under torchrun as it stands. The network is made on the meta
-device, sharded layer by layer, and gets its memory, a share of it, from ``to_empty``.
+It knows nothing of the harness and runs under torchrun as it stands. The network is made on the
+meta device, sharded layer by layer, and gets its memory, a share of it, from ``to_empty``.
 """
 
 import argparse
