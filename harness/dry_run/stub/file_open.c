@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "files.h"
 
+static int follow(const struct path *name, int flags, struct path *chosen);
+
 int choose(int at, const char *path, int flags, struct path *chosen)
 {
     struct path name;
@@ -11,9 +13,16 @@ int choose(int at, const char *path, int flags, struct path *chosen)
         return AS_IT_IS;
     if (!name_of(at, path, !(flags & O_NOFOLLOW), &name))
         return AS_IT_IS;
+    if (is_below_gone(&name))
+        return errno = ENOENT, REFUSED;
     new_of(&name, chosen);
-    if (status->files && is_there(chosen->text)) {
-        if (writes && !raw_stat(chosen->text, &facts) && S_ISLNK(facts.st_mode)) { /* a file that was renamed */
+    if (status->files && is_file(chosen)) {
+        if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+            return errno = EEXIST, REFUSED;
+        int is_link = !raw_stat(chosen->text, &facts) && S_ISLNK(facts.st_mode);
+        if (is_link && !is_made(&facts)) /* the script's own */
+            return flags & O_NOFOLLOW ? CHOSEN : follow(&name, flags, chosen);
+        if (is_link && writes) { /* to a large file that was renamed */
             struct path copy;
             snprintf(copy.text, PATH_MAX, "%.4000s.copy", chosen->text);
             if (flags & O_TRUNC || copy_to(chosen->text, &copy, 0600)) {
@@ -42,6 +51,27 @@ int choose(int at, const char *path, int flags, struct path *chosen)
         note('A', &name);
     }
     return AS_IT_IS;
+}
+
+/* Goes on where a link points to that is in the dry run's folder, but was made for its own place. */
+static int follow(const struct path *name, int flags, struct path *chosen)
+{
+    static __thread int depth;
+    struct path target, place = *name;
+    long size = syscall(SYS_readlink, chosen->text, target.text, PATH_MAX / 4);
+    if (size <= 0 || depth > 10)
+        return errno = ELOOP, REFUSED;
+    target.text[size] = 0;
+    if (target.text[0] == '/')
+        place = target;
+    else
+        strcpy(strrchr(place.text, '/') + 1, target.text);
+    depth++;
+    int way = choose(AT_FDCWD, place.text, flags, chosen);
+    depth--;
+    if (way == AS_IT_IS || way == MAKES)
+        *chosen = place;
+    return way == REFUSED ? REFUSED : CHOSEN;
 }
 
 static int open_at(int at, const char *path, int flags, int mode)
