@@ -125,7 +125,9 @@ static int copy_as_it_is(const struct path *from, const struct stat *facts, cons
     char target[PATH_MAX] = "";
     syscall(SYS_unlink, to->text);
     if (S_ISLNK(facts->st_mode))
-        return syscall(SYS_readlink, from->text, target, sizeof target - 1) < 0 ? -1 : (int)syscall(SYS_symlink, target, to->text);
+        return syscall(SYS_readlink, from->text, target, sizeof target - 1) < 0 || syscall(SYS_symlink, target, to->text)
+                   ? -1
+                   : 0;
     if (facts->st_size <= LARGEST_COPY)
         return copy_to(from->text, to, facts->st_mode & 0777);
     if (syscall(SYS_symlink, from->text, to->text) || raw_stat(to->text, &link))
