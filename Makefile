@@ -3,15 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test docs test-torch test-oldest test-versions test-newer test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
+.PHONY: reproduce test test-slow test-all docs test-torch test-oldest test-versions test-newer test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
 
-# Three processes, for two cores: many tests wait for another process. A file of tests stays in one
-# of them; no number that is tested depends on a neighbour.
+# A file of tests stays in one process; no number that is tested depends on a neighbour.
+PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+
+# The quick tests: does the harness work here, and did a change break it? Three minutes.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -n 2 -m "not slow"
+
+# The others: faults, the wheel, every dry run, command and executor, other processors. Three
+# processes for two cores, because many of these tests wait for another process.
+test-slow: $(VENV)/.installed-test
+	$(PYTEST) -n 3 -m slow
+
+# Each test once, and the properties at their full size.
+test-all: export HYPOTHESIS_PROFILE = ci
+test-all: test test-slow
 
 # The documentation site, without a network; a warning or a broken link is an error.
 docs: $(VENV)/.installed-docs
@@ -27,21 +38,21 @@ check: $(VENV)/.installed-check
 # an environment of its own that pip makes without local configuration: 7 GB, kept until clean.
 TORCH ?= latest
 test-torch:
-	$(PYTHON) -m tests.validation.torch_versions $(TORCH) --keep
+	$(PYTHON) -m benchmarks.validation.torch_versions $(TORCH) --keep
 
 # The same with the oldest version that pyproject.toml admits.
 test-oldest:
-	$(PYTHON) -m tests.validation.torch_versions 2.7 --keep
+	$(PYTHON) -m benchmarks.validation.torch_versions 2.7 --keep
 
 # The same with each known version, one environment at a time; writes results/torch-versions.md.
 # VERSIONS="2.8 2.9" runs these alone and keeps the rows of the others.
 VERSIONS ?= all
 test-versions:
-	$(PYTHON) -m tests.validation.torch_versions $(VERSIONS) --record
+	$(PYTHON) -m benchmarks.validation.torch_versions $(VERSIONS) --record
 
 # The whole suite where the installed torch says that it is newer than the newest known version.
 test-newer: $(VENV)/.installed-test
-	$(BIN)/python -m tests.validation.pretend_newer 2.99.0 -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m benchmarks.validation.pretend_newer 2.99.0 -m pytest -n 2 --dist loadfile
 
 # The lowest versions that pyproject admits of all but torch, whose versions are tested above. What
 # old versions warn of among themselves is theirs.
@@ -62,7 +73,7 @@ faults: $(VENV)/.installed-test
 # writes results/<name of the GPU>/. Half an hour.
 cuda: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m cuda
-	$(BIN)/python -m tests.validation.on_gpu --out results
+	$(BIN)/python -m benchmarks.validation.on_gpu --out results
 
 # The same without a GPU, under the dry run, in an environment of its own with the CUDA build of
 # PyTorch that the package index has: 7 GB, kept until clean. Tests, every comparison with PyTorch's
@@ -77,19 +88,17 @@ COMPARISONS := compare_allocator compare_snapshots compare_events compare_predic
   dry_run_distributed dry_run_models
 cuda-dry-run: $(CUDA)/.installed
 	$(CUDA)/bin/python -m pytest tests/dry_run
-	$(CUDA)/bin/python -m tests.validation.dry_run -m pytest -m cuda tests/cuda
+	$(CUDA)/bin/python -m benchmarks.validation.dry_run -m pytest -m cuda tests/cuda
 	for comparison in $(COMPARISONS); do \
 	  echo "$$comparison, from $$(date +%T)"; \
-	  $(CUDA)/bin/python -m tests.validation.$$comparison --out $(CUDA_OUT) --every $(CUDA_EVERY) \
+	  $(CUDA)/bin/python -m benchmarks.validation.$$comparison --out $(CUDA_OUT) --every $(CUDA_EVERY) \
 	    || failed="$$failed $$comparison"; \
 	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
-	$(CUDA)/bin/harness dry-run -m tests.validation.compare_module_predictions -- \
-	  --out $(CUDA_OUT) --every $(CUDA_EVERY)
 
 # A small part of it, for CI: minutes, once the environment is there.
 cuda-dry-run-quick: $(CUDA)/.installed
 	$(CUDA)/bin/python -m pytest tests/dry_run
-	$(CUDA)/bin/python -m tests.validation.compare_snapshots --out build/cuda-dry-run
+	$(CUDA)/bin/python -m benchmarks.validation.compare_snapshots --out build/cuda-dry-run
 
 $(CUDA)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(CUDA)

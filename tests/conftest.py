@@ -3,48 +3,53 @@
 Those marked ``cuda`` need a GPU; those marked ``exact`` a PyTorch whose rules are known.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from harness.measurement.process.launcher import (
-    ForkLauncher,
-    Launcher,
-    SpawnLauncher,
-    default_launcher,
-)
-from harness.prediction.mlp import matmul
+import harness
+from harness.measurement.process.launcher import Launcher
+from tests.lent_launchers import LentLaunchers
+
+HARNESS = Path(harness.__file__).parent
+
+
+def asking() -> Iterator[ModuleType]:
+    """Yield the modules of the harness that start a launcher where the caller brings none."""
+    for path in HARNESS.rglob("*.py"):
+        if " default_launcher(" in path.read_text() and path.stem != "launcher":
+            parts = path.relative_to(HARNESS.parent).with_suffix("").parts
+            yield import_module(".".join(parts))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lent_launchers() -> Iterator[LentLaunchers]:
+    """Lend one fork server to all tests that ask for no launcher of their own."""
+    shared = LentLaunchers()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in asking():
+            patch.setattr(module, "default_launcher", shared.lend)
+        yield shared
+    shared.end()
 
 
 @pytest.fixture(scope="session")
-def launcher() -> Iterator[Launcher]:
+def launcher(lent_launchers: LentLaunchers) -> Iterator[Launcher]:
     """One launcher for all tests that do not break it."""
-    shared = default_launcher("pinned")
+    shared = lent_launchers.lend("pinned")
     yield shared
     shared.close()
-
-
-@pytest.fixture(params=[ForkLauncher, SpawnLauncher], ids=["fork", "spawn"])
-def fresh_launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
-    """A launcher of each kind, for a test of its own."""
-    if request.param is ForkLauncher and default_launcher("pinned").name != "fork":
-        pytest.skip("this system has no fork")
-    own: Launcher = request.param("pinned")
-    yield own
-    own.close()
-
-
-@pytest.fixture
-def followed_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Predict as on a processor all of whose kernels are modelled, whichever this one is."""
-    monkeypatch.setattr(matmul, "read_cpu_flags", lambda: matmul.AVX512_CORE)
 
 
 SLOWEST = (
     "packaging/test_wheel.py",
     "docs/test_examples.py",
     "measurement/test_launcher.py",
-    "experiments/test_any_subset.py",
+    "prediction/test_trace_property.py",
     "dry_run/test_dry_run.py",
 )
 """Files that take a minute; they go first, because no process should be left alone with one."""
@@ -52,6 +57,10 @@ SLOWEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.split("::")[0].endswith(SLOWEST))
+    for item in items:
+        needs_seconds = {"browser", "cuda_build"} & {*getattr(item, "fixturenames", ())}
+        if needs_seconds and not item.get_closest_marker("quick"):
+            item.add_marker(pytest.mark.slow)
     _skip_marked(items, "cuda", _why_no_gpu)
     _skip_marked(items, "exact", _why_not_exact)
 
@@ -78,3 +87,13 @@ def _why_no_gpu() -> str | None:
         return None
     why = "torch sees no GPU" if torch.version.cuda else "the installed torch has no CUDA"
     return f"{why}; 'make cuda-dry-run' runs these tests on a pretended GPU"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print each reason to skip once, with the number of tests: hundreds share a few."""
+    reports = terminalreporter.getreports("skipped")
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+    if reasons:
+        terminalreporter.section("not run here, and why")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5} {'test' if count == 1 else 'tests'}: {reason}")

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import predictions
+from harness.plots.stacked import stacked
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table, Verdict
-from harness.schema.plots.stacked import stacked
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 

@@ -4,9 +4,9 @@ import functools
 
 import pandas as pd
 
+from harness.plots.intervals import ranges
+from harness.plots.series import series
 from harness.schema.findings import Figure
-from harness.schema.plots.intervals import ranges
-from harness.schema.plots.series import series
 
 from .curve import Curve
 

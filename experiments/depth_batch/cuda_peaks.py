@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.analysis.cells import ok_cells
+from harness.plots.series import series
 from harness.schema.findings import Figure
-from harness.schema.plots.series import series
 from harness.schema.units import format_bytes
 
 SEGMENT_BYTES, LARGE_SEGMENT_BYTES = 2 << 20, 20 << 20

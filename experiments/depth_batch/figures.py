@@ -6,9 +6,9 @@ import pandas as pd
 
 from harness.analysis.cells import AT_PEAK, ok_cells
 from harness.analysis.proportionality import Growth
+from harness.plots.owners import owners
 from harness.reporting import claim_figures
 from harness.schema.findings import Figure
-from harness.schema.plots.owners import owners
 
 
 def growth(growths: Mapping[str, Growth]) -> list[Figure]:

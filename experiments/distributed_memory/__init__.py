@@ -12,10 +12,10 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import lines_if_there
+from harness.plots.series import series
 from harness.prediction.mlp.formula import parameter_bytes
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
-from harness.schema.plots.series import series
 from harness.schema.rank_run import RANK_RUNS, RankJob, RankRun, from_json
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes

@@ -12,9 +12,9 @@ import pandas as pd
 
 from harness.analysis.decisions import in_most
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
+from harness.plots.series import Marked, series
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table
-from harness.schema.plots.series import Marked, series
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 

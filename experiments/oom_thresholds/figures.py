@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from harness.plots.frontier import frontier
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.schema.findings import Figure, Table
-from harness.schema.plots.frontier import frontier
 from harness.schema.threshold import Threshold
 
 from .hyperbola import Frontier, series

@@ -5,9 +5,9 @@ import functools
 import pandas as pd
 
 from harness.analysis.cells import AT_PEAK, ends
+from harness.plots.series import series
 from harness.reporting import claim_figures
 from harness.schema.findings import Figure
-from harness.schema.plots.series import series
 
 
 def composition(table: pd.DataFrame) -> list[Figure]:

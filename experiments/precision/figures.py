@@ -7,12 +7,12 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis.cells import AT_PEAK, ends, ok_cells
 from harness.analysis.timeline import read_events
+from harness.plots.live_bytes import live_by_category, thin
+from harness.plots.series import Marked, series
+from harness.plots.step_timeline import timeline, tips
 from harness.reporting import claim_figures
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure
-from harness.schema.plots.live_bytes import live_by_category, thin
-from harness.schema.plots.series import Marked, series
-from harness.schema.plots.step_timeline import timeline, tips
 
 from . import ratios as precision_effect
 from .copies import event_files

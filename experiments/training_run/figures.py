@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from harness.analysis.decisions import CONFIDENCE
+from harness.plots.series import Marked, series
+from harness.plots.stacked import stacked
 from harness.schema.findings import Figure, Table
-from harness.schema.plots.series import Marked, series
-from harness.schema.plots.stacked import stacked
 
 from .claims import NOTED_ACCURACY
 from .growth import resident_slope

@@ -7,9 +7,9 @@ import pandas as pd
 from harness.analysis.decisions import CONFIDENCE, is_above
 from harness.analysis.frame import RECORDS, read_records
 from harness.analysis.ratio_interval import Ratio, geometric_ratio
+from harness.plots.intervals import forest
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Claim, Figure, Table
-from harness.schema.plots.intervals import forest
 
 from .pairs import best_seconds, pooled
 

@@ -93,7 +93,7 @@ class Comparison:
             ArgumentError: there is neither.
 
         """
-        from harness.schema.plots.public_objects import plot_ranges
+        from harness.plots.public_objects import plot_ranges
 
         unequal = self.different.dropna().query("a_bytes > 0 and b_bytes > 0")
         ratios = (unequal["b_bytes"] / unequal["a_bytes"]).astype(float).groupby(unequal["metric"])

@@ -10,7 +10,7 @@ from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
 from harness.prediction.versions import nearest_known
 from harness.schema.findings import Table
-from harness.schema.prediction import Prediction
+from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
 MISS_COLUMNS = ["workload", "metric", "measured_bytes", "predicted_bytes", "difference_bytes"]
@@ -48,7 +48,7 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
     return known.assign(**columns)
 
 
-def _prediction(row: Mapping[Any, Any]) -> Prediction:
+def _prediction(row: Mapping[Any, Any]) -> StepReport:
     """Return the prediction for a row: for the PyTorch and, if any, the GPU that it names.
 
     So a report says the same whichever PyTorch is installed where it is made. The GPU's size is
@@ -66,7 +66,7 @@ def _prediction(row: Mapping[Any, Any]) -> Prediction:
     return predict(workload, gpu=gpu, allocator_settings=settings, torch=version)
 
 
-def _metric(prediction: Prediction, name: str) -> int | None:
+def _metric(prediction: StepReport, name: str) -> int | None:
     value: Any = prediction
     for part in name.split("."):
         value = None if value is None else getattr(value, part)

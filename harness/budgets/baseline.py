@@ -1,20 +1,49 @@
 """The baseline file: what each test's model needed when somebody last looked at it."""
 
-import json
+import contextlib
+import hashlib
 import os
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from filelock import FileLock
+from msgspec import Struct
 
-from harness.budgets.memory_use import MemoryUse
+from harness.budgets.memory_use import MemoryUse, Method
 from harness.schema.errors import HarnessError
+from harness.schema.metrics import Bytes
+from harness.schema.unique_keys import read_json
 
 SCHEMA = 1
 
 
 class BaselineError(HarnessError, ValueError):
-    """The baseline file cannot be read or is not one."""
+    """The baseline file cannot be read or written, or is not one."""
+
+
+class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The memory of one test's step, and the version of PyTorch that it was found with."""
+
+    gpu: str | None
+    layers: dict[str, Bytes]
+    method: Method
+    peak_bytes: Bytes
+    torch: str | None = None
+    """None in files of earlier versions."""
+
+    @property
+    def use(self) -> MemoryUse:
+        """The memory alone."""
+        return MemoryUse(
+            peak_bytes=self.peak_bytes, layers=self.layers, method=self.method, gpu=self.gpu
+        )
+
+
+class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: int
+    tests: dict[str, Entry]
 
 
 class Baseline:
@@ -26,46 +55,60 @@ class Baseline:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def get(self, name: str) -> MemoryUse | None:
+    def get(self, name: str) -> Entry | None:
         """Return a test's entry, None where it has none.
 
         Raises:
-            BaselineError: the file is damaged; one line.
+            BaselineError: the file is damaged, in any of its entries; one line.
 
         """
-        entry = self._read().get(name)
-        if entry is None:
-            return None
-        try:
-            layers = {str(key): int(size) for key, size in entry["layers"].items()}
-            return MemoryUse(
-                peak_bytes=int(entry["peak_bytes"]),
-                layers=layers,
-                method=entry["method"],
-                gpu=entry["gpu"],
-            )
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise BaselineError(f"{self.path}: the entry {name!r} is damaged") from None
+        return self._read().get(name)
 
-    def put(self, name: str, use: MemoryUse) -> None:
-        """Write a test's entry; the others stay as they are."""
-        with FileLock(f"{self.path}.lock"):
-            tests = self._read() | {name: use.as_dict()}
-            text = json.dumps({"schema": SCHEMA, "tests": tests}, indent=2, sort_keys=True)
+    def put(self, name: str, use: MemoryUse, torch: str | None = None) -> None:
+        """Write a test's entry; the others stay as they are.
+
+        Raises:
+            BaselineError: the file is damaged or cannot be written; it stays as it is.
+
+        """
+        entry = Entry(
+            gpu=use.gpu,
+            layers=dict(use.layers),
+            method=use.method,
+            peak_bytes=use.peak_bytes,
+            torch=torch,
+        )
+        with FileLock(_lock_file(self.path)):
+            tests = {**self._read(), name: entry}
+            encoded = msgspec.json.encode(_File(schema=SCHEMA, tests=tests), order="sorted")
             temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-            temporary.write_text(text + "\n", encoding="utf-8")
-            temporary.replace(self.path)
+            try:
+                temporary.write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
+                temporary.replace(self.path)
+            except OSError as error:
+                raise BaselineError(f"{self.path}: {error.strerror or error}") from None
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any]:
-        if not self.path.exists():
-            return {}
+    def _read(self) -> Mapping[str, Entry]:
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise BaselineError(f"{self.path}: {error.strerror or error}") from None
+        try:
+            found = read_json(text)
+            if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+                raise ValueError(f"its schema is not {SCHEMA}")
+            return msgspec.json.decode(text, type=_File).tests
+        except ValueError as error:  # msgspec's errors too
             raise BaselineError(f"{self.path} is no memory baseline: {error}") from None
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            raise BaselineError(f"{self.path} is no memory baseline of schema {SCHEMA}")
-        tests = found.get("tests")
-        if not isinstance(tests, dict):
-            raise BaselineError(f"{self.path} is no memory baseline: it has no tests")
-        return tests
+
+
+def _lock_file(path: Path) -> Path:
+    """Return a file outside the user's repository that the processes of this user lock."""
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"memory-baseline-{user}-{place}.lock"

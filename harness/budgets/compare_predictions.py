@@ -1,16 +1,20 @@
-"""Two predictions (``harness predict --json``) compared, number by number."""
+"""Two predictions (``harness predict --json``) compared, value by value."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.schema.errors import HarnessError
+from harness.schema.unique_keys import read_json
 from harness.schema.units import format_bytes
 
+Value = int | float | str | None
+
 _LONGEST_BYTES = 64 << 20
+_LONGEST_TEXT = 40
 _CATEGORIES = "categories_at_peak."
+_NOT_COMPARED = ("environment", "target", "wall_seconds", "workload_id")
+"""Of where and how the prediction was made; a workload's own settings are compared."""
 
 
 class PredictionFileError(HarnessError, ValueError):
@@ -19,74 +23,136 @@ class PredictionFileError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A number of bytes that differs; None where a prediction does not have it."""
+    """A value that differs; None where a prediction does not have it or does not know it."""
 
     name: str
-    first: int | None
-    second: int | None
+    first: Value
+    second: Value
 
     def change_bytes(self) -> int:
-        """Return how much more the second has."""
-        return (self.second or 0) - (self.first or 0)
+        """Return how many more bytes the second has; 0 for what is not a number of bytes."""
+        if not _is_bytes(self.name):
+            return 0
+        first, second = (each if isinstance(each, int) else 0 for each in (self.first, self.second))
+        return second - first
 
 
-def compare_predictions(first: Path, second: Path) -> list[Difference]:
-    """Return what differs between two files, the largest change first.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What differs between two predictions, the largest change of bytes first."""
+
+    differences: tuple[Difference, ...]
+    answered: bool
+    """Whether both have an answer; two that lack it are not equal in anything."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether both predictions say the same."""
+        return self.answered and not self.differences
+
+
+def compare_predictions(first: Path, second: Path) -> Comparison:
+    """Return what differs between two files.
 
     Raises:
         PredictionFileError: a file is no prediction; one line.
 
     """
-    one, two = (dict(_numbers(_read(path), "")) for path in (first, second))
+    one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))
         for name in sorted(one.keys() | two.keys())
         if one.get(name) != two.get(name)
     ]
-    return sorted(differences, key=lambda each: (-abs(each.change_bytes()), each.name))
+    return Comparison(
+        differences=tuple(
+            sorted(differences, key=lambda each: (-abs(each.change_bytes()), each.name))
+        ),
+        answered=all(_is_answered(each) for each in (one, two)),
+    )
 
 
-def comparison_text(differences: list[Difference]) -> str:
+def comparison_text(found: Comparison) -> str:
     """Return the differences as a table."""
-    if not differences:
+    if found.equal:
         return "the two predictions are equal\n"
+    if not found.differences:
+        return "neither prediction has a peak, so nothing can be compared\n"
     rows = [
-        (each.name, _shown(each.first), _shown(each.second), _signed(each.change_bytes()))
-        for each in differences
+        (
+            each.name,
+            _shown(each.name, each.first),
+            _shown(each.name, each.second),
+            _signed(each.change_bytes()) if _is_bytes(each.name) else "",
+        )
+        for each in found.differences
     ]
-    heads = ("metric", "first", "second", "change")
+    heads = ("value", "first", "second", "change")
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(4)]
     lines = [
         "  ".join([f"{row[0]:<{widths[0]}}", *(f"{row[n]:>{widths[n]}}" for n in (1, 2, 3))])
         for row in (heads, *rows)
     ]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
+    problem = f"{path} is not a prediction that harness predict --json printed"
     try:
         with path.open("rb") as file:
-            found = json.loads(file.read(_LONGEST_BYTES))
-    except (OSError, ValueError, RecursionError):
-        raise PredictionFileError(
-            f"{path} is not a prediction that harness predict --json printed"
-        ) from None
-    if not isinstance(found, dict) or not any(name.endswith("_bytes") for name in found):
-        raise PredictionFileError(f"{path} is not a prediction that harness predict --json printed")
-    return found
+            found = read_json(file.read(_LONGEST_BYTES))
+    except (OSError, ValueError):
+        raise PredictionFileError(problem) from None
+    if not isinstance(found, dict) or "outcome" not in found:
+        raise PredictionFileError(problem)
+    if not any(name == "gpus" or name.endswith("_bytes") for name in found):
+        raise PredictionFileError(problem)
+    return {name: value for name, value in found.items() if name not in _NOT_COMPARED}
 
 
-def _numbers(value: Any, name: str) -> Iterator[tuple[str, int]]:
-    """Yield every number of bytes by its dotted name; categories are bytes too."""
+def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
+    """Yield every value by its dotted name; entries of a list by their own names."""
     if isinstance(value, dict):
         for key, each in value.items():
-            yield from _numbers(each, f"{name}.{key}" if name else str(key))
-    elif type(value) is int and (name.endswith("_bytes") or name.startswith(_CATEGORIES)):
+            yield from _values(each, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        names = [_name_of(each) for each in value]
+        if None in names or len(set(names)) < len(names):
+            is_range = len(value) == 2 and _is_bytes(name)
+            names = ["low", "high"] if is_range else [str(at) for at in range(len(value))]
+        for own, each in zip(names, value, strict=True):
+            yield from _values(each, f"{name}.{own}")
+    elif value is None or isinstance(value, int | float | str):
         yield name, value
 
 
-def _shown(size: int | None) -> str:
-    return "-" if size is None else format_bytes(size)
+def _name_of(entry: object) -> str | None:
+    """Return what an entry of a list is called: a layer's name, a GPU's."""
+    if not isinstance(entry, dict):
+        return None
+    found = entry.get("name", entry.get("gpu"))
+    return found if isinstance(found, str) else None
+
+
+def _is_answered(values: dict[str, Value]) -> bool:
+    """Return whether a prediction knows the peak, or is a table of GPUs."""
+    return values.get("peak_live_bytes") is not None or any(
+        name.startswith("gpus.") for name in values
+    )
+
+
+def _is_bytes(name: str) -> bool:
+    stem = name.removesuffix(".low").removesuffix(".high")
+    return stem.endswith("_bytes") or name.startswith(_CATEGORIES)
+
+
+def _shown(name: str, value: Value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return format_bytes(value) if _is_bytes(name) else f"{value:,}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
 def _signed(size: int) -> str:

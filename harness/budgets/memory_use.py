@@ -1,11 +1,9 @@
 """What a step of a test's model needs, as plain numbers that a baseline file can hold."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.schema.events import Trace
 from harness.schema.units import format_bytes
 
 Method = Literal["predicted", "measured"]
@@ -26,23 +24,6 @@ class MemoryUse:
     layers: Mapping[str, int]
     method: Method
     gpu: str | None = None
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the entry of a baseline file."""
-        return {
-            "gpu": self.gpu,
-            "layers": dict(sorted(self.layers.items())),
-            "method": self.method,
-            "peak_bytes": self.peak_bytes,
-        }
-
-
-def layers_at_peak(trace: Trace) -> dict[str, int]:
-    """Return the bytes alive at the peak by layer; what belongs to none is the network's."""
-    sizes: Counter[str] = Counter()
-    for block in trace.alive_at_peak():
-        sizes[block.event.module or "(network)"] += block.event.size_bytes
-    return dict(sizes)
 
 
 def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:

@@ -7,21 +7,29 @@
 The fixture predicts a training step; bytes do not vary from run to run. ``measure=True``, or
 ``--memory-measure`` for all tests, runs the step instead. The test fails if the peak is above the
 marker's ``peak`` or above the baseline file, which ``--memory-update`` writes; the failure names
-the layers that grew. The plugin is loaded by every pytest run where the harness is installed: it
-imports nothing heavy, and PyTorch only when the fixture is called.
+the layers that grew. A test with the marker that checks no step fails too. The plugin is loaded by
+every pytest run where the harness is installed: it imports nothing heavy, and PyTorch only when
+the fixture is called.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Generator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from harness.budgets.baseline import Baseline
+    from harness.budgets.baseline import Baseline, Entry
     from harness.budgets.memory_use import MemoryUse
 
-MARKER = "memory(peak=None, gpu=None): most memory that a training step of the test may need"
+MARKER = (
+    "memory(peak=None, gpu=None, tolerance=None): "
+    "most memory that a training step of the test may need"
+)
+_CALLS = pytest.StashKey[int]()
+"""Steps that a test has checked."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "memory_baseline", "Baseline file of memory budgets.", default="memory-baseline.json"
     )
+    parser.addini(
+        "memory_tolerance", "Growth above the baseline that passes, such as 1%.", default="0%"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,21 +54,33 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test with the marker that passed without checking a step."""
+    result = yield
+    if item.get_closest_marker("memory") is not None and not item.stash.get(_CALLS, 0):
+        rule = "call the fixture memory with the model, or remove the marker"
+        pytest.fail(f"memory: the test has the marker but checked no step; {rule}", pytrace=False)
+    return result
+
+
 class MemoryBudget:
     """The ``memory`` fixture of one test; called with a model, it checks the test's budget."""
 
-    def __init__(
-        self, name: str, baseline: "Baseline", marker: pytest.Mark | None, config: pytest.Config
-    ) -> None:
-        self._name = name
+    def __init__(self, item: pytest.Item, baseline: "Baseline") -> None:
+        self._item = item
         self._baseline = baseline
-        self._update = bool(config.getoption("memory_update"))
-        self._measure = bool(config.getoption("memory_measure"))
-        self._calls = 0
+        self._update = bool(item.config.getoption("memory_update"))
+        self._measure = bool(item.config.getoption("memory_measure"))
+        marker = item.get_closest_marker("memory")
         given = {} if marker is None else dict(marker.kwargs)
         self._peak, self._gpu = given.pop("peak", None), given.pop("gpu", None)
+        self._tolerance = given.pop("tolerance", None)
+        if self._tolerance is None:
+            self._tolerance = item.config.getini("memory_tolerance")
         if given or (marker is not None and marker.args):
-            pytest.fail(f"the memory marker takes peak and gpu only: {MARKER}", pytrace=False)
+            rule = "the memory marker takes peak, gpu and tolerance only"
+            pytest.fail(f"{rule}: {MARKER}", pytrace=False)
 
     def __call__(
         self,
@@ -74,55 +97,93 @@ class MemoryBudget:
 
         use_measure = self._measure if measure is None else measure
         how = measured if use_measure else predicted
-        self._calls += 1
-        name = self._name if self._calls == 1 else f"{self._name}#{self._calls}"
+        calls = self._item.stash.get(_CALLS, 0) + 1
+        self._item.stash[_CALLS] = calls
+        name = self._item.nodeid if calls == 1 else f"{self._item.nodeid}#{calls}"
         try:
+            limit, tolerance = _limit(self._peak), _tolerance(self._tolerance)
             use = how(build, batch, gpu=gpu or self._gpu, **options)
-            problem = self._problem(name, use)
+            problem = self._problem(name, use, limit, tolerance)
         except HarnessError as error:
             problem = f"memory: {error}"
         if problem:
             pytest.fail(problem, pytrace=False)
         return use
 
-    def _problem(self, name: str, use: "MemoryUse") -> str:
-        """Return why the test fails, empty where it does not."""
+    def _problem(self, name: str, use: "MemoryUse", limit: int | None, tolerance: Fraction) -> str:
+        """Return why the test fails, empty where it does not.
+
+        Raises:
+            HarnessError: the baseline file is damaged or cannot be written.
+
+        """
         from harness.budgets.memory_use import growth, largest
-        from harness.schema.units import format_bytes, parse_bytes
 
         baseline = self._baseline.get(name)
         if baseline is not None and (baseline.method, baseline.gpu) != (use.method, use.gpu):
             baseline = None  # another kind of number
-        peak = format_bytes(use.peak_bytes)
-        changes = [] if baseline is None else growth(use, baseline)
-        if self._peak is not None:
-            try:
-                limit = self._peak if isinstance(self._peak, int) else parse_bytes(self._peak)
-            except ValueError as error:
-                return f"memory: peak={self._peak!r}: {error}"
-            if use.peak_bytes > limit:
-                over = format_bytes(use.peak_bytes - limit)
-                return "\n".join(
-                    [
-                        f"memory: {use.method} peak {peak} is {over} above {format_bytes(limit)}",
-                        *(changes or largest(use)),
-                    ]
-                )
+        changes = [] if baseline is None else growth(use, baseline.use)
+        if limit is not None and use.peak_bytes > limit:
+            lines = changes or largest(use)
+            return "\n".join([_above(use, limit, ""), *lines, *_other_torch(baseline)])
         if self._update:
-            self._baseline.put(name, use)
-        elif baseline is not None and use.peak_bytes > baseline.peak_bytes:
-            over = format_bytes(use.peak_bytes - baseline.peak_bytes)
-            before = format_bytes(baseline.peak_bytes)
-            return "\n".join(
-                [
-                    f"memory: {use.method} peak {peak} is {over} above the baseline of {before}",
-                    *changes,
-                    "if this is meant, run pytest --memory-update and commit the baseline",
-                ]
-            )
-        elif baseline is None and self._peak is None:
+            self._baseline.put(name, use, _torch_version())
+        elif baseline is not None and use.peak_bytes > baseline.peak_bytes * (1 + tolerance):
+            advice = "if this is meant, run pytest --memory-update and commit the baseline"
+            head = _above(use, baseline.peak_bytes, "the baseline of ")
+            return "\n".join([head, *changes, *_other_torch(baseline), advice])
+        elif baseline is None and limit is None:
             return f"memory: {name} has no budget and no baseline; run pytest --memory-update"
         return ""
+
+
+def _limit(peak: object) -> int | None:
+    """Return the marker's peak in bytes."""
+    from harness.schema.errors import HarnessError
+    from harness.schema.units import parse_bytes
+
+    if peak is None:
+        return None
+    if isinstance(peak, int) and not isinstance(peak, bool) and 0 < peak < 2**63:
+        return peak
+    try:
+        if isinstance(peak, str):
+            return parse_bytes(peak)
+    except ValueError as error:
+        raise HarnessError(f"peak={peak!r}: {error}") from None
+    raise HarnessError(f'peak must be a size such as "900MiB" or whole bytes, got {peak!r}')
+
+
+def _tolerance(given: object) -> Fraction:
+    """Return the part of the baseline by which a step may exceed it."""
+    from harness.schema.errors import HarnessError
+
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?%", given) if isinstance(given, str) else None
+    found = None if match is None else Fraction(match[1]) / 100
+    if found is None or found > 1:
+        raise HarnessError(f'tolerance must be between "0%" and "100%", got {given!r}')
+    return found
+
+
+def _above(use: "MemoryUse", limit: int, what: str) -> str:
+    from harness.schema.units import format_bytes
+
+    peak, over = format_bytes(use.peak_bytes), format_bytes(use.peak_bytes - limit)
+    return f"memory: {use.method} peak {peak} is {over} above {what}{format_bytes(limit)}"
+
+
+def _torch_version() -> str:
+    from importlib.metadata import version
+
+    return version("torch")
+
+
+def _other_torch(baseline: "Entry | None") -> list[str]:
+    """Say that the baseline is of another version of PyTorch, where it is."""
+    now = _torch_version()
+    if baseline is None or baseline.torch in (None, now):
+        return []
+    return [f"PyTorch has changed too: {baseline.torch} in the baseline, {now} here"]
 
 
 @pytest.fixture
@@ -131,5 +192,4 @@ def memory(request: pytest.FixtureRequest) -> MemoryBudget:
     from harness.budgets.baseline import Baseline
 
     path = Path(request.config.rootpath) / str(request.config.getini("memory_baseline"))
-    marker = request.node.get_closest_marker("memory")
-    return MemoryBudget(request.node.nodeid, Baseline(path), marker, request.config)
+    return MemoryBudget(request.node, Baseline(path))

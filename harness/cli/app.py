@@ -9,7 +9,6 @@ import sys
 
 import click
 
-import harness
 from harness.cli.clean_stop import clean_stop
 from harness.cli.command import debug_option
 from harness.cli.compare_command import compare
@@ -31,6 +30,7 @@ from harness.cli.threshold_command import threshold
 from harness.cli.verdicts_command import verdicts
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
+from harness.version import __version__
 
 COMMANDS = (
     compare,
@@ -50,7 +50,16 @@ COMMANDS = (
     verdicts,
 )
 
-_USER_ERRNOS = (errno.ENAMETOOLONG, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+_USER_ERRNOS = (
+    errno.ENAMETOOLONG,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)
 """What a path that the user gave can be refused for."""
 _LONGEST_PATH = 200
 
@@ -60,7 +69,7 @@ _LONGEST_PATH = 200
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Example: harness measure --depth 8 --width 256 --batch 512",
 )
-@click.version_option(harness.__version__, prog_name="harness")
+@click.version_option(__version__, prog_name="harness")
 @click.pass_context
 def app(context: click.Context) -> None:
     """Where does the memory of training an MLP go, and when does it run out?"""
@@ -96,6 +105,8 @@ def _run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except SystemExit as error:  # click's own end in a return value here
+        return _user_error(f"the code that was run ended the process: sys.exit({error.code!r})")
     except click.NoSuchOption as error:
         name, hint = error.option_name, hint_for(error.option_name)
         return _user_error(f"No such option: {name}; {hint}" if hint else error.format_message())
@@ -103,9 +114,6 @@ def _run(arguments: list[str]) -> int:
         return _user_error(error.format_message())
     except HarnessError as error:
         return _user_error(str(error))
-    except BrokenPipeError:  # whoever read our output has stopped reading
-        sys.stderr.close()
-        return DONE
     except OSError as error:
         if error.errno not in _USER_ERRNOS or error.filename is None or "--debug" in arguments:
             return _internal_error(error, arguments)

@@ -20,7 +20,8 @@ def compare(first: Path, second: Path) -> int:
     """Compare two runs or predictions, metric by metric.
 
     FIRST and SECOND are folders of two runs, or two files of harness predict --json. The exit code
-    is 3 if an exact metric differs or a cell is missing in one run.
+    is 3 if an exact metric differs or a cell is missing in one run, and if two predictions differ
+    in any value.
     """
     if first.is_file() and second.is_file():
         return _compare_predictions(first, second)
@@ -38,6 +39,6 @@ def compare(first: Path, second: Path) -> int:
 def _compare_predictions(first: Path, second: Path) -> int:
     from harness.budgets.compare_predictions import compare_predictions, comparison_text
 
-    differences = compare_predictions(first, second)
-    click.echo(printable(comparison_text(differences)), nl=False)
-    return NOT_OK if differences else DONE
+    found = compare_predictions(first, second)
+    click.echo(printable(comparison_text(found)), nl=False)
+    return DONE if found.equal else NOT_OK

@@ -10,14 +10,21 @@ import atexit
 import os
 import sys
 
+TYPE_CHECKING = False  # the module typing takes longer to load than all of this
+if TYPE_CHECKING:
+    from harness.cli.standard_output import Streams
+
 
 def main() -> int:
     """Load the command line, and run it."""
     ours = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
     if ours:  # and not ignored, as a shell's background jobs ignore it
         _signal.signal(_signal.SIGINT, _leave)
+    from harness.cli.standard_output import Streams
+
+    streams = Streams()
     codes: list[int] = []
-    atexit.register(_end, codes)  # before any other, so that it runs after all others
+    atexit.register(_end, codes, streams)  # before any other, so that it runs after all others
     from harness.cli.app import main as run
 
     try:
@@ -35,19 +42,18 @@ def _leave(number: int, frame: object) -> None:
     os._exit(128 + number)
 
 
-def _end(codes: list[int]) -> None:
+def _end(codes: list[int], streams: "Streams") -> None:
     """End without freeing a million objects one by one, which takes PyTorch's half a second.
 
     Threads have ended, and whatever else was to be done at the exit is done. An exception that
-    nobody caught has left no code, and what cannot be written is Python's to report.
+    nobody caught has left no code, and is Python's to report.
     """
+    problem = streams.problem()
     if not codes:
         return
-    try:
-        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed from the beginning
-            stream.flush()
-    except (OSError, ValueError):  # the reader has gone, or it is closed
-        return
+    if problem is not None:
+        print(f"harness: standard output cannot be written: {problem}", file=sys.stderr, flush=True)
+        codes[0] = codes[0] if codes[0] not in (0, 3) else 2
     os._exit(codes[0])
 
 

@@ -1,9 +1,9 @@
 """``harness explain``: an out-of-memory message, a log or a memory snapshot, explained."""
 
+import os
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,9 +15,22 @@ from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.snapshots import Scaling
+    from harness.snapshots.log_text import Log
 
 _PAGE = click.Path(dir_okay=False, writable=True, path_type=Path)
 _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def is_message(text: str) -> bool:
+    """Return whether an argument is a message itself and not the name of a file."""
+    return " out of memory" in text.lower() and not os.path.exists(text)  # noqa: PTH110
+
+
+class _LogOrMessage(click.Path):
+    """A file, - or a message."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_message(value) else super().convert(value, param, ctx)
 
 
 @click.command(
@@ -31,7 +44,7 @@ _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
         ),
     ],
 )
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.argument("file", type=_LogOrMessage(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--device", type=WholeNumber(0, 1023), help="Explain this device only.")
 @click.option(
     "--gpu",
@@ -82,8 +95,9 @@ def explain(
     """Explain why a CUDA program ran out of memory.
 
     Also answers what would help: other settings, another GPU, another batch size. FILE is a memory
-    snapshot, a log or text with PyTorch's out-of-memory message, or - to read such text from
-    standard input. A snapshot is parsed by a restricted unpickler; no code from it is executed.
+    snapshot, a log of any size, the message itself in quotes, or - to read a log from standard
+    input. Every failure in a log is listed; the last is explained, and others that ended the run
+    for another cause. A snapshot is parsed by a restricted unpickler; no code from it is executed.
     """
     import json
 
@@ -92,7 +106,7 @@ def explain(
     from harness.snapshots.explain_text import explanation_text
 
     path = Path(file)
-    if file == "-" or not is_snapshot(path):
+    if file == "-" or is_message(file) or not is_snapshot(path):
         return _explain_text(file, as_json=as_json, html=html)
     explanations = explain_file(
         path,
@@ -115,21 +129,38 @@ def explain(
 def _explain_text(file: str, *, as_json: bool, html: Path | None) -> int:
     import json
 
-    from harness.snapshots.explain_page import message_page
-    from harness.snapshots.oom_message import LONGEST_LOG_BYTES, parse_message
-    from harness.snapshots.oom_text import message_text
+    from harness.snapshots.explain_page import failures_page
+    from harness.snapshots.log_failures import explained, find_failures
+    from harness.snapshots.oom_text import failures_text
 
+    log = _log(file)
+    failures = find_failures(log)
+    text = printable(failures_text(failures, log.left_out_bytes))
+    if html is not None:
+        _write(html, failures_page(failures, text))
+    if as_json:
+        last = explained(failures)[-1]
+        numbers = {} if last.message is None else last.message.as_dict()
+        every = [each.as_dict() for each in failures]
+        text = json.dumps({**last.as_dict(), **numbers, "failures": every}) + "\n"
+    click.echo(text, nl=False)
+    return DONE
+
+
+def _log(file: str) -> "Log":
+    """Return the log in a file, on standard input, or in the argument itself."""
+    from harness.snapshots.log_text import Log, read_log, read_log_file
+
+    if is_message(file):
+        return Log(text=file)
     try:
-        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as log:
-            data = log.read(LONGEST_LOG_BYTES)
+        if file != "-":
+            return read_log_file(Path(file))
+        if sys.stdin is None:
+            raise click.UsageError("cannot read standard input: it is closed")
+        return read_log(sys.stdin.buffer)
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror or error}") from None
-    message = parse_message(data.decode("utf-8", "replace"))
-    if html is not None:
-        _write(html, message_page(message))
-    text = json.dumps(message.as_dict()) if as_json else printable(message_text(message))
-    click.echo(text, nl=as_json)
-    return DONE
 
 
 def _write(path: Path, page: str) -> None:

@@ -12,8 +12,9 @@ from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import TargetFlags, report_unsupported, target_flags
-from harness.schema.module_request import OPTIMIZERS
+from harness.schema.errors import UnsupportedError
 from harness.schema.plain_text import printable
+from harness.schema.step_request import OPTIMIZERS
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
@@ -58,26 +59,18 @@ def plan(
     The change that slows the step least comes first.
 
     Micro-batches, checkpointing of blocks, bfloat16 autocast, variants of the optimizer and
-    settings of the allocator are each predicted, without a GPU. Times are estimates that rank the
+    settings of the allocator are each tried on a pretended GPU. Times are estimates that rank the
     changes. The exit code is 3 if nothing fits.
     """
-    from harness.planning.plan import plan as run
-    from harness.prediction.module.module_prediction import UnsupportedModuleError
+    from harness.planning.plan import plan_request
 
     gpu = card.described()
     if gpu is None or (card.gpu is None and card.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
-    step = network.step(optimizer=optimizer, autocast=autocast)
+    request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
     try:
-        found = run(
-            network.builder(target),
-            batch,
-            gpu=gpu,
-            allocator_settings=card.alloc_conf,
-            progress=_show_progress,
-            **step,
-        )
-    except UnsupportedModuleError as error:
+        found = plan_request(request, gpu, settings=card.alloc_conf, progress=_show_progress)
+    except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
     if as_json:
         click.echo(json.dumps(_as_json(target, found)))
@@ -90,7 +83,7 @@ def plan(
 
 def _show_progress(words: str) -> None:
     if sys.stderr.isatty():
-        click.echo(printable(f"predicting {words}"), err=True)
+        click.echo(printable(f"trying {words}"), err=True)
 
 
 def _as_json(target: str, found: "Plan") -> dict[str, Any]:

@@ -11,8 +11,8 @@ from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNum
 from harness.cli.predict_target import USED, predict_target
 from harness.cli.target_flags import TargetFlags, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.schema.module_request import OPTIMIZERS
 from harness.schema.plain_text import json_text
+from harness.schema.step_request import OPTIMIZERS
 
 
 @click.command(
@@ -42,8 +42,9 @@ from harness.schema.plain_text import json_text
 @gpu_description
 @click.option(
     "--method",
-    type=Choices(("auto", "rules", "dry-run")),
-    help="How TARGET is predicted on CUDA; auto is the dry run if PyTorch is a CUDA build.",
+    type=Choices(("auto", "dry-run", "estimate", "rules")),
+    help="Prediction method for TARGET on CUDA; auto uses the dry run if PyTorch has CUDA, else "
+    "an estimate. rules is the former name of estimate.",
 )
 @click.option(
     "--examples",
@@ -85,8 +86,9 @@ def predict(
     """
     if target is not None:
         _refuse_unused(flags, examples, budget)
+        method = {None: "auto", "rules": "estimate"}.get(method, method)
         return predict_target(
-            target, flags, network, card, method=method or "auto", check=check, as_json=as_json
+            target, flags, network, card, method=str(method), check=check, as_json=as_json
         )
     if network.are_given() or method:
         raise click.UsageError(

@@ -1,8 +1,7 @@
 """``harness predict TARGET``: whether a step of your own network fits, without running it."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,11 +9,13 @@ import click
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags
 from harness.cli.target_flags import TargetFlags, report_unsupported
-from harness.prediction.paused_collection import collection_paused
-from harness.schema.module_request import MODES
+from harness.prediction.gpu.catalogue import GPUS, Gpu
+from harness.schema.errors import UnsupportedError
+from harness.schema.step_request import MODES, StepRequest
+from harness.schema.verdict import FITS
 
 if TYPE_CHECKING:
-    from harness.prediction.module.module_prediction import ModulePrediction
+    from harness.schema.step_report import StepReport
 
 USED = {"batch", "optimizer", "mode", "autocast", "device", "classes", "accumulate"}
 """Workload flags that a target uses too."""
@@ -33,94 +34,87 @@ def predict_target(
     as_json: bool,
 ) -> int:
     """Predict a step of ``target``, print the answer and return the exit code."""
-    from harness.prediction.module.module_prediction import UnsupportedModuleError
-
-    batch = DEFAULT_BATCH if flags["batch"] is None else flags["batch"]
     gpu = None if card.mean_all() else card.described()
-    mode, accumulate = flags["mode"] or MODES[0], flags["accumulate"]
-    optimizer, autocast = flags["optimizer"] or "sgd", flags["autocast"]
-    with collection_paused():  # else a sixth of importing PyTorch is the garbage collector's
-        asked = network.step(optimizer=optimizer, autocast=autocast, mode=mode)
-        build = network.builder(target)
-    asked |= {"mode": mode, "accumulate": 1 if accumulate is None else accumulate}
-    asked |= {"allocator_settings": card.alloc_conf}
+    if check and not card.mean_all() and (gpu is None or gpu.total_bytes is None):
+        raise click.UsageError("--check needs a GPU of known memory, e.g. --gpu l4")
+    request = network.request(
+        target,
+        batch=DEFAULT_BATCH if flags["batch"] is None else flags["batch"],
+        optimizer=flags["optimizer"] or "sgd",
+        mode=flags["mode"] or MODES[0],
+        autocast=flags["autocast"],
+        accumulate=1 if flags["accumulate"] is None else flags["accumulate"],
+        classes=flags["classes"],
+    )
+    asked = {"settings": card.alloc_conf, "method": method}
     try:
         if card.mean_all():
-            return _table(target, build, batch, asked, as_json)
-        asked |= {"device": "cuda" if gpu is not None else flags["device"], "gpu": gpu}
-        return _one(target, build, batch, asked, method, check, as_json)
-    except UnsupportedModuleError as error:
+            return _table(request, check=check, as_json=as_json, **asked)
+        device = "cuda" if gpu is not None else flags["device"] or "cpu"
+        return _one(request, device, gpu, check=check, as_json=as_json, **asked)
+    except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
 
 
 def _one(
-    target: str,
-    build: Callable[[], Any],
-    batch: int,
-    asked: dict[str, Any],
+    request: StepRequest,
+    device: str,
+    gpu: Gpu | None,
+    *,
+    settings: str,
     method: str,
     check: bool,
     as_json: bool,
 ) -> int:
-    from harness.planning.predict import predict_network
-    from harness.prediction.module.largest_batch import largest_batch
+    from harness.planning.predict_step import estimated, predict_on_cuda
 
-    found = predict_network(build, {"batch": batch, **asked}, method=method)
-    largest = None
-    if found.card is not None:
-        search = largest_batch(build, known={batch: found.trace}, **asked)
-        largest, found.notes = search.batch, [*found.notes, *search.notes]
-    if as_json:
-        click.echo(json.dumps(_as_json(target, batch, found, largest)))
+    if device == "cpu":
+        if method == "dry-run":
+            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
+        report = estimated(request, device="cpu")
     else:
-        from harness.reporting.module_text import print_module_prediction
+        largest = gpu is not None and gpu.total_bytes is not None
+        report = predict_on_cuda(request, gpu, settings=settings, largest=largest, method=method)
+    if as_json:
+        click.echo(json.dumps(_as_json(report)))
+    else:
+        from harness.reporting.report_text import print_report
 
-        print_module_prediction(target, batch, found, largest)
-    fits = found.card is None or found.card.verdict == "fits"
-    return DONE if fits or not check else NOT_OK
+        print_report(report)
+    return DONE if report.fits or not check else NOT_OK
 
 
-def _table(
-    target: str,
-    build: Callable[[], Any],
-    batch: int,
-    asked: dict[str, Any],
-    as_json: bool,
-) -> int:
+def _table(request: StepRequest, *, settings: str, method: str, check: bool, as_json: bool) -> int:
     import msgspec
 
-    from harness.prediction.module.gpu_table import gpu_table
+    from harness.planning.predict_step import fits_on_cuda
 
-    rows = gpu_table(build, batch, **asked)
+    gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
+    found = fits_on_cuda(request, gpus, settings=settings, method=method)
+    fits = sorted(found.fits, key=lambda fit: fit.total_bytes)
     if as_json:
-        found = [msgspec.to_builtins(asdict(row)) for row in rows]
-        click.echo(json.dumps({"outcome": "predicted", "target": target, "gpus": found}))
+        rows = [
+            {
+                "fit": msgspec.to_builtins(fit),
+                "headroom_bytes": fit.headroom_bytes,
+                "largest_batch": fit.largest_batch or 0,
+            }
+            for fit in fits
+        ]
+        answer = {"outcome": "predicted", "target": request.target, "gpus": rows}
+        click.echo(json.dumps({**answer, "method": found.method, "notes": found.notes}))
     else:
-        from harness.reporting.module_text import print_gpu_table
+        from harness.reporting.report_text import print_gpu_table
 
-        print_gpu_table(target, batch, rows)
-    return DONE
+        print_gpu_table(f"{request.target}, batch {request.batch:,}", fits, found.notes)
+    return DONE if not check or all(fit.verdict == FITS for fit in fits) else NOT_OK
 
 
-def _as_json(
-    target: str, batch: int, found: "ModulePrediction", largest: int | None
-) -> dict[str, Any]:
-    import msgspec
-
+def _as_json(report: "StepReport") -> dict[str, Any]:
+    """Return the report under the keys of the JSON, with the largest batch beside the verdict."""
+    fit = report.fit
     return {
-        "outcome": "predicted",
-        "target": target,
-        "batch": batch,
-        "way": found.way,
-        "saved_bytes": found.saved_bytes,
-        "peak_live_bytes": found.peak_live_bytes,
-        "first_step_peak_live_bytes": found.first_step_peak_live_bytes,
-        "peak_phase": found.peak_phase,
-        "phases": {k: {"peak_live_bytes": v} for k, v in found.phase_peaks().items()},
-        "categories_at_peak": found.categories_at_peak(),
-        "cuda": msgspec.to_builtins(found.cuda),
-        "card": msgspec.to_builtins(found.card),
-        "largest_batch": largest,
-        "layers": [asdict(layer) for layer in found.layers],
-        "notes": found.notes,
+        **report.as_dict(),
+        "way": report.method,
+        "largest_batch": None if fit is None else fit.largest_batch,
     }

@@ -1,17 +1,23 @@
 """``harness profile``: one step of any module, traced."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.parameter_types import SHAPE, Choices, WholeNumber
+from harness.cli.gpu_options import GpuFlags, gpu_description
+from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.target_flags import TargetFlags, target_flags
 from harness.cli.worker_options import deadline_option
-from harness.schema.module_request import INPUT_TYPES, LOSSES, MODES, OPTIMIZERS
-from harness.schema.plain_text import json_text
+from harness.schema.input_spec import TYPES
+from harness.schema.step_request import MODES, OPTIMIZERS, StepRequest
+
+if TYPE_CHECKING:
+    from harness.schema.step_report import StepReport
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,33 +31,27 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     cls=HarnessCommand,
     examples=[
         "harness profile torchvision.models:resnet18 --input 3x64x64 --batch 8",
+        "harness profile my_model.py:Net --input tokens=int64:256 --input mask=bool:256",
         "harness profile torchvision.models:resnet18 --optimizer adam --timeline step.svg",
     ],
 )
-@click.argument("target", metavar="MODULE:CALLABLE")
-@click.option(
-    "--input",
-    "input_shape",
-    type=SHAPE,
-    default="3x224x224",
-    show_default=True,
-    help="Shape of one example, without the batch dimension.",
-)
+@click.argument("target", metavar="TARGET")
+@target_flags
 @click.option(
     "--input-type",
-    type=Choices(INPUT_TYPES),
+    type=Choices(TYPES),
     default="float32",
-    show_default=True,
-    help="Data type of the input; int64 for token ids.",
+    help="Data type of inputs whose --input names none.  [default: float32]",
 )
 @click.option(
     "--batch", type=WholeNumber(1, 2**31 - 1), default=32, show_default=True, help="Batch size."
 )
 @click.option(
-    "--optimizer", type=Choices(OPTIMIZERS), default="sgd", show_default=True, help="Optimizer."
-)
-@click.option(
-    "--loss", type=Choices(LOSSES), default="cross-entropy", show_default=True, help="Loss."
+    "--optimizer",
+    type=ChoicesOrTarget(OPTIMIZERS),
+    default="sgd",
+    show_default=True,
+    help="Optimizer; also MODULE:CALLABLE of the parameters.",
 )
 @click.option("--classes", type=WholeNumber(1), help="Number of label classes.")
 @click.option(
@@ -61,6 +61,14 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     show_default=True,
     help="A training step, or a forward pass without gradients.",
 )
+@click.option("--autocast", type=Choices(("float16", "bfloat16")), help="Autocast dtype.")
+@click.option(
+    "--accumulate",
+    type=WholeNumber(1, 2**31 - 1),
+    default=1,
+    show_default=True,
+    help="Number of micro-batches of a step.",
+)
 @click.option(
     "--threads",
     type=WholeNumber(1, 4096),
@@ -68,6 +76,15 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     show_default=True,
     help="Number of CPU threads per operation.",
 )
+@click.option(
+    "--device",
+    type=Choices(("cpu", "cuda")),
+    default="cpu",
+    show_default=True,
+    help="Device of the step; cuda is a pretended GPU where there is none.",
+)
+@click.option("--gpu", metavar="NAME", help="GPU to pretend, e.g. l4; implies --device cuda.")
+@gpu_description
 @deadline_option
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one line of JSON.")
 @_file_option("--events", "Write the allocation events to FILE as CSV.")
@@ -78,34 +95,65 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     "Write an HTML page of the step's memory to FILE; only its figure if FILE ends in .svg.",
 )
 def profile(
+    target: str,
+    network: TargetFlags,
+    card: GpuFlags,
+    input_type: str,
+    device: Literal["cpu", "cuda"],
     deadline: float,
     as_json: bool,
     events: Path | None,
     chrome: Path | None,
     snapshot: Path | None,
     timeline: Path | None,
-    **asked: Any,
+    **step: Any,
 ) -> int:
     """Trace the memory of one step of any torch.nn.Module.
 
-    CALLABLE returns the module, e.g. torchvision.models:resnet18. The step runs on the CPU in a
-    process of its own.
+    TARGET returns the module, as package.module:callable or my_model.py:Net. The step runs in a
+    process of its own, on the CPU or on a GPU.
     """
-    import msgspec
+    from harness.planning.measure_step import measure_step
+    from harness.reporting.profile_text import print_profile, write_exports
 
-    from harness.profiling.profile import profile as run
-    from harness.profiling.profile_text import print_profile, write_exports
-    from harness.schema.module_request import checked
-
-    result, trace = run(checked(**asked), deadline_seconds=deadline)
-    if trace is not None:  # before anything is printed: the reader of a pipe may go away
-        of = result.request
-        title = f"{of.target}, batch {of.batch}, {of.mode}, {of.optimizer}"
+    given = network.with_default_input("3x224x224", input_type)
+    request = given.request(target, **step)
+    gpu = card.described()
+    report = measure_step(
+        request,
+        device=device if gpu is None else "cuda",
+        gpu=gpu,
+        deadline_seconds=deadline,
+    )
+    if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
+        title = f"{report.subject}, {request.mode}, {request.optimizer}"
         write_exports(
-            trace, events=events, chrome=chrome, snapshot=snapshot, timeline=timeline, title=title
+            report.trace,
+            events=events,
+            chrome=chrome,
+            snapshot=snapshot,
+            timeline=timeline,
+            title=title,
         )
     if as_json:
-        click.echo(json_text(msgspec.json.encode(result)))
+        click.echo(json.dumps(_as_json(report, request)))
     else:
-        print_profile(result, trace)
-    return NOT_OK if trace is None else DONE
+        print_profile(report, request)
+    return NOT_OK if report.trace is None else DONE
+
+
+def _as_json(report: "StepReport", request: StepRequest) -> dict[str, Any]:
+    import msgspec
+
+    from harness.reporting.profile_text import temporary_share
+
+    asked: dict[str, Any] = msgspec.to_builtins(request)
+    return {
+        **report.as_dict(),
+        "request": {name: value for name, value in asked.items() if name not in ("sent", "path")},
+        "modules_at_peak": {
+            name or "(network)": size for name, size in report.bytes_at_peak("module").items()
+        },
+        "operators_at_peak": report.bytes_at_peak("operator"),
+        "temporary_share": temporary_share(report),
+    }

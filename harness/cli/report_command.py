@@ -8,19 +8,34 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
 
 
-@click.command(cls=HarnessCommand, examples=["harness report results/local/default"])
+@click.command(
+    cls=HarnessCommand,
+    examples=[
+        "harness report results/local/default",
+        "harness report results/local/mine --experiment my_experiment.py",
+    ],
+)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def report(folder: Path) -> int:
+@click.option(
+    "--experiment",
+    "given",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
+)
+def report(folder: Path, given: tuple[Path, ...]) -> int:
     """Write the report from the records in FOLDER.
 
     Writes report.html (the answer), evidence.html, report.md, claims.json, tables/ and figures/
-    into FOLDER. Nothing is measured again.
+    into FOLDER. Nothing is measured again. An experiment of your own is analysed by the file
+    that the sweep ran.
     """
     from harness.reporting.parallel import usable_processors
     from harness.reporting.progress import counted
     from harness.reporting.report import write_report
 
     with counted("analysing and drawing experiments") as progress:
-        page = write_report(folder, jobs=usable_processors(), progress=progress)
+        page = write_report(folder, jobs=usable_processors(), progress=progress, given=given)
     click.echo(page)
     return DONE

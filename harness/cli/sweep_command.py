@@ -8,6 +8,7 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
 from harness.cli.sweep_options import run_experiments, sweep_options
 from harness.cli.worker_options import deadline_option
+from harness.schema.plain_text import printable
 
 
 @click.command(
@@ -31,11 +32,27 @@ def sweep(experiments: tuple[str, ...], list_only: bool, **options: Any) -> int:
     interrupted, run the same command again to resume.
     """
     if list_only:
-        from harness.reporting.terminal import print_experiments
-        from harness.sweeps.experiment_files import find, names_found
-
-        print_experiments([find(name) for name in experiments or names_found()])
+        _list(experiments)
         return DONE
     folder = run_experiments(experiments, **options)
     click.echo(f"records: {folder}", err=True)
     return DONE
+
+
+def _list(names: tuple[str, ...]) -> None:
+    """Print the experiments; without names all of them, and what stands next to them."""
+    from harness.reporting.terminal import print_experiments
+    from harness.sweeps.experiment_files import ExperimentError, find, names_found, other_scripts
+
+    found = []
+    skipped = [] if names else [f"{path}: it defines no EXPERIMENT" for path in other_scripts()]
+    for name in names or names_found():
+        try:
+            found.append(find(name))
+        except ExperimentError as error:
+            if names:
+                raise
+            skipped.append(str(error))
+    print_experiments(found)
+    for why in skipped:
+        click.echo(printable(f"skipped: {why}"), err=True)

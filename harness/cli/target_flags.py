@@ -1,9 +1,7 @@
-"""The flags that describe a user's own network, shared by ``predict`` and ``plan``."""
+"""The flags that describe a user's own network, shared by ``predict``, ``plan`` and ``profile``."""
 
-import ast
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -11,9 +9,9 @@ import click
 from harness.cli.exit_codes import NOT_OK
 from harness.cli.gpu_options import Command, with_options
 from harness.cli.parameter_types import ChoicesOrTarget
-from harness.schema.input_spec import InputSpec, parse_input
-from harness.schema.module_request import LOSSES, OPTIMIZERS
+from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
+from harness.schema.step_request import LOSSES, StepRequest, own_places
 
 _FLAGS = (
     click.option(
@@ -38,6 +36,14 @@ _FLAGS = (
         help="Argument of TARGET's constructor; may be given several times.",
     ),
     click.option(
+        "--answer",
+        "answers",
+        multiple=True,
+        metavar="[FILE:LINE=]ANSWER",
+        help="Value that TARGET reads from the GPU, if it cannot be known: a number; for a mask "
+        "all, none or a fraction.",
+    ),
+    click.option(
         "--loss",
         type=ChoicesOrTarget(LOSSES),
         default="cross-entropy",
@@ -55,6 +61,7 @@ class TargetFlags:
         inputs: each input as ``--input`` describes it.
         inputs_from: MODULE:CALLABLE that makes inputs and labels instead.
         arguments: arguments of the network's constructor, as NAME=VALUE.
+        answers: values that are read from the GPU, as FILE:LINE=ANSWER.
         loss: a known loss, or MODULE:CALLABLE.
 
     """
@@ -62,27 +69,39 @@ class TargetFlags:
     inputs: tuple[str, ...]
     inputs_from: str | None
     arguments: tuple[str, ...]
+    answers: tuple[str, ...]
     loss: str
 
     def are_given(self) -> bool:
         """Return whether any flag but the loss, which has a default, is given."""
-        return bool(self.inputs or self.inputs_from or self.arguments)
+        return bool(self.inputs or self.inputs_from or self.arguments or self.answers)
 
-    def builder(self, target: str) -> Callable[[], Any]:
-        """Return the function that builds ``target`` with its arguments."""
-        from harness.training.load_target import builder_of
+    def with_default_input(self, shape: str, dtype: str) -> "TargetFlags":
+        """Return the flags with an input where none is given, and a type where none is named."""
+        inputs = self.inputs or (() if self.inputs_from else (shape,))
+        typed = tuple(text if ":" in text else _typed(text, dtype) for text in inputs)
+        return replace(self, inputs=typed)
 
-        return builder_of(target, dict(map(_argument, self.arguments)))
-
-    def step(self, *, optimizer: str, autocast: str | None, mode: str = "train") -> dict[str, Any]:
-        """Return the flags as arguments of ``harness.predict``."""
-        specs = [parse_input(text) for text in self.inputs]
-        return {
-            "inputs": _inputs(specs, self.inputs_from, mode),
-            "optimizer": _named(optimizer, OPTIMIZERS),
-            "loss": _named(self.loss, LOSSES),
-            "autocast": autocast,
-        }
+    def request(self, target: str, **step: Any) -> StepRequest:
+        """Return the step of ``target``; ``step`` holds the other fields of the request."""
+        for text in self.inputs:
+            parse_input(text)
+        if not self.inputs and self.inputs_from is None:
+            raise click.UsageError(
+                "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"
+            )
+        request = StepRequest(
+            target=target,
+            arguments=self.arguments,
+            inputs=self.inputs,
+            inputs_from=self.inputs_from,
+            answers=self.answers,
+            loss=self.loss,
+            **own_places(),
+            **step,
+        )
+        request.named_arguments()  # a wrong one is refused before PyTorch is loaded
+        return request
 
 
 def target_flags(command: Command) -> Command:
@@ -98,30 +117,7 @@ def report_unsupported(error: Exception, target: str, *, as_json: bool) -> int:
     return NOT_OK
 
 
-def _argument(text: str) -> tuple[str, object]:
-    """Return name and value of NAME=VALUE; a value that is no Python literal is a string."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise click.UsageError(f"--arg must be NAME=VALUE, got {text!r}")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
-
-
-def _named(name: str, known: Sequence[str]) -> Any:
-    """Return ``name`` itself if it is known, else the object that MODULE:CALLABLE names."""
-    from harness.training.load_target import load_target
-
-    return name if name in known else load_target(name)
-
-
-def _inputs(specs: Sequence[InputSpec], source: str | None, mode: str) -> Any:
-    from harness.training.example_inputs import example_inputs
-    from harness.training.load_target import load_target
-
-    if source is not None:
-        return load_target(source)
-    if not specs:
-        raise click.UsageError("give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE")
-    return example_inputs(specs, with_labels=mode == "train")
+def _typed(text: str, dtype: str) -> str:
+    """Return an input without a type with this one."""
+    name, equals, shape = text.rpartition("=")
+    return f"{name}{equals}{dtype}:{shape}"

@@ -26,14 +26,13 @@ def verdicts(folders: tuple[Path, ...]) -> int:
     """Print every claim of a report with its verdict.
 
     The report in each FOLDER is read; nothing is written. For one FOLDER, each claim comes with
-    what was measured. Several are printed side by side; the exit code is 3 if two reports
-    contradict each other.
+    what was measured. Several are printed side by side. The exit code is 3 if two reports
+    contradict each other, have no claim in common, or if there is no claim.
     """
     if len(folders) == 1:
         from harness.reporting.summary import print_claims
 
-        print_claims(folders[0])
-        return DONE
+        return DONE if print_claims(folders[0]) else NOT_OK
     from harness.reporting.verdict_table import print_side_by_side
 
     return DONE if print_side_by_side(folders) else NOT_OK

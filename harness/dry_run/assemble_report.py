@@ -11,7 +11,6 @@ from harness.dry_run.dry_run_report import (
     CudaPeaks,
     Device,
     DryRunReport,
-    Fit,
     Outcome,
 )
 from harness.dry_run.dry_run_request import Request
@@ -19,6 +18,7 @@ from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
 from harness.schema.units import format_bytes
+from harness.schema.verdict import DOES_NOT_FIT, Fit, fit_of
 
 _OUTCOMES: Mapping[str, Outcome] = {
     "ok": "ok",
@@ -194,10 +194,10 @@ def _fit(
 ) -> Fit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
     if outcome == "oom" or (outcome == "ok" and refused):
-        return "does not fit"
+        return DOES_NOT_FIT
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
     held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
     if page.other_processes:
         held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])
-    return "fits" if held <= gpu.total_bytes else "close call"
+    return fit_of(in_every_case=held <= gpu.total_bytes, in_some_case=True)

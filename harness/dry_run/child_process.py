@@ -17,13 +17,12 @@ from types import FrameType
 import msgspec
 
 from harness.dry_run.assemble_report import Ending, assemble_report, noting_kernels
-from harness.dry_run.build import VALUES, build
+from harness.dry_run.build import build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport, Job
 from harness.dry_run.dry_run_request import Request, check
 from harness.dry_run.fake_ranks import variables
 from harness.dry_run.for_workers import pretending
 from harness.dry_run.kept_files import kept_files
-from harness.dry_run.known_values import LIBRARY_VARIABLE
 from harness.dry_run.run_folder import end_processes_of
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
 from harness.dry_run.supervisor import KILL
@@ -128,7 +127,6 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
         **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
         **({} if request.write_files else {"HARNESS_DRY_RUN_FILES": str(folder / "files")}),
-        LIBRARY_VARIABLE: str(stub / VALUES),
         "PYTHONUNBUFFERED": "1",
     }
 

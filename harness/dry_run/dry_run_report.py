@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.schema.units import format_bytes
+from harness.schema.verdict import Fit
 
 Outcome = Literal["ok", "oom", "killed", "timeout", "crashed", "error", "unsupported"]
 Category = Literal[
@@ -19,7 +20,6 @@ Category = Literal[
     "other",
 ]
 """``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen."""
-Fit = Literal["fits", "close call", "does not fit"]
 Answer = float | Literal["all", "none"]
 """A number, or how many elements a mask keeps: all of them, none, or a fraction below 1."""
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.dry_run.build import build, preloaded
+from harness.dry_run.build import VALUES, build, preloaded
 from harness.dry_run.compiled import cache_variables
+from harness.dry_run.known_values import LIBRARY_VARIABLE
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.pretended_device import pretended_device
@@ -55,6 +56,7 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
     return {
         **described,
         **cache_variables(torch.version, described),
+        LIBRARY_VARIABLE: str(stub / VALUES),
         "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
         "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
     }

@@ -28,7 +28,7 @@ _kept: list[object] = []
 
 
 def follow_values(on_size: Callable[[str, int], int]) -> None:
-    """Follow the values of this process from now on; PyTorch is imported.
+    """Follow the values of this process from now on; once for a process, and its forks.
 
     Args:
         on_size: called for an operator whose result's size is not known, with its name and the

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MOST_EVENTS = 2_000_000
 """Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
 
+_COMPILED_STEPS = "the optimizer's step was compiled: its steps are not counted"
+
 PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
 
 
@@ -87,8 +89,8 @@ class Recording:
         self._fold_resets()
         bindings: Any = torch._C
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
-        register_optimizer_step_pre_hook(lambda optimizer, *_: self._mark(optimizer))
-        register_optimizer_step_post_hook(lambda optimizer, *_: self._after_step(optimizer))
+        register_optimizer_step_pre_hook(_unless_compiled(self._mark))
+        register_optimizer_step_post_hook(_unless_compiled(self._after_step))
         self._reads.listen()
 
     def _keep_history(self) -> None:
@@ -135,13 +137,7 @@ class Recording:
     def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
         """Note the addresses of an optimizer's parameters, gradients and states."""
         owners: dict[int, Category] = {}
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                _own(owners, parameter, "parameter")
-                _own(owners, parameter.grad, "gradient")
-        for state in optimizer.state.values():
-            for value in state.values() if isinstance(state, dict) else ():
-                _own(owners, value, "optimizer_state")
+        _own_all_of(owners, optimizer)
         self._add_mark(owners)
 
     def _add_mark(self, owners: dict[int, Category]) -> None:
@@ -185,6 +181,10 @@ class Recording:
             elif issubclass(kind, torch.nn.Module):
                 for buffer in thing._buffers.values():
                     _own(owners, buffer, "buffer")
+            elif issubclass(kind, torch.optim.Optimizer):
+                _own_all_of(owners, thing)
+                if thing.state and not self._steps and _COMPILED_STEPS not in self.notes:
+                    self.notes.append(_COMPILED_STEPS)
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
 
     def _stack_now(self) -> tuple[Frame, ...]:
@@ -267,6 +267,30 @@ def _with_moment(one: OutOfMemory, at: Moment) -> OutOfMemory:
         stack=one.stack,
         at=at,
     )
+
+
+def _unless_compiled(
+    hook: Callable[["torch.optim.Optimizer"], None],
+) -> Callable[..., None]:
+    """Return a hook that TorchDynamo does not see: it would break the graph of a compiled step."""
+    import torch
+
+    def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:
+        if not torch.compiler.is_compiling():
+            hook(optimizer)
+
+    return called
+
+
+def _own_all_of(owners: dict[int, Category], optimizer: "torch.optim.Optimizer") -> None:
+    """Note the blocks of an optimizer's parameters, gradients and states."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            _own(owners, parameter, "parameter")
+            _own(owners, parameter.grad, "gradient")
+    for state in optimizer.state.values():
+        for value in state.values() if isinstance(state, dict) else ():
+            _own(owners, value, "optimizer_state")
 
 
 def _own(owners: dict[int, Category], value: object, category: Category) -> None:

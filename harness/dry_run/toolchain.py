@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import UnavailableError
 
 
-class DryRunUnavailableError(HarnessError, RuntimeError):
+class DryRunUnavailableError(UnavailableError, RuntimeError):
     """The dry run cannot work here; the message says what is missing and how to get it.
 
     >>> import harness
     >>> try:
     ...     outcome = harness.dry_run(print, "hello", gpu="l4").outcome
-    ... except harness.DryRunUnavailableError as error:
+    ... except harness.UnavailableError as error:
     ...     outcome = f"use harness.predict instead: {error}"
 
     """
@@ -141,3 +141,12 @@ def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
                 f" run: {INSTALL_CUDA_TORCH}"
             )
     return folders
+
+
+def torch_version() -> str | None:
+    """Return the version of PyTorch that this interpreter would import; None without one."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    text = (Path(spec.submodule_search_locations[0]) / "version.py").read_text()
+    return _quoted(r"__version__\s*=\s*", text)

@@ -161,9 +161,12 @@ class AllocationRecorder:
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
         """Register existing storages, allocated before the recording or during it.
 
-        Those from before open the trace, and their end is recorded.
+        Those from before open the trace, and their end is recorded. Those of another device, such
+        as an optimizer's step counters next to parameters on a GPU, are none of the trace's.
         """
         for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
+            if storage.device.type != self._device:
+                continue
             address, size = storage.data_ptr(), storage.nbytes()
             known = self._watched.get(address)
             if not size or (known is not None and known() is not None):
@@ -179,6 +182,12 @@ class AllocationRecorder:
         if self._running:
             with self._range(f"{GONE}{number}"):
                 pass
+
+    @contextmanager
+    def module_scope(self, name: str) -> Iterator[None]:
+        """Attribute the block's events to the forward pass of the module ``name``."""
+        with self._range(MODULE + name):
+            yield
 
     @contextmanager
     def module_scopes(self, model: nn.Module, names: list[str] | None = None) -> Iterator[None]:

@@ -299,7 +299,10 @@ class _Replay:
 
     def _adopt(self, number: int) -> None:
         address, size, category, module = self._adopted[number]
-        if address in self._alive:
+        known = self._alive.get(address)
+        if known is not None:
+            if known.category == "temporary":
+                known.module = module or known.module
             self._mark({address: category})
             return
         block = self._alive[address] = self._initial[number] = _Block(BEFORE, module, category)

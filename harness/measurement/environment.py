@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-import harness
 from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
+from harness.version import PACKAGE, __version__
 
 
 def describe(workload: Workload, launcher: str) -> Environment:
@@ -30,7 +30,7 @@ def describe(workload: Workload, launcher: str) -> Environment:
 def _machine() -> Environment:
     """Return the part that cannot change while a process runs."""
     return {
-        "harness": harness.__version__,
+        "harness": __version__,
         "python": platform.python_version(),
         "torch": importlib.metadata.version("torch"),
         "system": platform.system(),
@@ -60,7 +60,7 @@ def _cpu_name() -> str:
 
 def git_commit() -> str | None:
     """Return the commit of the checkout that this package lies in, ``+`` where changed."""
-    folder = Path(harness.__file__).parent
+    folder = PACKAGE
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

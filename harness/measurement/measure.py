@@ -26,35 +26,25 @@ def measure(
     *,
     repeats: int = 3,
     deadline_seconds: float = DEADLINE_SECONDS,
+    force: bool = False,
     inject: str | None = None,
     launcher: Launcher | None = None,
-    force: bool = False,
 ) -> Record:
-    """Measure a step in processes of its own.
-
-    A failed measurement is a record too: its ``outcome`` says how it ended.
+    """Measure a workload in processes of its own, as ``harness.measure`` does.
 
     Args:
         workload: the step to measure.
         repeats: number of passes without instruments, which time the step and read its RSS.
         deadline_seconds: seconds after which a worker process is stopped.
+        force: try a workload that is predicted to need more memory than is available.
         inject: a fault to provoke, for tests: "kill", "hang", "error" or "oom".
         launcher: starts the worker processes; by default one that ends with this measurement.
-        force: try a workload that is predicted to need more memory than is available.
-
-    Returns:
-        The metrics in bytes, the outcome and the environment.
 
     Raises:
         ArgumentError: ``workload`` is not a workload.
         MemoryUnavailableError: it is predicted to need more memory than is available.
         HarnessError: something that the workload needs is missing, such as a GPU.
         LaunchError: no worker process can be started, or it met a limit of this machine.
-
-    >>> import harness
-    >>> record = harness.measure(harness.Workload(width=8, in_features=8, batch=4), repeats=1)
-    >>> record.outcome, record.saved_bytes
-    (<Outcome.OK: 'ok'>, 452)
 
     """
     check_workload(workload)

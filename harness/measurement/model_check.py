@@ -28,8 +28,6 @@ _HELPERS = ("aten::empty", "aten::zeros", "aten::add", "aten::div", "aten::_to_c
 """Operators that others use inside, where the event is the other one's."""
 
 Position = tuple[int, int]
-Compared = tuple[Event, bool]
-"""An event without its address, and whether it is scratch: freed by the very next event."""
 
 
 class Exercised(NamedTuple):
@@ -128,7 +126,7 @@ def why_exactness_is_not_tested() -> str | None:
 
 
 def _compare(workload: Workload) -> Exercised:
-    predicted = _comparable(predict_trace(workload).events, workload)
+    predicted = _comparable(predict_trace(workload, without_scratch=True).events, workload)
     with _threads(workload.threads):
         measured_trace = trace_pass(workload, _leave_as_they_are, training_step.no_phase)
         saved = _saved_metrics(workload)
@@ -180,14 +178,17 @@ def _saved_metrics(workload: Workload) -> dict[str, object]:
     return {name: found[name] for name in ("saved_bytes", "saved_input_bytes")}
 
 
-def _comparable(events: Sequence[Event], workload: Workload) -> list[Compared]:
+def _comparable(events: Sequence[Event], workload: Workload) -> list[Event]:
     """Return events in an order that does not depend on addresses, and without them.
 
-    Autocast empties its cache in the order of a hash table of addresses, at the end of a
-    forward pass: neighbouring frees are sorted there.
+    Left out is the scratch of 16-bit matmuls, which depends on the processor: blocks that are
+    freed by the very next event. Autocast empties its cache in the order of a hash table of
+    addresses, at the end of a forward pass: neighbouring frees are sorted there.
     """
-    scratch = {place for first in _scratch(events) for place in (first, first + 1)}
-    found = [(event._replace(address=0), place in scratch) for place, event in enumerate(events)]
+    scratch: set[int] = set()
+    if {workload.dtype, workload.autocast} & {"bfloat16", "float16"}:
+        scratch = {place for first in _scratch(events) for place in (first, first + 1)}
+    found = [e._replace(address=0) for place, e in enumerate(events) if place not in scratch]
     return _in_order(found) if workload.autocast else found
 
 
@@ -199,11 +200,11 @@ def _scratch(events: Sequence[Event]) -> Iterator[int]:
             yield place
 
 
-def _in_order(found: Iterable[Compared]) -> list[Compared]:
-    ordered: list[Compared] = []
-    frees: list[Compared] = []
+def _in_order(found: Iterable[Event]) -> list[Event]:
+    ordered: list[Event] = []
+    frees: list[Event] = []
     for each in found:
-        if each[0].size_bytes < 0 and each[0].phase == "forward":
+        if each.size_bytes < 0 and each.phase == "forward":
             frees.append(each)
             continue
         ordered += [*sorted(frees), each]
@@ -211,7 +212,7 @@ def _in_order(found: Iterable[Compared]) -> list[Compared]:
     return ordered + sorted(frees)
 
 
-def _unequal(predicted: list[Compared], measured: list[Compared]) -> Iterator[Compared]:
+def _unequal(predicted: list[Event], measured: list[Event]) -> Iterator[Event]:
     """Yield the events that only one of the two sequences has at its place."""
     matcher = SequenceMatcher(None, predicted, measured, autojunk=False)
     for tag, first, last, start, stop in matcher.get_opcodes():
@@ -220,11 +221,8 @@ def _unequal(predicted: list[Compared], measured: list[Compared]) -> Iterator[Co
             yield from measured[start:stop]
 
 
-def _rule_behind(compared: Compared, workload: Workload) -> str:
+def _rule_behind(event: Event, workload: Workload) -> str:
     """Return the name of the rule that describes an event: the one whose operator is innermost."""
-    event, is_scratch = compared
-    if is_scratch and "bfloat16" in (workload.dtype, workload.autocast):
-        return "bfloat16-scratch"
     if workload.autocast and "aten::_to_copy" in event.operator:
         return "autocast-casts"
 

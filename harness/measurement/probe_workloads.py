@@ -43,9 +43,5 @@ PROBES: tuple[Workload, ...] = (
     ),
     _PLAIN.replace(optimizer="momentum", dtype="float16"),
     _WIDE,
-    _WIDE.replace(optimizer="adam", batch=65, threads=2),
-    _WIDE.replace(model="mlp-scratch"),
-    _WIDE.replace(in_features=1100, batch=32, mode="inference"),
-    _WIDE.replace(batch=1),
-    _WIDE.replace(model="mlp-scratch", batch=1, activation="tanh", threads=2),
+    _WIDE.replace(model="mlp-scratch", activation="tanh", threads=2),
 )

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
+from harness.schema.memory_fit import GpuFit
 from harness.schema.notebook_table import notebook_table
-from harness.schema.prediction import GpuFit
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Plan:
             leave free on the GPU.
 
         """
-        from harness.schema.plots.public_objects import plot_ranges
+        from harness.plots.public_objects import plot_ranges
 
         peaks = [("as asked", *self.as_asked.reserved_peak_bytes)]
         peaks += [

@@ -9,15 +9,11 @@ allocate them again, each step takes 10% more. So the numbers rank changes; they
 seconds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-from torch import nn
-from torch.utils.checkpoint import checkpoint
-
-from harness.training.module_step import LEARNING_RATE, OptimizerMaker, make_optimizer
+from harness.schema.step_request import LEARNING_RATE
 
 FORWARD_SHARE = 1 / 3
 MICRO_BATCH_COST = 0.02
@@ -30,7 +26,6 @@ OptimizerVariant = Literal["as asked", "fused", "without foreach", "sgd"]
 
 _ADAMS = {"adam": "Adam", "adamw": "AdamW"}
 _NAMED = {**_ADAMS, "sgd": "SGD", "momentum": "SGD"}
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +70,12 @@ class StepChange:
 
 
 def possible_changes(
-    optimizer: object, *, autocast: object, capability: tuple[int, int], has_blocks: bool
+    optimizer: str | None, *, autocast: bool, capability: tuple[int, int], has_blocks: bool
 ) -> tuple[StepChange, ...]:
     """Return the combinations that make sense for the step, the unchanged one first."""
     kinds: list[Checkpointing] = ["none", *_BLOCKWISE] if has_blocks else ["none"]
     casts: list[Literal["bfloat16"] | None] = [None]
-    if autocast is None and capability >= (8, 0):
+    if not autocast and capability >= (8, 0):
         casts.append("bfloat16")
     found = [StepChange(checkpointing=kind, autocast=cast) for cast in casts for kind in kinds]
     strongest = found[-1]
@@ -100,54 +95,13 @@ def possible_changes(
 _BLOCKWISE: tuple[Checkpointing, ...] = ("every second block", "every block")
 
 
-def _variants(optimizer: object) -> list[OptimizerVariant]:
-    if callable(optimizer):
+def _variants(optimizer: str | None) -> list[OptimizerVariant]:
+    if optimizer is None:
         return ["without foreach"]
     if optimizer not in _NAMED:
         return []
     variants: list[OptimizerVariant] = ["fused", "without foreach"]
     return [*variants, "sgd"] if optimizer != "sgd" else variants
-
-
-def changed_optimizer(
-    optimizer: str | OptimizerMaker, variant: OptimizerVariant
-) -> str | OptimizerMaker:
-    """Return the optimizer of ``variant`` as ``harness.predict`` takes it."""
-    if variant == "as asked":
-        return optimizer
-    if variant == "sgd":
-        return "sgd"
-
-    def make(parameters: Any) -> Any:
-        made = make_optimizer(optimizer, list(parameters))
-        for group in made.param_groups if made is not None else ():
-            group["foreach"] = False
-            group["fused"] = variant == "fused"
-        return made
-
-    return make
-
-
-def blocks_of(model: nn.Module) -> list[str]:
-    """Return the names of the repeated blocks of a network, as checkpointing wraps them.
-
-    A block is a child of a container (``Sequential``, ``ModuleList``) in which a class that has
-    children of its own comes at least twice, and that is not inside another block.
-
-    >>> block = lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    >>> blocks_of(nn.Sequential(block(), block(), nn.Linear(2, 1)))
-    ['0', '1']
-    """
-    found: list[str] = []
-    for name, module in model.named_modules():
-        inside = any(name == block or name.startswith(f"{block}.") for block in found)
-        if inside or not isinstance(module, _CONTAINERS):
-            continue
-        children = [(key, child) for key, child in module.named_children() if any(child.children())]
-        kinds = [type(child) for _, child in children]
-        prefix = f"{name}." if name else ""
-        found += [f"{prefix}{key}" for key, child in children if kinds.count(type(child)) > 1]
-    return found
 
 
 def wrapped_blocks(names: Sequence[str], checkpointing: Checkpointing) -> Sequence[str]:
@@ -160,19 +114,8 @@ def wrapped_blocks(names: Sequence[str], checkpointing: Checkpointing) -> Sequen
     return every[checkpointing]
 
 
-def checkpointing_of(change: StepChange) -> Callable[[nn.Module], None]:
-    """Return a function that makes a network checkpoint its blocks."""
-
-    def prepare(model: nn.Module) -> None:
-        for name in wrapped_blocks(blocks_of(model), change.checkpointing):
-            block: Any = model.get_submodule(name)
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-
-    return prepare
-
-
 def code_of(
-    change: StepChange, *, optimizer: object, micro_batches: int, blocks: Sequence[str]
+    change: StepChange, *, optimizer: str | None, micro_batches: int, blocks: Sequence[str]
 ) -> str:
     """Return the lines of Python that make the changes in a training loop."""
     lines: list[str] = []
@@ -199,13 +142,13 @@ def code_of(
     return "\n".join(lines)
 
 
-def _optimizer_code(variant: OptimizerVariant, optimizer: object) -> list[str]:
+def _optimizer_code(variant: OptimizerVariant, optimizer: str | None) -> list[str]:
     if variant == "as asked":
         return []
     if variant == "sgd":
         return [f"optimizer = torch.optim.SGD(model.parameters(), lr={LEARNING_RATE})"]
     option = "fused=True" if variant == "fused" else "foreach=False"
-    if not isinstance(optimizer, str):
+    if optimizer is None:
         return [f"# make your optimizer with {option}"]
     extra = f", lr={LEARNING_RATE}, momentum=0.9" if optimizer == "momentum" else ""
     return [f"optimizer = torch.optim.{_NAMED[optimizer]}(model.parameters(){extra}, {option})"]

@@ -20,8 +20,9 @@ from harness.prediction.versions import (
 )
 from harness.schema.argument_checks import check_bytes, check_workload
 from harness.schema.events import Trace, trace_metrics
+from harness.schema.memory_fit import BudgetFit
 from harness.schema.metrics import CategoryBytes, ModuleMetrics, PhaseMetrics
-from harness.schema.prediction import BudgetFit, Prediction, as_prediction
+from harness.schema.step_report import StepReport, formula_report
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def predict(
     allocator_settings: str = "",
     examples: int | None = None,
     torch: str | None = None,
-) -> Prediction:
+) -> StepReport:
     """Predict the metrics of a step without running it, and whether it fits.
 
     Nothing is run and no torch is imported; a CUDA step is predicted without a GPU. A metric that
@@ -87,11 +88,10 @@ def _predict(
     gpu: Gpu | str | None,
     allocator_settings: str,
     examples: int | None,
-) -> Prediction:
+) -> StepReport:
     used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
     notes = list(_notes())
     fields: dict[str, Any] = _saved_metrics(workload)
-    fields["method"] = "trace"
     try:
         if workload.device == "cuda":
             is_named = gpu is not None
@@ -108,7 +108,6 @@ def _predict(
             "examples": examples is not None,
         }
         fields |= {
-            "method": "formula",
             "reason": str(error),
             "unanswered": tuple(
                 f"{name}: no answer, because the step cannot be predicted"
@@ -116,7 +115,7 @@ def _predict(
                 if is_asked
             ),
         }
-    return as_prediction(
+    return formula_report(
         workload_id=workload.id,
         workload=workload,
         torch=str(described_version()),
@@ -167,9 +166,8 @@ def _on_cuda(
     is_named: bool,
 ) -> dict[str, Any]:
     """Return the metrics and answers on ``gpu``; add to ``notes``."""
-    from harness.prediction.mlp import cuda_metrics as on_cuda
-    from harness.prediction.mlp import long_steps
-    from harness.prediction.mlp.cuda_fit import runs_of
+    from harness.prediction.gpu.peaks import memory_of_gpu, peaks_on
+    from harness.prediction.mlp import cuda_fit, long_steps
     from harness.prediction.mlp.cuda_trace import CudaSteps
 
     notes += workspaces.notes_on(gpu.capability, gpu.workspace_config)
@@ -184,7 +182,7 @@ def _on_cuda(
         answered, of_long = long_steps.answer(script, workload, gpu, settings, asked)
         notes += of_long
         return _trace_fields(script.trace(2)) | answered
-    found = on_cuda.peaks_on(script, gpu, settings)
+    found = peaks_on(script, gpu, settings)
     notes += found.notes
     version = str(described_version())
     if version not in CHECKED_ON_CUDA:
@@ -193,20 +191,20 @@ def _on_cuda(
     fields = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
     needed = found.ranges["reserved_peak_bytes"][1]
     if epoch is not None:
-        last, more = on_cuda.last_batch(epoch, settings)
+        last, more = cuda_fit.last_batch(epoch, settings)
         fields["last_batch"] = last
         needed = max(needed, last.reserved_peak_bytes[1])
         notes += [note for note in more if note not in notes]
-    memory = on_cuda.memory_of_gpu(gpu, settings)
+    memory = memory_of_gpu(gpu, settings)
     if not is_named:
         notes.append(f"no GPU was given: workspaces and scratch are those of {gpu.name}")
     elif memory is None:
         notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
     else:
-        runs = runs_of(workload, gpu, epoch)
-        fields["card"] = on_cuda.fit_on_gpu(memory, found, runs, workload)
+        runs = cuda_fit.runs_of(workload, gpu, epoch)
+        fields["fit"] = cuda_fit.fit_of_workload(memory, found, runs, workload)
     if budget_bytes is not None:
-        fields["budget"] = on_cuda.within(workload, gpu, settings, needed, budget_bytes, epoch)
+        fields["budget"] = cuda_fit.within(workload, gpu, settings, needed, budget_bytes, epoch)
     return fields
 
 

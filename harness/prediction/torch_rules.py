@@ -12,7 +12,6 @@ from harness.prediction.versions import OLDEST, TorchVersion, described_version
 
 EVENTS = "every event of the workloads that tests/prediction draws"
 DRY_RUN = "PyTorch's allocator under the dry run"
-SCRATCH = "scratch of 700 drawn products, measured in a process of their own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,30 +48,6 @@ MAXIMUM_COMPARES_FIRST = Rule(
     "under a dispatch mode it fills out of place, which allocates one block more",
     source="tools/autograd/derivatives.yaml, read from the operators that a dispatch mode sees",
 )
-SCRATCH_WITHOUT_SUMS = Rule(
-    name="bfloat16-scratch",
-    operators=(),
-    says="keeps float32 sums only where a product is split along k",
-    source="oneDNN 3.7, src/cpu/x64/matmul/brgemm_matmul_utils.cpp: is_buffer_c_required",
-    verified=SCRATCH,
-)
-SCRATCH_WITH_SUMS = Rule(
-    name="bfloat16-scratch",
-    since=TorchVersion(2, 11),
-    operators=(),
-    says="keeps float32 sums of every block",
-    source="oneDNN 3.10 to 3.12, same function: K_chunk_elems is not yet set when it is asked",
-    verified=SCRATCH,
-)
-SCRATCH_OF_VECTORS = Rule(
-    name="bfloat16-scratch",
-    since=TorchVersion(2, 15),
-    operators=(),
-    says="multiplies a matrix by a vector without packing the matrix",
-    source="oneDNN 3.13, same file: is_gemv_applicable, compute_gemv_k_blocking",
-    verified=SCRATCH,
-)
-
 WORKSPACES_KEPT = Rule(
     name="cublas-workspace",
     operators=(),
@@ -119,22 +94,6 @@ SMALL_BLOCKS = Rule(
     source="events of PyTorch's own allocator",
     verified=DRY_RUN,
 )
-BIAS_BY_PRODUCT = Rule(
-    name="dilated-convolution-bias",
-    operators=(),
-    says="a dilated convolution's bias gradient is a product with a vector of ones",
-    source="aten/src/ATen/native/cuda/NaiveDilatedConvolution.cu",
-    verified=DRY_RUN,
-)
-BIAS_BY_SUM = Rule(
-    name="dilated-convolution-bias",
-    since=TorchVersion(2, 14),
-    operators=(),
-    says="is a sum",
-    source="events of PyTorch's own allocator",
-    verified=DRY_RUN,
-)
-
 CUDA_RULES: tuple[Rule, ...] = (
     WORKSPACES_KEPT,
     WORKSPACES_FREED,
@@ -142,8 +101,6 @@ CUDA_RULES: tuple[Rule, ...] = (
     STATE_ON_GPU,
     LARGE_BLOCKS,
     SMALL_BLOCKS,
-    BIAS_BY_PRODUCT,
-    BIAS_BY_SUM,
 )
 """Rules that no step on the CPU exercises, so that ``harness doctor`` cannot check them."""
 
@@ -269,9 +226,6 @@ RULES: tuple[Rule, ...] = (
         source="tools/autograd/derivatives.yaml",
         verified="saved-tensor hooks on the same workloads",
     ),
-    SCRATCH_WITHOUT_SUMS,
-    SCRATCH_WITH_SUMS,
-    SCRATCH_OF_VECTORS,
 )
 
 

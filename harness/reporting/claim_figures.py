@@ -9,13 +9,13 @@ from harness.analysis import AnalysisError, summaries
 from harness.analysis.cells import categories
 from harness.analysis.proportionality import Growth
 from harness.analysis.timeline import read_events
+from harness.plots.live_bytes import live_by_category, thin
+from harness.plots.series import series
+from harness.plots.stacked import stacked
+from harness.plots.step_timeline import timeline, tips
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure, Table
-from harness.schema.plots.live_bytes import live_by_category, thin
-from harness.schema.plots.series import series
-from harness.schema.plots.stacked import stacked
-from harness.schema.plots.step_timeline import timeline, tips
 from harness.schema.units import format_bytes
 
 WIDE = (8.6, 4.4)

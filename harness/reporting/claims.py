@@ -4,12 +4,14 @@ from pathlib import Path
 
 import msgspec
 
-import harness
 from harness.reporting.document import Report, headline
 from harness.schema.errors import HarnessError
+from harness.schema.findings import Verdict
+from harness.schema.unique_keys import read_json
+from harness.version import PACKAGE
 
 CLAIMS = "claims.json"
-REFERENCE = Path(harness.__file__).parents[1] / "results" / "reference-cpu"
+REFERENCE = PACKAGE.parent / "results" / "reference-cpu"
 """The committed reference run; an installation without the repository has none."""
 
 
@@ -24,7 +26,7 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     claim: str
     sentence: str
-    verdict: str
+    verdict: Verdict
     number: str
     measured: str
     open_reason: str = ""
@@ -53,7 +55,7 @@ def claims_of(report: Report) -> Claims:
                 topic=claim.topic or part.title,
                 claim=headline(claim),
                 sentence=claim.sentence,
-                verdict=str(claim.verdict),
+                verdict=claim.verdict,
                 number=claim.number,
                 measured=claim.measured,
                 open_reason=claim.open_reason,
@@ -63,10 +65,9 @@ def claims_of(report: Report) -> Claims:
     )
 
 
-def write_claims(claims: Claims, folder: Path) -> None:
-    """Write ``claims`` into ``folder``."""
-    text = msgspec.json.format(msgspec.json.encode(claims), indent=1)
-    (folder / CLAIMS).write_bytes(text + b"\n")
+def claims_json(claims: Claims) -> bytes:
+    """Return ``claims`` as the text of the file."""
+    return msgspec.json.format(msgspec.json.encode(claims), indent=1) + b"\n"
 
 
 def read_claims(folder: Path) -> Claims:
@@ -78,9 +79,11 @@ def read_claims(folder: Path) -> Claims:
     """
     path = folder / CLAIMS
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Claims)
+        text = path.read_bytes()
+        read_json(text)  # no key is there twice
+        return msgspec.json.decode(text, type=Claims)
     except FileNotFoundError:
         rule = f"no {CLAIMS} here; write the report first: harness report {folder}"
         raise ClaimsError(f"{folder}: {rule}") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError) as error:  # msgspec's errors too
         raise ClaimsError(f"{path}: {error}") from error

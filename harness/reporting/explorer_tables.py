@@ -20,7 +20,7 @@ ALIKE: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 """Values of each choice, in groups whose members need the same bytes at every moment.
 
-bfloat16 stands without the scratch of oneDNN's matmuls, which depends on the processor.
+16-bit types stand without the scratch of their matmuls, which depends on the processor.
 """
 
 SIZES = tuple(size * 2**20 for size in (64, 256, 1024, 4096))

@@ -2,7 +2,8 @@
 
 A drawing is found by a hash of all that it depends on: the figure with its data, the code of the
 harness and of the package that draws it, and the versions of the libraries. Nothing is taken from
-the folder of records, which may come from anybody. The cache may be deleted at any time.
+the folder of records, which may come from anybody, nor from a file in the cache that another user
+can write or that holds more than a drawing. The cache may be deleted at any time.
 """
 
 import contextlib
@@ -11,16 +12,17 @@ import hashlib
 import importlib.metadata
 import os
 import pickle
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-import harness
 from harness.reporting.figures import Drawing, Picture, drawing, picture_of
 from harness.schema.findings import Figure
 from harness.schema.user_cache import cache_folders, is_own
+from harness.version import PACKAGE
 
 MOST_KEPT = 200
 """Drawings, of about 200 kB each; those that were not used for longest go first."""
@@ -62,7 +64,7 @@ def _name(figure: Figure) -> str | None:
     except (pickle.PicklingError, AttributeError, TypeError):  # a function within a function
         return None
     own = [_package(code) for code in (figure.draw, figure.tips) if code is not None]
-    hashes = [_code_of(package) for package in (harness.__name__, *own)]
+    hashes = [_code_of(package) for package in (PACKAGE.name, *own)]
     if None in hashes:
         return None
     return hashlib.sha256(b"".join([*filter(None, hashes), whole])).hexdigest()
@@ -91,21 +93,44 @@ def _code_of(package: str) -> bytes | None:
 
 
 def _read(file: Path) -> Drawing | None:
-    """Return the drawing in ``file`` and mark it as used; None where there is none."""
+    """Return the drawing in ``file`` and mark it as used; None where there is none of ours."""
     try:
         if not is_own(file):  # a drawing is markup, which a browser runs
             return None
         os.utime(file)
-        return msgspec.msgpack.decode(file.read_bytes(), type=Drawing)
+        found = msgspec.msgpack.decode(file.read_bytes(), type=Drawing)
     except (OSError, msgspec.MsgspecError):
         return None
+    return found if _is_drawing(found) else None
+
+
+_ELEMENTS = (
+    "svg|metadata|rdf:RDF|cc:Work|dc:type|dc:title|dc:format|defs|style|clipPath|pattern|g|path|use|"
+    "rect|image|text|tspan|title"
+)
+_FOREIGN = re.compile(
+    rf"<(?!/?(?:{_ELEMENTS})[\s/>]|\?xml\s|!DOCTYPE\s|!--)"  # any other element
+    r"|[\s/\"']on\w+\s*="
+    r"|href\s*=(?!\"#|\"data:image/png;base64,)"
+    r"|url\((?!#)|@import|javascript:",
+    re.IGNORECASE,
+)
+"""What matplotlib does not write, and a page or a viewer of SVG would load or run."""
+
+
+def _is_drawing(found: Drawing) -> bool:
+    return found.png.startswith(b"\x89PNG") and all(
+        "<svg" in svg and svg.rstrip().endswith("</svg>") and _FOREIGN.search(svg) is None
+        for svg in (found.svg, found.narrow_svg)
+    )
 
 
 def _write(file: Path, drawn: Drawing) -> None:
-    """Write whole files only: other processes read here too."""
+    """Write whole files only, for this user alone: other processes read here too."""
     file.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.parent.mkdir(mode=0o700, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}")
-    part.write_bytes(msgspec.msgpack.encode(drawn))
-    part.chmod(0o600)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(msgspec.msgpack.encode(drawn))
     part.replace(file)

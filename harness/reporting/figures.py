@@ -4,7 +4,6 @@ import html
 import io
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
@@ -12,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
+from harness.plots.theme import NARROW_INCHES, RC, dark_colours
 from harness.reporting.csv_text import csv_text
 from harness.schema.findings import Figure
 from harness.schema.plain_text import printable
-from harness.schema.plots.theme import NARROW_INCHES, RC, dark_colours
 
 DPI = 160
 
@@ -133,12 +132,10 @@ def _tips(canvas: Canvas, figure: Figure) -> str:
     return f'<g fill="none" pointer-events="all">\n{"".join(boxes)}</g>\n'
 
 
-def write_picture(drawn: Picture, folder: Path, stem: str) -> None:
-    """Write ``stem``.svg, .png and .csv into ``folder``."""
-    (folder / f"{stem}.svg").write_text(printable(drawn.svg), encoding="utf-8", newline="\n")
-    (folder / f"{stem}.png").write_bytes(drawn.png)
-    text = csv_text(drawn.data)
-    (folder / f"{stem}.csv").write_text(text, encoding="utf-8", newline="\n")
+def picture_files(drawn: Picture, stem: str) -> dict[str, bytes]:
+    """Return the contents of ``stem``.svg, .png and .csv."""
+    svg, data = printable(drawn.svg).encode(), csv_text(drawn.data).encode()
+    return {f"{stem}.svg": svg, f"{stem}.png": drawn.png, f"{stem}.csv": data}
 
 
 _PROLOG = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-import shutil
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.paused_collection import collection_paused
 from harness.reporting import html, markdown
-from harness.reporting.claims import claims_of, write_claims
+from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
 from harness.reporting.document import Chapter, Report, chapter, environment_table
 from harness.reporting.figure_cache import forget_unused
-from harness.reporting.figures import write_picture
+from harness.reporting.figures import picture_files
+from harness.reporting.output_files import ReportError, files_of_report, replace_files
 from harness.reporting.parallel import Progress, run_each
-from harness.reporting.tables import write_csv
+from harness.reporting.tables import table_files
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Section
 from harness.schema.plain_text import printable
@@ -26,28 +27,46 @@ from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.training_run import TRAINING_RUNS
-from harness.sweeps.experiment_files import ExperimentError, find, is_known
+from harness.sweeps.experiment_origin import experiment_of
+
+_OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS)
 
 
-def write_report(folder: Path, *, jobs: int = 1, progress: Progress | None = None) -> Path:
+def write_report(
+    folder: Path,
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    given: Sequence[Path] = (),
+) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
     ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
     its chapter, also where it has too few records to analyse: then the chapter says so. The
-    same records give the same bytes. What an earlier report wrote is replaced. Figures that did not
-    change since are not drawn again (``figure_cache``).
+    same records give the same bytes. An earlier report is replaced as a whole or, after an error,
+    not at all; files of the user's are left alone. Figures that did not change since are not drawn
+    again (``figure_cache``).
 
     Args:
         folder: where the records are, and where the report goes.
         jobs: processes that analyse and draw; see ``run_each`` for when more than one is right.
         progress: called with how many experiments are done.
+        given: files of the user's that define experiments in ``folder``.
 
     Raises:
         RecordError: no records, or a line that is none.
+        ExperimentError: the records name an experiment whose file is not found or cannot be used.
+        ReportError: the folder cannot be written to, or the report there has claims of an
+            experiment that is not known here.
 
     """
-    frame = load_files(_records(folder))
-    own = [(path, _own(path, frame)) for path in experiment_folders(folder)]
+    folders = experiment_folders(folder, given)
+    for path in given:
+        if path.stem not in {part.resolve().name for part in folders}:
+            raise ReportError(f"{path}: {folder} has no records of an experiment {path.stem!r}")
+    _refuse_to_lose_claims(folder, [path for path in folders if not experiment_of(path, given)])
+    frame = load_files(_records(folders))
+    own = [(path, _own(path, frame), given) for path in folders]
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
         chapters = tuple(run_each(_chapter, own, jobs=jobs, progress=progress))
     forget_unused()
@@ -58,13 +77,7 @@ def write_report(folder: Path, *, jobs: int = 1, progress: Progress | None = Non
         notes=frame.attrs["notes"],
         totals={str(name): int(count) for name, count in outcomes.items()},
     )
-    _write_parts(folder, report)
-    write_claims(claims_of(report), folder)
-    (folder / "report.md").write_text(
-        printable(markdown.render(report)), encoding="utf-8", newline="\n"
-    )
-    for name, page in html.render(report).items():
-        (folder / name).write_text(printable(page), encoding="utf-8", newline="\n")
+    replace_files(folder, _files(report), files_of_report(folder))
     return folder / html.STORY
 
 
@@ -79,36 +92,49 @@ class Analysed:
     problem: str | None = None
 
 
-def experiment_folders(folder: Path) -> list[Path]:
-    """Return the folders of a run's experiments: those with records, or of a known name.
+def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
+    """Return the folders of a run's experiments, in reading order.
 
     An experiment may keep thresholds or training runs instead of records.
 
     Raises:
         RecordError: there is none.
+        ExperimentError: as ``experiment_of``.
 
     """
     if (folder / RECORDS).is_file():
         return [folder]
-    found = [
-        path
-        for path in sorted(folder.iterdir(), key=_reading_order)
-        if path.is_dir() and (is_known(path.name) or (path / RECORDS).is_file())
-    ]
+    found = [path for path in folder.iterdir() if path.is_dir() and _has_results(path)]
     if not found:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
-    return found
+    return sorted(found, key=lambda path: (_order(path, given), path.name))
 
 
-def _reading_order(path: Path) -> tuple[float, str]:
+def _has_results(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (RECORDS, *_OTHER_RESULTS))
+
+
+def _order(folder: Path, given: Sequence[Path]) -> float:
+    experiment = experiment_of(folder, given)
+    return math.inf if experiment is None else experiment.order
+
+
+def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
+    """Refuse to replace claims of experiments that this report cannot analyse."""
     try:
-        return (find(path.name).order, path.name)
-    except ExperimentError:
-        return (math.inf, path.name)
+        claimed = {claim.experiment for claim in read_claims(folder).claims}
+    except ClaimsError:
+        return
+    for name in (path.resolve().name for path in unknown):
+        if _anchor(name) in claimed:
+            rule = f"give its file with --experiment, or delete {CLAIMS} there"
+            raise ReportError(
+                f"{folder}: the report there has claims of {name}, which is not known here; {rule}"
+            )
 
 
-def _records(folder: Path) -> list[Path]:
-    files = [path / RECORDS for path in experiment_folders(folder)]
+def _records(folders: Sequence[Path]) -> list[Path]:
+    files = [path / RECORDS for path in folders]
     return [path for path in files if path.is_file()]
 
 
@@ -124,7 +150,7 @@ def sections(folder: Path) -> list[tuple[str, Section]]:
         RecordError: no records, or a line that is none.
 
     """
-    found = analyse(folder, load_files(_records(folder)))
+    found = analyse(folder, load_files(_records(experiment_folders(folder))))
     return [(part.title, part.section) for part in found if part.section is not None]
 
 
@@ -132,21 +158,18 @@ def _own(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["experiment"] == folder.resolve().name].reset_index(drop=True)
 
 
-def _chapter(part: tuple[Path, pd.DataFrame]) -> Chapter:
+def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
     return _draw(_analyse(*part))
 
 
-def _analyse(folder: Path, own: pd.DataFrame) -> Analysed:
+def _analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Analysed:
     name = folder.resolve().name
-    try:
-        experiment = find(name)
-    except ExperimentError as error:
+    experiment = experiment_of(folder, given)
+    if experiment is None:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
-        if is_known(name):
-            problem = f"{error}; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
     part = Analysed(name=name, title=experiment.title, question=experiment.question)
-    others = any((folder / file).is_file() for file in (THRESHOLDS, TRAINING_RUNS, RANK_RUNS))
+    others = any((folder / file).is_file() for file in _OTHER_RESULTS)
     if not others and not bool((own["outcome"] == "ok").any()):
         problem = f"Not settled here: none of its {len(own)} records ended well."
         return dataclasses.replace(part, problem=problem)
@@ -168,7 +191,7 @@ def _fault(error: Exception) -> str:
 
 
 def _draw(part: Analysed) -> Chapter:
-    anchor = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in part.name)
+    anchor = _anchor(part.name)
     if part.section is None:
         return Chapter(name=anchor, title=part.title, question=part.question, problem=part.problem)
     try:
@@ -177,15 +200,19 @@ def _draw(part: Analysed) -> Chapter:
         return Chapter(name=anchor, title=part.title, question=part.question, problem=_fault(error))
 
 
-def _write_parts(folder: Path, report: Report) -> None:
-    """Write figures and tables as files, without leftovers of an earlier report."""
-    figures, tables = folder / "figures", folder / "tables"
-    for part in (figures, tables):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    for part_of in report.chapters:
-        for drawn in part_of.pictures:
-            write_picture(drawn, figures, f"{part_of.name}-{drawn.name}")
-        for table in part_of.tables:
-            write_csv(table, tables, f"{part_of.name}-{table.name}")
-    write_csv(report.environment, tables, "environment")
+def _anchor(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in name)
+
+
+def _files(report: Report) -> dict[str, bytes]:
+    """Return every file of the report by its name within the folder."""
+    files: dict[str, bytes] = {}
+    for part in report.chapters:
+        for drawn in part.pictures:
+            files |= picture_files(drawn, f"figures/{part.name}-{drawn.name}")
+        for table in part.tables:
+            files |= table_files(table, f"tables/{part.name}-{table.name}")
+    files |= table_files(report.environment, "tables/environment")
+    files[CLAIMS] = claims_json(claims_of(report))
+    pages = {"report.md": markdown.render(report), **html.render(report)}
+    return files | {name: printable(page).encode() for name, page in pages.items()}

@@ -45,8 +45,13 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
     console.print(Text(f"All verdicts: harness verdicts {folder}"), soft_wrap=True)
 
 
-def print_claims(folder: Path) -> None:
-    """Print every claim of the report in ``folder`` by topic, with what was measured."""
+def print_claims(folder: Path) -> bool:
+    """Print every claim of the report in ``folder`` by topic, with what was measured.
+
+    Returns:
+        Whether there is any.
+
+    """
     console = PlainConsole(highlight=False)
     claims = read_claims(folder).claims
     console.print(Text(_counted(claims), style="bold"))
@@ -56,6 +61,7 @@ def print_claims(folder: Path) -> None:
             if one.topic == topic:
                 console.print(Text.assemble((f"  {one.verdict}: ", "bold"), one.sentence))
                 console.print(Padding(Text(f"{one.measured} ({one.number})"), (0, 0, 0, 4)))
+    return bool(claims)
 
 
 def _print_table(console: PlainConsole, claims: Sequence[ClaimEntry]) -> None:

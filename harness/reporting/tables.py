@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -83,12 +82,13 @@ def r2_text(value: float) -> str:
     return "> 0.99999" if value > 0.99999 else f"{value:.5f}"
 
 
-def write_csv(table: Table, folder: Path, stem: str) -> None:
-    """Write ``stem``.csv with every digit and ``stem``.md as people read it."""
-    text = csv_text(table.frame)
-    (folder / f"{stem}.csv").write_text(text, encoding="utf-8", newline="\n")
+def table_files(table: Table, stem: str) -> dict[str, bytes]:
+    """Return the contents of ``stem``.csv with every digit and ``stem``.md as people read it."""
     body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
-    (folder / f"{stem}.md").write_text(printable(body), encoding="utf-8", newline="\n")
+    return {
+        f"{stem}.csv": csv_text(table.frame).encode(),
+        f"{stem}.md": printable(body).encode(),
+    }
 
 
 def to_markdown(table: Shown) -> str:

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.schema.metrics_text import metrics_rows
-from harness.schema.prediction import Prediction
 from harness.schema.record import Outcome, Record
+from harness.schema.step_report import StepReport
 from harness.schema.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
 
@@ -39,7 +39,7 @@ def print_record(record: Record) -> None:
         console.print(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
 
 
-def print_metrics(console: PlainConsole, value: Record | Prediction) -> None:
+def print_metrics(console: PlainConsole, value: Record | StepReport) -> None:
     """Print the table of known byte metrics; nothing if none is known."""
     rows = metrics_rows(value)
     if not rows:
@@ -51,7 +51,7 @@ def print_metrics(console: PlainConsole, value: Record | Prediction) -> None:
     console.print(table)
 
 
-def print_prediction(prediction: Prediction) -> None:
+def print_prediction(prediction: StepReport) -> None:
     """Print a prediction: the answers first, then the metrics, then the notes."""
     console = PlainConsole(highlight=False)
     for answer in prediction.answers:

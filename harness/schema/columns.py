@@ -1,6 +1,6 @@
 """Records and predictions as rows of a data frame: the names, types and order of its columns.
 
-``harness.load`` makes a frame of many records, ``Record.to_frame`` and ``Prediction.to_frame``
+``harness.load`` makes a frame of many records, ``Record.to_frame`` and ``StepReport.to_frame``
 one of a single row. pandas is loaded when a frame is made, not before.
 """
 
@@ -20,8 +20,8 @@ from harness.schema.workload import Workload
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.schema.prediction import Prediction
     from harness.schema.record import Record
+    from harness.schema.step_report import StepReport
 
 Row = Mapping[str, Any]
 
@@ -82,16 +82,17 @@ def record_row(record: "Record") -> dict[str, Any]:
     }
 
 
-def prediction_row(prediction: "Prediction") -> dict[str, Any]:
-    """Return the columns of a prediction with their values; nothing was run or repeated."""
-    return {**_shared(prediction), "reason": prediction.reason}
+def report_row(report: "StepReport") -> dict[str, Any]:
+    """Return the columns of a report with their values."""
+    return {**_shared(report), "reason": report.reason}
 
 
-def _shared(value: "Record | Prediction") -> dict[str, Any]:
+def _shared(value: "Record | StepReport") -> dict[str, Any]:
     workload = value.workload
     row: dict[str, Any] = {"workload_id": value.workload_id}
-    row |= {name: getattr(workload, name) for name in Workload.__dataclass_fields__}
-    row["hidden"] = ",".join(map(str, workload.hidden)) or None
+    if workload is not None:
+        row |= {name: getattr(workload, name) for name in Workload.__dataclass_fields__}
+        row["hidden"] = ",".join(map(str, workload.hidden)) or None
     row["outcome"] = value.outcome.value
     row["wall_seconds"] = value.wall_seconds
     for name in Metrics.__struct_fields__:
@@ -108,7 +109,7 @@ def _shared(value: "Record | Prediction") -> dict[str, Any]:
     return row
 
 
-def _nested(value: "Record | Prediction", path: str) -> Any:
+def _nested(value: "Record | StepReport", path: str) -> Any:
     """Return the metrics at ``path``, such as ``cuda.phases.forward``, or None."""
     found: Any = value
     for name in path.split("."):

@@ -12,3 +12,36 @@ class HarnessError(Exception):
     depth must be between 1 and 65,536, got 0
 
     """
+
+
+class UnsupportedError(HarnessError):
+    """The harness cannot answer, and says why; the outcome ``unsupported``, not a mistake.
+
+    >>> import harness
+    >>> issubclass(harness.UnsupportedError, harness.HarnessError)
+    True
+
+    """
+
+
+class UnavailableError(HarnessError):
+    """Something that the question needs is not on this machine, such as a compiler or memory.
+
+    >>> import harness
+    >>> issubclass(harness.UnavailableError, harness.HarnessError)
+    True
+
+    """
+
+
+class StepError(HarnessError, ValueError):
+    """The step makes no sense, or the user's code fails in it; the message says where.
+
+    >>> import harness
+    >>> from torch import nn
+    >>> harness.predict(nn.Linear(8, 2), 0, inputs=(8,))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness...StepError: batch must be a whole number of at least 1, got 0
+
+    """

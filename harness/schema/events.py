@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.schema.late_views import picture
 from harness.schema.notebook_table import sizes_table
 from harness.schema.plain_text import csv_cell
 from harness.schema.units import format_bytes
@@ -235,9 +236,7 @@ class Trace:
         >>> trace.plot().savefig("step.png")
 
         """
-        from harness.schema.plots.public_objects import plot_trace
-
-        return plot_trace(self)
+        return picture("plot_trace", self)
 
     def summary(self) -> str:
         """Return the peak and what is live at it, in one line.

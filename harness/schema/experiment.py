@@ -69,6 +69,8 @@ class Experiment:
     """Place in the report; smaller numbers come first, equal ones by name."""
     name: str = ""
     """The module's name, which ``find`` sets; also the name of the results folder."""
+    file: Path | None = None
+    """The user's file or package that defines it, which ``find`` sets; None for our own."""
 
     def unfit_for(self, device: str) -> str | None:
         """Return why the question makes no sense on ``device``; None if it does."""

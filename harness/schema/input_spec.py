@@ -1,10 +1,14 @@
 """One input of a network as the command line names it, e.g. ``int64:1024`` or ``mask=bool:128``."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.schema.errors import HarnessError
 
 TYPES = ("float32", "float64", "bfloat16", "float16", "int64", "int32", "bool")
+
+InputShapes = Sequence[int] | str | Sequence[str] | Mapping[str, str | Sequence[int]]
+"""One shape; one or several of ``[TYPE:]SHAPE``; or either by the name of the model's argument."""
 
 
 class InputSpecError(HarnessError, ValueError):

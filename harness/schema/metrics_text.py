@@ -6,13 +6,13 @@ from harness.schema.notebook_table import sizes_table
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
-    from harness.schema.prediction import Prediction
     from harness.schema.record import Record
+    from harness.schema.step_report import StepReport
 
 
-def metrics_line(value: "Record | Prediction") -> str:
+def metrics_line(value: "Record | StepReport") -> str:
     """Return the workload, the outcome and the two main metrics in one line."""
-    parts = [f"{value.workload}: {value.outcome}"]
+    parts = [f"{_subject(value)}: {value.outcome}"]
     if value.saved_bytes is not None:
         parts.append(f"saved for backward {format_bytes(value.saved_bytes)}")
     if value.peak_live_bytes is not None:
@@ -21,7 +21,7 @@ def metrics_line(value: "Record | Prediction") -> str:
     return ", ".join(parts)
 
 
-def metrics_rows(value: "Record | Prediction") -> list[tuple[str, int]]:
+def metrics_rows(value: "Record | StepReport") -> list[tuple[str, int]]:
     """Return every known byte metric with a name for people, in the order of a step."""
     rows: list[tuple[str, int | None]] = [
         ("saved for backward", value.saved_bytes),
@@ -53,6 +53,10 @@ def metrics_rows(value: "Record | Prediction") -> list[tuple[str, int]]:
     return [(name, size) for name, size in rows if size is not None]
 
 
-def metrics_html(value: "Record | Prediction") -> str:
+def metrics_html(value: "Record | StepReport") -> str:
     """Return the metrics as an HTML table."""
-    return sizes_table(f"{value.workload}: {value.outcome}", metrics_rows(value))
+    return sizes_table(f"{_subject(value)}: {value.outcome}", metrics_rows(value))
+
+
+def _subject(value: "Record | StepReport") -> str:
+    return str(getattr(value, "subject", value.workload))

@@ -5,16 +5,17 @@ measurement: metrics, outcome and the evidence for it, environment. What is unkn
 """
 
 import enum
-import json
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
+from harness.schema.late_views import picture
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_html, metrics_line
 from harness.schema.provenance import Environment, FailureEvidence
+from harness.schema.unique_keys import read_json
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Outcome(enum.StrEnum):
     """How a measurement or a prediction ended.
 
     >>> import harness
-    >>> harness.predict(harness.Workload()).outcome is harness.Outcome.PREDICTED
+    >>> harness.predict(harness.Workload()).outcome is harness.schema.record.Outcome.PREDICTED
     True
 
     """
@@ -143,9 +144,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ArgumentError: it is unknown, for example because the measurement failed.
 
         """
-        from harness.schema.plots.public_objects import plot_metrics
-
-        return plot_metrics(self)
+        return picture("plot_metrics", self)
 
     def summary(self) -> str:
         """Return the measurement in a few lines: main metrics, or what went wrong."""
@@ -213,21 +212,8 @@ def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
         raise RecordError(f"workload_id: {found.workload_id!r}: {rule}")
     text = line.encode() if isinstance(line, str) else line
     if _ENCODER.encode(found) != text.strip():  # else no key can be there twice
-        _refuse_repeated_keys(text)
+        try:
+            read_json(text)
+        except ValueError as error:
+            raise RecordError(str(error)) from error
     return found
-
-
-def _refuse_repeated_keys(text: bytes) -> None:
-    """Refuse an object that gives one key twice: which of the two was meant nobody can know."""
-
-    def unique(pairs: list[tuple[str, object]]) -> None:
-        keys: set[str] = set()
-        for key, _ in pairs:
-            if key in keys:
-                raise RecordError(f"{key}: given twice")
-            keys.add(key)
-
-    try:
-        json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(str(error)) from error

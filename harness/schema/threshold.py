@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from harness.schema.late_views import picture
 from harness.schema.metrics import Bytes
 from harness.schema.notebook_table import notebook_table
 from harness.schema.provenance import Environment, FailureEvidence
@@ -215,9 +216,7 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ArgumentError: there are no probes.
 
         """
-        from harness.schema.plots.public_objects import plot_threshold
-
-        return plot_threshold(self)
+        return picture("plot_threshold", self)
 
     @property
     def cell_id(self) -> str:

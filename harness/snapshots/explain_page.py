@@ -7,11 +7,13 @@ from harness.schema.self_contained_page import self_contained_page
 from harness.schema.units import format_bytes
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_chart import COLORS, legend, timeline_chart
-from harness.snapshots.explain_text import explanation_text, outcome
+from harness.snapshots.explain_text import blocks_text, explanation_text, outcome
+from harness.snapshots.log_failures import LogFailure, explained
 from harness.snapshots.moments import Moment
-from harness.snapshots.oom_message import OutOfMemoryMessage, advice
-from harness.snapshots.oom_text import message_text, parts
+from harness.snapshots.oom_message import OutOfMemoryMessage
+from harness.snapshots.oom_text import facts, parts
 
+_MOST_ROWS = 200
 _STYLE = """
 h3 { font-size: 1.05rem; margin-top: 1.75rem; }
 .wide { overflow-x: auto; }
@@ -37,8 +39,33 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
     return self_contained_page("Memory snapshot explained", body, style=_STYLE)
 
 
-def message_page(message: OutOfMemoryMessage) -> str:
-    """Return the page of an out-of-memory message with a bar of the GPU's memory."""
+def failures_page(failures: Sequence[LogFailure], text: str) -> str:
+    """Return the page of a log: its failures, those explained with a bar of the GPU's memory."""
+    body = "".join(map(_failure, explained(failures)))
+    if len(failures) > 1:
+        rows = "".join(
+            f'<tr><td class="name">{escape(facts(each))}</td><td>{escape(each.cause)}</td></tr>'
+            for each in failures[-_MOST_ROWS:]
+        )
+        caption = f"The last {_MOST_ROWS} of {len(failures):,} failures in the log"
+        if len(failures) <= _MOST_ROWS:
+            caption = f"All {len(failures)} failures in the log"
+        body += f"<table><caption>{caption}</caption>{rows}</table>"
+    return self_contained_page("Out of memory explained", body + _as_text(text), style=_STYLE)
+
+
+def _failure(failure: LogFailure) -> str:
+    frame = (
+        "" if failure.frame is None else f"<p>Failed at <code>{escape(failure.frame)}</code></p>"
+    )
+    picture = "" if failure.message is None else _bar(failure.message)
+    return (
+        f"<h2>Cause: {escape(failure.cause)}</h2><p>{escape(failure.advice)}</p>"
+        f'{frame}<p class="quiet">In the log: {escape(facts(failure))}.</p>{picture}'
+    )
+
+
+def _bar(message: OutOfMemoryMessage) -> str:
     held = parts(message)
     bars, labels, at = [], [], 0.0
     whole = max(message.total_bytes, sum(size for _, _, size in held))  # some may have spilled
@@ -60,11 +87,7 @@ def message_page(message: OutOfMemoryMessage) -> str:
         f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
         f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}."
     )
-    body = (
-        f"<h2>Cause: {escape(message.cause())}</h2><p>{escape(advice(message))}</p>"
-        f"<p>{escape(asked)}</p>{svg}{legend(labels)}{_as_text(message_text(message))}"
-    )
-    return self_contained_page("Out of memory explained", body, style=_STYLE)
+    return f"<p>{escape(asked)}</p>{svg}{legend(labels)}"
 
 
 def _device(explanation: Explanation) -> str:
@@ -75,7 +98,7 @@ def _device(explanation: Explanation) -> str:
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
     notes = "".join(f'<p class="note">Note: {escape(note)}.</p>' for note in explanation.notes)
-    moments = "".join(_moment(moment) for moment in explanation.moments)
+    moments = "".join(map(_moment, _different(explanation.moments)))
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
         f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"
@@ -83,18 +106,20 @@ def _device(explanation: Explanation) -> str:
     )
 
 
+def _different(moments: Sequence[Moment]) -> Sequence[Moment]:
+    """Return the moments without the peak where the failure has the same blocks."""
+    first = moments[0]
+    return [first, *(each for each in moments[1:] if each.categories != first.categories)]
+
+
 def _moment(moment: Moment) -> str:
-    blocks = (
-        (f"{block.category}: {' < '.join(block.frames[:4]) or 'no Python frame'}", block.size_bytes)
-        for block in moment.largest
-    )
+    blocks = ((blocks_text(group), group.size_bytes) for group in moment.groups)
     return (
         f"<h3>Alive {escape(moment.name)}: {format_bytes(moment.alive_bytes)} of "
         f"{format_bytes(moment.reserved_bytes)} reserved</h3>"
         + _groups("By category", moment.categories)
         + _groups("By module", moment.modules)
-        + _groups("By line of your code", moment.frames)
-        + _groups("Largest blocks", blocks)
+        + _groups("By line, all blocks that are alike together", blocks)
     )
 
 

@@ -15,11 +15,10 @@ from typing import Literal
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
 
-LONGEST_LOG_BYTES = 64 << 20
-
 _SIZE = r"(\d[\d,]*(?:\.\d+)?\s*(?:[KMGTP]iB|bytes?|B))"
 _UNITS = {"b": 0, "byte": 0, "bytes": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40, "pib": 50}
-_BEGIN = re.compile(r"(?:CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", re.IGNORECASE)
+BEGIN = re.compile(r"(?:CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", re.IGNORECASE)
+"""The first words of a message."""
 _ASKED = re.compile(_SIZE)
 _OLD = re.compile(
     rf"\((?:GPU|XPU|NPU) (\d+);\s*{_SIZE} total capacity;\s*{_SIZE} already allocated;\s*"
@@ -39,6 +38,7 @@ _BARE = re.compile(
 )
 
 _NOT_AVAILABLE_BYTES = 1 << 60
+_LARGEST_BYTES = 1 << 66
 _ROUNDED_TO = 0.02
 """Of the total: what the roundings of a dozen sizes cannot add up to."""
 
@@ -144,18 +144,18 @@ class OutOfMemoryMessage:
 
 
 def parse_message(text: str) -> OutOfMemoryMessage:
-    """Return the first out-of-memory message in ``text``, which may be a whole log.
+    """Return the first out-of-memory message of CUDA's allocator in ``text``.
 
     Raises:
         SnapshotError: there is none, or one without numbers; one line.
 
     """
-    begin = _BEGIN.search(text)
+    begin = BEGIN.search(text)
     if begin is None:
-        raise SnapshotError(_why_none(text))
+        raise SnapshotError(why_none(text))
     # Log prefixes and line breaks stand inside a message; 2,000 characters hold any.
     message = " ".join(text[begin.end() : begin.end() + 2000].split())
-    after = _BEGIN.search(message)
+    after = BEGIN.search(message)
     message = message[: after.start()] if after else message
     asked, old, new = _ASKED.match(message), _OLD.search(message), _NEW.search(message)
     if asked is None or (old is None and new is None):
@@ -210,7 +210,8 @@ def _message(
     )
 
 
-def _why_none(text: str) -> str:
+def why_none(text: str) -> str:
+    """Return why ``text`` has no message that can be explained, in one line."""
     if _MIG.search(text):
         return (
             "an out-of-memory error whose message failed: PyTorch could not ask NVML about the GPU "
@@ -222,12 +223,18 @@ def _why_none(text: str) -> str:
             "an out-of-memory error of CUDA itself, without numbers: another library or the CUDA "
             "context ran out; record a snapshot to see what PyTorch held"
         )
-    return "no out-of-memory message of PyTorch in the text, and no memory snapshot"
+    return (
+        "no out-of-memory message in the text (of PyTorch's allocators, or of the kernel that "
+        "killed a process), and it is no memory snapshot"
+    )
 
 
 def _bytes(text: str) -> int:
     number, unit = re.fullmatch(r"([\d,.]+)\s*(\w+)", text).groups()  # type: ignore[union-attr]
-    return int(float(number.replace(",", "")) * (1 << _UNITS[unit.lower()]))
+    size = float(number.replace(",", "")) * (1 << _UNITS[unit.lower()])
+    if size > _LARGEST_BYTES:
+        raise SnapshotError("a size in the out-of-memory message is beyond all memory")
+    return int(size)
 
 
 def advice(message: OutOfMemoryMessage) -> str:
@@ -262,8 +269,9 @@ def advice(message: OutOfMemoryMessage) -> str:
         )
     if cause == "fragmentation":
         return (
-            f"PyTorch reserved {size(message.unallocated_bytes())} that no tensor used, in pieces "
-            f"too small for {size(message.requested_bytes)}: fragmentation. Try "
+            f"{size(message.unallocated_bytes())} reserved and unused + {size(message.free_bytes)} "
+            f"free = {size(message.unallocated_bytes() + message.free_bytes)}, enough for "
+            f"{size(message.requested_bytes)} but not in one piece: fragmentation. Try "
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a snapshot shows whether it fits."
         )
     if cause == "private pools":

@@ -1,11 +1,13 @@
 """An out-of-memory message explained: sentences and a picture of the GPU's memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.schema.units import format_bytes
+from harness.snapshots.log_failures import LogFailure, explained
 from harness.snapshots.oom_message import OutOfMemoryMessage, advice
 
 _WIDTH = 60
+_MOST_LISTED = 12
 _ROUNDING = 10_000
 """A remainder below this part of the total is left over by the roundings of the other sizes."""
 
@@ -29,6 +31,68 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
     ]
     least = message.total_bytes // _ROUNDING
     return [part for part in found if part[2] > (least if part[0] in "c?" else 0)]
+
+
+def failures_text(failures: Sequence[LogFailure], left_out_bytes: int = 0) -> str:
+    """Return every failure of a log in a line, then those that ended the run in full."""
+    return "\n".join(_log_lines(failures, left_out_bytes)) + "\n"
+
+
+def _log_lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[str]:
+    chosen = explained(failures)
+    if len(failures) > 1:
+        which = "the last is explained"
+        if len(chosen) > 1:
+            which = f"{len(chosen)} different ones that ended the run are explained"
+        yield f"{len(failures)} out-of-memory failures in the log; {which}"
+        if len(failures) > _MOST_LISTED:
+            yield f"  {len(failures) - _MOST_LISTED} earlier ones are not listed"
+        for each in failures[-_MOST_LISTED:]:
+            yield f"  {facts(each)}: {each.cause}{_asked(each)}"
+        yield ""
+    for number, each in enumerate(chosen):
+        if number:
+            yield ""
+        yield from _failure_lines(each)
+    if left_out_bytes:
+        yield f"Only the end of the log was read: {format_bytes(left_out_bytes)} stand before it."
+
+
+def _failure_lines(failure: LogFailure) -> Iterator[str]:
+    if failure.message is None:
+        yield f"cause: {failure.cause}"
+        yield failure.advice
+        yield from _place(failure)
+        return
+    head, sentence, *picture = _lines(failure.message)
+    yield from (head, sentence, *_place(failure), *picture)
+
+
+def _place(failure: LogFailure) -> Iterator[str]:
+    if failure.frame is not None:
+        yield f"failed at {failure.frame}"
+    yield f"in the log: {facts(failure)}"
+
+
+def facts(failure: LogFailure) -> str:
+    """Return where a failure stands, whose it is, and if the run went on."""
+    found = [f"line {failure.line:,}"]
+    if failure.rank is not None:
+        found.append(f"rank {failure.rank}")
+    if failure.gpu is not None:
+        found.append(f"GPU {failure.gpu}")
+    if failure.time is not None:
+        found.append(failure.time)
+    if failure.times > 1:
+        found.append(f"written {failure.times:,} times")
+    if failure.went_on:
+        found.append("the log goes on after it")
+    return ", ".join(found)
+
+
+def _asked(failure: LogFailure) -> str:
+    size = failure.requested_bytes
+    return "" if size is None else f", {format_bytes(size)} requested"
 
 
 def message_text(message: OutOfMemoryMessage) -> str:

@@ -11,6 +11,7 @@ from harness.allocator import (
     policies_to_try,
 )
 from harness.allocator.blocks import POOL_SHIFT
+from harness.schema.verdict import Fit, fit_of
 from harness.snapshots.deadline import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.initial_state import Origin
@@ -55,11 +56,10 @@ class WhatIf:
     most_retries: int
     ran_out: tuple[RanOut, ...]
 
-    def verdict(self) -> str:
+    def verdict(self) -> Fit:
         """Return fits, does not fit, or close call."""
-        if not self.ran_out:
-            return "fits"
-        return "does not fit" if len(self.ran_out) == self.runs else "close call"
+        failed = len(self.ran_out)
+        return fit_of(in_every_case=not failed, in_some_case=failed < self.runs)
 
 
 ALLOC, FREE, REQUEST_FREE, COMPLETE_FREE, EMPTY, RELEASE = range(6)

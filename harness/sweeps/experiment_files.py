@@ -1,9 +1,11 @@
 """Finds experiments: the harness's own, those in ./experiments, and files given by path.
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``.
-The file's name is the experiment's.
+The file's name is the experiment's. A file is imported only if its text defines that name: other
+scripts may stand next to it.
 """
 
+import ast
 import dataclasses
 import difflib
 import hashlib
@@ -14,12 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import harness
 from harness.schema.errors import HarnessError
 from harness.schema.experiment import Experiment
+from harness.version import PACKAGE
 
-_INSTALLED = Path(harness.__file__).parent / "_experiments"
+_INSTALLED = PACKAGE / "_experiments"
 """Where a wheel has the experiments; a checkout has them next to the package ``harness``."""
+
+_USERS = Path("experiments")
+"""Where the user's own are found by name."""
 
 
 class ExperimentError(HarnessError):
@@ -38,7 +43,40 @@ def own_names() -> list[str]:
 
 def names_found() -> list[str]:
     """Return the names of all experiments that can be found by name."""
-    return sorted({path.stem for folder in _folders() for path in _files(folder)})
+    return sorted({*own_names(), *(path.stem for path in _files(_USERS) if defines(path))})
+
+
+def other_scripts() -> list[Path]:
+    """Return the Python files in ./experiments that define no experiment."""
+    return [path for path in _files(_USERS) if not defines(path)]
+
+
+def defines(path: Path) -> bool:
+    """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported.
+
+    What cannot be read as Python may be an experiment with a mistake: importing it says which.
+    """
+    try:
+        tree = ast.parse(code_file(path).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    bound = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    return "EXPERIMENT" in bound | imported
+
+
+def code_file(path: Path) -> Path:
+    """Return the file that Python runs first of a module or a package."""
+    return path / "__init__.py" if path.is_dir() else path
 
 
 def find(name_or_path: str) -> Experiment:
@@ -58,16 +96,43 @@ def find(name_or_path: str) -> Experiment:
     'depth_batch'
 
     """
-    path = _path_of(name_or_path)
-    experiment = getattr(_load(path), "EXPERIMENT", None)
+    return load(_path_of(name_or_path))
+
+
+def find_own(name: str) -> Experiment:
+    """Return one of the harness's own experiments.
+
+    Raises:
+        ExperimentError: there is none of this name.
+
+    """
+    for path in _files(own_folder()):
+        if path.stem == name:
+            return load(path)
+    raise ExperimentError(f"the harness has no experiment {name!r}")
+
+
+def load(path: Path) -> Experiment:
+    """Return the experiment that a file or a package defines, with its file's name.
+
+    Raises:
+        ExperimentError: it defines none, which is known before anything is imported, or
+            importing it fails.
+
+    """
+    experiment = getattr(_load(path), "EXPERIMENT", None) if defines(path) else None
     if not isinstance(experiment, Experiment):
         raise ExperimentError(f"{path} must define EXPERIMENT, a harness.schema Experiment")
-    return dataclasses.replace(experiment, name=path.stem)
+    own = _is_own(path)
+    return dataclasses.replace(experiment, name=path.stem, file=None if own else path.resolve())
 
 
-def is_known(name: str) -> bool:
-    """Return whether ``find`` can find an experiment of this name."""
-    return any(path.stem == name for path in _candidates())
+def code_hash(path: Path) -> str:
+    """Return a hash of a file, or of the Python files of a package."""
+    found = hashlib.sha256()
+    for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        found.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def _path_of(name_or_path: str) -> Path:
@@ -89,13 +154,13 @@ def _path_of(name_or_path: str) -> Path:
 
 def _candidates() -> Iterator[Path]:
     """Yield the files that a name may mean, in the order of precedence."""
-    yield from _files(Path("experiments"))
+    yield from _files(_USERS)
     yield from _files(own_folder())
     yield from Path().glob("*.py")
 
 
-def _folders() -> list[Path]:
-    return [Path("experiments"), own_folder()]
+def _is_own(path: Path) -> bool:
+    return path.resolve().parent == own_folder().resolve()
 
 
 def _files(folder: Path) -> list[Path]:
@@ -113,7 +178,7 @@ def _load(path: Path) -> ModuleType:
 
     """
     try:
-        if path.resolve().parent == own_folder().resolve():
+        if _is_own(path):
             package = "harness._experiments" if _INSTALLED.is_dir() else "experiments"
             module = importlib.import_module(f"{package}.{path.stem}")
             file = Path(module.__file__ or "").resolve()
@@ -125,12 +190,12 @@ def _load(path: Path) -> ModuleType:
 
 
 def _load_by_path(path: Path) -> ModuleType:
-    """Import a file under a name that no other module has."""
-    place = str(path.resolve())
+    """Import a file under a name that no other module has, nor this one before it was edited."""
+    place = f"{path.resolve()} {code_hash(path)}"
     name = f"_harness_experiment_{path.stem}_{hashlib.sha256(place.encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
-    file = path / "__init__.py" if path.is_dir() else path
+    file = code_file(path)
     locations = [str(path)] if path.is_dir() else None
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=locations)
     assert spec is not None

@@ -7,28 +7,38 @@ from datetime import UTC, datetime
 
 import msgspec
 
-import harness
 from harness.dry_run.dry_run_report import DryRunReport
 from harness.dry_run.run import dry_run
 from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.measurement.pretended_device import VARIABLE
 from harness.schema.events import Trace
 from harness.schema.metrics import CudaPeaks
-from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, Strategy, from_json
+from harness.schema.rank_run import (
+    ALONE,
+    RANK_RUNS,
+    RankJob,
+    RankMemory,
+    RankRun,
+    Strategy,
+    from_json,
+)
 from harness.schema.record import Outcome, to_json
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.sweeps.runner import ended
 from harness.sweeps.store import Kind
+from harness.version import __version__
 
 RANK_RUN = Kind(file=RANK_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id)
 _SECONDS = 8.0
 
 
-def train(workload: Workload, strategy: Strategy) -> int:
+def train(workload: Workload, strategy: Strategy) -> int | dict[str, int]:
     """Train a rank in this process, which imports PyTorch where the sweep's own does not."""
-    from harness.training.one_rank import train_rank
+    from harness.training.one_rank import train_alone, train_rank
 
+    if strategy in ALONE:
+        return train_alone(workload, compiled=strategy == "compile")
     return train_rank(workload, strategy)
 
 
@@ -60,7 +70,7 @@ class RankRunner:
                 job.workload,
                 job.strategy,
                 gpu=os.environ.get(VARIABLE),
-                world_size=job.world_size,
+                world_size=None if job.strategy in ALONE else job.world_size,
                 deadline_seconds=self._deadline_seconds,
                 quiet=True,
             )
@@ -99,7 +109,7 @@ def _line(
         evidence={} if message is None else {"message": message},
         attempt=attempt,
         environment={
-            "harness": harness.__version__,
+            "harness": __version__,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             **environment,
         },
@@ -107,6 +117,13 @@ def _line(
 
 
 def _memory(report: DryRunReport) -> RankMemory:
+    if isinstance(report.returned, dict):
+        seen = msgspec.convert(report.returned, dict[str, int])
+        return RankMemory(
+            held_requested_bytes=seen.pop("held"),
+            kept_requested_bytes=seen.pop("kept"),
+            cuda=CudaPeaks(**seen),
+        )
     return RankMemory(
         held_requested_bytes=msgspec.convert(report.returned, int),
         cuda=CudaPeaks(**msgspec.structs.asdict(report.cuda)),

@@ -5,7 +5,6 @@ import itertools
 from concurrent.futures import Future
 from datetime import UTC, datetime
 
-import harness
 from harness.prediction.predict_workload import predict
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome, Record
@@ -14,6 +13,7 @@ from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, Measured
 from harness.sweeps.runner import ended
 from harness.sweeps.store import RECORD
+from harness.version import __version__
 
 _FLOPS_PER_SECOND = 3e10
 _CELL_SECONDS = 0.1
@@ -89,7 +89,7 @@ def _refused(workload: Workload, needed_bytes: int, room_bytes: int) -> Record:
         evidence=evidence,
         attempt=0,
         environment={
-            "harness": harness.__version__,
+            "harness": __version__,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )

@@ -17,6 +17,7 @@ from harness.schema.rank_run import RankJob
 from harness.schema.sweep_progress import Progress
 from harness.schema.training_run import TrainingJob
 from harness.sweeps.executors import Cell, Executor, make_executor
+from harness.sweeps.experiment_origin import keep_origin
 from harness.sweeps.rank_runner import RankRunner
 from harness.sweeps.runner import Runner
 from harness.sweeps.step_runner import StepRunner
@@ -75,6 +76,8 @@ def run(
             runner = stack.enter_context(closing(RankRunner(deadline_seconds)))
             held = stack.enter_context(LineStore(folder, runner.kind))
             parts.append(_Part(runner, held, ranks))
+        if parts:  # their folder is there, and no other sweep writes to it
+            keep_origin(folder, experiment)
         _run(experiment.name, parts, progress, notes)
 
 

@@ -1,6 +1,6 @@
 """Inputs and labels of a batch, made from the shapes of one example."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,7 @@ from torch import Tensor
 from harness.schema.input_spec import InputSpec, InputSpecError
 
 
-def example_inputs(
-    specs: Sequence[InputSpec], *, with_labels: bool
-) -> Callable[[int], tuple[Any, Tensor | None]]:
+def example_inputs(specs: Sequence[InputSpec], *, with_labels: bool) -> "ExampleInputs":
     """Return a function of the batch that makes inputs and int64 labels, without values.
 
     One input without a name is a tensor; several are a tuple, named ones a dict.
@@ -34,12 +32,20 @@ class ExampleInputs:
 
     specs: tuple[InputSpec, ...]
     with_labels: bool
+    with_values: bool = False
+    """Whether all are zero; else they have no values, and take none of this machine's memory."""
+    classes: int | None = None
+    """Labels take every value from 0 to ``classes`` - 1; None: they are 0, or have no values."""
 
-    def __call__(self, batch: int) -> tuple[Any, Tensor | None]:
+    def __call__(self, batch: int, device: str = "cpu") -> tuple[Any, Tensor | None]:
         """Return the model's input and its labels."""
-        # Without values: zeros would touch memory that the search for a batch never needs.
-        made = [torch.empty(batch, *s.shape, dtype=getattr(torch, s.dtype)) for s in self.specs]
-        labels = torch.empty(batch, dtype=torch.int64) if self.with_labels else None
+        make = torch.zeros if self.with_values else torch.empty
+        made = [
+            make(batch, *s.shape, dtype=getattr(torch, s.dtype), device=device) for s in self.specs
+        ]
+        labels = make(batch, dtype=torch.int64, device=device) if self.with_labels else None
+        if labels is not None and self.classes is not None:
+            labels = torch.arange(batch, device=device) % self.classes
         if self.specs and self.specs[0].name is not None:
             return {str(s.name): x for s, x in zip(self.specs, made, strict=True)}, labels
         return (made[0] if len(made) == 1 else tuple(made)), labels

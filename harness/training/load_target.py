@@ -76,11 +76,22 @@ def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.
     try:
         inspect.signature(found).bind(**arguments)
     except TypeError as error:
-        raise TargetError(f"{target}: {error}; give it with --arg NAME=VALUE") from error
+        hint = _argument_hint(found, arguments) or "; give it with --arg NAME=VALUE"
+        raise TargetError(f"{target}: {error}{hint}") from error
     except ValueError:
         pass  # a callable without a signature
 
     return TargetBuilder(target=target, arguments=dict(arguments))
+
+
+def _argument_hint(found: Any, given: Mapping[str, object]) -> str:
+    """Return which argument was meant, if one of those given has no such name."""
+    known = list(inspect.signature(found).parameters)
+    for name in given:
+        near = difflib.get_close_matches(name, known, n=1)
+        if name not in known and near:
+            return f" (did you mean {near[0]}?)"
+    return ""
 
 
 def _imported(target: str, name: str) -> Any:

@@ -8,18 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.schema.errors import HarnessError
-from harness.schema.module_request import LOSSES, OPTIMIZERS
+from harness.schema.errors import StepError
+from harness.schema.step_request import LEARNING_RATE, LOSSES, OPTIMIZERS
 from harness.training.nested_tensors import tensors
-
-LEARNING_RATE = 0.01
 
 Loss = Callable[[Any, Any], Tensor]
 OptimizerMaker = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
-
-
-class StepError(HarnessError, ValueError):
-    """The module and the description of its step do not fit together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,22 +1,24 @@
 """One step of the user's own network: checked when it is described, built when it is run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from harness.schema.input_spec import InputSpec, parse_input
-from harness.schema.module_request import MODES
-from harness.training.example_inputs import example_inputs
-from harness.training.module_step import Loss, OptimizerMaker, Step, StepError, make_optimizer
+from harness.schema.errors import StepError
+from harness.schema.input_spec import InputShapes, InputSpec, parse_input
+from harness.schema.step_request import MODES
+from harness.training.deferred_values import deferred_values
+from harness.training.example_inputs import ExampleInputs, example_inputs
+from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
 
 ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
 
 Inputs = Callable[[int], tuple[Any, Any]]
-InputShapes = Sequence[int] | str | Sequence[str] | Mapping[str, str | Sequence[int]]
-"""One shape; one or several of ``[TYPE:]SHAPE``; or either by the name of the model's argument."""
 
 
 class OwnStep:
@@ -54,6 +56,10 @@ class OwnStep:
         accumulate: int = 1,
         prepare: Callable[[nn.Module], object] | None = None,
     ) -> None:
+        self._given: dict[str, Any] = {"build": build, "batch": batch, "inputs": inputs}
+        self._given |= {"optimizer": optimizer}
+        self._given |= {"loss": loss, "mode": mode, "autocast": autocast}
+        self._given |= {"accumulate": accumulate, "prepare": prepare}
         self.build = _checked_build(build)
         self.batch = _checked_count("batch", batch)
         self.accumulate = _checked_count("accumulate", accumulate)
@@ -67,19 +73,32 @@ class OwnStep:
         self.autocast = _checked_autocast(autocast)
         self.prepare = prepare
 
-    def network(self, device: str) -> nn.Module:
+    def changed(self, **fields: Any) -> "OwnStep":
+        """Return the step with other arguments in place of some.
+
+        Raises:
+            StepError: one is wrong.
+
+        """
+        return OwnStep(**{**self._given, **fields})
+
+    def network(self, device: str, *, with_values: bool = True) -> nn.Module:
         """Build the network, move it to ``device`` and prepare it.
+
+        Args:
+            device: cpu or cuda.
+            with_values: whether its large tensors need their values.
 
         Raises:
             StepError: what ``build`` returns is no network.
 
         """
-        model: Any = self.build()
-        if not isinstance(model, nn.Module):
-            kind = type(model).__name__
-            raise StepError(f"build must return a torch.nn.Module, got a {kind}")
-        if device != "cpu":
-            model = model.to(device)
+        with nullcontext() if with_values else deferred_values():
+            built: Any = self.build()
+            if not isinstance(built, nn.Module):
+                kind = type(built).__name__
+                raise StepError(f"build must return a torch.nn.Module, got a {kind}")
+            model = built if device == "cpu" else built.to(device)
         if self.prepare is not None:
             self.prepare(model)
         return model
@@ -101,8 +120,17 @@ class OwnStep:
             accumulate=self.accumulate,
         )
 
+    def with_values(self) -> "OwnStep":
+        """Return the step with inputs and labels of zeros where a shape alone describes them."""
+        if not isinstance(self.inputs, ExampleInputs):
+            return self
+        return self.changed(inputs=replace(self.inputs, with_values=True))
+
     def _example(self, batch: int, device: str) -> tuple[Any, Any]:
-        made: Any = self.inputs(batch // self.accumulate)
+        rows = batch // self.accumulate
+        if isinstance(self.inputs, ExampleInputs):  # made where they are needed: millions of rows
+            return self.inputs(rows, device)
+        made: Any = self.inputs(rows)
         if not isinstance(made, tuple) or len(made) != 2:
             kind = type(made).__name__
             raise StepError(f"inputs must return (input, labels), got a {kind}")
@@ -157,6 +185,8 @@ def _specs(inputs: Any) -> list[InputSpec]:
     """Return the description of each input."""
     if isinstance(inputs, Mapping):
         return [_spec(shape, str(name)) for name, shape in inputs.items()]
+    if not isinstance(inputs, Iterable):
+        return [_spec((inputs, "not a shape"), None)]
     if isinstance(inputs, str) or all(isinstance(extent, int) for extent in inputs):
         return [_spec(inputs, None)]
     return [_spec(shape, None) for shape in inputs]
@@ -165,9 +195,8 @@ def _specs(inputs: Any) -> list[InputSpec]:
 def _spec(shape: Any, name: str | None) -> InputSpec:
     if isinstance(shape, str):
         return parse_input(shape if name is None else f"{name}={shape}")
-    try:
-        extents = tuple(int(extent) for extent in shape)
-    except (TypeError, ValueError):
+    extents = tuple(shape)
+    if not all(isinstance(extent, int) and extent > 0 for extent in extents):
         rule = "inputs must be shapes such as (3, 224, 224) or 'int64:1024', or a function"
-        raise StepError(f"{rule} of the batch, got {shape!r}") from None
+        raise StepError(f"{rule} of the batch, got {shape!r}")
     return InputSpec(shape=extents, name=name)

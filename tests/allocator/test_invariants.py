@@ -17,6 +17,7 @@ from harness.allocator import (
     Scattered,
 )
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, UNMAPPED, Block
+from tests.property_size import examples
 
 MIB = 1 << 20
 CONFIGS = (
@@ -127,7 +128,7 @@ def check_stats(allocator: CachingAllocator, highest: dict[str, int]) -> None:
         assert bound is None or stats["reserved_bytes.all.peak"] <= bound
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120))
 @given(
     config=st.sampled_from(CONFIGS),
     policy=st.sampled_from(POLICIES),
@@ -167,7 +168,7 @@ def test_the_books_balance_after_every_operation(
     assert config.total_bytes is not None or ooms == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(config=st.sampled_from(CONFIGS), policy=st.sampled_from(POLICIES), operations=OPERATIONS)
 def test_when_all_is_freed_and_the_cache_emptied_nothing_is_left(
     config: AllocatorConfig, policy: type[AddressPolicy], operations: list[tuple[str, int, int]]
@@ -190,7 +191,7 @@ def test_when_all_is_freed_and_the_cache_emptied_nothing_is_left(
     assert sum(taken[e.action] * e.size_bytes for e in allocator.segment_log) == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30))
 @given(operations=OPERATIONS, seed=st.integers(0, 5))
 def test_with_expandable_segments_the_driver_addresses_do_not_matter(
     operations: list[tuple[str, int, int]], seed: int

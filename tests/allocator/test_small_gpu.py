@@ -12,6 +12,7 @@ from harness.allocator import (
     CachingAllocator,
     OutOfMemoryError,
 )
+from tests.property_size import examples
 
 MIB = 1 << 20
 SETTINGS = [
@@ -31,7 +32,7 @@ SIZES = [1, 512, 1000, MIB, MIB + 1, 2 * MIB, 10 * MIB, 20 * MIB, 25 * MIB, 2**4
 ACTIONS = ["free", "empty cache", "record stream"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @example(options=["expandable_segments:True"], total_bytes=1, outside_bytes=0, actions=[512])
 @given(
     options=st.lists(st.sampled_from(SETTINGS), unique_by=lambda text: text.partition(":")[0]),

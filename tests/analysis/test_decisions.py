@@ -57,7 +57,7 @@ def test_a_share_that_is_decided_lies_on_one_side_of_a_half(hits: int, total: in
     assert low <= hits / total <= high
 
 
-def test_an_even_share_is_never_decided() -> None:
+def test_an_even_share_is_never_fit_of() -> None:
     for total in (0, 2, 100):
         found = in_most(total // 2, total)
         assert found.verdict is Verdict.OPEN

@@ -5,7 +5,7 @@ import pytest
 
 from harness.analysis import AnalysisError
 from harness.analysis.timeline import read_events
-from harness.schema.plots.live_bytes import live_by_category, thin
+from harness.plots.live_bytes import live_by_category, thin
 from harness.schema.workload import Workload
 from tests.analysis import planted
 

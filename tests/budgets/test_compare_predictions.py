@@ -1,6 +1,8 @@
 """Two predictions compared by ``harness compare``."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +41,109 @@ def test_what_is_no_prediction_is_refused(
         assert "is not a prediction that harness predict" in capsys.readouterr().err
     assert main(["compare", str(path), str(tmp_path)]) == 2
     assert "two folders or two files" in capsys.readouterr().err
+
+
+CARD = {
+    "gpu": "l4",
+    "allocator_settings": "",
+    "reserved_peak_bytes": [1, 2],
+    "verdict": "fits",
+    "largest_batch": 7,
+}
+PREDICTION: dict[str, Any] = {
+    "outcome": "predicted",
+    "target": "net.py:Net",
+    "batch": 8,
+    "saved_bytes": 5,
+    "peak_live_bytes": 100,
+    "rss_rise_bytes": None,
+    "layers": [{"name": "a", "saved_bytes": 1}, {"name": "b", "saved_bytes": 4}],
+    "card": CARD,
+    "notes": ["PyTorch 9.9 is not known"],
+    "environment": {"python": "3.11"},
+    "wall_seconds": 0.25,
+}
+
+
+def compared(first: object, second: object, folder: Path) -> int:
+    for name, content in (("a.json", first), ("b.json", second)):
+        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return main(["compare", str(folder / "a.json"), str(folder / "b.json")])
+
+
+@pytest.mark.parametrize(
+    ("change", "row"),
+    [
+        ({"card": CARD | {"verdict": "does not fit"}}, "card.verdict fits does not fit"),
+        ({"card": CARD | {"largest_batch": 3}}, "card.largest_batch 7 3"),
+        ({"card": CARD | {"largest_batch": None}}, "card.largest_batch 7 -"),
+        ({"card": CARD | {"reserved_peak_bytes": [1, 2050]}}, "card.reserved_peak_bytes.high 2 B"),
+        ({"card": CARD | {"allocator_settings": "a:1"}}, "card.allocator_settings a:1"),
+        ({"card": None}, "card.verdict fits -"),
+        ({"peak_live_bytes": None}, "peak_live_bytes 100 B - -100 B"),
+        ({"rss_rise_bytes": 0}, "rss_rise_bytes - 0 B +0 B"),
+        ({"batch": 9}, "batch 8 9"),
+        (
+            {"layers": [*PREDICTION["layers"][::-1], {"name": "c", "saved_bytes": 0}]},
+            "layers.c.name",
+        ),
+        ({"layers": [{"name": "a", "saved_bytes": 1}]}, "layers.b.saved_bytes 4 B - -4 B"),
+        ({"outcome": "unsupported"}, "outcome predicted unsupported"),
+        ({"notes": []}, "notes.0 PyTorch 9.9"),
+        ({"saved_bytes": "5"}, "saved_bytes 5 B 5"),
+        ({"saved_bytes": True}, "saved_bytes 5 B True"),
+    ],
+)
+def test_a_difference_in_any_value_is_named(
+    change: dict[str, Any], row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compared(PREDICTION, PREDICTION | change, tmp_path) == 3
+    assert row in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_is_no_part_of_the_answer_is_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {"target": "other.py:Net", "environment": {"python": "3.14"}, "wall_seconds": 9.5}
+    layers = {"layers": PREDICTION["layers"][::-1]}
+    assert compared(PREDICTION, PREDICTION | other | layers, tmp_path) == 0
+    assert capsys.readouterr().out == "the two predictions are equal\n"
+
+
+def test_two_predictions_without_an_answer_are_not_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = PREDICTION | {"peak_live_bytes": None}
+    assert compared(unknown, unknown, tmp_path) == 3
+    assert capsys.readouterr().out == "neither prediction has a peak, so nothing can be compared\n"
+
+
+def test_a_table_of_gpus_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = {"outcome": "predicted", "target": "x", "gpus": [CARD, CARD | {"gpu": "t4"}]}
+    assert compared(table, table, tmp_path) == 0
+    other = table | {"gpus": [CARD, CARD | {"gpu": "t4", "verdict": "close call"}]}
+    capsys.readouterr()
+    assert compared(table, other, tmp_path) == 3
+    assert "gpus.t4.verdict fits close call" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\n\n\ndef build():\n    return torch.nn.Linear(4, 2)\n",
+        "4",
+        '"saved_bytes"',
+        '{"saved_bytes": 4}',
+        '{"outcome": "predicted"}',
+        '{"outcome": "predicted", "saved_bytes": 1, "saved_bytes": 2}',
+        '{"outcome": "predicted", "saved_bytes": NaN}',
+        '{"outcome": "predicted", "saved_bytes": 4',
+        "[" * 100_000,
+    ],
+)
+def test_a_file_without_a_prediction_is_one_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compared(PREDICTION, text, tmp_path) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith("b.json is not a prediction that harness predict --json printed")

@@ -1,9 +1,10 @@
 """A pull request in miniature: a layer is widened, the test fails and names it."""
 
 import json
+import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,14 @@ def test_a_step_is_measured_on_request_and_equals_the_prediction(
     ("marker", "more", "message"),
     [
         ('peak="much"', "", "*peak='much'*"),
-        ('peek="1MiB"', "", "*takes peak and gpu only*"),
+        ('peek="1MiB"', "", "*takes peak, gpu and tolerance only*"),
+        ("peak=1.5", "", "*peak must be a size such as*whole bytes, got 1.5*"),
+        ("peak=True", "", "*peak must be a size such as*got True*"),
+        ("peak=0", "", "*peak must be a size such as*got 0*"),
+        ("peak=2**63", "", "*peak must be a size such as*"),
+        ('peak="1e999"', "", "*'1e999' is not a size*"),
+        ('peak="1GiB", tolerance=0.01', "", "*tolerance must be between*got 0.01*"),
+        ('peak="1GiB", tolerance="101%"', "", "*tolerance must be between*"),
         ('gpu="no-such-gpu", peak="1GiB"', "", "*memory: *no-such-gpu*"),
         ('peak="1GiB", gpu="l4"', ", measure=True", "*needs a CUDA device*"),
     ],
@@ -159,12 +167,135 @@ def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
     baseline = Baseline(path)
     baseline.put("one", use(a=1))
     baseline.put("two", use(b=2))
-    assert baseline.get("one") == use(a=1)
+    found = baseline.get("one")
+    assert found is not None
+    assert found.use == use(a=1)
     assert baseline.get("three") is None
-    for text in ("", "[]", '{"schema": 2}', '{"schema": 1, "tests": []}'):
-        path.write_text(text)
-        with pytest.raises(BaselineError, match="no memory baseline"):
+    for text in ("", "[]", "\xff", "[" * 100_000, '{"schema": 2}', '{"schema": 1, "tests": []}'):
+        path.write_text(text, encoding="latin-1")
+        with pytest.raises(BaselineError, match="no memory baseline") as raised:
             baseline.get("one")
-    path.write_text('{"schema": 1, "tests": {"one": {"layers": 3}}}')
-    with pytest.raises(BaselineError, match="damaged"):
-        baseline.get("one")
+        assert "\n" not in str(raised.value)
+
+
+ENTRY = '{"gpu": null, "layers": {"a": 1}, "method": "predicted", "peak_bytes": 1}'
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": "999999999999"'), "Expected `int`"),
+        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 9223372036854775808'), "2"),
+        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1e999'), "out of range"),
+        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1e9'), ""),
+        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": NaN'), "NaN is not a number of JSON"),
+        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": -1'), ">= 0"),
+        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": true'), "Expected `int`"),
+        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1, "peak_bytes": 2'), "given twice"),
+        (ENTRY.replace('{"a": 1}', '{"a": 1, "a": 9}'), "a: given twice"),
+        (ENTRY.replace('{"a": 1}', '{"a": "1"}'), "Expected `int`"),
+        (ENTRY.replace("predicted", "guessed"), "guessed"),
+        (f'{ENTRY}, "one": {ENTRY}', "one: given twice"),
+        ('{"layers": 3}', ""),
+    ],
+)
+def test_a_damaged_entry_is_refused_in_one_line(tmp_path: Path, entry: str, why: str) -> None:
+    path = tmp_path / "memory-baseline.json"
+    path.write_text(f'{{"schema": 1, "tests": {{"one": {entry}}}}}')
+    before = path.read_bytes()
+    for act in (Baseline(path).get, lambda name: Baseline(path).put(name, use(a=1))):
+        with pytest.raises(
+            BaselineError, match=f"no memory baseline: .*{re.escape(why)}"
+        ) as raised:
+            act("one")
+        assert "\n" not in str(raised.value)
+    assert path.read_bytes() == before
+
+
+def test_an_entry_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "memory-baseline.json"
+    path.write_text(f'{{"schema": 1, "tests": {{"one": {ENTRY}}}}}')
+    found = Baseline(path).get("one")
+    assert found is not None
+    assert found.use == use(a=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ("def test_it(): pass", {"failed": 1}),
+        ("def test_it(memory): pass", {"failed": 1}),
+        ("class TestIt:\n    def test_it(self): pass", {"failed": 1}),
+        (
+            "import unittest\n\nclass It(unittest.TestCase):\n    def test_it(self): pass",
+            {"failed": 1},
+        ),
+        ("def test_it(): pytest.skip('not here')", {"skipped": 1}),
+        ("@pytest.mark.xfail(strict=True)\ndef test_it(): assert False", {"xfailed": 1}),
+    ],
+)
+def test_a_marked_test_that_checks_no_step_fails(
+    pytester: pytest.Pytester, body: str, outcome: dict[str, int]
+) -> None:
+    marked = 'import pytest\n\npytestmark = pytest.mark.memory(peak="1MiB")\n\n'
+    pytester.makepyfile(test_it=marked + body)
+    result = run(pytester)
+    result.assert_outcomes(**outcome)
+    if "failed" in outcome:
+        result.stdout.fnmatch_lines(["*has the marker but checked no step*"])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that need as many bytes as they say."""
+
+    def steps(_: object, batch: int, **__: object) -> MemoryUse:
+        return use(a=batch * 1000)
+
+    monkeypatch.setattr("harness.budgets.step_memory.predicted", steps)
+
+
+def test_the_baseline_says_which_pytorch_it_is_of(pytester: pytest.Pytester, quick: None) -> None:
+    write(pytester, 256)
+    run(pytester, "--memory-update").assert_outcomes(passed=1)
+    path = pytester.path / "memory-baseline.json"
+    text = path.read_text()
+    assert f'"torch": "{version("torch")}"' in text
+    path.write_text(re.sub('"peak_bytes": [0-9]+', '"peak_bytes": 1000', text))
+    failed = run(pytester)
+    failed.stdout.no_fnmatch_line("*PyTorch has changed*")
+    path.write_text(path.read_text().replace(version("torch"), "2.1.0"))
+    failed = run(pytester)
+    failed.assert_outcomes(failed=1)
+    failed.stdout.fnmatch_lines(
+        [f"*PyTorch has changed too: 2.1.0 in the baseline, {version('torch')} here*"]
+    )
+
+
+def test_a_growth_within_the_tolerance_passes(pytester: pytest.Pytester, quick: None) -> None:
+    write(pytester, 256, 'tolerance="1%"')
+    run(pytester, "--memory-update").assert_outcomes(passed=1)
+    path = pytester.path / "memory-baseline.json"
+    (entry,) = json.loads(path.read_text())["tests"].values()
+    text, peak = path.read_text(), entry["peak_bytes"]
+    for before, outcome in ((peak * 100 // 101 + 1, "passed"), (peak * 100 // 101 - 1, "failed")):
+        path.write_text(text.replace(f'"peak_bytes": {peak}', f'"peak_bytes": {before}'))
+        run(pytester).assert_outcomes(**{outcome: 1})
+    write(pytester, 256)
+    run(pytester).assert_outcomes(failed=1)
+    run(pytester, "-o", "memory_tolerance=3%").assert_outcomes(passed=1)
+
+
+def test_nothing_but_the_baseline_stays_in_the_repository(
+    pytester: pytest.Pytester, quick: None
+) -> None:
+    write(pytester, 16)
+    before = {path.name for path in pytester.path.iterdir()}
+    run(pytester, "--memory-update").assert_outcomes(passed=1)
+    after = {path.name for path in pytester.path.iterdir()} - {"__pycache__"}
+    assert after - before == {"memory-baseline.json"}
+
+
+def test_a_baseline_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BaselineError, match="No such file or directory"):
+        Baseline(tmp_path / "none" / "memory-baseline.json").put("one", use(a=1))

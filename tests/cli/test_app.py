@@ -10,15 +10,10 @@ import pytest
 from harness.cli.app import app, main
 from harness.cli.command import HarnessCommand
 
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.cli.app", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-
-
 TINY = ("--width", "8", "--in-features", "8", "--batch", "4")
 
 
+@pytest.mark.slow
 def test_a_prediction_that_loads_torch_says_nothing_on_standard_error() -> None:
     code = "from harness.cli.entry import main; raise SystemExit(main())"
     flags = "predict torchvision.models:resnet18 --input 3x32x32 --batch 8 --gpu l4 --method rules"
@@ -27,19 +22,22 @@ def test_a_prediction_that_loads_torch_says_nothing_on_standard_error() -> None:
     assert done.stderr == "", "also while Python ends"
 
 
-def test_measure_prints_one_record_as_json_and_nothing_else() -> None:
-    done = run("measure", "--depth", "8", "--width", "256", "--batch", "512", "--json")
-    assert done.returncode == 0
-    assert done.stderr == ""
-    record = json.loads(done.stdout)
+def test_measure_prints_one_record_as_json_and_nothing_else(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["measure", "--depth", "8", "--width", "256", "--batch", "512", "--json"]) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    record = json.loads(printed.out)
     assert record["saved_bytes"] == 5_824_516
     assert record["passes"]["peak_live_bytes"] == "trace"
 
 
-def test_an_outcome_other_than_ok_is_exit_code_3_and_still_a_record() -> None:
-    done = run("measure", *TINY, "--inject", "kill", "--json")
-    assert done.returncode == 3
-    assert json.loads(done.stdout)["outcome"] == "killed"
+def test_an_outcome_other_than_ok_is_exit_code_3_and_still_a_record(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["measure", *TINY, "--inject", "kill", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["outcome"] == "killed"
 
 
 @pytest.mark.parametrize(
@@ -162,9 +160,8 @@ def test_a_prediction_without_an_answer_is_exit_code_3_and_says_why(
 
 
 def test_a_prediction_without_a_peak_is_exit_code_3_and_says_why(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("harness.prediction.mlp.matmul.read_cpu_flags", lambda: {"avx2"})
     assert main(["predict", "--dtype", "bfloat16"]) == 3
     text = capsys.readouterr().out
     assert text.startswith("peak: no answer: dtype bfloat16: ")
@@ -195,8 +192,10 @@ def test_a_choice_is_taken_in_any_case(capsys: pytest.CaptureFixture[str]) -> No
     assert (workload["optimizer"], workload["activation"]) == ("adam", "relu")
 
 
-def test_doctor_says_what_can_be_measured_here() -> None:
-    findings = json.loads(run("doctor", "--json").stdout)
+@pytest.mark.slow
+def test_doctor_says_what_can_be_measured_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)
     what = {finding["what"]: finding["available"] for finding in findings}
     assert what["machine"]
     assert any(name.startswith("isolated workers") and ok for name, ok in what.items())
@@ -206,10 +205,11 @@ def test_doctor_says_what_can_be_measured_here() -> None:
 @pytest.mark.exact
 @pytest.mark.parametrize("flags", [(), ("--model", "mlp-scratch", "--optimizer", "adam")])
 def test_predict_and_measure_agree_in_every_metric_that_both_state(
-    flags: tuple[str, ...],
+    flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    measured = json.loads(run("measure", "--depth", "3", *TINY, *flags, "--json").stdout)
-    predicted = json.loads(run("predict", "--depth", "3", *TINY, *flags, "--json").stdout)
+    for command in ("measure", "predict"):
+        assert main([command, "--depth", "3", *TINY, *flags, "--json"]) == 0
+    measured, predicted = map(json.loads, capsys.readouterr().out.splitlines())
     own = {"outcome", "wall_seconds", "environment", "rss_rise_bytes", "cuda"}
     both = measured.keys() & predicted.keys() - own
     assert {"saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"} <= both

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MODEL = """
 import atexit
 import threading
@@ -21,6 +23,7 @@ def build():
 """
 
 
+@pytest.mark.slow
 def test_the_exit_keeps_the_code_and_what_was_to_be_done_at_the_exit(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     question = ["--input", "4", "--gpu", "l4", "--memory", "800MiB", "--check"]

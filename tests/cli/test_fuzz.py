@@ -19,8 +19,9 @@ from harness.cli.app import app, main
 from harness.schema.record import Outcome, Record, to_json
 from harness.schema.workload import Workload
 from harness.sweeps.executors import ExecutorError
+from tests.property_size import examples
 
-EXAMPLES = 2000 if os.environ.get("HARNESS_FAULTS") == "full" else 200
+EXAMPLES = 2000 if os.environ.get("HARNESS_FAULTS") == "full" else examples(200)
 COMMANDS = sorted({*app.commands} - {"doctor", "profile", "threshold"})
 WORDS = [
     "", " ", "-", "--", "x", "-h", "0", "-1", "1", "2", "7", "1e3", "1.5", "nan", "inf", "-inf",

@@ -119,14 +119,14 @@ def test_a_users_own_block_is_traced_on_the_gpu() -> None:
             model(x).sum().backward()
             optimizer.step()
     parameters = 4 * (31 * 50 + 51 * 10)
-    assert trace.measured_step == 3
+    assert trace.trace.measured_step == 3
     categories = trace.categories_at_peak()
     assert categories["parameter"] == parameters
     # Where the workspace is freed, the peak is the last product's: one bias still has no gradient.
     assert categories["gradient"] == parameters - (0 if WORKSPACES_STAY else 4 * 50)
     assert categories["optimizer_state"] == 2 * parameters  # step counters are the host's
     assert categories["input"] == 4 * 7 * 30
-    assert set(trace.phase_peaks()) >= {"forward", "backward", "optimizer"}
+    assert set(trace.trace.phase_peaks()) >= {"forward", "backward", "optimizer"}
 
 
 def test_a_log_that_somebody_else_keeps_is_not_ended() -> None:

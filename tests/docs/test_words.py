@@ -1,5 +1,6 @@
 """The glossary holds: no text of the project uses a word that it replaces, in that sense."""
 
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -42,6 +43,7 @@ REPLACED = {
 }
 
 
+@functools.cache
 def texts() -> list[tuple[str, str]]:
     listed = subprocess.run(
         ["git", "ls-files", "*.py", "*.md", "*.j2", "Makefile", ".ci"],

@@ -97,6 +97,7 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
         build.build(toolchain.torch_build())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cuda_build")
 def test_the_doctor_runs_a_tiny_dry_run() -> None:
     finding = examine_dry_run()

@@ -12,6 +12,7 @@ from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import threshold
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cuda_build")
 def test_a_record_says_that_its_gpu_was_pretended_and_leaves_time_out() -> None:
     workload = Workload(device="cuda", depth=3, width=64, batch=128, optimizer="adam")
@@ -28,6 +29,7 @@ def test_a_record_says_that_its_gpu_was_pretended_and_leaves_time_out() -> None:
     assert all(repeat.wall_seconds is None for repeat in record.repeats)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cuda_build")
 def test_a_threshold_is_found_by_the_allocator_s_limit() -> None:
     workload = Workload(device="cuda", depth=1, width=512, optimizer="sgd")

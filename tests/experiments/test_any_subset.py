@@ -85,7 +85,13 @@ def analysed(name: str, evidence: Evidence) -> Section | None:
         return None
 
 
-@pytest.mark.parametrize("name", names_found())
+QUICK = ("depth_batch", "training_run")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in names_found()],
+)
 def test_any_subset_with_any_outcomes_is_analysed_or_refused(name: str, tmp_path: Path) -> None:
     for seed in range(DRAWS):
         folder = tmp_path / str(seed)
@@ -98,6 +104,7 @@ def test_any_subset_with_any_outcomes_is_analysed_or_refused(name: str, tmp_path
             assert all(picture(figure).svg for figure in section.figures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names_found())
 def test_cells_that_ran_out_of_memory_leave_the_smaller_ones_their_section(
     name: str, tmp_path: Path

@@ -205,6 +205,7 @@ def test_both_instruments_train_the_same_network() -> None:
     assert accuracies[0] == accuracies[1]
 
 
+@pytest.mark.slow
 def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
     run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
     folder = tmp_path / EXPERIMENT.name
@@ -232,6 +233,7 @@ def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
     assert "against 2,695,256 bytes in the backward pass" in order.measured
 
 
+@pytest.mark.slow
 def test_without_real_images_the_run_says_how_to_get_them_and_uses_synthetic_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

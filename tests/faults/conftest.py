@@ -14,7 +14,8 @@ from harness.sweeps.executors import Measured
 from tests.faults.grid import Tally, undisturbed
 
 FULL = os.environ.get("HARNESS_FAULTS") == "full"
-full_only = pytest.mark.skipif(not FULL, reason="in make faults")
+IN_FULL = "one of hundreds of injected faults; 'make faults' injects all"
+full_only = pytest.mark.skipif(not FULL, reason=IN_FULL)
 TABLE = Path(__file__).parent.parent.parent / "results" / "reference-cpu" / "faults.md"
 SITE = Path(__file__).parent / "site"
 """On the path of Python, its interpreters misbehave."""
@@ -33,7 +34,7 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     kept = Tally(fault=request.node.name.removeprefix("test_").replace("_", " "))
     earlier = orphans()
     yield kept
-    kept.left += len(psutil.wait_procs(orphans() - earlier, timeout=10)[1])
+    kept.left += len(psutil.wait_procs(orphans() - earlier, timeout=60)[1])
     if FULL and kept.checked:
         with FileLock(Path(tempfile.gettempdir()) / "harness-faults.lock"):
             write_table(kept)

@@ -14,8 +14,6 @@ import psutil
 from harness.sweeps.executors import Measured
 from tests.faults.grid import Tally, records_path
 
-PATIENCE_SECONDS = 60.0
-
 
 def command(folder: Path, cells: int) -> list[str]:
     """Return the command line of the sweep that faults are injected into."""
@@ -49,7 +47,7 @@ def log_of(folder: Path) -> Path:
 def finish(folder: Path, cells: int) -> None:
     """Go on with the sweep, undisturbed, to its end."""
     with coordinator(folder, cells) as process:
-        assert process.wait(timeout=120) == 0, log_of(folder).read_text()[-2000:]
+        assert process.wait() == 0, log_of(folder).read_text()[-2000:]
 
 
 def settle(folder: Path, cells: int, reference: Sequence[Measured], tally: Tally) -> None:
@@ -69,9 +67,7 @@ def wait_for_records(
     folder: Path, number: int, process: "subprocess.Popen[str] | None" = None
 ) -> None:
     """Return when there are ``number`` records, or when ``process`` has ended."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
     while count(folder) < number and (process is None or process.poll() is None):
-        assert time.monotonic() < deadline, "the sweep stands still"
         time.sleep(0.01)
 
 

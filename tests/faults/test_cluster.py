@@ -33,13 +33,14 @@ from tests.faults.processes import (
 )
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="signals and forks"),
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and forks"),
     pytest.mark.skipif(
         importlib.util.find_spec("distributed") is None,
         reason="distributed is not installed (the extra 'cluster')",
     ),
     pytest.mark.filterwarnings("ignore"),  # Dask's own, on losing a worker or a scheduler
-    pytest.mark.timeout(900 if FULL else 120),
+    pytest.mark.timeout(900),
 ]
 ALLOWED = "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"
 SILENT_SECONDS = 5
@@ -183,7 +184,7 @@ def test_a_cluster_that_is_slow_to_close_leaves_no_process(
     assert started
     monkeypatch.setattr(dask_cluster, "GRACE_SECONDS", 0.01)
     cluster.close()
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=60)
     assert alive == []
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.sweeps.executors import Measured
-from tests.faults.conftest import FULL, SITE, full_only
+from tests.faults.conftest import FULL, IN_FULL, SITE, full_only
 from tests.faults.grid import Tally
 from tests.faults.processes import (
     coordinator,
@@ -27,8 +27,12 @@ from tests.faults.processes import (
 )
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit (util-linux)"),
-    pytest.mark.timeout(900 if FULL else 120),
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("prlimit") is None,
+        reason="no prlimit (util-linux)",
+    ),
+    pytest.mark.timeout(900),
 ]
 UID = "54321"
 """Nobody else's: the kernel counts processes by user."""
@@ -49,7 +53,7 @@ def somebody_else() -> list[str]:
 def sweep_within(limit: Sequence[str], folder: Path, cells: int, **environment: str) -> str:
     """Sweep below the command ``limit`` to a clean end; return what was said last if too early."""
     with coordinator(folder, cells, limit, **environment) as process:
-        code = process.wait(timeout=120)
+        code = process.wait()
     said = log_of(folder).read_text()
     assert code >= 0, said[-2000:]
     return said.splitlines()[-1] if code else ""
@@ -100,7 +104,7 @@ def test_limit_in_mid_sweep(
 ) -> None:
     """``restart``: a coordinator starts a process only where its forkserver is to be replaced."""
     if not FULL and (restart or limit is no_more_files):
-        pytest.skip("in make faults")
+        pytest.skip(IN_FULL)
     folder, trials = tmp_path / "run", 6 if FULL else 1
     for cells in range(6, 6 + 4 * trials, 4):
         with coordinator(folder, cells, somebody_else) as process:
@@ -111,7 +115,7 @@ def test_limit_in_mid_sweep(
             limit(hit, somebody_else)
             if restart:
                 server.kill()
-            code = process.wait(timeout=120)
+            code = process.wait()
         tally.injected += 1
         said = log_of(folder).read_text()
         assert code == 0 or "LaunchError" in said.splitlines()[-1], said[-2000:]

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.sweeps.executors import Measured
-from tests.faults.conftest import FULL, SITE
+from tests.faults.conftest import FULL, IN_FULL, SITE
 from tests.faults.grid import Tally
 from tests.faults.processes import (
     coordinator,
@@ -28,8 +28,9 @@ from tests.faults.processes import (
 )
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="signals and forks"),
-    pytest.mark.timeout(900 if FULL else 120),
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and forks"),
+    pytest.mark.timeout(900),
 ]
 
 
@@ -55,7 +56,7 @@ def inject(
                 hit(found)
                 tally.injected += 1
             wait_for_records(folder, before + 3, process)
-        assert process.wait(timeout=120) == 0, log_of(folder).read_text()[-2000:]
+        assert process.wait() == 0, log_of(folder).read_text()[-2000:]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_process(
     tally: Tally,
 ) -> None:
     if not FULL and victim is forkserver_of:
-        pytest.skip("in make faults: test_launcher.py has it in its quick form")
+        pytest.skip(IN_FULL)
     cells, limit = full if FULL else quick
     inject(tmp_path / "run", cells, tally, victim, hit, limit)
     settle(tmp_path / "run", cells, reference, tally)
@@ -85,7 +86,7 @@ def test_process(
 
 def test_coordinator_killed(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
     if not FULL:
-        pytest.skip("in make faults: test_sweep.py has it in its quick form")
+        pytest.skip(IN_FULL)
     folder, cells = tmp_path / "run", 60
     chance = random.Random(7)
     for _ in range(10):
@@ -100,7 +101,7 @@ def test_coordinator_killed(tmp_path: Path, reference: Sequence[Measured], tally
 
 def test_coordinator_stopped(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
     if not FULL:
-        pytest.skip("in make faults")
+        pytest.skip(IN_FULL)
     chance = random.Random(8)
 
     def freeze(process: psutil.Process) -> None:
@@ -124,7 +125,7 @@ def test_worker_prints_megabytes_closes_pipes_writes_garbage_or_exits(
     path = os.pathsep.join([str(SITE), os.environ.get("PYTHONPATH", "")])
     faults = {"FAULT_FOLDER": str(hits), "FAULT_KINDS": ",".join(KINDS), "PYTHONPATH": path}
     with coordinator(folder, cells, **faults) as process:
-        assert process.wait(timeout=240) == 0
+        assert process.wait() == 0
     tally.injected = len(list(hits.iterdir()))
     assert tally.injected == cells
     settle(folder, cells, reference, tally)

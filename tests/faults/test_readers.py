@@ -18,7 +18,7 @@ from tests.faults.test_refusals import run
 from tests.snapshots.test_bounds import mutate
 from tests.snapshots.test_replay import MIB, SNAPSHOTS, by_hand
 
-pytestmark = pytest.mark.timeout(1800 if FULL else 240)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def trials(quick: int, full: int) -> range:

@@ -56,6 +56,7 @@ def test_only_what_is_wholly_in_memory_is_gathered() -> None:
     assert later[1] == after[1], "huge pages are disabled again"
 
 
+@pytest.mark.slow
 def test_a_metric_is_the_same_before_and_after_the_fork_server_has_gathered() -> None:
     workload = Workload(depth=4, width=256, batch=2048, optimizer="adam")
     own = ForkLauncher("pinned")

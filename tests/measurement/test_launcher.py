@@ -3,13 +3,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
 
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import ForkLauncher, Launcher
+from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
 from harness.measurement.process.messages import Job
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
@@ -17,10 +18,17 @@ from harness.schema.workload import Workload
 TINY = Workload(width=8, in_features=8, batch=4)
 
 
-def test_both_launchers_give_the_same_exact_metrics(
-    fresh_launcher: Launcher, launcher: Launcher
-) -> None:
-    one, other = (measure(TINY, launcher=each, repeats=1) for each in (fresh_launcher, launcher))
+@pytest.fixture
+def spawning() -> Iterator[Launcher]:
+    """Start an interpreter for each worker, as where there is no fork."""
+    own = SpawnLauncher("pinned")
+    yield own
+    own.close()
+
+
+@pytest.mark.slow
+def test_both_launchers_give_the_same_exact_metrics(spawning: Launcher, launcher: Launcher) -> None:
+    one, other = (measure(TINY, launcher=each, repeats=1) for each in (spawning, launcher))
     assert one.outcome is Outcome.OK
     for name in ("saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"):
         assert getattr(one, name) == getattr(other, name) is not None
@@ -38,19 +46,18 @@ def test_both_launchers_give_the_same_exact_metrics(
 def test_every_ending_is_a_record_with_its_evidence(
     inject: str, outcome: Outcome, evidence: dict[str, Any], launcher: Launcher
 ) -> None:
-    record = measure(TINY, launcher=launcher, inject=inject, deadline_seconds=3)
+    limit = 3 if inject == "hang" else 300
+    record = measure(TINY, launcher=launcher, inject=inject, deadline_seconds=limit)
     assert record.outcome is outcome
     assert evidence.items() <= record.evidence.items()
     assert record.peak_live_bytes is None
     assert measure(TINY, launcher=launcher).outcome is Outcome.OK, "the next cell is undisturbed"
 
 
-def test_a_spawned_worker_that_hangs_is_killed_too(fresh_launcher: Launcher) -> None:
-    measure(TINY, launcher=fresh_launcher)
-    started = time.monotonic()
-    record = measure(TINY, launcher=fresh_launcher, inject="hang", deadline_seconds=6)
+@pytest.mark.slow
+def test_a_spawned_worker_that_hangs_is_killed_too(spawning: Launcher) -> None:
+    record = measure(TINY, launcher=spawning, inject="hang", deadline_seconds=6)
     assert record.outcome is Outcome.TIMEOUT
-    assert time.monotonic() - started < 30
 
 
 def server_of(launcher: ForkLauncher) -> psutil.Process:
@@ -58,7 +65,9 @@ def server_of(launcher: ForkLauncher) -> psutil.Process:
     return psutil.Process(launcher._server.pid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
 def test_a_forkserver_that_dies_or_freezes_is_replaced(number: signal.Signals) -> None:
     if sys.platform != "linux":
         pytest.skip("this system has no fork")
@@ -92,13 +101,12 @@ def test_no_process_outlives_a_killed_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None, "it is a pipe"
         server = psutil.Process(int(parent.stdout.readline()))
-        deadline = time.monotonic() + 30
-        while not server.children() and time.monotonic() < deadline:
+        while not server.children():
             time.sleep(0.02)
         family = [server, *server.children()]
         assert len(family) == 2
         parent.kill()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
 
 
@@ -111,8 +119,12 @@ def test_the_parent_imports_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_what_a_worker_prints_is_evidence_and_never_a_result(fresh_launcher: Launcher) -> None:
-    ended = fresh_launcher.launch(Job(kind="probe", workload=TINY, inject="error"), 60)
+@pytest.mark.parametrize("kind", ["launcher", pytest.param("spawning", marks=pytest.mark.slow)])
+def test_what_a_worker_prints_is_evidence_and_never_a_result(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    used: Launcher = request.getfixturevalue(kind)
+    ended = used.launch(Job(kind="probe", workload=TINY, inject="error"), 60)
     assert ended.failure is not None
     assert ended.result is None
     assert ended.exit_code == 1
@@ -121,6 +133,6 @@ def test_what_a_worker_prints_is_evidence_and_never_a_result(fresh_launcher: Lau
 def test_two_threads_after_a_single_threaded_server_do_not_hang(launcher: Launcher) -> None:
     if (os.cpu_count() or 1) < 2:
         pytest.skip("needs two processors")
-    record = measure(Workload(depth=2, threads=2), launcher=launcher, deadline_seconds=30)
+    record = measure(Workload(depth=2, threads=2), launcher=launcher)
     assert record.outcome is Outcome.OK
     assert record.environment["threads"] == 2

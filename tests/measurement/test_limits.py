@@ -200,6 +200,7 @@ def test_a_forked_process_is_charged_for_no_page_that_it_copied_before_it_joined
         assert charged >= 8 * MIB, "each page was copied in the group"
 
 
+@pytest.mark.slow
 def test_what_a_step_is_charged_for_in_a_group_is_modelled_to_six_pages(
     launcher: Launcher,
 ) -> None:

@@ -70,6 +70,7 @@ def test_what_tunes_malloc_from_outside_does_not_reach_a_worker(
     assert environment_of_child(policy).get(variable) != "7"
 
 
+@pytest.mark.slow
 def test_a_replaced_malloc_is_what_the_record_says(replaced: tuple[ForkLauncher, str]) -> None:
     launcher, library = replaced
     record = measure(TINY, launcher=launcher)
@@ -77,12 +78,14 @@ def test_a_replaced_malloc_is_what_the_record_says(replaced: tuple[ForkLauncher,
     assert record.peak_live_bytes == measure(TINY).peak_live_bytes
 
 
+@pytest.mark.slow
 def test_no_budget_is_enforced_under_a_replaced_malloc(replaced: tuple[ForkLauncher, str]) -> None:
     launcher, library = replaced
     with pytest.raises(HarnessError, match=f"no budget can be enforced under {library}"):
         threshold(Workload(width=64), budget_bytes=64 << 20, launcher=launcher)
 
 
+@pytest.mark.slow
 def test_tunables_change_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the strip every block of the step would lie in the heap."""
     workload = Workload(width=64, batch=2000)

@@ -20,7 +20,9 @@ from harness.measurement.process.messages import Job
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, forks and cgroups")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only on Linux: signals, forks and cgroups"
+)
 TINY = Workload(width=8, in_features=8, batch=4)
 
 _LOADING_PARENT = """
@@ -41,10 +43,9 @@ def servers_of(parent: int) -> list[psutil.Process]:
     return found
 
 
-def wait_for_server(parent: int) -> psutil.Process:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if found := servers_of(parent):
+def wait_for_server(parent: "subprocess.Popen[bytes]") -> psutil.Process:
+    while parent.poll() is None:
+        if found := servers_of(parent.pid):
             return found[0]
         time.sleep(0.01)
     raise AssertionError("no fork server was started")
@@ -54,7 +55,7 @@ def wait_for_server(parent: int) -> psutil.Process:
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_loading_fork_server_ends_with_its_killed_parent(delay: float, stopped: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", _LOADING_PARENT]) as parent:
-        server = wait_for_server(parent.pid)
+        server = wait_for_server(parent)
         time.sleep(delay)
         if stopped:
             server.suspend()
@@ -63,7 +64,7 @@ def test_a_loading_fork_server_ends_with_its_killed_parent(delay: float, stopped
     if stopped and delay < 0.5:
         with contextlib.suppress(psutil.Error):
             server.resume()
-    _, alive = psutil.wait_procs([server], timeout=10)
+    _, alive = psutil.wait_procs([server], timeout=60)
     assert alive == []
 
 
@@ -93,6 +94,7 @@ def hitting_servers(numbers: list[signal.Signals]) -> Iterator[None]:
         other.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGSEGV, signal.SIGSTOP])
 def test_one_signal_at_a_loading_fork_server_costs_nothing(number: signal.Signals) -> None:
     own = ForkLauncher("pinned")
@@ -103,6 +105,7 @@ def test_one_signal_at_a_loading_fork_server_costs_nothing(number: signal.Signal
         own.close()
 
 
+@pytest.mark.slow
 def test_two_signals_at_a_loading_fork_server_are_named() -> None:
     own = ForkLauncher("pinned")
     try:
@@ -115,6 +118,7 @@ def test_two_signals_at_a_loading_fork_server_are_named() -> None:
         own.close()
 
 
+@pytest.mark.slow
 def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
     own = ForkLauncher("pinned")
     try:
@@ -126,6 +130,7 @@ def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
         own.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stopped_is_named_within_seconds() -> None:
     of_other_tests = servers_of(os.getpid())
     own = ForkLauncher("pinned")
@@ -152,7 +157,7 @@ def test_a_worker_that_has_not_yet_asked_to_die_with_its_server_is_ended() -> No
     own._server = server
     own.close()
     server.stdout.close()
-    assert psutil.wait_procs([young], timeout=10)[1] == []
+    assert psutil.wait_procs([young], timeout=60)[1] == []
 
 
 _GROUP = """

@@ -7,60 +7,26 @@ import torch
 
 import harness
 from harness import (
-    AllocatorConfigError,
-    AnalysisError,
     ArgumentError,
-    BudgetError,
-    Comparison,
-    DryRunError,
-    DryRunReport,
-    DryRunUnavailableError,
-    ExamplesError,
     Gpu,
-    GpuError,
     Grid,
     HarnessError,
-    LaunchError,
-    MemoryUnavailableError,
-    ModulePrediction,
-    ModulePredictionError,
-    ModuleTrace,
-    Outcome,
-    Plan,
-    Prediction,
-    Record,
-    RecordError,
-    RunPrediction,
-    StoreError,
-    Threshold,
-    TorchVersionError,
-    Trace,
-    UnsupportedModuleError,
+    StepError,
+    StepReport,
+    UnavailableError,
+    UnsupportedError,
     Workload,
-    WorkloadError,
 )
 
 ERRORS: tuple[type[HarnessError], ...] = (
-    AllocatorConfigError,
-    AnalysisError,
     ArgumentError,
-    BudgetError,
-    DryRunError,
-    DryRunUnavailableError,
-    ExamplesError,
-    GpuError,
-    LaunchError,
-    MemoryUnavailableError,
-    ModulePredictionError,
-    RecordError,
-    StoreError,
-    TorchVersionError,
-    UnsupportedModuleError,
-    WorkloadError,
+    StepError,
+    UnavailableError,
+    UnsupportedError,
 )
 
 
-def predicted(step: Workload) -> Prediction:
+def predicted(step: Workload) -> StepReport:
     """Predict on a GPU from the table and on one of our own."""
     own = Gpu(
         name="mine",
@@ -69,33 +35,33 @@ def predicted(step: Workload) -> Prediction:
         threads_per_multiprocessor=2048,
         total_bytes=32 << 30,
     )
-    found = harness.predict(step.replace(device="cuda"), gpu=own)
-    if found.card is not None and found.card.largest_batch is not None:
-        batch: int = found.card.largest_batch
-        print(batch, found.card.verdict, found.fits)
+    found = harness.predict(step, gpu=own)
+    if found.fit is not None and found.fit.largest_batch is not None:
+        batch: int = found.fit.largest_batch
+        print(batch, found.fit.verdict, found.fits)
     budget = harness.predict(step, budget_bytes=1 << 30).budget
     assert budget is not None
     needed: int = budget.needed_bytes
-    print(needed, found.outcome is Outcome.PREDICTED, found.summary())
+    print(needed, found.outcome, found.method, found.summary())
     peaks: list[int] = found.to_frame()["peak_live_bytes"].tolist()
     found.plot().savefig("peak.png")
     print(peaks)
     return found
 
 
-def measured(step: Workload) -> Record:
-    """Measure one step."""
+def measured(step: Workload) -> None:
+    """Measure a step of a workload and one of a network."""
     record = harness.measure(step, repeats=1)
     saved: int | None = record.saved_bytes
-    print(saved, record.outcome is Outcome.OK, record.to_frame()["batch"].tolist())
+    print(saved, record.outcome, record.to_frame()["batch"].tolist())
     record.plot().savefig("record.png")
     torch_version: str = record.environment["torch"]
     message: str | None = record.evidence.get("message")
-    print(torch_version, message)
-    return record
+    report = harness.measure(torch.nn.Linear(8, 2), 4, inputs=(8,))
+    print(torch_version, message, report.saved_bytes)
 
 
-def swept(step: Workload) -> Comparison:
+def swept(step: Workload) -> None:
     """Measure a grid, read it, compare it with itself."""
     grid = Grid(base=step, axes={"batch": [4, 8]})
     folder = harness.sweep(grid, out=tempfile.mkdtemp(), repeats=1)
@@ -103,41 +69,38 @@ def swept(step: Workload) -> Comparison:
     print(frame["saved_bytes"].tolist())
     found = harness.compare(folder, frame)
     found.plot().savefig("comparison.png")
-    return found
+    print(found.equal)
 
 
-def searched(step: Workload) -> Threshold:
+def searched(step: Workload) -> None:
     """Find the largest batch."""
     found = harness.threshold(step, budget_bytes=16 << 20, solve="batch", kind="auto")
     largest: int | None = found.largest_fit
     print(largest, found.answer, found.to_frame()["value"].tolist())
     found.plot().savefig("search.png")
-    return found
 
 
-def traced() -> Trace:
+def traced() -> StepReport:
     """Trace a step of our own."""
     model = torch.nn.Linear(8, 2)
-    step: ModuleTrace
     with harness.trace(model) as step:
         model(torch.ones(4, 8)).sum().backward()
     peak: int = step.peak_live_bytes
     print(peak, step.metrics().saved_bytes)
     step.plot().savefig("step.png")
     print(step.to_frame()["size_bytes"].sum(), step.trace.to_frame().columns.tolist())
-    return step.trace
+    return step.report
 
 
-def planned() -> Plan:
+def planned() -> None:
     """Ask how a step fits on a small GPU."""
     found = harness.plan(lambda: torch.nn.Linear(64, 10), 8, gpu="l4", inputs=(64,))
     parts: list[str] = [candidate.described() for candidate in found.candidates]
     print(parts, found.as_asked.verdict)
     found.plot().savefig("plan.png")
-    return found
 
 
-def network() -> ModulePrediction:
+def network() -> StepReport:
     """Predict a network of our own, with an operator of our own."""
 
     def scratch(args: Sequence[torch.Tensor], result: torch.Tensor) -> list[int]:
@@ -145,39 +108,32 @@ def network() -> ModulePrediction:
 
     harness.register_operator("mylib::scan", scratch)
     harness.register_operator("mylib::sort", lambda args, result: [4 * args[0].numel()])
-    found = harness.predict(lambda: torch.nn.Linear(8, 2), 4, input_shape=(8,))
-    print(found.summary(), found.to_frame()["size_bytes"].sum())
+    found = harness.predict(torch.nn.Linear(8, 2), 4, inputs={"input": "float32:8"})
+    print(found.summary(), [layer.saved_bytes for layer in found.layers])
     return found
 
 
-def whole_run() -> RunPrediction:
-    """Predict a training loop of our own."""
+def whole_run() -> StepReport:
+    """Predict a training loop of our own, which needs a CUDA build of PyTorch."""
 
     def train() -> None:
         model = torch.nn.Linear(8, 2, device="cuda")
-        with harness.phase("only step"):
-            model(torch.ones(4, 8, device="cuda")).sum().backward()
+        model(torch.ones(4, 8, device="cuda")).sum().backward()
 
     return harness.predict(run=train)
 
 
-def orders() -> dict[str, RunPrediction]:
-    """Predict the same batches in three orders."""
-
-    def train(shapes: list[tuple[int, int]]) -> None:
-        for batch, length in shapes:
-            torch.ones(batch, length, device="cuda").exp()
-
-    return harness.compare_shapes(train, [(4, 8), (4, 32)], gpu="l4")
-
-
-def pretended() -> DryRunReport:
+def pretended() -> int:
     """Run a script on a pretended GPU, which needs a CUDA build of PyTorch."""
-    return harness.dry_run("train.py", gpu="l4")
+    report = harness.dry_run("train.py", gpu="l4")
+    peak: int = report.cuda.reserved_peak_bytes or 0
+    return peak
 
 
 if __name__ == "__main__":
     tiny = Workload(width=8, in_features=8, batch=4)
     print(harness.__version__, *(error.__name__ for error in ERRORS))
-    print(predicted(tiny), measured(tiny), swept(tiny).equal, traced(), planned(), sep="\n")
-    print(network(), whole_run(), orders(), searched, pretended)
+    measured(tiny)
+    swept(tiny)
+    planned()
+    print(predicted(tiny), traced(), network(), whole_run, searched, pretended, sep="\n")

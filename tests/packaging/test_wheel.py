@@ -8,19 +8,18 @@ from pathlib import Path
 
 import pytest
 
-import harness
 from tests.budgets.test_pytest_plugin import TEST as BUDGET_TEST
 from tests.sweep.test_experiment_files import MINE
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = Path(__file__).parent / "every_public_name.py"
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.slow
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     words = list(map(str, command))
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, timeout=500)
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +38,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 .stdout.strip())  # fmt: skip
     (site / "dependencies.pth").write_text(str(distribution("click").locate_file("")) + "\n")
     return inside
-
-
-def test_the_script_names_every_public_name() -> None:
-    text = SCRIPT.read_text()
-    assert [name for name in harness.__all__ if name not in text] == []
 
 
 def test_the_wheel_leaves_the_name_experiments_to_the_user(python: Path, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from harness.measurement.passes import trace_pass
 from harness.measurement.process.worker import prime
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
-from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
 from harness.schema.events import Event, Trace, trace_metrics
 from harness.schema.workload import ACTIVATIONS, NORMS, Workload
 from harness.training import training_step
 from harness.training.data import Fill, _fill_real
+from tests.prediction.matmul_scratch import without_scratch
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model" / "worked-examples.md"
 
@@ -88,6 +88,11 @@ def measure(workload: Workload, fill: Fill) -> Trace:
         torch.set_num_threads(threads)
 
 
+def predicted(workload: Workload) -> Trace:
+    """Return what is compared: the derived trace, without what 16-bit matmuls free at once."""
+    return without_scratch(predict_trace(workload, without_scratch=True), workload)
+
+
 def by_block(events: Iterable[Event]) -> list[Event]:
     """Return ``events`` with a running number of the block in place of its address."""
     numbers: dict[int, int] = {}
@@ -105,24 +110,23 @@ def by_block(events: Iterable[Event]) -> list[Event]:
 @pytest.mark.parametrize("workload", CASES, ids=str)
 def test_every_event_is_the_measured_one(workload: Workload) -> None:
     """Step, phase, operators, module, category, size and block, in the same order."""
-    try:
-        scratch_of(workload.dtype, workload.threads)
-    except UnknownScratchError as error:
-        pytest.skip(str(error))
-    measured = measure(workload, fill)
-    assert by_block(predict_trace(workload).events) == by_block(measured.events)
+    measured = without_scratch(measure(workload, fill), workload)
+    assert by_block(predicted(workload).events) == by_block(measured.events)
 
 
 @pytest.mark.exact
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("workload", STACKS[::3], ids=str)
-def test_norms_and_dropout_in_short_types_on_any_processor(
-    workload: Workload, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The products here are too small for oneDNN: no processor's kernel takes scratch."""
-    monkeypatch.setattr("harness.prediction.mlp.cpu_trace.scratch_of", lambda *_: None)
+def test_norms_and_dropout_in_short_types(workload: Workload, dtype: str) -> None:
     short = workload.replace(dtype=dtype)
-    assert by_block(predict_trace(short).events) == by_block(measure(short, fill).events)
+    measured = without_scratch(measure(short, fill), short)
+    assert by_block(predicted(short).events) == by_block(measured.events)
+
+
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"autocast": "bfloat16"}])
+def test_16_bit_matmuls_are_refused_where_their_scratch_counts(change: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedWorkloadError, match="dtype bfloat16: what its matmuls allocate"):
+        predict_trace(BASE.replace(**change))
 
 
 def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, ...]]:
@@ -144,12 +148,8 @@ def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, .
 def test_autocast_differs_only_in_the_order_of_its_cache(activation: str, mode: str) -> None:
     """The weight cache is emptied in the order of a hash table of addresses."""
     workload = BASE.replace(mode=mode, activation=activation, autocast="bfloat16", batch=70)
-    try:
-        predicted = predict_trace(workload)
-    except UnsupportedWorkloadError as error:
-        pytest.skip(str(error))
-    measured = measure(workload, fill)
-    assert in_order_of_forward_returns(predicted.events) == in_order_of_forward_returns(
+    measured = without_scratch(measure(workload, fill), workload)
+    assert in_order_of_forward_returns(predicted(workload).events) == in_order_of_forward_returns(
         measured.events
     )
 
@@ -161,11 +161,8 @@ def test_real_images_add_no_event(dtype: str) -> None:
     images, labels = torch.zeros(3, 784, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
     scale = torch.tensor(1 / 255, dtype=getattr(torch, dtype))
     measured = measure(workload, lambda x, y: _fill_real(x, y, images, labels, scale))
-    try:
-        predicted = predict_trace(workload)
-    except UnsupportedWorkloadError as error:
-        pytest.skip(str(error))
-    assert by_block(predicted.events) == by_block(measured.events)
+    measured = without_scratch(measured, workload)
+    assert by_block(predicted(workload).events) == by_block(measured.events)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -188,11 +185,10 @@ def _primed() -> None:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.usefixtures("followed_processor")
 @pytest.mark.parametrize("workload", CASES, ids=str)
 def test_no_block_is_returned_twice_or_left_behind(workload: Workload) -> None:
     alive: dict[int, Event] = {}
-    for event in predict_trace(workload).events:
+    for event in predict_trace(workload, without_scratch=True).events:
         if event.size_bytes > 0:
             assert event.address not in alive
             alive[event.address] = event

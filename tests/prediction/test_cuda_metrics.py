@@ -10,7 +10,7 @@ import pytest
 from harness.allocator import AllocatorConfigError
 from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GpuError
-from harness.prediction.mlp.cuda_metrics import ENDLESS
+from harness.prediction.gpu.peaks import ENDLESS
 from harness.prediction.predict_workload import predict
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.workload import Workload
@@ -30,7 +30,7 @@ def test_every_metric_but_what_lies_outside_is_predicted() -> None:
     assert {n for n in Metrics.__struct_fields__ if stated[n] is None} == {"rss_rise_bytes"}
     unknown = {n for n in CudaMetrics.__struct_fields__ if stated["cuda"][n] is None}
     assert unknown == {"outside_bytes"}
-    assert predicted.method == "trace"
+    assert predicted.method == "formula"
 
 
 @pytest.mark.usefixtures("rules_of_2_13")
@@ -58,30 +58,30 @@ def test_the_peak_requested_is_the_peak_live() -> None:
 
 
 def test_a_gpu_gets_a_verdict_and_the_largest_batch() -> None:
-    predicted = predict(WORKLOAD, gpu="t4").card
+    predicted = predict(WORKLOAD, gpu="t4").fit
     assert predicted is not None
     assert predicted.verdict == "fits"
     assert predicted.largest_batch is not None
     assert predicted.largest_batch_at_best is not None
     assert predicted.largest_batch < predicted.largest_batch_at_best
     beyond = WORKLOAD.replace(batch=predicted.largest_batch_at_best + 1)
-    assert predict(beyond, gpu="t4").card.verdict == "does not fit"  # type: ignore[union-attr]
+    assert predict(beyond, gpu="t4").fit.verdict == "does not fit"  # type: ignore[union-attr]
     between = WORKLOAD.replace(batch=predicted.largest_batch + 1)
-    assert predict(between, gpu="t4").card.verdict == "close call"  # type: ignore[union-attr]
+    assert predict(between, gpu="t4").fit.verdict == "close call"  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("rules_of_2_13")
 def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -> None:
     ties = Workload(device="cuda", depth=4, width=1024, batch=333, optimizer="momentum")
     predicted = predict(ties, gpu="l4")
-    low, high = predicted.card.allocated_peak_bytes  # type: ignore[union-attr]
+    low, high = predicted.fit.allocated_peak_bytes  # type: ignore[union-attr]
     assert low < high
     assert predicted.cuda is not None
     assert low <= (predicted.cuda.allocated_peak_bytes or 0) <= high
     assert any("by where the driver places segments" in note for note in predicted.notes)
     one = predict(ties, gpu="l4", allocator_settings="expandable_segments:True")
     for name in ("allocated_peak_bytes", "reserved_peak_bytes"):
-        least, most = getattr(one.card, name)
+        least, most = getattr(one.fit, name)
         assert least == most
 
 
@@ -97,7 +97,7 @@ def test_a_budget_is_what_the_allocator_may_reserve() -> None:
 
 def test_without_a_gpu_there_is_no_verdict_but_a_note() -> None:
     predicted = predict(WORKLOAD)
-    assert predicted.card is None
+    assert predicted.fit is None
     assert any("no GPU was given" in note for note in predicted.notes)
 
 
@@ -112,8 +112,8 @@ def test_a_limit_that_is_too_small_is_noted() -> None:
     settings = "per_process_memory_fraction:0.0001"
     predicted = predict(WORKLOAD, gpu="l4", allocator_settings=settings)
     assert ENDLESS in predicted.notes
-    assert predicted.card is not None
-    assert predicted.card.verdict == "does not fit"
+    assert predicted.fit is not None
+    assert predicted.fit.verdict == "does not fit"
 
 
 def test_a_gpu_is_for_cuda() -> None:

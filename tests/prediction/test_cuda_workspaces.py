@@ -63,9 +63,9 @@ def test_the_environment_is_followed_and_noted(monkeypatch: pytest.MonkeyPatch) 
     assert (predicted.peak_live_bytes or 0) - (unset.peak_live_bytes or 0) == more
     assert f"{VARIABLE} ':4096:8': a cuBLAS workspace has 33,554,432 bytes" in predicted.notes
     assert not any(VARIABLE in note for note in unset.notes)
-    assert predicted.card is not None
-    assert unset.card is not None
-    assert (predicted.card.largest_batch or 0) < (unset.card.largest_batch or 0)
+    assert predicted.fit is not None
+    assert unset.fit is not None
+    assert (predicted.fit.largest_batch or 0) < (unset.fit.largest_batch or 0)
 
 
 def test_a_text_without_a_pair_is_noted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ def memory(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ["", "expandable_segments:True"])
 @pytest.mark.usefixtures("rules_of_2_13")
 def test_nothing_fits_above_the_largest_batch(settings: str) -> None:

@@ -9,9 +9,9 @@ from harness.allocator import CachingAllocator
 from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
 from harness.prediction.gpu.fit import DOES_NOT_FIT, FITS, GpuMemory
+from harness.prediction.gpu.peaks import ENDLESS
 from harness.prediction.gpu.simulation import MOST_STEPS
 from harness.prediction.mlp.cuda_fit import runs_of
-from harness.prediction.mlp.cuda_metrics import ENDLESS
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.last_batch import Epoch, ExamplesError
 from harness.prediction.predict_workload import predict
@@ -105,7 +105,7 @@ def test_whole_batches_alone_are_noted() -> None:
 
 def test_a_run_without_a_gpu_has_peaks_and_no_verdict() -> None:
     predicted = predict(RISING, examples=300)
-    assert predicted.card is None
+    assert predicted.fit is None
     assert predicted.last_batch is not None
 
 

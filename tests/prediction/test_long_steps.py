@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from harness.prediction.gpu import fit
-from harness.prediction.mlp import cuda_metrics, long_steps
+from harness.prediction.gpu import fit, peaks
+from harness.prediction.mlp import long_steps
 from harness.prediction.predict_workload import predict
 from harness.schema.workload import Workload
 
@@ -34,7 +34,7 @@ def test_an_answer_without_a_search_is_the_answer_of_the_search(
     else:
         assert (full.budget.fits, full.budget.largest_batch) == (False, None)
         assert (short.budget.fits, short.budget.largest_batch) == (False, None)
-    assert short.card is None
+    assert short.fit is None
     assert any(line.startswith("gpu: no answer") for line in short.unanswered)
     assert any("played once" in note for note in short.notes)
 
@@ -50,14 +50,14 @@ def test_wide_layers_are_played_once_and_fit_nowhere(monkeypatch: pytest.MonkeyP
         count += 1
         return original(*arguments)
 
-    monkeypatch.setattr(cuda_metrics, "run_once", counted)
+    monkeypatch.setattr(peaks, "run_once", counted)
     monkeypatch.setattr(fit, "run_once", counted)
     wide = Workload(depth=8, width=32_768, device="cuda")
     found = predict(wide, budget_bytes=2**33, gpu="l4")
     assert found.budget is not None
-    assert found.card is not None
+    assert found.fit is not None
     assert (found.budget.fits, found.budget.largest_batch) == (False, None)
-    assert (found.card.verdict, found.card.largest_batch_text) == ("does not fit", "no batch fits")
+    assert (found.fit.verdict, found.fit.largest_batch_text) == ("does not fit", "no batch fits")
     assert found.unanswered == ()
     assert count == 1
 

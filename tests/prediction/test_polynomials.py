@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from harness.prediction.mlp.largest_fit import needed_bytes
 from harness.prediction.mlp.polynomials import NotPolynomialError, Polynomial, moments
 from harness.schema.workload import ACTIVATIONS, OPTIMIZERS, Workload
+from tests.property_size import examples
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 600), st.integers(1, 900))
 
@@ -30,7 +31,7 @@ def test_live_bytes_that_are_no_polynomial_are_refused() -> None:
         moments(Workload(accumulate=2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(sizes, st.sampled_from(ACTIVATIONS), st.sampled_from(OPTIMIZERS))
 def test_the_largest_moment_is_the_peak_of_the_trace(
     size: tuple[int, int, int], activation: str, optimizer: str

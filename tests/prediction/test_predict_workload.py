@@ -14,8 +14,8 @@ from harness.prediction.mlp.largest_fit import needed_bytes
 from harness.prediction.mlp.last_batch import ExamplesError
 from harness.prediction.predict_workload import predict
 from harness.schema.argument_checks import ArgumentError
+from harness.schema.memory_fit import BudgetFit
 from harness.schema.metrics import Metrics
-from harness.schema.prediction import BudgetFit
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 

@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.measurement.passes import saved_pass, trace_pass
-from harness.prediction.mlp.matmul import UnknownScratchError, scratch_of
+from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.predict_workload import predict
 from harness.schema.events import trace_metrics
 from harness.schema.workload import (
     ACTIVATIONS,
     AUTOCAST_DTYPES,
+    DTYPES,
     MODELS,
     NORMS,
     OPTIMIZERS,
@@ -22,8 +23,10 @@ from harness.schema.workload import (
 )
 from harness.training import training_step
 from harness.training.data import Fill
+from tests.prediction.matmul_scratch import without_scratch
+from tests.property_size import examples
 
-EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", "240"))
+EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", examples(240)))
 """Workloads drawn in all, others in each run: most are plain, an eighth each split, stacked or
 under autocast."""
 FEW = EXAMPLES // 8
@@ -40,17 +43,6 @@ def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
 
 NO_FILL: Fill = fill
 
-
-def predictable(dtype: str) -> bool:
-    """Return whether matmuls of ``dtype`` are predicted on this processor."""
-    try:
-        scratch_of(dtype, 1)
-    except UnknownScratchError:
-        return False
-    return True
-
-
-DTYPES = [d for d in ("float32", "float64", "bfloat16", "float16") if predictable(d)]
 
 DEPTHS = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 12, 20, 33, 64)
 
@@ -73,7 +65,7 @@ def hidden(draw: st.DrawFn) -> tuple[int, ...]:
 @st.composite
 def workloads(draw: st.DrawFn) -> Workload:
     """Draw a workload on the CPU without autocast, checkpoints or micro-batches."""
-    drawn = Workload(
+    return Workload(
         model=draw(st.sampled_from(MODELS)),
         hidden=draw(hidden()),
         in_features=draw(width),
@@ -85,21 +77,6 @@ def workloads(draw: st.DrawFn) -> Workload:
         foreach=draw(st.sampled_from(("auto", "on", "off"))),
         mode=draw(st.sampled_from(("train", "train", "train", "inference"))),
         threads=draw(st.sampled_from((1, 2))),
-    )
-    return without_unit_layers(drawn) if drawn.dtype == "bfloat16" else drawn
-
-
-def without_unit_layers(workload: Workload) -> Workload:
-    """Return ``workload`` with two units where a layer has one.
-
-    For bfloat16, products (m, 1) x (1, n) come then from batches of one row alone, whose left
-    factor is by columns. oneDNN keeps a primitive for later products that differ in the stride
-    along a single element only, so that of two kinds the first of the process would decide.
-    """
-    return workload.replace(
-        hidden=tuple(max(2, width) for width in workload.widths),
-        in_features=max(2, workload.in_features),
-        classes=max(2, workload.classes),
     )
 
 
@@ -133,7 +110,7 @@ def stacks(draw: st.DrawFn) -> Workload:
 @st.composite
 def autocast_workloads(draw: st.DrawFn) -> Workload:
     """Draw float32 parameters under autocast, in training in up to five micro-batches."""
-    workload = without_unit_layers(draw(workloads()))
+    workload = draw(workloads())
     workload = workload.replace(model="mlp", dtype="float32", hidden=workload.widths[:12])
     parts = 1
     if workload.mode == "train":
@@ -146,7 +123,8 @@ def measure(workload: Workload) -> dict[str, object]:
     threads = torch.get_num_threads()
     torch.set_num_threads(workload.threads)
     try:
-        metrics = trace_metrics(trace_pass(workload, NO_FILL, training_step.no_phase))
+        trace = trace_pass(workload, NO_FILL, training_step.no_phase)
+        metrics = trace_metrics(without_scratch(trace, workload))
         built = training_step.build(workload, NO_FILL)
         training_step.step(built)
         return metrics | saved_pass(built, training_step.no_phase)
@@ -156,7 +134,8 @@ def measure(workload: Workload) -> dict[str, object]:
 
 def assert_equal(workload: Workload) -> None:
     measured = measure(workload)
-    predicted = msgspec.to_builtins(predict(workload))
+    trace = without_scratch(predict_trace(workload, without_scratch=True), workload)
+    predicted = msgspec.to_builtins(predict(workload)) | trace_metrics(trace)
     assert {name: predicted[name] for name in measured} == measured
 
 
@@ -185,13 +164,8 @@ def test_every_metric_of_a_stack_equals_measurement(workload: Workload) -> None:
 
 
 @pytest.mark.exact
-@pytest.mark.skipif(not predictable("bfloat16"), reason="this processor's kernels are not modelled")
 @settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
 @given(autocast_workloads())
 @pytest.mark.timeout(LONGEST_SECONDS)
 def test_every_metric_under_autocast_equals_measurement(workload: Workload) -> None:
     assert_equal(workload)
-
-
-def test_the_types_that_are_drawn_include_the_plain_ones() -> None:
-    assert DTYPES[:2] == ["float32", "float64"]

@@ -127,5 +127,5 @@ def test_every_rule_exists_in_every_version() -> None:
     names = {rule.name for rule in RULES}
     for version in KNOWN:
         assert {rule.name for rule in rules_in_force(version)} == names
-    assert rule_of("bfloat16-scratch", TorchVersion(2, 10)).since == OLDEST
-    assert rule_of("bfloat16-scratch", TorchVersion(2, 14)).since == TorchVersion(2, 11)
+    assert rule_of("maximum-backward", TorchVersion(2, 13)).since == OLDEST
+    assert rule_of("maximum-backward", TorchVersion(2, 15)).since == TorchVersion(2, 14)

@@ -4,13 +4,14 @@ import dataclasses
 import os
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
 
 from harness.reporting import figure_cache
 from harness.reporting.figure_cache import cache_folder, cached_picture, forget_unused
-from harness.reporting.figures import picture
+from harness.reporting.figures import Drawing, picture
 from harness.schema.findings import Figure
 
 DRAWN: list[int] = []
@@ -97,3 +98,79 @@ def test_what_was_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatc
         os.utime(cache_folder() / name, (age, age))
     forget_unused()
     assert sorted(file.name for file in cache_folder().iterdir()) == ["b", "c"]
+
+
+SVG = "<svg><path d='M0 0'/></svg>"
+PNG = b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        "",
+        "not a drawing",
+        "<svg",
+        "<svg><script>alert(1)</script></svg>",
+        "<svg><SCRIPT>alert(1)</SCRIPT></svg>",
+        "<svg/onload=alert(1)></svg>",
+        '<svg><g onclick = "alert(1)"></g></svg>',
+        '<svg><use xlink:href="javascript:alert(1)"/></svg>',
+        "<svg><use href='https://example.org/x.svg#a'/></svg>",
+        '<svg><use href="&#106;avascript:alert(1)"/></svg>',
+        '<svg><image href="data:image/svg+xml;base64,AAAA"/></svg>',
+        "<svg><foreignObject><p>text</p></foreignObject></svg>",
+        '<svg><a xlink:href="#"><set attributeName="href" to="x"/></a></svg>',
+        "<svg><style>* {background: url(//example.org)}</style></svg>",
+        "<svg><style>@import '//example.org';</style></svg>",
+        '<!DOCTYPE svg [<!ENTITY a "x">]><svg>&a;</svg>',
+        '<?xml-stylesheet href="#a"?><svg></svg>',
+    ],
+)
+def test_an_entry_that_is_no_drawing_is_not_taken(svg: str, tmp_path: Path) -> None:
+    file = tmp_path / "entry"
+    figure_cache._write(file, good := Drawing(svg=SVG, narrow_svg=SVG, png=PNG))
+    assert figure_cache._read(file) == good
+    for planted in (
+        Drawing(svg=svg, narrow_svg=SVG, png=PNG),
+        Drawing(svg=SVG, narrow_svg=svg, png=PNG),
+        Drawing(svg=SVG, narrow_svg=SVG, png=svg.encode()),
+    ):
+        file.write_bytes(msgspec.msgpack.encode(planted))
+        assert figure_cache._read(file) is None
+
+
+def test_an_entry_with_a_script_is_drawn_again() -> None:
+    times_drawn(FIGURE)
+    (file,) = cache_folder().iterdir()
+    evil = SVG.replace("</svg>", "<script>alert(1)</script></svg>")
+    file.write_bytes(msgspec.msgpack.encode(Drawing(svg=evil, narrow_svg=evil, png=PNG)))
+    assert times_drawn(FIGURE) > 0
+    assert times_drawn(FIGURE) == 0
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_an_entry_that_others_could_write_is_drawn_again(mode: int) -> None:
+    times_drawn(FIGURE)
+    (file,) = cache_folder().iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(mode)
+    assert times_drawn(FIGURE) > 0
+    assert times_drawn(FIGURE) == 0
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
+def test_an_entry_of_another_user_is_drawn_again() -> None:
+    times_drawn(FIGURE)
+    (file,) = cache_folder().iterdir()
+    os.chown(file, 65534, 65534)
+    assert times_drawn(FIGURE) > 0
+    assert times_drawn(FIGURE) == 0
+
+
+def test_every_committed_figure_could_come_from_the_cache() -> None:
+    """What a report draws is found again: nothing in it is taken for foreign."""
+    results = Path(__file__).parents[2] / "results"
+    svgs = [path.read_text(encoding="utf-8") for path in results.glob("*/figures/*.svg")]
+    assert len(svgs) > 20
+    for svg in svgs:
+        assert figure_cache._is_drawing(Drawing(svg=svg, narrow_svg=svg, png=PNG))

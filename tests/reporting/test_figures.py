@@ -12,13 +12,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from harness.reporting.figures import colour_properties, inline_svg, picture
-from harness.schema.findings import Figure
-from harness.schema.plots.labels import End, apart, label_ends
-from harness.schema.plots.owners import owners
-from harness.schema.plots.series import Marked, series
-from harness.schema.plots.stacked import stacked
-from harness.schema.plots.theme import (
+from harness.plots.labels import End, apart, label_ends
+from harness.plots.owners import owners
+from harness.plots.series import Marked, series
+from harness.plots.stacked import stacked
+from harness.plots.theme import (
     CATEGORY_COLOURS,
     DARK,
     INK,
@@ -28,6 +26,8 @@ from harness.schema.plots.theme import (
     ink_on,
     ordered_colours,
 )
+from harness.reporting.figures import colour_properties, inline_svg, picture
+from harness.schema.findings import Figure
 
 DATA = pd.DataFrame(
     {"depth": [1, 1, 2, 2], "batch": [16, 32, 16, 32], "measured": [10, 20, 2**20, 0]}

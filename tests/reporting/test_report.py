@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from harness.analysis.frame import load
+from harness.plots.series import series
+from harness.reporting.claims import read_claims
 from harness.reporting.report import experiment_folders, sections, write_report
 from harness.schema.experiment import Evidence, Experiment
 from harness.schema.findings import Claim, Figure, Section, Verdict
-from harness.schema.plots.series import series
 from harness.schema.record import Outcome, RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.workload import Workload
@@ -192,7 +194,7 @@ def test_a_report_on_other_records_takes_its_words_from_them(tmp_path: Path) -> 
     )
     planted.write(tmp_path / "activations", planted.grid((1,), (16,), ("train",)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.reporting.report.find", lambda _: own)
+        patch.setattr("harness.reporting.report.experiment_of", lambda *_: own)
         page = write_report(tmp_path).read_text(encoding="utf-8")
     assert "<title>What does &lt;momentum&gt; keep?</title>" in page
     assert "<strong>One tensor per parameter: </strong> holds, 2 of 2 cells" in page
@@ -289,12 +291,9 @@ def test_an_unknown_experiment_is_said_plainly(tmp_path: Path) -> None:
     assert "No experiment of this name is known here; its 2 records are kept." in text
 
 
-def test_a_torn_line_is_noted_and_an_earlier_report_leaves_nothing(tmp_path: Path) -> None:
+def test_a_torn_line_is_noted(tmp_path: Path) -> None:
     planted.write(tmp_path / "depth_batch", planted.grid(*SMALL), tail=b'{"sch')
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "old.svg").write_text("old", encoding="utf-8")
     assert "the last, is torn; skipped" in write_report(tmp_path).read_text(encoding="utf-8")
-    assert not (tmp_path / "figures" / "old.svg").exists()
 
 
 def test_a_broken_timeline_costs_its_figure_alone(run: Path, tmp_path: Path) -> None:
@@ -326,7 +325,7 @@ def test_an_experiment_without_records_is_analysed_for_its_thresholds(
         return Section(text=((evidence.folder / THRESHOLDS).read_text(encoding="utf-8"),))
 
     own = Experiment(name="depth_batch", title="Own", question="?", analyse=analyse)
-    monkeypatch.setattr("harness.reporting.report.find", lambda _: own)
+    monkeypatch.setattr("harness.reporting.report.experiment_of", lambda *_: own)
     (tmp_path / "depth_batch").mkdir()
     (tmp_path / "depth_batch" / THRESHOLDS).write_text("what it kept", encoding="utf-8")
     write_report(tmp_path)
@@ -346,10 +345,19 @@ def test_an_experiment_that_fails_costs_its_own_section_alone(
     for name in ("depth_batch", "activations"):
         planted.write(tmp_path / name, planted.grid(*SMALL))
     monkeypatch.setattr(
-        "harness.reporting.report.find",
-        lambda name: broken if name == "activations" else find(name),
+        "harness.reporting.report.experiment_of",
+        lambda folder, *_: broken if folder.name == "activations" else find(folder.name),
     )
     write_report(tmp_path)
     page = (tmp_path / "evidence.html").read_text(encoding="utf-8")
     assert "internal error (ZeroDivisionError: by the number of cells; test_report.py" in page
     assert "36 of 36" in page or "9 of 9 cells are equal to it to the byte" in page
+
+
+def test_the_file_of_claims_has_the_verdicts_of_the_analysis(tmp_path: Path) -> None:
+    folder = planted.write(tmp_path / "depth_batch", planted.grid())
+    write_report(tmp_path)
+    section = find("depth_batch").analyse(Evidence(frame=load(folder), folder=folder))
+    found = {entry.sentence: entry.verdict for entry in read_claims(tmp_path).claims}
+    assert found == {claim.sentence: claim.verdict for claim in section.claims}
+    assert len(set(found.values())) > 1, "else one verdict for all would do"

@@ -5,15 +5,24 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from harness.cli.app import main
 from harness.reporting import progress
-from harness.reporting.claims import ClaimEntry, Claims, ClaimsError, read_claims, write_claims
+from harness.reporting.claims import (
+    CLAIMS,
+    ClaimEntry,
+    Claims,
+    ClaimsError,
+    claims_json,
+    read_claims,
+)
 from harness.reporting.parallel import run_each
 from harness.reporting.report import write_report
 from harness.reporting.summary import print_claims, print_summary
+from harness.schema.findings import Verdict
 from harness.schema.terminal_console import PlainConsole
 from tests.analysis import planted
 
@@ -26,7 +35,7 @@ def _claim(name: str, verdict: str, experiment: str = "depth_batch") -> ClaimEnt
         topic="Growth",
         claim=name,
         sentence=f"{name}, in full.",
-        verdict=verdict,
+        verdict=Verdict(verdict),
         number=f"number of {name}",
         measured=f"What was measured of {name}.",
         open_reason="2 blocks would decide" if verdict == "open" else "",
@@ -40,6 +49,10 @@ def _claims(*verdicts: str) -> Claims:
         lead="depth_batch",
         claims=[_claim(f"claim {at}", verdict) for at, verdict in enumerate(verdicts)],
     )
+
+
+def write_claims(claims: Claims, folder: Path) -> None:
+    (folder / CLAIMS).write_bytes(claims_json(claims))
 
 
 @pytest.fixture
@@ -126,7 +139,51 @@ def test_several_runs_stand_side_by_side(
     rows = [line.split() for line in printed.splitlines()]
     assert ["claim", "0", "holds", "holds", "fails"] in rows
     assert ["claim", "2", "-", "-", "holds"] in rows
-    assert "1 contradicted" in printed
+    assert "1 contradicted, 1 not in every run" in printed
+
+
+@pytest.mark.parametrize("first", [_claims(), _claims("holds", "open")])
+def test_runs_without_a_claim_in_common_agree_in_nothing(
+    first: Claims, tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renamed = [msgspec.structs.replace(one, sentence=f"{one.sentence}!") for one in first.claims]
+    for name, claims in (("first", first.claims), ("second", renamed or _claims("holds").claims)):
+        (tmp_path / name).mkdir()
+        write_claims(msgspec.structs.replace(first, claims=claims), tmp_path / name)
+    assert main(["verdicts", str(tmp_path / "first"), str(tmp_path / "second")]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert " 0 alike in all runs" in lines[-2]
+    assert lines[-1] == "The runs have no claim in common: nothing is compared."
+
+
+def test_a_report_without_claims_answers_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_claims(_claims(), tmp_path)
+    assert main(["verdicts", str(tmp_path)]) == 3
+    assert capsys.readouterr().out == "0 claims: none\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('"verdict": "holds"', '"verdict": "banana"', "banana"),
+        ('"verdict": "holds"', '"verdict": "holds", "verdict": "fails"', "verdict: given twice"),
+        ('"verdict": "holds"', '"verdict": null', "Expected"),
+    ],
+)
+def test_a_verdict_that_is_none_is_refused_in_one_line(
+    old: str, new: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_claims(_claims("holds"), tmp_path)
+    path = tmp_path / "claims.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    for line in (["verdicts", str(tmp_path)], ["verdicts", str(tmp_path), str(tmp_path)]):
+        assert main(line) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert why in said
 
 
 def test_without_a_reference_run_nothing_is_compared(

@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from torch import nn
 
 import harness
+from harness.analysis.compare import Comparison
+from harness.plots.theme import CATEGORY_COLOURS
 from harness.schema.columns import COLUMNS
 from harness.schema.events import CATEGORIES, Event, Trace
-from harness.schema.plots.theme import CATEGORY_COLOURS
-from harness.schema.threshold import Probed
+from harness.schema.record import Outcome, Record
+from harness.schema.threshold import Probed, Threshold
 from tests.analysis import planted
 
 STEP = harness.Workload(depth=3, batch=32)
@@ -90,19 +92,18 @@ def test_the_picture_of_a_trace_reaches_its_peak(trace: Trace) -> None:
     assert max(tops) == trace.peak_live_bytes == 1750
 
 
-def threshold(*probes: tuple[int, str]) -> harness.Threshold:
-    return harness.Threshold(
+def threshold(*probes: tuple[int, str]) -> Threshold:
+    return Threshold(
         workload_id=STEP.id,
         workload=STEP,
         solve="batch",
         budget_bytes=1 << 20,
         kind="rlimit",
-        outcome=harness.Outcome.OK,
+        outcome=Outcome.OK,
         largest_fit=48,
         smallest_fail=49,
         probes=tuple(
-            Probed(value=value, outcome=harness.Outcome(outcome), seconds=0.1)
-            for value, outcome in probes
+            Probed(value=value, outcome=Outcome(outcome), seconds=0.1) for value, outcome in probes
         ),
     )
 
@@ -150,9 +151,9 @@ def test_a_comparison_shows_the_second_run_as_multiples_of_the_first(tmp_path: P
 
 @pytest.mark.parametrize("kind", ["record", "threshold", "trace", "comparison"])
 def test_what_has_nothing_to_plot_says_so(kind: str) -> None:
-    failed = planted.record(STEP, outcome=harness.Outcome.OOM, categories_at_peak=None)
+    failed = planted.record(STEP, outcome=Outcome.OOM, categories_at_peak=None)
     frame = failed.to_frame().assign(experiment="x", rss_rise_bytes=0, wall_seconds=0.0)
-    values: dict[str, harness.Record | harness.Threshold | Trace | harness.Comparison] = {
+    values: dict[str, Record | Threshold | Trace | Comparison] = {
         "record": failed,
         "threshold": threshold(),
         "trace": Trace([]),

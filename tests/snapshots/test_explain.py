@@ -1,8 +1,9 @@
 """Recordings of real failures (PyTorch 2.15 under the dry run) are diagnosed and re-run.
 
-What a what-if should say is what really happened when ``tests/validation/record_failures.py`` ran
-again with that setting: ``tests/validation/rerun_what_ifs.py`` runs all of them and compares the
-peak ``reserved`` to the byte, or the request that failed. ``REAL`` holds what it saw.
+What a what-if should say is what really happened when
+``benchmarks/validation/record_failures.py`` ran again with that setting:
+``benchmarks/validation/rerun_what_ifs.py`` runs all of them and compares the peak ``reserved``
+to the byte, or the request that failed. ``REAL`` holds what it saw.
 """
 
 import json
@@ -15,9 +16,10 @@ import pytest
 from harness.cli.app import main
 from harness.snapshots import Scaling, SnapshotError, explain_file
 from harness.snapshots.explain import Explanation
-from harness.snapshots.explain_page import explanation_page, message_page
+from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
-from harness.snapshots.oom_message import parse_message
+from harness.snapshots.log_failures import find_failures
+from harness.snapshots.log_text import Log
 from harness.snapshots.what_if import WhatIf
 from tests.snapshots.test_oom_message import EVERYTHING
 from tests.snapshots.test_replay import BASE, MIB, by_hand, entry, segment, written
@@ -49,6 +51,45 @@ def test_each_failure_is_diagnosed(name: str, diagnosis: str, growth: str) -> No
     explanation = explained(name)
     assert (explanation.diagnosis, explanation.growth.kind) == (diagnosis, growth)
     assert explanation_text(explanation).startswith(f"device 0: {diagnosis}\n")
+
+
+@pytest.mark.parametrize("name", ["leak", "fragmentation", "first-step", "batch-8192", "plateau"])
+def test_an_explanation_fits_on_a_screen(name: str) -> None:
+    assert len(explanation_text(explained(name)).splitlines()) <= 32
+
+
+def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
+    text = explanation_text(explained("batch-8192"))
+    row = "128 MiB  4 x 32 MiB, forward pass (activations): relu (functional.py:1777) < train (rec"
+    assert text.count(row) == 1
+    assert text.count("at the failure (event") == 1
+    assert "at the peak (event" not in text  # the same blocks
+    assert "as recorded, expandable_segments:True, max_split_size_mb:64" in text
+
+
+def test_a_real_need_says_what_would_have_to_go() -> None:
+    *_, advice = explained("batch-8192").sentences
+    # 300 MiB for PyTorch, 32 of them for the request.
+    assert advice == (
+        "At most 268 MiB may be alive before this request. Reduce the batch size, or checkpoint "
+        "what train (record_failures.py:47) calls (128 MiB of activations); harness plan compares "
+        "such changes."
+    )
+
+
+def test_a_recording_without_stacks_does_not_name_what_it_does_not_know() -> None:
+    (explanation,) = explain_file(FAILURES.parent / "recordings" / "resnet18-start.pickle.gz")
+    held = dict(explanation.moments[-1].categories)
+    assert "input data and other tensors" not in held
+    assert held["unknown: recorded without Python stacks"] > 200 * MIB
+    assert held["optimizer state and its temporaries"] > 80 * MIB
+
+
+def test_groups_of_blocks_add_up_where_all_are_kept() -> None:
+    for name in ("leak", "first-step", "batch-8192", "fragmentation", "plateau"):
+        for moment in explained(name).moments:
+            assert len(moment.groups) < 12
+            assert sum(group.size_bytes for group in moment.groups) == moment.alive_bytes
 
 
 def test_a_limit_of_the_process_is_the_memory_of_the_what_ifs() -> None:
@@ -204,7 +245,7 @@ def test_the_page_is_self_contained_and_labelled() -> None:
     assert "http:" not in page
     assert "https:" not in page
     assert "prefers-color-scheme: dark" in page
-    for words in ("What if", "By category", "Largest blocks", "Everything as text"):
+    for words in ("What if", "By category", "By line", "Everything as text"):
         assert words in texts.text
 
 
@@ -218,7 +259,7 @@ def test_text_from_a_recording_is_escaped_in_the_page(tmp_path: Path) -> None:
 
 
 def test_the_page_of_a_message_names_every_part() -> None:
-    page = message_page(parse_message(EVERYTHING))
+    page = failures_page(find_failures(Log(text=EVERYTHING)), "")
     assert "process 11: 1 GiB" in page
     assert "allocated by tensors: 3.5 GiB" in page
     assert "free in private pools (CUDA graphs, MemPool): 512 MiB" in page

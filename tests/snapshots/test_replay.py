@@ -21,6 +21,7 @@ from harness.snapshots.follower import Follower
 from harness.snapshots.initial_state import Origin, find_origin
 from harness.snapshots.recorded_settings import recorded_config
 from harness.snapshots.snapshot import Snapshot, read_recording
+from tests.property_size import examples
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
 NOTHING = Origin(live={}, streams={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
@@ -56,16 +57,18 @@ def agreement_of(replay: Replay) -> Agreement:
 def test_recordings_of_pytorch_are_followed_to_the_address(
     name: str, segment_events: int, allocations: int, reserved: int
 ) -> None:
-    agreement = agreement_of(replay_devices(recording(name), recorded_on_bytes=CARDS.get(name))[0])
+    replay = replay_devices(recording(name), recorded_on_bytes=CARDS.get(name))[0]
+    agreement = agreement_of(replay)
     assert agreement.differences == ()
     assert agreement.is_complete()
+    assert replay.recorded_peak_reserved_bytes == reserved, "with what was there before"
     assert (agreement.segment_events, agreement.segment_events_matched) == (segment_events,) * 2
     assert (agreement.allocations, agreement.allocations_matched) == (allocations,) * 2
     assert agreement.peak_reserved_bytes == agreement.recorded_peak_reserved_bytes == reserved
     assert agreement.fragmentation == agreement.recorded_fragmentation
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25))
 @given(cut=st.integers(0, 3410))
 def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -> None:
     snapshot = read_recording(recording("resnet18-start")).snapshots[0]
@@ -89,7 +92,7 @@ def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -
     assert after.agreement(snapshot).differences == ()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(
     name=st.sampled_from(
         [
@@ -434,7 +437,7 @@ def spoil(value: Any, path: list[int], junk: Any) -> Any:
     return [*value[:index], spoil(value[index], path[1:], junk), *value[index + 1 :]]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(
     spoilt=st.lists(
         st.tuples(st.lists(st.integers(0, 60), min_size=1, max_size=5), JUNK),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from harness.snapshots.file_bytes import SnapshotError, read_bytes
 from harness.snapshots.snapshot import read_recording
 from harness.snapshots.unpickler import load_builtins
+from tests.property_size import examples
 
 PLAIN: dict[str, Any] = {
     "a": [1, 255, 256, 65535, 65536, -1, 2**31, 2**47, 0.5, None, True, False],
@@ -133,6 +134,7 @@ def test_a_refused_recording_is_named(tmp_path: Path) -> None:
         read_recording(tmp_path / "notes.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [b"]", b"}", b"(", b"]a", b"}\x94", b")\x85", b"]\x94a"])
 def test_a_gigabyte_of_nothing_is_refused_before_it_grows(tmp_path: Path, unit: bytes) -> None:
     data = b"\x80\x04]" + unit * ((16 << 20) // len(unit)) + b"."
@@ -162,7 +164,7 @@ def cut(data: bytes, position: int) -> bytes:
     return data[: position % len(data)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(position=st.integers(0, 10**6))
 def test_a_file_cut_anywhere_is_refused(
     tmp_path_factory: pytest.TempPathFactory, position: int
@@ -170,7 +172,7 @@ def test_a_file_cut_anywhere_is_refused(
     refuse(tmp_path_factory.getbasetemp(), cut(pickle.dumps(PLAIN), position))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1))
 def test_a_file_with_bytes_changed_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
@@ -181,7 +183,7 @@ def test_a_file_with_bytes_changed_is_read_or_refused(
     read_or_refuse(tmp_path_factory.getbasetemp(), bytes(data))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(body=st.binary(max_size=200))
 def test_garbage_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, body: bytes) -> None:
     read_or_refuse(tmp_path_factory.getbasetemp(), b"\x80\x04" + body + b".")

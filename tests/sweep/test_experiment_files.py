@@ -80,7 +80,10 @@ def test_the_list_names_each_experiment_with_its_question(
     [
         ("x = 1\n", r"mine.py must define EXPERIMENT"),
         ("EXPERIMENT = 1\n", r"mine.py must define EXPERIMENT"),
-        ("import no_such_module\n", r"cannot load mine.py: ModuleNotFoundError: .*no_such_module"),
+        (
+            "import no_such_module\nEXPERIMENT = 1\n",
+            r"cannot load mine.py: ModuleNotFoundError: .*no_such_module",
+        ),
         ("x = (\n", r"cannot load mine.py: SyntaxError"),
     ],
 )

@@ -20,6 +20,7 @@ from harness.sweeps.store import (
     StoreError,
     read,
 )
+from tests.property_size import examples
 
 
 def record(batch: int, outcome: Outcome = Outcome.OK) -> Record:
@@ -40,7 +41,7 @@ def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
     assert list(read(tmp_path / RECORDS)) == records
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(cut=st.integers(1, 200))
 def test_a_torn_last_line_is_cut_off_and_never_glued(
     tmp_path_factory: pytest.TempPathFactory, cut: int

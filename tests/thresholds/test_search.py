@@ -6,6 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.thresholds.search import MOST_PROBES, Answer, Reading, search
+from tests.property_size import examples
 
 MOST = 2**31 - 1
 
@@ -98,7 +99,7 @@ def test_where_all_fit_there_is_no_smallest_fail(guess: int) -> None:
     assert max(probe.asked) == 1000
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @example(low=10, width=16, seed=172, share=0.5, guess=25)
 @given(
     low=st.integers(10, 5000),

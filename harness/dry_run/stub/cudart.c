@@ -241,7 +241,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 
 cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlags(event, 0); }
 
-/* The comparisons of the allocator (tests/validation) have events pend, as they do while a GPU works. */
+/* The comparisons of the allocator (benchmarks/validation) have events pend, as they do while a GPU works. */
 static int events_pend;
 void pretend_events_pending(int pend) { events_pend = pend; }
 

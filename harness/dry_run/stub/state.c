@@ -101,7 +101,8 @@ static void open_status(void)
 /* The process that runs the script says so itself: it may be a child of the one that was started. */
 void pretend_main(void) { status->pid = (uint64_t)getpid(); }
 
-__attribute__((constructor)) static void start(void)
+/* Reads the GPU from the environment; a fork of a process that has not used CUDA may read another one. */
+void harness_dry_run_describe(void)
 {
     const char *name = getenv("HARNESS_DRY_RUN_NAME");
     snprintf(gpu.name, sizeof gpu.name, "%s (dry run)", name ? name : "GPU");
@@ -118,6 +119,11 @@ __attribute__((constructor)) static void start(void)
     gpu.outside_bytes = setting("HARNESS_DRY_RUN_OUTSIDE", 0);
     gpu.largest_workspace = (int)setting("HARNESS_DRY_RUN_LARGEST_WORKSPACE", 0);
     describe_capability();
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    harness_dry_run_describe();
     open_status();
     status->magic = MAGIC;
     for (int i = 0; i < MAX_PROCESSES; i++)

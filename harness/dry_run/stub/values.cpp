@@ -6,6 +6,7 @@
 #include <ATen/core/TensorBody.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/record_function.h>
 
 #include <algorithm>
@@ -101,21 +102,22 @@ Operator describe(const c10::OperatorName &name)
     return op;
 }
 
-/* PyTorch gives a pointer to the name in the operator's schema, which stays where it is. */
+/* Returns the operator of a call, NULL for what has a name alone. PyTorch gives a pointer to the name in the operator's
+   schema, which stays where it is. */
 Operator *operator_of(const at::RecordFunction &function)
 {
     static std::mutex mutex;
     static auto *known = new std::unordered_map<const char *, std::unique_ptr<Operator>>;
     const char *key = function.name();
     std::lock_guard<std::mutex> guard(mutex);
-    auto &found = (*known)[key];
-    if (!found || found->name != key || found->arguments != function.num_inputs()) {
-        auto name = function.operator_name();
-        if (!name)
-            return nullptr;
-        found = std::make_unique<Operator>(describe(*name));
-    }
-    return found.get();
+    auto found = known->find(key);
+    if (found != known->end() && found->second->name == key && found->second->arguments == function.num_inputs())
+        return found->second.get();
+    auto name = function.operator_name();
+    if (!name)
+        return nullptr;
+    auto &made = (*known)[key] = std::make_unique<Operator>(describe(*name));
+    return made.get();
 }
 
 /* The bytes that a tensor's elements span on the pretended GPU. */
@@ -350,18 +352,21 @@ int64_t most_of(const Call &call, const at::Tensor &operand)
     return operand.numel();
 }
 
-/* Makes an answer true: the operand of nonzero gets so many elements that are not zero, for all that read it later. */
+/* Makes an answer true: the operand of nonzero gets so many elements that are not zero, for all that read it later, as
+   the backward pass does. */
 bool assume(const at::Tensor &operand, int64_t count)
 {
     auto range = range_of(operand);
-    if (!operand.is_contiguous() || !range.bytes || operand.numel() > MOST_ASSUMED)
+    if (!range.bytes || operand.numel() > MOST_ASSUMED)
         return false;
     Alone alone;
-    auto flat = twin(operand).view(-1);
-    flat.zero_();
-    flat.narrow(0, 0, count).fill_(1);
-    pretend_make_known(range.address, range.bytes);
-    return true;
+    auto ones = at::zeros({operand.numel()}, at::TensorOptions().dtype(operand.dtype()));
+    ones.narrow(0, 0, count).fill_(1);
+    twin(operand).copy_(ones.view(operand.sizes()));
+    return each_run(operand, range, [](char *at, size_t bytes) {
+        pretend_make_known(at, bytes);
+        return true;
+    });
 }
 
 /* Returns the number of different rows that a sparse gradient has, -1 where its indices are not known. */
@@ -403,6 +408,7 @@ void decide_size(Call &call, bool known)
         known = call.state.size >= 0 && call.op->name == "aten::nonzero" && on_gpu(operand) &&
                 assume(operand, call.state.size);
     }
+    /* As many as the operand holds now: fewer than were asked for, where its elements share memory. */
     if (known && call.op->bounded && !operand.is_sparse() && compute(call, call.results))
         call.state.size = call.results[0].toTensor().size(call.op->by_dimension ? call.inputs[1].toInt() : 0);
 }
@@ -444,10 +450,17 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
         call.inputs.clear();
 }
 
-/* An error here must not get lost together with the call that pretend_enter() knows. */
+/* Nothing is followed in what has a name and is no operator, as the region of a compiled graph has: what it launches is
+   outside of any operator. An error must not get lost together with the call that pretend_enter() knows. */
 std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
 {
     auto call = std::make_unique<Call>();
+    try {
+        call->op = operator_of(function);
+        if (!call->op)
+            return nullptr;
+    } catch (const std::exception &) {
+    }
     call->state.most_bytes = PRETEND_MOST_BYTES;
     call->state.type = -1;
     call->state.size = -1;
@@ -456,7 +469,6 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
     try {
         if (auto *outer = around(*call))
             outer->forget_made();
-        call->op = operator_of(function);
         if (call->op && call->op->looks)
             look(*call, function.inputs());
     } catch (const std::exception &) {
@@ -491,6 +503,8 @@ void forget(const Call &call, const std::vector<c10::IValue> &outputs)
 
 void end(const at::RecordFunction &function, at::ObserverContext *context)
 {
+    if (!context)
+        return;
     auto &call = *static_cast<Call *>(context);
     std::vector<Range> known;
     pretend_leave(&call.state);

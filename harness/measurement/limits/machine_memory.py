@@ -16,7 +16,7 @@ import psutil
 from harness.measurement.limits import cgroup
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
-from harness.schema.errors import HarnessError
+from harness.schema.errors import UnavailableError
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
@@ -24,7 +24,7 @@ _UNLIMITED = 1 << 60
 """A cgroup's limit from here on is none: version 1 writes the largest whole page."""
 
 
-class MemoryUnavailableError(HarnessError):
+class MemoryUnavailableError(UnavailableError):
     """More memory is asked for than is available; the message has both numbers.
 
     >>> import harness

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -20,7 +21,10 @@ from harness.measurement.process.launch import (
 )
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.start_child import command
-from harness.measurement.process.worker_output import Report, is_stopped, tail, why_silent
+from harness.measurement.process.worker_output import OnPhase, Report, is_stopped, tail, why_silent
+
+UNPRIMED = "unprimed"
+"""Argument of a fork server that loads PyTorch and runs nothing."""
 
 START_SECONDS = 120.0
 """How long a fork server may take to load torch."""
@@ -39,15 +43,27 @@ class ForkLauncher:
 
     name = "fork"
 
-    def __init__(self, malloc: str) -> None:
+    def __init__(
+        self, malloc: str, *, environment: Mapping[str, str] | None = None, primes: bool = True
+    ) -> None:
+        """Prepare to launch.
+
+        Args:
+            malloc: the policy of the workers' malloc.
+            environment: variables of the server in addition to this process's.
+            primes: whether the server runs tiny steps on the CPU before the first fork.
+
+        """
         self._malloc = malloc
+        self._environment = dict(environment or {})
+        self._primes = primes
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._replies = b""
         self._stopped = False
 
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
-        """Run ``job`` in a fork of the server.
+    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+        """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins.
 
         Raises:
             LaunchError: the fork server cannot be started.
@@ -58,7 +74,8 @@ class ForkLauncher:
                 control = self._connect()
                 errors = tempfile.TemporaryFile()  # noqa: SIM115  # entered just below
             with errors:
-                return self._run(job, control, errors, deadline_seconds)
+                report = Report(on_phase)
+                return self._run(job, control, errors, deadline_seconds, report)
         except LaunchError:  # nothing was asked of the server: it serves again when it can
             raise
         except BaseException:  # interrupted: a reply that is still to come is nobody's
@@ -66,7 +83,12 @@ class ForkLauncher:
             raise
 
     def _run(
-        self, job: Job, control: socket.socket, errors: IO[bytes], deadline_seconds: float
+        self,
+        job: Job,
+        control: socket.socket,
+        errors: IO[bytes],
+        deadline_seconds: float,
+        report: Report,
     ) -> Ended:
         started = time.monotonic()
         with as_launch_error():
@@ -81,7 +103,9 @@ class ForkLauncher:
                 return Report().ended(errors, started, exit_code=None, lost=lost)
             finally:
                 os.close(child_results)
-            watch = _Watch(results=results, started=started, seconds=deadline_seconds)
+            watch = _Watch(
+                results=results, started=started, seconds=deadline_seconds, report=report
+            )
             how = self._follow(control, watch)
             return watch.report.ended(errors, started, timed_out=watch.timed_out, **how)
         finally:
@@ -139,8 +163,10 @@ class ForkLauncher:
         with theirs, tempfile.TemporaryFile() as errors:
             self._control = ours
             self._server = server = subprocess.Popen(
-                command("harness.measurement.process.fork_server", str(theirs.fileno())),
-                env=environment_of_child(self._malloc),
+                command(
+                    "harness.measurement.process.fork_server", str(theirs.fileno()), *self._role()
+                ),
+                env=environment_of_child(self._malloc) | self._environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
@@ -162,6 +188,9 @@ class ForkLauncher:
                 name = _signal_name(-server.returncode)
                 return None, f"{name} ended it while it loaded torch", True
             return None, tail(errors), False
+
+    def _role(self) -> list[str]:
+        return [] if self._primes else [UNPRIMED]
 
     def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
         """Return the complete replies that have come; None where the server is gone.

@@ -23,6 +23,7 @@ import msgspec
 
 from harness.measurement.malloc_settings import disable_huge_pages, huge_pages_allowed
 from harness.measurement.process import huge_pages
+from harness.measurement.process.fork_launcher import UNPRIMED
 from harness.measurement.process.guards import die_first_for_memory, die_with_parent
 from harness.measurement.process.messages import Job
 
@@ -36,7 +37,7 @@ def main() -> int:
     control = socket.socket(fileno=int(sys.argv[1]))
     disable_huge_pages()
     try:
-        primed = _load_and_prime()
+        primed = _load() if UNPRIMED in sys.argv else _load_and_prime()
     except BlockingIOError as error:  # not even the fork that looks for a GPU is allowed
         _reply(control, {"refused": str(error)})
         return 1
@@ -50,6 +51,17 @@ def main() -> int:
             return 0
         forks += 1
     return 0
+
+
+def _load() -> bool:
+    """Load torch alone: its forks run steps of the user's own, each with all of its steps."""
+    import torch._dynamo  # noqa: F401
+
+    import harness.measurement.step_trace  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    return True
 
 
 def _load_and_prime() -> bool:

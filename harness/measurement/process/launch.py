@@ -7,17 +7,17 @@ from typing import Protocol
 
 from harness.measurement.malloc_settings import ENVIRONMENT
 from harness.measurement.process.messages import Ended, Job
-from harness.schema.errors import HarnessError
+from harness.schema.errors import UnavailableError
 
 
-class LaunchError(HarnessError):
+class LaunchError(UnavailableError):
     """No worker process can be started at all, such as under a limit; the message says why.
 
     >>> import harness
     >>> def measured(step):
     ...     try:
     ...         return harness.measure(step)
-    ...     except harness.LaunchError as error:
+    ...     except harness.UnavailableError as error:
     ...         print(f"end some processes, then try again: {error}")
 
     """

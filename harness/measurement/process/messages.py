@@ -14,10 +14,11 @@ class Job(Struct, frozen=True, kw_only=True):
     ``passes``: instrument-free passes, then the saved-tensor pass. ``trace``: the allocation
     trace. ``probe``: build and two whole steps (one in inference), nothing else; within
     ``budget_bytes``, enforced by ``budget_kind`` (for a cgroup: in the folder ``cgroup``).
-    ``describe``: the environment alone.
+    ``describe``: the environment alone. ``call``: the function that ``function`` names, called
+    with ``request``.
     """
 
-    kind: Literal["passes", "trace", "probe", "training_run", "describe"]
+    kind: Literal["passes", "trace", "probe", "training_run", "describe", "call"]
     workload: Workload
     repeats: int = 1
     keep_events: bool = False
@@ -27,6 +28,9 @@ class Job(Struct, frozen=True, kw_only=True):
     inject: str | None = None
     run: TrainingPlan | None = None
     """What a ``training_run`` does; nothing else reads it."""
+    function: str = ""
+    """``module:function``, which takes the request and a phase manager and returns plain data."""
+    request: bytes = b""
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -36,6 +40,10 @@ class Failure(Struct, frozen=True, kw_only=True):
     message: str
     out_of_memory: bool
     users_mistake: bool = False
+    is_unsupported: bool = False
+    """Whether the harness cannot answer, which is nobody's mistake."""
+    place: str | None = None
+    """The line of the user's that led to it, where there is one."""
     gpu_memory: dict[str, int] | None = None
     """Who held the GPU's memory then, where one was in use."""
 

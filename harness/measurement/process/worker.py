@@ -5,6 +5,7 @@ a child process (``start_child``) with the job on standard input.
 """
 
 import os
+import pkgutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +20,9 @@ from harness.measurement import gpu, malloc_library, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_products
 from harness.measurement.malloc_settings import apply_policy, disable_huge_pages
+from harness.measurement.process.failure import failure_of
 from harness.measurement.process.guards import die_first_for_memory
-from harness.measurement.process.messages import Failure, Job, Message
-from harness.measurement.process.outcome import is_out_of_memory
-from harness.schema.errors import HarnessError
+from harness.measurement.process.messages import Job, Message
 from harness.schema.events import trace_metrics
 from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
@@ -61,13 +61,7 @@ def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
                 prime()
         result = _do(job, _announcer(job, send))
     except BaseException as error:
-        failure = Failure(
-            type=type(error).__name__,
-            message=str(error)[:2000],
-            out_of_memory=is_out_of_memory(error),
-            users_mistake=isinstance(error, HarnessError),
-            gpu_memory=gpu.memory_at_failure(),
-        )
+        failure = msgspec.structs.replace(failure_of(error), gpu_memory=gpu.memory_at_failure())
         send(Message(failure=failure))
         return 1
     send(Message(result=result))
@@ -101,6 +95,9 @@ def _inject(fault: str) -> None:
 
 
 def _do(job: Job, announce: training_step.Phase) -> dict[str, Any]:
+    if job.kind == "call":
+        called: dict[str, Any] = pkgutil.resolve_name(job.function)(job.request, announce)
+        return called
     workload = job.workload
     torch.set_num_threads(workload.threads)
     environment = _environment(workload)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,11 +13,15 @@ from harness.measurement.process.messages import Ended, Failure, Message
 
 _TAIL_BYTES = 2000
 
+OnPhase = Callable[[str], object]
+"""Called with each phase as a worker begins it."""
+
 
 class Report:
     """What a worker has said so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_phase: OnPhase | None = None) -> None:
+        self._on_phase = on_phase
         self.phase: str | None = None
         self.result: dict[str, Any] | None = None
         self.failure: Failure | None = None
@@ -34,6 +39,8 @@ class Report:
             with contextlib.suppress(msgspec.MsgspecError):
                 message = self._decoder.decode(line)
                 self.phase = message.phase or self.phase
+                if message.phase and self._on_phase is not None:
+                    self._on_phase(message.phase)
                 self.result = message.result if message.result is not None else self.result
                 self.failure = message.failure or self.failure
 

@@ -48,7 +48,7 @@ class Gpu:
     >>> own = Gpu(name="mine", capability=(8, 9), multiprocessors=58,
     ...     threads_per_multiprocessor=1536, total_bytes=24 << 30)
     >>> step = harness.Workload(device="cuda", batch=4096)
-    >>> harness.predict(step, gpu=own).card.verdict
+    >>> harness.predict(step, gpu=own).fit.verdict
     'fits'
 
     """
@@ -208,3 +208,13 @@ def _like(capability: tuple[int, int]) -> Gpu:
     """Return the GPU that stands for one of this capability."""
     below = max((g.capability for g in _TABLE if g.capability <= capability), default=(7, 0))
     return next(gpu for gpu in _TABLE if gpu.capability == below)
+
+
+def gpu_of(gpu: Gpu | str | None) -> Gpu:
+    """Return the GPU of a name, or the default one.
+
+    Raises:
+        GpuError: no such GPU.
+
+    """
+    return find(gpu) if isinstance(gpu, str) else gpu or DEFAULT

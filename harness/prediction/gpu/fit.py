@@ -8,7 +8,7 @@ under none with the least, and anything between is a close call.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from harness.allocator import (
     AddressPolicy,
@@ -20,11 +20,9 @@ from harness.allocator import (
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
 from harness.prediction.paused_collection import collection_paused
-from harness.schema.prediction import Fit
+from harness.schema.verdict import CLOSE_CALL, DOES_NOT_FIT, FITS, Fit, fit_of
 
-FITS: Final = "fits"
-DOES_NOT_FIT: Final = "does not fit"
-CLOSE_CALL: Final = "close call"
+__all__ = ["CLOSE_CALL", "DOES_NOT_FIT", "FITS", "GpuMemory", "Run", "run_once"]
 
 _Result = TypeVar("_Result")
 
@@ -80,9 +78,8 @@ class GpuMemory:
 
     def verdict(self, *runs: Run) -> Fit:
         """Return fits, does not fit, or close call, for all of ``runs``."""
-        if self.surely_runs(*runs):
-            return FITS
-        return CLOSE_CALL if self.may_run(*runs) else DOES_NOT_FIT
+        surely = self.surely_runs(*runs)
+        return fit_of(in_every_case=surely, in_some_case=surely or self.may_run(*runs))
 
     def surely_runs(self, *runs: Run) -> bool:
         """Return whether every address policy completes with the most memory outside."""

@@ -54,7 +54,7 @@ class AutocastLayers(Layers):
         weight = allocate(fan_in * fan_out * element, cast, of_weight, module)
         examples = allocate(rows * fan_in * element, cast, kept, module) if first else None
         output = allocate(rows * fan_out * element, product, category, module)
-        self.kernels.matmul(rows, fan_in, fan_out, product, module, layout="NT")
+        self.kernels.matmul(fan_in, fan_out, product, module)
         if examples is not None and not self._saving:
             self.writer.free(examples)
         if self._saving:
@@ -98,7 +98,7 @@ class AutocastLayers(Layers):
         result = self.input_gradient(rows, layer, operator) if index else gradient
         weight_bytes = layer.fan_in * layer.fan_out * self.element_bytes
         weight = allocate(weight_bytes, operator, "temporary", module)
-        self.kernels.matmul(layer.fan_out, rows, layer.fan_in, operator, module, layout="TN")
+        self.kernels.matmul(rows, layer.fan_in, operator, module)
         sums = f"{ADDMM_NODE}aten::sum"
         bias = allocate(layer.fan_out * self.element_bytes, sums)
         self.kernels.column_sums(rows, layer.fan_out, self.element_bytes, sums)

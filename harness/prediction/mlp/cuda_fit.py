@@ -1,13 +1,23 @@
-"""Whether a workload fits on a GPU, and its largest batch."""
+"""The answers about a workload on a GPU: does it fit, its largest batch, a smaller last batch."""
 
 from functools import partial
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import GpuMemory, Run
+from harness.prediction.gpu.peaks import (
+    ENDLESS,
+    OnCuda,
+    by_each_policy,
+    named_peaks,
+    verdict_on_gpu,
+)
 from harness.prediction.gpu.simulation import play
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.last_batch import Epoch
+from harness.schema.epoch_end import LastBatch, StepPeaks
+from harness.schema.memory_fit import BudgetFit, GpuFit
+from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 
 
@@ -48,3 +58,56 @@ def largest_by_requests(workload: Workload, gpu: Gpu, available_bytes: int) -> i
 
     low, high = workload.least_batch, most_rows(workload)
     return largest_within(requested, available_bytes, low=low, high=high) or low
+
+
+def fit_of_workload(
+    memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...], workload: Workload
+) -> GpuFit:
+    """Return whether ``runs`` fit on the GPU, and the workload's largest batches."""
+    surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
+    verdict = memory.verdict(*runs)
+    return verdict_on_gpu(memory, found, verdict, surely, at_best, is_searched=True)
+
+
+def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, ...]]:
+    """Return the peaks of the epoch's partial step and of the one after it, and notes.
+
+    What all steps together reserve, and what these two do beyond all before, are lowest and
+    highest over the ways in which a driver may place segments. The steps' peaks are those of
+    ascending addresses.
+
+    Raises:
+        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
+
+    """
+    runs, endless = by_each_policy(epoch.play, epoch.gpu, settings)
+    rises = [played.reserved_rise_bytes for played in runs]
+    reserved = [played.reserved_peak_bytes for played in runs]
+    found = LastBatch(
+        examples=epoch.examples,
+        rows=epoch.rows,
+        steps_before=epoch.steps_before,
+        partial_step=StepPeaks(**named_peaks(runs[0].partial)),
+        next_step=StepPeaks(**named_peaks(runs[0].following)),
+        reserved_peak_bytes=(min(reserved), max(reserved)),
+        reserved_rise_bytes=(min(rises), max(rises)),
+    )
+    return found, (ENDLESS,) if endless else ()
+
+
+def within(
+    workload: Workload,
+    gpu: Gpu,
+    settings: str,
+    needed_bytes: int,
+    budget_bytes: int,
+    epoch: Epoch | None = None,
+) -> BudgetFit:
+    """Return whether the allocator needs to reserve at most the budget."""
+    memory = GpuMemory(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
+    return BudgetFit(
+        budget_bytes=budget_bytes,
+        needed_bytes=needed_bytes,
+        fits=memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
+        largest_batch=largest_batch(memory, workload),
+    )

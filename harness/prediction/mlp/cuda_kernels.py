@@ -8,16 +8,12 @@ from harness.prediction.gpu.workspaces import (
     workspace_bytes,
 )
 from harness.prediction.mlp.column_sums import ColumnSums
-from harness.prediction.mlp.cuda_autocast import CudaAutocastLayers
 from harness.prediction.mlp.cuda_dropout import CudaDropout
 from harness.prediction.mlp.cuda_norms import CudaBatchNorm, CudaLayerNorm
 from harness.prediction.mlp.dropout import Dropout
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
-from harness.prediction.mlp.layers import Layers
-from harness.prediction.mlp.matmul import Layout
 from harness.prediction.mlp.norms import Norm
-from harness.prediction.mlp.stack import plain_layers
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.workload import Workload
 
@@ -37,11 +33,8 @@ class CudaKernels(Kernels):
         self._sums: dict[tuple[int, int, int], _Sums] = {}
         self.kept_bytes = 0
 
-    def matmul(
-        self, m: int, k: int, n: int, operator: str, module: str = "", *, layout: Layout
-    ) -> None:
+    def matmul(self, k: int, n: int, operator: str, module: str = "") -> None:
         """Write the workspace: of the thread, the first time, or of this product alone."""
-        del m, layout
         if not self._keeps_workspaces:
             is_lt = operator.endswith("aten::addmm") and is_lt_product(k, n)
             size = LT_WORKSPACE_BYTES if is_lt else self._workspace_bytes
@@ -82,12 +75,6 @@ class CudaKernels(Kernels):
             )
             self._sums[key] = sums.total_bytes, [sizes for sizes in sums.launches() if sizes]
         return self._sums[key]
-
-    def layers(self, workload: Workload) -> Layers:
-        """Return the layers of ``workload`` as CUDA runs them."""
-        if workload.autocast:
-            return CudaAutocastLayers(self._writer, workload, self)
-        return plain_layers(self._writer, workload, self)
 
     def norm(self, workload: Workload) -> Norm | None:
         """Return the normalization, if there is one."""

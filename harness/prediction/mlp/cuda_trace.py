@@ -8,7 +8,9 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import Requests
 from harness.prediction.mlp.combinations import why_refused
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError
+from harness.prediction.mlp.cuda_autocast import CudaAutocastLayers
 from harness.prediction.mlp.cuda_kernels import CudaKernels
+from harness.prediction.mlp.stack import plain_layers
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.prediction.paused_collection import collection_paused
@@ -42,7 +44,8 @@ class CudaSteps:
         _check(workload)
         self._writer = TraceWriter(with_host=False)
         self._kernels = CudaKernels(self._writer, gpu)
-        self._steps = Steps(self._writer, workload, self._kernels)
+        kind = CudaAutocastLayers if workload.autocast else plain_layers
+        self._steps = Steps(self._writer, workload, kind(self._writer, workload, self._kernels))
         self._requests: list[Requests] = []
         self._rows_of = rows_of or {}
 

@@ -12,7 +12,6 @@ from harness.prediction.mlp.activations import NODE, Applied
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.loss import Loss, Root
-from harness.prediction.mlp.matmul import Layout
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
@@ -94,19 +93,16 @@ class Layers:
                 self.gradients[index] = None
 
     def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
-        """Write a linear layer's forward events; return its output.
-
-        ``nn.Linear`` keeps its weight as (out, in): its rows are what the product runs along.
-        """
+        """Write a linear layer's forward events; return its output."""
         fan_in, fan_out = layer.fan_in, layer.fan_out
         size = rows * fan_out * self.element_bytes
         allocate = self.writer.allocate
         if not self.from_scratch:
             output = allocate(size, prefix + _ADDMM, category, layer.module)
-            self.kernels.matmul(rows, fan_in, fan_out, prefix + _ADDMM, layer.module, layout="NT")
+            self.kernels.matmul(fan_in, fan_out, prefix + _ADDMM, layer.module)
             return output
         product = allocate(size, prefix + _MM)
-        self.kernels.matmul(rows, fan_in, fan_out, prefix + _MM, layout="NN")
+        self.kernels.matmul(fan_in, fan_out, prefix + _MM)
         output = allocate(size, f"{prefix}aten::add", category)
         self.writer.free(product)
         return output
@@ -212,17 +208,15 @@ class Layers:
         """Write the matmul that computes the gradient of a linear layer's input."""
         size = rows * layer.fan_in * self.element_bytes
         gradient = self.writer.allocate(size, operator, "temporary", layer.module)
-        fan_in, fan_out, module = layer.fan_in, layer.fan_out, layer.module
-        layout: Layout = "NT" if self.from_scratch else "NN"
-        self.kernels.matmul(rows, fan_out, fan_in, operator, module, layout=layout)
+        self.kernels.matmul(layer.fan_out, layer.fan_in, operator, layer.module)
         return gradient
 
     def _weight_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
         """Write a weight's gradient; return it where it is only added to the one held."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
         gradient = self.gradient(size, place, operator, layer.module)
-        m, n = (layer.fan_in, layer.fan_out) if self.from_scratch else (layer.fan_out, layer.fan_in)
-        self.kernels.matmul(m, rows, n, operator, layer.module, layout="TN")
+        columns = layer.fan_out if self.from_scratch else layer.fan_in
+        self.kernels.matmul(rows, columns, operator, layer.module)
         return gradient
 
     def _bias_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.fit import DOES_NOT_FIT
-from harness.prediction.mlp.cuda_metrics import memory_of_gpu, peaks_on, verdict_on_gpu
+from harness.prediction.gpu.peaks import memory_of_gpu, peaks_on, verdict_on_gpu
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
-from harness.schema.prediction import BudgetFit
+from harness.schema.memory_fit import BudgetFit
 from harness.schema.units import format_bytes
+from harness.schema.verdict import DOES_NOT_FIT
 from harness.schema.workload import Workload
 
 MOST_EVENTS = 50_000
@@ -49,7 +49,7 @@ def answer(
     least, memory = least_bytes(workload), memory_of_gpu(gpu, settings)
     fields: dict[str, Any] = {"cuda": found.cuda}
     if asked.gpu and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
-        fields["card"] = verdict_on_gpu(memory, found, DOES_NOT_FIT)
+        fields["fit"] = verdict_on_gpu(memory, found, DOES_NOT_FIT, is_searched=True)
         asked = replace(asked, gpu=False)
     if asked.budget_bytes is not None and least > asked.budget_bytes:
         fields["budget"] = BudgetFit(

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.prediction.mlp.matmul import AVX512_CORE
-from harness.schema.events import CATEGORIES, Trace
+from harness.schema.events import CATEGORIES
 from harness.schema.workload import Workload
 
 POWERS = tuple(itertools.product(range(2), range(3), range(2)))
@@ -140,14 +139,9 @@ def _moments(base: Workload, depth: int) -> Array:
     return rows[_undominated(rows[:, : totals.shape[1]])]
 
 
-def _trace(workload: Workload) -> Trace:
-    """Return the trace on one and the same processor, so that no page depends on this machine."""
-    return predict_trace(workload, cpu_flags=AVX512_CORE)
-
-
 def _by_category(workload: Workload) -> Array:
     """Return the live bytes after each event: all, then each category's, (7, events)."""
-    events = _trace(workload).events
+    events = predict_trace(workload, without_scratch=True).events
     live = np.zeros((1 + len(CATEGORIES), len(events)), dtype=np.int64)
     rows = [_ROWS[event.category] for event in events]
     live[rows, np.arange(len(events))] = [event.size_bytes for event in events]
@@ -191,7 +185,7 @@ def _confirm(base: Workload, found: Sequence[Polynomial]) -> None:
     """
     for depth, width, batch in _FURTHER:
         workload = base.replace(depth=depth, width=width, batch=batch)
-        expected = max(_trace(workload).live_bytes)
+        expected = max(predict_trace(workload, without_scratch=True).live_bytes)
         largest = max((part(depth, width, batch) for part in found if part.holds(depth)), default=0)
         if largest != expected:
             place = f"depth {depth}, width {width}, batch {batch}"

@@ -3,7 +3,6 @@
 from harness.prediction.mlp import network
 from harness.prediction.mlp.checkpoint import Checkpointed
 from harness.prediction.mlp.formula import input_bytes, label_bytes, micro_batches
-from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.network import Passes, Plain
 from harness.prediction.mlp.optimizer_events import Optimizer
@@ -16,11 +15,11 @@ from harness.schema.workload import Workload
 class Steps:
     """Writes a workload's build, then as many steps as asked for."""
 
-    def __init__(self, writer: TraceWriter, workload: Workload, kernels: Kernels) -> None:
+    def __init__(self, writer: TraceWriter, workload: Workload, layers: Layers) -> None:
         self._writer = writer
         self._workload = workload
-        self._kernels = kernels
-        self._layers = kernels.layers(workload)
+        self._kernels = layers.kernels
+        self._layers = layers
         self._passes = _passes(self._layers, workload)
         self._optimizer = Optimizer(
             writer,

@@ -26,6 +26,6 @@ def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None =
     try:
         from harness.sweeps.executors.dask_cluster import DaskExecutor
     except ImportError:
-        hint = "install it with: pip install 'mlp-memory-harness[cluster]'"
+        hint = "install it with: pip install distributed"
         raise ExecutorError(f"executor: 'dask': distributed is not installed; {hint}") from None
     return DaskExecutor.connect(scheduler) if scheduler else DaskExecutor.start(jobs)

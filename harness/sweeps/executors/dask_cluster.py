@@ -22,7 +22,6 @@ import dask
 import msgspec
 from distributed import Client, KilledWorker, LocalCluster
 
-import harness
 from harness.measurement.process.launcher import GRACE_SECONDS, START_SECONDS, LaunchError
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
@@ -30,6 +29,7 @@ from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 from harness.sweeps.executors.dask_task import Answer, measure_cell
 from harness.sweeps.executors.interface import Cell, ExecutorError, Measured
+from harness.version import __version__
 
 CONNECT_SECONDS = 30.0
 """How long a scheduler may take to answer."""
@@ -290,7 +290,7 @@ class DaskExecutor:
             evidence={"message": message, "worker": worker, "seconds": seconds},
             attempt=sent.attempt,
             environment={
-                "harness": harness.__version__,
+                "harness": __version__,
                 "executor": self.name,
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
             },

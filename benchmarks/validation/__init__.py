@@ -1,0 +1,1 @@
+"""Tools that compare the harness with other systems and record what tests and results read."""

@@ -1,0 +1,175 @@
+r"""Compare the estimate of public models' training steps with the CUDA dry run.
+
+    python -m benchmarks.validation.dry_run \
+      -m benchmarks.validation.compare_public_models record FOLDER
+    python -m benchmarks.validation.compare_public_models compare FOLDER OUT
+
+``record`` trains each model on the pretended GPU (PyTorch's own kernels and allocator) and writes
+a JSON file for it; ``compare`` estimates the same steps on meta tensors and writes ``models.csv``
+and ``models.md``, with the sentence that every estimate carries.
+"""
+
+import csv
+import json
+import os
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.validation.public_models import STEPS, names, own_step
+from harness.allocator import CachingAllocator
+from harness.prediction.estimate.estimate_step import ACCURACY, estimate_step
+from harness.prediction.gpu.catalogue import DEFAULT
+from harness.schema.errors import HarnessError
+from harness.schema.events import Trace
+from harness.training.module_step import run_step
+
+LIBRARIES = ("torch._dynamo", "torchvision", "transformers")
+COUNTERS = ("requested", "allocated", "reserved")
+WITHIN = 0.01
+
+SUMMARY = (
+    "Three training steps of public models on torch {version}, capability 8.0, each in a process "
+    "of its own: under the CUDA dry run, where PyTorch's own kernels decide what is allocated, "
+    "and estimated on meta tensors. Peaks of the build and the steps, in bytes. Written by "
+    "`benchmarks/validation/compare_public_models.py`."
+)
+
+
+def record(folder: Path, chosen: list[str]) -> None:
+    """Train each model in a fork of its own; what was recorded already is left alone."""
+    for library in LIBRARIES:  # else every fork would load them
+        if find_spec(library):
+            import_module(library)
+    for name in chosen:
+        path = folder / f"{name}.json"
+        if path.exists():
+            continue
+        child = os.fork()
+        if child == 0:
+            path.write_text(json.dumps(_trained(name)))
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise RuntimeError(f"not recorded: {name}")
+        print(name, flush=True)
+
+
+def _trained(name: str) -> dict[str, Any]:
+    """Train the model on the pretended GPU; return its peaks."""
+    own = own_step(name)
+    step = own.step(own.network("cuda"), "cuda")
+    for _ in range(STEPS):
+        run_step(step, lambda _: nullcontext())
+    stats = torch.cuda.memory_stats()
+    peaks = {counter: stats[f"{counter}_bytes.all.peak"] for counter in COUNTERS}
+    return {"torch": torch.__version__, **peaks}
+
+
+def compare(folder: Path, out: Path) -> None:
+    """Estimate what was recorded and write the tables."""
+    rows = []
+    for name in names():
+        path = folder / f"{name}.json"
+        if path.exists():
+            measured = json.loads(path.read_text())
+            rows.append(_row(name, measured))
+            print(rows[-1], flush=True)
+            _write(rows, out, measured["torch"])
+
+
+def _row(name: str, measured: dict[str, Any]) -> list[str]:
+    gpu = replace(DEFAULT, workspace_config="")
+    started = time.process_time()
+    try:
+        found = estimate_step(own_step(name), device="cuda", gpu=gpu)
+    except HarnessError as error:
+        return [name, str(measured["requested"]), "", "", "", "", "", str(error)[:90]]
+    seconds = time.process_time() - started
+    peaks = _played(found.trace)
+    off = [peaks[counter] / measured[counter] - 1 for counter in COUNTERS]
+    return [
+        name,
+        str(measured["requested"]),
+        str(peaks["requested"]),
+        *(f"{share:+.3%}" if share else "0" for share in off),
+        f"{seconds:.1f}",
+        "",
+    ]
+
+
+def _played(trace: Trace) -> dict[str, int]:
+    """Return the peaks of the allocator model, which places segments as the dry run does."""
+    allocator = CachingAllocator()
+    where: dict[int, int] = {}
+    for event in trace.events:
+        if event.size_bytes > 0:
+            where[event.address] = allocator.malloc(event.size_bytes)
+        else:
+            allocator.free(where.pop(event.address))
+    stats = allocator.stats()
+    return {counter: stats[f"{counter}_bytes.all.peak"] for counter in COUNTERS}
+
+
+HEADS = (
+    "model, batch, autocast", "requested, dry run", "requested, estimate", "requested off",
+    "allocated off", "reserved off", "seconds", "not estimated",
+)  # fmt: skip
+
+
+def sentence(rows: list[list[str]]) -> str:
+    """Return how far the estimates are off, in the words that each estimate carries."""
+    shares = [float(row[3].rstrip("%")) / 100 for row in rows if row[3]]
+    near = sum(abs(share) <= WITHIN for share in shares)
+    worst = max(shares, key=abs, default=0.0)
+    return (
+        f"estimate: requested peak within {WITHIN:.0%} in {near} of {len(rows)} runs of "
+        f"{len({row[0].split()[0] for row in rows})} networks, worst {worst:+.1%}"
+    )
+
+
+def _write(rows: list[list[str]], out: Path, version: str) -> None:
+    with (out / "models.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADS, *rows])
+    done = [row for row in rows if row[3]]
+    exact = [sum(row[place] == "0" for row in done) for place in (3, 4, 5)]
+    text = [
+        "# Public models: estimate and dry run",
+        "",
+        SUMMARY.format(version=version.partition("+")[0]),
+        "",
+        f"- {sentence(rows)}.",
+        f"- {len(rows) - len(done)} could not be estimated.",
+        "- Peaks equal to the byte, of {}: requested {}, allocated {}, reserved {}.".format(
+            len(done), *exact
+        ),
+        "",
+        "| " + " | ".join(HEADS) + " |",
+        "|" + " --- |" * len(HEADS),
+        *("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows),
+        "",
+    ]
+    (out / "models.md").write_text("\n".join(text))
+    if sentence(rows) != ACCURACY:
+        print(f"estimate_step.ACCURACY should read: {sentence(rows)}")
+
+
+def main() -> int:
+    """Record or compare."""
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.argv[1] == "record":
+        record(folder, sys.argv[3:] or names())
+    else:
+        compare(folder, Path(sys.argv[3]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

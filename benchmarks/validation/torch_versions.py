@@ -1,0 +1,224 @@
+"""Run the version-dependent tests with one version of PyTorch, or with each known one in turn.
+
+    python3 -m benchmarks.validation.torch_versions 2.15
+    python3 -m benchmarks.validation.torch_versions all --record
+
+Each version gets an environment of its own, made by the Python that runs this; pip's local
+configuration is left out, so that pip brings what it brings on a fresh machine. With ``--record``
+what was found is kept in ``results/torch-versions.json``, and ``results/torch-versions.md`` is
+made from it: versions that are not run keep their rows. Exit code 1: a test failed; 4: pip could
+not install a version. Needs nothing but the standard library.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+from benchmarks.validation.torch_versions_table import render
+from harness.prediction.versions import KNOWN, NEWEST, TorchVersion
+
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "results" / "torch-versions.json"
+TABLE = KEPT.with_suffix(".md")
+
+TESTS = (
+    "-m",
+    "exact",
+    "tests/prediction/test_trace_property.py",
+    "tests/prediction/test_cpu_trace.py",
+    "tests/instruments/test_allocation_trace.py",
+    "tests/measurement/test_module_trace.py",
+    "tests/reporting/test_exports.py",
+    "tests/measurement/test_measure.py",
+    "tests/measurement/test_model_check.py",
+    "tests/thresholds/test_find_threshold.py",
+)
+"""Events and drawn workloads, the trace next to MemTracker, saved bytes, profiles and
+thresholds: what compares the model, or an instrument, with PyTorch to the byte."""
+
+LATEST, ALL = "latest", "all"
+TEST_FAILED, NOT_INSTALLED = 1, 4
+INSTALL_SECONDS = 600
+"""For 3 GB, of which 90 s are usual; an index that takes longer has stalled."""
+_TORCHVISION_PINNED = TorchVersion(2, 14)
+"""Up to here torchvision 0.22 belongs to torch 2.7, 0.23 to 2.8 and so on; later ones take any."""
+
+
+class InstallError(Exception):
+    """Pip could not install a version; the message says why."""
+
+
+def main() -> int:
+    """Run what the command line asks for; return the worst exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("torch", nargs="+", help="versions such as 2.15, 'latest', or 'all'")
+    parser.add_argument("--examples", type=int, help="drawn workloads; 500 on the newest, else 60")
+    parser.add_argument("--record", action="store_true", help="keep what was found in results/")
+    parser.add_argument("--keep", action="store_true", help="keep the environment (about 7 GB)")
+    asked = parser.parse_args()
+    texts = [str(version) for version in KNOWN] if asked.torch == [ALL] else asked.torch
+    codes = [0]
+    for text in texts:
+        try:
+            result = run(text, asked.examples, keep=asked.keep)
+        except InstallError as error:
+            print(f"torch {text}: not installed, {error}", flush=True)
+            codes.append(NOT_INSTALLED)
+            continue
+        print(in_short(result), flush=True)
+        codes.append(TEST_FAILED if result["failed"] or differing(result) else 0)
+        if asked.record and result["known"]:
+            keep_result(result)
+    return TEST_FAILED if TEST_FAILED in codes else max(codes)
+
+
+def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
+    """Make the environment, run the tests in it, and return what was found."""
+    folder = ROOT / f".venv-torch-{text}"
+    started = time.monotonic()
+    try:
+        python = make_environment(folder, text)
+        installed = time.monotonic()
+        facts = described(python)
+        version = TorchVersion.parse(facts["torch"])
+        count = examples or (500 if version >= NEWEST else 60)
+        print(f"torch {facts['torch']}, Python {facts['python']}: {count} drawn workloads")
+        found = {
+            **facts,
+            "version": str(version),
+            "known": version in KNOWN,
+            "drawn": count,
+            "install_seconds": round(installed - started),
+            **run_tests(python, folder, count),
+            "rules": run_check(python),
+        }
+        return found | {"test_seconds": round(time.monotonic() - installed)}
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def in_short(result: dict[str, Any]) -> str:
+    """Return one line: what passed, what failed, and the seconds."""
+    return (
+        f"torch {result['torch']}: {result['passed']} passed, {len(result['failed'])} failed, "
+        f"{result['skipped']} skipped; installed in {result['install_seconds']} s, "
+        f"tested in {result['test_seconds']} s; "
+        f"rules that differ: {', '.join(differing(result)) or 'none'}"
+    )
+
+
+def differing(result: dict[str, Any]) -> list[str]:
+    """Return the rules that differ on a version whose rules are known."""
+    rules = result["rules"].items() if result["known"] else ()
+    return [rule for rule, found in rules if found.startswith("differs")]
+
+
+def make_environment(folder: Path, text: str) -> Path:
+    """Return the Python of an environment with that version of torch; made where it is not.
+
+    Raises:
+        InstallError: pip could not install it.
+
+    """
+    python = folder / "bin" / "python"
+    done = folder / ".installed"
+    if not done.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        packages = ["torch" if text == LATEST else f"torch=={text}.*", torchvision_for(text)]
+        install = [str(python), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[test]"]
+        environment = without_local_configuration()
+        try:
+            subprocess.run(
+                [*install, *packages], env=environment, check=True, timeout=INSTALL_SECONDS
+            )
+        except subprocess.CalledProcessError as error:
+            raise InstallError(f"pip ended with exit code {error.returncode}") from None
+        except subprocess.TimeoutExpired:
+            raise InstallError(f"pip took over {INSTALL_SECONDS} s") from None
+        done.touch()
+    return python
+
+
+def torchvision_for(text: str) -> str:
+    """Return the requirement of the torchvision that belongs to a version of torch."""
+    if text == LATEST or TorchVersion.parse(text) > _TORCHVISION_PINNED:
+        return "torchvision"
+    return f"torchvision==0.{TorchVersion.parse(text).minor + 15}.*"
+
+
+def without_local_configuration() -> dict[str, str]:
+    """Return this environment as a fresh machine has it: pip installs what the index offers."""
+    local = ("PIP_FIND_LINKS", "PIP_CONSTRAINT")
+    kept = {name: value for name, value in os.environ.items() if name not in local}
+    return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def described(python: Path) -> dict[str, str]:
+    """Return what is installed there, and on which processor it runs."""
+    code = "import torch, torchvision; print(torch.__version__, torchvision.__version__)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    torch, torchvision = done.stdout.split()
+    return {
+        "torch": torch,
+        "torchvision": torchvision,
+        "python": platform.python_version(),
+        "processor": processor(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def processor(path: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the processor's name and what it has for bfloat16."""
+    lines = path.read_text().splitlines()
+    fields = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    flags = fields.get("flags", "").split()
+    has = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
+    return f"{fields.get('model name', platform.machine())} ({', '.join(has) or 'no bfloat16'})"
+
+
+def run_tests(python: Path, folder: Path, examples: int) -> dict[str, Any]:
+    """Run ``TESTS``; return how many passed and which failed."""
+    report = folder / "tests.xml"
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    environment = os.environ | {"HARNESS_EXAMPLES": str(examples)}
+    two_processes = ("-n", "2", "--dist", "loadfile")  # as make test
+    subprocess.run([*command, *two_processes, *TESTS], cwd=ROOT, env=environment, check=False)
+    cases = ElementTree.parse(report).getroot().findall(".//testcase")
+    failed = [
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    passed = len(cases) - len(failed) - skipped
+    return {"passed": passed, "skipped": skipped, "failed": failed}
+
+
+def run_check(python: Path) -> dict[str, str]:
+    """Return what ``harness doctor --check-model`` says of each rule."""
+    command = [str(python), "-m", "harness", "doctor", "--check-model", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    findings = json.loads(done.stdout)[1:]
+    return {finding["what"]: finding["detail"].partition(":")[0] for finding in findings}
+
+
+def keep_result(result: dict[str, Any]) -> None:
+    """Keep the result next to those of the other versions, and make the table anew."""
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept[result["version"]] = result
+    order = sorted(kept, key=TorchVersion.parse)
+    KEPT.write_text(json.dumps({name: kept[name] for name in order}, indent=1) + "\n")
+    TABLE.write_text(render([kept[name] for name in order]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Standard output that may be full, closed or read by nobody, and a command that ends in order.
+
+A reader that has gone changes nothing: the command ends with its own exit code. If there is no room
+for the answer, or no place, that is known once the command has ended (``Streams.problem``).
+"""
+
+import io
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from _typeshed import ReadableBuffer
+
+
+class _Raw(io.FileIO):
+    """A descriptor that takes every write, and remembers why one of them failed."""
+
+    problem: str | None = None
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:  # whoever read our output has stopped reading
+            pass
+        except OSError as error:
+            self.problem = self.problem or error.strerror
+        return memoryview(data).nbytes
+
+
+class _Closed(_Raw):
+    def write(self, data: "ReadableBuffer", /) -> int:
+        self.problem = "it is closed"
+        return memoryview(data).nbytes
+
+
+class Streams:
+    """Standard output and error of this process."""
+
+    def __init__(self) -> None:
+        """Put streams that never fail in the place of Python's.
+
+        A descriptor that is closed is opened on /dev/null: the next file would get its number, and
+        what a child process prints.
+        """
+        for number in (0, 1, 2):
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
+        self._raw = (_Closed if sys.stdout is None else _Raw)(1, "w", closefd=False)
+        sys.stdout = _text(self._raw, sys.stdout)
+        sys.stderr = _text(_Raw(2, "w", closefd=False), sys.stderr)
+
+    def problem(self) -> str | None:
+        """Write what is left; return why something of standard output could not be written."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return self._raw.problem
+
+
+def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
+    """Return a text stream as the one before it."""
+    if not isinstance(before, io.TextIOWrapper):
+        return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=before.encoding,
+        errors=before.errors,
+        line_buffering=before.line_buffering,
+        write_through=before.write_through,
+    )

@@ -1,0 +1,309 @@
+"""``with harness.trace(model) as trace:`` around anybody's own forward, backward and step.
+
+What exists when the block begins (parameters, buffers, gradients, optimizer state, inputs)
+opens the trace as blocks of their own, so that sums over it are absolute. Phases, steps and
+categories follow from facts: the engine's and the optimizers' own operators, the arguments
+of the network, what autograd saves.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+from torch import nn
+from torch._C._autograd import _profiler_enabled
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from harness.instruments import tensor_roles
+from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.forward_hooks import Forward
+from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
+from harness.schema.errors import HarnessError
+from harness.schema.events import Trace, trace_metrics
+from harness.schema.metrics import Metrics
+from harness.schema.record import Outcome
+from harness.schema.step_report import StepReport
+from harness.training.nested_tensors import tensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+OLDER = (
+    "tensors that existed before the trace and that neither the model, its optimizers nor "
+    "its inputs hold are not counted"
+)
+STEPS = (
+    "a step begins with the first forward pass after an optimizer's step (after a backward "
+    "pass, where no optimizer stepped)"
+)
+
+
+class NestedTraceError(HarnessError):
+    """A trace was begun inside another one, or inside a PyTorch profiler."""
+
+
+class ModuleTrace:
+    """The trace of one ``with harness.trace(...)`` block.
+
+    Once the block has ended, ``report`` is its ``StepReport`` and ``trace`` its events; the other
+    properties and methods are shortcuts. ``notes`` says what you must know to use the numbers.
+
+    >>> import torch, harness
+    >>> model = torch.nn.Linear(8, 2)
+    >>> with harness.trace(model) as traced:
+    ...     model(torch.ones(4, 8)).sum().backward()
+    >>> traced.metrics().saved_bytes, traced.trace.step_peak_bytes(1) == traced.peak_live_bytes
+    (128, True)
+
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        inputs: object,
+        recorder: AllocationRecorder,
+    ) -> None:
+        self._model = model
+        self._optimizers: dict[int, Optimizer] = {id(one): one for one in optimizers}
+        self._inputs = inputs
+        self._recorder = recorder
+        self._saved = SavedTensors(recorder.mark_saved, self._on_unpack)
+        self._parameters = tensor_roles.parameter_addresses(model)
+        self._input_addresses = tensor_roles.input_addresses(inputs)
+        self._in_backward = False
+        self._depth = 0
+        self._held: list[Saved] = []
+        self.notes: list[str] = [OLDER, STEPS]
+
+    @property
+    def trace(self) -> Trace:
+        """Every allocation event of the block."""
+        return self._recorder.trace
+
+    @property
+    def report(self) -> StepReport:
+        """The report of the block: metrics, layers and trace."""
+        metrics = self.metrics()
+        fields = {name: getattr(metrics, name) for name in metrics.__struct_fields__}
+        return StepReport(
+            **fields,
+            method="measured",
+            outcome=Outcome.OK,
+            target=type(self._model).__name__,
+            torch=str(torch.__version__),
+            notes=tuple(self.notes),
+            trace=self.trace,
+        )
+
+    @property
+    def peak_live_bytes(self) -> int:
+        """The most live bytes at any moment of the measured step, the last one."""
+        return self.trace.peak_live_bytes
+
+    @property
+    def peak_phase(self) -> str:
+        """The phase that reaches the peak."""
+        return self.trace.peak_phase
+
+    def categories_at_peak(self) -> dict[str, int]:
+        """Return the live bytes at the peak by category."""
+        return self.trace.categories_at_peak()
+
+    def summary(self) -> str:
+        """Return the peak and what is live at it, in one line."""
+        return self.trace.summary()
+
+    def plot(self) -> "Figure":
+        """Return a picture of the live bytes of the step; see ``Trace.plot``."""
+        return self.trace.plot()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the events as a data frame; see ``Trace.to_frame``."""
+        return self.trace.to_frame()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.trace.summary()}>"
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Name the phase of a part of the step; from the first one on, none is inferred.
+
+        Args:
+            name: forward, backward or optimizer.
+
+        """
+        with self._recorder.phase(name):
+            yield
+
+    def next_step(self) -> None:
+        """Begin the next step, in a block whose phases are named by ``phase``."""
+        self._recorder.next_step()
+
+    def metrics(self) -> Metrics:
+        """Return the metrics of a record that this trace gives."""
+        saved = saved_metrics(self._held, self._parameters, self._input_addresses)
+        return msgspec.convert(trace_metrics(self.trace) | saved, Metrics)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Watch forward passes, saved tensors and optimizers while the context lasts."""
+        self._adopt()
+        with ExitStack() as stack:
+            for register, hook in (
+                (register_optimizer_step_pre_hook, self._before_step),
+                (register_optimizer_step_post_hook, self._after_step),
+            ):
+                stack.callback(register(hook).remove)
+            stack.enter_context(self._saved.watch())
+            scopes = self._recorder.module_scopes(self._model, self._saved.modules)
+            stack.enter_context(scopes)
+            stack.enter_context(self._watching_root())
+            yield
+            self._mark_gradients()
+            self._recorder.mark(tensor_roles.parameter_addresses(self._model))
+            for optimizer in self._optimizers.values():
+                self._recorder.mark(tensor_roles.state_addresses(optimizer))
+
+    def _adopt(self) -> None:
+        """Open the trace with what exists."""
+        adopt = self._recorder.adopt
+        for name, module in self._model.named_modules():
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            adopt(own, "parameter", name)
+            adopt([p.grad for p in own if p.grad is not None], "gradient", name)
+        for optimizer in self._optimizers.values():
+            adopt(_grouped(optimizer), "parameter")
+            adopt([p.grad for p in _grouped(optimizer) if p.grad is not None], "gradient")
+            adopt(tensors(optimizer.state), "optimizer_state")
+        adopt(tensors(self._inputs), "input")
+        adopt(_gradients_of(self._inputs), "gradient")
+
+    @contextmanager
+    def _watching_root(self) -> Iterator[None]:
+        """Record the network's arguments as inputs, and gradients before they may be freed."""
+        own = vars(self._model)
+        forward: Forward | None = own.get("forward")
+        if forward is None:
+            self.notes.append("the model is scripted: its forward passes were not seen")
+            yield
+            return
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if self._depth == 0:
+                self._enter(args, kwargs)
+            self._depth += 1
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self._depth -= 1
+                if not torch.is_grad_enabled():
+                    self._keep_most()
+
+        own["forward"] = run
+        try:
+            yield
+        finally:
+            own["forward"] = forward
+
+    def _enter(self, args: object, kwargs: object) -> None:
+        self._mark_gradients()
+        if not self._in_backward:
+            given = list(tensors([args, kwargs]))
+            self._input_addresses |= tensor_roles.input_addresses(given)
+            self._recorder.adopt(given, "input")
+
+    def _on_unpack(self) -> None:
+        """At the first saved tensor of a backward pass: note what is held, await its end."""
+        if self._in_backward:
+            return
+        self._in_backward = True
+        self._keep_most()
+        try:
+            torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
+        except RuntimeError:  # somebody looked at a saved tensor outside a backward pass
+            self._in_backward = False
+
+    def _after_backward(self) -> None:
+        self._in_backward = False
+        self._mark_gradients()
+
+    def _keep_most(self) -> None:
+        held = self._saved.held()
+        self._held = max(self._held, held, key=lambda saved: sum(s.size_bytes for s in saved))
+
+    def _mark_gradients(self) -> None:
+        self._recorder.mark(tensor_roles.gradient_addresses(self._model))
+
+    def _before_step(self, optimizer: Optimizer, *_: object) -> None:
+        self._recorder.accumulates = True
+        self._optimizers.setdefault(id(optimizer), optimizer)
+        held = [p.grad for p in _grouped(optimizer) if p.grad is not None]
+        self._recorder.mark(tensor_roles.addresses(held, "gradient"))
+
+    def _after_step(self, optimizer: Optimizer, *_: object) -> None:
+        self._recorder.mark(tensor_roles.state_addresses(optimizer))
+
+
+def _gradients_of(inputs: object) -> list[torch.Tensor]:
+    """Return the gradients that inputs hold from an earlier step."""
+    return [x.grad for x in tensors(inputs) if x.is_leaf and x.grad is not None]
+
+
+def _grouped(optimizer: Optimizer) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+@contextmanager
+def trace(
+    model: nn.Module,
+    *,
+    optimizer: Optimizer | Iterable[Optimizer] | None = None,
+    inputs: object = (),
+    device: str = "cpu",
+    operators: bool = True,
+) -> Iterator[ModuleTrace]:
+    """Trace every allocation of your own training step, in this process.
+
+    Put it around the forward pass, the backward pass and the optimizer step. The trace is
+    complete when the block has ended, also if it ended with an exception. It is not reentrant
+    and does not work together with another PyTorch profiler.
+
+    Args:
+        model: the network. Parameters, buffers and gradients that it has already count.
+        optimizer: the optimizer, or several, whose existing state counts. Other optimizers that
+            step inside the block are noticed.
+        inputs: tensors, in any containers, that exist before the block and count as input. The
+            arguments of the network count as input by themselves.
+        device: type of the device whose allocator is traced.
+        operators: whether events name their operators; without, tracing costs a third.
+
+    Yields:
+        The trace; all sizes are bytes.
+
+    >>> import torch, harness
+    >>> model = torch.nn.Linear(8, 2)
+    >>> with harness.trace(model) as traced:
+    ...     model(torch.ones(4, 8)).sum().backward()
+    >>> traced.peak_phase, traced.categories_at_peak()["parameter"]
+    ('backward', 72)
+
+    """
+    if _profiler_enabled():
+        raise NestedTraceError("a trace or a PyTorch profiler is running already; end it first")
+    recorder = AllocationRecorder(device, operators=operators, infer=True)
+    optimizers = [optimizer] if isinstance(optimizer, Optimizer) else [*(optimizer or ())]
+    with recorder:
+        result = ModuleTrace(model, optimizers, inputs, recorder)
+        with result._watching():
+            yield result

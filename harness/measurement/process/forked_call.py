@@ -1,0 +1,79 @@
+"""A function called in a fork of this process, so that nothing of the call is left here."""
+
+import os
+import pickle
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from harness.measurement.process.failure import ForkFailedError, failure_of
+from harness.measurement.process.guards import die_with_parent
+from harness.measurement.process.messages import Failure
+
+Result = TypeVar("Result")
+
+
+class ForkedCall(Generic[Result]):
+    """One call that runs in a child process; ``result`` waits for it."""
+
+    def __init__(self, function: Callable[[], Result]) -> None:
+        reader, writer = os.pipe()
+        parent = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(reader)
+            die_with_parent(parent)
+            _work(function, writer)
+        os.close(writer)
+        self._reader = reader
+
+    def result(self) -> Result:
+        """Return what the function returned.
+
+        Raises:
+            ForkFailedError: it raised, or its process was killed.
+
+        """
+        with os.fdopen(self._reader, "rb") as pipe:
+            data = pipe.read()
+        _, status = os.waitpid(self._pid, 0)
+        if not data:
+            raise ForkFailedError(_ended(os.waitstatus_to_exitcode(status)))
+        answer: Any = pickle.loads(data)
+        if isinstance(answer, Failure):
+            raise ForkFailedError(answer)
+        found: Result = answer
+        return found
+
+
+def in_fork(function: Callable[[], Result]) -> Result:
+    """Call ``function`` in a fork and return its result."""
+    return ForkedCall(function).result()
+
+
+def _work(function: Callable[[], object], writer: int) -> None:
+    """Be the child; never return."""
+    code = 1
+    try:
+        try:
+            answer = pickle.dumps(function())
+        except BaseException as error:
+            answer = pickle.dumps(failure_of(error))
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(answer)
+        code = 0
+    finally:
+        with suppress(BaseException):
+            os._exit(code)
+
+
+def _ended(code: int) -> Failure:
+    killed = f"the process was killed by {_signal_name(-code)}"
+    message = killed if code < 0 else f"the process ended itself with exit code {code}"
+    return Failure(type="ProcessEnded", message=message, out_of_memory=False)
+
+
+def _signal_name(number: int) -> str:
+    known = number in set(signal.Signals)
+    return signal.Signals(number).name if known else f"signal {number}"

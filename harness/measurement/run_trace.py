@@ -1,0 +1,100 @@
+"""A whole training loop traced as one step: the user's own function, on a GPU."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import msgspec
+import torch
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from harness.instruments import tensor_roles
+from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.cuda_counters import cuda_peaks
+from harness.instruments.saved_tensors import SavedTensors
+from harness.measurement.step_trace import StepTrace
+from harness.schema.errors import StepError
+from harness.schema.events import Trace, trace_metrics
+from harness.schema.metrics import CudaMetrics, Metrics
+
+NOTHING = "run allocated nothing on the GPU; does it say device='cuda'?"
+
+
+def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
+    """Return the trace of a call, all of it as one step, and its number of optimizer steps.
+
+    Raises:
+        StepError: nothing was allocated on the GPU.
+
+    """
+    recorder = AllocationRecorder("cuda", infer=True)
+    steps: list[Optimizer] = []
+    saved = SavedTensors(recorder.mark_saved)
+    optimizers, passes = _optimizers(recorder, steps), _forward_passes(recorder)
+    with recorder, cuda_peaks() as peaks, saved.watch(), optimizers, passes:
+        call()
+    events = [event._replace(step=1) for event in recorder.trace.events]
+    if not events:
+        raise StepError(NOTHING)
+    trace = Trace(events, steps=1)
+    metrics = msgspec.convert(trace_metrics(trace), Metrics)
+    found = StepTrace(
+        metrics=msgspec.structs.replace(metrics, cuda=msgspec.convert(peaks.metrics, CudaMetrics)),
+        events=[list(event) for event in events],
+        layers=[],
+    )
+    return found, len(steps)
+
+
+@contextmanager
+def _optimizers(recorder: AllocationRecorder, steps: list[Optimizer]) -> Iterator[None]:
+    """Mark what every optimizer holds, before and after each of its steps."""
+
+    def before(optimizer: Optimizer, *_: object) -> None:
+        recorder.accumulates = True
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        recorder.mark(tensor_roles.addresses(held, "parameter"))
+        grads = [p.grad for p in held if isinstance(p.grad, torch.Tensor)]
+        recorder.mark(tensor_roles.addresses(grads, "gradient"))
+
+    def after(optimizer: Optimizer, *_: object) -> None:
+        steps.append(optimizer)
+        recorder.mark(tensor_roles.state_addresses(optimizer))
+
+    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _forward_passes(recorder: AllocationRecorder) -> Iterator[None]:
+    """Let the recorder see where each network's forward pass begins and ends."""
+    running: list[AbstractContextManager[None]] = []
+
+    def before(*_: object) -> None:
+        scope = recorder.module_scope("") if not running else nullcontext()
+        scope.__enter__()
+        running.append(scope)
+
+    def after(*_: object) -> None:
+        running.pop().__exit__(None, None, None)
+
+    hooks = (
+        register_module_forward_pre_hook(before),
+        register_module_forward_hook(after, always_call=True),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,181 @@
+"""One traced step of any network: the source of every answer about it.
+
+The recorder starts before the network is built, so sums over the trace are absolute. On the CPU
+two steps run and the second one is measured; on a GPU, real or pretended, steps run until one
+reserves no more than the one before, and the next one is measured.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import msgspec
+from torch import Tensor, nn
+
+from harness.instruments import tensor_roles
+from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
+from harness.instruments.forward_hooks import wrapped_forwards
+from harness.instruments.layer_outputs import LayerOutputs
+from harness.instruments.saved_tensors import ROOT, Saved, SavedTensors, saved_metrics
+from harness.schema.events import Trace, trace_metrics
+from harness.schema.metrics import CudaMetrics, CudaPeaks, Metrics
+from harness.training.module_step import Step, run_step
+from harness.training.nested_tensors import tensors
+from harness.training.own_step import OwnStep
+from harness.training.training_step import Phase
+
+MOST_STEPS = 8
+"""Steps after which the next one is measured, whatever they reserved."""
+
+
+class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """The measured step: metrics, every event, and a row for each module."""
+
+    metrics: Metrics
+    events: list[list[Any]]
+    layers: list[dict[str, Any]]
+
+
+def trace_step(
+    own: OwnStep, device: str, announce: Phase, *, with_values: bool = True
+) -> StepTrace:
+    """Build the step on ``device``, run it until it is steady, and return the last run's trace.
+
+    ``with_values`` says whether the network's large tensors need their values.
+    """
+    return _Tracing(own, device, announce).run(with_values=with_values)
+
+
+class _Tracing:
+    """One recording of a step; used once."""
+
+    def __init__(self, own: OwnStep, device: str, announce: Phase) -> None:
+        self._own = own
+        self._device = device
+        self._announce = announce
+        self._recorder = AllocationRecorder(device)
+        self._saved = SavedTensors(self._recorder.mark_saved)
+        self._peaks = PhasePeaks()
+        self._held: list[Saved] = []
+
+    def run(self, *, with_values: bool) -> StepTrace:
+        outputs = LayerOutputs()
+        with self._recorder:
+            with self._phase("build"):
+                model = self._own.network(self._device, with_values=with_values)
+                step = self._own.step(model, self._device)
+            self._adopt(model, step)
+            build = self._peaks.metrics
+            first: dict[str, dict[str, int]] = {}
+            for number in self._steps():
+                with wrapped_forwards(model, outputs.named) if number == 1 else nullcontext():
+                    self._step(model, step)
+                first = first or self._peaks.metrics
+        cuda = None
+        if self._device == "cuda":
+            cuda = self._cuda(build, first)
+        trace = self._recorder.trace
+        saved = saved_metrics(
+            self._held,
+            tensor_roles.parameter_addresses(model),
+            tensor_roles.input_addresses(step.x, step.y),
+        )
+        known = trace_metrics(trace) | (saved if self._own.mode == "train" else {})
+        metrics = msgspec.structs.replace(msgspec.convert(known, Metrics), cuda=cuda)
+        events = [list(event) for event in trace.events]
+        return StepTrace(metrics=metrics, events=events, layers=_rows(outputs, model, trace, saved))
+
+    def _steps(self) -> Iterator[int]:
+        """Yield the number of each step; the last one is the measured one."""
+        yield 1
+        number, before, now = 1, 0, self._reserved()
+        while self._device == "cuda" and now > before and number < MOST_STEPS:
+            number += 1
+            yield number
+            before, now = now, self._reserved()
+        if self._device == "cuda" or self._own.mode == "train":
+            self._steady_after = number
+            yield number + 1
+
+    def _reserved(self) -> int:
+        return highest(self._peaks.metrics).get("reserved_peak_bytes", 0)
+
+    def _step(self, model: nn.Module, step: Step) -> None:
+        self._recorder.next_step()
+        self._peaks = PhasePeaks()
+        self._held = []
+        modules = self._recorder.module_scopes(model, self._saved.modules)
+        with self._saved.watch(), modules:
+            run_step(step, self._phase)
+        for name, own in _owned(model):
+            grads = [p.grad for p in own if p.grad is not None]
+            self._recorder.adopt(grads, "gradient", name)
+            if step.optimizer is not None:
+                states = [step.optimizer.state.get(p) for p in own if isinstance(p, nn.Parameter)]
+                self._recorder.adopt(tensors(states), "optimizer_state", name)
+        self._recorder.mark(tensor_roles.state_addresses(step.optimizer))
+
+    def _adopt(self, model: nn.Module, step: Step) -> None:
+        for name, own in _owned(model):
+            self._recorder.adopt(own, "parameter", name)
+        self._recorder.adopt(tensors([step.x, step.y]), "input")
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        counted = self._peaks.phase(name) if self._device == "cuda" else nullcontext()
+        with self._announce(name), self._recorder.phase(name), counted:
+            yield
+            if name == "forward":
+                held = self._saved.held()
+                self._held = max(
+                    self._held, held, key=lambda saved: sum(s.size_bytes for s in saved)
+                )
+
+    def _cuda(self, build: dict[str, Any], first: dict[str, dict[str, int]]) -> CudaMetrics:
+        last = self._peaks.metrics
+        return CudaMetrics(
+            **highest(last),
+            workspace_bytes=free_workspaces(),
+            first_step=CudaPeaks(**highest(first)),
+            phases={name: CudaPeaks(**peaks) for name, peaks in {**build, **last}.items()},
+            steady_after=self._steady_after,
+        )
+
+
+def highest(phases: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Return the highest of each counter's peaks over the phases."""
+    names = {name for peaks in phases.values() for name in peaks}
+    return {name: max(peaks[name] for peaks in phases.values()) for name in sorted(names)}
+
+
+def _total(saved: list[Saved]) -> int:
+    return sum(one.size_bytes for one in saved)
+
+
+def _owned(model: nn.Module) -> Iterable[tuple[str, list[Tensor]]]:
+    """Yield each module's name, and the parameters and buffers that it holds itself."""
+    for name, module in model.named_modules():
+        yield name, [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+
+
+def _rows(
+    outputs: LayerOutputs, model: nn.Module, trace: Trace, saved: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return a row for each module; the bytes at the peak add up to the peak."""
+    at_peak: dict[str, int] = {}
+    for block in trace.alive_at_peak():
+        name = block.event.module
+        at_peak[name] = at_peak.get(name, 0) + block.event.size_bytes
+    kept = saved["modules"]
+    rows = [
+        {
+            **row,
+            "saved_bytes": kept.get(row["name"] or ROOT, {}).get("saved_bytes", 0),
+            "peak_bytes": at_peak.pop(row["name"], 0),
+        }
+        for row in outputs.rows(model)
+    ]
+    if at_peak:  # blocks of modules that ran under no name of the network's
+        rows[0]["peak_bytes"] += sum(at_peak.values())
+    return rows

@@ -1,0 +1,117 @@
+"""Sends a question about a step to a worker and returns the answer; this process needs no torch."""
+
+import os
+from typing import Literal
+
+import msgspec
+
+from harness.dry_run.pretended_gpu import pretended_gpu
+from harness.dry_run.step_launcher import LAUNCHER
+from harness.dry_run.toolchain import torch_build
+from harness.measurement.process.launcher import default_launcher
+from harness.measurement.process.messages import Ended, Failure, Job
+from harness.measurement.process.outcome import classify
+from harness.measurement.process.worker_output import OnPhase
+from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
+from harness.prediction.gpu import context_overhead
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.workspaces import VARIABLE
+from harness.schema.errors import HarnessError, StepError, UnsupportedError
+from harness.schema.provenance import FailureEvidence
+from harness.schema.record import Outcome
+from harness.schema.workload import Workload
+
+FUNCTION = "harness.planning.step_answer:answer"
+DEADLINE_SECONDS = 600.0
+
+
+def ask(
+    question: StepQuestion,
+    where: Literal["dry run", "here"],
+    *,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    progress: OnPhase | None = None,
+) -> StepAnswer:
+    """Return the answer of a worker on a pretended GPU, or on this machine's devices.
+
+    Raises:
+        StepError: the user's code fails; the message has the line.
+        HarnessError: the user's mistake, as the worker saw it.
+        UnsupportedError: there is no answer, or the worker's process ended without one.
+        DryRunUnavailableError: no GPU can be pretended here.
+
+    """
+    ended = ended_question(question, where, deadline_seconds, progress)
+    if ended.failure is not None:
+        raise error_of(ended.failure)
+    outcome, evidence = classify(ended)
+    if outcome is not Outcome.OK or ended.result is None:
+        raise UnsupportedError(_ended_badly(outcome, evidence))
+    return msgspec.convert(ended.result, StepAnswer)
+
+
+def ended_question(
+    question: StepQuestion,
+    where: Literal["dry run", "here"],
+    deadline_seconds: float,
+    progress: OnPhase | None = None,
+) -> Ended:
+    """Return how the worker of a question ended."""
+    job = Job(
+        kind="call",
+        workload=Workload(
+            device=question.device, malloc="system" if where == "dry run" else "pinned"
+        ),
+        function=FUNCTION,
+        request=msgspec.json.encode(question),
+    )
+    if where == "dry run":
+        return LAUNCHER.launch(job, deadline_seconds, progress)
+    launcher = default_launcher("pinned")
+    try:
+        return launcher.launch(job, deadline_seconds)
+    finally:
+        launcher.close()
+
+
+def error_of(failure: Failure) -> HarnessError:
+    """Return the failure as the error that the caller sees."""
+    if failure.is_unsupported:
+        return UnsupportedError(failure.message)
+    if failure.users_mistake:
+        return StepError(failure.message)
+    place = "" if failure.place is None else f" ({failure.place})"
+    if failure.type == "SystemExit":
+        return StepError(f"the target ended the process with SystemExit({failure.message}){place}")
+    text = " ".join(failure.message.split())[:400]
+    said = f"{failure.type}: {text}" if text else failure.type
+    return StepError(f"the step fails: {said}{place}")
+
+
+def _ended_badly(outcome: Outcome, evidence: FailureEvidence) -> str:
+    return f"the step's process ended: {outcome}: {evidence.get('message', '')}"
+
+
+def option_of(gpu: Gpu) -> GpuOption:
+    """Return a GPU as a worker can pretend it.
+
+    Raises:
+        UnsupportedError: the installed PyTorch has no kernels for a GPU as old as this one.
+        DryRunUnavailableError: no GPU can be pretended here.
+
+    """
+    torch = torch_build()
+    oldest, capability = min(torch.architectures(), default=0), gpu.capability
+    if capability[0] * 10 + capability[1] < oldest:
+        has = f"torch {torch.version} has kernels for capability {oldest / 10:.1f} and newer"
+        raise UnsupportedError(f"{gpu.name} has capability {capability[0]}.{capability[1]}; {has}")
+    described = pretended_gpu(gpu, memory_bytes=gpu.total_bytes or 1 << 46)
+    variables = described.variables(torch.architectures())
+    config = gpu.workspace_config if gpu.workspace_config is not None else os.environ.get(VARIABLE)
+    return GpuOption(
+        name=gpu.name,
+        capability=".".join(map(str, gpu.capability)),
+        total_bytes=gpu.total_bytes or 0,
+        outside_bytes=(context_overhead.LEAST_BYTES, context_overhead.MOST_BYTES),
+        variables=variables | ({VARIABLE: config} if config else {}),
+    )

@@ -1,0 +1,128 @@
+"""The estimate of a step on meta tensors as a report, where nothing can be run."""
+
+from collections.abc import Sequence
+from functools import cache
+from threading import Lock
+
+import torch
+
+from harness.dry_run.toolchain import torch_version
+from harness.planning.changed_step import changed_step, subject_of
+from harness.planning.plan_result import Plan
+from harness.planning.plan_search import PlanSearch, Progress
+from harness.planning.step_changes import StepChange
+from harness.prediction.estimate.estimate_step import Estimate, estimate_step
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.largest_value import largest_value
+from harness.schema.errors import StepError
+from harness.schema.memory_fit import GpuFit
+from harness.schema.step_report import StepReport
+from harness.schema.step_request import StepRequest
+from harness.schema.verdict import FITS
+from harness.training.requested_step import requested_step
+
+HIGHEST = 1 << 24
+_LOCK = Lock()
+"""The simulated GPU patches PyTorch for the whole process: one estimate at a time."""
+
+
+def estimated_report(
+    request: StepRequest,
+    *,
+    device: str,
+    gpu: Gpu | None = None,
+    settings: str = "",
+    largest: bool = False,
+) -> StepReport:
+    """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
+    found = _estimate(request, device, gpu, settings)
+    fit = found.fit
+    if fit is not None and largest and gpu is not None:
+        fit = _with_largest(request, gpu, settings, fit)
+    metrics = {name: getattr(found.metrics, name) for name in found.metrics.__struct_fields__}
+    return StepReport(
+        **metrics | {"cuda": found.cuda},
+        method="estimate",
+        target=request.target,
+        batch=request.batch,
+        torch=torch_version(),
+        notes=found.notes,
+        layers=found.layers,
+        fit=fit,
+        trace=found.trace,
+    )
+
+
+def estimated_fits(
+    request: StepRequest, gpus: Sequence[Gpu], *, settings: str
+) -> tuple[tuple[GpuFit, ...], tuple[str, ...]]:
+    """Return the estimated verdict on each GPU with its largest batch, and the notes."""
+    fits: list[GpuFit] = []
+    notes: dict[str, None] = {}
+    for gpu in gpus:
+        found = _estimate(request, "cuda", gpu, settings)
+        assert found.fit is not None, "a GPU of known size was named"
+        fits.append(_with_largest(request, gpu, settings, found.fit))
+        notes |= dict.fromkeys(found.notes)
+    return tuple(fits), tuple(notes)
+
+
+def estimated_plan(
+    request: StepRequest, gpu: Gpu, *, settings: str, progress: Progress = str
+) -> Plan:
+    """Return the plan of a step, each change of it estimated."""
+    own = requested_step(request)
+    with torch.device("meta"):
+        model = own.build()
+
+    def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
+        step = changed_step(own, change, micro_batches)
+        try:
+            with _LOCK:
+                found = estimate_step(step, device="cuda", gpu=gpu, allocator_settings=settings)
+        except StepError as error:
+            if micro_batches == 1:
+                raise
+            return str(error)
+        assert found.fit is not None, "the GPU's memory is known"
+        return found.fit
+
+    subject = subject_of(own, model, gpu=gpu.name, capability=gpu.capability)
+    return PlanSearch(subject, fit_of, progress).plan(settings)
+
+
+def _estimate(
+    request: StepRequest, device: str, gpu: Gpu | None, settings: str, batch: int | None = None
+) -> Estimate:
+    from msgspec.structs import replace
+
+    asked = request if batch is None else replace(request, batch=batch)
+    with _LOCK:
+        return estimate_step(
+            requested_step(asked), device=device, gpu=gpu, allocator_settings=settings
+        )
+
+
+def _with_largest(request: StepRequest, gpu: Gpu, settings: str, fit: GpuFit) -> GpuFit:
+    """Return the verdict with the largest batch that fits, found by estimates at other batches."""
+    from msgspec.structs import replace
+
+    unit = request.accumulate
+
+    @cache
+    def at(count: int) -> GpuFit:
+        found = _estimate(request, "cuda", gpu, settings, count * unit).fit
+        assert found is not None, "a GPU of known size was named"
+        return found
+
+    count = request.batch // unit
+    room = fit.total_bytes - fit.outside_bytes[1]
+    before, after = fit.reserved_peak_bytes[1], at(2 * count).reserved_peak_bytes[1]
+    slope = max(1, (after - before) // count)
+    largest = largest_value(
+        lambda count: at(count).verdict == FITS,
+        low=count if fit.verdict == FITS else 1,
+        high=HIGHEST // unit,
+        guess=max(1, count + (room - before) // slope),
+    )
+    return replace(fit, is_searched=True, largest_batch=None if largest is None else largest * unit)

@@ -1,0 +1,135 @@
+"""``harness.measure``: one name for a workload and for a step of the user's own network."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import msgspec
+
+from harness.dry_run.for_workers import has_gpu
+from harness.measurement.measure import DEADLINE_SECONDS
+from harness.measurement.measure import measure as measure_workload
+from harness.measurement.process.outcome import classify
+from harness.planning.ask_step import ended_question, error_of, option_of
+from harness.planning.predict_step import KERNELS, device_of, report_of, request_of
+from harness.planning.step_question import StepAnswer, StepQuestion
+from harness.prediction.gpu.catalogue import Gpu, gpu_of
+from harness.schema.argument_checks import ArgumentError
+from harness.schema.input_spec import InputShapes
+from harness.schema.record import Outcome, Record
+from harness.schema.step_report import StepReport
+from harness.schema.step_request import StepRequest
+from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@overload
+def measure(
+    target: Workload,
+    *,
+    repeats: int = 3,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    force: bool = False,
+) -> Record: ...
+@overload
+def measure(
+    target: "nn.Module | Callable[..., nn.Module] | str",
+    batch: int,
+    *,
+    inputs: "InputShapes | Callable[[int], tuple[object, object]]",
+    optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd",
+    loss: "str | Callable[..., Tensor]" = "cross-entropy",
+    mode: str = "train",
+    device: Literal["cpu", "cuda"] = "cpu",
+    gpu: Gpu | str | None = None,
+    autocast: "str | torch.dtype | None" = None,
+    accumulate: int = 1,
+    prepare: "Callable[[nn.Module], object] | None" = None,
+    deadline_seconds: float = DEADLINE_SECONDS,
+) -> StepReport: ...
+def measure(target: object, batch: int | None = None, **asked: object) -> Record | StepReport:
+    """Measure a step in processes of its own.
+
+    A failed measurement is a result too: its ``outcome`` says how it ended.
+
+    Args:
+        target: a ``Workload``; or a network, a function that returns one, or its name as
+            ``package.module:Net`` or ``my_model.py:Net``.
+        batch: examples in a step of a network.
+        asked: everything else, by name.
+
+            - For a workload: ``repeats``, the number of passes without instruments, which time
+              the step and read its RSS; ``deadline_seconds``; ``force`` to try a workload that is
+              predicted to need more memory than is available.
+            - For a network: the arguments of ``harness.predict``, and ``deadline_seconds``. With
+              ``device="cuda"`` the step runs on this machine's GPU, or on a pretended one where
+              there is none or ``gpu`` names it.
+
+    Returns:
+        A ``Record`` for a workload, a ``StepReport`` for a network; all sizes are bytes.
+
+    Raises:
+        ArgumentError: ``target`` is neither, or its batch is missing.
+        StepError: an argument makes no sense, or your code fails; the message has its line.
+        UnavailableError: the workload is predicted to need more memory than is available, or
+            no process can be started.
+        HarnessError: something that the step needs is missing, such as a GPU.
+
+    >>> import harness
+    >>> record = harness.measure(harness.Workload(width=8, in_features=8, batch=4), repeats=1)
+    >>> record.outcome, record.saved_bytes
+    (<Outcome.OK: 'ok'>, 452)
+
+    """
+    step: dict[str, Any] = dict(asked)
+    if not (callable(target) or isinstance(target, str)):
+        workload: Any = target
+        return measure_workload(workload, **step)
+    if batch is None:
+        raise ArgumentError("measure needs the batch of a network, e.g. batch=32")
+    gpu, device = step.pop("gpu", None), step.pop("device", "cpu")
+    deadline_seconds = step.pop("deadline_seconds", DEADLINE_SECONDS)
+    return measure_step(
+        request_of(target, batch, step),
+        device="cpu" if device_of(device if gpu is None else "cuda", gpu) == "cpu" else "cuda",
+        gpu=None if gpu is None else gpu_of(gpu),
+        deadline_seconds=deadline_seconds,
+    )
+
+
+def measure_step(
+    request: StepRequest,
+    *,
+    device: Literal["cpu", "cuda"],
+    gpu: Gpu | None,
+    deadline_seconds: float,
+) -> StepReport:
+    """Return the traced step of a request, whatever happens.
+
+    Raises:
+        HarnessError: the user's mistake, or something is missing.
+
+    """
+    pretends = device == "cuda" and (gpu is not None or not has_gpu())
+    gpus = (option_of(gpu or gpu_of(None)),) if pretends else ()
+    question = StepQuestion(request=request, device=device, gpus=gpus)
+    where: Literal["dry run", "here"] = "dry run" if pretends else "here"
+    ended = ended_question(question, where, deadline_seconds)
+    if ended.failure is not None and not ended.failure.out_of_memory:
+        raise error_of(ended.failure)
+    outcome, evidence = classify(ended)
+    method: Literal["dry run", "measured"] = "dry run" if pretends else "measured"
+    if outcome is not Outcome.OK or ended.result is None:
+        return StepReport(
+            method=method,
+            target=request.target,
+            batch=request.batch,
+            outcome=outcome,
+            evidence=evidence,
+            reason=str(evidence.get("message", outcome)),
+        )
+    answer = msgspec.convert(ended.result, StepAnswer)
+    notes = (KERNELS, *answer.notes) if pretends else answer.notes
+    return report_of(request, answer, method=method, notes=notes, outcome=Outcome.OK)

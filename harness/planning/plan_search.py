@@ -1,0 +1,218 @@
+"""The search of a plan: what to change in a training step so that a batch fits on a GPU.
+
+Every candidate is a change of the step and a number of micro-batches, each tried. For each change
+the plan takes the fewest micro-batches that fit, and shows that one step fewer does not.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from harness.planning.plan_result import Candidate, Plan
+from harness.planning.step_changes import RETRY_COST, StepChange, code_of, possible_changes
+from harness.schema.errors import StepError
+from harness.schema.memory_fit import GpuFit
+from harness.schema.verdict import FITS
+
+MOST_TRIED = 4
+"""From as many sizes of micro-batch on, a line leads to the first one that is tried."""
+EXPANDABLE = "expandable_segments:True"
+NO_BLOCKS = "the network has no repeated blocks to checkpoint, so checkpointing was not tried"
+NORMS = "batch normalization computes its statistics for each micro-batch"
+
+Progress = Callable[[str], object]
+"""Is called with each step that is tried, in words."""
+FitOf = Callable[[StepChange, int, str], GpuFit | str]
+"""Returns the verdict on a change in so many micro-batches under allocator settings, or why the
+step does not run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The step and the GPU of a plan.
+
+    Attributes:
+        batch: examples in a step.
+        optimizer: its name, or None for a function of the user's.
+        autocast: whether the step has autocast already.
+        blocks: names of the network's repeated blocks.
+        has_norms: whether a module computes statistics of a micro-batch.
+        gpu: name of the GPU.
+        capability: its compute capability.
+
+    """
+
+    batch: int
+    optimizer: str | None
+    autocast: bool
+    blocks: tuple[str, ...]
+    has_norms: bool
+    gpu: str
+    capability: tuple[int, int]
+
+
+class PlanSearch:
+    """Tries the step under each change, each once."""
+
+    def __init__(self, subject: Subject, fit_of: FitOf, progress: Progress = str) -> None:
+        self._subject = subject
+        self._fit_of = fit_of
+        self._progress = progress
+        self._known: dict[tuple[StepChange, int, str], GpuFit | str] = {}
+
+    def plan(self, settings: str) -> Plan:
+        """Return the candidates that fit, ranked by their estimated time.
+
+        Raises:
+            StepError: the step as asked does not run.
+
+        """
+        as_asked = self._fit(StepChange(), 1, settings)
+        if isinstance(as_asked, str):
+            raise StepError(as_asked)
+        changes: tuple[StepChange, ...] = (StepChange(),)
+        if as_asked.verdict != FITS or as_asked.needs_retries:
+            changes = self._changes()
+        candidates: list[Candidate] = []
+        too_large = []
+        for change in sorted(changes, key=lambda change: len(change.described())):
+            counts = _worth_trying(change, self._subject.batch, candidates)
+            found = list(self._smallest_change(change, settings, counts))
+            candidates += found
+            if not found and counts == _divisors(self._subject.batch):
+                too_large.append(", ".join(change.described()) or "micro-batches alone")
+        ranked = sorted(_needed(candidates), key=_rank)
+        notes = [] if self._subject.blocks or len(changes) == 1 else [NO_BLOCKS]
+        if self._subject.has_norms and any(c.micro_batches > 1 for c in ranked):
+            notes.append(NORMS)
+        return Plan(
+            batch=self._subject.batch,
+            gpu=self._subject.gpu,
+            as_asked=as_asked,
+            candidates=tuple(ranked),
+            too_large=tuple(too_large),
+            notes=tuple(notes),
+        )
+
+    def _changes(self) -> tuple[StepChange, ...]:
+        return possible_changes(
+            self._subject.optimizer,
+            autocast=self._subject.autocast,
+            capability=self._subject.capability,
+            has_blocks=bool(self._subject.blocks),
+        )
+
+    def _smallest_change(
+        self, change: StepChange, settings: str, counts: list[int]
+    ) -> Iterator[Candidate]:
+        """Yield the candidate with the fewest micro-batches, and one with fewer by settings."""
+        plain = self._candidate(change, settings, counts)
+        if plain is not None:
+            yield plain
+        if "expandable_segments" in settings:
+            return
+        both = ",".join(part for part in (settings, EXPANDABLE) if part)
+        fewer = [n for n in counts if plain is None or n < plain.micro_batches]
+        expandable = self._candidate(change, both, fewer)
+        if expandable is not None:
+            yield expandable
+
+    def _candidate(self, change: StepChange, settings: str, counts: list[int]) -> Candidate | None:
+        """Return the candidate with the fewest micro-batches of ``counts``; None if none fits."""
+        parts = self._fewest(change, settings, counts)
+        if parts is None:
+            return None
+        fit, before = self._fit(change, parts, settings), self._fewer(parts)
+        neighbour = None if before is None else self._fit(change, before, settings)
+        assert isinstance(fit, GpuFit), "it fits, so it was predicted"
+        return Candidate(
+            change=change,
+            micro_batches=parts,
+            micro_batch=self._subject.batch // parts,
+            allocator_settings=settings,
+            relative_time=change.relative_time(parts) + RETRY_COST * fit.needs_retries,
+            fit=fit,
+            neighbour=neighbour if isinstance(neighbour, GpuFit) else None,
+            code=code_of(
+                change,
+                optimizer=self._subject.optimizer,
+                micro_batches=parts,
+                blocks=self._subject.blocks,
+            ),
+        )
+
+    def _fewest(self, change: StepChange, settings: str, counts: list[int]) -> int | None:
+        """Return the fewest micro-batches of ``counts`` that fit; None where none does."""
+        if not counts:
+            return None
+        at = self._guess(change, settings, counts)
+        if self._fits(change, counts[at], settings):
+            while at and self._fits(change, counts[at - 1], settings):
+                at -= 1
+            return counts[at]
+        for parts in counts[at + 1 :]:
+            if self._fits(change, parts, settings):
+                return parts
+        return None
+
+    def _guess(self, change: StepChange, settings: str, counts: list[int]) -> int:
+        """Return where a line through two sizes of micro-batch meets the GPU's memory."""
+        if len(counts) < MOST_TRIED:
+            return len(counts) - 1
+        middle = [self._fit(change, n, settings) for n in counts[1:3]]
+        sizes = [self._subject.batch // n for n in counts[1:3]]
+        peaks = [fit.reserved_peak_bytes[1] for fit in middle if isinstance(fit, GpuFit)]
+        if len(peaks) < len(sizes) or peaks[0] <= peaks[1]:
+            return 1
+        one = next(fit for fit in middle if isinstance(fit, GpuFit))
+        room = one.total_bytes - one.outside_bytes[1]
+        slope = (peaks[0] - peaks[1]) / (sizes[0] - sizes[1])
+        examples = sizes[0] + (room - peaks[0]) / slope
+        fitting = (at for at, n in enumerate(counts) if self._subject.batch // n <= examples)
+        return next(fitting, len(counts) - 1)
+
+    def _fewer(self, parts: int) -> int | None:
+        return max((n for n in _divisors(self._subject.batch) if n < parts), default=None)
+
+    def _fits(self, change: StepChange, parts: int, settings: str) -> bool:
+        found = self._fit(change, parts, settings)
+        return isinstance(found, GpuFit) and found.verdict == FITS
+
+    def _fit(self, change: StepChange, parts: int, settings: str) -> GpuFit | str:
+        """Return what the step needs, or why it does not run."""
+        question = change, parts, settings
+        if question not in self._known:
+            words = ", ".join(change.described()) or "as asked"
+            self._progress(f"{words}: {parts} x {self._subject.batch // parts:,}")
+            self._known[question] = self._fit_of(change, parts, settings)
+        return self._known[question]
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float, int]:
+    change = candidate.change
+    return change.trains_otherwise, candidate.relative_time, len(change.described())
+
+
+def _needed(candidates: list[Candidate]) -> list[Candidate]:
+    """Return the candidates without those that another one matches in time with fewer changes."""
+
+    def beats(other: Candidate, one: Candidate) -> bool:
+        fewer = set(other.parts()) < set(one.parts())
+        return fewer and other.relative_time <= one.relative_time
+
+    return [one for one in candidates if not any(beats(other, one) for other in candidates)]
+
+
+def _worth_trying(change: StepChange, batch: int, found: list[Candidate]) -> list[int]:
+    """Return the numbers of micro-batches with which ``change`` can beat those with fewer changes.
+
+    >>> _worth_trying(StepChange(), 6, [])
+    [1, 2, 3, 6]
+    """
+    parts = set(change.described())
+    limits = [one.relative_time for one in found if set(one.parts()) < parts]
+    best = min(limits, default=float("inf"))
+    return [n for n in _divisors(batch) if change.relative_time(n) < best]
+
+
+def _divisors(batch: int) -> list[int]:
+    return [parts for parts in range(1, batch + 1) if batch % parts == 0]

@@ -1,0 +1,223 @@
+"""The prediction of one step of a network: by a dry run where it works, else by an estimate."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
+from harness.planning.ask_step import ask, option_of
+from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
+from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
+from harness.schema.argument_checks import ArgumentError
+from harness.schema.errors import StepError, UnsupportedError
+from harness.schema.events import Event, Trace
+from harness.schema.layer import Layer
+from harness.schema.memory_fit import GpuFit
+from harness.schema.step_report import Method, StepReport
+from harness.schema.step_request import StepRequest, own_places
+
+STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate")
+"""Fields of a request that are arguments of ``OwnStep`` too."""
+KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
+BY_REQUEST = "estimated on meta tensors, as was asked"
+ESTIMATED = "estimated, because the dry run is not available: {}"
+
+
+def estimated(request: StepRequest, **asked: Any) -> StepReport:
+    """Return the estimate of a step; PyTorch is loaded in this process."""
+    from harness.planning.estimated_step import estimated_report
+
+    return estimated_report(request, **asked)
+
+
+def predict_step(
+    target: Any,
+    batch: int,
+    *,
+    device: Any = None,
+    gpu: Gpu | str | None = None,
+    allocator_settings: str = "",
+    find_largest: bool = False,
+    method: str = "auto",
+    **step: Any,
+) -> StepReport:
+    """Return the prediction of a step; the arguments are those of ``harness.predict``."""
+    request = request_of(target, batch, step)
+    if device_of(device, gpu) == "cpu":
+        if method == "dry-run":
+            raise ArgumentError("method dry-run needs a CUDA device, e.g. gpu='l4'")
+        return estimated(request, device="cpu")
+    named = None if gpu is None else gpu_of(gpu)
+    if find_largest and (named is None or not named.total_bytes):
+        raise ArgumentError("find_largest needs a GPU of known size, e.g. gpu='l4'")
+    return predict_on_cuda(
+        request, named, settings=allocator_settings, largest=find_largest, method=method
+    )
+
+
+def predict_on_cuda(
+    request: StepRequest, gpu: Gpu | None, *, settings: str, largest: bool, method: str
+) -> StepReport:
+    """Return the report of a step on a GPU that is not there; ``gpu`` is None where none is named.
+
+    Raises:
+        DryRunUnavailableError: the dry run is required, and does not work here.
+
+    """
+    note = BY_REQUEST
+    if method != "estimate":
+        try:
+            return _dry_run(request, gpu, settings, largest)
+        except DryRunUnavailableError as error:
+            if method == "dry-run":
+                raise
+            note = ESTIMATED.format(error)
+    found = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
+    return msgspec.structs.replace(found, notes=(note, *found.notes))
+
+
+def _dry_run(request: StepRequest, gpu: Gpu | None, settings: str, largest: bool) -> StepReport:
+    used = gpu or gpu_of(None)
+    question = StepQuestion(
+        request=request,
+        device="cuda",
+        gpus=(option_of(used),),
+        settings=settings,
+        fits=gpu is not None,
+        largest=largest,
+    )
+    answer = ask(question, "dry run")
+    return report_of(request, answer, method="dry run", notes=(KERNELS, *answer.notes))
+
+
+def report_of(
+    request: StepRequest,
+    answer: StepAnswer,
+    *,
+    method: Method,
+    notes: Sequence[str] = (),
+    **fields: Any,
+) -> StepReport:
+    """Return the report of a traced step."""
+    metrics = {name: getattr(answer.metrics, name) for name in answer.metrics.__struct_fields__}
+    return StepReport(
+        **metrics,
+        method=method,
+        target=request.target,
+        batch=request.batch,
+        torch=torch_version(),
+        notes=tuple(notes),
+        layers=tuple(Layer(**row) for row in answer.layers),
+        fit=answer.fits[0] if answer.fits else None,
+        trace=Trace([Event(*row) for row in answer.events]),
+        **fields,
+    )
+
+
+class FitsOnGpus(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdicts on several GPUs, all of them by one method."""
+
+    fits: tuple[GpuFit, ...]
+    method: Method
+    notes: tuple[str, ...]
+
+
+def fits_on_cuda(
+    request: StepRequest, gpus: Sequence[Gpu], *, settings: str, method: str
+) -> FitsOnGpus:
+    """Return the verdict on each GPU with its largest batch.
+
+    Raises:
+        DryRunUnavailableError: the dry run is required, and does not work here.
+
+    """
+    note = BY_REQUEST
+    if method != "estimate":
+        try:
+            options, left_out = _options(gpus)
+            question = StepQuestion(
+                request=request,
+                device="cuda",
+                gpus=tuple(options),
+                settings=settings,
+                trace=False,
+                fits=True,
+                largest=True,
+            )
+            answer = ask(question, "dry run")
+            notes = (KERNELS, *left_out, *answer.notes)
+            return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
+        except DryRunUnavailableError as error:
+            if method == "dry-run":
+                raise
+            note = ESTIMATED.format(error)
+    from harness.planning.estimated_step import estimated_fits
+
+    fits, notes = estimated_fits(request, gpus, settings=settings)
+    return FitsOnGpus(fits=fits, method="estimate", notes=(note, *notes))
+
+
+def _options(gpus: Sequence[Gpu]) -> tuple[list[GpuOption], list[str]]:
+    """Return the GPUs that the installed PyTorch has kernels for, and notes on the others."""
+    options, notes = [], []
+    for gpu in gpus:
+        try:
+            options.append(option_of(gpu))
+        except UnsupportedError as error:
+            notes.append(f"left out: {error}")
+    return options, notes
+
+
+def device_of(device: object, gpu: object) -> str:
+    """Return ``cpu`` or ``cuda``, as the arguments name it.
+
+    Raises:
+        StepError: it is neither.
+        GpuError: a GPU is named for a step on the CPU.
+
+    """
+    if device is None:
+        return "cpu" if gpu is None else "cuda"
+    kind = str(device).partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise StepError(f"device must be cpu or cuda, got {str(device)!r}")
+    if kind == "cpu" and gpu is not None:
+        raise GpuError("device must be cuda where a GPU is named, got 'cpu'")
+    return kind
+
+
+def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
+    """Return the request for a step that Python objects describe.
+
+    Raises:
+        StepError: an argument is wrong, or cannot be sent to a worker.
+
+    """
+    plain: dict[str, Any] = {"batch": batch, **own_places()}
+    objects: dict[str, Any] = {}
+    for name, value in step.items():
+        if name not in (*STEP_FIELDS, "inputs", "prepare", "answers"):
+            raise ArgumentError(f"predict of a network takes no argument {name!r}")
+        if name in ("inputs", "prepare") or not isinstance(value, str | int | None):
+            objects[name] = value
+        else:
+            plain[name] = value
+    answers = objects.pop("answers", None) or {}
+    plain["answers"] = tuple(f"{place}={value}" for place, value in answers.items())
+    if isinstance(target, str):
+        plain["target"] = target
+    else:
+        objects["build"] = target
+    if not objects:
+        return StepRequest(**plain)
+    from harness.planning.sent_objects import sent
+
+    if "build" in objects:  # its modules are loaded here: a wrong argument is refused at once
+        from harness.training.own_step import OwnStep
+
+        OwnStep(
+            **objects,
+            **{name: value for name, value in plain.items() if name in STEP_FIELDS},
+        )
+    return StepRequest(**plain, sent=sent(objects))

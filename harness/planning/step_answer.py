@@ -1,0 +1,114 @@
+"""Answers a question about a step, in a worker: on this CPU or GPU, or on pretended GPUs.
+
+On pretended GPUs every part runs in a fork that has not used CUDA, as many at once as there are
+processors: one records the traced step, one for each kind of GPU tries it at other batches.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import torch
+
+from harness.measurement.pretended_device import pretended_device
+from harness.measurement.process.forked_call import ForkedCall
+from harness.measurement.step_trace import StepTrace, trace_step
+from harness.planning.plan_answer import plan_answer
+from harness.planning.run_answer import run_answer
+from harness.planning.step_bench import ENDLESS_BYTES, StepBench, use_gpu
+from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
+from harness.planning.step_search import StepSearch
+from harness.planning.step_values import StepValues
+from harness.schema.memory_fit import GpuFit
+from harness.training.own_step import OwnStep
+from harness.training.requested_step import requested_step
+from harness.training.training_step import Phase, no_phase
+
+_MEMORY = ("MEMORY", "OUTSIDE", "NAME")
+
+
+def answer(request: bytes, announce: Phase) -> dict[str, Any]:
+    """Return the answer to an encoded ``StepQuestion`` as plain data."""
+    asked = msgspec.json.decode(request, type=StepQuestion)
+    torch.set_num_threads(asked.request.threads)
+    torch.manual_seed(0)
+    if asked.run:
+        return dict(msgspec.to_builtins(run_answer(asked)))
+    own = requested_step(asked.request)
+    if asked.plan:
+        return dict(msgspec.to_builtins(StepAnswer(plan=plan_answer(asked, own, announce))))
+    if asked.device == "cpu" or not pretended_device():
+        found = _answer(trace_step(own.with_values(), asked.device, announce), ())
+    else:
+        found = _on_pretended_gpus(asked, own)
+    return dict(msgspec.to_builtins(found))
+
+
+def _on_pretended_gpus(asked: StepQuestion, own: OwnStep) -> StepAnswer:
+    traced: ForkedCall[tuple[StepTrace, tuple[str, ...]]] | None = None
+    if asked.trace:
+        traced = ForkedCall(partial(_traced, asked, own))
+    known = [gpu for gpu in asked.gpus if gpu.total_bytes] if asked.fits else []
+    try:
+        fits = _fits(asked, own, known, beside=traced is not None)
+    except BaseException:
+        if traced is not None:
+            traced.result()  # its own error comes first: it has the user's line
+        raise
+    if traced is None:
+        return StepAnswer(fits=tuple(fits))
+    trace, notes = traced.result()
+    return msgspec.structs.replace(_answer(trace, fits), notes=notes)
+
+
+def _answer(traced: StepTrace, fits: Sequence[GpuFit]) -> StepAnswer:
+    return StepAnswer(
+        metrics=traced.metrics, events=traced.events, layers=traced.layers, fits=tuple(fits)
+    )
+
+
+def _traced(asked: StepQuestion, own: OwnStep) -> tuple[StepTrace, tuple[str, ...]]:
+    values = _used(asked, asked.gpus[0])
+    traced = trace_step(own, "cuda", no_phase, with_values=False)
+    values.refuse_unknown_sizes()
+    return traced, values.notes()
+
+
+def _used(asked: StepQuestion, gpu: GpuOption) -> StepValues:
+    return use_gpu(
+        gpu.variables,
+        memory_bytes=ENDLESS_BYTES,
+        settings=asked.settings,
+        answers=asked.request.answers,
+    )
+
+
+def _fits(
+    asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption], *, beside: bool
+) -> list[GpuFit]:
+    """Return the verdict on each GPU; those that differ in memory alone share a bench."""
+    kinds: dict[tuple[tuple[str, str], ...], list[GpuOption]] = {}
+    for gpu in gpus:
+        key = tuple(item for item in gpu.variables.items() if not item[0].endswith(_MEMORY))
+        kinds.setdefault(key, []).append(gpu)
+    waiting = [partial(_fits_of_kind, asked, own, alike) for alike in kinds.values()]
+    running: list[ForkedCall[list[GpuFit]]] = []
+    found: list[GpuFit] = []
+    at_once = max(1, (os.cpu_count() or 1) - beside)
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            running.append(ForkedCall(waiting.pop(0)))
+        found += running.pop(0).result()
+        at_once = os.cpu_count() or 1
+    order = {gpu.name: place for place, gpu in enumerate(gpus)}
+    return sorted(found, key=lambda fit: order[fit.gpu])
+
+
+def _fits_of_kind(asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
+    values = _used(asked, gpus[0])
+    search = StepSearch(StepBench(own, values), own, asked.settings)
+    if asked.largest:
+        search.guess_largest(gpus, own.batch)
+    return [search.fit(gpu, own.batch, find_largest=asked.largest) for gpu in gpus]

@@ -1,0 +1,59 @@
+"""A question about a step as a worker gets it, and the answer that comes back: plain data."""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from harness.schema.memory_fit import GpuFit
+from harness.schema.metrics import Metrics
+from harness.schema.step_request import StepRequest
+
+
+class GpuOption(Struct, frozen=True, kw_only=True):
+    """A GPU that may be pretended.
+
+    Attributes:
+        name: as in the catalogue.
+        capability: compute capability, such as "8.9".
+        total_bytes: its memory; 0 where it is unknown.
+        outside_bytes: least and most memory outside PyTorch's allocator.
+        variables: environment variables by which the pretended GPU is described.
+
+    """
+
+    name: str
+    capability: str
+    total_bytes: int
+    outside_bytes: tuple[int, int]
+    variables: dict[str, str]
+
+
+class StepQuestion(Struct, frozen=True, kw_only=True):
+    """What is asked about one step.
+
+    ``trace``: the traced step, on ``device``. ``fits``: the verdict on each of ``gpus`` of known
+    memory, ``largest`` with the largest batch. ``plan``: the changes with which it fits on the
+    first of them. ``run``: the request's loop traced as a whole instead of a step.
+    """
+
+    request: StepRequest
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpus: tuple[GpuOption, ...] = ()
+    settings: str = ""
+    trace: bool = True
+    fits: bool = False
+    largest: bool = False
+    run: bool = False
+    plan: bool = False
+
+
+class StepAnswer(Struct, frozen=True, kw_only=True):
+    """The traced step, the verdicts in the order of the GPUs, and the plan."""
+
+    metrics: Metrics = Metrics()
+    events: list[list[Any]] = []
+    layers: list[dict[str, Any]] = []
+    fits: tuple[GpuFit, ...] = ()
+    steps: int | None = None
+    notes: tuple[str, ...] = ()
+    plan: dict[str, Any] | None = None

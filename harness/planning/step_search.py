@@ -1,0 +1,141 @@
+"""Whether a step fits on GPUs of one kind, and the largest batch that does: by running it."""
+
+import gc
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from harness.measurement.process.failure import ForkFailedError
+from harness.measurement.process.forked_call import in_fork
+from harness.planning.step_bench import Need, StepBench, Tries
+from harness.planning.step_question import GpuOption
+from harness.prediction.largest_value import largest_value
+from harness.schema.memory_fit import GpuFit
+from harness.schema.verdict import FITS, Fit, fit_of
+from harness.training.own_step import OwnStep
+
+HIGHEST = 1 << 24
+"""The largest batch that is tried."""
+
+
+class StepSearch:
+    """Answers about a step on one bench; each try is made once."""
+
+    def __init__(self, bench: Tries, own: OwnStep, settings: str = "") -> None:
+        self._bench = bench
+        self._own = own
+        self._settings = settings
+        self._needs: dict[int, Need] = {}
+        self._completed: dict[tuple[int, int], bool] = {}
+        self._guesses: dict[str, int | None] = {}
+        self.tries = 0
+
+    def guess_largest(self, gpus: Sequence[GpuOption], batch: int) -> None:
+        """Search the largest batches in one process first; forks then confirm them."""
+        assert isinstance(self._bench, StepBench), "other tries have no process of their own"
+        with suppress(ForkFailedError):
+            self._guesses = in_fork(partial(self._searched, self._bench, gpus, batch))
+
+    def _searched(
+        self, bench: StepBench, gpus: Sequence[GpuOption], batch: int
+    ) -> dict[str, int | None]:
+        gc.freeze()  # what exists is never collected between two tries
+        search = StepSearch(bench.same_process(), self._own, self._settings)
+        return {gpu.name: search.fit(gpu, batch, find_largest=True).largest_batch for gpu in gpus}
+
+    def fit(self, gpu: GpuOption, batch: int, *, find_largest: bool) -> GpuFit:
+        """Return the verdict on a GPU of known memory, and its largest batch if wanted.
+
+        Raises:
+            ForkFailedError: the step fails for another reason than memory.
+
+        """
+        need = self.need(batch)
+        verdict = self._verdict(gpu, batch)
+        return GpuFit(
+            gpu=gpu.name,
+            capability=gpu.capability,
+            total_bytes=gpu.total_bytes,
+            outside_bytes=gpu.outside_bytes,
+            allocator_settings=self._settings,
+            allocated_peak_bytes=(need.allocated_bytes, need.allocated_bytes),
+            reserved_peak_bytes=(need.reserved_bytes, need.reserved_bytes),
+            verdict=verdict,
+            is_searched=find_largest,
+            largest_batch=self._largest(gpu, batch, verdict) if find_largest else None,
+        )
+
+    def need(self, batch: int) -> Need:
+        """Return the peaks at a batch, where memory never ends."""
+        if batch not in self._needs:
+            self.tries += 1
+            self._needs[batch] = self._bench.need(batch, self._own)
+        return self._needs[batch]
+
+    def _verdict(self, gpu: GpuOption, batch: int) -> Fit:
+        least, most = gpu.outside_bytes
+        surely = self._completes(batch, gpu.total_bytes - most)
+        return fit_of(
+            in_every_case=surely,
+            in_some_case=surely or self._completes(batch, gpu.total_bytes - least),
+        )
+
+    def _completes(self, batch: int, memory_bytes: int) -> bool:
+        """Return whether the step completes within so much memory."""
+        known = self._needs.get(batch)
+        if known is not None:
+            if known.most_allocated_bytes > memory_bytes:
+                return False
+            if known.most_reserved_bytes <= memory_bytes and not self._settings:
+                return True  # with settings the allocator may act before its memory is full
+        question = batch, memory_bytes
+        if question not in self._completed:
+            self.tries += 1
+            self._completed[question] = self._bench.completes(batch, memory_bytes, self._own)
+        return self._completed[question]
+
+    def _largest(self, gpu: GpuOption, batch: int, verdict: Fit) -> int | None:
+        """Return a batch that surely fits where the next one does not; None where none does."""
+        unit, room = self._own.accumulate, gpu.total_bytes - gpu.outside_bytes[1]
+        low = batch if verdict == FITS else self._smallest()
+        if low > batch:
+            return None
+        found = largest_value(
+            lambda count: self._completes(count * unit, room),
+            low=low // unit,
+            high=HIGHEST // unit,
+            guess=(self._guesses.get(gpu.name) or self._guess(batch, room)) // unit,
+        )
+        return None if found is None else found * unit
+
+    def _smallest(self) -> int:
+        """Return one example in each micro-batch, or two where batch normalization refuses one."""
+        try:
+            self.need(self._own.accumulate)
+        except ForkFailedError:
+            return 2 * self._own.accumulate
+        return self._own.accumulate
+
+    def _guess(self, batch: int, room: int) -> int:
+        """Return where a line through the allocated bytes of two batches meets the memory."""
+        unit = self._own.accumulate
+        low, high = batch, 2 * max(batch, 2 * unit)
+        while self._allocated(high) <= min(self._allocated(low), room) and high < HIGHEST:
+            high = min(8 * high, HIGHEST // unit * unit)  # a small batch does not decide the peak
+        guess = self._meets(low, high, room)
+        for _ in range(2):  # again next to the answer, where kernels are those of its size
+            near = guess - guess % unit
+            if near <= unit or near in (low, high) or near in self._needs:
+                break
+            low, high = sorted((near, high if abs(high - near) < abs(low - near) else low))
+            guess = self._meets(low, high, room)
+        return guess
+
+    def _allocated(self, batch: int) -> int:
+        return self.need(batch).most_allocated_bytes
+
+    def _meets(self, low: int, high: int, room: int) -> int:
+        before, after = self._allocated(low), self._allocated(high)
+        if after <= before:
+            return high
+        return min(max(1, high + (room - after) * (high - low) // (after - before)), HIGHEST)

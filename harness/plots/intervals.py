@@ -1,0 +1,92 @@
+"""Ratios with their intervals, one a line, each observation next to them."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullLocator
+
+from harness.plots.theme import BLUE, INK, QUIET, RULE, byte_ticks, is_narrow
+
+
+def forest(
+    canvas: Canvas, data: pd.DataFrame, *, tolerance: float, label: str, left: str, right: str
+) -> None:
+    """Paint each ``name``'s ``estimate`` with ``low`` and ``high``, and its observations.
+
+    ``data`` has a row an observation: ``name, ratio``, and the name's ``estimate, low, high``
+    repeated. The band is 1 within ``tolerance``; ``left`` and ``right`` say what lies there.
+    The axis reaches as far as the intervals; observations beyond are drawn at its edge.
+    """
+    axes = canvas.add_subplot()
+    axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
+    axes.axvline(1, color=QUIET, linewidth=1)
+    names = [str(name) for name in data["name"].unique()]
+    reach = _reach(data, tolerance)
+    for place, name in enumerate(names):
+        part = data[data["name"].astype(str) == name]
+        first = part.iloc[0]
+        seen = np.clip(part["ratio"].to_numpy(dtype=np.float64), 1 / reach, reach)
+        axes.plot(seen, np.full(len(seen), place + 0.22), "|", color=QUIET, markersize=7)
+        ends = [float(first[key]) for key in ("low", "high")]
+        axes.plot(ends, [place, place], "-", color=BLUE, linewidth=2.5, solid_capstyle="butt")
+        axes.plot([float(first["estimate"])], [place], "o", color=INK, markersize=5)
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(1 / reach / 1.01, reach * 1.01)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(label)
+    for at, text, side in ((0.0, f"← {left}", "left"), (1.0, f"{right} →", "right")):
+        axes.annotate(
+            text, (at, 1.02), xycoords="axes fraction", ha=side, fontsize=8.5, color=QUIET
+        )  # fmt: skip
+
+
+def _reach(data: pd.DataFrame, tolerance: float) -> float:
+    """Return the largest factor from 1, either way, that the axis shows."""
+    ends = data[["low", "high"]].to_numpy(dtype=np.float64)
+    return max(1.05 * float(np.exp(np.abs(np.log(ends)).max())), 1 + 2 * tolerance)
+
+
+def ranges(
+    canvas: Canvas,
+    data: pd.DataFrame,
+    *,
+    label: str,
+    marked: float,
+    mark: str,
+    in_bytes: bool = False,
+) -> None:
+    """Paint each ``name``'s ratio ``estimate`` on its range from ``low`` to ``high``.
+
+    ``marked`` is a value to compare with, named ``mark``. The axis begins just below 1, or below
+    the lowest range; ``in_bytes``, values are bytes and it begins at 0.
+    """
+    axes = canvas.add_subplot()
+    places = np.arange(len(data))
+    low, high = (data[key].to_numpy(dtype=np.float64) for key in ("low", "high"))
+    middle = data["estimate"].to_numpy(dtype=np.float64)
+    axes.hlines(places, low, high, color=BLUE, linewidth=3, alpha=0.6)
+    axes.plot(middle, places, "o", color=INK, markersize=5)
+    axes.axvline(marked, color=QUIET, linewidth=1, linestyle="--")
+    axes.annotate(
+        mark,
+        (marked, 1.02),
+        xycoords=("data", "axes fraction"),
+        ha="center",
+        fontsize=8.5,
+        color=QUIET,
+    )
+    width = 20 if is_narrow(canvas) else 60
+    axes.set_yticks(places, [textwrap.fill(str(name), width) for name in data["name"]])
+    axes.set_ylim(len(data) - 0.4, -0.6)
+    top = max(float(high.max()), marked)
+    axes.set_xlim(0 if in_bytes else 0.97 * min(float(low.min()), 1.0), 1.03 * top)
+    if in_bytes:
+        byte_ticks(axes, top)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(textwrap.fill(label, 26) if is_narrow(canvas) else label)

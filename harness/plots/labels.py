@@ -1,0 +1,94 @@
+"""Names at the ends of lines, moved apart where they would collide, with leaders to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from harness.plots.theme import INK, QUIET
+
+TEXT_INCHES = 0.15
+"""What a line of label text needs."""
+
+_LEADER_STOP, _TEXT_START = 1.055, 1.07
+"""Where a leader ends and its name begins, in widths of the axes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """Where a line ends, in data coordinates, and what to call it there."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
+    """Name each line next to the axes; ``title`` says what the names are.
+
+    A thin leader in the line's colour joins each name to its line's end. Call it once the
+    limits of the axes are set.
+    """
+    canvas = axes.figure
+    assert canvas is not None
+    height = float(axes.get_position().height * canvas.get_figheight())  # type: ignore[union-attr]
+    to_axes = axes.transData + axes.transAxes.inverted()
+    spots = [to_axes.transform((end.x, end.y)) for end in ends]
+    order = sorted(range(len(ends)), key=lambda at: float(spots[at][1]))
+    heights = apart([float(spots[at][1]) for at in order], TEXT_INCHES / max(height, 0.5))
+    for at, place in zip(order, heights, strict=True):
+        end = ends[at]
+        x, y = (float(part) for part in spots[at])
+        axes.text(
+            _TEXT_START,
+            place,
+            end.text,
+            transform=axes.transAxes,
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
+        axes.add_artist(  # an annotation's arrow is clipped to its text in a quarter of the time
+            Line2D(
+                (x, _LEADER_STOP),
+                (y, place),
+                transform=axes.transAxes,
+                clip_on=False,
+                color=end.colour,
+                linewidth=0.8,
+            )
+        )
+    if title:
+        top = max([1.0, *heights]) if heights else 1.0
+        axes.annotate(
+            title,
+            (_TEXT_START, top),
+            xycoords="axes fraction",
+            xytext=(0, 8),
+            textcoords="offset points",
+            va="bottom",
+            fontsize=8.5,
+            color=QUIET,
+            annotation_clip=False,
+        )
+
+
+def apart(heights: Sequence[float], step: float) -> list[float]:
+    """Move ascending ``heights`` as little as possible until they are ``step`` apart.
+
+    Pool-adjacent-violators: neighbours that collide share the mean of their places.
+    """
+    pools: list[list[float]] = []
+    for number, height in enumerate(heights):
+        pools.append([height - number * step])
+        while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    flat = [_mean(pool) for pool in pools for _ in pool]
+    return [place + number * step for number, place in enumerate(flat)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,101 @@
+"""What ``plot()`` of the public objects returns.
+
+The pictures have the look of the report's. They are made without pyplot, so they leave no global
+state behind; a notebook shows them, and ``savefig`` writes them.
+"""
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure as Canvas
+
+from harness.plots.intervals import ranges
+from harness.plots.live_bytes import live_by_category, thin
+from harness.plots.probes import probes
+from harness.plots.stacked import stacked
+from harness.plots.step_timeline import timeline
+from harness.plots.theme import CATEGORY_COLOURS, RC
+from harness.schema.argument_checks import ArgumentError
+
+if TYPE_CHECKING:
+    from harness.schema.events import Trace
+    from harness.schema.record import Record
+    from harness.schema.step_report import StepReport
+    from harness.schema.threshold import Threshold
+
+
+class Picture(Canvas):
+    """A matplotlib figure that a notebook shows, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png", dpi=110)
+        return png.getvalue()
+
+
+def _picture(
+    draw: Callable[[Canvas, pd.DataFrame], None], data: pd.DataFrame, size: tuple[float, float]
+) -> Picture:
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        canvas = Picture(figsize=size, layout="constrained", facecolor="white")
+        draw(canvas, data)
+    return canvas
+
+
+def plot_trace(trace: "Trace") -> Picture:
+    """Return the live bytes of the measured step by category, event by event."""
+    if not trace.events:
+        raise ArgumentError("nothing to plot: the trace has no events")
+    data = live_by_category(trace.to_frame())
+    earlier = trace.initial_bytes  # of unknown category
+    data = data.assign(
+        temporary=data["temporary"] + earlier, live_bytes=data["live_bytes"] + earlier
+    )
+    return _picture(timeline, thin(data), (8.6, 4.4))
+
+
+def plot_metrics(value: "Record | StepReport") -> Picture:
+    """Return what is alive at the peak as one stacked bar."""
+    parts = value.categories_at_peak
+    if parts is None:
+        raise ArgumentError(
+            f"nothing to plot: no bytes at the peak are known, outcome {value.outcome}"
+        )
+    row = {
+        "panel": str(getattr(value, "subject", value.workload)),
+        "bar": f"peak in {value.peak_phase}",
+        **{name: getattr(parts, name) for name in CATEGORY_COLOURS},
+    }
+    draw = functools.partial(stacked, panel="panel", bar="bar")
+    return _picture(draw, pd.DataFrame([row]), (8.6, 1.9))
+
+
+def plot_threshold(found: "Threshold") -> Picture:
+    """Return the search: each probed value, and whether it fitted."""
+    if not found.probes:
+        raise ArgumentError("nothing to plot: the threshold has no probes")
+    draw = functools.partial(probes, solve=found.solve, largest_fit=found.largest_fit)
+    return _picture(draw, found.to_frame(), (7.2, 3.6))
+
+
+def plot_ranges(
+    rows: Sequence[tuple[str, float, float, float]],
+    *,
+    label: str,
+    marked: float,
+    mark: str,
+    in_bytes: bool = False,
+) -> Picture:
+    """Return the name, lowest, middle and highest value of each row on a line of its own."""
+    if not rows:
+        raise ArgumentError("nothing to plot: there is no value to compare")
+    data = pd.DataFrame(rows, columns=["name", "low", "estimate", "high"])
+    draw = functools.partial(ranges, label=label, marked=marked, mark=mark, in_bytes=in_bytes)
+    lines = sum(len(name) // 60 + 1 for name in data["name"])
+    return _picture(draw, data, (8.6, 1.2 + 0.3 * lines))

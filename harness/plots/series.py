@@ -1,0 +1,271 @@
+"""Lines and dots along one variable: named series, models, ranges, limits; in panels.
+
+Data are long: a row a point. A series is named by a column; one whose names are whole numbers
+is ordered from dark to light, any other has colours and markers of its own.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from harness.plots.labels import End, label_ends
+from harness.plots.theme import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    QUIET,
+    VERMILION,
+    bytes_axis,
+    bytes_text,
+    counts_axis,
+    is_narrow,
+    ordered_colours,
+    panels,
+)
+
+SHAPES = ("o", "s", "^", "D", "v", "P", "X")
+DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
+
+_AXES = {
+    "batch": "batch (examples)",
+    "depth": "depth (hidden layers)",
+    "width": "width (units)",
+}
+
+MANY = 20
+"""Points of a series from which on they are drawn small."""
+
+Scale = Literal["bytes", "doubling bytes", "ratio"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked:
+    """A value that is marked across the panels, with its name."""
+
+    value: float
+    text: str
+
+
+def series(
+    canvas: Canvas,
+    data: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    line: str,
+    panel: str | None = None,
+    line_label: str | None = None,
+    label: str,
+    x_label: str | Mapping[str, str] = "",
+    scale: Scale = "bytes",
+    joined: bool = True,
+    ticks: Sequence[int] | None = None,
+    x_doublings: bool = True,
+    y_from: float | None = 0.0,
+    marked: Marked | None = None,
+    shared: bool = True,
+) -> None:
+    """Paint ``y`` against ``x``, a line per ``line``, named at its end.
+
+    Args:
+        canvas: where to paint.
+        data: a row a point. Of further columns, ``fit`` becomes a line while the points
+            stand alone, ``limit`` a dashed line, ``low`` and ``high`` a range at each point.
+        x: column of whole numbers along the axis.
+        y: column of values.
+        line: column that names the series.
+        line_label: what the names of the series are; from the column by default.
+        panel: column that names the panels; one panel without.
+        label: what the axis of values says.
+        x_label: what the axis of ``x`` says, or what it says in each panel; from its name by
+            default.
+        scale: how the values are written: bytes, bytes by doublings, or ratios.
+        joined: whether a line joins the points of a series.
+        ticks: of the axis of ``x``; every value by default.
+        x_doublings: whether the axis of ``x`` goes by doublings.
+        y_from: where the axis of values begins; where the values do, if None.
+        marked: a value to mark across.
+        shared: whether the panels share the axis of values.
+
+    """
+    titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
+    places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
+    styles = _styles(data[line])
+    for axes, title in zip(places, titles, strict=True):
+        part = data if panel is None else data[data[panel].astype(str) == title]
+        ends = [
+            _line(axes, part[part[line] == name], x, y, str(name), *style, joined=joined)
+            for name, style in styles.items()
+            if bool((part[line] == name).any())
+        ]
+        at = sorted({int(value) for value in part[x]})
+        if x_doublings:
+            counts_axis(axes, _few(ticks or at, 6) if is_narrow(canvas) else ticks or at)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        named_x = x_label if isinstance(x_label, str) else x_label[str(title)]
+        axes.set_xlabel(named_x or _AXES.get(x, x.replace("_", " ")))
+        if title is not None:
+            axes.set_title(title)
+        _values(axes, part if not shared else data, y, scale, y_from)
+        _limit(axes, part, x)
+        if marked is not None:
+            _mark(axes, marked)
+        if len(styles) > 1:
+            named = line.replace("_", " ") if line_label is None else line_label
+            label_ends(axes, [end for end in ends if end is not None], named)
+    places[0].set_ylabel(label)
+
+
+def _few(values: Sequence[int], most: int) -> list[int]:
+    """Return values that an axis by doublings has room for, at most ``most``, the last among them.
+
+    >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
+    ([1, 4, 16, 64], [1, 16, 128, 1024])
+
+    """
+    apart = -(-len(values) // most)
+    kept = list(values[::-1][:1])
+    least = math.log2(max(values[-1] / values[0], 2)) / (most + 1)
+    for value in values[::-1][apart::apart]:
+        if math.log2(kept[-1] / value) >= least:
+            kept.append(value)
+    return kept[::-1]
+
+
+def _styles(names: "pd.Series[str]") -> dict[object, tuple[str, str]]:
+    found = list(dict.fromkeys(names))
+    if all(isinstance(name, int | np.integer) for name in found):
+        found = sorted(found)
+        colours = ordered_colours(len(found))
+        return dict(zip(found, zip(colours, SHAPES * 9, strict=False), strict=True))
+    return dict(zip(found, zip(DISTINCT * 9, SHAPES * 9, strict=False), strict=False))
+
+
+def _line(
+    axes: Axes,
+    part: pd.DataFrame,
+    x: str,
+    y: str,
+    name: str,
+    colour: str,
+    shape: str,
+    *,
+    joined: bool,
+) -> End | None:
+    """Paint one series and return its end."""
+    part = part.sort_values(x)
+    at, value = (part[key].to_numpy(dtype=np.float64, na_value=np.nan) for key in (x, y))
+    if "fit" in part:
+        model = part["fit"].to_numpy(dtype=np.float64, na_value=np.nan)
+        axes.plot(at, model, "-", color=colour)
+        axes.plot(at, value, shape, color=colour, markersize=2.5 if len(at) > MANY else None)
+    else:
+        axes.plot(at, value, f"{shape}-" if joined else shape, color=colour)
+    if "low" in part:
+        low, high = (part[key].to_numpy(dtype=np.float64) for key in ("low", "high"))
+        axes.vlines(at, low, high, color=colour, linewidth=2.2, alpha=0.55)
+    known = np.flatnonzero(np.isfinite(value))
+    if not len(known):
+        return None
+    return End(x=float(at[known[-1]]), y=float(value[known[-1]]), text=name, colour=colour)
+
+
+def _values(axes: Axes, data: pd.DataFrame, y: str, scale: Scale, y_from: float | None) -> None:
+    columns = [name for name in (y, "high", "fit") if name in data]
+    top = float(np.nanmax(data[columns].to_numpy(dtype=np.float64)))
+    if scale == "doubling bytes":
+        low = float(data.loc[data[y] > 0, y].min())
+        axes.set_ylim(low / 1.6, top * 1.6)
+        bytes_axis(axes)
+    elif scale == "bytes":
+        from_zero(axes, top)
+    else:
+        axes.set_ylim(bottom=y_from if y_from is not None else axes.get_ylim()[0], top=top * 1.06)
+
+
+def from_zero(axes: Axes, top: float) -> None:
+    """Let the upright axis show bytes from zero to a little above ``top``, at round ticks."""
+    step = 2.0 ** round(np.log2(max(top, 4) / 4))
+    ticks = [step * at for at in range(int(1.12 * top // step) + 1)]
+    axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
+    axes.set_ylim(0, 1.12 * top)
+
+
+def _limit(axes: Axes, part: pd.DataFrame, x: str) -> None:
+    if "limit" not in part:
+        return
+    known = part.dropna(subset=["limit"]).drop_duplicates(x).sort_values(x)
+    if not len(known):
+        return
+    at, value = (known[key].to_numpy(dtype=np.float64) for key in (x, "limit"))
+    axes.plot(at, value, "--", color=QUIET)
+    middle = len(at) * 2 // 3
+    axes.annotate(
+        "limit",
+        (at[middle], value[middle]),
+        xytext=(-4, 6),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8.5,
+        color=QUIET,
+    )
+
+
+def _mark(axes: Axes, marked: Marked) -> None:
+    axes.axhline(marked.value, color=QUIET, linewidth=1, linestyle="--")
+    at_right, below = _free_corner(axes, marked)
+    axes.annotate(
+        marked.text,
+        (0.99 if at_right else 0.01, marked.value),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -3 if below else 3),
+        textcoords="offset points",
+        ha="right" if at_right else "left",
+        va="top" if below else "bottom",
+        fontsize=8.5,
+        color=QUIET,
+    )
+
+
+def _free_corner(axes: Axes, marked: Marked) -> tuple[bool, bool]:
+    """Return where fewest data are in the name's way: at the right or not, below or above."""
+    canvas = axes.figure
+    assert canvas is not None
+    place = axes.get_position()
+    inches = place.width * canvas.get_figwidth(), place.height * canvas.get_figheight()  # type: ignore[union-attr]
+    wide, high = (0.07 * len(marked.text) / inches[0], 0.2 / inches[1])
+    to_axes = axes.transData + axes.transAxes.inverted()
+    lines = [
+        np.asarray(line.get_xydata()) for line in axes.get_lines()[:-1]
+    ]  # the last is the mark
+    lines += [
+        np.asarray(path.vertices) for ranges in axes.collections for path in ranges.get_paths()
+    ]
+    height = float(to_axes.transform((axes.get_xlim()[0], marked.value))[1])
+    points = np.vstack([_along(to_axes.transform(line)) for line in lines if len(line)])
+
+    def in_the_way(corner: tuple[bool, bool]) -> int:
+        at_right, below = corner
+        left, low = (1 - wide if at_right else 0.0), (height - high if below else height)
+        inside = (points >= (left, low)) & (points <= (left + wide, low + high))
+        return int(inside.all(axis=1).sum()) + 1000 * (low < 0 or low + high > 1)
+
+    corners = ((False, False), (True, False), (False, True), (True, True))
+    return min(corners, key=in_the_way)
+
+
+def _along(
+    line: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]",
+) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    """Return points that lie close to each other on a line."""
+    steps = np.linspace(0, len(line) - 1, 20 * len(line))
+    return np.column_stack([np.interp(steps, range(len(line)), line[:, axis]) for axis in (0, 1)])

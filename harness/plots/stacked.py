@@ -1,0 +1,115 @@
+"""Bars of live bytes, a part for each category: the one picture of what a peak is made of.
+
+Bars and panels stand in the order in which the data first name them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
+
+from harness.plots.theme import (
+    CATEGORY_COLOURS,
+    INK,
+    byte_ticks,
+    bytes_text,
+    is_narrow,
+    panels,
+)
+
+_ROOM = 1.3
+"""How far an axis goes beyond the longest bar, for the number at its end."""
+
+_NAMED = 0.13
+"""The least share of an axis that a part needs to carry its own number."""
+
+
+def stacked(
+    canvas: Canvas,
+    data: pd.DataFrame,
+    *,
+    panel: str,
+    bar: str,
+    label: str = "live bytes at the peak",
+    bar_label: str = "",
+    shared: bool = False,
+    shares: bool = False,
+) -> None:
+    """Paint a bar per row, a part for each category, its total next to it.
+
+    Args:
+        canvas: where to paint.
+        data: the columns ``panel`` and ``bar`` and the bytes of each category.
+        panel: rows of one value stand together under it.
+        bar: what each bar is called.
+        label: what the axis of bytes says.
+        bar_label: what the names of the bars are, where they do not say so themselves.
+        shared: one scale for all panels; else each has its own.
+        shares: paint shares of the whole in per cent; the bytes stand next to the bar.
+
+    """
+    names = [name for name in CATEGORY_COLOURS if name in data and bool((data[name] > 0).any())]
+    titles = [str(name) for name in data[panel].unique()]
+    most = max(int((data[panel].astype(str) == title).sum()) for title in titles)
+    places = panels(canvas, len(titles), height=0.24 * most + 0.95)
+    top = float(data[names].sum(axis=1).max())
+    for axes, title in zip(places, titles, strict=True):
+        part = data[data[panel].astype(str) == title]
+        sizes = [part[name].to_numpy(dtype=np.float64) for name in names]
+        total = np.sum(sizes, axis=0)
+        if shares:
+            sizes = [100 * size / np.maximum(total, 1) for size in sizes]
+        _bars(axes, names, sizes)
+        _rows(axes, [str(name) for name in part[bar]])
+        repeated = list(part[bar]) == list(data.loc[data[panel].astype(str) == titles[0], bar])
+        if repeated and axes is not places[0] and not is_narrow(canvas):
+            axes.tick_params(labelleft=False)
+        longest = 100.0 if shares else top if shared else float(total.max())
+        axes.set_xlim(0, _ROOM * longest or 1.0)
+        _totals(axes, np.sum(sizes, axis=0), [bytes_text(size) for size in total])
+        if shares:
+            axes.set_xticks([0, 50, 100], ["0%", "50%", "100%"])
+        else:
+            byte_ticks(axes, longest)
+        axes.set_title(title)
+        if bar_label and (axes is places[0] or is_narrow(canvas)):
+            axes.set_ylabel(bar_label)
+    (places[-1] if is_narrow(canvas) else places[0]).set_xlabel(label)
+    _legend(canvas, names)
+
+
+def _bars(axes: Axes, names: Sequence[str], sizes: Sequence[np.ndarray]) -> None:
+    base = np.zeros(len(sizes[0]))
+    for name, size in zip(names, sizes, strict=True):
+        axes.barh(np.arange(len(size)), size, 0.78, left=base, color=CATEGORY_COLOURS[name])
+        base = base + size
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(np.arange(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first row on top
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def _totals(axes: Axes, ends: np.ndarray, texts: Sequence[str]) -> None:
+    for place, (end, text) in enumerate(zip(ends, texts, strict=True)):
+        axes.annotate(
+            text,
+            (end, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=INK,
+        )
+
+
+def _legend(canvas: Canvas, names: Sequence[str]) -> None:
+    handles = [Patch(color=CATEGORY_COLOURS[name]) for name in names]
+    texts = [name.replace("_", " ") for name in names]
+    columns = 3 if is_narrow(canvas) else len(names)
+    canvas.legend(handles, texts, loc="outside lower center", ncols=columns)

@@ -1,0 +1,117 @@
+"""The picture of one step: live bytes by category, event by event, phases marked."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
+
+from harness.plots.theme import CATEGORY_COLOURS, INK, PAPER, bytes_text, is_narrow
+from harness.schema.units import format_bytes
+
+_LETTER_INCHES = 0.09
+
+
+def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
+    """Paint a stacked area of live bytes; ``data`` as ``live_by_category`` returns it."""
+    axes = canvas.add_subplot()
+    names = [name for name in CATEGORY_COLOURS if data[name].any()]
+    x = data["event"].to_numpy(dtype=np.float64)
+    layers = [data[name].to_numpy(dtype=np.float64) for name in names]
+    colours = [CATEGORY_COLOURS[name] for name in names]
+    axes.stackplot(x, *layers, colors=colours, step="post", linewidth=0)
+    top = float(data["live_bytes"].max())
+    axes.set_xlim(x[0], max(x[-1], x[0] + 1))
+    axes.set_ylim(0, top * (1.35 if is_narrow(canvas) else 1.2))
+    _phases(axes, data, inches=0.85 * canvas.get_figwidth())
+    _peak(axes, data)
+    ticks = _round_ticks(top)
+    axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
+    axes.set_xlabel("allocator event of the step")
+    axes.set_ylabel("live bytes")
+    axes.grid(visible=False, axis="x")
+    handles = [Patch(color=colour) for colour in colours]
+    words = [name.replace("_", " ") for name in names]
+    columns = 3 if is_narrow(canvas) else len(names)
+    canvas.legend(handles, words, loc="outside lower center", ncols=columns)
+
+
+def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, str]]:
+    """Yield what to say on hovering: of each stretch of events, the bytes at its highest."""
+    size = -(-len(data) // most)
+    rows = data.to_dict("records")
+    for start in range(0, len(rows) - 1, size):
+        row = max(rows[start : start + size], key=lambda row: int(row["live_bytes"]))
+        lines = [f"event {row['event']}, {row['phase']}: {row['live_bytes']:,} bytes live"]
+        lines += [
+            f"{name.replace('_', ' ')} {row[name]:,}" for name in CATEGORY_COLOURS if row[name]
+        ]
+        stop = rows[min(start + size, len(rows) - 1)]
+        yield float(rows[start]["event"]), float(stop["event"]), "\n".join(lines)
+
+
+def _round_ticks(top: float) -> list[float]:
+    """Return ticks at whole powers of two, about four of them."""
+    step = 2.0 ** round(np.log2(max(top, 4) / 4))
+    return [step * at for at in range(int(top * 1.2 // step) + 1)]
+
+
+def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
+    """Yield each run of events of one phase with its first and last event."""
+    number = (data["phase"] != data["phase"].shift()).cumsum()
+    for _, part in data.groupby(number, sort=True):
+        yield (
+            str(part["phase"].iloc[0]),
+            float(part["event"].iloc[0]),
+            float(part["event"].iloc[-1]),
+        )
+
+
+def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
+    """Mark where each phase begins; name it where ``inches``, the axes' width, have room."""
+    first, last = float(data["event"].iloc[0]), float(data["event"].iloc[-1])
+    for name, start, stop in _runs(data):
+        if start > first:
+            axes.axvline(start - 0.5, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+        words = _phase_name(name, at_start=start == first)
+        if inches * (stop - start) / ((last - first) or 1.0) < _LETTER_INCHES * len(words):
+            continue
+        axes.text(
+            (start + stop) / 2,
+            0.975,
+            words,
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            fontsize=9,
+            color=INK,
+            fontweight="bold",
+        )
+
+
+def _phase_name(name: str, *, at_start: bool) -> str:
+    """Return what a phase does: dropping old gradients opens a step, the update closes it."""
+    if name == "optimizer":
+        return "zero_grad" if at_start else "update"
+    return name
+
+
+def _peak(axes: Axes, data: pd.DataFrame) -> None:
+    at = int(data["live_bytes"].to_numpy().argmax())
+    event, live = float(data["event"].iloc[at]), int(data["live_bytes"].iloc[at])
+    start, stop = next((start, stop) for _, start, stop in _runs(data) if start <= event <= stop)
+    left = event - start > stop - event  # where its phase has more room: no line runs through it
+    axes.plot([event], [live], "o", color=INK, markersize=4)
+    axes.annotate(
+        f"peak {format_bytes(live)}",
+        (event, live),
+        xytext=(-6 if left else 6, 6),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="bottom",
+        fontsize=9,
+        color=INK,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
+    )

@@ -1,0 +1,217 @@
+"""Scaled dot-product attention as CUDA routes it: cuDNN, flash, memory-efficient or math.
+
+Source: aten/src/ATen/native/transformers/attention.cpp (``scaled_dot_product_attention``,
+``preprocess_mask``, ``_scaled_dot_product_attention_math``), cuda/sdp_utils.cpp
+(``can_use_flash_attention``, ``can_use_mem_efficient_attention``), sdp_utils_cpp.h; the routes of
+torch 2.15 were seen under the dry run.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from harness.prediction.estimate.kernel_rules import LITTLE_SHARED_MEMORY
+from harness.prediction.estimate.meta_autocast import cast_arguments, without_autocast
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.versions import TorchVersion, described_version
+
+_HALVES = (torch.float16, torch.bfloat16)
+_MULTIPLE = 8
+"""Flash pads heads to it, and the memory-efficient kernel rows of a mask."""
+_FUSES_MORE = TorchVersion(2, 14)
+"""From it on fused kernels take three dimensions, and heads that share keys without flash."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """The arguments of one call, of which ``mask`` is one to add."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    dropout: float
+    is_causal: bool
+    scale: float | None
+    shares_keys: bool
+
+    @property
+    def given(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.query, self.key, self.value
+
+    @property
+    def width(self) -> int:
+        return self.query.shape[-1]
+
+    @property
+    def wants_gradient(self) -> bool:
+        return torch.is_grad_enabled() and any(t.requires_grad for t in self.given)
+
+
+class Attention:
+    """``torch.nn.functional.scaled_dot_product_attention`` on one GPU."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        *,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """Return the output; the arguments are PyTorch's."""
+        query, key, value, attn_mask = cast_arguments(query, key, value, attn_mask)
+        with without_autocast():
+            is_flat = query.dim() == key.dim() == value.dim() == 3
+            if is_flat and described_version() >= _FUSES_MORE:
+                query, key, value = (t.unsqueeze(0) for t in (query, key, value))
+            else:
+                is_flat = False
+            call = _Call(
+                query=query,
+                key=key,
+                value=value,
+                mask=None if attn_mask is None else _added_mask(attn_mask, query.dtype),
+                dropout=dropout_p,
+                is_causal=is_causal,
+                scale=scale,
+                shares_keys=enable_gqa,
+            )
+            output = self._route(call)
+            return output.squeeze(0) if is_flat else output
+
+    def _route(self, call: _Call) -> Tensor:
+        allowed: Any = torch.backends.cuda
+        fits = all(t.dim() == 4 and t.numel() and t.stride(-1) == 1 for t in call.given)
+        fits = fits and len({t.dtype for t in call.given}) == 1 and _heads_match(call)
+        capability = self._gpu.capability
+        if fits and allowed.cudnn_sdp_enabled() and _cudnn_runs(call, capability):
+            return _cudnn(call)
+        if fits and allowed.flash_sdp_enabled() and _flash_runs(call, capability):
+            return _flash(call)
+        if fits and allowed.mem_efficient_sdp_enabled() and _efficient_runs(call, capability):
+            return _efficient(call)
+        return _math(call)
+
+
+def _heads_match(call: _Call) -> bool:
+    query, key, value = (t.shape for t in call.given)
+    if not query[0] == key[0] == value[0] or key[1] != value[1]:
+        return False
+    return query[1] % key[1] == 0 if call.shares_keys else query[1] == key[1]
+
+
+def _cudnn_runs(call: _Call, capability: tuple[int, int]) -> bool:
+    """PyTorch prefers cuDNN's kernel on these GPUs, where cuDNN is new enough."""
+    narrow = call.width <= 128 or (call.width == 256 and capability[0] == 9)
+    is_half = capability[0] in (9, 10) and call.query.dtype in _HALVES
+    return is_half and narrow and call.width % _MULTIPLE == 0 and not call.dropout
+
+
+def _flash_runs(call: _Call, capability: tuple[int, int]) -> bool:
+    query, key, value = call.given
+    width = call.width
+    if capability < (8, 0) or query.dtype not in _HALVES or call.mask is not None:
+        return False
+    if not (width == key.shape[-1] == value.shape[-1] <= 256):
+        return False
+    if call.is_causal and query.shape[-2] != key.shape[-2]:
+        return False
+    is_tight = capability in LITTLE_SHARED_MEMORY and call.wants_gradient and width > 192
+    return not (is_tight and (call.dropout or width <= 224))
+
+
+def _efficient_runs(call: _Call, capability: tuple[int, int]) -> bool:
+    query, key, value = call.given
+    half, ampere = query.dtype in _HALVES, capability >= (8, 0)
+    kinds = (torch.float16, torch.float32, *[torch.bfloat16] * ampere)
+    if query.dtype not in kinds or call.width != key.shape[-1]:
+        return False
+    shares = query.shape[1] != key.shape[1]
+    if described_version() < _FUSES_MORE and (shares or (call.is_causal and call.mask is not None)):
+        return False
+    multiple = 4 if ampere else 1
+    if ampere or (half and capability >= (7, 0)):
+        multiple = max(multiple, 8 if half else 4)
+    return not (call.width % multiple or value.shape[-1] % multiple)
+
+
+def _added_mask(mask: Tensor, kind: torch.dtype) -> Tensor:
+    """Return a mask to add: a boolean one becomes 0 and minus infinity."""
+    if mask.dtype != torch.bool:
+        return mask
+    least = torch.scalar_tensor(-math.inf, dtype=kind, device=mask.device)
+    nought = torch.scalar_tensor(0.0, dtype=kind, device=mask.device)
+    return torch.where(mask, nought, least)
+
+
+def _cudnn(call: _Call) -> Tensor:
+    kernel: Any = torch.ops.aten._scaled_dot_product_cudnn_attention
+    output: Tensor = kernel(
+        *call.given, _expanded(call.mask, call), call.wants_gradient, 0.0, call.is_causal, False,
+        scale=call.scale,
+    )[0]  # fmt: skip
+    return output
+
+
+def _flash(call: _Call) -> Tensor:
+    width, given = call.width, call.given
+    scale = call.scale if call.scale is not None else 1 / math.sqrt(width)
+    short = -width % _MULTIPLE
+    padded = [functional.pad(t, (0, short)) for t in given] if short else given
+    kernel: Any = torch.ops.aten._scaled_dot_product_flash_attention
+    output: Tensor = kernel(*padded, call.dropout, call.is_causal, False, scale=scale)[0]
+    return output[..., :width] if short else output
+
+
+def _efficient(call: _Call) -> Tensor:
+    mask = call.mask
+    if mask is not None and (short := -mask.shape[-1] % _MULTIPLE):
+        mask = functional.pad(mask, (0, short))[..., : mask.shape[-1]]
+    kernel: Any = torch.ops.aten._scaled_dot_product_efficient_attention
+    output: Tensor = kernel(
+        *call.given, _expanded(mask, call), call.wants_gradient, call.dropout, call.is_causal,
+        scale=call.scale,
+    )[0]  # fmt: skip
+    return output
+
+
+def _expanded(mask: Tensor | None, call: _Call) -> Tensor | None:
+    if mask is None:
+        return None
+    return mask.expand(*call.query.shape[:3], call.key.shape[2])
+
+
+def _math(call: _Call) -> Tensor:
+    query, key, value, mask = *call.given, call.mask
+    kind = query.dtype
+    backend: Any = torch.backends.cuda
+    if kind in _HALVES and not backend.fp16_bf16_reduction_math_sdp_allowed():
+        query, key, value = query.float(), key.float(), value.float()
+    if call.is_causal:
+        size = query.shape[-2], key.shape[-2]
+        square = torch.ones(size, dtype=torch.bool, device=query.device)
+        mask = _added_mask(square.tril(), query.dtype)
+    if call.shares_keys:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    factor = math.sqrt(call.scale if call.scale is not None else 1 / math.sqrt(call.width))
+    scores = torch.matmul(query * factor, (key * factor).transpose(-2, -1))
+    weights = scores.softmax(-1) if mask is None else torch._safe_softmax(scores.add_(mask), -1)
+    del scores
+    if call.dropout:
+        weights = torch.native_dropout(weights, call.dropout, True)[0]
+    output = torch.matmul(weights, value).to(kind)
+    weights.to(kind)  # PyTorch returns the weights too; the caller drops them
+    return output

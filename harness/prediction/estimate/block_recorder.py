@@ -1,0 +1,169 @@
+"""Records the blocks of a step: when each began and ended, and in whose forward pass.
+
+A storage seen for the first time is a block allocated; its end, reported by a weak reference, is
+the block freed.
+"""
+
+import weakref
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.instruments.forward_hooks import Forward
+from harness.instruments.tensor_roles import storages
+from harness.prediction.estimate.layer_rows import LayerRows
+from harness.schema.events import Event, Trace
+
+
+@dataclass(slots=True, eq=False)
+class RecordedBlock:
+    """A block: what allocated it, and what it is, its category still open."""
+
+    number: int
+    size_bytes: int
+    operator: str
+    module: str
+    category: str = "temporary"
+    reference: "weakref.ref[Any] | None" = None
+
+
+class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records each block's beginning and end; a mode that sees the operators feeds it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.step = 0
+        self.phase = "build"
+        self.modules = [""]
+        self.live_bytes = 0
+        self.layers = LayerRows()
+        self.notes: dict[str, None] = {}
+        self._alive: dict[int, RecordedBlock] = {}
+        self._rows: list[tuple[int, str, int, RecordedBlock]] = []
+        self._count = 0
+        self._is_open = True
+
+    @abstractmethod
+    def see(self, tensor: Tensor, operator: str) -> None:
+        """Record the tensor's storages, where they are new or of a new size."""
+
+    @abstractmethod
+    def is_backward(self) -> bool:
+        """Return whether what happens now is part of a backward pass."""
+
+    def is_known(self, storage: torch.UntypedStorage) -> bool:
+        """Return whether a storage is recorded; one of another size ends there."""
+        known = self._alive.get(storage._cdata)
+        if known is None or known.size_bytes == storage.nbytes():
+            return known is not None
+        self._ended(storage._cdata, known)
+        return False
+
+    def begin(self, storage: torch.UntypedStorage, operator: str) -> None:
+        """Record a storage, if it has any bytes, and its end when it comes."""
+        key, size = storage._cdata, storage.nbytes()
+        if not size:
+            return
+        block = self.write(size, operator)
+
+        def gone(_: object) -> None:
+            if self._alive.get(key) is block:
+                self._ended(key, block)
+
+        block.reference = weakref.ref(storage, gone)
+        self._alive[key] = block
+
+    def _ended(self, key: int, block: RecordedBlock) -> None:
+        del self._alive[key]
+        self.end(block)
+
+    def write(self, size: int, operator: str) -> RecordedBlock:
+        """Record that a block begins."""
+        self._count += 1
+        block = RecordedBlock(self._count, size, operator, self.modules[-1])
+        self._rows.append((self.step, self.phase, size, block))
+        self.live_bytes += size
+        return block
+
+    def end(self, block: RecordedBlock) -> None:
+        """Record that a block ends."""
+        if self._is_open:
+            self._rows.append((self.step, self.phase, -block.size_bytes, block))
+            self.live_bytes -= block.size_bytes
+
+    def operator_of(self, tensor: Tensor) -> str:
+        """Return the operator that allocated a tensor, as far as it is known."""
+        block = self._alive.get(tensor.untyped_storage()._cdata)
+        return "" if block is None else block.operator
+
+    def mark(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
+        """State what the tensors are, and whose; the first statement holds."""
+        for tensor in tensors:
+            for storage in storages(tensor):
+                if category == "parameter":
+                    self.layers.kept.add(storage._cdata)
+                elif category == "input":
+                    self.layers.inputs.add(storage._cdata)
+                block = self._alive.get(storage._cdata)
+                if block is not None and block.category == "temporary":
+                    block.category = category
+                    block.module = module or block.module
+
+    @contextmanager
+    def announce(self, phase: str) -> Iterator[None]:
+        """Record what follows under ``phase``, and as no module's until one is called."""
+        self.phase = phase
+        self.modules[0] = ""
+        if phase == "forward":
+            self.layers.begin_forward()
+        yield
+        if phase == "forward":
+            self.layers.end_forward(self._alive)
+
+    def named(self, name: str, forward: Forward) -> Forward:
+        """Stand in for a module's forward."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self.modules.append(name)
+            if not self.is_backward():
+                self.layers.enter(name)
+            try:
+                output = forward(*args, **kwargs)
+            finally:
+                self.modules.pop()
+            self.layers.returned(name, output)
+            return output
+
+        return run
+
+    def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
+        """Mark what autograd saves; keep the module's name for the backward pass."""
+        self.mark([tensor], "activation")
+        self.layers.saved(self.modules[-1], tensor)
+        with torch._C.DisableTorchFunction():
+            return tensor.detach(), self.modules[-1]
+
+    def unpack(self, packed: tuple[Tensor, str]) -> Tensor:
+        """Return what autograd saved; its module is the one whose backward runs."""
+        tensor, module = packed
+        if len(self.modules) == 1 and self.is_backward():
+            self.modules[0] = module
+        return tensor
+
+    def close(self) -> None:
+        """Record no more: what ends from here on ends with the estimate."""
+        self._is_open = False
+
+    def trace(self) -> Trace:
+        """Return what was recorded."""
+        events = [
+            Event(step, phase, b.operator, b.module, b.category, size, b.number)
+            for step, phase, size, b in self._rows
+        ]
+        return Trace(events, steps=self.step)

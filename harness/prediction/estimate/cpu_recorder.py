@@ -1,0 +1,80 @@
+"""A CPU's step on fake tensors, whose memory is not there; a dispatch mode sees each result.
+
+What a CPU kernel allocates for itself and frees before it ends is below the dispatcher, so the
+peak is a lower bound.
+
+Source: torch/_subclasses/fake_tensor.py; torch/utils/_python_dispatch.py.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from harness.instruments.tensor_roles import storages
+from harness.prediction.estimate.block_recorder import BlockRecorder
+from harness.prediction.estimate.operand_types import check_types
+from harness.schema.errors import StepError
+from harness.training.nested_tensors import tensors
+from harness.training.own_step import ON_CUDA
+
+INITIALISER = "the building read a number from a tensor; 0 was answered"
+
+
+class CopiedFakeMode(FakeTensorMode):  # type: ignore[no-untyped-call]
+    """A fake mode that copies of its tensors share, as those of a copied layer."""
+
+    def __deepcopy__(self, memo: object) -> "CopiedFakeMode":
+        return self
+
+
+class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
+    """Sees each operator's results."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.phase == "build" and func is torch.ops.aten._local_scalar_dense.default:
+            # An initialiser asks whether to draw again: no. No size depends on it.
+            self.notes[INITIALISER] = None
+            return 0
+        check_types(func, args)
+        result = func(*args, **(kwargs or {}))
+        for tensor in (result,) if isinstance(result, Tensor) else tensors(result):
+            self.see(tensor, func.name())
+        return result
+
+    def see(self, tensor: Tensor, operator: str) -> None:
+        """Record the tensor's storages, where they are new or of a new size."""
+        for storage in storages(tensor):
+            if not self.is_known(storage):
+                self.begin(storage, operator)
+
+    def is_backward(self) -> bool:
+        """Return whether the phase is the backward pass."""
+        return self.phase == "backward"
+
+
+@contextmanager
+def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
+    """Run the block on fake tensors, which ``recorder`` sees."""
+    converted = mock.patch.object(torch.utils, "swap_tensors", _convert_in_place)
+    silent = mock.patch.object(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
+    with converted, silent, CopiedFakeMode(), recorder, warnings.catch_warnings():
+        # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+        yield
+
+
+def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
+    """Give a parameter its converted data, as ``Module.to`` does with real tensors.
+
+    With fake ones it swaps the two, which fails where anything holds a weak reference to either.
+    """
+    if converted.device.type != "cpu":
+        raise StepError(f"build: {ON_CUDA}")
+    tensor.data = converted.data

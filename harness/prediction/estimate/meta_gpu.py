@@ -1,0 +1,260 @@
+"""A CUDA device made of meta tensors: a program that says ``cuda`` runs without one.
+
+A meta tensor has a shape, a type and a storage of the right size, but no memory. While
+``simulated_gpu`` is active, every spelling of a CUDA device leads to the meta device, and
+tensors there say that they are on ``cuda:0``. PyTorch's own dispatcher, autograd engine and
+optimizers do the rest, so that code which asks for the device, or whether it is traced, gets the
+answers that it gets on a GPU.
+
+Floating-point tensors that a program makes on the CPU (a network before ``.cuda()``) are meta
+tensors too, so that a large network costs nothing; the recorder keeps them apart as "host".
+Other CPU tensors are real, and so are the values in them.
+
+Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py,
+aten/src/ATen/native/Dropout.cpp (``is_fused_kernel_acceptable``).
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from harness.prediction.estimate.gpu_answers import answers
+from harness.prediction.gpu.catalogue import Gpu
+
+if TYPE_CHECKING:
+    from harness.prediction.estimate.gpu_recorder import GpuRecorder
+
+Function = Callable[..., Any]
+
+META = torch.device("meta")
+CUDA = torch.device("cuda", 0)
+HOST = torch.device("cpu")
+
+_CUDA_NAME = re.compile(r"cuda(:\d+)?")
+_FLOATING_FACTORIES = {
+    torch.empty,
+    torch.zeros,
+    torch.ones,
+    torch.rand,
+    torch.randn,
+    torch.full,
+    torch.normal,
+}
+_ENGINE = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
+
+
+def names_cuda(device: object) -> bool:
+    """Return whether ``device`` is a spelling of a CUDA device."""
+    if isinstance(device, torch.device):
+        return device.type == "cuda"
+    if isinstance(device, str):
+        return _CUDA_NAME.fullmatch(device) is not None
+    return isinstance(device, int) and not isinstance(device, bool)
+
+
+class DeviceMode(TorchFunctionMode):
+    """Translate what a program says of devices, and put CUDA's functions in place."""
+
+    def __init__(self, recorder: "GpuRecorder", functions: Mapping[Function, Function]) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self._functions: dict[Function, Function] = {
+            Tensor.device.__get__: self._device,
+            Tensor.is_cuda.__get__: self._is_cuda,  # type: ignore[attr-defined]
+            Tensor.is_cpu.__get__: self._is_cpu,  # type: ignore[attr-defined]
+            Tensor.is_meta.__get__: _no,  # type: ignore[attr-defined]
+            Tensor.get_device: lambda tensor: 0 if self._is_cuda(tensor) else -1,
+            Tensor.to: self._to,
+            Tensor.cuda: self._cuda,
+            Tensor.cpu: self._cpu,
+            Tensor.pin_memory: lambda tensor, *_: tensor,
+            Tensor.is_pinned: _no,
+            torch.tensor: self._tensor,
+            **functions,
+        }
+
+    def __torch_function__(
+        self, func: Function, types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _ENGINE:
+            return func(*args, **kwargs)
+        self._recorder.python_calls += 1
+        try:
+            replacement = self._functions.get(func)
+            if replacement is not None:
+                return replacement(*args, **kwargs)
+            return self._translated(func, args, kwargs)
+        finally:
+            self._recorder.python_calls -= 1
+
+    def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
+        device = kwargs.get("device")
+        if device is not None and names_cuda(device):
+            kwargs["device"] = META
+            kwargs.pop("generator", None)
+            kwargs.pop("pin_memory", None)
+        elif func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs):
+            return self._on_host(func, args, kwargs)
+        if any(isinstance(one, torch.device) and one.type == "cuda" for one in args):
+            args = tuple(META if isinstance(a, torch.device) and names_cuda(a) else a for a in args)
+        return func(*args, **kwargs)
+
+    def _on_host(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
+        for name in ("generator", "pin_memory"):
+            kwargs.pop(name, None)
+        with self._recorder.on_host():
+            return func(*args, **{**kwargs, "device": META})
+
+    def _device(self, tensor: Tensor) -> torch.device:
+        real = tensor.device
+        if real.type != "meta":
+            return real
+        return HOST if self._recorder.is_on_host(tensor) else CUDA
+
+    def _is_cuda(self, tensor: Tensor) -> bool:
+        return self._device(tensor).type == "cuda"
+
+    def _is_cpu(self, tensor: Tensor) -> bool:
+        return self._device(tensor).type == "cpu"
+
+    def _cuda(self, tensor: Tensor, device: object = CUDA, *_: object, **__: object) -> Tensor:
+        return self._to(tensor, CUDA if device is None else device)
+
+    def _cpu(self, tensor: Tensor, *_: object, **__: object) -> Tensor:
+        return self._to(tensor, HOST)
+
+    def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if args and isinstance(args[0], Tensor):
+            other = args[0]
+            return self._to(tensor, self._device(other), other.dtype, *args[1:], **kwargs)
+        first_is_device = bool(args) and (
+            isinstance(args[0], str | torch.device) or _index(args[0])
+        )
+        device = args[0] if first_is_device else kwargs.get("device")
+        if device is None:
+            return Tensor.to(tensor, *args, **kwargs)
+        target = META if names_cuda(device) else torch.device(device)
+        on_host = tensor.device == META and self._recorder.is_on_host(tensor)
+        if on_host and target == HOST:
+            target = META
+        elif on_host and target == META:
+            return self._moved(tensor, args, kwargs)
+        if first_is_device:
+            return Tensor.to(tensor, target, *args[1:], **kwargs)
+        return Tensor.to(tensor, *args, **{**kwargs, "device": target})
+
+    def _tensor(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Make a tensor of Python's numbers, which PyTorch does below its dispatcher."""
+        on_gpu = names_cuda(kwargs.get("device", HOST))
+        made: Tensor = self._translated(torch.tensor, args, kwargs)
+        if on_gpu:
+            self._recorder.see(made, "aten::empty")
+        return made
+
+    def _moved(self, tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
+        """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
+        said = kwargs.get("dtype") or next((a for a in args if isinstance(a, torch.dtype)), None)
+        with self._recorder.moving():
+            copy = torch.ops.aten._to_copy.default
+            moved: Tensor = copy(tensor, dtype=said or tensor.dtype, device=META)
+        return moved
+
+
+def _no(*_: object) -> bool:
+    return False
+
+
+def _inside(mode: DeviceMode, function: Function) -> Function:
+    """Return ``function`` with the mode active, which is off while it handles a call.
+
+    So Python code that the autograd engine calls is translated too: custom functions, hooks, and
+    the forward passes that checkpointing repeats.
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with mode:
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _shape_and_type(tensor: Tensor) -> dict[str, object]:
+    """Return what checkpointing compares after it recomputed; the device is left out.
+
+    Saved tensors are seen below the device mode, where they say ``meta``.
+    """
+    return {"shape": tensor.shape, "dtype": tensor.dtype}
+
+
+def _index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Return whether a factory, called so, makes a floating-point tensor on the CPU."""
+    device, dtype = kwargs.get("device"), kwargs.get("dtype")
+    if device is not None and torch.device(device).type != "cpu":
+        return False
+    if kwargs.get("out") is not None or any(isinstance(a, Tensor) for a in args):
+        return False
+    if func is torch.full and dtype is None:
+        fill = args[1] if len(args) > 1 else kwargs.get("fill_value")
+        return isinstance(fill, float)
+    if isinstance(dtype, torch.dtype):
+        return dtype.is_floating_point
+    return dtype in (None, float)  # PyTorch takes Python's types too
+
+
+@contextmanager
+def simulated_gpu(
+    recorder: "GpuRecorder", gpu: Gpu, functions: Mapping[Function, Function]
+) -> Iterator[None]:
+    """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates.
+
+    Args:
+        recorder: the dispatch mode that sees each operator.
+        gpu: what ``torch.cuda`` says of the device.
+        functions: PyTorch's functions that CUDA runs another way, and that way.
+
+    """
+    importlib.import_module("torch._dynamo")  # optimizers load it, and it lists torch's functions
+    checkpointing = importlib.import_module("torch.utils.checkpoint")
+    comparisons = checkpointing._allowed_determinism_checks_to_fns
+    with ExitStack() as stack:
+        for asked, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
+            stack.enter_context(mock.patch.object(asked, name, answer))
+        stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
+        stack.enter_context(mock.patch.object(nn.Parameter, "__new__", _parameter(recorder)))
+        stack.enter_context(recorder)
+        mode = DeviceMode(recorder, functions)
+        stack.enter_context(mode)
+        engine = _inside(mode, torch.autograd.graph._engine_run_backward)
+        for place in (torch.autograd, torch.autograd.graph):
+            stack.enter_context(mock.patch.object(place, "_engine_run_backward", engine))
+        yield
+
+
+def _parameter(recorder: "GpuRecorder") -> Function:
+    """Return a constructor that keeps parameters of real CPU tensors as host tensors.
+
+    A parameter that is moved to the GPU keeps its identity only among tensors of one kind.
+    """
+    made = nn.Parameter.__new__
+
+    def new(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
+        if type(data) is Tensor:
+            with torch._C.DisableTorchFunction(), recorder.on_host():
+                if not data.is_meta:
+                    layout = data.shape, data.stride()
+                    data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
+        return made(cls, data, requires_grad)
+
+    return new

@@ -1,0 +1,55 @@
+"""What cannot be estimated, and what goes wrong in the user's own code: one clear line each."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+from harness.schema.errors import HarnessError, StepError, UnsupportedError
+from harness.training.own_step import ON_CUDA
+
+VALUES = "its result depends on the values of a tensor"
+
+
+class UnsupportedModuleError(UnsupportedError):
+    """The step cannot be estimated; the message says at which operator, and why."""
+
+
+@contextmanager
+def refusals(*, on_cpu: bool) -> Iterator[None]:
+    """Turn what goes wrong in a user's own code, or in an operator, into one clear line.
+
+    Args:
+        on_cpu: whether the code must not use CUDA.
+
+    Raises:
+        UnsupportedModuleError: an operator cannot do without the values of a tensor.
+        StepError: the code fails as it would in a real run.
+
+    """
+    try:
+        yield
+    except (HarnessError, MemoryError):
+        raise
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise UnsupportedModuleError(f"unsupported: {error.func}: {VALUES}") from error
+    except Exception as error:
+        if isinstance(error.__cause__, HarnessError):  # PyTorch wraps what a conversion raises
+            raise error.__cause__ from error
+        text = " ".join(str(error).split())
+        if isinstance(error, NotImplementedError) or re.search(r"\b(meta|fake)\b", text.lower()):
+            raise UnsupportedModuleError(f"unsupported: {_without_values(text)}") from error
+        if on_cpu and re.search("cuda|nvidia", text.lower()):
+            text = f"{text[:150]}; {ON_CUDA}"
+        said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise StepError(f"the step fails: {said[:400]}") from error
+
+
+def _without_values(text: str) -> str:
+    """Name the operator in PyTorch's message, where it can be found, and what it needs."""
+    found = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
+    if found is None:
+        return text.split(". ")[0][:300]
+    name = found[0] if found.lastindex is None else f"aten::{found[1]}"
+    return f"{name}: {VALUES}, or PyTorch has no kernel that works without them"

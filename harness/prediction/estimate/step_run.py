@@ -1,0 +1,107 @@
+"""A user's step, built and run under a recorder, on tensors without memory."""
+
+import copy
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from harness.instruments.forward_hooks import wrapped_forwards
+from harness.prediction.estimate.block_recorder import BlockRecorder
+from harness.prediction.estimate.refusals import UnsupportedModuleError
+from harness.schema.errors import StepError
+from harness.training.module_step import run_step
+from harness.training.nested_tensors import tensors
+from harness.training.own_step import ON_CUDA, OwnStep
+
+COMPILED = "torch.compile decides what is allocated; give the network before it is compiled"
+
+
+def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
+    """Build the network, move it to ``device``, run its steps and return it.
+
+    Raises:
+        StepError: the network or its inputs are on another device.
+        UnsupportedModuleError: the network is compiled.
+
+    """
+    model = _network(own, device)
+    owners = _owners(model)
+    for tensor in [*model.parameters(), *model.buffers()]:
+        recorder.see(tensor, "built")
+        recorder.mark([tensor], "parameter", owners[id(tensor)])
+    step = own.step(model, device)
+    if device == "cpu":
+        _check_on_cpu("inputs", tensors([step.x, step.y]))
+    recorder.mark(tensors([step.x, step.y]), "input")
+    optimizer = step.optimizer
+    with ExitStack() as stack:
+        stack.enter_context(wrapped_forwards(model, recorder.named))
+        hooks = torch.autograd.graph.saved_tensors_hooks(recorder.pack, recorder.unpack)
+        stack.enter_context(hooks)
+        for _ in range(steps):
+            recorder.step += 1
+            run_step(step, recorder.announce)
+            for parameter in [p for p in model.parameters() if p.requires_grad]:
+                owner = owners[id(parameter)]
+                recorder.mark(tensors(parameter.grad), "gradient", owner)
+                if optimizer is not None:
+                    recorder.mark(tensors(optimizer.state.get(parameter)), "optimizer_state", owner)
+            if optimizer is not None:
+                recorder.mark(tensors(optimizer.state), "optimizer_state")
+    recorder.close()
+    return model
+
+
+def _network(own: OwnStep, device: str) -> nn.Module:
+    """Return the network of ``own``, without memory even where one existed before."""
+
+    def built() -> Any:
+        model: Any = own.build()
+        if not isinstance(model, nn.Module):
+            return model
+        if any(type(module).__name__ == "OptimizedModule" for module in model.modules()):
+            raise UnsupportedModuleError(f"unsupported: {COMPILED}")
+        if device == "cpu":
+            _check_on_cpu("build", model.parameters())
+        return _copy_without_memory(model, device)
+
+    checked = copy.copy(own)
+    checked.build = built
+    return checked.network(device)
+
+
+def _copy_without_memory(model: nn.Module, device: str) -> nn.Module:
+    """Return a copy of a network that existed before, of parameters that have no memory.
+
+    One that was made here has none anyway, and is returned itself.
+    """
+    with torch._C.DisableTorchFunction():
+        own = model.parameters()
+        real = [p for p in own if not (p.is_meta or isinstance(p, FakeTensor))]
+    if not real:
+        return model
+    memo: dict[int, Any] = {id(p): nn.Parameter(_empty(p), p.requires_grad) for p in real}
+    if device == "cpu":  # on the GPU buffers keep their values: they are moved there
+        memo |= {id(b): _empty(b) for b in model.buffers()}
+    return copy.deepcopy(model, memo)
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+
+
+def _check_on_cpu(name: str, given: Any) -> None:
+    if any(tensor.device.type != "cpu" for tensor in given):
+        raise StepError(f"{name}: {ON_CUDA}")
+
+
+def _owners(model: nn.Module) -> dict[int, str]:
+    """Return the name of the first module that owns each parameter and buffer."""
+    found: dict[int, str] = {}
+    for name, module in model.named_modules():
+        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            found.setdefault(id(tensor), name)
+    return found

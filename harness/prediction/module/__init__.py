@@ -1,1 +1,0 @@
-"""Metrics of any module's step, from fake tensors."""

@@ -1,1 +1,0 @@
-"""The step of any module traced: by layer, as a timeline, exported."""

@@ -1,0 +1,70 @@
+"""Puts a report's files in place of the earlier report's, and leaves every other file alone.
+
+All are written next to their places first. If one cannot be written, the earlier report stands.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.schema.errors import HarnessError
+
+FIGURE_SUFFIXES = (".svg", ".png", ".csv")
+TABLE_SUFFIXES = (".csv", ".md")
+
+_LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
+
+
+class ReportError(HarnessError):
+    """The report cannot be written into its folder; the earlier one stands."""
+
+
+def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
+    """Write ``files``, by their names within ``folder``, and remove those of ``earlier`` not in it.
+
+    Raises:
+        ReportError: a file cannot be written; it is named.
+
+    """
+    staged: dict[Path, Path] = {}
+    path = folder
+    try:
+        for name, content in files.items():
+            path = Path(os.path.realpath(folder / name))  # through links, of folders too
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(0, "is a folder")
+            staged[path] = path.with_name(f".{path.name}.new")
+            staged[path].write_bytes(content)
+        for path, new in staged.items():
+            new.replace(path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ReportError(f"{path}: {why}; the report was not written") from None
+    finally:
+        for new in staged.values():
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+    for name in earlier - set(files):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+
+
+def files_of_report(folder: Path) -> set[str]:
+    """Return the figures' and tables' files that the report in ``folder`` wrote.
+
+    Its ``report.md`` links to each. A link of which not all files are there is not the report's.
+    """
+    try:
+        text = (folder / "report.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return set()
+    found: set[str] = set()
+    for kind, stem in _LINK.findall(text):
+        suffixes = FIGURE_SUFFIXES if kind == "figures" else TABLE_SUFFIXES
+        files = [f"{kind}/{stem}{suffix}" for suffix in suffixes]
+        if all((folder / file).is_file() for file in files):
+            found.update(files)
+    return found

@@ -1,0 +1,102 @@
+"""Whether a step fits in a memory budget or on a GPU, and how large its batch may be."""
+
+from msgspec import Struct
+
+from harness.schema.metrics import Bytes
+from harness.schema.units import format_bytes
+from harness.schema.verdict import FITS, Fit
+
+LowHigh = tuple[Bytes, Bytes]
+
+
+class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a workload fits in a memory budget.
+
+    Attributes:
+        budget_bytes: the budget that was asked about.
+        needed_bytes: the most that the build and the steps need.
+        fits: whether that is within the budget.
+        largest_batch: the largest batch that fits, all else equal; None if not even the
+            smallest does.
+
+    """
+
+    budget_bytes: Bytes
+    needed_bytes: Bytes
+    fits: bool
+    largest_batch: int | None
+
+    def __str__(self) -> str:
+        word = "fits" if self.fits else "does not fit"
+        size = f"needs {format_bytes(self.needed_bytes)} of {format_bytes(self.budget_bytes)}"
+        largest = "no batch fits" if self.largest_batch is None else _batch(self.largest_batch)
+        return f"{word}: {size}; {largest}"
+
+
+class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a workload fits on a GPU; pairs are the lowest and the highest value.
+
+    Attributes:
+        gpu: name of the GPU.
+        capability: its compute capability, such as "8.9".
+        total_bytes: its total memory.
+        outside_bytes: memory assumed for the CUDA context and libraries.
+        allocator_settings: as in PYTORCH_ALLOC_CONF.
+        allocated_peak_bytes: peak of the allocated bytes.
+        reserved_peak_bytes: peak of the bytes that the allocator reserves.
+        verdict: whether the step fits.
+        is_searched: whether the largest batch was searched.
+        largest_batch: the largest batch that fits in every case; None if none does.
+        largest_batch_at_best: the largest batch that fits in some case, where that is known too.
+
+    """
+
+    gpu: str
+    capability: str
+    total_bytes: Bytes
+    outside_bytes: LowHigh
+    allocator_settings: str
+    allocated_peak_bytes: LowHigh
+    reserved_peak_bytes: LowHigh
+    verdict: Fit
+    is_searched: bool = False
+    largest_batch: int | None = None
+    largest_batch_at_best: int | None = None
+
+    def __str__(self) -> str:
+        reserved = format_bytes(self.reserved_peak_bytes[1])
+        low, high = self.outside_bytes
+        outside = f"{low / 2**20:,.0f}–{high / 2**20:,.0f} MiB"
+        size = f"reserves {reserved} of {format_bytes(self.total_bytes)}"
+        if self.needs_retries:
+            size += " unless cached segments are freed in every step, which takes time"
+        return f"{self.verdict} on {self.gpu}: {size}, with {outside} for the CUDA context"
+
+    @property
+    def headroom_bytes(self) -> int:
+        """Bytes left beside the reserved peak and the most outside the allocator; may be < 0."""
+        return self.total_bytes - self.outside_bytes[1] - self.reserved_peak_bytes[1]
+
+    @property
+    def needs_retries(self) -> bool:
+        """Whether it fits only because the allocator frees cached segments and tries again."""
+        room = self.total_bytes - self.outside_bytes[1]
+        return self.verdict == FITS and self.reserved_peak_bytes[1] > room
+
+    @property
+    def largest_batch_text(self) -> str:
+        """The largest batch in a few words; empty where none was searched."""
+        safe, best = self.largest_batch, self.largest_batch_at_best
+        if not self.is_searched:
+            return ""
+        if best is None:
+            return "no batch fits" if safe is None else f"safe up to batch {safe:,}"
+        if safe is None:
+            return f"no batch is sure to fit; up to {best:,} may fit"
+        return (
+            _batch(safe) if best == safe else f"safe up to batch {safe:,}; may fit up to {best:,}"
+        )
+
+
+def _batch(largest: int) -> str:
+    return f"largest batch {largest:,}"

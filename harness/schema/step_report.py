@@ -1,0 +1,197 @@
+"""One report for every question about a step: measured, by a dry run, by formula or estimated."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from harness.schema.epoch_end import LastBatch
+from harness.schema.events import Trace, totals
+from harness.schema.late_views import picture
+from harness.schema.layer import Layer
+from harness.schema.memory_fit import BudgetFit, GpuFit
+from harness.schema.metrics import Metrics
+from harness.schema.metrics_text import metrics_line
+from harness.schema.provenance import FailureEvidence
+from harness.schema.record import Outcome
+from harness.schema.verdict import FITS
+from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Method = Literal["measured", "dry run", "formula", "estimate"]
+"""Source of every number of a report: a real run, PyTorch itself on a pretended GPU, an MLP's
+closed forms and events, or meta tensors where nothing can be run."""
+
+_OF_OWN_STEPS = ("target", "batch", "layers", "evidence", "steps", "trace")
+"""Fields that say nothing of a workload's prediction, and are left out of its JSON."""
+
+
+class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The memory of one step. All of its numbers come from one source, which ``method`` names.
+
+    Attributes:
+        method: measured, dry run, formula or estimate.
+        outcome: predicted or ok; unsupported if there is no answer; else how the step failed.
+        reason: why some or all metrics are None.
+        notes: facts that you must know to use the numbers.
+        workload: the step, if it is one of a workload.
+        target: name of your own network or loop.
+        batch: examples in its step.
+        trace: every block allocated and freed; None where only sums are known.
+        layers: a row for each module, in the order of the forward pass.
+        fit: whether the step fits on the GPU that was named.
+        budget: whether it fits in the budget that was given.
+        last_batch: peaks of a smaller last batch, if the number of examples was given.
+        unanswered: questions that were asked and have no answer, each with its reason.
+        steps: number of optimizer steps of a whole run.
+        evidence: facts about a failure.
+        torch: the PyTorch version that is described.
+        environment: versions and machine.
+
+    All sizes are bytes; a metric that is not known is None.
+
+    >>> import harness
+    >>> report = harness.predict(harness.Workload(depth=8, batch=512), torch="2.13")
+    >>> report.saved_bytes, report.peak_live_bytes, report.peak_phase, report.method
+    (5824516, 9519192, 'backward', 'formula')
+    >>> report.categories_at_peak.activation, report.phases["forward"].peak_live_bytes
+    (4194304, 8984616)
+
+    """
+
+    schema: Literal[1] = 1
+    workload_id: str | None = None
+    workload: Workload | None = None
+    target: str | None = None
+    batch: int | None = None
+    outcome: Outcome = Outcome.PREDICTED
+    reason: str | None = None
+    unanswered: tuple[str, ...] = ()
+    torch: str | None = None
+    method: Method
+    notes: tuple[str, ...] = ()
+    budget: BudgetFit | None = None
+    fit: GpuFit | None = msgspec.field(default=None, name="card")
+    last_batch: LastBatch | None = None
+    wall_seconds: Annotated[float, Meta(ge=0)] | None = None
+    environment: dict[str, str | int | None] = msgspec.field(default_factory=dict)
+    layers: tuple[Layer, ...] = ()
+    evidence: FailureEvidence = msgspec.field(default_factory=FailureEvidence)
+    steps: int | None = None
+    trace: Trace | None = None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the step surely fits all that was asked about; None if nothing was."""
+        answers = []
+        if self.budget is not None:
+            answers.append(self.budget.fits)
+        if self.fit is not None:
+            answers.append(self.fit.verdict == FITS)
+        return all(answers) if answers else None
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answers to what was asked, and why there is none, a line each."""
+        answers = []
+        if self.reason is not None:
+            unknown = self.outcome if self.peak_live_bytes is None else "peak: no answer"
+            answers.append(f"{unknown}: {self.reason}")
+        answers += self.unanswered
+        if self.budget is not None:
+            answers.append(str(self.budget))
+        if self.fit is not None:
+            answers += [str(self.fit), *filter(None, [self.fit.largest_batch_text])]
+        if self.last_batch is not None:
+            answers.append(str(self.last_batch))
+        return tuple(answers)
+
+    @property
+    def subject(self) -> str:
+        """The workload, or the network and its batch, in words."""
+        if self.workload is not None:
+            return str(self.workload)
+        batch = "" if self.batch is None else f", batch {self.batch:,}"
+        return f"{self.target or 'your network'}{batch}"
+
+    def bytes_at_peak(self, attribute: Literal["module", "operator", "category"]) -> dict[str, int]:
+        """Return the live bytes at the peak by what allocated or holds them.
+
+        Args:
+            attribute: module, operator or category.
+
+        Returns:
+            Bytes by name, largest first; empty where the events are not known.
+
+        """
+        return {} if self.trace is None else totals(self.trace.alive_at_peak(), attribute)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain data under the keys of the JSON, without the events."""
+        plain: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(self, trace=None))
+        if self.workload is not None:
+            return {key: value for key, value in plain.items() if key not in _OF_OWN_STEPS}
+        del plain["trace"], plain["workload"], plain["workload_id"]
+        return plain
+
+    def summary(self) -> str:
+        """Return the report in a few lines: the answers, the main metrics, the notes."""
+        notes = (f"note: {note}" for note in self.notes)
+        return "\n".join([*self.answers, metrics_line(self), *notes])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the report as a data frame of one row.
+
+        Returns:
+            The columns of ``harness.load``, without ``experiment``; sizes are bytes in nullable
+            ``Int64`` columns, unknown values are missing. ``pandas.concat`` joins several. The
+            events are ``report.trace.to_frame()``.
+
+        >>> import harness
+        >>> grid = harness.Grid(base=harness.Workload(width=8), axes={"batch": [4, 8]})
+        >>> [int(harness.predict(step).to_frame()["saved_bytes"].item()) for step in grid]
+        [12868, 25732]
+
+        """
+        from harness.schema import columns
+
+        return columns.typed_frame([columns.report_row(self)])
+
+    def plot(self) -> "Figure":
+        """Return a picture: the live bytes of the step, or what is alive at its peak.
+
+        Returns:
+            A matplotlib figure: live bytes by category if the events are known, else one bar
+            whose parts are the categories.
+
+        Raises:
+            ArgumentError: neither is known, for example because the prediction failed.
+
+        >>> import harness
+        >>> harness.predict(harness.Workload(depth=8)).plot().savefig("peak.png")
+
+        """
+        if self.trace is None:
+            return picture("plot_metrics", self)
+        return picture("plot_trace", self.trace)
+
+    def __repr__(self) -> str:
+        parts = [metrics_line(self)]
+        if self.fit is not None:
+            parts.insert(0, f"{self.fit.verdict} on {self.fit.gpu}")
+        return f"<StepReport: {', '.join(parts)}; {self.method}>"
+
+    def _repr_html_(self) -> str:
+        from harness.schema.notebook_report import report_html
+
+        return report_html(self)
+
+
+def formula_report(**fields: Any) -> StepReport:
+    """Return a workload's report by formula, unsupported where no metric is known."""
+    known = any(fields.get(name) is not None for name in Metrics.__struct_fields__)
+    outcome = Outcome.PREDICTED if known else Outcome.UNSUPPORTED
+    return StepReport(outcome=outcome, method="formula", **fields)

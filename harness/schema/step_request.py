@@ -1,0 +1,89 @@
+"""A step of the user's own network as a worker is asked for it: plain data, no torch."""
+
+import ast
+import sys
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from harness.schema.errors import HarnessError
+
+OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
+LOSSES = ("cross-entropy", "mean-square", "sum", "model")
+MODES = ("train", "inference")
+LEARNING_RATE = 0.01
+
+
+class RequestError(HarnessError, ValueError):
+    """A value of a request breaks its rule; the message names it, the value and the rule."""
+
+
+class StepRequest(Struct, frozen=True, kw_only=True):
+    """One step, described by names that another process can look up, or by objects sent to it.
+
+    Attributes:
+        target: ``MODULE:CALLABLE`` or ``FILE.py:CALLABLE``, which returns the network.
+        arguments: what it is called with, each as NAME=VALUE.
+        batch: examples in a step.
+        inputs: each input as ``[NAME=][TYPE:]SHAPE``, without the batch.
+        inputs_from: ``MODULE:CALLABLE`` of the batch that returns inputs and labels instead.
+        optimizer: a known name, or ``MODULE:CALLABLE`` of the parameters.
+        loss: a known name, or ``MODULE:CALLABLE`` of output and labels.
+        classes: labels are 0 to ``classes`` - 1; None: they have no values.
+        mode: ``train`` or ``inference``.
+        autocast: ``float16`` or ``bfloat16``.
+        accumulate: micro-batches of a step.
+        compile: mode of ``torch.compile``; None without.
+        threads: CPU threads of an operation.
+        answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
+        sent: pickled objects by the name of an argument of ``OwnStep``; they count first.
+        path: folders in which the requester finds its modules.
+        folder: the folder that the requester works in.
+
+    """
+
+    target: str | None = None
+    arguments: tuple[str, ...] = ()
+    batch: int = 32
+    inputs: tuple[str, ...] = ()
+    inputs_from: str | None = None
+    optimizer: str = "sgd"
+    loss: str = "cross-entropy"
+    classes: int | None = None
+    mode: str = "train"
+    autocast: str | None = None
+    accumulate: int = 1
+    compile: str | None = None
+    threads: int = 1
+    answers: tuple[str, ...] = ()
+    sent: bytes = b""
+    path: tuple[str, ...] = ()
+    folder: str = ""
+
+    def named_arguments(self) -> dict[str, Any]:
+        """Return the arguments by name; a value that is no Python literal is text.
+
+        Raises:
+            RequestError: one is not NAME=VALUE.
+
+        >>> StepRequest(arguments=("depth=2", "kind=small")).named_arguments()
+        {'depth': 2, 'kind': 'small'}
+
+        """
+        return dict(map(_argument, self.arguments))
+
+
+def _argument(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise RequestError(f"--arg must be NAME=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def own_places() -> dict[str, Any]:
+    """Return ``path`` and ``folder`` of this process, the requester."""
+    return {"path": tuple(sys.path), "folder": str(Path.cwd())}

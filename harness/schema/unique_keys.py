@@ -1,0 +1,34 @@
+"""JSON that gives no key of an object twice: nobody can know which of the two was meant."""
+
+import json
+
+
+def read_json(text: bytes | str) -> object:
+    """Return what ``text`` holds.
+
+    Raises:
+        ValueError: it is no JSON, gives a key twice, or holds a number that is not finite.
+
+    >>> read_json('{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+        ...
+    ValueError: a: given twice
+
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key}: given twice")
+        found[key] = value
+    return found
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON")

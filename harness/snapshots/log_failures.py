@@ -1,0 +1,212 @@
+"""Every out-of-memory failure in a log: whose, when, why, and whether the run went on after it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.host_messages import HostMessage, host_message
+from harness.snapshots.log_text import Log, record_text
+from harness.snapshots.oom_message import (
+    BEGIN,
+    OutOfMemoryMessage,
+    advice,
+    parse_message,
+    why_none,
+)
+
+_MARK = re.compile(
+    r"out of memory|DefaultCPUAllocator|AlignedAllocator|CUBLAS_STATUS_ALLOC_FAILED|"
+    r"cudaErrorMemoryAllocation|NVML_SUCCESS ==|oom[-_ ]kill event|OOMKilled|OUT_OF_MEMORY\b",
+    re.IGNORECASE,
+)
+_RANK = re.compile(
+    r"\[rank ?(\d+)\]|\b(?:local_)?rank[\"' :=]{1,3}(\d+)\b|\[default(\d+)\]|"
+    r"^\[\d+,(\d+)\]<|^ ?(\d+): ",
+    re.IGNORECASE,
+)
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d|\b\d\d-\d\d \d\d:\d\d:\d\d|\b\d\d:\d\d:\d\d|"
+    r"^\[ *\d+\.\d{6}\]"
+)
+_FRAME = re.compile(r'File "([^"\n]{1,300})", line (\d{1,9}), in ([^\n]{1,80})')
+_SLASH = re.compile(r"[/\\]")
+_LIBRARY = re.compile(r"site-packages|dist-packages|[/\\]lib[/\\]python3|[/\\]torch[/\\]|<frozen")
+_NO_PROGRESS = re.compile(
+    r"^\W*$|^\s|^\W*(?:Traceback|File |During handling|The above exception)|"
+    r"error|exception|fail|terminat|kill|exit|abort|signal|nccl|elastic|torchrun|wandb|destroy|"
+    r"traceback|warn|memory|PYTORCH_|https?://",
+    re.IGNORECASE,
+)
+"""Lines that a run writes while it ends; others say that it goes on."""
+
+_MESSAGE_LINES = 12
+_MOST_BEFORE = 400
+_MOST_AFTER = 400
+_WENT_ON_LINES = 3
+_MOST_FAILURES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFailure:
+    """One failure, or the same one written several times.
+
+    Attributes:
+        line: line of the log, counted from where reading began.
+        rank, gpu, time: None where the log does not say.
+        frame: the line of the user's that failed, from the traceback before the message.
+        went_on: the log goes on after it, so the run tried again or did without.
+        times: how often these numbers were written.
+
+    """
+
+    line: int
+    rank: int | None
+    gpu: int | None
+    time: str | None
+    cause: str
+    advice: str
+    requested_bytes: int | None
+    message: OutOfMemoryMessage | None
+    frame: str | None
+    went_on: bool
+    times: int = 1
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what is known of it, for JSON; the numbers of the message stand elsewhere."""
+        plain = asdict(self)
+        del plain["message"]
+        return plain
+
+
+def find_failures(log: Log) -> tuple[LogFailure, ...]:
+    """Return every failure in a log, in its order.
+
+    Raises:
+        SnapshotError: there is none that can be explained; one line.
+
+    """
+    lines = log.text.split("\n")
+    marks = [at for at, line in enumerate(lines) if _MARK.search(line)]
+    found: list[LogFailure] = []
+    reasons: list[str] = []
+    for at in marks[-_MOST_FAILURES:]:
+        for failure in _failures_at(lines, at, reasons):
+            _add(found, failure)
+    if not found:
+        raise SnapshotError(reasons[-1] if reasons else why_none(""))
+    return tuple(found)
+
+
+def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
+    """Return the failures to explain: the last, and the last of every rank with another cause.
+
+    Those after which the run went on are left out, unless there are no others.
+    """
+    ended = [each for each in failures if not each.went_on] or list(failures[-1:])
+    last = {_owner(each): each for each in ended}
+    chosen: dict[str, LogFailure] = {}
+    for each in reversed(list(last.values())):
+        chosen.setdefault(each.cause, each)
+    return tuple(chosen.values())
+
+
+def _failures_at(lines: Sequence[str], at: int, reasons: list[str]) -> Iterator[LogFailure]:
+    """Yield what the message in line ``at`` says; a record of JSON may hold several."""
+    text = "\n".join(record_text(line) for line in lines[at : at + _MESSAGE_LINES])
+    own = record_text(lines[at])
+    begins = [match.start() for match in BEGIN.finditer(text) if match.start() < len(own)]
+    if not begins:
+        host = host_message(own)
+        if host is not None:
+            yield _failure(lines, at, own, host)
+        else:
+            reasons.append(why_none(own))
+        return
+    for begin in begins:
+        try:
+            message = parse_message(text[begin:])
+        except SnapshotError as error:
+            reasons.append(str(error))
+        else:
+            yield _failure(lines, at, own[:begin], message)
+
+
+def _failure(
+    lines: Sequence[str], at: int, before: str, said: OutOfMemoryMessage | HostMessage
+) -> LogFailure:
+    head = lines[at][:400]
+    rank = _rank(head)
+    own = said if isinstance(said, OutOfMemoryMessage) else None
+    time = next((match[0] for text in (head, before[-400:]) if (match := _TIME.search(text))), None)
+    return LogFailure(
+        line=at + 1,
+        rank=rank,
+        gpu=None if own is None else own.gpu,
+        time=time,
+        cause=said.cause() if isinstance(said, OutOfMemoryMessage) else said.cause,
+        advice=advice(said) if isinstance(said, OutOfMemoryMessage) else said.advice,
+        requested_bytes=said.requested_bytes,
+        message=own,
+        frame=_frame([*lines[max(0, at - _MOST_BEFORE) : at], before], rank),
+        went_on=_went_on(lines[at + 1 : at + 1 + _MOST_AFTER], rank),
+    )
+
+
+def _rank(line: str) -> int | None:
+    match = _RANK.search(line)
+    return None if match is None else int(next(filter(None, match.groups()))[:9])
+
+
+def _frame(before: Sequence[str], rank: int | None) -> str | None:
+    """Return the last line of the user's own in the traceback that ends ``before``."""
+    texts: list[str] = []
+    for line in reversed(before):
+        texts[:0] = record_text(line).split("\n")
+        if "Traceback (most recent call last)" in line and _rank(line[:400]) in (None, rank):
+            break
+    else:
+        return None
+    found = outer = None
+    for number, text in enumerate(texts):
+        frame = _FRAME.search(text)
+        if frame is None or _rank(text[:400]) not in (None, rank):
+            continue
+        code = texts[number + 1].split("]: ")[-1].strip() if number + 1 < len(texts) else ""
+        place = f"{_SLASH.split(frame[1])[-1]}:{frame[2]} in {frame[3].strip()}"
+        shown = f"{place}: {code[:100]}" if code and not _FRAME.search(code) else place
+        if _LIBRARY.search(frame[1]):
+            outer = shown
+        else:
+            found = shown
+    return found or outer
+
+
+def _went_on(after: Sequence[str], rank: int | None) -> bool:
+    """Return whether the lines after a failure are those of a run that goes on."""
+    going = 0
+    for line in after:
+        text = record_text(line)
+        other = rank is not None and _rank(line[:400]) != rank
+        going += not other and _NO_PROGRESS.search(text[:400]) is None
+        if going == _WENT_ON_LINES:
+            return True
+    return False
+
+
+def _owner(failure: LogFailure) -> object:
+    return ("GPU", failure.gpu) if failure.rank is None else ("rank", failure.rank)
+
+
+def _add(found: list[LogFailure], failure: LogFailure) -> None:
+    """Add a failure, or count it with the one before of the same owner and the same numbers."""
+    own = [at for at, each in enumerate(found) if _owner(each) == _owner(failure)]
+    if own and _numbers(found[own[-1]]) == _numbers(failure):
+        earlier = found.pop(own[-1])
+        frame = failure.frame or earlier.frame
+        failure = replace(failure, times=earlier.times + 1, frame=frame)
+    found.append(failure)
+
+
+def _numbers(failure: LogFailure) -> tuple[object, ...]:
+    return failure.message, failure.requested_bytes, failure.advice, failure.went_on

@@ -1,0 +1,88 @@
+"""The end of a log of any size as plain text: encodings, colours and records of JSON undone."""
+
+import json
+import os
+import re
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+LONGEST_BYTES = 64 << 20
+"""The most that is read of a log: its end, where the failure is."""
+
+_CHUNK = 1 << 20
+_ESCAPES = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
+_UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """The text of a log, one line of the program's output a line."""
+
+    text: str
+    left_out_bytes: int = 0
+    """How much of the beginning was not read."""
+
+
+def read_log(file: IO[bytes], size: int | None = None) -> Log:
+    """Return the end of ``file``; one that cannot be searched is read to its end.
+
+    Args:
+        file: a log, or standard input.
+        size: bytes in the file, where it has a size.
+
+    """
+    if size is not None and size > LONGEST_BYTES:
+        head = file.read(2)
+        left_out = (size - LONGEST_BYTES) & ~1  # UTF-16 has two bytes a letter
+        file.seek(left_out)
+        return Log(text=plain_text(file.read(LONGEST_BYTES + 1), head), left_out_bytes=left_out)
+    chunks: deque[bytes] = deque()
+    head, held, left_out = b"", 0, 0
+    while chunk := file.read(_CHUNK):
+        head = head or chunk[:2]
+        chunks.append(chunk)
+        held += len(chunk)
+        while held - len(chunks[0]) >= LONGEST_BYTES:
+            dropped = len(chunks.popleft())
+            held, left_out = held - dropped, left_out + dropped
+    return Log(text=plain_text(b"".join(chunks), head), left_out_bytes=left_out)
+
+
+def read_log_file(path: Path) -> Log:
+    """Return the end of the log at ``path``."""
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        return read_log(file, found.st_size or None)
+
+
+def plain_text(data: bytes, head: bytes = b"") -> str:
+    """Return ``data`` as text without escape sequences; a carriage return ends a line."""
+    encoding = _UTF16.get(head or data[:2], "")
+    if not encoding and data[:4000].count(0) > len(data[:4000]) // 4:  # no mark, and Latin letters
+        encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    text = data.decode(encoding or "utf-8", "replace").removeprefix("\ufeff").replace("\0", "")
+    return _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def record_text(line: str) -> str:
+    """Return the text in a line: where it is a record of JSON, all of its texts, a line each."""
+    start = line.find("{")
+    if start >= 0 and line.rstrip().endswith("}"):
+        try:
+            return "\n".join(_texts(json.loads(line[start:])))
+        except (ValueError, RecursionError):
+            pass
+    return line.replace("\\n", "\n") if "\\n" in line else line
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts of a record; single words, such as its level, are none."""
+    if isinstance(value, str):
+        return [value.rstrip("\n")] if re.search(r"\s", value) else []
+    if isinstance(value, list):
+        return [text for each in value for text in _texts(each)]
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in _texts(each)]
+    return []

@@ -1,0 +1,62 @@
+"""The step that a request describes: names looked up, sent objects unpacked."""
+
+import os
+import pickle
+import sys
+from dataclasses import replace
+from typing import Any
+
+from harness.schema.errors import StepError
+from harness.schema.input_spec import parse_input
+from harness.schema.step_request import LOSSES, OPTIMIZERS, StepRequest
+from harness.training.example_inputs import example_inputs
+from harness.training.load_target import builder_of, load_target
+from harness.training.own_step import Inputs, OwnStep
+
+
+def requested_step(request: StepRequest) -> OwnStep:
+    """Return the step, with the modules that it names imported.
+
+    Raises:
+        HarnessError: a name, an argument or a shape is wrong; the message says which.
+
+    """
+    find_modules(request)
+    given: dict[str, Any] = {
+        "batch": request.batch,
+        "mode": request.mode,
+        "autocast": request.autocast,
+        "accumulate": request.accumulate,
+        "optimizer": _named(request.optimizer, OPTIMIZERS),
+        "loss": _named(request.loss, LOSSES),
+    }
+    if request.sent:
+        given |= pickle.loads(request.sent)
+    if request.target is not None:
+        given["build"] = builder_of(request.target, request.named_arguments())
+    if "inputs" not in given:
+        given["inputs"] = _inputs(request)
+    return OwnStep(**given)
+
+
+def find_modules(request: StepRequest) -> None:
+    """Let this process find the files and modules that the requester finds."""
+    if request.folder:
+        os.chdir(request.folder)
+    sys.path[:] = [*request.path, *(folder for folder in sys.path if folder not in request.path)]
+
+
+def _named(name: str, known: tuple[str, ...]) -> Any:
+    """Return ``name`` itself if it is known, else the object that MODULE:CALLABLE names."""
+    return name if name in known or ":" not in name else load_target(name)
+
+
+def _inputs(request: StepRequest) -> Inputs:
+    if request.inputs_from is not None:
+        found: Inputs = load_target(request.inputs_from)
+        return found
+    if not request.inputs:
+        raise StepError("give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE")
+    specs = [parse_input(text) for text in request.inputs]
+    made = example_inputs(specs, with_labels=request.mode == "train")
+    return replace(made, classes=request.classes)

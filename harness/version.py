@@ -1,0 +1,8 @@
+"""The version of the harness, which records and cached files name, and its folder."""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+PACKAGE = Path(__file__).parent
+"""The folder of this package."""

@@ -1,0 +1,249 @@
+"""The trace of networks nobody here wrote, against PyTorch's own tracker, to the byte."""
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch import nn
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.measurement.module_trace import ModuleTrace, trace
+from harness.schema.events import Event, Trace
+from tests.measurement.module_cases import CASES, NETWORKS, Case, prepared
+
+RNG_STATE_BYTES = 5056
+KERNELS = re.compile(
+    r".*?aten::(convolution_backward|mkldnn_convolution|_slow_conv2d_forward"
+    r"|native_batch_norm_backward|native_batch_norm|mkldnn_rnn_layer_backward|mkldnn_rnn_layer)(?=/|$)"
+)
+"""Operators that take scratch in their kernels; the path up to the operator matches."""
+
+
+class Nothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def traced(case: Case, mode: AbstractContextManager[object] | None = None) -> ModuleTrace:
+    everything = trace(case.model, optimizer=case.optimizers, inputs=(case.x, case.y))
+    with everything as result, mode or nullcontext():
+        case.step()
+    return result
+
+
+def mem_tracker_peak(case: Case) -> int:
+    tracker = MemTracker()
+    tracker.track_external(case.model, *case.optimizers, case.x, case.y)
+    with tracker:
+        case.step()
+    return int(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"])
+
+
+def without(events: Trace, unseen: Callable[[int, Event], bool]) -> Trace:
+    """Return the trace without the blocks whose taking event ``unseen`` picks."""
+    dropped: set[int] = set()
+    kept = []
+    for order, event in enumerate(events.events):
+        if event.size_bytes > 0 and unseen(order, event):
+            dropped.add(event.address)
+        elif event.size_bytes < 0 and event.address in dropped:
+            dropped.remove(event.address)
+        else:
+            kept.append(event)
+    return Trace(kept, steps=events.measured_step)
+
+
+def scratch_of_kernels(whole: Trace) -> Callable[[int, Event], bool]:
+    """Pick what a kernel takes for itself: taken below the dispatcher, returned before it ends.
+
+    No operator but this one allocates or frees a block while it is alive.
+    """
+
+    def picked(order: int, event: Event) -> bool:
+        kernel = KERNELS.match(event.operator)
+        if kernel is None:
+            return False
+        for later in whole.events[order + 1 :]:
+            if later.address == event.address:
+                return later.size_bytes < 0
+            if not later.operator.startswith(kernel[0]):
+                return False
+        return False
+
+    return picked
+
+
+def no_scratch(_: Trace) -> Callable[[int, Event], bool]:
+    return lambda order, event: False
+
+
+def generator_states(_: Trace) -> Callable[[int, Event], bool]:
+    """Pick the copies of the generator's state that a checkpoint takes, outside any operator."""
+
+    def picked(order: int, event: Event) -> bool:
+        return event.size_bytes == RNG_STATE_BYTES and "aten::" not in event.operator
+
+    return picked
+
+
+EXPLAINED: dict[str, Callable[[Trace], Callable[[int, Event], bool]]] = {
+    "convolutions": scratch_of_kernels,
+    "resnet18": scratch_of_kernels,
+    "vision transformer": scratch_of_kernels,
+    "checkpoint": generator_states,
+    "checkpoint, reentrant": generator_states,
+    "embedding": no_scratch,
+    "encoder": no_scratch,
+    "two optimizers": no_scratch,
+}
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_the_peak_is_mem_trackers_but_for_named_events(name: str) -> None:
+    case = prepared({**CASES, **NETWORKS}[name])
+    whole = traced(case).trace
+    seen = without(whole, EXPLAINED[name](whole))
+    assert seen.peak_live_bytes == mem_tracker_peak(case)
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("name", ["shared weights", "mobilenet_v3_small"])
+def test_where_mem_tracker_changes_what_it_watches(name: str) -> None:
+    """Under any dispatch mode the engine adds two gradients of one tensor out of place."""
+    build = {**CASES, **NETWORKS}[name]
+    alone = traced(prepared(build)).trace
+    disturbed = traced(prepared(build), Nothing()).trace  # type: ignore[no-untyped-call]
+    seen = without(disturbed, scratch_of_kernels(disturbed))
+    assert without(alone, scratch_of_kernels(alone)).peak_live_bytes < seen.peak_live_bytes
+    assert seen.peak_live_bytes == mem_tracker_peak(prepared(build))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_table_of_the_peak_adds_up(name: str) -> None:
+    result = traced(prepared(CASES[name]))
+    blocks = result.trace.alive_at_peak()
+    assert sum(block.event.size_bytes for block in blocks) == result.peak_live_bytes
+    assert sum(result.categories_at_peak().values()) == result.peak_live_bytes
+    assert list(result.trace.phase_peaks()) == ["build", "forward", "backward", "optimizer"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_left_that_was_not_there_before(name: str) -> None:
+    """After a step as before it: parameters, gradients, state, input; the ends of old ones."""
+    case = prepared(CASES[name])
+    result = traced(case)
+    held = [*case.model.parameters(), *case.model.buffers(), case.x, case.y]
+    held += [p.grad for p in case.model.parameters() if p.grad is not None]
+    for optimizer in case.optimizers:
+        held += [v for s in optimizer.state.values() for v in s.values() if v is not None]
+    sizes: dict[int, int] = {}
+    for tensor in held:
+        for part in (tensor._indices(), tensor._values()) if tensor.is_sparse else (tensor,):
+            storage = part.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+    assert result.trace.live_bytes[-1] == sum(sizes.values())
+
+
+def test_the_categories_are_those_of_the_facts() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Sigmoid(), nn.Linear(16, 4))
+    optimizer = torch.optim.Adam(model.parameters())
+    x = torch.ones(32, 8)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+
+    step()
+    with trace(model, optimizer=optimizer, inputs=x) as result:
+        step()
+    weights = 4 * (8 * 16 + 16 + 16 * 4 + 4 + 2 * 16)
+    taken: dict[str, int] = {}
+    for event in result.trace.events:
+        if event.size_bytes > 0:
+            taken[event.category] = taken.get(event.category, 0) + event.size_bytes
+    assert taken["parameter"] == weights + 4 * 32 + 8  # buffers, and the number of batches
+    assert taken["optimizer_state"] == 2 * weights + 4 * 6  # six step counters
+    assert taken["input"] == 4 * 32 * 8
+    assert taken["gradient"] == 2 * weights  # those from before, and those of the step
+    # The products of Linear 0 (kept by the norm), of the norm's own statistics, of Sigmoid.
+    assert taken["activation"] == 4 * 32 * 16 * 2 + 2 * 4 * 16
+
+
+def test_steps_and_phases_are_found() -> None:
+    case = prepared(CASES["two optimizers"])
+    with trace(case.model, optimizer=case.optimizers) as result:
+        case.step()
+        case.step()
+    order: list[tuple[int, str]] = []
+    for event in result.trace.events:
+        if (event.step, event.phase) not in order:
+            order.append((event.step, event.phase))
+    step = ["forward", "backward", "optimizer"]
+    expected = [(0, "build"), (0, "optimizer"), *((1, p) for p in step), *((2, p) for p in step)]
+    assert order == expected
+    assert result.trace.measured_step == 2
+
+
+def test_gradient_accumulation_is_one_step_and_plain_backward_passes_are_several() -> None:
+    case = prepared(CASES["frozen"])
+
+    def passes() -> None:
+        for _ in range(2):
+            case.model(case.x).sum().backward()
+
+    with trace(case.model) as several:
+        passes()
+    with trace(case.model) as one:
+        passes()
+        case.optimizers[0].step()
+    assert (several.trace.measured_step, one.trace.measured_step) == (2, 1)
+
+
+def test_what_an_older_input_was_is_found_when_it_reaches_the_network() -> None:
+    model, x = nn.Linear(4, 3), torch.ones(5, 4)
+    with trace(model) as result:
+        model(x)
+        del x
+    rows = [(e.size_bytes, e.category) for e in result.trace.events if e.category == "input"]
+    assert rows == [(80, "input"), (-80, "input")]
+
+
+@pytest.mark.exact
+def test_saved_bytes_are_those_of_the_closed_form() -> None:
+    model = nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 5))
+    x, y = torch.ones(7, 12), torch.zeros(7, dtype=torch.int64)
+    with trace(model, inputs=(x, y)) as result:
+        nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+    metrics = msgspec.to_builtins(result.metrics())
+    assert metrics["saved_bytes"] == 7 * (4 * 12 + 8 + 4 * 20 + 4 * 5) + 4
+    assert metrics["saved_input_bytes"] == 7 * (4 * 12 + 8)
+
+
+def test_without_operators_the_same_blocks_are_seen() -> None:
+    rows = []
+    for operators in (True, False):
+        case = prepared(CASES["encoder"])
+        with trace(
+            case.model, optimizer=case.optimizers, inputs=(case.x, case.y), operators=operators
+        ) as result:
+            case.step()
+        rows.append([(e.size_bytes, e.category, e.step) for e in result.trace.events])
+        assert result.peak_phase == "backward"
+    assert rows[0] == rows[1]
+
+
+def test_the_model_is_as_before_whatever_happens() -> None:
+    model = nn.Sequential(nn.Linear(3, 5))
+    with pytest.raises(KeyError), trace(model):
+        raise KeyError
+    assert all("forward" not in vars(module) for module in model.modules())
+    with trace(model) as again:
+        model(torch.ones(1, 3))
+    assert again.peak_live_bytes > 0

@@ -1,0 +1,119 @@
+"""The tool that runs each version of PyTorch: what it installs, keeps and exits with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.validation import torch_versions
+from harness.prediction.versions import KNOWN, NEWEST
+
+
+def result(version: str, **changes: Any) -> dict[str, Any]:
+    facts = {
+        "torch": f"{version}.0+cu130",
+        "python": "3.13.5",
+        "processor": "any",
+        "version": version,
+        "known": True,
+        "drawn": 60,
+        "install_seconds": 70,
+        "test_seconds": 120,
+        "passed": 180,
+        "skipped": 1,
+        "failed": [],
+        "rules": {"dropout": "holds in 5 workloads"},
+    }
+    return facts | changes
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results go to this folder."""
+    monkeypatch.setattr(torch_versions, "KEPT", tmp_path / "kept.json")
+    monkeypatch.setattr(torch_versions, "TABLE", tmp_path / "table.md")
+    return tmp_path
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["torch_versions", *words])
+    return torch_versions.main()
+
+
+def test_a_version_that_is_run_again_keeps_the_rows_of_the_others(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {text: result(text) for text in ("2.9", "2.10", "2.8")}
+    monkeypatch.setattr(torch_versions, "run", lambda text, examples, *, keep: found[text])
+    assert exit_code(monkeypatch, "2.9", "2.10", "--record") == 0
+    found["2.9"] = result("2.9", passed=7)
+    assert exit_code(monkeypatch, "2.9", "2.8", "--record") == 0
+    rows = json.loads((kept / "kept.json").read_text())
+    assert [(name, row["passed"]) for name, row in rows.items()] == [
+        ("2.8", 180),
+        ("2.9", 7),
+        ("2.10", 180),
+    ]
+    assert "| rule | 2.8 | 2.9 | 2.10 |" in (kept / "table.md").read_text()
+
+
+def test_all_are_the_known_versions_and_without_record_nothing_is_kept(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
+        asked.append(text)
+        return result(text)
+
+    monkeypatch.setattr(torch_versions, "run", run)
+    assert exit_code(monkeypatch, "all") == 0
+    assert asked == [str(version) for version in KNOWN]
+    assert not list(kept.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"failed": ["tests.x::test_y"]}, 1),
+        ({"rules": {"dropout": "differs in 1 of 5 workloads"}}, 1),
+        ({"rules": {"dropout": "differs in 1 of 5 workloads"}, "known": False}, 0),
+        ({}, 0),
+    ],
+)
+def test_on_a_known_version_a_difference_fails(
+    changes: dict[str, Any], code: int, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = result(str(NEWEST), **changes)
+    monkeypatch.setattr(torch_versions, "run", lambda text, examples, *, keep: found)
+    assert exit_code(monkeypatch, "latest") == code
+
+
+def test_what_pip_cannot_install_has_an_exit_code_of_its_own_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(folder: Path, text: str) -> Path:
+        folder.mkdir()
+        raise torch_versions.InstallError("pip ended with exit code 1")
+
+    monkeypatch.setattr(torch_versions, "ROOT", tmp_path)
+    monkeypatch.setattr(torch_versions, "make_environment", refused)
+    assert exit_code(monkeypatch, "latest") == torch_versions.NOT_INSTALLED
+    assert "torch latest: not installed, pip ended" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_torchvision_is_the_one_that_belongs_to_the_version() -> None:
+    assert torch_versions.torchvision_for("2.7") == "torchvision==0.22.*"
+    assert torch_versions.torchvision_for("2.14") == "torchvision==0.29.*"
+    assert torch_versions.torchvision_for("2.15") == "torchvision"
+    assert torch_versions.torchvision_for("latest") == "torchvision"
+
+
+def test_pip_is_left_without_its_local_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_FIND_LINKS", "wheels")
+    monkeypatch.setenv("PIP_CONSTRAINT", "constraints.txt")
+    environment = torch_versions.without_local_configuration()
+    assert not {"PIP_FIND_LINKS", "PIP_CONSTRAINT"} & set(environment)
+    assert environment["PIP_CONFIG_FILE"] == "/dev/null"

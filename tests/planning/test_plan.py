@@ -1,0 +1,167 @@
+"""``harness.plan``: each candidate is what ``harness.predict`` says of the changed step."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import harness
+from harness.cli.app import main
+from harness.planning.changed_step import blocks_of, checkpointing_of
+from harness.planning.plan_result import Plan
+from harness.planning.step_changes import StepChange, code_of
+from harness.prediction.gpu.catalogue import GPUS
+
+BATCH = 8192
+WIDTH = 256
+DEPTH = 4
+TIGHT = 120
+"""MiB next to the most memory outside the allocator; the step needs about 500."""
+
+
+def block() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH))
+
+
+def build() -> nn.Module:
+    return nn.Sequential(*[block() for _ in range(DEPTH)], nn.Linear(WIDTH, 10))
+
+
+def small(mebibytes: int) -> harness.Gpu:
+    return replace(GPUS["l4"], total_bytes=(768 + mebibytes) << 20)
+
+
+def planned(mebibytes: int, **asked: object) -> Plan:
+    found = harness.plan(build, BATCH, gpu=small(mebibytes), inputs=(WIDTH,), **asked)  # type: ignore[arg-type]
+    assert isinstance(found, Plan)
+    return found
+
+
+def test_a_step_that_fits_needs_no_change() -> None:
+    found = planned(2000, optimizer="adam")
+    assert [c.described() for c in found.candidates] == ["nothing"]
+    assert found.as_asked.verdict == "fits"
+
+
+@pytest.fixture(scope="module")
+def tight() -> Plan:
+    return planned(TIGHT, optimizer="adam")
+
+
+def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
+    tight: Plan,
+) -> None:
+    gpu, found = small(TIGHT), tight
+    assert found.as_asked.verdict != "fits"
+    assert len(found.candidates) > 2  # three where torch 2.15 frees workspaces, else five
+    times = [c.relative_time for c in found.candidates if not c.change.trains_otherwise]
+    assert times == sorted(times)
+    for one in found.candidates:
+        assert one.fit.verdict == "fits"
+        assert one.micro_batch * one.micro_batches == BATCH
+        assert (one.neighbour is None) == (one.micro_batches == 1)
+        assert one.neighbour is None or one.neighbour.verdict != "fits"
+    first = next(c for c in found.candidates if not c.change.described())
+    again = harness.predict(
+        build,
+        BATCH,
+        inputs=(WIDTH,),
+        optimizer="adam",
+        accumulate=first.micro_batches,
+        gpu=gpu,
+        allocator_settings=first.allocator_settings,
+    )
+    assert again.fit == first.fit, "two micro-batches need what all of them need"
+
+
+def test_checkpointing_saves_what_the_blocks_save() -> None:
+    def peak(change: StepChange) -> int:
+        prepare = checkpointing_of(change)
+        found = harness.predict(build, BATCH, inputs=(WIDTH,), gpu="l4", prepare=prepare)
+        return found.saved_bytes or 0
+
+    inside = 4 * BATCH * WIDTH * (4 + 4)  # of a block: what GELU and the second layer save
+    none, every = peak(StepChange()), peak(StepChange(checkpointing="every block"))
+    half = peak(StepChange(checkpointing="every second block"))
+    assert none - every == DEPTH * inside
+    assert none - half == DEPTH // 2 * inside
+
+
+def test_accumulated_gradients_are_the_gradients_of_the_whole_batch() -> None:
+    """The code that a plan prints, run on the CPU."""
+    torch.manual_seed(0)
+    model, loss_function = build(), nn.CrossEntropyLoss()
+    batch_x, batch_y = torch.randn(8, WIDTH), torch.randint(10, (8,))
+    loss_function(model(batch_x), batch_y).backward()
+    whole = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    change = StepChange(checkpointing="every block")
+    code = code_of(change, optimizer="adam", micro_batches=4, blocks=blocks_of(model))
+    code = code.replace(".cuda()", "")
+    exec(code, {"torch": torch, "model": model, "loss_function": loss_function,
+                "batch_x": batch_x, "batch_y": batch_y})  # fmt: skip
+    parts = [p.grad for p in model.parameters() if p.grad is not None]
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_blocks_are_the_repeated_children_of_containers() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, batch_first=True)
+    assert blocks_of(nn.TransformerEncoder(layer, 3)) == [f"layers.{i}" for i in range(3)]
+    assert blocks_of(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))) == []
+    found = harness.plan(
+        lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH)), 4, gpu=small(2), inputs=(WIDTH,), loss="sum"
+    )
+    assert any("no repeated blocks" in note for note in found.notes)
+
+
+def test_autocast_is_tried_only_where_the_gpu_has_bfloat16() -> None:
+    old = replace(small(TIGHT), capability=(7, 5))
+    found = harness.plan(build, BATCH, gpu=old, inputs=(WIDTH,))
+    assert found.candidates
+    assert all(c.change.autocast is None for c in found.candidates)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--gpu l4"),
+        (["--gpu", "rtx409"], "did you mean"),
+        (["--gpu", "l4", "--batch", "0"], "batch"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = ["plan", "tests.planning.test_plan:build", "--input", str(WIDTH)]
+    assert main([*target, "--batch", "64", *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = [
+        "plan",
+        "tests.planning.test_plan:build",
+        "--input",
+        str(WIDTH),
+        "--batch",
+        str(BATCH),
+    ]
+    gpu = ["--gpu", "l4", "--memory", f"{768 + TIGHT}MiB", "--optimizer", "adam"]
+    assert main([*target, *gpu]) == 0
+    text = capsys.readouterr().out
+    assert "the next larger micro-batch" in text
+    assert text.startswith("tests.planning.test_plan:build, batch 8,192: ")
+    assert "fits on l4" in text.splitlines()[1]
+    assert "time, about" in text
+    assert main([*target, "--gpu", "l4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["candidates"][0]["described"] == "nothing"
+    little = ["--gpu", "l4", "--memory", "400MiB", "--optimizer", "none"]
+    assert main([*target[:-1], "2", *little]) == 3
+    assert "nothing that was tried fits" in capsys.readouterr().out

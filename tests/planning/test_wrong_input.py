@@ -1,0 +1,99 @@
+"""Input that makes no sense: one clear line, with the line of the user's own code."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+import harness
+from harness.cli.app import main
+from harness.schema.argument_checks import ArgumentError
+from harness.schema.errors import HarnessError
+
+WIDTH = 16
+NO_WORKLOAD: Any = {"depth": 3}
+
+
+def build() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
+        ({"batch": True}, "batch must be"),
+        ({"mode": "eval"}, "did you mean inference"),
+        ({"device": "gpu"}, "device must be cpu or cuda, got 'gpu'"),
+        ({"device": "cpu", "gpu": "l4"}, "device must be cuda"),
+        ({"autocast": "float64"}, "autocast must be float16 or bfloat16"),
+        ({"inputs": 3}, "inputs must be shapes"),
+        ({"inputs": None}, "give inputs"),
+        ({"target": lambda: None, "gpu": "l4"}, "must return a torch.nn.Module, got a NoneType"),
+        ({"method": "guess"}, "method must be one of auto, dry-run, estimate"),
+        ({"loss": "l1", "gpu": "l4"}, "loss must be one of"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_line(change: dict[str, Any], message: str) -> None:
+    asked = {"batch": 2, "inputs": (WIDTH,), "target": build, **change}
+    with pytest.raises(HarnessError, match=message) as caught:
+        harness.predict(asked.pop("target"), asked.pop("batch"), **asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_workload_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="Workload"):
+        harness.predict(NO_WORKLOAD)
+    with pytest.raises(ArgumentError, match="needs the batch of a network"):
+        harness.predict(build, inputs=(WIDTH,))  # type: ignore[call-overload]
+
+
+NETWORK = """
+import sys
+from torch import nn
+class Net(nn.Sequential):
+    def __init__(self, hidden=4): super().__init__(nn.Linear(16, hidden))
+def masked():
+    class Masked(Net):
+        def forward(self, x):
+            return x.foo()
+    return Masked()
+def ended():
+    sys.exit()
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ("Net --batch 0", 2, "batch must be a whole number of at least 1, got 0"),
+        ("Net --accumulate 0", 2, "accumulate must be"),
+        ("Net --mode eval", 2, "--mode must be one of train, inference, got 'eval'"),
+        ("Net --device cuda:0", 2, "--device must be one of cpu, cuda"),
+        ("Net --arg hiden=3 --gpu l4", 2, "did you mean hidden"),
+        ("Nat --gpu l4", 2, "did you mean Net"),
+        ("Net --input 9 --gpu l4", 2, "the step fails: RuntimeError"),
+        ("masked --gpu l4", 2, "has no attribute 'foo' (wrong_input.py:9 in forward)"),
+        ("ended --gpu l4", 2, "the target ended the process"),
+        ("Net --check", 2, "--check needs a GPU"),
+        ("Net --check --gpu t4 --batch 1000000000", 3, "does not fit"),
+        ("Net --gpu t4", 0, "fits on t4"),
+    ],
+)
+def test_the_command_says_it_in_one_line(
+    flags: str,
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "wrong_input.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    name, *others = flags.split()
+    shape = [] if "--input" in others else ["--input", "16"]
+    assert main(["predict", f"wrong_input.py:{name}", *shape, *others]) == code
+    said = capfd.readouterr()
+    assert message in (said.out if code in (0, 3) else said.err)
+    assert code != 2 or len((said.out + said.err).strip().splitlines()) == 1

@@ -1,0 +1,130 @@
+import json
+import pickle
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import torch
+from torch import nn
+from torch.cuda import _memory_viz
+
+from harness.measurement.module_trace import trace
+from harness.reporting.timeline_page import page
+from harness.reporting.timeline_svg import svg_timeline
+from harness.reporting.trace_exports import chrome_trace, memory_snapshot
+from harness.schema.events import BEFORE_TRACE, CATEGORIES, Trace, totals
+from harness.schema.units import format_bytes
+
+
+def measured() -> Trace:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    optimizer = torch.optim.Adam(model.parameters())
+    with trace(model, optimizer=optimizer) as result:
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.ones(32, 8)).sum().backward()
+            optimizer.step()
+    return result.trace
+
+
+def test_the_memory_viewer_reads_the_snapshot() -> None:
+    whole = measured()
+    snapshot = pickle.loads(memory_snapshot(whole))
+    alive = {b.event.address: b.event.size_bytes for b in whole.alive_after(len(whole.events) - 1)}
+    blocks = {b["address"]: b["size"] for s in snapshot["segments"] for b in s["blocks"]}
+    assert blocks == alive
+    # Its functions have no types. The sums are printed rounded: 20 blocks, 3.3 KiB.
+    viewer: Any = _memory_viz
+    assert f"segments: {len(blocks)}\n" in viewer.segsum(snapshot)
+    assert "alloc" in viewer.trace(snapshot)
+    assert "<script" in viewer.trace_plot(snapshot)
+    assert "<script" in viewer.segment_plot(snapshot)
+
+
+def test_a_replay_of_the_snapshot_gives_the_running_sum() -> None:
+    whole = measured()
+    live, sums = 0, []
+    for action in pickle.loads(memory_snapshot(whole))["device_traces"][0]:
+        if action["action"] in ("alloc", "free_completed"):
+            live += action["size"] if action["action"] == "alloc" else -action["size"]
+            sums.append(live)
+    assert sums == whole.live_bytes
+
+
+def test_the_counters_of_the_chrome_trace_add_up_and_phases_cover_every_event() -> None:
+    whole = measured()
+    rows = json.loads(chrome_trace(whole))["traceEvents"]
+    counters = [row["args"] for row in rows if row["ph"] == "C"]
+    assert [sum(counter.values()) for counter in counters] == whole.live_bytes
+    assert set(counters[0]) == set(CATEGORIES)
+    bars = [row for row in rows if row["ph"] == "X"]
+    assert sum(bar["dur"] for bar in bars) == len(whole.events)
+    assert {"build", "forward, step 2", "backward, step 2"} <= {bar["name"] for bar in bars}
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def _texts(text: str) -> list[str]:
+    return [node.text or "" for node in ET.fromstring(text).iter(f"{SVG}text")]
+
+
+def test_the_timeline_is_one_labelled_svg_without_script_that_shows_the_peak() -> None:
+    whole = measured()
+    text = svg_timeline(whole, "A step", most=40)
+    root = ET.fromstring(text)
+    titles = [node.text or "" for node in root.iter(f"{SVG}title")]
+    assert len(titles) == 42  # its own, the level before the trace, the columns
+    assert titles[0] == (
+        f"A step: live bytes by category; the peak is {max(whole.live_bytes):,} bytes"
+    )
+    assert any(f": {max(whole.live_bytes):,} bytes" in title for title in titles[1:])
+    words = _texts(text)
+    assert f"peak {format_bytes(whole.peak_live_bytes)}" in words
+    assert "0 B" in words
+    assert {"backward", "step 1", "step 2"} <= set(words)
+    assert {name.replace("_", " ") for name in CATEGORIES} <= set(words)
+    assert "<script" not in text
+    assert "href" not in text
+
+
+def test_what_was_there_before_the_trace_is_a_level_from_the_start() -> None:
+    whole = measured()
+    before = [event for event in whole.events if event.operator == BEFORE_TRACE]
+    assert len(before) >= 4
+    text = svg_timeline(whole)
+    titles = [node.text or "" for node in ET.fromstring(text).iter(f"{SVG}title")]
+    held = sum(event.size_bytes for event in before)
+    assert titles[1].startswith(f"{held:,} bytes\nbefore the trace\n")
+    assert len(titles) == 2 + len(whole.events) - len(before)
+
+
+def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None:
+    whole = measured()
+    text = page(whole, "Mine <Net>")
+    assert "<title>Mine &lt;Net&gt;</title>" in text
+    assert f"Peak: {whole.peak_live_bytes:,} bytes" in text
+    for forbidden in ("<script", "src=", "@import"):
+        assert forbidden not in text
+    layers = text[text.index("Layers, in forward order") : text.index("Largest blocks")]
+    names = re.findall(r'<th scope="row" class="operator">(.*?)</th>', layers)
+    numbers = [name for name in names if name.isdigit()]
+    assert numbers == sorted(numbers)
+    sums = totals(whole.alive_at_peak(), "module")
+    assert {name or "(network)" for name in sums} == set(names)
+    blocks = text[text.index("Largest blocks") :]
+    sizes = [int(size.replace(",", "")) for size in re.findall(r">([\d,]+)</td>", blocks)]
+    expected = [block.event.size_bytes for block in whole.alive_at_peak()[:15]]
+    assert sizes == expected
+
+
+def test_the_profiler_says_nothing_on_standard_error() -> None:
+    code = (
+        "import torch, harness\nmodel = torch.nn.Linear(2, 2)\n"
+        "with harness.trace(model): model(torch.ones(1, 2)).sum().backward()\n"
+        "import os; print('KINETO_LOG_LEVEL' in os.environ)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")

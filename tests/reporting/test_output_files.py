@@ -1,0 +1,132 @@
+"""A report in a folder that is in use: it replaces its own files, and no others."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+from harness.reporting.claims import read_claims
+from harness.reporting.report import write_report
+from tests.analysis import planted
+
+SMALL = ((1, 2, 4), (16, 64, 256))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    for name in ("depth_batch", "optimizers"):
+        planted.write(folder / name, planted.grid(*SMALL))
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture
+def run(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "run"))
+
+
+def test_files_of_the_users_stay_and_those_of_the_earlier_report_go(run: Path) -> None:
+    mine = {
+        "figures/mine.txt": b"drawn by hand",
+        "figures/depth_batch-mine.svg": b"<svg/>",
+        "tables/notes.md": b"read this",
+    }
+    for name, content in mine.items():
+        (run / name).write_bytes(content)
+    (run / "figures" / "folder").mkdir()
+    shutil.rmtree(run / "optimizers")
+    before = files(run)
+    assert any(name.startswith("figures/depth_batch-") for name in before)
+    assert [name for name in before if name.startswith(("figures/opt", "tables/opt"))]
+    assert main(["report", str(run)]) == 0
+    after = files(run)
+    assert [name for name in after if "/optimizers" in name] == []
+    assert before.items() >= mine.items() <= after.items()
+    assert {name for name in before if "/depth_batch-" in name} <= after.keys()
+    assert [name for name in after if name.endswith(".new")] == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
+    run: Path,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.rmtree(run / "optimizers")
+    before = files(run)
+    write, left = Path.write_bytes, [4]
+
+    def full(path: Path, content: bytes) -> int:
+        if not path.is_relative_to(run):
+            return write(path, content)
+        left[0] -= 1
+        if left[0] == 0:
+            write(path, content[: len(content) // 2])
+            raise OSError(number, os.strerror(number), str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["report", str(run)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = [line for line in said.err.splitlines() if line.startswith("harness: ")]
+    assert os.strerror(number) in line
+    assert line.endswith("the report was not written")
+    assert files(run) == before
+
+
+def test_folders_may_be_links(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(run / "figures", tmp_path / "elsewhere" / "figures")
+    (run / "figures").symlink_to(tmp_path / "elsewhere" / "figures")
+    shutil.rmtree(run / "optimizers")
+    assert main(["report", str(run)]) == 0
+    assert (run / "figures").is_symlink()
+    assert (tmp_path / "elsewhere" / "figures" / "depth_batch-owners.svg").is_file()
+
+
+@pytest.mark.parametrize("spoilt", ["a file", "a folder in the place of a file", "a loop"])
+def test_a_place_that_is_taken_is_one_line(
+    run: Path, spoilt: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(run / "tables")
+    if spoilt == "a folder in the place of a file":
+        (run / "figures" / "depth_batch-owners.svg").unlink()
+        (run / "figures" / "depth_batch-owners.svg").mkdir()
+    else:
+        shutil.rmtree(run / "figures")
+        if spoilt == "a file":
+            (run / "figures").write_text("mine")
+        else:
+            (run / "figures").symlink_to("figures")
+    assert main(["report", str(run)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len([line for line in said.err.splitlines() if line.startswith("harness: ")]) == 1
+    assert "figures" in said.err
+    assert files(run / "tables") == before
+
+
+def test_claims_of_an_experiment_that_is_not_known_here_are_kept(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (run / "claims.json").read_text()
+    (run / "claims.json").write_text(page.replace('"depth_batch"', '"norm_cost"'))
+    (run / "depth_batch").rename(run / "norm_cost")
+    before = files(run)
+    assert main(["report", str(run)]) == 2
+    assert "has claims of norm_cost, which is not known here" in capsys.readouterr().err
+    assert files(run) == before
+    (run / "claims.json").unlink()
+    assert main(["report", str(run)]) == 0
+    assert "norm_cost" not in {claim.experiment for claim in read_claims(run).claims}

@@ -1,0 +1,282 @@
+"""Logs as they are: several failures, ranks, retries, encodings, and messages of other allocators."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+from harness.snapshots import log_text
+from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.log_failures import LogFailure, explained, find_failures
+from harness.snapshots.log_text import Log, plain_text, read_log, record_text
+from harness.snapshots.oom_text import failures_text
+
+# ruff: noqa: E501 -- logs are quoted as they are
+
+
+def cuda(
+    gpu: int, asked: str = "1.16 GiB", unused: str = "18.97 MiB", free: str = "1.00 GiB"
+) -> str:
+    return (
+        f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {asked}. GPU {gpu} has a total "
+        f"capacity of 79.11 GiB of which {free} is free. Including non-PyTorch memory, this process "
+        f"has 78.00 GiB memory in use. Of the allocated memory 66.00 GiB is allocated by PyTorch, and "
+        f"{unused} is reserved by PyTorch but unallocated. See documentation for Memory Management"
+    )
+
+
+NEED, FRAGMENTED = cuda(1, asked="20.00 GiB"), cuda(3, unused="10.31 GiB")
+
+
+def traceback(message: str, prefix: str = "") -> str:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "/home/me/project/train.py", line 85, in <module>',
+        "    main()",
+        '  File "/home/me/project/model.py", line 51, in forward',
+        "    return self.fc(x)",
+        '  File "/opt/venv/lib/python3.11/site-packages/torch/nn/modules/linear.py", line 134, in forward',
+        "    return F.linear(input, self.weight, self.bias)",
+        "           ^^^^^^^^^^^^^^^^",
+        message,
+    ]
+    return "".join(f"{prefix}{line}\n" for line in lines)
+
+
+def found(text: str) -> tuple[LogFailure, ...]:
+    return find_failures(Log(text=text))
+
+
+def test_two_ranks_with_two_causes_are_two_answers() -> None:
+    log = traceback(FRAGMENTED, "[rank3]: ") + traceback(NEED, "[rank1]: ")
+    failures = found("step 1\n" + log + "[rank1]: E1126 09:00:43 torchrun: failed\n")
+    assert [(each.rank, each.gpu, each.cause) for each in failures] == [
+        (3, 3, "fragmentation"),
+        (1, 1, "real need"),
+    ]
+    assert [each.cause for each in explained(failures)] == ["real need", "fragmentation"]
+    text = failures_text(failures)
+    assert text.startswith("2 out-of-memory failures in the log; 2 different ones")
+    assert text.count("\ncause: ") == 2
+    assert text.count("failed at model.py:51 in forward: return self.fc(x)\n") == 2
+
+
+def test_ranks_with_one_cause_are_one_answer() -> None:
+    failures = found(
+        traceback(FRAGMENTED, "[rank3]: ") + traceback(cuda(2, unused="10.31 GiB"), "[rank2]: ")
+    )
+    assert len(failures) == 2
+    (only,) = explained(failures)
+    assert only.rank == 2
+
+
+def test_a_failure_that_was_tried_again_is_not_the_one_that_ended_the_run() -> None:
+    caught = f"09:00:43 WARNING {cuda(1, asked='20.00 GiB')}\nretrying with batch 16\nstep 1 loss 3.2\nstep 2 loss 3.1\n"
+    first, last = failures = found(caught + traceback(cuda(1, unused="10.31 GiB")))
+    assert (first.went_on, first.time, first.line) == (True, "09:00:43", 1)
+    assert (last.went_on, last.cause) == (False, "fragmentation")
+    assert explained(failures) == (last,)
+    text = failures_text(failures)
+    assert "line 1, GPU 1, 09:00:43, the log goes on after it: real need" in text
+    assert text.count("\ncause: ") == 1
+    (only,) = explained(found(caught))
+    assert only.went_on
+    assert "the log goes on after it" in failures_text((only,))
+
+
+def test_another_ranks_progress_is_not_the_failed_ones() -> None:
+    log = traceback(NEED, "[rank1]: ") + "".join(f"[rank0]: step {n} loss 1\n" for n in range(9))
+    (only,) = found(log)
+    assert not only.went_on
+
+
+def test_one_failure_written_several_times_is_one() -> None:
+    (only,) = found(f"ERROR {NEED}\n" + traceback(NEED))
+    assert only.times == 2
+    assert only.frame == "model.py:51 in forward: return self.fc(x)"
+
+
+def test_only_library_lines_are_better_than_none() -> None:
+    log = traceback(NEED).replace("/home/me/project", "/opt/lib/python3.11/site-packages/x")
+    (only,) = found(log)
+    assert only.frame == "linear.py:134 in forward: return F.linear(input, self.weight, self.bias)"
+
+
+@pytest.mark.parametrize(
+    ("message", "cause", "asked", "words"),
+    [
+        (
+            "RuntimeError: [enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 137438953472 bytes. Error code 12 (Cannot allocate memory)",
+            "CPU memory",
+            137438953472,
+            "128 GiB of the CPU's memory was refused, not the GPU's",
+        ),
+        (
+            "RuntimeError: [enforce fail at ..\\c10\\core\\impl\\alloc_cpu.cpp:72] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9437184 bytes.",
+            "CPU memory",
+            9437184,
+            "9 MiB of the CPU's memory",
+        ),
+        (
+            "RuntimeError: MPS backend out of memory (MPS allocated: 5.44 GB, other allocations: 1.29 GB, max allowed: 6.80 GB). Tried to allocate 256.00 MB on private pool. Use PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 to disable upper limit for memory allocations (may cause system failure).",
+            "MPS limit",
+            256 << 20,
+            "PYTORCH_MPS_HIGH_WATERMARK_RATIO",
+        ),
+        (
+            "[12345.678901] Memory cgroup out of memory: Killed process 4242 (python3) total-vm:104857600kB, anon-rss:33554432kB, file-rss:1024kB, shmem-rss:0kB, UID:1000 pgtables:7000kB oom_score_adj:0",
+            "killed by the kernel",
+            None,
+            "process 4242 (python3), which held 32 GiB: its memory cgroup's limit",
+        ),
+        (
+            "Nov 26 17:00:00 host kernel: Out of memory: Killed process 77 (pt_main_thread) total-vm:9kB, anon-rss:2048kB",
+            "killed by the kernel",
+            None,
+            "the machine's memory was exhausted",
+        ),
+        (
+            "slurmstepd: error: Detected 1 oom_kill event in StepId=4242.0. Some of the step tasks have been OOM Killed.",
+            "killed by the kernel",
+            None,
+            "exceeded the CPU memory that it had asked for",
+        ),
+    ],
+)
+def test_messages_of_other_allocators_and_of_the_kernel(
+    message: str, cause: str, asked: int | None, words: str
+) -> None:
+    (only,) = found(f"epoch 1\n{message}\n")
+    assert (only.cause, only.requested_bytes, only.message) == (cause, asked, None)
+    assert words in failures_text((only,))
+
+
+LOG = "".join(f"step {number}\n" for number in range(3)) + traceback(NEED)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LOG.encode(),
+        LOG.replace("\n", "\r\n").encode(),
+        LOG.encode("utf-16"),
+        LOG.replace("\n", "\r\n").encode("utf-16-le"),
+        LOG.encode("utf-16-be"),
+        b"\xef\xbb\xbf" + LOG.encode(),
+        LOG.replace("CUDA", "\x1b[31;1mCUDA\x1b[0m")
+        .replace("GPU 1", "\x1b]8;;x\x07GPU\x1b[m 1")
+        .encode(),
+        ("10%|#  | 1/10\r20%|## | 2/10\r" + LOG).encode(),
+        (
+            json.dumps({"level": "ERROR", "time": "2026-11-26T09:00:43", "exc_info": LOG}) + "\n"
+        ).encode(),
+        "".join(
+            json.dumps({"log": line + "\n", "stream": "stderr"}) + "\n" for line in LOG.splitlines()
+        ).encode(),
+        (repr(LOG) + "\n").encode(),
+    ],
+    ids=[
+        "plain",
+        "crlf",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "bom",
+        "ansi",
+        "progress",
+        "json",
+        "docker",
+        "repr",
+    ],
+)
+def test_every_form_of_a_log_has_the_same_answer(
+    data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "train.log"
+    path.write_bytes(data)
+    assert main(["explain", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("cause: real need\n")
+    assert "GPU 1: 20 GiB requested, 1 GiB free of 79.11 GiB" in out
+    assert "failed at model.py:51 in forward: return self.fc(x)" in out
+    assert main(["explain", str(path), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["cause"], answer["gpu"], len(answer["failures"])) == ("real need", 1, 1)
+
+
+def test_the_end_of_a_long_log_is_read_and_the_rest_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_text, "LONGEST_BYTES", 1 << 20)
+    monkeypatch.setattr(log_text, "_CHUNK", 1 << 16)
+    for encoding in ("utf-8", "utf-16"):
+        text = FRAGMENTED + "\n" + "step 1\n" * 400_000 + LOG
+        path = tmp_path / "long.log"
+        path.write_bytes(text.encode(encoding))
+        assert main(["explain", str(path)]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("cause: real need\n")
+        left = path.stat().st_size - (1 << 20)
+        assert "Only the end of the log was read: " in out
+        piped = read_log(io.BytesIO(path.read_bytes()))
+        assert abs(piped.left_out_bytes - left) <= 1 << 16
+        assert "GPU 1" in find_failures(piped)[-1].advice or find_failures(piped)[-1].gpu == 1
+
+
+def test_many_failures_are_counted_and_the_last_are_listed() -> None:
+    log = "".join(traceback(cuda(1, asked=f"{number}.00 GiB")) for number in range(20, 60))
+    text = failures_text(found(log))
+    assert text.startswith("40 out-of-memory failures in the log; the last is explained\n")
+    assert "28 earlier ones are not listed" in text
+    assert text.count("requested\n") == 12
+
+
+def test_a_message_may_be_the_argument(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["explain", NEED]) == 0
+    assert capsys.readouterr().out.startswith("cause: real need\n")
+    page = tmp_path / "page.html"
+    assert (
+        main(
+            ["explain", f"<script>\n{traceback(FRAGMENTED)}{traceback(NEED)}", "--html", str(page)]
+        )
+        == 0
+    )
+    text = page.read_text()
+    assert text.count("<h2>Cause: ") == 2
+    assert "Failed at <code>model.py:51 in forward: return self.fc(x)</code>" in text
+    assert "<script" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NEED.replace("20.00", "9" * 400),
+        "CUDA out of memory. Tried to allocate 3.00 GiB.",
+        "RuntimeError: CUDA error: out of memory",
+        "out of memory",
+        "DefaultCPUAllocator",
+        "nothing",
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log").write_text(text)
+    assert main(["explain", str(tmp_path / "log")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+
+
+def test_damaged_text_is_read_as_far_as_it_goes() -> None:
+    assert plain_text(b"\xff\xfea\x00b") == "ab\ufffd" or plain_text(b"\xff\xfea\x00b").startswith(
+        "a"
+    )
+    assert record_text('{"a": [[[') == '{"a": [[['
+    assert record_text("{" * 100_000 + "}")
+    assert record_text(gzip.compress(b"x").decode("latin-1"))
+    with pytest.raises(SnapshotError, match="no out-of-memory message"):
+        find_failures(Log(text=""))

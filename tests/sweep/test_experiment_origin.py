@@ -1,0 +1,148 @@
+"""A report runs the experiment that its records name, and nothing else that has its name."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+from harness.sweeps.experiment_origin import ORIGIN
+from tests.sweep.test_experiment_files import MINE
+
+RAN = "import pathlib\npathlib.Path({mark!r}).touch()\n"
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    return tmp_path / "it-ran"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an experiment that was run into ``out``."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "mine.py").write_text(MINE)
+    monkeypatch.chdir(folder)
+    assert main(["sweep", "mine.py", "--executor", "in-process", "--out", "out"]) == 0
+    return folder
+
+
+def report_text(folder: Path) -> str:
+    return (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_report_from_elsewhere_has_the_analysis(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(project / "out")]) == 0
+    assert "2 records" in report_text(project / "out")
+    assert "Does mine run?" in report_text(project / "out")
+
+
+def test_a_changed_analysis_is_used_where_it_is(project: Path) -> None:
+    (project / "mine.py").write_text(MINE.replace(" records", " lines"))
+    assert main(["report", "out"]) == 0
+    assert "2 lines" in report_text(project / "out")
+
+
+def test_a_moved_experiment_is_found_by_its_hash_alone(
+    project: Path, mark: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "out"]) == 0
+    before = report_text(project / "out")
+    (project / "experiments").mkdir()
+    (project / "mine.py").rename(project / "experiments" / "mine.py")
+    assert main(["report", "out"]) == 0
+    assert report_text(project / "out") == before
+    other = RAN.format(mark=str(mark)) + MINE
+    (project / "experiments" / "mine.py").write_text(other)
+    capsys.readouterr()
+    assert main(["report", "out"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "mine.py was not found; give it with --experiment" in said.err
+    assert said.err.count("harness: ") == 1
+    assert not mark.exists()
+    assert report_text(project / "out") == before
+    assert main(["report", "out", "--experiment", "experiments/mine.py"]) == 0
+    assert mark.exists()
+
+
+def test_a_given_experiment_without_records_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    for name, why in (
+        ("other.py", "no records of an experiment 'other'"),
+        ("none/mine.py", "none"),
+    ):
+        assert main(["report", "out", "--experiment", name]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert why in said
+
+
+@pytest.mark.parametrize(
+    "name", ["figures.py", "tables.py", "mine.py", "experiments/figures.py", "out/depth_batch.py"]
+)
+def test_no_other_script_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: Path, name: str
+) -> None:
+    """Neither one of a folder's name nor an experiment of the records' name: it was not run."""
+    monkeypatch.chdir(tmp_path)
+    for made in ("mine", "figures", "tables", "depth_batch", "depth_batch.py"):
+        (tmp_path / "out" / made).mkdir(parents=True)
+    (tmp_path / "out" / "depth_batch" / "records.jsonl").touch()
+    (tmp_path / "out" / "mine" / "records.jsonl").touch()
+    (tmp_path / "experiments").mkdir()
+    if name == "out/depth_batch.py":
+        (tmp_path / "out" / "depth_batch.py").rmdir()
+    (tmp_path / name).write_text(RAN.format(mark=str(mark)) + MINE)
+    assert main(["report", "out"]) == 0
+    assert not mark.exists()
+
+
+def test_an_experiment_that_came_with_the_records_is_not_run(project: Path, mark: Path) -> None:
+    """A stranger's folder may name a file of its own."""
+    theirs = project / "out" / "mine.py"
+    theirs.write_text(RAN.format(mark=str(mark)) + MINE)
+    origin = json.loads((project / "out" / "mine" / ORIGIN).read_text())
+    origin["file"] = str(theirs)
+    (project / "mine.py").unlink()
+    (project / "out" / "mine" / ORIGIN).write_text(json.dumps(origin))
+    assert main(["report", "out"]) == 2
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"file": 1}', '{"file": "/x"}', "\xff"])
+def test_a_damaged_origin_is_one_line(
+    project: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "out" / "mine" / ORIGIN).write_text(text, encoding="latin-1")
+    capsys.readouterr()
+    for line in (["report", "out"], ["sweep", "mine.py", "--out", "out"]):
+        assert main(line) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert ORIGIN in said
+
+
+def test_a_list_runs_no_script_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mark: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "train.py").write_text(RAN.format(mark=str(mark)))
+    (tmp_path / "experiments" / "broken.py").write_text(f"import no_such_module\n{MINE}")
+    (tmp_path / "experiments" / "mine.py").write_text(MINE)
+    assert main(["sweep", "--list"]) == 0
+    said = capsys.readouterr()
+    assert "Does mine run?" in said.out
+    assert "depth_batch" in said.out
+    train, broken = sorted(said.err.splitlines(), reverse=True)
+    assert train == "skipped: experiments/train.py: it defines no EXPERIMENT"
+    assert broken.startswith("skipped: cannot load experiments/broken.py: ModuleNotFoundError")
+    assert not mark.exists()
+    assert main(["sweep", "experiments/train.py", "--out", "out"]) == 2
+    assert "must define EXPERIMENT" in capsys.readouterr().err
+    assert not mark.exists()
