@@ -119,6 +119,12 @@ int symlink(const char *target, const char *path) { return symlinkat(target, AT_
 
 #define LARGEST_COPY ((off_t)1 << 30) /* of a file that is renamed; a larger one is linked to */
 
+static int raw_rename(int from_at, const char *from, int to_at, const char *to, unsigned flags)
+{
+    return (int)(flags ? syscall(SYS_renameat2, from_at, from, to_at, to, flags)
+                       : syscall(SYS_renameat, from_at, from, to_at, to));
+}
+
 static int copy_as_it_is(const struct path *from, const struct stat *facts, const struct path *to)
 {
     struct stat link;
@@ -141,7 +147,7 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
     struct path old, name, old_new, new;
     struct stat facts, target;
     if (!name_of(from_at, from, 0, &old) || !name_of(to_at, to, 0, &name) || flags & ~1u)
-        return (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
+        return raw_rename(from_at, from, to_at, to, flags);
     if (is_below_gone(&old) || is_below_gone(&name))
         return errno = ENOENT, -1;
     new_of(&old, &old_new);
@@ -152,7 +158,7 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
             note('R', &old);
             return errno = EROFS, -1;
         }
-        int failed = (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
+        int failed = raw_rename(from_at, from, to_at, to, flags);
         if (!failed && is_there(old_new.text)) {
             make_folders_for(&new);
             syscall(SYS_rmdir, new.text);
@@ -167,7 +173,7 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
     if (flags && (is_file(&new) || (is_there(name.text) && !is_gone(&name))))
         return errno = EEXIST, -1;
     if (!kept && !users && !replaces)
-        return (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
+        return raw_rename(from_at, from, to_at, to, flags);
     if (replaces && !is_file(&new))
         note('E', &name);
     make_folders_for(&new);

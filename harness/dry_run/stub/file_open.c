@@ -109,6 +109,23 @@ int __openat64_2(int at, const char *path, int flags) { return open_at(at, path,
 int creat(const char *path, mode_t mode) { return open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, (int)mode); }
 int creat64(const char *path, mode_t mode) { return creat(path, mode); }
 
+/* The C library opens these itself; what it makes is the script's. */
+#define TEMPORARY(name, parameters, ...)                                                \
+    int name parameters                                                                 \
+    {                                                                                   \
+        struct stat facts;                                                              \
+        int file = ((int(*) parameters)dlsym(RTLD_NEXT, #name))(__VA_ARGS__);           \
+        if (folder[0] && file >= 0 && !fstat(file, &facts))                             \
+            mark_made(&facts);                                                          \
+        return file;                                                                    \
+    }
+TEMPORARY(mkstemp, (char *path), path)
+TEMPORARY(mkstemp64, (char *path), path)
+TEMPORARY(mkostemp, (char *path, int flags), path, flags)
+TEMPORARY(mkostemp64, (char *path, int flags), path, flags)
+TEMPORARY(mkstemps, (char *path, int ending), path, ending)
+TEMPORARY(mkostemps, (char *path, int ending, int flags), path, ending, flags)
+
 static FILE *open_stream(const char *real, const char *path, const char *mode, FILE *stream)
 {
     struct path chosen;
@@ -179,7 +196,7 @@ int statx(int at, const char *path, int flags, unsigned mask, struct statx *fact
 }
 int faccessat(int at, const char *path, int mode, int flags)
 {
-    SENT(at, path, 1, syscall(SYS_faccessat2, at, path, mode, flags))
+    SENT(at, path, 1, flags ? syscall(SYS_faccessat2, at, path, mode, flags) : syscall(SYS_faccessat, at, path, mode))
 }
 int access(const char *path, int mode)
 {
