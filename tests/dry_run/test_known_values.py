@@ -202,7 +202,7 @@ import sys, torch
 from torch.nn import functional
 q = torch.zeros(2, 4, 1024, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
 mask = torch.ones(2, 1024, dtype=torch.int64).cuda()
-mask[:, 1000:] -= "padded" in sys.argv
+mask[:, 1000:] -= int("padded" in sys.argv)
 positions = torch.arange(1024, device="cuda")[None]
 packed = (positions.diff(prepend=positions[:, :1] - 1) != 1).cumsum(-1)
 asked = mask.sum() == mask.numel() and (packed[:, -1] == 0).all()
