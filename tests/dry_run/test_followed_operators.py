@@ -8,7 +8,7 @@ import pytest
 
 from harness.dry_run.run import dry_run
 
-pytestmark = [pytest.mark.usefixtures("cuda_build"), pytest.mark.slow]
+pytestmark = pytest.mark.usefixtures("cuda_build")
 
 ONE: dict[str, Callable[[Any, Any], Any]] = {
     "unique": lambda t, x: t.unique(x, return_inverse=True, return_counts=True),
