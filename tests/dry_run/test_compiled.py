@@ -8,6 +8,7 @@ import pytest
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.compiled import cache_variables, is_generated
 from harness.dry_run.dry_run_text import dry_run_text
+from harness.schema.units import format_bytes
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -120,6 +121,9 @@ def test_inductor_saves_what_fusion_saves_and_names_the_user_s_lines(tmp_path: P
     assert (report.compiled.graphs, report.compiled.breaks) == (1, 0)
     assert report.eager is not None
     assert report.eager.allocated_peak_bytes == eager
+    assert f"Without torch.compile: allocated {format_bytes(eager)} ({eager:,} B)" in (
+        dry_run_text(report, target="train.py")
+    )
     assert report.devices[0].peak is not None
     places = [
         group.place.removeprefix("autotuner, for ") for group in report.devices[0].peak.groups
