@@ -34,7 +34,7 @@ GRID = {
 }
 """Depths and batches."""
 
-COLUMNS = {"kept": "kept by the forward pass", "peak": "allocated peak"}
+COLUMNS = {"kept": "what the forward pass keeps", "peak": "the allocated peak"}
 
 
 def rank_runs(size: Size) -> Iterable[RankJob]:
@@ -104,12 +104,13 @@ def judge(network: str, cells: pd.DataFrame) -> Iterable[Claim]:
             if saves.any()
             else Verdict.REFUTED
         )
-        number = f"{ratio.min():.3g}–{ratio.max():.3g} of eager"
+        ends = dict.fromkeys(f"{end:.3g}" for end in (ratio.min(), ratio.max()))
+        number = f"{'–'.join(ends)} of eager"
         largest = cells.sort_values(f"eager_{what}_bytes").iloc[-1]
         eager, compiled = (format_bytes(int(largest[f"{s}_{what}_bytes"])) for s in ALONE)
         yield Claim(
-            sentence=f"Compiling saves memory of the {words} ({network}).",
-            headline=f"{network}: compiling lowers the {words}",
+            sentence=f"Compiling lowers {words} ({network}).",
+            headline=f"{network}: compiling lowers {words}",
             verdict=verdict,
             measured=f"Less in {int(saves.sum())} of {len(cells)} cells; at depth"
             f" {largest['depth']} and batch {largest['batch']:,}: {compiled}, eager {eager}.",

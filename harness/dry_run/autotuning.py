@@ -17,6 +17,9 @@ from typing import Any
 UNMEASURED: Counter[str] = Counter()
 """Choices that were made in this process, by what was chosen."""
 
+INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+_CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
+
 VARIABLE = "HARNESS_DRY_RUN_AUTOTUNE"
 
 
@@ -27,6 +30,19 @@ def _takes_triton() -> bool:
 def _config(config: Any) -> None:
     """Keep no choice on disk: the next run would not allocate what making it allocates."""
     config.autotune_local_cache = False
+
+
+def _cache_dir_utils(module: Any) -> None:
+    """Keep pretended times in the dry run's own folder, also if the script names another one."""
+    find = module.cache_dir
+
+    def cache_dir() -> str:
+        if _CACHE is not None:
+            os.environ[INDUCTOR_CACHE] = _CACHE
+        folder: str = find()
+        return folder
+
+    module.cache_dir = cache_dir
 
 
 def _select_algorithm(module: Any) -> None:
@@ -152,6 +168,7 @@ def _triton_autotuner(module: Any) -> None:
 
 AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "torch._inductor.config": _config,
+    "torch._inductor.runtime.cache_dir_utils": _cache_dir_utils,
     "torch._inductor.select_algorithm": _select_algorithm,
     "torch._inductor.fx_passes.pad_mm": _pad_mm,
     "torch._inductor.codegen.triton": _triton_codegen,

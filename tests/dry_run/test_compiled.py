@@ -103,7 +103,8 @@ def test_compiled_code_is_kept_apart_from_a_real_gpu_s(monkeypatch: pytest.Monke
 PATHS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 INDUCTOR = """
-import os
+import os, pathlib
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(pathlib.Path(__file__).parent / "of a real GPU")
 compiled = torch.compile(model, fullgraph=True)
 seen = [steps(model), steps(compiled)]
 json.dump(seen, open(sys.argv[1] + os.environ.get("TORCHDYNAMO_DISABLE", ""), "w"))
@@ -116,6 +117,7 @@ def test_inductor_saves_what_fusion_saves_and_names_the_user_s_lines(tmp_path: P
     assert isinstance(seen, list)
     eager, compiled = seen
     assert compiled < eager
+    assert not (tmp_path / "of a real GPU").exists()
     assert json.loads((tmp_path / "seen.json1").read_text()) == [eager, eager]
     assert report.compiled is not None
     assert (report.compiled.graphs, report.compiled.breaks) == (1, 0)
