@@ -130,21 +130,21 @@ def _method(table: pd.DataFrame, runs: Iterable[RankRun]) -> str:
 
 
 def _figure(table: pd.DataFrame) -> Figure:
+    largest = table[table["batch"] == table["batch"].max()]
     parts = [
-        table.assign(
-            panel=f"{network}, {what}",
-            line=table["batch"].map("batch {:,}".format),
-            bytes=table[f"compile_{what}_bytes"],
-            fit=table[f"eager_{what}_bytes"],
-        )[table["network"] == network]
-        for network in table["network"].unique()
+        largest.assign(
+            panel=largest["network"],
+            line=what,
+            bytes=largest[f"compile_{what}_bytes"],
+            fit=largest[f"eager_{what}_bytes"],
+        )
         for what in COLUMNS
     ]
     data = pd.concat(parts, ignore_index=True)
     return Figure(
         name="compiled",
-        caption="Memory against depth: points are compiled, lines are eager. Kept by the forward"
-        " pass, and the allocated peak of a step.",
+        caption=f"Memory against depth at batch {table['batch'].max():,}: points are compiled,"
+        " lines are eager. Kept by the forward pass, and the allocated peak of a step.",
         data=data[["panel", "line", "depth", "bytes", "fit"]],
         draw=functools.partial(
             series,
@@ -157,7 +157,7 @@ def _figure(table: pd.DataFrame) -> Figure:
             x_label="depth",
             scale="doubling bytes",
         ),
-        size=(8.6, 7.0),
+        size=(8.6, 4.2),
     )
 
 
