@@ -46,7 +46,7 @@ def _cache_dir_utils(module: Any) -> None:
 
 
 def _select_algorithm(module: Any) -> None:
-    """Let matrix products, convolutions and FlexAttention choose without compiling a template."""
+    """Let matmuls, convolutions and FlexAttention choose without compiling a template."""
     selector = module.AlgorithmSelectorCache
     benchmark_choice = selector.benchmark_choice
     tuning = selector.do_autotuning
@@ -87,14 +87,14 @@ def _select_algorithm(module: Any) -> None:
 
 
 def _pad_mm(module: Any) -> None:
-    """Name matrix products that would be padded if a measurement said that it pays."""
+    """Name matmuls that would be padded if a measurement said that it pays."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
     faster = module.is_padded_faster
 
     def is_padded_faster(*arguments: Any) -> bool:
         padded: bool = faster(*arguments)
-        UNMEASURED["pad_mm: matrix product not padded" if not padded else "pad_mm: padded"] += 1
+        UNMEASURED["pad_mm: matmul not padded" if not padded else "pad_mm: padded"] += 1
         return padded
 
     module.is_padded_faster = is_padded_faster
@@ -103,7 +103,7 @@ def _pad_mm(module: Any) -> None:
 def _triton_codegen(module: Any) -> None:
     """Have a kernel be written with one configuration, to be timed once as if it had several.
 
-    What fusing a kernel with a matrix product would gain is timed in every run, for what timing
+    What fusing a kernel with a matmul would gain is timed in every run, for what timing
     allocates, and not read from the disk.
     """
     common = module.TritonKernel.inductor_meta_common.__func__

@@ -145,7 +145,7 @@ json.dump(0, open(sys.argv[1], "w"))
 
 
 @pytest.mark.slow
-def test_what_compiled_code_saves_for_the_backward_pass_is_told_by_line(tmp_path: Path) -> None:
+def test_what_compiled_code_saves_for_the_backward_pass_is_named_by_line(tmp_path: Path) -> None:
     report, _ = run(tmp_path, SAVED)
     peak = report.devices[0].peak
     assert peak is not None
@@ -171,7 +171,7 @@ json.dump(torch.cuda.memory_stats()["allocation.all.allocated"] - before, open(s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
-def test_a_mode_s_pool_and_choices_are_told(tmp_path: Path, mode: str) -> None:
+def test_a_mode_s_pool_and_choices_are_named(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "train.py"
     path.write_text(MODEL + MODES)
     report = dry_run(path, tmp_path / "seen.json", mode, quiet=True)
