@@ -22,7 +22,8 @@ def with_workspace(args: Sequence[Any], results: Sequence[Any]) -> Sequence[Any]
     given, mode, hidden, trains = args[0], args[9], args[10], args[15]
     if mode != _LSTM or not trains or given.dtype is not torch.float32:
         return results
-    size = workspace_bytes(*given.shape, hidden)
+    length, batch, features = given.shape
+    size = workspace_bytes(length, batch, features, hidden)
     return *results[:-1], given.new_empty(size, dtype=torch.uint8)
 
 
