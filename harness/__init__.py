@@ -3,7 +3,7 @@
 ``predict`` answers what a training step needs, ``plan`` what to change so that it fits, ``measure``
 runs it in processes of its own, ``trace`` watches your own step, and ``dry_run`` runs any script on
 a GPU that is not there. ``threshold`` finds the largest batch that fits, ``sweep`` measures a grid,
-``load`` reads it, and ``compare`` compares two runs.
+``load`` reads it, ``compare`` compares two runs, and ``explain`` says why a run went out of memory.
 All sizes are whole bytes.
 
 Importing this package imports no torch; each name loads what it needs when it is first used.
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from harness.schema.errors import HarnessError, StepError, UnavailableError, UnsupportedError
     from harness.schema.step_report import StepReport
     from harness.schema.workload import Grid, Workload
+    from harness.snapshots.explain_source import explain
     from harness.sweeps.grid_sweep import sweep
     from harness.thresholds.find_threshold import threshold
 
@@ -47,6 +48,7 @@ _PLACES = {
     "Workload": "harness.schema.workload",
     "compare": "harness.analysis.compare",
     "dry_run": "harness.dry_run.run",
+    "explain": "harness.snapshots.explain_source",
     "load": "harness.analysis.frame",
     "measure": "harness.planning.measure_step",
     "plan": "harness.planning.plan",
@@ -71,6 +73,7 @@ __all__ = [
     "__version__",
     "compare",
     "dry_run",
+    "explain",
     "load",
     "measure",
     "plan",

@@ -1,6 +1,6 @@
 """Puts a report's files in place of the earlier report's, and leaves every other file alone.
 
-All are written beside their places first. If one cannot be written, the earlier report stands.
+All are written next to their places first. If one cannot be written, the earlier report stands.
 """
 
 import contextlib

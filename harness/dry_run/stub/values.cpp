@@ -6,6 +6,7 @@
 #include <ATen/core/TensorBody.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/record_function.h>
 
 #include <algorithm>
@@ -351,18 +352,21 @@ int64_t most_of(const Call &call, const at::Tensor &operand)
     return operand.numel();
 }
 
-/* Makes an answer true: the operand of nonzero gets so many elements that are not zero, for all that read it later. */
+/* Makes an answer true: the operand of nonzero gets so many elements that are not zero, for all that read it later, as
+   the backward pass does. */
 bool assume(const at::Tensor &operand, int64_t count)
 {
     auto range = range_of(operand);
-    if (!operand.is_contiguous() || !range.bytes || operand.numel() > MOST_ASSUMED)
+    if (!range.bytes || operand.numel() > MOST_ASSUMED)
         return false;
     Alone alone;
-    auto flat = twin(operand).view(-1);
-    flat.zero_();
-    flat.narrow(0, 0, count).fill_(1);
-    pretend_make_known(range.address, range.bytes);
-    return true;
+    auto ones = at::zeros({operand.numel()}, at::TensorOptions().dtype(operand.dtype()));
+    ones.narrow(0, 0, count).fill_(1);
+    twin(operand).copy_(ones.view(operand.sizes()));
+    return each_run(operand, range, [](char *at, size_t bytes) {
+        pretend_make_known(at, bytes);
+        return true;
+    });
 }
 
 /* Returns the number of different rows that a sparse gradient has, -1 where its indices are not known. */
@@ -404,6 +408,7 @@ void decide_size(Call &call, bool known)
         known = call.state.size >= 0 && call.op->name == "aten::nonzero" && on_gpu(operand) &&
                 assume(operand, call.state.size);
     }
+    /* As many as the operand holds now: fewer than were asked for, where its elements share memory. */
     if (known && call.op->bounded && !operand.is_sparse() && compute(call, call.results))
         call.state.size = call.results[0].toTensor().size(call.op->by_dimension ? call.inputs[1].toInt() : 0);
 }

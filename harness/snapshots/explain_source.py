@@ -1,0 +1,102 @@
+"""``harness.explain``: why a program ran out of memory, from a snapshot, a log or a message."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.schema.argument_checks import ArgumentError
+from harness.schema.plain_text import printable
+from harness.snapshots.explain import explain_file
+from harness.snapshots.explain_page import explanation_page, failures_page
+from harness.snapshots.explain_text import explanation_text
+from harness.snapshots.file_bytes import is_snapshot
+from harness.snapshots.log_failures import explained, find_failures
+from harness.snapshots.log_text import Log, read_log_file
+from harness.snapshots.oom_text import failures_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfMemoryReport:
+    """An explained failure.
+
+    Attributes:
+        text: the explanation as ``harness explain`` prints it.
+        facts: the same facts by the keys of its JSON.
+        page: a self-contained HTML page.
+
+    """
+
+    text: str
+    facts: dict[str, object]
+    page: str
+
+    def summary(self) -> str:
+        """Return the explanation."""
+        return self.text
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the facts that are numbers or texts as a data frame of one row."""
+        import pandas as pd
+
+        plain = {k: v for k, v in self.facts.items() if isinstance(v, str | int | float | None)}
+        return pd.DataFrame([plain])
+
+    def __repr__(self) -> str:
+        return f"<OutOfMemoryReport: {self.text.strip().splitlines()[0]}>"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+
+def explain(source: str | Path) -> OutOfMemoryReport:
+    """Explain why a program ran out of memory, and what would help.
+
+    Args:
+        source: path of a memory snapshot (``torch.cuda.memory._dump_snapshot``) or of a log; or the
+            text of an out-of-memory message.
+
+    Returns:
+        The report of the last failure in a log; of the device that failed in a snapshot.
+
+    Raises:
+        ArgumentError: there is neither such a file nor a message in the text.
+        HarnessError: the file is no snapshot, or holds no out-of-memory message.
+
+    >>> import harness
+    >>> text = (
+    ...     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a "
+    ...     "total capacity of 21.96 GiB of which 1.10 GiB is free. Of the allocated memory "
+    ...     "19.50 GiB is allocated by PyTorch, and 1.00 GiB is reserved by PyTorch but "
+    ...     "unallocated."
+    ... )
+    >>> "2 GiB requested" in harness.explain(text).summary()
+    True
+
+    """
+    is_text = isinstance(source, str) and ("\n" in source or "out of memory" in source.lower())
+    if is_text:
+        return _of_log(Log(text=str(source)))
+    path = Path(source)
+    if not path.is_file():
+        raise ArgumentError(f"source must be a file or an out-of-memory message, got {source!r}")
+    if not is_snapshot(path):
+        return _of_log(read_log_file(path))
+    found = explain_file(path)
+    first, *others = (each.as_dict() for each in found)
+    text = printable("\n".join(map(explanation_text, found)))
+    facts = {**first, "other_devices": others}
+    return OutOfMemoryReport(text=text, facts=facts, page=explanation_page(found))
+
+
+def _of_log(log: Log) -> OutOfMemoryReport:
+    failures = find_failures(log)
+    text = printable(failures_text(failures, log.left_out_bytes))
+    last = explained(failures)[-1]
+    numbers = {} if last.message is None else last.message.as_dict()
+    facts = {**last.as_dict(), **numbers, "failures": [each.as_dict() for each in failures]}
+    return OutOfMemoryReport(text=text, facts=facts, page=failures_page(failures, text))
