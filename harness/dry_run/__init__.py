@@ -2,7 +2,7 @@
 
 PyTorch's own allocator, dispatcher, autograd and optimizers run; only what lies below them (the
 CUDA runtime, the driver, NVIDIA's libraries) is a stub that keeps the books and starts no kernel.
-So the memory is that of a GPU, and every value read from the GPU is zero.
+So the memory is that of a GPU, and a value read from the GPU is real only where it is known.
 
     stub/               the stub in C, one file per library
     toolchain.py        what is needed of the machine
@@ -15,6 +15,8 @@ So the memory is that of a GPU, and every value read from the GPU is zero.
     ending.py           writes what was seen, however that process ends
     kept_files.py       the user's files that are not replaced (stub/file_*.c)
     recording.py        what is watched there
+    known_values.py     which values are known, and how they are followed
+    value_reads.py      what the code reads from the GPU, known and unknown
     assemble_report.py  the report of what was seen
 """
 

@@ -43,6 +43,7 @@ def questions(device: str) -> dict[str, object]:
     seen["unique"] = [
         one.tolist() for one in torch.unique(labels, return_inverse=True, return_counts=True)
     ]
+    seen["truths"] = [torch.unique(labels >= least).tolist() for least in (-1, 2, 9)]
     seen["rows"] = torch.unique(tokens.new_tensor([[1, 2], [1, 2], [0, 3]]), dim=0).tolist()
     seen["runs"] = torch.unique_consecutive(labels).tolist()
     seen["nonzero"] = [(labels == 3).nonzero().tolist(), torch.where(labels == 1)[0].tolist()]
