@@ -80,6 +80,7 @@ def test_a_folder_and_an_archive_are_run_as_python_does(tmp_path: Path) -> None:
         dry_run(tmp_path, quiet=True)
 
 
+@pytest.mark.quick
 def test_names_that_are_not_utf_8_are_run(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/scr\xff.py"))
     path.write_text("import os, sys; assert os.fsencode(sys.argv[1]) == b'\\xfe'; 1 / 0")

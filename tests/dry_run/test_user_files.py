@@ -285,6 +285,7 @@ def test_checkpoints_of_other_packages_are_kept_too(
     assert wrote in {Path(file.path).name for file in report.kept_files}
 
 
+@pytest.mark.quick
 def test_a_program_that_the_script_starts_writes_as_it_would(work: Path) -> None:
     code = "import os; open('child', 'w').write('1'); open('model.pt', 'w').write('0')"
     run(work, f"subprocess.run([{sys.executable!r}, '-c', {code!r}], check=True)")
