@@ -39,9 +39,10 @@ const char *const FOLLOWED =
     " isneginf signbit lerp addcmul addcdiv all any sum prod mean cumsum cumprod cummax cummin max min amax amin aminmax"
     " argmax argmin count_nonzero _amp_update_scale nan_to_num ";
 
-/* Operators that read how large their result is. Of the last four no upper bound is known. */
-const char *const SIZED = " nonzero _unique _unique2 unique_dim unique_consecutive unique_dim_consecutive _coalesce"
-                          " bincount repeat_interleave one_hot _ctc_loss ";
+/* Operators that read how large their result is, or, the first, whether it is true. Of the last four no upper bound is
+   known. */
+const char *const SIZED = " equal nonzero _unique _unique2 unique_dim unique_consecutive unique_dim_consecutive"
+                          " _coalesce bincount repeat_interleave one_hot _ctc_loss ";
 const char *const UNBOUNDED = " bincount repeat_interleave one_hot _ctc_loss ";
 
 /* Arguments that are written although the schema does not say so. */
@@ -396,6 +397,11 @@ void decide_size(Call &call, bool known)
     const auto &operand = call.inputs[0].toTensor();
     if (operand.numel() == 0 || stated(call))
         return;
+    if (call.op->name == "aten::equal") {
+        call.state.decides_size = known && compute(call, call.results);
+        call.state.size = call.state.decides_size ? call.results[0].toBool() : -1;
+        return;
+    }
     if (operand.is_sparse()) {
         Alone alone;
         call.state.size = different(operand);
@@ -409,8 +415,12 @@ void decide_size(Call &call, bool known)
                 assume(operand, call.state.size);
     }
     /* As many as the operand holds now: fewer than were asked for, where its elements share memory. */
-    if (known && call.op->bounded && !operand.is_sparse() && compute(call, call.results))
-        call.state.size = call.results[0].toTensor().size(call.op->by_dimension ? call.inputs[1].toInt() : 0);
+    if (known && call.op->bounded && !operand.is_sparse() && compute(call, call.results)) {
+        Alone alone;
+        bool counts = operand.scalar_type() == at::kBool && call.op->name.rfind("aten::_unique", 0) == 0;
+        call.state.size = counts ? twin(operand).sum().item<int64_t>() /* it reads how many are true */
+                                 : call.results[0].toTensor().size(call.op->by_dimension ? call.inputs[1].toInt() : 0);
+    }
 }
 
 /* --- What PyTorch calls --- */
