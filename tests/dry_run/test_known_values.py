@@ -43,6 +43,7 @@ def questions(device: str) -> dict[str, object]:
     seen["unique"] = [
         one.tolist() for one in torch.unique(labels, return_inverse=True, return_counts=True)
     ]
+    seen["truths"] = [torch.unique(labels >= least).tolist() for least in (-1, 2, 9)]
     seen["rows"] = torch.unique(tokens.new_tensor([[1, 2], [1, 2], [0, 3]]), dim=0).tolist()
     seen["runs"] = torch.unique_consecutive(labels).tolist()
     seen["nonzero"] = [(labels == 3).nonzero().tolist(), torch.where(labels == 1)[0].tolist()]
@@ -202,7 +203,7 @@ import sys, torch
 from torch.nn import functional
 q = torch.zeros(2, 4, 1024, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
 mask = torch.ones(2, 1024, dtype=torch.int64).cuda()
-mask[:, 1000:] -= "padded" in sys.argv
+mask[:, 1000:] -= int("padded" in sys.argv)
 positions = torch.arange(1024, device="cuda")[None]
 packed = (positions.diff(prepend=positions[:, :1] - 1) != 1).cumsum(-1)
 asked = mask.sum() == mask.numel() and (packed[:, -1] == 0).all()

@@ -95,6 +95,7 @@ def test_an_ended_script_leaves_no_process_in_any_session(tmp_path: Path) -> Non
     assert not any(map(is_running, started))
 
 
+@pytest.mark.quick
 def test_nothing_stays_where_the_harness_is_killed(tmp_path: Path) -> None:
     process, started = start(tmp_path, "time.sleep(600)")
     process.kill()
