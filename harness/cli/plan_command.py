@@ -14,7 +14,7 @@ from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import TargetFlags, report_unsupported, target_flags
 from harness.schema.errors import UnsupportedError
 from harness.schema.plain_text import printable
-from harness.schema.step_request import OPTIMIZERS
+from harness.schema.step_choices import OPTIMIZERS
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan

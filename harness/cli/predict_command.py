@@ -12,7 +12,7 @@ from harness.cli.predict_target import USED, predict_target
 from harness.cli.target_flags import TargetFlags, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
-from harness.schema.step_request import OPTIMIZERS
+from harness.schema.step_choices import OPTIMIZERS
 
 
 @click.command(

@@ -11,11 +11,12 @@ from harness.cli.gpu_options import GpuFlags
 from harness.cli.target_flags import TargetFlags, report_unsupported
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.schema.errors import UnsupportedError
-from harness.schema.step_request import MODES, StepRequest
+from harness.schema.step_choices import MODES
 from harness.schema.verdict import FITS
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport
+    from harness.schema.step_request import StepRequest
 
 USED = {"batch", "optimizer", "mode", "autocast", "device", "classes", "accumulate"}
 """Workload flags that a target uses too."""
@@ -57,7 +58,7 @@ def predict_target(
 
 
 def _one(
-    request: StepRequest,
+    request: "StepRequest",
     device: str,
     gpu: Gpu | None,
     *,
@@ -84,7 +85,9 @@ def _one(
     return DONE if report.fits or not check else NOT_OK
 
 
-def _table(request: StepRequest, *, settings: str, method: str, check: bool, as_json: bool) -> int:
+def _table(
+    request: "StepRequest", *, settings: str, method: str, check: bool, as_json: bool
+) -> int:
     import msgspec
 
     from harness.planning.predict_step import fits_on_cuda

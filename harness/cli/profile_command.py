@@ -14,10 +14,11 @@ from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import TargetFlags, target_flags
 from harness.cli.worker_options import deadline_option
 from harness.schema.input_spec import TYPES
-from harness.schema.step_request import MODES, OPTIMIZERS, StepRequest
+from harness.schema.step_choices import MODES, OPTIMIZERS
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport
+    from harness.schema.step_request import StepRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -142,7 +143,7 @@ def profile(
     return NOT_OK if report.trace is None else DONE
 
 
-def _as_json(report: "StepReport", request: StepRequest) -> dict[str, Any]:
+def _as_json(report: "StepReport", request: "StepRequest") -> dict[str, Any]:
     import msgspec
 
     from harness.reporting.profile_text import temporary_share

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,10 @@ from harness.cli.gpu_options import Command, with_options
 from harness.cli.parameter_types import ChoicesOrTarget
 from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
-from harness.schema.step_request import LOSSES, StepRequest, own_places
+from harness.schema.step_choices import LOSSES
+
+if TYPE_CHECKING:
+    from harness.schema.step_request import StepRequest
 
 _FLAGS = (
     click.option(
@@ -82,8 +85,10 @@ class TargetFlags:
         typed = tuple(text if ":" in text else _typed(text, dtype) for text in inputs)
         return replace(self, inputs=typed)
 
-    def request(self, target: str, **step: Any) -> StepRequest:
+    def request(self, target: str, **step: Any) -> "StepRequest":
         """Return the step of ``target``; ``step`` holds the other fields of the request."""
+        from harness.schema.step_request import StepRequest, own_places
+
         for text in self.inputs:
             parse_input(text)
         if not self.inputs and self.inputs_from is None:

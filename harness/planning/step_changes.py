@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.schema.step_request import LEARNING_RATE
+from harness.schema.step_choices import LEARNING_RATE
 
 FORWARD_SHARE = 1 / 3
 MICRO_BATCH_COST = 0.02

@@ -20,6 +20,7 @@ provenance.py           What a record says of its surroundings and of a failure
 rank_run.py             What one rank of many, or one GPU through torch.compile
 record.py               What one measurement says, as strict JSON with a schema version
 self_contained_page.py  A self-contained HTML page
+step_choices.py         The names that a step of a network may be described with
 step_report.py          One report for every question about a step
 step_request.py         A step of the user's own network as a worker is asked for it
 sweep_progress.py       What a sweep tells whoever shows its progress

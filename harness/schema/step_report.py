@@ -98,7 +98,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """The answers to what was asked, and why there is none, a line each."""
         answers = []
         if self.reason is not None:
-            unknown = self.outcome if self.peak_live_bytes is None else "peak: no answer"
+            unknown = self.outcome if self.outcome is Outcome.UNSUPPORTED else "peak: no answer"
             answers.append(f"{unknown}: {self.reason}")
         answers += self.unanswered
         if self.budget is not None:
@@ -129,9 +129,9 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """
         return {} if self.trace is None else totals(self.trace.alive_at_peak(), attribute)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the report as plain data under the keys of the JSON, without the events."""
-        plain: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(self, trace=None))
+        plain: dict[str, object] = msgspec.to_builtins(msgspec.structs.replace(self, trace=None))
         if self.workload is not None:
             return {key: value for key, value in plain.items() if key not in _OF_OWN_STEPS}
         del plain["trace"], plain["workload"], plain["workload_id"]

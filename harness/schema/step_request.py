@@ -9,11 +9,6 @@ from msgspec import Struct
 
 from harness.schema.errors import HarnessError
 
-OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
-LOSSES = ("cross-entropy", "mean-square", "sum", "model")
-MODES = ("train", "inference")
-LEARNING_RATE = 0.01
-
 
 class RequestError(HarnessError, ValueError):
     """A value of a request breaks its rule; the message names it, the value and the rule."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.schema.errors import StepError
-from harness.schema.step_request import LEARNING_RATE, LOSSES, OPTIMIZERS
+from harness.schema.step_choices import LEARNING_RATE, LOSSES, OPTIMIZERS
 from harness.training.nested_tensors import tensors
 
 Loss = Callable[[Any, Any], Tensor]

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from harness.schema.errors import StepError
 from harness.schema.input_spec import InputShapes, InputSpec, parse_input
-from harness.schema.step_request import MODES
+from harness.schema.step_choices import MODES
 from harness.training.deferred_values import deferred_values
 from harness.training.example_inputs import ExampleInputs, example_inputs
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer

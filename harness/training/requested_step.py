@@ -8,7 +8,8 @@ from typing import Any
 
 from harness.schema.errors import StepError
 from harness.schema.input_spec import parse_input
-from harness.schema.step_request import LOSSES, OPTIMIZERS, StepRequest
+from harness.schema.step_choices import LOSSES, OPTIMIZERS
+from harness.schema.step_request import StepRequest
 from harness.training.example_inputs import example_inputs
 from harness.training.load_target import builder_of, load_target
 from harness.training.own_step import Inputs, OwnStep

@@ -123,6 +123,11 @@ def whole_run() -> StepReport:
     return harness.predict(run=train)
 
 
+def failed() -> str:
+    """Explain a failure from its message."""
+    return harness.explain("CUDA out of memory. Tried to allocate 2.00 GiB.").summary()
+
+
 def pretended() -> int:
     """Run a script on a pretended GPU, which needs a CUDA build of PyTorch."""
     report = harness.dry_run("train.py", gpu="l4")
@@ -136,4 +141,4 @@ if __name__ == "__main__":
     measured(tiny)
     swept(tiny)
     planned()
-    print(predicted(tiny), traced(), network(), whole_run, searched, pretended, sep="\n")
+    print(predicted(tiny), traced(), network(), whole_run, searched, failed, pretended, sep="\n")

@@ -25,7 +25,7 @@ def test_every_metric_that_can_be_predicted_is() -> None:
     unknown = {name for name in Metrics.__struct_fields__ if stated[name] is None}
     assert unknown == {"rss_rise_bytes", "cuda"}
     assert stated["outcome"] == "predicted"
-    assert stated["method"] == "trace"
+    assert stated["method"] == "formula"
 
 
 def test_categories_add_up_to_the_peak() -> None:
