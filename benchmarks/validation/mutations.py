@@ -91,6 +91,14 @@ MUTATIONS = (
         tests=("tests/thresholds",),
     ),
     Mutation(
+        package="planning",
+        mistake="the largest batch surely fits only where little lies outside the allocator",
+        file="harness/planning/step_search.py",
+        old="self._own.accumulate, gpu.total_bytes - gpu.outside_bytes[1]",
+        new="self._own.accumulate, gpu.total_bytes - gpu.outside_bytes[0]",
+        tests=("tests/planning/test_one_source.py",),
+    ),
+    Mutation(
         package="sweeps",
         mistake="a record is dropped when a sweep resumes",
         file="harness/sweeps/store.py",

@@ -34,7 +34,7 @@ GRID = {
 }
 """Depths and batches."""
 
-COLUMNS = {"kept": "kept by the forward pass", "peak": "allocated peak"}
+COLUMNS = {"kept": "what the forward pass keeps", "peak": "the allocated peak"}
 
 
 def rank_runs(size: Size) -> Iterable[RankJob]:
@@ -104,12 +104,13 @@ def judge(network: str, cells: pd.DataFrame) -> Iterable[Claim]:
             if saves.any()
             else Verdict.REFUTED
         )
-        number = f"{ratio.min():.3g}–{ratio.max():.3g} of eager"
+        ends = dict.fromkeys(f"{end:.3g}" for end in (ratio.min(), ratio.max()))
+        number = f"{'–'.join(ends)} of eager"
         largest = cells.sort_values(f"eager_{what}_bytes").iloc[-1]
         eager, compiled = (format_bytes(int(largest[f"{s}_{what}_bytes"])) for s in ALONE)
         yield Claim(
-            sentence=f"Compiling saves memory of the {words} ({network}).",
-            headline=f"{network}: compiling lowers the {words}",
+            sentence=f"Compiling lowers {words} ({network}).",
+            headline=f"{network}: compiling lowers {words}",
             verdict=verdict,
             measured=f"Less in {int(saves.sum())} of {len(cells)} cells; at depth"
             f" {largest['depth']} and batch {largest['batch']:,}: {compiled}, eager {eager}.",
@@ -129,21 +130,21 @@ def _method(table: pd.DataFrame, runs: Iterable[RankRun]) -> str:
 
 
 def _figure(table: pd.DataFrame) -> Figure:
+    largest = table[table["batch"] == table["batch"].max()]
     parts = [
-        table.assign(
-            panel=f"{network}, {what}",
-            line=table["batch"].map("batch {:,}".format),
-            bytes=table[f"compile_{what}_bytes"],
-            fit=table[f"eager_{what}_bytes"],
-        )[table["network"] == network]
-        for network in table["network"].unique()
+        largest.assign(
+            panel=largest["network"],
+            line=what,
+            bytes=largest[f"compile_{what}_bytes"],
+            fit=largest[f"eager_{what}_bytes"],
+        )
         for what in COLUMNS
     ]
     data = pd.concat(parts, ignore_index=True)
     return Figure(
         name="compiled",
-        caption="Memory against depth: points are compiled, lines are eager. Kept by the forward"
-        " pass, and the allocated peak of a step.",
+        caption=f"Memory against depth at batch {table['batch'].max():,}: points are compiled,"
+        " lines are eager. Kept by the forward pass, and the allocated peak of a step.",
         data=data[["panel", "line", "depth", "bytes", "fit"]],
         draw=functools.partial(
             series,
@@ -156,7 +157,7 @@ def _figure(table: pd.DataFrame) -> Figure:
             x_label="depth",
             scale="doubling bytes",
         ),
-        size=(8.6, 7.0),
+        size=(8.6, 4.2),
     )
 
 

@@ -8,8 +8,12 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     toolchain.py        what is needed of the machine
     build.py            compiles the stub into the user's cache folder
     run.py              the function to call
+    stub_cache.py       checks and repairs what is kept there
     child_process.py    starts the child process and waits for it
+    supervisor.py       the process between both, which ends all that the script started
     child.py            the process that the user's code runs in
+    ending.py           writes what was seen, however that process ends
+    kept_files.py       the user's files that are not replaced (stub/file_*.c)
     recording.py        what is watched there
     known_values.py     which values are known, and how they are followed
     value_reads.py      what the code reads from the GPU, known and unknown

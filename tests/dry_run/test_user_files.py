@@ -46,6 +46,11 @@ def run(work: Path, text: str, *, write_files: bool = False) -> DryRunReport:
 
 CASES = r"""
 # existing
+subprocess.run(['sed', '-i', 's/good/bad/', 'model.pt'], check=True)
+assert open('model.pt').read() == 'bad model.pt'
+assert sorted(os.listdir()) == ['empty', 'kept', 'link', 'model.pt', 'old', 'other.json']
+
+# existing
 open('model.pt', 'w').write('zeros')
 assert open('model.pt').read() == 'zeros'
 

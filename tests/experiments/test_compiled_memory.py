@@ -46,8 +46,8 @@ def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
     found = section(tmp_path, runs)
     verdicts = [claim.verdict for claim in found.claims]
     assert verdicts == [Verdict.REFUTED, Verdict.REFUTED, Verdict.SUPPORTED, Verdict.LIMITED]
-    claim = named(found, "kept by the forward pass (GELU")
-    assert claim.number == "0.6–0.6 of eager"
+    claim = named(found, "what the forward pass keeps (GELU")
+    assert claim.number == "0.6 of eager"
     assert claim.measured.startswith("Less in 2 of 2 cells; at depth ")
 
 

@@ -18,6 +18,7 @@ from harness.prediction.gpu.catalogue import find
 from harness.schema.errors import StepError, UnsupportedError
 from harness.training.models import MLP
 from harness.training.module_step import run_step
+from harness.training.nested_tensors import tensors
 from harness.training.own_step import OwnStep
 
 GPU = "l4"
@@ -194,6 +195,22 @@ def test_the_cpu_is_a_lower_bound_and_says_so() -> None:
     weights, batch, outputs = 4 * (4 * 8 + 8), 4 * 5 * 4, 2 * 4 * 5 * 8
     assert found.metrics.peak_live_bytes == weights + batch + outputs
     assert ON_CPU in found.notes
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("name", ["attention by hand", "convolutions", "LSTM", "micro-batches"])
+def test_the_cpu_is_below_the_trace_of_a_real_step(name: str) -> None:
+    own = OwnStep(**CASES[name])
+    step = own.step(own.network("cpu"), "cpu")
+    for tensor in tensors([step.x, step.y]):
+        tensor.zero_()
+    with harness.trace(step.model, optimizer=step.optimizer, inputs=[step.x, step.y]) as traced:
+        for _ in range(2):
+            run_step(step, lambda _: nullcontext())
+    found = estimate_step(own, device="cpu").metrics
+    assert found.saved_bytes == traced.metrics().saved_bytes
+    assert found.peak_live_bytes is not None
+    assert 0.8 * traced.peak_live_bytes < found.peak_live_bytes <= traced.peak_live_bytes
 
 
 class Reading(nn.Module):
