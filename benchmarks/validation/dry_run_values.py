@@ -17,14 +17,13 @@ from harness.dry_run.run import dry_run
 
 MODELS = (
     *("GPT2", "Llama", "Mistral", "Qwen3", "Gemma3Text", "Phi3", "OPT", "Bert", "Falcon", "Bloom"),
-    *("T5", "DistilBert", "Qwen2"),
+    *("DistilBert", "Qwen2"),
 )
 _READS = ("__bool__", "item", "tolist", "__int__", "__float__", "__index__")
 _HEADS = {
     "Bert": "BertForMaskedLM",
     "DistilBert": "DistilBertForMaskedLM",
     "GPT2": "GPT2LMHeadModel",
-    "T5": "T5ForConditionalGeneration",
     "Gemma3Text": "Gemma3ForCausalLM",
 }
 _SIZES = {

@@ -55,9 +55,9 @@ def different() -> list[str]:
         for shape in ((7,), (3, 4), (2, 3, 5), (1,)):
             one, two = (torch.randint(0, n, shape).to(getattr(torch, name)) for n in (5, 3))
             questions: dict[str, tuple[Any, tuple[Any, ...]]] = {
-                **{q: (f, (one,)) for q, f in ONE.items()},
-                **{q: (f, (one, two)) for q, f in TWO.items()},
+                q: (f, (one,)) for q, f in ONE.items()
             }
+            questions |= {q: (f, (one, two)) for q, f in TWO.items()}
             for question, (function, values) in questions.items():
                 here, there = (
                     function(torch, *(value.to(device) for value in values))
@@ -74,8 +74,9 @@ def _same(torch: Any, here: Any, there: Any) -> bool:
     if not isinstance(here, torch.Tensor):
         return bool(here == there)
     there = there.cpu()
-    alike = here.shape == there.shape and here.dtype == there.dtype
-    return alike and bool(torch.equal(here, there))
+    return bool(
+        here.shape == there.shape and here.dtype == there.dtype and torch.equal(here, there)
+    )
 
 
 def test_every_followed_operator_agrees_with_the_cpu() -> None:
