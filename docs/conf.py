@@ -9,17 +9,15 @@ sys.path.insert(0, str(ROOT))
 import harness  # noqa: E402
 
 project = "mlp-memory-harness"
-author = "The mlp-memory-harness authors"
+html_show_copyright = False
 release = harness.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "MLP memory harness"
 html_static_path = ["_static"]
-html_extra_path = [
-    "../results/reference-cpu/report.html",
-    "../results/reference-cpu/evidence.html",
-]
+html_css_files = ["site.css"]
+html_extra_path = ["../results/reference-cpu"]  # whole: the links of its report stay alive
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

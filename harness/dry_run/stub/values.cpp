@@ -92,7 +92,7 @@ bool store(const std::vector<c10::IValue> &results, const std::vector<c10::IValu
 
 /* --- Sizes --- */
 
-/* Python says how large a result is whose size is not known: a number of elements, -1 for no answer. */
+/* Python says how large a result is whose size is not known: one more than its elements, 0 for no answer. */
 int64_t (*on_size)(const char *name, int64_t most);
 
 int64_t most_of(const Call &call, const at::Tensor &operand)
@@ -163,7 +163,7 @@ void decide_size(Call &call, bool known)
     call.state.decides_size = call.op->bounded || !known;
     if (!known) {
         call.state.decides_size = 2;
-        call.state.size = on_size ? on_size(call.op->name.c_str(), most_of(call, operand)) : -1;
+        call.state.size = on_size ? on_size(call.op->name.c_str(), most_of(call, operand)) - 1 : -1;
         known = call.state.size >= 0 && call.op->name == "aten::nonzero" && on_gpu(operand) &&
                 assume(operand, call.state.size);
     }
