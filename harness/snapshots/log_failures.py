@@ -44,7 +44,7 @@ _MESSAGE_LINES = 12
 _MOST_BEFORE = 400
 _MOST_AFTER = 400
 _WENT_ON_LINES = 3
-_MOST_FAILURES = 10_000
+_MOST_FAILURES = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +160,13 @@ def _rank(line: str) -> int | None:
 
 def _frame(before: Sequence[str], rank: int | None) -> str | None:
     """Return the last line of the user's own in the traceback that ends ``before``."""
-    texts: list[str] = []
-    for line in reversed(before):
-        texts[:0] = record_text(line).split("\n")
+    for start in range(len(before) - 1, -1, -1):
+        line = before[start]
         if "Traceback (most recent call last)" in line and _rank(line[:400]) in (None, rank):
             break
     else:
         return None
+    texts = [text for line in before[start:] for text in record_text(line).split("\n")]
     found = outer = None
     for number, text in enumerate(texts):
         frame = _FRAME.search(text)
