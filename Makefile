@@ -8,17 +8,17 @@ BIN := $(VENV)/bin
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
 
-# Three processes, for two cores: many tests wait for another process. A file of tests stays in one
-# of them; no number that is tested depends on a neighbour.
-PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# A file of tests stays in one process; no number that is tested depends on a neighbour.
+PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 # The quick tests: does the harness work here, and did a change break it? Three minutes.
 test: $(VENV)/.installed-test
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n 2 -m "not slow"
 
-# The others: faults, the wheel, every dry run, command and executor, other processors.
+# The others: faults, the wheel, every dry run, command and executor, other processors. Three
+# processes for two cores, because many of these tests wait for another process.
 test-slow: $(VENV)/.installed-test
-	$(PYTEST) -m slow
+	$(PYTEST) -n 3 -m slow
 
 # Each test once, and the properties at their full size.
 test-all: export HYPOTHESIS_PROFILE = ci

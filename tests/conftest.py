@@ -6,21 +6,24 @@ Those marked ``cuda`` need a GPU; those marked ``exact`` a PyTorch whose rules a
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import harness
 from harness.measurement.process.launcher import Launcher
 from tests.lent_launchers import LentLaunchers
 
-ASKING = (
-    "measurement.doctor",
-    "measurement.measure",
-    "sweeps.executors.local",
-    "sweeps.threshold_runner",
-    "sweeps.training_runner",
-    "thresholds.find_threshold",
-)
-"""Modules of the harness that start a launcher where the caller brings none."""
+HARNESS = Path(harness.__file__).parent
+
+
+def asking() -> Iterator[ModuleType]:
+    """Yield the modules of the harness that start a launcher where the caller brings none."""
+    for path in HARNESS.rglob("*.py"):
+        if " default_launcher(" in path.read_text() and path.stem != "launcher":
+            parts = path.relative_to(HARNESS.parent).with_suffix("").parts
+            yield import_module(".".join(parts))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,8 +31,8 @@ def lent_launchers() -> Iterator[LentLaunchers]:
     """Lend one fork server to all tests that ask for no launcher of their own."""
     shared = LentLaunchers()
     with pytest.MonkeyPatch.context() as patch:
-        for name in ASKING:
-            patch.setattr(import_module(f"harness.{name}"), "default_launcher", shared.lend)
+        for module in asking():
+            patch.setattr(module, "default_launcher", shared.lend)
         yield shared
     shared.end()
 
@@ -55,7 +58,8 @@ SLOWEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.split("::")[0].endswith(SLOWEST))
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        needs_seconds = {"browser", "cuda_build"} & {*getattr(item, "fixturenames", ())}
+        if needs_seconds and not item.get_closest_marker("quick"):
             item.add_marker(pytest.mark.slow)
     _skip_marked(items, "cuda", _why_no_gpu)
     _skip_marked(items, "exact", _why_not_exact)

@@ -25,6 +25,12 @@ class LentLauncher:
         self._idle = idle
         self._runs = self._stopped = self._spent = False
 
+    @property
+    def server_pid(self) -> int:
+        """The process that forks its workers; there after the first job."""
+        assert self._own._server is not None
+        return self._own._server.pid
+
     def launch(self, job: Job, deadline_seconds: float) -> Ended:
         """Run ``job`` to its end, or kill it at the deadline."""
         self._runs = True
@@ -76,7 +82,7 @@ class LentLaunchers:
         return idle.pop() if idle else LentLauncher(malloc, idle)
 
     def end(self) -> None:
-        """End all that were given back."""
+        """End all that wait."""
         for idle in self._idle.values():
             for launcher in idle:
                 launcher.end()

@@ -125,12 +125,15 @@ HEADS = (
 
 def sentence(rows: list[list[str]]) -> str:
     """Return how far the estimates are off, in the words that each estimate carries."""
-    shares = [float(row[3].rstrip("%")) / 100 for row in rows if row[3]]
-    near = sum(abs(share) <= WITHIN for share in shares)
-    worst = max(shares, key=abs, default=0.0)
+    requested, reserved = (
+        [float(row[place].rstrip("%")) / 100 for row in rows if row[place]] for place in (3, 5)
+    )
+    near = sum(abs(share) <= WITHIN for share in requested)
+    worst = max(requested, key=abs, default=0.0)
     return (
         f"estimate: requested peak within {WITHIN:.0%} in {near} of {len(rows)} runs of "
-        f"{len({row[0].split()[0] for row in rows})} networks, worst {worst:+.1%}"
+        f"{len({row[0].split()[0] for row in rows})} networks, worst {worst:+.1%}; reserved peak "
+        f"{min(reserved, default=0.0):+.1%} to {max(reserved, default=0.0):+.1%}"
     )
 
 

@@ -4,8 +4,9 @@
 
 The rows are those of `damek/cs336-assignment2-systems`_ (commit 749e968): batch 8, float32,
 torch 2.6, five printed values each, in MiB. Here the same calls are made under the dry run by the
-installed torch, twice where the author made them a hundred times, and set beside the printed values
-and beside closed forms of them. ``--full`` runs all widths and lengths; without it, four of twenty.
+installed torch, twice where the author made them a hundred times, and compared with the printed
+values and with closed forms of them. ``--full`` runs all widths and lengths; without it, four of
+twenty.
 
 .. _damek/cs336-assignment2-systems: https://github.com/damek/cs336-assignment2-systems
 """

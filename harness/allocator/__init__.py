@@ -7,6 +7,22 @@ those of ``c10/cuda/CUDACachingAllocator.cpp``, PyTorch 2.1 to 2.15.
 Known limitations: ``MemPool`` with ``no_split`` or ``use_on_oom``, ``throw_on_cudamalloc_oom``
 and the ``cudaMallocAsync`` backend are not modelled; when work on another stream is done
 is an assumption (see ``CachingAllocator.completion``), because it depends on the GPU.
+
+    addresses.py         How a driver places segments, as far as the allocator can notice
+    best_fit.py          Best fit if more than size and address decide; get_free_block
+    blocks.py            Blocks, and the ordered lists of those that are free
+    config.py            The allocator's settings
+    counters.py          The counters of torch.cuda.memory_stats, kept cheaply
+    device.py            The GPU below the allocator
+    expandable.py        Expandable segments
+    model.py             The allocator itself
+    replay_allocator.py  The allocator of a replay: it also follows what no request could express
+    restore.py           Starting from a state that somebody else recorded
+    segment_events.py    What the model reports in addition to counters
+    segments.py          Where new memory comes from and how free memory goes back
+    settings.py          Reads the text of PYTORCH_ALLOC_CONF
+    statistics.py        What can be read of an allocator without changing it
+    streams.py           Blocks that were freed while another stream still used them
 """
 
 from harness.allocator.addresses import (

@@ -1,1 +1,32 @@
-"""The command line: arguments, printing, exit codes."""
+"""The command line: arguments, printing, exit codes.
+
+app.py                The command line: the group of commands, and how each ends
+clean_stop.py         One clean stop for Ctrl-C, SIGTERM and SIGHUP
+command.py            The form that all commands share: --debug, and examples below the options
+compare_command.py    harness compare: two runs, or two predictions, metric by metric
+doctor_command.py     harness doctor: what can be measured on this machine
+dry_run_command.py    harness dry-run: any PyTorch script on a pretended GPU
+entry.py              The first code of the command harness, and the last
+exit_codes.py         The exit codes of every command
+explain_command.py    harness explain: an out-of-memory message, a log or a memory snapshot
+explore_command.py    harness explore: the interactive page
+gpu_options.py        Options that several commands share
+measure_command.py    harness measure: one isolated measurement
+option_hints.py       What to write instead of an option that people expect
+parameter_types.py    How the text of an option becomes a value
+plan_command.py       harness plan: what to change so
+predict_command.py    harness predict: the metrics of a step without running it
+predict_target.py     harness predict TARGET
+profile_command.py    harness profile: one step of any module, traced
+replay_command.py     harness replay: a recording of the CUDA allocator
+report_command.py     harness report: the report of a folder of records
+reproduce_command.py  harness reproduce: every experiment, then the report
+standard_output.py    Standard output that may be full, closed or read by nobody
+sweep_command.py      harness sweep: experiments into a folder of records
+sweep_options.py      The options that sweep and reproduce share, and what both do with them
+target_flags.py       The flags that describe a user's own network, shared by predict
+threshold_command.py  harness threshold: the largest batch, depth or width that fits a budget
+verdicts_command.py   harness verdicts: every claim of a report with its verdict
+worker_options.py     Options of the commands that run a workload in worker processes
+workload_flags.py     One flag per field of Workload, made from the field's own help and rule
+"""

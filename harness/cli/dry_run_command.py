@@ -25,8 +25,8 @@ def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> "dict[str, Answer]":
     """Read ``FILE:LINE=ANSWER``, or an answer alone for every other place."""
-    from harness.dry_run.answers import check_answers, parse_answer
     from harness.dry_run.dry_run_request import DryRunError
+    from harness.dry_run.value_answers import check_answers, parse_answer
 
     try:
         answers = dict(parse_answer(value) for value in values)

@@ -40,7 +40,7 @@ def sweep(experiments: tuple[str, ...], list_only: bool, **options: Any) -> int:
 
 
 def _list(names: tuple[str, ...]) -> None:
-    """Print the experiments; without names all of them, and what stands beside them."""
+    """Print the experiments; without names all of them, and what stands next to them."""
     from harness.reporting.terminal import print_experiments
     from harness.sweeps.experiment_files import ExperimentError, find, names_found, other_scripts
 

@@ -85,9 +85,11 @@ def run_experiments(
             used = stack.enter_context(
                 closing(make_executor(executor, jobs=jobs, scheduler=scheduler))
             )
-            chosen = _fit_for(device, chosen)
+            chosen = _possible(_fit_for(device, chosen), grids, pretended)
+            if not chosen:
+                raise click.UsageError(f"no experiment is left to run on {device}")
             progress = stack.enter_context(shown(len(chosen)))
-            for experiment in _possible(chosen, grids, pretended):
+            for experiment in chosen:
                 run(
                     experiment,
                     grids,

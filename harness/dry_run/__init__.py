@@ -2,16 +2,41 @@
 
 PyTorch's own allocator, dispatcher, autograd and optimizers run; only what lies below them (the
 CUDA runtime, the driver, NVIDIA's libraries) is a stub that keeps the books and starts no kernel.
-So the memory is that of a GPU, and every value read from the GPU is zero.
+So the memory is that of a GPU, and a value read from the GPU is real only where it is known.
 
-    stub/               the stub in C, one file per library
-    toolchain.py        what is needed of the machine
-    build.py            compiles the stub into the user's cache folder
-    run.py              the function to call
-    child_process.py    starts the child process and waits for it
-    child.py            the process that the user's code runs in
-    recording.py        what is watched there
-    assemble_report.py  the report of what was seen
+    after_import.py     Call a function with a module once it is imported
+    assemble_report.py  The report of a dry run
+    autotuning.py       Inductor's and Triton's choices between kernels
+    availability.py     Whether the dry run works on this machine, found by a tiny one
+    build.py            Build the stub for the installed PyTorch, once
+    child.py            The process that a dry run happens in
+    child_process.py    The process of a dry run from outside
+    compiled.py         What torch.compile did in a dry run
+    dry_run_report.py   What a dry run found, as data
+    dry_run_request.py  A dry run as it was asked for
+    dry_run_text.py     The report of a dry run as text for a terminal
+    elf.py              Names in a shared library
+    ending.py           The end of a script's process: the result is written, whatever the end is
+    fake_ranks.py       One rank of many in one process
+    for_workers.py      Let the harness's own measurements on CUDA run on a pretended GPU
+    history.py          The moment of a peak and what was alive then
+    kept_files.py       Files of the user that a script would have replaced
+    known_values.py     Values that can be known
+    library_answers.py  Known places in libraries
+    own_code.py         Files of PyTorch, Python
+    pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
+    recording.py        What is watched inside the process
+    run.py              Run a script, a module or a function on a pretended GPU, in a process of
+    run_folder.py       The folder of one dry run, in the folder for temporary files
+    sent_function.py    A function as it is sent to another process
+    status_page.py      The page that the stub keeps next to the process
+    step_launcher.py    The fork server on whose forks a GPU is pretended
+    stub_cache.py       The folder that the built stub is kept in
+    supervisor.py       The process between the harness and the script
+    toolchain.py        What the dry run needs of this machine
+    unknown_sizes.py    Sizes that depend on values nobody knows
+    value_answers.py    Answers of the user to what a dry run cannot know
+    value_reads.py      Reads of GPU values
 """
 
 import sys

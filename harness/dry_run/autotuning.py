@@ -17,6 +17,9 @@ from typing import Any
 UNMEASURED: Counter[str] = Counter()
 """Choices that were made in this process, by what was chosen."""
 
+INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+_CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
+
 VARIABLE = "HARNESS_DRY_RUN_AUTOTUNE"
 
 
@@ -29,8 +32,21 @@ def _config(config: Any) -> None:
     config.autotune_local_cache = False
 
 
+def _cache_dir_utils(module: Any) -> None:
+    """Keep pretended times in the dry run's own folder, also if the script names another one."""
+    find = module.cache_dir
+
+    def cache_dir() -> str:
+        if _CACHE is not None:
+            os.environ[INDUCTOR_CACHE] = _CACHE
+        folder: str = find()
+        return folder
+
+    module.cache_dir = cache_dir
+
+
 def _select_algorithm(module: Any) -> None:
-    """Let matrix products, convolutions and FlexAttention choose without compiling a template."""
+    """Let matmuls, convolutions and FlexAttention choose without compiling a template."""
     selector = module.AlgorithmSelectorCache
     benchmark_choice = selector.benchmark_choice
     tuning = selector.do_autotuning
@@ -71,14 +87,14 @@ def _select_algorithm(module: Any) -> None:
 
 
 def _pad_mm(module: Any) -> None:
-    """Name matrix products that would be padded if a measurement said that it pays."""
+    """Name matmuls that would be padded if a measurement said that it pays."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
     faster = module.is_padded_faster
 
     def is_padded_faster(*arguments: Any) -> bool:
         padded: bool = faster(*arguments)
-        UNMEASURED["pad_mm: matrix product not padded" if not padded else "pad_mm: padded"] += 1
+        UNMEASURED["pad_mm: matmul not padded" if not padded else "pad_mm: padded"] += 1
         return padded
 
     module.is_padded_faster = is_padded_faster
@@ -87,7 +103,7 @@ def _pad_mm(module: Any) -> None:
 def _triton_codegen(module: Any) -> None:
     """Have a kernel be written with one configuration, to be timed once as if it had several.
 
-    What fusing a kernel with a matrix product would gain is timed in every run, for what timing
+    What fusing a kernel with a matmul would gain is timed in every run, for what timing
     allocates, and not read from the disk.
     """
     common = module.TritonKernel.inductor_meta_common.__func__
@@ -152,6 +168,7 @@ def _triton_autotuner(module: Any) -> None:
 
 AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "torch._inductor.config": _config,
+    "torch._inductor.runtime.cache_dir_utils": _cache_dir_utils,
     "torch._inductor.select_algorithm": _select_algorithm,
     "torch._inductor.fx_passes.pad_mm": _pad_mm,
     "torch._inductor.codegen.triton": _triton_codegen,

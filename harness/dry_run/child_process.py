@@ -1,7 +1,6 @@
 """The process of a dry run from outside: started, waited for, and ended with all it started."""
 
 import contextlib
-import fcntl
 import os
 import pickle
 import signal
@@ -89,6 +88,8 @@ def run(request: Request, folder: Path) -> DryRunReport:
 
 def _pipe() -> tuple[int, int]:
     """Return a pipe that takes no number of a standard stream, should one be closed."""
+    import fcntl  # of POSIX alone
+
     ends = os.pipe()
     high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
     for end in ends:

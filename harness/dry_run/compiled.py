@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.dry_run.after_import import after_import
-from harness.dry_run.autotuning import AFTER_IMPORT, UNMEASURED
+from harness.dry_run.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
 from harness.dry_run.dry_run_report import Compiled
 from harness.dry_run.stub_cache import writable_folder
 
@@ -30,7 +30,6 @@ CompileMode = Literal[
 ]
 """Modes of ``torch.compile``; the last two are backends that generate no code."""
 
-_INDUCTOR, _TRITON = "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 
 
@@ -62,8 +61,8 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
     folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
     return {
-        _INDUCTOR: str(folder / "inductor"),
-        _TRITON: str(folder / "triton"),
+        INDUCTOR_CACHE: str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
         "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
         "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
     }
@@ -71,7 +70,7 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
 
 def is_generated(file: str) -> bool:
     """Return whether Inductor or AOTAutograd wrote a file, or it is Triton's."""
-    folder = os.environ.get(_INDUCTOR)
+    folder = os.environ.get(INDUCTOR_CACHE)
     return (
         (folder is not None and file.startswith(folder + os.sep))
         or f"site-packages{os.sep}triton{os.sep}" in file

@@ -37,7 +37,7 @@ def follow_values(on_size: Callable[[str, int], int]) -> None:
     """
 
     def size(name: bytes, most: int) -> int:
-        return on_size(name.decode(), most)
+        return on_size(name.decode(), most) + 1  # an error that is raised in here returns 0
 
     callback = _Size(size)
     _kept.append(callback)

@@ -272,7 +272,7 @@ def _with_moment(one: OutOfMemory, at: Moment) -> OutOfMemory:
 def _unless_compiled(
     hook: Callable[["torch.optim.Optimizer"], None],
 ) -> Callable[..., None]:
-    """Return a hook of an optimizer that is not there for TorchDynamo, whose graph it would break."""
+    """Return a hook that TorchDynamo does not see: it would break the graph of a compiled step."""
     import torch
 
     def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from harness.dry_run.answers import check_answers
 from harness.dry_run.child_process import run
 from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.run_folder import run_folder
 from harness.dry_run.sent_function import pickled
+from harness.dry_run.value_answers import check_answers
 from harness.prediction.gpu.catalogue import Gpu
 
 

@@ -8,7 +8,6 @@ ended, however that happened.
 import contextlib
 import ctypes
 import os
-import resource
 import selectors
 import shutil
 import signal
@@ -16,11 +15,13 @@ import time
 from pathlib import Path
 from types import FrameType
 
-KILL = signal.SIGUSR1
+KILL = getattr(
+    signal, "SIGUSR1", signal.SIGTERM
+)  # the latter where no dry run works, but its import
 """Asks the supervisor to end the script by SIGKILL."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
 
 
@@ -133,12 +134,13 @@ def _descendants() -> list[int]:
 
 
 def _end_like(code: int) -> None:
+    """End as the script did, by the same signal or with the same exit code."""
     if code < 0:
+        import resource
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.signal(-code, signal.SIG_DFL) if -code not in (
-            signal.SIGKILL,
-            signal.SIGSTOP,
-        ) else None
+        with contextlib.suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-code, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (-code,))
         os.kill(os.getpid(), -code)
         time.sleep(1.0)

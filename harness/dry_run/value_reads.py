@@ -7,7 +7,6 @@ in their stead. An operator whose result's size is not known asks before it runs
 
 import ctypes
 import linecache
-import os
 import struct
 import sys
 import threading
@@ -16,11 +15,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from harness.dry_run.answers import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_run.dry_run_report import Answer, ValueRead
-from harness.dry_run.known_values import LIBRARY_VARIABLE, follow_values
+from harness.dry_run.known_values import follow_values
 from harness.dry_run.library_answers import library_answer
-from harness.dry_run.own_code import is_own
+from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value
 
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int)
 
@@ -70,21 +68,7 @@ class ValueReads:
         self._answers = answers
         self._own = own
         self._places: dict[tuple[str, int], _Place] = {}
-        self._answered_sizes: dict[int, int] = {}
         self._callback = _Callback(self._on_read)
-
-    @classmethod
-    def of_worker(cls, answers: Mapping[str, Answer]) -> "ValueReads | None":
-        """Follow the values of a worker on a pretended GPU from now on; None on a real device.
-
-        A worker asks ``unknown_sizes(reads.found())`` at its end: a text means that its bytes are
-        no answer.
-        """
-        if LIBRARY_VARIABLE not in os.environ:
-            return None
-        reads = cls(answers, is_own)
-        reads.listen()
-        return reads
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
@@ -108,10 +92,6 @@ class ValueReads:
         place.count += 1
         place.sizes.add(operator)
         size = None if place.answer is None else as_size(place.answer, most)
-        if size is None and place.answer is None:  # of a mask of the forward pass, in the backward
-            size = self._answered_sizes.get(most)
-        elif size is not None and most >= 0:
-            self._answered_sizes[most] = size
         place.open_sizes += size is None
         place.answered += size is not None
         return -1 if size is None else size

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from harness.dry_run.answers import check_answers, parse_answer
 from harness.dry_run.dry_run_text import reads_in_words
 from harness.dry_run.own_code import is_own
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
+from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
 from harness.schema.errors import UnsupportedError
 

@@ -1,1 +1,11 @@
-"""Metrics without running the step."""
+"""Metrics without running the step.
+
+estimate/             An estimate of any module's step where nothing can be run
+gpu/                  GPUs by name, the memory outside the allocator, and whether a step fits
+mlp/                  Closed forms and the event sequence of an MLP step, CPU and CUDA kernels
+largest_value.py      The largest value that fits, for needs that are computed
+paused_collection.py  Long sequences of events without the garbage collector
+predict_workload.py   Every byte metric of a record
+torch_rules.py        Which rule of the memory model holds from which version of PyTorch on
+versions.py           Which version of PyTorch a prediction describes
+"""

@@ -94,22 +94,6 @@ SMALL_BLOCKS = Rule(
     source="events of PyTorch's own allocator",
     verified=DRY_RUN,
 )
-BIAS_BY_PRODUCT = Rule(
-    name="dilated-convolution-bias",
-    operators=(),
-    says="a dilated convolution's bias gradient is a product with a vector of ones",
-    source="aten/src/ATen/native/cuda/NaiveDilatedConvolution.cu",
-    verified=DRY_RUN,
-)
-BIAS_BY_SUM = Rule(
-    name="dilated-convolution-bias",
-    since=TorchVersion(2, 14),
-    operators=(),
-    says="is a sum",
-    source="events of PyTorch's own allocator",
-    verified=DRY_RUN,
-)
-
 CUDA_RULES: tuple[Rule, ...] = (
     WORKSPACES_KEPT,
     WORKSPACES_FREED,
@@ -117,8 +101,6 @@ CUDA_RULES: tuple[Rule, ...] = (
     STATE_ON_GPU,
     LARGE_BLOCKS,
     SMALL_BLOCKS,
-    BIAS_BY_PRODUCT,
-    BIAS_BY_SUM,
 )
 """Rules that no step on the CPU exercises, so that ``harness doctor`` cannot check them."""
 

@@ -1,6 +1,6 @@
 """Puts a report's files in place of the earlier report's, and leaves every other file alone.
 
-All are written beside their places first. If one cannot be written, the earlier report stands.
+All are written next to their places first. If one cannot be written, the earlier report stands.
 """
 
 import contextlib
@@ -32,8 +32,9 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
     path = folder
     try:
         for name, content in files.items():
-            path = Path(os.path.realpath(folder / name))  # through links, of folders too
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)  # fails for a link that leads nowhere
+            path = Path(os.path.realpath(path))  # through links, of folders too
             if path.is_dir():
                 raise IsADirectoryError(0, "is a folder")
             staged[path] = path.with_name(f".{path.name}.new")

@@ -1,4 +1,4 @@
-"""What one rank of many holds while it trains, as strict JSON."""
+"""What one rank of many, or one GPU through ``torch.compile``, holds while it trains, as JSON."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +17,12 @@ SCHEMA: Literal[1] = 1
 RANK_RUNS = "rank_runs.jsonl"
 """Name of the file of a folder's rank runs."""
 
-Strategy = Literal["ddp", "zero", "fsdp2"]
+Strategy = Literal["ddp", "zero", "fsdp2", "eager", "compile"]
 """How the ranks share the work: DistributedDataParallel; the same with ZeroRedundancyOptimizer;
-``fully_shard`` of every linear layer and of the whole network."""
+``fully_shard`` of every linear layer and of the whole network. One GPU alone: as it is written, or
+through ``torch.compile``."""
+
+ALONE: tuple[Strategy, ...] = ("eager", "compile")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,9 @@ class RankMemory(Struct, frozen=True, kw_only=True):
     held_requested_bytes: Bytes
     """Requested and alive between two steps, the batch and cuBLAS's workspaces left out."""
     cuda: CudaPeaks
-    """Peaks over all steps."""
+    """Peaks over all steps; of the last step on one GPU alone."""
+    kept_requested_bytes: Bytes | None = None
+    """Of one GPU alone: requested by the last forward pass and alive at its end."""
 
 
 class RankRun(Struct, frozen=True, kw_only=True):

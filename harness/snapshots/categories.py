@@ -12,7 +12,7 @@ from typing import Literal
 from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import Stack, TraceEvent
 
-Category = Literal["parameter", "optimizer", "forward", "backward", "workspace", "other"]
+Category = Literal["parameter", "optimizer", "forward", "backward", "workspace", "other", "unknown"]
 CATEGORIES: dict[Category, str] = {
     "parameter": "parameters",
     "optimizer": "optimizer state and its temporaries",
@@ -20,6 +20,7 @@ CATEGORIES: dict[Category, str] = {
     "backward": "backward pass (gradients and temporaries)",
     "workspace": "cuBLAS workspaces",
     "other": "input data and other tensors",
+    "unknown": "unknown: recorded without Python stacks",
 }
 _WORKSPACE_8 = 8_519_680
 _WORKSPACE_9 = 33_554_432
@@ -89,6 +90,8 @@ class Categories:
             return "backward"
         if _has(event, _BACKWARD):
             return "backward"
+        if not self._has_stacks:
+            return "unknown"
         return "optimizer" if _has(event, _OPTIMIZER_OF_YOURS) else "other"
 
     def _in_optimizer(self, event: TraceEvent) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
+from harness.snapshots.categories import CATEGORIES
 from harness.snapshots.growth import Growth
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.moments import FRAMES_SHOWN, Moment, reserved_after
@@ -110,8 +111,24 @@ def diagnose(
     short = f"{size(missing)} more than {whose}" if missing > 0 else "no free piece that large"
     return {
         "diagnosis": "real need",
-        "sentences": (f"Real need: {asked}, {short}.", f"{holds}."),
+        "sentences": (f"Real need: {asked}, {short}.", f"{holds}.", _less(failure, first)),
     }
+
+
+def _less(failure: Failure, moment: Moment) -> str:
+    """Return what would have to go, and the line of the user's that activations come from."""
+    room = failure.usable_bytes - failure.requested_bytes
+    if room <= 0:
+        return "The request alone is larger than all that may be reserved: split it."
+    most = f"At most {format_bytes(room)} may be alive before this request."
+    kept = [group for group in moment.groups if group.category == CATEGORIES["forward"]]
+    if not kept:
+        return f"{most} Reduce the batch size; harness plan compares other changes."
+    line, size = kept[0].line, format_bytes(kept[0].size_bytes)
+    return (
+        f"{most} Reduce the batch size, or checkpoint what {line} calls ({size} of activations); "
+        "harness plan compares such changes."
+    )
 
 
 def _is_fragmented(failure: Failure, cases: Sequence[WhatIf]) -> bool:

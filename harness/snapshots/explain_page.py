@@ -7,7 +7,7 @@ from harness.schema.self_contained_page import self_contained_page
 from harness.schema.units import format_bytes
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_chart import COLORS, legend, timeline_chart
-from harness.snapshots.explain_text import explanation_text, outcome
+from harness.snapshots.explain_text import blocks_text, explanation_text, outcome
 from harness.snapshots.log_failures import LogFailure, explained
 from harness.snapshots.moments import Moment
 from harness.snapshots.oom_message import OutOfMemoryMessage
@@ -98,7 +98,7 @@ def _device(explanation: Explanation) -> str:
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
     notes = "".join(f'<p class="note">Note: {escape(note)}.</p>' for note in explanation.notes)
-    moments = "".join(_moment(moment) for moment in explanation.moments)
+    moments = "".join(map(_moment, _different(explanation.moments)))
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
         f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"
@@ -106,18 +106,20 @@ def _device(explanation: Explanation) -> str:
     )
 
 
+def _different(moments: Sequence[Moment]) -> Sequence[Moment]:
+    """Return the moments without the peak where the failure has the same blocks."""
+    first = moments[0]
+    return [first, *(each for each in moments[1:] if each.categories != first.categories)]
+
+
 def _moment(moment: Moment) -> str:
-    blocks = (
-        (f"{block.category}: {' < '.join(block.frames[:4]) or 'no Python frame'}", block.size_bytes)
-        for block in moment.largest
-    )
+    blocks = ((blocks_text(group), group.size_bytes) for group in moment.groups)
     return (
         f"<h3>Alive {escape(moment.name)}: {format_bytes(moment.alive_bytes)} of "
         f"{format_bytes(moment.reserved_bytes)} reserved</h3>"
         + _groups("By category", moment.categories)
         + _groups("By module", moment.modules)
-        + _groups("By line of your code", moment.frames)
-        + _groups("Largest blocks", blocks)
+        + _groups("By line, all blocks that are alike together", blocks)
     )
 
 

@@ -71,7 +71,8 @@ def explain(source: str | Path) -> OutOfMemoryReport:
     >>> text = (
     ...     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a "
     ...     "total capacity of 21.96 GiB of which 1.10 GiB is free. Of the allocated memory "
-    ...     "19.50 GiB is allocated by PyTorch, and 1.00 GiB is reserved by PyTorch but unallocated."
+    ...     "19.50 GiB is allocated by PyTorch, and 1.00 GiB is reserved by PyTorch but "
+    ...     "unallocated."
     ... )
     >>> "2 GiB requested" in harness.explain(text).summary()
     True

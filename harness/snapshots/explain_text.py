@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 
 from harness.schema.units import format_bytes
+from harness.snapshots.diagnosis import Failure
 from harness.snapshots.explain import Explanation
-from harness.snapshots.moments import Moment
+from harness.snapshots.moments import BlockGroup
 from harness.snapshots.what_if import WhatIf
 
 _SHOWN = 6
+_LEAST_SHARE = 1000
+"""Groups of blocks below this part of what was alive are not shown."""
 
 
 def explanation_text(explanation: Explanation) -> str:
@@ -20,25 +23,8 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     yield from explanation.sentences
     for note in explanation.notes:
         yield f"note: {note}"
-    failure = explanation.failure
-    if failure is not None:
-        yield ""
-        yield (
-            f"at the failure (event {failure.position}): "
-            f"{format_bytes(failure.requested_bytes)} requested, which needs a segment of "
-            f"{format_bytes(failure.segment_bytes)}; {format_bytes(failure.alive_bytes)} alive, "
-            f"{format_bytes(failure.reserved_bytes)} reserved, "
-            f"{format_bytes(failure.device_free_bytes)} free on the GPU"
-        )
-        if failure.is_limited:
-            yield (
-                "the GPU had room, so a limit of the process refused, such as "
-                "set_per_process_memory_fraction; it had allowed "
-                f"{format_bytes(failure.usable_bytes)} before"
-            )
-    for moment in explanation.moments:
-        yield ""
-        yield from _moment(moment)
+    yield ""
+    yield from _moment(explanation)
     yield ""
     yield from _growth(explanation)
     yield (
@@ -46,12 +32,21 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         f"{format_bytes(max(0, explanation.fragmentation_bytes))} of "
         f"{format_bytes(explanation.peak_reserved_bytes)}"
     )
-    yield ""
+    yield from _what_ifs(explanation)
+
+
+def _what_ifs(explanation: Explanation) -> Iterator[str]:
+    """Yield what fits, each with its peak, and the rest in one line for each place of failure."""
     yield "what if" + (
-        "" if failure is None else " (the request that failed; what comes after is not recorded)"
+        ""
+        if explanation.failure is None
+        else " (the request that failed; what comes after is not recorded)"
     )
+    alike: dict[str, list[str]] = {}
     for case in explanation.what_ifs:
-        yield f"  {case.name:<32}{outcome(case)}"
+        alike.setdefault(outcome(case), []).append(case.name)
+    for words, names in alike.items():
+        yield f"  {', '.join(names)}: {words}"
 
 
 def outcome(case: WhatIf) -> str:
@@ -70,27 +65,57 @@ def outcome(case: WhatIf) -> str:
     return f"{'needs' if total is None else 'fits'}{within}: peak reserved {peak}"
 
 
-def _moment(moment: Moment) -> Iterator[str]:
-    yield (
-        f"alive {moment.name} (event {moment.position}): {format_bytes(moment.alive_bytes)}, "
-        f"reserved {format_bytes(moment.reserved_bytes)}"
+def _moment(explanation: Explanation) -> Iterator[str]:
+    """Yield what was alive at the failure, or at the peak if nothing failed."""
+    moment, *others = explanation.moments
+    failure = explanation.failure
+    reserved = format_bytes(moment.reserved_bytes)
+    yield f"{moment.name} (event {moment.position}): {format_bytes(moment.alive_bytes)} alive, " + (
+        f"{reserved} reserved" if failure is None else f"{reserved} reserved, {_request(failure)}"
     )
-    for heading, groups in (
-        ("by category", moment.categories),
-        ("by module", moment.modules),
-        ("by line of your code", moment.frames),
-    ):
-        yield f"  {heading}"
-        for name, size in groups[:_SHOWN]:
-            yield f"    {format_bytes(size):>10}  {name}"
-    yield "  largest blocks"
-    for block in moment.largest[:_SHOWN]:
-        frames = " < ".join(block.frames[:4]) or "no Python frame"
-        yield f"    {format_bytes(block.size_bytes):>10}  {block.category}: {frames}"
+    if failure is not None and failure.is_limited:
+        yield (
+            "the GPU had room, so a limit of the process refused, such as "
+            "set_per_process_memory_fraction; it had allowed "
+            f"{format_bytes(failure.usable_bytes)} before"
+        )
+    for other in others:
+        if other.alive_bytes > moment.alive_bytes:
+            more = f"{format_bytes(other.alive_bytes)} alive"
+            yield f"{other.name} (event {other.position}): {more}; --json and --html have its parts"
+    yield "  by category"
+    for name, size in moment.categories[:_SHOWN]:
+        yield f"    {format_bytes(size):>10}  {name}"
+    yield "  by line"
+    for group in moment.groups[:_SHOWN]:
+        if group.size_bytes * _LEAST_SHARE < moment.alive_bytes:
+            break
+        yield f"    {format_bytes(group.size_bytes):>10}  {blocks_text(group)}"
+
+
+def _request(failure: Failure) -> str:
+    return (
+        f"{format_bytes(failure.device_free_bytes)} free on the GPU; "
+        f"{format_bytes(failure.requested_bytes)} requested, which needs a segment of "
+        f"{format_bytes(failure.segment_bytes)}"
+    )
+
+
+def blocks_text(group: BlockGroup) -> str:
+    """Return how many blocks they are, and the lines that they come from, the user's last."""
+    each = f"{group.count:,} blocks"
+    if group.same_size:
+        each = f"{group.count:,} x {format_bytes(group.size_bytes // group.count)}"
+    lines = group.line
+    if group.place is not None and group.place not in group.line:
+        lines = f"{group.place} < {group.line}"
+    return f"{each}, {group.category}: {lines}"
 
 
 def _growth(explanation: Explanation) -> Iterator[str]:
     growth = explanation.growth
+    if growth.kind == "unknown" and explanation.failure is not None:
+        return
     yield f"growth over steps: {growth.kind} ({growth.reason})"
     if growth.first_step_bytes > 0:
         yield f"  {format_bytes(growth.first_step_bytes)} stay after the first step"

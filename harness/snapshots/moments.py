@@ -1,7 +1,7 @@
 """What was alive at one moment of a recording, grouped; and over all of it, as a timeline."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.snapshots.categories import CATEGORIES, Categories, module_of, own_line
@@ -11,6 +11,7 @@ from harness.snapshots.trace_event import SEGMENT_ACTIONS, Stack, TraceEvent, re
 FRAMES_SHOWN = 8
 _BEFORE = "before the recording"
 _TIMELINE_POINTS = 400
+_MOST_GROUPS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,27 @@ class LargeBlock:
     size_bytes: int
     category: str
     frames: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockGroup:
+    """All blocks alive of one category that the same line of the user's and of a library requested.
+
+    Attributes:
+        count: number of blocks.
+        size_bytes: their sum.
+        same_size: the blocks are equally large.
+        line: the user's line, or what there is instead.
+        place: the innermost Python frame, if recorded.
+
+    """
+
+    count: int
+    size_bytes: int
+    same_size: bool
+    category: str
+    line: str
+    place: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +56,7 @@ class Moment:
     modules: tuple[tuple[str, int], ...]
     frames: tuple[tuple[str, int], ...]
     largest: tuple[LargeBlock, ...]
+    groups: tuple[BlockGroup, ...]
 
 
 def alive_after(events: Sequence[TraceEvent], origin: Origin) -> list[int]:
@@ -80,9 +103,12 @@ def moment_at(
     categories: Counter[str] = Counter()
     modules: Counter[str] = Counter()
     frames: Counter[str] = Counter()
+    alike: defaultdict[tuple[str, str, str | None], list[int]] = defaultdict(list)
     for event in blocks.values():
         before = event.stack.place == _BEFORE
-        categories[_BEFORE if before else CATEGORIES[kinds.of(event)]] += event.size_bytes
+        category = _BEFORE if before else CATEGORIES[kinds.of(event)]
+        categories[category] += event.size_bytes
+        alike[category, own_line(event.stack), event.place].append(event.size_bytes)
         modules[_BEFORE if before else module_of(event)] += event.size_bytes
         frames[own_line(event.stack)] += event.size_bytes
     largest = sorted(blocks.values(), key=lambda event: (-event.size_bytes, event.address))[:10]
@@ -102,7 +128,25 @@ def moment_at(
             )
             for event in largest
         ),
+        groups=_largest_groups(alike),
     )
+
+
+def _largest_groups(
+    alike: Mapping[tuple[str, str, str | None], Sequence[int]],
+) -> tuple[BlockGroup, ...]:
+    groups = [
+        BlockGroup(
+            count=len(sizes),
+            size_bytes=sum(sizes),
+            same_size=min(sizes) == max(sizes),
+            category=category,
+            line=line,
+            place=place,
+        )
+        for (category, line, place), sizes in alike.items()
+    ]
+    return tuple(sorted(groups, key=lambda group: -group.size_bytes)[:_MOST_GROUPS])
 
 
 def timeline(

@@ -2,7 +2,7 @@
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``.
 The file's name is the experiment's. A file is imported only if its text defines that name: other
-scripts may stand beside it.
+scripts may stand next to it.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Keeps beside the records which file of the user's defines their experiment, and finds it again.
+"""Keeps next to the records which file of the user's defines their experiment, and finds it again.
 
 A report runs that file's analysis. It never runs another file of the same name, nor anything that
 came with the records: those may be a stranger's.
@@ -93,13 +93,13 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
 def _may_run(path: Path, origin: Origin, name: str, folder: Path) -> bool:
     """Return whether ``path`` is the experiment's own file: by its place, or elsewhere by its hash.
 
-    A file beside the records came with them, and one of another user is that user's to run.
+    A file next to the records came with them, and one of another user is that user's to run.
     """
     code = code_file(path)
     if path.stem != name or not code.is_file():
         return False
-    beside = path.resolve().is_relative_to(folder.resolve().parent)
+    inside = path.resolve().is_relative_to(folder.resolve().parent)
     theirs = hasattr(os, "geteuid") and code.stat().st_uid not in (0, os.geteuid())
-    if beside or theirs or not defines(path):
+    if inside or theirs or not defines(path):
         return False
     return str(path) == origin.file or code_hash(path) == origin.sha256

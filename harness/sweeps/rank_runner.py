@@ -13,7 +13,15 @@ from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.measurement.pretended_device import VARIABLE
 from harness.schema.events import Trace
 from harness.schema.metrics import CudaPeaks
-from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, Strategy, from_json
+from harness.schema.rank_run import (
+    ALONE,
+    RANK_RUNS,
+    RankJob,
+    RankMemory,
+    RankRun,
+    Strategy,
+    from_json,
+)
 from harness.schema.record import Outcome, to_json
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
@@ -25,10 +33,12 @@ RANK_RUN = Kind(file=RANK_RUNS, encode=to_json, decode=from_json, cell=lambda on
 _SECONDS = 8.0
 
 
-def train(workload: Workload, strategy: Strategy) -> int:
+def train(workload: Workload, strategy: Strategy) -> int | dict[str, int]:
     """Train a rank in this process, which imports PyTorch where the sweep's own does not."""
-    from harness.training.one_rank import train_rank
+    from harness.training.one_rank import train_alone, train_rank
 
+    if strategy in ALONE:
+        return train_alone(workload, compiled=strategy == "compile")
     return train_rank(workload, strategy)
 
 
@@ -60,7 +70,7 @@ class RankRunner:
                 job.workload,
                 job.strategy,
                 gpu=os.environ.get(VARIABLE),
-                world_size=job.world_size,
+                world_size=None if job.strategy in ALONE else job.world_size,
                 deadline_seconds=self._deadline_seconds,
                 quiet=True,
             )
@@ -107,6 +117,13 @@ def _line(
 
 
 def _memory(report: DryRunReport) -> RankMemory:
+    if isinstance(report.returned, dict):
+        seen = msgspec.convert(report.returned, dict[str, int])
+        return RankMemory(
+            held_requested_bytes=seen.pop("held"),
+            kept_requested_bytes=seen.pop("kept"),
+            cuda=CudaPeaks(**seen),
+        )
     return RankMemory(
         held_requested_bytes=msgspec.convert(report.returned, int),
         cuda=CudaPeaks(**msgspec.structs.asdict(report.cuda)),

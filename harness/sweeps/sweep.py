@@ -48,7 +48,8 @@ def run(
     time on this machine; thresholds and whole training runs always run so.
 
     Raises:
-        StoreError, SchemaError: the folder cannot be used, or has records of another device.
+        StoreError, SchemaError: the folder cannot be used, has records of another device, or there
+            is nothing to measure.
         ExecutorError: the executor is gone.
         LaunchError: no worker process can be started at all.
 
@@ -76,8 +77,10 @@ def run(
             runner = stack.enter_context(closing(RankRunner(deadline_seconds)))
             held = stack.enter_context(LineStore(folder, runner.kind))
             parts.append(_Part(runner, held, ranks))
-        if parts:  # their folder is there, and no other sweep writes to it
-            keep_origin(folder, experiment)
+        if not any(part.cells for part in parts):
+            what = "no cells, thresholds or training runs"
+            raise StoreError(f"{experiment.name}: nothing to measure: {what} of size {size.value}")
+        keep_origin(folder, experiment)  # the folder is there, and no other sweep writes to it
         _run(experiment.name, parts, progress, notes)
 
 

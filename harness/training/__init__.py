@@ -1,1 +1,14 @@
-"""What runs: the note's two models, their data, and one step in phases."""
+"""What runs: the note's two models, their data, and one step in phases.
+
+data.py             Batches of Fashion-MNIST's shape and type: synthetic, or the real images
+deferred_values.py  Large values on the CPU that are written only if something reads them
+example_inputs.py   Inputs and labels of a batch, made from the shapes of one example
+load_target.py      A user's own code by its name: package.module:callable or my_model.py:Net
+models.py           The two networks of the course note, at any depth: MLP and MLPScratch
+module_step.py      One step of any module: the names that harness profile knows, made real
+nested_tensors.py   The tensors inside any nesting of containers
+one_rank.py         Trains a workload as one rank of many
+own_step.py         One step of the user's own network
+requested_step.py   The step that a request describes: names looked up, sent objects unpacked
+training_step.py    Builds a workload and runs one step of it, phase by phase
+"""

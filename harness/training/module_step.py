@@ -111,20 +111,21 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
     if output.dim() != 2:
         shape = tuple(output.shape)
         raise StepError(
-            f"loss {named!r} needs an output (batch, classes), got {shape}; use loss sum"
+            f"loss {named!r} needs an output (batch, classes), got {shape}; "
+            f"use loss {'model' if output.dim() == 0 else 'sum'}"
         )
     return nn.functional.cross_entropy(output, y)  # type: ignore[arg-type]
 
 
 def _loss_in(output: Any) -> Tensor:
-    """Return the loss that the model itself returns, as ``output.loss`` or as a scalar."""
+    """Return the loss that the model itself returns: ``.loss``, ``["loss"]`` or the only scalar."""
     found = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
-    if not isinstance(found, Tensor) or found.dim():
-        kind = type(output).__name__
-        raise StepError(
-            f"loss 'model' needs a scalar loss in the output, which is a {kind}; use loss sum"
-        )
-    return found
+    scalars = [t for t in tensors(found) if t.dim() == 0 and t.is_floating_point()]
+    if len(scalars) == 1:
+        return scalars[0]
+    kind, count = type(output).__name__, len(scalars) or "none"
+    rule = "loss 'model' needs one scalar in the output"
+    raise StepError(f"{rule}, which is a {kind} with {count}; give --loss MODULE:CALLABLE")
 
 
 def _sum(output: Any) -> Tensor:

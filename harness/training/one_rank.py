@@ -1,7 +1,9 @@
 """Trains a workload as one rank of many: DDP, ZeRO or FSDP2, on a process group of any backend."""
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -36,9 +38,47 @@ def train_rank(workload: Workload, strategy: Strategy) -> int:
     del built  # the batch
     clear: Any = torch._C._cuda_clearCublasWorkspaces
     clear()
-    held = int(torch.cuda.memory_stats()["requested_bytes.all.current"])
+    held = _requested("current")
     del keep
     return held
+
+
+def train_alone(workload: Workload, *, compiled: bool) -> dict[str, int]:
+    """Train on one GPU; return what the last of a few equal steps keeps, and its peaks.
+
+    Args:
+        workload: on CUDA.
+        compiled: whether the network goes through ``torch.compile``.
+
+    """
+    built = build(workload, source(workload))
+    if compiled:
+        network: Any = torch.compile(built.model, fullgraph=True)
+        built = dataclasses.replace(built, model=network)
+    kept = 0
+
+    @contextlib.contextmanager
+    def phase(name: str) -> Iterator[None]:
+        nonlocal kept
+        before = _requested("current")
+        yield
+        if name == "forward":
+            kept = _requested("current") - before
+
+    for _ in range(STEPS):
+        torch.cuda.reset_peak_memory_stats()
+        step(built, phase)
+    return {
+        "held": _requested("current"),
+        "kept": kept,
+        "requested_peak_bytes": _requested("peak"),
+        "allocated_peak_bytes": torch.cuda.max_memory_allocated(),
+        "reserved_peak_bytes": torch.cuda.max_memory_reserved(),
+    }
+
+
+def _requested(when: str) -> int:
+    return int(torch.cuda.memory_stats()[f"requested_bytes.all.{when}"])
 
 
 def share(built: Built, strategy: Strategy) -> Built:

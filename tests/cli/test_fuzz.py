@@ -21,7 +21,7 @@ from harness.schema.workload import Workload
 from harness.sweeps.executors import ExecutorError
 from tests.property_size import examples
 
-EXAMPLES = 2000 if os.environ.get("HARNESS_FAULTS") == "full" else examples(200)
+EXAMPLES = 3000 if os.environ.get("HARNESS_FAULTS") == "full" else examples(200)
 COMMANDS = sorted({*app.commands} - {"doctor", "profile", "threshold"})
 WORDS = [
     "", " ", "-", "--", "x", "-h", "0", "-1", "1", "2", "7", "1e3", "1.5", "nan", "inf", "-inf",
@@ -138,6 +138,8 @@ def test_no_command_line_ends_in_a_traceback(
     said = err.getvalue()
     assert code in (0, 2, 3), (line, said)
     assert "Traceback" not in said + out.getvalue(), line
+    if code == 0:
+        assert out.getvalue().strip(), (line, said)
     if code == 0 and line[0] == "predict" and "-h" not in line and "--help" not in line:
         assert is_answered(line, out.getvalue()), (line, out.getvalue())
     if code == 2:

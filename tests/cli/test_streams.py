@@ -16,7 +16,7 @@ MISTAKE = "harness: --depth must be a whole number, got 'x'\n"
 
 def sh(line: str) -> tuple[int, str, str]:
     command = ["bash", "-c", f"set -o pipefail; {line}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -8,6 +8,7 @@ import pytest
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.compiled import cache_variables, is_generated
 from harness.dry_run.dry_run_text import dry_run_text
+from harness.schema.units import format_bytes
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -102,7 +103,8 @@ def test_compiled_code_is_kept_apart_from_a_real_gpu_s(monkeypatch: pytest.Monke
 PATHS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 INDUCTOR = """
-import os
+import os, pathlib
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(pathlib.Path(__file__).parent / "of a real GPU")
 compiled = torch.compile(model, fullgraph=True)
 seen = [steps(model), steps(compiled)]
 json.dump(seen, open(sys.argv[1] + os.environ.get("TORCHDYNAMO_DISABLE", ""), "w"))
@@ -115,11 +117,15 @@ def test_inductor_saves_what_fusion_saves_and_names_the_user_s_lines(tmp_path: P
     assert isinstance(seen, list)
     eager, compiled = seen
     assert compiled < eager
+    assert not (tmp_path / "of a real GPU").exists()
     assert json.loads((tmp_path / "seen.json1").read_text()) == [eager, eager]
     assert report.compiled is not None
     assert (report.compiled.graphs, report.compiled.breaks) == (1, 0)
     assert report.eager is not None
     assert report.eager.allocated_peak_bytes == eager
+    assert f"Without torch.compile: allocated {format_bytes(eager)} ({eager:,} B)" in (
+        dry_run_text(report, target="train.py")
+    )
     assert report.devices[0].peak is not None
     places = [
         group.place.removeprefix("autotuner, for ") for group in report.devices[0].peak.groups
@@ -139,7 +145,7 @@ json.dump(0, open(sys.argv[1], "w"))
 
 
 @pytest.mark.slow
-def test_what_compiled_code_saves_for_the_backward_pass_is_told_by_line(tmp_path: Path) -> None:
+def test_what_compiled_code_saves_for_the_backward_pass_is_named_by_line(tmp_path: Path) -> None:
     report, _ = run(tmp_path, SAVED)
     peak = report.devices[0].peak
     assert peak is not None
@@ -165,7 +171,7 @@ json.dump(torch.cuda.memory_stats()["allocation.all.allocated"] - before, open(s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
-def test_a_mode_s_pool_and_choices_are_told(tmp_path: Path, mode: str) -> None:
+def test_a_mode_s_pool_and_choices_are_named(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "train.py"
     path.write_text(MODEL + MODES)
     report = dry_run(path, tmp_path / "seen.json", mode, quiet=True)

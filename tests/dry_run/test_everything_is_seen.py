@@ -46,6 +46,7 @@ def test_what_other_processes_take_is_no_success(tmp_path: Path, text: str) -> N
     assert "together all held 1 GiB at most" in report.notes[0] or "2 processes" in report.notes[0]
 
 
+@pytest.mark.quick
 def test_an_allocation_that_another_process_was_refused_is_out_of_memory(tmp_path: Path) -> None:
     report = run(tmp_path, CHILD.format(TAKE.format("1 << 40")))
     assert (report.outcome, report.fit) == ("oom", "does not fit")

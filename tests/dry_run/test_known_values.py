@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.dry_run import dry_run
+from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.run import dry_run as run_function
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -43,6 +43,7 @@ def questions(device: str) -> dict[str, object]:
     seen["unique"] = [
         one.tolist() for one in torch.unique(labels, return_inverse=True, return_counts=True)
     ]
+    seen["truths"] = [torch.unique(labels >= least).tolist() for least in (-1, 2, 9)]
     seen["rows"] = torch.unique(tokens.new_tensor([[1, 2], [1, 2], [0, 3]]), dim=0).tolist()
     seen["runs"] = torch.unique_consecutive(labels).tolist()
     seen["nonzero"] = [(labels == 3).nonzero().tolist(), torch.where(labels == 1)[0].tolist()]
@@ -160,9 +161,13 @@ def test_a_value_that_may_have_changed_is_unknown(tmp_path: Path) -> None:
     assert report.evidence is not None
     assert report.evidence.count(str(script)) == 1, report.evidence
     assert "Error" not in report.evidence
-    lines = CHANGED.splitlines()
+    check_lines(CHANGED, report)
+
+
+def check_lines(script: str, report: DryRunReport) -> None:
+    """Check what each line of a script reads, as its comment says."""
     told = {int(read.place.rpartition(":")[2]): read for read in report.value_reads}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(script.splitlines(), 1):
         if line.endswith("# known"):
             assert told[number].known == told[number].count, line
         elif line.endswith("# unknown"):
@@ -191,3 +196,121 @@ def test_the_scale_of_a_grad_scaler_grows_as_with_finite_gradients(tmp_path: Pat
     report = dry_run(script, gpu="l4", quiet=True)
     assert report.outcome == "ok", report.evidence
     assert all(read.known == read.count for read in report.value_reads)
+
+
+ATTENTION = """
+import sys, torch
+from torch.nn import functional
+q = torch.zeros(2, 4, 1024, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
+mask = torch.ones(2, 1024, dtype=torch.int64).cuda()
+mask[:, 1000:] -= int("padded" in sys.argv)
+positions = torch.arange(1024, device="cuda")[None]
+packed = (positions.diff(prepend=positions[:, :1] - 1) != 1).cumsum(-1)
+asked = mask.sum() == mask.numel() and (packed[:, -1] == 0).all()
+if asked if "ask" in sys.argv else "padded" not in sys.argv:
+    out = functional.scaled_dot_product_attention(q, q, q, is_causal=True)
+else:
+    causal = torch.ones(1024, 1024, dtype=torch.bool, device="cuda").tril()
+    allowed = causal & mask[:, None, None].bool()
+    out = functional.scaled_dot_product_attention(q, q, q, attn_mask=allowed)
+out.sum().backward()
+"""
+
+
+@pytest.mark.parametrize("padding", [[], ["padded"]])
+def test_a_library_that_asks_takes_the_way_of_a_gpu(tmp_path: Path, padding: list[str]) -> None:
+    script = tmp_path / "attention.py"
+    script.write_text(ATTENTION)
+    asked = dry_run(script, "ask", *padding, gpu="a100-40gb", quiet=True)
+    told = dry_run(script, *padding, gpu="a100-40gb", quiet=True)
+    assert asked.outcome == told.outcome == "ok", (asked.evidence, told.evidence)
+    assert asked.cuda == told.cuda
+    assert all(read.known == read.count for read in asked.value_reads)
+
+
+def test_a_library_s_question_without_known_values_gets_its_usual_answer_by_name(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "transformers"
+    package.mkdir()
+    (package / "masking_utils.py").write_text(
+        "def find_packed_sequence_indices(positions):\n"
+        "    return None if (positions == 0).all() else positions\n"
+    )
+    (tmp_path / "script.py").write_text(
+        "import torch\n"
+        "from transformers.masking_utils import find_packed_sequence_indices\n"
+        "random = torch.randint(9, (5,), device='cuda')\n"
+        "assert find_packed_sequence_indices(random) is None\n"
+        "assert find_packed_sequence_indices(torch.arange(5, device='cuda')) is not None\n"
+    )
+    report = dry_run(tmp_path / "script.py", gpu="l4", quiet=True)
+    assert report.outcome == "ok", report.evidence
+    (read,) = report.value_reads
+    assert (read.count, read.known, read.answer) == (2, 1, 1.0)
+    assert read.source == "sequences are not packed"
+
+
+COMPILED = """
+import torch
+norm = torch.nn.BatchNorm1d(4).cuda()
+counter = torch.zeros(3, dtype=torch.int64, device="cuda")
+kept = torch.arange(5, device="cuda")
+labels = torch.tensor([1, 2, 1]).cuda()
+@torch.compile
+def step(x, counter):
+    counter.add_(1)
+    return norm(x).relu().sum()
+step(torch.randn(8, 4, device="cuda"), counter).backward()
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+kept.tolist(); labels.tolist()  # known
+counter.tolist()  # unknown
+norm.num_batches_tracked.item()  # unknown
+"""
+
+
+@pytest.mark.slow
+def test_compiled_code_stays_compiled_and_what_its_kernels_write_is_unknown(tmp_path: Path) -> None:
+    script = tmp_path / "compiled.py"
+    script.write_text(COMPILED)
+    report = dry_run(script, gpu="l4", quiet=True)
+    assert report.outcome == "ok", report.evidence
+    check_lines(COMPILED, report)
+    assert report.compiled is not None
+
+
+LLAMA = """
+import sys, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+config = LlamaConfig(vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8,
+                     intermediate_size=512, use_cache="cache" in sys.argv)
+model = LlamaForCausalLM(config).cuda().to(torch.bfloat16)
+if "checkpointing" in sys.argv:
+    model.gradient_checkpointing_enable()
+for _ in range(2):
+    torch.cuda.reset_peak_memory_stats()
+    tokens = torch.randint(0, 1000, (2, 1024)).cuda()
+    mask = {"attention_mask": torch.ones_like(tokens)} if "mask" in sys.argv else {}
+    model(input_ids=tokens, labels=tokens, **mask).loss.backward()
+    model.zero_grad()
+del mask
+"""
+
+
+@pytest.mark.slow
+def test_transformers_takes_one_way_with_and_without_mask_and_cache(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is no dependency of the tests")
+    script = tmp_path / "llama.py"
+    script.write_text(LLAMA)
+    found = {
+        way: dry_run(script, *way.split(), gpu="a100-40gb", quiet=True)
+        for way in ("cache", "mask cache", "no cache", "mask", "checkpointing mask")
+    }
+    for report in found.values():
+        assert report.outcome == "ok", report.evidence
+        assert all(read.known == read.count for read in report.value_reads)
+    peaks = {way: report.cuda.requested_peak_bytes or 0 for way, report in found.items()}
+    scores = 2 * 1024 * 1024  # one explicit mask of a batch, which none of the ways builds
+    assert abs(peaks["mask"] - peaks["no cache"]) < scores
+    assert abs(peaks["mask cache"] - peaks["cache"]) < scores
+    assert peaks["checkpointing mask"] < peaks["mask"]

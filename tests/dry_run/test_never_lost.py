@@ -21,29 +21,30 @@ def run(folder: Path, text: str) -> DryRunReport:
     return dry_run(script(folder, text), quiet=True)
 
 
-@pytest.mark.parametrize(
-    ("text", "outcome", "evidence"),
-    [
-        ("import sys; sys.exit(True)", "error", "the script exited with code 1"),
-        ("import sys; sys.exit(1 << 70)", "error", f"the script exited with code {1 << 70}"),
-        ("import sys; sys.exit(False)", "ok", None),
-        ("raise OSError('\\udcff')", "error", "OSError: \\udcff"),
-        ("import sys; sys.stdout.close()", "ok", None),
-        ("import os; os.close(1); os.close(2)", "ok", None),
-        (
-            "import sys; sys.stdout = sys.stderr = None; sys.exit('why')",
-            "error",
-            "the script exited with code 1",
-        ),
-        ("import os; os.closerange(3, 256)", "ok", None),
-        ("import os; os.kill(os.getpid(), 40)", "crashed", "ended by signal 40"),
-        ("import os; os.killpg(0, 9)", "killed", "ended by SIGKILL"),
-        ("import os; os._exit(7)", "crashed", "the process ended by itself with exit code 7"),
-        ("e = ValueError('broken'); e.add_note('a note'); raise e", "error", "ValueError: broken"),
-        ("print(", "error", "SyntaxError: '(' was never closed"),
-        ("import gc; gc.disable(); import sys; sys.excepthook = None", "ok", None),
-    ],
-)
+ENDS: list[tuple[str, str, str | None]] = [
+    ("import sys; sys.exit(True)", "error", "the script exited with code 1"),
+    ("import sys; sys.exit(1 << 70)", "error", f"the script exited with code {1 << 70}"),
+    ("import sys; sys.exit(False)", "ok", None),
+    ("raise OSError('\\udcff')", "error", "OSError: \\udcff"),
+    ("import sys; sys.stdout.close()", "ok", None),
+    ("import os; os.close(1); os.close(2)", "ok", None),
+    (
+        "import sys; sys.stdout = sys.stderr = None; sys.exit('why')",
+        "error",
+        "the script exited with code 1",
+    ),
+    ("import os; os.closerange(3, 256)", "ok", None),
+    ("import os; os.kill(os.getpid(), 40)", "crashed", "ended by signal 40"),
+    ("import os; os.killpg(0, 9)", "killed", "ended by SIGKILL"),
+    ("import os; os._exit(7)", "crashed", "the process ended by itself with exit code 7"),
+    ("e = ValueError('broken'); e.add_note('a note'); raise e", "error", "ValueError: broken"),
+    ("print(", "error", "SyntaxError: '(' was never closed"),
+    ("import gc; gc.disable(); import sys; sys.excepthook = None", "ok", None),
+]
+"""Scripts, the outcome and the evidence."""
+
+
+@pytest.mark.parametrize(("text", "outcome", "evidence"), ENDS)
 def test_however_a_script_ends_the_report_is_written(
     tmp_path: Path, text: str, outcome: str, evidence: str | None
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_folder_and_an_archive_are_run_as_python_does(tmp_path: Path) -> None:
         dry_run(tmp_path, quiet=True)
 
 
+@pytest.mark.quick
 def test_names_that_are_not_utf_8_are_run(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/scr\xff.py"))
     path.write_text("import os, sys; assert os.fsencode(sys.argv[1]) == b'\\xfe'; 1 / 0")

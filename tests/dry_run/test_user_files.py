@@ -46,6 +46,11 @@ def run(work: Path, text: str, *, write_files: bool = False) -> DryRunReport:
 
 CASES = r"""
 # existing
+subprocess.run(['sed', '-i', 's/good/bad/', 'model.pt'], check=True)
+assert open('model.pt').read() == 'bad model.pt'
+assert sorted(os.listdir()) == ['empty', 'kept', 'link', 'model.pt', 'old', 'other.json']
+
+# existing
 open('model.pt', 'w').write('zeros')
 assert open('model.pt').read() == 'zeros'
 
@@ -280,6 +285,7 @@ def test_checkpoints_of_other_packages_are_kept_too(
     assert wrote in {Path(file.path).name for file in report.kept_files}
 
 
+@pytest.mark.quick
 def test_a_program_that_the_script_starts_writes_as_it_would(work: Path) -> None:
     code = "import os; open('child', 'w').write('1'); open('model.pt', 'w').write('0')"
     run(work, f"subprocess.run([{sys.executable!r}, '-c', {code!r}], check=True)")

@@ -136,9 +136,11 @@ def test_linear_algebra_and_transforms_allocate_their_results(seen: dict[str, ob
     assert seen["sort"] == [9, 9]
 
 
-def test_what_depends_on_values_sees_zeros(seen: dict[str, object], report: DryRunReport) -> None:
-    assert seen["nonzero"] == [0, 2]
-    assert any("torch.nonzero" in read.text for read in report.value_reads)
+def test_what_depends_on_known_values_has_its_true_size(
+    seen: dict[str, object], report: DryRunReport
+) -> None:
+    assert seen["nonzero"] == [81, 2]
+    assert any("torch.nonzero" in read.text and read.known for read in report.value_reads)
 
 
 def test_streams_events_and_pinned_memory_work(seen: dict[str, object]) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments.allocation_trace import AllocationRecorder
@@ -116,6 +115,8 @@ def mem_tracker_peak(workload: Workload) -> int:
     """Return the peak over the second step as PyTorch's own tracker counts it."""
     built = training_step.build(workload, data.source(workload))
     training_step.step(built)
+    from torch.distributed._tools.mem_tracker import MemTracker  # takes seconds to import
+
     tracker = MemTracker()
     tracker.track_external(
         *[t for t in (built.model, built.optimizer, built.x, built.y) if t is not None]

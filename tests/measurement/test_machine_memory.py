@@ -16,13 +16,13 @@ from harness.cli.app import main
 from harness.measurement.limits import cgroup, machine_memory
 from harness.measurement.limits.machine_memory import MemoryUnavailableError
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Failure, Job
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import threshold
 from tests.child_process import child
+from tests.lent_launchers import LentLauncher
 
 GIB = 2**30
 HUGE = Workload(depth=2, width=64, batch=400_000_000)
@@ -144,12 +144,11 @@ def test_a_real_cgroup_limits_what_is_available() -> None:
     assert most < psutil.virtual_memory().total
 
 
-def test_a_worker_dies_first_where_the_machine_runs_out(launcher: Launcher) -> None:
+def test_a_worker_dies_first_where_the_machine_runs_out(launcher: LentLauncher) -> None:
     if sys.platform != "linux":
         pytest.skip("the kernel's OOM killer is Linux's")
     launcher.launch(Job(kind="describe", workload=Workload()), 60)
-    server = launcher._server  # type: ignore[attr-defined]
-    before = Path(f"/proc/{server.pid}/oom_score_adj").read_text()
+    before = Path(f"/proc/{launcher.server_pid}/oom_score_adj").read_text()
     code = (
         "import os; from harness.measurement.process.guards import die_first_for_memory\n"
         "die_first_for_memory(); print(open('/proc/self/oom_score_adj').read())"

@@ -46,6 +46,7 @@ def test_every_rule_is_exercised_on_every_processor() -> None:
     assert 50 <= len(PROBES) <= 70
 
 
+@pytest.mark.slow
 @pytest.mark.exact
 def test_a_rule_that_is_wrong_is_named_with_a_workload(monkeypatch: pytest.MonkeyPatch) -> None:
     right = rule_of("maximum-backward")
@@ -64,6 +65,7 @@ def test_on_a_known_version_there_is_no_reason_to_skip() -> None:
     assert why_exactness_is_not_tested() is None
 
 
+@pytest.mark.slow
 def test_on_a_newer_version_the_reason_names_what_was_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

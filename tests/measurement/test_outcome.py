@@ -115,6 +115,7 @@ def needs_refusal() -> None:
         pytest.skip(why_not)
 
 
+@pytest.mark.slow
 def test_a_real_refusal_is_recognised_in_every_face_and_other_errors_are_not_taken_for_it() -> None:
     needs_refusal()
     done = child(LIMITED)

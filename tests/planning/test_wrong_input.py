@@ -77,7 +77,7 @@ def ended():
         ("masked --gpu l4", 2, "has no attribute 'foo' (wrong_input.py:9 in forward)"),
         ("ended --gpu l4", 2, "the target ended the process"),
         ("Net --check", 2, "--check needs a GPU"),
-        ("Net --check --gpu all --batch 1000000000", 3, "does not fit"),
+        ("Net --check --gpu t4 --batch 1000000000", 3, "does not fit"),
         ("Net --gpu t4", 0, "fits on t4"),
     ],
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import harness
 from harness.dry_run import DryRunUnavailableError, dry_run, pretended_gpu
-from harness.prediction.estimate.estimate_step import Estimate, estimate_step
+from harness.prediction.estimate.estimate_step import ACCURACY, ON_CPU, Estimate, estimate_step
 from harness.prediction.gpu.catalogue import find
+from harness.schema.errors import StepError, UnsupportedError
+from harness.training.models import MLP
 from harness.training.module_step import run_step
+from harness.training.nested_tensors import tensors
 from harness.training.own_step import OwnStep
 
 GPU = "l4"
@@ -45,7 +50,8 @@ def fused(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1) @ v
+    weights: Tensor = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)
+    return weights @ v
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -133,3 +139,190 @@ def test_the_peak_is_that_of_the_dry_run() -> None:
     returned: Any = report.returned
     off = {name: (estimated[name] or 0) / peak - 1 for name, peak in returned.items()}
     assert {name: share for name, share in off.items() if abs(share) > 0.01} == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"activation": "gelu", "optimizer": "momentum"},
+        {"norm": "batch", "dropout": 0.5},
+        {"norm": "layer", "optimizer": "adamw", "batch": 70_000},
+        {"mode": "inference", "norm": "batch"},
+    ],
+)
+def test_the_peak_of_a_perceptron_is_that_of_its_formula(changes: dict[str, Any]) -> None:
+    w = harness.Workload(
+        device="cuda", hidden=(300, 70), in_features=50, batch=5000, optimizer="adam"
+    ).replace(**changes)
+    found = estimate(
+        build=lambda: MLP(
+            w.in_features, w.widths, w.classes, w.activation, norm=w.norm, dropout=w.dropout
+        ),
+        batch=w.batch,
+        inputs=(w.in_features,),
+        optimizer=w.optimizer,
+        mode=w.mode,
+    )
+    derived = harness.predict(w, gpu=GPU)
+    assert found.metrics.saved_bytes == (derived.saved_bytes or None)
+    assert found.metrics.saved_input_bytes == (derived.saved_input_bytes or None)
+    assert found.metrics.peak_live_bytes == pytest.approx(derived.peak_live_bytes, rel=0.01)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", ["attention by hand", "convolutions", "LSTM", "micro-batches"])
+def test_categories_and_layers_add_up_to_the_peak(name: str, device: str) -> None:
+    if (name, device) == ("LSTM", "cpu"):
+        name = "convolutions"  # a recurrent layer takes seconds on fake tensors
+    found = estimate_step(OwnStep(**CASES[name]), device=device)
+    categories = found.metrics.categories_at_peak
+    assert categories is not None
+    parts = [getattr(categories, part) for part in categories.__struct_fields__]
+    assert sum(parts) == sum(layer.peak_bytes for layer in found.layers)
+    assert sum(parts) == found.metrics.peak_live_bytes == found.trace.peak_live_bytes
+    assert found.cuda is None or found.cuda.requested_peak_bytes == sum(parts)
+
+
+def test_the_cpu_is_a_lower_bound_and_says_so() -> None:
+    step = OwnStep(
+        build=lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU()),
+        batch=5,
+        inputs=(4,),
+        mode="inference",
+    )
+    found = estimate_step(step, device="cpu")
+    weights, batch, outputs = 4 * (4 * 8 + 8), 4 * 5 * 4, 2 * 4 * 5 * 8
+    assert found.metrics.peak_live_bytes == weights + batch + outputs
+    assert ON_CPU in found.notes
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("name", ["attention by hand", "convolutions", "LSTM", "micro-batches"])
+def test_the_cpu_is_below_the_trace_of_a_real_step(name: str) -> None:
+    own = OwnStep(**CASES[name])
+    step = own.step(own.network("cpu"), "cpu")
+    for tensor in tensors([step.x, step.y]):
+        tensor.zero_()
+    with harness.trace(step.model, optimizer=step.optimizer, inputs=[step.x, step.y]) as traced:
+        for _ in range(2):
+            run_step(step, lambda _: nullcontext())
+    found = estimate_step(own, device="cpu").metrics
+    assert found.saved_bytes == traced.metrics().saved_bytes
+    assert found.peak_live_bytes is not None
+    assert 0.8 * traced.peak_live_bytes < found.peak_live_bytes <= traced.peak_live_bytes
+
+
+class Reading(nn.Module):
+    """Asks the GPU whether all values are finite, and takes twice the memory if not."""
+
+    def __init__(self, question: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+        self.question = question
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x)
+        return y if bool(self.question(y)) else torch.cat([y, y])
+
+
+def test_a_check_of_all_values_is_true_and_every_use_of_a_value_is_noted() -> None:
+    asked = {"batch": 4096, "inputs": (WIDTH,), "loss": "sum"}
+    plain = estimate(build=lambda: nn.Linear(WIDTH, WIDTH), **asked)
+    checked = estimate(build=lambda: Reading(lambda y: torch.isfinite(y).all()), **asked)
+    other = estimate(build=lambda: Reading(lambda y: y.sum() > 0), **asked)
+    size = 4 * 4096 * WIDTH
+    outputs = [found.layers[0].output_bytes for found in (plain, checked, other)]
+    assert outputs == [size, size, 2 * size]
+    assert not any("read a value" in note for note in plain.notes)
+    assert all("read a value" in " ".join(one.notes) for one in (checked, other))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_network_that_exists_is_estimated_and_left_as_it_was(device: str) -> None:
+    model = convolutions()
+    before = [(p.data_ptr(), p.detach().clone()) for p in model.parameters()]
+    asked: dict[str, Any] = {"batch": 4, "inputs": (3, 32, 32)}
+    found = estimate_step(OwnStep(build=model, **asked), device=device)
+    built = estimate_step(OwnStep(build=convolutions, **asked), device=device)
+    assert found.metrics.peak_live_bytes == built.metrics.peak_live_bytes
+    for parameter, (address, values) in zip(model.parameters(), before, strict=True):
+        assert parameter.device.type == "cpu"
+        assert parameter.data_ptr() == address
+        assert torch.equal(parameter, values)
+
+
+def test_nothing_stays_in_place_of_pytorchs_functions() -> None:
+    seen: list[object] = [functional.dropout, torch.cuda.is_available, torch.autocast.__enter__]
+    estimate(**CASES["convolutions"], autocast="float16")
+    with pytest.raises(StepError, match="the step fails"):
+        estimate(build=lambda: nn.Linear(3, 4), batch=2, inputs=(5,))
+    assert seen == [functional.dropout, torch.cuda.is_available, torch.autocast.__enter__]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert functional.linear(torch.ones(2, 3), torch.ones(4, 3)).dtype == torch.bfloat16
+    assert (torch.ones(2, device="meta") @ torch.ones(2, device="meta")).dtype == torch.float32
+
+
+def test_a_registered_operator_counts_with_its_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.prediction.estimate.operator_rules.REGISTERED", {})
+    monkeypatch.setattr("harness.prediction.estimate.kernel_rules.REGISTERED", registered := {})
+    asked = {"build": partial(nn.Linear, WIDTH, WIDTH), "batch": 8, "inputs": (WIDTH,)}
+    before = estimate(**asked, loss="sum").metrics.peak_live_bytes
+    registered["aten::addmm"] = lambda args, result: [1 << 30]
+    after = estimate(**asked, loss="sum").metrics.peak_live_bytes
+    assert before is not None
+    assert after is not None
+    assert 1 << 30 <= after < (1 << 30) + before
+
+
+class Failing(nn.Module):
+    """A linear layer whose output a function looks at."""
+
+    def __init__(self, look: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, 4)
+        self.look = look
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.look(self.linear(x))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("look", "error", "message"),
+    [
+        (lambda y: y[y > 0].sum(), UnsupportedError, "nonzero.*depends on the values"),
+        (lambda y: torch.unique(y).sum(), UnsupportedError, "_unique2"),
+        (lambda y: y @ y, StepError, "the step fails: RuntimeError"),
+        (lambda y: y.double() @ torch.ones(4, 4, device=y.device), StepError, "same dtype"),
+    ],
+)
+def test_what_cannot_be_estimated_is_one_line(
+    look: Callable[[Tensor], Tensor], error: type[Exception], message: str, device: str
+) -> None:
+    step = OwnStep(build=lambda: Failing(look), batch=8, inputs=(WIDTH,), loss="sum")
+    with pytest.raises(error, match=message) as caught:
+        estimate_step(step, device=device)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_cuda_tensors_is_no_step_of_the_cpu() -> None:
+    step = OwnStep(build=lambda: nn.Linear(4, 4).cuda(), batch=8, inputs=(4,), loss="sum")
+    with pytest.raises(StepError, match="say device='cuda', or name a GPU"):
+        estimate_step(step, device="cpu")
+
+
+def test_a_verdict_needs_a_gpu_and_tells_what_does_not_fit() -> None:
+    asked: dict[str, Any] = {"build": convolutions, "inputs": (3, 32, 32)}
+    assert estimate_step(OwnStep(**asked, batch=4), device="cuda").fit is None
+    fits = estimate(**asked, batch=4).fit
+    does_not = estimate(**asked, batch=10**6).fit
+    assert fits is not None
+    assert does_not is not None
+    assert (fits.verdict, does_not.verdict) == ("fits", "does not fit")
+
+
+def test_every_estimate_carries_the_error_that_was_measured() -> None:
+    table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.md"
+    assert f"- {ACCURACY}.\n" in table.read_text()
+    assert estimate(**CASES["convolutions"]).notes[0] == ACCURACY

@@ -95,7 +95,9 @@ def test_folders_may_be_links(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "figures" / "depth_batch-owners.svg").is_file()
 
 
-@pytest.mark.parametrize("spoilt", ["a file", "a folder in the place of a file", "a loop"])
+@pytest.mark.parametrize(
+    "spoilt", ["a file", "a folder in the place of a file", "a loop", "a dangling link"]
+)
 def test_a_place_that_is_taken_is_one_line(
     run: Path, spoilt: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,7 +110,7 @@ def test_a_place_that_is_taken_is_one_line(
         if spoilt == "a file":
             (run / "figures").write_text("mine")
         else:
-            (run / "figures").symlink_to("figures")
+            (run / "figures").symlink_to("figures" if spoilt == "a loop" else "no/such")
     assert main(["report", str(run)]) == 2
     said = capsys.readouterr()
     assert said.out == ""

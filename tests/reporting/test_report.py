@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from harness.analysis.frame import load
 from harness.plots.series import series
+from harness.reporting.claims import read_claims
 from harness.reporting.report import experiment_folders, sections, write_report
 from harness.schema.experiment import Evidence, Experiment
 from harness.schema.findings import Claim, Figure, Section, Verdict
@@ -350,3 +352,12 @@ def test_an_experiment_that_fails_costs_its_own_section_alone(
     page = (tmp_path / "evidence.html").read_text(encoding="utf-8")
     assert "internal error (ZeroDivisionError: by the number of cells; test_report.py" in page
     assert "36 of 36" in page or "9 of 9 cells are equal to it to the byte" in page
+
+
+def test_the_file_of_claims_has_the_verdicts_of_the_analysis(tmp_path: Path) -> None:
+    folder = planted.write(tmp_path / "depth_batch", planted.grid())
+    write_report(tmp_path)
+    section = find("depth_batch").analyse(Evidence(frame=load(folder), folder=folder))
+    found = {entry.sentence: entry.verdict for entry in read_claims(tmp_path).claims}
+    assert found == {claim.sentence: claim.verdict for claim in section.claims}
+    assert len(set(found.values())) > 1, "else one verdict for all would do"

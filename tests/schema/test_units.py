@@ -42,3 +42,11 @@ def test_a_shown_size_is_within_its_four_digits(size: int) -> None:
     value, unit = format_bytes(size).split()
     factor = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}[unit]
     assert float(value) * factor == pytest.approx(size, rel=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(1023, "1023 B"), (1024, "1 KiB"), (1 << 20, "1 MiB"), (-(1 << 30), "-1 GiB")],
+)
+def test_a_size_that_is_one_unit_is_shown_in_that_unit(size: int, shown: str) -> None:
+    assert format_bytes(size) == shown

@@ -62,7 +62,8 @@ def genuine(pairs: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("protocol", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", [2, 4])
 def test_a_genuine_recording_of_15_megabytes_is_read_and_agrees(
     tmp_path: Path, protocol: int
 ) -> None:

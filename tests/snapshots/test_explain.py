@@ -53,6 +53,45 @@ def test_each_failure_is_diagnosed(name: str, diagnosis: str, growth: str) -> No
     assert explanation_text(explanation).startswith(f"device 0: {diagnosis}\n")
 
 
+@pytest.mark.parametrize("name", ["leak", "fragmentation", "first-step", "batch-8192", "plateau"])
+def test_an_explanation_fits_on_a_screen(name: str) -> None:
+    assert len(explanation_text(explained(name)).splitlines()) <= 32
+
+
+def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
+    text = explanation_text(explained("batch-8192"))
+    row = "128 MiB  4 x 32 MiB, forward pass (activations): relu (functional.py:1777) < train (rec"
+    assert text.count(row) == 1
+    assert text.count("at the failure (event") == 1
+    assert "at the peak (event" not in text  # the same blocks
+    assert "as recorded, expandable_segments:True, max_split_size_mb:64" in text
+
+
+def test_a_real_need_says_what_would_have_to_go() -> None:
+    *_, advice = explained("batch-8192").sentences
+    # 300 MiB for PyTorch, 32 of them for the request.
+    assert advice == (
+        "At most 268 MiB may be alive before this request. Reduce the batch size, or checkpoint "
+        "what train (record_failures.py:47) calls (128 MiB of activations); harness plan compares "
+        "such changes."
+    )
+
+
+def test_a_recording_without_stacks_does_not_name_what_it_does_not_know() -> None:
+    (explanation,) = explain_file(FAILURES.parent / "recordings" / "resnet18-start.pickle.gz")
+    held = dict(explanation.moments[-1].categories)
+    assert "input data and other tensors" not in held
+    assert held["unknown: recorded without Python stacks"] > 200 * MIB
+    assert held["optimizer state and its temporaries"] > 80 * MIB
+
+
+def test_groups_of_blocks_add_up_where_all_are_kept() -> None:
+    for name in ("leak", "first-step", "batch-8192", "fragmentation", "plateau"):
+        for moment in explained(name).moments:
+            assert len(moment.groups) < 12
+            assert sum(group.size_bytes for group in moment.groups) == moment.alive_bytes
+
+
 def test_a_limit_of_the_process_is_the_memory_of_the_what_ifs() -> None:
     """Recorded on 3 GiB under ``set_per_process_memory_fraction(0.5)``, which no setting states."""
     path = FAILURES.parent / "recordings" / "random-max-split-two-streams.pickle.gz"
@@ -206,7 +245,7 @@ def test_the_page_is_self_contained_and_labelled() -> None:
     assert "http:" not in page
     assert "https:" not in page
     assert "prefers-color-scheme: dark" in page
-    for words in ("What if", "By category", "Largest blocks", "Everything as text"):
+    for words in ("What if", "By category", "By line", "Everything as text"):
         assert words in texts.text
 
 

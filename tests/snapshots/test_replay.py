@@ -57,9 +57,11 @@ def agreement_of(replay: Replay) -> Agreement:
 def test_recordings_of_pytorch_are_followed_to_the_address(
     name: str, segment_events: int, allocations: int, reserved: int
 ) -> None:
-    agreement = agreement_of(replay_devices(recording(name), recorded_on_bytes=CARDS.get(name))[0])
+    replay = replay_devices(recording(name), recorded_on_bytes=CARDS.get(name))[0]
+    agreement = agreement_of(replay)
     assert agreement.differences == ()
     assert agreement.is_complete()
+    assert replay.recorded_peak_reserved_bytes == reserved, "with what was there before"
     assert (agreement.segment_events, agreement.segment_events_matched) == (segment_events,) * 2
     assert (agreement.allocations, agreement.allocations_matched) == (allocations,) * 2
     assert agreement.peak_reserved_bytes == agreement.recorded_peak_reserved_bytes == reserved

@@ -78,7 +78,7 @@ struct dirent *readdir(DIR *real)
             snprintf(name.text, PATH_MAX, "%.3800s/%s", one->name.text, entry->d_name);
             int gone = is_gone(&name), there = is_there(name.text);
             errno = saved;
-            if (added ? !is_dot && (gone || !there) : is_dot || !gone)
+            if (added ? entry->d_type != DT_DIR && (gone || !there) : is_dot || !gone)
                 return entry;
         }
     }

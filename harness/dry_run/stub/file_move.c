@@ -8,6 +8,8 @@ static int remove_file(int at, const char *path, int flags)
     struct stat facts;
     if (!name_of(at, path, 0, &name))
         return (int)syscall(SYS_unlinkat, at, path, flags);
+    if (is_below_gone(&name))
+        return errno = ENOENT, -1;
     new_of(&name, &new);
     int was_kept = !syscall(SYS_unlink, new.text);
     if (is_gone(&name) && !was_kept)
@@ -48,7 +50,7 @@ static int remove_folder(int at, const char *path)
     struct stat facts;
     if (!name_of(at, path, 0, &name))
         return (int)syscall(SYS_unlinkat, at, path, AT_REMOVEDIR);
-    if (is_gone(&name))
+    if (is_gone(&name) || is_below_gone(&name))
         return errno = ENOENT, -1;
     new_of(&name, &new);
     if (status->files && !raw_stat(name.text, &facts) && S_ISDIR(facts.st_mode) && !is_emptied(&name))
@@ -83,6 +85,8 @@ int mkdirat(int at, const char *path, mode_t mode)
     struct path name;
     struct stat facts;
     int ours = name_of(at, path, 0, &name);
+    if (ours && is_below_gone(&name))
+        return errno = ENOENT, -1;
     if (ours && status->files && is_gone(&name)) {
         set_gone(&name, 0);
         return 0;
@@ -99,6 +103,8 @@ int symlinkat(const char *target, int at, const char *path)
     struct path name, new;
     struct stat facts;
     int ours = name_of(at, path, 0, &name);
+    if (ours && is_below_gone(&name))
+        return errno = ENOENT, -1;
     if (ours && status->files && is_gone(&name)) {
         new_of(&name, &new);
         make_folders_for(&new);
@@ -111,22 +117,49 @@ int symlinkat(const char *target, int at, const char *path)
 }
 int symlink(const char *target, const char *path) { return symlinkat(target, AT_FDCWD, path); }
 
+#define LARGEST_COPY ((off_t)1 << 30) /* of a file that is renamed; a larger one is linked to */
+
+static int raw_rename(int from_at, const char *from, int to_at, const char *to, unsigned flags)
+{
+    return (int)(flags ? syscall(SYS_renameat2, from_at, from, to_at, to, flags)
+                       : syscall(SYS_renameat, from_at, from, to_at, to));
+}
+
+static int copy_as_it_is(const struct path *from, const struct stat *facts, const struct path *to)
+{
+    struct stat link;
+    char target[PATH_MAX] = "";
+    syscall(SYS_unlink, to->text);
+    if (S_ISLNK(facts->st_mode))
+        return syscall(SYS_readlink, from->text, target, sizeof target - 1) < 0 || syscall(SYS_symlink, target, to->text)
+                   ? -1
+                   : 0;
+    if (facts->st_size <= LARGEST_COPY)
+        return copy_to(from->text, to, facts->st_mode & 0777);
+    if (syscall(SYS_symlink, from->text, to->text) || raw_stat(to->text, &link))
+        return -1;
+    mark_made(&link); /* it is not a link of the script's */
+    return 0;
+}
+
 static int move(int from_at, const char *from, int to_at, const char *to, unsigned flags)
 {
     struct path old, name, old_new, new;
     struct stat facts, target;
     if (!name_of(from_at, from, 0, &old) || !name_of(to_at, to, 0, &name) || flags & ~1u)
-        return (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
+        return raw_rename(from_at, from, to_at, to, flags);
+    if (is_below_gone(&old) || is_below_gone(&name))
+        return errno = ENOENT, -1;
     new_of(&old, &old_new);
     new_of(&name, &new);
-    int there = !raw_stat(old.text, &facts), kept = is_there(old_new.text);
+    int there = !raw_stat(old.text, &facts), kept = is_file(&old_new);
     if (there && S_ISDIR(facts.st_mode)) {
         if (is_users(&old, &facts)) {
             note('R', &old);
             return errno = EROFS, -1;
         }
-        int failed = (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
-        if (!failed && kept) {
+        int failed = raw_rename(from_at, from, to_at, to, flags);
+        if (!failed && is_there(old_new.text)) {
             make_folders_for(&new);
             syscall(SYS_rmdir, new.text);
             syscall(SYS_rename, old_new.text, new.text);
@@ -136,25 +169,22 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
     if (!kept && (!there || is_gone(&old)))
         return errno = ENOENT, -1;
     int users = there && !is_gone(&old) && is_users(&old, &facts);
-    int replaces = is_there(new.text) || is_users(&name, &target);
-    if (flags && (is_there(new.text) || (is_there(name.text) && !is_gone(&name))))
+    int replaces = is_file(&new) || is_users(&name, &target);
+    if (flags && (is_file(&new) || (is_there(name.text) && !is_gone(&name))))
         return errno = EEXIST, -1;
     if (!kept && !users && !replaces)
-        return (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
-    if (replaces && !is_there(new.text))
+        return raw_rename(from_at, from, to_at, to, flags);
+    if (replaces && !is_file(&new))
         note('E', &name);
     make_folders_for(&new);
     if (kept) {
         if (syscall(SYS_rename, old_new.text, new.text))
             return -1;
-    } else if (users) {
-        syscall(SYS_unlink, new.text);
-        if (syscall(SYS_symlink, old.text, new.text))
-            return -1;
-    } else if (copy_to(old.text, &new, facts.st_mode & 0777)) {
+    } else if (copy_as_it_is(&old, &facts, &new)) {
         return -1;
-    } else {
+    } else if (!users) {
         syscall(SYS_unlink, old.text);
+        forget_made(&facts);
     }
     if (users) {
         note('D', &old);

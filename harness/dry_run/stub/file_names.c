@@ -35,6 +35,12 @@ int is_there(const char *path)
     return !raw_stat(path, &facts);
 }
 
+int is_file(const struct path *path)
+{
+    struct stat facts;
+    return !raw_stat(path->text, &facts) && !S_ISDIR(facts.st_mode);
+}
+
 int name_of(int at, const char *path, int follow, struct path *name)
 {
     struct path whole, parent;
@@ -126,6 +132,19 @@ int is_gone(const struct path *name)
     struct path mark;
     gone_path(name, &mark);
     return exists(mark.text);
+}
+/* Returns whether a folder above has been removed. */
+int is_below_gone(const struct path *name)
+{
+    struct path above = *name;
+    char *slash;
+    int gone = 0;
+    if (status->files)
+        while (!gone && (slash = strrchr(above.text, '/')) && slash > above.text) {
+            *slash = 0;
+            gone = is_gone(&above);
+        }
+    return gone;
 }
 void set_gone(const struct path *name, int gone)
 {
@@ -219,7 +238,7 @@ int pretend_keep(const char *path, struct path *chosen)
         return 0;
     new_of(&name, chosen);
     int there = !raw_stat(name.text, &facts);
-    if (is_there(chosen->text))
+    if (is_file(chosen))
         return 1;
     return (!there || S_ISREG(facts.st_mode)) &&
            !start_new(&name, chosen, there ? (int)(facts.st_mode & 0777) : 0666, is_users(&name, &facts) ? 'E' : 'N');

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "files.h"
 
+static int follow(const struct path *name, int flags, struct path *chosen);
+
 int choose(int at, const char *path, int flags, struct path *chosen)
 {
     struct path name;
@@ -11,9 +13,16 @@ int choose(int at, const char *path, int flags, struct path *chosen)
         return AS_IT_IS;
     if (!name_of(at, path, !(flags & O_NOFOLLOW), &name))
         return AS_IT_IS;
+    if (is_below_gone(&name))
+        return errno = ENOENT, REFUSED;
     new_of(&name, chosen);
-    if (status->files && is_there(chosen->text)) {
-        if (writes && !raw_stat(chosen->text, &facts) && S_ISLNK(facts.st_mode)) { /* a file that was renamed */
+    if (status->files && is_file(chosen)) {
+        if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
+            return errno = EEXIST, REFUSED;
+        int is_link = !raw_stat(chosen->text, &facts) && S_ISLNK(facts.st_mode);
+        if (is_link && !is_made(&facts)) /* the script's own */
+            return flags & O_NOFOLLOW ? CHOSEN : follow(&name, flags, chosen);
+        if (is_link && writes) { /* to a large file that was renamed */
             struct path copy;
             snprintf(copy.text, PATH_MAX, "%.4000s.copy", chosen->text);
             if (flags & O_TRUNC || copy_to(chosen->text, &copy, 0600)) {
@@ -42,6 +51,27 @@ int choose(int at, const char *path, int flags, struct path *chosen)
         note('A', &name);
     }
     return AS_IT_IS;
+}
+
+/* Goes on where a link points to that is in the dry run's folder, but was made for its own place. */
+static int follow(const struct path *name, int flags, struct path *chosen)
+{
+    static __thread int depth;
+    struct path target, place = *name;
+    long size = syscall(SYS_readlink, chosen->text, target.text, PATH_MAX / 4);
+    if (size <= 0 || depth > 10)
+        return errno = ELOOP, REFUSED;
+    target.text[size] = 0;
+    if (target.text[0] == '/')
+        place = target;
+    else
+        strcpy(strrchr(place.text, '/') + 1, target.text);
+    depth++;
+    int way = choose(AT_FDCWD, place.text, flags, chosen);
+    depth--;
+    if (way == AS_IT_IS || way == MAKES)
+        *chosen = place;
+    return way == REFUSED ? REFUSED : CHOSEN;
 }
 
 static int open_at(int at, const char *path, int flags, int mode)
@@ -78,6 +108,23 @@ int __openat_2(int at, const char *path, int flags) { return open_at(at, path, f
 int __openat64_2(int at, const char *path, int flags) { return open_at(at, path, flags, 0); }
 int creat(const char *path, mode_t mode) { return open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, (int)mode); }
 int creat64(const char *path, mode_t mode) { return creat(path, mode); }
+
+/* The C library opens these itself; what it makes is the script's. */
+#define TEMPORARY(name, parameters, ...)                                                \
+    int name parameters                                                                 \
+    {                                                                                   \
+        struct stat facts;                                                              \
+        int file = ((int(*) parameters)dlsym(RTLD_NEXT, #name))(__VA_ARGS__);           \
+        if (folder[0] && file >= 0 && !fstat(file, &facts))                             \
+            mark_made(&facts);                                                          \
+        return file;                                                                    \
+    }
+TEMPORARY(mkstemp, (char *path), path)
+TEMPORARY(mkstemp64, (char *path), path)
+TEMPORARY(mkostemp, (char *path, int flags), path, flags)
+TEMPORARY(mkostemp64, (char *path, int flags), path, flags)
+TEMPORARY(mkstemps, (char *path, int ending), path, ending)
+TEMPORARY(mkostemps, (char *path, int ending, int flags), path, ending, flags)
 
 static FILE *open_stream(const char *real, const char *path, const char *mode, FILE *stream)
 {
@@ -149,7 +196,7 @@ int statx(int at, const char *path, int flags, unsigned mask, struct statx *fact
 }
 int faccessat(int at, const char *path, int mode, int flags)
 {
-    SENT(at, path, 1, syscall(SYS_faccessat2, at, path, mode, flags))
+    SENT(at, path, 1, flags ? syscall(SYS_faccessat2, at, path, mode, flags) : syscall(SYS_faccessat, at, path, mode))
 }
 int access(const char *path, int mode)
 {

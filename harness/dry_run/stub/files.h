@@ -29,6 +29,7 @@ extern INTERNAL char folder[PATH_MAX];
 INTERNAL int raw_open(int at, const char *path, int flags, int mode);
 INTERNAL int raw_stat(const char *path, struct stat *facts);
 INTERNAL int is_there(const char *path);
+INTERNAL int is_file(const struct path *path); /* or a link */
 
 /* Writes the one name of a file: absolute, through no link but perhaps its own. Returns 0 if it is none of ours. */
 INTERNAL int name_of(int at, const char *path, int follow, struct path *name);
@@ -37,6 +38,7 @@ INTERNAL void new_of(const struct path *name, struct path *result);
 
 /* Marks: the script has removed a file of the user; the script has made a file. */
 INTERNAL int is_gone(const struct path *name);
+INTERNAL int is_below_gone(const struct path *name);
 INTERNAL void set_gone(const struct path *name, int gone);
 INTERNAL int is_made(const struct stat *facts);
 INTERNAL void mark_made(const struct stat *facts);

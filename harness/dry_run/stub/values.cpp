@@ -1,211 +1,17 @@
 /* Computes values that can be known: PyTorch tells of every operator as it tells its profiler, in every thread and in
    compiled code too; an operator whose operands are all known is computed by its CPU kernel, on the bytes at the
    tensors' own addresses (values.c). The operator on the GPU runs as ever: nothing of its allocations changes. */
-#include "pretend.h"
+#include "followed_operators.h"
+#include "gpu_tensors.h"
 
-#include <ATen/core/TensorBody.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/record_function.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <cstring>
-#include <memory>
-#include <mutex>
-#include <string>
-#include <unordered_map>
-#include <vector>
 
 namespace {
 
-/* What is followed. Weights and activations are not: nobody reads them, and computing them would take the time of a
-   training step on the CPU. */
-constexpr int64_t MOST_INTEGERS = 1 << 20, MOST_FLOATS = 1 << 16;
 constexpr int64_t MOST_ASSUMED = 1 << 26; /* elements of an operand that an answer fills */
 constexpr size_t MOST_COPIED = 64 << 20; /* bytes of integers from the host */
-
-enum class Follow { no, yes, size };
-
-/* Operators on the GPU that a CPU kernel computes with the same result, as PyTorch names those that launch kernels. */
-const char *const FOLLOWED =
-    " arange range linspace eye full fill zero copy cat index index_select gather take masked_fill masked_scatter"
-    " masked_select where index_put _index_put_impl index_fill index_add index_copy scatter scatter_add scatter_reduce"
-    " flip roll tril triu tril_indices triu_indices sort argsort searchsorted bucketize histc bincount repeat_interleave"
-    " isin eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor"
-    " bitwise_not bitwise_left_shift bitwise_right_shift __and__ __or__ __xor__ __lshift__ __rshift__ add sub rsub mul"
-    " div floor_divide remainder fmod neg abs sign clamp clamp_min clamp_max minimum maximum fmin fmax pow square ceil"
-    " floor round trunc sqrt rsqrt exp exp2 expm1 log log2 log10 log1p reciprocal cos sin isnan isinf isfinite isposinf"
-    " isneginf signbit lerp addcmul addcdiv all any sum prod mean cumsum cumprod cummax cummin max min amax amin aminmax"
-    " argmax argmin count_nonzero _amp_update_scale nan_to_num ";
-
-/* Operators that read how large their result is. Of the last four no upper bound is known. */
-const char *const SIZED = " nonzero _unique _unique2 unique_dim unique_consecutive unique_dim_consecutive _coalesce"
-                          " bincount repeat_interleave one_hot _ctc_loss ";
-const char *const UNBOUNDED = " bincount repeat_interleave one_hot _ctc_loss ";
-
-/* Arguments that are written although the schema does not say so. */
-const char *const NORMALIZES = "batch_norm";
-
-bool is_in(const char *list, const std::string &name) { return strstr(list, (" " + name + " ").c_str()) != nullptr; }
-
-struct Operator {
-    std::string name;            /* aten::add_ */
-    c10::OperatorHandle handle;
-    Follow follow = Follow::no;
-    bool bounded = false;        /* of a size: no larger than its operand */
-    bool by_dimension = false;
-    bool reads = false;          /* its operand's type is that of what is read or copied */
-    bool collective = false;     /* of a process group: what other ranks hold is not known */
-    size_t arguments = 0;
-    std::vector<bool> written, overwritten;
-    bool looks = false;          /* its operands matter */
-};
-
-Operator describe(const c10::OperatorName &name)
-{
-    auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(name.name.c_str(), name.overload_name.c_str());
-    Operator op{name.name, handle};
-    const auto &schema = handle.schema();
-    auto space = name.name.substr(0, name.name.find("::"));
-    auto plain = name.name.substr(name.name.find("::") + 2);
-    bool aten = space == "aten", in_place = plain.size() > 1 && plain.back() == '_' && plain[plain.size() - 2] != '_';
-    auto base = in_place ? plain.substr(0, plain.size() - 1) : plain;
-    bool replaces = in_place && (base == "fill" || base == "zero" || base == "copy");
-    op.arguments = schema.arguments().size();
-    bool group = space.find("c10d") != std::string::npos; /* c10d, _c10d_functional, ... */
-    bool agrees = group && base == "broadcast";           /* ranks are taken to hold the same */
-    op.collective = group && !agrees;
-    op.reads = aten && (base == "_local_scalar_dense" || base == "copy");
-    for (size_t i = 0; i < op.arguments; i++) {
-        const auto &argument = schema.arguments()[i];
-        bool written = argument.alias_info() && argument.alias_info()->isWrite();
-        if (!aten) /* a schema of other people may leave out what is written */
-            written = !agrees;
-        if (plain.find(NORMALIZES) != std::string::npos && argument.name().rfind("running_", 0) == 0)
-            written = true;
-        /* GradScaler: gradients are taken to be finite, as `found_inf` says until a kernel sets it. */
-        if (plain == "_amp_foreach_non_finite_check_and_unscale_" && argument.name() == "found_inf")
-            written = false;
-        op.written.push_back(written);
-        op.overwritten.push_back(written && (argument.is_out() || (replaces && i == 0)));
-        op.looks |= written;
-    }
-    bool one_of_many = base == "repeat_interleave" && name.overload_name != "Tensor";
-    if (aten && is_in(SIZED, base) && !one_of_many)
-        op.follow = Follow::size;
-    else if (aten && is_in(FOLLOWED, base))
-        op.follow = Follow::yes;
-    op.looks |= op.reads || op.follow != Follow::no;
-    op.by_dimension = base == "unique_dim" || base == "unique_dim_consecutive";
-    op.bounded = op.follow == Follow::size && !is_in(UNBOUNDED, base);
-    return op;
-}
-
-/* Returns the operator of a call, NULL for what has a name alone. PyTorch gives a pointer to the name in the operator's
-   schema, which stays where it is. */
-Operator *operator_of(const at::RecordFunction &function)
-{
-    static std::mutex mutex;
-    static auto *known = new std::unordered_map<const char *, std::unique_ptr<Operator>>;
-    const char *key = function.name();
-    std::lock_guard<std::mutex> guard(mutex);
-    auto found = known->find(key);
-    if (found != known->end() && found->second->name == key && found->second->arguments == function.num_inputs())
-        return found->second.get();
-    auto name = function.operator_name();
-    if (!name)
-        return nullptr;
-    auto &made = (*known)[key] = std::make_unique<Operator>(describe(*name));
-    return made.get();
-}
-
-/* The bytes that a tensor's elements span on the pretended GPU. */
-struct Range {
-    char *address = nullptr;
-    size_t bytes = 0;
-    bool operator&&(const Range &other) const
-    {
-        return address < other.address + other.bytes && other.address < address + bytes;
-    }
-};
-
-/* Returns whether a tensor is a real one of the GPU; wrappers of PyTorch's transformations are left alone. */
-bool real(const at::Tensor &tensor)
-{
-    using K = c10::DispatchKey;
-    auto keys = tensor.defined() ? tensor.unsafeGetTensorImpl()->key_set() : c10::DispatchKeySet();
-    return keys.has_backend(c10::BackendComponent::CUDABit) &&
-           !keys.has_any(c10::python_ks | c10::DispatchKeySet({K::FuncTorchBatched, K::FuncTorchGradWrapper,
-                                                               K::Batched, K::Functionalize, K::Conjugate,
-                                                               K::Negative, K::ZeroTensor}));
-}
-
-bool on_gpu(const at::Tensor &tensor)
-{
-    return real(tensor) && tensor.unsafeGetTensorImpl()->has_storage() &&
-           tensor.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::Dense);
-}
-
-Range range_of(const at::Tensor &tensor)
-{
-    Range range;
-    auto *start = static_cast<char *>(const_cast<void *>(tensor.storage().data()));
-    if (!start || tensor.numel() == 0)
-        return range;
-    size_t last = 0;
-    for (int64_t i = 0; i < tensor.dim(); i++)
-        last += static_cast<size_t>((tensor.size(i) - 1) * tensor.stride(i));
-    range.address = start + tensor.storage_offset() * tensor.element_size();
-    range.bytes = (last + 1) * tensor.element_size();
-    return pretend_device_of(range.address) < 0 ? Range() : range;
-}
-
-/* Calls a function for each run of bytes that a tensor's elements take; it returns false to stop. */
-template <class Function> bool each_run(const at::Tensor &tensor, const Range &range, Function function)
-{
-    if (tensor.is_non_overlapping_and_dense())
-        return function(range.address, range.bytes);
-    std::vector<int64_t> index(static_cast<size_t>(tensor.dim()), 0);
-    for (;;) {
-        int64_t offset = 0;
-        for (size_t i = 0; i < index.size(); i++)
-            offset += index[i] * tensor.stride(static_cast<int64_t>(i));
-        if (!function(range.address + offset * tensor.element_size(), tensor.element_size()))
-            return false;
-        size_t i = index.size();
-        while (i > 0 && (++index[i - 1] == tensor.size(static_cast<int64_t>(i) - 1) || tensor.stride(i - 1) == 0))
-            index[--i] = 0;
-        if (i == 0)
-            return true;
-    }
-}
-
-bool small(const at::Tensor &tensor)
-{
-    return tensor.numel() <= (tensor.is_floating_point() || tensor.is_complex() ? MOST_FLOATS : MOST_INTEGERS);
-}
-
-bool is_known(const at::Tensor &tensor)
-{
-    auto range = range_of(tensor);
-    if (tensor.numel() == 0 || (range.bytes && pretend_is_known(range.address, range.bytes)))
-        return true;
-    return range.bytes && pretend_any_known(range.address, range.bytes) &&
-           each_run(tensor, range, [](char *at, size_t bytes) { return pretend_is_known(at, bytes) != 0; });
-}
-
-template <class Function> void each_tensor(const c10::IValue &value, Function function)
-{
-    if (value.isTensor()) {
-        function(value.toTensor());
-    } else if (value.isTensorList()) {
-        for (const at::Tensor &one : value.toTensorVector())
-            function(one);
-    } else if (value.isList()) {
-        for (const c10::IValue &one : value.toListRef())
-            each_tensor(one, function);
-    }
-}
 
 /* --- A call of an operator --- */
 
@@ -235,57 +41,6 @@ Call *around(const Call &call)
     auto *outer = call.state.outer;
     return outer ? static_cast<Call *>(outer->call) : nullptr;
 }
-
-/* The tensor's twin on the CPU: the same bytes. */
-at::Tensor twin(const at::Tensor &tensor)
-{
-    auto range = range_of(tensor);
-    auto options = at::TensorOptions().dtype(tensor.dtype()).device(at::kCPU);
-    if (!range.bytes)
-        return at::from_blob(nullptr, tensor.sizes(), tensor.strides(), options);
-    TORCH_CHECK(pretend_open(range.address, range.bytes), "no memory");
-    return at::from_blob(range.address, tensor.sizes(), tensor.strides(), options);
-}
-
-c10::IValue twin_of(const c10::IValue &value)
-{
-    if (value.isTensor())
-        return on_gpu(value.toTensor()) ? c10::IValue(twin(value.toTensor())) : value;
-    if (value.isDevice())
-        return value.toDevice().is_cuda() ? c10::IValue(at::Device(at::kCPU)) : value;
-    if (value.isTensorList()) {
-        c10::List<at::Tensor> list;
-        for (const at::Tensor &one : value.toTensorVector())
-            list.push_back(on_gpu(one) ? twin(one) : one);
-        return list;
-    }
-    if (value.isList()) { /* of tensors that may be none, as index takes them */
-        bool tensors = false;
-        each_tensor(value, [&](const at::Tensor &) { tensors = true; });
-        if (!tensors)
-            return value;
-        c10::List<std::optional<at::Tensor>> list;
-        for (const c10::IValue &one : value.toListRef()) {
-            if (one.isNone())
-                list.push_back(std::nullopt);
-            else
-                list.push_back(on_gpu(one.toTensor()) ? twin(one.toTensor()) : one.toTensor());
-        }
-        return list;
-    }
-    return value;
-}
-
-/* The CPU kernel alone: no autograd, no autocast, no mode of Python, no profiler. */
-struct Alone {
-    using K = c10::DispatchKey;
-    c10::impl::ExcludeDispatchKeyGuard keys{
-        c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset | c10::python_ks |
-        c10::DispatchKeySet({K::FuncTorchBatched, K::FuncTorchVmapMode, K::FuncTorchGradWrapper, K::Batched,
-                             K::VmapMode, K::FuncTorchDynamicLayerBackMode, K::FuncTorchDynamicLayerFrontMode,
-                             K::Functionalize, K::PythonDispatcher, K::PreDispatch, K::Tracer})};
-    at::DisableRecordFunctionGuard unobserved;
-};
 
 bool compute(const Call &call, std::vector<c10::IValue> &stack)
 {
@@ -337,7 +92,7 @@ bool store(const std::vector<c10::IValue> &results, const std::vector<c10::IValu
 
 /* --- Sizes --- */
 
-/* Python says how large a result is whose size is not known: a number of elements, -1 for no answer. */
+/* Python says how large a result is whose size is not known: one more than its elements, 0 for no answer. */
 int64_t (*on_size)(const char *name, int64_t most);
 
 int64_t most_of(const Call &call, const at::Tensor &operand)
@@ -351,18 +106,21 @@ int64_t most_of(const Call &call, const at::Tensor &operand)
     return operand.numel();
 }
 
-/* Makes an answer true: the operand of nonzero gets so many elements that are not zero, for all that read it later. */
+/* Makes an answer true: the operand of nonzero gets so many elements that are not zero, for all that read it later, as
+   the backward pass does. */
 bool assume(const at::Tensor &operand, int64_t count)
 {
     auto range = range_of(operand);
-    if (!operand.is_contiguous() || !range.bytes || operand.numel() > MOST_ASSUMED)
+    if (!range.bytes || operand.numel() > MOST_ASSUMED)
         return false;
     Alone alone;
-    auto flat = twin(operand).view(-1);
-    flat.zero_();
-    flat.narrow(0, 0, count).fill_(1);
-    pretend_make_known(range.address, range.bytes);
-    return true;
+    auto ones = at::zeros({operand.numel()}, at::TensorOptions().dtype(operand.dtype()));
+    ones.narrow(0, 0, count).fill_(1);
+    twin(operand).copy_(ones.view(operand.sizes()));
+    return each_run(operand, range, [](char *at, size_t bytes) {
+        pretend_make_known(at, bytes);
+        return true;
+    });
 }
 
 /* Returns the number of different rows that a sparse gradient has, -1 where its indices are not known. */
@@ -392,6 +150,11 @@ void decide_size(Call &call, bool known)
     const auto &operand = call.inputs[0].toTensor();
     if (operand.numel() == 0 || stated(call))
         return;
+    if (call.op->name == "aten::equal") {
+        call.state.decides_size = known && compute(call, call.results);
+        call.state.size = call.state.decides_size ? call.results[0].toBool() : -1;
+        return;
+    }
     if (operand.is_sparse()) {
         Alone alone;
         call.state.size = different(operand);
@@ -400,12 +163,17 @@ void decide_size(Call &call, bool known)
     call.state.decides_size = call.op->bounded || !known;
     if (!known) {
         call.state.decides_size = 2;
-        call.state.size = on_size ? on_size(call.op->name.c_str(), most_of(call, operand)) : -1;
+        call.state.size = on_size ? on_size(call.op->name.c_str(), most_of(call, operand)) - 1 : -1;
         known = call.state.size >= 0 && call.op->name == "aten::nonzero" && on_gpu(operand) &&
                 assume(operand, call.state.size);
     }
-    if (known && call.op->bounded && !operand.is_sparse() && compute(call, call.results))
-        call.state.size = call.results[0].toTensor().size(call.op->by_dimension ? call.inputs[1].toInt() : 0);
+    /* As many as the operand holds now: fewer than were asked for, where its elements share memory. */
+    if (known && call.op->bounded && !operand.is_sparse() && compute(call, call.results)) {
+        Alone alone;
+        bool counts = operand.scalar_type() == at::kBool && call.op->name.rfind("aten::_unique", 0) == 0;
+        call.state.size = counts ? twin(operand).sum().item<int64_t>() /* it reads how many are true */
+                                 : call.results[0].toTensor().size(call.op->by_dimension ? call.inputs[1].toInt() : 0);
+    }
 }
 
 /* --- What PyTorch calls --- */

@@ -9,6 +9,7 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     block_recorder.py    when each block began and ended, in which phase and module
     layer_rows.py        one row for each layer, and the bytes that it saved
     cpu_recorder.py      the CPU, on fake tensors
+    onednn_lstm.py       what an LSTM layer keeps on the CPU
     gpu_recorder.py      the GPU: results, scratch and workspaces
     meta_gpu.py          a CUDA device made of meta tensors
     gpu_answers.py       what programs ask of a CUDA device
@@ -19,6 +20,7 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     meta_kernels.py      operators that the meta device lacks
     kernel_rules.py      the table of what kernels allocate beside their results
     operator_rules.py    the same for operators of your own
+    in_place_sums.py     gradients that autograd adds in place, e.g. of shared weights
     operand_types.py     products that real kernels refuse
     refusals.py          what cannot be estimated, in one line
 """

@@ -22,7 +22,7 @@ from harness.prediction.versions import TorchVersion, described_version
 _HALVES = (torch.float16, torch.bfloat16)
 _MULTIPLE = 8
 """Flash pads heads to it, and the memory-efficient kernel rows of a mask."""
-_FUSES_MORE = TorchVersion(2, 15)
+_FUSES_MORE = TorchVersion(2, 14)
 """From it on fused kernels take three dimensions, and heads that share keys without flash."""
 
 
@@ -201,7 +201,7 @@ def _math(call: _Call) -> Tensor:
         query, key, value = query.float(), key.float(), value.float()
     if call.is_causal:
         size = query.shape[-2], key.shape[-2]
-        square = torch.ones(size, dtype=torch.bool, device=torch.device("cuda"))
+        square = torch.ones(size, dtype=torch.bool, device=query.device)
         mask = _added_mask(square.tril(), query.dtype)
     if call.shares_keys:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from harness.instruments.tensor_roles import storages
 from harness.prediction.estimate.block_recorder import BlockRecorder
+from harness.prediction.estimate.in_place_sums import ADD, InPlaceSums
 from harness.prediction.estimate.kernel_rules import KernelRules
 from harness.prediction.estimate.meta_kernels import KERNELS
 from harness.prediction.estimate.operand_types import check_types
@@ -45,6 +46,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self._host: dict[int, weakref.ref[Any]] = {}
         self._making_host = 0
         self._moving = False
+        self._sums = InPlaceSums()
         self._threads: set[bool] = set()
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
 
@@ -86,7 +88,10 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:
         check_types(func, args)
         in_backward = self.is_backward()
-        if in_backward and not self.python_calls and func is _index_put:
+        by_engine = in_backward and not self.python_calls
+        if by_engine and func is ADD and self._sums.apply_to(*args):
+            return torch.ops.aten.add_.Tensor(*args)
+        if by_engine and func is _index_put:
             func = _index_put_in_place
         name = func.name()
         result = KERNELS.get(func, func)(*args, **kwargs)

@@ -198,12 +198,13 @@ def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:
     rows, width = query.shape[2:]
     half, ampere = query.dtype in _HALVES, gpu.capability >= (8, 0)
     little = gpu.capability in LITTLE_SHARED_MEMORY
-    wide_blocks = ampere and not (little and rule_of("attention-blocks") is SMALL_BLOCKS)
-    block, columns = (128, 64) if width > 64 and (half or wide_blocks) else (64, 64)
-    if half and ampere and (96 if little else 64) < width <= _IN_REGISTERS:
-        columns = 128
+    small = little and rule_of("attention-blocks") is SMALL_BLOCKS
+    block, columns = (128, 64) if width > 64 and (half or (ampere and not small)) else (64, 64)
+    is_wide = (96 if little else 64) < width <= _IN_REGISTERS
+    if half and ampere and is_wide:
+        block, columns = (64, 64) if small else (block, 128)
     of_query = _up(rows, block) * _up(width, columns) * (4 * block * columns + _LOCK_BYTES)
-    if not half or width <= _IN_REGISTERS:
+    if not half or (width <= _IN_REGISTERS and not (small and is_wide)):
         return of_query
     return of_query + 8 * _up(keys, columns) * columns * _up(width, block) * block
 

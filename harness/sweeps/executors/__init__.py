@@ -1,4 +1,12 @@
-"""Executors that measure cells: one at a time, several on this machine, or on a Dask cluster."""
+"""Executors that measure cells: one at a time, several on this machine, or on a Dask cluster.
+
+choose.py        Chooses an executor by its name
+dask_cluster.py  Cells on a Dask cluster
+dask_task.py     What a Dask worker does for a sweep: one cell, in child processes of its own
+in_process.py    Cells in this very process, for a debugger
+interface.py     What every executor offers a sweep
+local.py         Cells on this machine, each in processes of its own, jobs of them at once
+"""
 
 from harness.sweeps.executors.choose import EXECUTORS, make_executor
 from harness.sweeps.executors.interface import Cell, Executor, ExecutorError, Measured

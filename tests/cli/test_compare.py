@@ -1,0 +1,22 @@
+"""``harness compare``: the exit code says whether two runs are equal."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from harness.cli.app import main
+from tests.analysis import planted
+
+
+def test_two_runs_that_differ_in_one_byte_are_exit_code_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = planted.grid((1, 2), (16, 64))
+    changed = replace(records[0], saved_bytes=(records[0].saved_bytes or 0) + 1)
+    for name, run in (("one", records), ("same", records), ("other", [changed, *records[1:]])):
+        planted.write(tmp_path / name / "depth_batch", run)
+    folders = {name: str(tmp_path / name) for name in ("one", "same", "other")}
+    assert main(["compare", folders["one"], folders["same"]]) == 0
+    assert main(["compare", folders["one"], folders["other"]]) == 3
+    assert "saved_bytes" in capsys.readouterr().out

@@ -1,0 +1,148 @@
+"""Exit code 0 only with an answer on standard output: every command, every way of having none."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import app, main
+from harness.schema.record import Outcome, Record, to_json
+from harness.schema.workload import Workload
+from tests.sweep.test_experiment_files import MINE
+
+SNAPSHOTS = Path(__file__).parents[1] / "snapshots" / "failures"
+PREDICTION = {"outcome": "unsupported", "saved_bytes": None, "peak_live_bytes": None}
+CLAIMS = {"question": "?", "answer": [], "lead": "", "claims": []}
+NO_CELLS = MINE.replace('axes={"depth": [1, 2]}', 'axes={"depth": []}')
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with files that hold no answer."""
+    monkeypatch.chdir(tmp_path)
+    lost = Record(workload_id=Workload().id, workload=Workload(), outcome=Outcome.OOM)
+    for name, content in {
+        "empty": b"",
+        "program.py": b"import torch\n",
+        "exits.py": b"EXPERIMENT = None\nraise SystemExit\n",
+        "no_cells.py": NO_CELLS.encode(),
+        "unknown.json": json.dumps(PREDICTION).encode(),
+        "text.log": b"step 1\nstep 2\n",
+        "no-claims/claims.json": json.dumps(CLAIMS).encode(),
+        "other-claims/claims.json": json.dumps(CLAIMS).encode(),
+        "nothing/readme.txt": b"",
+        "failed/depth_batch/records.jsonl": to_json(lost) + b"\n",
+        "broken/depth_batch/records.jsonl": b"{}\n{}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(content)
+    shutil.copy(SNAPSHOTS / "leak.pickle.gz", tmp_path / "snapshot.pickle.gz")
+    cut = (tmp_path / "snapshot.pickle.gz").read_bytes()[:1000]
+    (tmp_path / "cut.pickle.gz").write_bytes(cut)
+    return tmp_path
+
+
+LINES = [
+    "compare no/such no/such",
+    "compare program.py program.py",
+    "compare unknown.json unknown.json",
+    "compare empty empty",
+    "compare nothing nothing",
+    "compare failed nothing",
+    "doctor --no-such",
+    "dry-run",
+    "dry-run -- no-such.py",
+    "explain empty",
+    "explain text.log",
+    "explain program.py",
+    "explain cut.pickle.gz",
+    "explain snapshot.pickle.gz --device 7",
+    "explore --no-such",
+    "measure --depth 0",
+    "measure --width 8 --in-features 8 --batch 4 --inject kill",
+    "plan",
+    "plan no_such_module:Net",
+    "predict --check",
+    "predict --depth 4 --autocast float16 --checkpoint 2",
+    "predict --budget 1MiB --check",
+    "predict no_such_module:Net --input 4",
+    "profile",
+    "profile no_such_module:Net --input 4",
+    "replay empty",
+    "replay program.py",
+    "replay cut.pickle.gz",
+    "report nothing",
+    "report broken",
+    "reproduce --executor dask --scheduler x",
+    "sweep no_such",
+    "sweep program.py",
+    "sweep exits.py",
+    "sweep no_cells.py --executor in-process --out out",
+    "sweep distributed_memory --quick --out out",
+    "sweep --list program.py",
+    "threshold",
+    "threshold --budget 1B",
+    "verdicts nothing",
+    "verdicts no-claims",
+    "verdicts no-claims other-claims",
+    "verdicts broken",
+]
+
+
+def test_every_command_is_tried() -> None:
+    assert {line.split()[0] for line in LINES} == set(app.commands)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_no_answer_is_never_exit_code_0(
+    line: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(line.split())
+    said = capsys.readouterr()
+    assert code in (2, 3), said
+    if code == 2:
+        assert said.out == ""
+        assert said.err.splitlines()[-1].startswith("harness: ")
+        assert said.err.count("harness: ") == 1
+    else:
+        assert said.out.strip()
+
+
+ENDS = {
+    "exit at import": "import sys\nsys.exit()\n",
+    "exit in the constructor": "def Net():\n    raise SystemExit(0)\n",
+    "exit in forward": (
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.fc = nn.Linear(4, 2)\n\n"
+        "    def forward(self, x):\n        raise SystemExit(0)\n"
+    ),
+}
+ENDS |= {
+    name.replace("exit", "_exit"): "import os\n" + text.replace(end, "os._exit(0)")
+    for name, text in ENDS.items()
+    for end in ("raise SystemExit(0)", "sys.exit()")
+    if end in text
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "plan", "profile"])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_target_that_ends_the_process_is_no_answer(
+    command: str, end: str, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(ENDS[end])
+    gpu = [] if command == "profile" else ["--gpu", "l4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", command, "net.py:Net", "--input", "4", *gpu],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (2, 3), done
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() or done.stderr.startswith("harness: ")
