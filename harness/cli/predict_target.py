@@ -111,7 +111,7 @@ def _table(request: StepRequest, *, settings: str, method: str, check: bool, as_
 
 
 def _as_json(report: "StepReport") -> dict[str, Any]:
-    """Return the report under the keys of the JSON, with the largest batch beside the verdict."""
+    """Return the report under the keys of the JSON, with the largest batch next to the verdict."""
     fit = report.fit
     return {
         **report.as_dict(),
