@@ -13,6 +13,7 @@ html_show_copyright = False
 release = harness.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["_build"]
+smartquotes = False  # an option in a sentence keeps its two hyphens
 html_theme = "furo"
 html_title = "MLP memory harness"
 html_static_path = ["_static"]

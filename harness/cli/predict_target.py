@@ -114,7 +114,7 @@ def _table(
 
 
 def _as_json(report: "StepReport") -> dict[str, Any]:
-    """Return the report under the keys of the JSON, with the largest batch beside the verdict."""
+    """Return the report under the keys of the JSON, with the largest batch next to the verdict."""
     fit = report.fit
     return {
         **report.as_dict(),

@@ -9,7 +9,7 @@ Nothing above the dispatcher changes: no mode that would make ``torch.compile`` 
 reference to a tensor that FSDP2 could not swap, no Python for an operator, and the operator's own
 allocations are made as ever. Autograd's threads and compiled code are observed alike.
 
-A known value becomes unknown when its block is handed out anew, and when something that is not
+A known value becomes unknown when its block is allocated anew, and when something that is not
 followed may have written it: an operator that the list does not name, by its schema; a kernel
 outside of any operator (Triton), by its arguments. Weights, activations and large floating-point
 tensors are not followed, nor random numbers of the GPU, nor what a replayed CUDA graph or a

@@ -149,7 +149,7 @@ def _digest(file: Path) -> str:
 
 
 def _fill(folder: Path, make: Callable[[Path], None]) -> None:
-    """Build beside the folder, then put file after file in its place; the manifest is the last."""
+    """Build next to the folder, then put file after file in its place; the manifest is the last."""
     mine = f"{_BUILDING}{folder.name}-"
     for left in folder.parent.glob(f"{_BUILDING}*"):  # of builds that were killed
         if left.name.startswith(mine) or time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:

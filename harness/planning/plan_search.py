@@ -22,7 +22,7 @@ NORMS = "batch normalization computes its statistics for each micro-batch"
 Progress = Callable[[str], object]
 """Is called with each step that is tried, in words."""
 FitOf = Callable[[StepChange, int, str], GpuFit | str]
-"""Returns the verdict on a change in so many micro-batches under allocator settings, or why the
+"""Returns the verdict on a change in that many micro-batches under allocator settings, or why the
 step does not run."""
 
 

@@ -52,7 +52,7 @@ def _on_pretended_gpus(asked: StepQuestion, own: OwnStep) -> StepAnswer:
         traced = ForkedCall(partial(_traced, asked, own))
     known = [gpu for gpu in asked.gpus if gpu.total_bytes] if asked.fits else []
     try:
-        fits = _fits(asked, own, known, beside=traced is not None)
+        fits = _fits(asked, own, known, also_tracing=traced is not None)
     except BaseException:
         if traced is not None:
             traced.result()  # its own error comes first: it has the user's line
@@ -86,7 +86,7 @@ def _used(asked: StepQuestion, gpu: GpuOption) -> StepValues:
 
 
 def _fits(
-    asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption], *, beside: bool
+    asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption], *, also_tracing: bool
 ) -> list[GpuFit]:
     """Return the verdict on each GPU; those that differ in memory alone share a bench."""
     kinds: dict[tuple[tuple[str, str], ...], list[GpuOption]] = {}
@@ -96,7 +96,7 @@ def _fits(
     waiting = [partial(_fits_of_kind, asked, own, alike) for alike in kinds.values()]
     running: list[ForkedCall[list[GpuFit]]] = []
     found: list[GpuFit] = []
-    at_once = max(1, (os.cpu_count() or 1) - beside)
+    at_once = max(1, (os.cpu_count() or 1) - also_tracing)
     while waiting or running:
         while waiting and len(running) < at_once:
             running.append(ForkedCall(waiting.pop(0)))

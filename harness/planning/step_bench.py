@@ -94,7 +94,7 @@ class StepBench:
         torch.cuda._is_in_bad_fork = lambda: False
 
     def need(self, batch: int, own: OwnStep) -> Need:
-        """Return the peaks with so many examples, where memory never ends.
+        """Return the peaks with that many examples, where memory never ends.
 
         Raises:
             ForkFailedError: the step fails.

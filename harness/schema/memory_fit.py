@@ -74,7 +74,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def headroom_bytes(self) -> int:
-        """Bytes left beside the reserved peak and the most outside the allocator; may be < 0."""
+        """Bytes left after the reserved peak and the most outside the allocator; may be < 0."""
         return self.total_bytes - self.outside_bytes[1] - self.reserved_peak_bytes[1]
 
     @property

@@ -16,10 +16,9 @@ def test_the_page_of_the_command_line_has_options_and_no_raw_directive(tmp_path:
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()
     (source / "index.md").write_text((DOCS / "cli.md").read_text(encoding="utf-8"))
-    (source / "conf.py").write_text("extensions = ['myst_parser', 'sphinx_click']\n")
-    subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-b", "html", source, site], check=True, timeout=300
-    )
+    arguments = ["-q", "-b", "html", "-c", str(DOCS), "-D", "nb_execution_mode=off"]
+    command = [sys.executable, "-m", "sphinx", *arguments, str(source), str(site)]
+    subprocess.run(command, check=True, timeout=300)
     page = (site / "index.html").read_text(encoding="utf-8")
     assert re.findall(r"\.\. [a-z-]+::", page) == []
     options = re.findall(r'id="cmdoption-harness-predict-([a-z-]+)"', page)

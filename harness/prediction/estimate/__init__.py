@@ -1,7 +1,7 @@
 """An estimate of any module's step where nothing can be run: meta tensors stand for a GPU's.
 
 PyTorch's dispatcher, autograd engine and optimizers run on tensors without memory, and a dispatch
-mode records each result. A table says what CUDA's kernels allocate beside them, as far as that
+mode records each result. A table says what CUDA's kernels allocate in addition, as far as that
 decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower bound.
 
     estimate_step.py     the function to call: the trace, layers, metrics and verdict of a step
@@ -18,7 +18,7 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     attention_routes.py  which kernel attention takes
     cudnn_recurrent.py   recurrent layers
     meta_kernels.py      operators that the meta device lacks
-    kernel_rules.py      the table of what kernels allocate beside their results
+    kernel_rules.py      the table of what kernels allocate in addition to results
     operator_rules.py    the same for operators of your own
     in_place_sums.py     gradients that autograd adds in place, e.g. of shared weights
     operand_types.py     products that real kernels refuse

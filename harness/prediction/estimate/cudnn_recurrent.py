@@ -40,7 +40,7 @@ class _Layers(torch.autograd.Function):
 
 
 def _network(gates: int, original: Function) -> Function:
-    """Return ``torch.lstm`` or another with so many gates; packed input stays as it is."""
+    """Return ``torch.lstm`` or another with that many gates; packed input stays as it is."""
     has_cell = gates == 4  # an LSTM's
 
     def run(given: Tensor, hx: Any, *rest: Any) -> Any:

@@ -3,7 +3,7 @@
 PyTorch's meta kernels say what an operator returns. A table says what its CUDA kernel allocates
 in addition: copies of matrices that cuBLAS cannot read as they lie, workspaces, and the sums of
 reductions, softmax, attention and embeddings. ``register_operator`` adds to it. What is not here is
-small beside a step's peak.
+small next to a step's peak.
 
 Source: aten/src/ATen/native/cuda/Blas.cpp (``prepare_matrix_for_cublas``), SoftMax.cu;
 aten/src/ATen/native/transformers/cuda/attention.cu, attention_backward.cu,
@@ -61,7 +61,7 @@ class KernelRules:
         self._workspace_bytes = workspace_bytes(gpu.capability, gpu.workspace_config)
 
     def scratch(self, name: str, args: Sequence[Any], result: Any) -> Sequence[int]:
-        """Return the blocks that a call has beside its results, in bytes."""
+        """Return the blocks that a call has in addition to its results, in bytes."""
         operator = name.partition(".")[0]
         registered = REGISTERED.get(name) or REGISTERED.get(operator)
         if registered is not None:
