@@ -27,6 +27,7 @@ def build():
 def test_the_exit_keeps_the_code_and_what_was_to_be_done_at_the_exit(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
     question = ["--input", "4", "--gpu", "l4", "--memory", "800MiB", "--check"]
+    question += ["--method", "estimate"]  # which is made in this very process
     done = subprocess.run(
         [sys.executable, "-m", "harness.cli.entry", "predict", "model.py:build", *question],
         capture_output=True,
