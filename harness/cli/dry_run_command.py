@@ -1,8 +1,9 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
+import json
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,6 +44,7 @@ def _answers(
     examples=[
         "harness dry-run --gpu a100-40gb -- train.py --batch 32",
         "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train -- --batch 4",
+        "harness dry-run --gpu l4 --largest \"batch size\" -- train.py --batch {}",
         "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
     ],
 )
@@ -108,6 +110,11 @@ def _answers(
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
 )
 @click.option(
+    "--largest",
+    metavar="NAME",
+    help="Find the largest value that fits, in place of {} in the arguments; NAME is what it is.",
+)
+@click.option(
     "--write-files",
     is_flag=True,
     help="Let the script replace and delete files that exist, and write checkpoints. Their values"
@@ -131,6 +138,7 @@ def dry_run(
     deadline: float | None,
     compare_eager: bool,
     snapshot: Path | None,
+    largest: str | None,
     write_files: bool,
     as_json: bool,
     module: str | None,
@@ -151,28 +159,61 @@ def dry_run(
     if module is None and not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
     target, *arguments = (module, *command) if module is not None else command
-    report = run(
-        str(target),
-        *arguments,
-        module=module is not None,
-        gpu=gpu,
-        capability=capability,
-        memory_bytes=memory,
-        multiprocessors=sms,
-        gpus=gpus,
-        outside_bytes=outside,
-        largest_workspace=workspace == "largest",
-        steps=steps,
-        answers=answers,
-        world_size=world_size,
-        rank=rank,
-        deadline_seconds=deadline,
-        compare_eager=compare_eager,
-        snapshot=snapshot,
-        write_files=write_files,
-    )
+    asked: dict[str, Any] = {
+        "module": module is not None,
+        "gpu": gpu,
+        "capability": capability,
+        "memory_bytes": memory,
+        "multiprocessors": sms,
+        "gpus": gpus,
+        "outside_bytes": outside,
+        "largest_workspace": workspace == "largest",
+        "steps": steps,
+        "answers": answers,
+        "world_size": world_size,
+        "rank": rank,
+        "deadline_seconds": deadline,
+        "compare_eager": compare_eager,
+        "snapshot": snapshot,
+        "write_files": write_files,
+    }
+    if largest is not None:
+        return _print_largest(largest, str(target), arguments, asked, as_json=as_json)
+    report = run(str(target), *arguments, **asked)
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK
+
+
+def _print_largest(
+    name: str, target: str, arguments: list[str], asked: dict[str, Any], *, as_json: bool
+) -> int:
+    """Search the largest value in place of ``{}`` and print it; return the exit code."""
+    from harness.dry_run.dry_run_report import DryRunReport
+    from harness.dry_run.run import dry_run as run
+    from harness.dry_run.script_search import largest_of_script
+    from harness.prediction.gpu.context_overhead import MOST_BYTES
+    from harness.schema.units import format_bytes
+
+    if not any("{}" in argument for argument in arguments):
+        raise click.UsageError("--largest needs {} among the script's arguments, e.g. --batch {}")
+    if asked["outside_bytes"] is None:
+        asked["outside_bytes"] = MOST_BYTES
+
+    def tried(value: int) -> DryRunReport:
+        return run(target, *(text.replace("{}", str(value)) for text in arguments), **asked)
+
+    def progress(value: int, report: DryRunReport) -> None:
+        reserved = format_bytes(report.cuda.reserved_peak_bytes or 0)
+        line = f"{name} {value:,}: {report.outcome}, reserved {reserved}"
+        click.echo(printable(line), err=True)
+
+    found = largest_of_script(name, tried, progress)
+    if as_json:
+        answer = {"largest": found.value, "name": name, "tried": found.tried}
+        click.echo(json.dumps({**answer, "report": json.loads(found.report.to_json())}))
+    else:
+        click.echo(printable(found.answer()))
+    return NOT_OK if found.value is None else DONE

@@ -1,0 +1,89 @@
+"""The largest value of a script's argument with which it fits, such as its batch size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.dry_run.dry_run_report import DryRunReport
+from harness.dry_run.dry_run_request import DryRunError
+from harness.prediction.largest_value import largest_value
+
+HIGHEST = 1 << 24
+START = 4
+"""The first value that is tried, and then twice as much."""
+
+Run = Callable[[int], DryRunReport]
+Progress = Callable[[int, DryRunReport], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargestValue:
+    """A value that fits where the next one does not; both were run.
+
+    Attributes:
+        name: what the value is.
+        value: the largest that fits; None if none does.
+        report: the run with it, or with the smallest value if none fits.
+        tried: outcome of each run, in the order of the values.
+
+    """
+
+    name: str
+    value: int | None
+    report: DryRunReport
+    tried: dict[int, str]
+
+    def answer(self) -> str:
+        """Return the answer in one line."""
+        gpu = self.report.gpu
+        if self.value is None:
+            return f"no {self.name} fits on {gpu}"
+        if self.value >= HIGHEST:
+            return f"{self.name} {self.value:,} fits on {gpu}; no larger one was tried"
+        runs = f"{len(self.tried)} dry runs"
+        return f"largest {self.name} on {gpu}: {self.value:,}; {self.value + 1:,} fails ({runs})"
+
+
+def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
+    """Return the largest value with which a script fits.
+
+    Args:
+        name: what the value is, such as ``batch size``.
+        run: runs the script with a value, with the most memory outside the allocator.
+        progress: called after each run.
+
+    Raises:
+        DryRunError: the script ends otherwise than well or out of memory.
+
+    """
+    reports: dict[int, DryRunReport] = {}
+
+    def report(value: int) -> DryRunReport:
+        if value not in reports:
+            reports[value] = found = run(value)
+            progress(value, found)
+            if found.outcome not in ("ok", "oom"):
+                why = f"{found.outcome}: {found.evidence or 'no reason is known'}"
+                raise DryRunError(f"with {name} {value} the script did not end well: {why}")
+        return reports[value]
+
+    def fits(value: int) -> bool:
+        return report(value).outcome == "ok" and report(value).fit != "does not fit"
+
+    low = START if fits(START) else 1
+    guess = _guess(report(START), report(2 * START)) if low == START else 2
+    largest = largest_value(fits, low=low, high=HIGHEST, guess=guess)
+    return LargestValue(
+        name=name,
+        value=largest,
+        report=report(low if largest is None else largest),
+        tried={value: reports[value].outcome for value in sorted(reports)},
+    )
+
+
+def _guess(first: DryRunReport, second: DryRunReport) -> int:
+    """Return where a line through the allocated bytes of both runs meets the GPU's memory."""
+    before, after = (one.cuda.allocated_peak_bytes or 0 for one in (first, second))
+    room = first.gpu_total_bytes - first.outside_bytes[1]
+    if second.outcome != "ok" or after <= before:
+        return START if second.outcome != "ok" else 4 * START
+    return min(max(START, 2 * START + (room - after) * START // (after - before)), HIGHEST)

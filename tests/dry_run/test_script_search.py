@@ -1,0 +1,80 @@
+"""The largest value of a script's argument, found with planted reports and with a real script."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+from harness.dry_run.dry_run_report import CudaPeaks, DryRunReport, Outcome
+from harness.dry_run.dry_run_request import DryRunError
+from harness.dry_run.script_search import HIGHEST, START, largest_of_script
+
+GIB = 1 << 30
+
+
+def planted(need: Callable[[int], int], outcome: Outcome = "ok") -> Callable[[int], DryRunReport]:
+    """Return runs that need so many bytes on a GPU of 10 GiB."""
+
+    def run(value: int) -> DryRunReport:
+        fits = need(value) <= 10 * GIB
+        return DryRunReport(
+            outcome=outcome if fits else "oom",
+            gpu="planted",
+            gpu_total_bytes=10 * GIB,
+            outside_bytes=(0, 0),
+            cuda=CudaPeaks(allocated_peak_bytes=min(need(value), 10 * GIB)),
+            fit="fits" if fits else "does not fit",
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("slope", [1, 7_000_001, GIB // 3, 4 * GIB])
+def test_the_value_fits_and_the_next_one_was_seen_to_fail(slope: int) -> None:
+    found = largest_of_script("batch", planted(lambda n: GIB + slope * n), lambda *_: None)
+    expected = min(9 * GIB // slope, HIGHEST)
+    assert found.value == expected
+    assert found.tried[expected] == "ok"
+    assert expected == HIGHEST or found.tried[expected + 1] == "oom"
+    assert len(found.tried) < 30
+
+
+def test_where_nothing_fits_and_where_the_script_fails() -> None:
+    none = largest_of_script("batch", planted(lambda n: 11 * GIB + n), lambda *_: None)
+    assert none.value is None
+    assert none.answer() == "no batch fits on planted"
+    with pytest.raises(DryRunError, match=f"with batch {START} the script did not end well: error"):
+        largest_of_script("batch", planted(lambda n: n, "error"), lambda *_: None)
+
+
+def test_the_arguments_need_a_place_for_the_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dry-run", "--largest", "batch", "--", "train.py", "--batch", "4"]) == 2
+    assert "--largest needs {} among the script's arguments" in capsys.readouterr().err
+
+
+SCRIPT = """
+import sys, torch
+torch.empty(int(sys.argv[1]), 256 << 20, dtype=torch.uint8, device="cuda")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cuda_build")
+def test_a_real_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    flags = [
+        "--gpu",
+        "t4",
+        "--memory",
+        "4GiB",
+        "--outside",
+        "1GiB",
+        "--largest",
+        "number of blocks",
+    ]
+    assert main(["dry-run", *flags, "--", str(script), "{}"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1].startswith("largest number of blocks on t4: 12; 13 fails (")
+    assert "number of blocks 13: oom" in said.err
