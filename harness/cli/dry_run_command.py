@@ -44,7 +44,7 @@ def _answers(
     examples=[
         "harness dry-run --gpu a100-40gb -- train.py --batch 32",
         "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train -- --batch 4",
-        "harness dry-run --gpu l4 --largest \"batch size\" -- train.py --batch {}",
+        'harness dry-run --gpu l4 --largest "batch size" -- train.py --batch {}',
         "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
     ],
 )

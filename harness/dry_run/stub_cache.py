@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.dry_run.toolchain import DryRunUnavailableError
-from harness.schema.user_cache import cache_folders, is_own, temporary_cache_folder
+from harness.schema.user_cache import NAME, cache_folders, is_own, temporary_cache_folder
 
 LOCK_SECONDS = 600.0
 """How long to wait for another process that builds; each of its compilers has its own limit."""
@@ -101,11 +101,15 @@ def _kept_in(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
 def _make_private(folder: Path) -> None:
     """Create the folder and those above it, and refuse one that others can write to.
 
+    Only folders that this package names are its own: the mode of no other is changed.
+
     Raises:
         DryRunUnavailableError: another user owns it, or may put another in its place.
 
     """
-    own = (folder.parent.parent, folder.parent, folder)
+    chain = (folder, *folder.parents)
+    ours = [place for place, one in enumerate(chain) if one.name.startswith(NAME)]
+    own = chain[: ours[0] + 1][::-1] if ours else (folder,)
     own[0].parent.mkdir(parents=True, exist_ok=True)
     for one in own:
         one.mkdir(mode=0o700, exist_ok=True)
@@ -116,10 +120,10 @@ def _make_private(folder: Path) -> None:
             if facts.st_uid != os.geteuid():
                 raise _unsafe(one, "can be written to by others")
             one.chmod(0o700)
-    for above in own[0].resolve().parents:
-        mode = above.stat().st_mode
+    for outer in own[0].resolve().parents:
+        mode = outer.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise _unsafe(above, "can be written to by everybody")
+            raise _unsafe(outer, "can be written to by everybody")
 
 
 def _unsafe(path: Path, why: str) -> DryRunUnavailableError:

@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_NAME = "mlp-memory-harness"
+NAME = "mlp-memory-harness"
+"""Begins the name of each folder that is this package's own."""
 
 
 def cache_folders() -> Iterator[Path]:
@@ -16,17 +17,17 @@ def cache_folders() -> Iterator[Path]:
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     if Path(given).is_absolute():
-        yield Path(given) / _NAME
+        yield Path(given) / NAME
     else:
         home = Path(os.path.expanduser("~"))  # noqa: PTH111  # Path.home() fails without a home
         if home.is_absolute():
-            yield home / ".cache" / _NAME
+            yield home / ".cache" / NAME
     yield temporary_cache_folder(tempfile.gettempdir())
 
 
 def temporary_cache_folder(below: str) -> Path:
     """Return this user's own folder below one that all users share."""
-    return Path(below) / f"{_NAME}-{os.geteuid()}"
+    return Path(below) / f"{NAME}-{os.geteuid()}"
 
 
 def is_own(file: Path) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.dry_run import DryRunUnavailableError, build, child_process, dry_run, toolchain
-from harness.dry_run.stub_cache import kept
-from harness.schema.user_cache import cache_folders
+from harness.dry_run.stub_cache import _make_private, kept
+from harness.schema.user_cache import cache_folders, temporary_cache_folder
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights to give files away")
 
@@ -199,3 +199,17 @@ def test_a_compiler_that_misbehaves_is_named(
     monkeypatch.setattr(build, "MOST_BLOCKS", 1 << 7)
     with pytest.raises(DryRunUnavailableError, match=why):
         build.build(toolchain.torch_build())
+
+
+def test_the_mode_of_no_folder_but_our_own_is_changed(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link = temporary_cache_folder(str(shared))
+    _make_private(link)
+    _make_private(link / "dry-run" / "build")
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777, "as /tmp is, which others need"
+    assert stat.S_IMODE(link.stat().st_mode) == 0o700
+    link.chmod(0o777)
+    _make_private(link)
+    assert stat.S_IMODE(link.stat().st_mode) == 0o700
