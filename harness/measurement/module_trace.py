@@ -276,7 +276,7 @@ def trace(
     """Trace every allocation of your own training step, in this process.
 
     Put it around the forward pass, the backward pass and the optimizer step. The trace is
-    complete when the block has ended, also if it ended with an exception. It is not reentrant
+    complete when the block has ended, also if it ended with an exception. It cannot be nested
     and does not work together with another PyTorch profiler.
 
     Args:

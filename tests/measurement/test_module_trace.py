@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.measurement.module_trace import ModuleTrace, trace
+from harness.measurement.module_trace import ModuleTrace, NestedTraceError, trace
 from harness.schema.events import Event, Trace
 from tests.measurement.module_cases import CASES, NETWORKS, Case, prepared
 
@@ -247,3 +247,24 @@ def test_the_model_is_as_before_whatever_happens() -> None:
     with trace(model) as again:
         model(torch.ones(1, 3))
     assert again.peak_live_bytes > 0
+
+
+def test_the_gradient_that_an_input_has_from_before_counts() -> None:
+    model, x = nn.Linear(8, 4), torch.ones(16, 8, requires_grad=True)
+    model(x).sum().backward()
+    assert x.grad is not None
+    with trace(model, inputs=[x]) as traced:
+        model(x).sum().backward()
+    first = traced.trace.events[0]
+    opening = sum(e.size_bytes for e in traced.trace.events if e.operator == first.operator)
+    weights = 4 * (8 * 4 + 4)
+    assert opening == 2 * weights + 2 * 4 * 16 * 8, "weights and input, each with its gradient"
+
+
+def test_a_trace_inside_a_trace_is_an_error() -> None:
+    model = nn.Linear(8, 4)
+    with trace(model) as outer:
+        with pytest.raises(NestedTraceError, match="running already"), trace(model):
+            pass
+        model(torch.ones(2, 8)).sum().backward()
+    assert outer.peak_live_bytes > 0, "the outer one is not lost"
