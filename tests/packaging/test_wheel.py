@@ -108,7 +108,7 @@ def test_pytest_finds_the_memory_plugin_by_its_entry_point(python: Path, tmp_pat
 
     widen(256)
     assert "--memory-update" in pytest_says("--help")[1]
-    assert "@pytest.mark.memory(peak=None, gpu=None)" in pytest_says("--markers")[1]
+    assert "@pytest.mark.memory(peak=None, gpu=None, tolerance=None)" in pytest_says("--markers")[1]
     assert pytest_says("--memory-update")[0] == 0
     widen(1024)
     code, text = pytest_says()
