@@ -89,7 +89,7 @@ def _why_no_gpu() -> str | None:
     return f"{why}; 'make cuda-dry-run' runs these tests on a pretended GPU"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     """Print each reason to skip once, with the number of tests: hundreds share a few."""
     reports = terminalreporter.getreports("skipped")
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
