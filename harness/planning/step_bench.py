@@ -27,6 +27,10 @@ ENDLESS_BYTES = 1 << 41
 """Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
 
 
+class TooLargeError(UnsupportedError):
+    """The step needs more memory than any GPU that can be pretended."""
+
+
 class Need(NamedTuple):
     """Peaks of the CUDA allocator's counters, in bytes."""
 
@@ -185,7 +189,7 @@ class FreshTries:
 
 def _known(need: Need | None) -> Need:
     if need is None:
-        raise UnsupportedError(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
+        raise TooLargeError(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
     return need
 
 

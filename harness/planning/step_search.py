@@ -7,7 +7,7 @@ from functools import partial
 
 from harness.measurement.process.failure import ForkFailedError
 from harness.measurement.process.forked_call import in_fork
-from harness.planning.step_bench import Need, StepBench, Tries
+from harness.planning.step_bench import ENDLESS_BYTES, Need, StepBench, TooLargeError, Tries
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
 from harness.schema.memory_fit import GpuFit
@@ -132,7 +132,10 @@ class StepSearch:
         return guess
 
     def _allocated(self, batch: int) -> int:
-        return self.need(batch).most_allocated_bytes
+        try:
+            return self.need(batch).most_allocated_bytes
+        except TooLargeError:
+            return ENDLESS_BYTES
 
     def _meets(self, low: int, high: int, room: int) -> int:
         before, after = self._allocated(low), self._allocated(high)

@@ -1,0 +1,87 @@
+"""The search of the largest batch, over planted needs."""
+
+from collections.abc import Callable
+
+import pytest
+from torch import nn
+
+from harness.planning.step_bench import ENDLESS_BYTES, Need, TooLargeError
+from harness.planning.step_question import GpuOption
+from harness.planning.step_search import HIGHEST, StepSearch
+from harness.training.own_step import OwnStep
+
+GIB = 1 << 30
+OUTSIDE = (GIB // 4, GIB // 2)
+ROOM = 20 * GIB
+
+
+class Planted:
+    """Tries that need so many bytes; a twentieth more is reserved, which can be freed."""
+
+    def __init__(self, bytes_of: Callable[[int], int]) -> None:
+        self._bytes_of = bytes_of
+        self.count = 0
+
+    def need(self, batch: int, own: OwnStep) -> Need:
+        self.count += 1
+        size = self._bytes_of(batch)
+        if size > ENDLESS_BYTES:
+            raise TooLargeError("too large")
+        reserved = size + size // 20
+        return Need(size, reserved, size, reserved)
+
+    def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
+        self.count += 1
+        return self._bytes_of(batch) <= memory_bytes
+
+
+def gpu(total_bytes: int) -> GpuOption:
+    return GpuOption(
+        name="planted",
+        capability="8.9",
+        total_bytes=total_bytes,
+        outside_bytes=OUTSIDE,
+        variables={},
+    )
+
+
+@pytest.mark.parametrize(
+    "bytes_of",
+    [
+        lambda batch: GIB + 7_000_001 * batch,
+        lambda batch: max(19 * GIB, GIB // 2 * batch),  # an optimizer decides for small batches
+        lambda batch: max(19 * GIB, 5_000 * batch),
+        lambda batch: GIB + 3 * batch**2,
+        lambda batch: GIB + (batch // 100) * GIB // 10,
+    ],
+)
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_largest_batch_fits_and_the_next_one_does_not(
+    bytes_of: Callable[[int], int], accumulate: int
+) -> None:
+    own = OwnStep(build=nn.Identity, batch=8, inputs=(1,), accumulate=accumulate)
+    tries = Planted(bytes_of)
+    fit = StepSearch(tries, own).fit(gpu(ROOM + OUTSIDE[1]), 8, find_largest=True)
+    largest = fit.largest_batch
+    assert fit.verdict == "fits"
+    assert largest is not None
+    assert largest % accumulate == 0
+    assert bytes_of(largest) <= ROOM
+    assert bytes_of(largest + accumulate) > ROOM or largest + accumulate > HIGHEST
+    assert tries.count < 60
+
+
+def test_a_batch_that_is_too_large_is_searched_downwards() -> None:
+    own = OwnStep(build=nn.Identity, batch=4096, inputs=(1,))
+    search = StepSearch(Planted(lambda batch: GIB + GIB * batch), own)
+    fit = search.fit(gpu(ROOM + OUTSIDE[1]), 1000, find_largest=True)
+    assert (fit.verdict, fit.largest_batch) == ("does not fit", 19)
+    none = search.fit(gpu(GIB), 1000, find_largest=True)
+    assert (none.largest_batch, none.largest_batch_text) == (None, "no batch fits")
+
+
+def test_between_the_least_and_the_most_outside_it_is_a_close_call() -> None:
+    own = OwnStep(build=nn.Identity, batch=8, inputs=(1,))
+    total = ROOM + OUTSIDE[0] + 1
+    fit = StepSearch(Planted(lambda batch: ROOM), own).fit(gpu(total), 8, find_largest=False)
+    assert (fit.verdict, fit.largest_batch_text) == ("close call", "")
