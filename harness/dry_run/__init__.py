@@ -28,6 +28,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     recording.py        What is watched inside the process
     run.py              Run a script, a module or a function on a pretended GPU, in a process of
     run_folder.py       The folder of one dry run, in the folder for temporary files
+    script_search.py    The largest value of a script's argument with which it fits
     sent_function.py    A function as it is sent to another process
     status_page.py      The page that the stub keeps next to the process
     step_launcher.py    The fork server on whose forks a GPU is pretended

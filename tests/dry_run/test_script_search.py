@@ -14,7 +14,7 @@ GIB = 1 << 30
 
 
 def planted(need: Callable[[int], int], outcome: Outcome = "ok") -> Callable[[int], DryRunReport]:
-    """Return runs that need so many bytes on a GPU of 10 GiB."""
+    """Return runs of a planted need on a GPU of 10 GiB."""
 
     def run(value: int) -> DryRunReport:
         fits = need(value) <= 10 * GIB

@@ -16,7 +16,7 @@ ROOM = 20 * GIB
 
 
 class Planted:
-    """Tries that need so many bytes; a twentieth more is reserved, which can be freed."""
+    """Tries of planted needs; a twentieth more is reserved, which can be freed."""
 
     def __init__(self, bytes_of: Callable[[int], int]) -> None:
         self._bytes_of = bytes_of
