@@ -1,4 +1,4 @@
-"""What a user asks of predictions: one verb for every target, and a plan where it does not fit.
+"""Answers about a step of any target: predicted, measured, and a plan if it does not fit.
 
 ask_step.py        Sends a question about a step to a worker and returns the answer
 changed_step.py    A step with the changes of a plan made to it
@@ -17,6 +17,6 @@ step_answer.py     Answers a question about a step, in a worker
 step_bench.py      A network built once on a pretended GPU
 step_changes.py    What a plan may change of a training step
 step_question.py   A question about a step as a worker gets it, and the answer that comes back
-step_search.py     Whether a step fits on GPUs of one kind, and the largest batch that does
+step_search.py     Verdicts on GPUs of one kind, and the largest batch that fits
 step_values.py     Values that a step reads from the pretended GPU
 """

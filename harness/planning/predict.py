@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Method = Literal["auto", "dry-run", "estimate"]
-"""How a network's step on CUDA is predicted; auto is the dry run where it works."""
+"""Method for a network's step on CUDA; auto is the dry run if it works here, else an estimate."""
 
 
 @overload

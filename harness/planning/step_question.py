@@ -29,7 +29,7 @@ class GpuOption(Struct, frozen=True, kw_only=True):
 
 
 class StepQuestion(Struct, frozen=True, kw_only=True):
-    """What is asked about one step.
+    """One question about one step.
 
     ``trace``: the traced step, on ``device``. ``fits``: the verdict on each of ``gpus`` of known
     memory, ``largest`` with the largest batch. ``plan``: the changes with which it fits on the

@@ -1,4 +1,4 @@
-"""Whether a step fits on GPUs of one kind, and the largest batch that does: by running it."""
+"""Verdicts on GPUs of one kind, and the largest batch that fits: by running the step."""
 
 import gc
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Whether a step fits in a memory budget or on a GPU, and how large its batch may be."""
+"""The verdict on a memory budget or a GPU, and the largest batch that fits."""
 
 from msgspec import Struct
 
@@ -10,7 +10,7 @@ LowHigh = tuple[Bytes, Bytes]
 
 
 class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whether a workload fits in a memory budget.
+    """The verdict on a memory budget.
 
     Attributes:
         budget_bytes: the budget that was asked about.
@@ -34,7 +34,7 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whether a workload fits on a GPU; pairs are the lowest and the highest value.
+    """The verdict on a GPU; pairs are the lowest and the highest value.
 
     Attributes:
         gpu: name of the GPU.

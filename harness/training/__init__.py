@@ -1,4 +1,4 @@
-"""What runs: the note's two models, their data, and one step in phases.
+"""Code that runs: the note's two models, their data, and one step in phases.
 
 data.py             Batches of Fashion-MNIST's shape and type: synthetic, or the real images
 deferred_values.py  Large values on the CPU that are written only if something reads them

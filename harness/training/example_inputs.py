@@ -33,7 +33,7 @@ class ExampleInputs:
     specs: tuple[InputSpec, ...]
     with_labels: bool
     with_values: bool = False
-    """Whether all are zero; else they have no values, and take none of this machine's memory."""
+    """True if all are zero; else they have no values, and take none of this machine's memory."""
     classes: int | None = None
     """Labels take every value from 0 to ``classes`` - 1; None: they are 0, or have no values."""
 

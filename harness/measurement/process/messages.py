@@ -41,7 +41,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     out_of_memory: bool
     users_mistake: bool = False
     is_unsupported: bool = False
-    """Whether the harness cannot answer, which is nobody's mistake."""
+    """True if the harness cannot answer, which is nobody's mistake."""
     place: str | None = None
     """The line of the user's that led to it, where there is one."""
     gpu_memory: dict[str, int] | None = None
