@@ -23,6 +23,8 @@ KILL = getattr(
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+"""How often the script is looked at if no signal tells of its end."""
 
 
 def supervised(lifeline: int, folder: Path) -> None:
@@ -75,7 +77,8 @@ class _Supervisor:
             selector.register(lifeline, selectors.EVENT_READ)
             selector.register(wake, selectors.EVENT_READ)
             while code is None and not orphaned:
-                for key, _ in selector.select():
+                # The script may have ended before its signal could wake this process.
+                for key, _ in selector.select(_LOOK_SECONDS):
                     orphaned = orphaned or key.fileobj == lifeline
                     if key.fileobj == wake:
                         os.read(wake, 512)
