@@ -15,7 +15,7 @@ from rich.text import Text
 
 import harness
 from harness.cli.app import main
-from harness.reporting.csv_text import csv_text
+from harness.reporting.tables import csv_text
 from harness.schema.events import Event, Trace
 from harness.schema.plain_text import csv_cell, json_text, printable
 from harness.schema.record import Outcome, Record, to_json

@@ -117,7 +117,7 @@ MUTATIONS = (
     Mutation(
         package="budgets",
         mistake="a layer that is new has not grown",
-        file="harness/budgets/memory_use.py",
+        file="harness/budgets/step_memory.py",
         old="if size > baseline.layers.get(name, 0)",
         new="if size > baseline.layers.get(name, size)",
         tests=("tests/budgets",),

@@ -65,7 +65,7 @@ from harness.schema.step_choices import OPTIMIZERS
 def predict(
     target: str | None,
     network: TargetFlags,
-    card: GpuFlags,
+    gpu_flags: GpuFlags,
     budget: int | None,
     method: str | None,
     examples: int | None,
@@ -88,19 +88,19 @@ def predict(
         _refuse_unused(flags, examples, budget)
         method = {None: "auto", "rules": "estimate"}.get(method, method)
         return predict_target(
-            target, flags, network, card, method=str(method), check=check, as_json=as_json
+            target, flags, network, gpu_flags, method=str(method), check=check, as_json=as_json
         )
     if network.are_given() or method:
         raise click.UsageError(
             "--input, --inputs, --arg and --method need a TARGET, e.g. my_model.py:Net"
         )
-    if card.are_given() and flags["device"] is None:
+    if gpu_flags.are_given() and flags["device"] is None:
         flags["device"] = "cuda"
-    if check and budget is None and card.gpu is None and card.memory is None:
+    if check and budget is None and gpu_flags.gpu is None and gpu_flags.memory is None:
         raise click.UsageError("--check needs --budget or --gpu")
     return _predict_workload(
         flags,
-        card,
+        gpu_flags,
         check=check,
         as_json=as_json,
         budget_bytes=budget,
@@ -110,13 +110,16 @@ def predict(
 
 
 def _predict_workload(
-    flags: dict[str, Any], card: GpuFlags, *, check: bool, as_json: bool, **asked: Any
+    flags: dict[str, Any], gpu_flags: GpuFlags, *, check: bool, as_json: bool, **asked: Any
 ) -> int:
     from harness.prediction.predict_workload import predict as run
     from harness.schema.record import Outcome, to_json
 
     prediction = run(
-        workload_from(flags), gpu=card.described(), allocator_settings=card.alloc_conf, **asked
+        workload_from(flags),
+        gpu=gpu_flags.described(),
+        allocator_settings=gpu_flags.alloc_conf,
+        **asked,
     )
     if as_json:
         click.echo(json_text(to_json(prediction)))

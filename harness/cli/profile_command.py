@@ -9,10 +9,9 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import GpuFlags, gpu_description
+from harness.cli.gpu_options import GpuFlags, deadline_option, gpu_description
 from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import TargetFlags, target_flags
-from harness.cli.worker_options import deadline_option
 from harness.schema.input_spec import TYPES
 from harness.schema.step_choices import MODES, OPTIMIZERS
 
@@ -98,7 +97,7 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 def profile(
     target: str,
     network: TargetFlags,
-    card: GpuFlags,
+    gpu_flags: GpuFlags,
     input_type: str,
     device: Literal["cpu", "cuda"],
     deadline: float,
@@ -119,12 +118,9 @@ def profile(
 
     given = network.with_default_input("3x224x224", input_type)
     request = given.request(target, **step)
-    gpu = card.described()
+    gpu = gpu_flags.described()
     report = measure_step(
-        request,
-        device=device if gpu is None else "cuda",
-        gpu=gpu,
-        deadline_seconds=deadline,
+        request, device=device if gpu is None else "cuda", gpu=gpu, deadline_seconds=deadline
     )
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         title = f"{report.subject}, {request.mode}, {request.optimizer}"

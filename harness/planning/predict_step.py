@@ -12,8 +12,8 @@ from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
-from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
+from harness.schema.metrics import Layer
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
 

@@ -32,6 +32,11 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     open_reason: str = ""
     """Why it is open, in a few words; older files have none."""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the same claim of another run has in common."""
+        return self.experiment, self.sentence
+
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """All claims of a run, with its question and the answer."""

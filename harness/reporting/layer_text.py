@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from harness.schema.layer import Layer
+from harness.schema.metrics import Layer
 from harness.schema.units import format_bytes
 
 FOLDED_FROM = 24

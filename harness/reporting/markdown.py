@@ -18,7 +18,9 @@ def render(report: Report) -> str:
     for part in report.chapters:
         parts += _chapter(part)
     parts.append("## Methods")
-    parts += [f"**{escape_markdown(name)}.** {escape_markdown(text)}" for name, text in METHODS]
+    parts += [
+        f"**{escape_markdown(name)}.** {escape_markdown(text)}" for name, text in METHODS.items()
+    ]
     parts.append("## Environment")
     parts += [f"> {escape_markdown(note)}" for note in report.notes]
     parts.append(to_markdown(shown(report.environment)))

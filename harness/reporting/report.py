@@ -33,11 +33,7 @@ _OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS)
 
 
 def write_report(
-    folder: Path,
-    *,
-    jobs: int = 1,
-    progress: Progress | None = None,
-    given: Sequence[Path] = (),
+    folder: Path, *, jobs: int = 1, progress: Progress | None = None, given: Sequence[Path] = ()
 ) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 

@@ -2,18 +2,15 @@
 
 argument_checks.py      Checks of the arguments of public functions
 columns.py              Records and predictions as rows of a data frame
-epoch_end.py            The peaks of the smaller last batch of an epoch
 errors.py               The user's mistakes
 events.py               The allocation trace
 experiment.py           What an experiment is
 findings.py             What an experiment's analysis gives the report
 input_spec.py           One input of a network as the command line names it, e.g
 late_views.py           Pictures of plain data, drawn a layer above it
-layer.py                One row for each layer of a network
 memory_fit.py           Whether a step fits in a memory budget or on a GPU
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         Records and predictions as text
-notebook_report.py      A step's report as a notebook shows it
 notebook_table.py       Small HTML tables, which notebooks show for objects of the public API
 plain_text.py           Text from outside as data
 provenance.py           What a record says of its surroundings and of a failure

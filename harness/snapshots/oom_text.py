@@ -48,7 +48,9 @@ def _log_lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[
         if len(failures) > _MOST_LISTED:
             yield f"  {len(failures) - _MOST_LISTED} earlier ones are not listed"
         for each in failures[-_MOST_LISTED:]:
-            yield f"  {facts(each)}: {each.cause}{_asked(each)}"
+            size = each.requested_bytes
+            asked = "" if size is None else f", {format_bytes(size)} requested"
+            yield f"  {facts(each)}: {each.cause}{asked}"
         yield ""
     for number, each in enumerate(chosen):
         if number:
@@ -88,11 +90,6 @@ def facts(failure: LogFailure) -> str:
     if failure.went_on:
         found.append("the log goes on after it")
     return ", ".join(found)
-
-
-def _asked(failure: LogFailure) -> str:
-    size = failure.requested_bytes
-    return "" if size is None else f", {format_bytes(size)} requested"
 
 
 def message_text(message: OutOfMemoryMessage) -> str:

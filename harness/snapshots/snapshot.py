@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.allocator.config import MIB
-from harness.snapshots.deadline import Deadline
 from harness.snapshots.event_shapes import EventShapes
-from harness.snapshots.file_bytes import SnapshotError, read_bytes
+from harness.snapshots.file_bytes import Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import number_pools
-from harness.snapshots.recorded_segment import RecordedBlock, RecordedSegment
 from harness.snapshots.trace_event import (
     ACTIONS,
     ADDRESS_LIMIT,
     DEFAULT_POOL,
     SIZE_LIMIT,
+    RecordedBlock,
+    RecordedSegment,
     Stack,
     TraceEvent,
     pool_of,

@@ -168,11 +168,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _load(path: Path) -> ModuleType:
-    """Return the module of a file or a package.
-
-    Raises:
-        ExperimentError: importing it fails.
-    """
+    """Return the module of a file or a package."""
     try:
         if _is_own(path):
             package = "harness._experiments" if _INSTALLED.is_dir() else "experiments"

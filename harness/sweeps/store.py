@@ -163,9 +163,6 @@ class LineStore(Generic[Line]):
         """Make sure that the file opened is still the one at its path.
 
         A deleted file takes every write without an error, and keeps none of them.
-
-        Raises:
-            StoreError: the file was deleted, moved or replaced.
         """
         try:
             there = self._path.stat()

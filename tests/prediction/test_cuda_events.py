@@ -9,8 +9,7 @@ import pytest
 
 from harness.allocator import Ascending, CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
-from harness.prediction.gpu.recorded_script import RecordedSteps
-from harness.prediction.gpu.simulation import Peaks, play, play_steps
+from harness.prediction.gpu.simulation import Peaks, RecordedSteps, simulate, simulate_steps
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.last_batch import Epoch
 from harness.prediction.versions import CHECKED_ON_CUDA, describing, known_version
@@ -81,7 +80,7 @@ def test_every_peak_around_a_smaller_last_batch_is_the_recorded_one(
     recording: dict[str, Any],
 ) -> None:
     script, recorded = scripted(recording), _peaks(recording)
-    steps = play_steps(script, CachingAllocator(addresses=Ascending()), STEPS + 2)
+    steps = simulate_steps(script, CachingAllocator(addresses=Ascending()), STEPS + 2)
     for step, phases in enumerate(steps):
         for phase, peaks in phases.items():
             times = [p for *where, p in recorded if where == [step, phase]]
@@ -102,10 +101,10 @@ def test_what_a_smaller_last_batch_reserves_is_what_was_recorded(recording: dict
         gpu=stub(recording["capability"], recording["multiprocessors"]),
         examples=STEPS * workload.batch + rows,
     )
-    played = epoch.play(CachingAllocator(addresses=Ascending()))
-    assert played.before.reserved == max(reserved[:-2])
-    assert [played.partial.reserved, played.following.reserved] == reserved[-2:]
-    assert played.reserved_rise_bytes == max(reserved) - max(reserved[:-2])
+    simulated = epoch.simulate(CachingAllocator(addresses=Ascending()))
+    assert simulated.before.reserved == max(reserved[:-2])
+    assert [simulated.partial.reserved, simulated.following.reserved] == reserved[-2:]
+    assert simulated.reserved_rise_bytes == max(reserved) - max(reserved[:-2])
 
 
 def test_the_recordings_show_a_rise() -> None:
@@ -126,10 +125,10 @@ def _rise(recording: dict[str, Any]) -> int:
 @pytest.mark.parametrize("recording", WHOLE_STEPS, ids=name)
 def test_every_peak_of_every_phase_is_the_recorded_one(recording: dict[str, Any]) -> None:
     recorded = {(step, phase): peaks for step, phase, peaks in _peaks(recording)}
-    played = play(scripted(recording), CachingAllocator(addresses=Ascending()))
-    assert played.build == recorded[0, "build"]
-    measured = min(played.steady_after + 1, STEPS)
-    for phase, peaks in played.phases.items():
+    simulated = simulate(scripted(recording), CachingAllocator(addresses=Ascending()))
+    assert simulated.build == recorded[0, "build"]
+    measured = min(simulated.steady_after + 1, STEPS)
+    for phase, peaks in simulated.phases.items():
         # A step begins with the phase "optimizer", where gradients are dropped, and ends with it.
         times = [p for *where, p in _peaks(recording) if where == [measured, phase]]
         assert peaks == Peaks(*map(max, zip(*times, strict=True)))
@@ -217,4 +216,4 @@ def test_a_trace_goes_on_as_the_steps_would(changes: dict[str, Any]) -> None:
     written = CudaSteps(workload, stub())
     recorded = RecordedSteps(written.trace(3), written.workspace_bytes)
     assert [len(p) for _, p in recorded.requests(9)] == [len(p) for _, p in written.requests(9)]
-    assert play(recorded, CachingAllocator()) == play(written, CachingAllocator())
+    assert simulate(recorded, CachingAllocator()) == simulate(written, CachingAllocator())

@@ -10,7 +10,6 @@ launch.py           What every launcher offers
 launcher.py         Chooses a launcher
 messages.py         What the parent asks of a worker and what comes back: plain data, no torch
 outcome.py          Which outcome an ended process stands for
-own_interpreter.py  A new interpreter that runs a module of this very harness
 spawn_launcher.py   Runs a job in a fresh interpreter
 start_child.py      The first code of a child process: start_child PARENT MODULE [ARGUMENT]
 worker.py           Does one job in a process of its own

@@ -32,9 +32,11 @@ class Launcher(Protocol):
 
     def stop(self) -> None:
         """End the job that another thread waits for, and refuse every further one."""
+        return
 
     def close(self) -> None:
         """End every process that this launcher started."""
+        return
 
 
 def environment_of_child(malloc: str) -> dict[str, str]:

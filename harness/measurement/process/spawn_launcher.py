@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from harness.measurement.process.launch import as_launch_error, environment_of_child
+from harness.measurement.process.launch import Launcher, as_launch_error, environment_of_child
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.start_child import command
 from harness.measurement.process.worker_output import Report
@@ -65,8 +65,8 @@ def _communicate(
         return process.communicate()[0], True
 
 
-class SpawnLauncher:
-    """Starts a fresh interpreter for every job."""
+class SpawnLauncher(Launcher):
+    """Starts a fresh interpreter for every job; nothing outlives a launch."""
 
     name = "spawn"
 
@@ -96,6 +96,3 @@ class SpawnLauncher:
         self._stopped = True
         if self._process is not None:
             self._process.kill()
-
-    def close(self) -> None:
-        """Nothing outlives a launch."""

@@ -3,12 +3,7 @@
 activations.py       What each activation function allocates
 autocast.py          The casts of autocast: float32 parameters, matmuls in bfloat16 or float16
 checkpoint.py        Checkpointed segments
-column_sums.py       Scratch of the sums over the rows of a matrix
-combinations.py      Which techniques are predicted together
-cpu_kernels.py       What the CPU's kernels allocate
 cpu_trace.py         The event sequence of a workload's build and steps
-cuda_autocast.py     What autocast casts otherwise on CUDA
-cuda_dropout.py      Dropout as CUDA does it
 cuda_fit.py          The answers about a workload on a GPU
 cuda_kernels.py      What CUDA's kernels allocate: cuBLAS workspaces and scratch of reductions
 cuda_norms.py        Normalization as CUDA's own kernels do it

@@ -7,13 +7,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from harness.measurement.measure import measure_traced
-from harness.measurement.process.launcher import LaunchError
+from harness.measurement.process.launcher import Launcher, LaunchError
 from harness.measurement.process.messages import Ended, Failure, Job, Message
 from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Measured, with_executor
+from harness.sweeps.executors.interface import Cell, Executor, Measured, with_executor
 
 
-class InProcessExecutor:
+class InProcessExecutor(Executor):
     """Measures in the coordinator itself, so that breakpoints in a step are reached.
 
     Limits: no isolation (a crash or a kill by the kernel ends the sweep), no deadline, no
@@ -53,15 +53,9 @@ class InProcessExecutor:
         """Return None: a debugger's user decides."""
         return None
 
-    def check(self) -> None:
-        """Nothing runs between two calls."""
 
-    def close(self) -> None:
-        """Nothing was started."""
-
-
-class InProcessLauncher:
-    """Runs a job here instead of in a process of its own."""
+class InProcessLauncher(Launcher):
+    """Runs a job here instead of in a process of its own: nothing to stop or to close."""
 
     name = "in-process"
 
@@ -102,12 +96,6 @@ class InProcessLauncher:
             phase=phase,
             seconds=time.monotonic() - started,
         )
-
-    def stop(self) -> None:
-        """Do nothing: a job here runs in the thread that asked for it."""
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 @contextmanager
