@@ -5,8 +5,9 @@ r"""Compare the estimate of public models' training steps with the CUDA dry run.
     python -m benchmarks.validation.compare_public_models compare FOLDER OUT
 
 ``record`` traces each model's step on the pretended GPU (PyTorch's own kernels and allocator) and
-writes a JSON file for it, with which of counter, categories and layers do not add up to the peak; ``compare`` estimates the same steps on meta tensors and writes ``models.csv``
-and ``models.md``, with the sentence that every estimate carries.
+writes a JSON file for it, with which of counter, categories and layers do not add up to the peak;
+``compare`` estimates the same steps on meta tensors and writes ``models.csv`` and ``models.md``,
+with the sentence that every estimate carries.
 """
 
 import csv
@@ -37,8 +38,8 @@ WITHIN = 0.01
 
 SUMMARY = (
     "A training step of public models on torch {version}, capability 8.0, each in a process "
-    "of its own: traced under the CUDA dry run, where PyTorch's own kernels decide what is allocated, "
-    "and estimated on meta tensors. Peaks of the build and the steps, in bytes. Written by "
+    "of its own: traced under the CUDA dry run, where PyTorch's own kernels decide what is "
+    "allocated, and estimated on meta tensors. Peaks of the build and the steps, in bytes. Written by "
     "`benchmarks/validation/compare_public_models.py`."
 )
 
