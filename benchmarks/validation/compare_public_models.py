@@ -39,8 +39,8 @@ WITHIN = 0.01
 SUMMARY = (
     "A training step of public models on torch {version}, capability 8.0, each in a process "
     "of its own: traced under the CUDA dry run, where PyTorch's own kernels decide what is "
-    "allocated, and estimated on meta tensors. Peaks of the build and the steps, in bytes. Written by "
-    "`benchmarks/validation/compare_public_models.py`."
+    "allocated, and estimated on meta tensors. Peaks of the build and the steps, in bytes. "
+    "Written by `benchmarks/validation/compare_public_models.py`."
 )
 
 
