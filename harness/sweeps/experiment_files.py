@@ -94,7 +94,6 @@ def find(name_or_path: str) -> Experiment:
 
     >>> find("depth_batch").name
     'depth_batch'
-
     """
     return load(_path_of(name_or_path))
 
@@ -104,7 +103,6 @@ def find_own(name: str) -> Experiment:
 
     Raises:
         ExperimentError: there is none of this name.
-
     """
     for path in _files(own_folder()):
         if path.stem == name:
@@ -118,7 +116,6 @@ def load(path: Path) -> Experiment:
     Raises:
         ExperimentError: it defines none, which is known before anything is imported, or
             importing it fails.
-
     """
     experiment = getattr(_load(path), "EXPERIMENT", None) if defines(path) else None
     if not isinstance(experiment, Experiment):
@@ -175,7 +172,6 @@ def _load(path: Path) -> ModuleType:
 
     Raises:
         ExperimentError: importing it fails.
-
     """
     try:
         if _is_own(path):

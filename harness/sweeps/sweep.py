@@ -52,7 +52,6 @@ def run(
             is nothing to measure.
         ExecutorError: the executor is gone.
         LaunchError: no worker process can be started at all.
-
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
@@ -117,7 +116,6 @@ def _refuse_other_device(folder: Path, device: str) -> None:
 
     Raises:
         StoreError: the first line of a file in ``folder`` is of another device.
-
     """
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
