@@ -49,8 +49,13 @@ def start(
 ) -> tuple["subprocess.Popen[str]", list[int]]:
     """Start a dry run; return it and the processes that its script started.
 
-    A shell begins a job in the background with Ctrl-C ignored.
+    A shell begins a job in the background with Ctrl-C ignored, and nohup one with hangups ignored.
     """
+
+    def obey() -> None:
+        signal.signal(signal.SIGINT, ctrl_c)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     ready = folder / "ready"
     path = script(folder, HEAD + text)
     command = [sys.executable, "-m", "harness", "dry-run", "--json", "--", path, ready]
@@ -60,7 +65,7 @@ def start(
         stderr=subprocess.DEVNULL,
         text=True,
         env=os.environ | {"TMPDIR": str(folder)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),
+        preexec_fn=obey,
     )
     while not ready.exists() and process.poll() is None:
         time.sleep(0.02)
