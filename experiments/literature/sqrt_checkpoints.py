@@ -86,7 +86,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     """Compare the length with the lowest peak with the square root, network by network."""
     depth = DEPTHS[size]
     table = chain_table(steps, depth)
-    best = {name: best_lengths(part) for name, part in table.groupby("network", sort=False)}
+    best = {str(name): best_lengths(part) for name, part in table.groupby("network", sort=False)}
     root = math.isqrt(depth)
     hits = [lengths == [root] for lengths in best.values()]
     pairs = zip(table["peak_live_bytes"], table["law_bytes"], strict=True)

@@ -32,7 +32,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     the rest are as in ``StepRequest``.
 
     >>> StepJob(network=".networks:mlp", arguments={"depth": 2}, batch=8, inputs=("64",)).id
-    '5d6d4c0d2f2a1b1c'
+    'b30157b6e3e34704'
 
     """
 
