@@ -153,12 +153,17 @@ class _Header(Struct):
     schema: object = None
 
 
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
 class _Identified(Protocol):
     @property
     def workload_id(self) -> str: ...
 
     @property
-    def workload(self) -> Workload: ...
+    def workload(self) -> _Named: ...
 
 
 Line = TypeVar("Line", bound=_Identified)

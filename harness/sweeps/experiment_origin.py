@@ -17,6 +17,7 @@ from harness.sweeps.experiment_files import (
     code_hash,
     defines,
     find_own,
+    literature_names,
     load,
     own_names,
 )
@@ -78,7 +79,7 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
             return load(path)
     origin = read_origin(folder)
     if origin is None:
-        return find_own(name) if name in own_names() else None
+        return find_own(name) if name in (*own_names(), *literature_names()) else None
     here = Path("experiments")
     for path in (Path(origin.file), here / name, here / f"{name}.py", Path(f"{name}.py")):
         if _may_run(path, origin, name, folder):
