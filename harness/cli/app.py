@@ -110,11 +110,6 @@ for _command in COMMANDS:
     app.add_command(_command)
 
 
-def run_experiment_file(file: str) -> None:
-    """Run the experiment in ``file`` as ``harness sweep`` does, then end the process."""
-    sys.exit(main(["sweep", file, *sys.argv[1:]]))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     with clean_stop() as stop:

@@ -143,6 +143,5 @@ class Numbers(ParamType):
 
 
 WIDTHS = Numbers(",", "512,256", "widths")
-SHAPE = Numbers("x", "3x224x224", "shape")
 SIZE = Size()
 SECONDS = Number(0.1, 1e6)

@@ -15,7 +15,7 @@ from harness.snapshots.growth import Growth, find_growth, step_ends
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
 from harness.snapshots.pools import notes_on_pools
-from harness.snapshots.replay import failing_first, notes_on_file, peak_reserved, why_other
+from harness.snapshots.replay import notes_on_file, peak_reserved, why_other
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
 from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import (
@@ -103,13 +103,10 @@ def explain_file(
     deadline = Deadline(deadline_seconds)
     try:
         recording = read_recording(path, deadline)
-        chosen = failing_first(recording.snapshots)
-        if device is not None:
-            chosen = (recording.of_device(device),)
         other = None if scaling is None else read_recording(scaling.other, deadline)
         return tuple(
             _explain(recording, each, gpus or {}, settings, scaling, other, deadline)
-            for each in chosen
+            for each in recording.devices(device)
         )
     except MemoryError:
         size = format_bytes(path.stat().st_size)
@@ -188,7 +185,7 @@ def _scaled(
     scaling: Scaling, other: Recording, work: Workload, config: AllocatorConfig, deadline: Deadline
 ) -> WhatIf | str:
     """Return what another batch size would need, or why that cannot be derived."""
-    second = failing_first(other.snapshots)[0]
+    second = other.devices()[0]
     origin = find_origin(second, second.events, recorded_config(second)[0])
     theirs = find_workload(second.events, origin)
     scaled, why_not = scaled_workload(work, theirs, scaling.batches, scaling.asked)

@@ -66,7 +66,7 @@ def _failure_lines(failure: LogFailure) -> Iterator[str]:
         yield failure.advice
         yield from _place(failure)
         return
-    head, sentence, *picture = _lines(failure.message)
+    head, sentence, *picture = message_lines(failure.message)
     yield from (head, sentence, *_place(failure), *picture)
 
 
@@ -92,12 +92,8 @@ def facts(failure: LogFailure) -> str:
     return ", ".join(found)
 
 
-def message_text(message: OutOfMemoryMessage) -> str:
-    """Return the explanation as lines of text."""
-    return "\n".join(_lines(message)) + "\n"
-
-
-def _lines(message: OutOfMemoryMessage) -> Iterator[str]:
+def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
+    """Yield the explanation of a message, a line each."""
     size = format_bytes
     yield f"cause: {message.cause()}"
     yield advice(message)

@@ -92,9 +92,6 @@ def replay_devices(
     deadline = Deadline(deadline_seconds)
     try:
         recording = read_recording(path, deadline)
-        snapshots = failing_first(recording.snapshots)
-        if device is not None:
-            snapshots = (recording.of_device(device),)
         return tuple(
             _replay(
                 each,
@@ -104,21 +101,11 @@ def replay_devices(
                 deadline,
                 notes_on_file(recording),
             )
-            for each in snapshots
+            for each in recording.devices(device)
         )
     except MemoryError:
         size = format_bytes(path.stat().st_size)
         raise SnapshotError(f"not enough memory to replay a recording of {size}") from None
-
-
-def failing_first(snapshots: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
-    """Return the devices, those that ran out of memory first, then those with most events."""
-
-    def order(snapshot: Snapshot) -> tuple[bool, int]:
-        failed = any(event.action == "oom" for event in snapshot.events)
-        return not failed, -len(snapshot.events)
-
-    return tuple(sorted(snapshots, key=order))
 
 
 def notes_on_file(recording: Recording) -> list[str]:

@@ -72,17 +72,22 @@ class Recording:
     pinned_bytes: int
     annotations: tuple[Annotation, ...]
 
-    def of_device(self, device: int) -> Snapshot:
-        """Return one device's snapshot.
+    def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
+        """Return one device, or all: those that ran out of memory first, then those of most events.
 
         Raises:
             SnapshotError: the recording has no such device; names those that it has.
         """
-        for snapshot in self.snapshots:
-            if snapshot.device == device:
-                return snapshot
-        there = ", ".join(str(each.device) for each in self.snapshots)
-        raise SnapshotError(f"the recording has no device {device}, only {there}")
+
+        def order(snapshot: Snapshot) -> tuple[bool, int]:
+            failed = any(event.action == "oom" for event in snapshot.events)
+            return not failed, -len(snapshot.events)
+
+        chosen = [each for each in self.snapshots if device in (None, each.device)]
+        if not chosen:
+            there = ", ".join(str(each.device) for each in self.snapshots)
+            raise SnapshotError(f"the recording has no device {device}, only {there}")
+        return tuple(sorted(chosen, key=order))
 
 
 def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
