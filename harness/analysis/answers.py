@@ -40,12 +40,24 @@ def _alive(training: pd.DataFrame) -> tuple[str, ...]:
             f"{len(known)} cells."
         )
         return (text,)
+    others = largest[largest != "categories_at_peak.activation"].value_counts()
+    parts = "parameters, gradients and the batch itself"
+    if len(others) and others.index[0] == "categories_at_peak.temporary":
+        parts = f"temporaries{_workspaces(known[largest == others.index[0]])}"
     text = (
         f"No for the peak of a step below a batch of about {int(led['batch'].min())}: there "
-        "parameters, gradients and the batch itself outweigh activations, which lead in "
-        f"{len(led)} of {len(known)} cells."
+        f"{parts} outweigh activations, which lead in {len(led)} of {len(known)} cells."
     )
     return (text,)
+
+
+def _workspaces(cells: pd.DataFrame) -> str:
+    """Return that cuBLAS's workspaces are most of the temporaries of ``cells``, where they are."""
+    if "cuda.workspace_bytes" not in cells:
+        return ""
+    workspaces = cells["cuda.workspace_bytes"].fillna(0)
+    most = 2 * workspaces > cells["categories_at_peak.temporary"]
+    return ", cuBLAS workspaces above all," if most.all() else ""
 
 
 def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:

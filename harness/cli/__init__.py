@@ -13,6 +13,7 @@ explore_command.py    harness explore: the interactive page
 gpu_options.py        Options that several commands share
 measure_command.py    harness measure: one isolated measurement
 option_hints.py       What to write instead of an option that people expect
+page_option.py       --html FILE: the answer of a command as a page
 parameter_types.py    How the text of an option becomes a value
 plan_command.py       harness plan: what to change so
 predict_command.py    harness predict: the metrics of a step without running it

@@ -5,6 +5,7 @@ Each command is a file of this package and imports what is heavy when it runs, s
 """
 
 import errno
+import os
 import sys
 
 import click
@@ -105,7 +106,9 @@ def _run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except SystemExit as error:  # click's own end in a return value here
+    except SystemExit as error:  # click's own end is a return value here, but of a completion
+        if "_HARNESS_COMPLETE" in os.environ:
+            raise
         return _user_error(f"the code that was run ended the process: sys.exit({error.code!r})")
     except click.NoSuchOption as error:
         name, hint = error.option_name, hint_for(error.option_name)

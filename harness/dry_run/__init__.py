@@ -12,6 +12,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     child.py            The process that a dry run happens in
     child_process.py    The process of a dry run from outside
     compiled.py         What torch.compile did in a dry run
+    dry_run_page.py     The report of a dry run as a page
     dry_run_report.py   What a dry run found, as data
     dry_run_request.py  A dry run as it was asked for
     dry_run_text.py     The report of a dry run as text for a terminal

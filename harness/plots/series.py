@@ -17,12 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.plots.labels import End, label_ends
 from harness.plots.theme import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
     QUIET,
-    VERMILION,
     bytes_axis,
     bytes_text,
     counts_axis,
@@ -30,6 +25,7 @@ from harness.plots.theme import (
     ordered_colours,
     panels,
 )
+from harness.schema.category_colours import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)

@@ -20,11 +20,11 @@ profile_text.py     What harness profile prints and writes
 progress.py         Shows a sweep as it goes
 report.py           Records in a folder to a report in the same folder
 report_text.py      A step's report on a terminal: the answer first, then where the bytes are
+step_page.py        A step's report as a page: answers, timeline, layers, largest blocks
 summary.py          How harness reproduce ends
 tables.py           Tables: raw numbers as CSV, numbers with units for people
 templating.py       How templates become pages
 terminal.py         What commands print on a terminal
-timeline_page.py    A trace as a page: the labelled timeline, the layers in forward order
 timeline_svg.py     A trace as one SVG element
 trace_exports.py    A trace in other people's formats
 verdict_table.py    The verdicts of several runs side by side

@@ -91,6 +91,18 @@ class Report:
         return (self.lead.question or self.lead.title) if self.lead else TITLE
 
     @property
+    def device_note(self) -> str:
+        """Say that the records are of a pretended GPU, where they are."""
+        facts = dict(self.environment.frame.itertuples(index=False, name=None))
+        _, is_dry_run, gpu = str(facts.get("device", "")).rpartition("dry run, ")
+        if not is_dry_run:
+            return ""
+        return (
+            f"A dry run: PyTorch's own allocator on a pretended {gpu}. No GPU was used; bytes are "
+            "PyTorch's, times are null."
+        )
+
+    @property
     def answer(self) -> tuple[tuple[str, str], ...]:
         """The answer, a lead and the rest of each sentence; verdicts where none is written."""
         written = [text for part in self.chapters for text in part.answer]

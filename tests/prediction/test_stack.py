@@ -1,4 +1,4 @@
-"""Normalization and dropout, worked by hand in docs/memory-model/worked-examples.md."""
+"""Normalization and dropout, worked by hand in docs/tutorial.md."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from harness.schema.workload import Workload
 from harness.training import training_step
 from tests.prediction.test_cpu_trace import fill
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model" / "worked-examples.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
 SMALL = Workload(width=4, in_features=3, classes=2, batch=5)
 
