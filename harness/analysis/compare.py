@@ -34,7 +34,7 @@ COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
-    """What two runs have in common and where they differ; ``a`` and ``b`` are the runs.
+    """Common cells and differences of two runs; ``a`` and ``b`` are the runs.
 
     Attributes:
         cells: number of cells that both runs have.
@@ -105,7 +105,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether every cell is in both runs, with the same outcome and the same exact metrics."""
+        """True if every cell is in both runs, with the same outcome and the same exact metrics."""
         unlike = self.only_a + self.only_b + len(self.outcomes) + len(self.different)
         return self.cells > 0 and unlike == 0
 

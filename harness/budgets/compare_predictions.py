@@ -41,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What differs between two predictions, the largest change of bytes first."""
+    """Differences between two predictions, the largest change of bytes first."""
 
     differences: tuple[Difference, ...]
     answered: bool
@@ -49,7 +49,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether both predictions say the same."""
+        """True if both predictions say the same."""
         return self.answered and not self.differences
 
 

@@ -1,4 +1,4 @@
-"""How the text of an option becomes a value, and the line that says why it does not."""
+"""Types of options: the value of a text, or the line that says why it has none."""
 
 import difflib
 import pkgutil

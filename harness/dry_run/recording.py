@@ -1,4 +1,4 @@
-"""What is watched inside the process: the allocator's history and peaks, steps, owners of blocks.
+"""Recording inside the process: the allocator's history and peaks, steps, owners of blocks.
 
 Nothing is started before the script initialises CUDA itself, so settings that it makes in its
 first lines hold, and a script that never uses the GPU is left alone.

@@ -8,6 +8,6 @@ forward_hooks.py      Watches the forward of every module
 layer_outputs.py      The modules of a network in the order of their forward passes
 profiler_messages.py  Messages that a recording would print to standard error
 rss.py                A process's resident memory
-saved_tensors.py      What autograd keeps for the backward pass, through saved-tensor hooks
+saved_tensors.py      Tensors that autograd keeps for the backward pass
 tensor_roles.py       The facts that turn allocator events into categories
 """

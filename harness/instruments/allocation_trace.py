@@ -212,7 +212,7 @@ class AllocationRecorder:
 
     @property
     def trace(self) -> Trace:
-        """What was recorded; the profiler's events are read on first use."""
+        """The recording; the profiler's events are read on first use."""
         if self._trace is None:
             reader = event_tree.Reader(
                 device=self._device,

@@ -1,4 +1,4 @@
-"""What ``harness.plan`` answers: the candidates, ranked, each with its proof."""
+"""The answer of ``harness.plan``: the candidates, ranked, each with its proof."""
 
 import html
 from dataclasses import dataclass, field

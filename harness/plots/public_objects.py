@@ -1,4 +1,4 @@
-"""What ``plot()`` of the public objects returns.
+"""Pictures that ``plot()`` of the public objects returns.
 
 The pictures have the look of the report's. They are made without pyplot, so they leave no global
 state behind; a notebook shows them, and ``savefig`` writes them.

@@ -128,7 +128,7 @@ class Report:
 
     @property
     def tally(self) -> str:
-        """How many claims got which verdict, in words."""
+        """Number of claims with each verdict, in words."""
         return tally([claim for _, claim in self.claims])
 
     @cached_property

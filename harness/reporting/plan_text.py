@@ -1,4 +1,4 @@
-"""What ``harness plan`` prints: the fastest change that fits, its proof, its code, the rest."""
+"""Text of ``harness plan``: the fastest change that fits, its proof, its code, the rest."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What ``harness profile`` prints and writes."""
+"""Text and files of ``harness profile``."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How ``harness reproduce`` ends: the answer in about ten lines, and where to read on."""
+"""The last lines of ``harness reproduce``: the answer in about ten lines, and where to read on."""
 
 import textwrap
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 12, 58, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What is alive after one event: the highest of the events that the column stands for."""
+    """Bytes alive after one event: the highest of those that the column represents."""
 
     order: int
     sizes: dict[str, int]

@@ -1,4 +1,4 @@
-"""What an experiment is: a question, the cells that answer it, and the analysis of them.
+"""An experiment: a question, the cells that answer it, and the analysis of them.
 
 A module (a file, or a folder if the analysis needs files of its own) defines one ``EXPERIMENT``;
 ``harness.sweeps.experiment_files`` finds it.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Size(enum.StrEnum):
-    """How much of an experiment to run."""
+    """Size of a run of an experiment."""
 
     QUICK = "quick"
     """Enough to exercise every line, for CI."""
@@ -34,7 +34,7 @@ class Size(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a run left on disk for one experiment's analysis."""
+    """Records and events of a run, for one experiment's analysis."""
 
     frame: "pd.DataFrame"
     """One row a record, as ``harness.load`` returns them."""

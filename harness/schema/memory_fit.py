@@ -79,7 +79,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def needs_retries(self) -> bool:
-        """Whether it fits only because the allocator frees cached segments and tries again."""
+        """True if it fits only because the allocator frees cached segments and tries again."""
         room = self.total_bytes - self.outside_bytes[1]
         return self.verdict == FITS and self.reserved_peak_bytes[1] > room
 

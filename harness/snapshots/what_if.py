@@ -39,7 +39,7 @@ class RanOut:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """What a run under other settings needs, as a range over the ways of placing segments.
+    """The need of a run under other settings, as a range over the ways of placing segments.
 
     Attributes:
         peak_reserved_bytes: lowest and highest peak among the runs that completed; None
@@ -78,7 +78,7 @@ Step = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What a recorded program did: requests and releases in order, and what was alive before."""
+    """A recorded program: requests and releases in order, and the blocks alive before."""
 
     events: Sequence[TraceEvent]
     alive: tuple[tuple[int, int, int], ...]

@@ -188,7 +188,7 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Whether what is limited is modelled: the pinned policy's data segment."""
+        """Return whether the limited quantity is modelled: the pinned policy's data segment."""
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
@@ -216,7 +216,7 @@ class _Run:
 
     @property
     def _counted(self) -> Callable[[Peak], int]:
-        """What the limit counts of a modelled peak."""
+        """Bytes of a modelled peak that the limit counts."""
         return charged_bytes if self.kind == "cgroup" else data_bytes
 
     def _solve(self, extra_bytes: int = 0) -> int | None:

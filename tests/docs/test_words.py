@@ -1,5 +1,6 @@
 """The glossary holds: no text of the project uses a word that it replaces, in that sense."""
 
+import ast
 import functools
 import re
 import subprocess
@@ -89,3 +90,21 @@ def test_no_text_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
         for match in spaced.finditer(text)
     ]
     assert found == [], f"write {REPLACED[pattern]!r}"
+
+
+DESCRIBED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def test_every_docstring_names_its_subject_first() -> None:
+    """No docstring begins as a question does; the group of commands asks the project's."""
+    seen, wrong = 0, []
+    for name, text in texts():
+        for node in ast.walk(ast.parse(text)) if name.endswith(".py") else ():
+            docstring = ast.get_docstring(node) if isinstance(node, DESCRIBED) else None
+            seen += docstring is not None
+            first = (docstring or "").partition(" ")[0]
+            is_app = name == "harness/cli/app.py" and getattr(node, "name", "") == "app"
+            if first in ("What", "Whether", "How", "Where") and not is_app:
+                wrong.append(f"{name}:{getattr(node, 'lineno', 1)}: {docstring}")
+    assert seen > 1000
+    assert wrong == []

@@ -190,7 +190,7 @@ def test_a_mode_s_pool_and_choices_are_named(tmp_path: Path, mode: str) -> None:
 def test_the_same_peak_comes_out_with_and_without_a_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the autotuner allocates is allocated again in a run that finds compiled code."""
+    """A run that finds compiled code allocates again for the autotuner."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "train.py"
     path.write_text(MODEL + MODES)

@@ -168,7 +168,7 @@ def test_an_entry_of_another_user_is_drawn_again() -> None:
 
 
 def test_every_committed_figure_could_come_from_the_cache() -> None:
-    """What a report draws is found again: nothing in it is taken for foreign."""
+    """Every figure of a report is found again: nothing in it is taken for foreign."""
     results = Path(__file__).parents[2] / "results"
     svgs = [path.read_text(encoding="utf-8") for path in results.glob("*/figures/*.svg")]
     assert len(svgs) > 20

@@ -1,4 +1,4 @@
-"""How a run ends on a terminal, what its claims file holds, and how a sweep shows itself."""
+"""The end of a run on a terminal, its claims file, and the progress of a sweep."""
 
 import io
 import os

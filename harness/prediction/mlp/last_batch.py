@@ -46,7 +46,7 @@ class PlayedEpoch(NamedTuple):
 
     @property
     def reserved_rise_bytes(self) -> int:
-        """How much more the last two steps reserved than all before."""
+        """Bytes that the last two steps reserve beyond all before."""
         return self.reserved_peak_bytes - self.before.reserved
 
 
