@@ -50,7 +50,6 @@ class Comparison:
             over repeats).
 
     ``harness.compare`` shows an example.
-
     """
 
     cells: int
@@ -79,7 +78,6 @@ class Comparison:
 
         Returns:
             A row for each: ``cell``, ``metric``, ``a_bytes``, ``b_bytes``, ``difference_bytes``.
-
         """
         return self.different
 
@@ -92,7 +90,6 @@ class Comparison:
 
         Raises:
             ArgumentError: there is neither.
-
         """
         from harness.plots.public_objects import plot_ranges
 
@@ -160,7 +157,6 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
     >>> found.equal, found.cells, len(found.to_frame())
     (True, 1, 0)
     >>> found.plot().savefig("comparison.png")
-
     """
     for run in (a, b):
         if not isinstance(run, pd.DataFrame | Path | str):

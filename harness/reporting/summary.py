@@ -53,7 +53,6 @@ def print_claims(folder: Path, *, short: bool = False) -> bool:
 
     Returns:
         Whether there is any.
-
     """
     console = PlainConsole(highlight=False)
     claims = read_claims(folder).claims
