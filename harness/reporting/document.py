@@ -94,7 +94,7 @@ class Report:
 
     @property
     def of_literature(self) -> bool:
-        """Whether every chapter tests a claim of the literature: then the report is one page."""
+        """True if every chapter tests a claim of the literature: then the report is one page."""
         return bool(self.chapters) and all(part.source for part in self.chapters)
 
     @property
