@@ -46,9 +46,9 @@ class Picture(Canvas):
         if notebook is None or notebook.execution_count == self._shown_in:
             return
         self._shown_in = notebook.execution_count
-        sys.modules["IPython.display"].display({"image/png": self._png()}, raw=True)
+        sys.modules["IPython.display"].display({"image/png": self._repr_png_()}, raw=True)
 
-    def _png(self) -> bytes:
+    def _repr_png_(self) -> bytes:
         png = io.BytesIO()
         self.savefig(png, format="png", dpi=110)
         return png.getvalue()

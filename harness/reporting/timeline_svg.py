@@ -39,11 +39,12 @@ def svg_timeline(
     first = _first(trace)
     columns = list(_columns(trace, first, most))
     top = max((column.total for column in columns), default=0) or 1
+    height = _HEIGHT if has_legend else _HEIGHT - 34
     label = html.escape(f"{title}: live bytes by category; the peak is {top:,} bytes")
     return "\n".join(
         [
             (
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
                 f'role="img" font-family="sans-serif" font-size="12" fill="currentColor">'
             ),
             f"<title>{label}</title>",

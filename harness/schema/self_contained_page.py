@@ -24,6 +24,7 @@ th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--rule);
   text-align: left; vertical-align: top; font-weight: inherit; }
 thead th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.name { white-space: nowrap; } .long { min-width: 12rem; }
 .scroll { overflow-x: auto; background:
   linear-gradient(to right, var(--paper) 30%, transparent) left / 3rem 100%,
   linear-gradient(to left, var(--paper) 30%, transparent) right / 3rem 100%,
@@ -70,16 +71,18 @@ def sizes_first_table(
 ) -> str:
     """Return a table in which ``numbers`` columns of sizes stand before those of text.
 
-    So a phone shows the sizes. A name may break behind a dot, a slash or a comma alone.
+    So a phone shows the sizes. Only the last column breaks lines, and only between words or
+    behind a dot or a slash.
     """
+    last = len(heads) - 1
 
     def cell(tag: str, at: int, text: str) -> str:
-        kind = ' class="number"' if at < numbers else ""
+        kind = "number" if at < numbers else "long" if at == last else "name"
         scope = ' scope="col"' if tag == "th" else ""
         words = escape(text)
-        for mark in (".", "/", ","):
-            words = words.replace(mark, f"{mark}<wbr>") if at >= numbers else words
-        return f"<{tag}{scope}{kind}>{words}</{tag}>"
+        if at == last:
+            words = words.replace(".", ".<wbr>").replace("/", "/<wbr>")
+        return f'<{tag}{scope} class="{kind}">{words}</{tag}>'
 
     head = "".join(cell("th", at, text) for at, text in enumerate(heads))
     body = "".join(

@@ -118,13 +118,15 @@ def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None
     for forbidden in ("<script", "src=", "@import"):
         assert forbidden not in text
     layers = text[text.index("Layers, in forward order") : text.index("Largest blocks")]
-    names = re.findall(r"<tr>(?:<td class=\"number\">.*?</td>){2}<td>(.*?)</td>", layers)
+    row = r'<tr>(?:<td class="number">.*?</td>){2}<td class="name">(.*?)</td>'
+    names = re.findall(row, layers)
     numbers = [name for name in names if name.isdigit()]
     assert numbers == sorted(numbers)
     sums = totals(whole.alive_at_peak(), "module")
     assert {name or "(network)" for name in sums} == set(names)
     blocks = text[text.index("Largest blocks") :]
-    sizes = [int(size.replace(",", "")) for size in re.findall(r">([\d,]+)</td><td>", blocks)]
+    found = re.findall(r'>([\d,]+)</td><td class="name">', blocks)
+    sizes = [int(size.replace(",", "")) for size in found]
     expected = [block.event.size_bytes for block in whole.alive_at_peak()[:15]]
     assert sizes == expected
 
