@@ -32,7 +32,7 @@ class Difference:
     second: Value
 
     def change_bytes(self) -> int:
-        """Return how many more bytes the second has; 0 for what is not a number of bytes."""
+        """Return the second value minus the first in bytes; 0 for other values."""
         if not _is_bytes(self.name):
             return 0
         first, second = (each if isinstance(each, int) else 0 for each in (self.first, self.second))

@@ -11,7 +11,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     build.py            Build the stub for the installed PyTorch, once
     child.py            The process that a dry run happens in
     child_process.py    The process of a dry run from outside
-    compiled.py         Work of ``torch
+    compiled.py         Work of torch.compile in a dry run
     dry_run_page.py     The report of a dry run as a page
     dry_run_report.py   The result of a dry run as data
     dry_run_request.py  A dry run as it was asked for

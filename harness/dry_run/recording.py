@@ -307,7 +307,7 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
 
 
 def _write_snapshot(snapshot: object, path: str) -> str | None:
-    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return why not, if not."""
+    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return any error."""
     import pickle
 
     part = Path(f"{path}.part")

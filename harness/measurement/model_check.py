@@ -240,5 +240,5 @@ def _rule_behind(event: Event, workload: Workload) -> str:
 
 
 def _without_operator(workload: Workload) -> str:
-    """Return the rule of an event outside any operator: a random state, or a wrapped number."""
+    """Return the rule of an event without an operator: a random state or a wrapped number."""
     return "checkpointing" if workload.checkpoint else "micro-batches"

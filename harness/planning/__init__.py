@@ -7,7 +7,7 @@ estimated_step.py  The estimate of a step on meta tensors as a report, where not
 measure_step.py    harness.measure: a workload or a network, really run
 plan.py            harness.plan: what to change so that a batch fits on a GPU
 plan_answer.py     Answers what to change in a step so that it fits
-plan_result.py     The answer of ``harness
+plan_result.py     The answer of harness.plan
 plan_search.py     The search of a plan
 predict.py         harness.predict: a workload, a network or a whole run
 predict_run.py     The prediction of a whole training loop

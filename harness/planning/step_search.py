@@ -95,7 +95,7 @@ class StepSearch:
         return self._completed[question]
 
     def _largest(self, gpu: GpuOption, batch: int, verdict: Fit) -> int | None:
-        """Return a batch that surely fits where the next one does not; None where none does."""
+        """Return a batch that surely fits while the next one does not; None if no batch fits."""
         unit, room = self._own.accumulate, gpu.total_bytes - gpu.outside_bytes[1]
         low = batch if verdict == FITS else self._smallest()
         if low > batch:

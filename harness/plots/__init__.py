@@ -6,7 +6,7 @@ labels.py          Names at the ends of lines, moved apart where they would coll
 live_bytes.py      Live bytes by category, event by event, over the measured step
 owners.py          Which category leads at the peak, over depth and batch
 probes.py          A search for a threshold: each probed value, in the order of the search
-public_objects.py  Pictures that ``plot()`` of the public objects returns
+public_objects.py  Pictures that plot() of the public objects returns
 series.py          Lines and dots along one variable: named series, models, ranges, limits
 stacked.py         Bars of live bytes, a part for each category
 step_timeline.py   The picture of one step

@@ -121,7 +121,7 @@ def series(
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
-    """Return values that an axis by doublings has room for, at most ``most``, the last among them.
+    """Return at most ``most`` of the values, with the last, as ticks of a logarithmic axis.
 
     >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
     ([1, 4, 16, 64], [1, 16, 128, 1024])

@@ -16,13 +16,13 @@ markdown.py         The report as Markdown, with links to the PNGs next to it
 methods.py          The report's methods and limits
 output_files.py     Puts a report's files in place of the earlier report's
 parallel.py         Runs the parts of a report in processes
-plan_text.py        Text of ``harness plan``
-profile_text.py     Text and files of ``harness profile``
+plan_text.py        Text of harness plan
+profile_text.py     Text and files of harness profile
 progress.py         Shows a sweep as it goes
 report.py           Records in a folder to a report in the same folder
 report_text.py      A step's report on a terminal: the answer first, then where the bytes are
 step_page.py        A step's report as a page: answers, timeline, layers, largest blocks
-summary.py          The last lines of ``harness reproduce``
+summary.py          The last lines of harness reproduce
 tables.py           Tables: raw numbers as CSV, numbers with units for people
 templating.py       Templates become pages
 terminal.py         Text of commands on a terminal

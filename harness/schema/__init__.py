@@ -19,7 +19,7 @@ notebook_report.py      A step's report as a notebook shows it
 notebook_table.py       Small HTML tables, which notebooks show for objects of the public API
 plain_text.py           Text from outside as data
 provenance.py           Surroundings of a record and evidence of a failure
-rank_run.py             Memory of one rank of many, or of one GPU through ``torch
+rank_run.py             Memory of one rank of many, or of one GPU, compiled
 record.py               One measurement as strict JSON with a schema version
 self_contained_page.py  A self-contained HTML page
 step_choices.py         The names that a step of a network may be described with

@@ -170,7 +170,7 @@ def _ran_out(work: Workload, position: int, error: OutOfMemoryError) -> RanOut:
 def _run_some(
     model: CachingAllocator, where: dict[int, int], steps: Sequence[Step], at: list[int]
 ) -> None:
-    """Run some steps; ``at`` holds the position of the present one if it runs out of memory."""
+    """Run some steps; if one runs out of memory, ``at`` is its position."""
     malloc, free, pop = model.malloc, model.free, where.pop
     for code, address, size, stream, position in steps:
         if code == ALLOC:

@@ -201,7 +201,7 @@ class _Run:
     def _predictions(self) -> tuple[int | None, int | None]:
         """Return the largest that fits by the live bytes, and by the model of what is limited.
 
-        That is the data segment on the CPU, the caching allocator on a GPU.
+        The limit counts the data segment on the CPU and the caching allocator on a GPU.
         """
         if self.workload.device == "cuda":
             return self._by_the_allocator()

@@ -96,7 +96,7 @@ def _parts(place: _Range) -> Iterator[_Range]:
 
 
 def _is_present(pagemap: IO[bytes], part: _Range) -> bool:
-    """Return whether this process has a page of the part in memory."""
+    """Return whether a page of this part of memory is present in the process."""
     pagemap.seek(part.begin // mmap.PAGESIZE * _ENTRY_BYTES)
     pages = (part.end - part.begin) // mmap.PAGESIZE
     return any(entry & _PRESENT for entry in array("Q", pagemap.read(pages * _ENTRY_BYTES)))

@@ -89,7 +89,7 @@ class Epoch:
 
     @cached_property
     def script(self) -> CudaSteps:
-        """The build and the steps."""
+        """Return the events of the build and of the steps."""
         partial = self.steps_before + 1
         return CudaSteps(self.workload, self.gpu, rows_of={partial: self.rows})
 
