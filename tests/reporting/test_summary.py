@@ -208,6 +208,12 @@ def test_verdicts_prints_every_claim_of_the_report(
     for one in kept.claims:
         assert f"{one.verdict}: {one.sentence}" in said
         assert " ".join(f"{one.measured} ({one.number})".split()) in said
+    assert main(["verdicts", "--short", str(tmp_path)]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(kept.claims)
+    for one, line in zip(kept.claims, lines, strict=True):
+        assert f"{one.claim}: {one.number}" in line
+    assert main(["verdicts", "--short", str(tmp_path), str(tmp_path)]) == 2
 
 
 def test_a_folder_without_a_report_says_how_to_write_one(
