@@ -8,7 +8,11 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.analysis.proportionality import Growth
+from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.schema.events import CATEGORIES
+from harness.schema.units import format_bytes
+
+_GPU = ["environment.gpu_capability", "environment.cublas_workspace_config"]
 
 
 def growth_answer(growths: Mapping[str, Growth], training: pd.DataFrame) -> tuple[str, ...]:
@@ -52,12 +56,15 @@ def _alive(training: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _workspaces(cells: pd.DataFrame) -> str:
-    """Return that cuBLAS's workspaces are most of the temporaries of ``cells``, where they are."""
-    if "cuda.workspace_bytes" not in cells:
+    """Return that a workspace of cuBLAS is most of the temporaries of all ``cells``, if it is."""
+    found = {(str(row[0]), str(row[1])) for row in cells.reindex(columns=_GPU).dropna().to_numpy()}
+    if len(found) != 1:
         return ""
-    workspaces = cells["cuda.workspace_bytes"].fillna(0)
-    most = 2 * workspaces > cells["categories_at_peak.temporary"]
-    return ", cuBLAS workspaces above all," if most.all() else ""
+    ((capability, config),) = found
+    major, _, minor = capability.partition(".")
+    size = workspace_bytes((int(major), int(minor)), config)
+    is_most = cells["categories_at_peak.temporary"].between(size, 2 * size - 1).all()
+    return f", above all a cuBLAS workspace of {format_bytes(size)}," if is_most else ""
 
 
 def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:
