@@ -68,7 +68,8 @@ _LONGEST_PATH = 200
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: harness measure --depth 8 --width 256 --batch 512",
+    epilog="Example: harness measure --depth 8 --width 256 --batch 512\n\n"
+    'Completion: eval "$(_HARNESS_COMPLETE=bash_source harness)", or zsh_source, fish_source',
 )
 @click.version_option(__version__, prog_name="harness")
 @click.pass_context

@@ -23,7 +23,8 @@ _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def is_message(text: str) -> bool:
     """Return whether an argument is a message itself and not the name of a file."""
-    return " out of memory" in text.lower() and not os.path.exists(text)  # noqa: PTH110
+    words = (" out of memory", "can't allocate memory", "not enough memory")
+    return any(each in text.lower() for each in words) and not os.path.exists(text)  # noqa: PTH110
 
 
 class _LogOrMessage(click.Path):

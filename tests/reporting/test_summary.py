@@ -249,6 +249,7 @@ def test_at_80_columns_the_counts_and_the_time_left_stay() -> None:
     bar = progress._bar(console)
     shown = progress.Terminal(bar, 11)
     shown.begin("training_vs_inference", cells=1260, done=0, notes=[])
+    assert bar.tasks[0].fields["cell"] == "starting workers"
     shown.cell("mlp 4 x 256, batch 64, train, sgd: ok, peak 3.186 MiB", left=37, seconds_left=754.0)
     plain = Console(file=io.StringIO(), width=80)
     with plain.capture() as captured:
@@ -258,6 +259,9 @@ def test_at_80_columns_the_counts_and_the_time_left_stay() -> None:
     assert "1223/1260" in line
     assert "12 min 34 s left" in line
     assert len(line) <= 80
+    shown.cell("mlp 4 x 256, batch 64, train, adam: ok, peak 4 MiB", left=36, seconds_left=None)
+    seen = "adam, mlp 4 x 256, batch 64, train: ok, peak 4 MiB"  # the new value first
+    assert bar.tasks[0].fields["cell"] == seen
 
 
 def test_processes_give_the_same_results_in_the_same_order() -> None:

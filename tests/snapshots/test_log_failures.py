@@ -237,6 +237,9 @@ def test_many_failures_are_counted_and_the_last_are_listed() -> None:
 def test_a_message_may_be_the_argument(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["explain", NEED]) == 0
     assert capsys.readouterr().out.startswith("cause: real need\n")
+    cpu = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 137438953472 bytes"
+    assert main(["explain", cpu]) == 0
+    assert capsys.readouterr().out.startswith("cause: CPU memory\n")
     page = tmp_path / "page.html"
     assert (
         main(
