@@ -108,3 +108,13 @@ def test_every_docstring_names_its_subject_first() -> None:
                 wrong.append(f"{name}:{getattr(node, 'lineno', 1)}: {docstring}")
     assert seen > 1000
     assert wrong == []
+
+
+def test_every_defect_of_a_first_use_names_a_test_that_is_there() -> None:
+    table = (ROOT / "tests" / "first_use.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if re.match(r"\| [A-C]\d", line)]
+    assert len(rows) > 25
+    for row in rows:
+        named = re.findall(r"`(\w+/\w+\.py)`", row)
+        assert named or "by eye" in row or "doctest" in row, row
+        assert all((ROOT / "tests" / name).is_file() for name in named), row
