@@ -8,6 +8,7 @@ import click
 
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags
+from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, report_unsupported
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.schema.errors import UnsupportedError
@@ -69,13 +70,15 @@ def _one(
 ) -> int:
     from harness.planning.predict_step import estimated, predict_on_cuda
 
-    if device == "cpu":
-        if method == "dry-run":
-            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
-        report = estimated(request, device="cpu")
-    else:
-        largest = gpu is not None and gpu.total_bytes is not None
-        report = predict_on_cuda(request, gpu, settings=settings, largest=largest, method=method)
+    if device == "cpu" and method == "dry-run":
+        raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
+    largest = gpu is not None and gpu.total_bytes is not None
+    with answer_alone(as_json):
+        report = (
+            estimated(request, device="cpu")
+            if device == "cpu"
+            else predict_on_cuda(request, gpu, settings=settings, largest=largest, method=method)
+        )
     if as_json:
         click.echo(json.dumps(_as_json(report)))
     else:
@@ -93,7 +96,8 @@ def _table(
     from harness.planning.predict_step import fits_on_cuda
 
     gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
-    found = fits_on_cuda(request, gpus, settings=settings, method=method)
+    with answer_alone(as_json):
+        found = fits_on_cuda(request, gpus, settings=settings, method=method)
     fits = sorted(found.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ def write_report(
     jobs: int = 1,
     progress: Progress | None = None,
     given: Sequence[Path] = (),
+    missing: Callable[[str], object] = str,
 ) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
@@ -52,6 +53,7 @@ def write_report(
         jobs: processes that analyse and draw; see ``run_each`` for when more than one is right.
         progress: called with how many experiments are done.
         given: files of the user's that define experiments in ``folder``.
+        missing: called with one line for each section that failed, or if nothing could be settled.
 
     Raises:
         RecordError: no records, or a line that is none.
@@ -78,6 +80,11 @@ def write_report(
         totals={str(name): int(count) for name, count in outcomes.items()},
     )
     replace_files(folder, _files(report), files_of_report(folder))
+    for part in chapters:
+        if part.is_failed:
+            missing(f"{part.title}: {part.problem}")
+    if all(part.problem and not part.is_failed for part in chapters):
+        missing(f"{folder}: no experiment there has an answer; the report says why")
     return folder / html.STORY
 
 
@@ -90,6 +97,7 @@ class Analysed:
     question: str = ""
     section: Section | None = None
     problem: str | None = None
+    is_failed: bool = False
 
 
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
@@ -178,7 +186,7 @@ def _analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Ana
     except (AnalysisError, RecordError) as error:
         return dataclasses.replace(part, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
-        return dataclasses.replace(part, problem=_fault(error))
+        return dataclasses.replace(part, problem=_fault(error), is_failed=True)
     return dataclasses.replace(part, section=section)
 
 
@@ -192,12 +200,14 @@ def _fault(error: Exception) -> str:
 
 def _draw(part: Analysed) -> Chapter:
     anchor = _anchor(part.name)
-    if part.section is None:
-        return Chapter(name=anchor, title=part.title, question=part.question, problem=part.problem)
-    try:
-        return chapter(anchor, part.title, part.question, part.section)
-    except Exception as error:  # as above: a figure that cannot be drawn costs its section alone
-        return Chapter(name=anchor, title=part.title, question=part.question, problem=_fault(error))
+    problem, is_failed = part.problem, part.is_failed
+    if part.section is not None:
+        try:
+            return chapter(anchor, part.title, part.question, part.section)
+        except Exception as error:  # as above: a figure that cannot be drawn costs its section
+            problem, is_failed = _fault(error), True
+    head = {"name": anchor, "title": part.title, "question": part.question}
+    return Chapter(**head, problem=problem, is_failed=is_failed)
 
 
 def _anchor(name: str) -> str:
