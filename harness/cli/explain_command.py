@@ -165,7 +165,7 @@ def _log(file: str) -> "Log":
 
 def _write(path: Path, page: str) -> None:
     try:
-        path.write_text(printable(page), encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise click.UsageError(f"cannot write {path}: {error.strerror or error}") from None
 

@@ -10,7 +10,6 @@ from harness.reporting.layer_text import layer_table
 from harness.reporting.timeline_page import page
 from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import CATEGORIES, Trace
-from harness.schema.plain_text import printable
 from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
@@ -102,4 +101,4 @@ def write_exports(
         snapshot.write_bytes(exports.memory_snapshot(trace))
     if timeline is not None:
         draw = svg_timeline if timeline.suffix == ".svg" else page
-        timeline.write_text(printable(draw(trace, title)), encoding="utf-8")
+        timeline.write_text(draw(trace, title), encoding="utf-8")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.schema.events import BEFORE_TRACE, CATEGORIES, Trace
+from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 COLOURS = {
@@ -47,21 +48,20 @@ def svg_timeline(trace: Trace, title: str = "Live bytes", *, most: int = MOST_CO
     columns = list(_columns(trace, first, most))
     top = max((column.total for column in columns), default=0) or 1
     label = html.escape(f"{title}: live bytes by category; the peak is {top:,} bytes")
-    return "\n".join(
-        [
-            (
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-                f'role="img" font-family="sans-serif" font-size="12" fill="currentColor">'
-            ),
-            f"<title>{label}</title>",
-            *_axis(top),
-            *_areas(trace, columns, top),
-            *_phases(trace, first),
-            *_peak(trace, first, top),
-            *_legend(),
-            "</svg>",
-        ]
-    )
+    drawn = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+            f'role="img" font-family="sans-serif" font-size="12" fill="currentColor">'
+        ),
+        f"<title>{label}</title>",
+        *_axis(top),
+        *_areas(trace, columns, top),
+        *_phases(trace, first),
+        *_peak(trace, first, top),
+        *_legend(),
+        "</svg>",
+    ]
+    return printable("\n".join(drawn))
 
 
 def _first(trace: Trace) -> int:

@@ -2,6 +2,8 @@
 
 from html import escape
 
+from harness.schema.plain_text import printable
+
 _STYLE = """
 :root { color-scheme: light dark;
   --paper: #fff; --ink: #1f2328; --quiet: #57606a; --rule: #d8dee4;
@@ -26,7 +28,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 def self_contained_page(title: str, body: str, *, style: str = "") -> str:
     """Return the page; ``body`` is HTML, ``style`` is added to the common one."""
     title = escape(title)
-    return f"""<!doctype html>
+    return printable(f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
@@ -34,4 +36,4 @@ def self_contained_page(title: str, body: str, *, style: str = "") -> str:
 <style>{_STYLE}{style}</style></head><body><main><h1>{title}</h1>
 {body}
 </main></body></html>
-"""
+""")
