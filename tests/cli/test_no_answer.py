@@ -162,34 +162,39 @@ ENDS |= {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "command",
+    ("command", "end"),
     [
-        "predict net.py:Net --input 4 --gpu l4 --check",
-        "predict net.py:Net --input 4",
-        "plan net.py:Net --input 4 --batch 4 --gpu l4",
-        "profile net.py:Net --input 4",
+        *(("profile", end) for end in ENDS),
+        *(("predict --gpu l4", f"{end} in the constructor") for end in ("exit", "_exit")),
+        ("predict --gpu l4", "_exit at import"),
+        ("plan --gpu l4 --batch 4", "_exit in forward"),
     ],
 )
-@pytest.mark.parametrize("end", ENDS)
 def test_a_target_that_ends_the_process_is_no_answer(
-    command: str, end: str, tmp_path: Path
+    command: str,
+    end: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "net.py").write_text(ENDS[end])
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *command.split()],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (2, 3), done
-    assert "Traceback" not in done.stderr
-    assert done.stdout.strip() or done.stderr.startswith("harness: ")
+    monkeypatch.chdir(tmp_path)
+    code = main([*command.split(), "net.py:Net", "--input", "4"])
+    said = capfd.readouterr()
+    assert code in (2, 3), said
+    assert "Traceback" not in said.err
+    assert said.out.strip() or said.err.startswith("harness: ")
+    assert code == 3 or "the process ended itself" in said.err or "ended the process" in said.err
 
 
-def test_an_experiment_that_ends_the_process_is_no_answer(tmp_path: Path) -> None:
-    (tmp_path / "exits.py").write_text("import os\nEXPERIMENT = os._exit(0)\n")
-    command = [sys.executable, "-m", "harness", "sweep", "exits.py"]
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["sweep net.py", "predict net.py:Net --input 4"])
+def test_user_s_code_in_the_command_s_own_process_does_not_end_it(
+    line: str, tmp_path: Path
+) -> None:
+    end = "import os\nEXPERIMENT = os._exit(0)\n" if "sweep" in line else ENDS["_exit in forward"]
+    (tmp_path / "net.py").write_text(end)
+    command = [sys.executable, "-m", "harness", *line.split()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
