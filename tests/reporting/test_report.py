@@ -346,7 +346,9 @@ def test_an_experiment_that_fails_costs_its_own_section_alone(
         "harness.reporting.report.experiment_of",
         lambda folder, *_: broken if folder.name == "activations" else find(folder.name),
     )
-    write_report(tmp_path)
+    missing: list[str] = []
+    write_report(tmp_path, missing=missing.append)
+    assert ["Broken: This section" in line for line in missing] == [True]
     page = (tmp_path / "evidence.html").read_text(encoding="utf-8")
     assert "internal error (ZeroDivisionError: by the number of cells; test_report.py" in page
     assert "36 of 36" in page or "9 of 9 cells are equal to it to the byte" in page

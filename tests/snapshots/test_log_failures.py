@@ -221,6 +221,7 @@ def test_the_end_of_a_long_log_is_read_and_the_rest_is_said(
         assert out.startswith("cause: real need\n")
         left = path.stat().st_size - (1 << 20)
         assert "Only the end of the log was read: " in out
+        assert "Lines are counted from" in out
         piped = read_log(io.BytesIO(path.read_bytes()))
         assert abs(piped.left_out_bytes - left) <= 1 << 16
         assert "GPU 1" in find_failures(piped)[-1].advice or find_failures(piped)[-1].gpu == 1
