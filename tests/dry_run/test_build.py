@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from harness.dry_run import DryRunUnavailableError, build, toolchain
-from harness.dry_run.availability import examine_dry_run
 from harness.dry_run.elf import ElfError, symbols
 
 
@@ -95,10 +94,3 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(DryRunUnavailableError, match=r"cannot be compiled: x\.c:1: error: no such"):
         build.build(toolchain.torch_build())
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cuda_build")
-def test_the_doctor_runs_a_tiny_dry_run() -> None:
-    finding = examine_dry_run()
-    assert finding.available, finding.detail

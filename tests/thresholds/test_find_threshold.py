@@ -19,6 +19,7 @@ from harness.schema.workload import Workload
 from harness.sweeps.store import Kind, LineStore
 from harness.thresholds.enforcement import BudgetError, choose_kind
 from harness.thresholds.find_threshold import threshold
+from tests.analysis import planted
 
 MIB = 2**20
 NARROW = Workload(depth=2, width=64)
@@ -207,14 +208,7 @@ def test_thresholds_are_kept_and_found_again_by_their_question(tmp_path: Path) -
     kind: Kind[Threshold] = Kind(
         file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id
     )
-    found = Threshold(
-        workload_id=NARROW.id,
-        workload=NARROW,
-        solve="batch",
-        budget_bytes=MIB,
-        kind="rlimit",
-        outcome=Outcome.OK,
-    )
+    found = planted.threshold(NARROW)
     with LineStore(tmp_path, kind) as store:
         store.append(found)
         assert store.is_finished(found.cell_id)
