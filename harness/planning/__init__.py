@@ -2,6 +2,7 @@
 
 ask_step.py        Sends a question about a step to a worker and returns the answer
 changed_step.py    A step with the changes of a plan made to it
+counted_answer.py  Calls a function that counts, in a worker
 estimated_step.py  The estimate of a step on meta tensors as a report, where nothing can be run
 measure_step.py    harness.measure: a workload or a network, really run
 plan.py            harness.plan: what to change so that a batch fits on a GPU

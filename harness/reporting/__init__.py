@@ -11,6 +11,7 @@ figure_cache.py     Keeps drawn figures in the user's cache
 figures.py          A Figure to files: SVG, PNG and the CSV of its data
 html.py             The report as two self-contained pages: the story and the evidence
 layer_text.py       The table of layers that harness profile and harness predict TARGET print
+literature_tables.py The tables over all claims of the literature
 markdown.py         The report as Markdown, with links to the PNGs next to it
 methods.py          What the report says of its methods and limits
 output_files.py     Puts a report's files in place of the earlier report's

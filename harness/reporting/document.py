@@ -14,9 +14,13 @@ from harness.reporting.figure_cache import cached_picture
 from harness.reporting.figures import Picture
 from harness.reporting.tables import Shown, shown
 from harness.schema.findings import Claim, Section, Table, Verdict
+from harness.schema.literature import Judgement, Source
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Of a report without any section that has a question."""
+
+LITERATURE = "What the literature says of the memory of training, tested to the byte"
+"""Of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3
 """Sentences that answer the question, at most."""
@@ -39,6 +43,9 @@ class Chapter:
     text: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
+    source: Source | None = None
+    """The claim of the literature that the experiment tests."""
+    judgement: Judgement | None = None
 
     @property
     def shown_tables(self) -> tuple[Shown, ...]:
@@ -86,13 +93,22 @@ class Report:
         return next(iter([*settled, *self.chapters]), None)
 
     @property
+    def of_literature(self) -> bool:
+        """Whether every chapter tests a claim of the literature: then the report is one page."""
+        return bool(self.chapters) and all(part.source for part in self.chapters)
+
+    @property
     def title(self) -> str:
         """The question that the report answers."""
+        if self.of_literature:
+            return LITERATURE
         return (self.lead.question or self.lead.title) if self.lead else TITLE
 
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
         """The answer, a lead and the rest of each sentence; verdicts where none is written."""
+        if self.of_literature:
+            return (("Verdicts: ", self.tally),)
         written = [text for part in self.chapters for text in part.answer]
         if self.lead and not self.lead.answer:
             written = [
@@ -186,7 +202,9 @@ def tally(claims: Sequence[Claim]) -> str:
     )
 
 
-def chapter(name: str, title: str, question: str, section: Section) -> Chapter:
+def chapter(
+    name: str, title: str, question: str, section: Section, source: Source | None = None
+) -> Chapter:
     """Draw one experiment's section."""
     return Chapter(
         name=name,
@@ -197,6 +215,8 @@ def chapter(name: str, title: str, question: str, section: Section) -> Chapter:
         text=section.text,
         pictures=tuple(map(cached_picture, section.figures)),
         tables=section.tables,
+        source=source,
+        judgement=section.judgement,
     )
 
 

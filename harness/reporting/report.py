@@ -17,19 +17,22 @@ from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of
 from harness.reporting.document import Chapter, Report, chapter, environment_table
 from harness.reporting.figure_cache import forget_unused
 from harness.reporting.figures import picture_files
+from harness.reporting.literature_tables import checks_table, witness_table
 from harness.reporting.output_files import ReportError, files_of_report, replace_files
 from harness.reporting.parallel import Progress, run_each
 from harness.reporting.tables import table_files
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Section
+from harness.schema.literature import Source
 from harness.schema.plain_text import printable
 from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
+from harness.schema.step_run import STEP_RUNS
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.training_run import TRAINING_RUNS
 from harness.sweeps.experiment_origin import experiment_of
 
-_OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS)
+_OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS, STEP_RUNS)
 
 
 def write_report(
@@ -58,7 +61,6 @@ def write_report(
         ExperimentError: the records name an experiment whose file is not found or cannot be used.
         ReportError: the folder cannot be written to, or the report there has claims of an
             experiment that is not known here.
-
     """
     folders = experiment_folders(folder, given)
     for path in given:
@@ -90,6 +92,7 @@ class Analysed:
     question: str = ""
     section: Section | None = None
     problem: str | None = None
+    source: Source | None = None
 
 
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
@@ -100,7 +103,6 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     Raises:
         RecordError: there is none.
         ExperimentError: as ``experiment_of``.
-
     """
     if (folder / RECORDS).is_file():
         return [folder]
@@ -148,7 +150,6 @@ def sections(folder: Path) -> list[tuple[str, Section]]:
 
     Raises:
         RecordError: no records, or a line that is none.
-
     """
     found = analyse(folder, load_files(_records(experiment_folders(folder))))
     return [(part.title, part.section) for part in found if part.section is not None]
@@ -168,7 +169,12 @@ def _analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Ana
     if experiment is None:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
-    part = Analysed(name=name, title=experiment.title, question=experiment.question)
+    part = Analysed(
+        name=name,
+        title=experiment.title,
+        question=experiment.question,
+        source=experiment.source,
+    )
     others = any((folder / file).is_file() for file in _OTHER_RESULTS)
     if not others and not bool((own["outcome"] == "ok").any()):
         problem = f"Not settled here: none of its {len(own)} records ended well."
@@ -192,12 +198,19 @@ def _fault(error: Exception) -> str:
 
 def _draw(part: Analysed) -> Chapter:
     anchor = _anchor(part.name)
+    head = (anchor, part.title, part.question)
     if part.section is None:
-        return Chapter(name=anchor, title=part.title, question=part.question, problem=part.problem)
+        return _without_section(*head, part.problem, part.source)
     try:
-        return chapter(anchor, part.title, part.question, part.section)
+        return chapter(*head, part.section, part.source)
     except Exception as error:  # as above: a figure that cannot be drawn costs its section alone
-        return Chapter(name=anchor, title=part.title, question=part.question, problem=_fault(error))
+        return _without_section(*head, _fault(error), part.source)
+
+
+def _without_section(
+    name: str, title: str, question: str, problem: str | None, source: Source | None
+) -> Chapter:
+    return Chapter(name=name, title=title, question=question, problem=problem, source=source)
 
 
 def _anchor(name: str) -> str:
@@ -212,7 +225,11 @@ def _files(report: Report) -> dict[str, bytes]:
             files |= picture_files(drawn, f"figures/{part.name}-{drawn.name}")
         for table in part.tables:
             files |= table_files(table, f"tables/{part.name}-{table.name}")
-    files |= table_files(report.environment, "tables/environment")
+    if not report.of_literature:  # there each section names its own
+        files |= table_files(report.environment, "tables/environment")
     files[CLAIMS] = claims_json(claims_of(report))
+    if report.of_literature:
+        for table in (checks_table(report), witness_table(report)):
+            files |= table_files(table, f"tables/{table.name}")
     pages = {"report.md": markdown.render(report), **html.render(report)}
     return files | {name: printable(page).encode() for name, page in pages.items()}

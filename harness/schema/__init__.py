@@ -10,6 +10,7 @@ findings.py             What an experiment's analysis gives the report
 input_spec.py           One input of a network as the command line names it, e.g
 late_views.py           Pictures of plain data, drawn a layer above it
 layer.py                One row for each layer of a network
+literature.py           A claim of the literature, and what a judgement of it carries
 memory_fit.py           Whether a step fits in a memory budget or on a GPU
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         Records and predictions as text
@@ -23,6 +24,7 @@ self_contained_page.py  A self-contained HTML page
 step_choices.py         The names that a step of a network may be described with
 step_report.py          One report for every question about a step
 step_request.py         A step of the user's own network as a worker is asked for it
+step_run.py             One traced step of any network as a line of JSON
 sweep_progress.py       What a sweep tells whoever shows its progress
 terminal_console.py     A console that prints text from outside as data
 threshold.py            The threshold of a workload, as strict JSON

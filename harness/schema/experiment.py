@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.schema.literature import Source
 from harness.schema.rank_run import RankJob
+from harness.schema.step_run import StepJob
 from harness.schema.threshold import ThresholdQuestion
 from harness.schema.training_run import TrainingJob
 from harness.schema.workload import Workload
@@ -60,6 +62,10 @@ class Experiment:
     """Whole training runs."""
     rank_runs: Callable[[Size], Iterable[RankJob]] = field(default=lambda _: ())
     """Networks trained by one rank of many, under the dry run."""
+    step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
+    """Steps of any network, traced on the CPU or under the dry run."""
+    source: Source | None = None
+    """The claim of the literature that it tests."""
     cpu_alone: str | None = None
     """Why the question makes no sense on a GPU; None if it does."""
     gpu_alone: str | None = None

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Canvas
 
+    from harness.schema.literature import Judgement
+
 
 class Verdict(enum.StrEnum):
     """What the evidence says of a sentence."""
@@ -82,3 +84,5 @@ class Section:
     """Paragraphs: findings, limits, negative results."""
     tables: tuple[Table, ...] = field(default=())
     figures: tuple[Figure, ...] = field(default=())
+    judgement: "Judgement | None" = None
+    """Of a claim of the literature: what its section of the page shows beside the claim."""

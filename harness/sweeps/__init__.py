@@ -10,5 +10,6 @@ step_runner.py        Runs single steps of workloads through an executor
 store.py              The records of one experiment's run
 sweep.py              Runs an experiment's jobs, keeps each result, resumes by itself
 threshold_runner.py   Finds thresholds, one at a time on this machine
+traced_runner.py      Traces steps of any network, on this CPU or on a pretended GPU
 training_runner.py    Runs whole training runs, one at a time on this machine
 """
