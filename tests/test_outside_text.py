@@ -139,7 +139,7 @@ class Net(torch.nn.Module):
 """
 
 
-@pytest.mark.parametrize("more", [[], ["--arg", "error=1"], ["--gpu", "l4"], ["--gpu", "all"]])
+@pytest.mark.parametrize("more", [[], ["--arg", "error=1"], ["--gpu", "l4"]])
 def test_names_and_errors_of_a_network_reach_no_terminal(tmp_path: Path, more: list[str]) -> None:
     file = tmp_path / "net.py"
     file.write_text(NETWORK, encoding="utf-8")

@@ -171,11 +171,6 @@ def test_a_page_has_landmarks_and_scoped_headings(either: str) -> None:
     assert len(pictures) == 2 * len(found.of("figure"))  # a wide and a narrow one
 
 
-def test_the_words_for_a_timeline_name_its_peak_and_parts(page: str) -> None:
-    (words,) = re.findall(r'id="depth_batch-timeline-8-512-alt" class="hidden">(.*?)</p>', page)
-    assert re.search(r"peaks in the (forward|backward) phase with [\d.]+ KiB \(.*activation", words)
-
-
 def test_a_report_on_other_records_takes_its_words_from_them(tmp_path: Path) -> None:
     own = Experiment(
         name="activations",
