@@ -47,19 +47,27 @@ def fits_of(
     most = StepSearch(bench.with_largest_workspace(), own, settings)
     other = ForkedCall(partial(most.fits, gpus, find_largest=find_largest))
     fits = least.fits(gpus, find_largest=find_largest, at_best=True)
-    return [both_ends(*ends) for ends in zip(fits, other.result(), strict=True)]
+    ends = zip(gpus, fits, other.result(), strict=True)
+    return [least.limited(gpu, both_ends(fit, most)) for gpu, fit, most in ends]
 
 
 def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
-    """Return the verdict of a step without any workspace, and with the largest one, as one."""
+    """Return the verdict of a step without any workspace, and with the largest one, as one.
+
+    The larger workspace may need less: a block that it leaves is used again.
+    """
+    verdicts = least.verdict, most.verdict
+    allocated = *least.allocated_peak_bytes, *most.allocated_peak_bytes
+    reserved = *least.reserved_peak_bytes, *most.reserved_peak_bytes
+    best = max(least.largest_batch or 0, most.largest_batch or 0)
     return replace(
         most,
-        allocated_peak_bytes=(least.allocated_peak_bytes[0], most.allocated_peak_bytes[1]),
-        reserved_peak_bytes=(least.reserved_peak_bytes[0], most.reserved_peak_bytes[1]),
+        allocated_peak_bytes=(min(allocated), max(allocated)),
+        reserved_peak_bytes=(min(reserved), max(reserved)),
         verdict=fit_of(
-            in_every_case=most.verdict == FITS, in_some_case=least.verdict != DOES_NOT_FIT
+            in_every_case=set(verdicts) == {FITS}, in_some_case=set(verdicts) != {DOES_NOT_FIT}
         ),
-        largest_batch_at_best=least.largest_batch,
+        largest_batch_at_best=best or None,
     )
 
 
@@ -121,6 +129,14 @@ class StepSearch:
             is_searched=find_largest,
             largest_batch=self._largest(gpu, outside, fitting) if find_largest else None,
         )
+
+    def limited(self, gpu: GpuOption, fit: GpuFit) -> GpuFit:
+        """Return a verdict whose largest batch is limited to what surely fits at this end too."""
+        largest, outside = fit.largest_batch, gpu.outside_bytes[1]
+        if largest is None or self._completes(largest, gpu.total_bytes - outside):
+            return fit
+        here = self._largest(gpu, outside, fits=False)
+        return replace(fit, largest_batch=None if here is None else min(here, largest))
 
     def need(self, batch: int) -> Need:
         """Return the peaks at a batch, where memory never ends."""

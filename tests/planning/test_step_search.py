@@ -106,7 +106,16 @@ def test_between_no_workspace_and_the_largest_one_it_is_a_close_call(
     assert "depending on cuDNN's workspace" in str(fit)
 
 
-def test_what_fits_with_no_workspace_does_not_fit() -> None:
+def test_a_workspace_that_leaves_blocks_to_others_may_need_less() -> None:
+    own = OwnStep(build=nn.Identity, batch=16, inputs=(1,))
+    bench = Planted(lambda batch: GIB * batch + 5 * GIB, workspace=-5 * GIB)
+    (fit,) = fits_of(bench, own, [gpu(ROOM + OUTSIDE[1])], find_largest=True)
+    assert fit.allocated_peak_bytes == (16 * GIB, 21 * GIB)
+    assert fit.verdict == "close call"
+    assert (fit.largest_batch, fit.largest_batch_at_best) == (15, 20)
+
+
+def test_what_fits_neither_way_does_not_fit() -> None:
     own = OwnStep(build=nn.Identity, batch=21, inputs=(1,))
     bench = Planted(lambda batch: GIB * batch, workspace=5 * GIB)
     assert fits_of(bench, own, [gpu(ROOM + OUTSIDE[1])])[0].verdict == "does not fit"
