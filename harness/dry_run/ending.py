@@ -18,6 +18,7 @@ from harness.dry_run.compiled import Compilations
 from harness.dry_run.dry_run_report import ChildResult, Job
 from harness.dry_run.recording import Recording
 from harness.dry_run.value_reads import ValueReads
+from harness.dry_run.workspaces import workspace_bytes
 
 _THREADS_SECONDS = 10.0
 """How long threads may go on after enough steps."""
@@ -64,6 +65,7 @@ class Ending:
             value_reads=self._reads.found(),
             notes=tuple(notes),
             optimizer_steps=self._recording.steps,
+            workspace_bytes=workspace_bytes(),
             compiled=None if self.compilations is None else self.compilations.found(),
             environment=_environment(),
             returned=self.returned,
