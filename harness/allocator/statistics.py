@@ -26,7 +26,6 @@ class Readings(ABC):
 
         Raises:
             ValueError: no block begins at that address.
-
         """
         block = self._blocks.get(address)
         if block is None or block.state == UNMAPPED:

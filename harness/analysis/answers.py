@@ -54,7 +54,6 @@ def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> 
     Args:
         errors_percent: by how much each predicted threshold misses the one found.
         worst: by which share the hyperbola misses a threshold at most, where one was fitted.
-
     """
     errors = errors_percent.abs().dropna()
     if errors.empty:

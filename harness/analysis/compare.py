@@ -49,7 +49,6 @@ class Comparison:
             over repeats).
 
     ``harness.compare`` shows an example.
-
     """
 
     cells: int
@@ -78,7 +77,6 @@ class Comparison:
 
         Returns:
             A row for each: ``cell``, ``metric``, ``a_bytes``, ``b_bytes``, ``difference_bytes``.
-
         """
         return self.different
 
@@ -91,7 +89,6 @@ class Comparison:
 
         Raises:
             ArgumentError: there is neither.
-
         """
         from harness.plots.public_objects import plot_ranges
 
@@ -158,7 +155,6 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
     >>> found.equal, found.cells, len(found.to_frame())
     (True, 1, 0)
     >>> found.plot().savefig("comparison.png")
-
     """
     a, b = (run if isinstance(run, pd.DataFrame) else load(run) for run in (a, b))
     across = tuple(name for name in WHERE if _apart(a, b, name))

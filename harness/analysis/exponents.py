@@ -44,7 +44,6 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
 
     Raises:
         AnalysisError: too few rows, or a variable that does not vary.
-
     """
     y = np.asarray(values, dtype=np.float64)
     kept = y > 0

@@ -60,7 +60,6 @@ def scaling(variable: str, starts: Values, lines: Values, values: Values) -> Sca
 
     Raises:
         AnalysisError: no two neighbours are left.
-
     """
     table = pd.DataFrame({"line": lines, "start": starts, "value": values}).astype(
         {"line": "int64", "start": "int64", "value": "float64"}

@@ -56,7 +56,6 @@ def compare_predictions(first: Path, second: Path) -> Comparison:
 
     Raises:
         PredictionFileError: a file is no prediction; one line.
-
     """
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [

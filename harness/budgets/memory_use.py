@@ -17,7 +17,6 @@ class MemoryUse:
     Attributes:
         peak_bytes: most bytes alive on the CPU; most bytes allocated by PyTorch on a GPU.
         layers: bytes alive at the peak of the step's requests, by the layer that allocated them.
-
     """
 
     peak_bytes: int

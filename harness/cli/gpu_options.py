@@ -39,7 +39,6 @@ class GpuFlags:
         capability: its compute capability, where the built-in list lacks it.
         memory: its bytes.
         alloc_conf: settings of the allocator, as in PYTORCH_ALLOC_CONF.
-
     """
 
     gpu: str | None

@@ -66,7 +66,6 @@ class TargetFlags:
         arguments: arguments of the network's constructor, as NAME=VALUE.
         answers: values that are read from the GPU, as FILE:LINE=ANSWER.
         loss: a known loss, or MODULE:CALLABLE.
-
     """
 
     inputs: tuple[str, ...]

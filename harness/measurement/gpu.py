@@ -53,7 +53,6 @@ def start() -> Environment:
 
     Raises:
         NoGpuError: there is none that torch could use.
-
     """
     if not _built_with_cuda():
         raise NoGpuError("device: 'cuda': the installed torch is a build without CUDA")

@@ -94,7 +94,6 @@ def series(
         y_from: where the axis of values begins; where the values do, if None.
         marked: a value to mark across.
         shared: whether the panels share the axis of values.
-
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -130,7 +129,6 @@ def _few(values: Sequence[int], most: int) -> list[int]:
 
     >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
     ([1, 4, 16, 64], [1, 16, 128, 1024])
-
     """
     apart = -(-len(values) // most)
     kept = list(values[::-1][:1])

@@ -24,7 +24,6 @@ def largest_value(
 
     >>> largest_value(lambda value: value * value <= 1000, low=1, high=10**6)
     31
-
     """
     if not fits(low):
         return None
@@ -62,7 +61,6 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
 
     >>> largest_within(lambda batch: 1000 + 37 * batch, 1_000_000, low=1, high=2**31)
     27000
-
     """
     known = cache(need)
     if known(low) > budget:

@@ -75,7 +75,6 @@ def write_explorer(path: Path) -> Path:
 
     Raises:
         ExplorerError: ``path`` cannot be written.
-
     """
     try:
         path.write_text(render(), encoding="utf-8", newline="\n")

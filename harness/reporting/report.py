@@ -61,7 +61,6 @@ def write_report(
         ExperimentError: the records name an experiment whose file is not found or cannot be used.
         ReportError: the folder cannot be written to, or the report there has claims of an
             experiment that is not known here.
-
     """
     folders = experiment_folders(folder, given)
     for path in given:
@@ -104,7 +103,6 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     Raises:
         RecordError: there is none.
         ExperimentError: as ``experiment_of``.
-
     """
     if (folder / RECORDS).is_file():
         return [folder]
@@ -152,7 +150,6 @@ def sections(folder: Path) -> list[tuple[str, Section]]:
 
     Raises:
         RecordError: no records, or a line that is none.
-
     """
     found = analyse(folder, load_files(_records(experiment_folders(folder))))
     return [(part.title, part.section) for part in found if part.section is not None]

@@ -50,7 +50,6 @@ def print_claims(folder: Path) -> bool:
 
     Returns:
         Whether there is any.
-
     """
     console = PlainConsole(highlight=False)
     claims = read_claims(folder).claims

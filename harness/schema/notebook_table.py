@@ -13,7 +13,6 @@ def notebook_table(
 
     >>> notebook_table("two", ["name", "bytes"], [["a & b", 1024]])[:61]
     '<table><caption>two</caption><tr><th>name</th><th>bytes</th><'
-
     """
     head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)

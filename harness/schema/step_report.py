@@ -59,7 +59,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     (5824516, 9519192, 'backward', 'formula')
     >>> report.categories_at_peak.activation, report.phases["forward"].peak_live_bytes
     (4194304, 8984616)
-
     """
 
     schema: Literal[1] = 1
@@ -125,7 +124,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
         Returns:
             Bytes by name, largest first; empty where the events are not known.
-
         """
         return {} if self.trace is None else totals(self.trace.alive_at_peak(), attribute)
 
@@ -154,7 +152,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         >>> grid = harness.Grid(base=harness.Workload(width=8), axes={"batch": [4, 8]})
         >>> [int(harness.predict(step).to_frame()["saved_bytes"].item()) for step in grid]
         [12868, 25732]
-
         """
         from harness.schema import columns
 
@@ -172,7 +169,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
         >>> import harness
         >>> harness.predict(harness.Workload(depth=8)).plot().savefig("peak.png")
-
         """
         if self.trace is None:
             return picture("plot_metrics", self)

@@ -111,7 +111,6 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     >>> sorted(found.to_frame()["outcome"].unique())
     ['ok', 'oom']
     >>> found.plot().savefig("search.png")
-
     """
 
     schema: Literal[1] = SCHEMA
@@ -186,7 +185,6 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Returns:
             A row a probe, in the order of the search: ``value``, ``outcome``, ``phase``, ``type``,
             ``needed_bytes`` (missing where unknown) and ``seconds``.
-
         """
         import pandas as pd
 
@@ -214,7 +212,6 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         Raises:
             ArgumentError: there are no probes.
-
         """
         return picture("plot_threshold", self)
 

@@ -20,7 +20,6 @@ class Agreement:
         fragmentation, recorded_fragmentation: share of reserved bytes not allocated, at
             the end; None where nothing is reserved.
         differences: the first few, a sentence each.
-
     """
 
     segment_events: int

@@ -56,7 +56,6 @@ class Categories:
     Args:
         annotations: ranges that PyTorch marks; those of ``Optimizer.step`` are used where no
             frames were recorded.
-
     """
 
     def __init__(self, events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> None:

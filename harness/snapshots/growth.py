@@ -29,7 +29,6 @@ class Growth:
         per_step_bytes: what a leak adds in each step; 0 without one.
         first_step_bytes: what the first step left behind for good.
         places: (frame, bytes) of what a leak added in its later half, largest first.
-
     """
 
     kind: Kind

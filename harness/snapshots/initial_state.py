@@ -28,7 +28,6 @@ class Origin:
         why_not: the reason then, in a sentence; empty otherwise.
         uncertain_blocks: blocks that may be up to 1 MiB longer than the layout says: a
             large block keeps a short rest, and a trace shows requested sizes only.
-
     """
 
     live: Mapping[int, int]

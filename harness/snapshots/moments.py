@@ -33,7 +33,6 @@ class BlockGroup:
         same_size: the blocks are equally large.
         line: the user's line, or what there is instead.
         place: the innermost Python frame, if recorded.
-
     """
 
     count: int

@@ -25,7 +25,6 @@ def number_pools(
 
     Raises:
         SnapshotError: there are more private pools than any program makes.
-
     """
     some = any(segment.pool != DEFAULT_POOL for segment in segments)
     if not some and not any(event.pool not in (None, DEFAULT_POOL) for event in events):

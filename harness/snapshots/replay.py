@@ -83,7 +83,6 @@ def replay_devices(
     Raises:
         SnapshotError: the file is no snapshot, holds more than data, or is too large; one line.
         AllocatorConfigError: ``settings`` or the sizes are invalid; one line.
-
     """
     gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
     asked = None

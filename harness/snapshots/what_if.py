@@ -45,7 +45,6 @@ class WhatIf:
         peak_reserved_bytes: lowest and highest peak among the runs that completed; None
             where none did.
         ran_out: of each run that did not complete, where; the earliest first.
-
     """
 
     name: str

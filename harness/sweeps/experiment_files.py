@@ -109,7 +109,6 @@ def find(name_or_path: str) -> Experiment:
 
     >>> find("depth_batch").name
     'depth_batch'
-
     """
     return load(_path_of(name_or_path))
 
@@ -119,7 +118,6 @@ def find_own(name: str) -> Experiment:
 
     Raises:
         ExperimentError: there is none of this name.
-
     """
     for path in _own_files():
         if path.stem == name:
@@ -133,7 +131,6 @@ def load(path: Path) -> Experiment:
     Raises:
         ExperimentError: it defines none, which is known before anything is imported, or
             importing it fails.
-
     """
     experiment = getattr(_load(path), "EXPERIMENT", None) if defines(path) else None
     if not isinstance(experiment, Experiment):
@@ -205,7 +202,6 @@ def _load(path: Path) -> ModuleType:
 
     Raises:
         ExperimentError: importing it fails.
-
     """
     try:
         if _is_own(path):

@@ -37,7 +37,6 @@ def keep_origin(folder: Path, experiment: Experiment) -> None:
 
     Raises:
         ExperimentError: another file is in the place.
-
     """
     before = read_origin(folder)
     if experiment.file is not None:
@@ -52,7 +51,6 @@ def read_origin(folder: Path) -> Origin | None:
 
     Raises:
         ExperimentError: the file holds something else.
-
     """
     try:
         return msgspec.json.decode((folder / ORIGIN).read_bytes(), type=Origin)
@@ -74,7 +72,6 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
 
     Raises:
         ExperimentError: the records name a file that is not found, or that cannot be used.
-
     """
     name = folder.resolve().name
     for path in given:

@@ -53,7 +53,6 @@ def run(
             is nothing to measure.
         ExecutorError: the executor is gone.
         LaunchError: no worker process can be started at all.
-
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
@@ -122,7 +121,6 @@ def _refuse_other_device(folder: Path, device: str) -> None:
 
     Raises:
         StoreError: the first line of a file in ``folder`` is of another device.
-
     """
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):

@@ -97,7 +97,6 @@ def threshold(
     >>> step = harness.Workload(width=64, in_features=64)
     >>> harness.threshold(step, budget_bytes=8 * 2**20).outcome
     <Outcome.OK: 'ok'>
-
     """
     check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
@@ -253,7 +252,6 @@ class _Run:
 
         Raises:
             BudgetError: blocks smaller than a page make more than a tenth of each layer.
-
         """
         if self.solve != "depth" or not self._modelled:
             return

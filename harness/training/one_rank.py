@@ -28,7 +28,6 @@ def train_rank(workload: Workload, strategy: Strategy) -> int:
     Returns:
         Bytes requested and alive after the last step, without the batch and without the
         workspaces that cuBLAS keeps.
-
     """
     dist.init_process_group("nccl")
     built = share(build(workload, source(workload)), strategy)
@@ -49,7 +48,6 @@ def train_alone(workload: Workload, *, compiled: bool) -> dict[str, int]:
     Args:
         workload: on CUDA.
         compiled: whether the network goes through ``torch.compile``.
-
     """
     built = build(workload, source(workload))
     if compiled:

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -129,20 +127,26 @@ ENDS |= {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["predict", "plan", "profile"])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("command", "end"),
+    [
+        *(("profile", end) for end in ENDS),
+        *(("predict", f"{end} in the constructor") for end in ("exit", "_exit")),
+        ("predict", "_exit at import"),
+        ("plan", "_exit in forward"),
+    ],
+)
 def test_a_target_that_ends_the_process_is_no_answer(
-    command: str, end: str, tmp_path: Path
+    command: str,
+    end: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "net.py").write_text(ENDS[end])
+    monkeypatch.chdir(tmp_path)
     gpu = [] if command == "profile" else ["--gpu", "l4"]
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", command, "net.py:Net", "--input", "4", *gpu],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (2, 3), done
-    assert "Traceback" not in done.stderr
-    assert done.stdout.strip() or done.stderr.startswith("harness: ")
+    assert main([command, "net.py:Net", "--input", "4", *gpu]) in (2, 3)
+    said = capfd.readouterr()
+    assert "Traceback" not in said.err
+    assert said.out.strip() or said.err.startswith("harness: ")

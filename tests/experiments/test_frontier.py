@@ -74,11 +74,6 @@ def test_the_curve_predicts_a_threshold_that_it_has_not_seen() -> None:
     assert 11 < found.a < 15
 
 
-def test_three_depths_are_too_few() -> None:
-    with pytest.raises(AnalysisError, match="4 depths"):
-        fit_frontier([1, 2, 4], [9, 8, 7])
-
-
 def write(folder: Path, lines: list[bytes]) -> None:
     (folder / THRESHOLDS).write_bytes(b"\n".join(lines))
 

@@ -4,7 +4,6 @@ import pytest
 
 from experiments import training_vs_inference as experiment
 from experiments.training_vs_inference import pairs
-from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.reporting.figures import picture
 from harness.schema.experiment import Size
@@ -111,8 +110,3 @@ def test_depth_verdict_and_pictures(tmp_path: Path, records: list[Record]) -> No
         assert picture(figure).png.startswith(b"\x89PNG")
     bars = next(figure for figure in section.figures if figure.name == "composition")
     assert list(bars.data["run"]) == ["inference", "training, SGD", "training, Adam"] * 2
-
-
-def test_training_alone_settles_nothing(tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match="no training cell has an inference cell"):
-        _section(tmp_path / "t", [PLANTED[1]])

@@ -59,12 +59,6 @@ def test_a_rule_that_is_wrong_is_named_with_a_workload(monkeypatch: pytest.Monke
     assert f"{right.label} differs in " in str(check)
 
 
-def test_on_a_known_version_there_is_no_reason_to_skip() -> None:
-    if versions.is_newer_than_known(versions.torch_version()):
-        pytest.skip("the installed version is newer")
-    assert why_exactness_is_not_tested() is None
-
-
 @pytest.mark.slow
 def test_on_a_newer_version_the_reason_names_what_was_compared(
     monkeypatch: pytest.MonkeyPatch,

@@ -134,9 +134,16 @@ def test_batch_normalization_needs_two_rows_of_the_last_batch_too() -> None:
         (["--examples", "1000"], "device cuda"),
         (["--device", "cuda", "--examples", "0"], "--examples"),
         (["--device", "cuda", "--examples", "many"], "--examples"),
+        (["--device", "cuda", "--gpu", "a100-8gb"], "did you mean"),
+        (["--gpu", "l4", "--device", "cpu"], "device cuda"),
+        (["--alloc-conf", "expandable_segments:True"], "device cuda"),
+        (["--device", "cuda", "--check"], "--check needs --budget or --gpu"),
+        (["--device", "cuda", "--capability", "nine"], "such as 9.0"),
+        (["--device", "cuda", "--alloc-conf", "x"], "key:value"),
+        (["--device", "cuda", "--memory", "much"], "not a size"),
     ],
 )
-def test_what_is_no_run_is_refused_in_one_line(
+def test_the_command_line_refuses_in_one_line(
     flags: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["predict", *flags]) == 2

@@ -110,18 +110,16 @@ def test_a_budget_gets_a_verdict_and_the_largest_batch() -> None:
     assert (short.fits, short.largest_batch) == (False, 63)
 
 
-def test_no_budget_no_verdict() -> None:
-    assert predict(Workload()).budget is None
-
-
-def test_predicting_imports_neither_torch_nor_numpy() -> None:
+def test_what_needs_no_torch_loads_none() -> None:
+    """Importing the harness, its command line, a replay, and a prediction for CPU and CUDA."""
     code = (
-        "import sys\n"
-        "from harness.schema.workload import Workload\n"
+        "import sys, harness, harness.sweeps.sweep, harness.measurement.measure, harness.cli.app\n"
+        "import harness.snapshots\n"
         "from harness.prediction.predict_workload import predict\n"
-        "predict(Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"
-        "predict(Workload(depth=2, dtype='bfloat16'))\n"
-        "print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))\n"
+        "predict(harness.Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"
+        "predict(harness.Workload(depth=2, dtype='bfloat16'))\n"
+        "predict(harness.Workload(device='cuda', norm='batch', dropout=0.1), gpu='h200')\n"
+        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

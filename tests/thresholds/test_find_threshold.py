@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import harness
 from harness.cli.app import main
 from harness.measurement.limits import cgroup, own_pages
 from harness.measurement.limits.rlimit import data_segment_available
@@ -183,10 +182,6 @@ def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[
         keys | {"budget_bytes", "workload", "environment", "schema"}
         <= json.loads(printed.out).keys()
     )
-
-
-def test_the_name_in_the_package_is_the_function() -> None:
-    assert harness.threshold is threshold
 
 
 @pytest.mark.parametrize("budget_bytes", [1, 1000, 4 * MIB])

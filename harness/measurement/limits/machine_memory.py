@@ -32,7 +32,6 @@ class MemoryUnavailableError(UnavailableError):
     Traceback (most recent call last):
         ...
     harness...MemoryUnavailableError: the workload is predicted to need 5.653 TiB ...
-
     """
 
 
@@ -69,7 +68,6 @@ def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
 
     Raises:
         MemoryUnavailableError: it is not.
-
     """
     there = available()
     if needed_bytes > there.bytes:
@@ -83,7 +81,6 @@ def refuse_workload(workload: Workload) -> None:
 
     Raises:
         MemoryUnavailableError: it is.
-
     """
     if workload.device != "cpu":
         return

@@ -19,7 +19,6 @@ class LaunchError(UnavailableError):
     ...         return harness.measure(step)
     ...     except harness.UnavailableError as error:
     ...         print(f"end some processes, then try again: {error}")
-
     """
 
 

@@ -223,7 +223,6 @@ def simulated_gpu(
         recorder: the dispatch mode that sees each operator.
         gpu: what ``torch.cuda`` says of the device.
         functions: PyTorch's functions that CUDA runs another way, and that way.
-
     """
     importlib.import_module("torch._dynamo")  # optimizers load it, and it lists torch's functions
     checkpointing = importlib.import_module("torch.utils.checkpoint")

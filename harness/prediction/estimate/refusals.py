@@ -26,7 +26,6 @@ def refusals(*, on_cpu: bool) -> Iterator[None]:
     Raises:
         UnsupportedModuleError: an operator cannot do without the values of a tensor.
         StepError: the code fails as it would in a real run.
-
     """
     try:
         yield

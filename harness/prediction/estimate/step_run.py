@@ -25,7 +25,6 @@ def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str)
     Raises:
         StepError: the network or its inputs are on another device.
         UnsupportedModuleError: the network is compiled.
-
     """
     model = _network(own, device)
     owners = _owners(model)

@@ -39,7 +39,6 @@ def peaks_on(
 
     Raises:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
-
     """
     runs, endless = by_each_policy(partial(play, script), gpu, settings, policies)
     notes = [ENDLESS] if endless else []

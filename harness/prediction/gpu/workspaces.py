@@ -43,7 +43,6 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
 
     Raises:
         WorkspaceConfigError: too much for 64 bits.
-
     """
     pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
     if not pairs:

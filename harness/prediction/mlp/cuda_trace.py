@@ -35,7 +35,6 @@ class CudaSteps:
 
     Raises:
         UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
-
     """
 
     def __init__(

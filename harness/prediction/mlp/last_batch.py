@@ -26,7 +26,6 @@ class ExamplesError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.prediction.mlp.last_batch.ExamplesError: examples must be at least one batch (64), got 9
-
     """
 
 
@@ -59,7 +58,6 @@ class Epoch:
 
     Raises:
         ExamplesError: fewer than one batch, or a remainder that the workload cannot run on.
-
     """
 
     workload: Workload
@@ -100,7 +98,6 @@ class Epoch:
 
         Raises:
             OutOfMemoryError: the GPU or the allocator's limit is too small.
-
         """
         phases = play_steps(self.script, allocator, self.steps_before + 2)
         *before, partial, following = (highest(step.values()) for step in phases)

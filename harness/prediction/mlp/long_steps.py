@@ -28,7 +28,6 @@ class Asked:
         gpu: whether the workload fits on the GPU.
         budget_bytes: whether it fits into this budget, if there is one.
         examples: what the smaller last batch of a run needs.
-
     """
 
     gpu: bool

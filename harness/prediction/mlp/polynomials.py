@@ -78,7 +78,6 @@ def moments(base: Workload) -> tuple[Moment, ...]:
     Raises:
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
         NotPolynomialError: the moments do not follow one rule from three layers on.
-
     """
     found = [
         _moment(row, np.zeros_like(row), depth, last_depth=depth)
@@ -181,7 +180,6 @@ def _confirm(base: Workload, found: Sequence[Polynomial]) -> None:
 
     Raises:
         NotPolynomialError: they differ.
-
     """
     for depth, width, batch in _FURTHER:
         workload = base.replace(depth=depth, width=width, batch=batch)

@@ -101,7 +101,6 @@ class DaskExecutor:
 
         Raises:
             ExecutorError: nothing answers, or its scheduler repeats what workers lost.
-
         """
         try:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -197,7 +196,6 @@ class DaskExecutor:
 
         Raises:
             ExecutorError: the scheduler is gone, or has had no worker for too long.
-
         """
         self._look()
         now = time.monotonic()

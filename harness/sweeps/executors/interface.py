@@ -60,7 +60,6 @@ class Executor(Protocol):
 
         Raises:
             ExecutorError: the executor is gone.
-
         """
 
     def close(self) -> None:
