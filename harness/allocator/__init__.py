@@ -8,7 +8,7 @@ Known limitations: ``MemPool`` with ``no_split`` or ``use_on_oom``, ``throw_on_c
 and the ``cudaMallocAsync`` backend are not modelled; when work on another stream is done
 is an assumption (see ``CachingAllocator.completion``), because it depends on the GPU.
 
-    addresses.py         How a driver places segments, as far as the allocator can notice
+    addresses.py         Placement of segments by a driver, as far as the allocator can notice
     blocks.py            Blocks, the ordered lists of those that are free, and best fit
     config.py            The allocator's settings
     counters.py          The counters of torch.cuda.memory_stats, kept cheaply
@@ -16,9 +16,9 @@ is an assumption (see ``CachingAllocator.completion``), because it depends on th
     expandable.py        Expandable segments
     model.py             The allocator itself
     replay_allocator.py  The allocator of a replay, which starts from a recorded state
-    segments.py          Where new memory comes from and how free memory goes back
+    segments.py          Sources of new memory, and the return of free memory
     settings.py          Reads the text of PYTORCH_ALLOC_CONF
-    statistics.py        What can be read of an allocator without changing it
+    statistics.py        Statistics that can be read of an allocator without changing it
 """
 
 from harness.allocator.addresses import (

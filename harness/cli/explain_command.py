@@ -10,20 +10,20 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
 from harness.cli.gpu_options import replay_deadline
-from harness.cli.parameter_types import SIZE, Numbers, WholeNumber
-from harness.schema.plain_text import printable
+from harness.cli.page_option import page_option, write_page
+from harness.cli.parameter_types import GPU, SIZE, Numbers, WholeNumber
 
 if TYPE_CHECKING:
     from harness.snapshots import Scaling
     from harness.snapshots.log_text import Log
 
-_PAGE = click.Path(dir_okay=False, writable=True, path_type=Path)
 _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def is_message(text: str) -> bool:
     """Return whether an argument is a message itself and not the name of a file."""
-    return " out of memory" in text.lower() and not os.path.exists(text)  # noqa: PTH110
+    words = (" out of memory", "can't allocate memory", "not enough memory")
+    return any(each in text.lower() for each in words) and not os.path.exists(text)  # noqa: PTH110
 
 
 class _LogOrMessage(click.Path):
@@ -49,6 +49,8 @@ class _LogOrMessage(click.Path):
 @click.option(
     "--gpu",
     "gpus",
+    type=GPU,
+    metavar="NAME",
     multiple=True,
     help="GPU to check against, e.g. l4; can be given several times.",
 )
@@ -76,7 +78,7 @@ class _LogOrMessage(click.Path):
 @click.option(
     "--batch", type=WholeNumber(1, 1 << 40), help="Batch size to predict from FILE and --second."
 )
-@click.option("--html", type=_PAGE, help="Write a self-contained page to FILE.")
+@page_option()
 @replay_deadline
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def explain(
@@ -118,7 +120,7 @@ def explain(
         )
         report = explain_snapshot(explanations)
     if html is not None:
-        _write(html, report.page)
+        write_page(html, report.page)
     click.echo(f"{json.dumps(report.facts)}\n" if as_json else report.text, nl=False)
     return DONE
 
@@ -137,13 +139,6 @@ def _log(file: str) -> "Log":
         return read_log(sys.stdin.buffer)
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror or error}") from None
-
-
-def _write(path: Path, page: str) -> None:
-    try:
-        path.write_text(printable(page), encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:

@@ -83,7 +83,7 @@ class Exercised(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RuleCheck:
-    """What became of one rule: on how many workloads it was exercised, and where it differs."""
+    """Result of one rule: the number of workloads that exercise it, and those that differ."""
 
     rule: Rule
     workloads: int

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from harness.plots.theme import (
-    CATEGORY_COLOURS,
     INK,
     byte_ticks,
     bytes_text,
@@ -20,6 +19,7 @@ from harness.plots.theme import (
     is_narrow,
     panels,
 )
+from harness.schema.category_colours import CATEGORY_COLOURS
 
 _ROOM = 1.3
 """How far an axis goes beyond the longest bar, for the number at its end."""

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from harness.plots.theme import (
-    CATEGORY_COLOURS,
     INK,
     PAPER,
     bytes_text,
@@ -16,6 +15,7 @@ from harness.plots.theme import (
     is_narrow,
     round_ticks,
 )
+from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.units import format_bytes
 
 _LETTER_INCHES = 0.09

@@ -1,10 +1,18 @@
 """A recording or a message explained as one self-contained page: no script, nothing loaded."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
-from harness.schema.self_contained_page import self_contained_page
+from harness.schema.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
+from harness.schema.self_contained_page import (
+    legend,
+    scrolling,
+    self_contained_page,
+    sizes_first_table,
+    stacked_bar,
+)
 from harness.schema.units import format_bytes
+from harness.snapshots.categories import CATEGORIES, Category
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_text import blocks_text, explanation_text, outcome
 from harness.snapshots.log_failures import LogFailure, explained
@@ -12,7 +20,17 @@ from harness.snapshots.moments import Moment
 from harness.snapshots.oom_message import OutOfMemoryMessage
 from harness.snapshots.oom_text import facts, parts
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#6e5f9e")
+_COLOURS: Mapping[Category, str] = {
+    "parameter": BLUE,
+    "optimizer": PURPLE,
+    "forward": GREEN,
+    "backward": ORANGE,
+    "workspace": VIOLET,
+    "other": SKY,
+    "unknown": GREY,
+}
+COLOUR_OF_WORDS = {CATEGORIES[name]: colour for name, colour in _COLOURS.items()}
+"""By the words that an explanation uses for a category."""
 _WIDTH, _HEIGHT, _LEFT, _TOP = 900, 320, 80, 20
 
 
@@ -27,6 +45,7 @@ def timeline_chart(explanation: Explanation) -> str:
             totals[name] = max(totals.get(name, 0), size)
     names = [name for name in sorted(totals, key=lambda name: -totals[name]) if totals[name] > 0]
     highest = max(sum(sizes.values()) for _, sizes in points) or 1
+    step = max(1, 1 << (highest // 4).bit_length())  # ticks are whole powers of two
     last = max(1, points[-1][0])
     plot = _WIDTH - _LEFT - 20
 
@@ -36,14 +55,14 @@ def timeline_chart(explanation: Explanation) -> str:
     def y(size: int) -> float:
         return _TOP + _HEIGHT * (1 - size / highest)
 
-    parts_of_svg = list(_axes(highest, last, plot))
+    parts_of_svg = list(_axes(highest, step, last, plot))
     labels: list[tuple[str, str]] = []
     below = [0] * len(points)
-    for index, name in enumerate(names):
+    for name in names:
         above = [low + sizes.get(name, 0) for low, (_, sizes) in zip(below, points, strict=True)]
         edge = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, above, strict=True)]
         back = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, below, strict=True)]
-        color = COLORS[index % len(COLORS)]
+        color = COLOUR_OF_WORDS.get(name, GREY)
         label = f"{name} (most: {format_bytes(totals[name])})"
         labels.append((color, label))
         parts_of_svg.append(
@@ -59,31 +78,22 @@ def timeline_chart(explanation: Explanation) -> str:
             'class="failure">out of memory</text>'
         )
     height = _TOP + _HEIGHT + 44
-    return (
-        f'<div class="wide"><svg viewBox="0 0 {_WIDTH} {height}" font-size="13" role="img" '
-        f'aria-label="Bytes alive by category over the events">{"".join(parts_of_svg)}</svg></div>'
-        f"{legend(labels)}"
+    picture = (
+        f'<svg viewBox="0 0 {_WIDTH} {height}" font-size="13" role="img" '
+        f'aria-label="Bytes alive by category over the events">{"".join(parts_of_svg)}</svg>'
     )
+    return scrolling("Timeline", picture) + legend(labels)
 
 
-def legend(labels: Sequence[tuple[str, str]]) -> str:
-    """Return (color, text) pairs as a list, in the page's own size of text."""
-    items = "".join(
-        f'<li><svg class="key" viewBox="0 0 10 10" aria-hidden="true">'
-        f'<rect width="10" height="10" fill="{color}"/></svg>{escape(text)}</li>'
-        for color, text in labels
-    )
-    return f'<ul class="legend">{items}</ul>'
-
-
-def _axes(highest: int, last: int, plot: int) -> Iterator[str]:
-    for quarter in range(5):
-        height = _TOP + _HEIGHT * (1 - quarter / 4)
+def _axes(highest: int, step: int, last: int, plot: int) -> Iterator[str]:
+    for size in range(0, highest + 1, step):
+        height = _TOP + _HEIGHT * (1 - size / highest)
         yield (
             f'<line x1="{_LEFT}" x2="{_LEFT + plot}" y1="{height:.1f}" y2="{height:.1f}" '
             f'class="rule"/><text x="{_LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">'
-            f"{format_bytes(highest * quarter // 4)}</text>"
+            f"{format_bytes(size)}</text>"
         )
+    for quarter in range(5):
         at = _LEFT + plot * quarter / 4
         yield (
             f'<text x="{at:.1f}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle">'
@@ -97,21 +107,8 @@ def _axes(highest: int, last: int, plot: int) -> Iterator[str]:
 
 _MOST_ROWS = 200
 _STYLE = """
-h3 { font-size: 1.05rem; margin-top: 1.75rem; }
-.wide { overflow-x: auto; }
-.wide > svg { display: block; width: 100%; min-width: 30rem; height: auto; }
-svg text { fill: var(--ink); } svg .rule { stroke: var(--rule); }
 svg line.failure { stroke: var(--bad); } svg text.failure { fill: var(--bad); }
-.bar { display: block; width: 100%; height: 3rem; }
-.legend { list-style: none; padding: 0; margin: .5rem 0; font-size: .875rem; }
-.legend li { padding-left: 1.3rem; }
-.legend .key { width: .8rem; height: .8rem; margin: 0 .5rem 0 -1.3rem; }
-table { width: 100%; } caption { padding-top: .75rem; } td { overflow-wrap: anywhere; }
-td.size { text-align: right; white-space: nowrap; width: 6rem; font-variant-numeric: tabular-nums; }
-td.name { width: 40%; }
 .bad { color: var(--bad); } .good { color: var(--good); }
-.note, .quiet { color: var(--quiet); font-size: .875rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 """
 
 
@@ -149,27 +146,18 @@ def _failure(failure: LogFailure) -> str:
 
 def _bar(message: OutOfMemoryMessage) -> str:
     held = parts(message)
-    bars, labels, at = [], [], 0.0
     whole = max(message.total_bytes, sum(size for _, _, size in held))  # some may have spilled
-    for index, (_, name, size) in enumerate(held):
-        width = 100 * size / whole
-        label = f"{name}: {format_bytes(size)}"
-        color = "var(--rule)" if name == "free" else COLORS[index % len(COLORS)]
-        labels.append((color, f"{label} ({size / message.total_bytes:.1%})"))
-        bars.append(
-            f'<rect x="{at:.2f}" width="{width:.2f}" height="10" fill="{color}">'
-            f"<title>{escape(label)}</title></rect>"
-        )
-        at += width
-    svg = (
-        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
-        f'aria-label="The GPU\'s memory at the failure">{"".join(bars)}</svg>'
-    )
+    rest = iter((GREEN, ORANGE, GREY, VIOLET, SKY, PURPLE))
+    shown = [
+        (name, size, "var(--rule)" if name == "free" else next(rest, GREY))
+        for _, name, size in held
+    ]
+    bar = stacked_bar("The GPU's memory at the failure", shown, whole)
     asked = (
         f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
         f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}."
     )
-    return f"<p>{escape(asked)}</p>{svg}{legend(labels)}"
+    return f"<p>{escape(asked)}</p>{bar}"
 
 
 def _device(explanation: Explanation) -> str:
@@ -179,7 +167,7 @@ def _device(explanation: Explanation) -> str:
         for case in explanation.what_ifs
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
-    notes = "".join(f'<p class="note">Note: {escape(note)}.</p>' for note in explanation.notes)
+    notes = "".join(f'<p class="quiet">Note: {escape(note)}.</p>' for note in explanation.notes)
     moments = "".join(map(_moment, _different(explanation.moments)))
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
@@ -206,11 +194,8 @@ def _moment(moment: Moment) -> str:
 
 
 def _groups(caption: str, groups: Iterable[tuple[str, int]]) -> str:
-    rows = "".join(
-        f'<tr><td class="size">{format_bytes(size)}</td><td>{escape(name)}</td></tr>'
-        for name, size in groups
-    )
-    return f"<table><caption>{caption}</caption>{rows}</table>"
+    rows = ((format_bytes(size), name) for name, size in groups)
+    return sizes_first_table(caption, ("size", "alive"), rows, numbers=1)
 
 
 def _as_text(text: str) -> str:

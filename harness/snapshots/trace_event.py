@@ -64,7 +64,7 @@ class TraceEvent(NamedTuple):
 
 
 def reserved_change(event: TraceEvent) -> int:
-    """Return how much more is reserved after an event; negative where a segment was freed."""
+    """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
     return _RESERVES.get(event.action, 0) * event.size_bytes
 
 

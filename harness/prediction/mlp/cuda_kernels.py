@@ -1,4 +1,4 @@
-"""What CUDA's kernels allocate: cuBLAS workspaces and scratch of reductions."""
+"""Allocations of CUDA's kernels: cuBLAS workspaces and scratch of reductions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
