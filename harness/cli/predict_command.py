@@ -9,7 +9,7 @@ from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.predict_target import USED, predict_target
-from harness.cli.target_flags import TargetFlags, target_flags
+from harness.cli.target_flags import TargetFlags, compile_option, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import OPTIMIZERS
@@ -33,6 +33,7 @@ from harness.schema.step_choices import OPTIMIZERS
     help="Optimizer; for TARGET also MODULE:CALLABLE of the parameters.  [default: sgd]",
 )
 @target_flags
+@compile_option
 @click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
 @click.option(
     "--gpu",
@@ -65,6 +66,7 @@ from harness.schema.step_choices import OPTIMIZERS
 def predict(
     target: str | None,
     network: TargetFlags,
+    compile_mode: str | None,
     card: GpuFlags,
     budget: int | None,
     method: str | None,
@@ -88,11 +90,17 @@ def predict(
         _refuse_unused(flags, examples, budget)
         method = {None: "auto", "rules": "estimate"}.get(method, method)
         return predict_target(
-            target, flags, network, card, method=str(method), check=check, as_json=as_json
+            target,
+            flags | {"compile": compile_mode},
+            network,
+            card,
+            method=str(method),
+            check=check,
+            as_json=as_json,
         )
-    if network.are_given() or method:
+    if network.are_given() or method or compile_mode:
         raise click.UsageError(
-            "--input, --inputs, --arg and --method need a TARGET, e.g. my_model.py:Net"
+            "--input, --inputs, --arg, --compile and --method need a TARGET, e.g. my_model.py:Net"
         )
     if card.are_given() and flags["device"] is None:
         flags["device"] = "cuda"

@@ -8,7 +8,7 @@ import click
 
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags
-from harness.cli.target_flags import TargetFlags, report_unsupported
+from harness.cli.target_flags import TargetFlags, report_unsupported, show_progress
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_choices import MODES
@@ -46,6 +46,7 @@ def predict_target(
         autocast=flags["autocast"],
         accumulate=1 if flags["accumulate"] is None else flags["accumulate"],
         classes=flags["classes"],
+        compile=flags["compile"],
     )
     asked = {"settings": card.alloc_conf, "method": method}
     try:
@@ -75,7 +76,14 @@ def _one(
         report = estimated(request, device="cpu")
     else:
         largest = gpu is not None and gpu.total_bytes is not None
-        report = predict_on_cuda(request, gpu, settings=settings, largest=largest, method=method)
+        report = predict_on_cuda(
+            request,
+            gpu,
+            settings=settings,
+            largest=largest,
+            method=method,
+            progress=show_progress,
+        )
     if as_json:
         click.echo(json.dumps(_as_json(report)))
     else:
@@ -93,14 +101,14 @@ def _table(
     from harness.planning.predict_step import fits_on_cuda
 
     gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
-    found = fits_on_cuda(request, gpus, settings=settings, method=method)
+    found = fits_on_cuda(request, gpus, settings=settings, method=method, progress=show_progress)
     fits = sorted(found.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [
             {
                 "fit": msgspec.to_builtins(fit),
                 "headroom_bytes": fit.headroom_bytes,
-                "largest_batch": fit.largest_batch or 0,
+                "largest_batch": (fit.largest_batch or 0) if fit.is_searched else None,
             }
             for fit in fits
         ]

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from harness.schema.compiled import Compiled
 from harness.schema.units import format_bytes
 from harness.schema.verdict import Fit
 
@@ -131,29 +132,6 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     source: str | None = None
     sizes: tuple[str, ...] = ()
     open_sizes: int = 0
-
-
-class Compiled(Struct, frozen=True, kw_only=True):
-    """Work of ``torch.compile`` in a dry run.
-
-    Attributes:
-        graphs: graphs that were compiled.
-        breaks: places at which a graph ended before its function did, counted each time.
-        break_places: those places, with TorchDynamo's reason.
-        recompilations: compilations of a function that had been compiled before.
-        seconds: time spent compiling.
-        fallbacks: functions that run uncompiled after all, as TorchDynamo warned.
-        unmeasured: choices between kernels that a GPU makes by measuring, with their number.
-
-    """
-
-    graphs: int
-    breaks: int
-    break_places: tuple[str, ...] = ()
-    recompilations: int = 0
-    seconds: float = 0.0
-    fallbacks: tuple[str, ...] = ()
-    unmeasured: dict[str, int] = {}
 
 
 class KeptFile(Struct, frozen=True, kw_only=True):

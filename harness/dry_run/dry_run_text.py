@@ -105,11 +105,7 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
     """Yield what was compiled and captured, what it changed, and what nothing measured."""
     done = report.compiled
     if done is not None:
-        again = f", {done.recompilations:,} of them again" if done.recompilations else ""
-        yield (
-            f"Compiled: {done.graphs:,} graph{'s' * (done.graphs != 1)}{again}, {done.breaks:,}"
-            f" break{'s' * (done.breaks != 1)}, {done.seconds:.1f} s compiling"
-        )
+        yield f"Compiled: {done}"
         yield from (f"  break at {place}" for place in done.break_places[:MOST_READS])
         yield from (f"  not compiled after all: {text}" for text in done.fallbacks)
         if done.unmeasured:

@@ -65,7 +65,8 @@ def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) 
     for fit in fits:
         headroom = format_bytes(fit.headroom_bytes) if fit.headroom_bytes >= 0 else "none"
         sizes = (format_bytes(fit.total_bytes), format_bytes(fit.reserved_peak_bytes[1]))
-        table.add_row(fit.gpu, fit.verdict, *sizes, headroom, f"{fit.largest_batch or 0:,}")
+        largest = f"{fit.largest_batch or 0:,}" if fit.is_searched else "not searched"
+        table.add_row(fit.gpu, fit.verdict, *sizes, headroom, largest)
     console.print(table)
     low, high = (size / 2**20 for size in fits[0].outside_bytes)
     console.print(f"note: {low:,.0f}–{high:,.0f} MiB are assumed for the CUDA context")
