@@ -8,6 +8,7 @@ exact.py            Finds the exact formula behind whole numbers, where there is
 exponents.py        Power laws: the exponent in each variable
 fits.py             Least squares on a handful of named terms
 frame.py            Records on disk to one DataFrame
+judgements.py       Judges a claim of the literature; with steps missing it stays open
 predictions.py      Sets measured metrics next to those
 proportionality.py  Tests one quantity: whether it grows in proportion to depth x batch
 rank_runs.py        The rank runs of an experiment's folder
@@ -32,5 +33,4 @@ class AnalysisError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.analysis.AnalysisError: mine: depth 1, ...: several cells of this kind in one run; ...
-
     """

@@ -59,7 +59,7 @@ _FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class TargetFlags:
-    """What the flags say of a network.
+    """The flags that describe a network.
 
     Attributes:
         inputs: each input as ``--input`` describes it.
@@ -67,7 +67,6 @@ class TargetFlags:
         arguments: arguments of the network's constructor, as NAME=VALUE.
         answers: values that are read from the GPU, as FILE:LINE=ANSWER.
         loss: a known loss, or MODULE:CALLABLE.
-
     """
 
     inputs: tuple[str, ...]

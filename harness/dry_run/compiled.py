@@ -1,4 +1,4 @@
-"""What ``torch.compile`` did in a dry run: graphs, breaks, seconds, choices that nothing measured.
+"""Work of ``torch.compile`` in a dry run: graphs, breaks, seconds, choices that nothing measured.
 
 Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only its kernels do
 not run, so what would be measured to choose between kernels is not (``autotuning.py``).
@@ -20,7 +20,7 @@ from typing import Any
 from harness.dry_run.after_import import after_import
 from harness.dry_run.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
 from harness.dry_run.stub_cache import writable_folder
-from harness.schema.compiled import Compiled
+from harness.schema.compilation import Compiled
 
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 

@@ -61,7 +61,6 @@ class ModuleTrace:
     ...     model(torch.ones(4, 8)).sum().backward()
     >>> traced.metrics().saved_bytes, traced.trace.step_peak_bytes(1) == traced.peak_live_bytes
     (128, True)
-
     """
 
     def __init__(
@@ -141,7 +140,6 @@ class ModuleTrace:
 
         Args:
             name: forward, backward or optimizer.
-
         """
         with self._recorder.phase(name):
             yield
@@ -224,7 +222,7 @@ class ModuleTrace:
             self._recorder.adopt(given, "input")
 
     def _on_unpack(self) -> None:
-        """At the first saved tensor of a backward pass: note what is held, await its end."""
+        """Record, at the first saved tensor of a backward pass, what is held; wait for its end."""
         if self._in_backward:
             return
         self._in_backward = True
@@ -297,7 +295,6 @@ def trace(
     ...     model(torch.ones(4, 8)).sum().backward()
     >>> traced.peak_phase, traced.categories_at_peak()["parameter"]
     ('backward', 72)
-
     """
     if _profiler_enabled():
         raise NestedTraceError("a trace or a PyTorch profiler is running already; end it first")

@@ -65,14 +65,7 @@ def ended_question(
     progress: OnPhase | None = None,
 ) -> Ended:
     """Return how the worker of a question ended."""
-    job = Job(
-        kind="call",
-        workload=Workload(
-            device=question.device, malloc="system" if where == "dry run" else "pinned"
-        ),
-        function=FUNCTION,
-        request=msgspec.json.encode(question),
-    )
+    job = job_of(question, where)
     if where == "dry run":
         return LAUNCHER.launch(job, deadline_seconds, progress)
     launcher = default_launcher("pinned")
@@ -80,6 +73,20 @@ def ended_question(
         return launcher.launch(job, deadline_seconds, progress)
     finally:
         launcher.close()
+
+
+def job_of(
+    question: StepQuestion, where: Literal["dry run", "here"], function: str = FUNCTION
+) -> Job:
+    """Return the question as a job for a worker, which ``function`` answers."""
+    return Job(
+        kind="call",
+        workload=Workload(
+            device=question.device, malloc="system" if where == "dry run" else "pinned"
+        ),
+        function=function,
+        request=msgspec.json.encode(question),
+    )
 
 
 def error_of(failure: Failure) -> HarnessError:

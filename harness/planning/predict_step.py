@@ -17,10 +17,15 @@ from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
+from harness.schema.units import format_bytes
 
 STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate", "compile")
 """Fields of a request that are arguments of ``OwnStep`` too."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
+WORKSPACE = (
+    "PyTorch's own kernels decided what is allocated; cuDNN alone knows its workspaces: peaks and "
+    "layers count none, the verdict covers everything from none to the largest, {} at once"
+)
 BY_REQUEST = "estimated on meta tensors, as was asked"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 ESTIMATED = "estimated, because the dry run is not available: {}"
@@ -103,8 +108,14 @@ def _dry_run(
         largest=searched,
     )
     answer = ask(question, "dry run", deadline_seconds=deadline_of(request), progress=progress)
-    notes = (KERNELS, *answer.notes, *[NOT_SEARCHED] * (largest and not searched))
+    notes = (*notes_of(answer), *[NOT_SEARCHED] * (largest and not searched))
     return report_of(request, answer, method="dry run", notes=notes)
+
+
+def notes_of(answer: StepAnswer) -> tuple[str, ...]:
+    """Return the notes of a dry run: what it says of cuDNN's workspaces comes first."""
+    most = max((fit.workspace_bytes for fit in answer.fits), default=0)
+    return (WORKSPACE.format(format_bytes(most)) if most else KERNELS, *answer.notes)
 
 
 def report_of(
@@ -171,7 +182,7 @@ def fits_on_cuda(
                 question, "dry run", deadline_seconds=deadline_of(request), progress=progress
             )
             compiling = () if request.compile is None else (NOT_SEARCHED,)
-            notes = (KERNELS, *left_out, *answer.notes, *compiling)
+            notes = (*notes_of(answer), *left_out, *compiling)
             return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
         except DryRunUnavailableError as error:
             if method == "dry-run" or request.compile is not None:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from harness.schema.compiled import Compiled
+from harness.schema.compilation import Compiled
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import Metrics
 from harness.schema.step_request import StepRequest

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from harness.schema.compiled import Compiled
+from harness.schema.compilation import Compiled
 from harness.schema.epoch_end import LastBatch
 from harness.schema.events import Trace, totals
 from harness.schema.late_views import picture
@@ -61,7 +61,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     (5824516, 9519192, 'backward', 'formula')
     >>> report.categories_at_peak.activation, report.phases["forward"].peak_live_bytes
     (4194304, 8984616)
-
     """
 
     schema: Literal[1] = 1
@@ -88,7 +87,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def fits(self) -> bool | None:
-        """Whether the step surely fits all that was asked about; None if nothing was."""
+        """True if the step surely fits every budget and GPU of the question; None without any."""
         answers = []
         if self.budget is not None:
             answers.append(self.budget.fits)
@@ -128,7 +127,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
         Returns:
             Bytes by name, largest first; empty where the events are not known.
-
         """
         return {} if self.trace is None else totals(self.trace.alive_at_peak(), attribute)
 
@@ -157,7 +155,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         >>> grid = harness.Grid(base=harness.Workload(width=8), axes={"batch": [4, 8]})
         >>> [int(harness.predict(step).to_frame()["saved_bytes"].item()) for step in grid]
         [12868, 25732]
-
         """
         from harness.schema import columns
 
@@ -175,7 +172,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
         >>> import harness
         >>> harness.predict(harness.Workload(depth=8)).plot().savefig("peak.png")
-
         """
         if self.trace is None:
             return picture("plot_metrics", self)

@@ -35,7 +35,6 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         sent: pickled objects by the name of an argument of ``OwnStep``; they count first.
         path: folders in which the requester finds its modules.
         folder: the folder that the requester works in.
-
     """
 
     target: str | None = None
@@ -64,7 +63,6 @@ class StepRequest(Struct, frozen=True, kw_only=True):
 
         >>> StepRequest(arguments=("depth=2", "kind=small")).named_arguments()
         {'depth': 2, 'kind': 'small'}
-
         """
         return dict(map(_argument, self.arguments))
 

@@ -29,7 +29,6 @@ def train_rank(workload: Workload, strategy: Strategy) -> int:
     Returns:
         Bytes requested and alive after the last step, without the batch and without the
         workspaces that cuBLAS keeps.
-
     """
     dist.init_process_group("nccl")
     built = share(build(workload, source(workload)), strategy)
@@ -51,7 +50,6 @@ def train_alone(workload: Workload, network: Network, *, compiled: bool) -> dict
         workload: on CUDA.
         network: the workload's own, or blocks of a transformer.
         compiled: whether the network goes through ``torch.compile``.
-
     """
     if network == "transformer":
         built = build(workload, source(workload), _transformer)

@@ -42,7 +42,6 @@ class OwnStep:
 
     >>> OwnStep(build=lambda: nn.Linear(8, 2), batch=4, inputs=(8,)).network("cpu")
     Linear(in_features=8, out_features=2, bias=True)
-
     """
 
     def __init__(
@@ -82,7 +81,6 @@ class OwnStep:
 
         Raises:
             StepError: one is wrong.
-
         """
         return OwnStep(**{**self._given, **fields})
 
@@ -95,7 +93,6 @@ class OwnStep:
 
         Raises:
             StepError: what ``build`` returns is no network.
-
         """
         with nullcontext() if with_values else deferred_values():
             built: Any = self.build()

@@ -20,7 +20,6 @@ def requested_step(request: StepRequest) -> OwnStep:
 
     Raises:
         HarnessError: a name, an argument or a shape is wrong; the message says which.
-
     """
     find_modules(request)
     given: dict[str, Any] = {

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
 from experiments import compiled_memory as experiment
-from harness.analysis import AnalysisError
 from harness.analysis.frame import load_files
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Section, Verdict
@@ -60,9 +57,3 @@ def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
     claim = named(found, "what the forward pass keeps (GELU")
     assert claim.number == "0.6 of eager"
     assert claim.measured.startswith("At least 1% less in 2 of 2 cells; at depth ")
-
-
-def test_a_cell_without_its_partner_is_left_out(tmp_path: Path) -> None:
-    first, *_ = experiment.rank_runs(Size.QUICK)
-    with pytest.raises(AnalysisError, match="no pair of runs ended well"):
-        section(tmp_path, [run(first, 1, 1)])

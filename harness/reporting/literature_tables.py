@@ -1,0 +1,54 @@
+"""The tables over all claims of the literature: numbers derived twice, real GPUs beside."""
+
+import pandas as pd
+
+from harness.reporting.document import Chapter, Report
+from harness.schema.findings import Table
+
+
+def checks_table(report: Report) -> Table:
+    """Return each number that decides beside its second derivation."""
+    rows = [
+        {
+            "claim": part.title,
+            "number": one.name,
+            "value": float(one.value),
+            "second": float(one.second),
+            "difference": float(one.difference),
+            "allowed": float(one.allowed),
+            "second_from": one.way,
+        }
+        for part in report.chapters
+        for one in (part.judgement.checks if part.judgement else ())
+    ]
+    columns = ["claim", "number", "value", "second", "difference", "allowed", "second_from"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return Table(name="checks", caption="Each number that decides, derived twice", frame=frame)
+
+
+def witness_table(report: Report) -> Table:
+    """Return every published measurement of a real GPU beside the harness's number."""
+    return _witnesses("Published runs of real GPUs beside the harness", *report.chapters)
+
+
+def witnesses_of(part: Chapter) -> Table:
+    """Return the published measurements beside those of one claim."""
+    return _witnesses("Published runs of real GPUs beside the harness", part)
+
+
+def _witnesses(caption: str, *parts: Chapter) -> Table:
+    rows = [
+        {
+            "claim": part.title,
+            "run": one.name,
+            "published_bytes": one.published_bytes,
+            "ours_bytes": one.ours_bytes,
+            "bytes_apart": f"{one.difference_bytes:+,}" if one.difference_bytes else "0",
+            "why": one.why,
+            "source": one.source,
+        }
+        for part in parts
+        for one in (part.judgement.witnesses if part.judgement else ())
+    ]
+    columns = ["claim", "run", "published_bytes", "ours_bytes", "bytes_apart", "why", "source"]
+    return Table(name="witnesses", caption=caption, frame=pd.DataFrame(rows, columns=columns))
