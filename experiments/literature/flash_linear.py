@@ -193,10 +193,9 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
                 name=f"{length:,} tokens: {name.replace('_', ' ')}",
                 published_bytes=round(float(text) * MIB),
                 ours_bytes=found[name],
-                why="two cuBLAS workspaces, 17,039,360 B, held there but not by newer versions of "
-                "PyTorch; six digits"
+                why="two workspaces that cuBLAS kept, 17,039,360 B; rounding"
                 if held
-                else "six digits",
+                else "rounding",
                 source=WITNESS,
             )
 

@@ -1,7 +1,7 @@
 """Korthikanti et al. 2022: a transformer layer keeps s b h (34 + 5 a s / h) bytes.
 
-Term by term for a layer of plain PyTorch modules in bfloat16 with dropout, on CUDA and on the CPU,
-and what SDPA, float32, autocast and training without dropout make of it.
+A layer of plain PyTorch modules in bfloat16 with dropout, on CUDA and on the CPU, to the byte;
+and what SDPA, float32 and training without dropout make of it.
 """
 
 import functools

@@ -195,8 +195,7 @@ def _witnesses(steps: Steps) -> Iterable[Witness]:
             name=f"sequence {length:,}, " + (f"k = {segment}" if segment else "no checkpoints"),
             published_bytes=round(gib * 2**30),
             ours_bytes=steps.counted(course_job(length, segment))["allocated_peak"],
-            why="two cuBLAS workspaces, 17,039,360 B, held there but not by newer versions of "
-            "PyTorch; rounding to 0.001 GiB",
+            why="two workspaces that cuBLAS kept, 17,039,360 B; rounding",
             source=WITNESS,
         )
 
