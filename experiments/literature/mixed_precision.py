@@ -70,7 +70,7 @@ def job(depth: int, tokens: tuple[int, int], autocast: bool, device: str) -> Ste
 def model_job(context: int, train: bool, autocast: bool) -> StepJob:
     """Return the step of a language model whose peaks on a real GPU are published."""
     return StepJob(
-        network=".language_model:stage_peaks",
+        network=".course_stages:stage_peaks",
         arguments={"context": context, "train": train, "autocast": autocast},
         device="cuda",
         gpu="a100-80gb",

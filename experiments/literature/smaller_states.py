@@ -30,7 +30,7 @@ SOURCE = Source(
 ADAM = ".small_states:adam_loop"
 SMALLER = {".small_states:Adam8bit": "8-bit Adam", ".small_states:adafactor": "Adafactor"}
 GRIDS = {
-    Size.QUICK: (("cpu",), (16, 1024)),
+    Size.QUICK: (("cpu", "cuda"), (16,)),
     Size.DEFAULT: (("cpu", "cuda"), (16, 256, 1024)),
 }
 DEPTH, WIDTH, BLOCK = 4, 512, 2048
