@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, tests, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
 from harness.schema.literature import Check, Judgement, Source, Witness
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 SOURCE = Source(
     citation="Dao, Fu, Ermon, Rudra, Re 2022, FlashAttention, arXiv:2205.14135",

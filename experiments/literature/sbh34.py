@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, tests, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
 from harness.schema.literature import Judgement, Source
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 SOURCE = Source(
     citation="Korthikanti et al. 2022, Reducing Activation Recomputation in Large Transformer "

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, tests, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
 from harness.schema.literature import Check, Judgement, Source
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 SOURCE = Source(
     citation="Rajbhandari, Rasley, Ruwase, He 2019, ZeRO: Memory Optimizations Toward Training "
