@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -239,4 +239,6 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Attention and the sequence", jobs=jobs, judge=judge, order=40)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Attention and the sequence", jobs=jobs, judge=judge, order=40
+)

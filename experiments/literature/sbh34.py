@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
@@ -195,4 +195,6 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="What a transformer layer keeps", jobs=jobs, judge=judge, order=30)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="What a transformer layer keeps", jobs=jobs, judge=judge, order=30
+)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -259,4 +259,6 @@ def _figure(table: pd.DataFrame, course: dict[int, int]) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Checkpoints at the square root", jobs=jobs, judge=judge, order=10)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Checkpoints at the square root", jobs=jobs, judge=judge, order=10
+)

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from harness.analysis import AnalysisError
-from harness.analysis.literature import Steps, widest
-from harness.analysis.literature import tests as tested
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.reporting.claims import read_claims
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Experiment, Size
@@ -17,8 +16,8 @@ from harness.schema.findings import Section, Verdict
 from harness.schema.literature import Check, Judgement, Source, Witness
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, to_json
-from harness.schema.step_run import STEP_RUNS, StepJob, StepRun
 from harness.schema.sweep_progress import Progress
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
 from harness.sweeps.sweep import run
 
@@ -50,7 +49,7 @@ def judgement(*checks: Check) -> Judgement:
 
 def experiment(judge: Callable[[Steps, Size], Judgement] = judge) -> Experiment:
     """Return an experiment of these steps."""
-    made = tested(SOURCE, title="Two", jobs=jobs, judge=judge, order=1)
+    made = claim_experiment(SOURCE, title="Two", jobs=jobs, judge=judge, order=1)
     return dataclasses.replace(made, name="two")
 
 

@@ -17,12 +17,12 @@ from experiments.literature import (
     smaller_states,
     step_in_backward,
 )
-from harness.analysis.literature import Steps
+from harness.analysis.judgements import Steps
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Verdict
 from harness.schema.metrics import CategoryBytes, Metrics, PhaseMetrics
 from harness.schema.record import Outcome, to_json
-from harness.schema.step_run import STEP_RUNS, StepJob, StepRun
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 
 QUICK = Size.QUICK
 
