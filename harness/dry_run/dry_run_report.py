@@ -120,6 +120,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         source: what the answer from that table means; None of the user's.
         sizes: operators there that read how large their result is, and could not know it.
         open_sizes: how often such a size had no answer either, and zero was taken.
+        integers: unknown reads of integers, from which the script may make sizes.
 
     """
 
@@ -132,6 +133,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     source: str | None = None
     sizes: tuple[str, ...] = ()
     open_sizes: int = 0
+    integers: int = 0
 
 
 class KeptFile(Struct, frozen=True, kw_only=True):
