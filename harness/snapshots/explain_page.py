@@ -75,8 +75,8 @@ def _bar(message: OutOfMemoryMessage) -> str:
 
 def _device(explanation: Explanation) -> str:
     rows = "".join(
-        f'<tr><td>{escape(names)}</td><td class="{"bad" if is_bad else "good"}">{escape(words)}</td>'
-        "</tr>"
+        f"<tr><td>{escape(names)}</td>"
+        f'<td class="{"bad" if is_bad else "good"}">{escape(words)}</td></tr>'
         for names, words, is_bad in outcomes(explanation)
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
