@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from harness.schema.category_colours import GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
+from harness.schema.category_colours import LEVELS
 from harness.schema.self_contained_page import (
     self_contained_page,
     sizes_first_table,
@@ -60,9 +60,9 @@ def _failure(failure: LogFailure) -> str:
 def _bar(message: OutOfMemoryMessage) -> str:
     held = parts(message)
     whole = max(message.total_bytes, sum(size for _, _, size in held))  # some may have spilled
-    rest = iter((GREEN, ORANGE, GREY, VIOLET, SKY, PURPLE))
+    rest = iter(LEVELS)
     shown = [
-        (name, size, "var(--rule)" if name == "free" else next(rest, GREY))
+        (name, size, "var(--rule)" if name == "free" else next(rest, LEVELS[-1]))
         for _, name, size in held
     ]
     bar = stacked_bar("The GPU's memory at the failure", shown, whole)
