@@ -224,7 +224,8 @@ def _print_largest(
     found = largest_of_script(name, tried, progress)
     if as_json:
         answer = {"largest": found.value, "name": name, "tried": found.tried}
-        click.echo(json.dumps({**answer, "report": json.loads(found.report.to_json())}))
+        line = json.dumps({**answer, "report": json.loads(found.report.to_json())})
+        click.echo(f"\n{line}")  # the script's own last line may have no end
     else:
         click.echo(printable(found.answer()))
     return NOT_OK if found.value is None else DONE

@@ -11,6 +11,7 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import GPU, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, report_unsupported, target_flags
 from harness.schema.errors import UnsupportedError
 from harness.schema.plain_text import printable
@@ -69,7 +70,8 @@ def plan(
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
     request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
     try:
-        found = plan_request(request, gpu, settings=card.alloc_conf, progress=_show_progress)
+        with answer_alone(as_json):
+            found = plan_request(request, gpu, settings=card.alloc_conf, progress=_show_progress)
     except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
     if as_json:

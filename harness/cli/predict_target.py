@@ -9,6 +9,7 @@ import click
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags
 from harness.cli.page_option import write_page
+from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, report_unsupported
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.schema.errors import UnsupportedError
@@ -76,13 +77,15 @@ def _one(
 ) -> int:
     from harness.planning.predict_step import estimated, predict_on_cuda
 
-    if device == "cpu":
-        if method == "dry-run":
-            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
-        report = estimated(request, device="cpu")
-    else:
-        largest = gpu is not None and gpu.total_bytes is not None
-        report = predict_on_cuda(request, gpu, settings=settings, largest=largest, method=method)
+    if device == "cpu" and method == "dry-run":
+        raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
+    largest = gpu is not None and gpu.total_bytes is not None
+    with answer_alone(as_json):
+        report = (
+            estimated(request, device="cpu")
+            if device == "cpu"
+            else predict_on_cuda(request, gpu, settings=settings, largest=largest, method=method)
+        )
     if html is not None:
         from harness.reporting.step_page import step_page
 
@@ -104,7 +107,8 @@ def _table(
     from harness.planning.predict_step import fits_on_cuda
 
     gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
-    found = fits_on_cuda(request, gpus, settings=settings, method=method)
+    with answer_alone(as_json):
+        found = fits_on_cuda(request, gpus, settings=settings, method=method)
     fits = sorted(found.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [

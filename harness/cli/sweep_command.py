@@ -36,7 +36,7 @@ def sweep(experiments: tuple[str, ...], list_only: bool, **options: Any) -> int:
         _list(experiments)
         return DONE
     folder = run_experiments(experiments, **options)
-    click.echo(f"records: {folder}", err=True)
+    click.echo(f"records: {folder}")
     return DONE
 
 

@@ -39,6 +39,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     unknown_sizes.py    Sizes that depend on values nobody knows
     value_answers.py    Answers of the user to what a dry run cannot know
     value_reads.py      Reads of GPU values
+    library_workspaces.py      Workspaces of cuDNN and cuFFT
 """
 
 import sys

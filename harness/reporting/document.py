@@ -38,6 +38,8 @@ class Chapter:
     title: str
     question: str = ""
     problem: str | None = None
+    is_failed: bool = False
+    """The problem is an error in the analysis or a drawing, not a want of records."""
     claims: tuple[Claim, ...] = ()
     answer: tuple[str, ...] = ()
     text: tuple[str, ...] = ()

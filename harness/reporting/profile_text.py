@@ -10,7 +10,6 @@ from harness.reporting.layer_text import layer_table
 from harness.reporting.step_page import step_page
 from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import CATEGORIES, Trace
-from harness.schema.plain_text import printable
 from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
@@ -105,4 +104,4 @@ def write_exports(
     if page is not None:
         is_figure = page.suffix == ".svg"
         text = svg_timeline(trace, title) if is_figure else step_page(report, title)
-        page.write_text(printable(text), encoding="utf-8")
+        page.write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import BEFORE_TRACE, CATEGORIES, Trace
+from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 MOST_COLUMNS = 600
@@ -41,21 +42,20 @@ def svg_timeline(
     top = max((column.total for column in columns), default=0) or 1
     height = _HEIGHT if has_legend else _HEIGHT - 34
     label = html.escape(f"{title}: live bytes by category; the peak is {top:,} bytes")
-    return "\n".join(
-        [
-            (
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-                f'role="img" font-family="sans-serif" font-size="12" fill="currentColor">'
-            ),
-            f"<title>{label}</title>",
-            *_axis(top),
-            *_areas(trace, columns, top),
-            *_phases(trace, first),
-            *_peak(trace, first, top),
-            *(_legend() if has_legend else ()),
-            "</svg>",
-        ]
-    )
+    drawn = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
+            f'role="img" font-family="sans-serif" font-size="12" fill="currentColor">'
+        ),
+        f"<title>{label}</title>",
+        *_axis(top),
+        *_areas(trace, columns, top),
+        *_phases(trace, first),
+        *_peak(trace, first, top),
+        *(_legend() if has_legend else ()),
+        "</svg>",
+    ]
+    return printable("\n".join(drawn))
 
 
 def _first(trace: Trace) -> int:

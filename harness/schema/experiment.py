@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from harness.schema.literature import Source
 from harness.schema.rank_run import RankJob
-from harness.schema.step_run import StepJob
 from harness.schema.threshold import ThresholdQuestion
+from harness.schema.traced_run import StepJob
 from harness.schema.training_run import TrainingJob
 from harness.schema.workload import Workload
 

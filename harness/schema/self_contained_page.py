@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 _STYLE = """
@@ -47,7 +48,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 def self_contained_page(title: str, body: str, *, style: str = "") -> str:
     """Return the page; ``body`` is HTML, ``style`` is added to the common one."""
     title = escape(title)
-    return f"""<!doctype html>
+    return printable(f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
@@ -55,7 +56,7 @@ def self_contained_page(title: str, body: str, *, style: str = "") -> str:
 <style>{_STYLE}{style}</style></head><body><main><h1>{title}</h1>
 {body}
 </main></body></html>
-"""
+""")
 
 
 def scrolling(label: str, content: str) -> str:

@@ -56,31 +56,6 @@ def texts() -> list[tuple[str, str]]:
     return [(name, (ROOT / name).read_text(encoding="utf-8")) for name in names if name != HERE]
 
 
-REPLACED_IN_NAMES = {
-    r"_cards?(?=_|$)": "gpu",
-    r"_figures?(?=_|$)": "metric (tests/reporting is about pictures)",
-    r"forecast|foretold|foretell": "predict",
-    r"_engine(?=_|$)": "executor",
-    r"ruling|exhibit": "verdict",
-    r"_told(?=_|$)": "predicted, named",
-}
-"""What the name of a test must not contain: it is a sentence that people read."""
-PICTURES = ("tests/reporting/", "tests/experiments/test_cuda_peaks.py")
-
-
-@pytest.mark.parametrize("pattern", REPLACED_IN_NAMES)
-def test_no_name_of_a_test_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
-    names = [
-        (name, found)
-        for name, text in texts()
-        if name.startswith("tests/") and not (name.startswith(PICTURES) and "figure" in pattern)
-        for found in re.findall(r"def (test_\w+)", text)
-    ]
-    assert len(names) > 500
-    wrong = [f"{name}: {found}" for name, found in names if re.search(pattern, found)]
-    assert wrong == [], f"write {REPLACED_IN_NAMES[pattern]!r}"
-
-
 @pytest.mark.parametrize("pattern", REPLACED)
 def test_no_text_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
     spaced = re.compile(pattern.replace(" ", r"\s+(?:# )?"), re.IGNORECASE)  # also over a line end

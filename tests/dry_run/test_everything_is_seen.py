@@ -86,7 +86,6 @@ def test_threads_and_functions_of_the_exit_are_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        "thread = threading.Thread(target=late); thread.start(); thread.join()\n",
         "threading.Thread(target=late).start()\n",
         "atexit.register(late)\n",
     ],

@@ -101,22 +101,6 @@ def test_long_claims_continue_on_the_next_line(
     assert "; and 3 more" in words
 
 
-def test_the_ending_of_a_real_grid_is_short_and_whole_at_80_columns(
-    tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    planted.write(tmp_path / "depth_batch", planted.grid((1, 2, 4, 8), (16, 64, 256, 1024)))
-    page = write_report(tmp_path)
-    print_summary(tmp_path, page, tmp_path / "none")
-    printed = capsys.readouterr().out
-    lines = printed.splitlines()
-    assert lines[0] == "Does the memory of training grow in proportion to layers times batch size?"
-    assert len(lines) <= 10
-    assert max(map(len, lines[:-2])) <= 80
-    assert "…" not in printed
-    assert "1,024·depth·batch + 3,184·batch + 4 bytes" in printed
-    assert "depth^" not in printed  # a fitted power has no place where there is an exact formula
-
-
 def test_several_runs_stand_side_by_side(
     tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

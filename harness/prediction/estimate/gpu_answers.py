@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from harness.prediction.gpu.catalogue import Gpu
 
-Answer = tuple[object, str, object]
+Answer = tuple[object, str, Callable[..., object]]
 """A module or class, the name of its function, and what answers instead."""
 
 _SILENT = (
