@@ -1,4 +1,4 @@
-"""What the comparisons share: running a program on the pretended GPU.
+"""Shared by the comparisons: running a program on the pretended GPU.
 
     python -m benchmarks.validation.dry_run -m pytest -m cuda
 

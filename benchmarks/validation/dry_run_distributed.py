@@ -99,7 +99,7 @@ def train(way: str) -> int:
         optimizer.step()
     clear: Any = torch._C._cuda_clearCublasWorkspaces
     clear()
-    return torch.cuda.memory_allocated()
+    return int(torch.cuda.memory_allocated())
 
 
 HEADS = ("way", "world size", "held between steps", "closed form", "equal", "peak allocated",

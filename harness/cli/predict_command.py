@@ -1,5 +1,6 @@
 """``harness predict``: the metrics of a step without running it."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -7,7 +8,8 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
-from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.page_option import page_option, write_page
+from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.predict_target import USED, predict_target
 from harness.cli.target_flags import TargetFlags, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
@@ -36,6 +38,7 @@ from harness.schema.step_choices import OPTIMIZERS
 @click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
 @click.option(
     "--gpu",
+    type=GPU_OR_ALL,
     metavar="NAME",
     help="GPU to check against, e.g. l4; with TARGET, all checks every GPU.",
 )
@@ -61,6 +64,7 @@ from harness.schema.step_choices import OPTIMIZERS
     is_flag=True,
     help="Exit with code 3 unless the step surely fits the budget and the GPU.",
 )
+@page_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
 def predict(
     target: str | None,
@@ -71,6 +75,7 @@ def predict(
     examples: int | None,
     torch: str | None,
     check: bool,
+    html: Path | None,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -88,7 +93,14 @@ def predict(
         _refuse_unused(flags, examples, budget)
         method = {None: "auto", "rules": "estimate"}.get(method, method)
         return predict_target(
-            target, flags, network, card, method=str(method), check=check, as_json=as_json
+            target,
+            flags,
+            network,
+            card,
+            method=str(method),
+            check=check,
+            as_json=as_json,
+            html=html,
         )
     if network.are_given() or method:
         raise click.UsageError(
@@ -103,6 +115,7 @@ def predict(
         card,
         check=check,
         as_json=as_json,
+        html=html,
         budget_bytes=budget,
         examples=examples,
         torch=torch,
@@ -110,7 +123,13 @@ def predict(
 
 
 def _predict_workload(
-    flags: dict[str, Any], card: GpuFlags, *, check: bool, as_json: bool, **asked: Any
+    flags: dict[str, Any],
+    card: GpuFlags,
+    *,
+    check: bool,
+    as_json: bool,
+    html: Path | None,
+    **asked: Any,
 ) -> int:
     from harness.prediction.predict_workload import predict as run
     from harness.schema.record import Outcome, to_json
@@ -118,6 +137,10 @@ def _predict_workload(
     prediction = run(
         workload_from(flags), gpu=card.described(), allocator_settings=card.alloc_conf, **asked
     )
+    if html is not None:
+        from harness.reporting.step_page import step_page
+
+        write_page(html, step_page(prediction, prediction.subject))
     if as_json:
         click.echo(json_text(to_json(prediction)))
     else:

@@ -58,7 +58,7 @@ _FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class TargetFlags:
-    """What the flags say of a network.
+    """The flags that describe a network.
 
     Attributes:
         inputs: each input as ``--input`` describes it.

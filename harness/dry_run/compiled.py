@@ -1,4 +1,4 @@
-"""What ``torch.compile`` did in a dry run: graphs, breaks, seconds, choices that nothing measured.
+"""Work of ``torch.compile`` in a dry run: graphs, breaks, seconds, choices that nothing measured.
 
 Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only its kernels do
 not run, so what would be measured to choose between kernels is not (``autotuning.py``).

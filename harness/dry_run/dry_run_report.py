@@ -1,4 +1,4 @@
-"""What a dry run found, as data: written by the child process, read by its parent and by users."""
+"""The result of a dry run as data: the child process writes it, its parent and users read it."""
 
 from typing import Literal
 
@@ -168,7 +168,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):
-    """How a script ended on a pretended GPU, and the memory that it needed.
+    """The end of a script on a pretended GPU, and the memory that it needed.
 
     Attributes:
         outcome: how the script ended.
@@ -234,7 +234,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
 
 class ChildResult(Struct, frozen=True, kw_only=True):
-    """What the child process saw from inside; its parent makes the report of it."""
+    """Observations of the child process from inside; its parent makes the report of them."""
 
     ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported", "not loaded"]
     evidence: str | None = None
@@ -244,12 +244,13 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     compiled: Compiled | None = None
+    workspace_bytes: int = 0
     environment: dict[str, str] = {}
     returned: object = None
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """What the parent asks of the child process.
+    """The parent's request to the child process.
 
     Attributes:
         kind: a script's path, a module's name, or a file of a pickled function.

@@ -19,7 +19,7 @@ MOST_FRAMES = 4
 MOST_READS = 8
 MOST_TEXT = 80
 
-_WORDS: Mapping[Category, str] = {
+CATEGORY_WORDS: Mapping[Category, str] = {
     "parameter": "parameters",
     "gradient": "gradients",
     "optimizer_state": "optimizer state",
@@ -167,7 +167,7 @@ def _frames(stack: tuple[Frame, ...]) -> Iterator[str]:
 def _alive(moment: Moment) -> Iterator[str]:
     yield "  Alive then:"
     for category, size in moment.categories.items():
-        yield f"    {format_bytes(size):>10}  {_WORDS[category]}"
+        yield f"    {format_bytes(size):>10}  {CATEGORY_WORDS[category]}"
     yield "  Largest places:"
     for group in moment.groups[:MOST_GROUPS]:
         blocks = f"{group.blocks:,} block{'s' * (group.blocks > 1)}"

@@ -222,7 +222,7 @@ class ModuleTrace:
             self._recorder.adopt(given, "input")
 
     def _on_unpack(self) -> None:
-        """At the first saved tensor of a backward pass: note what is held, await its end."""
+        """Record, at the first saved tensor of a backward pass, what is held; wait for its end."""
         if self._in_backward:
             return
         self._in_backward = True

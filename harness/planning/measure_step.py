@@ -10,7 +10,7 @@ from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import ended_question, error_of, option_of
-from harness.planning.predict_step import KERNELS, device_of, report_of, request_of
+from harness.planning.predict_step import device_of, notes_of, report_of, request_of
 from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
@@ -131,5 +131,5 @@ def measure_step(
             reason=str(evidence.get("message", outcome)),
         )
     answer = msgspec.convert(ended.result, StepAnswer)
-    notes = (KERNELS, *answer.notes) if pretends else answer.notes
+    notes = notes_of(answer) if pretends else answer.notes
     return report_of(request, answer, method=method, notes=notes, outcome=Outcome.OK)

@@ -16,10 +16,15 @@ from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
+from harness.schema.units import format_bytes
 
 STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate")
 """Fields of a request that are arguments of ``OwnStep`` too."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
+WORKSPACE = (
+    "PyTorch's own kernels decided what is allocated; cuDNN alone knows its workspaces: peaks and "
+    "layers count none, the verdict covers everything from none to the largest, {} at once"
+)
 BY_REQUEST = "estimated on meta tensors, as was asked"
 ESTIMATED = "estimated, because the dry run is not available: {}"
 
@@ -88,7 +93,13 @@ def _dry_run(request: StepRequest, gpu: Gpu | None, settings: str, largest: bool
         largest=largest,
     )
     answer = ask(question, "dry run")
-    return report_of(request, answer, method="dry run", notes=(KERNELS, *answer.notes))
+    return report_of(request, answer, method="dry run", notes=notes_of(answer))
+
+
+def notes_of(answer: StepAnswer) -> tuple[str, ...]:
+    """Return the notes of a dry run: what it says of cuDNN's workspaces comes first."""
+    most = max((fit.workspace_bytes for fit in answer.fits), default=0)
+    return (WORKSPACE.format(format_bytes(most)) if most else KERNELS, *answer.notes)
 
 
 def report_of(
@@ -146,7 +157,7 @@ def fits_on_cuda(
                 largest=True,
             )
             answer = ask(question, "dry run")
-            notes = (KERNELS, *left_out, *answer.notes)
+            notes = (*notes_of(answer), *left_out)
             return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
         except DryRunUnavailableError as error:
             if method == "dry-run":

@@ -19,7 +19,7 @@ from harness.planning.plan_answer import plan_answer
 from harness.planning.run_answer import run_answer
 from harness.planning.step_bench import ENDLESS_BYTES, StepBench, use_gpu
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
-from harness.planning.step_search import StepSearch
+from harness.planning.step_search import fits_of
 from harness.planning.step_values import StepValues
 from harness.schema.memory_fit import GpuFit
 from harness.training.own_step import OwnStep
@@ -108,7 +108,5 @@ def _fits(
 
 def _fits_of_kind(asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
     values = _used(asked, gpus[0])
-    search = StepSearch(StepBench(own, values), own, asked.settings)
-    if asked.largest:
-        search.guess_largest(gpus, own.batch)
-    return [search.fit(gpu, own.batch, find_largest=asked.largest) for gpu in gpus]
+    bench = StepBench(own, values)
+    return fits_of(bench, own, gpus, settings=asked.settings, find_largest=asked.largest)

@@ -17,12 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.plots.labels import End, label_ends
 from harness.plots.theme import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
     QUIET,
-    VERMILION,
     bytes_axis,
     bytes_text,
     counts_axis,
@@ -30,6 +25,7 @@ from harness.plots.theme import (
     ordered_colours,
     panels,
 )
+from harness.schema.category_colours import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
@@ -125,7 +121,7 @@ def series(
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
-    """Return values that an axis by doublings has room for, at most ``most``, the last among them.
+    """Return at most ``most`` of the values, with the last, as ticks of a logarithmic axis.
 
     >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
     ([1, 4, 16, 64], [1, 16, 128, 1024])

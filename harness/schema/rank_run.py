@@ -1,4 +1,4 @@
-"""What one rank of many, or one GPU through ``torch.compile``, holds while it trains, as JSON."""
+"""Memory of one rank of many, or of one GPU through ``torch.compile``, while it trains, as JSON."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ class RankJob:
 
 
 class RankMemory(Struct, frozen=True, kw_only=True):
-    """What the rank's allocator held."""
+    """Bytes that the rank's allocator held."""
 
     held_requested_bytes: Bytes
     """Requested and alive between two steps, the batch and cuBLAS's workspaces left out."""

@@ -84,7 +84,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def fits(self) -> bool | None:
-        """Whether the step surely fits all that was asked about; None if nothing was."""
+        """True if the step surely fits every budget and GPU of the question; None without any."""
         answers = []
         if self.budget is not None:
             answers.append(self.budget.fits)

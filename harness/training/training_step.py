@@ -34,7 +34,7 @@ def no_phase(name: str) -> AbstractContextManager[object]:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What the build phase leaves behind: all that a step reads and writes."""
+    """Result of the build phase: all that a step reads and writes."""
 
     workload: Workload
     model: MLP | MLPScratch

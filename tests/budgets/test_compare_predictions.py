@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.budgets.compare_predictions import compare_predictions, comparison_text
 from harness.cli.app import main
 
 
@@ -87,6 +88,25 @@ def test_a_difference_in_any_value_is_named(
 ) -> None:
     assert compared(PREDICTION, PREDICTION | change, tmp_path) == 3
     assert row in " ".join(capsys.readouterr().out.split())
+
+
+def test_layers_of_equal_blocks_are_one_row_that_names_them(tmp_path: Path) -> None:
+    def written(name: str, size: int) -> Path:
+        layers = [{"name": f"blocks.{at}.up", "saved_bytes": size} for at in range(12)]
+        modules = {each["name"]: {"saved_bytes": size} for each in layers}
+        phases = {"backward": {"peak_live_bytes": size * 10}}
+        whole = {"peak_live_bytes": size * 10, "layers": layers, "modules": modules}
+        path = tmp_path / name
+        path.write_text(json.dumps({**PREDICTION, **whole, "phases": phases}))
+        return path
+
+    found = compare_predictions(written("a.json", 1 << 20), written("b.json", 1 << 21))
+    _, *rows = comparison_text(found).splitlines()
+    assert [row.split("  ")[0] for row in rows] == [
+        "peak_live_bytes (and 1 alike)",
+        "layers.blocks.0–11.up.saved_bytes x12",
+    ]
+    assert [row.split("  ")[-1].strip() for row in rows] == ["+10 MiB", "+1 MiB"]
 
 
 def test_what_is_no_part_of_the_answer_is_not_compared(

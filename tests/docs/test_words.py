@@ -1,5 +1,6 @@
 """The glossary holds: no text of the project uses a word that it replaces, in that sense."""
 
+import ast
 import functools
 import re
 import subprocess
@@ -64,3 +65,31 @@ def test_no_text_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
         for match in spaced.finditer(text)
     ]
     assert found == [], f"write {REPLACED[pattern]!r}"
+
+
+DESCRIBED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def test_every_docstring_names_its_subject_first() -> None:
+    """No docstring begins as a question does; the group of commands asks the project's."""
+    seen, wrong = 0, []
+    for name, text in texts():
+        for node in ast.walk(ast.parse(text)) if name.endswith(".py") else ():
+            docstring = ast.get_docstring(node) if isinstance(node, DESCRIBED) else None
+            seen += docstring is not None
+            first = (docstring or "").partition(" ")[0]
+            is_app = name == "harness/cli/app.py" and getattr(node, "name", "") == "app"
+            if first in ("What", "Whether", "How", "Where") and not is_app:
+                wrong.append(f"{name}:{getattr(node, 'lineno', 1)}: {docstring}")
+    assert seen > 1000
+    assert wrong == []
+
+
+def test_every_defect_of_a_first_use_names_a_test_that_is_there() -> None:
+    table = (ROOT / "tests" / "first_use.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if re.match(r"\| [A-C]\d", line)]
+    assert len(rows) > 25
+    for row in rows:
+        named = re.findall(r"`(\w+/\w+\.py)`", row)
+        assert named or "by eye" in row or "doctest" in row, row
+        assert all((ROOT / "tests" / name).is_file() for name in named), row

@@ -1,4 +1,4 @@
-"""What a script does outside its main thread counts, or the outcome is not "ok"."""
+"""Everything outside a script's main thread counts, or the outcome is not "ok"."""
 
 from pathlib import Path
 

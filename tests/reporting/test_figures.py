@@ -17,7 +17,6 @@ from harness.plots.owners import owners
 from harness.plots.series import Marked, series
 from harness.plots.stacked import stacked
 from harness.plots.theme import (
-    CATEGORY_COLOURS,
     DARK,
     INK,
     PAPER,
@@ -27,6 +26,7 @@ from harness.plots.theme import (
     ordered_colours,
 )
 from harness.reporting.figures import colour_properties, inline_svg, picture
+from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.findings import Figure
 
 DATA = pd.DataFrame(

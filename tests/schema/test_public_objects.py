@@ -11,7 +11,7 @@ from torch import nn
 
 import harness
 from harness.analysis.compare import Comparison
-from harness.plots.theme import CATEGORY_COLOURS
+from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.columns import COLUMNS
 from harness.schema.events import CATEGORIES, Event, Trace
 from harness.schema.record import Outcome, Record

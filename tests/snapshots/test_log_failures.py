@@ -219,6 +219,7 @@ def test_the_end_of_a_long_log_is_read_and_the_rest_is_said(
         assert out.startswith("cause: real need\n")
         left = path.stat().st_size - (1 << 20)
         assert "Only the end of the log was read: " in out
+        assert "Lines are counted from" in out
         piped = read_log(io.BytesIO(path.read_bytes()))
         assert abs(piped.left_out_bytes - left) <= 1 << 16
         assert "GPU 1" in find_failures(piped)[-1].advice or find_failures(piped)[-1].gpu == 1
@@ -235,6 +236,9 @@ def test_many_failures_are_counted_and_the_last_are_listed() -> None:
 def test_a_message_may_be_the_argument(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["explain", NEED]) == 0
     assert capsys.readouterr().out.startswith("cause: real need\n")
+    cpu = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 137438953472 bytes"
+    assert main(["explain", cpu]) == 0
+    assert capsys.readouterr().out.startswith("cause: CPU memory\n")
     page = tmp_path / "page.html"
     assert (
         main(

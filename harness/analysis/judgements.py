@@ -11,7 +11,7 @@ from harness.schema.findings import Claim, Section, Table, Verdict
 from harness.schema.literature import Check, Judgement, Source
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
-from harness.schema.step_run import STEP_RUNS, StepJob, StepRun, from_json
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
 
 if TYPE_CHECKING:
     pass
