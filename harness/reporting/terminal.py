@@ -50,7 +50,8 @@ def print_sizes(console: PlainConsole, title: str, rows: Iterable[tuple[str, int
     table = _table(title, "bytes", "")
     table.columns[0].overflow, table.columns[1].justify = "fold", "right"
     for name, size in rows:
-        table.add_row(Text(name or "(none)"), f"{size:,}", format_bytes(size))
+        words = name.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")
+        table.add_row(Text(words or "(none)"), f"{size:,}", format_bytes(size))
     console.print(table)
 
 
