@@ -133,7 +133,7 @@ def test_inductor_s_step_needs_untraced_what_its_trace_shows(mode: str) -> None:
     assert compiled.cuda is not None
     assert compiled.fit.allocated_peak_bytes[1] == compiled.cuda.allocated_peak_bytes
     assert compiled.fit.reserved_peak_bytes[1] == compiled.cuda.reserved_peak_bytes
-    assert bool(compiled.compiled.unmeasured) == (mode != "default")
+    assert ("ATen of" in str(compiled.compiled.unmeasured)) == (mode != "default")
 
 
 @pytest.mark.slow
