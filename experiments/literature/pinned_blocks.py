@@ -1,4 +1,4 @@
-"""What PyTorch's allocator of pinned host memory takes, by its own counters."""
+"""Bytes that PyTorch's allocator of pinned host memory holds, by its own counters."""
 
 import torch
 
