@@ -1,4 +1,4 @@
-"""Bytes that PyTorch's allocator of pinned host memory holds, by its own counters."""
+"""Blocks of PyTorch's allocator of pinned host memory, by its own counters."""
 
 import torch
 
