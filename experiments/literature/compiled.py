@@ -1,4 +1,4 @@
-"""Networks whose compiled code gets an activation budget; a worker imports this file, with torch."""
+"""Networks whose compiled code gets an activation budget; a worker imports this file."""
 
 import torch._functorch.config
 from torch import nn

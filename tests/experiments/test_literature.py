@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from experiments.literature import (
+    compiled_budgets,
     flash_linear,
     lora_third,
     recompute_third,
@@ -32,7 +33,8 @@ RESULTS = REFERENCE.parent / "literature"
 CLAIMS = {
     claim.__name__.rpartition(".")[2]: claim
     for claim in (
-        flash_linear, lora_third, recompute_third, sbh34, sixteen_bytes, sqrt_checkpoints,
+        compiled_budgets, flash_linear, lora_third, recompute_third, sbh34, sixteen_bytes,
+        sqrt_checkpoints,
     )
 }  # fmt: skip
 
@@ -137,6 +139,17 @@ def checkpoints_of(factor: float) -> Change:
     return change
 
 
+def peaks_of(share: Callable[[str | None, float | None], float]) -> Change:
+    """Make the peak what ``share`` makes of the way to compile and of the budget."""
+
+    def change(run: StepRun) -> StepRun:
+        budget = run.job.arguments.get("budget")
+        given = None if budget is None else float(str(budget))
+        return metrics(run, peak_live_bytes=round(1000 * share(run.job.compile, given)))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("name", "change", "expected"),
     [
@@ -154,6 +167,17 @@ def checkpoints_of(factor: float) -> Change:
         ("lora_third", same, Verdict.LIMITED),
         ("lora_third", adapters_of(0.1), Verdict.SUPPORTED),
         ("lora_third", adapters_of(10), Verdict.REFUTED),
+        ("compiled_budgets", same, Verdict.LIMITED),
+        (
+            "compiled_budgets",
+            peaks_of(lambda way, budget: 0.5 + (budget or 0) / 2 if way else 1),
+            Verdict.SUPPORTED,
+        ),
+        (
+            "compiled_budgets",
+            peaks_of(lambda way, budget: 2 - (budget or 0) if way else 1),
+            Verdict.REFUTED,
+        ),
         ("recompute_third", same, Verdict.LIMITED),
         ("recompute_third", checkpoints_of(4), Verdict.SUPPORTED),
         ("recompute_third", checkpoints_of(6), Verdict.REFUTED),
