@@ -116,7 +116,7 @@ def _analyse(
     source: Source, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], evidence: Evidence
 ) -> Section:
     runs = {run.job.id: run for run in lines_if_there(evidence.folder / STEP_RUNS, from_json)}
-    size = _size(jobs, runs)
+    size = run_size(jobs, runs)
     wanted = {job.id: job for job in jobs(size)}
     well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}
     missing = [job for name, job in wanted.items() if name not in well]
@@ -147,7 +147,7 @@ def _analyse(
     )
 
 
-def _size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
+def run_size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
     """Return the smallest size that has every step that was run."""
     for size in (Size.QUICK, Size.DEFAULT):
         if set(runs) <= {job.id for job in jobs(size)}:
