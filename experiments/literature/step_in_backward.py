@@ -181,7 +181,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
     rows = []
     places = [one for one in _grid(size) if one[0] == "cpu"]
     batches = (places[0][2].batch, places[-1][2].batch)
-    for device, pair, own in places:
+    for device, pair, own in sorted(places, key=lambda place: place[2].batch):
         if own.batch not in batches:
             continue
         for optimizer, where in zip(pair, ("after", "inside"), strict=True):
@@ -194,7 +194,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         caption="What is alive at the peak with the optimizer's step after the backward pass and "
         "inside it. Gradients go where they were part of the peak; where activations make it, "
         "nothing changes.",
-        data=pd.DataFrame(rows).sort_values("panel", kind="stable"),
+        data=pd.DataFrame(rows),
         draw=functools.partial(stacked, panel="panel", bar="step"),
         size=(8.6, 3.0),
     )
