@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
 from harness.schema.literature import Judgement, Source
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 from .mlp_peaks import Mlp
 
@@ -144,4 +144,6 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Accumulated gradients", jobs=jobs, judge=judge, order=110)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Accumulated gradients", jobs=jobs, judge=judge, order=110
+)

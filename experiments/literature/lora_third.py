@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
 from harness.schema.literature import Judgement, Source
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 SOURCE = Source(
     citation="Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, arXiv:2106.09685",
@@ -202,4 +202,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="LoRA", jobs=jobs, judge=judge, order=50)
+EXPERIMENT = claim_experiment(SOURCE, title="LoRA", jobs=jobs, judge=judge, order=50)

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
 from harness.schema.literature import Check, Judgement, Source, Witness
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 SOURCE = Source(
     citation="Micikevicius et al. 2018, Mixed Precision Training, arXiv:1710.03740",
@@ -207,7 +207,7 @@ def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
 
 
 def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
-    """Yield the change that autocast makes, beside the real GPU's."""
+    """Yield the change that autocast makes, next to the real GPU's."""
     for plain, cast in zip(witnesses[::2], witnesses[1::2], strict=True):
         yield Check(
             name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",
@@ -247,4 +247,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Mixed precision", jobs=jobs, judge=judge, order=140)
+EXPERIMENT = claim_experiment(SOURCE, title="Mixed precision", jobs=jobs, judge=judge, order=140)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
 

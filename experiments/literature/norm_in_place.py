@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
 from harness.schema.literature import Judgement, Source, Witness
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 SOURCE = Source(
     citation="Rota Bulo, Porzi, Kontschieder 2018, In-Place Activated BatchNorm for "
@@ -200,4 +200,6 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Batch norm in place", jobs=jobs, judge=judge, order=160)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Batch norm in place", jobs=jobs, judge=judge, order=160
+)

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
 from harness.schema.literature import Judgement, Source
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 SOURCE = Source(
     citation="Chen, Xu, Zhang, Guestrin 2016, arXiv:1604.06174; the third is folklore",
@@ -154,6 +154,6 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(
+EXPERIMENT = claim_experiment(
     SOURCE, title="The arithmetic of recomputation", jobs=jobs, judge=judge, order=80
 )

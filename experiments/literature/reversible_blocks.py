@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
 from harness.schema.literature import Judgement, Source
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 SOURCE = Source(
     citation="Gomez, Ren, Urtasun, Grosse 2017, The Reversible Residual Network: Backpropagation "
@@ -180,4 +180,4 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Reversible blocks", jobs=jobs, judge=judge, order=130)
+EXPERIMENT = claim_experiment(SOURCE, title="Reversible blocks", jobs=jobs, judge=judge, order=130)

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from harness.analysis.literature import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
 from harness.schema.literature import Judgement, Source, Witness
-from harness.schema.step_run import StepJob
+from harness.schema.traced_run import StepJob
 
 from .mlp_peaks import FLOAT_BYTES, WORKSPACE_BYTES, Mlp
 
@@ -209,4 +209,6 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Smaller optimizer states", jobs=jobs, judge=judge, order=150)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Smaller optimizer states", jobs=jobs, judge=judge, order=150
+)

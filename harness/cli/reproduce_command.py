@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.report_command import write_page
 from harness.cli.sweep_options import run_experiments, sweep_options
 
 
@@ -21,10 +21,10 @@ from harness.cli.sweep_options import run_experiments, sweep_options
     help="Test claims of the literature instead, on the CPU and on pretended GPUs.",
 )
 def reproduce(literature: bool, **options: Any) -> int:
-    """Run every experiment, write the report and print the answer."""
-    from harness.reporting.parallel import usable_processors
-    from harness.reporting.progress import counted
-    from harness.reporting.report import write_report
+    """Run every experiment, write the report and print the answer.
+
+    The exit code is 3 if a section of the report failed.
+    """
     from harness.reporting.summary import print_summary
     from harness.sweeps.experiment_files import literature_names, own_names
 
@@ -34,7 +34,6 @@ def reproduce(literature: bool, **options: Any) -> int:
             raise click.UsageError(f"--literature takes no --device and no --gpu: {rule}")
         options["out"] = options["out"] or Path("results", "local", "literature")
     folder = run_experiments(literature_names() if literature else own_names(), **options)
-    with counted("analysing and drawing experiments") as progress:
-        page = write_report(folder, jobs=usable_processors(), progress=progress)
+    page, code = write_page(folder)
     print_summary(folder, page)
-    return DONE
+    return code

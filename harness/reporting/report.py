@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,8 @@ from harness.schema.literature import Source
 from harness.schema.plain_text import printable
 from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
-from harness.schema.step_run import STEP_RUNS
 from harness.schema.threshold import THRESHOLDS
+from harness.schema.traced_run import STEP_RUNS
 from harness.schema.training_run import TRAINING_RUNS
 from harness.sweeps.experiment_origin import experiment_of
 
@@ -41,6 +41,7 @@ def write_report(
     jobs: int = 1,
     progress: Progress | None = None,
     given: Sequence[Path] = (),
+    missing: Callable[[str], object] = str,
 ) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
@@ -55,6 +56,7 @@ def write_report(
         jobs: processes that analyse and draw; see ``run_each`` for when more than one is right.
         progress: called with how many experiments are done.
         given: files of the user's that define experiments in ``folder``.
+        missing: called with one line for each section that failed, or if nothing could be settled.
 
     Raises:
         RecordError: no records, or a line that is none.
@@ -80,6 +82,11 @@ def write_report(
         totals={str(name): int(count) for name, count in outcomes.items()},
     )
     replace_files(folder, _files(report), files_of_report(folder))
+    for part in chapters:
+        if part.is_failed:
+            missing(f"{part.title}: {part.problem}")
+    if all(part.problem and not part.is_failed for part in chapters):
+        missing(f"{folder}: no experiment there has an answer; the report says why")
     return folder / html.STORY
 
 
@@ -92,6 +99,7 @@ class Analysed:
     question: str = ""
     section: Section | None = None
     problem: str | None = None
+    is_failed: bool = False
     source: Source | None = None
 
 
@@ -184,7 +192,7 @@ def _analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Ana
     except (AnalysisError, RecordError) as error:
         return dataclasses.replace(part, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
-        return dataclasses.replace(part, problem=_fault(error))
+        return dataclasses.replace(part, problem=_fault(error), is_failed=True)
     return dataclasses.replace(part, section=section)
 
 
@@ -198,19 +206,20 @@ def _fault(error: Exception) -> str:
 
 def _draw(part: Analysed) -> Chapter:
     anchor = _anchor(part.name)
-    head = (anchor, part.title, part.question)
-    if part.section is None:
-        return _without_section(*head, part.problem, part.source)
-    try:
-        return chapter(*head, part.section, part.source)
-    except Exception as error:  # as above: a figure that cannot be drawn costs its section alone
-        return _without_section(*head, _fault(error), part.source)
-
-
-def _without_section(
-    name: str, title: str, question: str, problem: str | None, source: Source | None
-) -> Chapter:
-    return Chapter(name=name, title=title, question=question, problem=problem, source=source)
+    problem, is_failed = part.problem, part.is_failed
+    if part.section is not None:
+        try:
+            return chapter(anchor, part.title, part.question, part.section, part.source)
+        except Exception as error:  # as above: a figure that cannot be drawn costs its section
+            problem, is_failed = _fault(error), True
+    return Chapter(
+        name=anchor,
+        title=part.title,
+        question=part.question,
+        problem=problem,
+        is_failed=is_failed,
+        source=part.source,
+    )
 
 
 def _anchor(name: str) -> str:

@@ -1,5 +1,6 @@
 """The largest value of a script's argument, found with planted reports and with a real script."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def test_the_value_fits_and_the_next_one_was_seen_to_fail(slope: int) -> None:
     assert found.tried[expected] == "ok"
     assert expected == HIGHEST or found.tried[expected + 1] == "oom"
     assert len(found.tried) < 30
+    fails = f"{expected:,}; {expected + 1:,} fails ({len(found.tried)} dry runs)"
+    assert expected == HIGHEST or found.answer() == f"largest batch on planted: {fails}"
 
 
 def test_where_nothing_fits_and_where_the_script_fails() -> None:
@@ -48,20 +51,16 @@ def test_where_nothing_fits_and_where_the_script_fails() -> None:
         largest_of_script("batch", planted(lambda n: n, "error"), lambda *_: None)
 
 
-def test_the_arguments_need_a_place_for_the_value(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["dry-run", "--largest", "batch", "--", "train.py", "--batch", "4"]) == 2
-    assert "--largest needs {} among the script's arguments" in capsys.readouterr().err
-
-
 SCRIPT = """
 import sys, torch
-torch.empty(int(sys.argv[1]), 256 << 20, dtype=torch.uint8, device="cuda")
+print("a line without an end", end="")
+torch.empty(int(sys.argv[1]), 1 << 30, dtype=torch.uint8, device="cuda")
 """
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cuda_build")
-def test_a_real_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_script(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     flags = [
@@ -74,7 +73,7 @@ def test_a_real_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         "--largest",
         "number of blocks",
     ]
-    assert main(["dry-run", *flags, "--", str(script), "{}"]) == 0
-    said = capsys.readouterr()
-    assert said.out.splitlines()[-1].startswith("largest number of blocks on t4: 12; 13 fails (")
-    assert "number of blocks 13: oom" in said.err
+    assert main(["dry-run", *flags, "--json", "--", str(script), "{}"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["largest"] == 3
+    assert "number of blocks 4: oom" in said.err

@@ -17,12 +17,12 @@ from experiments.literature import (
     smaller_states,
     step_in_backward,
 )
-from harness.analysis.literature import Steps
+from harness.analysis.judgements import Steps
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Verdict
 from harness.schema.metrics import CategoryBytes, Metrics, PhaseMetrics
 from harness.schema.record import Outcome, to_json
-from harness.schema.step_run import STEP_RUNS, StepJob, StepRun
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 
 QUICK = Size.QUICK
 
@@ -115,7 +115,7 @@ def reversible(kept: int) -> list[StepRun]:
 
 
 def in_place(tensors: int, constant: int) -> list[StepRun]:
-    """Return stacks whose layers keep so many tensors in place, and peaks above a constant."""
+    """Return stacks whose layers keep that many tensors in place, and peaks above a constant."""
     tensor = norm_in_place.layer_bytes("in place")
 
     def run(job: StepJob) -> StepRun:

@@ -11,7 +11,7 @@ from harness.schema.findings import Claim, Section, Table, Verdict
 from harness.schema.literature import Check, Judgement, Source
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
-from harness.schema.step_run import STEP_RUNS, StepJob, StepRun, from_json
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
 
 if TYPE_CHECKING:
     pass
@@ -83,7 +83,7 @@ def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: in
     return Check(name=named, value=value, second=second, way=way, allowed=allowed)
 
 
-def tests(
+def claim_experiment(
     source: Source,
     *,
     title: str,
@@ -116,7 +116,7 @@ def _analyse(
     source: Source, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], evidence: Evidence
 ) -> Section:
     runs = {run.job.id: run for run in lines_if_there(evidence.folder / STEP_RUNS, from_json)}
-    size = _size(jobs, runs)
+    size = run_size(jobs, runs)
     wanted = {job.id: job for job in jobs(size)}
     well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}
     missing = [job for name, job in wanted.items() if name not in well]
@@ -147,7 +147,7 @@ def _analyse(
     )
 
 
-def _size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
+def run_size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
     """Return the smallest size that has every step that was run."""
     for size in (Size.QUICK, Size.DEFAULT):
         if set(runs) <= {job.id for job in jobs(size)}:
