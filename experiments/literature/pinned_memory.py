@@ -168,6 +168,7 @@ def _figure(taken: dict[int, int]) -> Figure:
             scale="ratio",
             marked=Marked(value=1.0, text="what is asked for"),
             joined=False,
+            ticks=(1, 2, 3, 48, 64, 100, 128),
         ),
         size=(8.6, 3.2),
     )
