@@ -24,6 +24,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     known_values.py     Values that can be known
     large_parameters.py Parameters that a script initialises on the host
     library_answers.py  Known places in libraries
+    next_steps.py       Commands that a user may run next when a script ran out of memory
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        What is watched inside the process
