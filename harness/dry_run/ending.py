@@ -16,9 +16,9 @@ import msgspec
 
 from harness.dry_run.compiled import Compilations
 from harness.dry_run.dry_run_report import ChildResult, Job
+from harness.dry_run.library_workspaces import workspace_bytes
 from harness.dry_run.recording import Recording
 from harness.dry_run.value_reads import ValueReads
-from harness.dry_run.workspaces import workspace_bytes
 
 _THREADS_SECONDS = 10.0
 """How long threads may go on after enough steps."""

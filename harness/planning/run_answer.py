@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from msgspec.structs import replace
 
-from harness.dry_run.workspaces import workspace_bytes
+from harness.dry_run.library_workspaces import workspace_bytes
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.run_trace import trace_run
 from harness.measurement.step_trace import StepTrace

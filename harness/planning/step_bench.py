@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 
 import torch
 
-from harness.dry_run.workspaces import workspace_bytes
+from harness.dry_run.library_workspaces import workspace_bytes
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import MOST_STEPS
 from harness.planning.step_values import StepValues
