@@ -4,9 +4,10 @@ r"""Compare the estimate of public models' training steps with the CUDA dry run.
       -m benchmarks.validation.compare_public_models record FOLDER
     python -m benchmarks.validation.compare_public_models compare FOLDER OUT
 
-``record`` trains each model on the pretended GPU (PyTorch's own kernels and allocator) and writes
-a JSON file for it; ``compare`` estimates the same steps on meta tensors and writes ``models.csv``
-and ``models.md``, with the sentence that every estimate carries.
+``record`` traces each model's step on the pretended GPU (PyTorch's own kernels and allocator) and
+writes a JSON file for it, with which of counter, categories and layers do not add up to the peak;
+``compare`` estimates the same steps on meta tensors and writes ``models.csv`` and ``models.md``,
+with the sentence that every estimate carries.
 """
 
 import csv
@@ -23,23 +24,23 @@ from typing import Any
 
 import torch
 
-from benchmarks.validation.public_models import STEPS, names, own_step
+from benchmarks.validation.public_models import names, own_step
 from harness.allocator import CachingAllocator
+from harness.measurement.step_trace import trace_step
 from harness.prediction.estimate.estimate_step import ACCURACY, estimate_step
 from harness.prediction.gpu.catalogue import DEFAULT
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.training.module_step import run_step
 
 LIBRARIES = ("torch._dynamo", "torchvision", "transformers")
 COUNTERS = ("requested", "allocated", "reserved")
 WITHIN = 0.01
 
 SUMMARY = (
-    "Three training steps of public models on torch {version}, capability 8.0, each in a process "
-    "of its own: under the CUDA dry run, where PyTorch's own kernels decide what is allocated, "
-    "and estimated on meta tensors. Peaks of the build and the steps, in bytes. Written by "
-    "`benchmarks/validation/compare_public_models.py`."
+    "A training step of public models on torch {version}, capability 8.0, each in a process "
+    "of its own: traced under the CUDA dry run, where PyTorch's own kernels decide what is "
+    "allocated, and estimated on meta tensors. Peaks of the build and the steps, in bytes. "
+    "Written by `benchmarks/validation/compare_public_models.py`."
 )
 
 
@@ -62,26 +63,37 @@ def record(folder: Path, chosen: list[str]) -> None:
 
 
 def _trained(name: str) -> dict[str, Any]:
-    """Train the model on the pretended GPU; return its peaks."""
-    own = own_step(name)
-    step = own.step(own.network("cuda"), "cuda")
-    for _ in range(STEPS):
-        run_step(step, lambda _: nullcontext())
-    stats = torch.cuda.memory_stats()
-    peaks = {counter: stats[f"{counter}_bytes.all.peak"] for counter in COUNTERS}
-    return {"torch": torch.__version__, **peaks}
+    """Trace the model's step on the pretended GPU; return its peaks, and what does not add up."""
+    traced = trace_step(own_step(name), "cuda", lambda _: nullcontext(), with_values=False)
+    cuda, parts = traced.metrics.cuda, traced.metrics.categories_at_peak
+    assert cuda is not None
+    assert cuda.first_step is not None
+    assert parts is not None
+    seen = [cuda, cuda.first_step, *(cuda.phases or {}).values()]
+    peaks = {
+        counter: max(getattr(one, f"{counter}_peak_bytes") for one in seen) for counter in COUNTERS
+    }
+    sums = {
+        "counter": cuda.requested_peak_bytes,
+        "categories": sum(getattr(parts, name) for name in parts.__struct_fields__),
+        "layers": sum(layer["peak_bytes"] for layer in traced.layers),
+    }
+    peak = traced.metrics.peak_live_bytes
+    differ = [f"{what} {found} of {peak}" for what, found in sums.items() if found != peak]
+    return {"torch": torch.__version__, **peaks, "does_not_add_up": differ}
 
 
 def compare(folder: Path, out: Path) -> None:
     """Estimate what was recorded and write the tables."""
-    rows = []
+    rows, add_up = [], 0
     for name in names():
         path = folder / f"{name}.json"
         if path.exists():
             measured = json.loads(path.read_text())
+            add_up += not measured["does_not_add_up"]
             rows.append(_row(name, measured))
             print(rows[-1], flush=True)
-            _write(rows, out, measured["torch"])
+            _write(rows, out, measured["torch"], add_up)
 
 
 def _row(name: str, measured: dict[str, Any]) -> list[str]:
@@ -137,7 +149,7 @@ def sentence(rows: list[list[str]]) -> str:
     )
 
 
-def _write(rows: list[list[str]], out: Path, version: str) -> None:
+def _write(rows: list[list[str]], out: Path, version: str, add_up: int) -> None:
     with (out / "models.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADS, *rows])
     done = [row for row in rows if row[3]]
@@ -147,6 +159,7 @@ def _write(rows: list[list[str]], out: Path, version: str) -> None:
         "",
         SUMMARY.format(version=version.partition("+")[0]),
         "",
+        f"- Counter, categories and layers add up to the traced peak in {add_up} of {len(rows)}.",
         f"- {sentence(rows)}.",
         f"- {len(rows) - len(done)} could not be estimated.",
         "- Peaks equal to the byte, of {}: requested {}, allocated {}, reserved {}.".format(

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from harness.training.own_step import OwnStep
 
-STEPS = 3
 BATCHES = (2, 64)
 
 IMAGE_MODELS = (

@@ -40,7 +40,6 @@ class AllocatorConfig:
 
     Raises:
         AllocatorConfigError: a value that PyTorch would refuse, or a fraction of nothing.
-
     """
 
     expandable_segments: bool = False
@@ -99,7 +98,6 @@ class AllocatorConfig:
 
         Raises:
             AllocatorConfigError: one line, for a key or a value that is unknown or unfit.
-
         """
         fields: dict[str, Any] = parse_settings(text)
         return cls(total_bytes=total_bytes, outside_bytes=outside_bytes, **fields)

@@ -133,7 +133,6 @@ class Counters:
     Attributes:
         blocks_rose: whether a request raised what ``note_blocks`` notes since it was last called.
         splits_rose: the same of ``note_splits``.
-
     """
 
     def __init__(self, small: PoolCounters, large: PoolCounters) -> None:

@@ -34,7 +34,6 @@ class CachingAllocator(Readings):
 
     Attributes:
         segment_log: every segment allocated and freed, in order.
-
     """
 
     def __init__(
@@ -74,7 +73,6 @@ class CachingAllocator(Readings):
             AllocatorConfigError: ``max_split_size`` changes while memory is held. PyTorch
                 accepts that and later frees split blocks as whole segments: 2.13 then ends
                 in an internal assertion (seen under the dry run).
-
         """
         held = bool(self._blocks)
         if held and config.max_split_size_bytes != self.config.max_split_size_bytes:
@@ -104,7 +102,6 @@ class CachingAllocator(Readings):
         Raises:
             OutOfMemoryError: neither the pools nor the GPU have enough memory.
             ValueError: a negative size.
-
         """
         if size_bytes <= 0:
             if size_bytes == 0:
@@ -194,7 +191,6 @@ class CachingAllocator(Readings):
 
         Raises:
             ValueError: no block is allocated at that address.
-
         """
         block = self._blocks.get(address)
         if block is None or block.state != ALLOCATED:
@@ -324,7 +320,6 @@ class CachingAllocator(Readings):
 
         Raises:
             ValueError: no block is allocated at that address.
-
         """
         block = self._blocks.get(address)
         if block is None or block.state != ALLOCATED:
@@ -337,7 +332,6 @@ class CachingAllocator(Readings):
 
         Raises:
             ValueError: no block at that address awaits a stream.
-
         """
         block = self._blocks.get(address)
         if block is None or block.state != AWAITING:

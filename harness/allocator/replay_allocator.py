@@ -16,7 +16,6 @@ class FollowingAllocator(CachingAllocator):
     Attributes:
         before_growing: called when no free block fits, before new memory is allocated; a replay
             frees the segments there that the recording freed.
-
     """
 
     def __init__(self, config: AllocatorConfig, *, addresses: AddressPolicy) -> None:
@@ -42,7 +41,6 @@ class FollowingAllocator(CachingAllocator):
 
         Raises:
             ValueError: something is at its addresses already.
-
         """
         adopt_segment(self._segments, self._blocks, self._uses, segment)
         if segment.is_expandable:
@@ -55,7 +53,6 @@ class FollowingAllocator(CachingAllocator):
 
         Raises:
             ValueError: the segment at that address is not wholly free.
-
         """
         block = self._blocks.get(address)
         if block is None or block.state != FREE or block.is_split() or block.range is not None:

@@ -1,4 +1,4 @@
-"""What the model reports in addition to counters: segment events, and running out of memory."""
+"""The model's reports in addition to counters: segment events, and running out of memory."""
 
 from typing import Literal, NamedTuple
 
@@ -26,7 +26,6 @@ class OutOfMemoryError(RuntimeError):
         free_bytes: what the driver had free, None on a GPU without end.
         limit_bytes: what the per-process fraction allows, None without one.
         total_bytes: the GPU's memory.
-
     """
 
     def __init__(

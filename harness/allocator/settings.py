@@ -35,7 +35,6 @@ class AllocatorConfigError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.allocator.settings.AllocatorConfigError: ... must be True or False, got 'maybe'
-
     """
 
 
@@ -44,7 +43,6 @@ def parse_settings(text: str) -> dict[str, object]:
 
     Raises:
         AllocatorConfigError: one line that names the key, the value and the rule.
-
     """
     packed = re.sub(r"\s+", "", text)
     fields: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""What can be read of an allocator without changing it."""
+"""Statistics that can be read of an allocator without changing it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -26,7 +26,6 @@ class Readings(ABC):
 
         Raises:
             ValueError: no block begins at that address.
-
         """
         block = self._blocks.get(address)
         if block is None or block.state == UNMAPPED:

@@ -20,7 +20,6 @@ class StreamUses:
 
     Attributes:
         queues: the blocks that await each stream, in the order in which they were freed.
-
     """
 
     def __init__(self) -> None:

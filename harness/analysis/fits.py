@@ -109,7 +109,6 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
 
     Raises:
         AnalysisError: too few rows, or columns that do not differ from each other.
-
     """
     y = np.asarray(values, dtype=np.float64)
     unit = np.ones_like(y) if scales is None else np.asarray(scales, dtype=np.float64)
@@ -190,7 +189,6 @@ def nested_test(small: Fit, large: Fit) -> NestedTest | None:
 
     Raises:
         AnalysisError: the fits are not nested.
-
     """
     extra = len(large.terms) - len(small.terms)
     if extra <= 0 or not set(small.terms) < set(large.terms):

@@ -43,7 +43,6 @@ def load(folder: Path | str) -> pd.DataFrame:
     >>> frame = harness.load(harness.sweep([step], out=tempfile.mkdtemp(), repeats=1))
     >>> frame["outcome"].tolist(), frame["saved_bytes"].tolist()
     (['ok'], [452])
-
     """
     return load_files(record_files(Path(folder)))
 
@@ -70,7 +69,6 @@ def record_files(folder: Path) -> list[Path]:
 
     Raises:
         RecordError: there is none.
-
     """
     own = folder / RECORDS
     found = [own] if own.is_file() else sorted(folder.glob(f"*/{RECORDS}"))
@@ -91,7 +89,6 @@ def read_lines(
 
     Raises:
         RecordError: a line that cannot be decoded, with file and line number.
-
     """
     failure: RecordError | None = None
     number = 0

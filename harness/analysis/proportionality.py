@@ -111,7 +111,6 @@ def sample(frame: pd.DataFrame, quantity: str) -> Sample:
     Raises:
         AnalysisError: fewer than three depths or batches, or fewer cells than a fit needs, or
             two cells of one depth and batch.
-
     """
     known = frame[(frame["outcome"] == "ok") & frame[quantity].notna()]
     known = known.sort_values(["depth", "batch"])
@@ -148,7 +147,6 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
 
     Raises:
         AnalysisError: too few cells.
-
     """
     cells = sample(frame, quantity)
     axes = {"depth": cells.depth, "batch": cells.batch}

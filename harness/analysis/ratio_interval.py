@@ -28,7 +28,6 @@ def geometric_ratio(ratios: Values, confidence: float = CONFIDENCE) -> Ratio:
 
     Raises:
         AnalysisError: fewer than three ratios, or one that is not positive.
-
     """
     values = np.asarray(ratios, dtype=np.float64)
     if len(values) < 3 or not bool((values > 0).all()):

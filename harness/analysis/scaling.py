@@ -16,7 +16,7 @@ STEPS = ["line", "start", "stop", "factor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """How a quantity grows per doubling of one variable, every other variable held."""
+    """Growth of a quantity per doubling of one variable, every other variable held."""
 
     variable: str
     steps: pd.DataFrame
@@ -60,7 +60,6 @@ def scaling(variable: str, starts: Values, lines: Values, values: Values) -> Sca
 
     Raises:
         AnalysisError: no two neighbours are left.
-
     """
     table = pd.DataFrame({"line": lines, "start": starts, "value": values}).astype(
         {"line": "int64", "start": "int64", "value": "float64"}

@@ -16,7 +16,6 @@ def read_events(path: Path) -> pd.DataFrame:
     Raises:
         AnalysisError: no such file, a column missing, a running sum that is not the sum, or a
             category that this harness does not know.
-
     """
     try:
         events = pd.read_csv(path)

@@ -60,7 +60,6 @@ class Baseline:
 
         Raises:
             BaselineError: the file is damaged, in any of its entries; one line.
-
         """
         return self._read().get(name)
 
@@ -69,7 +68,6 @@ class Baseline:
 
         Raises:
             BaselineError: the file is damaged or cannot be written; it stays as it is.
-
         """
         entry = Entry(
             gpu=use.gpu,

@@ -1,4 +1,4 @@
-"""What a step of a test's model needs, as plain numbers that a baseline file can hold."""
+"""The need of a step of a test's model, as plain numbers that a baseline file can hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ class MemoryUse:
     Attributes:
         peak_bytes: most bytes alive on the CPU; most bytes allocated by PyTorch on a GPU.
         layers: bytes alive at the peak of the step's requests, by the layer that allocated them.
-
     """
 
     peak_bytes: int

@@ -115,7 +115,6 @@ class MemoryBudget:
 
         Raises:
             HarnessError: the baseline file is damaged or cannot be written.
-
         """
         from harness.budgets.memory_use import growth, largest
 

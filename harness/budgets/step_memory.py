@@ -25,7 +25,6 @@ def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: A
 
     Raises:
         MeasureError: there is no GPU, or the step does not run to its end.
-
     """
     from harness.dry_run.for_workers import has_gpu
     from harness.measurement.measure import DEADLINE_SECONDS

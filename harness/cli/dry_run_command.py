@@ -10,7 +10,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
-from harness.cli.parameter_types import SECONDS, SIZE, Choices, WholeNumber
+from harness.cli.page_option import page_option, write_page
+from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
 from harness.schema.plain_text import printable
 from harness.schema.verdict import DOES_NOT_FIT
 
@@ -50,7 +51,9 @@ def _answers(
         "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
     ],
 )
-@click.option("--gpu", metavar="NAME", help="GPU to pretend, e.g. h100-80gb.  [a100-40gb]")
+@click.option(
+    "--gpu", type=GPU, metavar="NAME", help="GPU to pretend, e.g. h100-80gb.  [a100-40gb]"
+)
 @click.option(
     "--capability",
     metavar="M.N",
@@ -111,6 +114,7 @@ def _answers(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
 )
+@page_option()
 @click.option(
     "--largest",
     metavar="NAME",
@@ -140,6 +144,7 @@ def dry_run(
     deadline: float | None,
     compare_eager: bool,
     snapshot: Path | None,
+    html: Path | None,
     largest: str | None,
     write_files: bool,
     as_json: bool,
@@ -181,8 +186,11 @@ def dry_run(
         "write_files": write_files,
     }
     if largest is not None:
+        if html is not None:
+            raise click.UsageError("--html shows one run; leave out --largest")
         return _print_largest(largest, str(target), arguments, asked, as_json=as_json)
     report = run(str(target), *arguments, **asked)
+<<<<<<< HEAD
 
     def again(settings: str) -> bool:
         both = ",".join(filter(None, (os.environ.get("PYTORCH_ALLOC_CONF"), settings)))
@@ -191,6 +199,12 @@ def dry_run(
         found = run(str(target), *arguments, **other)
         return found.outcome == "ok" and found.fit != DOES_NOT_FIT
 
+=======
+    if html is not None:
+        from harness.dry_run.dry_run_page import dry_run_page
+
+        write_page(html, dry_run_page(report, target=str(target)))
+>>>>>>> main
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
     if not as_json:
@@ -231,7 +245,8 @@ def _print_largest(
     found = largest_of_script(name, tried, progress)
     if as_json:
         answer = {"largest": found.value, "name": name, "tried": found.tried}
-        click.echo(json.dumps({**answer, "report": json.loads(found.report.to_json())}))
+        line = json.dumps({**answer, "report": json.loads(found.report.to_json())})
+        click.echo(f"\n{line}")  # the script's own last line may have no end
     else:
         click.echo(printable(found.answer()))
     return NOT_OK if found.value is None else DONE

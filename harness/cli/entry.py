@@ -12,7 +12,11 @@ import sys
 
 TYPE_CHECKING = False  # the module typing takes longer to load than all of this
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from harness.cli.standard_output import Streams
+
+_exit = os._exit
 
 
 def main() -> int:
@@ -27,6 +31,7 @@ def main() -> int:
     atexit.register(_end, codes, streams)  # before any other, so that it runs after all others
     from harness.cli.app import main as run
 
+    _keep_the_exit()
     try:
         if ours:
             _signal.signal(_signal.SIGINT, _signal.default_int_handler)
@@ -39,7 +44,22 @@ def main() -> int:
 def _leave(number: int, frame: object) -> None:
     """End at once: nothing has begun yet."""
     del frame
-    os._exit(128 + number)
+    _exit(128 + number)
+
+
+def _keep_the_exit() -> None:
+    """Let the user's ``os._exit`` raise SystemExit, as ``sys.exit`` does.
+
+    Else the command would end with its code and without an answer. A fork of this process ends.
+    """
+    own = os.getpid()
+
+    def leave(status: int) -> "NoReturn":
+        if os.getpid() != own:
+            _exit(status)
+        raise SystemExit(status)
+
+    os._exit = leave
 
 
 def _end(codes: list[int], streams: "Streams") -> None:
@@ -54,7 +74,7 @@ def _end(codes: list[int], streams: "Streams") -> None:
     if problem is not None:
         print(f"harness: standard output cannot be written: {problem}", file=sys.stderr, flush=True)
         codes[0] = codes[0] if codes[0] not in (0, 3) else 2
-    os._exit(codes[0])
+    _exit(codes[0])
 
 
 if __name__ == "__main__":

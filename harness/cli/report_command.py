@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.exit_codes import DONE, NOT_OK
+from harness.schema.plain_text import printable
 
 
 @click.command(
@@ -29,13 +30,28 @@ def report(folder: Path, given: tuple[Path, ...]) -> int:
 
     Writes report.html (the answer), evidence.html, report.md, claims.json, tables/ and figures/
     into FOLDER. Nothing is measured again. An experiment of your own is analysed by the file
-    that the sweep ran.
+    that the sweep ran. The exit code is 3 if a section failed, or if nothing could be settled.
     """
+    page, code = write_page(folder, given)
+    click.echo(page)
+    return code
+
+
+def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
+    """Write the report; return its page and the exit code, and say what is missing."""
     from harness.reporting.parallel import usable_processors
     from harness.reporting.progress import counted
     from harness.reporting.report import write_report
 
+    missing: list[str] = []
     with counted("analysing and drawing experiments") as progress:
-        page = write_report(folder, jobs=usable_processors(), progress=progress, given=given)
-    click.echo(page)
-    return DONE
+        page = write_report(
+            folder,
+            jobs=usable_processors(),
+            progress=progress,
+            given=given,
+            missing=missing.append,
+        )
+    for line in missing:
+        click.echo(printable(f"harness: {line}"), err=True)
+    return page, NOT_OK if missing else DONE

@@ -1,11 +1,12 @@
 """``harness reproduce``: every experiment, then the report."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.report_command import write_page
 from harness.cli.sweep_options import run_experiments, sweep_options
 
 
@@ -14,16 +15,25 @@ from harness.cli.sweep_options import run_experiments, sweep_options
     examples=["harness reproduce --quick --out /tmp/try", "harness reproduce --full"],
 )
 @sweep_options
-def reproduce(**options: Any) -> int:
-    """Run every experiment, write the report and print the answer."""
-    from harness.reporting.parallel import usable_processors
-    from harness.reporting.progress import counted
-    from harness.reporting.report import write_report
-    from harness.reporting.summary import print_summary
-    from harness.sweeps.experiment_files import own_names
+@click.option(
+    "--literature",
+    is_flag=True,
+    help="Test claims of the literature instead, on the CPU and on pretended GPUs.",
+)
+def reproduce(literature: bool, **options: Any) -> int:
+    """Run every experiment, write the report and print the answer.
 
-    folder = run_experiments(own_names(), **options)
-    with counted("analysing and drawing experiments") as progress:
-        page = write_report(folder, jobs=usable_processors(), progress=progress)
+    The exit code is 3 if a section of the report failed.
+    """
+    from harness.reporting.summary import print_summary
+    from harness.sweeps.experiment_files import literature_names, own_names
+
+    if literature:
+        if options["device"] != "cpu" or options["gpu"]:
+            rule = "each step names its own device"
+            raise click.UsageError(f"--literature takes no --device and no --gpu: {rule}")
+        options["out"] = options["out"] or Path("results", "local", "literature")
+    folder = run_experiments(literature_names() if literature else own_names(), **options)
+    page, code = write_page(folder)
     print_summary(folder, page)
-    return DONE
+    return code

@@ -4,9 +4,11 @@ A reader that has gone changes nothing: the command ends with its own exit code.
 for the answer, or no place, that is known once the command has ended (``Streams.problem``).
 """
 
+import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +61,27 @@ class Streams:
         sys.stdout.flush()
         sys.stderr.flush()
         return self._raw.problem
+
+
+@contextlib.contextmanager
+def answer_alone(wanted: bool) -> Iterator[None]:
+    """Send what the user's code prints in the block to standard error, where that is wanted.
+
+    The code of an estimate runs in this process, and what it prints would stand before the JSON, or
+    in one line with it.
+    """
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":

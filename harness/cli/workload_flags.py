@@ -46,7 +46,6 @@ def workload_from(flags: dict[str, Any]) -> Workload:
 
     Raises:
         WorkloadError: a value breaks its rule, or two flags contradict each other.
-
     """
     given = {name: value for name, value in flags.items() if value is not None}
     if "hidden" in given:

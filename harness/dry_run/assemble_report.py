@@ -36,7 +36,7 @@ _SIGNALS: Mapping[int, str] = {signal.SIGINT: "interrupted"}
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How the script's process ended, seen from outside.
+    """The end of the script's process, seen from outside.
 
     Attributes:
         code: its exit code, negative for a signal.

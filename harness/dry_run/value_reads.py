@@ -99,7 +99,7 @@ class ValueReads:
         ctypes.memmove(destination, value, len(value))
 
     def _on_size(self, operator: str, most: int) -> int:
-        """Return how large the result of an operator is; -1 where nobody says it."""
+        """Return the size of an operator's result; -1 if no answer gives it."""
         place = self._place()
         place.count += 1
         place.sizes.add(operator)

@@ -36,7 +36,6 @@ class AllocationLog:
 
         Raises:
             LogMismatchError: somebody records already, whose log this one would end.
-
         """
         torch.cuda.init()  # type: ignore[no-untyped-call]  # to ask before that ends the process
         if torch._C._cuda_isHistoryEnabled():
@@ -70,7 +69,6 @@ def requested_sizes(blocks: Iterable[tuple[int, int]], log: Sequence[Entry]) -> 
 
     Raises:
         LogMismatchError: they are not the log's, one by one.
-
     """
     sizes = []
     entries = iter(log)

@@ -229,7 +229,6 @@ def with_requested_sizes(found: Sequence[Found], log: Sequence[Entry]) -> list[F
 
     Raises:
         LogMismatchError: they do not describe the same blocks.
-
     """
     known: set[int] = set()
     blocks = []

@@ -82,7 +82,6 @@ def refuse_replacement() -> None:
 
     Raises:
         MallocReplacedError: malloc is replaced.
-
     """
     library = replacement()
     if library is not None:

@@ -45,7 +45,6 @@ def measure(
         MemoryUnavailableError: it is predicted to need more memory than is available.
         HarnessError: something that the workload needs is missing, such as a GPU.
         LaunchError: no worker process can be started, or it met a limit of this machine.
-
     """
     check_workload(workload)
     if not force:

@@ -32,7 +32,6 @@ def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
 
     Raises:
         StepError: nothing was allocated on the GPU.
-
     """
     recorder = AllocationRecorder("cuda", infer=True)
     steps: list[Optimizer] = []

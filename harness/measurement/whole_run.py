@@ -61,7 +61,6 @@ def run(job: Job) -> dict[str, Any]:
 
     Raises:
         DataError: the real images are asked for and not there.
-
     """
     plan = job.run or TrainingPlan()
     training, validation = _data(job.workload, plan)

@@ -34,7 +34,7 @@ def run_answer(asked: StepQuestion) -> StepAnswer:
     gpu = asked.gpus[0]
     call = _call(pickle.loads(asked.request.sent))
     traced, steps, notes, workspace = in_fork(partial(_traced, asked, call, gpu))
-    fits = ()
+    fits: tuple[GpuFit, ...] = ()
     if asked.fits and gpu.total_bytes:
         cuda = traced.metrics.cuda
         assert cuda is not None, "the run used the GPU"

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
 from harness.plots.theme import (
-    CATEGORY_COLOURS,
     INK,
     byte_ticks,
     bytes_text,
     is_narrow,
     panels,
 )
+from harness.schema.category_colours import CATEGORY_COLOURS
 
 _ROOM = 1.3
 """How far an axis goes beyond the longest bar, for the number at its end."""
@@ -49,7 +49,6 @@ def stacked(
         bar_label: what the names of the bars are, where they do not say so themselves.
         shared: one scale for all panels; else each has its own.
         shares: paint shares of the whole in per cent; the bytes stand next to the bar.
-
     """
     names = [name for name in CATEGORY_COLOURS if name in data and bool((data[name] > 0).any())]
     titles = [str(name) for name in data[panel].unique()]

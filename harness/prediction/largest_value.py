@@ -1,4 +1,4 @@
-"""The largest value that fits, for needs that are computed: no noise, no processes.
+"""Search for the largest value that fits, if the need is computed and so free of noise.
 
 ``harness.thresholds.search`` answers the same question for real runs, which may be noisy and
 have to be confirmed on both sides.
@@ -24,7 +24,6 @@ def largest_value(
 
     >>> largest_value(lambda value: value * value <= 1000, low=1, high=10**6)
     31
-
     """
     if not fits(low):
         return None
@@ -62,7 +61,6 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
 
     >>> largest_within(lambda batch: 1000 + 37 * batch, 1_000_000, low=1, high=2**31)
     27000
-
     """
     known = cache(need)
     if known(low) > budget:

@@ -74,7 +74,6 @@ def predict(
     >>> found = harness.predict(step, budget_bytes=256 * 2**20, torch="2.13")
     >>> found.saved_bytes, found.peak_live_bytes, found.fits
     (5824516, 9519192, True)
-
     """
     workload = check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)

@@ -24,7 +24,6 @@ class TorchVersionError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.prediction.versions.TorchVersionError: torch must be a version from 2.7 to 2.15, got 1.0
-
     """
 
 
@@ -44,7 +43,6 @@ class TorchVersion(NamedTuple):
 
         Raises:
             TorchVersionError: ``text`` is not a version.
-
         """
         found = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
         if found is None:
@@ -108,7 +106,6 @@ def known_version(text: str) -> TorchVersion:
 
     Raises:
         TorchVersionError: ``text`` is not a version, or its rules are not known.
-
     """
     version = TorchVersion.parse(text)
     if version not in KNOWN:

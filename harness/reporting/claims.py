@@ -75,7 +75,6 @@ def read_claims(folder: Path) -> Claims:
 
     Raises:
         ClaimsError: there are none, or the file is not one of claims.
-
     """
     path = folder / CLAIMS
     try:

@@ -14,9 +14,13 @@ from harness.reporting.figure_cache import cached_picture
 from harness.reporting.figures import Picture
 from harness.reporting.tables import Shown, shown
 from harness.schema.findings import Claim, Section, Table, Verdict
+from harness.schema.literature import Judgement, Source
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Of a report without any section that has a question."""
+
+LITERATURE = "What the literature says of the memory of training, tested to the byte"
+"""Of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3
 """Sentences that answer the question, at most."""
@@ -34,11 +38,16 @@ class Chapter:
     title: str
     question: str = ""
     problem: str | None = None
+    is_failed: bool = False
+    """The problem is an error in the analysis or a drawing, not a want of records."""
     claims: tuple[Claim, ...] = ()
     answer: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
+    source: Source | None = None
+    """The claim of the literature that the experiment tests."""
+    judgement: Judgement | None = None
 
     @property
     def shown_tables(self) -> tuple[Shown, ...]:
@@ -86,13 +95,34 @@ class Report:
         return next(iter([*settled, *self.chapters]), None)
 
     @property
+    def of_literature(self) -> bool:
+        """True if every chapter tests a claim of the literature: then the report is one page."""
+        return bool(self.chapters) and all(part.source for part in self.chapters)
+
+    @property
     def title(self) -> str:
         """The question that the report answers."""
+        if self.of_literature:
+            return LITERATURE
         return (self.lead.question or self.lead.title) if self.lead else TITLE
+
+    @property
+    def device_note(self) -> str:
+        """Say that the records are of a pretended GPU, where they are."""
+        facts = dict(self.environment.frame.itertuples(index=False, name=None))
+        _, is_dry_run, gpu = str(facts.get("device", "")).rpartition("dry run, ")
+        if not is_dry_run:
+            return ""
+        return (
+            f"A dry run: PyTorch's own allocator on a pretended {gpu}. No GPU was used; bytes are "
+            "PyTorch's, times are null."
+        )
 
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
         """The answer, a lead and the rest of each sentence; verdicts where none is written."""
+        if self.of_literature:
+            return (("Verdicts: ", self.tally),)
         written = [text for part in self.chapters for text in part.answer]
         if self.lead and not self.lead.answer:
             written = [
@@ -116,7 +146,7 @@ class Report:
 
     @property
     def tally(self) -> str:
-        """How many claims got which verdict, in words."""
+        """Number of claims with each verdict, in words."""
         return tally([claim for _, claim in self.claims])
 
     @cached_property
@@ -186,7 +216,9 @@ def tally(claims: Sequence[Claim]) -> str:
     )
 
 
-def chapter(name: str, title: str, question: str, section: Section) -> Chapter:
+def chapter(
+    name: str, title: str, question: str, section: Section, source: Source | None = None
+) -> Chapter:
     """Draw one experiment's section."""
     return Chapter(
         name=name,
@@ -197,6 +229,8 @@ def chapter(name: str, title: str, question: str, section: Section) -> Chapter:
         text=section.text,
         pictures=tuple(map(cached_picture, section.figures)),
         tables=section.tables,
+        source=source,
+        judgement=section.judgement,
     )
 
 

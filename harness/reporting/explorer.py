@@ -33,7 +33,7 @@ class Slider:
 
 @dataclass(frozen=True, kw_only=True)
 class Explorer:
-    """What the explorer's template needs."""
+    """Values of the explorer's template."""
 
     sliders: tuple[Slider, ...]
     choices: dict[str, tuple[str, ...]]
@@ -75,7 +75,6 @@ def write_explorer(path: Path) -> Path:
 
     Raises:
         ExplorerError: ``path`` cannot be written.
-
     """
     try:
         path.write_text(render(), encoding="utf-8", newline="\n")

@@ -1,12 +1,15 @@
-"""The report as two self-contained pages: the story and the evidence."""
+"""The report as self-contained pages: story and evidence, or one on the literature."""
+
+from functools import partial
 
 from markupsafe import Markup
 
 from harness.reporting.document import Numbered, Report, decisive, headline
 from harness.reporting.explorer import explorer
 from harness.reporting.figures import inline_svg
+from harness.reporting.literature_tables import witness_table, witnesses_of
 from harness.reporting.methods import LIMITS, METHODS
-from harness.reporting.tables import shown
+from harness.reporting.tables import cell, shown
 from harness.reporting.templating import environment
 from harness.schema.findings import Verdict
 
@@ -31,7 +34,7 @@ _BADGES = {
 
 
 def render(report: Report) -> dict[str, str]:
-    """Return both pages by name, their styles, figures and scripts inside; all text is escaped."""
+    """Return the pages by name, their styles, figures and scripts inside; all text is escaped."""
     made = environment()
     made.globals |= {
         "svgs": _svgs,
@@ -43,6 +46,15 @@ def render(report: Report) -> dict[str, str]:
         "long_table": LONG_TABLE,
         "long_text": LONG_TEXT,
     }
+    if report.of_literature:
+        made.globals |= {
+            "amount": partial(cell, ""),
+            "witnesses_of": lambda part: shown(witnesses_of(part)),
+        }
+        page = made.get_template("literature.html.j2").render(
+            report=report, witnesses=shown(witness_table(report))
+        )
+        return {STORY: page + "\n"}
     explored = any(part.name == EXPLORED and part.claims for part in report.chapters)
     story = made.get_template("story.html.j2").render(
         report=report, explorer=explorer() if explored else None

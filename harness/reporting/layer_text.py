@@ -47,7 +47,6 @@ def folded(rows: Sequence[Layer]) -> list[Layer]:
     >>> [(one.name, one.kind, one.saved_bytes) for one in folded(
     ...     [row("blocks.0.up"), row("blocks.1.up"), row("head", 8)])]
     [('blocks.0–1.up', 'Linear x2', 4), ('head', 'Linear', 2)]
-
     """
     groups: dict[tuple[str, str, int], list[Layer]] = {}
     for row in rows:

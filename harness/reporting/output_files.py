@@ -26,7 +26,6 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
 
     Raises:
         ReportError: a file cannot be written; it is named.
-
     """
     staged: dict[Path, Path] = {}
     path = folder

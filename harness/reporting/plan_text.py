@@ -1,4 +1,4 @@
-"""What ``harness plan`` prints: the fastest change that fits, its proof, its code, the rest."""
+"""Text of ``harness plan``: the fastest change that fits, its proof, its code, the rest."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -35,6 +35,12 @@ def print_plan(target: str, found: "Plan") -> None:
             console.print(_table(found.candidates))
             line(f"note: {COST_MODEL}")
     line(f"as asked: {found.as_asked}")
+    if found.rejected:
+        line("tried, and not sure to fit:")
+        for text in found.rejected[:MOST_ROWS]:
+            line(f"  {text}")
+        if len(found.rejected) > MOST_ROWS:
+            line(f"  ... and {len(found.rejected) - MOST_ROWS} more; --json lists all")
     if found.too_large:
         line(f"do not fit, even with micro-batches of 1: {'; '.join(found.too_large)}")
     for note in found.notes:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +17,22 @@ from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of
 from harness.reporting.document import Chapter, Report, chapter, environment_table
 from harness.reporting.figure_cache import forget_unused
 from harness.reporting.figures import picture_files
+from harness.reporting.literature_tables import checks_table, witness_table
 from harness.reporting.output_files import ReportError, files_of_report, replace_files
 from harness.reporting.parallel import Progress, run_each
 from harness.reporting.tables import table_files
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Section
+from harness.schema.literature import Source
 from harness.schema.plain_text import printable
 from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
+from harness.schema.traced_run import STEP_RUNS
 from harness.schema.training_run import TRAINING_RUNS
 from harness.sweeps.experiment_origin import experiment_of
 
-_OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS)
+_OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS, STEP_RUNS)
 
 
 def write_report(
@@ -38,6 +41,7 @@ def write_report(
     jobs: int = 1,
     progress: Progress | None = None,
     given: Sequence[Path] = (),
+    missing: Callable[[str], object] = str,
 ) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
@@ -52,13 +56,13 @@ def write_report(
         jobs: processes that analyse and draw; see ``run_each`` for when more than one is right.
         progress: called with how many experiments are done.
         given: files of the user's that define experiments in ``folder``.
+        missing: called with one line for each section that failed, or if nothing could be settled.
 
     Raises:
         RecordError: no records, or a line that is none.
         ExperimentError: the records name an experiment whose file is not found or cannot be used.
         ReportError: the folder cannot be written to, or the report there has claims of an
             experiment that is not known here.
-
     """
     folders = experiment_folders(folder, given)
     for path in given:
@@ -78,6 +82,11 @@ def write_report(
         totals={str(name): int(count) for name, count in outcomes.items()},
     )
     replace_files(folder, _files(report), files_of_report(folder))
+    for part in chapters:
+        if part.is_failed:
+            missing(f"{part.title}: {part.problem}")
+    if all(part.problem and not part.is_failed for part in chapters):
+        missing(f"{folder}: no experiment there has an answer; the report says why")
     return folder / html.STORY
 
 
@@ -90,6 +99,8 @@ class Analysed:
     question: str = ""
     section: Section | None = None
     problem: str | None = None
+    is_failed: bool = False
+    source: Source | None = None
 
 
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
@@ -100,7 +111,6 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     Raises:
         RecordError: there is none.
         ExperimentError: as ``experiment_of``.
-
     """
     if (folder / RECORDS).is_file():
         return [folder]
@@ -148,7 +158,6 @@ def sections(folder: Path) -> list[tuple[str, Section]]:
 
     Raises:
         RecordError: no records, or a line that is none.
-
     """
     found = analyse(folder, load_files(_records(experiment_folders(folder))))
     return [(part.title, part.section) for part in found if part.section is not None]
@@ -168,7 +177,12 @@ def _analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Ana
     if experiment is None:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
-    part = Analysed(name=name, title=experiment.title, question=experiment.question)
+    part = Analysed(
+        name=name,
+        title=experiment.title,
+        question=experiment.question,
+        source=experiment.source,
+    )
     others = any((folder / file).is_file() for file in _OTHER_RESULTS)
     if not others and not bool((own["outcome"] == "ok").any()):
         problem = f"Not settled here: none of its {len(own)} records ended well."
@@ -178,7 +192,7 @@ def _analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Ana
     except (AnalysisError, RecordError) as error:
         return dataclasses.replace(part, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
-        return dataclasses.replace(part, problem=_fault(error))
+        return dataclasses.replace(part, problem=_fault(error), is_failed=True)
     return dataclasses.replace(part, section=section)
 
 
@@ -192,12 +206,20 @@ def _fault(error: Exception) -> str:
 
 def _draw(part: Analysed) -> Chapter:
     anchor = _anchor(part.name)
-    if part.section is None:
-        return Chapter(name=anchor, title=part.title, question=part.question, problem=part.problem)
-    try:
-        return chapter(anchor, part.title, part.question, part.section)
-    except Exception as error:  # as above: a figure that cannot be drawn costs its section alone
-        return Chapter(name=anchor, title=part.title, question=part.question, problem=_fault(error))
+    problem, is_failed = part.problem, part.is_failed
+    if part.section is not None:
+        try:
+            return chapter(anchor, part.title, part.question, part.section, part.source)
+        except Exception as error:  # as above: a figure that cannot be drawn costs its section
+            problem, is_failed = _fault(error), True
+    return Chapter(
+        name=anchor,
+        title=part.title,
+        question=part.question,
+        problem=problem,
+        is_failed=is_failed,
+        source=part.source,
+    )
 
 
 def _anchor(name: str) -> str:
@@ -212,7 +234,11 @@ def _files(report: Report) -> dict[str, bytes]:
             files |= picture_files(drawn, f"figures/{part.name}-{drawn.name}")
         for table in part.tables:
             files |= table_files(table, f"tables/{part.name}-{table.name}")
-    files |= table_files(report.environment, "tables/environment")
+    if not report.of_literature:  # there each section names its own
+        files |= table_files(report.environment, "tables/environment")
     files[CLAIMS] = claims_json(claims_of(report))
+    if report.of_literature:
+        for table in (checks_table(report), witness_table(report)):
+            files |= table_files(table, f"tables/{table.name}")
     pages = {"report.md": markdown.render(report), **html.render(report)}
     return files | {name: printable(page).encode() for name, page in pages.items()}

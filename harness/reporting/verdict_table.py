@@ -25,7 +25,6 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
     Returns:
         Whether the runs have claims in common and no two contradict each other: an open claim
         contradicts nothing.
-
     """
     runs = [{_key(one): one for one in read_claims(folder).claims} for folder in folders]
     keys = list(dict.fromkeys(key for run in runs for key in run))

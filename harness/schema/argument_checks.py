@@ -17,7 +17,6 @@ class ArgumentError(HarnessError, TypeError):
     Traceback (most recent call last):
         ...
     harness...ArgumentError: budget_bytes must be ..., got '24GiB'; write budget_bytes=25769803776
-
     """
 
 
@@ -26,7 +25,6 @@ def check_workload(value: object) -> Workload:
 
     Raises:
         ArgumentError: it is not.
-
     """
     if isinstance(value, Workload):
         return value
@@ -40,7 +38,6 @@ def check_bytes(name: str, value: object) -> int | None:
 
     Raises:
         ArgumentError: it is not.
-
     """
     if value is None or (type(value) is int and value > 0):
         return value
@@ -58,7 +55,6 @@ def check_choice(name: str, value: Value, choices: tuple[str, ...]) -> Value:
 
     Raises:
         ArgumentError: it is not.
-
     """
     if value in choices:
         return value

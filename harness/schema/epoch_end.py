@@ -27,7 +27,6 @@ class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         next_step: peaks of the full step after it.
         reserved_peak_bytes: peak of the reserved bytes over all steps, lowest and highest.
         reserved_rise_bytes: how much of it the last two steps add, lowest and highest.
-
     """
 
     examples: int

@@ -10,7 +10,6 @@ class HarnessError(Exception):
     ... except harness.HarnessError as error:
     ...     print(error)
     depth must be between 1 and 65,536, got 0
-
     """
 
 
@@ -20,7 +19,6 @@ class UnsupportedError(HarnessError):
     >>> import harness
     >>> issubclass(harness.UnsupportedError, harness.HarnessError)
     True
-
     """
 
 
@@ -30,7 +28,6 @@ class UnavailableError(HarnessError):
     >>> import harness
     >>> issubclass(harness.UnavailableError, harness.HarnessError)
     True
-
     """
 
 
@@ -43,5 +40,4 @@ class StepError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness...StepError: batch must be a whole number of at least 1, got 0
-
     """

@@ -70,7 +70,6 @@ class Trace:
     >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
     >>> trace.peak_live_bytes, trace.peak_phase
     (4096, 'forward')
-
     """
 
     events: Sequence[Event]
@@ -97,7 +96,6 @@ class Trace:
 
         Returns:
             Bytes.
-
         """
         return self.live_bytes[order - 1] if order else self.initial_bytes
 
@@ -121,7 +119,6 @@ class Trace:
 
         >>> Trace([Event(1, "forward", "", "", "activation", 64, 0)]).step_peak_bytes(1)
         64
-
         """
         start, stop = self._first(step), self._first(step + 1)
         return max([self.live_before(start), *self.live_bytes[start:stop]])
@@ -156,7 +153,6 @@ class Trace:
         Returns:
             Bytes by phase. The build's peak is absolute; the others are of the measured step.
             What is alive when a phase begins counts.
-
         """
         peaks: dict[str, int] = {}
         start = 0
@@ -176,7 +172,6 @@ class Trace:
 
         Returns:
             The blocks, each with the event that allocated it.
-
         """
         events = self.events
         numbers = sorted(self._alive_after(order))
@@ -215,7 +210,6 @@ class Trace:
         >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
         >>> trace.to_frame()[["phase", "size_bytes", "live_bytes"]].to_dict("records")
         [{'phase': 'forward', 'size_bytes': 4096, 'live_bytes': 4096}]
-
         """
         import pandas as pd
 
@@ -234,7 +228,6 @@ class Trace:
 
         >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
         >>> trace.plot().savefig("step.png")
-
         """
         return picture("plot_trace", self)
 
@@ -243,7 +236,6 @@ class Trace:
 
         >>> Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)]).summary()
         'peak 4 KiB in forward: activation 4 KiB'
-
         """
         categories = sorted(self.categories_at_peak().items(), key=lambda item: -item[1])
         parts = [f"{name} {format_bytes(size)}" for name, size in categories if size]

@@ -1,4 +1,4 @@
-"""What an experiment's analysis gives the report: claims, tables, figures, words.
+"""Findings of an experiment's analysis for the report: claims, tables, figures, words.
 
 Nothing here computes or formats; an analysis fills these in, the renderers read them.
 """
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Canvas
 
+    from harness.schema.literature import Judgement
+
 
 class Verdict(enum.StrEnum):
-    """What the evidence says of a sentence."""
+    """Judgement of the evidence on a sentence."""
 
     SUPPORTED = "holds"
     LIMITED = "holds within limits"
@@ -82,3 +84,5 @@ class Section:
     """Paragraphs: findings, limits, negative results."""
     tables: tuple[Table, ...] = field(default=())
     figures: tuple[Figure, ...] = field(default=())
+    judgement: "Judgement | None" = None
+    """Of a claim of the literature: what its section of the page shows beside the claim."""

@@ -33,7 +33,6 @@ def parse_input(text: str) -> InputSpec:
 
     >>> parse_input("tokens=int64:1024")
     InputSpec(shape=(1024,), dtype='int64', name='tokens')
-
     """
     name, equals, rest = text.rpartition("=")
     dtype, colon, size = rest.rpartition(":")

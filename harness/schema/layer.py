@@ -14,7 +14,6 @@ class Layer:
         output_bytes: what its forward pass returned.
         saved_bytes: what autograd keeps for its backward pass, each storage counted once.
         peak_bytes: bytes alive at the peak that the module's forward or backward allocated.
-
     """
 
     name: str

@@ -18,7 +18,6 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         fits: whether that is within the budget.
         largest_batch: the largest batch that fits, all else equal; None if not even the
             smallest does.
-
     """
 
     budget_bytes: Bytes
@@ -50,7 +49,6 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         is_searched: whether the largest batch was searched.
         largest_batch: the largest batch that fits in every case; None if none does.
         largest_batch_at_best: the largest batch that fits in some case, where that is known too.
-
     """
 
     gpu: str
@@ -89,7 +87,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def needs_retries(self) -> bool:
-        """Whether it fits only because the allocator frees cached segments and tries again."""
+        """True if it fits only because the allocator frees cached segments and tries again."""
         room = self.total_bytes - self.outside_bytes[1]
         return self.verdict == FITS and self.reserved_peak_bytes[1] > room
 

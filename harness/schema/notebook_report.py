@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from harness.schema.metrics_text import metrics_line, metrics_rows
 from harness.schema.notebook_table import notebook_table
+from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def report_html(report: "StepReport") -> str:
     if report.notes:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.notes)
         parts.append(_folded("notes", f"<ul>{notes}</ul>"))
-    return "".join(parts)
+    return printable("".join(parts))
 
 
 def _folded(title: str, content: str) -> str:

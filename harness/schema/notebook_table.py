@@ -3,6 +3,7 @@
 import html
 from collections.abc import Iterable, Sequence
 
+from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 
@@ -13,11 +14,11 @@ def notebook_table(
 
     >>> notebook_table("two", ["name", "bytes"], [["a & b", 1024]])[:61]
     '<table><caption>two</caption><tr><th>name</th><th>bytes</th><'
-
     """
     head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{body}</table>"
+    title = html.escape(caption)
+    return printable(f"<table><caption>{title}</caption><tr>{head}</tr>{body}</table>")
 
 
 def sizes_table(caption: str, sizes: Iterable[tuple[str, int]]) -> str:

@@ -20,7 +20,6 @@ def printable(text: str) -> str:
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
-
     """
     return _ACTIVE.sub(lambda found: _written_out(found.group()), text)
 
@@ -35,7 +34,6 @@ def csv_cell(value: object) -> object:
 
     >>> csv_cell("=1+1"), csv_cell(-1), csv_cell("-1")
     ("'=1+1", -1, '-1')
-
     """
     if not isinstance(value, str):
         return value

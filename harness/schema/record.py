@@ -1,4 +1,4 @@
-"""What one measurement says, as strict JSON with a schema version.
+"""One measurement as strict JSON with a schema version.
 
 ``Metrics`` are byte metrics with one meaning, whether measured or predicted. A ``Record`` is a
 measurement: metrics, outcome and the evidence for it, environment. What is unknown is null.
@@ -33,7 +33,6 @@ class RecordError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.schema.record.RecordError: no_such_folder: no records.jsonl here ...
-
     """
 
 
@@ -42,12 +41,11 @@ class SchemaError(RecordError):
 
 
 class Outcome(enum.StrEnum):
-    """How a measurement or a prediction ended.
+    """The end of a measurement or a prediction.
 
     >>> import harness
     >>> harness.predict(harness.Workload()).outcome is harness.schema.record.Outcome.PREDICTED
     True
-
     """
 
     OK = "ok"
@@ -102,7 +100,6 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     >>> record.to_frame()["saved_bytes"].tolist()
     [452]
     >>> record.plot().savefig("peak.png")
-
     """
 
     schema: Literal[1] = SCHEMA
@@ -128,7 +125,6 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Returns:
             The columns of ``harness.load``, without ``experiment``; sizes are bytes in nullable
             ``Int64`` columns, unknown values are missing. ``pandas.concat`` joins several.
-
         """
         from harness.schema import columns
 
@@ -142,7 +138,6 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         Raises:
             ArgumentError: it is unknown, for example because the measurement failed.
-
         """
         return picture("plot_metrics", self)
 
@@ -158,12 +153,17 @@ class _Header(Struct):
     schema: object = None
 
 
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
 class _Identified(Protocol):
     @property
     def workload_id(self) -> str: ...
 
     @property
-    def workload(self) -> Workload: ...
+    def workload(self) -> _Named: ...
 
 
 Line = TypeVar("Line", bound=_Identified)
@@ -183,7 +183,6 @@ def from_json(line: bytes | str) -> Record:
 
     Raises:
         SchemaError, RecordError: as of ``decode``.
-
     """
     return decode(_DECODER, line)
 
@@ -195,7 +194,6 @@ def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
         SchemaError: another schema.
         RecordError: no JSON, no schema version, a key missing, unknown, given twice or of a
             wrong type, or an id that is not the workload's.
-
     """
     try:
         schema = _HEADER_DECODER.decode(line).schema

@@ -29,13 +29,12 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         mode: ``train`` or ``inference``.
         autocast: ``float16`` or ``bfloat16``.
         accumulate: micro-batches of a step.
-        compile: mode of ``torch.compile``; None without.
+        compile: one of ``step_choices.COMPILE_MODES``; None: the network runs as it is written.
         threads: CPU threads of an operation.
         answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
         sent: pickled objects by the name of an argument of ``OwnStep``; they count first.
         path: folders in which the requester finds its modules.
         folder: the folder that the requester works in.
-
     """
 
     target: str | None = None
@@ -64,7 +63,6 @@ class StepRequest(Struct, frozen=True, kw_only=True):
 
         >>> StepRequest(arguments=("depth=2", "kind=small")).named_arguments()
         {'depth': 2, 'kind': 'small'}
-
         """
         return dict(map(_argument, self.arguments))
 

@@ -69,7 +69,7 @@ class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the budget went at ``largest_fit``; the parts add up to the budget exactly."""
+    """Parts of the budget at ``largest_fit``; they add up to the budget exactly."""
 
     live_bytes: int
     """Blocks alive at the peak, by the predicted trace."""
@@ -85,7 +85,7 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a workload stops fitting into a budget, predicted and reproduced.
+    """The largest size of a workload that fits into a budget, predicted and reproduced.
 
     Attributes:
         solve: the value that was searched; the workload's own value of it is not used.
@@ -111,7 +111,6 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     >>> sorted(found.to_frame()["outcome"].unique())
     ['ok', 'oom']
     >>> found.plot().savefig("search.png")
-
     """
 
     schema: Literal[1] = SCHEMA
@@ -186,7 +185,6 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Returns:
             A row a probe, in the order of the search: ``value``, ``outcome``, ``phase``, ``type``,
             ``needed_bytes`` (missing where unknown) and ``seconds``.
-
         """
         import pandas as pd
 
@@ -214,7 +212,6 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         Raises:
             ArgumentError: there are no probes.
-
         """
         return picture("plot_threshold", self)
 

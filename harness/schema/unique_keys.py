@@ -13,7 +13,6 @@ def read_json(text: bytes | str) -> object:
     Traceback (most recent call last):
         ...
     ValueError: a: given twice
-
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)

@@ -40,7 +40,6 @@ def parse_bytes(text: str) -> int:
 
     >>> parse_bytes("256MiB")
     268435456
-
     """
     match = _SIZE.fullmatch(text)
     if match is not None and not match[3]:
@@ -68,7 +67,6 @@ def format_bytes(size: int) -> str:
 
     >>> format_bytes(268_435_456)
     '256 MiB'
-
     """
     sign, magnitude = ("-", -size) if size < 0 else ("", size)
     for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

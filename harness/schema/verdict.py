@@ -16,7 +16,6 @@ def fit_of(*, in_every_case: bool, in_some_case: bool) -> Fit:
 
     >>> fit_of(in_every_case=False, in_some_case=True)
     'close call'
-
     """
     if in_every_case:
         return FITS

@@ -48,7 +48,6 @@ class WorkloadError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.schema.workload.WorkloadError: batch must be between 1 and 2,147,483,647, got 0
-
     """
 
     def __init__(self, field_name: str, value: object, rule: str, hint: str = "") -> None:
@@ -111,7 +110,6 @@ class Workload:
     Traceback (most recent call last):
     ...
     harness.schema.workload.WorkloadError: batch must be between 1 and 2,147,483,647, got 0
-
     """
 
     model: str = _choice("mlp", MODELS, "Model: nn.Linear layers, or matrices from scratch.")
@@ -253,7 +251,6 @@ class Workload:
 
         >>> Workload(hidden=(512, 128)).replace(depth=3, width=64).widths
         (64, 64, 64)
-
         """
         fields: dict[str, Any] = {**changes}
         if fields.keys() & {"depth", "width"}:
@@ -307,7 +304,6 @@ class Grid:
     >>> grid = Grid(base=Workload(width=8), axes={"depth": [1, 2], "batch": [32, 64]})
     >>> [(cell.depth, cell.batch) for cell in grid]
     [(1, 32), (1, 64), (2, 32), (2, 64)]
-
     """
 
     base: Workload = field(default_factory=Workload)

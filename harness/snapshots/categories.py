@@ -1,4 +1,4 @@
-"""What a block holds, derived from the frames that requested it and from when it was requested.
+"""Category of a block, derived from the frames that requested it and the time of the request.
 
 A recording names no categories. Parameters are allocated by ``Module._apply``, optimizer state
 and its temporaries within ``Optimizer.step``, activations under a ``forward``, gradients and
@@ -56,7 +56,6 @@ class Categories:
     Args:
         annotations: ranges that PyTorch marks; those of ``Optimizer.step`` are used where no
             frames were recorded.
-
     """
 
     def __init__(self, events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> None:

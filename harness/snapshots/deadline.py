@@ -23,7 +23,6 @@ class Deadline:
 
         Raises:
             SnapshotError: the time is over; one line that says during what.
-
         """
         if time.process_time() > self._end:
             raise SnapshotError(

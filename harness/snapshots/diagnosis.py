@@ -25,7 +25,6 @@ class Failure:
         usable_bytes: all that PyTorch could have reserved: what the GPU had, or where it had enough
             for the request, the most that was reserved before, which a limit allowed.
         is_limited: the GPU had enough, so a limit of the process refused.
-
     """
 
     position: int

@@ -26,7 +26,6 @@ class OutOfMemoryReport:
         text: the explanation as ``harness explain`` prints it.
         facts: the same facts by the keys of its JSON.
         page: a self-contained HTML page.
-
     """
 
     text: str
@@ -76,7 +75,6 @@ def explain(source: str | Path) -> OutOfMemoryReport:
     ... )
     >>> "2 GiB requested" in harness.explain(text).summary()
     True
-
     """
     is_text = isinstance(source, str) and ("\n" in source or "out of memory" in source.lower())
     if is_text:

@@ -37,7 +37,6 @@ def read_bytes(path: Path) -> bytearray:
 
     Raises:
         SnapshotError: unreadable, damaged, too long, or unpacking to more than 100 times its size.
-
     """
     data = bytearray()
     try:

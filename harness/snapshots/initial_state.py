@@ -1,4 +1,4 @@
-"""How things stood when a recording began: the trace run backwards from its end.
+"""State at the start of a recording: the trace run backwards from its end.
 
 A snapshot holds the segments at its end. Undoing the events from the last to the first
 leads to the beginning; what was allocated before and never freed is still there.
@@ -28,7 +28,6 @@ class Origin:
         why_not: the reason then, in a sentence; empty otherwise.
         uncertain_blocks: blocks that may be up to 1 MiB longer than the layout says: a
             large block keeps a short rest, and a trace shows requested sizes only.
-
     """
 
     live: Mapping[int, int]

@@ -57,7 +57,6 @@ class LogFailure:
         frame: the line of the user's that failed, from the traceback before the message.
         went_on: the log goes on after it, so the run tried again or did without.
         times: how often these numbers were written.
-
     """
 
     line: int
@@ -84,7 +83,6 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
 
     Raises:
         SnapshotError: there is none that can be explained; one line.
-
     """
     lines = log.text.split("\n")
     marks = [at for at, line in enumerate(lines) if _MARK.search(line)]

@@ -31,7 +31,6 @@ def read_log(file: IO[bytes], size: int | None = None) -> Log:
     Args:
         file: a log, or standard input.
         size: bytes in the file, where it has a size.
-
     """
     if size is not None and size > LONGEST_BYTES:
         head = file.read(2)

@@ -69,7 +69,6 @@ class OutOfMemoryMessage:
         elsewhere: processes on other MIG instances of the GPU: NVML lists them, but they hold
             more than this instance has.
         allowed_bytes: the limit of ``set_per_process_memory_fraction``.
-
     """
 
     gpu: int
@@ -148,7 +147,6 @@ def parse_message(text: str) -> OutOfMemoryMessage:
 
     Raises:
         SnapshotError: there is none, or one without numbers; one line.
-
     """
     begin = BEGIN.search(text)
     if begin is None:

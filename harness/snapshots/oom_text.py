@@ -56,6 +56,7 @@ def _log_lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[
         yield from _failure_lines(each)
     if left_out_bytes:
         yield f"Only the end of the log was read: {format_bytes(left_out_bytes)} stand before it."
+        yield "Lines are counted from where the part begins that was read."
 
 
 def _failure_lines(failure: LogFailure) -> Iterator[str]:

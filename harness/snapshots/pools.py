@@ -25,7 +25,6 @@ def number_pools(
 
     Raises:
         SnapshotError: there are more private pools than any program makes.
-
     """
     some = any(segment.pool != DEFAULT_POOL for segment in segments)
     if not some and not any(event.pool not in (None, DEFAULT_POOL) for event in events):
@@ -53,7 +52,7 @@ def number_pools(
 def _pools_of_events(
     events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
 ) -> Sequence[PoolId]:
-    """Return each event's pool: as recorded, or in older recordings that of its segment.
+    """Return each event's pool; older recordings do not name it, so there it is the segment's.
 
     Those name the pools of the segments at the end only. Going back from there, a segment's
     addresses belong to its pool until it was allocated; what lay there before, and whatever was

@@ -22,7 +22,7 @@ from harness.snapshots.what_if import WhatIf, find_workload, what_if
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What a recording says and what the model makes of it.
+    """A recording next to the model's replay of it.
 
     ``agreement`` is None where the beginning could not be derived; ``notes`` say why, and
     whatever else was assumed or left out.
@@ -83,7 +83,6 @@ def replay_devices(
     Raises:
         SnapshotError: the file is no snapshot, holds more than data, or is too large; one line.
         AllocatorConfigError: ``settings`` or the sizes are invalid; one line.
-
     """
     gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
     asked = None

@@ -142,7 +142,6 @@ class Past:
 
         Raises:
             UnderivableError: the event does not fit what came after it.
-
         """
         action = event.action
         if action == "alloc":

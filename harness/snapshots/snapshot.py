@@ -38,7 +38,7 @@ _EVENTS_BETWEEN_CHECKS = 1 << 14
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What one device's allocator recorded.
+    """The recording of one device's allocator.
 
     ``settings`` is what ``PYTORCH_CUDA_ALLOC_CONF`` said; ``flags`` are the settings as the
     allocator understood them (both empty before PyTorch 2.3).
@@ -77,7 +77,6 @@ class Recording:
 
         Raises:
             SnapshotError: the recording has no such device; names those that it has.
-
         """
         for snapshot in self.snapshots:
             if snapshot.device == device:
@@ -91,7 +90,6 @@ def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
 
     Raises:
         SnapshotError: one line that names the file: no snapshot, a damaged one, or one with code.
-
     """
     deadline = Deadline() if deadline is None else deadline
     try:

@@ -66,7 +66,6 @@ def load_builtins(
 
     Raises:
         SnapshotError: one line, for a damaged pickle and for one that does more than hold data.
-
     """
     machine = _Machine(data, Deadline() if deadline is None else deadline, shortcut)
     try:

@@ -23,6 +23,9 @@ from harness.version import PACKAGE
 _INSTALLED = PACKAGE / "_experiments"
 """Where a wheel has the experiments; a checkout has them next to the package ``harness``."""
 
+LITERATURE = "literature"
+"""Folder among the harness's own whose files test claims of the literature."""
+
 _USERS = Path("experiments")
 """Where the user's own are found by name."""
 
@@ -37,18 +40,30 @@ def own_folder() -> Path:
 
 
 def own_names() -> list[str]:
-    """Return the names of the harness's own experiments."""
-    return sorted(path.stem for path in _files(own_folder()))
+    """Return the names of the harness's own experiments, those on the literature left out."""
+    return sorted(path.stem for path in _files(own_folder()) if path.stem != LITERATURE)
+
+
+def literature_names() -> list[str]:
+    """Return the names of the experiments that test claims of the literature."""
+    return sorted(path.stem for path in _literature_files())
+
+
+def literature_package() -> str:
+    """Return the package that has them, and the networks that they share."""
+    return f"{_own_package()}.{LITERATURE}"
 
 
 def names_found() -> list[str]:
     """Return the names of all experiments that can be found by name."""
-    return sorted({*own_names(), *(path.stem for path in _files(_USERS) if defines(path))})
+    users = (path for path in _files(_USERS) if path.stem != LITERATURE and defines(path))
+    return sorted({*own_names(), *(path.stem for path in users)})
 
 
 def other_scripts() -> list[Path]:
     """Return the Python files in ./experiments that define no experiment."""
-    return [path for path in _files(_USERS) if not defines(path)]
+    found = [path for path in _files(_USERS) if not defines(path)]
+    return [path for path in found if path.resolve() != (own_folder() / LITERATURE).resolve()]
 
 
 def defines(path: Path) -> bool:
@@ -94,7 +109,6 @@ def find(name_or_path: str) -> Experiment:
 
     >>> find("depth_batch").name
     'depth_batch'
-
     """
     return load(_path_of(name_or_path))
 
@@ -104,9 +118,8 @@ def find_own(name: str) -> Experiment:
 
     Raises:
         ExperimentError: there is none of this name.
-
     """
-    for path in _files(own_folder()):
+    for path in _own_files():
         if path.stem == name:
             return load(path)
     raise ExperimentError(f"the harness has no experiment {name!r}")
@@ -118,7 +131,6 @@ def load(path: Path) -> Experiment:
     Raises:
         ExperimentError: it defines none, which is known before anything is imported, or
             importing it fails.
-
     """
     experiment = getattr(_load(path), "EXPERIMENT", None) if defines(path) else None
     if not isinstance(experiment, Experiment):
@@ -155,12 +167,27 @@ def _path_of(name_or_path: str) -> Path:
 def _candidates() -> Iterator[Path]:
     """Yield the files that a name may mean, in the order of precedence."""
     yield from _files(_USERS)
-    yield from _files(own_folder())
+    yield from _own_files()
     yield from Path().glob("*.py")
 
 
+def _own_files() -> list[Path]:
+    every = [*_files(own_folder()), *_literature_files()]
+    return [path for path in every if path.stem != LITERATURE]
+
+
+def _literature_files() -> list[Path]:
+    """Return the experiments on the literature; what they share stands next to them."""
+    return [path for path in _files(own_folder() / LITERATURE) if defines(path)]
+
+
+def _own_package() -> str:
+    return "harness._experiments" if _INSTALLED.is_dir() else "experiments"
+
+
 def _is_own(path: Path) -> bool:
-    return path.resolve().parent == own_folder().resolve()
+    own = own_folder().resolve()
+    return path.resolve().parent in (own, own / LITERATURE)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -175,11 +202,11 @@ def _load(path: Path) -> ModuleType:
 
     Raises:
         ExperimentError: importing it fails.
-
     """
     try:
         if _is_own(path):
-            package = "harness._experiments" if _INSTALLED.is_dir() else "experiments"
+            own = path.resolve().parent == own_folder().resolve()
+            package = _own_package() if own else literature_package()
             module = importlib.import_module(f"{package}.{path.stem}")
             file = Path(module.__file__ or "").resolve()
             if path.resolve() in (file, file.parent):  # no other package of that name was found

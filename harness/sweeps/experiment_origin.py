@@ -17,6 +17,7 @@ from harness.sweeps.experiment_files import (
     code_hash,
     defines,
     find_own,
+    literature_names,
     load,
     own_names,
 )
@@ -36,7 +37,6 @@ def keep_origin(folder: Path, experiment: Experiment) -> None:
 
     Raises:
         ExperimentError: another file is in the place.
-
     """
     before = read_origin(folder)
     if experiment.file is not None:
@@ -51,7 +51,6 @@ def read_origin(folder: Path) -> Origin | None:
 
     Raises:
         ExperimentError: the file holds something else.
-
     """
     try:
         return msgspec.json.decode((folder / ORIGIN).read_bytes(), type=Origin)
@@ -73,7 +72,6 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
 
     Raises:
         ExperimentError: the records name a file that is not found, or that cannot be used.
-
     """
     name = folder.resolve().name
     for path in given:
@@ -81,7 +79,7 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
             return load(path)
     origin = read_origin(folder)
     if origin is None:
-        return find_own(name) if name in own_names() else None
+        return find_own(name) if name in (*own_names(), *literature_names()) else None
     here = Path("experiments")
     for path in (Path(origin.file), here / name, here / f"{name}.py", Path(f"{name}.py")):
         if _may_run(path, origin, name, folder):

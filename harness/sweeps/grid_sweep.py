@@ -55,7 +55,6 @@ def sweep(
     >>> folder = harness.sweep(grid, out=tempfile.mkdtemp(), repeats=1)
     >>> harness.load(folder)["saved_bytes"].tolist()
     [452, 900]
-
     """
     if isinstance(grid, Workload):
         raise ArgumentError("grid must be a harness.Grid or a list of workloads, got a Workload")

@@ -40,16 +40,15 @@ class StoreError(HarnessError):
     Traceback (most recent call last):
         ...
     harness.sweeps.store.StoreError: out: '/dev/null/mine': Not a directory
-
     """
 
 
 class Kept(Protocol):
-    """What a line holds: one attempt at one cell, and how it ended."""
+    """One line: an attempt at one cell, and its end."""
 
     @property
     def outcome(self) -> Outcome:
-        """How the attempt ended."""
+        """The end of the attempt."""
 
 
 Line = TypeVar("Line", bound=Kept)
@@ -71,7 +70,6 @@ class LineStore(Generic[Line]):
     Raises:
         StoreError: the folder is in use, is a file, or cannot be written.
         SchemaError: its records were written by a newer harness.
-
     """
 
     def __init__(self, folder: Path, kind: Kind[Line]) -> None:
@@ -129,7 +127,6 @@ class LineStore(Generic[Line]):
         Raises:
             StoreError: the disk took only a part of it; that part is cut off again. Or the
                 file was deleted, moved or replaced since it was opened.
-
         """
         line = self._kind.encode(item) + b"\n"
         self._check_in_place()
@@ -150,7 +147,6 @@ class LineStore(Generic[Line]):
 
         Raises:
             StoreError: they cannot be written, such as to a full disk; no part of them stays.
-
         """
         path = self._folder / EVENTS / f"{workload_id}.csv"
         temporary = path.with_suffix(".tmp")
@@ -170,7 +166,6 @@ class LineStore(Generic[Line]):
 
         Raises:
             StoreError: the file was deleted, moved or replaced.
-
         """
         try:
             there = self._path.stat()
@@ -186,7 +181,7 @@ class LineStore(Generic[Line]):
         return self._attempts[cell]
 
     def is_finished(self, cell: str) -> bool:
-        """Whether a cell needs no further attempt."""
+        """Return whether a cell needs no further attempt."""
         return cell in self._finished
 
     def _note(self, item: Line) -> None:
@@ -245,7 +240,6 @@ def read(path: Path) -> Iterator[Record]:
 
     Raises:
         RecordError: a line is no record; the message names file and line.
-
     """
     yield from read_lines(path, from_json)
 
@@ -255,7 +249,6 @@ def read_lines(path: Path, decode: Callable[[bytes], Line]) -> Iterator[Line]:
 
     Raises:
         RecordError: a line is of another kind; the message names file and line.
-
     """
     if not path.exists():
         return

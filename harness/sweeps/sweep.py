@@ -23,6 +23,7 @@ from harness.sweeps.runner import Runner
 from harness.sweeps.step_runner import StepRunner
 from harness.sweeps.store import Kept, LineStore, StoreError
 from harness.sweeps.threshold_runner import ThresholdRunner
+from harness.sweeps.traced_runner import TracedRunner
 from harness.sweeps.training_runner import TrainingRunner
 
 CHECK_SECONDS = 1.0
@@ -52,7 +53,6 @@ def run(
             is nothing to measure.
         ExecutorError: the executor is gone.
         LaunchError: no worker process can be started at all.
-
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
@@ -77,6 +77,10 @@ def run(
             runner = stack.enter_context(closing(RankRunner(deadline_seconds)))
             held = stack.enter_context(LineStore(folder, runner.kind))
             parts.append(_Part(runner, held, ranks))
+        if steps_of := list(experiment.step_jobs(size)):
+            traced = stack.enter_context(closing(TracedRunner(deadline_seconds)))
+            lines = stack.enter_context(LineStore(folder, traced.kind))
+            parts.append(_Part(traced, lines, steps_of))
         if not any(part.cells for part in parts):
             what = "no cells, thresholds or training runs"
             raise StoreError(f"{experiment.name}: nothing to measure: {what} of size {size.value}")
@@ -117,7 +121,6 @@ def _refuse_other_device(folder: Path, device: str) -> None:
 
     Raises:
         StoreError: the first line of a file in ``folder`` is of another device.
-
     """
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""How a budget is enforced for a workload here, and which budgets are refused."""
+"""Enforcement of a budget for a workload on this machine, and the budgets that are refused."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,6 @@ class BudgetError(HarnessError):
     Traceback (most recent call last):
         ...
     harness.thresholds.enforcement.BudgetError: budget must be at least 4.016 MiB ...
-
     """
 
 
@@ -31,7 +30,6 @@ def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
     Raises:
         BudgetError: it is smaller than the room for small blocks, which no limit counts.
         MemoryUnavailableError: it is larger than what is available.
-
     """
     least = heap_headroom.room_bytes(workload.depth)
     if budget_bytes < least:
@@ -49,7 +47,6 @@ def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: fl
     Raises:
         HarnessError: there is none.
         BudgetError: the worker that was to measure it did not end well.
-
     """
     ended = launcher.launch(Job(kind="describe", workload=workload), deadline_seconds)
     if ended.failure is not None and ended.failure.users_mistake:
@@ -68,7 +65,6 @@ def budget_of(budget_bytes: int | None, environment: Environment) -> int:
 
     Raises:
         BudgetError: the GPU is smaller than the budget.
-
     """
     if not environment:
         assert budget_bytes is not None, "choose_kind has asked for it"
@@ -91,7 +87,6 @@ def choose_kind(
 
     Raises:
         BudgetError: it cannot.
-
     """
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):

@@ -39,7 +39,6 @@ class Prober:
     Attributes:
         estimate: predicts the answer from a workload that fitted and the bytes it needed.
         probes: every probe so far, in order.
-
     """
 
     workload: Workload
@@ -63,7 +62,6 @@ class Prober:
 
         Raises:
             UndecidedError: it ended in an accident twice.
-
         """
         workload = self.at(value)
         if workload is None:  # larger than can be described: it fits into no budget
@@ -93,7 +91,7 @@ class Prober:
         raise AssertionError("the second accident is the last")
 
     def _only_within(self, workload: Workload) -> bool:
-        """Whether a crash that says nothing of memory goes away with twice the budget.
+        """Return whether a crash that says nothing of memory goes away with twice the budget.
 
         A library that writes where it could not allocate dies by a signal, without a word.
         """

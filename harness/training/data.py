@@ -36,7 +36,6 @@ def source(workload: Workload) -> Fill:
 
     Raises:
         DataError: the images are in none of the places and cannot be downloaded.
-
     """
     if workload.data == "synthetic":
         return lambda x, y: _fill_synthetic(x, y, workload.classes)
@@ -70,7 +69,6 @@ def load_fashion_mnist(*, train: bool, folder: Path | None = None) -> tuple[Tens
 
     Raises:
         DataError: none of the three had it.
-
     """
     named = folder or (Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None)
     if named is not None:

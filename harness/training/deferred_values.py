@@ -61,7 +61,7 @@ class deferred_values(TorchDispatchMode):  # type: ignore[no-untyped-call]  # no
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Note an initialiser, or run the operator after what it may read."""
+        """Record an initialiser, or compute the values that the operator may read and run it."""
         del types
         given, name = kwargs or {}, func._schema.name
         if name in _INITIALISERS and _is_large(args[0]):

@@ -17,7 +17,6 @@ def example_inputs(specs: Sequence[InputSpec], *, with_labels: bool) -> "Example
 
     Raises:
         InputSpecError: some inputs have names and others have none.
-
     """
     named = [spec for spec in specs if spec.name is not None]
     if named and len(named) != len(specs):

@@ -27,7 +27,6 @@ def load_target(target: str) -> Any:
 
     Raises:
         TargetError: there is no such module, file or name.
-
     """
     place, colon, path = target.rpartition(":")
     if not (place and colon and path):
@@ -66,7 +65,6 @@ def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.
 
     Raises:
         TargetError: it is not callable, or does not take the arguments.
-
     """
     found = load_target(target)
     if isinstance(found, nn.Module):

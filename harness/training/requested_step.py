@@ -20,7 +20,6 @@ def requested_step(request: StepRequest) -> OwnStep:
 
     Raises:
         HarnessError: a name, an argument or a shape is wrong; the message says which.
-
     """
     find_modules(request)
     given: dict[str, Any] = {
@@ -28,6 +27,7 @@ def requested_step(request: StepRequest) -> OwnStep:
         "mode": request.mode,
         "autocast": request.autocast,
         "accumulate": request.accumulate,
+        "compile": request.compile,
         "optimizer": _named(request.optimizer, OPTIMIZERS),
         "loss": _named(request.loss, LOSSES),
     }

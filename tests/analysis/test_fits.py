@@ -65,16 +65,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         assert 0.93 <= count / SIMULATIONS <= 0.97, name
 
 
-def test_without_scales_the_largest_cell_would_make_the_interval_too_narrow() -> None:
-    hits = 0
-    for seed in range(300):
-        part = fit(COLUMNS, _noisy(seed)).coefficient("depth·batch")
-        assert part.low is not None
-        assert part.high is not None
-        hits += part.low <= TRUTH["depth·batch"] <= part.high
-    assert hits / 300 < 0.92
-
-
 def test_the_nested_test_sees_a_product_term_and_no_other() -> None:
     values = _noisy(7)
     found = nested_test(fit(_additive(), values, _scales(values)), _fit(values))

@@ -4,8 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+import msgspec
 import pytest
 
 from harness.cli.app import app, main
@@ -17,6 +20,7 @@ SNAPSHOTS = Path(__file__).parents[1] / "snapshots" / "failures"
 PREDICTION = {"outcome": "unsupported", "saved_bytes": None, "peak_live_bytes": None}
 CLAIMS = {"question": "?", "answer": [], "lead": "", "claims": []}
 NO_CELLS = MINE.replace('axes={"depth": [1, 2]}', 'axes={"depth": []}')
+FAILS = MINE.replace("return Section", "1 / 0\n    return Section")
 
 
 @pytest.fixture
@@ -24,17 +28,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with files that hold no answer."""
     monkeypatch.chdir(tmp_path)
     lost = Record(workload_id=Workload().id, workload=Workload(), outcome=Outcome.OOM)
+    good = msgspec.structs.replace(lost, outcome=Outcome.OK)
     for name, content in {
         "empty": b"",
         "program.py": b"import torch\n",
         "exits.py": b"EXPERIMENT = None\nraise SystemExit\n",
         "no_cells.py": NO_CELLS.encode(),
+        "fails.py": FAILS.encode(),
         "unknown.json": json.dumps(PREDICTION).encode(),
         "text.log": b"step 1\nstep 2\n",
         "no-claims/claims.json": json.dumps(CLAIMS).encode(),
         "other-claims/claims.json": json.dumps(CLAIMS).encode(),
         "nothing/readme.txt": b"",
         "failed/depth_batch/records.jsonl": to_json(lost) + b"\n",
+        "good/fails/records.jsonl": to_json(good) + b"\n",
         "broken/depth_batch/records.jsonl": b"{}\n{}\n",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -52,38 +59,38 @@ LINES = [
     "compare empty empty",
     "compare nothing nothing",
     "compare failed nothing",
-    "doctor --no-such",
-    "dry-run",
     "dry-run -- no-such.py",
     "explain empty",
     "explain text.log",
     "explain program.py",
     "explain cut.pickle.gz",
     "explain snapshot.pickle.gz --device 7",
-    "explore --no-such",
+    "explain snapshot.pickle.gz --html program.py/page.html",
     "measure --depth 0",
     "measure --width 8 --in-features 8 --batch 4 --inject kill",
-    "plan",
     "plan no_such_module:Net",
     "predict --check",
     "predict --depth 4 --autocast float16 --checkpoint 2",
     "predict --budget 1MiB --check",
     "predict no_such_module:Net --input 4",
-    "profile",
     "profile no_such_module:Net --input 4",
     "replay empty",
     "replay program.py",
     "replay cut.pickle.gz",
+    "profile program.py:Net --input 4 --events program.py/events.csv",
     "report nothing",
     "report broken",
+    "report failed",
+    "report good",
+    "report good --experiment fails.py",
     "reproduce --executor dask --scheduler x",
+    "reproduce --quick --out program.py",
     "sweep no_such",
     "sweep program.py",
     "sweep exits.py",
     "sweep no_cells.py --executor in-process --out out",
     "sweep distributed_memory --quick --out out",
     "sweep --list program.py",
-    "threshold",
     "threshold --budget 1B",
     "verdicts nothing",
     "verdicts no-claims",
@@ -92,8 +99,33 @@ LINES = [
 ]
 
 
+def bad_values(command: click.Command) -> Iterator[list[str]]:
+    """Yield the command without arguments, and with a wrong value for each thing that it takes."""
+    yield ["--no-such"]
+    required = [part.name for part in command.params if part.required]
+    if required:
+        yield []
+    arguments = ["no/such"] * len(required)
+    for part in command.params:
+        if isinstance(part, click.Option) and not part.is_flag:
+            yield [*arguments, part.opts[0]]
+            if not (part.type is click.STRING or isinstance(part.type, click.Path)):
+                yield [part.opts[0], "\t", *arguments]
+
+
+@pytest.mark.parametrize("name", app.commands)
+def test_a_wrong_value_is_one_line(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in bad_values(app.commands[name]):
+        assert main([name, *words]) == 2, words
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1), words
+        assert said.err.startswith("harness: ")
+
+
 def test_every_command_is_tried() -> None:
-    assert {line.split()[0] for line in LINES} == set(app.commands)
+    assert {line.split()[0] for line in LINES} | {"doctor", "explore"} == set(app.commands)
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -104,7 +136,7 @@ def test_no_answer_is_never_exit_code_0(
     said = capsys.readouterr()
     assert code in (2, 3), said
     if code == 2:
-        assert said.out == ""
+        assert said.out == "", line
         assert said.err.splitlines()[-1].startswith("harness: ")
         assert said.err.count("harness: ") == 1
     else:
@@ -129,20 +161,60 @@ ENDS |= {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["predict", "plan", "profile"])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("command", "end"),
+    [
+        *(("profile", end) for end in ENDS),
+        *(("predict --gpu l4", f"{end} in the constructor") for end in ("exit", "_exit")),
+        ("predict --gpu l4", "_exit at import"),
+        ("plan --gpu l4 --batch 4", "_exit in forward"),
+    ],
+)
 def test_a_target_that_ends_the_process_is_no_answer(
-    command: str, end: str, tmp_path: Path
+    command: str,
+    end: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "net.py").write_text(ENDS[end])
-    gpu = [] if command == "profile" else ["--gpu", "l4"]
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", command, "net.py:Net", "--input", "4", *gpu],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (2, 3), done
-    assert "Traceback" not in done.stderr
-    assert done.stdout.strip() or done.stderr.startswith("harness: ")
+    monkeypatch.chdir(tmp_path)
+    code = main([*command.split(), "net.py:Net", "--input", "4"])
+    said = capfd.readouterr()
+    assert code in (2, 3), said
+    assert "Traceback" not in said.err
+    assert said.out.strip() or said.err.startswith("harness: ")
+    assert code == 3 or "the process ended itself" in said.err or "ended the process" in said.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["sweep net.py", "predict net.py:Net --input 4"])
+def test_user_s_code_in_the_command_s_own_process_does_not_end_it(
+    line: str, tmp_path: Path
+) -> None:
+    end = "import os\nEXPERIMENT = os._exit(0)\n" if "sweep" in line else ENDS["_exit in forward"]
+    (tmp_path / "net.py").write_text(end)
+    command = [sys.executable, "-m", "harness", *line.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+CHATTY = """import os, subprocess, torch
+print("imported", end="")
+def Net():
+    os.write(1, b"built")
+    subprocess.run(["printf", "child"])
+    return torch.nn.Linear(4, 2)
+"""
+
+
+def test_what_a_target_prints_is_no_part_of_the_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An estimate runs the target in this process."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    assert main(["predict", "chatty.py:Net", "--input", "4", "--json"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out)["outcome"] == "predicted"
+    assert all(word in said.err for word in ("imported", "built", "child"))

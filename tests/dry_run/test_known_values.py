@@ -174,58 +174,53 @@ def check_lines(script: str, report: DryRunReport) -> None:
             assert told[number].known == 0, line
 
 
-SCALED = """
-import torch
-model = torch.nn.Linear(8, 4).cuda()
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-scaler = torch.amp.GradScaler("cuda", init_scale=1024.0, growth_interval=2)
-for _ in range(4):
-    with torch.autocast("cuda", torch.float16):
-        loss = model(torch.randn(2, 8, device="cuda")).sum()
-    scaler.scale(loss).backward()
-    scaler.step(optimizer)
-    scaler.update()
-print(scaler.get_scale())
-assert scaler.get_scale() == 4096.0
-"""
+def attention(asks: bool, padded: bool) -> list[int]:
+    """Return the peaks of a step that asks the GPU if a mask is needed, or is told so."""
+    torch: Any = importlib.import_module("torch")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    q = torch.zeros(2, 4, 1024, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
+    mask = torch.ones(2, 1024, dtype=torch.int64).cuda()
+    mask[:, 1000:] -= int(padded)
+    positions = torch.arange(1024, device="cuda")[None]
+    packed = (positions.diff(prepend=positions[:, :1] - 1) != 1).cumsum(-1)
+    plain = mask.sum() == mask.numel() and (packed[:, -1] == 0).all()
+    attend = torch.nn.functional.scaled_dot_product_attention
+    if plain if asks else not padded:
+        out = attend(q, q, q, is_causal=True)
+    else:
+        causal = torch.ones(1024, 1024, dtype=torch.bool, device="cuda").tril()
+        out = attend(q, q, q, attn_mask=causal & mask[:, None, None].bool())
+    out.sum().backward()
+    return [torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()]
 
 
-def test_the_scale_of_a_grad_scaler_grows_as_with_finite_gradients(tmp_path: Path) -> None:
-    script = tmp_path / "scaled.py"
-    script.write_text(SCALED)
-    report = dry_run(script, gpu="l4", quiet=True)
+def attention_and_scale() -> dict[str, Any]:
+    torch: Any = importlib.import_module("torch")
+    model = torch.nn.Linear(8, 4).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cuda", init_scale=1024.0, growth_interval=2)
+    for _ in range(4):
+        with torch.autocast("cuda", torch.float16):
+            loss = model(torch.randn(2, 8, device="cuda")).sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    ways = [[attention(asks, padded) for asks in (True, False)] for padded in (False, True)]
+    return {"scale": scaler.get_scale(), "peaks": ways}
+
+
+def test_a_library_that_asks_takes_the_way_of_a_gpu_and_a_scale_grows() -> None:
+    """The scale of a GradScaler grows as with finite gradients."""
+    report = run_function(attention_and_scale, gpu="a100-40gb", quiet=True)
     assert report.outcome == "ok", report.evidence
     assert all(read.known == read.count for read in report.value_reads)
-
-
-ATTENTION = """
-import sys, torch
-from torch.nn import functional
-q = torch.zeros(2, 4, 1024, 64, dtype=torch.bfloat16, device="cuda", requires_grad=True)
-mask = torch.ones(2, 1024, dtype=torch.int64).cuda()
-mask[:, 1000:] -= int("padded" in sys.argv)
-positions = torch.arange(1024, device="cuda")[None]
-packed = (positions.diff(prepend=positions[:, :1] - 1) != 1).cumsum(-1)
-asked = mask.sum() == mask.numel() and (packed[:, -1] == 0).all()
-if asked if "ask" in sys.argv else "padded" not in sys.argv:
-    out = functional.scaled_dot_product_attention(q, q, q, is_causal=True)
-else:
-    causal = torch.ones(1024, 1024, dtype=torch.bool, device="cuda").tril()
-    allowed = causal & mask[:, None, None].bool()
-    out = functional.scaled_dot_product_attention(q, q, q, attn_mask=allowed)
-out.sum().backward()
-"""
-
-
-@pytest.mark.parametrize("padding", [[], ["padded"]])
-def test_a_library_that_asks_takes_the_way_of_a_gpu(tmp_path: Path, padding: list[str]) -> None:
-    script = tmp_path / "attention.py"
-    script.write_text(ATTENTION)
-    asked = dry_run(script, "ask", *padding, gpu="a100-40gb", quiet=True)
-    told = dry_run(script, *padding, gpu="a100-40gb", quiet=True)
-    assert asked.outcome == told.outcome == "ok", (asked.evidence, told.evidence)
-    assert asked.cuda == told.cuda
-    assert all(read.known == read.count for read in asked.value_reads)
+    returned: Any = report.returned
+    assert returned["scale"] == 4096.0
+    (asked, told), (asked_padded, told_padded) = returned["peaks"]
+    assert asked == told
+    assert asked_padded == told_padded
+    assert told_padded[0] > told[0]
 
 
 def test_a_library_s_question_without_known_values_gets_its_usual_answer_by_name(

@@ -44,8 +44,18 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def start(folder: Path, text: str) -> tuple["subprocess.Popen[str]", list[int]]:
-    """Start a dry run; return it and the processes that its script started."""
+def start(
+    folder: Path, text: str, ctrl_c: signal.Handlers = signal.SIG_DFL
+) -> tuple["subprocess.Popen[str]", list[int]]:
+    """Start a dry run; return it and the processes that its script started.
+
+    A shell begins a job in the background with Ctrl-C ignored, and nohup one with hangups ignored.
+    """
+
+    def obey() -> None:
+        signal.signal(signal.SIGINT, ctrl_c)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
     ready = folder / "ready"
     path = script(folder, HEAD + text)
     command = [sys.executable, "-m", "harness", "dry-run", "--json", "--", path, ready]
@@ -55,6 +65,7 @@ def start(folder: Path, text: str) -> tuple["subprocess.Popen[str]", list[int]]:
         stderr=subprocess.DEVNULL,
         text=True,
         env=os.environ | {"TMPDIR": str(folder)},
+        preexec_fn=obey,
     )
     while not ready.exists() and process.poll() is None:
         time.sleep(0.02)
@@ -65,6 +76,7 @@ def start(folder: Path, text: str) -> tuple["subprocess.Popen[str]", list[int]]:
     ("text", "numbers", "seconds", "evidence"),
     [
         (SWALLOWS, [signal.SIGINT] * 2, 5, "interrupted"),
+        ("time.sleep(600)", [signal.SIGINT], 5, "interrupted"),
         (SWALLOWS, [signal.SIGTERM], 5, "ended by SIGTERM"),
         (SWALLOWS, [signal.SIGHUP], 5, "ended by SIGHUP"),
         (BLOCKS, [signal.SIGINT] * 3, 5, "interrupted"),
@@ -74,7 +86,8 @@ def start(folder: Path, text: str) -> tuple["subprocess.Popen[str]", list[int]]:
 def test_signals_end_a_script_that_does_not_want_to(
     tmp_path: Path, text: str, numbers: list[int], seconds: float, evidence: str
 ) -> None:
-    process, started = start(tmp_path, text)
+    ctrl_c = signal.SIG_IGN if text is not SWALLOWS else signal.SIG_DFL
+    process, started = start(tmp_path, text, ctrl_c)
     for number in numbers:
         time.sleep(0.3)
         process.send_signal(number)

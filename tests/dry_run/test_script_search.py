@@ -1,5 +1,6 @@
 """The largest value of a script's argument, found with planted reports and with a real script."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def test_the_value_fits_and_the_next_one_was_seen_to_fail(slope: int) -> None:
     assert found.tried[expected] == "ok"
     assert expected == HIGHEST or found.tried[expected + 1] == "oom"
     assert len(found.tried) < 30
+    fails = f"{expected:,}; {expected + 1:,} fails ({len(found.tried)} dry runs)"
+    assert expected == HIGHEST or found.answer() == f"largest batch on planted: {fails}"
 
 
 def test_where_nothing_fits_and_where_the_script_fails() -> None:
@@ -48,14 +51,10 @@ def test_where_nothing_fits_and_where_the_script_fails() -> None:
         largest_of_script("batch", planted(lambda n: n, "error"), lambda *_: None)
 
 
-def test_the_arguments_need_a_place_for_the_value(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["dry-run", "--largest", "batch", "--", "train.py", "--batch", "4"]) == 2
-    assert "--largest needs {} among the script's arguments" in capsys.readouterr().err
-
-
 SCRIPT = """
 import sys, torch
-torch.empty(int(sys.argv[1]), 256 << 20, dtype=torch.uint8, device="cuda")
+print("a line without an end", end="")
+torch.empty(int(sys.argv[1]), 1 << 30, dtype=torch.uint8, device="cuda")
 """
 
 
@@ -66,17 +65,18 @@ def test_a_real_script_or_module(
     command: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "pack").mkdir()
     for name in ("train.py", "pack/train.py"):
         (tmp_path / name).write_text(SCRIPT)
     monkeypatch.chdir(tmp_path)
     gpu = ["--gpu", "t4", "--memory", "4GiB", "--outside", "1GiB"]
-    assert main(["dry-run", *gpu, "--largest", "number of blocks", *command, "{}"]) == 0
-    said = capsys.readouterr()
-    assert said.out.splitlines()[-1].startswith("largest number of blocks on t4: 12; 13 fails (")
-    assert "number of blocks 13: oom" in said.err
+    search = ["--largest", "number of blocks", "--json"]
+    assert main(["dry-run", *gpu, *search, *command, "{}"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["largest"] == 3
+    assert "number of blocks 4: oom" in said.err
 
 
 FRAGMENTED = """

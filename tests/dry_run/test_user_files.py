@@ -1,5 +1,6 @@
 """A dry run changes none of the user's files: their values would be zeros."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,10 @@ def contents(folder: Path) -> dict[str, str]:
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """Return a folder of files that must stay."""
-    folder = tmp_path / "work"
+    return fill(tmp_path / "work")
+
+
+def fill(folder: Path) -> Path:
     for name in FILES:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -150,12 +154,41 @@ assert not pathlib.Path('model.pt').exists()
 """Scripts that replace or delete files, below the word that the report has for the first file."""
 
 
-@pytest.mark.parametrize("text", CASES.strip().split("\n\n"))
-def test_files_of_the_user_stay_and_the_script_sees_what_it_wrote(work: Path, text: str) -> None:
-    before = contents(work)
-    report = run(work, text)
-    assert contents(work) == before
-    assert text.partition("\n")[0] == f"# {report.kept_files[0].what}"
+TEXTS = CASES.strip().split("\n\n")
+DRIVER = """
+import json, os, shutil, subprocess, sys, traceback
+failed = {}
+for number, text in enumerate(json.load(open(f"{sys.argv[1]}/texts"))):
+    os.chdir(f"{sys.argv[1]}/{number}")
+    try: exec(text)
+    except BaseException: failed[number] = traceback.format_exc()
+json.dump(failed, open(f"{sys.argv[1]}/failed", "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def replaced(tmp_path_factory: pytest.TempPathFactory) -> tuple[DryRunReport, Path]:
+    """Run all scripts in one dry run, each in a folder of files of its own."""
+    folder = tmp_path_factory.mktemp("replaced")
+    for number in range(len(TEXTS)):
+        fill(folder / str(number))
+    (folder / "texts").write_text(json.dumps(TEXTS))
+    report = dry_run(script(folder, DRIVER), folder, quiet=True)
+    assert report.outcome == "ok", report.evidence
+    return report, folder
+
+
+@pytest.mark.parametrize("number", range(len(TEXTS)))
+def test_files_of_the_user_stay_and_the_script_sees_what_it_wrote(
+    replaced: tuple[DryRunReport, Path], tmp_path: Path, number: int
+) -> None:
+    report, folder = replaced
+    work = folder / str(number)
+    assert str(number) not in json.loads((folder / "failed").read_text())
+    fill(tmp_path / "before")
+    assert contents(work) == contents(tmp_path / "before")
+    kept = [file for file in report.kept_files if Path(file.path).is_relative_to(work)]
+    assert TEXTS[number].partition("\n")[0] == f"# {kept[0].what}"
     assert "--write-files lets it" in dry_run_text(report, target="script.py")
 
 

@@ -110,8 +110,29 @@ def seen(report: DryRunReport) -> dict[str, object]:
     return report.returned
 
 
-def test_convolutions_take_cudnn_s_path(seen: dict[str, object]) -> None:
-    assert seen["convolution"] == ["ConvolutionBackward0", [8, 3, 3, 3]]
+FLASH = "ScaledDotProductFlashAttentionBackward0"
+SEEN = {
+    "convolution": ["ConvolutionBackward0", [8, 3, 3, 3]],  # cuDNN's path
+    "LSTM": [True, [20, 5], 20],
+    "GRU": [True, [15, 5], 15],
+    "RNN": [True, [5, 5], 5],
+    "attention None": FLASH,  # chosen by the capability, 8.0
+    "attention FLASH_ATTENTION": FLASH,
+    "attention EFFICIENT_ATTENTION": "ScaledDotProductEfficientAttentionBackward0",
+    "qr": [[9, 9], [9, 9]],
+    "eigh": [9],
+    "det": [],
+    "fft": [9, 5],
+    "sort": [9, 9],
+    "milliseconds": 1.0,
+    "pinned": [True, False],
+    "copied back": [1.5, -2.0],  # nothing could have changed it
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_script_sees_what_it_would_see_on_a_gpu(seen: dict[str, object], name: str) -> None:
+    assert seen[name] == SEEN[name]
 
 
 def convolve(batch: int) -> None:
@@ -138,43 +159,11 @@ def test_a_convolution_asks_for_no_workspace_or_for_its_unrolled_input(memory: i
     assert peaks[1] - peaks[0] == workspace
 
 
-@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
-def test_recurrent_layers_have_gradients_of_their_weights(
-    seen: dict[str, object], kind: str, gates: int
-) -> None:
-    assert seen[kind] == [True, [gates * 5, 5], gates * 5]
-
-
-def test_the_attention_kernel_is_the_one_that_the_capability_chooses(
-    seen: dict[str, object],
-) -> None:
-    flash = "ScaledDotProductFlashAttentionBackward0"
-    assert seen["attention None"] == flash  # on capability 8.0
-    assert seen["attention FLASH_ATTENTION"] == flash
-    efficient = seen["attention EFFICIENT_ATTENTION"]
-    assert efficient == "ScaledDotProductEfficientAttentionBackward0"
-
-
-def test_linear_algebra_and_transforms_allocate_their_results(seen: dict[str, object]) -> None:
-    assert seen["qr"] == [[9, 9], [9, 9]]
-    assert (seen["eigh"], seen["det"], seen["fft"]) == ([9], [], [9, 5])
-    assert seen["sort"] == [9, 9]
-
-
 def test_what_depends_on_known_values_has_its_true_size(
     seen: dict[str, object], report: DryRunReport
 ) -> None:
     assert seen["nonzero"] == [81, 2]
     assert any("torch.nonzero" in read.text and read.known for read in report.value_reads)
-
-
-def test_streams_events_and_pinned_memory_work(seen: dict[str, object]) -> None:
-    assert seen["milliseconds"] == 1.0
-    assert seen["pinned"] == [True, False]
-
-
-def test_a_value_that_nothing_could_have_changed_comes_back(seen: dict[str, object]) -> None:
-    assert seen["copied back"] == [1.5, -2.0]
 
 
 def test_a_graph_s_memory_stays_in_its_own_pool(

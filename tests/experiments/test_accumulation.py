@@ -7,36 +7,20 @@ import torch
 
 from experiments import accumulation as experiment
 from experiments.accumulation import splits as micro_batches
-from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
-from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Section, Verdict
-from harness.schema.record import Record
+from harness.schema.experiment import Size
+from harness.schema.findings import Verdict
 from harness.schema.workload import Workload
 from harness.training import data, training_step
 from tests.analysis import planted
+from tests.experiments.predicted_records import evidence, record
 from tests.experiments.verdicts import named
-
-_METRICS = (
-    "saved_bytes", "saved_input_bytes", "saved_activation_bytes", "peak_live_bytes",
-    "live_at_start_bytes", "categories_at_peak",
-)  # fmt: skip
-
-
-def record(workload: Workload, **changes: int) -> Record:
-    prediction = predict(workload)
-    metrics = {name: getattr(prediction, name) for name in _METRICS}
-    return planted.record(workload, **(metrics | changes))
-
-
-def section(folder: Path) -> Section:
-    return experiment.analyse(Evidence(frame=load(folder), folder=folder))
 
 
 def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: Path) -> None:
-    planted.write(tmp_path, [record(cell) for cell in experiment.cells(Size.DEFAULT)])
-    found = section(tmp_path)
+    records = [record(cell) for cell in experiment.cells(Size.DEFAULT)]
+    found = experiment.analyse(evidence(tmp_path, records))
     activations, peak = found.claims
     assert activations.verdict is Verdict.SUPPORTED
     assert activations.number == "14 of 14 cells equal to the byte"
@@ -49,8 +33,9 @@ def test_one_byte_more_is_seen(tmp_path: Path) -> None:
     saved = predict(cells[-1]).saved_activation_bytes
     assert saved is not None
     records = [record(cell) for cell in cells[:-1]]
-    planted.write(tmp_path, [*records, record(cells[-1], saved_activation_bytes=saved + 1)])
-    assert named(section(tmp_path), "divides the activations").verdict is Verdict.REFUTED
+    records.append(record(cells[-1], saved_activation_bytes=saved + 1))
+    found = experiment.analyse(evidence(tmp_path, records))
+    assert named(found, "divides the activations").verdict is Verdict.REFUTED
 
 
 def test_the_floor_is_parameters_gradients_and_the_whole_batch(tmp_path: Path) -> None:
@@ -78,12 +63,6 @@ def test_the_planted_regime_is_found_exactly(tmp_path: Path) -> None:
     (words,) = micro_batches.regimes_in_words(micro_batches.beside_whole(load(tmp_path)))
     assert "from 8 to 32 parts" in words
     assert "exactly 100 bytes" in words
-
-
-def test_without_the_whole_batch_nothing_is_said(tmp_path: Path) -> None:
-    planted.write(tmp_path, [record(Workload(batch=64, accumulate=2))])
-    with pytest.raises(AnalysisError, match="one part and one in several"):
-        micro_batches.beside_whole(load(tmp_path))
 
 
 def gradients(workload: Workload) -> list[torch.Tensor]:

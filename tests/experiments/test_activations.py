@@ -1,19 +1,10 @@
-import dataclasses
 from pathlib import Path
 
-import pytest
-
 from experiments import activations
-from harness.analysis import AnalysisError
-from harness.analysis.frame import load
-from harness.reporting.figures import picture
-from harness.reporting.progress import Lines
-from harness.schema.experiment import Evidence, Size
+from harness.schema.experiment import Size
 from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
-from harness.sweeps.experiment_files import find
-from harness.sweeps.sweep import run
 from tests.experiments import predicted_records
 from tests.experiments.verdicts import named
 
@@ -63,32 +54,3 @@ def test_a_fraction_of_a_tensor_refutes(tmp_path: Path) -> None:
     held = named(_section(tmp_path / "activations", records), "Backpropagation holds on")
     assert held.verdict is Verdict.REFUTED
     assert held.number.endswith("in 0 of 1 pairs")
-
-
-def test_depths_that_are_no_neighbours_settle_nothing(tmp_path: Path) -> None:
-    records = [_planted(Workload(depth=depth)) for depth in (1, 3)]
-    with pytest.raises(AnalysisError, match="differ by one layer"):
-        _section(tmp_path / "activations", records)
-
-
-def test_the_picture_draws_and_names_every_function(tmp_path: Path) -> None:
-    records = [predicted_records.record(workload) for workload in activations.cells(Size.QUICK)]
-    section = _section(tmp_path / "activations", records)
-    assert [figure.name for figure in section.figures] == ["peak"]
-    for figure in section.figures:
-        drawn = picture(figure)
-        assert all(name in drawn.svg for name in (*ACTIVATIONS, *MODELS))
-
-
-def test_a_few_cells_measured_for_real_agree(tmp_path: Path) -> None:
-    chosen = Grid(
-        base=Workload(batch=32, width=64),
-        axes={"model": MODELS, "activation": ("relu", "gelu"), "depth": (1, 2)},
-    )
-    few = dataclasses.replace(find("activations"), cells=lambda _: chosen)
-    run(few, Size.QUICK, tmp_path, Lines())
-    folder = tmp_path / "activations"
-    section = few.analyse(Evidence(frame=load(folder), folder=folder))
-    measured = named(section, "Backpropagation holds on").measured
-    assert "by model: mlp: 1 (relu); 2 (gelu); by mlp-scratch: 2 (gelu); 3 (relu)." in measured
-    assert "what is saved in 8 of 8" in section.text[0]

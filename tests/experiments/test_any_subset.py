@@ -23,7 +23,7 @@ DRAWS = 4
 KEPT = (
     "schema", "workload_id", "workload", "outcome", "evidence", "environment", "attempt",
     "cell_id", "solve", "budget_bytes", "kind", "band", "confirmed", "probes",
-    "instrument", "plan", "seconds", "strategy", "world_size", "rank",
+    "instrument", "plan", "seconds", "strategy", "world_size", "network", "rank",
 )  # fmt: skip
 """What a line holds that did not end well."""
 METRICS = (
@@ -122,3 +122,12 @@ def test_cells_that_ran_out_of_memory_leave_the_smaller_ones_their_section(
     assert section is not None
     assert section.claims
     assert all(picture(figure).svg for figure in section.figures)
+
+
+@pytest.mark.parametrize("name", names_found())
+def test_records_that_all_failed_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    evidence = written(name, tmp_path, lambda lines: [failed(one, Outcome.OOM) for one in lines])
+    with pytest.raises(AnalysisError) as refused:
+        find(name).analyse(evidence)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) > 10

@@ -6,14 +6,13 @@ import pytest
 
 from experiments import checkpointing
 from experiments.checkpointing import law as checkpoints
-from harness.analysis import AnalysisError
 from harness.analysis.frame import load
-from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Claim, Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.analysis import planted
+from tests.experiments import predicted_records
 
 
 def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
@@ -22,17 +21,6 @@ def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
         peak_live_bytes=1000 + rise_bytes,
         live_at_start_bytes=1000,
         wall_seconds=seconds,
-    )
-
-
-def predicted_record(workload: Workload) -> Record:
-    figures = predict(workload)
-    assert figures.peak_live_bytes is not None
-    assert figures.live_at_start_bytes is not None
-    return planted.record(
-        workload,
-        peak_live_bytes=figures.peak_live_bytes,
-        live_at_start_bytes=figures.live_at_start_bytes,
     )
 
 
@@ -81,7 +69,7 @@ def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
     tmp_path: Path,
 ) -> None:
     cells = checkpointing.cells(Size.DEFAULT)
-    planted.write(tmp_path, [predicted_record(cell) for cell in cells])
+    planted.write(tmp_path, [predicted_records.record(cell) for cell in cells])
     first, second, cheaper, _ = verdicts(tmp_path)
     assert first.verdict is Verdict.SUPPORTED
     assert first.number == "√16 = 4, best 4; √36 = 6, best 6"
@@ -99,12 +87,6 @@ def test_processes_of_the_same_step_are_compared(tmp_path: Path) -> None:
     planted.write(tmp_path, [*cells, record(again, 1)])
     (curve,) = checkpoints.curves(load(tmp_path))
     assert not curve.base_equal
-
-
-def test_too_few_cells_are_said(tmp_path: Path) -> None:
-    planted.write(tmp_path, planted_law(36, 5000, 5000)[:4])
-    with pytest.raises(AnalysisError, match="a curve needs the step without checkpoints"):
-        checkpoints.curves(load(tmp_path))
 
 
 @pytest.mark.parametrize("size", list(Size))

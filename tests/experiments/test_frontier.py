@@ -9,38 +9,26 @@ from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_th
 from harness.analysis import AnalysisError
 from harness.prediction.mlp.largest_fit import solve
 from harness.schema.findings import Verdict
-from harness.schema.record import Outcome, RecordError, to_json
+from harness.schema.record import RecordError, to_json
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold
 from harness.schema.workload import Workload
+from tests.analysis.planted import threshold
 
 MIB = 2**20
 DEPTHS = [1, 2, 4, 8, 16, 32, 64]
 
 
 def planted(
-    depth: int, batch: int, budget: int = 64 * MIB, predicted: int | None = None, **fields: object
+    depth: int, batch: int, budget: int = 64 * MIB, predicted: int | None = None
 ) -> Threshold:
-    workload = Workload(depth=depth, width=64).replace(**fields)
-    return Threshold(
-        workload_id=workload.id,
-        workload=workload,
-        solve="batch",
-        budget_bytes=budget,
-        kind="rlimit",
-        outcome=Outcome.OK,
-        largest_fit=batch,
-        smallest_fail=batch + 1,
-        confirmed=True,
-        predicted=predicted,
-        live_bytes_predict=predicted,
-        headroom=Headroom(
-            live_bytes=budget - 40,
-            rounding_bytes=30,
-            small_bytes=-5,
-            library_bytes=0,
-            unused_bytes=15,
-        ),
+    headroom = Headroom(
+        live_bytes=budget - 40, rounding_bytes=30, small_bytes=-5, library_bytes=0, unused_bytes=15
     )
+    return threshold(
+        Workload(depth=depth, width=64), budget_bytes=budget, largest_fit=batch,
+        smallest_fail=batch + 1, confirmed=True, predicted=predicted, live_bytes_predict=predicted,
+        headroom=headroom,
+    )  # fmt: skip
 
 
 @given(a=st.floats(0.5, 50), b=st.floats(1, 500), scale=st.floats(1e4, 1e7))
@@ -72,11 +60,6 @@ def test_the_curve_predicts_a_threshold_that_it_has_not_seen() -> None:
     # (in + labels + logits and their kin) over what a layer's activation takes, by hand:
     # a batch row costs 784·4 + 8 + ... next to the layers' 64·4 each, so a is about 12 to 14.
     assert 11 < found.a < 15
-
-
-def test_three_depths_are_too_few() -> None:
-    with pytest.raises(AnalysisError, match="4 depths"):
-        fit_frontier([1, 2, 4], [9, 8, 7])
 
 
 def write(folder: Path, lines: list[bytes]) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from experiments import precision as experiment
 from experiments.precision import ratios as precision_effect
-from harness.analysis import AnalysisError
 from harness.analysis.frame import load
 from harness.measurement.passes import saved_pass
 from harness.prediction.mlp import formula
@@ -100,9 +99,3 @@ def test_the_copies_are_those_alive_when_they_are_most() -> None:
     found = precision_effect.copies_in_forward(events)
     assert list(found["size_bytes"]) == [30, 10]
     assert list(found["category"]) == ["temporary", "activation"]
-
-
-def test_nothing_to_compare_with_is_said(tmp_path: Path) -> None:
-    planted.write(tmp_path, [record(Workload(dtype="bfloat16"))])
-    with pytest.raises(AnalysisError, match="no float32 cell"):
-        precision_effect.beside_float32(load(tmp_path))

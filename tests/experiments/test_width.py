@@ -7,11 +7,8 @@ import pandas as pd
 import pytest
 
 from experiments import width
-from experiments.width import times
 from experiments.width.pairs import neighbour_ratios, pooled
-from harness.analysis import AnalysisError
 from harness.analysis.ratio_interval import geometric_ratio
-from harness.reporting.figures import picture
 from harness.schema.experiment import Size
 from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record
@@ -109,20 +106,6 @@ def test_a_block_without_all_powers_is_not_pooled() -> None:
     assert pooled(ratios).to_dict("list") == {"block": [1], "ratio": [pytest.approx(2.0)]}
 
 
-def test_the_fastest_repeat_counts(tmp_path: Path) -> None:
-    noisy = _records(1.0, 0.0)
-    ratios = neighbour_ratios(
-        times.times(
-            predicted_records.evidence(tmp_path / "width", noisy),
-            predicted_records.evidence(tmp_path / "width", noisy).frame,
-        )
-    )
-    by_hand = {power: (power - 1) * (power + 1) / power**2 for power in POWERS}
-    assert len(ratios) == 16
-    for power, ratio in zip(ratios["power"], ratios["ratio"], strict=True):
-        assert ratio == pytest.approx(by_hand[power])
-
-
 def test_intervals_cover_the_planted_ratio() -> None:
     random = np.random.default_rng(20261124)
     truth, simulations, blocks = 1.07, 3000, 9
@@ -134,11 +117,6 @@ def test_intervals_cover_the_planted_ratio() -> None:
     assert 0.93 <= hits / simulations <= 0.97
 
 
-def test_two_blocks_give_no_interval() -> None:
-    with pytest.raises(AnalysisError, match="three"):
-        geometric_ratio([1.0, 1.1])
-
-
 def test_every_width_is_measured_once_a_block_and_blocks_turn_round() -> None:
     timed = [cell for cell in width.cells(Size.DEFAULT) if cell.malloc == "system"]
     counts = Counter((cell.seed, cell.width) for cell in timed)
@@ -146,12 +124,3 @@ def test_every_width_is_measured_once_a_block_and_blocks_turn_round() -> None:
     orders = [[c.width for c in timed if c.seed == block] for block in (1, 2, 3)]
     assert orders[0] == orders[1][::-1] == orders[2]
     assert len({cell.id for cell in width.cells(Size.QUICK)}) <= 20
-
-
-def test_pictures_draw_and_carry_their_data(tmp_path: Path) -> None:
-    section = _section(tmp_path / "width", _records(1.1, 0.05))
-    (time,) = section.figures
-    assert len(time.data) == 24
-    for figure in section.figures:
-        assert picture(figure).png.startswith(b"\x89PNG")
-    assert "128 ± 1" in picture(time).svg

@@ -1,4 +1,4 @@
-"""What reads files and questions: reports, replays and predictions answer or refuse in words."""
+"""Readers of files and questions (reports, replays, predictions) answer or refuse in words."""
 
 import gzip
 import json
@@ -6,17 +6,18 @@ import pickle
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.snapshots import trace_event
 from harness.sweeps.experiment_files import names_found
 from tests.cli.test_fuzz import is_answered
 from tests.experiments.test_any_subset import changed, written
 from tests.faults.conftest import FULL
 from tests.faults.grid import Tally
 from tests.faults.test_refusals import run
-from tests.snapshots.test_bounds import mutate
-from tests.snapshots.test_replay import MIB, SNAPSHOTS, by_hand
+from tests.snapshots.test_replay import BASE, MIB, SNAPSHOTS, by_hand
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -54,6 +55,41 @@ def count_replay(tally: Tally, line: Sequence[str]) -> bool:
     tally.injected += 1
     tally.count_answer(code, said, refused=refused or (code == 0 and "device" in said))
     return refused
+
+
+NUMBERS = (0, 1, 512, MIB, 2 * MIB, 12 * MIB, BASE, BASE + 16 * MIB, 2**43, 2**64 - 1, -1)
+ACTIONS = sorted(trace_event.ACTIONS)
+
+
+def mutate(raw: dict[str, Any], rng: random.Random) -> None:
+    """Change one thing so that the file stays a snapshot by its form."""
+    trace, segments = raw["device_traces"][0], raw["segments"]
+    kind = rng.randrange(9)
+    if kind == 0 and trace:
+        del trace[rng.randrange(len(trace))]
+    elif kind == 1 and trace:
+        trace.insert(rng.randrange(len(trace)), dict(rng.choice(trace)))
+    elif kind == 2 and trace:
+        rng.choice(trace)["action"] = rng.choice(ACTIONS)
+    elif kind == 3 and trace:
+        key = rng.choice(("addr", "size", "stream", "time_us", "pool_id", "frames"))
+        rng.choice(trace)[key] = rng.choice([*NUMBERS, (0, 1), [], "x", None])
+    elif kind == 4 and segments:
+        segments.append(dict(rng.choice(segments)))
+    elif kind == 5 and segments:
+        key = rng.choice(("is_expandable", "segment_pool_id", "stream", "segment_type", "address"))
+        rng.choice(segments)[key] = rng.choice([True, (0, 1), 7, "small", "large", BASE])
+    elif kind == 6 and trace:
+        first, second = (rng.randrange(len(trace)) for _ in range(2))
+        trace[first], trace[second] = trace[second], trace[first]
+    elif kind == 7:
+        raw[rng.choice(("host_segments", "external_annotations", "host_traces", "version"))] = (
+            rng.choice([None, 3, [3], [{"total_size": -1}], [{"stage": "START"}], "x"])
+        )
+    elif segments:
+        changed = rng.choice(segments)
+        changed["blocks"] = [dict(part) for part in changed["blocks"]]
+        rng.choice(changed["blocks"])["state"] = rng.choice(("inactive", "active_awaiting_free"))
 
 
 def test_recording_changed_in_any_place(tmp_path: Path, tally: Tally) -> None:

@@ -85,17 +85,6 @@ def test_the_code_that_onednn_compiles_is_in_the_model(
 
 
 @needs_refusal
-def test_what_a_step_needs_is_the_same_in_every_process(launcher: Launcher) -> None:
-    workload = Workload(depth=4, width=64, batch=1000)
-    other = default_launcher("pinned")
-    try:
-        sizes = {needed(each, workload) for each in (launcher, launcher, other)}
-    finally:
-        other.close()
-    assert len(sizes) == 1
-
-
-@needs_refusal
 @pytest.mark.parametrize("malloc", ["pinned", "system"])
 def test_a_step_that_exceeds_its_budget_is_out_of_memory_and_the_next_one_is_not(
     malloc: str,

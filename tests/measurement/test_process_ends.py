@@ -1,4 +1,4 @@
-"""What is left of a launcher's processes however its own process, or the fork server, ends."""
+"""Nothing is left of a launcher's processes however it, or the fork server, ends."""
 
 import contextlib
 import os
@@ -51,8 +51,7 @@ def wait_for_server(parent: "subprocess.Popen[bytes]") -> psutil.Process:
     raise AssertionError("no fork server was started")
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.5])
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize(("delay", "stopped"), [(0.0, False), (0.05, True), (0.5, True)])
 def test_a_loading_fork_server_ends_with_its_killed_parent(delay: float, stopped: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", _LOADING_PARENT]) as parent:
         server = wait_for_server(parent)
@@ -95,7 +94,7 @@ def hitting_servers(numbers: list[signal.Signals]) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGSEGV, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGSTOP])
 def test_one_signal_at_a_loading_fork_server_costs_nothing(number: signal.Signals) -> None:
     own = ForkLauncher("pinned")
     try:

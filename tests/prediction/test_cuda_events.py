@@ -12,7 +12,6 @@ from harness.prediction.gpu.catalogue import Gpu, parse_capability
 from harness.prediction.gpu.recorded_script import RecordedSteps
 from harness.prediction.gpu.simulation import Peaks, play, play_steps
 from harness.prediction.mlp.cuda_trace import CudaSteps
-from harness.prediction.mlp.last_batch import Epoch
 from harness.prediction.versions import CHECKED_ON_CUDA, describing, known_version
 from harness.schema.events import Event
 from harness.schema.workload import Workload
@@ -69,13 +68,6 @@ def test_every_event_is_the_recorded_one(recording: dict[str, Any]) -> None:
     assert predicted == recording["events"]
 
 
-def test_recordings_end_with_the_step_that_they_should() -> None:
-    """Or the test above would compare less than it says."""
-    for recording in RECORDINGS:
-        more = 2 if "last_rows" in recording["workload"] else 0
-        assert recording["events"][-1][0] == STEPS + more
-
-
 @pytest.mark.parametrize("recording", WITH_LAST_BATCH, ids=name)
 def test_every_peak_around_a_smaller_last_batch_is_the_recorded_one(
     recording: dict[str, Any],
@@ -86,41 +78,6 @@ def test_every_peak_around_a_smaller_last_batch_is_the_recorded_one(
         for phase, peaks in phases.items():
             times = [p for *where, p in recorded if where == [step, phase]]
             assert peaks == Peaks(*map(max, zip(*times, strict=True))), (step, phase)
-
-
-@pytest.mark.parametrize("recording", WITH_LAST_BATCH, ids=name)
-def test_what_a_smaller_last_batch_reserves_is_what_was_recorded(recording: dict[str, Any]) -> None:
-    reserved = [0] * (STEPS + 3)
-    for step, _, peaks in _peaks(recording):
-        reserved[step] = max(reserved[step], peaks.reserved)
-    flags = dict(recording["workload"])
-    rows = flags.pop("last_rows")
-    flags |= {"hidden": tuple(flags.get("hidden", ()))}
-    workload = Workload(device="cuda", **flags)
-    epoch = Epoch(
-        workload=workload,
-        gpu=stub(recording["capability"], recording["multiprocessors"]),
-        examples=STEPS * workload.batch + rows,
-    )
-    played = epoch.play(CachingAllocator(addresses=Ascending()))
-    assert played.before.reserved == max(reserved[:-2])
-    assert [played.partial.reserved, played.following.reserved] == reserved[-2:]
-    assert played.reserved_rise_bytes == max(reserved) - max(reserved[:-2])
-
-
-def test_the_recordings_show_a_rise() -> None:
-    """In four of six networks; were there none, the test above would show little."""
-    rises = [_rise(recording) for recording in WITH_LAST_BATCH]
-    assert sum(rise > 0 for rise in rises) == 4
-    assert max(rises) == 4 << 20
-
-
-def _rise(recording: dict[str, Any]) -> int:
-    before, after = (
-        max(p.reserved for step, _, p in _peaks(recording) if (step > STEPS) is late)
-        for late in (False, True)
-    )
-    return int(after - before)
 
 
 @pytest.mark.parametrize("recording", WHOLE_STEPS, ids=name)

@@ -1,8 +1,6 @@
 """The prediction for CUDA as its reader sees it: names, ranges, verdicts, notes, errors."""
 
 import json
-import subprocess
-import sys
 
 import msgspec
 import pytest
@@ -123,27 +121,6 @@ def test_a_gpu_is_for_cuda() -> None:
         predict(WORKLOAD, allocator_settings="nonsense:1")
 
 
-@pytest.mark.parametrize(
-    ("flags", "why"),
-    [
-        (["--device", "cuda", "--gpu", "a100-8gb"], "did you mean"),
-        (["--gpu", "l4", "--device", "cpu"], "device cuda"),
-        (["--alloc-conf", "expandable_segments:True"], "device cuda"),
-        (["--device", "cuda", "--check"], "--check needs --budget or --gpu"),
-        (["--device", "cuda", "--capability", "nine"], "such as 9.0"),
-        (["--device", "cuda", "--alloc-conf", "x"], "key:value"),
-        (["--device", "cuda", "--memory", "much"], "not a size"),
-    ],
-)
-def test_the_command_line_refuses_in_one_line(
-    flags: list[str], why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["predict", *flags]) == 2
-    error = capsys.readouterr().err.strip()
-    assert why in error
-    assert "\n" not in error
-
-
 def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--capability", "9.0", "--memory", "80GiB", "--depth", "2"]
     assert main(["predict", *flags]) == 0
@@ -154,15 +131,3 @@ def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture
     assert largest.startswith(("largest batch ", "safe up to batch "))
     assert main(["predict", *flags, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["card"]["capability"] == "9.0"
-
-
-def test_predicting_for_cuda_imports_neither_torch_nor_numpy() -> None:
-    code = (
-        "import sys\n"
-        "from harness.schema.workload import Workload\n"
-        "from harness.prediction.predict_workload import predict\n"
-        "predict(Workload(device='cuda', norm='batch', dropout=0.1), gpu='h200')\n"
-        "print(sorted({'torch', 'numpy', 'pandas'} & set(sys.modules)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

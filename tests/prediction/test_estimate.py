@@ -1,6 +1,7 @@
 """The estimate on meta tensors: against the dry run, the formula of an MLP, and numbers by hand."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -326,3 +327,25 @@ def test_every_estimate_carries_the_error_that_was_measured() -> None:
     table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.md"
     assert f"- {ACCURACY}.\n" in table.read_text()
     assert estimate(**CASES["convolutions"]).notes[0] == ACCURACY
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_another_thread_sees_no_gpu_and_builds_real_networks(device: str) -> None:
+    def look() -> tuple[bool, torch.device, torch.dtype]:
+        moved = nn.Linear(2, 2).to("meta")
+        with torch.autocast("cuda", torch.float16, enabled=torch.cuda.is_available()):
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        return torch.cuda.is_available(), moved.weight.device, product.dtype
+
+    seen: list[object] = []
+
+    class Net(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            with ThreadPoolExecutor(1) as pool:
+                seen.append(pool.submit(look).result())
+            seen.append(torch.cuda.is_available())
+            return super().forward(x)
+
+    before = look()
+    estimate_step(OwnStep(build=lambda: Net(4, 2), batch=2, inputs=(4,)), device=device)
+    assert set(seen) == {before, device == "cuda" or torch.cuda.is_available()}

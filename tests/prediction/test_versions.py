@@ -1,6 +1,5 @@
 """Which version of PyTorch a prediction describes, and how it says so."""
 
-import importlib.metadata
 import platform
 
 import pytest
@@ -18,8 +17,6 @@ from harness.prediction.versions import (
     TorchVersionError,
     described_version,
     describing,
-    nearest_known,
-    torch_version,
 )
 from harness.schema.workload import Workload
 
@@ -29,10 +26,6 @@ RELU_BY_HAND = Workload(model="mlp-scratch", depth=2, width=8, batch=4)
 def installed(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
     monkeypatch.setattr(versions, "torch_version", lambda: version)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-
-
-def test_the_version_is_that_of_the_torch_that_would_be_imported() -> None:
-    assert torch_version() == importlib.metadata.version("torch")
 
 
 @pytest.mark.parametrize("version", KNOWN, ids=str)
@@ -83,8 +76,6 @@ def test_the_caller_chooses_the_version_for_one_prediction_only() -> None:
 def test_the_command_names_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--torch", "2.9"]) == 0
     assert "predicted, torch 2.9" in capsys.readouterr().out
-    assert main(["predict", "--torch", "2.6"]) == 2
-    assert capsys.readouterr().err == "harness: torch must be a version from 2.7 to 2.15, got 2.6\n"
 
 
 @pytest.mark.parametrize("text", ["2.6", "2.16", "3.0", "1.13.1"])
@@ -97,10 +88,6 @@ def test_an_unknown_version_is_refused(text: str) -> None:
 def test_what_is_no_version_is_refused(text: str) -> None:
     with pytest.raises(TorchVersionError, match="torch must be a version such as"):
         predict(Workload(), torch=text)
-
-
-def test_versions_are_compared_as_numbers() -> None:
-    assert nearest_known("2.10.0+cpu") == TorchVersion(2, 10) > TorchVersion(2, 9)
 
 
 def test_maximum_compares_in_another_order_since_2_14() -> None:

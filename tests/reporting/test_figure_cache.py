@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -65,22 +66,6 @@ def test_a_function_without_a_name_draws_each_time() -> None:
     assert times_drawn(unnamed) > 0
 
 
-def test_a_damaged_drawing_is_drawn_again() -> None:
-    times_drawn(FIGURE)
-    (file,) = cache_folder().iterdir()
-    file.write_bytes(file.read_bytes()[:100])
-    assert times_drawn(FIGURE) > 0
-    assert times_drawn(FIGURE) == 0
-
-
-def test_a_drawing_that_others_can_change_is_drawn_again() -> None:
-    times_drawn(FIGURE)
-    (file,) = cache_folder().iterdir()
-    file.chmod(0o666)
-    assert times_drawn(FIGURE) > 0
-    assert times_drawn(FIGURE) == 0
-
-
 def test_without_a_right_to_write_it_is_drawn_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,36 +124,31 @@ def test_an_entry_that_is_no_drawing_is_not_taken(svg: str, tmp_path: Path) -> N
         assert figure_cache._read(file) is None
 
 
-def test_an_entry_with_a_script_is_drawn_again() -> None:
-    times_drawn(FIGURE)
-    (file,) = cache_folder().iterdir()
-    evil = SVG.replace("</svg>", "<script>alert(1)</script></svg>")
-    file.write_bytes(msgspec.msgpack.encode(Drawing(svg=evil, narrow_svg=evil, png=PNG)))
-    assert times_drawn(FIGURE) > 0
-    assert times_drawn(FIGURE) == 0
+EVIL = SVG.replace("</svg>", "<script>alert(1)</script></svg>")
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "damaged": lambda file: file.write_bytes(file.read_bytes()[:100]),
+    "with a script": lambda file: file.write_bytes(
+        msgspec.msgpack.encode(Drawing(svg=EVIL, narrow_svg=EVIL, png=PNG))
+    ),
+    "for the group to write": lambda file: file.chmod(0o620),
+    "for all to write": lambda file: file.chmod(0o602),
+}
+if os.geteuid() == 0:  # only root can give files away
+    SPOILT["of another user"] = lambda file: os.chown(file, 65534, 65534)
 
 
-@pytest.mark.parametrize("mode", [0o620, 0o602])
-def test_an_entry_that_others_could_write_is_drawn_again(mode: int) -> None:
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_an_entry_that_cannot_be_trusted_is_drawn_again(spoil: Callable[[Path], object]) -> None:
     times_drawn(FIGURE)
     (file,) = cache_folder().iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
-    file.chmod(mode)
-    assert times_drawn(FIGURE) > 0
-    assert times_drawn(FIGURE) == 0
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give files away")
-def test_an_entry_of_another_user_is_drawn_again() -> None:
-    times_drawn(FIGURE)
-    (file,) = cache_folder().iterdir()
-    os.chown(file, 65534, 65534)
+    spoil(file)
     assert times_drawn(FIGURE) > 0
     assert times_drawn(FIGURE) == 0
 
 
 def test_every_committed_figure_could_come_from_the_cache() -> None:
-    """What a report draws is found again: nothing in it is taken for foreign."""
+    """Every figure of a report is found again: nothing in it is taken for foreign."""
     results = Path(__file__).parents[2] / "results"
     svgs = [path.read_text(encoding="utf-8") for path in results.glob("*/figures/*.svg")]
     assert len(svgs) > 20

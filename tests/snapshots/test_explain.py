@@ -1,9 +1,8 @@
 """Recordings of real failures (PyTorch 2.15 under the dry run) are diagnosed and re-run.
 
 What a what-if should say is what really happened when
-``benchmarks/validation/record_failures.py`` ran again with that setting:
-``benchmarks/validation/rerun_what_ifs.py`` runs all of them and compares the peak ``reserved``
-to the byte, or the request that failed. ``REAL`` holds what it saw.
+``benchmarks/validation/record_failures.py`` ran again with that setting: the peak ``reserved`` to
+the byte, or the request that failed. ``REAL`` holds what was seen.
 """
 
 import json
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.snapshots import Scaling, SnapshotError, explain_file
+from harness.snapshots import Scaling, explain_file
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
@@ -22,7 +21,7 @@ from harness.snapshots.log_failures import find_failures
 from harness.snapshots.log_text import Log
 from harness.snapshots.what_if import WhatIf
 from tests.snapshots.test_oom_message import EVERYTHING
-from tests.snapshots.test_replay import BASE, MIB, by_hand, entry, segment, written
+from tests.snapshots.test_replay import MIB, by_hand, entry, segment, written
 
 FAILURES = Path(__file__).parent / "failures"
 
@@ -50,12 +49,9 @@ def case(explanation: Explanation, name: str) -> WhatIf:
 def test_each_failure_is_diagnosed(name: str, diagnosis: str, growth: str) -> None:
     explanation = explained(name)
     assert (explanation.diagnosis, explanation.growth.kind) == (diagnosis, growth)
-    assert explanation_text(explanation).startswith(f"device 0: {diagnosis}\n")
-
-
-@pytest.mark.parametrize("name", ["leak", "fragmentation", "first-step", "batch-8192", "plateau"])
-def test_an_explanation_fits_on_a_screen(name: str) -> None:
-    assert len(explanation_text(explained(name)).splitlines()) <= 32
+    text = explanation_text(explanation)
+    assert text.startswith(f"device 0: {diagnosis}\n")
+    assert len(text.splitlines()) <= 32, "more than a screen"
 
 
 def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
@@ -83,13 +79,6 @@ def test_a_recording_without_stacks_does_not_name_what_it_does_not_know() -> Non
     assert "input data and other tensors" not in held
     assert held["unknown: recorded without Python stacks"] > 200 * MIB
     assert held["optimizer state and its temporaries"] > 80 * MIB
-
-
-def test_groups_of_blocks_add_up_where_all_are_kept() -> None:
-    for name in ("leak", "first-step", "batch-8192", "fragmentation", "plateau"):
-        for moment in explained(name).moments:
-            assert len(moment.groups) < 12
-            assert sum(group.size_bytes for group in moment.groups) == moment.alive_bytes
 
 
 def test_a_limit_of_the_process_is_the_memory_of_the_what_ifs() -> None:
@@ -125,6 +114,8 @@ def test_groups_add_up_to_what_was_alive() -> None:
         for moment in explained(name).moments:
             for groups in (moment.categories, moment.frames):
                 assert sum(size for _, size in groups) == moment.alive_bytes
+            assert len(moment.groups) < 12
+            assert sum(group.size_bytes for group in moment.groups) == moment.alive_bytes
 
 
 def test_the_failure_is_the_one_of_the_message() -> None:
@@ -351,6 +342,3 @@ def test_an_empty_recording_is_explained_as_one_without_failure(tmp_path: Path) 
     (explanation,) = explain_file(written(tmp_path, {"segments": [], "device_traces": [[]]}))
     assert explanation.diagnosis == "no failure"
     assert "no events" in explanation_page((explanation,))
-    assert BASE
-    with pytest.raises(SnapshotError, match="no memory snapshot"):
-        explain_file(written(tmp_path, {"a": 1}))

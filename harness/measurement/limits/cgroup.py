@@ -87,7 +87,6 @@ def group() -> Iterator[Group]:
 
     Raises:
         CgroupError: none can be made.
-
     """
     made = _make()
     try:

@@ -1,4 +1,4 @@
-"""What is available on this machine, and the refusal of what is larger.
+"""Memory available on this machine, and the refusal of larger requests.
 
 Whatever needs more than is available ends in the kernel's OOM killer, which may choose a
 neighbour. A memory cgroup of our own or of an ancestor may allow less than the machine has.
@@ -32,13 +32,12 @@ class MemoryUnavailableError(UnavailableError):
     Traceback (most recent call last):
         ...
     harness...MemoryUnavailableError: the workload is predicted to need 5.653 TiB ...
-
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Available:
-    """How many bytes a new process may take, and what says so."""
+    """Bytes that a new process may take, and the limit that says so."""
 
     bytes: int
     source: str
@@ -69,7 +68,6 @@ def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
 
     Raises:
         MemoryUnavailableError: it is not.
-
     """
     there = available()
     if needed_bytes > there.bytes:
@@ -83,7 +81,6 @@ def refuse_workload(workload: Workload) -> None:
 
     Raises:
         MemoryUnavailableError: it is.
-
     """
     if workload.device != "cpu":
         return

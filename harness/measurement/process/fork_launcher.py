@@ -52,7 +52,6 @@ class ForkLauncher:
             malloc: the policy of the workers' malloc.
             environment: variables of the server in addition to this process's.
             primes: whether the server runs tiny steps on the CPU before the first fork.
-
         """
         self._malloc = malloc
         self._environment = dict(environment or {})
@@ -67,7 +66,6 @@ class ForkLauncher:
 
         Raises:
             LaunchError: the fork server cannot be started.
-
         """
         try:
             with as_launch_error():
@@ -142,7 +140,6 @@ class ForkLauncher:
 
         Raises:
             LaunchError: it did not start, or a signal ended it while it loaded torch, twice.
-
         """
         if self._control is not None and self._server is not None and _runs(self._server):
             return self._control
@@ -197,7 +194,6 @@ class ForkLauncher:
 
         Raises:
             LaunchError: the system lets the server fork no worker.
-
         """
         try:
             data = control.recv(1 << 16)
@@ -301,7 +297,7 @@ class _Watch:
 
 
 def _runs(server: "subprocess.Popen[bytes]") -> bool:
-    """Whether the server has not ended; one that has keeps its number, for ``_kill_group``."""
+    """Return whether the server runs; one that ended keeps its number, for ``_kill_group``."""
     ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
 

@@ -33,7 +33,6 @@ class ForkedCall(Generic[Result]):
 
         Raises:
             ForkFailedError: it raised, or its process was killed.
-
         """
         with os.fdopen(self._reader, "rb") as pipe:
             data = pipe.read()

@@ -31,7 +31,6 @@ def run_module(
 
     Raises:
         LaunchError: it cannot be started.
-
     """
     begun = time.monotonic()
     report = Report()
@@ -81,7 +80,6 @@ class SpawnLauncher:
 
         Raises:
             LaunchError: it cannot be started.
-
         """
 
         def started(process: "subprocess.Popen[bytes]") -> None:

@@ -144,7 +144,6 @@ def _environment(workload: Workload) -> Environment:
 
     Raises:
         NoGpuError: the workload wants a GPU, and there is none.
-
     """
     facts: Environment = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()

@@ -13,7 +13,8 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     gpu_recorder.py      the GPU: results, scratch and workspaces
     meta_gpu.py          a CUDA device made of meta tensors
     gpu_answers.py       what programs ask of a CUDA device
-    meta_autocast.py     ``torch.autocast`` for it
+    thread_patch.py      functions replaced for the estimating thread alone
+    meta_autocast.py     torch.autocast for it
     cuda_functions.py    functions that CUDA runs another way
     attention_routes.py  which kernel attention takes
     cudnn_recurrent.py   recurrent layers

@@ -21,6 +21,7 @@ from harness.instruments.tensor_roles import storages
 from harness.prediction.estimate import onednn_lstm
 from harness.prediction.estimate.block_recorder import BlockRecorder
 from harness.prediction.estimate.operand_types import check_types
+from harness.prediction.estimate.thread_patch import patched_here
 from harness.schema.errors import StepError
 from harness.training.nested_tensors import tensors
 from harness.training.own_step import ON_CUDA
@@ -65,7 +66,7 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 @contextmanager
 def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
     """Run the block on fake tensors, which ``recorder`` sees."""
-    converted = mock.patch.object(torch.utils, "swap_tensors", _convert_in_place)
+    converted = patched_here(torch.utils, "swap_tensors", _convert_in_place)
     silent = mock.patch.object(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
     with converted, silent, CopiedFakeMode(), recorder, warnings.catch_warnings():
         # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.

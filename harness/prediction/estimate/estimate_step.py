@@ -43,7 +43,7 @@ STEPS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a step that was not run needs; all sizes are bytes.
+    """The need of a step that was not run; all sizes are bytes.
 
     Attributes:
         trace: every block allocated and freed; the last step is the measured one.
@@ -51,7 +51,6 @@ class Estimate:
         metrics: the metrics of a record that follow from the trace, and those of CUDA.
         fit: whether the step fits; None on the CPU, and where no GPU of known size is given.
         notes: how exact it is, and what was not counted.
-
     """
 
     trace: Trace = field(repr=False)
@@ -90,7 +89,6 @@ def estimate_step(
     >>> found = estimate_step(own, device="cpu")
     >>> found.metrics.saved_bytes, found.metrics.peak_phase
     (203788, 'backward')
-
     """
     with collection_paused():
         if device == "cpu":

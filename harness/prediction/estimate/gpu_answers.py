@@ -1,4 +1,4 @@
-"""What programs, PyTorch and frameworks ask of a CUDA device, answered without one.
+"""Answers to questions that programs and frameworks ask of a CUDA device, without one.
 
 Each answer takes the place of a function while a step runs on the simulated GPU.
 """
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from harness.prediction.gpu.catalogue import Gpu
 
-Answer = tuple[object, str, object]
+Answer = tuple[object, str, Callable[..., object]]
 """A module or class, the name of its function, and what answers instead."""
 
 _SILENT = (

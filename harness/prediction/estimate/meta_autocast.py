@@ -11,11 +11,12 @@ Source: aten/src/ATen/autocast_mode.h (the lists), autocast_mode.cpp (``cached_c
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from harness.prediction.estimate.thread_patch import patched_here
 
 Kernel = Callable[..., Any]
 
@@ -193,10 +194,10 @@ def simulated_autocast() -> Iterator[None]:
         for name, kernel in _kernels():
             library.impl(name, kernel, _NAME)
         with (
-            mock.patch.object(torch.autocast, "__enter__", entered),
-            mock.patch.object(torch.autocast, "__exit__", left),
-            mock.patch.object(torch, "clear_autocast_cache", cleared),
-            mock.patch.object(torch, "set_autocast_enabled", switched),
+            patched_here(torch.autocast, "__enter__", entered),
+            patched_here(torch.autocast, "__exit__", left),
+            patched_here(torch, "clear_autocast_cache", cleared),
+            patched_here(torch, "set_autocast_enabled", switched),
         ):
             yield
     finally:

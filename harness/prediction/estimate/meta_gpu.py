@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from harness.prediction.estimate.gpu_answers import answers
+from harness.prediction.estimate.thread_patch import patched_here
 from harness.prediction.gpu.catalogue import Gpu
 
 if TYPE_CHECKING:
@@ -223,22 +224,21 @@ def simulated_gpu(
         recorder: the dispatch mode that sees each operator.
         gpu: what ``torch.cuda`` says of the device.
         functions: PyTorch's functions that CUDA runs another way, and that way.
-
     """
     importlib.import_module("torch._dynamo")  # optimizers load it, and it lists torch's functions
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
         for asked, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
-            stack.enter_context(mock.patch.object(asked, name, answer))
+            stack.enter_context(patched_here(asked, name, answer))
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
-        stack.enter_context(mock.patch.object(nn.Parameter, "__new__", _parameter(recorder)))
+        stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter(recorder)))
         stack.enter_context(recorder)
         mode = DeviceMode(recorder, functions)
         stack.enter_context(mode)
         engine = _inside(mode, torch.autograd.graph._engine_run_backward)
         for place in (torch.autograd, torch.autograd.graph):
-            stack.enter_context(mock.patch.object(place, "_engine_run_backward", engine))
+            stack.enter_context(patched_here(place, "_engine_run_backward", engine))
         yield
 
 

@@ -32,7 +32,6 @@ def workspace_bytes(length: int, batch: int, features: int, hidden: int) -> int:
 
     >>> workspace_bytes(12, 2, 16, 32)
     57344
-
     """
     rows, states = length * batch, 2 * (length + 1) * batch
     parts = [

@@ -19,7 +19,6 @@ def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
 
     Raises:
         RuntimeError: as from the kernel.
-
     """
     if operator not in _PRODUCTS:
         return

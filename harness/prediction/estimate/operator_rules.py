@@ -1,4 +1,4 @@
-"""What the CUDA kernels of your own operators allocate next to their results, as you state it."""
+"""Allocations of your own operators' CUDA kernels next to their results, as you state them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
@@ -40,7 +40,6 @@ def register_operator(name: str, scratch: object) -> None:
 
     >>> import harness
     >>> harness.register_operator("mylib::scan", lambda args, result: [4 * args[0].numel()])
-
     """
     if "::" not in str(name):
         raise ArgumentError(f"name must be an operator such as mylib::scan, got {name!r}")

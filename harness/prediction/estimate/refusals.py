@@ -1,4 +1,4 @@
-"""What cannot be estimated, and what goes wrong in the user's own code: one clear line each."""
+"""Refusals of an estimate, and errors of the user's own code: one clear line each."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,6 @@ def refusals(*, on_cpu: bool) -> Iterator[None]:
     Raises:
         UnsupportedModuleError: an operator cannot do without the values of a tensor.
         StepError: the code fails as it would in a real run.
-
     """
     try:
         yield

@@ -27,7 +27,6 @@ class GpuError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.prediction.gpu.catalogue.GpuError: gpu must be one of a100-40gb, ..., got 'h101'
-
     """
 
 
@@ -50,7 +49,6 @@ class Gpu:
     >>> step = harness.Workload(device="cuda", batch=4096)
     >>> harness.predict(step, gpu=own).fit.verdict
     'fits'
-
     """
 
     name: str
@@ -120,7 +118,8 @@ def find(name: str) -> Gpu:
 
     Args:
         name: a name of ``GPUS`` or the driver's name of the GPU, in any case, with or without
-            spaces and hyphens. A name without its memory means the smallest of that name.
+            spaces and hyphens. A name without a memory size means the smallest GPU of that
+            name.
 
     Returns:
         The GPU.
@@ -130,7 +129,6 @@ def find(name: str) -> Gpu:
 
     >>> find("RTX 4090").name, find("NVIDIA A100-SXM4-80GB").name, find("A100").name
     ('rtx4090', 'a100-80gb', 'a100-40gb')
-
     """
     short = _short(name)
     same = [gpu for gpu in _TABLE if short in (_short(gpu.name), gpu.name.partition("-")[0])]
@@ -154,12 +152,11 @@ def described(
 ) -> Gpu:
     """Return a GPU by its name, its properties, or both; the given properties replace its own.
 
-    A capability without a name stands for the first GPU of the table that has it, or else for
-    the last one below it; its total memory is unknown unless it is given.
+    A capability without a name means the first GPU of the table that has it, else the last one
+    below it. The total memory is then unknown unless it is given.
 
     Raises:
         GpuError: there is no such GPU or no such capability.
-
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:
@@ -175,7 +172,6 @@ def recorded(environment: Mapping[str, Any]) -> Gpu:
 
     Raises:
         GpuError: the record was not made on a GPU.
-
     """
     if "gpu_capability" not in environment:
         raise GpuError("the environment is not that of a record made on a GPU")
@@ -194,7 +190,6 @@ def parse_capability(text: str) -> tuple[int, int]:
 
     Raises:
         GpuError: ``text`` is not a compute capability.
-
     """
     major, dot, minor = text.partition(".")
     if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()):
@@ -215,6 +210,5 @@ def gpu_of(gpu: Gpu | str | None) -> Gpu:
 
     Raises:
         GpuError: no such GPU.
-
     """
     return find(gpu) if isinstance(gpu, str) else gpu or DEFAULT

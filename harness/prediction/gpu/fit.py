@@ -1,4 +1,4 @@
-"""Whether steps fit on a GPU, and how far a batch can grow: played through the allocator model.
+"""Fit of steps on a GPU, and the largest batch, simulated by the allocator model.
 
 Two things are not known beforehand: where the driver places segments, which decides between
 free blocks of equal size, and how much memory is outside the allocator. So steps fit where they
@@ -37,7 +37,6 @@ def run_once(
 
     Raises:
         OutOfMemoryError: the run does not come to its end.
-
     """
     allocator = CachingAllocator(config, addresses=addresses)
     with collection_paused():
@@ -55,7 +54,6 @@ class GpuMemory:
         settings: the allocator's settings, as in ``PYTORCH_ALLOC_CONF``.
         total_bytes: the GPU's memory, or a smaller limit.
         outside_bytes: the least and the most that is outside the allocator.
-
     """
 
     gpu: Gpu
@@ -121,7 +119,6 @@ class GpuMemory:
             high: largest batch to try.
             guess: where the answer may be, such as where the requests alone fill the GPU.
             surely: whether the batch has to run surely, or only may run.
-
         """
         completes = self.surely_runs if surely else self.may_run
         outside = self.outside_bytes[surely]

@@ -21,7 +21,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class OnCuda:
-    """What steps need of the allocator, and what the reader must know."""
+    """Peaks of steps in the allocator, and notes for the reader."""
 
     cuda: CudaMetrics
     ranges: dict[str, tuple[int, int]]
@@ -39,7 +39,6 @@ def peaks_on(
 
     Raises:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
-
     """
     runs, endless = by_each_policy(partial(play, script), gpu, settings, policies)
     notes = [ENDLESS] if endless else []

@@ -65,7 +65,6 @@ def play(script: Script, allocator: CachingAllocator) -> Played:
 
     Raises:
         OutOfMemoryError: the GPU or the allocator's limit is too small.
-
     """
     player = _Player(allocator)
     build = player.play(script.requests(0))
@@ -90,7 +89,6 @@ def play_steps(script: Script, allocator: CachingAllocator, steps: int) -> list[
 
     Raises:
         OutOfMemoryError: the GPU or the allocator's limit is too small.
-
     """
     player = _Player(allocator)
     return [player.play(script.requests(step)) for step in range(steps + 1)]

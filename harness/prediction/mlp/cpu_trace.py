@@ -29,7 +29,6 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
 
     Raises:
         UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
-
     """
     _check(workload, without_scratch=without_scratch)
     with collection_paused():

@@ -37,7 +37,6 @@ def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True)
 
     Returns:
         None where not even the smallest batch runs.
-
     """
     return memory.largest_batch(
         lambda batch: runs_of(workload.replace(batch=batch), memory.gpu)[0],
@@ -78,7 +77,6 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
 
     Raises:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
-
     """
     runs, endless = by_each_policy(epoch.play, epoch.gpu, settings)
     rises = [played.reserved_rise_bytes for played in runs]

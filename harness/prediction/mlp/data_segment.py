@@ -76,7 +76,6 @@ def data_peak(workload: Workload) -> Peak:
 
     Raises:
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-
     """
     compiles = workload.autocast is not None or workload.dtype != "float64"
     kernels: set[tuple[str, int]] = set()
@@ -131,7 +130,6 @@ def solve_data_segment(
 
     Raises:
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-
     """
     low, high = axis_range(workload, axis)
 

@@ -1,4 +1,4 @@
-"""Whether a workload fits into a budget, and how far it could grow, by its predicted trace."""
+"""Fit of a workload into a budget, and its largest batch, by its predicted trace."""
 
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cpu_trace import predict_trace
@@ -12,7 +12,6 @@ def needed_bytes(workload: Workload) -> int:
 
     Raises:
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-
     """
     return max(predict_trace(workload).live_bytes)
 
@@ -22,7 +21,6 @@ def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
 
     Raises:
         ValueError: no such axis.
-
     """
     if axis not in AXES:
         raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
@@ -39,7 +37,6 @@ def solve(workload: Workload, budget_bytes: int, axis: str) -> int | None:
     Raises:
         ValueError: no such axis.
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-
     """
     low, high = axis_range(workload, axis)
     return largest_within(

@@ -26,7 +26,6 @@ class ExamplesError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.prediction.mlp.last_batch.ExamplesError: examples must be at least one batch (64), got 9
-
     """
 
 
@@ -46,7 +45,7 @@ class PlayedEpoch(NamedTuple):
 
     @property
     def reserved_rise_bytes(self) -> int:
-        """How much more the last two steps reserved than all before."""
+        """Bytes that the last two steps reserve beyond all before."""
         return self.reserved_peak_bytes - self.before.reserved
 
 
@@ -59,7 +58,6 @@ class Epoch:
 
     Raises:
         ExamplesError: fewer than one batch, or a remainder that the workload cannot run on.
-
     """
 
     workload: Workload
@@ -91,7 +89,7 @@ class Epoch:
 
     @cached_property
     def script(self) -> CudaSteps:
-        """The build and the steps."""
+        """Return the events of the build and of the steps."""
         partial = self.steps_before + 1
         return CudaSteps(self.workload, self.gpu, rows_of={partial: self.rows})
 
@@ -100,7 +98,6 @@ class Epoch:
 
         Raises:
             OutOfMemoryError: the GPU or the allocator's limit is too small.
-
         """
         phases = play_steps(self.script, allocator, self.steps_before + 2)
         *before, partial, following = (highest(step.values()) for step in phases)

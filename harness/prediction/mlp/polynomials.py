@@ -72,13 +72,12 @@ class Moment:
 def moments(base: Workload) -> tuple[Moment, ...]:
     """Return the moments of the trace of which one is the peak.
 
-    The largest of the totals that hold at a depth (``holds``) is the most bytes alive at once,
-    over build and steps, of ``base`` with that depth, any width and any batch.
+    At each depth the peak of ``base``, over build and steps and for any width and batch, is the
+    largest of the totals that are valid at that depth (``holds``).
 
     Raises:
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
         NotPolynomialError: the moments do not follow one rule from three layers on.
-
     """
     found = [
         _moment(row, np.zeros_like(row), depth, last_depth=depth)
@@ -181,7 +180,6 @@ def _confirm(base: Workload, found: Sequence[Polynomial]) -> None:
 
     Raises:
         NotPolynomialError: they differ.
-
     """
     for depth, width, batch in _FURTHER:
         workload = base.replace(depth=depth, width=width, batch=batch)

@@ -11,7 +11,6 @@ def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None =
 
     Raises:
         ExecutorError: the executor is not installed, cannot be reached, or cannot do ``jobs``.
-
     """
     if scheduler is not None and name != "dask":
         raise ExecutorError(f"scheduler: {scheduler!r}: only with --executor dask")

@@ -1,8 +1,8 @@
 """Cells on a Dask cluster: one that exists, by its address, or one started on this machine.
 
 Each cell runs in child processes of the Dask worker that takes it, which end with the worker.
-Dask never repeats a cell: a lost worker comes back as a lost attempt, which is a record, and
-the sweep tries again, on another worker where there is one. How many neighbours a cell
+Dask never repeats a cell. A lost worker is recorded as a lost attempt, and the sweep tries again,
+on another worker if there is one. How many neighbours a cell
 has is not known on a cluster, so resident sizes and seconds are null.
 """
 
@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -101,11 +102,10 @@ class DaskExecutor:
 
         Raises:
             ExecutorError: nothing answers, or its scheduler repeats what workers lost.
-
         """
         try:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError) as error:  # the last two: about TLS
             raise ExecutorError(f"scheduler: {address!r}: {error}") from None
         executor = cls(client)
         try:
@@ -123,9 +123,10 @@ class DaskExecutor:
         """Start a scheduler and ``jobs`` workers on this machine, ended by ``close``."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(dask.config.set(_SETTINGS))  # some are read when workers are lost
-            cluster = LocalCluster(
-                n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50
-            )
+            with warnings.catch_warnings(action="ignore"):  # of a port that is taken
+                cluster = LocalCluster(
+                    n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50
+                )
             stack.callback(_end, cluster)
             client = Client(cluster, set_as_default=False)
             return cls(client, stack.pop_all())
@@ -197,7 +198,6 @@ class DaskExecutor:
 
         Raises:
             ExecutorError: the scheduler is gone, or has had no worker for too long.
-
         """
         self._look()
         now = time.monotonic()

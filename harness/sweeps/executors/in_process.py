@@ -73,7 +73,6 @@ class InProcessLauncher:
 
         Raises:
             LaunchError: the job sets a limit that this process could not lift again.
-
         """
         del deadline_seconds
         if job.budget_bytes is not None:

@@ -1,0 +1,264 @@
+"""Chen et al. 2016: with n layers, checkpoints at every sqrt(n)th layer need least memory.
+
+In units of a layer's input x, with g for the gradients of a layer and segments of k of n layers,
+the peak above what is always there is n/k + k while k g <= x: least at k = sqrt(n). Beyond, it is
+where the first layers are run again with all other gradients alive: a straight line in k, which a
+published run on a real GPU shows too.
+"""
+
+import functools
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.series import series
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Verdict
+from harness.schema.literature import Check, Judgement, Source, Witness
+from harness.schema.traced_run import StepJob
+
+FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
+
+SOURCE = Source(
+    citation="Chen, Xu, Zhang, Guestrin 2016, Training Deep Nets with Sublinear Memory Cost, "
+    "arXiv:1604.06174",
+    quote="We design an algorithm that costs O(sqrt(n)) memory to train a n layer network, with "
+    "only the computational cost of an extra forward pass per mini-batch. [...] we can reduce the "
+    "memory cost of a 1,000-layer deep residual network from 48G to 7G",
+    secondary="the abstract, as aminer.cn and bibliographies repeat it",
+    sentence="Of all segments of equal length, those of sqrt(n) layers have the lowest peak.",
+    headline="sqrt(n) checkpoints need least memory",
+)
+
+CHAINS = {
+    "gradients 0.03 of the input": (64, 2048),
+    "gradients half of the input": (256, 512),
+    "gradients twice the input": (256, 128),
+}
+"""Width and batch of linear layers with ReLU."""
+
+LAYERS = 32
+COURSE = {"batch": 4, "layers": LAYERS, "size": 2560, "heads": 32, "inner": 10_240}
+"""The course's "xl" transformer with AdamW: 3.4 billion parameters in float32."""
+
+PUBLISHED = {
+    (512, 0): 65.538, (512, 1): 51.703, (512, 2): 52.149, (512, 4): 53.041, (512, 8): 54.827,
+    (512, 16): 58.397, (512, 32): 65.537, (2048, 1): 63.599, (2048, 2): 69.561,
+}  # fmt: skip
+"""Allocated peak in GiB by sequence and layers of a segment, torch 2.11, A800-SXM4-80GB."""
+
+WITNESS = "EnzoDing-rgb/cs336-assignment2-systems, reports/gradient-checkpointing.md (A800)"
+WORKSPACES_BYTES = 2 * 8_519_680
+"""What cuBLAS keeps on capability 8.0 with torch 2.11."""
+ROUNDING_BYTES = round(0.0005 * 2**30)
+
+DEPTHS = {Size.QUICK: 16, Size.DEFAULT: 36, Size.FULL: 36}
+
+
+def chain_job(depth: int, width: int, batch: int, segment: int) -> StepJob:
+    """Return a step of a chain; segment 0 is without checkpoints."""
+    return StepJob(
+        network=".networks:chain",
+        arguments={"depth": depth, "width": width, "segment": segment},
+        batch=batch,
+        inputs=(str(width),),
+        optimizer="none",
+        loss="sum",
+    )
+
+
+def segments(depth: int) -> list[int]:
+    """Return the lengths that divide the depth."""
+    return [length for length in range(1, depth + 1) if depth % length == 0]
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return each chain at each length of a segment, and the published transformer."""
+    for depth in sorted({DEPTHS[Size.QUICK], DEPTHS[size]}):
+        for width, batch in CHAINS.values():
+            for segment in (0, *segments(depth)):
+                yield chain_job(depth, width, batch, segment)
+
+    for length, segment in PUBLISHED:
+        yield course_job(length, segment)
+    for layers in (1, 2):
+        yield kept_job(layers)
+
+
+def course_job(length: int, segment: int) -> StepJob:
+    """Return the published step, measured as its authors did."""
+    return StepJob(
+        network=".course_lm:peak",
+        arguments={**COURSE, "length": length, "segment": segment},
+        device="cuda",
+        gpu="a100-80gb",
+        counts=True,
+    )
+
+
+def kept_job(layers: int) -> StepJob:
+    """Return a step of few of its layers, whose saved tensors are counted."""
+    sizes = {name: value for name, value in COURSE.items() if name != "batch"}
+    return StepJob(
+        network=".course_lm:LanguageModel",
+        arguments={**sizes, "layers": layers, "words": 1000, "length": 512},
+        batch=COURSE["batch"],
+        inputs=("int64:512",),
+        optimizer="none",
+        loss="sum",
+        device="cuda",
+        gpu="a100-80gb",
+    )
+
+
+def law(depth: int, width: int, batch: int, segment: int) -> int:
+    """Return the peak of a chain's step: the highest of what two backward passes a layer hold."""
+    x, g = FLOAT_BYTES * batch * width, FLOAT_BYTES * (width * width + width)
+    length = segment or depth
+    last = depth // length - 1
+    highest = depth * g  # the gradients of the step before
+    for before in range(last, -1, -1):  # segments whose inputs are still kept
+        for layer in range(length, 0, -1):
+            done = (last - before) * length + length - layer
+            incoming = x if done else 0
+            relu = (before + layer) * x + incoming + x + done * g
+            inner = 0 if before == 0 and layer == 1 else x
+            linear = (before + layer - 1) * x + x + inner + (done + 1) * g
+            highest = max(highest, relu, linear)
+    return depth * g + x + LABEL_BYTES * batch + LOSS_BYTES + highest
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Compare the length with the lowest peak with the square root, network by network."""
+    depth = DEPTHS[size]
+    table = chain_table(steps, depth)
+    course = {k: steps.counted(course_job(512, k))["allocated_peak"] for k in (0, *WITNESSED)}
+    best = {str(name): best_lengths(part) for name, part in table.groupby("network", sort=False)}
+    roots = [lengths == [math.isqrt(depth)] for lengths in best.values()]
+    best["transformer"] = [k for k in course if course[k] == min(course.values())]
+    roots.append(best["transformer"] == [6])
+    words = "; ".join(f"{name}: {_lengths(lengths)}" for name, lengths in best.items())
+    supported = Verdict.SUPPORTED if all(roots) else Verdict.LIMITED
+    return Judgement(
+        verdict=supported if any(roots) else Verdict.REFUTED,
+        number=f"best at sqrt(n): {sum(roots)} of {len(roots)} networks; transformer of 32: "
+        f"{_lengths(best['transformer'])}",
+        measured=f"Layers of the best segment, of {depth} in the chains and of {LAYERS} in the "
+        f"transformer. {words}.",
+        closed_form="With x for a layer's input, R for what it keeps, g for its gradients and "
+        "segments of k of n layers, the peak above parameters and batch is about (n/k) x + k R "
+        "while k g <= x: least at k = sqrt(n x / R), which is sqrt(n) for R = x. Beyond, it is "
+        "where the first segment is run again: n g + k (R - g), a straight line in k.",
+        limits="The square root is right where a segment's gradients weigh less than its input "
+        "and a layer keeps one tensor of its input's size. In a transformer R is many x and g "
+        "outweighs x, so segments of one layer are best, and each further layer costs R - g. Where "
+        "g outweighs R, no segment lowers the peak at all.",
+        checks=_checks(steps, table, course),
+        witnesses=tuple(_witnesses(steps)),
+        figures=(_figure(table, course),),
+    )
+
+
+WITNESSED = [segment for length, segment in PUBLISHED if length == 512 and segment]
+
+
+def _checks(steps: Steps, table: pd.DataFrame, course: dict[int, int]) -> tuple[Check, ...]:
+    size, inner = COURSE["size"], COURSE["inner"]
+    gradients = FLOAT_BYTES * (4 * size**2 + 3 * size * inner + 2 * size)
+    slope = steps.saved_bytes(kept_job(2)) - steps.saved_bytes(kept_job(1)) - gradients
+    lines = [(course[k], course[1] + (k - 1) * slope) for k in WITNESSED]
+    published = [
+        (with_workspaces(steps.counted(course_job(*key))), round(gib * 2**30))
+        for key, gib in PUBLISHED.items()
+    ]
+    chains = zip(table["peak_live_bytes"], table["law_bytes"], strict=True)
+    return (
+        widest("peak of a chain in bytes", chains, "closed form"),
+        widest("peak of the transformer in bytes", lines, "straight line from saved tensors"),
+        widest(
+            "the same with two cuBLAS workspaces", published, "real GPU, three digits of a GiB",
+            allowed=ROUNDING_BYTES,
+        ),
+    )  # fmt: skip
+
+
+def with_workspaces(counted: dict[str, int]) -> int:
+    """Return the peak as it is where cuBLAS keeps two workspaces."""
+    return counted["allocated_peak"] - counted["workspaces"] + WORKSPACES_BYTES
+
+
+def _witnesses(steps: Steps) -> Iterable[Witness]:
+    for (length, segment), gib in PUBLISHED.items():
+        yield Witness(
+            name=f"sequence {length:,}, " + (f"k = {segment}" if segment else "no checkpoints"),
+            published_bytes=round(gib * 2**30),
+            ours_bytes=steps.counted(course_job(length, segment))["allocated_peak"],
+            why="two workspaces that cuBLAS kept, 17,039,360 B; rounding",
+            source=WITNESS,
+        )
+
+
+def chain_table(steps: Steps, depth: int) -> pd.DataFrame:
+    """Return a row for each network and length of segment: the peak, and the law's."""
+    rows = [
+        {
+            "network": name,
+            "segment": segment,
+            "peak_live_bytes": steps.peak_bytes(chain_job(depth, width, batch, segment)),
+            "law_bytes": law(depth, width, batch, segment),
+        }
+        for name, (width, batch) in CHAINS.items()
+        for segment in (0, *segments(depth))
+    ]
+    return pd.DataFrame(rows)
+
+
+def best_lengths(part: pd.DataFrame) -> list[int]:
+    """Return the lengths with the lowest peak; 0 for the step without checkpoints."""
+    lowest = part["peak_live_bytes"].min()
+    return [int(one) for one in part.loc[part["peak_live_bytes"] == lowest, "segment"]]
+
+
+def _lengths(lengths: list[int]) -> str:
+    if 0 in lengths:
+        return f"none saves anything ({len(lengths) - 1} lengths and no checkpoints are equal)"
+    return " or ".join(map(str, lengths))
+
+
+def _figure(table: pd.DataFrame, course: dict[int, int]) -> Figure:
+    shown = table.rename(columns={"peak_live_bytes": "peak", "law_bytes": "law"})
+    line = (course[32] - course[1]) / 31
+    rows = [(k, course[k], course[1] + (k - 1) * line if k else course[0]) for k in course]
+    lm = pd.DataFrame(rows, columns=["segment", "peak", "law"]).assign(network="transformer")
+    data = pd.concat([shown, lm], ignore_index=True)
+    base = data[data["segment"] == 0].set_index("network")["peak"]
+    data = data[data["segment"] > 0]
+    data = data.assign(
+        ratio=data["peak"] / data["network"].map(base), fit=data["law"] / data["network"].map(base)
+    )
+    return Figure(
+        name="segments",
+        caption="Peak over the peak without checkpoints, against the layers of a segment. Points "
+        "are steps, lines are the closed forms. Only the chain whose gradients are light has its "
+        "minimum at the square root.",
+        data=data[["network", "segment", "ratio", "fit"]],
+        draw=functools.partial(
+            series,
+            x="segment",
+            y="ratio",
+            line="network",
+            line_label="",
+            label="peak / peak without checkpoints",
+            x_label="layers of a segment",
+            scale="ratio",
+        ),
+        size=(8.6, 4.2),
+        story=True,
+    )
+
+
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Checkpoints at the square root", jobs=jobs, judge=judge, order=10
+)

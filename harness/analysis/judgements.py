@@ -1,0 +1,218 @@
+"""Judges a claim of the literature on traced steps; a claim with steps missing stays open."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.analysis import AnalysisError
+from harness.analysis.frame import lines_if_there
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Claim, Section, Table, Verdict
+from harness.schema.literature import Check, Judgement, Source
+from harness.schema.metrics import Metrics
+from harness.schema.record import Outcome
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
+
+if TYPE_CHECKING:
+    pass
+
+Jobs = Callable[[Size], Iterable[StepJob]]
+
+
+class Steps:
+    """The steps of one experiment that ended well, by their jobs."""
+
+    def __init__(self, runs: Mapping[str, StepRun]) -> None:
+        self._runs = runs
+
+    def __contains__(self, job: StepJob) -> bool:
+        return job.id in self._runs
+
+    def metrics(self, job: StepJob) -> Metrics:
+        """Return the metrics of a traced step.
+
+        Raises:
+            AnalysisError: the step is missing.
+
+        """
+        metrics = self._run(job).metrics
+        if metrics is None:
+            raise AnalysisError(f"{job} counts, and has no metrics")
+        return metrics
+
+    def counted(self, job: StepJob) -> dict[str, int]:
+        """Return what a function counted.
+
+        Raises:
+            AnalysisError: the job is missing.
+
+        """
+        return self._run(job).counted or {}
+
+    def saved_bytes(self, job: StepJob) -> int:
+        """Return what autograd holds at the end of the forward pass."""
+        return self.metrics(job).saved_bytes or 0
+
+    def peak_bytes(self, job: StepJob) -> int:
+        """Return the highest of the live bytes of the step; on CUDA, of those requested."""
+        return self.metrics(job).peak_live_bytes or 0
+
+    def allocated_bytes(self, job: StepJob) -> int:
+        """Return the allocated peak of the CUDA allocator."""
+        cuda = self.metrics(job).cuda
+        if cuda is None or cuda.allocated_peak_bytes is None:
+            raise AnalysisError(f"{job} did not run on CUDA")
+        return cuda.allocated_peak_bytes
+
+    def _run(self, job: StepJob) -> StepRun:
+        if job.id not in self._runs:
+            raise AnalysisError(f"{job} is missing")
+        return self._runs[job.id]
+
+
+def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: int = 0) -> Check:
+    """Return the check of the pair, of a number and its second derivation, that differs most.
+
+    >>> widest("peak", [(8, 8), (9, 8)], "closed form").difference
+    1
+
+    """
+    known = list(pairs)
+    value, second = max(known, key=lambda pair: abs(pair[0] - pair[1]))
+    named = f"{name} ({len(known)} steps, the widest difference)" if len(known) > 1 else name
+    return Check(name=named, value=value, second=second, way=way, allowed=allowed)
+
+
+def claim_experiment(
+    source: Source,
+    *,
+    title: str,
+    jobs: Jobs,
+    judge: Callable[[Steps, Size], Judgement],
+    order: int,
+) -> Experiment:
+    """Return the experiment that tests a claim of the literature.
+
+    Args:
+        source: the sentence and where it stands.
+        title: of its section.
+        jobs: the steps of each size; a larger size contains the smaller ones.
+        judge: called with the steps that ended well and the size they are of. With steps missing
+            it may fail: then the claim is open, with the reason.
+        order: place among the claims.
+
+    """
+    return Experiment(
+        title=title,
+        question=source.sentence,
+        step_jobs=jobs,
+        source=source,
+        analyse=partial(_analyse, source, jobs, judge),
+        order=order,
+    )
+
+
+def _analyse(
+    source: Source, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], evidence: Evidence
+) -> Section:
+    runs = {run.job.id: run for run in lines_if_there(evidence.folder / STEP_RUNS, from_json)}
+    size = _size(jobs, runs)
+    wanted = {job.id: job for job in jobs(size)}
+    well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}
+    missing = [job for name, job in wanted.items() if name not in well]
+    steps = Steps(well)
+    judgement: Judgement | None = None
+    try:
+        judgement = judge(steps, size)
+    except Exception:
+        if not missing:
+            raise
+    reasons = _reasons(missing, runs) or _disagreements(judgement.checks if judgement else ())
+    if judgement is not None and not judgement.checks:
+        raise AnalysisError("no number of the judgement was derived a second way")
+    claim = Claim(
+        sentence=source.sentence,
+        headline=source.headline,
+        verdict=judgement.verdict if judgement and not reasons else Verdict.OPEN,
+        number=judgement.number if judgement else f"{len(well)} of {len(wanted)} steps",
+        measured=judgement.measured if judgement else "Too few steps ended well to say more.",
+        open_reason=reasons,
+    )
+    return Section(
+        claims=(claim,),
+        text=(_method(well.values()),),
+        tables=(*(judgement.tables if judgement else ()), _steps_table(wanted.values(), runs)),
+        figures=judgement.figures if judgement else (),
+        judgement=judgement,
+    )
+
+
+def _size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
+    """Return the smallest size that has every step that was run."""
+    for size in (Size.QUICK, Size.DEFAULT):
+        if set(runs) <= {job.id for job in jobs(size)}:
+            return size
+    return Size.FULL
+
+
+def _ended_well(run: StepRun) -> bool:
+    return (
+        run.outcome is Outcome.OK and (run.counted if run.job.counts else run.metrics) is not None
+    )
+
+
+def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
+    """Return why steps are missing, each reason once."""
+    if not missing:
+        return ""
+    why = dict.fromkeys(runs[job.id].problem if job.id in runs else "not run" for job in missing)
+    first, *more = [" ".join(reason.split())[:120] for reason in why]
+    rest = f", and {len(more)} more reasons" if more else ""
+    return f"{len(missing)} steps are missing: {first}{rest}"
+
+
+def _disagreements(checks: Iterable[Check]) -> str:
+    """Return which numbers differ from their second derivation by more than is allowed."""
+    apart = [
+        f"{one.name} differs from the {one.way} by {one.difference:,}"
+        for one in checks
+        if not one.holds
+    ]
+    return "; ".join(apart)
+
+
+def _method(runs: Iterable[StepRun]) -> str:
+    environments = [run.environment for run in runs]
+    where = sorted({f"torch {each.get('torch')}, {each.get('device')}" for each in environments})
+    return f"{len(environments)} steps ({'; '.join(where) or 'none'})."
+
+
+def _steps_table(wanted: Iterable[StepJob], runs: Mapping[str, StepRun]) -> Table:
+    import pandas as pd
+
+    def row(job: StepJob) -> dict[str, object]:
+        run = runs.get(job.id)
+        metrics = (run.metrics if run else None) or Metrics()
+        cuda = metrics.cuda
+        return {
+            "step": str(job),
+            "optimizer": job.optimizer.rpartition(":")[2],
+            "outcome": str(run.outcome) if run else "not run",
+            "saved_bytes": metrics.saved_bytes,
+            "peak_live_bytes": metrics.peak_live_bytes,
+            "allocated_bytes": cuda.allocated_peak_bytes if cuda else None,
+            "counted": ", ".join(
+                f"{k} {v:,}" for k, v in ((run.counted if run else None) or {}).items()
+            ),
+            "reason": run.problem if run else "",
+        }
+
+    frame = pd.DataFrame([row(job) for job in wanted])
+    sizes = [name for name in frame.columns if name.endswith("_bytes")]
+    frame = frame.astype(dict.fromkeys(sizes, "Int64"))
+    empty = [
+        name
+        for name in ("counted", "reason", *sizes)
+        if not frame[name].replace("", None).notna().any()
+    ]
+    return Table(name="steps", caption="Every step", frame=frame.drop(columns=empty))

@@ -1,0 +1,61 @@
+"""The tables over all claims of the literature: numbers derived twice, real GPUs beside."""
+
+import pandas as pd
+
+from harness.reporting.document import Chapter, Report
+from harness.schema.findings import Table
+
+
+def checks_table(report: Report) -> Table:
+    """Return each number that decides beside its second derivation."""
+    rows = [
+        {
+            "claim": part.title,
+            "number": one.name,
+            "value": float(one.value),
+            "second": float(one.second),
+            "difference": float(one.difference),
+            "allowed": float(one.allowed),
+            "second_from": one.way,
+        }
+        for part in report.chapters
+        for one in (part.judgement.checks if part.judgement else ())
+    ]
+    columns = ["claim", "number", "value", "second", "difference", "allowed", "second_from"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return Table(name="checks", caption="Each number that decides, derived twice", frame=frame)
+
+
+def witness_table(report: Report) -> Table:
+    """Return every published measurement of a real GPU beside the harness's number."""
+    frame = pd.DataFrame([row for part in report.chapters for row in _rows(part)], columns=_COLUMNS)
+    return Table(name="witnesses", caption="Published runs of real GPUs beside ours", frame=frame)
+
+
+def witnesses_of(part: Chapter) -> Table:
+    """Return the published measurements beside those of one claim."""
+    frame = pd.DataFrame(_rows(part), columns=_COLUMNS)
+    where = "; ".join(frame["source"].unique())
+    return Table(
+        name="witnesses",
+        caption=f"Real GPUs beside ours: {where}",
+        frame=frame.drop(columns=["claim", "source"]),
+    )
+
+
+_COLUMNS = ["claim", "run", "published_bytes", "ours_bytes", "bytes_apart", "why", "source"]
+
+
+def _rows(part: Chapter) -> list[tuple[str | int, ...]]:
+    return [
+        (
+            part.title,
+            one.name,
+            one.published_bytes,
+            one.ours_bytes,
+            f"{one.difference_bytes:+,}" if one.difference_bytes else "0",
+            one.why,
+            one.source,
+        )
+        for one in (part.judgement.witnesses if part.judgement else ())
+    ]

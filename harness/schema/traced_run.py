@@ -1,0 +1,99 @@
+"""One traced step of any network, or what a function counts, as an experiment's line of JSON."""
+
+import hashlib
+from functools import partial
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.schema.metrics import Bytes, Metrics
+from harness.schema.provenance import FailureEvidence
+from harness.schema.record import Outcome, decode
+
+SCHEMA: Literal[1] = 1
+
+STEP_RUNS = "step_runs.jsonl"
+"""Name of the file of a folder's traced steps."""
+
+
+class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step of a network, or one call of a function that counts.
+
+    Attributes:
+        network: ``MODULE:CALLABLE`` that returns the network, or a dict of whole numbers if
+            ``counts``; with a leading dot, of a module among the experiments on the literature.
+        arguments: what it is called with.
+        device: cpu by the trace, or cuda by the dry run.
+        gpu: the GPU that is pretended.
+        counts: whether ``network`` returns numbers instead of a network.
+
+    ``optimizer``, ``loss`` and ``inputs_from`` may name callables as ``network`` does. They and
+    the rest are as in ``StepRequest``.
+
+    >>> StepJob(network=".networks:mlp", arguments={"depth": 2}, batch=8, inputs=("64",)).id
+    'b30157b6e3e34704'
+
+    """
+
+    network: str
+    arguments: dict[str, bool | int | float | str | None] = {}
+    batch: int = 1
+    inputs: tuple[str, ...] = ()
+    inputs_from: str | None = None
+    optimizer: str = "sgd"
+    loss: str = "cross-entropy"
+    classes: int | None = None
+    mode: Literal["train", "inference"] = "train"
+    autocast: Literal["float16", "bfloat16"] | None = None
+    accumulate: int = 1
+    compile: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpu: str = "a100"
+    counts: bool = False
+
+    @property
+    def id(self) -> str:
+        """Return sixteen hexadecimal digits, equal for equal jobs."""
+        text = msgspec.json.encode(self, order="deterministic")
+        return hashlib.sha256(text).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        """Return the job in a line: the network, its arguments, where it runs."""
+        named = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
+        where = f"{self.device} {self.gpu}" if self.device == "cuda" else self.device
+        return f"{self.network.rpartition(':')[2]}({named}), batch {self.batch}, {where}"
+
+
+class StepRun(Struct, frozen=True, kw_only=True):
+    """One attempt at one job; without ``metrics`` and ``counted`` the evidence says why."""
+
+    schema: Literal[1] = SCHEMA
+    job: StepJob
+    outcome: Outcome
+    evidence: FailureEvidence = {}
+    attempt: int = 1
+    environment: dict[str, str | None] = {}
+    metrics: Metrics | None = None
+    counted: dict[str, Bytes] | None = None
+
+    @property
+    def workload(self) -> StepJob:
+        """The job, whose id is the line's."""
+        return self.job
+
+    @property
+    def workload_id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def problem(self) -> str:
+        """Why there are no numbers; empty where there are."""
+        if self.outcome is Outcome.OK:
+            return ""
+        return str(self.evidence.get("message", self.outcome))
+
+
+from_json = partial(decode, msgspec.json.Decoder(StepRun))
+"""Return what a line holds: see ``harness.schema.record.decode``."""
