@@ -190,7 +190,6 @@ def dry_run(
             raise click.UsageError("--html shows one run; leave out --largest")
         return _print_largest(largest, str(target), arguments, asked, as_json=as_json)
     report = run(str(target), *arguments, **asked)
-<<<<<<< HEAD
 
     def again(settings: str) -> bool:
         both = ",".join(filter(None, (os.environ.get("PYTORCH_ALLOC_CONF"), settings)))
@@ -199,12 +198,10 @@ def dry_run(
         found = run(str(target), *arguments, **other)
         return found.outcome == "ok" and found.fit != DOES_NOT_FIT
 
-=======
     if html is not None:
         from harness.dry_run.dry_run_page import dry_run_page
 
         write_page(html, dry_run_page(report, target=str(target)))
->>>>>>> main
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
     if not as_json:

@@ -25,6 +25,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     known_values.py     Values that can be known
     large_parameters.py Parameters that a script initialises on the host
     library_answers.py  Known places in libraries
+    library_workspaces.py  Workspaces of cuDNN and cuFFT
     next_steps.py       Commands that a user may run next when a script ran out of memory
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
@@ -41,11 +42,6 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     unknown_sizes.py    Sizes that depend on values nobody knows
     value_answers.py    Answers of the user to what a dry run cannot know
     value_reads.py      Reads of GPU values
-<<<<<<< HEAD
-    library_workspaces.py Workspaces of cuDNN and cuFFT
-=======
-    library_workspaces.py      Workspaces of cuDNN and cuFFT
->>>>>>> main
 """
 
 import sys
