@@ -2,7 +2,7 @@
 
 ``harness reproduce --literature`` runs them all; no other command does unless one is named.
 
-language_model.py      The language model of Stanford's course CS336, and its peaks by stage
+course_stages.py       The peaks of the course's language model stage by stage
 layer_stacks.py        Stacks of equal layers: kinds to freeze, convolutions with their norms, MLPs
 mlp_peaks.py           Closed forms of an MLP's backward pass
 networks.py            The networks: transformer blocks and others, from plain modules

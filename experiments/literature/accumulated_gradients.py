@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -143,4 +143,6 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Accumulated gradients", jobs=jobs, judge=judge, order=110)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Accumulated gradients", jobs=jobs, judge=judge, order=110
+)

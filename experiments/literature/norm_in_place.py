@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -172,4 +172,6 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Batch norm in place", jobs=jobs, judge=judge, order=160)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Batch norm in place", jobs=jobs, judge=judge, order=160
+)

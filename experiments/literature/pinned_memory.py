@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -173,4 +173,4 @@ def _figure(taken: dict[int, int]) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Pinned memory", jobs=jobs, judge=judge, order=170)
+EXPERIMENT = claim_experiment(SOURCE, title="Pinned memory", jobs=jobs, judge=judge, order=170)

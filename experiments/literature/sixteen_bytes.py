@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
@@ -201,4 +201,6 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="16 bytes a parameter", jobs=jobs, judge=judge, order=20)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="16 bytes a parameter", jobs=jobs, judge=judge, order=20
+)

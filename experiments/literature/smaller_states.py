@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -30,7 +30,7 @@ SOURCE = Source(
 ADAM = ".small_states:adam_loop"
 SMALLER = {".small_states:Adam8bit": "8-bit Adam", ".small_states:adafactor": "Adafactor"}
 GRIDS = {
-    Size.QUICK: (("cpu",), (16, 1024)),
+    Size.QUICK: (("cpu", "cuda"), (16,)),
     Size.DEFAULT: (("cpu", "cuda"), (16, 256, 1024)),
 }
 DEPTH, WIDTH, BLOCK = 4, 512, 2048
@@ -208,4 +208,6 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Smaller optimizer states", jobs=jobs, judge=judge, order=150)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Smaller optimizer states", jobs=jobs, judge=judge, order=150
+)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -200,6 +200,6 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(
+EXPERIMENT = claim_experiment(
     SOURCE, title="A step inside the backward pass", jobs=jobs, judge=judge, order=120
 )

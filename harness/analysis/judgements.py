@@ -83,7 +83,7 @@ def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: in
     return Check(name=named, value=value, second=second, way=way, allowed=allowed)
 
 
-def tests(
+def claim_experiment(
     source: Source,
     *,
     title: str,

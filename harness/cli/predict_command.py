@@ -11,7 +11,7 @@ from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.predict_target import USED, predict_target
-from harness.cli.target_flags import TargetFlags, target_flags
+from harness.cli.target_flags import TargetFlags, compile_option, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import OPTIMIZERS
@@ -35,6 +35,7 @@ from harness.schema.step_choices import OPTIMIZERS
     help="Optimizer; for TARGET also MODULE:CALLABLE of the parameters.  [default: sgd]",
 )
 @target_flags
+@compile_option
 @click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
 @click.option(
     "--gpu",
@@ -69,6 +70,7 @@ from harness.schema.step_choices import OPTIMIZERS
 def predict(
     target: str | None,
     network: TargetFlags,
+    compile_mode: str | None,
     card: GpuFlags,
     budget: int | None,
     method: str | None,
@@ -94,7 +96,7 @@ def predict(
         method = {None: "auto", "rules": "estimate"}.get(method, method)
         return predict_target(
             target,
-            flags,
+            flags | {"compile": compile_mode},
             network,
             card,
             method=str(method),
@@ -102,9 +104,9 @@ def predict(
             as_json=as_json,
             html=html,
         )
-    if network.are_given() or method:
+    if network.are_given() or method or compile_mode:
         raise click.UsageError(
-            "--input, --inputs, --arg and --method need a TARGET, e.g. my_model.py:Net"
+            "--input, --inputs, --arg, --compile and --method need a TARGET, e.g. my_model.py:Net"
         )
     if card.are_given() and flags["device"] is None:
         flags["device"] = "cuda"

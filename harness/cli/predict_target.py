@@ -10,7 +10,7 @@ from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags
 from harness.cli.page_option import write_page
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, report_unsupported
+from harness.cli.target_flags import TargetFlags, report_unsupported, show_progress
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_choices import MODES
@@ -53,6 +53,7 @@ def predict_target(
         autocast=flags["autocast"],
         accumulate=1 if flags["accumulate"] is None else flags["accumulate"],
         classes=flags["classes"],
+        compile=flags["compile"],
     )
     asked = {"settings": card.alloc_conf, "method": method}
     try:
@@ -81,11 +82,17 @@ def _one(
         raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
     largest = gpu is not None and gpu.total_bytes is not None
     with answer_alone(as_json):
-        report = (
-            estimated(request, device="cpu")
-            if device == "cpu"
-            else predict_on_cuda(request, gpu, settings=settings, largest=largest, method=method)
-        )
+        if device == "cpu":
+            report = estimated(request, device="cpu")
+        else:
+            report = predict_on_cuda(
+                request,
+                gpu,
+                settings=settings,
+                largest=largest,
+                method=method,
+                progress=show_progress,
+            )
     if html is not None:
         from harness.reporting.step_page import step_page
 
@@ -108,14 +115,16 @@ def _table(
 
     gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
     with answer_alone(as_json):
-        found = fits_on_cuda(request, gpus, settings=settings, method=method)
+        found = fits_on_cuda(
+            request, gpus, settings=settings, method=method, progress=show_progress
+        )
     fits = sorted(found.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [
             {
                 "fit": msgspec.to_builtins(fit),
                 "headroom_bytes": fit.headroom_bytes,
-                "largest_batch": fit.largest_batch or 0,
+                "largest_batch": (fit.largest_batch or 0) if fit.is_searched else None,
             }
             for fit in fits
         ]

@@ -12,8 +12,15 @@ from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.page_option import page_option
 from harness.cli.parameter_types import GPU, Choices, ChoicesOrTarget, WholeNumber
-from harness.cli.target_flags import TargetFlags, target_flags
+from harness.cli.target_flags import (
+    TargetFlags,
+    compile_option,
+    report_unsupported,
+    show_progress,
+    target_flags,
+)
 from harness.cli.worker_options import deadline_option
+from harness.schema.errors import UnsupportedError
 from harness.schema.input_spec import TYPES
 from harness.schema.step_choices import MODES, OPTIMIZERS
 
@@ -39,6 +46,7 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 )
 @click.argument("target", metavar="TARGET")
 @target_flags
+@compile_option
 @click.option(
     "--input-type",
     type=Choices(TYPES),
@@ -98,6 +106,7 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 def profile(
     target: str,
     network: TargetFlags,
+    compile_mode: str | None,
     card: GpuFlags,
     input_type: str,
     device: Literal["cpu", "cuda"],
@@ -118,14 +127,18 @@ def profile(
     from harness.reporting.profile_text import print_profile, write_exports
 
     given = network.with_default_input("3x224x224", input_type)
-    request = given.request(target, **step)
+    request = given.request(target, compile=compile_mode, **step)
     gpu = card.described()
-    report = measure_step(
-        request,
-        device=device if gpu is None else "cuda",
-        gpu=gpu,
-        deadline_seconds=deadline,
-    )
+    try:
+        report = measure_step(
+            request,
+            device=device if gpu is None else "cuda",
+            gpu=gpu,
+            deadline_seconds=deadline,
+            progress=show_progress,
+        )
+    except UnsupportedError as error:
+        return report_unsupported(error, target, as_json=as_json)
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         title = f"{report.subject}, {request.mode}, {request.optimizer}"
         write_exports(

@@ -23,6 +23,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
     known_values.py     Values that can be known
+    large_parameters.py Parameters that a script initialises on the host
     library_answers.py  Known places in libraries
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it

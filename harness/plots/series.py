@@ -5,8 +5,9 @@ is ordered from dark to light, any other has colours and markers of its own.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -48,6 +49,21 @@ class Marked:
 
     value: float
     text: str
+
+
+def memory_panels(x: str, line: str, *, label: str, x_label: str) -> Callable[..., None]:
+    """Return what draws bytes that double, a panel for each name in the column ``panel``."""
+    return partial(
+        series,
+        x=x,
+        y="bytes",
+        line=line,
+        panel="panel",
+        line_label="",
+        label=label,
+        x_label=x_label,
+        scale="doubling bytes",
+    )
 
 
 def series(

@@ -3,6 +3,7 @@
 argument_checks.py      Checks of the arguments of public functions
 category_colours.py     The colour of each category of a live byte
 columns.py              Records and predictions as rows of a data frame
+compilation.py          Work of torch.compile
 epoch_end.py            The peaks of the smaller last batch of an epoch
 errors.py               The user's mistakes
 events.py               The allocation trace
