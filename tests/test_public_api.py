@@ -156,6 +156,19 @@ def test_no_attribute_of_a_public_type_or_of_what_it_holds_is_any() -> None:
     assert [name for kind in found for name in loose_attributes(kind)] == []
 
 
+def test_any_in_an_attribute_is_found() -> None:
+    class Loose:
+        open: dict[str, typing.Any]
+        bare: list  # type: ignore[type-arg]
+        typed: dict[str, tuple[int, ...] | None]
+
+        @property
+        def answer(self) -> typing.Any:
+            return None
+
+    assert loose_attributes(Loose) == ["Loose.open", "Loose.bare", "Loose.answer"]
+
+
 def test_objects_have_one_line_and_a_table_for_notebooks() -> None:
     step = harness.Workload(depth=8, batch=512)
     prediction = harness.predict(step, budget_bytes=1 << 30, torch="2.13")
