@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import Launcher, LaunchError
 from harness.measurement.process.messages import Ended, Failure, Job, Message
+from harness.measurement.process.worker_output import OnPhase
 from harness.schema.workload import Workload
 from harness.sweeps.executors.interface import Cell, Executor, Measured, with_executor
 
@@ -62,13 +63,13 @@ class InProcessLauncher(Launcher):
     def __init__(self) -> None:
         self._primed = False
 
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` to its end; the deadline is not kept.
 
         Raises:
             LaunchError: the job sets a limit that this process could not lift again.
         """
-        del deadline_seconds
+        del deadline_seconds, on_phase
         if job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")
         from harness.measurement.process import worker
