@@ -7,14 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from harness.plots.theme import (
-    INK,
-    PAPER,
-    bytes_text,
-    category_legend,
-    is_narrow,
-    round_ticks,
-)
+from harness.plots.theme import INK, PAPER, bytes_text, category_legend, is_narrow, round_ticks
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.units import format_bytes
 

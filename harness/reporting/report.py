@@ -164,10 +164,7 @@ def analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Anal
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
     part = Analysed(
-        name=name,
-        title=experiment.title,
-        question=experiment.question,
-        source=experiment.source,
+        name=name, title=experiment.title, question=experiment.question, source=experiment.source
     )
     others = any((folder / file).is_file() for file in _OTHER_RESULTS)
     if not others and not bool((own["outcome"] == "ok").any()):

@@ -25,13 +25,7 @@ from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome
-from harness.schema.threshold import (
-    Axis,
-    BandValue,
-    EnforcementChoice,
-    Headroom,
-    Threshold,
-)
+from harness.schema.threshold import Axis, BandValue, EnforcementChoice, Headroom, Threshold
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import (
     BudgetError,
