@@ -118,6 +118,24 @@ def test_a_network_of_which_nothing_is_compiled_has_no_answer(
         assert "torch.compile compiled nothing" in capsys.readouterr().out
 
 
+class Captured(Net):
+    """A network that captures a CUDA graph by hand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.kept = torch.zeros(1 << 20, device=x.device)
+        return super().forward(x)
+
+
+@pytest.mark.usefixtures("dry_run_here")
+def test_a_cuda_graph_is_no_matter_of_a_step_s_trace() -> None:
+    with pytest.raises(UnsupportedError, match="harness dry-run of a script reports the pool"):
+        predict(compile="reduce-overhead")
+    with pytest.raises(UnsupportedError, match="a CUDA graph that is replayed"):
+        predict(Captured)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("dry_run_here")
 @pytest.mark.parametrize("mode", ["default", "max-autotune-no-cudagraphs"])
