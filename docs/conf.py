@@ -31,6 +31,7 @@ html_theme = "furo"
 html_title = "MLP memory harness"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["../results/reference-cpu"]  # whole: the links of its report stay alive
 
 copybutton_prompt_text = "$ "

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -186,4 +186,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Frozen layers", jobs=jobs, judge=judge, order=100)
+EXPERIMENT = claim_experiment(SOURCE, title="Frozen layers", jobs=jobs, judge=judge, order=100)

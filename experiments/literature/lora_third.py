@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
@@ -202,4 +202,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="LoRA", jobs=jobs, judge=judge, order=50)
+EXPERIMENT = claim_experiment(SOURCE, title="LoRA", jobs=jobs, judge=judge, order=50)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -70,7 +70,7 @@ def job(depth: int, tokens: tuple[int, int], autocast: bool, device: str) -> Ste
 def model_job(context: int, train: bool, autocast: bool) -> StepJob:
     """Return the step of a language model whose peaks on a real GPU are published."""
     return StepJob(
-        network=".language_model:stage_peaks",
+        network=".course_stages:stage_peaks",
         arguments={"context": context, "train": train, "autocast": autocast},
         device="cuda",
         gpu="a100-80gb",
@@ -207,7 +207,7 @@ def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
 
 
 def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
-    """Yield the change that autocast makes, beside the real GPU's."""
+    """Yield the change that autocast makes, next to the real GPU's."""
     for plain, cast in zip(witnesses[::2], witnesses[1::2], strict=True):
         yield Check(
             name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",
@@ -247,4 +247,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Mixed precision", jobs=jobs, judge=judge, order=140)
+EXPERIMENT = claim_experiment(SOURCE, title="Mixed precision", jobs=jobs, judge=judge, order=140)

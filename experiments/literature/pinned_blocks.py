@@ -1,4 +1,4 @@
-"""What PyTorch's allocator of pinned host memory takes, by its own counters."""
+"""Blocks of PyTorch's allocator of pinned host memory, by its own counters."""
 
 import torch
 

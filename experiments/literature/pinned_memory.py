@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -43,7 +43,7 @@ PUBLISHED = {
     round(2.5 * GIB): (4 * GIB, "equal", "sgl-project/sglang#40626, B200"),
     4 * GIB: (4 * GIB, "equal: a power of two", "MakazhanAlpamys/Soup#655, L4, RssShmem"),
 }
-"""What one tensor of so many bytes took on a real machine, the reason for a difference, where."""
+"""What one tensor of that many bytes took on a real machine, the reason for a difference, where."""
 
 REUSED = ((3 * MIB, 3 * MIB + 5), (16 * MIB, 1_024), (MIB, 2 * MIB))
 """A tensor that is freed, and the one that follows."""
@@ -116,7 +116,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"up to {highest:.2f} times the bytes asked for; {kept} of {len(sizes)} blocks stay",
         measured=f"{exact} of {len(sizes)} tensors take their own bytes: those whose size is a "
         f"power of two. {kept} blocks stay when their tensor is freed, and are reused for the same "
-        "power of two alone: after a freed tensor of 16 MiB one of 1 KiB takes a block of its own.",
+        "power of two alone: after a freed tensor of 16 MiB one of 1 KiB needs another block.",
         closed_form="A tensor of n bytes takes 2^ceil(log2 n), until torch._C._host_emptyCache().",
         limits="With pinned_max_round_threshold_mb:1 in PYTORCH_ALLOC_CONF a tensor of 3 MiB takes "
         f"{format_bytes(set_exact)}: above the threshold nothing is rounded. The default has no "
@@ -168,9 +168,10 @@ def _figure(taken: dict[int, int]) -> Figure:
             scale="ratio",
             marked=Marked(value=1.0, text="what is asked for"),
             joined=False,
+            ticks=(1, 2, 3, 48, 64, 100, 128),
         ),
         size=(8.6, 3.2),
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Pinned memory", jobs=jobs, judge=judge, order=170)
+EXPERIMENT = claim_experiment(SOURCE, title="Pinned memory", jobs=jobs, judge=judge, order=170)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
@@ -154,6 +154,6 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(
+EXPERIMENT = claim_experiment(
     SOURCE, title="The arithmetic of recomputation", jobs=jobs, judge=judge, order=80
 )

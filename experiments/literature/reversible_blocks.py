@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Verdict
@@ -180,4 +180,4 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="Reversible blocks", jobs=jobs, judge=judge, order=130)
+EXPERIMENT = claim_experiment(SOURCE, title="Reversible blocks", jobs=jobs, judge=judge, order=130)

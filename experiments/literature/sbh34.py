@@ -1,7 +1,7 @@
 """Korthikanti et al. 2022: a transformer layer keeps s b h (34 + 5 a s / h) bytes.
 
-Term by term for a layer of plain PyTorch modules in bfloat16 with dropout, on CUDA and on the CPU,
-and what SDPA, float32, autocast and training without dropout make of it.
+A layer of plain PyTorch modules in bfloat16 with dropout, on CUDA and on the CPU, to the byte;
+and what SDPA, float32 and training without dropout make of it.
 """
 
 import functools
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
@@ -117,7 +117,7 @@ def paper(shape: tuple[int, int, int]) -> int:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return what a further layer keeps beside the law and the paper, by way and shape."""
+    """Return what a further layer keeps, by the law and by the paper, by way and shape."""
     rows = [
         {
             "way": name,
@@ -195,4 +195,6 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="What a transformer layer keeps", jobs=jobs, judge=judge, order=30)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="What a transformer layer keeps", jobs=jobs, judge=judge, order=30
+)

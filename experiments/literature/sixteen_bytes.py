@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, tests, widest
+from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Table, Verdict
@@ -154,7 +154,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         "added, 4 B, and the square roots that AdamW for lists of tensors makes, 4 B.",
         limits="16 bytes are right for what is held, in ZeRO's recipe, and by coincidence (4 + 4 + "
         "8) in plain float32 and under autocast. The update needs up to 24; fused AdamW saves 4. "
-        "Weights alone in bfloat16 hold 8, float32 gradients beside them 18.",
+        "Weights alone in bfloat16 hold 8, with float32 gradients kept 18.",
         checks=_checks(table),
         figures=(_figure(table),),
         tables=(
@@ -201,4 +201,6 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = tests(SOURCE, title="16 bytes a parameter", jobs=jobs, judge=judge, order=20)
+EXPERIMENT = claim_experiment(
+    SOURCE, title="16 bytes a parameter", jobs=jobs, judge=judge, order=20
+)

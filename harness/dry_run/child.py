@@ -44,10 +44,8 @@ def _run(job: Job) -> object:
         runpy.run_module(job.target, run_name="__main__", alter_sys=True)
     else:
         sys.path[:] = job.path
-        if job.main is not None:
-            _import_main(job.main)
-        function, arguments, named = pickle.loads(Path(job.target).read_bytes())
-        return msgspec.to_builtins(function(*arguments, **named))
+        call = pickle.loads(Path(job.target).read_bytes())
+        return msgspec.to_builtins(call["function"](*call["arguments"], **call["named"]))
     return None
 
 
@@ -74,13 +72,6 @@ def _give_way(folder: Path) -> None:
         if (folder / name).is_dir() or (folder / f"{name}.py").exists():
             for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
                 del sys.modules[loaded]
-
-
-def _import_main(script: str) -> None:
-    """Import the caller's script, not as ``__main__``, so that its functions are found there."""
-    main = ModuleType("__mp_main__")
-    main.__dict__.update(runpy.run_path(script, run_name="__mp_main__"))
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
 
 def _print_error(error: BaseException) -> None:
@@ -116,6 +107,12 @@ def _tell(line: str) -> None:
         print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
 
 
+def _defer_large_parameters(notes: list[str]) -> None:
+    from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
+
+    LargeParameters(notes).defer()
+
+
 def main() -> int:
     """Run the job of the command line; return the script's exit code."""
     file = Path(sys.argv[1])
@@ -136,6 +133,7 @@ def main() -> int:
 
     def on_torch(module: ModuleType) -> None:
         recording.start(module)
+        _defer_large_parameters(recording.notes)
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

@@ -7,9 +7,8 @@ from harness.dry_run.dry_run_report import Category, DryRunReport, Moment
 from harness.dry_run.dry_run_text import CATEGORY_WORDS, dry_run_text
 from harness.schema.category_colours import (
     BLUE,
-    CATEGORY_COLOURS,
     GREEN,
-    GREY,
+    LEVELS,
     ORANGE,
     PURPLE,
     SKY,
@@ -49,9 +48,9 @@ def _parts(report: DryRunReport, target: str) -> Iterator[str]:
         outside = report.outside_bytes[1]
         whole = max(report.gpu_total_bytes, reserved + outside)
         parts = [
-            ("allocated", allocated, CATEGORY_COLOURS["activation"]),
-            ("reserved beyond it", reserved - allocated, CATEGORY_COLOURS["gradient"]),
-            ("outside the allocator, at most", outside, GREY),
+            ("allocated", allocated, LEVELS[0]),
+            ("reserved beyond it", reserved - allocated, LEVELS[1]),
+            ("outside the allocator, at most", outside, LEVELS[2]),
             ("free", whole - reserved - outside, "var(--rule)"),
         ]
         yield "<h2>Memory of the GPU</h2>"
@@ -77,7 +76,7 @@ def _moment(moment: Moment) -> str:
         (
             format_bytes(group.requested_bytes),
             f"{group.blocks:,}",
-            CATEGORY_WORDS[group.category],
+            group.category.replace("_", " "),
             group.place,
         )
         for group in moment.groups

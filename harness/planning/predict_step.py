@@ -249,7 +249,7 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
         objects["build"] = target
     if not objects:
         return StepRequest(**plain)
-    from harness.planning.sent_objects import sent
+    from harness.dry_run.sent_objects import sent
 
     if "build" in objects:  # its modules are loaded here: a wrong argument is refused at once
         from harness.training.own_step import OwnStep

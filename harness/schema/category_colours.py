@@ -14,3 +14,6 @@ CATEGORY_COLOURS = {
     "temporary": VERMILION,
 }
 """By the category of a live byte, in the order in which they are stacked."""
+
+LEVELS = ("#4d5560", "#868e96", "#a89bc9", "#b8bfc6", "#7a6a3a", "#c9b977")
+"""Of parts of a GPU's memory that are no categories: allocated, reserved, outside and others."""

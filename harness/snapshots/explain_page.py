@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from harness.schema.category_colours import GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
+from harness.schema.category_colours import LEVELS
 from harness.schema.self_contained_page import (
     self_contained_page,
     sizes_first_table,
@@ -12,7 +12,7 @@ from harness.schema.self_contained_page import (
 from harness.schema.units import format_bytes
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_chart import timeline_chart
-from harness.snapshots.explain_text import blocks_text, explanation_text, outcome
+from harness.snapshots.explain_text import blocks_text, explanation_text, outcomes
 from harness.snapshots.log_failures import LogFailure, explained
 from harness.snapshots.moments import Moment
 from harness.snapshots.oom_message import OutOfMemoryMessage
@@ -60,9 +60,9 @@ def _failure(failure: LogFailure) -> str:
 def _bar(message: OutOfMemoryMessage) -> str:
     held = parts(message)
     whole = max(message.total_bytes, sum(size for _, _, size in held))  # some may have spilled
-    rest = iter((GREEN, ORANGE, GREY, VIOLET, SKY, PURPLE))
+    rest = iter(LEVELS)
     shown = [
-        (name, size, "var(--rule)" if name == "free" else next(rest, GREY))
+        (name, size, "var(--rule)" if name == "free" else next(rest, LEVELS[-1]))
         for _, name, size in held
     ]
     bar = stacked_bar("The GPU's memory at the failure", shown, whole)
@@ -75,9 +75,9 @@ def _bar(message: OutOfMemoryMessage) -> str:
 
 def _device(explanation: Explanation) -> str:
     rows = "".join(
-        f'<tr><td class="name">{escape(case.name)}</td>'
-        f'<td class="{"bad" if case.ran_out else "good"}">{escape(outcome(case))}</td></tr>'
-        for case in explanation.what_ifs
+        f"<tr><td>{escape(names)}</td>"
+        f'<td class="{"bad" if is_bad else "good"}">{escape(words)}</td></tr>'
+        for names, words, is_bad in outcomes(explanation)
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
     notes = "".join(f'<p class="quiet">Note: {escape(note)}.</p>' for note in explanation.notes)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import app, main
+from harness.dry_run.dry_run_page import dry_run_page
+from harness.dry_run.dry_run_report import CudaPeaks, Device, DryRunReport, Group, Moment
 from harness.schema.category_colours import CATEGORY_COLOURS
 
 MESSAGE = (
@@ -86,3 +88,36 @@ def test_a_page_that_cannot_be_written_is_a_mistake_in_one_line(
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert main(["explain", MESSAGE, "--html", "page.html"]) == 0
     assert "--paper" in (folder / "page.html").read_text()
+
+
+def test_a_dry_run_has_a_page_whose_bars_add_up() -> None:
+    group = Group(
+        place="<train>.py:9 step", category="activation", requested_bytes=3 << 20, blocks=2
+    )
+    moment = Moment(
+        requested_bytes=4 << 20,
+        allocation=7,
+        seconds=0.1,
+        step=1,
+        stack=(),
+        categories={"activation": 3 << 20, "parameter": 1 << 20},
+        groups=(group,),
+    )
+    peaks = CudaPeaks(
+        requested_peak_bytes=4 << 20, allocated_peak_bytes=5 << 20, reserved_peak_bytes=20 << 20
+    )
+    report = DryRunReport(
+        outcome="ok",
+        gpu="l4",
+        gpu_total_bytes=100 << 20,
+        cuda=peaks,
+        outside_bytes=(10 << 20, 30 << 20),
+        devices=(Device(index=0, peaks=peaks, peak=moment),),
+    )
+    page = dry_run_page(report, target="train.py")
+    assert "&lt;train&gt;" in page
+    assert "<train>" not in page
+    bars = re.findall(r'<svg class="bar".*?</svg>', page, re.S)
+    widths = [sum(map(float, re.findall(r'width="([\d.]+)"', bar))) for bar in bars]
+    assert widths == [pytest.approx(100), pytest.approx(100)]
+    assert f'fill="{CATEGORY_COLOURS["activation"]}"' in bars[1]

@@ -174,7 +174,7 @@ json.dump(torch.cuda.memory_stats()["allocation.all.allocated"] - before, open(s
 def test_a_mode_s_pool_and_choices_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """What the autotuner allocates is allocated again in a run that finds compiled code."""
+    """A run that finds compiled code allocates again for the autotuner."""
     autotuned = mode == "max-autotune"
     if autotuned:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

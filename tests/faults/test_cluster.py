@@ -210,12 +210,15 @@ def dask_command(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 @contextlib.contextmanager
-def dask_scheduler(port: str = "0") -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def dask_scheduler(
+    port: str = "0", protocol: str = "tcp"
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Run a scheduler; yield it with its address."""
-    with dask_command("scheduler", "--host", "127.0.0.1", "--port", port) as process:
+    host = f"{protocol}://127.0.0.1"
+    with dask_command("scheduler", "--host", host, "--port", port) as process:
         assert process.stderr is not None, "it is a pipe"
         said = iter(process.stderr)
-        address = next(found for line in said if (found := re.search(r"tcp://[\d.]+:\d+", line)))
+        address = next(found for line in said if (found := re.search(rf"{host}:\d+", line)))
         yield process, address.group()
 
 
@@ -293,3 +296,30 @@ def test_a_scheduler_that_repeats_what_workers_lose_is_refused_with_the_way_to_m
         pytest.raises(ExecutorError, match="ALLOWED_FAILURES=0"),
     ):
         make_executor("dask", scheduler=address)
+
+
+def test_a_cluster_with_tls(
+    tmp_path: Path, reference: Sequence[Measured], monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    """A client without a certificate, or without TLS, is refused in one line."""
+    import dask
+
+    pair = [tmp_path / "key.pem", tmp_path / "cert.pem"]
+    made = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -keyout {pair[0]} -out {pair[1]}"
+    subprocess.run(["openssl", *made.split()], check=True, capture_output=True)
+    settings: dict[str, object] = {"require-encryption": True, "tls.ca-file": str(pair[1])}
+    for role in ("client", "scheduler", "worker"):
+        settings |= {f"tls.{role}.key": str(pair[0]), f"tls.{role}.cert": str(pair[1])}
+    settings = {f"distributed.comm.{name}": value for name, value in settings.items()}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"DASK_{name.upper().replace('.', '__').replace('-', '_')}", str(value))
+    plain = "tcp://127.0.0.1:9"
+    with dask_scheduler(protocol="tls") as (_, address), dask_command("worker", address):
+        with pytest.raises(ExecutorError, match="ssl_context"):
+            make_executor("dask", scheduler=address)
+        with dask.config.set(settings):
+            with pytest.raises(ExecutorError, match="encryption required"):
+                make_executor("dask", scheduler=plain)
+            whole_sweep(address, tmp_path / "run", 2)
+    tally.injected += 3
+    settle(tmp_path / "run", 2, reference, tally)

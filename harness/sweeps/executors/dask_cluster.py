@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -104,7 +105,7 @@ class DaskExecutor:
         """
         try:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError) as error:  # the last two: about TLS
             raise ExecutorError(f"scheduler: {address!r}: {error}") from None
         executor = cls(client)
         try:
@@ -122,9 +123,10 @@ class DaskExecutor:
         """Start a scheduler and ``jobs`` workers on this machine, ended by ``close``."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(dask.config.set(_SETTINGS))  # some are read when workers are lost
-            cluster = LocalCluster(
-                n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50
-            )
+            with warnings.catch_warnings(action="ignore"):  # of a port that is taken
+                cluster = LocalCluster(
+                    n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50
+                )
             stack.callback(_end, cluster)
             client = Client(cluster, set_as_default=False)
             return cls(client, stack.pop_all())
