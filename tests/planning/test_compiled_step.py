@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import harness
+from harness.budgets.step_memory import predicted
 from harness.cli.app import main
 from harness.measurement.step_trace import trace_step
 from harness.schema.argument_checks import ArgumentError
@@ -93,6 +94,7 @@ def test_an_estimate_of_compiled_code_is_refused(
     assert "an estimate knows no compiled code" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dry_run_here")
 def test_aot_eager_holds_what_eager_holds_and_says_what_it_compiled() -> None:
     eager, compiled = predict(), predict(compile="aot_eager")
@@ -102,8 +104,11 @@ def test_aot_eager_holds_what_eager_holds_and_says_what_it_compiled() -> None:
     assert any(note.startswith("compiled: 1 graph, 0 breaks, ") for note in compiled.notes)
     assert compiled.fit is not None
     assert not compiled.fit.is_searched
+    use = predicted(Net, BATCH, gpu="l4", inputs=(64,), loss="sum", compile="aot_eager")
+    assert use.peak_bytes == compiled.fit.allocated_peak_bytes[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dry_run_here")
 def test_a_network_of_which_nothing_is_compiled_has_no_answer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -128,6 +133,7 @@ class Captured(Net):
         return super().forward(x)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dry_run_here")
 def test_a_cuda_graph_is_no_matter_of_a_step_s_trace() -> None:
     with pytest.raises(UnsupportedError, match="harness dry-run of a script reports the pool"):
