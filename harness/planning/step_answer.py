@@ -114,8 +114,8 @@ INSIDE = (
     " apart, only their parameters, gradients and optimizer state"
 )
 NOT_ASKED = (
-    "your own code compiles: the trace names its modules, which may break graphs that a run"
-    " without it does not; --compile compiles the network as a whole"
+    "your own code compiles: a compiled module is a row of its own, but a compiled function that"
+    " calls modules may have more breaks here than without the trace"
 )
 
 

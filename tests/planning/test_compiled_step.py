@@ -85,6 +85,27 @@ def test_what_the_trace_watches_stays_out_of_compiled_code() -> None:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # TorchDynamo's own
+def test_compiled_blocks_are_rows_of_their_own() -> None:
+    def compile_blocks(model: nn.Module) -> None:
+        for block in model.children():
+            block.compile(backend="eager")
+
+    torch._dynamo.reset()  # type: ignore[no-untyped-call]
+    torch._dynamo.utils.counters.clear()
+    own = OwnStep(
+        build=lambda: nn.Sequential(Net(), Net()), batch=4, inputs=(64,), loss="sum",
+        optimizer="none", prepare=compile_blocks,
+    )  # fmt: skip
+    layers = trace_step(own.with_values(), "cpu", no_phase).layers
+    saved = {layer["name"]: layer["saved_bytes"] for layer in layers if layer["saved_bytes"]}
+    # Each keeps its input, GELU's input, and tanh's output, which the last layer needs too.
+    assert saved == dict.fromkeys(("0", "1"), 4 * 4 * (64 + 256 + 256))
+    # The second one's input requires a gradient, so it is compiled again.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
 @pytest.mark.parametrize("where", [["--device", "cpu"], ["--gpu", "l4", "--method", "estimate"]])
 def test_an_estimate_of_compiled_code_is_refused(
     where: list[str], capsys: pytest.CaptureFixture[str]
