@@ -110,8 +110,8 @@ GRAPHS = (
     " pool holds; harness dry-run of a script reports the pool"
 )
 INSIDE = (
-    "what compiled code allocates is in the row of the network: layers inside it cannot be told"
-    " apart, only their parameters, gradients and optimizer state"
+    "what compiled code allocates is in the row of the network: of the layers inside it only"
+    " parameters, gradients and optimizer state are known"
 )
 NOT_ASKED = (
     "your own code compiles: a compiled module is a row of its own, but a compiled function that"
