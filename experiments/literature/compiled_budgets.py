@@ -45,7 +45,7 @@ def job(name: str, *, budget: float | None = None, compile: bool = False) -> Ste
     A budget's step runs the compiled graphs by eager kernels: what is kept is decided before
     Inductor, which would take half a minute for each.
     """
-    own = dict(NETWORKS[name])
+    own: dict[str, bool | int | float | str | None] = {**NETWORKS[name]}
     network = f".networks:{own.pop('network')}"
     if budget is not None:
         own, network = {"budget": budget, **NETWORKS[name]}, ".compiled:budgeted"

@@ -147,7 +147,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     return Judgement(
         verdict=(Verdict.SUPPORTED if exact else Verdict.LIMITED) if right else Verdict.REFUTED,
         number=f"{own['min']:.4f}–{own['max']:.4f} of the formula; with SDPA "
-        f"{over.loc['SDPA', 'min']:.2f}–{over.loc['SDPA', 'max']:.2f}",
+        f"{over['min']['SDPA']:.2f}–{over['max']['SDPA']:.2f}",
         measured=f"What a further layer keeps, over the formula: {words}.",
         closed_form="bfloat16 on CUDA: s b h (34 + 5 a s / h) + 16 s b, the last for the mean and "
         "the deviation of two layer norms in float32. SDPA: s b h (34 + 4 a / h), its row sums, "

@@ -26,8 +26,13 @@ SOURCE = Source(citation="A", quote="B", sentence="Two is enough.", headline="tw
 
 def job(batch: int, network: str = "torch.nn:Linear") -> StepJob:
     """Return a small step."""
-    sizes = {"in_features": 8, "out_features": 2}
-    return StepJob(network=network, arguments=sizes, batch=batch, inputs=("8",), loss="sum")
+    return StepJob(
+        network=network,
+        arguments={"in_features": 8, "out_features": 2},
+        batch=batch,
+        inputs=("8",),
+        loss="sum",
+    )
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
@@ -43,8 +48,14 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 def judgement(*checks: Check) -> Judgement:
     """Return a judgement that supports its claim."""
-    words = {"number": "2", "measured": "Two.", "closed_form": "1 + 1", "limits": "None."}
-    return Judgement(verdict=Verdict.SUPPORTED, checks=checks, **words)
+    return Judgement(
+        verdict=Verdict.SUPPORTED,
+        number="2",
+        measured="Two.",
+        closed_form="1 + 1",
+        limits="None.",
+        checks=checks,
+    )
 
 
 def experiment(judge: Callable[[Steps, Size], Judgement] = judge) -> Experiment:
@@ -67,8 +78,9 @@ def well(batch: int) -> StepRun:
 
 def failed(batch: int) -> StepRun:
     """Return a step that did not."""
-    evidence = {"message": "no CUDA build"}
-    return StepRun(job=job(batch), outcome=Outcome.UNSUPPORTED, evidence=evidence)
+    return StepRun(
+        job=job(batch), outcome=Outcome.UNSUPPORTED, evidence={"message": "no CUDA build"}
+    )
 
 
 def verdict(section: Section) -> tuple[Verdict, str]:
