@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 
 from harness.analysis import AnalysisError
 from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.reporting.claims import read_claims
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Experiment, Size
@@ -20,6 +22,7 @@ from harness.schema.sweep_progress import Progress
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
 from harness.sweeps.sweep import run
+from harness.sweeps.traced_runner import TracedRunner
 
 SOURCE = Source(citation="A", quote="B", sentence="Two is enough.", headline="two")
 
@@ -159,6 +162,18 @@ def test_no_command_without_the_flag_runs_them() -> None:
     assert not set(names) & {*own_names(), *names_found(), "literature"}
     assert "literature" not in own_names()
     assert find("sqrt_checkpoints").source is not None
+
+
+def test_where_no_gpu_can_be_pretended_a_step_on_cuda_is_a_line_that_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(*_: object) -> None:
+        raise DryRunUnavailableError("torch is no CUDA build")
+
+    monkeypatch.setattr("harness.sweeps.traced_runner.option_of", none)
+    on_cuda = msgspec.structs.replace(job(4), device="cuda")
+    line, _ = TracedRunner(1.0).submit(on_cuda, 1).result()
+    assert (line.outcome, line.problem) == (Outcome.UNSUPPORTED, "torch is no CUDA build")
 
 
 class Quiet(Progress):
