@@ -24,7 +24,7 @@ SOURCE = Source(
     secondary="pytorch/pytorch, issue 197838, with measurements of a real GPU",
     sentence="torch.compile lowers the peak of a step, and a smaller activation budget lowers it "
     "further.",
-    headline="compiling, and a smaller budget, lower the peak",
+    headline="Compiling, and a smaller budget, lower the peak",
 )
 
 BATCH, LENGTH, HIDDEN = 8, 256, 256

@@ -25,7 +25,7 @@ SOURCE = Source(
     secondary="the README of the authors' repository, Dao-AILab/flash-attention",
     sentence="With SDPA, what attention keeps and its peak above the inputs double with the "
     "sequence; without it they grow fourfold.",
-    headline="attention is linear in the sequence with flash kernels",
+    headline="Attention is linear in the sequence with flash kernels",
 )
 
 WAYS: dict[str, dict[str, str | bool]] = {

@@ -20,11 +20,11 @@ from harness.schema.traced_run import StepJob
 SOURCE = Source(
     citation="Korthikanti et al. 2022, Reducing Activation Recomputation in Large Transformer "
     "Models, arXiv:2205.05198, equation 1",
-    quote="Activations memory per layer = sbh(34 + 5 as/h)",
+    quote="Activations memory per layer = sbh(34 + 5\u00b7as/h)",
     secondary="a public note on the paper, and a dozen courses and blogs alike",
     sentence="A further transformer layer in bfloat16 with dropout, attention without a fused "
     "kernel, makes autograd keep s b h (34 + 5 a s / h) bytes more.",
-    headline="a transformer layer keeps s b h (34 + 5 a s / h)",
+    headline="A transformer layer keeps s b h (34 + 5 a s / h)",
 )
 
 BATCH = 2
