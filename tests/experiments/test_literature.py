@@ -20,15 +20,14 @@ from experiments.literature import (
 )
 from harness.analysis.frame import lines_if_there
 from harness.analysis.judgements import Steps
-from harness.reporting.claims import REFERENCE, read_claims
+from harness.reporting.claims import LITERATURE_REFERENCE as RESULTS
+from harness.reporting.claims import read_claims
 from harness.reporting.report import write_report
 from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.metrics import PhaseMetrics
 from harness.schema.traced_run import STEP_RUNS, StepRun, from_json
 from harness.sweeps.experiment_files import literature_names
-
-RESULTS = REFERENCE.parent / "literature"
 
 CLAIMS = {
     claim.__name__.rpartition(".")[2]: claim
