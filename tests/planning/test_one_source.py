@@ -161,6 +161,7 @@ def test_convolutions_get_a_verdict_for_no_workspace_and_for_the_largest() -> No
     assert close.verdict == "close call"
     planned = harness.plan(two_convolutions, 512, gpu="l4", **step)
     assert planned.as_asked.reserved_peak_bytes == fit.reserved_peak_bytes
+    assert "cuDNN alone knows its workspaces" in planned.notes[0]
 
 
 def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
