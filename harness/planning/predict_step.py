@@ -10,11 +10,12 @@ from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ask, deadline_of, option_of
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
-from harness.schema.argument_checks import ArgumentError
+from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
 from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
+from harness.schema.step_choices import COMPILE_MODES
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.units import format_bytes
@@ -235,7 +236,7 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
     plain: dict[str, Any] = {"batch": batch, **own_places()}
     objects: dict[str, Any] = {}
     for name, given in step.items():
-        value = {True: "default", False: None}.get(given, given) if name == "compile" else given
+        value = _compile_mode(given) if name == "compile" else given
         if name not in (*STEP_FIELDS, "inputs", "prepare", "answers"):
             raise ArgumentError(f"predict of a network takes no argument {name!r}")
         if name in ("inputs", "prepare") or not isinstance(value, str | int | None):
@@ -260,3 +261,10 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
             **{name: value for name, value in plain.items() if name in STEP_FIELDS},
         )
     return StepRequest(**plain, sent=sent(objects))
+
+
+def _compile_mode(given: object) -> str | None:
+    """Return the mode that ``compile=`` names; True is the default one, False none."""
+    if given is None or given is False:
+        return None
+    return check_choice("compile", "default" if given is True else str(given), COMPILE_MODES)
