@@ -23,9 +23,9 @@ from harness.schema.units import format_bytes
 STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate", "compile")
 """Fields of a request that are arguments of ``OwnStep`` too."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
+OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"
 WORKSPACE = (
-    "PyTorch's own kernels decided what is allocated; cuDNN alone knows its workspaces: peaks and "
-    "layers count none, the verdict covers everything from none to the largest, {} at once"
+    "cuDNN alone knows its workspaces: the verdict holds from none to the largest, {} at once"
 )
 BY_REQUEST = "estimated on meta tensors, as was asked"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
@@ -116,7 +116,9 @@ def _dry_run(
 def notes_of(answer: StepAnswer) -> tuple[str, ...]:
     """Return the notes of a dry run: what it says of cuDNN's workspaces comes first."""
     most = max((fit.workspace_bytes for fit in answer.fits), default=0)
-    return (WORKSPACE.format(format_bytes(most)) if most else KERNELS, *answer.notes)
+    if not most:
+        return KERNELS, *answer.notes
+    return OWN_KERNELS, WORKSPACE.format(format_bytes(most)), *answer.notes
 
 
 def report_of(
