@@ -11,5 +11,6 @@ resnet.py              ResNet-101, and the peak of its forward pass
 reversible.py          Reversible blocks, whose inputs are computed from their outputs
 small_states.py        Optimizers: steps inside the backward pass, 8-bit moments, Adafactor
 transformer.py         A transformer of plain modules
+vgg.py                 VGG-16 with batch norm in place or not, and the peak of its step
 vision_transformer.py  ViT-L/16, and the peak of its training step
 """

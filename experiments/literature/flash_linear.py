@@ -114,7 +114,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         f"At {last[1]:,} tokens SDPA's peak is {times:.0f} times smaller in float32.",
         closed_form="With S = 4 B s s for a matrix of scores, v = 4 B s and q = 4 B s d: keeping "
         "the scores costs 2 S + 3 v until the backward pass, 4 S + 3 v at the forward peak and "
-        "8 S + 2 q + 6 v + 1,024 B at the backward peak. SDPA keeps v + 1,024 B beside its output.",
+        "8 S + 2 q + 6 v + 1,024 B at the backward peak. Of SDPA v + 1,024 B and its output stay.",
         limits="SDPA chooses a kernel that keeps the scores where no other fits: float64 has none. "
         "A mask of numbers is itself s x s, and its gradient is another one for each example.",
         checks=_checks(steps, table, LENGTHS[size]),

@@ -151,3 +151,11 @@ def megatron_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
 def fused_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
     """Return PyTorch's AdamW in one kernel."""
     return torch.optim.AdamW(parameters, fused=True)
+
+
+def normed(depth: int, width: int) -> nn.Module:
+    """Return linear layers with GELU and layer norm, which compiled code can fuse."""
+    layers = [
+        nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)) for _ in range(depth)
+    ]
+    return Segmented(layers, 0)

@@ -117,7 +117,7 @@ def paper(shape: tuple[int, int, int]) -> int:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return what a further layer keeps beside the law and the paper, by way and shape."""
+    """Return what a further layer keeps, by the law and by the paper, by way and shape."""
     rows = [
         {
             "way": name,

@@ -154,7 +154,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         "added, 4 B, and the square roots that AdamW for lists of tensors makes, 4 B.",
         limits="16 bytes are right for what is held, in ZeRO's recipe, and by coincidence (4 + 4 + "
         "8) in plain float32 and under autocast. The update needs up to 24; fused AdamW saves 4. "
-        "Weights alone in bfloat16 hold 8, float32 gradients beside them 18.",
+        "Weights alone in bfloat16 hold 8, with float32 gradients kept 18.",
         checks=_checks(table),
         figures=(_figure(table),),
         tables=(

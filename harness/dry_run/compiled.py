@@ -151,7 +151,7 @@ class Compilations:
             self._recompilations += 1
         what = trigger.lower().replace("_", " ").replace("dynamo", "graph")
         self._tell(
-            f"compiling: {what} {about.compile_id}, called at {self._place()};"
+            f"compiling: {what} {about.compile_id}{self._place()};"
             f" {self._seconds:.0f} s of compiling so far"
         )
 
@@ -162,11 +162,11 @@ class Compilations:
         self._begin = None
 
     def _place(self) -> str:
-        """Return the user's line that the main thread is at."""
+        """Return the user's line that the main thread is at; nothing where there is none."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         while frame is not None and self._own(frame.f_code.co_filename):
             frame = frame.f_back
-        return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        return "" if frame is None else f", called at {frame.f_code.co_filename}:{frame.f_lineno}"
 
     def _all_breaks(self) -> list[str]:
         from torch._dynamo import utils
