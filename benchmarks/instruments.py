@@ -1,4 +1,4 @@
-"""What each instrument costs: its ratio to a plain step, interleaved in one run.
+"""Cost of each instrument: its ratio to a plain step, interleaved in one run.
 
 Each round runs the plain step and every instrument once, one after another; the figure is
 the median over rounds of the ratio to the same round's plain step. An instrument's time

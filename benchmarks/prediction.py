@@ -1,4 +1,4 @@
-"""How long a prediction takes, in depth, and next to MemTracker on fake tensors.
+"""Time of a prediction, by depth, and next to MemTracker on fake tensors.
 
     python benchmarks/prediction.py [--full | --networks]
 

@@ -1,4 +1,4 @@
-"""What many records and many cells cost.
+"""Cost of many records and of many cells.
 
     python benchmarks/scale.py [--records] [--scheduling] [--dask]
 

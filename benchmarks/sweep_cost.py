@@ -1,4 +1,4 @@
-"""What the harness costs: the full grid through it, against the same steps run plainly.
+"""Cost of the harness: the full grid through it, against the same steps run plainly.
 
 In one run: (1) the grid of ``experiments/depth_batch`` through the harness; (2) as many plain
 steps of the same workloads, one after the other in one process, timed alone; (3) a fresh
@@ -51,7 +51,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """How long all cells took."""
+    """Seconds that all cells took."""
 
     wall: float
     busy: float

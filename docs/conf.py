@@ -1,5 +1,6 @@
 """Configuration of the documentation site: ``make docs``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,17 +9,32 @@ sys.path.insert(0, str(ROOT))
 
 import harness  # noqa: E402
 
+# The kernels of the notebooks warn about a connection that never leaves this machine.
+KERNEL = ROOT / "build" / "ipython" / "profile_default" / "ipython_kernel_config.py"
+KERNEL.parent.mkdir(parents=True, exist_ok=True)
+KERNEL.write_text("c = get_config()  # noqa\nc.IPKernelApp.log_level = 40\n")
+os.environ["IPYTHONDIR"] = str(KERNEL.parents[1])
+
 project = "mlp-memory-harness"
 html_show_copyright = False
 release = harness.__version__
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_build"]
 smartquotes = False  # an option in a sentence keeps its two hyphens
 html_theme = "furo"
 html_title = "MLP memory harness"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["../results/reference-cpu"]  # whole: the links of its report stay alive
+
+copybutton_prompt_text = "$ "
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

@@ -5,11 +5,12 @@ asks for a launcher gets one whose processes have the environment that its own w
 """
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from harness.measurement.process.launch import environment_of_child
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
-from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.messages import Ended, Failure, Job
 
 Environment = tuple[str, frozenset[tuple[str, str]]]
 
@@ -86,3 +87,27 @@ class LentLaunchers:
         for idle in self._idle.values():
             for launcher in idle:
                 launcher.end()
+
+
+class Planted:
+    """A launcher that notes its jobs and starts none: they end as a function of the job says."""
+
+    name = "planted"
+
+    def __init__(self, end: Callable[[Job], Ended]) -> None:
+        self._end = end
+        self.jobs: list[Job] = []
+
+    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+        del deadline_seconds
+        self.jobs.append(job)
+        return self._end(job)
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+OOM = Ended(exit_code=1, failure=Failure(type="MemoryError", message="", out_of_memory=True))

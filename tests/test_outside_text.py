@@ -16,7 +16,7 @@ from rich.text import Text
 import harness
 from harness.cli.app import main
 from harness.reporting.csv_text import csv_text
-from harness.reporting.timeline_page import page
+from harness.reporting.step_page import step_page
 from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import Event, Trace
 from harness.schema.layer import Layer
@@ -139,7 +139,7 @@ class Net(torch.nn.Module):
 """
 
 
-@pytest.mark.parametrize("more", [[], ["--arg", "error=1"], ["--gpu", "l4"], ["--gpu", "all"]])
+@pytest.mark.parametrize("more", [[], ["--arg", "error=1"], ["--gpu", "l4"]])
 def test_names_and_errors_of_a_network_reach_no_terminal(tmp_path: Path, more: list[str]) -> None:
     file = tmp_path / "net.py"
     file.write_text(NETWORK, encoding="utf-8")
@@ -157,8 +157,12 @@ def test_pages_and_notebooks_hold_no_active_character() -> None:
     trace = Trace([Event(0, "forward", "op", name, "parameter", 8, 1)])
     sizes = {"parameter_bytes": 8, "output_bytes": 8, "saved_bytes": 8, "peak_bytes": 8}
     layers = (Layer(name=name, kind=name, **sizes),)
-    report = StepReport(method="formula", target=name, notes=(name,), layers=layers)
-    for text in (page(trace, name), svg_timeline(trace, name), notebook_table(name, [name], [])):
+    report = StepReport(method="formula", target=name, notes=(name,), layers=layers, trace=trace)
+    for text in (
+        step_page(report, name),
+        svg_timeline(trace, name),
+        notebook_table(name, [name], []),
+    ):
         assert "\\x1b[2J" in text
         assert not acts(text)
     assert not acts(report._repr_html_())

@@ -37,10 +37,15 @@ EXAMPLES = sorted(
 )
 
 
-def test_importing_the_package_and_naming_a_type_imports_nothing_heavy() -> None:
+def test_what_needs_no_torch_loads_none() -> None:
+    """Naming a type, importing the command line, a replay, a prediction for CPU and CUDA."""
     code = (
-        "import sys, harness\n"
+        "import sys, harness, harness.sweeps.sweep, harness.measurement.measure, harness.cli.app\n"
+        "import harness.snapshots\n"
         "harness.StepReport, harness.Gpu, harness.Grid, harness.predict, harness.plan\n"
+        "harness.predict(harness.Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"
+        "harness.predict(harness.Workload(depth=2, dtype='bfloat16'))\n"
+        "harness.predict(harness.Workload(device='cuda', norm='batch', dropout=0.1), gpu='h200')\n"
         "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))\n"
         "print(*dir(harness))\n"
     )

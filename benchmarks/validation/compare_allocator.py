@@ -45,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What came of one plan; ``first_difference`` is None where there was none."""
+    """The result of one plan; ``first_difference`` is None if there was none."""
 
     plan: Plan
     torch: str

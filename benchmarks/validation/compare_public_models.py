@@ -85,14 +85,15 @@ def _trained(name: str) -> dict[str, Any]:
 
 def compare(folder: Path, out: Path) -> None:
     """Estimate what was recorded and write the tables."""
-    rows = []
+    rows, add_up = [], 0
     for name in names():
         path = folder / f"{name}.json"
         if path.exists():
             measured = json.loads(path.read_text())
+            add_up += not measured["does_not_add_up"]
             rows.append(_row(name, measured))
             print(rows[-1], flush=True)
-            _write(rows, out, measured["torch"])
+            _write(rows, out, measured["torch"], add_up)
 
 
 def _row(name: str, measured: dict[str, Any]) -> list[str]:
@@ -148,7 +149,7 @@ def sentence(rows: list[list[str]]) -> str:
     )
 
 
-def _write(rows: list[list[str]], out: Path, version: str) -> None:
+def _write(rows: list[list[str]], out: Path, version: str, add_up: int) -> None:
     with (out / "models.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADS, *rows])
     done = [row for row in rows if row[3]]
@@ -158,6 +159,7 @@ def _write(rows: list[list[str]], out: Path, version: str) -> None:
         "",
         SUMMARY.format(version=version.partition("+")[0]),
         "",
+        f"- Counter, categories and layers add up to the traced peak in {add_up} of {len(rows)}.",
         f"- {sentence(rows)}.",
         f"- {len(rows) - len(done)} could not be estimated.",
         "- Peaks equal to the byte, of {}: requested {}, allocated {}, reserved {}.".format(

@@ -19,11 +19,15 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from benchmarks.validation.dry_run import at_once, parser
-from benchmarks.validation.tables import write_table
+from benchmarks.validation.dry_run import Later, at_once, parser, write_table
 from harness.dry_run import DryRunReport, dry_run
 from harness.schema.units import format_bytes
 
+torch: Any = Later("torch")
+optim: Any = Later("torch.distributed.optim")
+fsdp: Any = Later("torch.distributed.fsdp")
+parallel: Any = Later("torch.distributed.tensor.parallel")
+device_mesh: Any = Later("torch.distributed.device_mesh")
 GPU = "a100-80gb"
 LAYERS, WIDTH, ROWS, STEPS = 8, 2048, 512, 3
 PARAMETERS_BYTES = 4 * LAYERS * WIDTH * WIDTH
@@ -32,8 +36,6 @@ WORLD_SIZES = (1, 8, 64, 1024)
 
 def data_parallel(model: Any, world_size: int) -> tuple[Any, Any]:
     """Return the network under DDP, with AdamW."""
-    import torch
-
     del world_size
     wrapped = torch.nn.parallel.DistributedDataParallel(
         model, device_ids=[0], gradient_as_bucket_view=True
@@ -43,38 +45,26 @@ def data_parallel(model: Any, world_size: int) -> tuple[Any, Any]:
 
 def zero(model: Any, world_size: int) -> tuple[Any, Any]:
     """Return the network under DDP, with the optimizer's state spread over the ranks."""
-    import torch
-    from torch.distributed.optim import ZeroRedundancyOptimizer
-
     wrapped, _ = data_parallel(model, world_size)
-    return wrapped, ZeroRedundancyOptimizer(wrapped.parameters(), torch.optim.AdamW)
+    return wrapped, optim.ZeroRedundancyOptimizer(wrapped.parameters(), torch.optim.AdamW)
 
 
 def fully_sharded(model: Any, world_size: int) -> tuple[Any, Any]:
     """Return the network under FSDP2, each layer a unit of its own."""
-    import torch
-    from torch.distributed.fsdp import fully_shard
-
     del world_size
     for layer in model:
-        fully_shard(layer)
-    fully_shard(model)
+        fsdp.fully_shard(layer)
+    fsdp.fully_shard(model)
     return model, torch.optim.AdamW(model.parameters())
 
 
 def tensor_parallel(model: Any, world_size: int) -> tuple[Any, Any]:
     """Return the network with its layers split by columns and rows in turn."""
-    import torch
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor.parallel import (
-        ColwiseParallel,
-        RowwiseParallel,
-        parallelize_module,
-    )
-
-    styles = (ColwiseParallel, RowwiseParallel)
+    styles = (parallel.ColwiseParallel, parallel.RowwiseParallel)
     plan: dict[str, Any] = {str(index): styles[index % 2]() for index in range(LAYERS)}
-    model = parallelize_module(model, init_device_mesh("cuda", (world_size,)), plan)
+    model = parallel.parallelize_module(
+        model, device_mesh.init_device_mesh("cuda", (world_size,)), plan
+    )
     return model, torch.optim.AdamW(model.parameters())
 
 
@@ -98,19 +88,18 @@ def closed_form(way: str, world_size: int) -> int:
 
 def train(way: str) -> int:
     """Train on this rank; return the bytes that are allocated between steps."""
-    import torch
-    import torch.distributed as dist
-
-    dist.init_process_group("nccl")
+    torch.distributed.init_process_group("nccl")
     layers = [torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS)]
-    model, optimizer = WAYS[way](torch.nn.Sequential(*layers).cuda(), dist.get_world_size())
+    model, optimizer = WAYS[way](
+        torch.nn.Sequential(*layers).cuda(), torch.distributed.get_world_size()
+    )
     for _ in range(STEPS):
         optimizer.zero_grad()
         model(torch.zeros(ROWS, WIDTH, device="cuda")).sum().backward()
         optimizer.step()
     clear: Any = torch._C._cuda_clearCublasWorkspaces
     clear()
-    return torch.cuda.memory_allocated()
+    return int(torch.cuda.memory_allocated())
 
 
 HEADS = ("way", "world size", "held between steps", "closed form", "equal", "peak allocated",

@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.validation.dry_run import at_once, parser
-from benchmarks.validation.tables import write_table
+from benchmarks.validation.dry_run import Later, at_once, parser, write_table
 from harness.dry_run import DryRunReport, dry_run
 from harness.schema.units import format_bytes
 
+torch: Any = Later("torch")
+torchvision: Any = Later("torchvision")
+transformers: Any = Later("transformers")
+diffusers: Any = Later("diffusers")
 GPU = "a100-40gb"
 STEPS = 2
 
@@ -27,8 +30,6 @@ Model = Callable[[], Built]
 
 def images(rows: int, size: int = 224) -> Any:
     """Return a batch of empty images on the GPU."""
-    import torch
-
     return torch.zeros(rows, 3, size, size, device="cuda")
 
 
@@ -36,9 +37,6 @@ def classifier(name: str, rows: int = 32, size: int = 224) -> Model:
     """Return a classifier of torchvision with its cross-entropy, auxiliary outputs included."""
 
     def build() -> Built:
-        import torch
-        import torchvision
-
         model = torchvision.models.get_model(name, weights=None).cuda()
         target = torch.zeros(rows, dtype=torch.int64, device="cuda")
 
@@ -56,9 +54,6 @@ def detector(name: str, rows: int = 2, size: int = 320) -> Model:
     """Return a detector of torchvision with the sum of its losses: one box an image."""
 
     def build() -> Built:
-        import torch
-        import torchvision
-
         model = torchvision.models.get_model(name, weights=None, weights_backbone=None).cuda()
         target = {
             "boxes": torch.tensor([[10.0, 10.0, 100.0, 100.0]], device="cuda"),
@@ -74,9 +69,6 @@ def segmenter(name: str, rows: int = 4, size: int = 256) -> Model:
     """Return a segmentation network of torchvision with the cross-entropy of every pixel."""
 
     def build() -> Built:
-        import torch
-        import torchvision
-
         model = torchvision.models.get_model(name, weights=None, weights_backbone=None).cuda()
         target = torch.zeros(rows, size, size, dtype=torch.int64, device="cuda")
         return model, lambda: torch.nn.functional.cross_entropy(
@@ -90,9 +82,6 @@ def video(name: str) -> Model:
     """Return a video classifier of torchvision on 2 clips of 16 frames."""
 
     def build() -> Built:
-        import torch
-        import torchvision
-
         model = torchvision.models.get_model(name, weights=None).cuda()
         clips = torch.zeros(2, 3, 16, 112, 112, device="cuda")
         return model, lambda: model(clips).square().mean()
@@ -104,9 +93,6 @@ def language(config: str, model: str, tokens: tuple[int, int] = (4, 256), **opti
     """Return a model of transformers that computes its own loss from labels."""
 
     def build() -> Built:
-        import torch
-        import transformers
-
         made = getattr(transformers, config)(**options)
         network = getattr(transformers, model)(made).cuda().train()
         ids = torch.zeros(tokens, dtype=torch.int64, device="cuda")
@@ -127,9 +113,6 @@ SMALL: Mapping[str, Any] = {
 
 def vision_transformer() -> Built:
     """Return ViT-B/16 of transformers."""
-    import torch
-    import transformers
-
     model = transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=1000)).cuda()
     target = torch.zeros(32, dtype=torch.int64, device="cuda")
     return model, lambda: model(pixel_values=images(32), labels=target).loss
@@ -137,9 +120,6 @@ def vision_transformer() -> Built:
 
 def whisper() -> Built:
     """Return Whisper (tiny) on 4 clips of 30 seconds."""
-    import torch
-    import transformers
-
     config = transformers.WhisperConfig(
         d_model=384, encoder_layers=4, decoder_layers=4, encoder_attention_heads=6,
         decoder_attention_heads=6, encoder_ffn_dim=1536, decoder_ffn_dim=1536,
@@ -154,22 +134,17 @@ def recurrent(kind: str) -> Model:
     """Return a language model of two recurrent layers (cuDNN's) on 32 sequences of 128 tokens."""
 
     def build() -> Built:
-        import torch
 
-        class Network(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.embedding = torch.nn.Embedding(10_000, 512)
-                self.layers = getattr(torch.nn, kind)(512, 512, 2, dropout=0.2, batch_first=True)
-                self.head = torch.nn.Linear(512, 10_000)
-
-            def forward(self, tokens: Any) -> Any:
-                return self.head(self.layers(self.embedding(tokens))[0])
-
-        model = Network().cuda()
+        parts = (
+            torch.nn.Embedding(10_000, 512),
+            getattr(torch.nn, kind)(512, 512, 2, dropout=0.2, batch_first=True),
+            torch.nn.Linear(512, 10_000),
+        )
+        model = torch.nn.ModuleList(parts).cuda()
+        embedding, layers, head = model
         tokens = torch.zeros(32, 128, dtype=torch.int64, device="cuda")
         return model, lambda: torch.nn.functional.cross_entropy(
-            model(tokens).flatten(0, 1), tokens.flatten()
+            head(layers(embedding(tokens))[0]).flatten(0, 1), tokens.flatten()
         )
 
     return build
@@ -177,10 +152,7 @@ def recurrent(kind: str) -> Model:
 
 def diffusion() -> Built:
     """Return the UNet of a diffusion model on 8 latents of 64 x 64."""
-    import torch
-    from diffusers import UNet2DModel
-
-    model = UNet2DModel(
+    model = diffusers.UNet2DModel(
         sample_size=64, in_channels=4, out_channels=4, block_out_channels=(128, 256, 256, 512)
     ).cuda()
     noisy = torch.zeros(8, 4, 64, 64, device="cuda")
@@ -227,8 +199,6 @@ MODELS: Mapping[str, Model] = {
 
 def train(name: str, *, autocast: bool) -> int:
     """Run the steps of a model on the pretended GPU; return the bytes of its parameters."""
-    import torch
-
     model, loss = MODELS[name]()
     optimizer = torch.optim.AdamW(model.parameters())
     for _ in range(STEPS):

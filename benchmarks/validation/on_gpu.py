@@ -1,4 +1,4 @@
-"""What ``make cuda`` leaves of a GPU: the quick experiments and predictions against measurement.
+"""The record of ``make cuda``: the quick experiments, and predictions against measurement.
 
     python -m benchmarks.validation.on_gpu --out results
 

@@ -1,4 +1,4 @@
-"""What each activation function keeps for the backward pass, in tensors per hidden layer.
+"""Tensors per hidden layer that each activation function keeps for the backward pass.
 
 A layer more adds whole tensors of batch x width elements to what autograd holds. Their
 number follows from the derivatives: one that is written in the output (ReLU, sigmoid, tanh)

@@ -1,4 +1,4 @@
-"""What the pairs of cells say of the note's three functions, and of a from-scratch ReLU."""
+"""Claims about the note's three functions and a from-scratch ReLU, from pairs of cells."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""How many tensors one more hidden layer keeps: pairs of cells that differ by one layer alone."""
+"""Tensors that one more hidden layer keeps: pairs of cells that differ by one layer alone."""
 
 import pandas as pd
 

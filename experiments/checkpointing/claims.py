@@ -1,4 +1,4 @@
-"""Whether √depth segments are best, what they save, and what a second forward pass costs."""
+"""Claims: √depth segments are best; their saving; the cost of a second forward pass."""
 
 from harness.analysis.decisions import CONFIDENCE, Decision, is_within
 from harness.analysis.ratio_interval import geometric_ratio

@@ -44,7 +44,7 @@ class Curve:
 
     @property
     def regime(self) -> str:
-        """What decides the peak: ``activations``, ``both``, or ``gradients``."""
+        """The part that decides the peak: ``activations``, ``both``, or ``gradients``."""
         if self.activation_bytes >= DOMINANCE * self.gradient_bytes:
             return "activations"
         return "both" if self.activation_bytes > self.gradient_bytes else "gradients"
@@ -76,7 +76,7 @@ class Curve:
 
     @property
     def without(self) -> int:
-        """What the step without checkpoints adds."""
+        """Bytes that the step without checkpoints adds."""
         return self.at(0)
 
     @property
@@ -97,7 +97,7 @@ class Curve:
 
     @property
     def excess_at_root(self) -> float:
-        """How much more than the least the step at the square root adds, relatively."""
+        """The excess of the step at the square root over the least, relatively."""
         return self.at(self.root) / self.lowest - 1
 
 

@@ -5,18 +5,16 @@ its own allocator on a pretended GPU. What NCCL holds lies outside the allocator
 these bytes; docs/guides/dry-run.md states its range.
 """
 
-import functools
 from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis import AnalysisError
-from harness.analysis.frame import lines_if_there
-from harness.plots.series import series
+from harness.analysis.rank_runs import last_rank_runs, no_answer, seen_on
+from harness.plots.series import memory_panels
 from harness.prediction.mlp.formula import parameter_bytes
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
-from harness.schema.rank_run import RANK_RUNS, RankJob, RankRun, from_json
+from harness.schema.rank_run import RankJob, RankRun
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 
@@ -40,12 +38,10 @@ def rank_runs(size: Size) -> Iterable[RankJob]:
 
 def analyse(evidence: Evidence) -> Section:
     """Compare what each rank holds with the closed form, and its peaks with one GPU's."""
-    runs = lines_if_there(evidence.folder / RANK_RUNS, from_json)
-    last = {run.cell_id: run for run in runs}
-    table = as_frame(last.values())
+    runs = last_rank_runs(evidence.folder)
+    table = as_frame(runs)
     if table.empty:
-        why = {str(run.evidence.get("message", run.outcome)) for run in last.values()}
-        raise AnalysisError("no rank run ended well" + "".join(f": {each}" for each in sorted(why)))
+        raise no_answer("no rank run ended well", runs)
     return Section(
         claims=(
             *verdicts.ddp(table),
@@ -53,7 +49,7 @@ def analyse(evidence: Evidence) -> Section:
             *verdicts.fsdp2(table),
             *verdicts.divided_peak(table),
         ),
-        text=(_method(table, last.values()), *_failures(last.values())),
+        text=(_method(table, runs), *_failures(runs)),
         tables=(Table(name="ranks", caption="Rank 0 at each world size", frame=table),),
         figures=(_figure(table),),
     )
@@ -77,14 +73,12 @@ def as_frame(runs: Iterable[RankRun]) -> pd.DataFrame:
 
 
 def _method(table: pd.DataFrame, runs: Iterable[RankRun]) -> str:
-    environments = [run.environment for run in runs]
-    seen = {f"torch {each.get('torch')} on a {each.get('device')}" for each in environments}
     equal = int((table["held_bytes"] == table["closed_form_bytes"]).sum())
     return (
         f"An MLP of {NETWORK.depth} hidden layers of width {NETWORK.width:,} "
         f"({format_bytes(parameter_bytes(NETWORK))} of parameters), AdamW, {NETWORK.batch} "
         "examples a rank, three steps by rank 0 with PyTorch's fake process group "
-        f"({', '.join(sorted(seen))}). {equal} of {len(table)} rank runs hold what the closed "
+        f"({seen_on(runs)}). {equal} of {len(table)} rank runs hold what the closed "
         "form says, to the byte. What NCCL holds is outside PyTorch's allocator and not in these "
         "bytes."
     )
@@ -111,17 +105,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         "measured, lines are the closed form. Right, the peak of allocated memory: FSDP2's ends "
         "at what no number of ranks divides.",
         data=data[["panel", "strategy", "world_size", "bytes", "fit"]],
-        draw=functools.partial(
-            series,
-            x="world_size",
-            y="bytes",
-            line="strategy",
-            panel="panel",
-            line_label="",
-            label="bytes of a rank",
-            x_label="ranks",
-            scale="doubling bytes",
-        ),
+        draw=memory_panels("world_size", "strategy", label="bytes of a rank", x_label="ranks"),
         size=(8.6, 4.2),
     )
 

@@ -1,4 +1,4 @@
-"""What rank 0 holds between two steps of Adam, from the shapes of the network alone.
+"""Bytes that rank 0 holds between two steps of Adam, from the shapes of the network alone.
 
 With P for the bytes of all parameters and N for the ranks, where nothing is rounded:
 

@@ -74,7 +74,7 @@ def zero(table: pd.DataFrame) -> list[Claim]:
 
 
 def fsdp2(table: pd.DataFrame) -> list[Claim]:
-    """Judge FSDP2: all that is held between steps is divided, by rows."""
+    """Judge FSDP2, which divides everything that a rank holds between steps by rows."""
     own = _of(table, "fsdp2")
     if own.empty:
         return []

@@ -1,15 +1,19 @@
 """Networks that the claims share, from plain modules; a worker imports this file, with torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 
 class Segmented(nn.Module):
     """Layers one after the other, checkpointed in segments of ``segment`` layers; 0 for none.
 
-    No layer draws random numbers, so their generator's state is not kept: 5,056 B a segment.
+    No layer that is checkpointed draws random numbers, so their generator's state is not kept:
+    5,056 B a segment.
     """
 
     def __init__(self, layers: Sequence[nn.Module], segment: int) -> None:
@@ -34,7 +38,116 @@ class Segmented(nn.Module):
         return hidden
 
 
-def chain(depth: int, width: int, segment: int = 0) -> nn.Module:
+def chain(depth: int, width: int, segment: int = 0, dtype: str = "float32") -> nn.Module:
     """Return ``depth`` linear layers with ReLU, the deep network of Chen et al. at its simplest."""
     layers = [nn.Sequential(nn.Linear(width, width), nn.ReLU()) for _ in range(depth)]
-    return Segmented(layers, segment)
+    return Segmented(layers, segment).to(getattr(torch, dtype))
+
+
+class Attention(nn.Module):
+    """Self-attention of ``heads`` heads as Megatron's papers count it, or by PyTorch's SDPA."""
+
+    def __init__(self, hidden: int, heads: int, *, sdpa: bool, drop: float) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.project = nn.Linear(hidden, hidden)
+        self.heads, self.sdpa, self.drop = heads, sdpa, drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (batch, sequence, hidden) for ``x`` of that shape."""
+        batch, length, hidden = x.shape
+        split = self.qkv(x).view(batch, length, 3, self.heads, hidden // self.heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.sdpa:
+            mixed = scaled_dot_product_attention(query, key, value, dropout_p=self.drop)
+        else:
+            scores = query @ key.transpose(-2, -1) / (hidden // self.heads) ** 0.5
+            mixed = dropout(scores.softmax(-1), self.drop, training=self.drop > 0) @ value
+        return dropout(
+            self.project(mixed.transpose(1, 2).reshape(batch, length, hidden)),
+            self.drop,
+            training=self.drop > 0,
+        )
+
+
+class Block(nn.Module):
+    """A transformer layer: layer norm before attention and before an MLP four times as wide."""
+
+    def __init__(self, hidden: int, heads: int, *, sdpa: bool, drop: float) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.attention = Attention(hidden, heads, sdpa=sdpa, drop=drop)
+        self.up, self.down = nn.Linear(hidden, 4 * hidden), nn.Linear(4 * hidden, hidden)
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (batch, sequence, hidden) for ``x`` of that shape."""
+        x = x + self.attention(self.norm1(x))
+        wide = nn.functional.gelu(self.up(self.norm2(x)))
+        return x + dropout(self.down(wide), self.drop, training=self.drop > 0)
+
+
+def transformer(
+    layers: int,
+    hidden: int,
+    heads: int,
+    sdpa: bool = False,
+    drop: float = 0.0,
+    segment: int = 0,
+    dtype: str = "float32",
+) -> nn.Module:
+    """Return transformer layers; their input is (batch, sequence, hidden)."""
+    blocks = [Block(hidden, heads, sdpa=sdpa, drop=drop) for _ in range(layers)]
+    return Segmented(blocks, segment).to(getattr(torch, dtype))
+
+
+class MasterAdamW(torch.optim.Optimizer):
+    """AdamW on float32 copies of 16-bit parameters, as ZeRO and Megatron train them.
+
+    The float32 gradients live for the update alone, or for good if ``keeps_gradients``.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], *, keeps_gradients: bool = False, fused: bool = False
+    ) -> None:
+        super().__init__(parameters, {})
+        self._weights: list[Tensor] = self.param_groups[0]["params"]
+        self._masters = [weight.detach().float() for weight in self._weights]
+        self._inner = torch.optim.AdamW(self._masters, fused=fused or None)
+        self._keeps_gradients = keeps_gradients
+
+    def step(self, closure: Any = None) -> None:
+        """Update the float32 copies and round them into the parameters."""
+        del closure
+        for weight, master in zip(self._weights, self._masters, strict=True):
+            assert weight.grad is not None
+            master.grad = weight.grad.float()
+            if self._keeps_gradients:
+                weight.grad = None
+        self._inner.step()
+        with torch.no_grad():
+            for weight, master in zip(self._weights, self._masters, strict=True):
+                weight.copy_(master)
+                self.state[weight] = {"master": master, **self._inner.state[master]}
+                if not self._keeps_gradients:
+                    master.grad = None
+
+
+def zero_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Return the optimizer of ZeRO's 2 + 2 + 12 bytes a parameter."""
+    return MasterAdamW(parameters)
+
+
+def zero_fused_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Return the same with PyTorch's AdamW in one kernel."""
+    return MasterAdamW(parameters, fused=True)
+
+
+def megatron_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Return the optimizer of 2 + 4 + 12 bytes a parameter: gradients are kept in float32."""
+    return MasterAdamW(parameters, keeps_gradients=True)
+
+
+def fused_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Return PyTorch's AdamW in one kernel."""
+    return torch.optim.AdamW(parameters, fused=True)

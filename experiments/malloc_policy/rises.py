@@ -58,7 +58,7 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far one policy's RSS rises are from the trace's, in the cells of one size."""
+    """Distance of one policy's RSS rises from the trace's, in the cells of one size."""
 
     malloc: str
     cells: int

@@ -1,4 +1,4 @@
-"""What thresholds say: whether deeper runs out sooner, whether it can be predicted, and why not."""
+"""Claims from thresholds: deeper networks run out sooner, and the batch can be predicted."""
 
 import pandas as pd
 

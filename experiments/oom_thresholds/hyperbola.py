@@ -1,4 +1,4 @@
-"""Where networks stop fitting: thresholds as a frame, and the curve that they lie on.
+"""The frontier at which networks stop fitting: thresholds as a frame, and the curve through them.
 
 If a step needs k0 + k1·depth + k2·batch + k3·depth·batch bytes, then the depths and batches
 that just fill a budget M lie on a hyperbola, (depth + a)(batch + b) = c, with a = k2/k3 and

@@ -1,8 +1,8 @@
-"""What an optimizer keeps between steps, and what its update takes while it runs.
+"""State that an optimizer keeps between steps, and memory that its update takes while it runs.
 
 The note trains with plain SGD. Momentum keeps one more tensor per parameter, Adam two and a
-step counter; the multi-tensor ("foreach") form updates all parameters in one go. Where a
-step's peak lies decides whether any of it is felt.
+step counter; the multi-tensor ("foreach") form updates all parameters in one go. This memory
+matters only if the peak of the step is in the optimizer phase.
 """
 
 from collections.abc import Iterable

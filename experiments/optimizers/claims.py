@@ -1,4 +1,4 @@
-"""What an optimizer keeps: its closed form, and the rule of four times the parameters."""
+"""Claims about an optimizer's state: its closed form, and the rule of four times the parameters."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Where the peak lies, what a first step hides, and what the multi-tensor form changes."""
+"""Place of the peak, cost that a first step hides, and change by the multi-tensor form."""
 
 import pandas as pd
 

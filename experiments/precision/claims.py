@@ -1,4 +1,4 @@
-"""Whether half the bits take half the memory, and whether autocast does."""
+"""Claims: half the bits take half the memory, and so does autocast."""
 
 import pandas as pd
 

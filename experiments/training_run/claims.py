@@ -23,7 +23,7 @@ LEAK_BYTES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class _Held:
-    """What a run holds, in words."""
+    """Bytes that a run holds, in words."""
 
     title: str
     holder: str

@@ -1,4 +1,4 @@
-"""Whether memory grows over a training run: exactly by the trace, by a fitted slope of RSS."""
+"""Growth of memory over a training run: exactly by the trace, by a fitted slope of RSS."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ MIN_EPOCHS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Flatness:
-    """Whether the exact metrics of full training steps are one number, over a whole run."""
+    """Flatness of a run: the exact metrics of its full training steps are one number, or not."""
 
     steps: int
     """Full steps from the second on."""

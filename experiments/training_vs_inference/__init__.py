@@ -1,4 +1,4 @@
-"""How much more memory training needs than inference, and what the difference is made of.
+"""Memory of training against inference, and the parts of the difference.
 
 The note says that training "requires significantly more memory than plain prediction" because
 backpropagation holds on to the intermediate values. Each training cell is set against the

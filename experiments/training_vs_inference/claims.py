@@ -1,4 +1,4 @@
-"""How much more training needs, for what, and whether it grows with depth."""
+"""Claims: training needs more memory than inference, for activations, and more with depth."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -48,7 +48,7 @@ def neighbour_ratios(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_power(width: int) -> bool:
-    """Whether ``width`` is a power of two."""
+    """Return whether ``width`` is a power of two."""
     return width > 0 and width & (width - 1) == 0
 
 

@@ -8,7 +8,7 @@ Known limitations: ``MemPool`` with ``no_split`` or ``use_on_oom``, ``throw_on_c
 and the ``cudaMallocAsync`` backend are not modelled; when work on another stream is done
 is an assumption (see ``CachingAllocator.completion``), because it depends on the GPU.
 
-    addresses.py         How a driver places segments, as far as the allocator can notice
+    addresses.py         Placement of segments by a driver, as far as the allocator can notice
     best_fit.py          Best fit if more than size and address decide; get_free_block
     blocks.py            Blocks, and the ordered lists of those that are free
     config.py            The allocator's settings
@@ -18,10 +18,10 @@ is an assumption (see ``CachingAllocator.completion``), because it depends on th
     model.py             The allocator itself
     replay_allocator.py  The allocator of a replay: it also follows what no request could express
     restore.py           Starting from a state that somebody else recorded
-    segment_events.py    What the model reports in addition to counters
-    segments.py          Where new memory comes from and how free memory goes back
+    segment_events.py    The model's reports in addition to counters
+    segments.py          Sources of new memory, and the return of free memory
     settings.py          Reads the text of PYTORCH_ALLOC_CONF
-    statistics.py        What can be read of an allocator without changing it
+    statistics.py        Statistics that can be read of an allocator without changing it
     streams.py           Blocks that were freed while another stream still used them
 """
 

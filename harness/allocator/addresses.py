@@ -1,4 +1,4 @@
-"""How a driver places segments, as far as the allocator can notice.
+"""Placement of segments by a driver, as far as the allocator can notice.
 
 Only the order of addresses matters: among free blocks of equal size the allocator uses
 the lowest. Real drivers are not monotone (15–40% of the steps ascend in recordings),

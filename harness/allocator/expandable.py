@@ -21,7 +21,7 @@ from harness.allocator.segment_events import SegmentAction
 
 
 class Books(Protocol):
-    """What counts the memory that expandable segments map and unmap."""
+    """Counter of the memory that expandable segments map and unmap."""
 
     def record_reserved(
         self, action: SegmentAction, home: FreeList, address: int, size: int

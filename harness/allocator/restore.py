@@ -33,7 +33,7 @@ class SegmentState:
 def adopt_segment(
     segments: Segments, blocks: dict[int, Block], uses: StreamUses, segment: SegmentState
 ) -> None:
-    """Put the segment's blocks into the books; see ``FollowingAllocator.adopt``."""
+    """Register the segment's blocks; see ``FollowingAllocator.adopt``."""
     home = segments.pool_of(is_large=segment.is_large).list_of(segment.stream)
     parts = list(segment.blocks)
     within = None

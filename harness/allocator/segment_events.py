@@ -1,4 +1,4 @@
-"""What the model reports in addition to counters: segment events, and running out of memory."""
+"""The model's reports in addition to counters: segment events, and running out of memory."""
 
 from typing import Literal, NamedTuple
 

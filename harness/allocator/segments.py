@@ -1,4 +1,4 @@
-"""Where new memory comes from and how free memory goes back.
+"""Sources of new memory, and the return of free memory.
 
 Source: ``alloc_block``, ``release_available_cached_blocks``, ``release_cached_blocks`` and
 ``garbage_collect_cached_blocks`` of ``CUDACachingAllocator.cpp``.

@@ -1,4 +1,4 @@
-"""What can be read of an allocator without changing it."""
+"""Statistics that can be read of an allocator without changing it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

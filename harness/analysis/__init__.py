@@ -8,9 +8,10 @@ exact.py            Finds the exact formula behind whole numbers, where there is
 exponents.py        Power laws: the exponent in each variable
 fits.py             Least squares on a handful of named terms
 frame.py            Records on disk to one DataFrame
-literature.py       Judges a claim of the literature; with steps missing it stays open
+judgements.py       Judges a claim of the literature; with steps missing it stays open
 predictions.py      Sets measured metrics next to those
 proportionality.py  Tests one quantity: whether it grows in proportion to depth x batch
+rank_runs.py        The rank runs of an experiment's folder
 ratio_interval.py   The geometric mean of ratios with its interval
 rss_agreement.py    Sets a process's RSS rise next to the rise
 scaling.py          Asks neighbouring cells whether twice as much of one thing needs twice the

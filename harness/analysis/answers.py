@@ -8,7 +8,11 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.analysis.proportionality import Growth
+from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.schema.events import CATEGORIES
+from harness.schema.units import format_bytes
+
+_GPU = ["environment.gpu_capability", "environment.cublas_workspace_config"]
 
 
 def growth_answer(growths: Mapping[str, Growth], training: pd.DataFrame) -> tuple[str, ...]:
@@ -40,12 +44,27 @@ def _alive(training: pd.DataFrame) -> tuple[str, ...]:
             f"{len(known)} cells."
         )
         return (text,)
+    others = largest[largest != "categories_at_peak.activation"].value_counts()
+    parts = "parameters, gradients and the batch itself"
+    if len(others) and others.index[0] == "categories_at_peak.temporary":
+        parts = f"temporaries{_workspaces(known[largest == others.index[0]])}"
     text = (
         f"No for the peak of a step below a batch of about {int(led['batch'].min())}: there "
-        "parameters, gradients and the batch itself outweigh activations, which lead in "
-        f"{len(led)} of {len(known)} cells."
+        f"{parts} outweigh activations, which lead in {len(led)} of {len(known)} cells."
     )
     return (text,)
+
+
+def _workspaces(cells: pd.DataFrame) -> str:
+    """Return that a workspace of cuBLAS is most of the temporaries of all ``cells``, if it is."""
+    found = {(str(row[0]), str(row[1])) for row in cells.reindex(columns=_GPU).dropna().to_numpy()}
+    if len(found) != 1:
+        return ""
+    ((capability, config),) = found
+    major, _, minor = capability.partition(".")
+    size = workspace_bytes((int(major), int(minor)), config)
+    is_most = cells["categories_at_peak.temporary"].between(size, 2 * size - 1).all()
+    return f", above all a cuBLAS workspace of {format_bytes(size)}," if is_most else ""
 
 
 def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import COLUMNS, NOISY, load
+from harness.schema.argument_checks import ArgumentError
 from harness.schema.notebook_table import notebook_table
 from harness.schema.workload import Workload
 
@@ -33,7 +34,7 @@ COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
-    """What two runs have in common and where they differ; ``a`` and ``b`` are the runs.
+    """Common cells and differences of two runs; ``a`` and ``b`` are the runs.
 
     Attributes:
         cells: number of cells that both runs have.
@@ -101,7 +102,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether every cell is in both runs, with the same outcome and the same exact metrics."""
+        """True if every cell is in both runs, with the same outcome and the same exact metrics."""
         unlike = self.only_a + self.only_b + len(self.outcomes) + len(self.different)
         return self.cells > 0 and unlike == 0
 
@@ -143,6 +144,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
         What differs; ``equal`` says whether the exact metrics of all cells are equal.
 
     Raises:
+        ArgumentError: a run is neither a folder nor a data frame.
         RecordError: a folder has no records.
         AnalysisError: a cell appears twice in a run, apart from the fields in WHERE.
 
@@ -156,6 +158,12 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
     (True, 1, 0)
     >>> found.plot().savefig("comparison.png")
     """
+    for run in (a, b):
+        if not isinstance(run, pd.DataFrame | Path | str):
+            raise ArgumentError(
+                f"compare takes two runs, each a folder or a data frame, got {type(run).__name__}; "
+                "for two predictions use their to_frame(), or harness compare A.json B.json"
+            )
     a, b = (run if isinstance(run, pd.DataFrame) else load(run) for run in (a, b))
     across = tuple(name for name in WHERE if _apart(a, b, name))
     keys = ["experiment", *(name for name in _FIELDS if name not in across)]

@@ -28,7 +28,7 @@ class Exponent:
 
     @property
     def is_one(self) -> bool:
-        """The exponent is shown to lie within 1 +- MARGIN, at 5%."""
+        """True if a test at the 5% level shows the exponent within 1 +- MARGIN."""
         return self.p_equivalent < 1 - CONFIDENCE
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ STEPS = ["line", "start", "stop", "factor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """How a quantity grows per doubling of one variable, every other variable held."""
+    """Growth of a quantity per doubling of one variable, every other variable held."""
 
     variable: str
     steps: pd.DataFrame

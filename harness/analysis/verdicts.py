@@ -85,7 +85,7 @@ def proportionality(result: Growth, sentence: str) -> Claim:
 
 
 def _number(result: Growth) -> str:
-    """Return the exact formula; else what doublings do; the power law of a noisy quantity."""
+    """Return the exact formula, the power law of a noisy quantity, or the effect of doublings."""
     if result.exact is not None:
         return f"{result.exact} bytes"
     if result.sample.noisy:

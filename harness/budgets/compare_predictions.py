@@ -1,6 +1,7 @@
 """Two predictions (``harness predict --json``) compared, value by value."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ Value = int | float | str | None
 _LONGEST_BYTES = 64 << 20
 _LONGEST_TEXT = 40
 _CATEGORIES = "categories_at_peak."
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 _NOT_COMPARED = ("environment", "target", "wall_seconds", "workload_id")
 """Of where and how the prediction was made; a workload's own settings are compared."""
 
@@ -30,7 +32,7 @@ class Difference:
     second: Value
 
     def change_bytes(self) -> int:
-        """Return how many more bytes the second has; 0 for what is not a number of bytes."""
+        """Return the second value minus the first in bytes; 0 for other values."""
         if not _is_bytes(self.name):
             return 0
         first, second = (each if isinstance(each, int) else 0 for each in (self.first, self.second))
@@ -39,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What differs between two predictions, the largest change of bytes first."""
+    """Differences between two predictions, the largest change of bytes first."""
 
     differences: tuple[Difference, ...]
     answered: bool
@@ -47,7 +49,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether both predictions say the same."""
+        """True if both predictions say the same."""
         return self.answered and not self.differences
 
 
@@ -79,12 +81,12 @@ def comparison_text(found: Comparison) -> str:
         return "neither prediction has a peak, so nothing can be compared\n"
     rows = [
         (
-            each.name,
+            name,
             _shown(each.name, each.first),
             _shown(each.name, each.second),
             _signed(each.change_bytes()) if _is_bytes(each.name) else "",
         )
-        for each in found.differences
+        for name, each in _folded(found.differences)
     ]
     heads = ("value", "first", "second", "change")
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(4)]
@@ -93,6 +95,39 @@ def comparison_text(found: Comparison) -> str:
         for row in (heads, *rows)
     ]
     return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
+    """Yield one row for sizes that changed alike: layers of equal blocks, peaks that are equal.
+
+    The row has the name of a layer's first block with the range of the others, or the shortest
+    name and the number of the others.
+    """
+    groups: dict[tuple[object, ...], list[Difference]] = {}
+    has_layers = any(each.name.startswith("layers.") for each in differences)
+    for each in differences:
+        if has_layers and each.name.startswith("modules."):
+            continue  # the layers say the same
+        kind = _NUMBER.sub("#", each.name) if each.name.startswith("layers.") else ""
+        key = (kind, each.first, each.second) if _is_bytes(each.name) else (each.name,)
+        groups.setdefault(key, []).append(each)
+    for group in groups.values():
+        first = min(group, key=lambda each: (len(each.name), each.name))
+        if len(group) == 1:
+            yield first.name, first
+        elif first.name.startswith("layers."):
+            yield f"{_common_name([each.name for each in group])} x{len(group)}", first
+        else:
+            yield f"{first.name} (and {len(group) - 1} alike)", first
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """Return one name for all: each number that varies as the range of its values."""
+    parts = []
+    for values in zip(*(name.split(".") for name in names), strict=True):
+        numbers = sorted({int(value) for value in values if value.isdigit()})
+        parts.append(f"{numbers[0]}–{numbers[-1]}" if len(numbers) > 1 else values[0])
+    return ".".join(parts)
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a step of a test's model needs, as plain numbers that a baseline file can hold."""
+"""The need of a step of a test's model, as plain numbers that a baseline file can hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -12,8 +12,9 @@ explain_command.py    harness explain: an out-of-memory message, a log or a memo
 explore_command.py    harness explore: the interactive page
 gpu_options.py        Options that several commands share
 measure_command.py    harness measure: one isolated measurement
-option_hints.py       What to write instead of an option that people expect
-parameter_types.py    How the text of an option becomes a value
+option_hints.py       Hints for options that people expect and that do not exist
+page_option.py       --html FILE: the answer of a command as a page
+parameter_types.py    Types of options
 plan_command.py       harness plan: what to change so
 predict_command.py    harness predict: the metrics of a step without running it
 predict_target.py     harness predict TARGET

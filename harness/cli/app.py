@@ -5,6 +5,7 @@ Each command is a file of this package and imports what is heavy when it runs, s
 """
 
 import errno
+import os
 import sys
 
 import click
@@ -67,7 +68,8 @@ _LONGEST_PATH = 200
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: harness measure --depth 8 --width 256 --batch 512",
+    epilog="Example: harness measure --depth 8 --width 256 --batch 512\n\n"
+    'Completion: eval "$(_HARNESS_COMPLETE=bash_source harness)", or zsh_source, fish_source',
 )
 @click.version_option(__version__, prog_name="harness")
 @click.pass_context
@@ -105,7 +107,9 @@ def _run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except SystemExit as error:  # click's own end in a return value here
+    except SystemExit as error:  # click's own end is a return value here, but of a completion
+        if "_HARNESS_COMPLETE" in os.environ:
+            raise
         return _user_error(f"the code that was run ended the process: sys.exit({error.code!r})")
     except click.NoSuchOption as error:
         name, hint = error.option_name, hint_for(error.option_name)

@@ -26,7 +26,7 @@ class StoppedError(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether a signal asked this process to stop, and which."""
+    """The signal that asked this process to stop, if one did."""
 
     def __init__(self) -> None:
         self.number: int | None = None

@@ -9,7 +9,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
-from harness.cli.parameter_types import SECONDS, SIZE, Choices, WholeNumber
+from harness.cli.page_option import page_option, write_page
+from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def _answers(
         "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
     ],
 )
-@click.option("--gpu", metavar="NAME", help="GPU to pretend, e.g. h100-80gb.  [a100-40gb]")
+@click.option(
+    "--gpu", type=GPU, metavar="NAME", help="GPU to pretend, e.g. h100-80gb.  [a100-40gb]"
+)
 @click.option(
     "--capability",
     metavar="M.N",
@@ -109,6 +112,7 @@ def _answers(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
 )
+@page_option()
 @click.option(
     "--largest",
     metavar="NAME",
@@ -138,6 +142,7 @@ def dry_run(
     deadline: float | None,
     compare_eager: bool,
     snapshot: Path | None,
+    html: Path | None,
     largest: str | None,
     write_files: bool,
     as_json: bool,
@@ -178,8 +183,14 @@ def dry_run(
         "write_files": write_files,
     }
     if largest is not None:
+        if html is not None:
+            raise click.UsageError("--html shows one run; leave out --largest")
         return _print_largest(largest, str(target), arguments, asked, as_json=as_json)
     report = run(str(target), *arguments, **asked)
+    if html is not None:
+        from harness.dry_run.dry_run_page import dry_run_page
+
+        write_page(html, dry_run_page(report, target=str(target)))
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
     if report.outcome == "killed" and report.evidence in _STOPPED:

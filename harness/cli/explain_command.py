@@ -10,20 +10,21 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
 from harness.cli.gpu_options import replay_deadline
-from harness.cli.parameter_types import SIZE, Numbers, WholeNumber
+from harness.cli.page_option import page_option, write_page
+from harness.cli.parameter_types import GPU, SIZE, Numbers, WholeNumber
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.snapshots import Scaling
     from harness.snapshots.log_text import Log
 
-_PAGE = click.Path(dir_okay=False, writable=True, path_type=Path)
 _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def is_message(text: str) -> bool:
     """Return whether an argument is a message itself and not the name of a file."""
-    return " out of memory" in text.lower() and not os.path.exists(text)  # noqa: PTH110
+    words = (" out of memory", "can't allocate memory", "not enough memory")
+    return any(each in text.lower() for each in words) and not os.path.exists(text)  # noqa: PTH110
 
 
 class _LogOrMessage(click.Path):
@@ -49,6 +50,8 @@ class _LogOrMessage(click.Path):
 @click.option(
     "--gpu",
     "gpus",
+    type=GPU,
+    metavar="NAME",
     multiple=True,
     help="GPU to check against, e.g. l4; can be given several times.",
 )
@@ -76,7 +79,7 @@ class _LogOrMessage(click.Path):
 @click.option(
     "--batch", type=WholeNumber(1, 1 << 40), help="Batch size to predict from FILE and --second."
 )
-@click.option("--html", type=_PAGE, help="Write a self-contained page to FILE.")
+@page_option()
 @replay_deadline
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def explain(
@@ -117,7 +120,7 @@ def explain(
         deadline_seconds=deadline,
     )
     if html is not None:
-        _write(html, explanation_page(explanations))
+        write_page(html, explanation_page(explanations))
     if as_json:
         first, *others = (each.as_dict() for each in explanations)
         click.echo(json.dumps({**first, "other_devices": others}))
@@ -137,7 +140,7 @@ def _explain_text(file: str, *, as_json: bool, html: Path | None) -> int:
     failures = find_failures(log)
     text = printable(failures_text(failures, log.left_out_bytes))
     if html is not None:
-        _write(html, failures_page(failures, text))
+        write_page(html, failures_page(failures, text))
     if as_json:
         last = explained(failures)[-1]
         numbers = {} if last.message is None else last.message.as_dict()
@@ -161,13 +164,6 @@ def _log(file: str) -> "Log":
         return read_log(sys.stdin.buffer)
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror or error}") from None
-
-
-def _write(path: Path, page: str) -> None:
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:

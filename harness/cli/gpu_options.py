@@ -32,7 +32,7 @@ _DESCRIPTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class GpuFlags:
-    """What the flags say of a GPU and its allocator.
+    """The flags that describe a GPU and its allocator.
 
     Attributes:
         gpu: its name.

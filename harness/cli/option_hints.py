@@ -1,4 +1,4 @@
-"""What to write instead of an option that people expect and that does not exist."""
+"""Hints for options that people expect and that do not exist."""
 
 _HINTS = {
     "--layers": "use --depth N for the number of hidden layers",

@@ -1,10 +1,12 @@
-"""How the text of an option becomes a value, and the line that says why it does not."""
+"""Types of options: the value of a text, or the line that says why it has none."""
 
 import difflib
+import pkgutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from harness.schema.units import format_bytes, is_decimal, parse_bytes
 
@@ -142,6 +144,29 @@ class Numbers(ParamType):
         return numbers
 
 
+class Completed(ParamType):
+    """Any text; a shell completes the names that a function of the harness lists, or files."""
+
+    name = "text"
+
+    def __init__(self, source: str, *others: str, files: bool = False) -> None:
+        self._source, self._others, self._files = source, others, files
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Return the names that begin with what is typed."""
+        names = [*pkgutil.resolve_name(self._source)(), *self._others]
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]
+        return found or [CompletionItem(incomplete, type="file")] * self._files
+
+
+GPU = Completed("harness.prediction.gpu.catalogue:GPUS.keys")
+GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:GPUS.keys", "all")
+EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
 WIDTHS = Numbers(",", "512,256", "widths")
 SHAPE = Numbers("x", "3x224x224", "shape")
 SIZE = Size()

@@ -10,7 +10,7 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
-from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.parameter_types import GPU, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, report_unsupported, target_flags
 from harness.schema.errors import UnsupportedError
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     type=Choices(("float16", "bfloat16")),
     help="Autocast dtype that the step already uses.",
 )
-@click.option("--gpu", metavar="NAME", help="GPU to fit on, e.g. l4.")
+@click.option("--gpu", type=GPU, metavar="NAME", help="GPU to fit on, e.g. l4.")
 @gpu_description
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one line of JSON.")
 def plan(

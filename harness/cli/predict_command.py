@@ -1,5 +1,6 @@
 """``harness predict``: the metrics of a step without running it."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -7,9 +8,10 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
-from harness.cli.parameter_types import SIZE, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.page_option import page_option, write_page
+from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.predict_target import USED, predict_target
-from harness.cli.target_flags import TargetFlags, target_flags
+from harness.cli.target_flags import TargetFlags, compile_option, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import OPTIMIZERS
@@ -33,9 +35,11 @@ from harness.schema.step_choices import OPTIMIZERS
     help="Optimizer; for TARGET also MODULE:CALLABLE of the parameters.  [default: sgd]",
 )
 @target_flags
+@compile_option
 @click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
 @click.option(
     "--gpu",
+    type=GPU_OR_ALL,
     metavar="NAME",
     help="GPU to check against, e.g. l4; with TARGET, all checks every GPU.",
 )
@@ -61,16 +65,19 @@ from harness.schema.step_choices import OPTIMIZERS
     is_flag=True,
     help="Exit with code 3 unless the step surely fits the budget and the GPU.",
 )
+@page_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
 def predict(
     target: str | None,
     network: TargetFlags,
+    compile_mode: str | None,
     card: GpuFlags,
     budget: int | None,
     method: str | None,
     examples: int | None,
     torch: str | None,
     check: bool,
+    html: Path | None,
     as_json: bool,
     **flags: Any,
 ) -> int:
@@ -88,11 +95,18 @@ def predict(
         _refuse_unused(flags, examples, budget)
         method = {None: "auto", "rules": "estimate"}.get(method, method)
         return predict_target(
-            target, flags, network, card, method=str(method), check=check, as_json=as_json
+            target,
+            flags | {"compile": compile_mode},
+            network,
+            card,
+            method=str(method),
+            check=check,
+            as_json=as_json,
+            html=html,
         )
-    if network.are_given() or method:
+    if network.are_given() or method or compile_mode:
         raise click.UsageError(
-            "--input, --inputs, --arg and --method need a TARGET, e.g. my_model.py:Net"
+            "--input, --inputs, --arg, --compile and --method need a TARGET, e.g. my_model.py:Net"
         )
     if card.are_given() and flags["device"] is None:
         flags["device"] = "cuda"
@@ -103,6 +117,7 @@ def predict(
         card,
         check=check,
         as_json=as_json,
+        html=html,
         budget_bytes=budget,
         examples=examples,
         torch=torch,
@@ -110,7 +125,13 @@ def predict(
 
 
 def _predict_workload(
-    flags: dict[str, Any], card: GpuFlags, *, check: bool, as_json: bool, **asked: Any
+    flags: dict[str, Any],
+    card: GpuFlags,
+    *,
+    check: bool,
+    as_json: bool,
+    html: Path | None,
+    **asked: Any,
 ) -> int:
     from harness.prediction.predict_workload import predict as run
     from harness.schema.record import Outcome, to_json
@@ -118,6 +139,10 @@ def _predict_workload(
     prediction = run(
         workload_from(flags), gpu=card.described(), allocator_settings=card.alloc_conf, **asked
     )
+    if html is not None:
+        from harness.reporting.step_page import step_page
+
+        write_page(html, step_page(prediction, prediction.subject))
     if as_json:
         click.echo(json_text(to_json(prediction)))
     else:

@@ -8,14 +8,17 @@ import click
 
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags
+from harness.cli.page_option import write_page
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, report_unsupported
+from harness.cli.target_flags import TargetFlags, report_unsupported, show_progress
 from harness.prediction.gpu.catalogue import GPUS, Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_choices import MODES
 from harness.schema.verdict import FITS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.schema.step_report import StepReport
     from harness.schema.step_request import StepRequest
 
@@ -34,8 +37,11 @@ def predict_target(
     method: str,
     check: bool,
     as_json: bool,
+    html: "Path | None" = None,
 ) -> int:
     """Predict a step of ``target``, print the answer and return the exit code."""
+    if html is not None and card.mean_all():
+        raise click.UsageError("--html shows one GPU; give its name instead of all")
     gpu = None if card.mean_all() else card.described()
     if check and not card.mean_all() and (gpu is None or gpu.total_bytes is None):
         raise click.UsageError("--check needs a GPU of known memory, e.g. --gpu l4")
@@ -47,13 +53,14 @@ def predict_target(
         autocast=flags["autocast"],
         accumulate=1 if flags["accumulate"] is None else flags["accumulate"],
         classes=flags["classes"],
+        compile=flags["compile"],
     )
     asked = {"settings": card.alloc_conf, "method": method}
     try:
         if card.mean_all():
             return _table(request, check=check, as_json=as_json, **asked)
         device = "cuda" if gpu is not None else flags["device"] or "cpu"
-        return _one(request, device, gpu, check=check, as_json=as_json, **asked)
+        return _one(request, device, gpu, check=check, as_json=as_json, html=html, **asked)
     except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
 
@@ -67,6 +74,7 @@ def _one(
     method: str,
     check: bool,
     as_json: bool,
+    html: "Path | None",
 ) -> int:
     from harness.planning.predict_step import estimated, predict_on_cuda
 
@@ -74,11 +82,21 @@ def _one(
         raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
     largest = gpu is not None and gpu.total_bytes is not None
     with answer_alone(as_json):
-        report = (
-            estimated(request, device="cpu")
-            if device == "cpu"
-            else predict_on_cuda(request, gpu, settings=settings, largest=largest, method=method)
-        )
+        if device == "cpu":
+            report = estimated(request, device="cpu")
+        else:
+            report = predict_on_cuda(
+                request,
+                gpu,
+                settings=settings,
+                largest=largest,
+                method=method,
+                progress=show_progress,
+            )
+    if html is not None:
+        from harness.reporting.step_page import step_page
+
+        write_page(html, step_page(report, report.subject))
     if as_json:
         click.echo(json.dumps(_as_json(report)))
     else:
@@ -97,14 +115,16 @@ def _table(
 
     gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
     with answer_alone(as_json):
-        found = fits_on_cuda(request, gpus, settings=settings, method=method)
+        found = fits_on_cuda(
+            request, gpus, settings=settings, method=method, progress=show_progress
+        )
     fits = sorted(found.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [
             {
                 "fit": msgspec.to_builtins(fit),
                 "headroom_bytes": fit.headroom_bytes,
-                "largest_batch": fit.largest_batch or 0,
+                "largest_batch": (fit.largest_batch or 0) if fit.is_searched else None,
             }
             for fit in fits
         ]

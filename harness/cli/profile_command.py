@@ -10,9 +10,17 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
-from harness.cli.parameter_types import Choices, ChoicesOrTarget, WholeNumber
-from harness.cli.target_flags import TargetFlags, target_flags
+from harness.cli.page_option import page_option
+from harness.cli.parameter_types import GPU, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.target_flags import (
+    TargetFlags,
+    compile_option,
+    report_unsupported,
+    show_progress,
+    target_flags,
+)
 from harness.cli.worker_options import deadline_option
+from harness.schema.errors import UnsupportedError
 from harness.schema.input_spec import TYPES
 from harness.schema.step_choices import MODES, OPTIMIZERS
 
@@ -33,11 +41,12 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     examples=[
         "harness profile torchvision.models:resnet18 --input 3x64x64 --batch 8",
         "harness profile my_model.py:Net --input tokens=int64:256 --input mask=bool:256",
-        "harness profile torchvision.models:resnet18 --optimizer adam --timeline step.svg",
+        "harness profile torchvision.models:resnet18 --optimizer adam --html step.html",
     ],
 )
 @click.argument("target", metavar="TARGET")
 @target_flags
+@compile_option
 @click.option(
     "--input-type",
     type=Choices(TYPES),
@@ -84,20 +93,20 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     show_default=True,
     help="Device of the step; cuda is a pretended GPU where there is none.",
 )
-@click.option("--gpu", metavar="NAME", help="GPU to pretend, e.g. l4; implies --device cuda.")
+@click.option(
+    "--gpu", type=GPU, metavar="NAME", help="GPU to pretend, e.g. l4; implies --device cuda."
+)
 @gpu_description
 @deadline_option
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one line of JSON.")
 @_file_option("--events", "Write the allocation events to FILE as CSV.")
 @_file_option("--chrome", "Write a trace for Chrome or Perfetto to FILE.")
 @_file_option("--snapshot", "Write a pickle for PyTorch's memory viewer to FILE.")
-@_file_option(
-    "--timeline",
-    "Write an HTML page of the step's memory to FILE; only its figure if FILE ends in .svg.",
-)
+@page_option("--timeline", text="; only its figure if FILE ends in .svg")
 def profile(
     target: str,
     network: TargetFlags,
+    compile_mode: str | None,
     card: GpuFlags,
     input_type: str,
     device: Literal["cpu", "cuda"],
@@ -106,7 +115,7 @@ def profile(
     events: Path | None,
     chrome: Path | None,
     snapshot: Path | None,
-    timeline: Path | None,
+    html: Path | None,
     **step: Any,
 ) -> int:
     """Trace the memory of one step of any torch.nn.Module.
@@ -118,22 +127,27 @@ def profile(
     from harness.reporting.profile_text import print_profile, write_exports
 
     given = network.with_default_input("3x224x224", input_type)
-    request = given.request(target, **step)
+    request = given.request(target, compile=compile_mode, **step)
     gpu = card.described()
-    report = measure_step(
-        request,
-        device=device if gpu is None else "cuda",
-        gpu=gpu,
-        deadline_seconds=deadline,
-    )
+    try:
+        report = measure_step(
+            request,
+            device=device if gpu is None else "cuda",
+            gpu=gpu,
+            deadline_seconds=deadline,
+            progress=show_progress,
+        )
+    except UnsupportedError as error:
+        return report_unsupported(error, target, as_json=as_json)
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         title = f"{report.subject}, {request.mode}, {request.optimizer}"
         write_exports(
+            report,
             report.trace,
             events=events,
             chrome=chrome,
             snapshot=snapshot,
-            timeline=timeline,
+            page=html,
             title=title,
         )
     if as_json:

@@ -6,6 +6,7 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.parameter_types import EXPERIMENT
 from harness.cli.sweep_options import run_experiments, sweep_options
 from harness.cli.worker_options import deadline_option
 from harness.schema.plain_text import printable
@@ -20,7 +21,7 @@ from harness.schema.plain_text import printable
         "harness sweep --list",
     ],
 )
-@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT]...")
+@click.argument("experiments", nargs=-1, type=EXPERIMENT, metavar="[EXPERIMENT]...")
 @sweep_options
 @deadline_option
 @click.option("--list", "list_only", is_flag=True, help="List the experiments and stop.")

@@ -1,6 +1,7 @@
 """The flags that describe a user's own network, shared by ``predict``, ``plan`` and ``profile``."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,10 @@ import click
 
 from harness.cli.exit_codes import NOT_OK
 from harness.cli.gpu_options import Command, with_options
-from harness.cli.parameter_types import ChoicesOrTarget
+from harness.cli.parameter_types import Choices, ChoicesOrTarget
 from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
-from harness.schema.step_choices import LOSSES
+from harness.schema.step_choices import COMPILE_MODES, LOSSES
 
 if TYPE_CHECKING:
     from harness.schema.step_request import StepRequest
@@ -58,7 +59,7 @@ _FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class TargetFlags:
-    """What the flags say of a network.
+    """The flags that describe a network.
 
     Attributes:
         inputs: each input as ``--input`` describes it.
@@ -111,6 +112,24 @@ class TargetFlags:
 def target_flags(command: Command) -> Command:
     """Add the flags to a command, which receives them together as ``network``."""
     return with_options(_FLAGS, TargetFlags, "network", command)
+
+
+compile_option = click.option(
+    "--compile",
+    "compile_mode",
+    type=Choices(COMPILE_MODES),
+    is_flag=False,
+    flag_value=COMPILE_MODES[0],
+    metavar="[MODE]",
+    help="Compile TARGET by torch.compile; MODE is default, reduce-overhead, max-autotune, "
+    "max-autotune-no-cudagraphs, aot_eager or eager.",
+)
+
+
+def show_progress(words: str) -> None:
+    """Say on a terminal what is compiled or tried, but not which phase of a step runs."""
+    if " " in words and sys.stderr.isatty():
+        click.echo(printable(words), err=True)
 
 
 def report_unsupported(error: Exception, target: str, *, as_json: bool) -> int:

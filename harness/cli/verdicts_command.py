@@ -12,6 +12,7 @@ from harness.cli.exit_codes import DONE, NOT_OK
     cls=HarnessCommand,
     examples=[
         "harness verdicts results/reference-cpu",
+        "harness verdicts results/reference-cpu --short",
         "harness verdicts results/reference-cpu results/local/default",
     ],
 )
@@ -22,17 +23,21 @@ from harness.cli.exit_codes import DONE, NOT_OK
     metavar="FOLDER...",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
 )
-def verdicts(folders: tuple[Path, ...]) -> int:
+@click.option("--short", is_flag=True, help="Print one line for each claim.")
+def verdicts(folders: tuple[Path, ...], short: bool) -> int:
     """Print every claim of a report with its verdict.
 
     The report in each FOLDER is read; nothing is written. For one FOLDER, each claim comes with
-    what was measured. Several are printed side by side. The exit code is 3 if two reports
-    contradict each other, have no claim in common, or if there is no claim.
+    what was measured, or with --short in one line. Several are printed side by side. The exit
+    code is 3 if two reports contradict each other, have no claim in common, or if there is no
+    claim.
     """
+    if short and len(folders) > 1:
+        raise click.UsageError("--short takes one FOLDER; several are one line a claim already")
     if len(folders) == 1:
         from harness.reporting.summary import print_claims
 
-        return DONE if print_claims(folders[0]) else NOT_OK
+        return DONE if print_claims(folders[0], short=short) else NOT_OK
     from harness.reporting.verdict_table import print_side_by_side
 
     return DONE if print_side_by_side(folders) else NOT_OK

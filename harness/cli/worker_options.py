@@ -2,10 +2,11 @@
 
 import click
 
-from harness.cli.parameter_types import SECONDS
+from harness.cli.parameter_types import GPU, SECONDS
 
 pretend_option = click.option(
     "--gpu",
+    type=GPU,
     metavar="NAME",
     help="GPU to pretend in a dry run, for --device cuda; times are null then. Without this option"
     " a GPU is pretended only if the machine has none.  [a100-40gb]",

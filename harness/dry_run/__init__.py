@@ -7,12 +7,13 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     after_import.py     Call a function with a module once it is imported
     assemble_report.py  The report of a dry run
     autotuning.py       Inductor's and Triton's choices between kernels
-    availability.py     Whether the dry run works on this machine, found by a tiny one
+    availability.py     Answers if the dry run works on this machine, by a tiny one
     build.py            Build the stub for the installed PyTorch, once
     child.py            The process that a dry run happens in
     child_process.py    The process of a dry run from outside
-    compiled.py         What torch.compile did in a dry run
-    dry_run_report.py   What a dry run found, as data
+    compiled.py         Work of torch.compile in a dry run
+    dry_run_page.py     The report of a dry run as a page
+    dry_run_report.py   The result of a dry run as data
     dry_run_request.py  A dry run as it was asked for
     dry_run_text.py     The report of a dry run as text for a terminal
     elf.py              Names in a shared library
@@ -22,10 +23,11 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
     known_values.py     Values that can be known
+    large_parameters.py Parameters that a script initialises on the host
     library_answers.py  Known places in libraries
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
-    recording.py        What is watched inside the process
+    recording.py        Recording inside the process
     run.py              Run a script, a module or a function on a pretended GPU, in a process of
     run_folder.py       The folder of one dry run, in the folder for temporary files
     script_search.py    The largest value of a script's argument with which it fits
@@ -34,10 +36,11 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     step_launcher.py    The fork server on whose forks a GPU is pretended
     stub_cache.py       The folder that the built stub is kept in
     supervisor.py       The process between the harness and the script
-    toolchain.py        What the dry run needs of this machine
+    toolchain.py        Requirements of the dry run
     unknown_sizes.py    Sizes that depend on values nobody knows
     value_answers.py    Answers of the user to what a dry run cannot know
     value_reads.py      Reads of GPU values
+    library_workspaces.py      Workspaces of cuDNN and cuFFT
 """
 
 import sys

@@ -36,7 +36,7 @@ _SIGNALS: Mapping[int, str] = {signal.SIGINT: "interrupted"}
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How the script's process ended, seen from outside.
+    """The end of the script's process, seen from outside.
 
     Attributes:
         code: its exit code, negative for a signal.
@@ -117,6 +117,8 @@ def _outcome(
     open_sizes = unknown_sizes(inside.value_reads)
     if open_sizes and (outcome in ("ok", "error")):
         return "unsupported", f"{open_sizes}; {evidence}" if evidence else open_sizes
+    if outcome == "error" and request.gpu.largest_workspace and inside.out_of_memory:
+        return "oom", f"a workspace did not fit: {evidence}"
     if outcome == "ok" and page.refused_elsewhere_bytes:
         size = format_bytes(page.refused_elsewhere_bytes)
         return "oom", f"another process of the script was refused an allocation of {size}"
@@ -149,6 +151,11 @@ def _notes(page: StatusPage, inside: ChildResult | None, gpu: PretendedGpu) -> I
     if not page.allocated:
         hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
         yield f"the script allocated no memory on the GPU{hint}"
+    if inside is not None and inside.workspace_bytes:
+        size, end = format_bytes(inside.workspace_bytes), "counted"
+        if not gpu.largest_workspace:
+            end = "not counted; --workspace largest counts it"
+        yield f"cuDNN or cuFFT may take a workspace of up to {size} at once, which is {end}"
     if inside is not None and inside.ended in ("ok", "stopped") and inside.out_of_memory:
         count = len(inside.out_of_memory)
         were = "s were" if count > 1 else " was"

@@ -1,4 +1,4 @@
-"""Whether the dry run works on this machine, found by a tiny one."""
+"""Answers if the dry run works on this machine, by a tiny one."""
 
 from harness.dry_run.compiled import TESTED_TRITON, triton_version
 from harness.dry_run.run import dry_run

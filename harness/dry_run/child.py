@@ -116,6 +116,12 @@ def _tell(line: str) -> None:
         print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
 
 
+def _defer_large_parameters(notes: list[str]) -> None:
+    from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
+
+    LargeParameters(notes).defer()
+
+
 def main() -> int:
     """Run the job of the command line; return the script's exit code."""
     file = Path(sys.argv[1])
@@ -136,6 +142,7 @@ def main() -> int:
 
     def on_torch(module: ModuleType) -> None:
         recording.start(module)
+        _defer_large_parameters(recording.notes)
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

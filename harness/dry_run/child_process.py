@@ -134,7 +134,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
 
 @dataclass(kw_only=True)
 class _Stops:
-    """What asked the script to end: signals, or its deadline."""
+    """Requests to end the script: signals, or its deadline."""
 
     numbers: list[int] = field(default_factory=list)
     kill_at: float | None = None

@@ -1,4 +1,4 @@
-"""What ``torch.compile`` did in a dry run: graphs, breaks, seconds, choices that nothing measured.
+"""Work of ``torch.compile`` in a dry run: graphs, breaks, seconds, choices that nothing measured.
 
 Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only its kernels do
 not run, so what would be measured to choose between kernels is not (``autotuning.py``).
@@ -15,20 +15,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from harness.dry_run.after_import import after_import
 from harness.dry_run.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
-from harness.dry_run.dry_run_report import Compiled
 from harness.dry_run.stub_cache import writable_folder
-
-if TYPE_CHECKING:
-    import torch
-
-CompileMode = Literal[
-    "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "aot_eager", "eager"
-]
-"""Modes of ``torch.compile``; the last two are backends that generate no code."""
+from harness.schema.compilation import Compiled
 
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 
@@ -76,26 +68,6 @@ def is_generated(file: str) -> bool:
         or f"site-packages{os.sep}triton{os.sep}" in file
         or file.startswith("codegen.py:")
     )
-
-
-def compile_model(model: "torch.nn.Module", mode: CompileMode = "default") -> Callable[..., object]:
-    """Return a model as ``torch.compile`` makes it; its parameters are the model's own.
-
-    Args:
-        model: any module; its ``forward`` is compiled when it is first called.
-        mode: a mode of ``torch.compile``, or ``aot_eager`` or ``eager``, which generate no code.
-
-    >>> import torch
-    >>> model = compile_model(torch.nn.Linear(4, 2), "eager")
-    >>> model(torch.ones(3, 4)).shape
-    torch.Size([3, 2])
-
-    """
-    import torch
-
-    if mode in ("aot_eager", "eager"):
-        return torch.compile(model, backend=mode)
-    return torch.compile(model, mode=mode)
 
 
 def watch(

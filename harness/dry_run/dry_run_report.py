@@ -1,10 +1,11 @@
-"""What a dry run found, as data: written by the child process, read by its parent and by users."""
+"""The result of a dry run as data: the child process writes it, its parent and users read it."""
 
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
+from harness.schema.compilation import Compiled
 from harness.schema.units import format_bytes
 from harness.schema.verdict import Fit
 
@@ -119,6 +120,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         source: what the answer from that table means; None of the user's.
         sizes: operators there that read how large their result is, and could not know it.
         open_sizes: how often such a size had no answer either, and zero was taken.
+        integers: unknown reads of integers, from which the script may make sizes.
 
     """
 
@@ -131,29 +133,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     source: str | None = None
     sizes: tuple[str, ...] = ()
     open_sizes: int = 0
-
-
-class Compiled(Struct, frozen=True, kw_only=True):
-    """Work of ``torch.compile`` in a dry run.
-
-    Attributes:
-        graphs: graphs that were compiled.
-        breaks: places at which a graph ended before its function did, counted each time.
-        break_places: those places, with TorchDynamo's reason.
-        recompilations: compilations of a function that had been compiled before.
-        seconds: time spent compiling.
-        fallbacks: functions that run uncompiled after all, as TorchDynamo warned.
-        unmeasured: choices between kernels that a GPU makes by measuring, with their number.
-
-    """
-
-    graphs: int
-    breaks: int
-    break_places: tuple[str, ...] = ()
-    recompilations: int = 0
-    seconds: float = 0.0
-    fallbacks: tuple[str, ...] = ()
-    unmeasured: dict[str, int] = {}
+    integers: int = 0
 
 
 class KeptFile(Struct, frozen=True, kw_only=True):
@@ -168,7 +148,7 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):
-    """How a script ended on a pretended GPU, and the memory that it needed.
+    """The end of a script on a pretended GPU, and the memory that it needed.
 
     Attributes:
         outcome: how the script ended.
@@ -234,7 +214,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
 
 class ChildResult(Struct, frozen=True, kw_only=True):
-    """What the child process saw from inside; its parent makes the report of it."""
+    """Observations of the child process from inside; its parent makes the report of them."""
 
     ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported", "not loaded"]
     evidence: str | None = None
@@ -244,12 +224,13 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     compiled: Compiled | None = None
+    workspace_bytes: int = 0
     environment: dict[str, str] = {}
     returned: object = None
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """What the parent asks of the child process.
+    """The parent's request to the child process.
 
     Attributes:
         kind: a script's path, a module's name, or a file of a pickled function.

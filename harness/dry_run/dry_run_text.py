@@ -19,7 +19,7 @@ MOST_FRAMES = 4
 MOST_READS = 8
 MOST_TEXT = 80
 
-_WORDS: Mapping[Category, str] = {
+CATEGORY_WORDS: Mapping[Category, str] = {
     "parameter": "parameters",
     "gradient": "gradients",
     "optimizer_state": "optimizer state",
@@ -105,11 +105,7 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
     """Yield what was compiled and captured, what it changed, and what nothing measured."""
     done = report.compiled
     if done is not None:
-        again = f", {done.recompilations:,} of them again" if done.recompilations else ""
-        yield (
-            f"Compiled: {done.graphs:,} graph{'s' * (done.graphs != 1)}{again}, {done.breaks:,}"
-            f" break{'s' * (done.breaks != 1)}, {done.seconds:.1f} s compiling"
-        )
+        yield f"Compiled: {done}"
         yield from (f"  break at {place}" for place in done.break_places[:MOST_READS])
         yield from (f"  not compiled after all: {text}" for text in done.fallbacks)
         if done.unmeasured:
@@ -167,7 +163,7 @@ def _frames(stack: tuple[Frame, ...]) -> Iterator[str]:
 def _alive(moment: Moment) -> Iterator[str]:
     yield "  Alive then:"
     for category, size in moment.categories.items():
-        yield f"    {format_bytes(size):>10}  {_WORDS[category]}"
+        yield f"    {format_bytes(size):>10}  {CATEGORY_WORDS[category]}"
     yield "  Largest places:"
     for group in moment.groups[:MOST_GROUPS]:
         blocks = f"{group.blocks:,} block{'s' * (group.blocks > 1)}"
@@ -196,10 +192,22 @@ def _reads(report: DryRunReport) -> Iterator[str]:
             "  An unknown value is zero unless --answer gives another: what the script decides by"
             " it may differ from a real run."
         )
+    yield from _integers(report.value_reads)
     for read in report.value_reads[:MOST_READS]:
         yield f"  {read.count:>8,}  {read.place}  {_short(read.text)}{_how(read)}"
     if len(report.value_reads) > MOST_READS:
         yield f"            ... and {len(report.value_reads) - MOST_READS} more places"
+
+
+def _integers(reads: Sequence[ValueRead]) -> Iterator[str]:
+    count = sum(read.integers for read in reads)
+    if count:
+        place = next(read.place for read in reads if read.integers).rpartition("/")[2]
+        are = "is an integer" if count == 1 else "are integers"
+        yield (
+            f"  {count:,} of them {are} (first at {place}): a size that is computed from one may be"
+            f" wrong; --answer {place}=NUMBER gives the value."
+        )
 
 
 def _files(report: DryRunReport) -> Iterator[str]:

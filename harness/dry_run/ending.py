@@ -16,6 +16,7 @@ import msgspec
 
 from harness.dry_run.compiled import Compilations
 from harness.dry_run.dry_run_report import ChildResult, Job
+from harness.dry_run.library_workspaces import workspace_bytes
 from harness.dry_run.recording import Recording
 from harness.dry_run.value_reads import ValueReads
 
@@ -64,6 +65,7 @@ class Ending:
             value_reads=self._reads.found(),
             notes=tuple(notes),
             optimizer_steps=self._recording.steps,
+            workspace_bytes=workspace_bytes(),
             compiled=None if self.compilations is None else self.compilations.found(),
             environment=_environment(),
             returned=self.returned,

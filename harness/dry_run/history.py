@@ -40,7 +40,7 @@ class TraceEvent(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What some addresses were known to hold after a number of allocations."""
+    """Known contents of some addresses after a number of allocations."""
 
     allocations: int
     owners: Mapping[int, Category]

@@ -17,7 +17,7 @@ class PretendedGpuError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class PretendedGpu:
-    """What the stub says of the GPU.
+    """Properties of the GPU that the stub reports.
 
     Attributes:
         name: as the report and ``torch.cuda.get_device_name()`` say it.

@@ -1,4 +1,4 @@
-"""What is watched inside the process: the allocator's history and peaks, steps, owners of blocks.
+"""Recording inside the process: the allocator's history and peaks, steps, owners of blocks.
 
 Nothing is started before the script initialises CUDA itself, so settings that it makes in its
 first lines hold, and a script that never uses the GPU is left alone.
@@ -307,7 +307,7 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
 
 
 def _write_snapshot(snapshot: object, path: str) -> str | None:
-    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return why not, if not."""
+    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return any error."""
     import pickle
 
     part = Path(f"{path}.part")

@@ -38,7 +38,7 @@ def _own_script() -> str:
 
 
 def _is_guarded(script: Path) -> bool:
-    """Whether a script asks for its name, so that importing it does not run it again."""
+    """Return whether a script has an ``if __name__`` guard, so that importing it is safe."""
     try:
         body = ast.parse(script.read_bytes()).body
     except (OSError, SyntaxError, ValueError):

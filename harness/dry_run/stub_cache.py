@@ -38,7 +38,7 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
         make: fills an empty folder.
 
     Raises:
-        DryRunUnavailableError: there is no place for it, or others may write to it.
+        DryRunUnavailableError: no folder can hold the stub, or others may write to it.
 
     """
     tried: list[str] = []

@@ -1,4 +1,4 @@
-"""What the dry run needs of this machine: a CUDA build of PyTorch, and a C and C++ compiler.
+"""Requirements of the dry run: a CUDA build of PyTorch, and a C and C++ compiler.
 
 PyTorch is looked at through its files, never imported: the process that asks stays small.
 """

@@ -15,10 +15,14 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
     named = ", ".join(f"{read.place} ({', '.join(read.sizes)})" for read in places[:MOST_PLACES])
     more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
     line = places[0].place.rpartition("/")[2]
-    return (
-        f"size depends on values at {named}{more}; --answer {line}=all gives an upper bound,"
-        " a number the size, a number below 1 a fraction"
-    )
+    if places[0].integers:
+        hint = f"--answer {line}=NUMBER gives the value that is read, 0 if it is zero"
+    else:
+        hint = (
+            f"--answer {line}=all gives an upper bound, a number the size, a number below 1 a"
+            " fraction"
+        )
+    return f"size depends on values at {named}{more}; {hint}"
 
 
 def bounds(reads: Sequence[ValueRead]) -> list[str]:

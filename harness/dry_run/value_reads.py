@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -26,6 +27,10 @@ _FORMATS: Final = {0: "B", 1: "b", 2: "h", 3: "i", 4: "q", 5: "e", 6: "f", 7: "d
 """Formats of ``struct`` by PyTorch's numbers of types (``c10::ScalarType``)."""
 _BFLOAT16: Final = 15
 _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
+_COUNTS: Final = (0, 1, 2, 3, 4)
+"""Types of integers, which may become sizes."""
+_CUTS: Final = ("aten::slice", "aten::narrow")
+ANYWHERE: Final = "*"
 NO_PYTHON = "a thread without Python"
 
 
@@ -37,6 +42,7 @@ class _Place:
         always: the user answered this very line, so the answer holds for known values too.
         source: what an answer from the table of libraries means.
         answered: how often the answer was given.
+        integers: unknown reads of integers, which may become sizes.
         sizes: operators there whose result's size was not known.
         open_sizes: how often nobody said it.
 
@@ -51,6 +57,7 @@ class _Place:
     bytes: int = 0
     known: int = 0
     answered: int = 0
+    integers: int = 0
     sizes: set[str]
     open_sizes: int = 0
 
@@ -68,12 +75,13 @@ class ValueReads:
         self._answers = answers
         self._own = own
         self._places: dict[tuple[str, int], _Place] = {}
+        self._unknown: dict[str, _Place] = {}
         self._callback = _Callback(self._on_read)
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
         ctypes.CDLL(None).pretend_on_read(self._callback)
-        follow_values(self._on_size)
+        self._integer_is_unknown = follow_values(self._on_size, self._on_empty)
 
     def _on_read(self, destination: int, size: int, known: int, type_: int) -> None:
         place = self._place()
@@ -81,13 +89,17 @@ class ValueReads:
         place.bytes += size
         if place.answer is None or (known and not place.always):
             place.known += known
+            if not known and type_ in _COUNTS:
+                place.integers += 1
+                self._unknown[place.file] = self._unknown[ANYWHERE] = place
+                self._integer_is_unknown()
             return
         place.answered += 1
         value = _encoded(as_value(place.answer), size, type_)
         ctypes.memmove(destination, value, len(value))
 
     def _on_size(self, operator: str, most: int) -> int:
-        """Return how large the result of an operator is; -1 where nobody says it."""
+        """Return the size of an operator's result; -1 if no answer gives it."""
         place = self._place()
         place.count += 1
         place.sizes.add(operator)
@@ -96,13 +108,31 @@ class ValueReads:
         place.answered += size is not None
         return -1 if size is None else size
 
-    def _place(self) -> _Place:
-        """Return the innermost line of the user's code, of the main thread if there is none."""
+    def _on_empty(self, operator: str) -> None:
+        """Blame an unknown integer, which is zero, for what was cut or made without elements.
+
+        Libraries make tensors without elements of their own accord, so what was made counts in the
+        file that read such an integer alone.
+        """
+        file, line = _line_of(self._frame())
+        cuts = operator in _CUTS
+        read = self._unknown.get(file) or (self._unknown[ANYWHERE] if cuts else None)
+        if read is not None:
+            read.sizes.add(f"{operator} at {Path(file).name}:{line}")
+            read.open_sizes += 1
+
+    def _frame(self) -> FrameType | None:
+        """Return the innermost frame of the user's code, of the main thread if there is none."""
         frame = self._users(sys._getframe())
         if frame is None:
             main = threading.main_thread().ident
             frame = self._users(sys._current_frames().get(main or 0))
-        file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        return frame
+
+    def _place(self) -> _Place:
+        """Return the place that reads."""
+        frame = self._frame()
+        file, line = _line_of(frame)
         found = self._places.get((file, line))
         if found is None:
             answer, source = answer_at(self._answers, file, line), None
@@ -135,10 +165,15 @@ class ValueReads:
                 source=one.source if one.answered else None,
                 sizes=tuple(sorted(one.sizes)),
                 open_sizes=one.open_sizes,
+                integers=one.integers,
             )
             for one in self._places.values()
         ]
         return tuple(sorted(reads, key=lambda read: (-read.count, read.place)))
+
+
+def _line_of(frame: FrameType | None) -> tuple[str, int]:
+    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def _encoded(answer: float, size: int, type_: int) -> bytes:

@@ -1,12 +1,13 @@
 """One file an instrument; none knows models or workloads.
 
-allocation_log.py    The CUDA allocator's own log
-allocation_trace.py  The allocation trace of PyTorch's allocators, recorded with the profiler
-cuda_counters.py     The CUDA caching allocator's own counters
-event_tree.py        Reads the profiler's event tree
-forward_hooks.py     Watches the forward of every module
-layer_outputs.py     The modules of a network in the order of their forward passes
-rss.py               A process's resident memory
-saved_tensors.py     What autograd keeps for the backward pass, through saved-tensor hooks
-tensor_roles.py      The facts that turn allocator events into categories
+allocation_log.py     The CUDA allocator's own log
+allocation_trace.py   The allocation trace of PyTorch's allocators, recorded with the profiler
+cuda_counters.py      The CUDA caching allocator's own counters
+event_tree.py         Reads the profiler's event tree
+forward_hooks.py      Watches the forward of every module
+layer_outputs.py      The modules of a network in the order of their forward passes
+profiler_messages.py  Messages that a recording would print to standard error
+rss.py                A process's resident memory
+saved_tensors.py      Tensors that autograd keeps for the backward pass
+tensor_roles.py       The facts that turn allocator events into categories
 """

@@ -15,11 +15,10 @@ Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler
 
 import functools
 import itertools
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -45,6 +44,7 @@ from harness.instruments import event_tree
 from harness.instruments.allocation_log import AllocationLog
 from harness.instruments.event_tree import ADOPT, GONE, MARK, MODULE, PHASE, WHOLE, Adopted
 from harness.instruments.forward_hooks import Forward, wrapped_forwards
+from harness.instruments.profiler_messages import errors_only, quiet_kineto
 from harness.schema.events import Trace
 
 # Without the operators themselves: backward nodes, and what the profiler's users name.
@@ -64,22 +64,6 @@ class _UserRange:
 
     def __exit__(self, *error: object) -> None:
         _record_function_with_args_exit(self._handle)
-
-
-@contextmanager
-def _quiet_profiler() -> Iterator[None]:
-    """Keep Kineto from writing its own start and stop to standard error, unless asked to.
-
-    It reads its level once per process, when it is first prepared.
-    """
-    if "KINETO_LOG_LEVEL" in os.environ:
-        yield
-        return
-    os.environ["KINETO_LOG_LEVEL"] = "99"
-    try:
-        yield
-    finally:
-        del os.environ["KINETO_LOG_LEVEL"]
 
 
 class AllocationRecorder:
@@ -103,6 +87,7 @@ class AllocationRecorder:
         self._passages: list[tuple[int, str]] = []
         self._step = 0
         self._running = False
+        self._quiet = ExitStack()
         self._log = AllocationLog() if self._device == "cuda" else None
         self._whole = self._range(WHOLE)
         self.accumulates = False
@@ -117,11 +102,12 @@ class AllocationRecorder:
             ProfilerState.KINETO, False, True, False, False, False, _ExperimentalConfig()
         )
         activities = {ProfilerActivity.CPU}
-        with _quiet_profiler():
+        with quiet_kineto():
             _prepare_profiler(config, activities)
         # The stub knows two arguments; the third is in torch/csrc/autograd/init.cpp.
         enable: Callable[..., None] = _enable_profiler
         enable(config, activities, set() if self._operators else _OUTLINE)
+        self._quiet.enter_context(errors_only())
         self._running = True
         if self._log is not None:
             # The tree leaves out what a GPU's allocator does outside of any operator or range.
@@ -133,6 +119,7 @@ class AllocationRecorder:
         if self._log is not None:
             self._whole.__exit__(None, None, None)
         self._result = _disable_profiler()
+        self._quiet.close()
         if self._log is not None:
             self._log.stop()
 
@@ -225,7 +212,7 @@ class AllocationRecorder:
 
     @property
     def trace(self) -> Trace:
-        """What was recorded; the profiler's events are read on first use."""
+        """The recording; the profiler's events are read on first use."""
         if self._trace is None:
             reader = event_tree.Reader(
                 device=self._device,

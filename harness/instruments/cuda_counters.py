@@ -45,7 +45,7 @@ def cuda_peaks() -> Iterator[CudaPeaks]:
 
 @dataclass
 class ReservedRise:
-    """How far the reserved bytes rose above their value before; filled in when the block ends."""
+    """Rise of the reserved bytes above their value before; filled in when the block ends."""
 
     rise_bytes: int = 0
 

@@ -26,7 +26,7 @@ _SAMPLE_SECONDS = 0.001
 
 @dataclass
 class ResidentRise:
-    """How far the resident size rose above its value before; filled in when the pass ends."""
+    """Rise of the resident size above its value before; filled in when the pass ends."""
 
     source: str
     """``VmHWM`` (the kernel's mark) or ``psutil`` (sampled each millisecond)."""
@@ -47,7 +47,7 @@ def resident_rise() -> Iterator[ResidentRise]:
 
 
 def _has_kernel_mark() -> bool:
-    """Whether the kernel resets its mark for us (Linux, /proc writable)."""
+    """Return whether the kernel resets its mark for us (Linux, /proc writable)."""
     try:
         _CLEAR.write_text("5")
         return _status_bytes("VmHWM") > 0

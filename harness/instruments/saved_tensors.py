@@ -1,4 +1,4 @@
-"""What autograd keeps for the backward pass, through saved-tensor hooks.
+"""Tensors that autograd keeps for the backward pass, seen through saved-tensor hooks.
 
 Counts unique storages that are held when ``held()`` is called, so a tensor that two
 operators save counts once and one that was dropped again does not count. Views count with

@@ -2,8 +2,8 @@
 
 limits/              Memory budgets that the kernel or the CUDA allocator enforces
 process/             One process per measurement
-doctor.py            What this machine can measure, and why not what it cannot
-environment.py       Where a record was made: versions, machine, policy
+doctor.py            Measurements that this machine can make, and the reasons against the others
+environment.py       The environment of a record
 gpu.py               The GPU that a worker uses
 malloc_library.py    Which library gives this process its memory
 malloc_settings.py   The C allocator's policy
@@ -11,7 +11,7 @@ measure.py           One isolated measurement: two worker processes, one record
 model_check.py       Does the memory model hold for the installed PyTorch? Tiny workloads
 module_trace.py      with harness.trace(model) as trace
 passes.py            The passes over one workload, one instrument each
-pretended_device.py  Whether the GPU of this process is a pretended one
+pretended_device.py  The variable of a pretended GPU, set by harness.dry_run
 probe_workloads.py   Tiny workloads that together exercise every rule of the memory model on
 run_trace.py         A whole training loop traced as one step
 step_trace.py        One traced step of any network: the source of every answer about it

@@ -1,4 +1,4 @@
-"""What this machine can measure, and why not what it cannot."""
+"""Measurements that this machine can make, and the reasons against the others."""
 
 import importlib.util
 import platform

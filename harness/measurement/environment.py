@@ -1,4 +1,4 @@
-"""Where a record was made: versions, machine, policy. Asks no torch."""
+"""The environment of a record: versions, machine, policy. Asks no torch."""
 
 import contextlib
 import functools

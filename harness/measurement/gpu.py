@@ -20,7 +20,7 @@ class NoGpuError(HarnessError):
 
 
 def seen_in_a_fork() -> bool:
-    """Whether torch sees a GPU, asked in a fork: asking may initialise CUDA.
+    """Return whether torch sees a GPU, asked in a fork: asking may initialise CUDA.
 
     After that no child could use it. (NVIDIA's library answers without, where it is there.)
     """

@@ -1,4 +1,4 @@
-"""The C allocator's policy, and other state of a process that moves its resident size.
+"""The C allocator's policy, and other process state that changes the resident size.
 
 glibc's defaults adapt: freed blocks stay in the heap and the mmap threshold grows, so the
 resident size says little about what is alive. Pinned, every block of 64 KiB and more is a

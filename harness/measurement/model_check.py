@@ -39,7 +39,7 @@ class Exercised(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RuleCheck:
-    """What became of one rule: on how many workloads it was exercised, and where it differs."""
+    """Result of one rule: the number of workloads that exercise it, and those that differ."""
 
     rule: Rule
     workloads: int
@@ -240,5 +240,5 @@ def _rule_behind(event: Event, workload: Workload) -> str:
 
 
 def _without_operator(workload: Workload) -> str:
-    """Return the rule of an event outside any operator: a random state, or a wrapped number."""
+    """Return the rule of an event without an operator: a random state or a wrapped number."""
     return "checkpointing" if workload.checkpoint else "micro-batches"

@@ -22,7 +22,7 @@ from torch.optim.optimizer import (
 
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.forward_hooks import Forward
+from harness.instruments.forward_hooks import Forward, entry_of
 from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace, trace_metrics
@@ -190,8 +190,8 @@ class ModuleTrace:
     @contextmanager
     def _watching_root(self) -> Iterator[None]:
         """Record the network's arguments as inputs, and gradients before they may be freed."""
-        own = vars(self._model)
-        forward: Forward | None = own.get("forward")
+        own, entry = vars(self._model), entry_of(self._model)
+        forward: Forward | None = own.get(entry)
         if forward is None:
             self.notes.append("the model is scripted: its forward passes were not seen")
             yield
@@ -208,11 +208,11 @@ class ModuleTrace:
                 if not torch.is_grad_enabled():
                     self._keep_most()
 
-        own["forward"] = run
+        own[entry] = run
         try:
             yield
         finally:
-            own["forward"] = forward
+            own[entry] = forward
 
     def _enter(self, args: object, kwargs: object) -> None:
         self._mark_gradients()
@@ -222,7 +222,7 @@ class ModuleTrace:
             self._recorder.adopt(given, "input")
 
     def _on_unpack(self) -> None:
-        """At the first saved tensor of a backward pass: note what is held, await its end."""
+        """Record, at the first saved tensor of a backward pass, what is held; wait for its end."""
         if self._in_backward:
             return
         self._in_backward = True

@@ -1,4 +1,4 @@
-"""Whether the GPU of this process is a pretended one: ``harness.dry_run`` says so by a variable.
+"""A variable, set by ``harness.dry_run``, says that the GPU of this process is a pretended one.
 
 Workers inherit it. What depends on values or time is then left out of records: kernels are not
 run, and every value is zero.

@@ -94,7 +94,7 @@ class _Tracing:
             number += 1
             yield number
             before, now = now, self._reserved()
-        if self._device == "cuda" or self._own.mode == "train":
+        if self._device == "cuda" or self._own.mode == "train" or self._own.compile:
             self._steady_after = number
             yield number + 1
 

@@ -7,7 +7,7 @@ estimated_step.py  The estimate of a step on meta tensors as a report, where not
 measure_step.py    harness.measure: a workload or a network, really run
 plan.py            harness.plan: what to change so that a batch fits on a GPU
 plan_answer.py     Answers what to change in a step so that it fits
-plan_result.py     What harness.plan answers: the candidates, ranked, each with its proof
+plan_result.py     The answer of harness.plan
 plan_search.py     The search of a plan
 predict.py         harness.predict: a workload, a network or a whole run
 predict_run.py     The prediction of a whole training loop
@@ -16,7 +16,7 @@ run_answer.py      Answers a question about a whole training loop
 sent_objects.py    The user's Python objects as bytes for a worker
 step_answer.py     Answers a question about a step, in a worker
 step_bench.py      A network built once on a pretended GPU
-step_changes.py    What a plan may change of a training step
+step_changes.py    Changes of a training step that a plan may make, each with its cost in time
 step_question.py   A question about a step as a worker gets it, and the answer that comes back
 step_search.py     Verdicts on GPUs of one kind, and the largest batch that fits
 step_values.py     Values that a step reads from the pretended GPU

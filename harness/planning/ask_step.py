@@ -19,10 +19,13 @@ from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
+from harness.schema.step_request import StepRequest
 from harness.schema.workload import Workload
 
 FUNCTION = "harness.planning.step_answer:answer"
 DEADLINE_SECONDS = 600.0
+COMPILING_SECONDS = 3600.0
+"""Deadline of a step that is compiled."""
 
 
 def ask(
@@ -50,6 +53,11 @@ def ask(
     return msgspec.convert(ended.result, StepAnswer)
 
 
+def deadline_of(request: StepRequest) -> float:
+    """Return the deadline of a question whose asker names none."""
+    return DEADLINE_SECONDS if request.compile is None else COMPILING_SECONDS
+
+
 def ended_question(
     question: StepQuestion,
     where: Literal["dry run", "here"],
@@ -62,7 +70,7 @@ def ended_question(
         return LAUNCHER.launch(job, deadline_seconds, progress)
     launcher = default_launcher("pinned")
     try:
-        return launcher.launch(job, deadline_seconds)
+        return launcher.launch(job, deadline_seconds, progress)
     finally:
         launcher.close()
 

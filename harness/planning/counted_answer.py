@@ -1,4 +1,4 @@
-"""Calls a function that counts, in a worker: on this CPU, or where a GPU is pretended."""
+"""A worker calls a function that counts bytes, on this CPU or on a pretended GPU."""
 
 from functools import partial
 from typing import Any

@@ -14,6 +14,7 @@ from harness.planning.step_changes import StepChange
 from harness.prediction.estimate.estimate_step import Estimate, estimate_step
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
+from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
@@ -96,6 +97,11 @@ def _estimate(
 ) -> Estimate:
     from msgspec.structs import replace
 
+    if request.compile is not None:
+        raise ArgumentError(
+            "compile needs the dry run of a GPU, e.g. --gpu l4: an estimate knows no compiled code;"
+            " harness profile --compile runs a step on the CPU"
+        )
     asked = request if batch is None else replace(request, batch=batch)
     with _LOCK:
         return estimate_step(

@@ -9,8 +9,9 @@ from harness.dry_run.for_workers import has_gpu
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.outcome import classify
+from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ended_question, error_of, option_of
-from harness.planning.predict_step import KERNELS, device_of, report_of, request_of
+from harness.planning.predict_step import device_of, notes_of, report_of, request_of
 from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
@@ -46,6 +47,7 @@ def measure(
     gpu: Gpu | str | None = None,
     autocast: "str | torch.dtype | None" = None,
     accumulate: int = 1,
+    compile: str | bool | None = None,  # as in torch.nn.Module
     prepare: "Callable[[nn.Module], object] | None" = None,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> StepReport: ...
@@ -105,6 +107,7 @@ def measure_step(
     device: Literal["cpu", "cuda"],
     gpu: Gpu | None,
     deadline_seconds: float,
+    progress: OnPhase | None = None,
 ) -> StepReport:
     """Return the traced step of a request, whatever happens.
 
@@ -116,7 +119,7 @@ def measure_step(
     gpus = (option_of(gpu or gpu_of(None)),) if pretends else ()
     question = StepQuestion(request=request, device=device, gpus=gpus)
     where: Literal["dry run", "here"] = "dry run" if pretends else "here"
-    ended = ended_question(question, where, deadline_seconds)
+    ended = ended_question(question, where, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
         raise error_of(ended.failure)
     outcome, evidence = classify(ended)
@@ -131,5 +134,5 @@ def measure_step(
             reason=str(evidence.get("message", outcome)),
         )
     answer = msgspec.convert(ended.result, StepAnswer)
-    notes = (KERNELS, *answer.notes) if pretends else answer.notes
+    notes = notes_of(answer) if pretends else answer.notes
     return report_of(request, answer, method=method, notes=notes, outcome=Outcome.OK)

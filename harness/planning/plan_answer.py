@@ -13,7 +13,7 @@ from harness.planning.plan_search import PlanSearch, Subject
 from harness.planning.step_bench import FreshTries
 from harness.planning.step_changes import StepChange
 from harness.planning.step_question import GpuOption, StepQuestion
-from harness.planning.step_search import StepSearch
+from harness.planning.step_search import fits_of
 from harness.schema.memory_fit import GpuFit
 from harness.training.own_step import OwnStep
 from harness.training.training_step import Phase
@@ -25,11 +25,9 @@ def plan_answer(asked: StepQuestion, own: OwnStep, announce: Phase) -> dict[str,
 
     def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
         step = changed_step(own, change, micro_batches)
-        search = StepSearch(
-            FreshTries(gpu.variables, settings, asked.request.answers), step, settings
-        )
+        bench = FreshTries(gpu.variables, settings, asked.request.answers)
         try:
-            return search.fit(gpu, step.batch, find_largest=False)
+            return fits_of(bench, step, (gpu,), settings=settings)[0]
         except ForkFailedError as error:
             if micro_batches == 1 or error.failure.type != "ValueError":
                 raise

@@ -1,5 +1,6 @@
-"""What ``harness.plan`` answers: the candidates, ranked, each with its proof."""
+"""The answer of ``harness.plan``: the candidates, ranked, each with its proof."""
 
+import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ class Plan:
         as_asked: verdict on the step without any change.
         candidates: what fits, ranked.
         too_large: changes that do not fit with the smallest micro-batch, or do not run.
+        rejected: steps that were tried and do not surely fit, each with what it reserves.
         notes: what was not tried, and what else has to be known.
 
     >>> import harness
@@ -79,6 +81,7 @@ class Plan:
     as_asked: GpuFit
     candidates: tuple[Candidate, ...]
     too_large: tuple[str, ...]
+    rejected: tuple[str, ...]
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -151,7 +154,15 @@ class Plan:
             for one in self.candidates
             for described in [one.described()]
         ]
-        return notebook_table(repr(self)[1:-1], ("time, about", "reserved peak", "change"), rows)
+        table = notebook_table(repr(self)[1:-1], ("time, about", "reserved peak", "change"), rows)
+        code = self.candidates[0].code if self.candidates else ""
+        tried = "".join(f"<li>{html.escape(each)}</li>" for each in self.rejected)
+        return (
+            f"<p><b>{html.escape(self.summary().partition(chr(10))[0])}</b><br>"
+            f"as asked: {html.escape(str(self.as_asked))}</p>{table}"
+            f"<pre>{html.escape(code)}</pre>"
+            f"<details><summary>tried, and not sure to fit</summary><ul>{tried}</ul></details>"
+        )
 
 
 _COLUMNS = [

@@ -11,6 +11,7 @@ from harness.planning.plan_result import Candidate, Plan
 from harness.planning.step_changes import RETRY_COST, StepChange, code_of, possible_changes
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
+from harness.schema.units import format_bytes
 from harness.schema.verdict import FITS
 
 MOST_TRIED = 4
@@ -90,8 +91,25 @@ class PlanSearch:
             as_asked=as_asked,
             candidates=tuple(ranked),
             too_large=tuple(too_large),
+            rejected=tuple(self._rejected()),
             notes=tuple(notes),
         )
+
+    def _rejected(self) -> Iterator[str]:
+        """Yield each step that was tried and is not sure to fit, in the order of the search."""
+        for (change, parts, settings), found in self._known.items():
+            if isinstance(found, GpuFit) and found.verdict == FITS:
+                continue
+            what = self._words(change, parts, settings)
+            if isinstance(found, str):
+                yield f"{what}: does not run: {found}"
+            else:
+                reserved = format_bytes(found.reserved_peak_bytes[1])
+                yield f"{what}: {found.verdict}, reserves {reserved}"
+
+    def _words(self, change: StepChange, parts: int, settings: str) -> str:
+        micro = f"{parts} x {self._subject.batch // parts:,}"
+        return ", ".join([micro, *change.described(), *[settings] * bool(settings)])
 
     def _changes(self) -> tuple[StepChange, ...]:
         return possible_changes(
@@ -181,8 +199,7 @@ class PlanSearch:
         """Return what the step needs, or why it does not run."""
         question = change, parts, settings
         if question not in self._known:
-            words = ", ".join(change.described()) or "as asked"
-            self._progress(f"{words}: {parts} x {self._subject.batch // parts:,}")
+            self._progress(self._words(change, parts, settings))
             self._known[question] = self._fit_of(change, parts, settings)
         return self._known[question]
 

@@ -44,6 +44,7 @@ def predict(
     gpu: Gpu | str | None = None,
     autocast: "str | torch.dtype | None" = None,
     accumulate: int = 1,
+    compile: str | bool | None = None,  # as in torch.nn.Module
     prepare: "Callable[[nn.Module], object] | None" = None,
     allocator_settings: str = "",
     find_largest: bool = False,
@@ -74,7 +75,8 @@ def predict(target: object = None, batch: int | None = None, **asked: object) ->
               such as ``{"tokens": "int64:256"}``, or a function of the batch that returns inputs
               and labels; ``optimizer`` and ``loss``, each a name or a function; ``mode``, train or
               inference; ``device`` and ``gpu``; ``autocast``, a type; ``accumulate``, a number of
-              micro-batches; ``prepare``, called with the network before the steps;
+              micro-batches; ``compile``, True or a mode of ``torch.compile``; ``prepare``, called
+              with the network before it is compiled and before the steps;
               ``allocator_settings``; ``find_largest=True`` to search the largest batch for
               ``gpu``; ``method``: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a
               CUDA build of PyTorch is installed.

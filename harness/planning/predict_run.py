@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from msgspec.structs import replace
 
 from harness.planning.ask_step import ask, option_of
-from harness.planning.predict_step import KERNELS, report_of
+from harness.planning.predict_step import notes_of, report_of
 from harness.planning.sent_objects import sent
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
@@ -58,6 +58,6 @@ def predict_run(
     )
     answer = ask(question, "dry run")
     report = report_of(
-        request, answer, method="dry run", notes=(KERNELS, *answer.notes), steps=answer.steps
+        request, answer, method="dry run", notes=notes_of(answer), steps=answer.steps
     )
     return replace(report, batch=None)

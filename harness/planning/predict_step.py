@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
-from harness.planning.ask_step import ask, option_of
+from harness.measurement.process.worker_output import OnPhase
+from harness.planning.ask_step import ask, deadline_of, option_of
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.argument_checks import ArgumentError
@@ -16,11 +17,17 @@ from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
+from harness.schema.units import format_bytes
 
-STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate")
+STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate", "compile")
 """Fields of a request that are arguments of ``OwnStep`` too."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
+WORKSPACE = (
+    "PyTorch's own kernels decided what is allocated; cuDNN alone knows its workspaces: peaks and "
+    "layers count none, the verdict covers everything from none to the largest, {} at once"
+)
 BY_REQUEST = "estimated on meta tensors, as was asked"
+NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 ESTIMATED = "estimated, because the dry run is not available: {}"
 
 
@@ -57,7 +64,13 @@ def predict_step(
 
 
 def predict_on_cuda(
-    request: StepRequest, gpu: Gpu | None, *, settings: str, largest: bool, method: str
+    request: StepRequest,
+    gpu: Gpu | None,
+    *,
+    settings: str,
+    largest: bool,
+    method: str,
+    progress: OnPhase | None = None,
 ) -> StepReport:
     """Return the report of a step on a GPU that is not there; ``gpu`` is None where none is named.
 
@@ -68,27 +81,41 @@ def predict_on_cuda(
     note = BY_REQUEST
     if method != "estimate":
         try:
-            return _dry_run(request, gpu, settings, largest)
+            return _dry_run(request, gpu, settings, largest, progress)
         except DryRunUnavailableError as error:
-            if method == "dry-run":
+            if method == "dry-run" or request.compile is not None:
                 raise
             note = ESTIMATED.format(error)
     found = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
     return msgspec.structs.replace(found, notes=(note, *found.notes))
 
 
-def _dry_run(request: StepRequest, gpu: Gpu | None, settings: str, largest: bool) -> StepReport:
+def _dry_run(
+    request: StepRequest,
+    gpu: Gpu | None,
+    settings: str,
+    largest: bool,
+    progress: OnPhase | None,
+) -> StepReport:
     used = gpu or gpu_of(None)
+    searched = largest and request.compile is None
     question = StepQuestion(
         request=request,
         device="cuda",
         gpus=(option_of(used),),
         settings=settings,
         fits=gpu is not None,
-        largest=largest,
+        largest=searched,
     )
-    answer = ask(question, "dry run")
-    return report_of(request, answer, method="dry run", notes=(KERNELS, *answer.notes))
+    answer = ask(question, "dry run", deadline_seconds=deadline_of(request), progress=progress)
+    notes = (*notes_of(answer), *[NOT_SEARCHED] * (largest and not searched))
+    return report_of(request, answer, method="dry run", notes=notes)
+
+
+def notes_of(answer: StepAnswer) -> tuple[str, ...]:
+    """Return the notes of a dry run: what it says of cuDNN's workspaces comes first."""
+    most = max((fit.workspace_bytes for fit in answer.fits), default=0)
+    return (WORKSPACE.format(format_bytes(most)) if most else KERNELS, *answer.notes)
 
 
 def report_of(
@@ -110,6 +137,7 @@ def report_of(
         notes=tuple(notes),
         layers=tuple(Layer(**row) for row in answer.layers),
         fit=answer.fits[0] if answer.fits else None,
+        compiled=answer.compiled,
         trace=Trace([Event(*row) for row in answer.events]),
         **fields,
     )
@@ -124,7 +152,12 @@ class FitsOnGpus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fits_on_cuda(
-    request: StepRequest, gpus: Sequence[Gpu], *, settings: str, method: str
+    request: StepRequest,
+    gpus: Sequence[Gpu],
+    *,
+    settings: str,
+    method: str,
+    progress: OnPhase | None = None,
 ) -> FitsOnGpus:
     """Return the verdict on each GPU with its largest batch.
 
@@ -141,15 +174,18 @@ def fits_on_cuda(
                 device="cuda",
                 gpus=tuple(options),
                 settings=settings,
-                trace=False,
+                trace=request.compile is not None,  # it sees if anything was compiled
                 fits=True,
-                largest=True,
+                largest=request.compile is None,
             )
-            answer = ask(question, "dry run")
-            notes = (KERNELS, *left_out, *answer.notes)
+            answer = ask(
+                question, "dry run", deadline_seconds=deadline_of(request), progress=progress
+            )
+            compiling = () if request.compile is None else (NOT_SEARCHED,)
+            notes = (*notes_of(answer), *left_out, *compiling)
             return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
         except DryRunUnavailableError as error:
-            if method == "dry-run":
+            if method == "dry-run" or request.compile is not None:
                 raise
             note = ESTIMATED.format(error)
     from harness.planning.estimated_step import estimated_fits
@@ -196,7 +232,8 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
     """
     plain: dict[str, Any] = {"batch": batch, **own_places()}
     objects: dict[str, Any] = {}
-    for name, value in step.items():
+    for name, given in step.items():
+        value = {True: "default", False: None}.get(given, given) if name == "compile" else given
         if name not in (*STEP_FIELDS, "inputs", "prepare", "answers"):
             raise ArgumentError(f"predict of a network takes no argument {name!r}")
         if name in ("inputs", "prepare") or not isinstance(value, str | int | None):

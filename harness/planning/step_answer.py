@@ -12,15 +12,18 @@ from typing import Any
 import msgspec
 import torch
 
+from harness.dry_run.compiled import watch
+from harness.dry_run.own_code import is_own
 from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.forked_call import ForkedCall
-from harness.measurement.step_trace import StepTrace, trace_step
+from harness.measurement.step_trace import trace_step
 from harness.planning.plan_answer import plan_answer
 from harness.planning.run_answer import run_answer
 from harness.planning.step_bench import ENDLESS_BYTES, StepBench, use_gpu
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
-from harness.planning.step_search import StepSearch
+from harness.planning.step_search import fits_of
 from harness.planning.step_values import StepValues
+from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import GpuFit
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
@@ -40,16 +43,16 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
     if asked.plan:
         return dict(msgspec.to_builtins(StepAnswer(plan=plan_answer(asked, own, announce))))
     if asked.device == "cpu" or not pretended_device():
-        found = _answer(trace_step(own.with_values(), asked.device, announce), ())
+        found = _traced(own.with_values(), asked.device, announce, with_values=True)
     else:
-        found = _on_pretended_gpus(asked, own)
+        found = _on_pretended_gpus(asked, own, announce)
     return dict(msgspec.to_builtins(found))
 
 
-def _on_pretended_gpus(asked: StepQuestion, own: OwnStep) -> StepAnswer:
-    traced: ForkedCall[tuple[StepTrace, tuple[str, ...]]] | None = None
+def _on_pretended_gpus(asked: StepQuestion, own: OwnStep, announce: Phase) -> StepAnswer:
+    traced: ForkedCall[StepAnswer] | None = None
     if asked.trace:
-        traced = ForkedCall(partial(_traced, asked, own))
+        traced = ForkedCall(partial(_traced_on_pretended_gpu, asked, own, announce))
     known = [gpu for gpu in asked.gpus if gpu.total_bytes] if asked.fits else []
     try:
         fits = _fits(asked, own, known, also_tracing=traced is not None)
@@ -59,21 +62,52 @@ def _on_pretended_gpus(asked: StepQuestion, own: OwnStep) -> StepAnswer:
         raise
     if traced is None:
         return StepAnswer(fits=tuple(fits))
-    trace, notes = traced.result()
-    return msgspec.structs.replace(_answer(trace, fits), notes=notes)
+    return msgspec.structs.replace(traced.result(), fits=tuple(fits))
 
 
-def _answer(traced: StepTrace, fits: Sequence[GpuFit]) -> StepAnswer:
+def _traced_on_pretended_gpu(asked: StepQuestion, own: OwnStep, announce: Phase) -> StepAnswer:
+    values = _used(asked, asked.gpus[0])
+    found = _traced(own, "cuda", announce, with_values=False)
+    values.refuse_unknown_sizes()
+    return msgspec.structs.replace(found, notes=(*values.notes(), *found.notes))
+
+
+def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepAnswer:
+    """Return the traced step, and what was compiled for it.
+
+    Raises:
+        UnsupportedError: the step is to be compiled, and nothing was.
+
+    """
+
+    def tell(words: str) -> None:
+        with announce(words):
+            pass
+
+    compilations = watch(is_own, tell, pretended=pretended_device() is not None)
+    traced = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
+    compiled = compilations.found()
+    if own.compile is not None and (compiled is None or not compiled.graphs):
+        found = () if compiled is None else (*compiled.fallbacks, *compiled.break_places)
+        why = ": " + "; ".join(found) if found else ""
+        raise UnsupportedError(f"torch.compile compiled nothing{why}")
     return StepAnswer(
-        metrics=traced.metrics, events=traced.events, layers=traced.layers, fits=tuple(fits)
+        metrics=traced.metrics,
+        events=traced.events,
+        layers=traced.layers,
+        compiled=compiled,
+        notes=() if compiled is None else (*compiled.notes(), INSIDE if own.compile else NOT_ASKED),
     )
 
 
-def _traced(asked: StepQuestion, own: OwnStep) -> tuple[StepTrace, tuple[str, ...]]:
-    values = _used(asked, asked.gpus[0])
-    traced = trace_step(own, "cuda", no_phase, with_values=False)
-    values.refuse_unknown_sizes()
-    return traced, values.notes()
+INSIDE = (
+    "what compiled code allocates is in the row of the network: layers inside it cannot be told"
+    " apart, only their parameters, gradients and optimizer state"
+)
+NOT_ASKED = (
+    "your own code compiles: the trace names its modules, which may break graphs that a run"
+    " without it does not; --compile compiles the network as a whole"
+)
 
 
 def _used(asked: StepQuestion, gpu: GpuOption) -> StepValues:
@@ -108,7 +142,6 @@ def _fits(
 
 def _fits_of_kind(asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
     values = _used(asked, gpus[0])
-    search = StepSearch(StepBench(own, values), own, asked.settings)
-    if asked.largest:
-        search.guess_largest(gpus, own.batch)
-    return [search.fit(gpu, own.batch, find_largest=asked.largest) for gpu in gpus]
+    watch(is_own, str, pretended=True)  # Inductor chooses as it does for the trace
+    bench = StepBench(own, values)
+    return fits_of(bench, own, gpus, settings=asked.settings, find_largest=asked.largest)

@@ -8,11 +8,13 @@ import ctypes
 import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import torch
 
+from harness.dry_run.library_workspaces import workspace_bytes
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import MOST_STEPS
 from harness.planning.step_values import StepValues
@@ -23,8 +25,12 @@ from harness.training.own_step import OwnStep
 from harness.training.training_step import no_phase
 
 MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
+WORKSPACE = "HARNESS_DRY_RUN_LARGEST_WORKSPACE"
 ENDLESS_BYTES = 1 << 41
 """Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
+
+
+Result = TypeVar("Result")
 
 
 class TooLargeError(UnsupportedError):
@@ -40,6 +46,8 @@ class Need(NamedTuple):
     most_allocated_bytes: int
     """Over the build and all steps."""
     most_reserved_bytes: int
+    workspace_bytes: int = 0
+    """The largest workspace that cuDNN or cuFFT could use at once; they alone know what they do."""
 
 
 def use_gpu(
@@ -48,6 +56,7 @@ def use_gpu(
     memory_bytes: int,
     settings: str = "",
     answers: Sequence[str] = (),
+    largest_workspace: bool = False,
 ) -> StepValues:
     """Let this process, which has not used CUDA yet, see a pretended GPU.
 
@@ -56,6 +65,7 @@ def use_gpu(
         memory_bytes: memory for PyTorch's allocator.
         settings: as in PYTORCH_ALLOC_CONF.
         answers: what the step reads from the GPU, each as ``FILE:LINE=ANSWER``.
+        largest_workspace: whether libraries ask for their largest workspace, instead of none.
 
     Returns:
         The values that are read from now on.
@@ -64,14 +74,14 @@ def use_gpu(
     os.environ.update(variables)
     if settings:
         torch.cuda.memory._set_allocator_settings(settings)
-    limit_memory(memory_bytes)
+    limit_memory(memory_bytes, largest_workspace=largest_workspace)
     torch.cuda.init()  # type: ignore[no-untyped-call]
     return StepValues(answers)
 
 
-def limit_memory(memory_bytes: int) -> None:
-    """Change the memory that the pretended GPU has for PyTorch's allocator."""
-    os.environ |= {MEMORY: str(memory_bytes), OUTSIDE: "0"}
+def limit_memory(memory_bytes: int, *, largest_workspace: bool) -> None:
+    """Change the memory of PyTorch's allocator, and the workspace that libraries ask for."""
+    os.environ |= {MEMORY: str(memory_bytes), OUTSIDE: "0", WORKSPACE: str(int(largest_workspace))}
     ctypes.CDLL(None).harness_dry_run_describe()
 
 
@@ -87,15 +97,30 @@ class Tries(Protocol):
         ...
 
 
+class Bench(Tries, Protocol):
+    """Tries whose two ends, without and with the largest workspace, can be compared."""
+
+    def with_largest_workspace(self) -> Self:
+        """Return tries in which libraries ask for their largest workspace, instead of none."""
+        ...
+
+
 class StepBench:
     """The network of a step on a pretended GPU, in the process that made it."""
 
     def __init__(self, own: OwnStep, values: StepValues) -> None:
-        self._values = values
-        self._model = own.network("cuda", with_values=False)
+        model = own.network("cuda", with_values=False)
+        self._run = partial(_run, model, values=values)
+        self._model = model
         self._built = torch.cuda.max_memory_reserved()
         # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
         torch.cuda._is_in_bad_fork = lambda: False
+
+    def with_largest_workspace(self) -> Self:
+        """Return tries in which libraries ask for their largest workspace, instead of none."""
+        other = copy(self)
+        other._run = partial(self._run, largest_workspace=True)
+        return other
 
     def need(self, batch: int, own: OwnStep) -> Need:
         """Return the peaks with that many examples, where memory never ends.
@@ -104,7 +129,7 @@ class StepBench:
             ForkFailedError: the step fails.
 
         """
-        return _known(in_fork(partial(_run, self._model, own, batch, ENDLESS_BYTES, self._values)))
+        return known(in_fork(partial(self._run, own, batch, ENDLESS_BYTES)))
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
         """Return whether the build and the steps complete within so much memory.
@@ -115,11 +140,11 @@ class StepBench:
         """
         if self._built > memory_bytes:
             return False
-        return _completes(partial(_run, self._model, own, batch, memory_bytes, self._values))
+        return in_fork(partial(self._run, own, batch, memory_bytes)) is not None
 
     def same_process(self) -> "SameProcessTries":
         """Return tries in a process that only these tries use."""
-        return SameProcessTries(self._model, self._built, self._values)
+        return SameProcessTries(self._run, self._model, self._built)
 
 
 class StateLeftError(Exception):
@@ -129,25 +154,27 @@ class StateLeftError(Exception):
 class SameProcessTries:
     """Tries one after another without a fork: faster, and right unless a step leaves something."""
 
-    def __init__(self, model: torch.nn.Module, built_bytes: int, values: StepValues) -> None:
-        self._values = values
+    def __init__(
+        self, run: Callable[..., Need | None], model: torch.nn.Module, built_bytes: int
+    ) -> None:
+        self._run = run
         self._model = model
         self._built = built_bytes
         self._held = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
 
     def need(self, batch: int, own: OwnStep) -> Need:
         """Return the peaks where memory never ends."""
-        return _known(self._run(own, batch, ENDLESS_BYTES))
+        return known(self._tried(own, batch, ENDLESS_BYTES))
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
         """Return whether the build and the steps complete within so much memory."""
         if self._built > memory_bytes:
             return False
-        return self._run(own, batch, memory_bytes) is not None
+        return self._tried(own, batch, memory_bytes) is not None
 
-    def _run(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
+    def _tried(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
         torch.cuda.reset_peak_memory_stats()
-        found = _run(self._model, own, batch, memory_bytes, self._values)
+        found = self._run(own, batch, memory_bytes)
         self._model.zero_grad(set_to_none=True)
         gc.collect()
         torch._C._cuda_clearCublasWorkspaces()
@@ -161,53 +188,80 @@ class FreshTries:
     """Tries a step whose network is built anew each time, under its own allocator settings."""
 
     def __init__(self, variables: Mapping[str, str], settings: str, answers: Sequence[str]) -> None:
-        self._variables = variables
-        self._settings = settings
-        self._answers = answers
+        self._use_gpu = partial(use_gpu, variables, settings=settings, answers=answers)
+        self._largest_workspace = False
+
+    def with_largest_workspace(self) -> Self:
+        """Return tries in which libraries ask for their largest workspace, instead of none."""
+        other = copy(self)
+        other._largest_workspace = True
+        return other
 
     def need(self, batch: int, own: OwnStep) -> Need:
         """Return the peaks where memory never ends."""
-        return _known(in_fork(partial(self._run, own, batch, ENDLESS_BYTES)))
+        return known(in_fork(partial(self._run, own, batch, ENDLESS_BYTES)))
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
         """Return whether the build and the steps complete within so much memory."""
         return in_fork(partial(self._run, own, batch, memory_bytes)) is not None
 
     def _run(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
-        values = use_gpu(
-            self._variables,
-            memory_bytes=memory_bytes,
-            settings=self._settings,
-            answers=self._answers,
-        )
+        largest = self._largest_workspace
+        values = self._use_gpu(memory_bytes=memory_bytes, largest_workspace=largest)
         try:
             model = own.network("cuda", with_values=False)
         except torch.OutOfMemoryError:
             return None
-        return _run(model, own, batch, memory_bytes, values)
+        return _run(model, own, batch, memory_bytes, values=values, largest_workspace=largest)
 
 
-def _known(need: Need | None) -> Need:
+def known(need: Result | None) -> Result:
+    """Return what a try without an end of memory found.
+
+    Raises:
+        TooLargeError: it ended nevertheless.
+
+    """
     if need is None:
         raise TooLargeError(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
     return need
 
 
-def _completes(run: Callable[[], Need | None]) -> bool:
-    return in_fork(run) is not None
-
-
 def _run(
-    model: torch.nn.Module, own: OwnStep, batch: int, memory_bytes: int, values: StepValues
+    model: torch.nn.Module,
+    own: OwnStep,
+    batch: int,
+    memory_bytes: int,
+    *,
+    values: StepValues,
+    largest_workspace: bool = False,
 ) -> Need | None:
     """Run the steps; None if memory runs out."""
-    limit_memory(memory_bytes)
+    limit_memory(memory_bytes, largest_workspace=largest_workspace)
+    found = within_memory(
+        lambda: _need(own.step(model, "cuda", batch)), largest_workspace=largest_workspace
+    )
+    if found is not None:
+        values.refuse_unknown_sizes()
+    return found
+
+
+def within_memory(run: Callable[[], Result], *, largest_workspace: bool) -> Result | None:
+    """Return what ``run`` returns; None if memory runs out."""
+    refused = _refused()
     try:
-        found = _need(own.step(model, "cuda", batch))
+        return run()
     except torch.OutOfMemoryError:
         return None
-    values.refuse_unknown_sizes()
-    return found
+    except RuntimeError:
+        if largest_workspace and _refused() > refused:
+            return None  # PyTorch looks for another algorithm then, and finds none here
+        raise
+
+
+def _refused() -> int:
+    """Return how many allocations did not fit."""
+    return int(torch.cuda.memory_stats().get("num_ooms", 0))
 
 
 def _need(step: Step) -> Need:
@@ -220,7 +274,7 @@ def _need(step: Step) -> Need:
         number += 1
     measured = _peaks_of(step, most)
     allocated, reserved = (max(sizes) for sizes in zip(*most, strict=True))
-    return Need(*measured, allocated, reserved)
+    return Need(*measured, allocated, reserved, workspace_bytes())
 
 
 def _peaks_of(step: Step, most: list[tuple[int, int]]) -> tuple[int, int]:

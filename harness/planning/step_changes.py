@@ -1,4 +1,4 @@
-"""What a plan may change of a training step, and what each change costs in time.
+"""Changes of a training step that a plan may make, each with its cost in time.
 
 The cost model is simple and stated: a forward pass takes a third of a step and a backward pass two
 thirds. Checkpointing repeats the forward pass of the blocks that it wraps. Each further micro-batch
@@ -38,7 +38,7 @@ class StepChange:
 
     @property
     def trains_otherwise(self) -> bool:
-        """Whether another optimizer is used, which needs other settings to train as well."""
+        """True if another optimizer is used, which needs other settings to train as well."""
         return self.optimizer == "sgd"
 
     def relative_time(self, micro_batches: int) -> float:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from harness.schema.compilation import Compiled
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import Metrics
 from harness.schema.step_request import StepRequest
@@ -56,4 +57,5 @@ class StepAnswer(Struct, frozen=True, kw_only=True):
     fits: tuple[GpuFit, ...] = ()
     steps: int | None = None
     notes: tuple[str, ...] = ()
+    compiled: Compiled | None = None
     plan: dict[str, Any] | None = None

@@ -5,17 +5,70 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
+from msgspec.structs import replace
+
 from harness.measurement.process.failure import ForkFailedError
-from harness.measurement.process.forked_call import in_fork
-from harness.planning.step_bench import ENDLESS_BYTES, Need, StepBench, TooLargeError, Tries
+from harness.measurement.process.forked_call import ForkedCall, in_fork
+from harness.planning.step_bench import (
+    ENDLESS_BYTES,
+    Bench,
+    Need,
+    StepBench,
+    TooLargeError,
+    Tries,
+)
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
 from harness.schema.memory_fit import GpuFit
-from harness.schema.verdict import FITS, Fit, fit_of
+from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit, fit_of
 from harness.training.own_step import OwnStep
 
 HIGHEST = 1 << 24
 """The largest batch that is tried."""
+
+
+def fits_of(
+    bench: Bench,
+    own: OwnStep,
+    gpus: Sequence[GpuOption],
+    *,
+    settings: str = "",
+    find_largest: bool = False,
+) -> list[GpuFit]:
+    """Return the verdict on each GPU: it fits if it does with the largest workspace of cuDNN too.
+
+    Raises:
+        ForkFailedError: the step fails for another reason than memory.
+
+    """
+    least = StepSearch(bench, own, settings)
+    if not least.need(own.batch).workspace_bytes:
+        return least.fits(gpus, find_largest=find_largest)
+    most = StepSearch(bench.with_largest_workspace(), own, settings)
+    other = ForkedCall(partial(most.fits, gpus, find_largest=find_largest))
+    fits = least.fits(gpus, find_largest=find_largest, at_best=True)
+    ends = zip(gpus, fits, other.result(), strict=True)
+    return [least.limited(gpu, both_ends(fit, most)) for gpu, fit, most in ends]
+
+
+def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
+    """Return the verdict of a step without any workspace, and with the largest one, as one.
+
+    The larger workspace may need less: a block that it leaves is used again.
+    """
+    verdicts = least.verdict, most.verdict
+    allocated = *least.allocated_peak_bytes, *most.allocated_peak_bytes
+    reserved = *least.reserved_peak_bytes, *most.reserved_peak_bytes
+    best = max(least.largest_batch or 0, most.largest_batch or 0)
+    return replace(
+        most,
+        allocated_peak_bytes=(min(allocated), max(allocated)),
+        reserved_peak_bytes=(min(reserved), max(reserved)),
+        verdict=fit_of(
+            in_every_case=set(verdicts) == {FITS}, in_some_case=set(verdicts) != {DOES_NOT_FIT}
+        ),
+        largest_batch_at_best=best or None,
+    )
 
 
 class StepSearch:
@@ -30,28 +83,39 @@ class StepSearch:
         self._guesses: dict[str, int | None] = {}
         self.tries = 0
 
-    def guess_largest(self, gpus: Sequence[GpuOption], batch: int) -> None:
-        """Search the largest batches in one process first; forks then confirm them."""
-        assert isinstance(self._bench, StepBench), "other tries have no process of their own"
-        with suppress(ForkFailedError):
-            self._guesses = in_fork(partial(self._searched, self._bench, gpus, batch))
+    def fits(
+        self, gpus: Sequence[GpuOption], *, find_largest: bool, at_best: bool = False
+    ) -> list[GpuFit]:
+        """Return the verdict on each GPU, and its largest batch if wanted.
 
-    def _searched(
-        self, bench: StepBench, gpus: Sequence[GpuOption], batch: int
-    ) -> dict[str, int | None]:
-        gc.freeze()  # what exists is never collected between two tries
-        search = StepSearch(bench.same_process(), self._own, self._settings)
-        return {gpu.name: search.fit(gpu, batch, find_largest=True).largest_batch for gpu in gpus}
-
-    def fit(self, gpu: GpuOption, batch: int, *, find_largest: bool) -> GpuFit:
-        """Return the verdict on a GPU of known memory, and its largest batch if wanted.
+        Args:
+            gpus: GPUs of known memory.
+            find_largest: whether to search the largest batch.
+            at_best: whether that is the one beside the smallest CUDA context, not the largest.
 
         Raises:
             ForkFailedError: the step fails for another reason than memory.
 
         """
+        if find_largest and isinstance(self._bench, StepBench):
+            with suppress(ForkFailedError):  # one process searches first, forks then confirm
+                self._guesses = in_fork(partial(self._searched, self._bench, gpus, at_best))
+        return [self._fit(gpu, find_largest, at_best) for gpu in gpus]
+
+    def _searched(
+        self, bench: StepBench, gpus: Sequence[GpuOption], at_best: bool
+    ) -> dict[str, int | None]:
+        gc.freeze()  # what exists is never collected between two tries
+        search = StepSearch(bench.same_process(), self._own, self._settings)
+        found = search.fits(gpus, find_largest=True, at_best=at_best)
+        return {fit.gpu: fit.largest_batch for fit in found}
+
+    def _fit(self, gpu: GpuOption, find_largest: bool, at_best: bool) -> GpuFit:
+        batch = self._own.batch
         need = self.need(batch)
         verdict = self._verdict(gpu, batch)
+        outside = gpu.outside_bytes[0 if at_best else 1]
+        fitting = verdict != DOES_NOT_FIT if at_best else verdict == FITS
         return GpuFit(
             gpu=gpu.name,
             capability=gpu.capability,
@@ -60,10 +124,19 @@ class StepSearch:
             allocator_settings=self._settings,
             allocated_peak_bytes=(need.allocated_bytes, need.allocated_bytes),
             reserved_peak_bytes=(need.reserved_bytes, need.reserved_bytes),
+            workspace_bytes=need.workspace_bytes,
             verdict=verdict,
             is_searched=find_largest,
-            largest_batch=self._largest(gpu, batch, verdict) if find_largest else None,
+            largest_batch=self._largest(gpu, outside, fitting) if find_largest else None,
         )
+
+    def limited(self, gpu: GpuOption, fit: GpuFit) -> GpuFit:
+        """Return a verdict whose largest batch is limited to what surely fits at this end too."""
+        largest, outside = fit.largest_batch, gpu.outside_bytes[1]
+        if largest is None or self._completes(largest, gpu.total_bytes - outside):
+            return fit
+        here = self._largest(gpu, outside, fits=False)
+        return replace(fit, largest_batch=None if here is None else min(here, largest))
 
     def need(self, batch: int) -> Need:
         """Return the peaks at a batch, where memory never ends."""
@@ -94,10 +167,10 @@ class StepSearch:
             self._completed[question] = self._bench.completes(batch, memory_bytes, self._own)
         return self._completed[question]
 
-    def _largest(self, gpu: GpuOption, batch: int, verdict: Fit) -> int | None:
-        """Return a batch that surely fits where the next one does not; None where none does."""
-        unit, room = self._own.accumulate, gpu.total_bytes - gpu.outside_bytes[1]
-        low = batch if verdict == FITS else self._smallest()
+    def _largest(self, gpu: GpuOption, outside_bytes: int, fits: bool) -> int | None:
+        """Return a batch that fits where the next one does not; None where none does."""
+        unit, room, batch = self._own.accumulate, gpu.total_bytes - outside_bytes, self._own.batch
+        low = batch if fits else self._smallest()
         if low > batch:
             return None
         found = largest_value(

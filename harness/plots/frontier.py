@@ -1,4 +1,4 @@
-"""Where networks stop fitting: the largest batch against depth, a line a budget."""
+"""The frontier at which networks stop fitting: the largest batch against depth, a line a budget."""
 
 import numpy as np
 import pandas as pd

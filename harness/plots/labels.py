@@ -17,7 +17,7 @@ _LEADER_STOP, _TEXT_START = 1.055, 1.07
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """Where a line ends, in data coordinates, and what to call it there."""
+    """The end of a line, in data coordinates, and its label there."""
 
     x: float
     y: float

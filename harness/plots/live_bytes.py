@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from harness.plots.theme import CATEGORY_COLOURS
+from harness.schema.category_colours import CATEGORY_COLOURS
 
 
 def live_by_category(events: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,12 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
-from harness.plots.theme import CATEGORY_COLOURS, bytes_text, ink_on, is_narrow
+from harness.plots.theme import (
+    bytes_text,
+    ink_on,
+    is_narrow,
+)
+from harness.schema.category_colours import CATEGORY_COLOURS
 
 
 def owners(canvas: Canvas, data: pd.DataFrame) -> None:

@@ -5,7 +5,10 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.plots.theme import BLUE, QUIET, VERMILION
+from harness.plots.theme import (
+    QUIET,
+)
+from harness.schema.category_colours import BLUE, VERMILION
 
 
 def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What ``plot()`` of the public objects returns.
+"""Pictures that ``plot()`` of the public objects returns.
 
 The pictures have the look of the report's. They are made without pyplot, so they leave no global
 state behind; a notebook shows them, and ``savefig`` writes them.
@@ -6,8 +6,9 @@ state behind; a notebook shows them, and ``savefig`` writes them.
 
 import functools
 import io
+import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -18,8 +19,11 @@ from harness.plots.live_bytes import live_by_category, thin
 from harness.plots.probes import probes
 from harness.plots.stacked import stacked
 from harness.plots.step_timeline import timeline
-from harness.plots.theme import CATEGORY_COLOURS, RC
+from harness.plots.theme import (
+    RC,
+)
 from harness.schema.argument_checks import ArgumentError
+from harness.schema.category_colours import CATEGORY_COLOURS
 
 if TYPE_CHECKING:
     from harness.schema.events import Trace
@@ -29,12 +33,32 @@ if TYPE_CHECKING:
 
 
 class Picture(Canvas):
-    """A matplotlib figure that a notebook shows, also where pyplot was never imported."""
+    """A matplotlib figure that a notebook shows once, also behind a semicolon or in a loop.
+
+    It is shown when it is made. As the value of the same cell it is not shown again, of a later
+    cell it is.
+    """
+
+    _shown_in: int | None = None
+
+    def _ipython_display_(self) -> None:
+        notebook = _notebook()
+        if notebook is None or notebook.execution_count == self._shown_in:
+            return
+        self._shown_in = notebook.execution_count
+        sys.modules["IPython.display"].display({"image/png": self._repr_png_()}, raw=True)
 
     def _repr_png_(self) -> bytes:
         png = io.BytesIO()
         self.savefig(png, format="png", dpi=110)
         return png.getvalue()
+
+
+def _notebook() -> Any:
+    """Return the shell of the notebook that this process is the kernel of; None elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell if hasattr(shell, "kernel") else None
 
 
 def _picture(
@@ -45,6 +69,7 @@ def _picture(
         mpl.rcParams.update(RC)
         canvas = Picture(figsize=size, layout="constrained", facecolor="white")
         draw(canvas, data)
+        canvas._ipython_display_()
     return canvas
 
 

@@ -5,8 +5,9 @@ is ordered from dark to light, any other has colours and markers of its own.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,12 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.plots.labels import End, label_ends
 from harness.plots.theme import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
     QUIET,
-    VERMILION,
     bytes_axis,
     bytes_text,
     counts_axis,
@@ -30,6 +26,7 @@ from harness.plots.theme import (
     ordered_colours,
     panels,
 )
+from harness.schema.category_colours import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
@@ -52,6 +49,21 @@ class Marked:
 
     value: float
     text: str
+
+
+def memory_panels(x: str, line: str, *, label: str, x_label: str) -> Callable[..., None]:
+    """Return what draws bytes that double, a panel for each name in the column ``panel``."""
+    return partial(
+        series,
+        x=x,
+        y="bytes",
+        line=line,
+        panel="panel",
+        line_label="",
+        label=label,
+        x_label=x_label,
+        scale="doubling bytes",
+    )
 
 
 def series(
@@ -125,7 +137,7 @@ def series(
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
-    """Return values that an axis by doublings has room for, at most ``most``, the last among them.
+    """Return at most ``most`` of the values, with the last, as ticks of a logarithmic axis.
 
     >>> _few([1, 2, 4, 8, 16, 32, 64], 6), _few([1, 16, 128, 512, 1024], 6)
     ([1, 4, 16, 64], [1, 16, 128, 1024])

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
 from harness.plots.theme import (
-    CATEGORY_COLOURS,
     INK,
     byte_ticks,
     bytes_text,
     is_narrow,
     panels,
 )
+from harness.schema.category_colours import CATEGORY_COLOURS
 
 _ROOM = 1.3
 """How far an axis goes beyond the longest bar, for the number at its end."""

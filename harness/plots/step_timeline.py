@@ -8,7 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
-from harness.plots.theme import CATEGORY_COLOURS, INK, PAPER, bytes_text, is_narrow
+from harness.plots.theme import (
+    INK,
+    PAPER,
+    bytes_text,
+    is_narrow,
+)
+from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.units import format_bytes
 
 _LETTER_INCHES = 0.09

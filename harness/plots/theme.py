@@ -11,9 +11,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from harness.schema.units import format_bytes
 
-# Okabe & Ito (2008), "Color Universal Design".
-BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
-SKY, VERMILION, PURPLE = "#56B4E9", "#D55E00", "#CC79A7"
 INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
 PAPER = "#fefefe"
 """What lies behind a figure; not quite white, which stays white in the dark."""
@@ -23,16 +20,6 @@ DARK = {INK: "#e6e9ed", QUIET: "#a5aeb8", RULE: "#343b44", PAPER: "#14181d"}
 
 NARROW_INCHES = 4.0
 """Width of a figure on a phone: its text stays as large as on a wide page."""
-
-CATEGORY_COLOURS = {
-    "parameter": BLUE,
-    "gradient": ORANGE,
-    "optimizer_state": PURPLE,
-    "input": SKY,
-    "activation": GREEN,
-    "temporary": VERMILION,
-}
-"""By the category of a live byte, in the order in which they are stacked."""
 
 RC: Any = {
     "axes.axisbelow": True,

@@ -1,4 +1,4 @@
-"""The largest value that fits, for needs that are computed: no noise, no processes.
+"""Search for the largest value that fits, if the need is computed and so free of noise.
 
 ``harness.thresholds.search`` answers the same question for real runs, which may be noisy and
 have to be confirmed on both sides.

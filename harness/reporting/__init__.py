@@ -13,19 +13,19 @@ html.py             The report as two self-contained pages: the story and the ev
 layer_text.py       The table of layers that harness profile and harness predict TARGET print
 literature_tables.py The tables over all claims of the literature
 markdown.py         The report as Markdown, with links to the PNGs next to it
-methods.py          What the report says of its methods and limits
+methods.py          The report's methods and limits
 output_files.py     Puts a report's files in place of the earlier report's
 parallel.py         Runs the parts of a report in processes
-plan_text.py        What harness plan prints
-profile_text.py     What harness profile prints and writes
+plan_text.py        Text of harness plan
+profile_text.py     Text and files of harness profile
 progress.py         Shows a sweep as it goes
 report.py           Records in a folder to a report in the same folder
 report_text.py      A step's report on a terminal: the answer first, then where the bytes are
-summary.py          How harness reproduce ends
+step_page.py        A step's report as a page: answers, timeline, layers, largest blocks
+summary.py          The last lines of harness reproduce
 tables.py           Tables: raw numbers as CSV, numbers with units for people
-templating.py       How templates become pages
-terminal.py         What commands print on a terminal
-timeline_page.py    A trace as a page: the labelled timeline, the layers in forward order
+templating.py       Templates become pages
+terminal.py         Text of commands on a terminal
 timeline_svg.py     A trace as one SVG element
 trace_exports.py    A trace in other people's formats
 verdict_table.py    The verdicts of several runs side by side

@@ -96,7 +96,7 @@ class Report:
 
     @property
     def of_literature(self) -> bool:
-        """Whether every chapter tests a claim of the literature: then the report is one page."""
+        """True if every chapter tests a claim of the literature: then the report is one page."""
         return bool(self.chapters) and all(part.source for part in self.chapters)
 
     @property
@@ -105,6 +105,18 @@ class Report:
         if self.of_literature:
             return LITERATURE
         return (self.lead.question or self.lead.title) if self.lead else TITLE
+
+    @property
+    def device_note(self) -> str:
+        """Say that the records are of a pretended GPU, where they are."""
+        facts = dict(self.environment.frame.itertuples(index=False, name=None))
+        _, is_dry_run, gpu = str(facts.get("device", "")).rpartition("dry run, ")
+        if not is_dry_run:
+            return ""
+        return (
+            f"A dry run: PyTorch's own allocator on a pretended {gpu}. No GPU was used; bytes are "
+            "PyTorch's, times are null."
+        )
 
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
@@ -134,7 +146,7 @@ class Report:
 
     @property
     def tally(self) -> str:
-        """How many claims got which verdict, in words."""
+        """Number of claims with each verdict, in words."""
         return tally([claim for _, claim in self.claims])
 
     @cached_property

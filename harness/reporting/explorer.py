@@ -33,7 +33,7 @@ class Slider:
 
 @dataclass(frozen=True, kw_only=True)
 class Explorer:
-    """What the explorer's template needs."""
+    """Values of the explorer's template."""
 
     sliders: tuple[Slider, ...]
     choices: dict[str, tuple[str, ...]]

@@ -38,7 +38,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """What of a picture is painted, and takes time."""
+    """The expensive part of drawing a figure."""
 
     svg: str
     narrow_svg: str

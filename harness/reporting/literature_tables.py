@@ -28,27 +28,34 @@ def checks_table(report: Report) -> Table:
 
 def witness_table(report: Report) -> Table:
     """Return every published measurement of a real GPU beside the harness's number."""
-    return _witnesses("Published runs of real GPUs beside the harness", *report.chapters)
+    frame = pd.DataFrame([row for part in report.chapters for row in _rows(part)], columns=_COLUMNS)
+    return Table(name="witnesses", caption="Published runs of real GPUs beside ours", frame=frame)
 
 
 def witnesses_of(part: Chapter) -> Table:
     """Return the published measurements beside those of one claim."""
-    return _witnesses("Published runs of real GPUs beside the harness", part)
+    frame = pd.DataFrame(_rows(part), columns=_COLUMNS)
+    where = "; ".join(frame["source"].unique())
+    return Table(
+        name="witnesses",
+        caption=f"Real GPUs beside ours: {where}",
+        frame=frame.drop(columns=["claim", "source"]),
+    )
 
 
-def _witnesses(caption: str, *parts: Chapter) -> Table:
-    rows = [
-        {
-            "claim": part.title,
-            "run": one.name,
-            "published_bytes": one.published_bytes,
-            "ours_bytes": one.ours_bytes,
-            "bytes_apart": f"{one.difference_bytes:+,}" if one.difference_bytes else "0",
-            "why": one.why,
-            "source": one.source,
-        }
-        for part in parts
+_COLUMNS = ["claim", "run", "published_bytes", "ours_bytes", "bytes_apart", "why", "source"]
+
+
+def _rows(part: Chapter) -> list[tuple[str | int, ...]]:
+    return [
+        (
+            part.title,
+            one.name,
+            one.published_bytes,
+            one.ours_bytes,
+            f"{one.difference_bytes:+,}" if one.difference_bytes else "0",
+            one.why,
+            one.source,
+        )
         for one in (part.judgement.witnesses if part.judgement else ())
     ]
-    columns = ["claim", "run", "published_bytes", "ours_bytes", "bytes_apart", "why", "source"]
-    return Table(name="witnesses", caption=caption, frame=pd.DataFrame(rows, columns=columns))

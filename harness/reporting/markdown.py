@@ -13,6 +13,7 @@ _LONG_TABLE = 12
 def render(report: Report) -> str:
     """Return ``report`` as Markdown; text from records stays text."""
     parts = [f"# {escape_markdown(report.title)}"]
+    parts += [escape_markdown(report.device_note)] * bool(report.device_note)
     parts += [
         f"**{escape_markdown(lead)}** {escape_markdown(rest)}" for lead, rest in report.answer
     ]
@@ -63,7 +64,7 @@ def _chapter(part: Chapter) -> list[str]:
     for drawn in part.pictures:
         caption = escape_markdown(drawn.caption)
         stem = f"figures/{part.name}-{drawn.name}"
-        lines += [f"![{caption}]({stem}.png)", f"{caption} ([data]({stem}.csv))"]
+        lines += [f"![]({stem}.png)", f"{caption} ([data]({stem}.csv))"]
     for table in part.shown_tables:
         link = f"[data](tables/{part.name}-{table.name}.csv)"
         lines.append(f"**{escape_markdown(table.caption)}** ({link})")

@@ -1,4 +1,4 @@
-"""What the report says of its methods and limits; one text for both of its forms."""
+"""The report's methods and limits; one text for both of its forms."""
 
 METHODS: tuple[tuple[str, str], ...] = (
     (

@@ -1,4 +1,4 @@
-"""What ``harness plan`` prints: the fastest change that fits, its proof, its code, the rest."""
+"""Text of ``harness plan``: the fastest change that fits, its proof, its code, the rest."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +7,6 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.schema.terminal_console import PlainConsole
-from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Candidate, Plan
@@ -36,6 +35,12 @@ def print_plan(target: str, found: "Plan") -> None:
             console.print(_table(found.candidates))
             line(f"note: {COST_MODEL}")
     line(f"as asked: {found.as_asked}")
+    if found.rejected:
+        line("tried, and not sure to fit:")
+        for text in found.rejected[:MOST_ROWS]:
+            line(f"  {text}")
+        if len(found.rejected) > MOST_ROWS:
+            line(f"  ... and {len(found.rejected) - MOST_ROWS} more; --json lists all")
     if found.too_large:
         line(f"do not fit, even with micro-batches of 1: {'; '.join(found.too_large)}")
     for note in found.notes:
@@ -48,8 +53,7 @@ def _print_first(head: str, first: "Candidate", line: Callable[..., None]) -> No
     line(str(first.fit))
     if first.neighbour is not None:
         what = "is a close call" if first.neighbour.verdict == CLOSE else "does not fit"
-        size = format_bytes(first.neighbour.reserved_peak_bytes[1])
-        line(f"the next larger micro-batch {what}: it reserves {size}")
+        line(f"the next larger micro-batch {what}: it reserves {first.neighbour.reserved_text}")
     if first.allocator_settings:
         line(f"run with PYTORCH_ALLOC_CONF={first.allocator_settings}")
     for text in first.code.splitlines():
@@ -62,8 +66,7 @@ def _table(candidates: Sequence["Candidate"]) -> Table:
     table.add_column("reserved peak", justify="right")
     table.add_column("change", overflow="fold")
     for one in candidates[:MOST_ROWS]:
-        reserved = format_bytes(one.fit.reserved_peak_bytes[1])
-        table.add_row(f"{one.relative_time:.2f}", reserved, Text(one.described()))
+        table.add_row(f"{one.relative_time:.2f}", one.fit.reserved_text, Text(one.described()))
     if len(candidates) > MOST_ROWS:
         table.add_row("", "", f"... and {len(candidates) - MOST_ROWS} more; --json lists all")
     return table

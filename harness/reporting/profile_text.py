@@ -1,4 +1,4 @@
-"""What ``harness profile`` prints and writes."""
+"""Text and files of ``harness profile``."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from rich.text import Text
 
 from harness.reporting import trace_exports as exports
 from harness.reporting.layer_text import layer_table
-from harness.reporting.timeline_page import page
+from harness.reporting.step_page import step_page
 from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.record import Outcome
@@ -53,7 +53,8 @@ def _print_sizes(console: PlainConsole, title: str, rows: list[tuple[str, int]])
     table.add_column("bytes", justify="right")
     table.add_column("")
     for name, size in rows:
-        table.add_row(Text(name or "(none)"), f"{size:,}", format_bytes(size))
+        words = name.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")
+        table.add_row(Text(words or "(none)"), f"{size:,}", format_bytes(size))
     console.print(table)
 
 
@@ -84,21 +85,23 @@ def _metrics(profile: StepReport) -> list[tuple[str, int]]:
 
 
 def write_exports(
+    report: StepReport,
     trace: Trace,
     *,
     events: Path | None = None,
     chrome: Path | None = None,
     snapshot: Path | None = None,
-    timeline: Path | None = None,
+    page: Path | None = None,
     title: str = "Memory of a step",
 ) -> None:
-    """Write the trace in the formats whose paths are given; ``title`` is the timeline's."""
+    """Write the trace in the formats whose paths are given; ``title`` is the page's."""
     if events is not None:
         events.write_text(trace.as_csv())
     if chrome is not None:
         chrome.write_text(exports.chrome_trace(trace))
     if snapshot is not None:
         snapshot.write_bytes(exports.memory_snapshot(trace))
-    if timeline is not None:
-        draw = svg_timeline if timeline.suffix == ".svg" else page
-        timeline.write_text(draw(trace, title), encoding="utf-8")
+    if page is not None:
+        is_figure = page.suffix == ".svg"
+        text = svg_timeline(trace, title) if is_figure else step_page(report, title)
+        page.write_text(text, encoding="utf-8")

@@ -120,6 +120,7 @@ class Terminal:
         self._number = 0
         self._task: TaskID | None = None
         self._cells = 0
+        self._parts: list[str] = []
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
         """Show the next experiment in place of the last."""
@@ -131,10 +132,15 @@ class Terminal:
         self._cells = cells
         place = f"{self._number}/{self._experiments} " if self._experiments > 1 else ""
         text = f"{place}{experiment}"
-        self._task = self._bar.add_task(text, total=cells, completed=done, left="", cell="")
+        cell = "starting workers" if cells > done else ""
+        self._task = self._bar.add_task(text, total=cells, completed=done, left="", cell=cell)
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Move the bar on."""
+        """Move the bar on; what differs from the last cell comes first, where a line is short."""
         assert self._task is not None, "begin comes first"
+        words, colon, result = description.partition(": ")
+        last, self._parts = self._parts, words.split(", ")
+        ordered = sorted(self._parts, key=lambda part: part in last)
+        description = ", ".join(ordered) + colon + result
         estimate = f"{format_seconds(seconds_left)} left" if left and seconds_left else ""
         self._bar.update(self._task, completed=self._cells - left, left=estimate, cell=description)

@@ -27,8 +27,8 @@ from harness.schema.literature import Source
 from harness.schema.plain_text import printable
 from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
-from harness.schema.step_run import STEP_RUNS
 from harness.schema.threshold import THRESHOLDS
+from harness.schema.traced_run import STEP_RUNS
 from harness.schema.training_run import TRAINING_RUNS
 from harness.sweeps.experiment_origin import experiment_of
 

@@ -50,6 +50,14 @@ def _categories_text(report: "StepReport") -> str:
     return ", ".join(named)
 
 
+def _batches(fit: GpuFit) -> str:
+    """Return the largest batch that surely fits, and up to which one may fit."""
+    if not fit.is_searched:
+        return "not searched"
+    safe, best = fit.largest_batch or 0, fit.largest_batch_at_best or 0
+    return f"{safe:,}–{best:,}" if best > safe else f"{safe:,}"
+
+
 def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) -> None:
     """Print which GPUs the step fits on, and how far the batch could grow on each."""
     console = PlainConsole(highlight=False)
@@ -64,8 +72,8 @@ def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) 
         table.add_column(title, justify="right")
     for fit in fits:
         headroom = format_bytes(fit.headroom_bytes) if fit.headroom_bytes >= 0 else "none"
-        sizes = (format_bytes(fit.total_bytes), format_bytes(fit.reserved_peak_bytes[1]))
-        table.add_row(fit.gpu, fit.verdict, *sizes, headroom, f"{fit.largest_batch or 0:,}")
+        sizes = (format_bytes(fit.total_bytes), fit.reserved_text, headroom)
+        table.add_row(fit.gpu, fit.verdict, *sizes, _batches(fit))
     console.print(table)
     low, high = (size / 2**20 for size in fits[0].outside_bytes)
     console.print(f"note: {low:,.0f}–{high:,.0f} MiB are assumed for the CUDA context")

@@ -1,4 +1,4 @@
-"""How ``harness reproduce`` ends: the answer in about ten lines, and where to read on."""
+"""The last lines of ``harness reproduce``: the answer in about ten lines, and where to read on."""
 
 import textwrap
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.reporting.claims import REFERENCE, ClaimEntry, Claims, ClaimsError, read_claims
+from harness.reporting.verdict_table import SHORT
 from harness.schema.findings import Verdict
 from harness.schema.terminal_console import PlainConsole
 
@@ -45,8 +46,10 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
     console.print(Text(f"All verdicts: harness verdicts {folder}"), soft_wrap=True)
 
 
-def print_claims(folder: Path) -> bool:
+def print_claims(folder: Path, *, short: bool = False) -> bool:
     """Print every claim of the report in ``folder`` by topic, with what was measured.
+
+    With ``short`` a claim is one line: its verdict, the claim and the number that decides.
 
     Returns:
         Whether there is any.
@@ -54,6 +57,11 @@ def print_claims(folder: Path) -> bool:
     console = PlainConsole(highlight=False)
     claims = read_claims(folder).claims
     console.print(Text(_counted(claims), style="bold"))
+    for one in claims if short else ():
+        line = f"{SHORT[one.verdict]:<7}{one.claim}: {one.number}"
+        console.print(Text(line), soft_wrap=True)
+    if short:
+        return bool(claims)
     for topic in dict.fromkeys(one.topic for one in claims):
         console.print(Text(f"\n{topic}", style="bold"))
         for one in claims:

@@ -1,4 +1,4 @@
-"""How templates become pages: every text is escaped, styles and scripts stand inside."""
+"""Templates become pages: every text is escaped, styles and scripts are inside."""
 
 from importlib import resources
 

@@ -1,4 +1,4 @@
-"""What commands print on a terminal: plain tables that also read well through a pipe."""
+"""Text of commands on a terminal: plain tables that also read well through a pipe."""
 
 import json
 from collections.abc import Sequence

@@ -4,19 +4,10 @@ import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import BEFORE_TRACE, CATEGORIES, Trace
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
-
-COLOURS = {
-    "parameter": "#0072B2",
-    "gradient": "#E69F00",
-    "optimizer_state": "#CC79A7",
-    "input": "#56B4E9",
-    "activation": "#009E73",
-    "temporary": "#D55E00",
-}
-"""Of Okabe & Ito (2008), by category, in the order in which they are stacked."""
 
 MOST_COLUMNS = 600
 
@@ -26,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 12, 58, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What is alive after one event: the highest of the events that the column stands for."""
+    """Bytes alive after one event: the highest of those that the column represents."""
 
     order: int
     sizes: dict[str, int]
@@ -37,7 +28,9 @@ class Column:
         return sum(self.sizes.values())
 
 
-def svg_timeline(trace: Trace, title: str = "Live bytes", *, most: int = MOST_COLUMNS) -> str:
+def svg_timeline(
+    trace: Trace, title: str = "Live bytes", *, most: int = MOST_COLUMNS, has_legend: bool = True
+) -> str:
     """Return the live bytes by category as one SVG element with text to hover over.
 
     The axes are events and bytes; phases, steps and the peak are marked. What was there before
@@ -47,10 +40,11 @@ def svg_timeline(trace: Trace, title: str = "Live bytes", *, most: int = MOST_CO
     first = _first(trace)
     columns = list(_columns(trace, first, most))
     top = max((column.total for column in columns), default=0) or 1
+    height = _HEIGHT if has_legend else _HEIGHT - 34
     label = html.escape(f"{title}: live bytes by category; the peak is {top:,} bytes")
     drawn = [
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
             f'role="img" font-family="sans-serif" font-size="12" fill="currentColor">'
         ),
         f"<title>{label}</title>",
@@ -58,7 +52,7 @@ def svg_timeline(trace: Trace, title: str = "Live bytes", *, most: int = MOST_CO
         *_areas(trace, columns, top),
         *_phases(trace, first),
         *_peak(trace, first, top),
-        *_legend(),
+        *(_legend() if has_legend else ()),
         "</svg>",
     ]
     return printable("\n".join(drawn))
@@ -132,7 +126,7 @@ def _areas(trace: Trace, columns: list[Column], top: int) -> list[str]:
             f'<g shape-rendering="crispEdges"><title>{html.escape(_hover(trace, column))}</title>'
         )
         base = 0
-        for name, colour in COLOURS.items():
+        for name, colour in CATEGORY_COLOURS.items():
             size = column.sizes[name]
             if size > 0:
                 y, low = _y(base + size, top), _y(base, top)
@@ -173,6 +167,11 @@ def _phases(trace: Trace, first: int) -> list[str]:
             'stroke="currentColor" stroke-dasharray="3 3" stroke-opacity=".6"/>'
         )
         step, phase = _phase(trace, start)
+        if stop == len(trace.events) and right - left <= 6.5 * len(phase):
+            parts.append(
+                f'<text x="{_WIDTH - _RIGHT}" y="42" text-anchor="end" font-weight="700">'
+                f"{html.escape(phase)}</text>"
+            )
         for row, text in enumerate((phase, f"step {step}" if step else "")):
             if right - left > 6.5 * len(text):
                 parts.append(
@@ -202,7 +201,7 @@ def _peak(trace: Trace, first: int, top: int) -> list[str]:
 
 def _legend() -> list[str]:
     parts = []
-    for at, (name, colour) in enumerate(COLOURS.items()):
+    for at, (name, colour) in enumerate(CATEGORY_COLOURS.items()):
         x = _LEFT + at * 130
         parts.append(
             f'<rect x="{x}" y="{_HEIGHT - 22}" width="12" height="12" fill="{colour}"/>'

@@ -1,31 +1,33 @@
 """Plain data that everything shares: workloads, records, events, thresholds; no torch.
 
 argument_checks.py      Checks of the arguments of public functions
+category_colours.py     The colour of each category of a live byte
 columns.py              Records and predictions as rows of a data frame
+compilation.py          Work of torch.compile
 epoch_end.py            The peaks of the smaller last batch of an epoch
 errors.py               The user's mistakes
 events.py               The allocation trace
-experiment.py           What an experiment is
-findings.py             What an experiment's analysis gives the report
+experiment.py           An experiment
+findings.py             Findings of an experiment's analysis for the report
 input_spec.py           One input of a network as the command line names it, e.g
 late_views.py           Pictures of plain data, drawn a layer above it
 layer.py                One row for each layer of a network
 literature.py           A claim of the literature, and what a judgement of it carries
-memory_fit.py           Whether a step fits in a memory budget or on a GPU
+memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         Records and predictions as text
 notebook_report.py      A step's report as a notebook shows it
 notebook_table.py       Small HTML tables, which notebooks show for objects of the public API
 plain_text.py           Text from outside as data
-provenance.py           What a record says of its surroundings and of a failure
-rank_run.py             What one rank of many, or one GPU through torch.compile
-record.py               What one measurement says, as strict JSON with a schema version
+provenance.py           Surroundings of a record and evidence of a failure
+rank_run.py             Memory of one rank of many, or of one GPU, compiled
+record.py               One measurement as strict JSON with a schema version
 self_contained_page.py  A self-contained HTML page
 step_choices.py         The names that a step of a network may be described with
 step_report.py          One report for every question about a step
 step_request.py         A step of the user's own network as a worker is asked for it
-step_run.py             One traced step of any network as a line of JSON
-sweep_progress.py       What a sweep tells whoever shows its progress
+traced_run.py           One traced step of any network as a line of JSON
+sweep_progress.py       Progress of a sweep, for whoever shows it
 terminal_console.py     A console that prints text from outside as data
 threshold.py            The threshold of a workload, as strict JSON
 training_run.py         A whole training run as strict JSON

@@ -1,4 +1,4 @@
-"""What an experiment is: a question, the cells that answer it, and the analysis of them.
+"""An experiment: a question, the cells that answer it, and the analysis of them.
 
 A module (a file, or a folder if the analysis needs files of its own) defines one ``EXPERIMENT``;
 ``harness.sweeps.experiment_files`` finds it.
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from harness.schema.literature import Source
 from harness.schema.rank_run import RankJob
-from harness.schema.step_run import StepJob
 from harness.schema.threshold import ThresholdQuestion
+from harness.schema.traced_run import StepJob
 from harness.schema.training_run import TrainingJob
 from harness.schema.workload import Workload
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Size(enum.StrEnum):
-    """How much of an experiment to run."""
+    """Size of a run of an experiment."""
 
     QUICK = "quick"
     """Enough to exercise every line, for CI."""
@@ -36,7 +36,7 @@ class Size(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a run left on disk for one experiment's analysis."""
+    """Records and events of a run, for one experiment's analysis."""
 
     frame: "pd.DataFrame"
     """One row a record, as ``harness.load`` returns them."""

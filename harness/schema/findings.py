@@ -1,4 +1,4 @@
-"""What an experiment's analysis gives the report: claims, tables, figures, words.
+"""Findings of an experiment's analysis for the report: claims, tables, figures, words.
 
 Nothing here computes or formats; an analysis fills these in, the renderers read them.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(enum.StrEnum):
-    """What the evidence says of a sentence."""
+    """Judgement of the evidence on a sentence."""
 
     SUPPORTED = "holds"
     LIMITED = "holds within limits"

@@ -1,4 +1,4 @@
-"""What the literature says, what a judgement of it must carry, and the published numbers beside."""
+"""Claims of the literature, the parts of a judgement, and the published numbers next to them."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the two agree as well as they have to."""
+        """True if the two agree as well as they have to."""
         return abs(self.difference) <= self.allowed
 
 
@@ -64,7 +64,7 @@ class Witness:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What the steps say of a source's sentence."""
+    """Judgement of the steps on a source's sentence."""
 
     verdict: Verdict
     number: str

@@ -43,6 +43,8 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         allocator_settings: as in PYTORCH_ALLOC_CONF.
         allocated_peak_bytes: peak of the allocated bytes.
         reserved_peak_bytes: peak of the bytes that the allocator reserves.
+        workspace_bytes: the largest workspace that cuDNN or cuFFT could use at once; the highest
+            values count it, the lowest none.
         verdict: whether the step fits.
         is_searched: whether the largest batch was searched.
         largest_batch: the largest batch that fits in every case; None if none does.
@@ -56,19 +58,27 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allocator_settings: str
     allocated_peak_bytes: LowHigh
     reserved_peak_bytes: LowHigh
+    workspace_bytes: Bytes = 0
     verdict: Fit
     is_searched: bool = False
     largest_batch: int | None = None
     largest_batch_at_best: int | None = None
 
     def __str__(self) -> str:
-        reserved = format_bytes(self.reserved_peak_bytes[1])
         low, high = self.outside_bytes
         outside = f"{low / 2**20:,.0f}–{high / 2**20:,.0f} MiB"
-        size = f"reserves {reserved} of {format_bytes(self.total_bytes)}"
+        size = f"reserves {self.reserved_text} of {format_bytes(self.total_bytes)}"
+        if self.workspace_bytes:
+            size += ", depending on cuDNN's workspace"
         if self.needs_retries:
             size += " unless cached segments are freed in every step, which takes time"
         return f"{self.verdict} on {self.gpu}: {size}, with {outside} for the CUDA context"
+
+    @property
+    def reserved_text(self) -> str:
+        """The reserved peak in words: a range where it depends on cuDNN's or cuFFT's workspace."""
+        low, high = map(format_bytes, self.reserved_peak_bytes)
+        return high if low == high or not self.workspace_bytes else f"{low}–{high}"
 
     @property
     def headroom_bytes(self) -> int:
@@ -77,7 +87,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def needs_retries(self) -> bool:
-        """Whether it fits only because the allocator frees cached segments and tries again."""
+        """True if it fits only because the allocator frees cached segments and tries again."""
         room = self.total_bytes - self.outside_bytes[1]
         return self.verdict == FITS and self.reserved_peak_bytes[1] > room
 

@@ -52,7 +52,7 @@ class CudaMetrics(CudaPeaks, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every byte metric of a step; docs/memory-model/definitions.md defines each."""
+    """Every byte metric of a step; docs/metrics.md defines each."""
 
     saved_bytes: Bytes | None = None
     saved_input_bytes: Bytes | None = None

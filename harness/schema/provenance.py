@@ -1,4 +1,4 @@
-"""What a record says of its surroundings and of a failure: typed keys, and whatever else is there.
+"""Surroundings of a record and evidence of a failure: typed keys, and any others.
 
 Type checkers know the keys that this version writes. A line of another version, or of another
 program, may hold further keys; they are read, kept and written back as they are.
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         cublas_workspace_config: str
 
     class FailureEvidence(TypedDict, total=False):
-        """What was seen of a failure; each key is there only where it is known."""
+        """Evidence of a failure; a key that is not known is left out."""
 
         message: str
         type: str

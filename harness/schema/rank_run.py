@@ -1,4 +1,4 @@
-"""What one rank of many, or one GPU through ``torch.compile``, holds while it trains, as JSON."""
+"""Memory of one rank of many, or of one GPU through ``torch.compile``, while it trains, as JSON."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,12 @@ through ``torch.compile``."""
 
 ALONE: tuple[Strategy, ...] = ("eager", "compile")
 
+Network = Literal["mlp", "transformer"]
+"""The workload's own network; or ``depth`` blocks of a transformer on ``TOKENS`` tokens, where
+``in_features`` is the width times ``TOKENS``."""
+
+TOKENS = 128
+
 
 @dataclass(frozen=True, kw_only=True)
 class RankJob:
@@ -32,15 +38,17 @@ class RankJob:
     workload: Workload
     strategy: Strategy
     world_size: int
+    network: Network = "mlp"
 
     @property
     def cell_id(self) -> str:
         """Return a name that is equal for equal jobs."""
-        return f"{self.workload.id}-{self.strategy}-{self.world_size}"
+        other = "" if self.network == "mlp" else f"-{self.network}"
+        return f"{self.workload.id}-{self.strategy}-{self.world_size}{other}"
 
 
 class RankMemory(Struct, frozen=True, kw_only=True):
-    """What the rank's allocator held."""
+    """Bytes that the rank's allocator held."""
 
     held_requested_bytes: Bytes
     """Requested and alive between two steps, the batch and cuBLAS's workspaces left out."""
@@ -57,6 +65,7 @@ class RankRun(Struct, frozen=True, kw_only=True):
     workload: Workload
     strategy: Strategy
     world_size: int
+    network: Network = "mlp"
     rank: int = 0
     outcome: Outcome
     evidence: FailureEvidence = {}
@@ -72,8 +81,12 @@ class RankRun(Struct, frozen=True, kw_only=True):
     @property
     def cell_id(self) -> str:
         """Return the name of its job."""
-        job = RankJob(workload=self.workload, strategy=self.strategy, world_size=self.world_size)
-        return job.cell_id
+        return RankJob(
+            workload=self.workload,
+            strategy=self.strategy,
+            world_size=self.world_size,
+            network=self.network,
+        ).cell_id
 
 
 from_json = partial(decode, msgspec.json.Decoder(RankRun))

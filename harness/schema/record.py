@@ -1,4 +1,4 @@
-"""What one measurement says, as strict JSON with a schema version.
+"""One measurement as strict JSON with a schema version.
 
 ``Metrics`` are byte metrics with one meaning, whether measured or predicted. A ``Record`` is a
 measurement: metrics, outcome and the evidence for it, environment. What is unknown is null.
@@ -41,7 +41,7 @@ class SchemaError(RecordError):
 
 
 class Outcome(enum.StrEnum):
-    """How a measurement or a prediction ended.
+    """The end of a measurement or a prediction.
 
     >>> import harness
     >>> harness.predict(harness.Workload()).outcome is harness.schema.record.Outcome.PREDICTED

@@ -3,4 +3,13 @@
 OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
 LOSSES = ("cross-entropy", "mean-square", "sum", "model")
 MODES = ("train", "inference")
+COMPILE_MODES = (
+    "default",
+    "reduce-overhead",
+    "max-autotune",
+    "max-autotune-no-cudagraphs",
+    "aot_eager",
+    "eager",
+)
+"""Modes of ``torch.compile``; the last two are backends that generate no code."""
 LEARNING_RATE = 0.01

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from harness.schema.compilation import Compiled
 from harness.schema.epoch_end import LastBatch
 from harness.schema.events import Trace, totals
 from harness.schema.late_views import picture
@@ -25,7 +26,7 @@ Method = Literal["measured", "dry run", "formula", "estimate"]
 """Source of every number of a report: a real run, PyTorch itself on a pretended GPU, an MLP's
 closed forms and events, or meta tensors where nothing can be run."""
 
-_OF_OWN_STEPS = ("target", "batch", "layers", "evidence", "steps", "trace")
+_OF_OWN_STEPS = ("target", "batch", "layers", "evidence", "steps", "trace", "compiled")
 """Fields that say nothing of a workload's prediction, and are left out of its JSON."""
 
 
@@ -47,6 +48,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         last_batch: peaks of a smaller last batch, if the number of examples was given.
         unanswered: questions that were asked and have no answer, each with its reason.
         steps: number of optimizer steps of a whole run.
+        compiled: work of ``torch.compile``; None if nothing was compiled.
         evidence: facts about a failure.
         torch: the PyTorch version that is described.
         environment: versions and machine.
@@ -80,11 +82,12 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     layers: tuple[Layer, ...] = ()
     evidence: FailureEvidence = msgspec.field(default_factory=FailureEvidence)
     steps: int | None = None
+    compiled: Compiled | None = None
     trace: Trace | None = None
 
     @property
     def fits(self) -> bool | None:
-        """Whether the step surely fits all that was asked about; None if nothing was."""
+        """True if the step surely fits every budget and GPU of the question; None without any."""
         answers = []
         if self.budget is not None:
             answers.append(self.budget.fits)

@@ -29,7 +29,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         mode: ``train`` or ``inference``.
         autocast: ``float16`` or ``bfloat16``.
         accumulate: micro-batches of a step.
-        compile: mode of ``torch.compile``; None without.
+        compile: one of ``step_choices.COMPILE_MODES``; None: the network runs as it is written.
         threads: CPU threads of an operation.
         answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
         sent: pickled objects by the name of an argument of ``OwnStep``; they count first.

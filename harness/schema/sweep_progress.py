@@ -1,4 +1,4 @@
-"""What a sweep tells whoever shows its progress."""
+"""Progress of a sweep, for whoever shows it."""
 
 from collections.abc import Sequence
 from typing import Protocol

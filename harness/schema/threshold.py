@@ -69,7 +69,7 @@ class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the budget went at ``largest_fit``; the parts add up to the budget exactly."""
+    """Parts of the budget at ``largest_fit``; they add up to the budget exactly."""
 
     live_bytes: int
     """Blocks alive at the peak, by the predicted trace."""
@@ -85,7 +85,7 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a workload stops fitting into a budget, predicted and reproduced.
+    """The largest size of a workload that fits into a budget, predicted and reproduced.
 
     Attributes:
         solve: the value that was searched; the workload's own value of it is not used.

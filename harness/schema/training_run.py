@@ -21,7 +21,7 @@ ZeroGrad = Literal["before_forward", "after_forward"]
 
 
 class TrainingPlan(Struct, frozen=True, kw_only=True):
-    """How long a network is trained, on how many examples, and what is watched."""
+    """Length of a training run, its number of examples, and its instrument."""
 
     epochs: int = 10
     examples: int = 60_000
@@ -75,7 +75,7 @@ class Steps(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TrainingResult(Struct, frozen=True, kw_only=True):
-    """What a run that ended well measured."""
+    """Measurements of a run that ended well."""
 
     epochs: tuple[Epoch, ...]
     steps: Steps

@@ -1,7 +1,7 @@
 """Recordings of PyTorch's CUDA allocator: read, replayed, explained; imports no torch.
 
-agreement.py          Where the allocator model and a recording agree
-categories.py         What a block holds
+agreement.py          Agreement of the allocator model with a recording
+categories.py         Category of a block
 deadline.py           A limit on the seconds that reading and replaying a recording may take
 diagnosis.py          The request that failed, and why
 event_shapes.py       Events read at once
@@ -12,16 +12,16 @@ explain_source.py     harness.explain: why a program ran out of memory, from a s
 explain_text.py       A recording explained in words, for a terminal
 file_bytes.py         The bytes of a recording, unpacked where it is compressed
 follower.py           A recording's requests and releases given to the model, event by event
-growth.py             How memory grows over the steps of a training loop
+growth.py             Growth of memory over the steps of training
 host_messages.py      Out-of-memory messages that are not CUDA's
-initial_state.py      How things stood when a recording began
+initial_state.py      State at the start of a recording
 log_failures.py       Every out-of-memory failure in a log
 log_text.py           The end of a log of any size as plain text
-moments.py            What was alive at one moment of a recording, grouped
+moments.py            Blocks alive at one moment of a recording, grouped
 oom_message.py        PyTorch's out-of-memory message, parsed
 oom_text.py           An out-of-memory message explained
 operations.py         A trace's events as operations
-peak.py               What was alive when a recording held most
+peak.py               Blocks alive when a recording held most
 pools.py              Private pools of a recording (MemPool, CUDA graphs)
 recorded_segment.py   Segments and their blocks as they stood when a snapshot was taken
 recorded_settings.py  The allocator's settings as a recording states them

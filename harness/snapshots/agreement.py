@@ -1,11 +1,11 @@
-"""Where the allocator model and a recording agree."""
+"""Agreement of the allocator model with a recording."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Where the model and the recording say the same.
+    """Events at which the model and the recording say the same.
 
     Attributes:
         segment_events: recorded events that allocate or free segments.

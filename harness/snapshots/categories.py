@@ -1,4 +1,4 @@
-"""What a block holds, derived from the frames that requested it and from when it was requested.
+"""Category of a block, derived from the frames that requested it and the time of the request.
 
 A recording names no categories. Parameters are allocated by ``Module._apply``, optimizer state
 and its temporaries within ``Optimizer.step``, activations under a ``forward``, gradients and

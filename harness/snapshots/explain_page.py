@@ -3,11 +3,16 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from harness.schema.self_contained_page import self_contained_page
+from harness.schema.category_colours import LEVELS
+from harness.schema.self_contained_page import (
+    self_contained_page,
+    sizes_first_table,
+    stacked_bar,
+)
 from harness.schema.units import format_bytes
 from harness.snapshots.explain import Explanation
-from harness.snapshots.explain_chart import COLORS, legend, timeline_chart
-from harness.snapshots.explain_text import blocks_text, explanation_text, outcome
+from harness.snapshots.explain_chart import timeline_chart
+from harness.snapshots.explain_text import blocks_text, explanation_text, outcomes
 from harness.snapshots.log_failures import LogFailure, explained
 from harness.snapshots.moments import Moment
 from harness.snapshots.oom_message import OutOfMemoryMessage
@@ -15,21 +20,8 @@ from harness.snapshots.oom_text import facts, parts
 
 _MOST_ROWS = 200
 _STYLE = """
-h3 { font-size: 1.05rem; margin-top: 1.75rem; }
-.wide { overflow-x: auto; }
-.wide > svg { display: block; width: 100%; min-width: 30rem; height: auto; }
-svg text { fill: var(--ink); } svg .rule { stroke: var(--rule); }
 svg line.failure { stroke: var(--bad); } svg text.failure { fill: var(--bad); }
-.bar { display: block; width: 100%; height: 3rem; }
-.legend { list-style: none; padding: 0; margin: .5rem 0; font-size: .875rem; }
-.legend li { padding-left: 1.3rem; }
-.legend .key { width: .8rem; height: .8rem; margin: 0 .5rem 0 -1.3rem; }
-table { width: 100%; } caption { padding-top: .75rem; } td { overflow-wrap: anywhere; }
-td.size { text-align: right; white-space: nowrap; width: 6rem; font-variant-numeric: tabular-nums; }
-td.name { width: 40%; }
 .bad { color: var(--bad); } .good { color: var(--good); }
-.note, .quiet { color: var(--quiet); font-size: .875rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
 """
 
 
@@ -67,37 +59,28 @@ def _failure(failure: LogFailure) -> str:
 
 def _bar(message: OutOfMemoryMessage) -> str:
     held = parts(message)
-    bars, labels, at = [], [], 0.0
     whole = max(message.total_bytes, sum(size for _, _, size in held))  # some may have spilled
-    for index, (_, name, size) in enumerate(held):
-        width = 100 * size / whole
-        label = f"{name}: {format_bytes(size)}"
-        color = "var(--rule)" if name == "free" else COLORS[index % len(COLORS)]
-        labels.append((color, f"{label} ({size / message.total_bytes:.1%})"))
-        bars.append(
-            f'<rect x="{at:.2f}" width="{width:.2f}" height="10" fill="{color}">'
-            f"<title>{escape(label)}</title></rect>"
-        )
-        at += width
-    svg = (
-        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
-        f'aria-label="The GPU\'s memory at the failure">{"".join(bars)}</svg>'
-    )
+    rest = iter(LEVELS)
+    shown = [
+        (name, size, "var(--rule)" if name == "free" else next(rest, LEVELS[-1]))
+        for _, name, size in held
+    ]
+    bar = stacked_bar("The GPU's memory at the failure", shown, whole)
     asked = (
         f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
         f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}."
     )
-    return f"<p>{escape(asked)}</p>{svg}{legend(labels)}"
+    return f"<p>{escape(asked)}</p>{bar}"
 
 
 def _device(explanation: Explanation) -> str:
     rows = "".join(
-        f'<tr><td class="name">{escape(case.name)}</td>'
-        f'<td class="{"bad" if case.ran_out else "good"}">{escape(outcome(case))}</td></tr>'
-        for case in explanation.what_ifs
+        f"<tr><td>{escape(names)}</td>"
+        f'<td class="{"bad" if is_bad else "good"}">{escape(words)}</td></tr>'
+        for names, words, is_bad in outcomes(explanation)
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
-    notes = "".join(f'<p class="note">Note: {escape(note)}.</p>' for note in explanation.notes)
+    notes = "".join(f'<p class="quiet">Note: {escape(note)}.</p>' for note in explanation.notes)
     moments = "".join(map(_moment, _different(explanation.moments)))
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
@@ -124,11 +107,8 @@ def _moment(moment: Moment) -> str:
 
 
 def _groups(caption: str, groups: Iterable[tuple[str, int]]) -> str:
-    rows = "".join(
-        f'<tr><td class="size">{format_bytes(size)}</td><td>{escape(name)}</td></tr>'
-        for name, size in groups
-    )
-    return f"<table><caption>{caption}</caption>{rows}</table>"
+    rows = ((format_bytes(size), name) for name, size in groups)
+    return sizes_first_table(caption, ("size", "alive"), rows, numbers=1)
 
 
 def _as_text(text: str) -> str:

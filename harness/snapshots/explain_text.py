@@ -42,14 +42,19 @@ def _what_ifs(explanation: Explanation) -> Iterator[str]:
         if explanation.failure is None
         else " (the request that failed; what comes after is not recorded)"
     )
-    alike: dict[str, list[str]] = {}
+    for names, words, _ in outcomes(explanation):
+        yield f"  {names}: {words}"
+
+
+def outcomes(explanation: Explanation) -> list[tuple[str, str, bool]]:
+    """Return each outcome of the what-ifs with the names that have it, and whether it is bad."""
+    alike: dict[tuple[str, bool], list[str]] = {}
     for case in explanation.what_ifs:
-        alike.setdefault(outcome(case), []).append(case.name)
-    for words, names in alike.items():
-        yield f"  {', '.join(names)}: {words}"
+        alike.setdefault((_outcome(case), bool(case.ran_out)), []).append(case.name)
+    return [(", ".join(names), words, is_bad) for (words, is_bad), names in alike.items()]
 
 
-def outcome(case: WhatIf) -> str:
+def _outcome(case: WhatIf) -> str:
     """Return "fits" with the peak, or where it fails; without a limit, the peak alone."""
     total = case.config.total_bytes
     within = "" if total is None else f" in {format_bytes(total)}"

@@ -1,4 +1,4 @@
-"""How memory grows over the steps of a training loop: a leak, a plateau, or the first step's state.
+"""Growth of memory over the steps of training: a leak, a plateau, or the first step's state.
 
 The floor of a step is the least that was alive during it. Activations come and go within a step,
 so floors rise only by what stays: optimizer state once, a leak in every step.
@@ -22,7 +22,7 @@ _LEAST_STEPS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """How the memory that stays alive grows over training steps, judged by each step's floor.
+    """Growth of the memory that stays alive over training steps, judged by each step's floor.
 
     Attributes:
         floors_bytes: the least alive in each step, from the end of the first step on.

@@ -11,7 +11,7 @@ _BINARY = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 @dataclass(frozen=True, kw_only=True)
 class HostMessage:
-    """What was refused or killed, why, and what to do."""
+    """A refusal or kill outside CUDA, its cause, and advice."""
 
     cause: str
     advice: str

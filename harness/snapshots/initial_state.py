@@ -1,4 +1,4 @@
-"""How things stood when a recording began: the trace run backwards from its end.
+"""State at the start of a recording: the trace run backwards from its end.
 
 A snapshot holds the segments at its end. Undoing the events from the last to the first
 leads to the beginning; what was allocated before and never freed is still there.

@@ -1,4 +1,4 @@
-"""What was alive at one moment of a recording, grouped; and over all of it, as a timeline."""
+"""Blocks alive at one moment of a recording, grouped; and over all of it, as a timeline."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class BlockGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What was alive after the event at ``position``, grouped in three ways; bytes requested."""
+    """Blocks alive after the event at ``position``, grouped in three ways; bytes requested."""
 
     name: str
     position: int

@@ -1,4 +1,4 @@
-"""What was alive when a recording held most."""
+"""Blocks alive when a recording held most."""
 
 from collections import defaultdict
 from collections.abc import Sequence

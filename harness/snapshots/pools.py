@@ -52,7 +52,7 @@ def number_pools(
 def _pools_of_events(
     events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
 ) -> Sequence[PoolId]:
-    """Return each event's pool: as recorded, or in older recordings that of its segment.
+    """Return each event's pool; older recordings do not name it, so there it is the segment's.
 
     Those name the pools of the segments at the end only. Going back from there, a segment's
     addresses belong to its pool until it was allocated; what lay there before, and whatever was

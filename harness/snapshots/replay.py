@@ -22,7 +22,7 @@ from harness.snapshots.what_if import WhatIf, find_workload, what_if
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """What a recording says and what the model makes of it.
+    """A recording next to the model's replay of it.
 
     ``agreement`` is None where the beginning could not be derived; ``notes`` say why, and
     whatever else was assumed or left out.

@@ -38,7 +38,7 @@ _EVENTS_BETWEEN_CHECKS = 1 << 14
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What one device's allocator recorded.
+    """The recording of one device's allocator.
 
     ``settings`` is what ``PYTORCH_CUDA_ALLOC_CONF`` said; ``flags`` are the settings as the
     allocator understood them (both empty before PyTorch 2.3).

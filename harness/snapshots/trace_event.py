@@ -62,7 +62,7 @@ class TraceEvent(NamedTuple):
 
 
 def reserved_change(event: TraceEvent) -> int:
-    """Return how much more is reserved after a segment's event; negative where it was freed."""
+    """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
     grows = event.action in ("segment_alloc", "segment_map")
     return event.size_bytes if grows else -event.size_bytes
 

@@ -39,7 +39,7 @@ class RanOut:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """What a run under other settings needs, as a range over the ways of placing segments.
+    """The need of a run under other settings, as a range over the ways of placing segments.
 
     Attributes:
         peak_reserved_bytes: lowest and highest peak among the runs that completed; None
@@ -77,7 +77,7 @@ Step = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What a recorded program did: requests and releases in order, and what was alive before."""
+    """A recorded program: requests and releases in order, and the blocks alive before."""
 
     events: Sequence[TraceEvent]
     alive: tuple[tuple[int, int, int], ...]
@@ -170,7 +170,7 @@ def _ran_out(work: Workload, position: int, error: OutOfMemoryError) -> RanOut:
 def _run_some(
     model: CachingAllocator, where: dict[int, int], steps: Sequence[Step], at: list[int]
 ) -> None:
-    """Run some steps; ``at`` holds the position of the present one if it runs out of memory."""
+    """Run some steps; if one runs out of memory, ``at`` is its position."""
     malloc, free, pop = model.malloc, model.free, where.pop
     for code, address, size, stream, position in steps:
         if code == ALLOC:

@@ -16,6 +16,7 @@ from harness.schema.metrics import CudaPeaks
 from harness.schema.rank_run import (
     ALONE,
     RANK_RUNS,
+    Network,
     RankJob,
     RankMemory,
     RankRun,
@@ -33,12 +34,12 @@ RANK_RUN = Kind(file=RANK_RUNS, encode=to_json, decode=from_json, cell=lambda on
 _SECONDS = 8.0
 
 
-def train(workload: Workload, strategy: Strategy) -> int | dict[str, int]:
+def train(workload: Workload, strategy: Strategy, network: Network = "mlp") -> int | dict[str, int]:
     """Train a rank in this process, which imports PyTorch where the sweep's own does not."""
     from harness.training.one_rank import train_alone, train_rank
 
     if strategy in ALONE:
-        return train_alone(workload, compiled=strategy == "compile")
+        return train_alone(workload, network, compiled=strategy == "compile")
     return train_rank(workload, strategy)
 
 
@@ -69,6 +70,7 @@ class RankRunner:
                 train,
                 job.workload,
                 job.strategy,
+                job.network,
                 gpu=os.environ.get(VARIABLE),
                 world_size=None if job.strategy in ALONE else job.world_size,
                 deadline_seconds=self._deadline_seconds,
@@ -105,6 +107,7 @@ def _line(
         workload=job.workload,
         strategy=job.strategy,
         world_size=job.world_size,
+        network=job.network,
         outcome=outcome,
         evidence={} if message is None else {"message": message},
         attempt=attempt,

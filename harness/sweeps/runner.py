@@ -1,4 +1,4 @@
-"""What the sweep needs to know of a kind of job: how to run one, and how to keep its result."""
+"""The interface of a kind of job: how to run one, and how to keep its result."""
 
 from concurrent.futures import Future
 from typing import Protocol, TypeVar

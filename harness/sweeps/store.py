@@ -44,11 +44,11 @@ class StoreError(HarnessError):
 
 
 class Kept(Protocol):
-    """What a line holds: one attempt at one cell, and how it ended."""
+    """One line: an attempt at one cell, and its end."""
 
     @property
     def outcome(self) -> Outcome:
-        """How the attempt ended."""
+        """The end of the attempt."""
 
 
 Line = TypeVar("Line", bound=Kept)
@@ -183,7 +183,7 @@ class LineStore(Generic[Line]):
         return self._attempts[cell]
 
     def is_finished(self, cell: str) -> bool:
-        """Whether a cell needs no further attempt."""
+        """Return whether a cell needs no further attempt."""
         return cell in self._finished
 
     def _note(self, item: Line) -> None:

@@ -18,7 +18,7 @@ from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
 from harness.schema.record import Outcome, to_json
 from harness.schema.step_request import StepRequest, own_places
-from harness.schema.step_run import STEP_RUNS, StepJob, StepRun, from_json
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
 from harness.schema.units import format_bytes
 from harness.sweeps.experiment_files import literature_package
 from harness.sweeps.runner import ended

@@ -63,7 +63,7 @@ class TrainingRunner:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know before the runs begin."""
+        """Notes for the user before the runs begin."""
         if not self._missing_for:
             return ()
         return (f"synthetic images are used, so accuracy stays open: {self._images_missing}",)

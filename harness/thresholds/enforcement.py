@@ -1,4 +1,4 @@
-"""How a budget is enforced for a workload here, and which budgets are refused."""
+"""Enforcement of a budget for a workload on this machine, and the budgets that are refused."""
 
 from collections.abc import Callable
 

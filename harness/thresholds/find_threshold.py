@@ -187,7 +187,7 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Whether what is limited is modelled: the pinned policy's data segment."""
+        """Return whether the limited quantity is modelled: the pinned policy's data segment."""
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
@@ -201,7 +201,7 @@ class _Run:
     def _predictions(self) -> tuple[int | None, int | None]:
         """Return the largest that fits by the live bytes, and by the model of what is limited.
 
-        That is the data segment on the CPU, the caching allocator on a GPU.
+        The limit counts the data segment on the CPU and the caching allocator on a GPU.
         """
         if self.workload.device == "cuda":
             return self._by_the_allocator()
@@ -215,7 +215,7 @@ class _Run:
 
     @property
     def _counted(self) -> Callable[[Peak], int]:
-        """What the limit counts of a modelled peak."""
+        """Bytes of a modelled peak that the limit counts."""
         return charged_bytes if self.kind == "cgroup" else data_bytes
 
     def _solve(self, extra_bytes: int = 0) -> int | None:

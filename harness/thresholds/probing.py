@@ -91,7 +91,7 @@ class Prober:
         raise AssertionError("the second accident is the last")
 
     def _only_within(self, workload: Workload) -> bool:
-        """Whether a crash that says nothing of memory goes away with twice the budget.
+        """Return whether a crash that says nothing of memory goes away with twice the budget.
 
         A library that writes where it could not allocate dies by a signal, without a word.
         """

@@ -22,7 +22,7 @@ _TRUSTED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What one probe saw."""
+    """The observation of one probe."""
 
     fits: bool
     estimate: int | None = None
@@ -43,7 +43,7 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Where it stops fitting.
+    """The largest value that fits, and the smallest that does not.
 
     Sharp where ``band`` is empty: then ``smallest_fail`` is ``largest_fit`` + 1. Otherwise
     the values between the two fitted only sometimes, or were not distinguished.

@@ -4,7 +4,7 @@ data.py             Batches of Fashion-MNIST's shape and type: synthetic, or the
 deferred_values.py  Large values on the CPU that are written only if something reads them
 example_inputs.py   Inputs and labels of a batch, made from the shapes of one example
 load_target.py      A user's own code by its name: package.module:callable or my_model.py:Net
-models.py           The two networks of the course note, at any depth: MLP and MLPScratch
+models.py           The two networks of the course note, MLP and MLPScratch
 module_step.py      One step of any module: the names that harness profile knows, made real
 nested_tensors.py   The tensors inside any nesting of containers
 one_rank.py         Trains a workload as one rank of many

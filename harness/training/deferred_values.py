@@ -7,12 +7,12 @@ GPU reads nothing there; any other operator runs what was noted first, in the or
 so what ``__init__`` reads is right. Random numbers that are noted are drawn later than others.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 LARGE_BYTES = 1 << 20
@@ -41,20 +41,40 @@ class deferred_values(TorchDispatchMode):  # type: ignore[no-untyped-call]  # no
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._noted: dict[int, list[Callable[[], object]]] = {}
+        self._moved: dict[int, int] = {}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a noted tensor has neither been read nor moved to another device."""
+        return bool(self._noted.keys() - self._moved.keys())
+
+    @property
+    def left_out_bytes(self) -> int:
+        """Bytes of the noted tensors that were moved to another device and never read."""
+        return sum(size for key, size in self._moved.items() if key in self._noted)
+
+    def write(self, tensors: Iterable[object]) -> None:
+        """Run what was noted of some tensors."""
+        with _disable_current_modes():
+            self._run_noted(tensors)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Note an initialiser, or run the operator after what it may read."""
+        """Record an initialiser, or compute the values that the operator may read and run it."""
         del types
         given, name = kwargs or {}, func._schema.name
         if name in _INITIALISERS and _is_large(args[0]):
             self._run_noted(leaf for leaf in tree_leaves((args[1:], given)))
-            self._note(args[0], lambda: func(*args, **given))
+            self._note(args[0], lambda noted: func(noted, *args[1:], **given))
             return args[0]
         if name in _FACTORIES and "generator" not in given:
             return self._factory(func, args, given)
-        if name not in _READS_NOTHING and not _moves_away(name, args, given):
+        if _moves_away(name, args, given):
+            self._note_moved(args[1] if name == "aten::copy_" else args[0])
+        elif name == "aten::_to_copy" and _is_large(args[0]) and _key(args[0]) in self._noted:
+            return self._converted(func, args[0], given)
+        elif name not in _READS_NOTHING:
             self._run_noted(tree_leaves((args, given)))
         return func(*args, **given)
 
@@ -68,17 +88,43 @@ class deferred_values(TorchDispatchMode):  # type: ignore[no-untyped-call]  # no
         if shape.numel() * shape.element_size() < LARGE_BYTES:
             return func(*args, **given)
         made = torch.empty(shape.shape, dtype=shape.dtype)
-        self._note(made, lambda: made.copy_(func(*args, **given)))
+        self._note(made, lambda noted: noted.copy_(func(*args, **given)))
         return made
 
-    def _note(self, tensor: Tensor, run: Callable[[], object]) -> None:
-        self._noted.setdefault(tensor.untyped_storage()._cdata, []).append(run)
+    def _converted(self, func: Any, source: Tensor, given: dict[str, Any]) -> Tensor:
+        """Make a tensor of another type without values, as long as its source has none."""
+        source = source.detach()
+        made = torch.empty_like(source, dtype=given.get("dtype") or source.dtype)
+        if not _is_large(made):
+            self._run_noted([source])
+            return made.copy_(source)
+
+        def convert(noted: Tensor) -> None:
+            self._run_noted([source])
+            noted.copy_(func(source, **given))
+
+        self._note(made, convert)
+        self._moved[_key(source)] = 0
+        return made
+
+    def _note(self, tensor: Tensor, run: Callable[[Tensor], object]) -> None:
+        alias = tensor.detach()  # its storage lives as long as the note, whatever becomes of it
+        self._noted.setdefault(_key(tensor), []).append(lambda: run(alias))
+
+    def _note_moved(self, tensor: Tensor) -> None:
+        if _is_large(tensor):
+            self._moved[_key(tensor)] = tensor.untyped_storage().nbytes()
 
     def _run_noted(self, leaves: Any) -> None:
         for leaf in leaves:
-            if isinstance(leaf, Tensor) and leaf.device.type == "cpu":
-                for run in self._noted.pop(leaf.untyped_storage()._cdata, ()):
+            is_tensor = isinstance(leaf, Tensor) and leaf.layout == torch.strided
+            if is_tensor and leaf.device.type == "cpu":
+                for run in self._noted.pop(_key(leaf), ()):
                     run()
+
+
+def _key(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _is_large(value: object) -> bool:

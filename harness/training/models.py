@@ -1,4 +1,4 @@
-"""The two networks of the course note, at any depth: ``MLP`` and ``MLPScratch``."""
+"""The two networks of the course note, ``MLP`` and ``MLPScratch``, and blocks of a transformer."""
 
 import functools
 import itertools
@@ -137,3 +137,42 @@ class MLPScratch(nn.Module):
     def predictor(self, hidden: Tensor) -> Tensor:
         """Map the last hidden layer (batch, widths[-1]) to logits."""
         return self.layer(hidden, len(self.weights) - 1)
+
+
+class Transformer(nn.Module):
+    """Blocks of attention and an MLP, as most language models have them, from plain modules.
+
+    Maps (batch, tokens x width) to logits (batch, classes), the mean over the tokens.
+    """
+
+    def __init__(self, depth: int, width: int, classes: int, *, tokens: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.blocks = nn.Sequential(*(TransformerBlock(width) for _ in range(depth)))
+        self.predictor = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a batch of sequences to logits."""
+        hidden = self.blocks(x.unflatten(1, (self.tokens, -1))).mean(1)
+        logits: Tensor = self.predictor(hidden)
+        return logits
+
+
+class TransformerBlock(nn.Module):
+    """Attention with heads of 64, then an MLP of four times the width; each added to its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(0.1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, tokens, width) to the same shape."""
+        heads = self.qkv(self.attention_norm(x)).unflatten(2, (3, -1, 64)).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(*heads.unbind(), is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        done: Tensor = x + self.mlp(self.norm(x))
+        return done

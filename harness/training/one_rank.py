@@ -13,9 +13,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.schema.rank_run import Strategy
+from harness.schema.rank_run import TOKENS, Network, Strategy
 from harness.schema.workload import Workload
 from harness.training.data import source
+from harness.training.models import Transformer
 from harness.training.training_step import Built, build, optimizer_of, step
 
 STEPS = 3
@@ -42,17 +43,20 @@ def train_rank(workload: Workload, strategy: Strategy) -> int:
     return held
 
 
-def train_alone(workload: Workload, *, compiled: bool) -> dict[str, int]:
+def train_alone(workload: Workload, network: Network, *, compiled: bool) -> dict[str, int]:
     """Train on one GPU; return what the last of a few equal steps keeps, and its peaks.
 
     Args:
         workload: on CUDA.
+        network: the workload's own, or blocks of a transformer.
         compiled: whether the network goes through ``torch.compile``.
     """
-    built = build(workload, source(workload))
+    if network == "transformer":
+        built = build(workload, source(workload), _transformer)
+    else:
+        built = build(workload, source(workload))
     if compiled:
-        network: Any = torch.compile(built.model, fullgraph=True)
-        built = dataclasses.replace(built, model=network)
+        built.model.compile(fullgraph=True)
     kept = 0
 
     @contextlib.contextmanager
@@ -73,6 +77,11 @@ def train_alone(workload: Workload, *, compiled: bool) -> dict[str, int]:
         "allocated_peak_bytes": torch.cuda.max_memory_allocated(),
         "reserved_peak_bytes": torch.cuda.max_memory_reserved(),
     }
+
+
+def _transformer(workload: Workload, dtype: torch.dtype, device: torch.device) -> Any:
+    made = Transformer(workload.depth, workload.width, workload.classes, tokens=TOKENS)
+    return made.to(device, dtype)
 
 
 def _requested(when: str) -> int:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 
 from harness.schema.errors import StepError
 from harness.schema.input_spec import InputShapes, InputSpec, parse_input
-from harness.schema.step_choices import MODES
+from harness.schema.step_choices import COMPILE_MODES, MODES
 from harness.training.deferred_values import deferred_values
 from harness.training.example_inputs import ExampleInputs, example_inputs
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
@@ -33,7 +33,9 @@ class OwnStep:
         mode: ``train`` or ``inference``.
         autocast: ``float16`` or ``bfloat16``, for forward pass and loss.
         accumulate: micro-batches of a step; it divides the batch.
-        prepare: called with the network before the first step.
+        compile: mode of ``torch.compile`` for the network, or ``aot_eager`` or ``eager``, which
+            generate no code.
+        prepare: called with the network before it is compiled and before the first step.
 
     Raises:
         StepError: an argument is wrong; the message names it.
@@ -53,12 +55,13 @@ class OwnStep:
         mode: str = "train",
         autocast: str | torch.dtype | None = None,
         accumulate: int = 1,
+        compile: str | None = None,  # noqa: A002  # as in torch.nn.Module
         prepare: Callable[[nn.Module], object] | None = None,
     ) -> None:
         self._given: dict[str, Any] = {"build": build, "batch": batch, "inputs": inputs}
         self._given |= {"optimizer": optimizer}
         self._given |= {"loss": loss, "mode": mode, "autocast": autocast}
-        self._given |= {"accumulate": accumulate, "prepare": prepare}
+        self._given |= {"accumulate": accumulate, "compile": compile, "prepare": prepare}
         self.build = _checked_build(build)
         self.batch = _checked_count("batch", batch)
         self.accumulate = _checked_count("accumulate", accumulate)
@@ -70,6 +73,7 @@ class OwnStep:
         self.optimizer = optimizer
         self.loss = loss
         self.autocast = _checked_autocast(autocast)
+        self.compile = compile if compile is None else _checked_compile(compile)
         self.prepare = prepare
 
     def changed(self, **fields: Any) -> "OwnStep":
@@ -81,7 +85,7 @@ class OwnStep:
         return OwnStep(**{**self._given, **fields})
 
     def network(self, device: str, *, with_values: bool = True) -> nn.Module:
-        """Build the network, move it to ``device`` and prepare it.
+        """Build the network, move it to ``device``, prepare it and have it compiled when called.
 
         Args:
             device: cpu or cuda.
@@ -98,6 +102,9 @@ class OwnStep:
             model = built if device == "cpu" else built.to(device)
         if self.prepare is not None:
             self.prepare(model)
+        if self.compile is not None:  # in place: names of modules stay, and so do their parameters
+            by_backend = self.compile in ("aot_eager", "eager")
+            model.compile(**{"backend" if by_backend else "mode": self.compile})
         return model
 
     def step(self, model: nn.Module, device: str, batch: int | None = None) -> Step:
@@ -158,6 +165,12 @@ def _checked_mode(mode: str) -> str:
         hint = " (did you mean inference?)" if mode in ("eval", "test", "predict") else ""
         raise StepError(f"mode must be one of {', '.join(MODES)}, got {mode!r}{hint}")
     return mode
+
+
+def _checked_compile(mode: object) -> str:
+    if mode not in COMPILE_MODES:
+        raise StepError(f"compile must be one of {', '.join(COMPILE_MODES)}, got {mode!r}")
+    return str(mode)
 
 
 def _checked_autocast(autocast: Any) -> torch.dtype | None:

@@ -27,6 +27,7 @@ def requested_step(request: StepRequest) -> OwnStep:
         "mode": request.mode,
         "autocast": request.autocast,
         "accumulate": request.accumulate,
+        "compile": request.compile,
         "optimizer": _named(request.optimizer, OPTIMIZERS),
         "loss": _named(request.loss, LOSSES),
     }

@@ -34,7 +34,7 @@ def no_phase(name: str) -> AbstractContextManager[object]:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What the build phase leaves behind: all that a step reads and writes."""
+    """Result of the build phase: all that a step reads and writes."""
 
     workload: Workload
     model: MLP | MLPScratch
@@ -45,12 +45,18 @@ class Built:
     """Labels, int64 (batch,); None in inference."""
 
 
-def build(workload: Workload, fill: Fill) -> Built:
-    """Create the network, its optimizer and one batch, in that order."""
+Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
+
+
+def build(workload: Workload, fill: Fill, network: Network | None = None) -> Built:
+    """Create the network, its optimizer and one batch, in that order.
+
+    ``network`` makes another one than the workload's.
+    """
     torch.manual_seed(workload.seed)
     dtype: torch.dtype = getattr(torch, workload.dtype)
     device = torch.device(workload.device)
-    model = _network(workload, dtype, device)
+    model = (network or _network)(workload, dtype, device)
     training = workload.mode == "train"
     model.train(training)
     optimizer = optimizer_of(workload, model.parameters()) if training else None

@@ -32,6 +32,12 @@ CONFIGS = (
     AllocatorConfig(
         expandable_segments=True, total_bytes=200 * MIB, large_segment_size_bytes=33 * MIB
     ),
+    AllocatorConfig(expandable_segments=True, total_bytes=1),  # next to no memory
+    AllocatorConfig(expandable_segments=True, total_bytes=21 * MIB, outside_bytes=MIB),
+    AllocatorConfig(total_bytes=2 * MIB - 1, max_split_size_bytes=20 * MIB),
+    AllocatorConfig(
+        total_bytes=20 * MIB, memory_fraction=0.0001, garbage_collection_threshold=0.01
+    ),
 )
 POLICIES = (Ascending, Descending, LowestFree, Scattered)
 SIZES = st.one_of(

@@ -1,4 +1,4 @@
-"""What a replay may tell the allocator: where it begins, and what goes back."""
+"""The allocator follows a replay: the state at its begin, and segments that are returned."""
 
 import pytest
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.schema.metrics import CategoryBytes, PhaseMetrics
 from harness.schema.record import Outcome, Record, Repeat, to_json
+from harness.schema.threshold import Threshold
 from harness.schema.workload import Workload
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -117,3 +118,12 @@ def write_events(folder: Path, workload: Workload) -> None:
     path = folder / "events" / f"{workload.id}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def threshold(workload: Workload, **changes: Any) -> Threshold:
+    """Return a good threshold of the batch, which ``changes`` complete."""
+    fields: dict[str, Any] = {
+        "workload_id": workload.id, "workload": workload, "solve": "batch",
+        "budget_bytes": 1 << 20, "kind": "rlimit", "outcome": Outcome.OK,
+    }  # fmt: skip
+    return Threshold(**(fields | changes))

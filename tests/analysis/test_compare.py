@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.compare import compare
 from harness.analysis.frame import load
 from harness.reporting.comparison import render
+from harness.schema.argument_checks import ArgumentError
 from tests.analysis import planted
 
 
@@ -91,6 +93,12 @@ def test_runs_with_nothing_in_common_are_not_equal(run: pd.DataFrame) -> None:
     found = compare(run[run["depth"] == 1], run[run["depth"] == 2])
     assert found.cells == 0
     assert not found.equal
+
+
+def test_what_is_no_run_is_refused_in_one_line(run: pd.DataFrame) -> None:
+    wrong: Any = object()
+    with pytest.raises(ArgumentError, match="a folder or a data frame, got object"):
+        compare(run, wrong)
 
 
 def test_a_cell_twice_in_a_run_is_one_clear_line(run: pd.DataFrame) -> None:

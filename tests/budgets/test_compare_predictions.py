@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.budgets.compare_predictions import compare_predictions, comparison_text
 from harness.cli.app import main
 
 
@@ -29,18 +30,6 @@ def test_two_predictions_of_a_model_differ_by_what_was_widened(
     # One more ReLU output and one mask of 32 columns, 8 rows of 4 bytes: 1,024 B a layer.
     assert rows["modules.1.saved_bytes"].endswith("+1 KiB")
     assert "peak_live_bytes" in rows
-
-
-def test_what_is_no_prediction_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "x.json"
-    for text in ("", "[]", "{}", "{" * 10_000):
-        path.write_text(text)
-        assert main(["compare", str(path), str(path)]) == 2
-        assert "is not a prediction that harness predict" in capsys.readouterr().err
-    assert main(["compare", str(path), str(tmp_path)]) == 2
-    assert "two folders or two files" in capsys.readouterr().err
 
 
 CARD = {
@@ -101,6 +90,25 @@ def test_a_difference_in_any_value_is_named(
     assert row in " ".join(capsys.readouterr().out.split())
 
 
+def test_layers_of_equal_blocks_are_one_row_that_names_them(tmp_path: Path) -> None:
+    def written(name: str, size: int) -> Path:
+        layers = [{"name": f"blocks.{at}.up", "saved_bytes": size} for at in range(12)]
+        modules = {each["name"]: {"saved_bytes": size} for each in layers}
+        phases = {"backward": {"peak_live_bytes": size * 10}}
+        whole = {"peak_live_bytes": size * 10, "layers": layers, "modules": modules}
+        path = tmp_path / name
+        path.write_text(json.dumps({**PREDICTION, **whole, "phases": phases}))
+        return path
+
+    found = compare_predictions(written("a.json", 1 << 20), written("b.json", 1 << 21))
+    _, *rows = comparison_text(found).splitlines()
+    assert [row.split("  ")[0] for row in rows] == [
+        "peak_live_bytes (and 1 alike)",
+        "layers.blocks.0–11.up.saved_bytes x12",
+    ]
+    assert [row.split("  ")[-1].strip() for row in rows] == ["+10 MiB", "+1 MiB"]
+
+
 def test_what_is_no_part_of_the_answer_is_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,3 +155,5 @@ def test_a_file_without_a_prediction_is_one_line(
     assert compared(PREDICTION, text, tmp_path) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.endswith("b.json is not a prediction that harness predict --json printed")
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path)]) == 2
+    assert "two folders or two files" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from harness.cli.app import app, main
 from harness.cli.command import HarnessCommand
 
+CUDA = ("--device", "cuda")
 TINY = ("--width", "8", "--in-features", "8", "--batch", "4")
 
 
@@ -64,6 +65,29 @@ def test_an_outcome_other_than_ok_is_exit_code_3_and_still_a_record(
         (["sweep", "depht_batch"], ["depht_batch", "did you mean depth_batch"]),
         (["report", "no/such/folder"], ["no/such/folder", "does not exist"]),
         (["no-such-command"], ["no-such-command"]),
+        (
+            ["predict", *CUDA, "--examples", "9"],
+            ["examples must be at least one batch (256), got 9"],
+        ),
+        (
+            ["predict", *CUDA, "--examples", "65", "--batch", "64", "--accumulate", "4"],
+            ["a last batch of at least 4 rows, got 65"],
+        ),
+        (["predict", "--examples", "1000"], ["device cuda"]),
+        (["predict", *CUDA, "--examples", "0"], ["--examples"]),
+        (["predict", *CUDA, "--examples", "many"], ["--examples"]),
+        (["predict", *CUDA, "--gpu", "a100-8gb"], ["did you mean"]),
+        (["predict", "--gpu", "l4", "--device", "cpu"], ["device cuda"]),
+        (["predict", "--alloc-conf", "expandable_segments:True"], ["device cuda"]),
+        (["predict", *CUDA, "--check"], ["--check needs --budget or --gpu"]),
+        (["predict", *CUDA, "--capability", "nine"], ["such as 9.0"]),
+        (["predict", *CUDA, "--alloc-conf", "x"], ["key:value"]),
+        (["predict", *CUDA, "--memory", "much"], ["not a size"]),
+        (["predict", "--torch", "2.6"], ["torch must be a version from 2.7 to 2.15, got 2.6"]),
+        (
+            ["dry-run", "--largest", "batch", "--", "train.py", "--batch", "4"],
+            ["--largest needs {} among the script's arguments"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -190,16 +214,6 @@ def test_a_choice_is_taken_in_any_case(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["predict", "--optimizer", "Adam", "--activation", "ReLU", "--json"]) == 0
     workload = json.loads(capsys.readouterr().out)["workload"]
     assert (workload["optimizer"], workload["activation"]) == ("adam", "relu")
-
-
-@pytest.mark.slow
-def test_doctor_says_what_can_be_measured_here(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--json"]) == 0
-    findings = json.loads(capsys.readouterr().out)
-    what = {finding["what"]: finding["available"] for finding in findings}
-    assert what["machine"]
-    assert any(name.startswith("isolated workers") and ok for name, ok in what.items())
-    assert all(finding["detail"] for finding in findings)
 
 
 @pytest.mark.exact

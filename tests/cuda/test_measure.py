@@ -1,4 +1,4 @@
-"""What a measurement on a GPU says, against the allocator's counters and closed forms."""
+"""A measurement on a GPU, against the allocator's counters and closed forms."""
 
 from typing import Any
 

@@ -3,14 +3,12 @@
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.cli.app import app
+from harness.cli.app import app, main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,16 +43,17 @@ def test_there_are_examples_to_run() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_runs(command: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *shlex.split(command, comments=True)[1:]],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() or done.stderr.strip()
+def test_a_command_runs(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = main(shlex.split(command, comments=True)[1:])
+    said = capfd.readouterr()
+    assert code == 0, said.err
+    assert said.out.strip() or said.err.strip()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

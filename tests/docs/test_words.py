@@ -1,5 +1,6 @@
 """The glossary holds: no text of the project uses a word that it replaces, in that sense."""
 
+import ast
 import functools
 import re
 import subprocess
@@ -55,31 +56,6 @@ def texts() -> list[tuple[str, str]]:
     return [(name, (ROOT / name).read_text(encoding="utf-8")) for name in names if name != HERE]
 
 
-REPLACED_IN_NAMES = {
-    r"_cards?(?=_|$)": "gpu",
-    r"_figures?(?=_|$)": "metric (tests/reporting is about pictures)",
-    r"forecast|foretold|foretell": "predict",
-    r"_engine(?=_|$)": "executor",
-    r"ruling|exhibit": "verdict",
-    r"_told(?=_|$)": "predicted, named",
-}
-"""What the name of a test must not contain: it is a sentence that people read."""
-PICTURES = ("tests/reporting/", "tests/experiments/test_cuda_peaks.py")
-
-
-@pytest.mark.parametrize("pattern", REPLACED_IN_NAMES)
-def test_no_name_of_a_test_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
-    names = [
-        (name, found)
-        for name, text in texts()
-        if name.startswith("tests/") and not (name.startswith(PICTURES) and "figure" in pattern)
-        for found in re.findall(r"def (test_\w+)", text)
-    ]
-    assert len(names) > 500
-    wrong = [f"{name}: {found}" for name, found in names if re.search(pattern, found)]
-    assert wrong == [], f"write {REPLACED_IN_NAMES[pattern]!r}"
-
-
 @pytest.mark.parametrize("pattern", REPLACED)
 def test_no_text_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
     spaced = re.compile(pattern.replace(" ", r"\s+(?:# )?"), re.IGNORECASE)  # also over a line end
@@ -89,3 +65,31 @@ def test_no_text_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
         for match in spaced.finditer(text)
     ]
     assert found == [], f"write {REPLACED[pattern]!r}"
+
+
+DESCRIBED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def test_every_docstring_names_its_subject_first() -> None:
+    """No docstring begins as a question does; the group of commands asks the project's."""
+    seen, wrong = 0, []
+    for name, text in texts():
+        for node in ast.walk(ast.parse(text)) if name.endswith(".py") else ():
+            docstring = ast.get_docstring(node) if isinstance(node, DESCRIBED) else None
+            seen += docstring is not None
+            first = (docstring or "").partition(" ")[0]
+            is_app = name == "harness/cli/app.py" and getattr(node, "name", "") == "app"
+            if first in ("What", "Whether", "How", "Where") and not is_app:
+                wrong.append(f"{name}:{getattr(node, 'lineno', 1)}: {docstring}")
+    assert seen > 1000
+    assert wrong == []
+
+
+def test_every_defect_of_a_first_use_names_a_test_that_is_there() -> None:
+    table = (ROOT / "tests" / "first_use.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if re.match(r"\| [A-C]\d", line)]
+    assert len(rows) > 25
+    for row in rows:
+        named = re.findall(r"`(\w+/\w+\.py)`", row)
+        assert named or "by eye" in row or "doctest" in row, row
+        assert all((ROOT / "tests" / name).is_file() for name in named), row

@@ -1,4 +1,4 @@
-"""What the tests of the dry run share: where it cannot work, they are skipped and say why."""
+"""Shared by the tests of the dry run: if it cannot work, they are skipped and say why."""
 
 import pytest
 

@@ -1,4 +1,3 @@
-import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from harness.dry_run import DryRunUnavailableError, build, toolchain
-from harness.dry_run.availability import examine_dry_run
 from harness.dry_run.elf import ElfError, symbols
 
 
@@ -84,21 +82,3 @@ def test_the_stub_warns_of_nothing_when_compiled_strictly(tmp_path: Path) -> Non
             [*command, "-o", str(tmp_path / "x.o")], capture_output=True, text=True, check=True
         )
         assert ended.stderr == ""
-
-
-@pytest.mark.usefixtures("cuda_build")
-def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "cc"
-    broken.write_text("#!/bin/sh\necho 'x.c:1: error: no such thing' >&2\nexit 1\n")
-    broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("CC", str(broken))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(DryRunUnavailableError, match=r"cannot be compiled: x\.c:1: error: no such"):
-        build.build(toolchain.torch_build())
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cuda_build")
-def test_the_doctor_runs_a_tiny_dry_run() -> None:
-    finding = examine_dry_run()
-    assert finding.available, finding.detail

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import harness
 from harness.dry_run import DryRunError, dry_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
@@ -35,19 +34,6 @@ def test_memory_that_runs_out_is_named_with_its_place(tmp_path: Path) -> None:
     assert refused.stack[0].line == 4
     assert refused.at is not None
     assert [group.blocks for group in refused.at.groups] == [3]
-
-
-def double(number: int) -> int:
-    import torch
-
-    return int(torch.empty(number, device="cuda").numel()) * 2
-
-
-def test_a_function_is_run_and_its_value_comes_back() -> None:
-    report = harness.dry_run(double, 21, quiet=True)
-    assert report.outcome == "ok"
-    assert report.returned == 42
-    assert report.cuda.requested_peak_bytes == 4 * 21
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a script does outside its main thread counts, or the outcome is not "ok"."""
+"""Everything outside a script's main thread counts, or the outcome is not "ok"."""
 
 from pathlib import Path
 
@@ -86,7 +86,6 @@ def test_threads_and_functions_of_the_exit_are_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        "thread = threading.Thread(target=late); thread.start(); thread.join()\n",
         "threading.Thread(target=late).start()\n",
         "atexit.register(late)\n",
     ],

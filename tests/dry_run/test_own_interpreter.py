@@ -1,10 +1,13 @@
 """No module of the current folder is executed, or keeps a command from working."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from harness.dry_run.toolchain import DryRunUnavailableError, compiler, torch_build
 
 NAMES = ("msgspec", "harness", "pickle", "ctypes", "json", "numpy", "torch", "resource")
 
@@ -32,9 +35,23 @@ def test_measure_runs_no_code_of_the_current_folder(hostile: Path) -> None:
     assert "peak" in harness(hostile, "measure", "--depth", "1", "--width", "8", "--batch", "4")
 
 
+def is_cuda_build() -> bool:
+    try:
+        return bool(torch_build() and compiler())
+    except DryRunUnavailableError:
+        return False
+
+
 @pytest.mark.slow
 def test_doctor_runs_no_code_of_the_current_folder(hostile: Path) -> None:
-    assert "start_child" not in harness(hostile, "doctor")
+    said = harness(hostile, "doctor", "--json")
+    assert "start_child" not in said
+    findings = json.loads(said)
+    available = {finding["what"]: finding["available"] for finding in findings}
+    assert available["machine"]
+    assert any(name.startswith("isolated workers") and ok for name, ok in available.items())
+    assert all(finding["detail"] for finding in findings)
+    assert available["CUDA dry run"] is is_cuda_build()
 
 
 @pytest.mark.usefixtures("cuda_build")

@@ -1,4 +1,4 @@
-"""What can be sent to the process of a dry run, and which script goes with it."""
+"""Functions that can be sent to the process of a dry run, and the script that goes with them."""
 
 import sys
 from pathlib import Path

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.dry_run.dry_run_request import DryRunError
+from harness.dry_run.dry_run_text import dry_run_text
 from harness.dry_run.run import dry_run
 from harness.dry_run.value_answers import as_size, check_answers, parse_answer
 
@@ -128,6 +129,44 @@ def test_the_backward_pass_of_an_answered_mask_keeps_as_much(tmp_path: Path) -> 
     known = dry_run(script, 1024, gpu="l4", quiet=True)
     assert answered.outcome == known.outcome == "ok", (answered.evidence, known.evidence)
     assert answered.cuda == known.cuda
+
+
+INTEGERS = """
+import torch
+x = torch.randn(64, 32, device="cuda")
+n = torch.tensor(0, device="cuda").item(); kept = x[:n]
+def count(): return x.argmax(1).max()
+n = count().item(); kept = x[:n] * 2
+n = int(count()); kept = x.narrow(0, 0, n) * 2
+n = count().item(); kept = torch.empty(n, 4, device="cuda")
+(n,) = count()[None].tolist(); kept = torch.arange(n, device="cuda")
+n = count().item(); kept = x.new_zeros(n)
+n = count().item(); rest = x[n:] * 2, x[:32], torch.tensor([], device="cuda"), torch.empty(0)
+"""
+
+
+def test_an_unknown_integer_used_as_a_size_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    script = tmp_path / "counts.py"
+    script.write_text(INTEGERS)
+    report = dry_run(script, gpu="l4", quiet=True)
+    assert report.outcome == "unsupported"
+    assert "counts.py:6 (aten::slice at counts.py:6)" in (report.evidence or "")
+    blamed = {int(read.place.rpartition(":")[2]): read.open_sizes for read in report.value_reads}
+    assert blamed == {4: 0, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1, 11: 0}
+    assert "7 values read: 1 known, 6 unknown" in dry_run_text(report, target="counts.py")
+    answers = {f"counts.py:{line}": 3.0 for line in range(6, 12)}
+    known = dry_run(script, gpu="l4", answers=answers, quiet=True)
+    assert known.outcome == "ok", known.evidence
+
+
+def test_an_unknown_integer_that_no_size_was_seen_of_is_named(tmp_path: Path) -> None:
+    script = tmp_path / "rest.py"
+    without = [line for line in INTEGERS.splitlines() if "kept" not in line]
+    script.write_text("\n".join(without))
+    report = dry_run(script, gpu="l4", quiet=True)
+    assert report.outcome == "ok", report.evidence
+    text = dry_run_text(report, target="rest.py")
+    assert "1 of them is an integer (first at rest.py:5): a size that is computed" in text
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.run import dry_run as run_function
+from harness.schema.units import format_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
@@ -109,31 +110,53 @@ def seen(report: DryRunReport) -> dict[str, object]:
     return report.returned
 
 
-def test_convolutions_take_cudnn_s_path(seen: dict[str, object]) -> None:
-    assert seen["convolution"] == ["ConvolutionBackward0", [8, 3, 3, 3]]
+FLASH = "ScaledDotProductFlashAttentionBackward0"
+SEEN = {
+    "convolution": ["ConvolutionBackward0", [8, 3, 3, 3]],  # cuDNN's path
+    "LSTM": [True, [20, 5], 20],
+    "GRU": [True, [15, 5], 15],
+    "RNN": [True, [5, 5], 5],
+    "attention None": FLASH,  # chosen by the capability, 8.0
+    "attention FLASH_ATTENTION": FLASH,
+    "attention EFFICIENT_ATTENTION": "ScaledDotProductEfficientAttentionBackward0",
+    "qr": [[9, 9], [9, 9]],
+    "eigh": [9],
+    "det": [],
+    "fft": [9, 5],
+    "sort": [9, 9],
+    "milliseconds": 1.0,
+    "pinned": [True, False],
+    "copied back": [1.5, -2.0],  # nothing could have changed it
+}
 
 
-@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
-def test_recurrent_layers_have_gradients_of_their_weights(
-    seen: dict[str, object], kind: str, gates: int
-) -> None:
-    assert seen[kind] == [True, [gates * 5, 5], gates * 5]
+@pytest.mark.parametrize("name", SEEN)
+def test_a_script_sees_what_it_would_see_on_a_gpu(seen: dict[str, object], name: str) -> None:
+    assert seen[name] == SEEN[name]
 
 
-def test_the_attention_kernel_is_the_one_that_the_capability_chooses(
-    seen: dict[str, object],
-) -> None:
-    flash = "ScaledDotProductFlashAttentionBackward0"
-    assert seen["attention None"] == flash  # on capability 8.0
-    assert seen["attention FLASH_ATTENTION"] == flash
-    efficient = seen["attention EFFICIENT_ATTENTION"]
-    assert efficient == "ScaledDotProductEfficientAttentionBackward0"
+def convolve(batch: int) -> None:
+    import torch
+
+    layer = torch.nn.Conv2d(16, 16, 3, padding=1, bias=False, device="cuda")
+    layer(torch.zeros(batch, 16, 32, 32, device="cuda"))
 
 
-def test_linear_algebra_and_transforms_allocate_their_results(seen: dict[str, object]) -> None:
-    assert seen["qr"] == [[9, 9], [9, 9]]
-    assert (seen["eigh"], seen["det"], seen["fft"]) == ([9], [], [9, 5])
-    assert seen["sort"] == [9, 9]
+@pytest.mark.parametrize("memory", [None, 400 << 20])
+def test_a_convolution_asks_for_no_workspace_or_for_its_unrolled_input(memory: int | None) -> None:
+    workspace = 32 * (16 * 3 * 3) * 32 * 32 * 4
+    asked = {"memory_bytes": memory, "outside_bytes": 370 << 20} if memory else {}
+    none, largest = (
+        run_function(convolve, 32, largest_workspace=ask, quiet=True, **asked)  # type: ignore[arg-type]
+        for ask in (False, True)
+    )
+    text = f"a workspace of up to {format_bytes(workspace)} at once"
+    assert any(text in note and "not counted" in note for note in none.notes)
+    if memory:
+        assert (none.outcome, largest.outcome) == ("ok", "oom")
+        return
+    peaks = [report.cuda.allocated_peak_bytes or 0 for report in (none, largest)]
+    assert peaks[1] - peaks[0] == workspace
 
 
 def test_what_depends_on_known_values_has_its_true_size(
@@ -141,15 +164,6 @@ def test_what_depends_on_known_values_has_its_true_size(
 ) -> None:
     assert seen["nonzero"] == [81, 2]
     assert any("torch.nonzero" in read.text and read.known for read in report.value_reads)
-
-
-def test_streams_events_and_pinned_memory_work(seen: dict[str, object]) -> None:
-    assert seen["milliseconds"] == 1.0
-    assert seen["pinned"] == [True, False]
-
-
-def test_a_value_that_nothing_could_have_changed_comes_back(seen: dict[str, object]) -> None:
-    assert seen["copied back"] == [1.5, -2.0]
 
 
 def test_a_graph_s_memory_stays_in_its_own_pool(

@@ -23,7 +23,7 @@ DRAWS = 4
 KEPT = (
     "schema", "workload_id", "workload", "outcome", "evidence", "environment", "attempt",
     "cell_id", "solve", "budget_bytes", "kind", "band", "confirmed", "probes",
-    "instrument", "plan", "seconds", "strategy", "world_size", "rank",
+    "instrument", "plan", "seconds", "strategy", "world_size", "network", "rank",
 )  # fmt: skip
 """What a line holds that did not end well."""
 METRICS = (

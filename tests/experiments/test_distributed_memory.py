@@ -1,4 +1,4 @@
-"""What a rank holds: the closed form against shards cut one by one, and the reference runs."""
+"""A rank's bytes: the closed form against shards cut one by one, and the reference runs."""
 
 import itertools
 from pathlib import Path

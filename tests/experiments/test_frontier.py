@@ -9,38 +9,26 @@ from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_th
 from harness.analysis import AnalysisError
 from harness.prediction.mlp.largest_fit import solve
 from harness.schema.findings import Verdict
-from harness.schema.record import Outcome, RecordError, to_json
+from harness.schema.record import RecordError, to_json
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold
 from harness.schema.workload import Workload
+from tests.analysis.planted import threshold
 
 MIB = 2**20
 DEPTHS = [1, 2, 4, 8, 16, 32, 64]
 
 
 def planted(
-    depth: int, batch: int, budget: int = 64 * MIB, predicted: int | None = None, **fields: object
+    depth: int, batch: int, budget: int = 64 * MIB, predicted: int | None = None
 ) -> Threshold:
-    workload = Workload(depth=depth, width=64).replace(**fields)
-    return Threshold(
-        workload_id=workload.id,
-        workload=workload,
-        solve="batch",
-        budget_bytes=budget,
-        kind="rlimit",
-        outcome=Outcome.OK,
-        largest_fit=batch,
-        smallest_fail=batch + 1,
-        confirmed=True,
-        predicted=predicted,
-        live_bytes_predict=predicted,
-        headroom=Headroom(
-            live_bytes=budget - 40,
-            rounding_bytes=30,
-            small_bytes=-5,
-            library_bytes=0,
-            unused_bytes=15,
-        ),
+    headroom = Headroom(
+        live_bytes=budget - 40, rounding_bytes=30, small_bytes=-5, library_bytes=0, unused_bytes=15
     )
+    return threshold(
+        Workload(depth=depth, width=64), budget_bytes=budget, largest_fit=batch,
+        smallest_fail=batch + 1, confirmed=True, predicted=predicted, live_bytes_predict=predicted,
+        headroom=headroom,
+    )  # fmt: skip
 
 
 @given(a=st.floats(0.5, 50), b=st.floats(1, 500), scale=st.floats(1e4, 1e7))

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments.oom_thresholds import questions
+from harness.analysis.frame import load_files
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.figures import picture
@@ -10,12 +11,12 @@ from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Verdict
-from harness.schema.record import Outcome
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
 from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
 from harness.sweeps.threshold_runner import THRESHOLD
+from tests.analysis import planted
 from tests.experiments.verdicts import named
 
 EXPERIMENT = find("oom_thresholds")
@@ -30,20 +31,11 @@ def answered(question: ThresholdQuestion, lost: float = 0.0) -> Threshold:
     largest = predicted if pinned else round(predicted * (1 - lost))
     parts = {"live_bytes": budget - 70, "rounding_bytes": 80, "small_bytes": -10}
     rest = {"library_bytes": 0, "unused_bytes": 0}
-    return Threshold(
-        workload_id=workload.id,
-        workload=workload,
-        solve="batch",
-        budget_bytes=budget,
-        kind="rlimit",
-        outcome=Outcome.OK,
-        largest_fit=largest,
-        smallest_fail=largest + 1,
-        confirmed=True,
-        predicted=predicted,
-        live_bytes_predict=predicted + 3,
+    return planted.threshold(
+        workload, budget_bytes=budget, largest_fit=largest, smallest_fail=largest + 1,
+        confirmed=True, predicted=predicted, live_bytes_predict=predicted + 3,
         headroom=Headroom(**parts, **rest) if pinned else None,
-    )
+    )  # fmt: skip
 
 
 def keep(folder: Path, size: Size) -> None:
@@ -52,31 +44,16 @@ def keep(folder: Path, size: Size) -> None:
             store.append(answered(question, lost=0.3))
 
 
-def evidence(folder: Path) -> Evidence:
-    import pandas as pd
-
-    return Evidence(frame=pd.DataFrame(), folder=folder)
-
-
 @pytest.mark.parametrize("size", list(Size))
 def test_no_question_is_asked_twice(size: Size) -> None:
     asked = [(one.workload.id, one.budget_bytes) for one in questions(size)]
     assert len(set(asked)) == len(asked)
 
 
-def test_the_full_size_covers_what_the_issue_asks_for() -> None:
-    asked = questions(Size.FULL)
-    pinned = [one for one in asked if one.workload.malloc == "pinned"]
-    assert len(pinned) == 7 * 4 * 3
-    assert {one.budget_bytes >> 20 for one in pinned} == {64, 128, 256, 512}
-    assert {one.workload.depth for one in asked} == {1, 2, 4, 8, 16, 32, 64}
-    assert {one.workload.malloc for one in asked} == {"pinned", "system"}
-
-
 def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> None:
     folder = tmp_path / EXPERIMENT.name
     keep(folder, Size.DEFAULT)
-    section = EXPERIMENT.analyse(evidence(folder))
+    section = EXPERIMENT.analyse(Evidence(frame=load_files([]), folder=folder))
     deeper, predicted = section.claims
     assert deeper.verdict is predicted.verdict is Verdict.SUPPORTED
     assert "(depth + a)(batch + b) = c" in deeper.measured
@@ -93,7 +70,7 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
 def test_a_quick_run_is_enough_for_a_section_and_says_what_it_lacks(tmp_path: Path) -> None:
     folder = tmp_path / EXPERIMENT.name
     keep(folder, Size.QUICK)
-    section = EXPERIMENT.analyse(evidence(folder))
+    section = EXPERIMENT.analyse(Evidence(frame=load_files([]), folder=folder))
     assert any("Too few depths" in text for text in section.text)
     assert "falls in 2 of 2 steps" in named(section, "Training deeper networks").number
 

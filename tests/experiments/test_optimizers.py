@@ -4,9 +4,7 @@ import pandas as pd
 import pytest
 
 from experiments import optimizers
-from experiments.optimizers import explanations, figures
-from experiments.optimizers.claims import STATE
-from harness.reporting.figures import picture
+from experiments.optimizers import figures
 from harness.schema.experiment import Size
 from harness.schema.findings import Section, Verdict
 from harness.schema.metrics import CategoryBytes
@@ -84,22 +82,6 @@ def test_the_floor_of_four_and_the_phase_are_named(tmp_path: Path, records: list
     assert "for adam in " in phases
 
 
-def test_pictures_show_every_update(tmp_path: Path, records: list[Record]) -> None:
-    section = _section(tmp_path / "optimizers", records)
-    (composition,) = [figure for figure in section.figures if figure.name == "composition"]
-    assert list(composition.data["update"].unique()) == [
-        "none",
-        "sgd",
-        "momentum",
-        "adam",
-        "adam, foreach",
-    ]
-    drawn = picture(composition)
-    assert "adam, foreach" in drawn.svg
-    assert "optimizer state" in drawn.svg
-    assert drawn.png == picture(composition).png
-
-
 def test_sizes_grow_and_quick_is_small() -> None:
     counts = {size: len({cell.id for cell in optimizers.cells(size)}) for size in Size}
     assert counts[Size.QUICK] <= 24 < counts[Size.DEFAULT] < counts[Size.FULL]
@@ -115,18 +97,3 @@ def test_optimizers_of_equal_peaks_share_one_line() -> None:
         ("adam", 1, 7),
     ]
     assert drawn["batch"].dtype == data["batch"].dtype
-
-
-def test_peaks_near_the_largest_whole_number_give_their_share() -> None:
-    table = pd.DataFrame(
-        {
-            "update": ["adam"],
-            "outcome": ["ok"],
-            "depth": [1],
-            "batch": [16],
-            STATE: [8],
-            "peak_live_bytes": [2**62],
-            "first_step_peak_live_bytes": [2**61],
-        }
-    )
-    assert "50% of the peak" in explanations.first_step_text(table)[0]

@@ -87,17 +87,6 @@ def test_one_cell_by_hand(tmp_path: Path) -> None:
     assert row["limit"] == pytest.approx(1 + (64 + 2) / (784 + 128))
 
 
-def test_the_ratio_approaches_its_limit(tmp_path: Path) -> None:
-    modes = ("train", "inference")
-    records = [
-        predicted_records.record(Workload(width=64, depth=8, batch=2**20, mode=mode))
-        for mode in modes
-    ]
-    frame = load(predicted_records.evidence(tmp_path / "t", records).folder)
-    row = pairs.pairs(frame).iloc[0]
-    assert row["ratio"] == pytest.approx(row["limit"], rel=1e-3)
-
-
 def test_depth_verdict_and_pictures(tmp_path: Path, records: list[Record]) -> None:
     section = _section(tmp_path / "t", records)
     depth = named(section, "The deeper the network")

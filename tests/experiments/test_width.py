@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from experiments import width
-from experiments.width import times
 from experiments.width.pairs import neighbour_ratios, pooled
 from harness.analysis.ratio_interval import geometric_ratio
 from harness.schema.experiment import Size
@@ -105,20 +104,6 @@ def test_a_block_without_all_powers_is_not_pooled() -> None:
         {"block": [1, 1, 2], "power": [64, 128, 64], "offset": 1, "ratio": [1.0, 4.0, 9.0]}
     )
     assert pooled(ratios).to_dict("list") == {"block": [1], "ratio": [pytest.approx(2.0)]}
-
-
-def test_the_fastest_repeat_counts(tmp_path: Path) -> None:
-    noisy = _records(1.0, 0.0)
-    ratios = neighbour_ratios(
-        times.times(
-            predicted_records.evidence(tmp_path / "width", noisy),
-            predicted_records.evidence(tmp_path / "width", noisy).frame,
-        )
-    )
-    by_hand = {power: (power - 1) * (power + 1) / power**2 for power in POWERS}
-    assert len(ratios) == 16
-    for power, ratio in zip(ratios["power"], ratios["ratio"], strict=True):
-        assert ratio == pytest.approx(by_hand[power])
 
 
 def test_intervals_cover_the_planted_ratio() -> None:

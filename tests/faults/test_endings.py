@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL]
-TRIALS = 40 if FULL else 4
+TRIALS, LONGEST_SECONDS = (40, 6.0) if FULL else (4, 4.0)
 
 
 def below(pid: int) -> list[psutil.Process]:
@@ -49,7 +49,7 @@ def test_sweep_ended_by_a_signal(
     chance = random.Random(21)
     for number in range(TRIALS):
         with coordinator(folder, cells) as process:
-            time.sleep(chance.uniform(0.3, 6.0))
+            time.sleep(chance.uniform(0.3, LONGEST_SECONDS))
             family = below(process.pid)
             process.send_signal(SIGNALS[number % len(SIGNALS)])
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -71,7 +71,7 @@ def test_threshold_ended_by_a_signal(tally: Tally) -> None:
     for number in range(TRIALS):
         with harness("threshold", *flags) as process:
             wait_for_handlers(process)
-            time.sleep(chance.uniform(0, 6.0))
+            time.sleep(chance.uniform(0, LONGEST_SECONDS))
             family = below(process.pid)
             asked = SIGNALS[number % len(SIGNALS)]
             process.send_signal(asked)

@@ -111,7 +111,7 @@ def replaced(folder: Path) -> None:
 
 
 def truncated_copy(folder: Path) -> None:
-    """What an editor leaves that saves half a file under the same name."""
+    """Write half a file under the same name, as some editors do."""
     path = records_path(folder)
     copy = path.with_suffix(".edited")
     copy.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

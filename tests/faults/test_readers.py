@@ -1,4 +1,4 @@
-"""What reads files and questions: reports, replays and predictions answer or refuse in words."""
+"""Readers of files and questions (reports, replays, predictions) answer or refuse in words."""
 
 import gzip
 import json

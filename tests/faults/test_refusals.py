@@ -21,7 +21,7 @@ from harness.sweeps.executors import Measured
 from harness.thresholds.find_threshold import threshold
 from tests.faults.conftest import FULL
 from tests.faults.grid import Tally
-from tests.measurement.test_machine_memory import Unused
+from tests.lent_launchers import OOM, Planted
 
 TRIALS = 120 if FULL else 12
 
@@ -55,7 +55,7 @@ def test_budget_below_what_can_be_enforced(tally: Tally) -> None:
     for _ in range(TRIALS):
         depth = chance.randrange(1, 400)
         budget_bytes = chance.randrange(1, heap_headroom.room_bytes(depth))
-        unused = Unused()
+        unused = Planted(lambda job: OOM)
         try:
             threshold(Workload(depth=depth), budget_bytes=budget_bytes, launcher=unused)
             refused = False

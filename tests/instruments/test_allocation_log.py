@@ -1,4 +1,4 @@
-"""What joins the profiler's blocks with the CUDA allocator's log, on planted ones."""
+"""The profiler's blocks are joined with the CUDA allocator's log, on planted ones."""
 
 from types import SimpleNamespace
 from typing import Any

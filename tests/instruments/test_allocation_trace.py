@@ -259,3 +259,12 @@ def test_the_table_of_the_peak_adds_up_and_is_sorted() -> None:
     assert sum(trace.categories_at_peak().values()) == trace.peak_live_bytes
     assert set(trace.phase_peaks()) == set(PHASES)
     assert trace.peak_live_bytes == max(trace.live_bytes[trace.peak_order - 1 :])
+
+
+def test_a_block_from_before_the_recording_is_freed_without_a_message(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    old = [torch.empty(8) for _ in range(1001)]  # PyTorch warns about every thousandth
+    with AllocationRecorder():
+        old.clear()
+    assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""What the execution does about a GPU where there is none, or a planted answer of one."""
+"""Execution on a machine without a GPU, or with a planted answer of one."""
 
 import json
 from pathlib import Path

@@ -16,37 +16,16 @@ from harness.cli.app import main
 from harness.measurement.limits import cgroup, machine_memory
 from harness.measurement.limits.machine_memory import MemoryUnavailableError
 from harness.measurement.measure import measure
-from harness.measurement.process.messages import Ended, Failure, Job
+from harness.measurement.process.messages import Job
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import threshold
 from tests.child_process import child
-from tests.lent_launchers import LentLauncher
+from tests.lent_launchers import OOM, LentLauncher, Planted
 
 GIB = 2**30
 HUGE = Workload(depth=2, width=64, batch=400_000_000)
-
-
-class Unused:
-    """A launcher that counts what it is asked for."""
-
-    name = "unused"
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
-        del deadline_seconds
-        self.jobs.append(job)
-        failure = Failure(type="MemoryError", message="", out_of_memory=True)
-        return Ended(exit_code=1, failure=failure)
-
-    def stop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
@@ -58,7 +37,7 @@ def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
 
 
 def test_a_measurement_larger_than_the_machine_starts_nothing() -> None:
-    unused = Unused()
+    unused = Planted(lambda job: OOM)
     with pytest.raises(MemoryUnavailableError, match=r"B\): only .* are available by") as caught:
         measure(HUGE, launcher=unused)
     assert unused.jobs == []
@@ -69,7 +48,7 @@ def test_a_measurement_larger_than_the_machine_starts_nothing() -> None:
 
 
 def test_a_budget_larger_than_the_machine_starts_nothing() -> None:
-    unused = Unused()
+    unused = Planted(lambda job: OOM)
     budget_bytes = psutil.virtual_memory().total + GIB
     with pytest.raises(MemoryUnavailableError, match="a budget of"):
         threshold(Workload(), budget_bytes=budget_bytes, launcher=unused)

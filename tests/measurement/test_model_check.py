@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.validation.pretend_newer import environment_of
-from harness.measurement.model_check import check_model, why_exactness_is_not_tested
+from harness.measurement.model_check import check_model
 from harness.measurement.probe_workloads import PROBES
-from harness.prediction import versions
 from harness.prediction.mlp import activations
 from harness.prediction.torch_rules import (
     MAXIMUM_COMPARES_FIRST,
@@ -57,17 +56,6 @@ def test_a_rule_that_is_wrong_is_named_with_a_workload(monkeypatch: pytest.Monke
     assert differing.rule == right
     assert {workload.model for workload in differing.differing} == {"mlp-scratch"}
     assert f"{right.label} differs in " in str(check)
-
-
-@pytest.mark.slow
-def test_on_a_newer_version_the_reason_names_what_was_compared(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(versions, "torch_version", lambda: NEWER)
-    monkeypatch.setattr("harness.measurement.model_check.torch_version", lambda: NEWER)
-    reason = why_exactness_is_not_tested()
-    assert reason is not None
-    assert f"torch {NEWER}, rules of {NEWEST}: " in reason
 
 
 def pretending(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

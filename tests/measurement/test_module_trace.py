@@ -3,16 +3,15 @@
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.measurement.module_trace import ModuleTrace, NestedTraceError, trace
 from harness.schema.events import Event, Trace
+from tests.instruments.test_allocation_trace import PassingOn, without
 from tests.measurement.module_cases import CASES, NETWORKS, Case, prepared
 
 RNG_STATE_BYTES = 5056
@@ -21,11 +20,6 @@ KERNELS = re.compile(
     r"|native_batch_norm_backward|native_batch_norm|mkldnn_rnn_layer_backward|mkldnn_rnn_layer)(?=/|$)"
 )
 """Operators that take scratch in their kernels; the path up to the operator matches."""
-
-
-class Nothing(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}))
 
 
 def traced(case: Case, mode: AbstractContextManager[object] | None = None) -> ModuleTrace:
@@ -41,20 +35,6 @@ def mem_tracker_peak(case: Case) -> int:
     with tracker:
         case.step()
     return int(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"])
-
-
-def without(events: Trace, unseen: Callable[[int, Event], bool]) -> Trace:
-    """Return the trace without the blocks whose taking event ``unseen`` picks."""
-    dropped: set[int] = set()
-    kept = []
-    for order, event in enumerate(events.events):
-        if event.size_bytes > 0 and unseen(order, event):
-            dropped.add(event.address)
-        elif event.size_bytes < 0 and event.address in dropped:
-            dropped.remove(event.address)
-        else:
-            kept.append(event)
-    return Trace(kept, steps=events.measured_step)
 
 
 def scratch_of_kernels(whole: Trace) -> Callable[[int, Event], bool]:
@@ -117,7 +97,7 @@ def test_where_mem_tracker_changes_what_it_watches(name: str) -> None:
     """Under any dispatch mode the engine adds two gradients of one tensor out of place."""
     build = {**CASES, **NETWORKS}[name]
     alone = traced(prepared(build)).trace
-    disturbed = traced(prepared(build), Nothing()).trace  # type: ignore[no-untyped-call]
+    disturbed = traced(prepared(build), PassingOn()).trace  # type: ignore[no-untyped-call]
     seen = without(disturbed, scratch_of_kernels(disturbed))
     assert without(alone, scratch_of_kernels(alone)).peak_live_bytes < seen.peak_live_bytes
     assert seen.peak_live_bytes == mem_tracker_peak(prepared(build))

@@ -1,4 +1,4 @@
-"""What is left of a launcher's processes however its own process, or the fork server, ends."""
+"""Nothing is left of a launcher's processes however it, or the fork server, ends."""
 
 import contextlib
 import os

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.validation import torch_versions
-from harness.prediction.versions import KNOWN, NEWEST
+from harness.prediction.versions import NEWEST
 
 
 def result(version: str, **changes: Any) -> dict[str, Any]:
@@ -58,21 +58,6 @@ def test_a_version_that_is_run_again_keeps_the_rows_of_the_others(
     assert "| rule | 2.8 | 2.9 | 2.10 |" in (kept / "table.md").read_text()
 
 
-def test_all_are_the_known_versions_and_without_record_nothing_is_kept(
-    kept: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
-        asked.append(text)
-        return result(text)
-
-    monkeypatch.setattr(torch_versions, "run", run)
-    assert exit_code(monkeypatch, "all") == 0
-    assert asked == [str(version) for version in KNOWN]
-    assert not list(kept.iterdir())
-
-
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -102,18 +87,3 @@ def test_what_pip_cannot_install_has_an_exit_code_of_its_own_and_leaves_nothing(
     assert exit_code(monkeypatch, "latest") == torch_versions.NOT_INSTALLED
     assert "torch latest: not installed, pip ended" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
-
-
-def test_torchvision_is_the_one_that_belongs_to_the_version() -> None:
-    assert torch_versions.torchvision_for("2.7") == "torchvision==0.22.*"
-    assert torch_versions.torchvision_for("2.14") == "torchvision==0.29.*"
-    assert torch_versions.torchvision_for("2.15") == "torchvision"
-    assert torch_versions.torchvision_for("latest") == "torchvision"
-
-
-def test_pip_is_left_without_its_local_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_FIND_LINKS", "wheels")
-    monkeypatch.setenv("PIP_CONSTRAINT", "constraints.txt")
-    environment = torch_versions.without_local_configuration()
-    assert not {"PIP_FIND_LINKS", "PIP_CONSTRAINT"} & set(environment)
-    assert environment["PIP_CONFIG_FILE"] == "/dev/null"

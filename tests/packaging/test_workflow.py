@@ -1,4 +1,4 @@
-"""What the workflows of GitHub may do, and what they run."""
+"""Permissions and commands of the workflows of GitHub."""
 
 import re
 from pathlib import Path

@@ -46,6 +46,13 @@ def convolutions() -> nn.Module:
     )  # fmt: skip
 
 
+def two_convolutions() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Flatten(),
+        nn.Linear(8 * 256, 10),
+    )  # fmt: skip
+
+
 def recurrent() -> nn.Module:
     class Last(nn.Module):
         def __init__(self) -> None:
@@ -132,6 +139,28 @@ def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
             lambda: MLP(50, (300, 70), 10, "relu"), batch, inputs=(50,), optimizer="adam", gpu=small
         ).fits
         assert fits is verdict
+
+
+def test_convolutions_get_a_verdict_for_no_workspace_and_for_the_largest() -> None:
+    """A convolution's largest workspace is its unrolled input: filter size x output positions."""
+    largest = 512 * (8 * 3 * 3) * 16 * 16 * 4
+    step: dict[str, Any] = {"inputs": (3, 16, 16)}
+    report = harness.predict(two_convolutions, 512, gpu="l4", find_largest=True, **step)
+    fit = report.fit
+    assert fit is not None
+    assert report.cuda is not None
+    assert fit.workspace_bytes == largest
+    low, high = fit.allocated_peak_bytes
+    assert low == report.cuda.allocated_peak_bytes, "peaks count no workspace"
+    assert low < high <= low + largest
+    assert (fit.largest_batch or 0) < (fit.largest_batch_at_best or 0)
+    assert any("cuDNN alone knows its workspaces" in note for note in report.notes)
+    between = replace(GPUS["l4"], total_bytes=(768 << 20) + (low + high) // 2)
+    close = harness.predict(two_convolutions, 512, gpu=between, **step).fit
+    assert close is not None
+    assert close.verdict == "close call"
+    planned = harness.plan(two_convolutions, 512, gpu="l4", **step)
+    assert planned.as_asked.reserved_peak_bytes == fit.reserved_peak_bytes
 
 
 def test_where_no_batch_fits_and_where_none_was_searched() -> None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from harness.planning.step_bench import ENDLESS_BYTES, Need, TooLargeError
 from harness.planning.step_question import GpuOption
-from harness.planning.step_search import HIGHEST, StepSearch
+from harness.planning.step_search import HIGHEST, StepSearch, fits_of
 from harness.training.own_step import OwnStep
 
 GIB = 1 << 30
@@ -18,9 +18,13 @@ ROOM = 20 * GIB
 class Planted:
     """Tries of planted needs; a twentieth more is reserved, which can be freed."""
 
-    def __init__(self, bytes_of: Callable[[int], int]) -> None:
+    def __init__(self, bytes_of: Callable[[int], int], workspace: int = 0) -> None:
         self._bytes_of = bytes_of
+        self._workspace = workspace
         self.count = 0
+
+    def with_largest_workspace(self) -> "Planted":
+        return Planted(lambda batch: self._bytes_of(batch) + self._workspace, self._workspace)
 
     def need(self, batch: int, own: OwnStep) -> Need:
         self.count += 1
@@ -28,7 +32,7 @@ class Planted:
         if size > ENDLESS_BYTES:
             raise TooLargeError("too large")
         reserved = size + size // 20
-        return Need(size, reserved, size, reserved)
+        return Need(size, reserved, size, reserved, self._workspace)
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
         self.count += 1
@@ -61,7 +65,7 @@ def test_the_largest_batch_fits_and_the_next_one_does_not(
 ) -> None:
     own = OwnStep(build=nn.Identity, batch=8, inputs=(1,), accumulate=accumulate)
     tries = Planted(bytes_of)
-    fit = StepSearch(tries, own).fit(gpu(ROOM + OUTSIDE[1]), 8, find_largest=True)
+    (fit,) = StepSearch(tries, own).fits([gpu(ROOM + OUTSIDE[1])], find_largest=True)
     largest = fit.largest_batch
     assert fit.verdict == "fits"
     assert largest is not None
@@ -72,16 +76,46 @@ def test_the_largest_batch_fits_and_the_next_one_does_not(
 
 
 def test_a_batch_that_is_too_large_is_searched_downwards() -> None:
-    own = OwnStep(build=nn.Identity, batch=4096, inputs=(1,))
+    own = OwnStep(build=nn.Identity, batch=1000, inputs=(1,))
     search = StepSearch(Planted(lambda batch: GIB + GIB * batch), own)
-    fit = search.fit(gpu(ROOM + OUTSIDE[1]), 1000, find_largest=True)
+    fit, none = search.fits([gpu(ROOM + OUTSIDE[1]), gpu(GIB)], find_largest=True)
     assert (fit.verdict, fit.largest_batch) == ("does not fit", 19)
-    none = search.fit(gpu(GIB), 1000, find_largest=True)
     assert (none.largest_batch, none.largest_batch_text) == (None, "no batch fits")
 
 
 def test_between_the_least_and_the_most_outside_it_is_a_close_call() -> None:
     own = OwnStep(build=nn.Identity, batch=8, inputs=(1,))
     total = ROOM + OUTSIDE[0] + 1
-    fit = StepSearch(Planted(lambda batch: ROOM), own).fit(gpu(total), 8, find_largest=False)
+    (fit,) = StepSearch(Planted(lambda batch: ROOM), own).fits([gpu(total)], find_largest=False)
     assert (fit.verdict, fit.largest_batch_text) == ("close call", "")
+
+
+@pytest.mark.parametrize(
+    ("batch", "verdict"), [(8, "fits"), (16, "close call"), (20, "close call")]
+)
+def test_between_no_workspace_and_the_largest_one_it_is_a_close_call(
+    batch: int, verdict: str
+) -> None:
+    own = OwnStep(build=nn.Identity, batch=batch, inputs=(1,))
+    bench = Planted(lambda batch: GIB * batch, workspace=5 * GIB)
+    (fit,) = fits_of(bench, own, [gpu(ROOM + OUTSIDE[1])], find_largest=True)
+    assert fit.verdict == verdict
+    assert fit.allocated_peak_bytes == (batch * GIB, (batch + 5) * GIB)
+    assert (fit.largest_batch, fit.largest_batch_at_best) == (15, 20)
+    assert fit.largest_batch_text == "safe up to batch 15; may fit up to 20"
+    assert "depending on cuDNN's workspace" in str(fit)
+
+
+def test_a_workspace_that_leaves_blocks_to_others_may_need_less() -> None:
+    own = OwnStep(build=nn.Identity, batch=16, inputs=(1,))
+    bench = Planted(lambda batch: GIB * batch + 5 * GIB, workspace=-5 * GIB)
+    (fit,) = fits_of(bench, own, [gpu(ROOM + OUTSIDE[1])], find_largest=True)
+    assert fit.allocated_peak_bytes == (16 * GIB, 21 * GIB)
+    assert fit.verdict == "close call"
+    assert (fit.largest_batch, fit.largest_batch_at_best) == (15, 20)
+
+
+def test_what_fits_neither_way_does_not_fit() -> None:
+    own = OwnStep(build=nn.Identity, batch=21, inputs=(1,))
+    bench = Planted(lambda batch: GIB * batch, workspace=5 * GIB)
+    assert fits_of(bench, own, [gpu(ROOM + OUTSIDE[1])])[0].verdict == "does not fit"

@@ -1,4 +1,4 @@
-"""What the tests of predictions share."""
+"""Shared by the tests of predictions."""
 
 import pytest
 

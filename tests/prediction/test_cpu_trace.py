@@ -19,7 +19,7 @@ from harness.training import training_step
 from harness.training.data import Fill, _fill_real
 from tests.prediction.matmul_scratch import without_scratch
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model" / "worked-examples.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
 BASE = Workload(hidden=(12, 7), in_features=20, classes=5, batch=9, optimizer="none")
 
@@ -205,11 +205,12 @@ def test_the_peak_of_the_default_network_by_hand() -> None:
 
 
 def test_the_document_derives_the_same_events() -> None:
-    """The table of worked-examples.md, row by row, is the measured step of the trace."""
+    """The table of the tutorial, row by row, is the measured step of the trace."""
     rows = re.findall(
         r"^\| *(\d+) \|.*\| *([+−]?[\d,]+) \| *([\d,]+) \|$", DOCUMENT.read_text(), re.M
     )
-    trace = predict_trace(Workload(depth=2, batch=512))
+    network = Workload(hidden=(4, 4), in_features=3, classes=2, batch=6)
+    trace = predict_trace(network)
     start = next(i for i, event in enumerate(trace.events) if event.step == 2)
     derived = [
         (int(size.replace(",", "").replace("−", "-")), int(live.replace(",", "")))
@@ -218,6 +219,7 @@ def test_the_document_derives_the_same_events() -> None:
     sizes = [event.size_bytes for event in trace.events[start:]]
     assert derived == list(zip(sizes, trace.live_bytes[start:], strict=True))
     assert max(live for _, live in derived) == trace.peak_live_bytes
+    assert measure(network, fill).live_bytes[-len(derived) :] == [live for _, live in derived]
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ def test_another_thread_sees_no_gpu_and_builds_real_networks(device: str) -> Non
             product = torch.ones(2, 2) @ torch.ones(2, 2)
         return torch.cuda.is_available(), moved.weight.device, product.dtype
 
-    seen = []
+    seen: list[object] = []
 
     class Net(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:

@@ -120,38 +120,6 @@ def test_batch_normalization_needs_two_rows_of_the_last_batch_too() -> None:
     assert played.partial.requested < played.before.requested
 
 
-@pytest.mark.parametrize(
-    ("flags", "why"),
-    [
-        (
-            ["--device", "cuda", "--examples", "100", "--batch", "512"],
-            "examples must be at least one batch (512), got 100",
-        ),
-        (
-            ["--device", "cuda", "--examples", "65", "--batch", "64", "--accumulate", "4"],
-            "a last batch of at least 4 rows, got 65",
-        ),
-        (["--examples", "1000"], "device cuda"),
-        (["--device", "cuda", "--examples", "0"], "--examples"),
-        (["--device", "cuda", "--examples", "many"], "--examples"),
-        (["--device", "cuda", "--gpu", "a100-8gb"], "did you mean"),
-        (["--gpu", "l4", "--device", "cpu"], "device cuda"),
-        (["--alloc-conf", "expandable_segments:True"], "device cuda"),
-        (["--device", "cuda", "--check"], "--check needs --budget or --gpu"),
-        (["--device", "cuda", "--capability", "nine"], "such as 9.0"),
-        (["--device", "cuda", "--alloc-conf", "x"], "key:value"),
-        (["--device", "cuda", "--memory", "much"], "not a size"),
-    ],
-)
-def test_the_command_line_refuses_in_one_line(
-    flags: list[str], why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["predict", *flags]) == 2
-    error = capsys.readouterr().err.strip()
-    assert why in error
-    assert "\n" not in error
-
-
 @pytest.mark.usefixtures("rules_of_2_13")
 def test_the_command_line_tells_of_the_last_batch(capsys: pytest.CaptureFixture[str]) -> None:
     flags = [

@@ -1,8 +1,6 @@
 """The prediction as its reader sees it: names, notes, verdicts, and what it does not import."""
 
 import platform
-import subprocess
-import sys
 from typing import Any
 
 import msgspec
@@ -108,18 +106,3 @@ def test_a_budget_gets_a_verdict_and_the_largest_batch() -> None:
     short = predict(workload, budget_bytes=needed - 1).budget
     assert short is not None
     assert (short.fits, short.largest_batch) == (False, 63)
-
-
-def test_what_needs_no_torch_loads_none() -> None:
-    """Importing the harness, its command line, a replay, and a prediction for CPU and CUDA."""
-    code = (
-        "import sys, harness, harness.sweeps.sweep, harness.measurement.measure, harness.cli.app\n"
-        "import harness.snapshots\n"
-        "from harness.prediction.predict_workload import predict\n"
-        "predict(harness.Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"
-        "predict(harness.Workload(depth=2, dtype='bfloat16'))\n"
-        "predict(harness.Workload(device='cuda', norm='batch', dropout=0.1), gpu='h200')\n"
-        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Normalization and dropout, worked by hand in docs/memory-model/worked-examples.md."""
+"""Normalization and dropout, worked by hand in docs/tutorial.md."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,9 @@ from harness.schema.workload import Workload
 from harness.training import training_step
 from tests.prediction.test_cpu_trace import fill
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "memory-model" / "worked-examples.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tutorial.md"
+
+ROW = re.compile(r"^\| ?(.*?) \| `(.+?)` \| .+ \| (.+) \| (\d+) \|$", re.M)
 
 SMALL = Workload(width=4, in_features=3, classes=2, batch=5)
 
@@ -26,13 +28,15 @@ NETWORKS: Mapping[str, Workload] = {
 
 
 def derived(name: str) -> dict[str, int]:
-    """Return the document's table for ``name``: bytes by module, each row's sum worked out."""
+    """Return the document's rows for ``name``: bytes by module, each row's sum worked out."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    table = text.partition(f"`{name}` (parameters")[2].partition("\n\n")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| `(.+)` \| .+ \| (.+) \| (\d+) \|$", table, re.M)
-    for _, sum_of_products, size in rows:
-        assert _worked_out(sum_of_products) == int(size)
-    return {module: int(size) for module, _, size in rows}
+    network, found = "", {}
+    for first, module, sum_of_products, size in ROW.findall(text):
+        network = first.strip("`") or network
+        if network in ("each", name):
+            assert _worked_out(sum_of_products) == int(size)
+            found[module] = int(size)
+    return found
 
 
 def _worked_out(text: str) -> int:

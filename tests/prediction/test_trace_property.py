@@ -139,33 +139,23 @@ def assert_equal(workload: Workload) -> None:
     assert {name: predicted[name] for name in measured} == measured
 
 
-@pytest.mark.exact
-@settings(max_examples=PLAIN, deadline=None, suppress_health_check=list(HealthCheck))
-@given(workloads())
-@pytest.mark.timeout(LONGEST_SECONDS)
-def test_every_metric_equals_measurement_to_the_byte(workload: Workload) -> None:
-    assert_equal(workload)
+KINDS = {
+    "plain": (workloads, PLAIN),
+    "split": (split_workloads, FEW),
+    "stack": (stacks, FEW),
+    "autocast": (autocast_workloads, FEW),
+}
 
 
 @pytest.mark.exact
-@settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
-@given(split_workloads())
 @pytest.mark.timeout(LONGEST_SECONDS)
-def test_every_metric_of_a_split_step_equals_measurement(workload: Workload) -> None:
-    assert_equal(workload)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_metric_equals_measurement_to_the_byte(kind: str) -> None:
+    drawn, count = KINDS[kind]
 
+    @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(drawn())
+    def holds(workload: Workload) -> None:
+        assert_equal(workload)
 
-@pytest.mark.exact
-@settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
-@given(stacks())
-@pytest.mark.timeout(LONGEST_SECONDS)
-def test_every_metric_of_a_stack_equals_measurement(workload: Workload) -> None:
-    assert_equal(workload)
-
-
-@pytest.mark.exact
-@settings(max_examples=FEW, deadline=None, suppress_health_check=list(HealthCheck))
-@given(autocast_workloads())
-@pytest.mark.timeout(LONGEST_SECONDS)
-def test_every_metric_under_autocast_equals_measurement(workload: Workload) -> None:
-    assert_equal(workload)
+    holds()

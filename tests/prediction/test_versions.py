@@ -76,8 +76,6 @@ def test_the_caller_chooses_the_version_for_one_prediction_only() -> None:
 def test_the_command_names_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--torch", "2.9"]) == 0
     assert "predicted, torch 2.9" in capsys.readouterr().out
-    assert main(["predict", "--torch", "2.6"]) == 2
-    assert capsys.readouterr().err == "harness: torch must be a version from 2.7 to 2.15, got 2.6\n"
 
 
 @pytest.mark.parametrize("text", ["2.6", "2.16", "3.0", "1.13.1"])

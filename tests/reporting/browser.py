@@ -1,4 +1,4 @@
-"""Where the browser and axe-core are, and why a test goes without them."""
+"""Paths of the browser and of axe-core, and the reason if a test goes without them."""
 
 import os
 import shutil

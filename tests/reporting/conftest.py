@@ -1,6 +1,8 @@
 """A browser for the tests of pages; they are skipped, saying why, where there is none."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,3 +19,18 @@ def browser() -> Iterator[Any]:
         shown = tool.chromium.launch(executable_path=executable(), args=list(FLAGS))
         yield shown
         shown.close()
+
+
+@contextmanager
+def visited(browser: Any, path: Path, **context: Any) -> Iterator[Any]:
+    """Give a page, loaded; afterwards it must have logged and asked for nothing."""
+    tabs = browser.new_context(**context)
+    tab = tabs.new_page()
+    heard: list[str] = []
+    tab.on("console", lambda message: heard.append(message.text))
+    tab.on("pageerror", lambda error: heard.append(str(error)))
+    tab.on("request", lambda request: heard.append(request.url))
+    tab.goto(path.as_uri())
+    yield tab
+    tabs.close()
+    assert heard == [path.as_uri()]

@@ -11,6 +11,7 @@ from harness.reporting.report import write_report
 from harness.schema.workload import Workload
 from tests.analysis import planted
 from tests.reporting.browser import AXE, NO_AXE
+from tests.reporting.conftest import visited
 
 VIEWS = [
     (name, width, scheme)
@@ -31,21 +32,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=VIEWS, ids=lambda view: "-".join(map(str, view)))
 def tab(run: Path, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Give a page, loaded; afterwards it must have logged and asked for nothing."""
     name, width, scheme = request.param
-    context = browser.new_context(
-        viewport={"width": width, "height": 800}, color_scheme=scheme, bypass_csp=True
-    )
-    page = context.new_page()
-    heard: list[str] = []
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda asked: heard.append(asked.url))
-    address = (run / name).as_uri()
-    page.goto(address)
-    yield page
-    context.close()
-    assert heard == [address]
+    size = {"width": width, "height": 800}
+    with visited(browser, run / name, viewport=size, color_scheme=scheme, bypass_csp=True) as page:
+        yield page
 
 
 def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: Any) -> None:

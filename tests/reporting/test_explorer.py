@@ -19,6 +19,7 @@ from harness.schema.events import CATEGORIES, Trace
 from harness.schema.units import format_bytes
 from harness.schema.workload import ACTIVATIONS, DTYPES, OPTIMIZERS, Workload
 from tests.reporting.browser import AXE, NO_AXE
+from tests.reporting.conftest import visited
 
 START = Workload(depth=8, optimizer="sgd", batch=512)
 BUDGET = 256 * 2**20
@@ -63,18 +64,9 @@ def test_the_categories_of_a_moment_add_up_to_its_total() -> None:
 
 @pytest.fixture
 def opened(page: Path, browser: Any) -> Iterator[Any]:
-    """Give the page, loaded; afterwards it must have logged and asked for nothing."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    heard: list[str] = []
-    tab.on("console", lambda message: heard.append(message.text))
-    tab.on("pageerror", lambda error: heard.append(str(error)))
-    tab.on("request", lambda request: heard.append(request.url))
-    tab.goto(page.as_uri())
-    tab.wait_for_selector("#explorer-frontier svg")
-    yield tab
-    context.close()
-    assert heard == [page.as_uri()]
+    with visited(browser, page, viewport={"width": 1280, "height": 900}) as tab:
+        tab.wait_for_selector("#explorer-frontier svg")
+        yield tab
 
 
 def choose(tab: Any, workload: Workload) -> None:

@@ -11,14 +11,15 @@ from torch import nn
 from torch.cuda import _memory_viz
 
 from harness.measurement.module_trace import trace
-from harness.reporting.timeline_page import page
+from harness.reporting.step_page import step_page
 from harness.reporting.timeline_svg import svg_timeline
 from harness.reporting.trace_exports import chrome_trace, memory_snapshot
 from harness.schema.events import BEFORE_TRACE, CATEGORIES, Trace, totals
+from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
 
 
-def measured() -> Trace:
+def reported() -> StepReport:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     optimizer = torch.optim.Adam(model.parameters())
     with trace(model, optimizer=optimizer) as result:
@@ -26,7 +27,13 @@ def measured() -> Trace:
             optimizer.zero_grad()
             model(torch.ones(32, 8)).sum().backward()
             optimizer.step()
-    return result.trace
+    return result.report
+
+
+def measured() -> Trace:
+    trace = reported().trace
+    assert trace is not None
+    return trace
 
 
 def test_the_memory_viewer_reads_the_snapshot() -> None:
@@ -102,20 +109,24 @@ def test_what_was_there_before_the_trace_is_a_level_from_the_start() -> None:
 
 
 def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None:
-    whole = measured()
-    text = page(whole, "Mine <Net>")
+    report = reported()
+    whole = report.trace
+    assert whole is not None
+    text = step_page(report, "Mine <Net>")
     assert "<title>Mine &lt;Net&gt;</title>" in text
-    assert f"Peak: {whole.peak_live_bytes:,} bytes" in text
+    assert f"peak {format_bytes(whole.peak_live_bytes)}" in text
     for forbidden in ("<script", "src=", "@import"):
         assert forbidden not in text
     layers = text[text.index("Layers, in forward order") : text.index("Largest blocks")]
-    names = re.findall(r'<th scope="row" class="operator">(.*?)</th>', layers)
+    row = r'<tr>(?:<td class="number">.*?</td>){2}<td class="name">(.*?)</td>'
+    names = re.findall(row, layers)
     numbers = [name for name in names if name.isdigit()]
     assert numbers == sorted(numbers)
     sums = totals(whole.alive_at_peak(), "module")
     assert {name or "(network)" for name in sums} == set(names)
     blocks = text[text.index("Largest blocks") :]
-    sizes = [int(size.replace(",", "")) for size in re.findall(r">([\d,]+)</td>", blocks)]
+    found = re.findall(r'>([\d,]+)</td><td class="name">', blocks)
+    sizes = [int(size.replace(",", "")) for size in found]
     expected = [block.event.size_bytes for block in whole.alive_at_peak()[:15]]
     assert sizes == expected
 

@@ -148,7 +148,7 @@ def test_an_entry_that_cannot_be_trusted_is_drawn_again(spoil: Callable[[Path], 
 
 
 def test_every_committed_figure_could_come_from_the_cache() -> None:
-    """What a report draws is found again: nothing in it is taken for foreign."""
+    """Every figure of a report is found again: nothing in it is taken for foreign."""
     results = Path(__file__).parents[2] / "results"
     svgs = [path.read_text(encoding="utf-8") for path in results.glob("*/figures/*.svg")]
     assert len(svgs) > 20

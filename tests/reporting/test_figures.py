@@ -12,12 +12,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from harness.plots.labels import End, apart, label_ends
+from harness.plots.labels import apart
 from harness.plots.owners import owners
 from harness.plots.series import Marked, series
 from harness.plots.stacked import stacked
 from harness.plots.theme import (
-    CATEGORY_COLOURS,
     DARK,
     INK,
     PAPER,
@@ -27,6 +26,7 @@ from harness.plots.theme import (
     ordered_colours,
 )
 from harness.reporting.figures import colour_properties, inline_svg, picture
+from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.findings import Figure
 
 DATA = pd.DataFrame(
@@ -108,22 +108,6 @@ def test_stacked_parts_add_up_to_the_total_beside_each_bar(width: float) -> None
         assert [text.get_text() for text in axes.texts] == [f"{total} B" for total in expected]
 
 
-def test_shares_reach_one_hundred_and_the_bytes_stay_beside_them() -> None:
-    canvas = Canvas()
-    stacked(canvas, PARTS.head(2), panel="panel", bar="bar", shares=True)
-    (axes,) = canvas.axes
-    assert sum(patch.get_width() for patch in _bars(axes)) == pytest.approx(200)
-    assert [text.get_text() for text in axes.texts] == ["400 B", "200 B"]
-
-
-def test_panels_stand_below_each_other_on_a_phone_and_side_by_side_else() -> None:
-    for width, across in ((4.0, 1), (8.0, 2)):
-        canvas = Canvas(figsize=(width, 3))
-        stacked(canvas, PARTS, panel="panel", bar="bar")
-        lefts = {round(float(axes.get_position().x0), 3) for axes in canvas.axes}
-        assert len(lefts) == across
-
-
 @pytest.mark.parametrize("width", [4.0, 8.0])
 def test_each_cell_of_the_owners_map_has_its_leader_and_share(width: float) -> None:
     data = pd.DataFrame(
@@ -154,15 +138,6 @@ def test_a_series_is_drawn_where_it_was_measured_and_named_at_its_end() -> None:
     known = [int(np.isfinite(np.asarray(line.get_ydata())).sum()) for line in axes.lines[:2]]
     assert known == [2, 1]
     assert {text.get_text() for text in axes.texts} == {"16", "32", "batch", "half"}
-
-
-def test_names_at_line_ends_do_not_collide() -> None:
-    canvas = Canvas(figsize=(4, 3))
-    axes = canvas.add_subplot()
-    label_ends(axes, [End(x=1, y=0.5 + at / 1000, text=f"{at}", colour=INK) for at in range(5)])
-    places = sorted(float(text.get_position()[1]) for text in axes.texts)
-    inches = np.diff(places) * axes.get_position().height * 3
-    assert inches.min() > 0.14
 
 
 def test_labels_are_moved_apart_and_no_further() -> None:

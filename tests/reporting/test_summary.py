@@ -1,4 +1,4 @@
-"""How a run ends on a terminal, what its claims file holds, and how a sweep shows itself."""
+"""The end of a run on a terminal, its claims file, and the progress of a sweep."""
 
 import io
 import os
@@ -101,22 +101,6 @@ def test_long_claims_continue_on_the_next_line(
     assert "; and 3 more" in words
 
 
-def test_the_ending_of_a_real_grid_is_short_and_whole_at_80_columns(
-    tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    planted.write(tmp_path / "depth_batch", planted.grid((1, 2, 4, 8), (16, 64, 256, 1024)))
-    page = write_report(tmp_path)
-    print_summary(tmp_path, page, tmp_path / "none")
-    printed = capsys.readouterr().out
-    lines = printed.splitlines()
-    assert lines[0] == "Does the memory of training grow in proportion to layers times batch size?"
-    assert len(lines) <= 10
-    assert max(map(len, lines[:-2])) <= 80
-    assert "…" not in printed
-    assert "1,024·depth·batch + 3,184·batch + 4 bytes" in printed
-    assert "depth^" not in printed  # a fitted power has no place where there is an exact formula
-
-
 def test_several_runs_stand_side_by_side(
     tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +192,12 @@ def test_verdicts_prints_every_claim_of_the_report(
     for one in kept.claims:
         assert f"{one.verdict}: {one.sentence}" in said
         assert " ".join(f"{one.measured} ({one.number})".split()) in said
+    assert main(["verdicts", "--short", str(tmp_path)]) == 0
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(kept.claims)
+    for one, line in zip(kept.claims, lines, strict=True):
+        assert f"{one.claim}: {one.number}" in line
+    assert main(["verdicts", "--short", str(tmp_path), str(tmp_path)]) == 2
 
 
 def test_a_folder_without_a_report_says_how_to_write_one(
@@ -243,6 +233,7 @@ def test_at_80_columns_the_counts_and_the_time_left_stay() -> None:
     bar = progress._bar(console)
     shown = progress.Terminal(bar, 11)
     shown.begin("training_vs_inference", cells=1260, done=0, notes=[])
+    assert bar.tasks[0].fields["cell"] == "starting workers"
     shown.cell("mlp 4 x 256, batch 64, train, sgd: ok, peak 3.186 MiB", left=37, seconds_left=754.0)
     plain = Console(file=io.StringIO(), width=80)
     with plain.capture() as captured:
@@ -252,6 +243,9 @@ def test_at_80_columns_the_counts_and_the_time_left_stay() -> None:
     assert "1223/1260" in line
     assert "12 min 34 s left" in line
     assert len(line) <= 80
+    shown.cell("mlp 4 x 256, batch 64, train, adam: ok, peak 4 MiB", left=36, seconds_left=None)
+    seen = "adam, mlp 4 x 256, batch 64, train: ok, peak 4 MiB"  # the new value first
+    assert bar.tasks[0].fields["cell"] == seen
 
 
 def test_processes_give_the_same_results_in_the_same_order() -> None:

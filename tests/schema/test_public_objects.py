@@ -11,7 +11,7 @@ from torch import nn
 
 import harness
 from harness.analysis.compare import Comparison
-from harness.plots.theme import CATEGORY_COLOURS
+from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.columns import COLUMNS
 from harness.schema.events import CATEGORIES, Event, Trace
 from harness.schema.record import Outcome, Record
@@ -93,19 +93,10 @@ def test_the_picture_of_a_trace_reaches_its_peak(trace: Trace) -> None:
 
 
 def threshold(*probes: tuple[int, str]) -> Threshold:
-    return Threshold(
-        workload_id=STEP.id,
-        workload=STEP,
-        solve="batch",
-        budget_bytes=1 << 20,
-        kind="rlimit",
-        outcome=Outcome.OK,
-        largest_fit=48,
-        smallest_fail=49,
-        probes=tuple(
-            Probed(value=value, outcome=Outcome(outcome), seconds=0.1) for value, outcome in probes
-        ),
+    probed = tuple(
+        Probed(value=value, outcome=Outcome(outcome), seconds=0.1) for value, outcome in probes
     )
+    return planted.threshold(STEP, largest_fit=48, smallest_fail=49, probes=probed)
 
 
 def test_a_threshold_shows_each_probe_where_it_was() -> None:

@@ -11,7 +11,7 @@ from harness.cli.app import main
 from harness.measurement.limits import cgroup, own_pages
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Ended, Failure, Job
+from harness.measurement.process.messages import Ended, Job
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import THRESHOLDS, Axis, Threshold, from_json
@@ -19,30 +19,12 @@ from harness.schema.workload import Workload
 from harness.sweeps.store import Kind, LineStore
 from harness.thresholds.enforcement import BudgetError, choose_kind
 from harness.thresholds.find_threshold import threshold
+from tests.analysis import planted
+from tests.lent_launchers import OOM, Planted
 
 MIB = 2**20
 NARROW = Workload(depth=2, width=64)
-OOM = Ended(exit_code=1, failure=Failure(type="MemoryError", message="", out_of_memory=True))
 SEGFAULT = Ended(exit_code=-11)
-
-
-class Planted:
-    """A launcher whose probes end as a function of the job says."""
-
-    name = "planted"
-
-    def __init__(self, end: Callable[[Job], Ended]) -> None:
-        self._end = end
-
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
-        del deadline_seconds
-        return self._end(job)
-
-    def stop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def needs_refusal() -> None:
@@ -207,14 +189,7 @@ def test_thresholds_are_kept_and_found_again_by_their_question(tmp_path: Path) -
     kind: Kind[Threshold] = Kind(
         file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id
     )
-    found = Threshold(
-        workload_id=NARROW.id,
-        workload=NARROW,
-        solve="batch",
-        budget_bytes=MIB,
-        kind="rlimit",
-        outcome=Outcome.OK,
-    )
+    found = planted.threshold(NARROW)
     with LineStore(tmp_path, kind) as store:
         store.append(found)
         assert store.is_finished(found.cell_id)

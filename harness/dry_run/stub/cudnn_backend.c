@@ -20,7 +20,7 @@ struct attribute {
 
 struct descriptor {
     cudnnBackendDescriptorType_t type;
-    int64_t workspace_bytes; /* of an engine configuration, and of its plan */
+    int64_t workspace_bytes; /* the largest, of an operation, and of what is made of it */
     struct attribute *attributes;
 };
 
@@ -130,24 +130,34 @@ static int64_t unrolled_bytes(const struct descriptor *operation)
     return 0;
 }
 
-static int64_t workspace_bytes(const struct descriptor *graph)
+/* What a descriptor is made of may be gone when the next one asks, so each takes over the size when it is complete. */
+static int64_t workspace_bytes(const struct descriptor *d)
 {
-    const struct attribute *operations = graph ? find(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS) : NULL;
+    const struct attribute *operations = find(d, CUDNN_ATTR_OPERATIONGRAPH_OPS);
+    const struct descriptor *of = NULL;
     int64_t most = 0;
-    for (int64_t i = 0; gpu.largest_workspace && operations && i < operations->count; i++) {
-        int64_t bytes = unrolled_bytes(((struct descriptor **)operations->values)[i]);
-        most = bytes > most ? bytes : most;
+    switch (d->type) {
+    case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
+        for (int64_t i = 0; operations && i < operations->count; i++) {
+            int64_t bytes = ((struct descriptor **)operations->values)[i]->workspace_bytes;
+            most = bytes > most ? bytes : most;
+        }
+        return most;
+    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
+        of = member(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
+        return of ? (int64_t)pretend_workspace((size_t)of->workspace_bytes) : 0;
+    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
+        of = member(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+        return of ? of->workspace_bytes : 0;
+    default: return unrolled_bytes(d);
     }
-    return most;
 }
 
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor)
 {
     struct descriptor *d = (struct descriptor *)descriptor;
-    if (d->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {
-        const struct descriptor *config = member(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
-        d->workspace_bytes = config ? config->workspace_bytes : 0;
-    }
+    if (d->type != CUDNN_BACKEND_ENGINECFG_DESCRIPTOR) /* it has the size of the heuristics that filled it */
+        d->workspace_bytes = workspace_bytes(d);
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -169,8 +179,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor
         if (count)
             *count = 1;
         if (wanted > 0 && values)
-            (*(struct descriptor **)values)->workspace_bytes =
-                workspace_bytes(member(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH));
+            (*(struct descriptor **)values)->workspace_bytes = d->workspace_bytes;
         return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_ENGINECFG_ENGINE: /* likewise: the engine handed in stays as it is */
         if (count)

@@ -24,6 +24,6 @@ cufftResult cufftXtMakePlanMany(cufftHandle plan, int rank, long long int *n, lo
     for (int i = 0; i < rank; i++)
         elements *= (size_t)n[i];
     int wide = execution_type == CUDA_C_64F || execution_type == CUDA_R_64F;
-    *work_bytes = gpu.largest_workspace ? elements * (wide ? 16 : 8) : 0;
+    *work_bytes = pretend_workspace(elements * (wide ? 16 : 8));
     return CUFFT_SUCCESS;
 }

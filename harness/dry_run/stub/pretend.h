@@ -114,6 +114,9 @@ void pretend_enter(struct pretend_operator *one);
 void pretend_leave(struct pretend_operator *one);
 struct pretend_operator *pretend_current(void);
 
+/* What a library that chooses its own workspace asks for: `most`, or nothing. The largest `most` is kept. */
+size_t pretend_workspace(size_t most);
+
 /* A new handle; they ascend in steps of 256, in the same order in every run. */
 void *pretend_handle(void);
 

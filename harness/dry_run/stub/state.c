@@ -98,6 +98,17 @@ static void open_status(void)
     close(file);
 }
 
+static size_t most_workspace;
+
+size_t pretend_workspace(size_t most)
+{
+    if (most > most_workspace)
+        most_workspace = most;
+    return gpu.largest_workspace ? most : 0;
+}
+
+size_t harness_dry_run_workspace(void) { return most_workspace; }
+
 /* The process that runs the script says so itself: it may be a child of the one that was started. */
 void pretend_main(void) { status->pid = (uint64_t)getpid(); }
 

@@ -2,7 +2,7 @@
 
 cgroup.py          A memory cgroup of our own around one worker
 heap_headroom.py   Makes a threshold depend on the workload alone
-machine_memory.py  What is available on this machine, and the refusal of what is larger
+machine_memory.py  Memory available on this machine, and the refusal of larger requests
 own_pages.py       Makes each page that a forked process may write to its own
 probe.py           Builds and steps a workload within a budget
 rlimit.py          Budgets that the system itself enforces on one process

@@ -4,8 +4,8 @@ Under a limit three things move a threshold from run to run or hide bytes from i
 heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
 (glibc's by 132 KiB, Python's by 1 MiB), and the buffers that MKL allocates at a first matmul
 of a size. So before a limit is set the holes are filled, libraries get room for their own
-small objects, and one product of every layout has made MKL's buffers. What a step needs is
-then one number of pages, in every forkserver (20 of 20).
+small objects, and one product of every layout has made MKL's buffers. Every fork server then needs
+the same number of pages for a step (20 of 20).
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
 """

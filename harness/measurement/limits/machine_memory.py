@@ -1,4 +1,4 @@
-"""What is available on this machine, and the refusal of what is larger.
+"""Memory available on this machine, and the refusal of larger requests.
 
 Whatever needs more than is available ends in the kernel's OOM killer, which may choose a
 neighbour. A memory cgroup of our own or of an ancestor may allow less than the machine has.
@@ -37,7 +37,7 @@ class MemoryUnavailableError(UnavailableError):
 
 @dataclass(frozen=True, kw_only=True)
 class Available:
-    """How many bytes a new process may take, and what says so."""
+    """Bytes that a new process may take, and the limit that says so."""
 
     bytes: int
     source: str

@@ -71,7 +71,7 @@ def make_own() -> None:
 
 
 def can_populate() -> bool:
-    """Whether the kernel copies pages on request (Linux 5.14)."""
+    """Return whether the kernel copies pages on request (Linux 5.14)."""
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return not libc.madvise(0, 0, _WRITE)  # of no bytes: only the advice is checked
@@ -96,7 +96,7 @@ def _parts(place: _Range) -> Iterator[_Range]:
 
 
 def _is_present(pagemap: IO[bytes], part: _Range) -> bool:
-    """Whether this process has a page of the part in memory."""
+    """Return whether a page of this part of memory is present in the process."""
     pagemap.seek(part.begin // mmap.PAGESIZE * _ENTRY_BYTES)
     pages = (part.end - part.begin) // mmap.PAGESIZE
     return any(entry & _PRESENT for entry in array("Q", pagemap.read(pages * _ENTRY_BYTES)))

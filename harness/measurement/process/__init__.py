@@ -4,15 +4,15 @@ failure.py          The exception that ended a job, as a message
 fork_launcher.py    Forks workers from a fork server that is started on first use
 fork_server.py      A process that has torch loaded and primed, and forks a worker per request
 forked_call.py      A function called in a fork of this process
-guards.py           What every child process sets first
+guards.py           First settings of every child process
 huge_pages.py       Gathers what a process holds in huge pages
-launch.py           What every launcher offers
+launch.py           The interface of every launcher
 launcher.py         Chooses a launcher
-messages.py         What the parent asks of a worker and what comes back: plain data, no torch
+messages.py         Messages between the parent and a worker
 outcome.py          Which outcome an ended process stands for
 own_interpreter.py  A new interpreter that runs a module of this very harness
 spawn_launcher.py   Runs a job in a fresh interpreter
 start_child.py      The first code of a child process: start_child PARENT MODULE [ARGUMENT]
 worker.py           Does one job in a process of its own
-worker_output.py    What a parent hears of a worker
+worker_output.py    Output of a worker as the parent reads it
 """

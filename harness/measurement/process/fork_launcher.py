@@ -297,7 +297,7 @@ class _Watch:
 
 
 def _runs(server: "subprocess.Popen[bytes]") -> bool:
-    """Whether the server has not ended; one that has keeps its number, for ``_kill_group``."""
+    """Return whether the server runs; one that ended keeps its number, for ``_kill_group``."""
     ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
     return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
 

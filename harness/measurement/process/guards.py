@@ -1,4 +1,4 @@
-"""What every child process sets first: it ends with its parent, and dies first for memory.
+"""First settings of every child process: it ends with its parent, and dies first for memory.
 
 Source: prctl(2), PR_SET_PDEATHSIG; proc_pid_oom_score_adj(5).
 """

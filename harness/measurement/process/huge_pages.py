@@ -61,7 +61,7 @@ def _own_memory() -> Iterator[tuple[int, int]]:
 
 
 def _is_full(pagemap: IO[bytes], address: int) -> bool:
-    """Whether each small page of the huge page at ``address`` is in memory."""
+    """Return whether each small page of the huge page at ``address`` is in memory."""
     pagemap.seek(address // mmap.PAGESIZE * _ENTRY_BYTES)
     entries = array("Q", pagemap.read(HUGE_BYTES // mmap.PAGESIZE * _ENTRY_BYTES))
     return all(entry & _PRESENT for entry in entries)

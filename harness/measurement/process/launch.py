@@ -1,4 +1,4 @@
-"""What every launcher offers, and the environment that its processes start with."""
+"""The interface of every launcher, and the environment that its processes start with."""
 
 import contextlib
 import os
@@ -48,7 +48,7 @@ def environment_of_child(malloc: str) -> dict[str, str]:
 
 
 def _sets_malloc(variable: str) -> bool:
-    """Whether an environment variable changes glibc's malloc behind the policy's back."""
+    """Return whether an environment variable changes glibc's malloc behind the policy's back."""
     return variable.startswith("MALLOC_") or variable == "GLIBC_TUNABLES"
 
 

@@ -1,4 +1,4 @@
-"""What the parent asks of a worker and what comes back: plain data, no torch."""
+"""Messages between the parent and a worker: plain data, no torch."""
 
 from typing import Any, Literal
 
@@ -57,7 +57,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ended(Struct, frozen=True, kw_only=True):
-    """How a worker's process ended, as the parent saw it.
+    """The end of a worker's process, as the parent saw it.
 
     ``exit_code`` is negative for a signal and None where the process was lost from sight.
     """

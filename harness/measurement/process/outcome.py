@@ -24,7 +24,7 @@ _LIMIT_TEXTS = ("too many open files", "resource temporarily unavailable", "can'
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory could not be had.
+    """Return whether ``error`` says that memory was refused.
 
     ``torch.OutOfMemoryError`` is recognised by its name, so that this file needs no torch.
     """
@@ -40,7 +40,7 @@ def _speaks_of_memory(text: str) -> bool:
 
 
 def is_under_limit(failure: Failure) -> bool:
-    """Whether a job failed because its host had no file, process or thread left."""
+    """Return whether a job failed because its host had no file, process or thread left."""
     return _has_any(_LIMIT_TEXTS, failure.message)
 
 

@@ -1,4 +1,4 @@
-"""What a parent hears of a worker: its lines, the end of its output, why it fell silent."""
+"""Output of a worker as the parent reads it: lines, the end of its text, the cause of silence."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ OnPhase = Callable[[str], object]
 
 
 class Report:
-    """What a worker has said so far."""
+    """The output of a worker so far."""
 
     def __init__(self, on_phase: OnPhase | None = None) -> None:
         self._on_phase = on_phase
@@ -76,7 +76,7 @@ def why_silent(pid: int | None, *, open_results: bool) -> str | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal such as SIGSTOP holds the process (``proc_pid_stat(5)``, field 3)."""
+    """Return whether a signal such as SIGSTOP holds the process (``proc_pid_stat(5)``, field 3)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

@@ -14,7 +14,7 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     meta_gpu.py          a CUDA device made of meta tensors
     gpu_answers.py       what programs ask of a CUDA device
     thread_patch.py      functions replaced for the estimating thread alone
-    meta_autocast.py     ``torch.autocast`` for it
+    meta_autocast.py     torch.autocast for it
     cuda_functions.py    functions that CUDA runs another way
     attention_routes.py  which kernel attention takes
     cudnn_recurrent.py   recurrent layers

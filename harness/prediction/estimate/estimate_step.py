@@ -43,7 +43,7 @@ STEPS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a step that was not run needs; all sizes are bytes.
+    """The need of a step that was not run; all sizes are bytes.
 
     Attributes:
         trace: every block allocated and freed; the last step is the measured one.

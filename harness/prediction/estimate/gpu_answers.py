@@ -1,4 +1,4 @@
-"""What programs, PyTorch and frameworks ask of a CUDA device, answered without one.
+"""Answers to questions that programs and frameworks ask of a CUDA device, without one.
 
 Each answer takes the place of a function while a step runs on the simulated GPU.
 """

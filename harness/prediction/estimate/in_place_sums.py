@@ -18,7 +18,7 @@ ADD = torch.ops.aten.add.Tensor
 class InPlaceSums:
     """Decides whether a sum of two gradients is made in place.
 
-    It begins by learning the reference counts of a gradient that only the engine holds.
+    It first measures the reference counts of a gradient that only the engine holds.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What CUDA's kernels allocate next to their results, where it decides a step's peak.
+"""Allocations of CUDA's kernels next to their results, if they decide a step's peak.
 
 PyTorch's meta kernels say what an operator returns. A table says what its CUDA kernel allocates
 in addition: copies of matrices that cuBLAS cannot read as they lie, workspaces, and the sums of

@@ -1,4 +1,4 @@
-"""What the CUDA kernels of your own operators allocate next to their results, as you state it."""
+"""Allocations of your own operators' CUDA kernels next to their results, as you state them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload

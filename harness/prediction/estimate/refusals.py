@@ -1,4 +1,4 @@
-"""What cannot be estimated, and what goes wrong in the user's own code: one clear line each."""
+"""Refusals of an estimate, and errors of the user's own code: one clear line each."""
 
 import re
 from collections.abc import Iterator

@@ -75,7 +75,7 @@ def _network(own: OwnStep, device: str) -> nn.Module:
 def _copy_without_memory(model: nn.Module, device: str) -> nn.Module:
     """Return a copy of a network that existed before, of parameters that have no memory.
 
-    One that was made here has none anyway, and is returned itself.
+    A tensor made here has no memory anyway and is returned unchanged.
     """
     with torch._C.DisableTorchFunction():
         own = model.parameters()

@@ -118,7 +118,8 @@ def find(name: str) -> Gpu:
 
     Args:
         name: a name of ``GPUS`` or the driver's name of the GPU, in any case, with or without
-            spaces and hyphens. A name without its memory means the smallest of that name.
+            spaces and hyphens. A name without a memory size means the smallest GPU of that
+            name.
 
     Returns:
         The GPU.
@@ -151,8 +152,8 @@ def described(
 ) -> Gpu:
     """Return a GPU by its name, its properties, or both; the given properties replace its own.
 
-    A capability without a name stands for the first GPU of the table that has it, or else for
-    the last one below it; its total memory is unknown unless it is given.
+    A capability without a name means the first GPU of the table that has it, else the last one
+    below it. The total memory is then unknown unless it is given.
 
     Raises:
         GpuError: there is no such GPU or no such capability.

@@ -1,4 +1,4 @@
-"""Whether steps fit on a GPU, and how far a batch can grow: played through the allocator model.
+"""Fit of steps on a GPU, and the largest batch, simulated by the allocator model.
 
 Two things are not known beforehand: where the driver places segments, which decides between
 free blocks of equal size, and how much memory is outside the allocator. So steps fit where they

@@ -21,7 +21,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class OnCuda:
-    """What steps need of the allocator, and what the reader must know."""
+    """Peaks of steps in the allocator, and notes for the reader."""
 
     cuda: CudaMetrics
     ranges: dict[str, tuple[int, int]]

@@ -11,8 +11,8 @@ class RecordedSteps:
     """The build and steps of ``trace``; after the last one it is played again and again.
 
     A block that the last step frees was allocated in it or in the step before; played again,
-    it is the one allocated at the same place of the same step. So the last two allocate equally
-    many blocks; what is older is freed once. ``kept_bytes`` are in workspaces.
+    it is the one allocated at the same place of the same step. So the last two steps allocate
+    equally many blocks; older blocks are freed once. ``kept_bytes`` are in workspaces.
     """
 
     def __init__(self, trace: Trace, kept_bytes: int = 0) -> None:
@@ -49,7 +49,7 @@ class RecordedSteps:
         return numbers
 
     def _numbers(self, step: int) -> "range | list[int]":
-        """Return the numbers of the blocks that a step allocates, one after another."""
+        """Return the consecutive numbers of the blocks that a step allocates."""
         last = len(self._steps) - 1
         if step <= last:
             return self._taken[step]

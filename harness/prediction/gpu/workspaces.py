@@ -67,7 +67,7 @@ def is_lt_product(k: int, n: int) -> bool:
 
 
 def notes_on(capability: tuple[int, int], config: str | None) -> list[str]:
-    """Return a note where ``config`` or another variable says something."""
+    """Return a note if ``config`` or another variable sets the workspace."""
     notes = []
     if not are_kept():
         said = [name for name in _NOT_FOLLOWED if os.environ.get(name)]

@@ -1,29 +1,29 @@
 """Closed forms and the event sequence of an MLP step, CPU and CUDA kernels; no torch.
 
-activations.py       What each activation function allocates
+activations.py       Blocks that each activation function allocates
 autocast.py          The casts of autocast: float32 parameters, matmuls in bfloat16 or float16
 checkpoint.py        Checkpointed segments
 column_sums.py       Scratch of the sums over the rows of a matrix
 combinations.py      Which techniques are predicted together
-cpu_kernels.py       What the CPU's kernels allocate
+cpu_kernels.py       The CPU's kernels allocate nothing but their results
 cpu_trace.py         The event sequence of a workload's build and steps
-cuda_autocast.py     What autocast casts otherwise on CUDA
+cuda_autocast.py     Casts of autocast that differ on CUDA
 cuda_dropout.py      Dropout as CUDA does it
 cuda_fit.py          The answers about a workload on a GPU
-cuda_kernels.py      What CUDA's kernels allocate: cuBLAS workspaces and scratch of reductions
+cuda_kernels.py      Allocations of CUDA's kernels
 cuda_norms.py        Normalization as CUDA's own kernels do it
 cuda_trace.py        The events of a workload's build and steps as CUDA's kernels
 data_segment.py      From live bytes to what the kernel counts against a limit
-dropout.py           What dropout allocates, keeps and frees
+dropout.py           Blocks of dropout
 formula.py           Closed forms: what a workload holds, as plain functions of its description
-kernels.py           What differs between devices below the dispatcher
-largest_fit.py       Whether a workload fits into a budget, and how far it could grow
+kernels.py           Device-specific kernels
+largest_fit.py       Fit of a workload into a budget, and its largest batch, by its predicted trace
 last_batch.py        A run over examples that are no multiple of the batch
 layers.py            The events of single layers
 long_steps.py        Long steps, for which a search through the allocator model would take
 loss.py              The events of the cross-entropy
 network.py           Forward and backward pass of a whole network, event by event
-norms.py             What a normalization between a linear layer and its activation allocates
+norms.py             Blocks of a normalization between a linear layer and its activation
 optimizer_events.py  The events of one optimizer step, for each optimizer and its two forms
 polynomials.py       Live bytes of a workload as polynomials in depth, width and batch
 stack.py             Networks with normalization

@@ -1,4 +1,4 @@
-"""What each activation function allocates, keeps for the backward pass and returns.
+"""Blocks that each activation function allocates, keeps for the backward pass and returns.
 
 Autograd saves what ``derivatives.yaml`` names in a function's derivative: its output
 (relu, sigmoid, tanh), its input (gelu, silu, leaky_relu), or both operands (maximum).

@@ -19,7 +19,7 @@ _LEAST_ACCUMULATOR_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSums:
-    """What summing the columns of a contiguous (rows, columns) matrix allocates on a GPU."""
+    """Allocations of a sum over the columns of a contiguous (rows, columns) matrix on a GPU."""
 
     rows: int
     columns: int

@@ -1,4 +1,4 @@
-"""What the CPU's kernels allocate: nothing but their results, as far as it is predicted."""
+"""The CPU's kernels allocate nothing but their results, as far as they are predicted."""
 
 from harness.prediction.mlp.dropout import Dropout
 from harness.prediction.mlp.formula import DTYPE_BYTES

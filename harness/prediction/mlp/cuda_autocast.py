@@ -1,4 +1,4 @@
-"""What autocast casts otherwise on CUDA.
+"""Casts of autocast that differ on CUDA.
 
 ``cross_entropy`` asks for the log-softmax in its input's own type, which autocast heeds on CUDA:
 it runs in the low type, keeps that, and only its result is cast to float32 for the loss.

@@ -1,4 +1,4 @@
-"""What CUDA's kernels allocate: cuBLAS workspaces and scratch of reductions."""
+"""Allocations of CUDA's kernels: cuBLAS workspaces and scratch of reductions."""
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import (

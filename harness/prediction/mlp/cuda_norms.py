@@ -1,6 +1,6 @@
 """Normalization as CUDA's own kernels do it: what it allocates, keeps and returns.
 
-Statistics are kept in the type that sums are formed in. cuDNN has no part in it: PyTorch asks
+Statistics have the data type of the sums. cuDNN is not used: PyTorch asks
 it for inputs of three dimensions or more only, and an MLP's have two.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),

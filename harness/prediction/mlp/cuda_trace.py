@@ -61,7 +61,7 @@ class CudaSteps:
 
     @property
     def event_count(self) -> int:
-        """How many blocks the first step allocates and frees."""
+        """Number of blocks that the first step allocates and frees."""
         return sum(len(found) for _, found in self.requests(1))
 
     def requests(self, step: int) -> Requests:

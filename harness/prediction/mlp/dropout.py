@@ -1,4 +1,4 @@
-"""What dropout allocates, keeps and frees: on the CPU a mask of the input's own type.
+"""Blocks of dropout: on the CPU a mask of the input's own type.
 
 ``at::dropout`` draws the mask, divides it by the share that stays, and multiplies. Its backward
 pass needs the mask alone. (Source: aten/src/ATen/native/Dropout.cpp.) The mask is drawn in place

@@ -1,4 +1,4 @@
-"""What differs between devices below the dispatcher: scratch, and kernels made of other ones."""
+"""Device-specific kernels: scratch memory, and kernels that consist of others."""
 
 from typing import Protocol
 

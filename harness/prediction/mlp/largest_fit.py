@@ -1,4 +1,4 @@
-"""Whether a workload fits into a budget, and how far it could grow, by its predicted trace."""
+"""Fit of a workload into a budget, and its largest batch, by its predicted trace."""
 
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cpu_trace import predict_trace

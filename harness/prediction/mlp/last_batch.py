@@ -45,7 +45,7 @@ class PlayedEpoch(NamedTuple):
 
     @property
     def reserved_rise_bytes(self) -> int:
-        """How much more the last two steps reserved than all before."""
+        """Bytes that the last two steps reserve beyond all before."""
         return self.reserved_peak_bytes - self.before.reserved
 
 
@@ -89,7 +89,7 @@ class Epoch:
 
     @cached_property
     def script(self) -> CudaSteps:
-        """The build and the steps."""
+        """Return the events of the build and of the steps."""
         partial = self.steps_before + 1
         return CudaSteps(self.workload, self.gpu, rows_of={partial: self.rows})
 

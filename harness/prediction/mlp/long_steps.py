@@ -22,7 +22,7 @@ MOST_EVENTS = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is asked of a workload on a GPU, in addition to its metrics.
+    """Questions about a workload on a GPU, in addition to its metrics.
 
     Attributes:
         gpu: whether the workload fits on the GPU.

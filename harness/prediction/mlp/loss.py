@@ -15,7 +15,7 @@ SOFTMAX_BACKWARD = f"{NODE}LogSoftmaxBackward0/LogSoftmaxBackward0/aten::_log_so
 
 
 class Loss(NamedTuple):
-    """What the loss of one (micro-)batch leaves for its backward pass."""
+    """Blocks that the loss of one (micro-)batch leaves for its backward pass."""
 
     log_softmax: Event
     loss: Event
@@ -23,7 +23,7 @@ class Loss(NamedTuple):
 
 
 class Root(NamedTuple):
-    """What a backward pass holds until it ends, in the order in which it is freed."""
+    """Blocks that a backward pass holds until it ends, in the order in which they are freed."""
 
     gradient: Event
     """The gradient of the logits, which the last layer consumes."""

@@ -13,7 +13,7 @@ from harness.schema.events import Event
 
 
 class Passes(Protocol):
-    """How the hidden layers run in training: all kept, or in checkpointed segments."""
+    """Passes of the hidden layers in training: all kept, or in checkpointed segments."""
 
     def forward(self, rows: int) -> None:
         """Write the hidden layers' forward events."""

@@ -1,4 +1,4 @@
-"""What a normalization between a linear layer and its activation allocates, keeps and frees.
+"""Blocks of a normalization between a linear layer and its activation.
 
 Both keep their input and two numbers, a mean and an inverse deviation: batch normalization for
 each unit, layer normalization for each row. The rest is scratch of the kernels, of which each

@@ -72,8 +72,8 @@ class Moment:
 def moments(base: Workload) -> tuple[Moment, ...]:
     """Return the moments of the trace of which one is the peak.
 
-    The largest of the totals that hold at a depth (``holds``) is the most bytes alive at once,
-    over build and steps, of ``base`` with that depth, any width and any batch.
+    At each depth the peak of ``base``, over build and steps and for any width and batch, is the
+    largest of the totals that are valid at that depth (``holds``).
 
     Raises:
         UnsupportedWorkloadError: the workload's events cannot be predicted exactly.

@@ -2,9 +2,9 @@
 
 choose.py        Chooses an executor by its name
 dask_cluster.py  Cells on a Dask cluster
-dask_task.py     What a Dask worker does for a sweep: one cell, in child processes of its own
+dask_task.py     The task of a Dask worker
 in_process.py    Cells in this very process, for a debugger
-interface.py     What every executor offers a sweep
+interface.py     The interface of executors, and the treatment of metrics that other cells disturb
 local.py         Cells on this machine, each in processes of its own, jobs of them at once
 """
 

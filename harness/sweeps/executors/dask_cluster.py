@@ -1,8 +1,8 @@
 """Cells on a Dask cluster: one that exists, by its address, or one started on this machine.
 
 Each cell runs in child processes of the Dask worker that takes it, which end with the worker.
-Dask never repeats a cell: a lost worker comes back as a lost attempt, which is a record, and
-the sweep tries again, on another worker where there is one. How many neighbours a cell
+Dask never repeats a cell. A lost worker is recorded as a lost attempt, and the sweep tries again,
+on another worker if there is one. How many neighbours a cell
 has is not known on a cluster, so resident sizes and seconds are null.
 """
 

@@ -1,4 +1,4 @@
-"""What a Dask worker does for a sweep: one cell, in child processes of its own.
+"""The task of a Dask worker: one cell, in child processes of its own.
 
 Asks nothing of Dask but its worker's name. Requests and answers are JSON in bytes, so that
 nothing of the harness is pickled but this function's name.
@@ -19,7 +19,7 @@ from harness.sweeps.executors.local import Slot
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of a cell, or why there is no record of it."""
+    """The result of a cell, or the reason why there is no record of it."""
 
     record: Record | None = None
     events: list[list[Any]] | None = None

@@ -1,4 +1,4 @@
-"""What every executor offers a sweep, and what happens to metrics that other cells disturb.
+"""The interface of executors, and the treatment of metrics that other cells disturb.
 
 An executor measures cells and writes nothing: only the sweep, the coordinator, writes records.
 Every attempt ends as a record, whatever became of it; an executor never repeats one by itself.

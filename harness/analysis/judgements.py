@@ -11,7 +11,7 @@ from harness.schema.findings import Claim, Section, Table, Verdict
 from harness.schema.literature import Check, Judgement, Source
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
-from harness.schema.step_run import STEP_RUNS, StepJob, StepRun, from_json
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
 
 if TYPE_CHECKING:
     pass
@@ -83,7 +83,7 @@ def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: in
     return Check(name=named, value=value, second=second, way=way, allowed=allowed)
 
 
-def tests(
+def claim_experiment(
     source: Source,
     *,
     title: str,

@@ -1,0 +1,34 @@
+"""LoRA's adapters in the transformer of ``networks``; a worker imports this file, with torch."""
+
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from .networks import transformer
+
+
+class Adapted(nn.Module):
+    """A frozen linear layer beside two small ones that are trained."""
+
+    def __init__(self, base: nn.Linear, rank: int, drop: float) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.down = nn.Linear(base.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, base.out_features, bias=False)
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum of both, the second scaled."""
+        small: Tensor = self.up(self.down(dropout(x, self.drop) if self.drop else x))
+        return self.base(x) + small * 2.0  # type: ignore[no-any-return]
+
+
+def adapted(
+    layers: int, hidden: int, heads: int, where: str, rank: int = 8, drop: float = 0.0
+) -> nn.Module:
+    """Return a frozen transformer with adapters at ``attention`` or at ``all`` linear layers."""
+    model = transformer(layers, hidden, heads, sdpa=True).requires_grad_(False)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear) and (where == "all" or name == "qkv"):
+                setattr(module, name, Adapted(child, rank, drop))
+    return model

@@ -1,0 +1,189 @@
+"""Bhatia and Dangel 2024: a layer whose parameters are frozen need not keep its input.
+
+PyTorch forgets the input of a frozen linear layer alone. Convolutions and norms keep theirs, and
+so does whatever stands behind a linear layer and needs its output: ReLU.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.stacked import stacked
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Verdict
+from harness.schema.literature import Check, Judgement, Source, Witness
+from harness.schema.traced_run import StepJob
+
+SOURCE = Source(
+    citation="Bhatia, Dangel 2024, Lowering PyTorch's Memory Consumption for Selective "
+    "Differentiation, arXiv:2404.12406",
+    quote="Specifically, inputs to layers that act linearly in their parameters (dense, "
+    "convolution, or normalization layers) can be discarded whenever the parameters are marked "
+    "as non-differentiable.",
+    sentence="A layer whose parameters are frozen keeps nothing for the backward pass.",
+    headline="Freezing a layer frees its activations",
+)
+
+FLOAT_BYTES, SIDE, BATCH = 4, 16, 8
+DEPTHS = (2, 4)
+WITH_PARAMETERS = ("linear", "convolution", "batch norm", "batch norm, eval", "layer norm")
+KINDS = {
+    Size.QUICK: (WITH_PARAMETERS[:3], ("cpu",)),
+    Size.DEFAULT: ((*WITH_PARAMETERS, "linear + ReLU", "GELU", "dropout"), ("cpu", "cuda")),
+}
+TRAINED = {"all": "trained", "others": "frozen behind a trained layer", "head": "frozen first"}
+"""Which layers learn: every one; those before and behind the stack; the last alone."""
+
+RESNET = {
+    "all weights trained": ("all", False, 8_403_997_696),
+    "all weights frozen, the input needs its gradient": ("input", False, 8_403_997_696),
+    "norms trained, convolutions and linear frozen": ("norm", False, 8_403_997_696),
+    "all weights frozen, norms in eval": ("input", True, 8_403_572_736),
+}
+"""Which learn, whether norms are in eval mode, and the published bytes after the forward pass."""
+
+
+def stack_job(kind: str, depth: int, trained: str, device: str) -> StepJob:
+    """Return a step of a stack of equal layers between a linear layer and a head."""
+    return StepJob(
+        network=".layer_stacks:FrozenStack",
+        arguments={"kind": kind, "depth": depth, "trained": trained},
+        batch=BATCH,
+        inputs=(f"{SIDE}x{SIDE}x{SIDE}",),
+        device="cuda" if device == "cuda" else "cpu",
+    )
+
+
+def resnet_job(trained: str, evaluated: bool) -> StepJob:
+    """Return the forward pass of ResNet-101 that the authors measured."""
+    return StepJob(
+        network=".resnet:forward_peak",
+        arguments={"trained": trained, "evaluated": evaluated},
+        device="cuda",
+        counts=True,
+    )
+
+
+def _places(size: Size) -> Iterator[tuple[str, str, str]]:
+    kinds, devices = KINDS.get(size, KINDS[Size.DEFAULT])
+    for kind in kinds:
+        for device in devices:
+            for trained in TRAINED:
+                yield kind, trained, device
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return every kind of layer, trained and frozen, at two depths; ResNet-101."""
+    for kind, trained, device in _places(size):
+        for depth in DEPTHS:
+            yield stack_job(kind, depth, trained, device)
+    if size is not Size.QUICK:
+        for trained, evaluated, _ in RESNET.values():
+            yield resnet_job(trained, evaluated)
+
+
+def kept_bytes(kind: str, trained: str, device: str) -> int:
+    """Return what one layer of a stack keeps: its input x, statistics, or a mask."""
+    x, channel, row = (FLOAT_BYTES * BATCH * SIDE**3, FLOAT_BYTES * SIDE, FLOAT_BYTES * SIDE**2)
+    if trained == "head":  # no gradient is wanted in the stack
+        return 0
+    if kind == "linear" and trained == "others":
+        return 0
+    if kind == "batch norm":
+        return x + 2 * channel  # mean and deviation of each channel
+    if kind == "layer norm":
+        return x + 2 * BATCH * row
+    if kind == "dropout" and device == "cuda":
+        return x // FLOAT_BYTES  # a mask of booleans; the CPU keeps factors
+    return x
+
+
+def kept_table(steps: Steps, size: Size) -> pd.DataFrame:
+    """Return what a layer keeps: the rise of the saved bytes from one depth to the next."""
+    rows = []
+    for kind, trained, device in _places(size):
+        low, high = (steps.saved_bytes(stack_job(kind, d, trained, device)) for d in DEPTHS)
+        kept = (high - low) // (DEPTHS[1] - DEPTHS[0])
+        law = kept_bytes(kind, trained, device)
+        rows.append((kind, device, trained, kept, law))
+    return pd.DataFrame(rows, columns=["kind", "device", "learns", "kept_bytes", "law_bytes"])
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Ask of each kind of layer with parameters if it keeps nothing once it is frozen."""
+    table = kept_table(steps, size)
+    behind = table[table["learns"].eq("others") & table["kind"].isin(WITH_PARAMETERS)]
+    kept = behind.groupby("kind", sort=False)["kept_bytes"].max()
+    freed = [str(kind) for kind in kept.index[kept == 0]]
+    first = table.loc[table["learns"] == "head", "kept_bytes"]
+    some = Verdict.LIMITED if freed or first.eq(0).all() else Verdict.REFUTED
+    witnesses = _witnesses(steps, size)
+    pairs = list(zip(table["kept_bytes"], table["law_bytes"], strict=True))
+    return Judgement(
+        verdict=Verdict.SUPPORTED if len(freed) == len(kept) else some,
+        number=f"{len(freed)} of {len(kept)} kinds forget their input behind a trained layer",
+        measured=f"Frozen behind a trained layer, these keep nothing: {', '.join(freed) or 'none'};"
+        f" the others keep what they keep when they are trained. In front of every trained layer "
+        f"{int(first.eq(0).sum())} of {len(first)} stacks keep nothing, whatever their kind.",
+        closed_form="With x for a layer's input, a trained linear layer or convolution keeps x, a "
+        "norm x and two numbers for each channel or row, ReLU and GELU x, dropout a mask. Frozen, "
+        "a linear layer keeps 0 and all others the same; before the first trained layer all "
+        "keep 0.",
+        limits="It is true of layers before the first trained one, and of linear layers whose "
+        "input nothing else keeps. Behind ReLU a frozen linear layer saves nothing: ReLU keeps "
+        "the same tensor, so an MLP with all layers but the first frozen keeps every byte.",
+        checks=(widest("bytes a layer keeps", pairs, "closed form"), *_same(witnesses)),
+        witnesses=tuple(witnesses),
+        figures=(_figure(table),),
+    )
+
+
+def _witnesses(steps: Steps, size: Size) -> list[Witness]:
+    if size is Size.QUICK:
+        return []
+    return [
+        Witness(
+            name=f"ResNet-101, batch 64, {name}",
+            published_bytes=published,
+            ours_bytes=steps.counted(resnet_job(trained, evaluated))["peak_bytes"],
+            why="4,224 KiB in each of the four cases, as a library's workspace would be",
+            source="plutonium-239/memsave_torch, results/paper/poster.csv (max_memory_allocated)",
+        )
+        for name, (trained, evaluated, published) in RESNET.items()
+    ]
+
+
+def _same(witnesses: list[Witness]) -> list[Check]:
+    """Return the check that all witnesses differ from ours by one and the same workspace."""
+    apart = {one.difference_bytes for one in witnesses}
+    if not apart:
+        return []
+    way = "real GPU, but for one workspace"
+    return [Check(name="ResNet-101, case by case", value=max(apart), second=min(apart), way=way)]
+
+
+def _figure(table: pd.DataFrame) -> Figure:
+    device = str(table["device"].iloc[-1])
+    shown = table[table["device"] == device]
+    return Figure(
+        name="kept",
+        caption="Bytes that one layer keeps for the backward pass, by kind, on "
+        f"{'a pretended GPU' if device == 'cuda' else 'the CPU'}. Freezing a layer behind a "
+        "trained one changes the first row alone.",
+        data=pd.DataFrame(
+            {
+                "panel": shown["learns"].map(TRAINED),
+                "kind": shown["kind"],
+                "activation": shown["kept_bytes"],
+            }
+        ),
+        draw=functools.partial(
+            stacked, panel="panel", bar="kind", label="kept by a layer", shared=True
+        ),
+        size=(8.6, 3.0),
+    )
+
+
+EXPERIMENT = claim_experiment(SOURCE, title="Frozen layers", jobs=jobs, judge=judge, order=100)

@@ -1,0 +1,250 @@
+"""Micikevicius et al. 2018: mixed precision nearly halves the memory of training.
+
+The claim is of numbers that are all narrow. PyTorch's autocast keeps parameters, gradients and
+optimizer state in float32, casts each weight once a forward pass and keeps the copy, and on CUDA
+computes norms in float32. ``precision`` has the MLP; here is a transformer.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.series import Marked, series
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Verdict
+from harness.schema.literature import Check, Judgement, Source, Witness
+from harness.schema.traced_run import StepJob
+
+SOURCE = Source(
+    citation="Micikevicius et al. 2018, Mixed Precision Training, arXiv:1710.03740",
+    quote="We introduce methodology for training deep neural networks using half-precision "
+    "floating point numbers, without losing model accuracy or having to modify hyperparameters. "
+    "This nearly halves memory requirements.",
+    sentence="Autocast to bfloat16 nearly halves the peak of a transformer's training step.",
+    headline="Mixed precision halves memory",
+)
+
+FLOAT_BYTES, WIDTH, HEADS = 4, 256, 4
+DEPTHS = (2, 4)
+NEARLY = 0.55
+"""A peak counts as nearly halved up to this part of float32's."""
+
+FEW, SOME, MANY, MOST = (1, 32), (2, 96), (8, 128), (128, 128)
+"""Examples and tokens of an example."""
+
+GRIDS = {
+    Size.QUICK: (("cpu", FEW), ("cpu", MANY), ("cuda", FEW), ("cuda", MOST)),
+    Size.DEFAULT: (
+        *(("cpu", tokens) for tokens in (FEW, SOME, MANY)),
+        *(("cuda", tokens) for tokens in (FEW, SOME, MANY, MOST)),
+    ),
+}
+
+GIB = 1 << 30
+MODEL = {
+    (128, False): (18.053, 22.452),
+    (512, False): (39.750, 36.832),
+    (128, True): (51.416, 51.406),
+    (512, True): (65.538, 62.674),
+}
+"""Published GiB in float32 and under autocast, by context and by forward pass or training."""
+
+APART = round(0.02 * GIB)
+
+
+def job(depth: int, tokens: tuple[int, int], autocast: bool, device: str) -> StepJob:
+    """Return a step of a stack of blocks."""
+    batch, context = tokens
+    return StepJob(
+        network=".transformer:Encoder",
+        arguments={"depth": depth, "width": WIDTH, "heads": HEADS},
+        batch=batch,
+        inputs=(f"{context}x{WIDTH}",),
+        autocast="bfloat16" if autocast else None,
+        device="cuda" if device == "cuda" else "cpu",
+    )
+
+
+def model_job(context: int, train: bool, autocast: bool) -> StepJob:
+    """Return the step of a language model whose peaks on a real GPU are published."""
+    return StepJob(
+        network=".course_stages:stage_peaks",
+        arguments={"context": context, "train": train, "autocast": autocast},
+        device="cuda",
+        gpu="a100-80gb",
+        counts=True,
+    )
+
+
+def _grid(size: Size) -> tuple[tuple[str, tuple[int, int]], ...]:
+    return GRIDS.get(size, GRIDS[Size.DEFAULT])
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return both precisions at each number of tokens, and the language model."""
+    for device, tokens in _grid(size):
+        for depth in DEPTHS:
+            for autocast in (False, True):
+                yield job(depth, tokens, autocast, device)
+    if size is not Size.QUICK:
+        for context, train in MODEL:
+            for autocast in (False, True):
+                yield model_job(context, train, autocast)
+
+
+def kept_bytes(tokens: tuple[int, int], autocast: bool, device: str) -> int:
+    """Return what one block keeps, T bytes being tokens x width in float32.
+
+    Float32 keeps 16 T: inputs of two norms and of four linear layers (T, T, T, 4 T among them),
+    query, key and value, GELU's input. Under autocast what matmuls read and write is half as
+    wide, and a copy of each weight is kept; on CUDA norms keep float32 copies of their input.
+    """
+    batch, context = tokens
+    rows = batch * context
+    size, weights = FLOAT_BYTES * rows * WIDTH, 12 * WIDTH * WIDTH
+    statistics = 2 * 2 * FLOAT_BYTES * rows
+    sums = FLOAT_BYTES * HEADS * rows
+    if not autocast:
+        padded = FLOAT_BYTES * HEADS * batch * (-(-context // 32) * 32)
+        return 16 * size + statistics + (padded + 16 if device == "cuda" else sums)
+    own = 9 * size + 24 if device == "cuda" else 8 * size
+    return own + statistics + sums + 2 * weights
+
+
+def peak_bytes(kept: int) -> int:
+    """Return what one block adds to the peak: parameters, and what it keeps or its gradients."""
+    parameters = FLOAT_BYTES * (12 * WIDTH * WIDTH + 13 * WIDTH)
+    return parameters + max(kept, parameters)
+
+
+def blocks(steps: Steps, size: Size) -> pd.DataFrame:
+    """Return a row for each step: what a block keeps and adds to the peak, and by law."""
+    rows = []
+    for device, tokens in _grid(size):
+        for autocast in (False, True):
+            few, many = (job(depth, tokens, autocast, device) for depth in DEPTHS)
+            whole = job(DEPTHS[-1], tokens, False, device)
+            kept = steps.saved_bytes(many) - steps.saved_bytes(few)
+            peak = steps.peak_bytes(many) - steps.peak_bytes(few)
+            law = kept_bytes(tokens, autocast, device)
+            rows.append(
+                {
+                    "device": device,
+                    "tokens": tokens[0] * tokens[1],
+                    "autocast": autocast,
+                    "kept_bytes": kept // (DEPTHS[1] - DEPTHS[0]),
+                    "kept_law_bytes": law,
+                    "peak_bytes": peak // (DEPTHS[1] - DEPTHS[0]),
+                    "peak_law_bytes": peak_bytes(law),
+                    "kept_ratio": steps.saved_bytes(many) / steps.saved_bytes(whole),
+                    "peak_ratio": steps.peak_bytes(many) / steps.peak_bytes(whole),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Ask what part of float32's peak autocast leaves, by the number of tokens."""
+    table = blocks(steps, size)
+    cast = table[table["autocast"]]
+    halved = cast["peak_ratio"] <= NEARLY
+    low, high = cast["peak_ratio"].min(), cast["peak_ratio"].max()
+    some = Verdict.LIMITED if halved.any() else Verdict.REFUTED
+    on_gpu = table[table["device"] == "cuda"]
+    words = "; ".join(
+        f"{row.tokens:,} tokens on {row.device}: {row.kept_ratio:.2f} of what is kept, "
+        f"{row.peak_ratio:.2f} of the peak"
+        for row in cast.itertuples()
+    )
+    witnesses = tuple(_witnesses(steps, size))
+    return Judgement(
+        verdict=Verdict.SUPPORTED if halved.all() else some,
+        number=f"peak {low:.2f} to {high:.2f} times float32's",
+        measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH}: {words}.",
+        closed_form="With T for tokens x width in float32 and w for the width, a block keeps 16 T "
+        "in float32, under autocast 9 T on CUDA (8 T on the CPU) and 24 w^2 for the copies of its "
+        "weights. Autocast keeps fewer bytes from 6/7 w tokens on (3/4 w on the CPU).",
+        limits="Parameters, gradients and optimizer state stay float32, so the peak is halved only "
+        "where activations are nearly all of it, and on CUDA to no less than 9/16, since norms "
+        "keep float32 inputs. With fewer tokens than 6/7 of the width the forward pass needs more "
+        "than in float32: a published forward pass of 512 tokens, width 2,560, takes 24% more.",
+        checks=(
+            widest(
+                "bytes a block keeps",
+                zip(table["kept_bytes"], table["kept_law_bytes"], strict=True),
+                "closed form",
+            ),
+            widest(
+                "bytes a block adds to the peak on CUDA",
+                zip(on_gpu["peak_bytes"], on_gpu["peak_law_bytes"], strict=True),
+                "closed form",
+            ),
+            *_changes(witnesses),
+        ),
+        witnesses=witnesses,
+        figures=(_figure(table),),
+    )
+
+
+def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
+    if size is Size.QUICK:
+        return
+    for (context, train), published in MODEL.items():
+        for autocast, gib in zip((False, True), published, strict=True):
+            peaks = steps.counted(model_job(context, train, autocast))
+            step = "training step" if train else "forward pass"
+            yield Witness(
+                name=f"Language model of 3.4 billion parameters, {step}, context {context}, "
+                f"{'bfloat16 autocast' if autocast else 'float32'}",
+                published_bytes=round(gib * GIB),
+                ours_bytes=max(peaks.values()),
+                why="cuBLAS's workspaces, one or two of 8,519,680 bytes, stayed before PyTorch "
+                "2.15; how blocks of the allocator are split",
+                source="EnzoDing-rgb/cs336-assignment2-systems, reports/memory-profiling.md, A800",
+            )
+
+
+def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
+    """Yield the change that autocast makes, beside the real GPU's."""
+    for plain, cast in zip(witnesses[::2], witnesses[1::2], strict=True):
+        yield Check(
+            name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",
+            value=cast.ours_bytes - plain.ours_bytes,
+            second=cast.published_bytes - plain.published_bytes,
+            way="real GPU, to 0.02 GiB",
+            allowed=APART,
+        )
+
+
+def _figure(table: pd.DataFrame) -> Figure:
+    cast = table[table["autocast"]]
+    parts = [
+        cast.assign(panel=panel, ratio=cast[column], line=cast["device"].str.upper())
+        for panel, column in (("Kept", "kept_ratio"), ("Peak", "peak_ratio"))
+    ]
+    data = pd.concat(parts, ignore_index=True)
+    return Figure(
+        name="ratio",
+        caption=f"Bytes under autocast as a multiple of float32's, against the tokens in a step "
+        f"({DEPTHS[-1]} blocks of width {WIDTH}). Few tokens keep more, for the copies of the "
+        "weights; many come near 9/16 on CUDA and 1/2 on the CPU.",
+        data=data[["panel", "line", "tokens", "ratio"]],
+        draw=functools.partial(
+            series,
+            x="tokens",
+            y="ratio",
+            line="line",
+            panel="panel",
+            line_label="",
+            label="times float32",
+            scale="ratio",
+            marked=Marked(value=1.0, text="as float32"),
+            shared=False,
+        ),
+        size=(8.6, 3.6),
+    )
+
+
+EXPERIMENT = claim_experiment(SOURCE, title="Mixed precision", jobs=jobs, judge=judge, order=140)

@@ -1,0 +1,96 @@
+"""Closed forms of an MLP's backward pass: which gradients are alive when, above what is always.
+
+Left out: on CUDA the sum that gives a bias gradient takes a buffer of its own where the batch is
+many times the width (16 MiB for 4,096 x 512).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from harness.schema.traced_run import StepJob
+
+FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
+
+WORKSPACE_BYTES = 8_519_680
+"""cuBLAS's, on a GPU of capability 8.x; since PyTorch 2.15 only while it multiplies."""
+
+Gradients = Literal["dropped", "kept", "updated"]
+"""Dropped before the step; kept from an earlier micro-batch; updated and dropped one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mlp:
+    """A step of an MLP with ReLU: ``batch`` examples in a micro-batch."""
+
+    depth: int
+    width: int
+    batch: int
+    features: int = 784
+    classes: int = 10
+
+    def job(self, optimizer: str, device: str, micro_batches: int = 1) -> StepJob:
+        """Return the step that is traced."""
+        return StepJob(
+            network=".layer_stacks:mlp",
+            arguments={"depth": self.depth, "width": self.width},
+            batch=self.batch * micro_batches,
+            accumulate=micro_batches,
+            inputs=(str(self.features),),
+            optimizer=optimizer,
+            device="cuda" if device == "cuda" else "cpu",
+        )
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and columns of the weight of each layer, from the first."""
+        sizes = (self.features, *(self.width for _ in range(self.depth)), self.classes)
+        return [(rows, columns) for columns, rows in pairwise(sizes)]
+
+    @property
+    def layer_bytes(self) -> list[int]:
+        """Bytes of weight and bias of each layer."""
+        return [FLOAT_BYTES * rows * (columns + 1) for rows, columns in self.shapes]
+
+    @property
+    def hidden_bytes(self) -> int:
+        """Bytes of a hidden layer's activations."""
+        return FLOAT_BYTES * self.batch * self.width
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of all parameters, and of all gradients."""
+        return sum(self.layer_bytes)
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the examples and labels of a micro-batch."""
+        return self.batch * (FLOAT_BYTES * self.features + LABEL_BYTES)
+
+    def adam_bytes(self, device: str) -> int:
+        """Return the bytes of Adam's moments, and on the CPU of a counter for each parameter."""
+        counters = 2 * len(self.shapes) if device == "cpu" else 0
+        return 2 * self.parameter_bytes + FLOAT_BYTES * counters
+
+    def backward_peak(self, gradients: Gradients, device: str) -> int:
+        """Return the most that the backward pass holds above parameters, state and batch.
+
+        Layer by layer, from the last: ReLU turns one gradient of its output's size into another;
+        then a linear layer's input gradient, weight gradient and bias gradient are computed.
+        """
+        sizes, hidden = self.layer_bytes, self.hidden_bytes
+        highest = 0
+        for layer in range(self.depth, 0, -1):
+            held = {
+                "dropped": sum(sizes[layer:]),
+                "kept": self.parameter_bytes,
+                "updated": 0,
+            }[gradients]
+            relu = layer * hidden + 2 * hidden + held
+            inputs = hidden if layer > 1 else 0
+            new = sizes[layer - 1]
+            linear = layer * hidden + inputs + held + new
+            bias = FLOAT_BYTES * self.shapes[layer - 1][0]
+            multiplying = linear - bias + (WORKSPACE_BYTES if device == "cuda" else 0)
+            highest = max(highest, relu, linear, multiplying)
+        return highest + LOSS_BYTES

@@ -1,0 +1,177 @@
+"""Rota Bulo et al. 2018 (InPlace-ABN): batch norm and activation in place save half.
+
+A convolution keeps its input, batch norm keeps its own, and leaky ReLU a third tensor. In place
+only the activation's output is kept, which the next convolution keeps anyway.
+"""
+
+import functools
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.series import series
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Verdict
+from harness.schema.literature import Judgement, Source
+from harness.schema.traced_run import StepJob
+
+SOURCE = Source(
+    citation="Rota Bulo, Porzi, Kontschieder 2018, In-Place Activated BatchNorm for "
+    "Memory-Optimized Training of DNNs, arXiv:1712.02616",
+    quote="We obtain memory savings of up to 50% by dropping intermediate results and by "
+    "recovering required information during the backward pass through the inversion of stored "
+    "forward results.",
+    sentence="Batch norm and activation in place halve what a convolutional layer keeps, and the "
+    "peak.",
+    headline="Batch norm in place saves half",
+)
+
+FLOAT_BYTES, BATCH, CHANNELS, SIDE = 4, 4, 16, 32
+GRIDS = {
+    Size.QUICK: (("cpu",), (2, 8)),
+    Size.DEFAULT: (("cpu", "cuda"), (2, 8, 32)),
+}
+NORMS = {"leaky": "batch norm, leaky ReLU", "relu": "batch norm, ReLU", "in place": "in place"}
+TENSORS = {"leaky": 3, "relu": 2, "in place": 1}
+"""Tensors of the size of its input that a layer keeps."""
+
+HALF = 0.55
+"""A peak counts as halved up to this part of the other one."""
+
+
+def job(depth: int, norm: str, device: str) -> StepJob:
+    """Return a step of a stack of convolutions."""
+    return StepJob(
+        network=".layer_stacks:conv_stack",
+        arguments={"depth": depth, "channels": CHANNELS, "norm": norm},
+        batch=BATCH,
+        inputs=(f"3x{SIDE}x{SIDE}",),
+        device="cuda" if device == "cuda" else "cpu",
+    )
+
+
+def _grid(size: Size) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    return GRIDS.get(size, GRIDS[Size.DEFAULT])
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return every stack at every depth."""
+    devices, depths = _grid(size)
+    for device in devices:
+        for depth in depths:
+            for norm in NORMS:
+                yield job(depth, norm, device)
+
+
+def layer_bytes(norm: str) -> int:
+    """Return what a layer keeps: tensors x of its input's size, and numbers for each channel."""
+    x, channel = FLOAT_BYTES * BATCH * CHANNELS * SIDE * SIDE, FLOAT_BYTES * CHANNELS
+    return TENSORS[norm] * x + (1 if norm == "in place" else 2) * channel
+
+
+def peak_bytes(norm: str) -> int:
+    """Return what a layer adds to the peak: what it keeps, its parameters, running statistics."""
+    parameters = FLOAT_BYTES * (9 * CHANNELS * CHANNELS + 2 * CHANNELS)
+    statistics = 0 if norm == "in place" else 2 * FLOAT_BYTES * CHANNELS + 8
+    return layer_bytes(norm) + parameters + statistics
+
+
+def layers(steps: Steps, size: Size) -> pd.DataFrame:
+    """Return what one more layer keeps and adds to the peak, and the closed forms."""
+    devices, depths = _grid(size)
+    rows = []
+    for device in devices:
+        for norm in NORMS:
+            for low, high in pairwise(depths):
+                few, many = (job(depth, norm, device) for depth in (low, high))
+                kept = steps.saved_bytes(many) - steps.saved_bytes(few)
+                peak = steps.peak_bytes(many) - steps.peak_bytes(few)
+                rows.append(
+                    {
+                        "norm": norm,
+                        "kept_bytes": kept // (high - low),
+                        "kept_law_bytes": layer_bytes(norm),
+                        "peak_bytes": peak // (high - low),
+                        "peak_law_bytes": peak_bytes(norm),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Ask what part of a layer's bytes and of the peak is left in place of batch norm and ReLU."""
+    table = layers(steps, size)
+    kept = table.groupby("norm")["kept_bytes"].max()
+    risen = table.groupby("norm")["peak_bytes"].max()
+    devices, depths = _grid(size)
+    peaks = {
+        (device, depth): steps.peak_bytes(job(depth, "in place", device))
+        / steps.peak_bytes(job(depth, "relu", device))
+        for device in devices
+        for depth in depths
+    }
+    left = kept["in place"] / kept["relu"]
+    halved = left <= 0.5
+    low, high = min(peaks.values()), max(peaks.values())
+    whole = Verdict.SUPPORTED if high <= HALF else Verdict.LIMITED
+    deepest = ", ".join(f"{device} {peaks[device, depths[-1]]:.2f}" for device in devices)
+    return Judgement(
+        verdict=whole if halved else Verdict.REFUTED,
+        number=f"{left:.3f} of a layer's bytes are left; {low:.2f} to {high:.2f} of the peak",
+        measured=f"One more layer keeps {kept['in place']:,} bytes in place, {kept['relu']:,} with "
+        f"batch norm and ReLU, {kept['leaky']:,} with leaky ReLU; to the peak it adds "
+        f"{risen['in place'] / risen['relu']:.3f} of what it adds with ReLU. Of the whole peak is "
+        f"left with {depths[-1]} layers: {deepest}; with {depths[0]} layers up to {high:.2f}.",
+        closed_form="With x for a layer's input and c for its channels in bytes: 3 x + 2 c with "
+        "leaky ReLU, which keeps its input too, 2 x + 2 c with ReLU, x + c in place.",
+        limits="It takes an activation that can be inverted: leaky ReLU or ELU, not ReLU. A "
+        "tensor that somebody else keeps, such as a shortcut's, is not saved. The backward pass "
+        "works on two or three tensors of one layer, so a short stack's peak falls by less, and "
+        "parameters and their gradients do not fall.",
+        checks=tuple(
+            widest(name, zip(table[of], table[law], strict=True), "closed form")
+            for name, of, law in (
+                ("bytes a layer keeps", "kept_bytes", "kept_law_bytes"),
+                ("bytes a layer adds to the peak", "peak_bytes", "peak_law_bytes"),
+            )
+        ),
+        figures=(_figure(steps, size),),
+    )
+
+
+def _figure(steps: Steps, size: Size) -> Figure:
+    devices, depths = _grid(size)
+    rows = [
+        {"panel": what, "norm": named, "depth": depth, "bytes": of(job(depth, norm, devices[0]))}
+        for what, of in (
+            ("Kept for the backward pass", steps.saved_bytes),
+            ("Peak of a step", steps.peak_bytes),
+        )
+        for norm, named in NORMS.items()
+        for depth in depths
+    ]
+    return Figure(
+        name="depth",
+        caption="Bytes against the number of convolutions, on the CPU. In place a layer keeps one "
+        "tensor, not two or three.",
+        data=pd.DataFrame(rows),
+        draw=functools.partial(
+            series,
+            x="depth",
+            y="bytes",
+            line="norm",
+            panel="panel",
+            line_label="",
+            label="bytes",
+            x_label="convolutions",
+            shared=False,
+        ),
+        size=(8.6, 3.6),
+    )
+
+
+EXPERIMENT = claim_experiment(
+    SOURCE, title="Batch norm in place", jobs=jobs, judge=judge, order=160
+)

@@ -1,0 +1,176 @@
+"""Folklore: pinned host memory costs what you ask for.
+
+PyTorch's allocator of pinned memory takes the next power of two, never splits a block, and gives
+none back when a tensor is freed: the block waits for a request of its own power of two.
+"""
+
+import functools
+from collections.abc import Iterable
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.series import Marked, series
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Verdict
+from harness.schema.literature import Judgement, Source, Witness
+from harness.schema.traced_run import StepJob
+from harness.schema.units import format_bytes
+
+SOURCE = Source(
+    citation="Folklore; here the plan of sgl-project/sglang#39021, September 2026",
+    quote="The pin budget charges the bytes asked for, so nothing in the plan could see it coming.",
+    sentence="A pinned tensor takes its own bytes of host memory, and gives them back when it is "
+    "freed.",
+    headline="Pinned memory costs what you ask for",
+)
+
+MIB, GIB = 1 << 20, 1 << 30
+SIZES = {
+    Size.QUICK: (MIB, 2 * MIB + 1, 3 * MIB),
+    Size.DEFAULT: (
+        *(1, 4_096, 4_097, MIB, MIB + 1, 2 * MIB + 1, 3 * MIB, 48 * MIB, 64 * MIB + 1),
+        *(100 * MIB, 128 * MIB, 135_790_592),
+    ),
+}
+PUBLISHED = {
+    135_790_592: (264 * MIB, "free -m also counts other shared pages", "pytorch/pytorch#150517"),
+    round(1.2 * GIB): (
+        round(10.01 / 5 * GIB),
+        "RssShmem of five tensors, divided by five, has 2 MiB more each",
+        "sgl-project/sglang#39021, RTX 5090",
+    ),
+    round(2.5 * GIB): (4 * GIB, "equal", "sgl-project/sglang#40626, B200"),
+    4 * GIB: (4 * GIB, "equal: a power of two", "MakazhanAlpamys/Soup#655, L4, RssShmem"),
+}
+"""What one tensor of so many bytes took on a real machine, the reason for a difference, where."""
+
+REUSED = ((3 * MIB, 3 * MIB + 5), (16 * MIB, 1_024), (MIB, 2 * MIB))
+"""A tensor that is freed, and the one that follows."""
+
+
+def job(asked: int, exact_from_mib: int = 0) -> StepJob:
+    """Return one pinned tensor; ``exact_from_mib`` sets the threshold above which none rounds."""
+    return StepJob(
+        network=".pinned_blocks:block_bytes",
+        arguments={"asked": asked, "exact_from_mib": exact_from_mib},
+        device="cuda",
+        counts=True,
+    )
+
+
+def reuse_job(first: int, second: int) -> StepJob:
+    """Return a tensor that follows a freed one."""
+    return StepJob(
+        network=".pinned_blocks:reuse",
+        arguments={"first": first, "second": second},
+        device="cuda",
+        counts=True,
+    )
+
+
+def _sizes(size: Size) -> tuple[int, ...]:
+    return SIZES.get(size, SIZES[Size.DEFAULT])
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return a tensor of each size, those with published numbers, and pairs of tensors."""
+    yield from map(job, _sizes(size))
+    yield from (reuse_job(*pair) for pair in REUSED)
+    yield job(3 * MIB, exact_from_mib=1)
+    if size is not Size.QUICK:
+        yield from (job(asked) for asked in PUBLISHED if asked not in _sizes(size))
+
+
+def block_by_law(asked: int) -> int:
+    """Return the next power of two.
+
+    >>> block_by_law(4_096), block_by_law(4_097)
+    (4096, 8192)
+
+    """
+    return 1 << (asked - 1).bit_length()
+
+
+def reuse_by_law(first: int, second: int) -> int:
+    """Return what two tensors take, the first freed before the second: one block if alike."""
+    blocks = block_by_law(first), block_by_law(second)
+    return blocks[0] if blocks[0] == blocks[1] else sum(blocks)
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Ask what a tensor takes for each byte asked for, and what stays when it is freed."""
+    sizes = _sizes(size)
+    taken = {asked: steps.counted(job(asked))["taken_bytes"] for asked in sizes}
+    stays = {asked: steps.counted(job(asked))["freed_bytes"] for asked in sizes}
+    exact = sum(taken[asked] == asked for asked in sizes)
+    kept = sum(stays[asked] > 0 for asked in sizes)
+    highest = max(taken[asked] / asked for asked in sizes)
+    set_exact = steps.counted(job(3 * MIB, exact_from_mib=1))["taken_bytes"]
+    pairs = [
+        (steps.counted(reuse_job(*pair))["taken_bytes"], reuse_by_law(*pair)) for pair in REUSED
+    ]
+    holds = exact == len(sizes) and not kept
+    return Judgement(
+        verdict=Verdict.SUPPORTED if holds else Verdict.REFUTED,
+        number=f"up to {highest:.2f} times the bytes asked for; {kept} of {len(sizes)} blocks stay",
+        measured=f"{exact} of {len(sizes)} tensors take their own bytes: those whose size is a "
+        f"power of two. {kept} blocks stay when their tensor is freed, and are reused for the same "
+        "power of two alone: after a freed tensor of 16 MiB one of 1 KiB takes a block of its own.",
+        closed_form="A tensor of n bytes takes 2^ceil(log2 n), until torch._C._host_emptyCache().",
+        limits="With pinned_max_round_threshold_mb:1 in PYTORCH_ALLOC_CONF a tensor of 3 MiB takes "
+        f"{format_bytes(set_exact)}: above the threshold nothing is rounded. The default has no "
+        "threshold. Memory that is registered in place (cudaHostRegister) is not rounded either.",
+        checks=(
+            widest("bytes of a block", ((taken[n], block_by_law(n)) for n in sizes), "closed form"),
+            widest("bytes after a tensor that was freed", pairs, "closed form"),
+        ),
+        witnesses=_witnesses(steps, size),
+        figures=(_figure(taken),),
+    )
+
+
+def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
+    if size is Size.QUICK:
+        return ()
+    return tuple(
+        Witness(
+            name=f"A pinned tensor of {format_bytes(asked)}",
+            published_bytes=published,
+            ours_bytes=steps.counted(job(asked))["taken_bytes"],
+            why=why,
+            source=source,
+        )
+        for asked, (published, why, source) in PUBLISHED.items()
+    )
+
+
+def _figure(taken: dict[int, int]) -> Figure:
+    shown = {asked: block for asked, block in taken.items() if asked >= MIB}
+    return Figure(
+        name="ratio",
+        caption="Host memory for each byte of a pinned tensor, against its size. One byte more "
+        "than a power of two takes twice the memory.",
+        data=pd.DataFrame(
+            {
+                "mebibytes": [asked // MIB for asked in shown],
+                "ratio": [block / asked for asked, block in shown.items()],
+                "what": "pinned tensor",
+            }
+        ),
+        draw=functools.partial(
+            series,
+            x="mebibytes",
+            y="ratio",
+            line="what",
+            label="taken / asked for",
+            x_label="size of the tensor (MiB)",
+            scale="ratio",
+            marked=Marked(value=1.0, text="what is asked for"),
+            joined=False,
+        ),
+        size=(8.6, 3.2),
+    )
+
+
+EXPERIMENT = claim_experiment(SOURCE, title="Pinned memory", jobs=jobs, judge=judge, order=170)

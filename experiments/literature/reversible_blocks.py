@@ -1,0 +1,183 @@
+"""Gomez et al. 2017 (RevNet): reversible blocks store no activations, whatever their number.
+
+The same blocks run twice: with autograd's own bookkeeping, and so that each block's inputs are
+computed from its outputs. What is kept is then constant; parameters and gradients still grow.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.series import series
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Verdict
+from harness.schema.literature import Judgement, Source
+from harness.schema.traced_run import StepJob
+
+SOURCE = Source(
+    citation="Gomez, Ren, Urtasun, Grosse 2017, The Reversible Residual Network: Backpropagation "
+    "Without Storing Activations, arXiv:1707.04585",
+    quote="Therefore, the activations for most layers need not be stored in memory during "
+    "backpropagation. [...] the activation storage requirements are independent of depth.",
+    sentence="What a run of reversible blocks keeps for the backward pass does not depend on "
+    "their number.",
+    headline="Reversible blocks need no activations",
+)
+
+FLOAT_BYTES, WIDTH = 4, 128
+BATCHES = (32, 512)
+GRIDS = {
+    Size.QUICK: (("cpu",), (2, 8)),
+    Size.DEFAULT: (("cpu", "cuda"), (2, 4, 8, 16)),
+}
+STAGES = (1, 2, 4)
+
+
+def job(depth: int, batch: int, rebuild: bool, device: str, stages: int = 1) -> StepJob:
+    """Return a step of a stack of blocks; a stage begins with a layer that is not reversible."""
+    return StepJob(
+        network=".reversible:ReversibleStack",
+        arguments={"depth": depth, "width": WIDTH, "rebuild": rebuild, "stages": stages},
+        batch=batch,
+        inputs=(str(2 * WIDTH),),
+        device="cuda" if device == "cuda" else "cpu",
+    )
+
+
+def _grid(size: Size) -> Iterator[tuple[str, int]]:
+    devices, _ = GRIDS.get(size, GRIDS[Size.DEFAULT])
+    for device in devices:
+        for batch in BATCHES:
+            yield device, batch
+
+
+def _depths(size: Size) -> tuple[int, ...]:
+    return GRIDS.get(size, GRIDS[Size.DEFAULT])[1]
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return both forms of the stack at every depth, and reversible ones of several stages."""
+    for device, batch in _grid(size):
+        for depth in _depths(size):
+            for rebuild in (False, True):
+                yield job(depth, batch, rebuild, device)
+    for stages in STAGES[1:]:
+        yield job(8, BATCHES[1], True, "cpu", stages)
+
+
+def block_bytes() -> int:
+    """Return the bytes of the parameters of one block: two linear layers."""
+    return 2 * FLOAT_BYTES * (WIDTH * WIDTH + WIDTH)
+
+
+def slopes(steps: Steps, size: Size) -> pd.DataFrame:
+    """Return what each further block adds to what is kept and to the peak, and the closed form."""
+    rows = []
+    for device, batch in _grid(size):
+        half = FLOAT_BYTES * batch * WIDTH
+        for rebuild in (False, True):
+            depths = _depths(size)
+            for low, high in pairwise(depths):
+                few, many = (job(depth, batch, rebuild, device) for depth in (low, high))
+                peak = steps.peak_bytes(many) - steps.peak_bytes(few)
+                kept = steps.saved_bytes(many) - steps.saved_bytes(few)
+                law = 0 if rebuild else 4 * half  # inputs and ReLUs of F and G
+                rows.append(
+                    {
+                        "device": device,
+                        "batch": batch,
+                        "blocks": "reversible" if rebuild else "residual",
+                        "depth": high,
+                        "kept_bytes": kept // (high - low),
+                        "kept_law_bytes": law,
+                        "peak_bytes": peak // (high - low),
+                        "peak_law_bytes": block_bytes() + max(law, block_bytes()),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Ask what one more block adds."""
+    table = slopes(steps, size)
+    own = table[table["blocks"] == "reversible"]
+    flat = own["kept_bytes"].eq(0)
+    some = Verdict.LIMITED if flat.any() else Verdict.REFUTED
+    stages = [steps.saved_bytes(job(8, BATCHES[1], True, "cpu", stages)) for stages in STAGES]
+    pairs = list(zip(table["kept_bytes"], table["kept_law_bytes"], strict=True))
+    last = table[(table["depth"] == _depths(size)[-1]) & (table["device"] == "cpu")]
+    words = "; ".join(
+        f"batch {row.batch}, {row.blocks}: {row.kept_bytes:,} kept, peak {row.peak_bytes:,}"
+        for row in last.itertuples()
+    )
+    return Judgement(
+        verdict=Verdict.SUPPORTED if flat.all() else some,
+        number=f"{own['kept_bytes'].max():,} bytes a block kept; its peak still adds "
+        f"{own['peak_bytes'].max():,}",
+        measured=f"One more block adds, in bytes: {words}. A network of {STAGES[-1]} stages keeps "
+        f"{stages[-1] / stages[0]:.2f} times what one of a single stage keeps.",
+        closed_form="With h for half of a block's input and P for its parameters, a residual "
+        "block keeps 4 h, a reversible one 0. The peak rises with each block by P + max(4 h, P) "
+        "and by 2 P: its parameters and their gradients.",
+        limits="Parameters, gradients and optimizer state grow as ever: with a batch below "
+        f"(width + 1) / 2, here {(WIDTH + 1) // 2}, 4 h is less than P and the peak gains "
+        "nothing. Every layer that is not reversible, such as a stride, keeps its own input and "
+        "begins another run. Inputs are rebuilt in floating point, not exactly.",
+        checks=(
+            widest("bytes a block keeps", pairs, "closed form"),
+            widest(
+                "bytes a block adds to the peak",
+                zip(table["peak_bytes"], table["peak_law_bytes"], strict=True),
+                "closed form",
+            ),
+            widest("bytes of stages", zip(stages, _stages_by_law(stages[0]), strict=True), "law"),
+        ),
+        figures=(_figure(steps, size),),
+    )
+
+
+def _stages_by_law(one: int) -> list[int]:
+    """Return what stages keep: the input of its linear layer, and the output of its run."""
+    whole = 2 * FLOAT_BYTES * BATCHES[1] * WIDTH
+    return [one + (stages - 1) * 2 * whole for stages in STAGES]
+
+
+def _figure(steps: Steps, size: Size) -> Figure:
+    rows = [
+        {
+            "panel": what,
+            "blocks": "reversible" if rebuild else "residual",
+            "depth": depth,
+            "bytes": of(job(depth, BATCHES[1], rebuild, "cpu")),
+        }
+        for what, of in (
+            ("Kept for the backward pass", steps.saved_bytes),
+            ("Peak of a step", steps.peak_bytes),
+        )
+        for rebuild in (False, True)
+        for depth in _depths(size)
+    ]
+    return Figure(
+        name="depth",
+        caption=f"Bytes against the number of blocks, batch {BATCHES[1]}. What reversible blocks "
+        "keep is flat; their peak rises by parameters and gradients.",
+        data=pd.DataFrame(rows),
+        draw=functools.partial(
+            series,
+            x="depth",
+            y="bytes",
+            line="blocks",
+            panel="panel",
+            line_label="",
+            label="bytes",
+            x_label="blocks",
+            shared=False,
+        ),
+        size=(8.6, 3.6),
+    )
+
+
+EXPERIMENT = claim_experiment(SOURCE, title="Reversible blocks", jobs=jobs, judge=judge, order=130)

@@ -1,0 +1,200 @@
+"""Korthikanti et al. 2022: a transformer layer keeps s b h (34 + 5 a s / h) bytes.
+
+A layer of plain PyTorch modules in bfloat16 with dropout, on CUDA and on the CPU, to the byte;
+and what SDPA, float32 and training without dropout make of it.
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.series import series
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Table, Verdict
+from harness.schema.literature import Judgement, Source
+from harness.schema.traced_run import StepJob
+
+SOURCE = Source(
+    citation="Korthikanti et al. 2022, Reducing Activation Recomputation in Large Transformer "
+    "Models, arXiv:2205.05198, equation 1",
+    quote="Activations memory per layer = sbh(34 + 5 as/h)",
+    secondary="a public note on the paper, and a dozen courses and blogs alike",
+    sentence="A further transformer layer in bfloat16 with dropout, attention without a fused "
+    "kernel, makes autograd keep s b h (34 + 5 a s / h) bytes more.",
+    headline="a transformer layer keeps s b h (34 + 5 a s / h)",
+)
+
+BATCH = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way to train the layer, and the coefficients of what it keeps.
+
+    A layer keeps s b h (``linear`` + ``square`` a s / h + ``rows`` a / h) + ``norms`` s b +
+    ``constant`` bytes.
+    """
+
+    device: str = "cuda"
+    sdpa: bool = False
+    drop: float = 0.1
+    dtype: str = "bfloat16"
+    linear: int
+    square: int = 0
+    rows: int = 0
+    norms: int = 16
+    constant: int = 0
+
+
+WAYS = {
+    "as in the paper": Way(linear=34, square=5),
+    "without dropout": Way(drop=0.0, linear=32, square=2),
+    "SDPA": Way(sdpa=True, linear=34, rows=4, constant=24),
+    "SDPA without dropout": Way(sdpa=True, drop=0.0, linear=32, rows=4, constant=24),
+    "float32": Way(dtype="float32", linear=66, square=9),
+    "on the CPU": Way(device="cpu", linear=36, square=6, norms=8),
+    "on the CPU, float32": Way(device="cpu", dtype="float32", linear=72, square=12),
+}
+PAPER = next(iter(WAYS))
+
+SHAPES = {
+    Size.QUICK: ((128, 256, 4), (256, 256, 4)),
+    Size.DEFAULT: ((128, 256, 4), (256, 256, 4), (512, 256, 8), (256, 512, 8)),
+    Size.FULL: ((128, 256, 4), (256, 256, 4), (512, 256, 8), (256, 512, 8)),
+}
+"""Sequence, hidden size, heads."""
+
+
+def job(way: Way, shape: tuple[int, int, int], layers: int) -> StepJob:
+    """Return a step of one or two layers."""
+    length, hidden, heads = shape
+    return StepJob(
+        network=".networks:transformer",
+        arguments={
+            "layers": layers,
+            "hidden": hidden,
+            "heads": heads,
+            "sdpa": way.sdpa,
+            "drop": way.drop,
+            "dtype": way.dtype,
+        },
+        batch=BATCH,
+        inputs=(f"{way.dtype}:{length}x{hidden}",),
+        optimizer="none",
+        loss="sum",
+        device="cuda" if way.device == "cuda" else "cpu",
+    )
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return every way at every shape with one layer and with two."""
+    for way in WAYS.values():
+        for shape in SHAPES[size]:
+            for layers in (1, 2):
+                yield job(way, shape, layers)
+
+
+def law(way: Way, shape: tuple[int, int, int]) -> int:
+    """Return what a layer keeps in bytes."""
+    length, hidden, heads = shape
+    tokens = BATCH * length
+    return (
+        way.linear * tokens * hidden
+        + way.square * heads * length * tokens
+        + way.rows * heads * tokens
+        + way.norms * tokens
+        + way.constant
+    )
+
+
+def paper(shape: tuple[int, int, int]) -> int:
+    """Return what the paper says."""
+    length, hidden, heads = shape
+    return 34 * BATCH * length * hidden + 5 * heads * length * length * BATCH
+
+
+def table_of(steps: Steps, size: Size) -> pd.DataFrame:
+    """Return what a further layer keeps beside the law and the paper, by way and shape."""
+    rows = [
+        {
+            "way": name,
+            "sequence": shape[0],
+            "hidden": shape[1],
+            "heads": shape[2],
+            "kept_bytes": steps.saved_bytes(job(way, shape, 2))
+            - steps.saved_bytes(job(way, shape, 1)),
+            "law_bytes": law(way, shape),
+            "paper_bytes": paper(shape),
+        }
+        for name, way in WAYS.items()
+        for shape in SHAPES[size]
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(over_the_paper=table["kept_bytes"] / table["paper_bytes"])
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Compare what a further layer keeps with the paper's formula."""
+    table = table_of(steps, size)
+    over = table.groupby("way", sort=False)["over_the_paper"].agg(["min", "max"])
+    own = over.loc[PAPER]
+    right = own["min"] > 0.99 and own["max"] < 1.01
+    exact = bool((table["kept_bytes"] == table["paper_bytes"])[table["way"] == PAPER].all())
+    words = "; ".join(f"{way} {low:.3f}–{high:.3f}" for way, low, high in over.itertuples())
+    return Judgement(
+        verdict=(Verdict.SUPPORTED if exact else Verdict.LIMITED) if right else Verdict.REFUTED,
+        number=f"{own['min']:.4f}–{own['max']:.4f} of the formula; with SDPA "
+        f"{over.loc['SDPA', 'min']:.2f}–{over.loc['SDPA', 'max']:.2f}",
+        measured=f"What a further layer keeps, over the formula: {words}.",
+        closed_form="bfloat16 on CUDA: s b h (34 + 5 a s / h) + 16 s b, the last for the mean and "
+        "the deviation of two layer norms in float32. SDPA: s b h (34 + 4 a / h), its row sums, "
+        "+ 16 s b + 24 B. Without dropout 32 for 34 and 2 for 5.",
+        limits="The formula is right for dropout on CUDA, whose masks take one byte; on the CPU "
+        "they are of the type of the numbers: 36 and 6. In float32 all doubles but the masks: 66 "
+        "and 9. With SDPA, today's default, the term with s s is gone; on the CPU SDPA with "
+        "dropout keeps more than attention written out.",
+        checks=(
+            widest(
+                "kept by a further layer in bytes",
+                zip(table["kept_bytes"], table["law_bytes"], strict=True),
+                "closed form",
+            ),
+        ),
+        figures=(_figure(table),),
+        tables=(Table(name="layers", caption="What a further layer keeps", frame=table),),
+    )
+
+
+def _figure(table: pd.DataFrame) -> Figure:
+    shown = table[(table["hidden"] == 256) & (table["heads"] == 4)]
+    data = shown.assign(
+        per_token=shown["kept_bytes"] / (BATCH * shown["sequence"] * shown["hidden"]),
+        fit=shown["law_bytes"] / (BATCH * shown["sequence"] * shown["hidden"]),
+    )
+    return Figure(
+        name="layer",
+        caption="Bytes that a further layer keeps for each number of its input, s b h, against the "
+        "sequence, with a / h = 4 / 256: points are steps, lines the closed forms. The formula is "
+        "the line of the paper's way.",
+        data=data[["way", "sequence", "per_token", "fit"]],
+        draw=functools.partial(
+            series,
+            x="sequence",
+            y="per_token",
+            line="way",
+            line_label="",
+            label="bytes / (s b h)",
+            x_label="sequence (tokens)",
+            scale="ratio",
+        ),
+        size=(8.6, 4.2),
+        story=True,
+    )
+
+
+EXPERIMENT = claim_experiment(
+    SOURCE, title="What a transformer layer keeps", jobs=jobs, judge=judge, order=30
+)

@@ -1,0 +1,206 @@
+"""ZeRO 2019: mixed precision with Adam takes 2 + 2 + 12 = 16 bytes a parameter.
+
+What is held between two steps, by recipe: parameters, gradients, states. And what the update adds:
+AdamW as PyTorch runs it by default on CUDA makes a temporary as large as all parameters.
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.stacked import stacked
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Table, Verdict
+from harness.schema.literature import Check, Judgement, Source
+from harness.schema.traced_run import StepJob
+
+SOURCE = Source(
+    citation="Rajbhandari, Rasley, Ruwase, He 2019, ZeRO: Memory Optimizations Toward Training "
+    "Trillion Parameter Models, arXiv:1910.02054, section 3.1",
+    quote="With Adam in mixed precision, optimizer states consume K=12 bytes per parameter in FP32 "
+    "(FP32 copy of weights + momentum + variance), while parameters and gradients in FP16 add "
+    "2 + 2 bytes.",
+    secondary="a public summary of the paper; the paper's own text could not be read here",
+    sentence="Between two steps, training in mixed precision with Adam holds 16 bytes a parameter, "
+    "and no moment of a step needs more, activations left out.",
+    headline="Adam takes 16 bytes a parameter",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A way to train, with the bytes a parameter that it should hold and need."""
+
+    dtype: str
+    optimizer: str
+    held: int
+    update: int
+    """At the update on CUDA."""
+    autocast: str | None = None
+
+
+RECIPES = {
+    "ZeRO's: 16-bit weights and gradients": Recipe(
+        dtype="bfloat16", optimizer=".networks:zero_adamw", held=16, update=24
+    ),
+    "the same, fused AdamW": Recipe(
+        dtype="bfloat16", optimizer=".networks:zero_fused_adamw", held=16, update=20
+    ),
+    "Megatron's: float32 gradients kept": Recipe(
+        dtype="bfloat16", optimizer=".networks:megatron_adamw", held=18, update=22
+    ),
+    "float32": Recipe(dtype="float32", optimizer="adamw", held=16, update=20),
+    "float32, fused AdamW": Recipe(
+        dtype="float32", optimizer=".networks:fused_adamw", held=16, update=16
+    ),
+    "autocast of float32": Recipe(
+        dtype="float32", optimizer="adamw", held=16, update=20, autocast="bfloat16"
+    ),
+    "all in bfloat16": Recipe(dtype="bfloat16", optimizer="adamw", held=8, update=10),
+}
+PAPER = next(iter(RECIPES))
+
+LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096, Size.FULL: 4096}
+
+
+def job(recipe: Recipe, width: int, device: str) -> StepJob:
+    """Return a step of one example, so that activations weigh nothing."""
+    return StepJob(
+        network=".networks:chain",
+        arguments={"depth": LAYERS, "width": width, "dtype": recipe.dtype},
+        batch=1,
+        inputs=(f"{recipe.dtype}:{width}",),
+        optimizer=recipe.optimizer,
+        autocast="bfloat16" if recipe.autocast else None,
+        loss="sum",
+        device="cuda" if device == "cuda" else "cpu",
+    )
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return every recipe on CUDA, and a small network on the CPU."""
+    for recipe in RECIPES.values():
+        yield job(recipe, 256, "cpu")
+        for width in sorted({WIDTHS[Size.QUICK], WIDTHS[size]}):
+            yield job(recipe, width, "cuda")
+
+
+def parameters(width: int) -> int:
+    """Return the number of parameters of the chain."""
+    return LAYERS * (width * width + width)
+
+
+def batch_bytes(recipe: Recipe, width: int) -> int:
+    """Return the bytes of the one example and its label."""
+    return width * (2 if recipe.dtype == "bfloat16" else 4) + 8
+
+
+def table_of(steps: Steps, width: int) -> pd.DataFrame:
+    """Return what each recipe holds and needs, in bytes and in bytes a parameter."""
+    rows = []
+    for name, recipe in RECIPES.items():
+        gpu, cpu = steps.metrics(job(recipe, width, "cuda")), steps.metrics(job(recipe, 256, "cpu"))
+        phases = gpu.phases or {}
+        state = gpu.categories_at_peak.optimizer_state if gpu.categories_at_peak else 0
+        outside = batch_bytes(recipe, width)
+        held = (gpu.live_at_start_bytes or 0) - outside
+        update = phases["optimizer"].peak_live_bytes - outside
+        on_cpu = (cpu.live_at_start_bytes or 0) - batch_bytes(recipe, 256)
+        rows.append(
+            {
+                "recipe": name,
+                "held_a_parameter": held / parameters(width),
+                "update_a_parameter": update / parameters(width),
+                "parameter": parameters(width) * (2 if recipe.dtype == "bfloat16" else 4),
+                "optimizer_state": state,
+                "held_bytes": held,
+                "held_law_bytes": recipe.held * parameters(width) + step_bytes(recipe),
+                "update_bytes": update,
+                "update_law_bytes": recipe.update * parameters(width) + step_bytes(recipe),
+                "cpu_held_bytes": on_cpu,
+                "cpu_held_law_bytes": recipe.held * parameters(256) + 4 * 2 * LAYERS,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def step_bytes(recipe: Recipe) -> int:
+    """Return Adam's step counters: a float for each tensor, on the GPU where AdamW is fused."""
+    return 4 * 2 * LAYERS if "fused" in recipe.optimizer else 0
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Compare the paper's recipe with 16 bytes, held and at the update."""
+    width = WIDTHS[size]
+    table = table_of(steps, width)
+    paper = table[table["recipe"] == PAPER].iloc[0]
+    held, update = paper["held_a_parameter"], paper["update_a_parameter"]
+    holds, enough = abs(held - 16) < 0.01, update < 16.01
+    verdict = Verdict.SUPPORTED if holds and enough else Verdict.LIMITED
+    words = "; ".join(
+        f"{row.recipe} {row.held_a_parameter:.2f} and {row.update_a_parameter:.2f}"
+        for row in table.itertuples()
+    )
+    return Judgement(
+        verdict=verdict if holds else Verdict.REFUTED,
+        number=f"{held:.2f} B held, {update:.2f} B at the update",
+        measured=f"Bytes a parameter, held between steps and at the update on CUDA: {words}.",
+        closed_form="Held: the sizes of a weight, its gradient, its float32 copy and two float32 "
+        "moments, times the parameters; to the byte, with 4 B a tensor for Adam's step counters "
+        "where they are on the device. At the update the float32 copies of the gradients are "
+        "added, 4 B, and the square roots that AdamW for lists of tensors makes, 4 B.",
+        limits="16 bytes are right for what is held, in ZeRO's recipe, and by coincidence (4 + 4 + "
+        "8) in plain float32 and under autocast. The update needs up to 24; fused AdamW saves 4. "
+        "Weights alone in bfloat16 hold 8, float32 gradients beside them 18.",
+        checks=_checks(table),
+        figures=(_figure(table),),
+        tables=(
+            Table(
+                name="recipes",
+                caption="Bytes by recipe",
+                frame=table.drop(columns=[*_LAWS, "parameter", "optimizer_state"]),
+            ),
+        ),
+    )
+
+
+_LAWS = ["held_law_bytes", "update_law_bytes", "cpu_held_law_bytes"]
+
+
+def _checks(table: pd.DataFrame) -> tuple[Check, ...]:
+    return tuple(
+        widest(
+            name, zip(table[f"{of}_bytes"], table[f"{of}_law_bytes"], strict=True), "closed form"
+        )
+        for of, name in (
+            ("held", "held on CUDA in bytes"),
+            ("update", "peak of the update on CUDA in bytes"),
+            ("cpu_held", "held on the CPU in bytes"),
+        )
+    )
+
+
+def _figure(table: pd.DataFrame) -> Figure:
+    data = table.assign(
+        panel="Bytes at the update",
+        gradient=table["held_bytes"] - table["parameter"] - table["optimizer_state"],
+        temporary=table["update_bytes"] - table["held_bytes"],
+    )
+    return Figure(
+        name="recipes",
+        caption="What each recipe holds between two steps of "
+        f"{LAYERS} layers, and what the update adds on CUDA (temporary). The paper counts the "
+        "first row without its last part.",
+        data=data[["panel", "recipe", "parameter", "gradient", "optimizer_state", "temporary"]],
+        draw=functools.partial(stacked, panel="panel", bar="recipe", label="bytes"),
+        size=(8.6, 3.0),
+        story=True,
+    )
+
+
+EXPERIMENT = claim_experiment(
+    SOURCE, title="16 bytes a parameter", jobs=jobs, judge=judge, order=20
+)

@@ -1,0 +1,205 @@
+"""Lv et al. 2023 (LOMO): an optimizer step inside the backward pass removes the gradients.
+
+It does: one layer's gradients are alive at a time. What that saves of the peak depends on where
+the peak was. At the end of the backward pass it is all gradients but the largest layer's; where
+activations make the peak, at its beginning, there were no gradients to remove.
+"""
+
+import functools
+from collections.abc import Iterable
+
+import pandas as pd
+
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.plots.stacked import stacked
+from harness.schema.experiment import Size
+from harness.schema.findings import Figure, Verdict
+from harness.schema.literature import Check, Judgement, Source, Witness
+from harness.schema.traced_run import StepJob
+
+from .mlp_peaks import Mlp
+
+SOURCE = Source(
+    citation="Lv, Yang, Liu, Gao, Guo, Qiu 2023, Full Parameter Fine-tuning for Large Language "
+    "Models with Limited Resources, arXiv:2306.09782",
+    quote="we propose a new optimizer, LOw-Memory Optimization (LOMO), which fuses the gradient "
+    "computation and the parameter update in one step to reduce memory usage.",
+    sentence="An optimizer step inside the backward pass lowers the peak by the gradients of all "
+    "layers but one.",
+    headline="A step inside the backward pass removes the gradients",
+)
+
+DEPTH, WIDTH = 8, 512
+SGD = ("sgd", ".small_states:sgd_in_backward")
+ADAM = (".small_states:adam_loop", ".small_states:adam_in_backward")
+NAMES = {SGD: "SGD", ADAM: "Adam"}
+GRIDS = {
+    Size.QUICK: (("cpu",), (SGD,), (16, 1024)),
+    Size.DEFAULT: (("cpu", "cuda"), (SGD, ADAM), (16, 256, 1024)),
+}
+COUNTER_BYTES = 64
+"""At most, for scalars of Adam's update; the closed form leaves them out."""
+
+VIT = {False: 6_000_000_000, True: 4_000_000_000}
+"""Published peak of ViT-L/16 with Adam, without and with the step inside the backward pass."""
+
+ROUNDED_BYTES = 500_000_000
+"""The tutorial rounds to whole gigabytes."""
+
+
+def vit_job(fused: bool) -> StepJob:
+    """Return the training step of PyTorch's tutorial."""
+    return StepJob(
+        network=".vision_transformer:step_peak",
+        arguments={"fused": fused},
+        device="cuda",
+        counts=True,
+    )
+
+
+def _grid(size: Size) -> Iterable[tuple[str, tuple[str, str], Mlp]]:
+    devices, optimizers, batches = GRIDS.get(size, GRIDS[Size.DEFAULT])
+    for device in devices:
+        for pair in optimizers:
+            for batch in batches:
+                yield device, pair, Mlp(depth=DEPTH, width=WIDTH, batch=batch)
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return each optimizer after the backward pass and inside it."""
+    for device, pair, own in _grid(size):
+        for optimizer in pair:
+            yield own.job(optimizer, device)
+    if size is not Size.QUICK:
+        yield from map(vit_job, VIT)
+
+
+def peak_by_law(own: Mlp, adam: bool, fused: bool, device: str) -> int:
+    """Return the peak of a step: of its backward pass, or of Adam's update.
+
+    Adam takes two temporary tensors of a weight's size for each update.
+    """
+    weights = [4 * rows * columns for rows, columns in own.shapes]
+    base = own.parameter_bytes + own.input_bytes + (own.adam_bytes(device) if adam else 0)
+    highest = own.backward_peak("updated" if fused else "dropped", device)
+    if adam and fused:
+        before = (layer + bool(layer) for layer in range(len(weights)))
+        pairs = zip(before, weights, strict=True)
+        highest = max(highest, *(n * own.hidden_bytes + 3 * weight for n, weight in pairs))
+    elif adam:
+        highest = max(highest, own.parameter_bytes + 2 * max(weights))
+    return base + highest
+
+
+def peaks(steps: Steps, size: Size) -> pd.DataFrame:
+    """Return a row for each pair of steps: both peaks, their laws, the gradients alive then."""
+    rows = []
+    for device, pair, own in _grid(size):
+        after, inside = (steps.metrics(own.job(optimizer, device)) for optimizer in pair)
+        saved = (after.peak_live_bytes or 0) - (inside.peak_live_bytes or 0)
+        rows.append(
+            {
+                "device": device,
+                "optimizer": NAMES[pair],
+                "batch": own.batch,
+                "after_bytes": after.peak_live_bytes,
+                "inside_bytes": inside.peak_live_bytes,
+                "after_law_bytes": peak_by_law(own, pair is ADAM, False, device),
+                "inside_law_bytes": peak_by_law(own, pair is ADAM, True, device),
+                "saved": saved / own.parameter_bytes,
+                "wanted": 1 - max(own.layer_bytes) / own.parameter_bytes,
+                "phases": f"{after.peak_phase} to {inside.peak_phase}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Ask how much of the gradients' bytes the peak loses."""
+    table = peaks(steps, size)
+    full = table["saved"] >= table["wanted"] - 1e-3
+    some = Verdict.LIMITED if full.any() else Verdict.REFUTED
+    low, high = table["saved"].min(), table["saved"].max()
+    witnesses = _witnesses(steps, size)
+    phases = ", ".join(sorted(set(table["phases"])))
+    return Judgement(
+        verdict=Verdict.SUPPORTED if full.all() else some,
+        number=f"the peak loses {100 * low:.1f}% to {100 * high:.0f}% of the gradients' bytes",
+        measured=f"In {int(full.sum())} of {len(table)} pairs of steps the peak falls by all "
+        f"gradients but the largest layer's. It stays in its phase or moves: {phases}.",
+        closed_form="With h for a hidden layer's activations and G for a layer's gradients, of n "
+        "hidden layers: SGD needs max((n + 2) h + G of the output layer, h + all G) after the "
+        "backward pass, and max((n + 2) h, h + the largest G) inside it. Adam adds two tensors of "
+        "a weight's size to either.",
+        limits="Nothing is saved where activations make the peak: it stands at the beginning of "
+        "the backward pass, before the gradients. Adam also needs temporary tensors of a layer's "
+        "size in either case; its foreach form, the default on CUDA, needs them for all layers "
+        "at once, and most of what a user sees saved is that. It excludes accumulation and "
+        "clipping by the global norm.",
+        checks=(
+            widest(
+                "peak of a step",
+                (
+                    *zip(table["after_bytes"], table["after_law_bytes"], strict=True),
+                    *zip(table["inside_bytes"], table["inside_law_bytes"], strict=True),
+                ),
+                "closed form",
+                allowed=COUNTER_BYTES,
+            ),
+            *(
+                Check(
+                    name=one.name,
+                    value=one.ours_bytes,
+                    second=one.published_bytes,
+                    way="real GPU, rounded to gigabytes",
+                    allowed=ROUNDED_BYTES,
+                )
+                for one in witnesses
+            ),
+        ),
+        witnesses=witnesses,
+        figures=(_figure(steps, size),),
+    )
+
+
+def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
+    if size is Size.QUICK:
+        return ()
+    return tuple(
+        Witness(
+            name=f"ViT-L/16, one image, Adam{', stepping in the backward pass' if fused else ''}",
+            published_bytes=published,
+            ours_bytes=steps.counted(vit_job(fused))["peak_bytes"],
+            why="the tutorial rounds to gigabytes",
+            source="pytorch/tutorials, optimizer_step_in_backward_tutorial.py (memory snapshot)",
+        )
+        for fused, published in VIT.items()
+    )
+
+
+def _figure(steps: Steps, size: Size) -> Figure:
+    rows = []
+    places = [one for one in _grid(size) if one[0] == "cpu"]
+    batches = (places[0][2].batch, places[-1][2].batch)
+    for device, pair, own in places:
+        if own.batch not in batches:
+            continue
+        for optimizer, where in zip(pair, ("after", "inside"), strict=True):
+            at_peak = steps.metrics(own.job(optimizer, device)).categories_at_peak
+            names = getattr(at_peak, "__struct_fields__", ())
+            row = {"panel": f"Batch {own.batch:,}", "step": f"{NAMES[pair]}, {where}"}
+            rows.append({**row, **{name: getattr(at_peak, name) for name in names}})
+    return Figure(
+        name="peaks",
+        caption="What is alive at the peak with the optimizer's step after the backward pass and "
+        "inside it. Gradients go where they were part of the peak; where activations make it, "
+        "nothing changes.",
+        data=pd.DataFrame(rows).sort_values("panel", kind="stable"),
+        draw=functools.partial(stacked, panel="panel", bar="step"),
+        size=(8.6, 3.0),
+    )
+
+
+EXPERIMENT = claim_experiment(
+    SOURCE, title="A step inside the backward pass", jobs=jobs, judge=judge, order=120
+)

@@ -1,0 +1,95 @@
+"""A step's report as a page: the answers, the timeline, the layers, the largest blocks."""
+
+from collections import Counter
+from collections.abc import Iterator
+from html import escape
+
+from harness.reporting.timeline_svg import svg_timeline, words
+from harness.schema.category_colours import CATEGORY_COLOURS
+from harness.schema.events import CATEGORIES, Trace, totals
+from harness.schema.metrics_text import metrics_line, metrics_rows
+from harness.schema.self_contained_page import (
+    legend,
+    scrolling,
+    self_contained_page,
+    sizes_first_table,
+    stacked_bar,
+)
+from harness.schema.step_report import StepReport
+from harness.schema.units import format_bytes
+
+MOST_BLOCKS = 15
+
+
+def step_page(report: StepReport, title: str) -> str:
+    """Return a self-contained HTML page of ``report``."""
+    return self_contained_page(title, "\n".join(_parts(report, title)))
+
+
+def _parts(report: StepReport, title: str) -> Iterator[str]:
+    answers = "<br>".join(f"<strong>{escape(answer)}</strong>" for answer in report.answers)
+    if answers:
+        yield f"<p>{answers}</p>"
+    yield f"<p>{escape(metrics_line(report))}</p>"
+    trace = report.trace
+    if trace is not None and trace.events:
+        keys = [(colour, words(name)) for name, colour in CATEGORY_COLOURS.items()]
+        yield scrolling("Timeline", svg_timeline(trace, title, has_legend=False)) + legend(keys)
+    elif report.categories_at_peak is not None:
+        sizes = {name: getattr(report.categories_at_peak, name) for name in CATEGORIES}
+        parts = [(words(name), sizes[name], CATEGORY_COLOURS[name]) for name in sizes]
+        yield "<h2>Alive at the peak</h2>"
+        yield stacked_bar("Bytes alive at the peak, by category", parts, sum(sizes.values()))
+    if trace is not None and trace.events:
+        yield "<h2>Layers, in forward order</h2>"
+        yield _layers(trace)
+        yield "<h2>Largest blocks at the peak</h2>"
+        yield _blocks(trace)
+    rows = [(format_bytes(size), name.strip()) for name, size in metrics_rows(report) if size]
+    metrics = sizes_first_table("Sizes of the step", ("size", "metric"), rows, numbers=1)
+    yield f"<details><summary>Metrics</summary>{metrics}</details>"
+    for note in report.notes:
+        yield f'<p class="quiet">Note: {escape(note)}</p>'
+
+
+def _layers(trace: Trace) -> str:
+    """Return the bytes of each layer at the peak, in the order of the forward pass."""
+    seen = [event.module for event in trace.events if event.phase == "forward"]
+    order = dict.fromkeys([*seen, *(event.module for event in trace.events)])
+    alive = trace.alive_at_peak()
+    held = {name: Counter[str]() for name in order}
+    for block in alive:
+        held[block.event.module][block.event.category] += block.event.size_bytes
+    sums = totals(alive, "module")
+    used = [name for name in CATEGORIES if any(sizes[name] for sizes in held.values())]
+    rows = [
+        [
+            format_bytes(sums[name]),
+            f"{sums[name] / trace.peak_live_bytes:.1%}",
+            name or "(network)",
+            *(format_bytes(held[name][one]) if held[name][one] else "" for one in used),
+        ]
+        for name in order
+        if sums.get(name)
+    ]
+    heads = ["at the peak", "share", "layer", *map(words, used)]
+    return sizes_first_table("Bytes alive at the peak, by layer", heads, rows, numbers=2)
+
+
+def _blocks(trace: Trace) -> str:
+    rows = [
+        [
+            format_bytes(block.event.size_bytes),
+            f"{block.event.size_bytes:,}",
+            block.event.module or "(network)",
+            words(block.event.category),
+            block.event.operator.replace("autograd::engine::evaluate_function: ", ""),
+        ]
+        for block in trace.alive_at_peak()[:MOST_BLOCKS]
+    ]
+    return sizes_first_table(
+        f"The {len(rows)} largest blocks alive at the peak",
+        ["size", "bytes", "layer", "category", "allocated by"],
+        rows,
+        numbers=2,
+    )

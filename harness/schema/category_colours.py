@@ -1,0 +1,19 @@
+"""The colour of each category of a live byte: the same in every picture and on every page."""
+
+# Okabe & Ito (2008), "Color Universal Design".
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+SKY, VERMILION, PURPLE = "#56B4E9", "#D55E00", "#CC79A7"
+GREY, VIOLET = "#8c8c8c", "#6e5f9e"
+
+CATEGORY_COLOURS = {
+    "parameter": BLUE,
+    "gradient": ORANGE,
+    "optimizer_state": PURPLE,
+    "input": SKY,
+    "activation": GREEN,
+    "temporary": VERMILION,
+}
+"""By the category of a live byte, in the order in which they are stacked."""
+
+LEVELS = ("#4d5560", "#868e96", "#a89bc9", "#b8bfc6", "#7a6a3a", "#c9b977")
+"""Of parts of a GPU's memory that are no categories: allocated, reserved, outside and others."""

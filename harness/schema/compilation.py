@@ -1,0 +1,43 @@
+"""Work of ``torch.compile``, as data and in words."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+
+class Compiled(Struct, frozen=True, kw_only=True):
+    """Work of ``torch.compile`` in one process.
+
+    Attributes:
+        graphs: graphs that were compiled.
+        breaks: places at which a graph ended before its function did, counted each time.
+        break_places: those places, with TorchDynamo's reason.
+        recompilations: compilations of a function that had been compiled before.
+        seconds: time spent compiling.
+        fallbacks: functions that run uncompiled after all, as TorchDynamo warned.
+        unmeasured: choices between kernels that a GPU makes by measuring, with their number.
+
+    """
+
+    graphs: int
+    breaks: int
+    break_places: tuple[str, ...] = ()
+    recompilations: int = 0
+    seconds: float = 0.0
+    fallbacks: tuple[str, ...] = ()
+    unmeasured: dict[str, int] = {}
+
+    def __str__(self) -> str:
+        again = f", {self.recompilations:,} of them again" if self.recompilations else ""
+        return (
+            f"{self.graphs:,} graph{'s' * (self.graphs != 1)}{again}, {self.breaks:,}"
+            f" break{'s' * (self.breaks != 1)}, {self.seconds:.1f} s compiling"
+        )
+
+    def notes(self) -> Iterator[str]:
+        """Yield all of it, a line each."""
+        yield f"compiled: {self}"
+        yield from (f"break at {place}" for place in self.break_places)
+        yield from (f"not compiled after all: {text}" for text in self.fallbacks)
+        for what, count in self.unmeasured.items():
+            yield f"chosen without a measurement, {count:,} times: {what}"

@@ -1,0 +1,175 @@
+"""The frame of the claims of the literature: nothing missing or doubtful becomes a verdict."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.analysis import AnalysisError
+from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.reporting.claims import read_claims
+from harness.reporting.report import write_report
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Section, Verdict
+from harness.schema.literature import Check, Judgement, Source, Witness
+from harness.schema.metrics import Metrics
+from harness.schema.record import Outcome, to_json
+from harness.schema.sweep_progress import Progress
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
+from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
+from harness.sweeps.sweep import run
+
+SOURCE = Source(citation="A", quote="B", sentence="Two is enough.", headline="two")
+
+
+def job(batch: int, network: str = "torch.nn:Linear") -> StepJob:
+    """Return a small step."""
+    sizes = {"in_features": 8, "out_features": 2}
+    return StepJob(network=network, arguments=sizes, batch=batch, inputs=("8",), loss="sum")
+
+
+def jobs(size: Size) -> Iterable[StepJob]:
+    """Return one step, and one more in a larger run."""
+    return [job(4)] if size is Size.QUICK else [job(4), job(8)]
+
+
+def judge(steps: Steps, size: Size) -> Judgement:
+    """Say that all is well with what is there."""
+    found = [steps.saved_bytes(one) for one in jobs(size)]
+    return judgement(Check(name="saved", value=found[0], second=found[0], way="itself"))
+
+
+def judgement(*checks: Check) -> Judgement:
+    """Return a judgement that supports its claim."""
+    words = {"number": "2", "measured": "Two.", "closed_form": "1 + 1", "limits": "None."}
+    return Judgement(verdict=Verdict.SUPPORTED, checks=checks, **words)
+
+
+def experiment(judge: Callable[[Steps, Size], Judgement] = judge) -> Experiment:
+    """Return an experiment of these steps."""
+    made = claim_experiment(SOURCE, title="Two", jobs=jobs, judge=judge, order=1)
+    return dataclasses.replace(made, name="two")
+
+
+def planted(folder: Path, *runs: StepRun) -> Evidence:
+    """Write the runs as lines, and return them as evidence."""
+    folder.mkdir(exist_ok=True)
+    (folder / STEP_RUNS).write_bytes(b"".join(to_json(one) + b"\n" for one in runs))
+    return Evidence(frame=pd.DataFrame(), folder=folder)
+
+
+def well(batch: int) -> StepRun:
+    """Return a step that ended well."""
+    return StepRun(job=job(batch), outcome=Outcome.OK, metrics=Metrics(saved_bytes=batch))
+
+
+def failed(batch: int) -> StepRun:
+    """Return a step that did not."""
+    evidence = {"message": "no CUDA build"}
+    return StepRun(job=job(batch), outcome=Outcome.UNSUPPORTED, evidence=evidence)
+
+
+def verdict(section: Section) -> tuple[Verdict, str]:
+    """Return the one claim's verdict and why it is open."""
+    (claim,) = section.claims
+    return claim.verdict, claim.open_reason
+
+
+def test_a_claim_whose_steps_are_all_there_gets_its_verdict(tmp_path: Path) -> None:
+    section = experiment().analyse(planted(tmp_path, well(4)))
+    assert verdict(section) == (Verdict.SUPPORTED, "")
+
+
+@pytest.mark.parametrize("lines", [(well(8),), (failed(4),), (well(4), failed(8)), ()])
+def test_a_claim_with_steps_missing_is_open_whatever_its_judge_says(
+    tmp_path: Path, lines: tuple[StepRun, ...]
+) -> None:
+    blind = experiment(lambda *_: judgement(Check(name="n", value=1, second=1, way="itself")))
+    for one in (blind, experiment()):
+        found, reason = verdict(one.analyse(planted(tmp_path, *lines)))
+        assert found is Verdict.OPEN
+        assert "missing" in reason
+
+
+def test_the_reason_of_a_step_that_failed_is_on_the_page(tmp_path: Path) -> None:
+    section = experiment().analyse(planted(tmp_path, failed(4)))
+    assert "no CUDA build" in verdict(section)[1]
+    (steps,) = section.tables
+    assert list(steps.frame["reason"]) == ["no CUDA build"]
+
+
+def test_a_judge_that_fails_with_all_steps_there_is_a_fault(tmp_path: Path) -> None:
+    def wrong(*_: object) -> Judgement:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        experiment(wrong).analyse(planted(tmp_path, well(4)))
+
+
+def test_no_verdict_rests_on_a_number_that_was_derived_once(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="second way"):
+        experiment(lambda *_: judgement()).analyse(planted(tmp_path, well(4)))
+
+
+def test_two_derivations_that_differ_by_more_than_is_allowed_leave_a_claim_open(
+    tmp_path: Path,
+) -> None:
+    for allowed, expected in ((0, Verdict.OPEN), (1, Verdict.SUPPORTED)):
+        check = widest("n", [(7, 7), (9, 8)], "closed form", allowed=allowed)
+        assert check.difference == 1
+        section = experiment(lambda *_, check=check: judgement(check)).analyse(
+            planted(tmp_path, well(4))
+        )
+        assert verdict(section)[0] is expected
+
+
+def test_the_page_has_the_verdicts_first(tmp_path: Path) -> None:
+    folder = tmp_path / "sbh34"  # any name of ours: its own judge finds none of its steps
+    planted(folder, well(4))
+    page = write_report(tmp_path).read_text()
+    assert page.index('id="claims"') < page.index("<blockquote>")
+    (claim,) = read_claims(tmp_path).claims
+    assert (claim.experiment, claim.verdict) == ("sbh34", Verdict.OPEN)
+    assert not (tmp_path / "evidence.html").exists()
+
+
+def test_a_difference_is_ours_less_the_published_number() -> None:
+    one = Witness(name="n", published_bytes=3, ours_bytes=5, why="w", source="s")
+    assert one.difference_bytes == 2
+
+
+def test_no_command_without_the_flag_runs_them() -> None:
+    names = literature_names()
+    assert "sqrt_checkpoints" in names
+    assert "networks" not in names
+    assert not set(names) & {*own_names(), *names_found(), "literature"}
+    assert "literature" not in own_names()
+    assert find("sqrt_checkpoints").source is not None
+
+
+class Quiet(Progress):
+    """Keeps what was done before, and says nothing."""
+
+    done = -1
+
+    def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
+        """Keep what was done before."""
+        self.done = done
+
+    def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
+        """Ignore a cell."""
+
+
+@pytest.mark.slow
+def test_a_step_that_fails_is_a_line_and_none_is_run_twice(tmp_path: Path) -> None:
+    broken = job(4, "torch.nn:Bilinear")
+    made = dataclasses.replace(experiment(), step_jobs=lambda _: [job(4), broken])
+    for done in (0, 2):
+        progress = Quiet()
+        run(made, Size.QUICK, tmp_path, progress)
+        assert progress.done == done
+    lines = (tmp_path / "two" / STEP_RUNS).read_bytes().splitlines()
+    outcomes = [one.split(b'"outcome":"')[1].split(b'"')[0] for one in lines]
+    assert outcomes == [b"ok", b"error"]

@@ -1,0 +1,123 @@
+"""``--html FILE`` of every command that has it: one style, one colour for a category."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import app, main
+from harness.dry_run.dry_run_page import dry_run_page
+from harness.dry_run.dry_run_report import CudaPeaks, Device, DryRunReport, Group, Moment
+from harness.schema.category_colours import CATEGORY_COLOURS
+
+MESSAGE = (
+    "CUDA out of memory. Tried to allocate 2.26 GiB (GPU 0; 6.00 GiB total capacity; 781.59 MiB "
+    "already allocated; 3.03 GiB free; 1.24 GiB reserved in total by PyTorch)"
+)
+NET = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_four_commands_have_the_option() -> None:
+    having = {
+        name
+        for name, command in app.commands.items()
+        if any("--html" in parameter.opts for parameter in command.params)
+    }
+    assert having == {"predict", "profile", "dry-run", "explain"}
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("predict --depth 2 --batch 8 --budget 1GiB", "fits: needs"),
+        ("predict --depth 2 --batch 8 --gpu l4", "fits on l4"),
+        ("predict net.py:Net --input 8 --gpu l4 --method estimate", "fits on l4"),
+        ("predict net.py:Net --input 8", "layers.0"),
+        ("profile net.py:Net --input 8 --batch 4", "Largest blocks at the peak"),
+    ],
+)
+def test_a_step_has_a_page(command: str, words: str, folder: Path) -> None:
+    assert main([*command.split(), "--html", "page.html"]) == 0
+    page = (folder / "page.html").read_text()
+    plain = re.sub(r"<wbr>", "", page)
+    assert words in plain
+    assert "--paper" in page
+    assert CATEGORY_COLOURS["parameter"] in page
+    for forbidden in ("<script", "src=", "@import"):
+        assert forbidden not in page
+
+
+def test_the_former_option_writes_the_page_and_its_timeline(folder: Path) -> None:
+    profile = ["profile", "net.py:Net", "--input", "8", "--batch", "4"]
+    assert main([*profile, "--timeline", "page.html"]) == 0
+    assert "<!doctype html>" in (folder / "page.html").read_text()
+    assert main([*profile, "--html", "figure.svg"]) == 0
+    assert (folder / "figure.svg").read_text().startswith("<svg")
+
+
+def test_a_table_of_gpus_has_no_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", "net.py:Net", "--input", "8", "--gpu", "all", "--html", "page.html"]
+    assert main(command) == 2
+    assert "--html shows one GPU" in capsys.readouterr().err
+    assert not (folder / "page.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_a_mistake_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "taken").mkdir()
+    assert main(["explain", MESSAGE, "--html", "missing/page.html"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main(["explain", MESSAGE, "--html", "page.html"]) == 0
+    assert "--paper" in (folder / "page.html").read_text()
+
+
+def test_a_dry_run_has_a_page_whose_bars_add_up() -> None:
+    group = Group(
+        place="<train>.py:9 step", category="activation", requested_bytes=3 << 20, blocks=2
+    )
+    moment = Moment(
+        requested_bytes=4 << 20,
+        allocation=7,
+        seconds=0.1,
+        step=1,
+        stack=(),
+        categories={"activation": 3 << 20, "parameter": 1 << 20},
+        groups=(group,),
+    )
+    peaks = CudaPeaks(
+        requested_peak_bytes=4 << 20, allocated_peak_bytes=5 << 20, reserved_peak_bytes=20 << 20
+    )
+    report = DryRunReport(
+        outcome="ok",
+        gpu="l4",
+        gpu_total_bytes=100 << 20,
+        cuda=peaks,
+        outside_bytes=(10 << 20, 30 << 20),
+        devices=(Device(index=0, peaks=peaks, peak=moment),),
+    )
+    page = dry_run_page(report, target="train.py")
+    assert "&lt;train&gt;" in page
+    assert "<train>" not in page
+    bars = re.findall(r'<svg class="bar".*?</svg>', page, re.S)
+    widths = [sum(map(float, re.findall(r'width="([\d.]+)"', bar))) for bar in bars]
+    assert widths == [pytest.approx(100), pytest.approx(100)]
+    assert f'fill="{CATEGORY_COLOURS["activation"]}"' in bars[1]

@@ -1,0 +1,55 @@
+"""The networks and optimizers of the claims compute what they stand for, not only its bytes."""
+
+import torch
+from torch import nn
+
+from experiments.literature.layer_stacks import SLOPE, NormInPlace, mlp
+from experiments.literature.reversible import ReversibleStack
+from experiments.literature.small_states import Adam8bit, adam_in_backward, adam_loop
+
+
+def gradients(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """Return the gradients of a sum of squares."""
+    model(x).square().sum().backward()
+    return [p.grad for p in model.parameters() if p.grad is not None]
+
+
+def test_rebuilt_blocks_have_the_gradients_of_kept_ones() -> None:
+    torch.manual_seed(0)
+    kept, rebuilt = (ReversibleStack(4, 8, rebuild, stages=2).double() for rebuild in (False, True))
+    rebuilt.load_state_dict(kept.state_dict())
+    x = torch.randn(5, 16, dtype=torch.float64)
+
+    torch.testing.assert_close(gradients(rebuilt, x), gradients(kept, x))
+
+
+def test_the_norm_in_place_has_the_gradients_of_batch_norm_and_leaky_relu() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.LeakyReLU(SLOPE)).double()
+    in_place = nn.Sequential(nn.Conv2d(3, 4, 1), NormInPlace(4)).double()
+    for mine, its in zip(in_place.parameters(), plain.parameters(), strict=True):
+        mine.data.copy_(its.data.add_(0.1))
+    x = torch.randn(5, 3, 6, 6, dtype=torch.float64)
+
+    torch.testing.assert_close(gradients(in_place, x), gradients(plain, x))
+
+
+def test_eight_bits_train_and_a_step_in_the_backward_pass_is_the_same_step() -> None:
+    ends = {}
+    for make in (adam_loop, adam_in_backward, Adam8bit):
+        torch.manual_seed(0)
+        model, x = mlp(2, 32, features=16), torch.randn(64, 16)
+        labels = torch.arange(64) % 10
+        optimizer = make(model.parameters())
+        losses = []
+        for _ in range(30):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        ends[make] = losses
+
+    assert ends[adam_in_backward] == ends[adam_loop]
+    fallen = ends[adam_loop][0] - ends[adam_loop][-1]
+    assert ends[Adam8bit][0] - ends[Adam8bit][-1] > 0.8 * fallen > 0

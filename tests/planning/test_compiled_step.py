@@ -1,0 +1,137 @@
+"""A step that is compiled: traced as it runs, the same untraced, and never silently eager."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor, nn
+
+import harness
+from harness.cli.app import main
+from harness.measurement.step_trace import trace_step
+from harness.schema.errors import StepError, UnsupportedError
+from harness.schema.step_report import StepReport
+from harness.training.own_step import OwnStep
+from harness.training.training_step import no_phase
+
+BATCH = 512
+
+
+class Net(nn.Module):
+    """A network with something to fuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 256), nn.Linear(256, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(nn.functional.gelu(self.first(x)).tanh())
+        return found
+
+
+class Uncompiled(Net):
+    """A network that refuses to be compiled."""
+
+    @torch.compiler.disable
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def predict(build: Callable[[], nn.Module] = Net, **step: object) -> StepReport:
+    given = {"inputs": (64,), "loss": "sum", "gpu": "l4", **step}
+    return harness.predict(build, BATCH, **given)  # type: ignore[no-any-return, call-overload]
+
+
+def totals(report: StepReport) -> list[int]:
+    """Return the peak, and the sums of what categories and layers hold of it."""
+    categories = msgspec.structs.asdict(report.categories_at_peak)
+    layers = sum(layer.peak_bytes or 0 for layer in report.layers)
+    return [report.peak_live_bytes or 0, sum(categories.values()), layers]
+
+
+def test_a_mode_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(StepError, match=r"compile must be one of default, .*, got 'fast'"):
+        OwnStep(build=Net, batch=4, inputs=(64,), compile="fast")
+
+
+def test_what_the_trace_watches_stays_out_of_compiled_code() -> None:
+    """Also around a network that is compiled already: one graph, seen by its own name."""
+    own = OwnStep(build=Net, batch=4, inputs=(64,), loss="sum", compile="eager").with_values()
+    torch._dynamo.reset()  # type: ignore[no-untyped-call]
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    compiled = trace_step(own, "cpu", no_phase)
+    model = own.network("cpu")
+    with harness.trace(model) as traced:
+        model(torch.ones(4, 64)).sum().backward()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before <= 2
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert traced.metrics().saved_bytes == compiled.metrics.saved_bytes
+    assert [layer["saved_bytes"] for layer in compiled.layers] == [
+        compiled.metrics.saved_bytes,
+        *[0, 0],
+    ]
+
+
+@pytest.mark.parametrize("where", [["--device", "cpu"], ["--gpu", "l4", "--method", "estimate"]])
+def test_an_estimate_of_compiled_code_is_refused(
+    where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = ["predict", "torchvision.models:alexnet", "--input", "3x64x64", "--compile"]
+    assert main([*target, *where]) == 2
+    assert "an estimate knows no compiled code" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("dry_run_here")
+def test_aot_eager_holds_what_eager_holds_and_says_what_it_compiled() -> None:
+    eager, compiled = predict(), predict(compile="aot_eager")
+    assert (eager.compiled, compiled.compiled is not None) == (None, True)
+    assert compiled.categories_at_peak == eager.categories_at_peak
+    assert totals(compiled) == [compiled.peak_live_bytes] * 3
+    assert any(note.startswith("compiled: 1 graph, 0 breaks, ") for note in compiled.notes)
+    assert compiled.fit is not None
+    assert not compiled.fit.is_searched
+
+
+@pytest.mark.usefixtures("dry_run_here")
+def test_a_network_of_which_nothing_is_compiled_has_no_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UnsupportedError, match=r"torch\.compile compiled nothing"):
+        predict(Uncompiled, compile="aot_eager")
+    target = f"{tmp_path}/net.py:Uncompiled"
+    (tmp_path / "net.py").write_text(Path(__file__).read_text())
+    for name in ("predict", "profile"):
+        command = [name, target, "--input", "64", "--loss", "sum", "--gpu", "l4", "--compile"]
+        assert main([*command, "eager", "--json"]) == 3
+        assert "torch.compile compiled nothing" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("dry_run_here")
+@pytest.mark.parametrize("mode", ["default", "max-autotune-no-cudagraphs"])
+def test_inductor_s_step_needs_untraced_what_its_trace_shows(mode: str) -> None:
+    """The verdict comes from a process that traces nothing and compiles for itself."""
+    eager, compiled = predict(), predict(compile=mode)
+    assert totals(compiled) == [compiled.peak_live_bytes] * 3
+    assert (compiled.peak_live_bytes or 0) < (eager.peak_live_bytes or 0)
+    assert compiled.compiled is not None
+    assert (compiled.compiled.graphs, compiled.compiled.breaks) == (1, 0)
+    assert compiled.compiled.recompilations == 0
+    assert compiled.fit is not None
+    assert compiled.cuda is not None
+    assert compiled.fit.allocated_peak_bytes[1] == compiled.cuda.allocated_peak_bytes
+    assert compiled.fit.reserved_peak_bytes[1] == compiled.cuda.reserved_peak_bytes
+    assert bool(compiled.compiled.unmeasured) == (mode != "default")
+
+
+@pytest.mark.slow
+def test_profile_compiles_for_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.py").write_text(Path(__file__).read_text())
+    command = [f"{tmp_path}/net.py:Net", "--input", "64", "--loss", "sum", "--compile", "--json"]
+    assert main(["profile", *command, "--batch", str(BATCH)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["compiled"]["graphs"] == 1
+    assert report["saved_bytes"] == 4 * BATCH * (64 + 256 + 256)
