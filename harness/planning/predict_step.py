@@ -10,6 +10,7 @@ from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ask, deadline_of, option_of
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
+from harness.prediction.whole_import import import_whole
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
@@ -34,6 +35,7 @@ ESTIMATED = "estimated, because the dry run is not available: {}"
 
 def estimated(request: StepRequest, **asked: Any) -> StepReport:
     """Return the estimate of a step; PyTorch is loaded in this process."""
+    import_whole("harness.planning.estimated_step")
     from harness.planning.estimated_step import estimated_report
 
     return estimated_report(request, **asked)
