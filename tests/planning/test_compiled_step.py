@@ -66,7 +66,7 @@ def test_a_network_that_would_lose_its_compiled_code_on_the_way_is_refused() -> 
     network = Net()
     network.first.compile(backend="eager")
     with pytest.raises(StepError, match="build is compiled, which is lost"):
-        predict(network)  # type: ignore[arg-type]
+        predict(network)
     assert OwnStep(build=network, batch=4, inputs=(64,), compile="eager").compile == "eager"
 
 
