@@ -24,7 +24,7 @@ SOURCE = Source(
     secondary="pytorch/pytorch, issue 197838, with measurements of a real GPU",
     sentence="torch.compile lowers the peak of a step, and a smaller activation budget lowers it "
     "further.",
-    headline="compiling, and a smaller budget, lower the peak",
+    headline="Compiling, and a smaller budget, lower the peak",
 )
 
 BATCH, LENGTH, HIDDEN = 8, 256, 256
@@ -45,7 +45,7 @@ def job(name: str, *, budget: float | None = None, compile: bool = False) -> Ste
     A budget's step runs the compiled graphs by eager kernels: what is kept is decided before
     Inductor, which would take half a minute for each.
     """
-    own = dict(NETWORKS[name])
+    own: dict[str, bool | int | float | str | None] = {**NETWORKS[name]}
     network = f".networks:{own.pop('network')}"
     if budget is not None:
         own, network = {"budget": budget, **NETWORKS[name]}, ".compiled:budgeted"
@@ -126,8 +126,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         "backward pass begins by computing every activation again, and peaks as if all were kept.",
         limits="Compiling helps where elementwise operators stand between matmuls; their inputs "
         "are needed either way. The lowest peak belongs to a budget in between. Budgets run by "
-        "eager kernels here (aot_eager); on a real GPU, with Inductor, issue 197838 saw budget 0 "
-        "peak 0.7% above the step as it is written.",
+        "eager kernels here (aot_eager); issue 197838 saw budget 0 peak 0.7% above the step as it "
+        "is written on a real GPU.",
         checks=(
             widest(
                 "kept with budget 0 in bytes",

@@ -25,7 +25,7 @@ SOURCE = Source(
     secondary="the README of the authors' repository, Dao-AILab/flash-attention",
     sentence="With SDPA, what attention keeps and its peak above the inputs double with the "
     "sequence; without it they grow fourfold.",
-    headline="attention is linear in the sequence with flash kernels",
+    headline="Attention is linear in the sequence with flash kernels",
 )
 
 WAYS: dict[str, dict[str, str | bool]] = {
@@ -157,8 +157,8 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
     ]
     flash = table[table["way"].isin(FLASH)]
     pairs = [
-        (int(row.kept_bytes), rounded(4 * BATCH * int(row.length)) + 1024)
-        for row in flash.itertuples()
+        (int(kept), rounded(4 * BATCH * int(length)) + 1024)
+        for kept, length in zip(flash["kept_bytes"], flash["length"], strict=True)
     ]
     found.append(widest("SDPA: kept bytes", pairs, "closed form"))
     apart = max(abs(one.difference_bytes) / _half_digit(one) for one in _corrected(steps))

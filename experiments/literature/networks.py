@@ -116,7 +116,7 @@ class MasterAdamW(torch.optim.Optimizer):
         self._inner = torch.optim.AdamW(self._masters, fused=fused or None)
         self._keeps_gradients = keeps_gradients
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss again
         """Update the float32 copies and round them into the parameters."""
         del closure
         for weight, master in zip(self._weights, self._masters, strict=True):

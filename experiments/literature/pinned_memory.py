@@ -43,7 +43,7 @@ PUBLISHED = {
     round(2.5 * GIB): (4 * GIB, "equal", "sgl-project/sglang#40626, B200"),
     4 * GIB: (4 * GIB, "equal: a power of two", "MakazhanAlpamys/Soup#655, L4, RssShmem"),
 }
-"""What one tensor of that many bytes took on a real machine, the reason for a difference, where."""
+"""Bytes that one tensor took on a real machine, the reason for a difference, the source."""
 
 REUSED = ((3 * MIB, 3 * MIB + 5), (16 * MIB, 1_024), (MIB, 2 * MIB))
 """A tensor that is freed, and the one that follows."""

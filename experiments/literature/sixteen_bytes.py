@@ -22,7 +22,7 @@ SOURCE = Source(
     "Trillion Parameter Models, arXiv:1910.02054, section 3.1",
     quote="With Adam in mixed precision, optimizer states consume K=12 bytes per parameter in FP32 "
     "(FP32 copy of weights + momentum + variance), while parameters and gradients in FP16 add "
-    "2 + 2 bytes.",
+    "2\u03a8 + 2\u03a8 bytes (\u03a8 = number of parameters; Sec. 3.1).",
     secondary="a public summary of the paper; the paper's own text could not be read here",
     sentence="Between two steps, training in mixed precision with Adam holds 16 bytes a parameter, "
     "and no moment of a step needs more, activations left out.",

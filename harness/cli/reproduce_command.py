@@ -25,6 +25,7 @@ def reproduce(literature: bool, **options: Any) -> int:
 
     The exit code is 3 if a section of the report failed.
     """
+    from harness.reporting.claims import LITERATURE_REFERENCE, REFERENCE
     from harness.reporting.summary import print_summary
     from harness.sweeps.experiment_files import literature_names, own_names
 
@@ -33,7 +34,7 @@ def reproduce(literature: bool, **options: Any) -> int:
             rule = "each step names its own device"
             raise click.UsageError(f"--literature takes no --device and no --gpu: {rule}")
         options["out"] = options["out"] or Path("results", "local", "literature")
-    folder = run_experiments(literature_names() if literature else own_names(), **options)
+    folder, _ = run_experiments(literature_names() if literature else own_names(), **options)
     page, code = write_page(folder)
-    print_summary(folder, page)
+    print_summary(folder, page, LITERATURE_REFERENCE if literature else REFERENCE)
     return code

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import deadline_option
 from harness.cli.parameter_types import EXPERIMENT
 from harness.cli.sweep_options import run_experiments, sweep_options
@@ -30,14 +30,15 @@ def sweep(experiments: tuple[str, ...], list_only: bool, **options: Any) -> int:
 
     EXPERIMENT is a name that --list shows, or the path of a Python file that defines one; files
     in ./experiments are found by name. Without EXPERIMENT all of them run. If a sweep is
-    interrupted, run the same command again to resume.
+    interrupted, run the same command again to resume. The exit code is 3 if no cell ended well.
     """
     if list_only:
         _list(experiments)
         return DONE
-    folder = run_experiments(experiments, **options)
-    click.echo(f"records: {folder}")
-    return DONE
+    folder, outcomes = run_experiments(experiments, **options)
+    ended = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common())
+    click.echo(f"records: {folder} ({ended})")
+    return DONE if outcomes["ok"] else NOT_OK
 
 
 def _list(names: tuple[str, ...]) -> None:

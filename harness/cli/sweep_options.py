@@ -1,5 +1,6 @@
 """The options that ``sweep`` and ``reproduce`` share, and what both do with them."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -67,8 +68,8 @@ def run_experiments(
     scheduler: str | None,
     gpu: str | None,
     deadline: float = 600.0,
-) -> Path:
-    """Run the named experiments, or all of them; return the folder of their records."""
+) -> tuple[Path, Counter[str]]:
+    """Run the named experiments, or all; return the folder of records, and how the jobs ended."""
     from harness.dry_run.for_workers import gpu_or_dry_run
     from harness.reporting.progress import shown
     from harness.schema.experiment import Size
@@ -79,6 +80,7 @@ def run_experiments(
     grids = Size(size or "default")
     folder = out or _default_folder(grids.value, device)
     chosen = [find(name) for name in names or names_found()]
+    outcomes: Counter[str] = Counter()
     try:
         with ExitStack() as stack:
             pretended = stack.enter_context(gpu_or_dry_run(device, gpu))
@@ -90,7 +92,7 @@ def run_experiments(
                 raise click.UsageError(f"no experiment is left to run on {device}")
             progress = stack.enter_context(shown(len(chosen)))
             for experiment in chosen:
-                run(
+                outcomes += run(
                     experiment,
                     grids,
                     folder,
@@ -103,7 +105,7 @@ def run_experiments(
         message = "Interrupted. Every finished cell is saved; run the same command to resume."
         click.echo(message, err=True)
         raise
-    return folder
+    return folder, outcomes
 
 
 def _fit_for(device: str, chosen: "list[Experiment]") -> "list[Experiment]":

@@ -25,6 +25,9 @@ from harness.schema.compilation import Compiled
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 
 
+_THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
+"""Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""
+
 TESTED_TRITON = ("3.8", "3.9")
 """Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
 
@@ -52,7 +55,9 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
     triton = triton_version() or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
     folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
+    few = (os.cpu_count() or 1) <= _FEW and _THREADS not in os.environ
     return {
+        **({_THREADS: "1"} if few else {}),
         INDUCTOR_CACHE: str(folder / "inductor"),
         "TRITON_CACHE_DIR": str(folder / "triton"),
         "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",

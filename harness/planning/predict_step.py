@@ -10,6 +10,7 @@ from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ask, deadline_of, option_of
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
+from harness.prediction.whole_import import import_whole
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
@@ -23,9 +24,9 @@ from harness.schema.units import format_bytes
 STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate", "compile")
 """Fields of a request that are arguments of ``OwnStep`` too."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
+OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"
 WORKSPACE = (
-    "PyTorch's own kernels decided what is allocated; cuDNN alone knows its workspaces: peaks and "
-    "layers count none, the verdict covers everything from none to the largest, {} at once"
+    "cuDNN alone knows its workspaces: the verdict holds from none to the largest, {} at once"
 )
 BY_REQUEST = "estimated on meta tensors, as was asked"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
@@ -34,6 +35,7 @@ ESTIMATED = "estimated, because the dry run is not available: {}"
 
 def estimated(request: StepRequest, **asked: Any) -> StepReport:
     """Return the estimate of a step; PyTorch is loaded in this process."""
+    import_whole("harness.planning.estimated_step")
     from harness.planning.estimated_step import estimated_report
 
     return estimated_report(request, **asked)
@@ -116,7 +118,9 @@ def _dry_run(
 def notes_of(answer: StepAnswer) -> tuple[str, ...]:
     """Return the notes of a dry run: what it says of cuDNN's workspaces comes first."""
     most = max((fit.workspace_bytes for fit in answer.fits), default=0)
-    return (WORKSPACE.format(format_bytes(most)) if most else KERNELS, *answer.notes)
+    if not most:
+        return KERNELS, *answer.notes
+    return OWN_KERNELS, WORKSPACE.format(format_bytes(most)), *answer.notes
 
 
 def report_of(

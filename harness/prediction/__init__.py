@@ -8,4 +8,5 @@ paused_collection.py  Long sequences of events without the garbage collector
 predict_workload.py   Every byte metric of a record
 torch_rules.py        Which rule of the memory model holds from which version of PyTorch on
 versions.py           Which version of PyTorch a prediction describes
+whole_import.py       An import that Ctrl-C does not interrupt
 """

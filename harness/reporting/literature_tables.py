@@ -2,8 +2,15 @@
 
 import pandas as pd
 
-from harness.reporting.document import Chapter, Report
-from harness.schema.findings import Table
+from harness.reporting.document import Chapter, Report, decisive
+from harness.schema.findings import Claim, Table
+from harness.version import __version__
+
+
+def citation(part: Chapter, claim: Claim) -> str:
+    """Return the line by which a verdict is cited, with the claim's stable name."""
+    name = f"mlp-memory-harness {__version__}, literature/{part.name}"
+    return f"{name}: {claim.verdict} ({decisive(claim)})"
 
 
 def checks_table(report: Report) -> Table:

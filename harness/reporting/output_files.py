@@ -28,6 +28,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
         ReportError: a file cannot be written; it is named.
     """
     staged: dict[Path, Path] = {}
+    replaced: dict[Path, bytes | None] = {}
     path = folder
     try:
         for name, content in files.items():
@@ -39,8 +40,10 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
             staged[path] = path.with_name(f".{path.name}.new")
             staged[path].write_bytes(content)
         for path, new in staged.items():
+            replaced[path] = path.read_bytes() if path.exists() else None
             new.replace(path)
-    except OSError as error:
+    except OSError as error:  # also half-way through the renames, which a network file system fails
+        _restore(replaced)
         why = error.strerror or str(error)
         raise ReportError(f"{path}: {why}; the report was not written") from None
     finally:
@@ -50,6 +53,15 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
     for name in earlier - set(files):
         with contextlib.suppress(OSError):
             (folder / name).unlink()
+
+
+def _restore(replaced: Mapping[Path, bytes | None]) -> None:
+    for path, content in replaced.items():
+        with contextlib.suppress(OSError):
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
 
 
 def files_of_report(folder: Path) -> set[str]:

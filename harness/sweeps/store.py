@@ -84,6 +84,8 @@ class LineStore(Generic[Line]):
         self._attempts: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()
         self._finished: set[str] = set()
+        self.outcomes: dict[str, Outcome] = {}
+        """How the last attempt at each cell ended."""
 
     def __enter__(self) -> Self:
         try:
@@ -184,6 +186,7 @@ class LineStore(Generic[Line]):
     def _note(self, item: Line) -> None:
         cell = self._kind.cell(item)
         self._attempts[cell] += 1
+        self.outcomes[cell] = item.outcome
         if item.outcome is Outcome.LOST:
             self._losses[cell] += 1
             again = self._losses[cell] < MAX_LOSSES

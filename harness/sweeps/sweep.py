@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -42,11 +42,14 @@ def run(
     device: str = "cpu",
     deadline_seconds: float = DEADLINE_SECONDS,
     executor: Executor | None = None,
-) -> None:
+) -> Counter[str]:
     """Run every job of ``experiment`` on ``device`` whose result ``out`` does not hold yet.
 
     If it is interrupted, the same call resumes. Cells go to ``executor``, by default one at a
     time on this machine; thresholds and whole training runs always run so.
+
+    Returns:
+        How many of its jobs ended in which way, also those whose result was there before.
 
     Raises:
         StoreError, SchemaError: the folder cannot be used, has records of another device, or there
@@ -86,6 +89,7 @@ def run(
             raise StoreError(f"{experiment.name}: nothing to measure: {what} of size {size.value}")
         keep_origin(folder, experiment)  # the folder is there, and no other sweep writes to it
         _run(experiment.name, parts, progress, notes)
+        return sum((part.outcomes() for part in parts), Counter[str]())
 
 
 def _cells(experiment: Experiment, size: Size, device: str, deadline_seconds: float) -> list[Cell]:
@@ -154,6 +158,11 @@ class _Part(Generic[Job, Line]):
         self.left = len(self._left)
         self.seconds = sum(runner.seconds(job) for job in self._left)
         self.repairs = store.repairs
+        self._names = [runner.cell_id(job) for job in wanted]
+
+    def outcomes(self) -> Counter[str]:
+        """Count how the jobs ended."""
+        return Counter[str](self._store.outcomes[name] for name in self._names)
 
     def run(self, meter: "_Meter") -> None:
         """Run until nothing is left."""

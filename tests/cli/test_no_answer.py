@@ -29,10 +29,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     lost = Record(workload_id=Workload().id, workload=Workload(), outcome=Outcome.OOM)
     good = msgspec.structs.replace(lost, outcome=Outcome.OK)
+    cells = [Workload(width=8, in_features=8, batch=4, depth=depth) for depth in (1, 2)]
+    killed = [
+        to_json(msgspec.structs.replace(lost, workload=cell, workload_id=cell.id)) + b"\n"
+        for cell in cells
+    ]
     for name, content in {
         "empty": b"",
         "program.py": b"import torch\n",
         "exits.py": b"EXPERIMENT = None\nraise SystemExit\n",
+        "mine.py": MINE.encode(),
         "no_cells.py": NO_CELLS.encode(),
         "fails.py": FAILS.encode(),
         "unknown.json": json.dumps(PREDICTION).encode(),
@@ -41,6 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "other-claims/claims.json": json.dumps(CLAIMS).encode(),
         "nothing/readme.txt": b"",
         "failed/depth_batch/records.jsonl": to_json(lost) + b"\n",
+        "killed/mine/records.jsonl": b"".join(killed),
         "good/fails/records.jsonl": to_json(good) + b"\n",
         "broken/depth_batch/records.jsonl": b"{}\n{}\n",
     }.items():
@@ -90,6 +97,7 @@ LINES = [
     "sweep exits.py",
     "sweep no_cells.py --executor in-process --out out",
     "sweep distributed_memory --quick --out out",
+    "sweep mine.py --executor in-process --out killed",
     "sweep --list program.py",
     "threshold --budget 1B",
     "verdicts nothing",

@@ -20,15 +20,14 @@ from experiments.literature import (
 )
 from harness.analysis.frame import lines_if_there
 from harness.analysis.judgements import Steps
-from harness.reporting.claims import REFERENCE, read_claims
+from harness.reporting.claims import LITERATURE_REFERENCE as RESULTS
+from harness.reporting.claims import read_claims
 from harness.reporting.report import write_report
 from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.metrics import PhaseMetrics
 from harness.schema.traced_run import STEP_RUNS, StepRun, from_json
 from harness.sweeps.experiment_files import literature_names
-
-RESULTS = REFERENCE.parent / "literature"
 
 CLAIMS = {
     claim.__name__.rpartition(".")[2]: claim
@@ -87,7 +86,7 @@ def twice_held(run: StepRun) -> StepRun:
 
 
 def kept_by_paper(factor: int) -> Change:
-    """Make a layer keep so many times what the paper says."""
+    """Make a layer keep a multiple of what the paper says."""
 
     def change(run: StepRun) -> StepRun:
         sizes = run.job.arguments
@@ -128,7 +127,7 @@ def adapters_of(factor: float) -> Change:
 
 
 def checkpoints_of(factor: float) -> Change:
-    """Make every step with checkpoints need so many times the operations of three passes."""
+    """Make every step with checkpoints need a multiple of the operations of three passes."""
 
     def change(run: StepRun) -> StepRun:
         forward = (run.counted or {})["forward"]

@@ -1,5 +1,7 @@
 """The estimate on meta tensors: against the dry run, the formula of an MLP, and numbers by hand."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -327,6 +329,32 @@ def test_every_estimate_carries_the_error_that_was_measured() -> None:
     table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.md"
     assert f"- {ACCURACY}.\n" in table.read_text()
     assert estimate(**CASES["convolutions"]).notes[0] == ACCURACY
+
+
+INTERRUPTED = """
+import _thread, sys, threading, time
+import harness
+from torch import nn
+
+def interrupt():
+    while "sympy.polys.rings" not in sys.modules:
+        time.sleep(0.001)
+    _thread.interrupt_main()
+
+ask = lambda: harness.predict(lambda: nn.Linear(4, 2), 2, inputs=(4,), gpu="l4", method="estimate")
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    ask()
+except KeyboardInterrupt:
+    print(ask().method)
+"""
+
+
+@pytest.mark.slow
+def test_an_estimate_that_is_interrupted_while_pytorch_loads_can_be_asked_again() -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "estimate\n", done.stderr
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

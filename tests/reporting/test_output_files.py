@@ -85,6 +85,28 @@ def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
     assert files(run) == before
 
 
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.ESTALE, errno.ENOTEMPTY])
+def test_a_file_system_that_stops_renaming_half_way_leaves_the_earlier_report(
+    run: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a network file system may: over files that exist, and where there was none."""
+    (run / "figures" / "depth_batch-owners.svg").unlink()
+    planted.write(run / "optimizers", planted.grid((1, 2, 4), (32, 128, 512)))
+    before, rename, left = files(run), os.replace, [20]
+
+    def fail(source: str, target: str) -> None:
+        left[0] -= 1
+        if left[0] <= 0 and Path(target).is_relative_to(run):
+            raise OSError(number, os.strerror(number))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    assert main(["report", str(run)]) == 2
+    assert os.strerror(number) in capsys.readouterr().err
+    assert left[0] == 0
+    assert files(run) == before
+
+
 def test_folders_may_be_links(run: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     shutil.move(run / "figures", tmp_path / "elsewhere" / "figures")

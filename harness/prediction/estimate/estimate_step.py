@@ -19,6 +19,7 @@ from harness.prediction.gpu import catalogue, peaks, workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import RecordedSteps, simulate
 from harness.prediction.paused_collection import collection_paused
+from harness.prediction.whole_import import import_whole
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, Layer, Metrics
@@ -109,6 +110,7 @@ def _on_cpu(step: OwnStep) -> Estimate:
 
 
 def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> Estimate:
+    import_whole("torch._dynamo")  # optimizers load it, and it lists torch's functions
     gpu = (named or catalogue.DEFAULT).in_environment()
     recorder = GpuRecorder(KernelRules(gpu))
     with ExitStack() as stack:

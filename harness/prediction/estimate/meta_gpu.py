@@ -225,7 +225,6 @@ def simulated_gpu(
         gpu: what ``torch.cuda`` says of the device.
         functions: PyTorch's functions that CUDA runs another way, and that way.
     """
-    importlib.import_module("torch._dynamo")  # optimizers load it, and it lists torch's functions
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
