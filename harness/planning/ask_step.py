@@ -70,7 +70,7 @@ def ended_question(
         return LAUNCHER.launch(job, deadline_seconds, progress)
     launcher = default_launcher("pinned")
     try:
-        return launcher.launch(job, deadline_seconds, progress)
+        return launcher.launch(job, deadline_seconds)
     finally:
         launcher.close()
 
