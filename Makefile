@@ -63,11 +63,13 @@ test-lowest: $(VENV)-lowest/.installed
 	  tests/faults/test_cluster.py
 
 # Hundreds of injected faults and thousands of fuzzed command lines; about ten minutes.
+DRY_RUN_FAULTS = $(addprefix tests/dry_run/test_, everything_is_seen.py never_lost.py own_interpreter.py \
+  run_ends.py stub_cache.py unknown_sizes.py user_files.py)
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
 	rm -f results/reference-cpu/faults.md
 	HARNESS_FAULTS=full $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults \
-	  tests/cli/test_fuzz.py tests/sweep/test_executors.py
+	  tests/cli/test_fuzz.py tests/sweep/test_executors.py $(DRY_RUN_FAULTS)
 
 # On a machine with a GPU: its tests, the quick experiments, and predictions against measurement;
 # writes results/<name of the GPU>/. Half an hour.

@@ -16,7 +16,7 @@ from benchmarks.validation.dry_run import parser
 from benchmarks.validation.tables import write_table
 from harness.dry_run import DryRunReport, dry_run
 
-GPU, BATCH, DEADLINE_SECONDS = "a100-40gb", 2, 1200.0
+GPU, BATCH, STEPS, DEADLINE_SECONDS = "a100-40gb", 2, 3, 1200.0
 HEADS = (
     "model", "outcome", "graphs", "breaks", "recompilations", "eager bytes", "compiled bytes",
     "compiled / eager", "seconds compiling", "seconds", "torch",
@@ -30,7 +30,7 @@ def peaks(name: str) -> list[int]:
 
     import torch
 
-    from benchmarks.validation.public_models import STEPS, own_step
+    from benchmarks.validation.public_models import own_step
     from harness.training.module_step import run_step
 
     own = own_step(f"{name} {BATCH}")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,130 +31,12 @@ class Mutation:
     file: str
     old: str
     new: str
-    tests: tuple[str, ...]
+    tests: list[str]
 
 
-MUTATIONS = (
-    Mutation(
-        package="schema",
-        mistake="a unit is used only above its size",
-        file="harness/schema/units.py",
-        old="if magnitude >= factor:",
-        new="if magnitude > factor:",
-        tests=("tests/schema",),
-    ),
-    Mutation(
-        package="training",
-        mistake="gradients are freed in another phase",
-        file="harness/training/training_step.py",
-        old='with phase("optimizer"):\n        (built',
-        new='with phase("forward"):\n        (built',
-        tests=("tests/training", "tests/prediction/test_cpu_trace.py"),
-    ),
-    Mutation(
-        package="instruments",
-        mistake="a category is lost",
-        file="harness/instruments/allocation_trace.py",
-        old="return {storage.data_ptr(): category for",
-        new='return {storage.data_ptr(): "temporary" for',
-        tests=("tests/instruments", "tests/prediction/test_cpu_trace.py"),
-    ),
-    Mutation(
-        package="allocator",
-        mistake="a request of 1 MiB goes to the large pool",
-        file="harness/allocator/model.py",
-        old="self._small if rounded <= SMALL_REQUEST_BYTES",
-        new="self._small if rounded < SMALL_REQUEST_BYTES",
-        tests=("tests/allocator",),
-    ),
-    Mutation(
-        package="prediction",
-        mistake="the rule of an older version of PyTorch",
-        file="harness/prediction/torch_rules.py",
-        old='since=TorchVersion(2, 14),\n    operators=("MaximumBackward0",)',
-        new='since=TorchVersion(2, 99),\n    operators=("MaximumBackward0",)',
-        tests=("tests/prediction/test_versions.py", "tests/prediction/test_cpu_trace.py"),
-    ),
-    Mutation(
-        package="measurement",
-        mistake="any killed process ran out of memory",
-        file="harness/measurement/process/outcome.py",
-        old="if number == signal.SIGKILL and ended.oom_kills:",
-        new="if number == signal.SIGKILL:",
-        tests=("tests/measurement/test_outcome.py", "tests/measurement/test_launcher.py"),
-    ),
-    Mutation(
-        package="thresholds",
-        mistake="the search stops one value early",
-        file="harness/thresholds/search.py",
-        old="return self.fails - self.fits <= 1",
-        new="return self.fails - self.fits <= 2",
-        tests=("tests/thresholds",),
-    ),
-    Mutation(
-        package="planning",
-        mistake="the largest batch surely fits only where little lies outside the allocator",
-        file="harness/planning/step_search.py",
-        old="self._own.accumulate, gpu.total_bytes - gpu.outside_bytes[1]",
-        new="self._own.accumulate, gpu.total_bytes - gpu.outside_bytes[0]",
-        tests=("tests/planning/test_one_source.py",),
-    ),
-    Mutation(
-        package="sweeps",
-        mistake="a record is dropped when a sweep resumes",
-        file="harness/sweeps/store.py",
-        old="for line in good))",
-        new="for line in good[1:]))",
-        tests=("tests/sweep",),
-    ),
-    Mutation(
-        package="snapshots",
-        mistake="what was reserved before the recording is forgotten",
-        file="harness/snapshots/replay.py",
-        old="now = highest = origin.reserved_bytes",
-        new="now = highest = 0",
-        tests=("tests/snapshots",),
-    ),
-    Mutation(
-        package="budgets",
-        mistake="a layer that is new has not grown",
-        file="harness/budgets/memory_use.py",
-        old="if size > baseline.layers.get(name, 0)",
-        new="if size > baseline.layers.get(name, size)",
-        tests=("tests/budgets",),
-    ),
-    Mutation(
-        package="dry_run",
-        mistake="the peak is the last moment with most bytes, not the first",
-        file="harness/dry_run/history.py",
-        old="if now > most:",
-        new="if now >= most:",
-        tests=("tests/dry_run",),
-    ),
-    Mutation(
-        package="analysis",
-        mistake="a cell that ran out of memory is fitted",
-        file="harness/analysis/proportionality.py",
-        old='frame[(frame["outcome"] == "ok") & frame[quantity].notna()]',
-        new="frame[frame[quantity].notna()]",
-        tests=("tests/analysis",),
-    ),
-    Mutation(
-        package="reporting",
-        mistake="every claim is written down as supported",
-        file="harness/reporting/claims.py",
-        old="verdict=claim.verdict,",
-        new="verdict=Verdict.SUPPORTED,",
-        tests=("tests/reporting",),
-    ),
-    Mutation(
-        package="cli",
-        mistake="two runs that differ end with exit code 0",
-        file="harness/cli/compare_command.py",
-        old="return DONE if comparison.equal else NOT_OK",
-        new="return DONE",
-        tests=("tests/cli/test_app.py", "tests/cli/test_compare.py"),
-    ),
+MUTATIONS = tuple(
+    Mutation(**each)
+    for each in tomllib.loads(Path(__file__).with_suffix(".toml").read_text())["mutation"]
 )
 
 

@@ -7,7 +7,7 @@ from .networks import transformer
 
 
 class Adapted(nn.Module):
-    """A frozen linear layer beside two small ones that are trained."""
+    """A frozen linear layer and two small ones that are trained."""
 
     def __init__(self, base: nn.Linear, rank: int, drop: float) -> None:
         super().__init__()

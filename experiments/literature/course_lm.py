@@ -81,7 +81,8 @@ class Layer(nn.Module):
         x = x + self._attention(self.norm1(x))
         y = self.norm2(x)
         gate = self.gate(y)
-        return x + self.down(gate * torch.sigmoid(gate) * self.up(y))
+        wide: Tensor = self.down(gate * torch.sigmoid(gate) * self.up(y))
+        return x + wide
 
     def _attention(self, x: Tensor) -> Tensor:
         batch, length, size = x.shape
@@ -91,10 +92,11 @@ class Layer(nn.Module):
         place = torch.arange(length, device=x.device)
         mask = (place[:, None] >= place[None, :])[None]
         mixed = attend(query, key, split[2], mask)
-        return self.project(mixed.transpose(1, 2).reshape(batch, length, size).contiguous())
+        joined: Tensor = self.project(mixed.transpose(1, 2).reshape(batch, length, size))
+        return joined
 
     def _rotated(self, x: Tensor) -> Tensor:
-        first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+        first, second = x.view(*x.shape[:-1], -1, 2).unbind(-1)
         cos, sin = self.rotation[:, : x.shape[-2]].unbind(0)
         return torch.concat((cos * first - sin * second, sin * first + cos * second), dim=-1)
 
@@ -146,7 +148,7 @@ class AdamW(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         super().__init__(parameters, {"lr": 1e-3})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss again
         """Update each parameter."""
         del closure
         for parameter in self.param_groups[0]["params"]:
@@ -204,8 +206,8 @@ def attention(
         if kernel == "course":
             mixed = attend(*inputs)
         else:  # one head
-            heads = [one.unsqueeze(1) for one in inputs]
-            mixed = scaled_dot_product_attention(*heads, attn_mask=numbers)
+            query, key, value = (one.unsqueeze(1) for one in inputs)
+            mixed = scaled_dot_product_attention(query, key, value, attn_mask=numbers)
         return mixed, mixed.sum()
 
     def step() -> None:

@@ -25,7 +25,7 @@ SOURCE = Source(
     secondary="the README of the authors' repository, Dao-AILab/flash-attention",
     sentence="With SDPA, what attention keeps and its peak above the inputs double with the "
     "sequence; without it they grow fourfold.",
-    headline="attention is linear in the sequence with flash kernels",
+    headline="Attention is linear in the sequence with flash kernels",
 )
 
 WAYS: dict[str, dict[str, str | bool]] = {
@@ -114,7 +114,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         f"At {last[1]:,} tokens SDPA's peak is {times:.0f} times smaller in float32.",
         closed_form="With S = 4 B s s for a matrix of scores, v = 4 B s and q = 4 B s d: keeping "
         "the scores costs 2 S + 3 v until the backward pass, 4 S + 3 v at the forward peak and "
-        "8 S + 2 q + 6 v + 1,024 B at the backward peak. SDPA keeps v + 1,024 B beside its output.",
+        "8 S + 2 q + 6 v + 1,024 B at the backward peak. Of SDPA v + 1,024 B and its output stay.",
         limits="SDPA chooses a kernel that keeps the scores where no other fits: float64 has none. "
         "A mask of numbers is itself s x s, and its gradient is another one for each example.",
         checks=_checks(steps, table, LENGTHS[size]),
@@ -157,8 +157,8 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
     ]
     flash = table[table["way"].isin(FLASH)]
     pairs = [
-        (int(row.kept_bytes), rounded(4 * BATCH * int(row.length)) + 1024)
-        for row in flash.itertuples()
+        (int(kept), rounded(4 * BATCH * int(length)) + 1024)
+        for kept, length in zip(flash["kept_bytes"], flash["length"], strict=True)
     ]
     found.append(widest("SDPA: kept bytes", pairs, "closed form"))
     apart = max(abs(one.difference_bytes) / _half_digit(one) for one in _corrected(steps))

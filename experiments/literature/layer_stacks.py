@@ -73,10 +73,13 @@ class _NormInPlace(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Work on two new tensors of the size of ``z``, as the authors' kernels do."""
         z, weight, bias, scale = ctx.saved_tensors
-        gradient = torch.where(z < 0, gradients[0] * SLOPE, gradients[0])
-        normed = torch.where(z < 0, z / SLOPE, z).sub_(_wide(bias)).div_(_wide(weight))
-        of_bias, of_weight = gradient.sum((0, 2, 3)), (gradient * normed).sum((0, 2, 3))
+        gradient = torch.ops.aten.leaky_relu_backward(gradients[0], z, SLOPE, True)
+        normed = nn.functional.leaky_relu(z, 1 / SLOPE)  # the inverse of the activation
+        normed.sub_(_wide(bias)).div_(_wide(weight))
+        products = ((g * n).sum((1, 2)) for g, n in zip(gradient, normed, strict=True))
+        of_bias, of_weight = gradient.sum((0, 2, 3)), torch.stack(list(products)).sum(0)
         examples = z.numel() // z.shape[1]
         normed.mul_(_wide(of_weight / examples)).add_(_wide(of_bias / examples))
         return gradient.sub_(normed).mul_(_wide(weight) * scale), of_weight, of_bias

@@ -207,7 +207,7 @@ def _witnesses(steps: Steps, size: Size) -> Iterator[Witness]:
 
 
 def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
-    """Yield the change that autocast makes, beside the real GPU's."""
+    """Yield the change that autocast makes, next to the real GPU's."""
     for plain, cast in zip(witnesses[::2], witnesses[1::2], strict=True):
         yield Check(
             name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",

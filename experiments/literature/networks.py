@@ -116,7 +116,7 @@ class MasterAdamW(torch.optim.Optimizer):
         self._inner = torch.optim.AdamW(self._masters, fused=fused or None)
         self._keeps_gradients = keeps_gradients
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no loss again
         """Update the float32 copies and round them into the parameters."""
         del closure
         for weight, master in zip(self._weights, self._masters, strict=True):
@@ -151,3 +151,11 @@ def megatron_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
 def fused_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
     """Return PyTorch's AdamW in one kernel."""
     return torch.optim.AdamW(parameters, fused=True)
+
+
+def normed(depth: int, width: int) -> nn.Module:
+    """Return linear layers with GELU and layer norm, which compiled code can fuse."""
+    layers = [
+        nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width)) for _ in range(depth)
+    ]
+    return Segmented(layers, 0)

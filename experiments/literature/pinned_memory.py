@@ -43,7 +43,7 @@ PUBLISHED = {
     round(2.5 * GIB): (4 * GIB, "equal", "sgl-project/sglang#40626, B200"),
     4 * GIB: (4 * GIB, "equal: a power of two", "MakazhanAlpamys/Soup#655, L4, RssShmem"),
 }
-"""What one tensor of so many bytes took on a real machine, the reason for a difference, where."""
+"""Bytes that one tensor took on a real machine, the reason for a difference, the source."""
 
 REUSED = ((3 * MIB, 3 * MIB + 5), (16 * MIB, 1_024), (MIB, 2 * MIB))
 """A tensor that is freed, and the one that follows."""
@@ -116,7 +116,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"up to {highest:.2f} times the bytes asked for; {kept} of {len(sizes)} blocks stay",
         measured=f"{exact} of {len(sizes)} tensors take their own bytes: those whose size is a "
         f"power of two. {kept} blocks stay when their tensor is freed, and are reused for the same "
-        "power of two alone: after a freed tensor of 16 MiB one of 1 KiB takes a block of its own.",
+        "power of two alone: after a freed tensor of 16 MiB one of 1 KiB needs another block.",
         closed_form="A tensor of n bytes takes 2^ceil(log2 n), until torch._C._host_emptyCache().",
         limits="With pinned_max_round_threshold_mb:1 in PYTORCH_ALLOC_CONF a tensor of 3 MiB takes "
         f"{format_bytes(set_exact)}: above the threshold nothing is rounded. The default has no "
@@ -168,6 +168,7 @@ def _figure(taken: dict[int, int]) -> Figure:
             scale="ratio",
             marked=Marked(value=1.0, text="what is asked for"),
             joined=False,
+            ticks=(1, 2, 3, 48, 64, 100, 128),
         ),
         size=(8.6, 3.2),
     )

@@ -24,7 +24,7 @@ SOURCE = Source(
     secondary="the abstract, as bibliographies repeat it",
     sentence="Checkpointing every layer adds a third to the arithmetic of a step, and longer "
     "segments add no more; the time is not measured.",
-    headline="recomputation costs a third more arithmetic",
+    headline="Recomputation costs a third more arithmetic",
 )
 """The time is left open: the harness measures bytes."""
 

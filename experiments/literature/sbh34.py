@@ -20,11 +20,11 @@ from harness.schema.traced_run import StepJob
 SOURCE = Source(
     citation="Korthikanti et al. 2022, Reducing Activation Recomputation in Large Transformer "
     "Models, arXiv:2205.05198, equation 1",
-    quote="Activations memory per layer = sbh(34 + 5 as/h)",
+    quote="Activations memory per layer = sbh(34 + 5\u00b7as/h)",
     secondary="a public note on the paper, and a dozen courses and blogs alike",
     sentence="A further transformer layer in bfloat16 with dropout, attention without a fused "
     "kernel, makes autograd keep s b h (34 + 5 a s / h) bytes more.",
-    headline="a transformer layer keeps s b h (34 + 5 a s / h)",
+    headline="A transformer layer keeps s b h (34 + 5 a s / h)",
 )
 
 BATCH = 2
@@ -117,7 +117,7 @@ def paper(shape: tuple[int, int, int]) -> int:
 
 
 def table_of(steps: Steps, size: Size) -> pd.DataFrame:
-    """Return what a further layer keeps beside the law and the paper, by way and shape."""
+    """Return what a further layer keeps, by the law and by the paper, by way and shape."""
     rows = [
         {
             "way": name,
@@ -147,7 +147,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     return Judgement(
         verdict=(Verdict.SUPPORTED if exact else Verdict.LIMITED) if right else Verdict.REFUTED,
         number=f"{own['min']:.4f}–{own['max']:.4f} of the formula; with SDPA "
-        f"{over.loc['SDPA', 'min']:.2f}–{over.loc['SDPA', 'max']:.2f}",
+        f"{over['min']['SDPA']:.2f}–{over['max']['SDPA']:.2f}",
         measured=f"What a further layer keeps, over the formula: {words}.",
         closed_form="bfloat16 on CUDA: s b h (34 + 5 a s / h) + 16 s b, the last for the mean and "
         "the deviation of two layer norms in float32. SDPA: s b h (34 + 4 a / h), its row sums, "

@@ -22,7 +22,7 @@ SOURCE = Source(
     "Trillion Parameter Models, arXiv:1910.02054, section 3.1",
     quote="With Adam in mixed precision, optimizer states consume K=12 bytes per parameter in FP32 "
     "(FP32 copy of weights + momentum + variance), while parameters and gradients in FP16 add "
-    "2 + 2 bytes.",
+    "2\u03a8 + 2\u03a8 bytes (\u03a8 = number of parameters; Sec. 3.1).",
     secondary="a public summary of the paper; the paper's own text could not be read here",
     sentence="Between two steps, training in mixed precision with Adam holds 16 bytes a parameter, "
     "and no moment of a step needs more, activations left out.",
@@ -154,7 +154,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         "added, 4 B, and the square roots that AdamW for lists of tensors makes, 4 B.",
         limits="16 bytes are right for what is held, in ZeRO's recipe, and by coincidence (4 + 4 + "
         "8) in plain float32 and under autocast. The update needs up to 24; fused AdamW saves 4. "
-        "Weights alone in bfloat16 hold 8, float32 gradients beside them 18.",
+        "Weights alone in bfloat16 hold 8, with float32 gradients kept 18.",
         checks=_checks(table),
         figures=(_figure(table),),
         tables=(

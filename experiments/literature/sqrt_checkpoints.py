@@ -29,7 +29,7 @@ SOURCE = Source(
     "memory cost of a 1,000-layer deep residual network from 48G to 7G",
     secondary="the abstract, as aminer.cn and bibliographies repeat it",
     sentence="Of all segments of equal length, those of sqrt(n) layers have the lowest peak.",
-    headline="sqrt(n) checkpoints need least memory",
+    headline="Checkpoints at sqrt(n) need least memory",
 )
 
 CHAINS = {

@@ -95,20 +95,21 @@ def peaks(steps: Steps, size: Size) -> pd.DataFrame:
     """Return a row for each pair of steps: both peaks, their laws, the gradients alive then."""
     rows = []
     for device, pair, own in _grid(size):
-        after, inside = (steps.metrics(own.job(optimizer, device)) for optimizer in pair)
-        saved = (after.peak_live_bytes or 0) - (inside.peak_live_bytes or 0)
+        own_jobs = [own.job(optimizer, device) for optimizer in pair]
+        after, inside = map(steps.peak_bytes, own_jobs)
+        phases = (str(steps.metrics(one).peak_phase) for one in own_jobs)
         rows.append(
             {
                 "device": device,
                 "optimizer": NAMES[pair],
                 "batch": own.batch,
-                "after_bytes": after.peak_live_bytes,
-                "inside_bytes": inside.peak_live_bytes,
+                "after_bytes": after,
+                "inside_bytes": inside,
                 "after_law_bytes": peak_by_law(own, pair is ADAM, False, device),
                 "inside_law_bytes": peak_by_law(own, pair is ADAM, True, device),
-                "saved": saved / own.parameter_bytes,
+                "saved": (after - inside) / own.parameter_bytes,
                 "wanted": 1 - max(own.layer_bytes) / own.parameter_bytes,
-                "phases": f"{after.peak_phase} to {inside.peak_phase}",
+                "phases": " to ".join(phases),
             }
         )
     return pd.DataFrame(rows)
@@ -181,20 +182,19 @@ def _figure(steps: Steps, size: Size) -> Figure:
     rows = []
     places = [one for one in _grid(size) if one[0] == "cpu"]
     batches = (places[0][2].batch, places[-1][2].batch)
-    for device, pair, own in places:
+    for device, pair, own in sorted(places, key=lambda place: place[2].batch):
         if own.batch not in batches:
             continue
         for optimizer, where in zip(pair, ("after", "inside"), strict=True):
-            at_peak = steps.metrics(own.job(optimizer, device)).categories_at_peak
-            names = getattr(at_peak, "__struct_fields__", ())
-            row = {"panel": f"Batch {own.batch:,}", "step": f"{NAMES[pair]}, {where}"}
-            rows.append({**row, **{name: getattr(at_peak, name) for name in names}})
+            parts = steps.parts_at_peak(own.job(optimizer, device))
+            step = f"{NAMES[pair]}, {where}"
+            rows.append({"panel": f"Batch {own.batch:,}", "step": step, **parts})
     return Figure(
         name="peaks",
         caption="What is alive at the peak with the optimizer's step after the backward pass and "
         "inside it. Gradients go where they were part of the peak; where activations make it, "
         "nothing changes.",
-        data=pd.DataFrame(rows).sort_values("panel", kind="stable"),
+        data=pd.DataFrame(rows),
         draw=functools.partial(stacked, panel="panel", bar="step"),
         size=(8.6, 3.0),
     )

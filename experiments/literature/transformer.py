@@ -5,7 +5,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class Block(nn.Module):
-    """Attention and a network of four times the width, each behind a norm and beside a shortcut."""
+    """Attention and a network of four times the width, each behind a norm and with a shortcut."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

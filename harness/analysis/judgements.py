@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TypeVar
+
+from msgspec.structs import asdict
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import lines_if_there
@@ -13,10 +15,9 @@ from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
 
-if TYPE_CHECKING:
-    pass
-
 Jobs = Callable[[Size], Iterable[StepJob]]
+
+_Known = TypeVar("_Known")
 
 
 class Steps:
@@ -51,23 +52,38 @@ class Steps:
 
     def saved_bytes(self, job: StepJob) -> int:
         """Return what autograd holds at the end of the forward pass."""
-        return self.metrics(job).saved_bytes or 0
+        return _known(self.metrics(job).saved_bytes, job)
 
     def peak_bytes(self, job: StepJob) -> int:
         """Return the highest of the live bytes of the step; on CUDA, of those requested."""
-        return self.metrics(job).peak_live_bytes or 0
+        return _known(self.metrics(job).peak_live_bytes, job)
+
+    def parts_at_peak(self, job: StepJob) -> dict[str, int]:
+        """Return the live bytes at the peak by category."""
+        parts: dict[str, int] = asdict(_known(self.metrics(job).categories_at_peak, job))
+        return parts
 
     def allocated_bytes(self, job: StepJob) -> int:
         """Return the allocated peak of the CUDA allocator."""
-        cuda = self.metrics(job).cuda
-        if cuda is None or cuda.allocated_peak_bytes is None:
-            raise AnalysisError(f"{job} did not run on CUDA")
-        return cuda.allocated_peak_bytes
+        cuda = _known(self.metrics(job).cuda, job)
+        return _known(cuda.allocated_peak_bytes, job)
 
     def _run(self, job: StepJob) -> StepRun:
         if job.id not in self._runs:
             raise AnalysisError(f"{job} is missing")
         return self._runs[job.id]
+
+
+def _known(value: _Known | None, job: StepJob) -> _Known:
+    """Return a metric that is there.
+
+    Raises:
+        AnalysisError: it is missing, which is never zero.
+
+    """
+    if value is None:
+        raise AnalysisError(f"{job} has no such metric")
+    return value
 
 
 def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: int = 0) -> Check:
@@ -116,7 +132,7 @@ def _analyse(
     source: Source, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], evidence: Evidence
 ) -> Section:
     runs = {run.job.id: run for run in lines_if_there(evidence.folder / STEP_RUNS, from_json)}
-    size = _size(jobs, runs)
+    size = run_size(jobs, runs)
     wanted = {job.id: job for job in jobs(size)}
     well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}
     missing = [job for name, job in wanted.items() if name not in well]
@@ -147,7 +163,7 @@ def _analyse(
     )
 
 
-def _size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
+def run_size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
     """Return the smallest size that has every step that was run."""
     for size in (Size.QUICK, Size.DEFAULT):
         if set(runs) <= {job.id for job in jobs(size)}:

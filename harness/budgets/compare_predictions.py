@@ -1,11 +1,11 @@
 """Two predictions (``harness predict --json``) compared, value by value."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.schema.errors import HarnessError
+from harness.schema.layer_names import common_name, pattern
 from harness.schema.unique_keys import read_json
 from harness.schema.units import format_bytes
 
@@ -14,7 +14,6 @@ Value = int | float | str | None
 _LONGEST_BYTES = 64 << 20
 _LONGEST_TEXT = 40
 _CATEGORIES = "categories_at_peak."
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 _NOT_COMPARED = ("environment", "target", "wall_seconds", "workload_id")
 """Of where and how the prediction was made; a workload's own settings are compared."""
 
@@ -108,7 +107,7 @@ def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference
     for each in differences:
         if has_layers and each.name.startswith("modules."):
             continue  # the layers say the same
-        kind = _NUMBER.sub("#", each.name) if each.name.startswith("layers.") else ""
+        kind = pattern(each.name) if each.name.startswith("layers.") else ""
         key = (kind, each.first, each.second) if _is_bytes(each.name) else (each.name,)
         groups.setdefault(key, []).append(each)
     for group in groups.values():
@@ -116,18 +115,9 @@ def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference
         if len(group) == 1:
             yield first.name, first
         elif first.name.startswith("layers."):
-            yield f"{_common_name([each.name for each in group])} x{len(group)}", first
+            yield f"{common_name([each.name for each in group])} x{len(group)}", first
         else:
             yield f"{first.name} (and {len(group) - 1} alike)", first
-
-
-def _common_name(names: Sequence[str]) -> str:
-    """Return one name for all: each number that varies as the range of its values."""
-    parts = []
-    for values in zip(*(name.split(".") for name in names), strict=True):
-        numbers = sorted({int(value) for value in values if value.isdigit()})
-        parts.append(f"{numbers[0]}–{numbers[-1]}" if len(numbers) > 1 else values[0])
-    return ".".join(parts)
 
 
 def _read(path: Path) -> dict[str, object]:

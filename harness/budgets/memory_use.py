@@ -1,9 +1,10 @@
 """The need of a step of a test's model, as plain numbers that a baseline file can hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.schema.layer_names import common_name, pattern
 from harness.schema.units import format_bytes
 
 Method = Literal["predicted", "measured"]
@@ -32,14 +33,24 @@ def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
         for name, size in use.layers.items()
         if size > baseline.layers.get(name, 0)
     }
-    order = sorted(grown, key=lambda name: (-grown[name], name))
+    rows: dict[tuple[str, int, int | None], list[str]] = {}
+    for name in sorted(grown, key=lambda name: (-grown[name], name)):
+        key = pattern(name), use.layers[name], baseline.layers.get(name)
+        rows.setdefault(key, []).append(name)
     return [
-        f"layer {name} grew by {format_bytes(grown[name])} "
-        f"({format_bytes(baseline.layers[name])} to {format_bytes(use.layers[name])})"
-        if name in baseline.layers
-        else f"layer {name} is new, with {format_bytes(grown[name])}"
-        for name in order[:_LAYERS_NAMED]
+        f"{_named(names)} grew by {format_bytes(size - before)} "
+        f"({format_bytes(before)} to {format_bytes(size)})"
+        if before is not None
+        else f"{_named(names)} is new, with {format_bytes(size)}"
+        for (_, size, before), names in [*rows.items()][:_LAYERS_NAMED]
     ]
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return the layer, or the layers of equal blocks that changed alike."""
+    if len(names) == 1:
+        return f"layer {names[0]}"
+    return f"each of the {len(names)} layers {common_name(names)}"
 
 
 def largest(use: MemoryUse) -> list[str]:

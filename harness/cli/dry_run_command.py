@@ -1,6 +1,7 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
 from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
 from harness.schema.plain_text import printable
+from harness.schema.verdict import DOES_NOT_FIT
 
 if TYPE_CHECKING:
     from harness.dry_run.dry_run_report import Answer
@@ -159,6 +161,7 @@ def dry_run(
     it was ended by Ctrl-C or SIGTERM.
     """
     from harness.dry_run.dry_run_text import dry_run_text
+    from harness.dry_run.next_steps import next_steps
     from harness.dry_run.run import dry_run as run
 
     if module is None and not command:
@@ -187,15 +190,30 @@ def dry_run(
             raise click.UsageError("--html shows one run; leave out --largest")
         return _print_largest(largest, str(target), arguments, asked, as_json=as_json)
     report = run(str(target), *arguments, **asked)
+
+    def again(settings: str) -> bool:
+        both = ",".join(filter(None, (os.environ.get("PYTORCH_ALLOC_CONF"), settings)))
+        environment = {"PYTORCH_ALLOC_CONF": both}
+        other = {**asked, "environment": environment, "snapshot": None, "quiet": True}
+        found = run(str(target), *arguments, **other)
+        return found.outcome == "ok" and found.fit != DOES_NOT_FIT
+
     if html is not None:
         from harness.dry_run.dry_run_page import dry_run_page
 
         write_page(html, dry_run_page(report, target=str(target)))
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
+    if not as_json:
+        for line in next_steps(report, _named(str(target), module), again):
+            click.echo(printable(line))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK
+
+
+def _named(target: str, module: str | None) -> str:
+    return f"-- {target}" if module is None else f"-m {target} --"
 
 
 def _print_largest(

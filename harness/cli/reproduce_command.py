@@ -25,6 +25,7 @@ def reproduce(literature: bool, **options: Any) -> int:
 
     The exit code is 3 if a section of the report failed.
     """
+    from harness.reporting.claims import LITERATURE_REFERENCE, REFERENCE
     from harness.reporting.summary import print_summary
     from harness.sweeps.experiment_files import literature_names, own_names
 
@@ -35,5 +36,5 @@ def reproduce(literature: bool, **options: Any) -> int:
         options["out"] = options["out"] or Path("results", "local", "literature")
     folder, _ = run_experiments(literature_names() if literature else own_names(), **options)
     page, code = write_page(folder)
-    print_summary(folder, page)
+    print_summary(folder, page, LITERATURE_REFERENCE if literature else REFERENCE)
     return code

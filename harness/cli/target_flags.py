@@ -121,8 +121,8 @@ compile_option = click.option(
     is_flag=False,
     flag_value=COMPILE_MODES[0],
     metavar="[MODE]",
-    help="Compile TARGET by torch.compile; MODE is default, reduce-overhead, max-autotune, "
-    "max-autotune-no-cudagraphs, aot_eager or eager.",
+    help="Compile TARGET by torch.compile; MODE is default, max-autotune-no-cudagraphs, aot_eager, "
+    "eager, or on the CPU reduce-overhead or max-autotune.",
 )
 
 

@@ -25,13 +25,15 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     known_values.py     Values that can be known
     large_parameters.py Parameters that a script initialises on the host
     library_answers.py  Known places in libraries
+    library_workspaces.py  Workspaces of cuDNN and cuFFT
+    next_steps.py       Commands that a user may run next when a script ran out of memory
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        Recording inside the process
     run.py              Run a script, a module or a function on a pretended GPU, in a process of
     run_folder.py       The folder of one dry run, in the folder for temporary files
     script_search.py    The largest value of a script's argument with which it fits
-    sent_function.py    A function as it is sent to another process
+    sent_objects.py     The user's Python objects as bytes for another process
     status_page.py      The page that the stub keeps next to the process
     step_launcher.py    The fork server on whose forks a GPU is pretended
     stub_cache.py       The folder that the built stub is kept in
@@ -40,7 +42,6 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     unknown_sizes.py    Sizes that depend on values nobody knows
     value_answers.py    Answers of the user to what a dry run cannot know
     value_reads.py      Reads of GPU values
-    library_workspaces.py      Workspaces of cuDNN and cuFFT
 """
 
 import sys

@@ -44,10 +44,8 @@ def _run(job: Job) -> object:
         runpy.run_module(job.target, run_name="__main__", alter_sys=True)
     else:
         sys.path[:] = job.path
-        if job.main is not None:
-            _import_main(job.main)
-        function, arguments, named = pickle.loads(Path(job.target).read_bytes())
-        return msgspec.to_builtins(function(*arguments, **named))
+        call = pickle.loads(Path(job.target).read_bytes())
+        return msgspec.to_builtins(call["function"](*call["arguments"], **call["named"]))
     return None
 
 
@@ -74,13 +72,6 @@ def _give_way(folder: Path) -> None:
         if (folder / name).is_dir() or (folder / f"{name}.py").exists():
             for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
                 del sys.modules[loaded]
-
-
-def _import_main(script: str) -> None:
-    """Import the caller's script, not as ``__main__``, so that its functions are found there."""
-    main = ModuleType("__mp_main__")
-    main.__dict__.update(runpy.run_path(script, run_name="__mp_main__"))
-    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
 
 def _print_error(error: BaseException) -> None:

@@ -105,7 +105,6 @@ def _job(request: Request, result: Path, lifeline: int) -> Job:
         result=str(result),
         snapshot=None if request.snapshot is None else str(request.snapshot.resolve()),
         steps=request.steps,
-        main=request.main,
         answers=dict(request.answers),
         world_size=request.world_size,
         rank=request.rank,

@@ -25,6 +25,9 @@ from harness.schema.compilation import Compiled
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 
 
+_THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
+"""Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""
+
 TESTED_TRITON = ("3.8", "3.9")
 """Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
 
@@ -52,7 +55,9 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
     triton = triton_version() or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
     folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
+    few = (os.cpu_count() or 1) <= _FEW and _THREADS not in os.environ
     return {
+        **({_THREADS: "1"} if few else {}),
         INDUCTOR_CACHE: str(folder / "inductor"),
         "TRITON_CACHE_DIR": str(folder / "triton"),
         "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
@@ -151,7 +156,7 @@ class Compilations:
             self._recompilations += 1
         what = trigger.lower().replace("_", " ").replace("dynamo", "graph")
         self._tell(
-            f"compiling: {what} {about.compile_id}, called at {self._place()};"
+            f"compiling: {what} {about.compile_id}{self._place()};"
             f" {self._seconds:.0f} s of compiling so far"
         )
 
@@ -162,11 +167,11 @@ class Compilations:
         self._begin = None
 
     def _place(self) -> str:
-        """Return the user's line that the main thread is at."""
+        """Return the user's line that the main thread is at; nothing where there is none."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         while frame is not None and self._own(frame.f_code.co_filename):
             frame = frame.f_back
-        return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        return "" if frame is None else f", called at {frame.f_code.co_filename}:{frame.f_lineno}"
 
     def _all_breaks(self) -> list[str]:
         from torch._dynamo import utils

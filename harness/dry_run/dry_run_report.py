@@ -235,7 +235,6 @@ class Job(Struct, frozen=True, kw_only=True):
     Attributes:
         kind: a script's path, a module's name, or a file of a pickled function.
         steps: end the script after this many optimizer steps.
-        main: the caller's script, which a function of ``__main__`` is found in.
         answers: what reads of GPU values get: ``FILE:LINE`` to an answer, ``*`` for the rest.
         lifeline: end of a pipe that closes when the parent has ended.
         write_files: whether files of the user may be changed.
@@ -249,7 +248,6 @@ class Job(Struct, frozen=True, kw_only=True):
     result: str
     snapshot: str | None = None
     steps: int | None = None
-    main: str | None = None
     answers: dict[str, Answer] = {}
     world_size: int | None = None
     rank: int = 0

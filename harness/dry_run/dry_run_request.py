@@ -37,7 +37,6 @@ class Request:
     rank: int = 0
     deadline_seconds: float | None = None
     environment: Mapping[str, str]
-    main: str | None = None
     quiet: bool = False
     write_files: bool = False
 

@@ -39,10 +39,17 @@ class Ending:
         self.compilations: Compilations | None = None
         self._late: tuple[str, str] | None = None
 
-    def write(self) -> None:
-        """Write the result; a process that the script forked comes here too, and has none."""
-        if os.getpid() != self._pid or not self._lock.acquire(blocking=False):
-            return
+    def write(self) -> bool:
+        """Write the result; a process that the script forked comes here too, and has none.
+
+        Returns:
+            False where another thread writes it, or has: the process must not end before it.
+
+        """
+        if os.getpid() != self._pid:
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(ValueError):  # in another thread than the main one
                 signal.signal(number, signal.SIG_IGN)
@@ -71,6 +78,7 @@ class Ending:
             returned=self.returned,
         )
         write_result(result, Path(self._job.result))
+        return True
 
     def on_late_error(self, error: BaseException | None) -> None:
         """Note an error that ends a thread or a function at the exit, which Python only prints."""
@@ -83,8 +91,8 @@ class Ending:
         """End at once, as Python does at this signal, but with a result."""
         del frame
         self.ended, self.evidence = "interrupted", "interrupted"
-        self.write()
-        os._exit(128 + number)
+        if self.write():
+            os._exit(128 + number)
 
     def listen(self) -> None:
         """Have this called at the exit, last of all, at signals, and for errors of threads."""
@@ -110,9 +118,11 @@ class Ending:
         """End after enough steps even if a thread of the script does not."""
 
         def end() -> None:
-            self._recording.notes.append("threads of the script were still running")
-            self.write()
-            os._exit(0)
+            note = "threads of the script were still running"
+            if not self._lock.locked():
+                self._recording.notes.append(note)
+            if self.write():
+                os._exit(0)
 
         timer = threading.Timer(_THREADS_SECONDS, end)
         timer.daemon = True

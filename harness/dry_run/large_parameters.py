@@ -53,7 +53,8 @@ class LargeParameters:
                 self._end(self._mode)
             return found
 
-        nn.Module._apply = applied  # type: ignore[method-assign]
+        patched: Any = nn.Module
+        patched._apply = applied
 
     def _begin(self, module: nn.Module, name: str, parameter: object) -> None:
         del module, name
@@ -61,7 +62,7 @@ class LargeParameters:
             return  # on already, or under a mode of the script's own
         if parameter.device.type == "cpu" and parameter.nbytes >= LARGEST_WRITTEN_BYTES:
             self._mode = deferred_values()
-            self._mode.__enter__()
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
             self._on_forward = register_module_forward_pre_hook(self._forward)
 
     def _forward(self, module: nn.Module, inputs: object) -> None:
@@ -75,7 +76,7 @@ class LargeParameters:
             return  # the script has a mode of its own on top of it: after that
         self._mode = None
         self._on_forward.remove()
-        mode.__exit__(None, None, None)
+        mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         if mode.left_out_bytes:
             self._notes.append(
                 f"initial values of {format_bytes(mode.left_out_bytes)} on the host were never"

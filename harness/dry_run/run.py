@@ -11,7 +11,6 @@ from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.run_folder import run_folder
-from harness.dry_run.sent_function import pickled
 from harness.dry_run.value_answers import check_answers
 from harness.prediction.gpu.catalogue import Gpu
 
@@ -74,7 +73,8 @@ def dry_run(
     Raises:
         DryRunUnavailableError: PyTorch is no CUDA build, there is no C compiler, or the stub is not
             loaded.
-        DryRunError: an argument is wrong, or a function cannot be sent to another process.
+        DryRunError: an argument is wrong.
+        StepError: a function cannot be sent to another process.
         GpuError: no such GPU.
 
     >>> import harness, pathlib, tempfile
@@ -97,11 +97,13 @@ def dry_run(
             largest_workspace=largest_workspace,
         )
     with run_folder() as folder:
-        kind, text, main = "module" if module else "script", str(target), None
+        kind, text = "module" if module else "script", str(target)
         if callable(target):
+            from harness.dry_run.sent_objects import sent
+
             kind, text = "function", str(folder / "function.pickle")
-            data, main = pickled((target, arguments, named))
-            Path(text).write_bytes(data)
+            call = {"function": target, "arguments": arguments, "named": named}
+            Path(text).write_bytes(sent(call, with_values=True))
             arguments = ()
         request = Request(
             gpu=gpu,
@@ -115,7 +117,6 @@ def dry_run(
             rank=rank,
             deadline_seconds=deadline_seconds,
             environment=environment or {},
-            main=main,
             quiet=quiet,
             write_files=write_files,
         )

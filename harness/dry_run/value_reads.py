@@ -16,8 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from harness.dry_run import known_values
 from harness.dry_run.dry_run_report import Answer, ValueRead
-from harness.dry_run.known_values import follow_values
 from harness.dry_run.library_answers import library_answer
 from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value
 
@@ -27,8 +27,9 @@ _FORMATS: Final = {0: "B", 1: "b", 2: "h", 3: "i", 4: "q", 5: "e", 6: "f", 7: "d
 """Formats of ``struct`` by PyTorch's numbers of types (``c10::ScalarType``)."""
 _BFLOAT16: Final = 15
 _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
-_COUNTS: Final = (0, 1, 2, 3, 4)
-"""Types of integers, which may become sizes."""
+_COUNTS: Final = (2, 3, 4)
+"""Types of integers that may become sizes; one byte is an image's, or of a file that is saved."""
+_CALLBACKS: Final = (__file__, known_values.__file__)
 _CUTS: Final = ("aten::slice", "aten::narrow")
 ANYWHERE: Final = "*"
 NO_PYTHON = "a thread without Python"
@@ -81,7 +82,7 @@ class ValueReads:
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
         ctypes.CDLL(None).pretend_on_read(self._callback)
-        self._integer_is_unknown = follow_values(self._on_size, self._on_empty)
+        self._integer_is_unknown = known_values.follow_values(self._on_size, self._on_empty)
 
     def _on_read(self, destination: int, size: int, known: int, type_: int) -> None:
         place = self._place()
@@ -111,12 +112,16 @@ class ValueReads:
     def _on_empty(self, operator: str) -> None:
         """Blame an unknown integer, which is zero, for what was cut or made without elements.
 
-        Libraries make tensors without elements of their own accord, so what was made counts in the
-        file that read such an integer alone.
+        Only for what the user's code calls itself: libraries make tensors without elements of
+        their own accord. Users do too, so what was made counts only in the file that read one.
         """
-        file, line = _line_of(self._frame())
-        cuts = operator in _CUTS
-        read = self._unknown.get(file) or (self._unknown[ANYWHERE] if cuts else None)
+        caller: FrameType | None = sys._getframe()
+        while caller is not None and caller.f_code.co_filename in _CALLBACKS:
+            caller = caller.f_back
+        if caller is None or self._own(caller.f_code.co_filename):
+            return
+        file, line = _line_of(caller)
+        read = self._unknown.get(file) or (self._unknown[ANYWHERE] if operator in _CUTS else None)
         if read is not None:
             read.sizes.add(f"{operator} at {Path(file).name}:{line}")
             read.open_sizes += 1

@@ -13,7 +13,6 @@ predict.py         harness.predict: a workload, a network or a whole run
 predict_run.py     The prediction of a whole training loop
 predict_step.py    The prediction of one step of a network
 run_answer.py      Answers a question about a whole training loop
-sent_objects.py    The user's Python objects as bytes for a worker
 step_answer.py     Answers a question about a step, in a worker
 step_bench.py      A network built once on a pretended GPU
 step_changes.py    Changes of a training step that a plan may make, each with its cost in time

@@ -9,11 +9,12 @@ import msgspec
 from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.planning.ask_step import ask, option_of
 from harness.planning.plan_result import Plan
-from harness.planning.predict_step import ESTIMATED, request_of
+from harness.planning.predict_step import ESTIMATED, WORKSPACE, request_of
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.input_spec import InputShapes
 from harness.schema.step_request import StepRequest
+from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +83,10 @@ def plan_request(
             request=request, device="cuda", gpus=(option,), settings=settings, plan=True
         )
         answer = ask(question, "dry run", progress=progress)
-        return msgspec.convert(answer.plan, Plan)
+        found = msgspec.convert(answer.plan, Plan)
+        most = found.as_asked.workspace_bytes
+        note = [WORKSPACE.format(format_bytes(most))] if most else []
+        return replace(found, notes=(*note, *found.notes))
     except DryRunUnavailableError as error:
         from harness.planning.estimated_step import estimated_plan
 

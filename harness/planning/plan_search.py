@@ -11,7 +11,6 @@ from harness.planning.plan_result import Candidate, Plan
 from harness.planning.step_changes import RETRY_COST, StepChange, code_of, possible_changes
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
-from harness.schema.units import format_bytes
 from harness.schema.verdict import FITS
 
 MOST_TRIED = 4
@@ -104,8 +103,7 @@ class PlanSearch:
             if isinstance(found, str):
                 yield f"{what}: does not run: {found}"
             else:
-                reserved = format_bytes(found.reserved_peak_bytes[1])
-                yield f"{what}: {found.verdict}, reserves {reserved}"
+                yield f"{what}: {found.verdict}, reserves {found.reserved_text}"
 
     def _words(self, change: StepChange, parts: int, settings: str) -> str:
         micro = f"{parts} x {self._subject.batch // parts:,}"

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from harness.dry_run.sent_objects import sent
 from harness.planning.ask_step import ask, option_of
 from harness.planning.predict_step import notes_of, report_of
-from harness.planning.sent_objects import sent
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError

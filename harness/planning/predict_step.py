@@ -11,11 +11,12 @@ from harness.planning.ask_step import ask, deadline_of, option_of
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.prediction.whole_import import import_whole
-from harness.schema.argument_checks import ArgumentError
+from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
 from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
+from harness.schema.step_choices import COMPILE_MODES
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.units import format_bytes
@@ -23,9 +24,9 @@ from harness.schema.units import format_bytes
 STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate", "compile")
 """Fields of a request that are arguments of ``OwnStep`` too."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
+OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"
 WORKSPACE = (
-    "PyTorch's own kernels decided what is allocated; cuDNN alone knows its workspaces: peaks and "
-    "layers count none, the verdict covers everything from none to the largest, {} at once"
+    "cuDNN alone knows its workspaces: the verdict holds from none to the largest, {} at once"
 )
 BY_REQUEST = "estimated on meta tensors, as was asked"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
@@ -117,7 +118,9 @@ def _dry_run(
 def notes_of(answer: StepAnswer) -> tuple[str, ...]:
     """Return the notes of a dry run: what it says of cuDNN's workspaces comes first."""
     most = max((fit.workspace_bytes for fit in answer.fits), default=0)
-    return (WORKSPACE.format(format_bytes(most)) if most else KERNELS, *answer.notes)
+    if not most:
+        return KERNELS, *answer.notes
+    return OWN_KERNELS, WORKSPACE.format(format_bytes(most)), *answer.notes
 
 
 def report_of(
@@ -235,7 +238,7 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
     plain: dict[str, Any] = {"batch": batch, **own_places()}
     objects: dict[str, Any] = {}
     for name, given in step.items():
-        value = {True: "default", False: None}.get(given, given) if name == "compile" else given
+        value = _compile_mode(given) if name == "compile" else given
         if name not in (*STEP_FIELDS, "inputs", "prepare", "answers"):
             raise ArgumentError(f"predict of a network takes no argument {name!r}")
         if name in ("inputs", "prepare") or not isinstance(value, str | int | None):
@@ -250,7 +253,7 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
         objects["build"] = target
     if not objects:
         return StepRequest(**plain)
-    from harness.planning.sent_objects import sent
+    from harness.dry_run.sent_objects import sent
 
     if "build" in objects:  # its modules are loaded here: a wrong argument is refused at once
         from harness.training.own_step import OwnStep
@@ -260,3 +263,10 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
             **{name: value for name, value in plain.items() if name in STEP_FIELDS},
         )
     return StepRequest(**plain, sent=sent(objects))
+
+
+def _compile_mode(given: object) -> str | None:
+    """Return the mode that ``compile=`` names; True is the default one, False none."""
+    if given is None or given is False:
+        return None
+    return check_choice("compile", "default" if given is True else str(given), COMPILE_MODES)

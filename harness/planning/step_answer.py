@@ -40,6 +40,8 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
     if asked.run:
         return dict(msgspec.to_builtins(run_answer(asked)))
     own = requested_step(asked.request)
+    if asked.device == "cuda" and own.compile in CUDA_GRAPHS:
+        raise UnsupportedError(GRAPHS)
     if asked.plan:
         return dict(msgspec.to_builtins(StepAnswer(plan=plan_answer(asked, own, announce))))
     if asked.device == "cpu" or not pretended_device():
@@ -87,6 +89,8 @@ def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) ->
     compilations = watch(is_own, tell, pretended=pretended_device() is not None)
     traced = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
     compiled = compilations.found()
+    if device == "cuda" and any(any(s["segment_pool_id"]) for s in torch.cuda.memory_snapshot()):
+        raise UnsupportedError(GRAPHS)
     if own.compile is not None and (compiled is None or not compiled.graphs):
         found = () if compiled is None else (*compiled.fallbacks, *compiled.break_places)
         why = ": " + "; ".join(found) if found else ""
@@ -100,13 +104,18 @@ def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) ->
     )
 
 
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+GRAPHS = (
+    "a CUDA graph that is replayed allocates nothing, so the trace of a step cannot show what its"
+    " pool holds; harness dry-run of a script reports the pool"
+)
 INSIDE = (
-    "what compiled code allocates is in the row of the network: layers inside it cannot be told"
-    " apart, only their parameters, gradients and optimizer state"
+    "what compiled code allocates is in the row of the network: of the layers inside it only"
+    " parameters, gradients and optimizer state are known"
 )
 NOT_ASKED = (
-    "your own code compiles: the trace names its modules, which may break graphs that a run"
-    " without it does not; --compile compiles the network as a whole"
+    "your own code compiles: a compiled module is a row of its own, but a compiled function that"
+    " calls modules may have more breaks here than without the trace"
 )
 
 

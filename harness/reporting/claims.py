@@ -13,6 +13,8 @@ from harness.version import PACKAGE
 CLAIMS = "claims.json"
 REFERENCE = PACKAGE.parent / "results" / "reference-cpu"
 """The committed reference run; an installation without the repository has none."""
+LITERATURE_REFERENCE = REFERENCE.parent / "literature"
+"""The committed run of the claims of the literature."""
 
 
 class ClaimsError(HarnessError):

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from harness.reporting.document import Numbered, Report, decisive, headline
 from harness.reporting.explorer import explorer
 from harness.reporting.figures import inline_svg
-from harness.reporting.literature_tables import witness_table, witnesses_of
+from harness.reporting.literature_tables import citation, witness_table, witnesses_of
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import cell, shown
 from harness.reporting.templating import environment
@@ -49,6 +49,7 @@ def render(report: Report) -> dict[str, str]:
     if report.of_literature:
         made.globals |= {
             "amount": partial(cell, ""),
+            "citation": citation,
             "witnesses_of": lambda part: shown(witnesses_of(part)),
         }
         page = made.get_template("literature.html.j2").render(

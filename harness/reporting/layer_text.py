@@ -1,19 +1,18 @@
 """The table of layers that ``harness profile`` and ``harness predict TARGET`` print."""
 
-import re
 from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from harness.schema.layer import Layer
+from harness.schema.layer_names import common_name, pattern
 from harness.schema.units import format_bytes
 
 FOLDED_FROM = 24
 """Rows from which on repeated blocks are folded into one row."""
 MOST_ROWS = 40
 ALL = "all layers"
-_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 def layer_table(layers: Sequence[Layer], peak_bytes: int) -> Table:
@@ -50,7 +49,7 @@ def folded(rows: Sequence[Layer]) -> list[Layer]:
     """
     groups: dict[tuple[str, str, int], list[Layer]] = {}
     for row in rows:
-        key = _NUMBER.sub("#", row.name), row.kind, row.parameter_bytes
+        key = pattern(row.name), row.kind, row.parameter_bytes
         groups.setdefault(key, []).append(row)
     return [_summed(group) for group in groups.values()]
 
@@ -60,27 +59,13 @@ def _summed(group: Sequence[Layer]) -> Layer:
     if len(group) == 1:
         return first
     return Layer(
-        name=_common_name([row.name for row in group]),
+        name=common_name([row.name for row in group]),
         kind=f"{first.kind} x{len(group)}",
         parameter_bytes=sum(row.parameter_bytes for row in group),
         output_bytes=sum(row.output_bytes for row in group),
         saved_bytes=sum(row.saved_bytes for row in group),
         peak_bytes=sum(row.peak_bytes for row in group),
     )
-
-
-def _common_name(names: Sequence[str]) -> str:
-    """Return one name for all: each number that varies as the range of its values."""
-    parts = zip(*(name.split(".") for name in names), strict=True)
-    return ".".join(_ranged(sorted(set(values))) for values in parts)
-
-
-def _ranged(values: Sequence[str]) -> str:
-    if len(values) == 1:
-        return values[0]
-    numbers = sorted(map(int, values))
-    whole = numbers[-1] - numbers[0] + 1 == len(numbers)
-    return f"{numbers[0]}–{numbers[-1]}" if whole else "*"
 
 
 def _total(rows: Sequence[Layer]) -> Layer:

@@ -1,13 +1,20 @@
-"""The tables over all claims of the literature: numbers derived twice, real GPUs beside."""
+"""The tables over all claims of the literature: numbers derived twice, next to real GPUs."""
 
 import pandas as pd
 
-from harness.reporting.document import Chapter, Report
-from harness.schema.findings import Table
+from harness.reporting.document import Chapter, Report, decisive
+from harness.schema.findings import Claim, Table
+from harness.version import __version__
+
+
+def citation(part: Chapter, claim: Claim) -> str:
+    """Return the line by which a verdict is cited, with the claim's stable name."""
+    name = f"mlp-memory-harness {__version__}, literature/{part.name}"
+    return f"{name}: {claim.verdict} ({decisive(claim)})"
 
 
 def checks_table(report: Report) -> Table:
-    """Return each number that decides beside its second derivation."""
+    """Return each number that decides next to its second derivation."""
     rows = [
         {
             "claim": part.title,
@@ -27,18 +34,18 @@ def checks_table(report: Report) -> Table:
 
 
 def witness_table(report: Report) -> Table:
-    """Return every published measurement of a real GPU beside the harness's number."""
+    """Return every published measurement of a real GPU next to the harness's number."""
     frame = pd.DataFrame([row for part in report.chapters for row in _rows(part)], columns=_COLUMNS)
-    return Table(name="witnesses", caption="Published runs of real GPUs beside ours", frame=frame)
+    return Table(name="witnesses", caption="Published runs of real GPUs next to ours", frame=frame)
 
 
 def witnesses_of(part: Chapter) -> Table:
-    """Return the published measurements beside those of one claim."""
+    """Return the published measurements next to those of one claim."""
     frame = pd.DataFrame(_rows(part), columns=_COLUMNS)
     where = "; ".join(frame["source"].unique())
     return Table(
         name="witnesses",
-        caption=f"Real GPUs beside ours: {where}",
+        caption=f"Real GPUs next to ours: {where}",
         frame=frame.drop(columns=["claim", "source"]),
     )
 

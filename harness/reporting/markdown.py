@@ -1,7 +1,7 @@
 """The report as Markdown, with links to the PNGs next to it."""
 
 from harness.reporting.document import Chapter, Report, decisive, headline
-from harness.reporting.literature_tables import checks_table, witness_table
+from harness.reporting.literature_tables import checks_table, citation, witness_table
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import Shown, escape_markdown, shown, to_markdown
 from harness.schema.findings import Claim
@@ -60,6 +60,7 @@ def _chapter(part: Chapter) -> list[str]:
         rule, end = part.judgement.closed_form, part.judgement.limits
         lines.append(f"**Rule.** {escape_markdown(rule)}")
         lines.append(f"**Where it ends.** {escape_markdown(end)}")
+        lines += [f"To cite: {escape_markdown(citation(part, claim))}" for claim in part.claims]
     lines += [escape_markdown(paragraph) for paragraph in part.text]
     for drawn in part.pictures:
         caption = escape_markdown(drawn.caption)

@@ -12,6 +12,7 @@ findings.py             Findings of an experiment's analysis for the report
 input_spec.py           One input of a network as the command line names it, e.g
 late_views.py           Pictures of plain data, drawn a layer above it
 layer.py                One row for each layer of a network
+layer_names.py          Names of layers
 literature.py           A claim of the literature, and what a judgement of it carries
 memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted

@@ -46,7 +46,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Witness:
-    """A published measurement of a real GPU beside the harness's number for the same step."""
+    """A published measurement of a real GPU next to the harness's number for the same step."""
 
     name: str
     published_bytes: int

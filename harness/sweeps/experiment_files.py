@@ -178,7 +178,8 @@ def _own_files() -> list[Path]:
 
 def _literature_files() -> list[Path]:
     """Return the experiments on the literature; what they share stands next to them."""
-    return [path for path in _files(own_folder() / LITERATURE) if defines(path)]
+    every = _files(own_folder() / LITERATURE)
+    return [path for path in every if b"\nEXPERIMENT = " in path.read_bytes()]
 
 
 def _own_package() -> str:

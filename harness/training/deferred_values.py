@@ -45,7 +45,7 @@ class deferred_values(TorchDispatchMode):  # type: ignore[no-untyped-call]  # no
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a noted tensor has neither been read nor moved to another device."""
+        """Return whether a noted tensor was neither read nor moved to another device."""
         return bool(self._noted.keys() - self._moved.keys())
 
     @property

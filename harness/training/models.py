@@ -153,7 +153,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch of sequences to logits."""
-        hidden = self.blocks(x.unflatten(1, (self.tokens, -1))).mean(1)
+        hidden = self.blocks(x.view(len(x), self.tokens, -1)).mean(1)
         logits: Tensor = self.predictor(hidden)
         return logits
 
@@ -171,8 +171,9 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, tokens, width) to the same shape."""
-        heads = self.qkv(self.attention_norm(x)).unflatten(2, (3, -1, 64)).permute(2, 0, 3, 1, 4)
-        mixed = nn.functional.scaled_dot_product_attention(*heads.unbind(), is_causal=True)
+        heads = self.qkv(self.attention_norm(x)).view(*x.shape[:2], 3, -1, 64)
+        q, k, v = heads.permute(2, 0, 3, 1, 4).unbind()
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         done: Tensor = x + self.mlp(self.norm(x))
         return done

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from harness.schema.argument_checks import check_choice
 from harness.schema.errors import StepError
 from harness.schema.input_spec import InputShapes, InputSpec, parse_input
 from harness.schema.step_choices import COMPILE_MODES, MODES
@@ -62,7 +63,7 @@ class OwnStep:
         self._given |= {"optimizer": optimizer}
         self._given |= {"loss": loss, "mode": mode, "autocast": autocast}
         self._given |= {"accumulate": accumulate, "compile": compile, "prepare": prepare}
-        self.build = _checked_build(build)
+        self.build = _checked_build(build, may_be_compiled=compile is not None)
         self.batch = _checked_count("batch", batch)
         self.accumulate = _checked_count("accumulate", accumulate)
         if self.batch % self.accumulate:
@@ -73,7 +74,7 @@ class OwnStep:
         self.optimizer = optimizer
         self.loss = loss
         self.autocast = _checked_autocast(autocast)
-        self.compile = compile if compile is None else _checked_compile(compile)
+        self.compile = None if compile is None else check_choice("compile", compile, COMPILE_MODES)
         self.prepare = prepare
 
     def changed(self, **fields: Any) -> "OwnStep":
@@ -144,8 +145,12 @@ class OwnStep:
         return moved[0], moved[1]
 
 
-def _checked_build(build: Any) -> Callable[[], nn.Module]:
+def _checked_build(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Module]:
     if isinstance(build, nn.Module):
+        compiled = any(vars(m).get("_compiled_call_impl") is not None for m in build.modules())
+        if compiled and not may_be_compiled:
+            lost = "build is compiled, which is lost when it is sent to another process"
+            raise StepError(f"{lost}; say compile=True, or give a function that compiles it")
         return lambda: build
     if not callable(build):
         kind = type(build).__name__
@@ -165,12 +170,6 @@ def _checked_mode(mode: str) -> str:
         hint = " (did you mean inference?)" if mode in ("eval", "test", "predict") else ""
         raise StepError(f"mode must be one of {', '.join(MODES)}, got {mode!r}{hint}")
     return mode
-
-
-def _checked_compile(mode: object) -> str:
-    if mode not in COMPILE_MODES:
-        raise StepError(f"compile must be one of {', '.join(COMPILE_MODES)}, got {mode!r}")
-    return str(mode)
 
 
 def _checked_autocast(autocast: Any) -> torch.dtype | None:

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 
 from harness.analysis import AnalysisError
 from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.reporting.claims import read_claims
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Experiment, Size
@@ -20,14 +22,20 @@ from harness.schema.sweep_progress import Progress
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
 from harness.sweeps.sweep import run
+from harness.sweeps.traced_runner import TracedRunner
 
 SOURCE = Source(citation="A", quote="B", sentence="Two is enough.", headline="two")
 
 
 def job(batch: int, network: str = "torch.nn:Linear") -> StepJob:
     """Return a small step."""
-    sizes = {"in_features": 8, "out_features": 2}
-    return StepJob(network=network, arguments=sizes, batch=batch, inputs=("8",), loss="sum")
+    return StepJob(
+        network=network,
+        arguments={"in_features": 8, "out_features": 2},
+        batch=batch,
+        inputs=("8",),
+        loss="sum",
+    )
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
@@ -43,8 +51,14 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 def judgement(*checks: Check) -> Judgement:
     """Return a judgement that supports its claim."""
-    words = {"number": "2", "measured": "Two.", "closed_form": "1 + 1", "limits": "None."}
-    return Judgement(verdict=Verdict.SUPPORTED, checks=checks, **words)
+    return Judgement(
+        verdict=Verdict.SUPPORTED,
+        number="2",
+        measured="Two.",
+        closed_form="1 + 1",
+        limits="None.",
+        checks=checks,
+    )
 
 
 def experiment(judge: Callable[[Steps, Size], Judgement] = judge) -> Experiment:
@@ -67,8 +81,9 @@ def well(batch: int) -> StepRun:
 
 def failed(batch: int) -> StepRun:
     """Return a step that did not."""
-    evidence = {"message": "no CUDA build"}
-    return StepRun(job=job(batch), outcome=Outcome.UNSUPPORTED, evidence=evidence)
+    return StepRun(
+        job=job(batch), outcome=Outcome.UNSUPPORTED, evidence={"message": "no CUDA build"}
+    )
 
 
 def verdict(section: Section) -> tuple[Verdict, str]:
@@ -147,6 +162,18 @@ def test_no_command_without_the_flag_runs_them() -> None:
     assert not set(names) & {*own_names(), *names_found(), "literature"}
     assert "literature" not in own_names()
     assert find("sqrt_checkpoints").source is not None
+
+
+def test_where_no_gpu_can_be_pretended_a_step_on_cuda_is_a_line_that_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(*_: object) -> None:
+        raise DryRunUnavailableError("torch is no CUDA build")
+
+    monkeypatch.setattr("harness.sweeps.traced_runner.option_of", none)
+    on_cuda = msgspec.structs.replace(job(4), device="cuda")
+    line, _ = TracedRunner(1.0).submit(on_cuda, 1).result()
+    assert (line.outcome, line.problem) == (Outcome.UNSUPPORTED, "torch is no CUDA build")
 
 
 class Quiet(Progress):

@@ -149,6 +149,15 @@ def test_the_layers_that_grew_most_come_first() -> None:
     assert found[2] == "layer d is new, with 10 B"
 
 
+def test_layers_of_equal_blocks_that_grew_alike_are_one_line() -> None:
+    sizes = {f"blocks.{at}.up": 100 for at in range(12)}
+    found = growth(use(**{**sizes, "head": 7}), use(**dict.fromkeys(sizes, 40), head=6))
+    assert found == [
+        "each of the 12 layers blocks.0–11.up grew by 60 B (40 B to 100 B)",
+        "layer head grew by 1 B (6 B to 7 B)",
+    ]
+
+
 def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
     path = tmp_path / "memory-baseline.json"
     baseline = Baseline(path)

@@ -63,6 +63,7 @@ def test_an_outcome_other_than_ok_is_exit_code_3_and_still_a_record(
         (["threshold", "--budget", "256"], ["--budget", "'256' has no unit; write 256MiB"]),
         (["measure", "--deadline", "nan"], ["--deadline", "nan"]),
         (["sweep", "depht_batch"], ["depht_batch", "did you mean depth_batch"]),
+        (["reproduce", "--literature", *CUDA], ["--literature takes no --device"]),
         (["report", "no/such/folder"], ["no/such/folder", "does not exist"]),
         (["no-such-command"], ["no-such-command"]),
         (

@@ -4,14 +4,20 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.dry_run import DryRunError, DryRunReport, dry_run
+from harness.dry_run.dry_run_report import Job
 from harness.dry_run.dry_run_text import dry_run_text
+from harness.dry_run.ending import Ending
 from tests.dry_run.scripts import script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -141,3 +147,20 @@ def test_the_script_runs_whatever_the_streams_are(tmp_path: Path, redirection: s
         assert ended.stderr == "harness: standard output cannot be written: it is closed\n"
     if redirection in ("", "2>&-"):
         assert json.loads(ended.stdout.splitlines()[-1])["outcome"] == "ok"
+
+
+@pytest.mark.quick
+def test_a_result_that_is_being_written_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit for threads that outlive enough steps passed in the midst of it, once."""
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr("harness.dry_run.ending._THREADS_SECONDS", 0.0)
+    recording = SimpleNamespace(notes=[])
+    ending = Ending(Job(kind="script", target="", result="", lifeline=0), Any, recording)  # type: ignore[arg-type]
+    with ending._lock:
+        ending.soon()
+        ending.on_terminate(signal.SIGTERM, None)
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join()
+    assert (ended, recording.notes) == ([], [])

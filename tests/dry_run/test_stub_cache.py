@@ -116,12 +116,15 @@ def test_a_relative_cache_folder_is_ignored(monkeypatch: pytest.MonkeyPatch) -> 
     assert next(cache_folders()) == Path("/home/of/a/user/.cache/mlp-memory-harness")
 
 
-@pytest.mark.parametrize("home", ["relative", "/proc/no/home"])
+@pytest.mark.parametrize("home", ["relative", "/proc/no/home", None])
 def test_without_a_home_the_temporary_folder_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
 ) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", home)
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user without a name
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     name = f"mlp-memory-harness-{os.geteuid()}"
     assert kept("stub", make) == tmp_path / name / "dry-run" / "stub"

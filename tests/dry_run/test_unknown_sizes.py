@@ -142,6 +142,7 @@ n = count().item(); kept = torch.empty(n, 4, device="cuda")
 (n,) = count()[None].tolist(); kept = torch.arange(n, device="cuda")
 n = count().item(); kept = x.new_zeros(n)
 n = count().item(); rest = x[n:] * 2, x[:32], torch.tensor([], device="cuda"), torch.empty(0)
+torch.save(torch.nn.Linear(4, 2, device="cuda").state_dict(), __file__ + ".pt")
 """
 
 
@@ -152,8 +153,8 @@ def test_an_unknown_integer_used_as_a_size_is_refused_where_it_is_read(tmp_path:
     assert report.outcome == "unsupported"
     assert "counts.py:6 (aten::slice at counts.py:6)" in (report.evidence or "")
     blamed = {int(read.place.rpartition(":")[2]): read.open_sizes for read in report.value_reads}
-    assert blamed == {4: 0, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1, 11: 0}
-    assert "7 values read: 1 known, 6 unknown" in dry_run_text(report, target="counts.py")
+    assert blamed == {4: 0, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1, 11: 0, 12: 0}
+    assert "9 values read: 1 known, 8 unknown" in dry_run_text(report, target="counts.py")
     answers = {f"counts.py:{line}": 3.0 for line in range(6, 12)}
     known = dry_run(script, gpu="l4", answers=answers, quiet=True)
     assert known.outcome == "ok", known.evidence

@@ -115,7 +115,7 @@ def reversible(kept: int) -> list[StepRun]:
 
 
 def in_place(tensors: int, constant: int) -> list[StepRun]:
-    """Return stacks whose layers keep so many tensors in place, and peaks above a constant."""
+    """Return stacks whose layers keep that many tensors in place, and peaks above a constant."""
     tensor = norm_in_place.layer_bytes("in place")
 
     def run(job: StepJob) -> StepRun:

@@ -45,7 +45,7 @@ def test_eight_bits_train_and_a_step_in_the_backward_pass_is_the_same_step() -> 
         for _ in range(30):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x), labels)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())
         ends[make] = losses

@@ -1,4 +1,4 @@
-"""The user's Python objects as bytes for a worker: functions by value, large tensors by shape.
+"""The user's Python objects as bytes for another process: functions by value.
 
 A function of the caller's script or notebook is sent as its code, a function of an installed
 module by its name. A network that exists is sent without its values: what a step needs does not
@@ -16,8 +16,12 @@ LARGE_BYTES = 1 << 20
 """Storages from this size on are sent without their values."""
 
 
-def sent(objects: dict[str, Any]) -> bytes:
+def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
     """Return the objects as bytes.
+
+    Args:
+        objects: by name.
+        with_values: whether large tensors are sent with their values.
 
     Raises:
         StepError: one cannot be sent; the message says which and why.
@@ -25,16 +29,16 @@ def sent(objects: dict[str, Any]) -> bytes:
     """
     for name, value in objects.items():
         try:
-            _pickled(value)
+            _pickled(value, with_values)
         except Exception as error:
             why = " ".join(str(error).split())[:200]
             raise StepError(f"{name} cannot be sent to the worker: {why}") from error
-    return _pickled(objects)
+    return _pickled(objects, with_values)
 
 
-def _pickled(value: object) -> bytes:
+def _pickled(value: object, with_values: bool) -> bytes:
     buffer = io.BytesIO()
-    _Pickler(buffer).dump(value)
+    (cloudpickle.Pickler if with_values else _Pickler)(buffer).dump(value)
     return buffer.getvalue()
 
 
