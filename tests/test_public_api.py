@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -201,6 +202,14 @@ def test_every_result_is_one_line_in_a_prompt_and_a_table_in_a_notebook() -> Non
     assert "peak " in network.summary()
     assert len(network.plot().axes) > 0
     assert planned.summary().startswith("batch 1,048,576 on l4: 2 micro-batches of 524,288")
+    axes = planned.plot().axes[0]
+    peaks, free = (np.asarray(line.get_xdata()).tolist() for line in axes.get_lines())
+    high = planned.to_frame()["reserved_peak_high_bytes"].tolist()
+    assert peaks == [planned.as_asked.reserved_peak_bytes[1], *high]
+    assert max(high) <= free[0] < peaks[0]
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names[0] == "as asked"
+    assert names[1].startswith(planned.candidates[0].described())
 
 
 def test_a_grid_of_something_else_is_refused() -> None:

@@ -120,7 +120,7 @@ x = torch.ones(6, device=d); torch.mv(weight, noise, out=x); x.tolist()  # unkno
 x = torch.ones(6, 6, device=d); x.addmm_(weight, weight); x.sum().item()  # unknown
 x = torch.ones(6, device=d); torch._foreach_add_([x], [noise]); x.tolist()  # unknown
 x = torch.ones(6, device=d); x.uniform_(); x.tolist()  # unknown
-x[noise > 0] = noise[:0]  # decides a size
+x[noise > 0] = noise[6:]  # decides a size
 x = torch.ones(6, device=d); x[torch.arange(2, device=d)] = noise[:2]; x.tolist()  # unknown
 x = torch.ones(6, device=d); y = x.view(2, 3); y.add_(noise.view(2, 3)); x.tolist()  # unknown
 x = torch.ones(6, device=d) + noise; x.tolist()  # unknown
@@ -175,7 +175,7 @@ def check_lines(script: str, report: DryRunReport) -> None:
 
 
 def attention(asks: bool, padded: bool) -> list[int]:
-    """Return the peaks of a step that asks the GPU if a mask is needed, or is told so."""
+    """Return the peaks of a step that asks the GPU if a mask is needed, or knows it."""
     torch: Any = importlib.import_module("torch")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

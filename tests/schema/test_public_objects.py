@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from msgspec.structs import replace
-from torch import nn
 
 import harness
 from harness.analysis.compare import Comparison
@@ -109,21 +108,6 @@ def test_a_threshold_shows_each_probe_where_it_was() -> None:
     assert np.asarray(fits.get_xydata()).tolist() == [[1, 32], [3, 48]]
     assert np.asarray(fails.get_xydata()).tolist() == [[2, 64], [4, 49]]
     assert axes.get_title(loc="left") == "Largest batch that fits: 48"
-
-
-def test_a_plan_shows_what_each_candidate_reserves_on_the_gpu() -> None:
-    def build() -> nn.Module:
-        return nn.Sequential(nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, 10))
-
-    plan = harness.plan(build, 1 << 20, gpu="l4", inputs=(64,))
-    axes = plan.plot().axes[0]
-    peaks, free = (np.asarray(line.get_xdata()).tolist() for line in axes.get_lines())
-    high = plan.to_frame()["reserved_peak_high_bytes"].tolist()
-    assert peaks == [plan.as_asked.reserved_peak_bytes[1], *high]
-    assert max(high) <= free[0] < peaks[0]
-    names = [text.get_text() for text in axes.get_yticklabels()]
-    assert names[0] == "as asked"
-    assert names[1].startswith(plan.candidates[0].described())
 
 
 def test_a_comparison_shows_the_second_run_as_multiples_of_the_first(tmp_path: Path) -> None:
