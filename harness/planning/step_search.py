@@ -91,7 +91,7 @@ class StepSearch:
         Args:
             gpus: GPUs of known memory.
             find_largest: whether to search the largest batch.
-            at_best: whether that is the one beside the smallest CUDA context, not the largest.
+            at_best: whether that is the one next to the smallest CUDA context, not the largest.
 
         Raises:
             ForkFailedError: the step fails for another reason than memory.
