@@ -175,7 +175,7 @@ def check_lines(script: str, report: DryRunReport) -> None:
 
 
 def attention(asks: bool, padded: bool) -> list[int]:
-    """Return the peaks of a step that asks the GPU if a mask is needed, or is told so."""
+    """Return the peaks of a step that asks the GPU if a mask is needed, or knows it."""
     torch: Any = importlib.import_module("torch")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
