@@ -8,7 +8,7 @@ import msgspec
 from harness.dry_run.pretended_gpu import pretended_gpu
 from harness.dry_run.step_launcher import LAUNCHER
 from harness.dry_run.toolchain import torch_build
-from harness.measurement.process.launcher import default_launcher
+from harness.measurement.process.launcher import ForkLauncher, default_launcher
 from harness.measurement.process.messages import Ended, Failure, Job
 from harness.measurement.process.outcome import classify
 from harness.measurement.process.worker_output import OnPhase
@@ -70,7 +70,9 @@ def ended_question(
         return LAUNCHER.launch(job, deadline_seconds, progress)
     launcher = default_launcher("pinned")
     try:
-        return launcher.launch(job, deadline_seconds, progress)
+        if isinstance(launcher, ForkLauncher):
+            return launcher.launch(job, deadline_seconds, progress)
+        return launcher.launch(job, deadline_seconds)
     finally:
         launcher.close()
 

@@ -89,7 +89,7 @@ def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) ->
     compilations = watch(is_own, tell, pretended=pretended_device() is not None)
     traced = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
     compiled = compilations.found()
-    if device == "cuda" and any(any(s["segment_pool_id"]) for s in torch.cuda.memory_snapshot()):
+    if device == "cuda" and _has_pools():
         raise UnsupportedError(GRAPHS)
     if own.compile is not None and (compiled is None or not compiled.graphs):
         found = () if compiled is None else (*compiled.fallbacks, *compiled.break_places)
@@ -151,6 +151,12 @@ def _fits(
 
 def _fits_of_kind(asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
     values = _used(asked, gpus[0])
-    watch(is_own, str, pretended=True)  # Inductor chooses as it does for the trace
+    watch(is_own, lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     bench = StepBench(own, values)
     return fits_of(bench, own, gpus, settings=asked.settings, find_largest=asked.largest)
+
+
+def _has_pools() -> bool:
+    """Return whether a CUDA graph, or the program, keeps blocks in a private pool."""
+    snapshot: Any = torch.cuda.memory_snapshot
+    return any(any(segment["segment_pool_id"]) for segment in snapshot())

@@ -86,7 +86,7 @@ def twice_held(run: StepRun) -> StepRun:
 
 
 def kept_by_paper(factor: int) -> Change:
-    """Make a layer keep so many times what the paper says."""
+    """Make a layer keep this multiple of what the paper says."""
 
     def change(run: StepRun) -> StepRun:
         sizes = run.job.arguments
@@ -127,7 +127,7 @@ def adapters_of(factor: float) -> Change:
 
 
 def checkpoints_of(factor: float) -> Change:
-    """Make every step with checkpoints need so many times the operations of three passes."""
+    """Make every step with checkpoints need this multiple of a forward pass."""
 
     def change(run: StepRun) -> StepRun:
         forward = (run.counted or {})["forward"]

@@ -39,7 +39,7 @@ class Net(nn.Module):
 class Uncompiled(Net):
     """A network that refuses to be compiled."""
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x)
 
@@ -51,6 +51,7 @@ def predict(build: Callable[[], nn.Module] = Net, **step: object) -> StepReport:
 
 def totals(report: StepReport) -> list[int]:
     """Return the peak, and the sums of what categories and layers hold of it."""
+    assert report.categories_at_peak is not None
     categories = msgspec.structs.asdict(report.categories_at_peak)
     layers = sum(layer.peak_bytes or 0 for layer in report.layers)
     return [report.peak_live_bytes or 0, sum(categories.values()), layers]
@@ -65,14 +66,14 @@ def test_a_network_that_would_lose_its_compiled_code_on_the_way_is_refused() -> 
     network = Net()
     network.first.compile(backend="eager")
     with pytest.raises(StepError, match="build is compiled, which is lost"):
-        predict(network)  # type: ignore[arg-type]
+        predict(network)
     assert OwnStep(build=network, batch=4, inputs=(64,), compile="eager").compile == "eager"
 
 
 def test_what_the_trace_watches_stays_out_of_compiled_code() -> None:
     """Also around a network that is compiled already: one graph, seen by its own name."""
     own = OwnStep(build=Net, batch=4, inputs=(64,), loss="sum", compile="eager").with_values()
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]
+    torch._dynamo.reset()
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     compiled = trace_step(own, "cpu", no_phase)
     model = own.network("cpu")
@@ -93,7 +94,7 @@ def test_compiled_blocks_are_rows_of_their_own() -> None:
         for block in model.children():
             block.compile(backend="eager")
 
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]
+    torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     own = OwnStep(
         build=lambda: nn.Sequential(Net(), Net()), batch=4, inputs=(64,), loss="sum",
@@ -185,7 +186,8 @@ def test_a_cuda_graph_is_no_matter_of_a_step_s_trace() -> None:
 @pytest.mark.parametrize("mode", ["default", "max-autotune-no-cudagraphs"])
 def test_inductor_s_step_needs_untraced_what_its_trace_shows(mode: str) -> None:
     """The verdict comes from a process that traces nothing and compiles for itself."""
-    eager, compiled = predict(), predict(compile=mode)
+    gpu = "a100-40gb"  # on one with fewer multiprocessors Inductor tries no templates
+    eager, compiled = predict(gpu=gpu), predict(gpu=gpu, compile=mode)
     assert totals(compiled) == [compiled.peak_live_bytes] * 3
     assert (compiled.peak_live_bytes or 0) < (eager.peak_live_bytes or 0)
     assert compiled.compiled is not None
