@@ -24,6 +24,7 @@ SOURCE = Source(
     quote="Specifically, inputs to layers that act linearly in their parameters (dense, "
     "convolution, or normalization layers) can be discarded whenever the parameters are marked "
     "as non-differentiable.",
+    secondary="the abstract of version 1",
     sentence="A layer whose parameters are frozen keeps nothing for the backward pass.",
     headline="Freezing a layer frees its activations",
 )

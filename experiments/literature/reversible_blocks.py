@@ -22,6 +22,7 @@ SOURCE = Source(
     "Without Storing Activations, arXiv:1707.04585",
     quote="Therefore, the activations for most layers need not be stored in memory during "
     "backpropagation. [...] the activation storage requirements are independent of depth.",
+    secondary="the abstract, as tomesphere.com repeats it",
     sentence="What a run of reversible blocks keeps for the backward pass does not depend on "
     "their number.",
     headline="Reversible blocks need no activations",

@@ -23,6 +23,7 @@ SOURCE = Source(
     "Quantization, arXiv:2110.02861; Shazeer, Stern 2018, Adafactor, arXiv:1804.04235",
     quote="our 8-bit optimizers maintain 32-bit performance with a small fraction of the memory "
     "footprint; Adafactor: while using very little auxiliary storage in the optimizer.",
+    secondary="the abstracts, as deepai.com and huggingface.co repeat them",
     sentence="The peak falls by all that 8-bit or factored states save of Adam's.",
     headline="8-bit and factored states: all they save reaches the peak",
 )

@@ -24,6 +24,7 @@ SOURCE = Source(
     "Models with Limited Resources, arXiv:2306.09782",
     quote="we propose a new optimizer, LOw-Memory Optimization (LOMO), which fuses the gradient "
     "computation and the parameter update in one step to reduce memory usage.",
+    secondary="the abstract, as researchtrend.ai repeats it",
     sentence="An optimizer step inside the backward pass lowers the peak by the gradients of all "
     "layers but one.",
     headline="A step inside the backward pass removes the gradients",

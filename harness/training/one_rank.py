@@ -80,7 +80,8 @@ def train_alone(workload: Workload, network: Network, *, compiled: bool) -> dict
 
 
 def _transformer(workload: Workload, dtype: torch.dtype, device: torch.device) -> Any:
-    made = Transformer(workload.depth, workload.widths[0], workload.classes, tokens=TOKENS)
+    widths = workload.widths
+    made = Transformer(len(widths), widths[0], workload.classes, tokens=TOKENS)
     return made.to(device, dtype)
 
 

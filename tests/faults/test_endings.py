@@ -1,8 +1,11 @@
 """Signals at the whole command, at any moment: what is left behind, and whether it resumes."""
 
 import contextlib
+import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +19,7 @@ import pytest
 from harness.measurement.limits import cgroup
 from harness.sweeps.executors import Measured
 from tests.child_process import harness, wait_for_handlers
-from tests.faults.conftest import FULL
+from tests.faults.conftest import FULL, full_only
 from tests.faults.grid import Tally
 from tests.faults.processes import coordinator, finish, settle
 
@@ -88,3 +91,38 @@ def test_threshold_ended_by_a_signal(tally: Tally) -> None:
         tally.left += len([path for path in stale if str(os.getpid()) in path.name])
     tally.settle_answers()
     assert tally.left == 0
+
+
+def lines(folder: Path) -> list[bytes]:
+    """Return every line that experiments of a run keep."""
+    return [line for file in folder.glob("*/*.jsonl") for line in file.read_bytes().splitlines()]
+
+
+@full_only
+def test_reproduce_killed(tmp_path: Path, tally: Tally) -> None:
+    """SIGKILL at any moment, 30 times; the same command then has each job once, and a report."""
+    folder = tmp_path / "run"
+    command = ("reproduce", "--quick", "--out", str(folder))
+    chance = random.Random(23)
+    while tally.injected < 30:
+        with harness(*command) as process:
+            wanted = len(lines(folder)) + chance.randrange(6)
+            while len(lines(folder)) < wanted and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0, 1))
+            family = below(process.pid)
+            process.kill()
+            process.communicate()
+        if process.returncode == 0:  # it was quicker: begin anew
+            shutil.rmtree(folder)
+            continue
+        tally.injected += 1
+        tally.left += alive_of(family)
+    with harness(*command) as process:
+        _, err = process.communicate()
+    tally.internal += process.returncode != 0
+    found = [json.loads(line) for line in lines(folder)]
+    tally.wrong += len(found) - len(set(lines(folder))) + sum(one["attempt"] > 1 for one in found)
+    tally.lost += abs(sum(map(int, re.findall(r": (\d+) cells", err))) - len(found))
+    tally.settle_answers()
+    assert (folder / "report.html").is_file()

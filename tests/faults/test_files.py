@@ -1,5 +1,6 @@
 """Faults of files: the executor replays known records, so that hundreds of trials take seconds."""
 
+import errno
 import json
 import os
 import random
@@ -205,6 +206,33 @@ def test_two_writers(tmp_path: Path, reference: Sequence[Measured], tally: Tally
         with LineStore(folder / "faulty", RECORD), pytest.raises(StoreError, match="another sweep"):
             sweep(folder, CELLS, Replay(reference))
         resume_and_check(folder, reference, tally)
+
+
+NETWORK = [errno.EXDEV, errno.ESTALE, errno.EACCES, errno.EIO, errno.ENOLCK]
+
+
+def test_network_file_system_that_fails_to_rename_lock_or_sync(
+    tmp_path: Path, reference: Sequence[Measured], tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep stops in one line, the torn file stays as it was, and a sound system resumes."""
+    fcntl = pytest.importorskip("fcntl")
+    whole = finished(tmp_path, reference).read_bytes()
+    chance = random.Random(6)
+    for number in trials(5, 100):
+        torn = whole[: chance.randrange(1, len(whole) - 1)] + b"{"
+        records_path(tmp_path).write_bytes(torn)
+        names = {"rename": (os, "replace"), "lock": (fcntl, "flock"), "sync": (os, "fsync")}
+        place, name = names[chance.choice(list(names))]
+
+        def fail(*_: object, number: int = NETWORK[number % len(NETWORK)]) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            with pytest.raises(StoreError):
+                sweep(tmp_path, CELLS, Replay(reference))
+        tally.lost += records_path(tmp_path).read_bytes() != torn
+        resume_and_check(tmp_path, reference, tally)
 
 
 def test_clock_that_jumps(

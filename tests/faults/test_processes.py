@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from harness.sweeps.executors import Measured
+from tests.child_process import child
 from tests.faults.conftest import FULL, IN_FULL, SITE
 from tests.faults.grid import Tally
 from tests.faults.processes import (
@@ -129,3 +130,31 @@ def test_worker_prints_megabytes_closes_pipes_writes_garbage_or_exits(
     tally.injected = len(list(hits.iterdir()))
     assert tally.injected == cells
     settle(folder, cells, reference, tally)
+
+
+def test_measured_again_and_again_in_one_process(tally: Tally) -> None:
+    """Nothing grows: the table counts descriptors, threads, children and MiB that were left."""
+    times = 300 if FULL else 40
+    done = child(f"""
+        import gc, psutil
+        from harness.measurement.measure import measure
+        from harness.measurement.process.launcher import default_launcher
+        from harness.schema.workload import Workload
+        own, launcher = psutil.Process(), default_launcher("pinned")
+        workload = Workload(width=8, in_features=8, batch=4)
+        def now():
+            gc.collect()
+            size = own.memory_info().rss >> 20
+            return own.num_fds(), own.num_threads(), len(own.children(recursive=True)), size
+        for number in range({times}):
+            assert measure(workload, repeats=1, launcher=launcher).outcome == "ok"
+            if number == 9:
+                print(*now())
+        print(*now())
+        launcher.close()
+        print(len(own.children(recursive=True)))
+    """)
+    warm, last, (children,) = ([int(n) for n in line.split()] for line in done.stdout.splitlines())
+    tally.injected += times
+    tally.left += children + sum(max(0, b - a) for a, b in zip(warm, last, strict=True))
+    tally.settle_answers()

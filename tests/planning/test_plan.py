@@ -63,9 +63,21 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
         assert one.micro_batch * one.micro_batches == BATCH
         assert (one.neighbour is None) == (one.micro_batches == 1)
         assert one.neighbour is None or one.neighbour.verdict != "fits"
-    assert found.rejected[0].startswith(f"1 x {BATCH:,}: does not fit, reserves ")
-    fits = {f"{one.micro_batches} x {one.micro_batch:,}" for one in found.candidates}
-    assert not fits & {each.partition(":")[0] for each in found.rejected}
+    assert found.rejected[0].startswith(f"1 x {BATCH:,}: {found.as_asked.verdict}, reserves ")
+    fits = {
+        ", ".join(
+            filter(
+                None,
+                [
+                    f"{one.micro_batches} x {one.micro_batch:,}",
+                    *one.change.described(),
+                    one.allocator_settings,
+                ],
+            )
+        )
+        for one in found.candidates
+    }
+    assert not fits & {each.partition(": ")[0] for each in found.rejected}
     first = next(c for c in found.candidates if not c.change.described())
     again = harness.predict(
         build,
