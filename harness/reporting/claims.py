@@ -36,7 +36,7 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the same claim of another run has in common."""
+        """Key of a claim that two runs have in common."""
         return self.experiment, self.sentence
 
 

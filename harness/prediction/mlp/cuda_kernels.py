@@ -25,7 +25,7 @@ _LEAST_ACCUMULATOR_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSums:
-    """What summing the columns of a contiguous (rows, columns) matrix allocates on a GPU.
+    """Allocations of a sum over the columns of a contiguous (rows, columns) matrix on a GPU.
 
     A matrix whose bytes 32 bits cannot count is summed in halves, and a 16-bit sum then meets in a
     buffer of its own.
