@@ -80,6 +80,9 @@ def test_how_a_process_ended_decides_the_outcome(ended: Ended, outcome: Outcome)
     found, evidence = classify(ended)
     assert found is outcome
     assert bool(evidence) == (outcome is not Outcome.OK)
+    assert ("OOM killer" in evidence.get("message", "")) == (
+        found is Outcome.KILLED and ended.exit_code == -9
+    )
 
 
 ATTEMPTS = {

@@ -90,5 +90,6 @@ def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, FailureEvidenc
         evidence["message"] = "the kernel's OOM killer killed it, by its cgroup's counter"
         evidence["oom_kills"] = ended.oom_kills
         return Outcome.OOM, evidence
-    evidence["message"] = f"the process was killed by {name}"
+    why = ", perhaps by the kernel's OOM killer: see dmesg" if number == signal.SIGKILL else ""
+    evidence["message"] = f"the process was killed by {name}{why}"
     return Outcome.KILLED, evidence
