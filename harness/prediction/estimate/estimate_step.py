@@ -27,7 +27,7 @@ from harness.training.own_step import OwnStep
 
 ACCURACY = (
     "estimate: requested peak within 1% in 248 of 248 runs of 62 networks, worst -0.1%; reserved "
-    "peak -10.8% to +6.2%"
+    "peak -2.7% to +3.1%"
 )
 """On CUDA, against the dry run of torch 2.15: ``results/cuda-dry-run/models.md``."""
 ON_CPU = (
