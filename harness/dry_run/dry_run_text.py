@@ -111,7 +111,8 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
         if done.unmeasured:
             yield "  Chosen without a measurement, where a GPU takes the fastest:"
             yield from (f"  {n:>8,}  {what}" for what, n in done.unmeasured.items())
-            yield from (f"  {hint}" for what, hint in _OTHER_END.items() if what in str(done))
+            chosen = " ".join(done.unmeasured)
+            yield from (f"  {hint}" for what, hint in _OTHER_END.items() if what in chosen)
     pools = sum(device.graph_pools for device in report.devices)
     if pools:
         kept = format_bytes(sum(device.graph_pool_bytes for device in report.devices))

@@ -332,17 +332,18 @@ def test_every_estimate_carries_the_error_that_was_measured() -> None:
 
 
 INTERRUPTED = """
-import _thread, sys, threading, time
+import _thread, sys
 import harness
 from torch import nn
 
-def interrupt():
-    while "sympy.polys.rings" not in sys.modules:
-        time.sleep(0.001)
-    _thread.interrupt_main()
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sympy.polys.rings":
+            _thread.interrupt_main()
+
+sys.meta_path.insert(0, Interrupting())
 
 ask = lambda: harness.predict(lambda: nn.Linear(4, 2), 2, inputs=(4,), gpu="l4", method="estimate")
-threading.Thread(target=interrupt, daemon=True).start()
 try:
     ask()
 except KeyboardInterrupt:
