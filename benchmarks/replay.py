@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.allocator import CachingAllocator
-from harness.snapshots.deadline import Deadline
+from harness.snapshots.file_bytes import Deadline
 from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
 

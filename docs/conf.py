@@ -1,5 +1,6 @@
 """Configuration of the documentation site: ``make docs``."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ KERNEL = ROOT / "build" / "ipython" / "profile_default" / "ipython_kernel_config
 KERNEL.parent.mkdir(parents=True, exist_ok=True)
 KERNEL.write_text("c = get_config()  # noqa\nc.IPKernelApp.log_level = 40\n")
 os.environ["IPYTHONDIR"] = str(KERNEL.parents[1])
+logging.getLogger("traitlets").setLevel(logging.WARNING)  # "Executing notebook"
 
 project = "mlp-memory-harness"
 html_show_copyright = False

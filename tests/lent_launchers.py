@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from harness.measurement.process.launch import environment_of_child
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
 from harness.measurement.process.messages import Ended, Failure, Job
+from harness.measurement.process.worker_output import OnPhase
 
 Environment = tuple[str, frozenset[tuple[str, str]]]
 
@@ -32,13 +33,13 @@ class LentLauncher:
         assert self._own._server is not None
         return self._own._server.pid
 
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` to its end, or kill it at the deadline."""
         self._runs = True
         try:
             if self._stopped:
                 self._stop()
-            return self._thread.submit(self._own.launch, job, deadline_seconds).result()
+            return self._thread.submit(self._own.launch, job, deadline_seconds, on_phase).result()
         finally:
             self._runs = False
 
@@ -98,8 +99,8 @@ class Planted:
         self._end = end
         self.jobs: list[Job] = []
 
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
-        del deadline_seconds
+    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+        del deadline_seconds, on_phase
         self.jobs.append(job)
         return self._end(job)
 

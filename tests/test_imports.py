@@ -71,7 +71,7 @@ FORBIDDEN = {
     "planning/step_changes.py": ["torch"],
     "snapshots": ["torch", "pickle.load", "pickle.loads", *OUTSIDE_THE_CLOSED_PAIR],
     "budgets/pytest_plugin.py": ["torch"],
-    "budgets/memory_use.py": ["torch"],
+    "budgets/step_memory.py": ["torch"],
     "analysis": ["torch", "matplotlib", "harness.measurement", "harness.training"],
     "reporting": ["torch", "scipy", "statsmodels"],
 }

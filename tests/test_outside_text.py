@@ -15,11 +15,11 @@ from rich.text import Text
 
 import harness
 from harness.cli.app import main
-from harness.reporting.csv_text import csv_text
 from harness.reporting.step_page import step_page
+from harness.reporting.tables import csv_text
 from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import Event, Trace
-from harness.schema.layer import Layer
+from harness.schema.metrics import Layer
 from harness.schema.notebook_table import notebook_table
 from harness.schema.plain_text import csv_cell, json_text, printable
 from harness.schema.record import Outcome, Record, to_json

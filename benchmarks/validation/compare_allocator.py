@@ -39,7 +39,7 @@ class Plan:
     live_bytes: int = 2 * GIB
     largest: int = 512 << 20
     rare: float = 0.01
-    order_unknown: bool = False  # of streams: see harness/allocator/streams.py
+    order_unknown: bool = False  # of streams: see harness/allocator/blocks.py
     seed: int = 0
 
 

@@ -16,7 +16,7 @@ from benchmarks.validation.dry_run import DryRun, parser, write_table
 from benchmarks.validation.record_events import STEPS, record_on
 from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.simulation import play_steps
+from harness.prediction.gpu.simulation import simulate_steps
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.schema.workload import (
     ACTIVATIONS,
@@ -73,14 +73,14 @@ def differences(workload: Workload, gpu: Gpu, predicted: dict[str, Any]) -> tupl
     recorded: dict[tuple[int, str], list[Sequence[int]]] = {}
     for step, phase, *peaks in predicted["peaks"]:
         recorded.setdefault((step, phase), []).append(peaks)
-    played = play_steps(script, CachingAllocator(), STEPS)
+    simulated = simulate_steps(script, CachingAllocator(), STEPS)
     equal = sum(
-        tuple(map(max, zip(*peaks, strict=True))) == played[step][phase]
+        tuple(map(max, zip(*peaks, strict=True))) == simulated[step][phase]
         for (step, phase), peaks in recorded.items()
-        if phase in played[step]
+        if phase in simulated[step]
     )
     same = in_order_of_forward_returns(events) == in_order_of_forward_returns(predicted["events"])
-    return same, 4 * sum(p in played[s] for s, p in recorded), 4 * equal
+    return same, 4 * sum(p in simulated[s] for s, p in recorded), 4 * equal
 
 
 def in_order_of_forward_returns(events: Sequence[list[Any]]) -> list[list[Any]]:

@@ -73,17 +73,18 @@ def row(name: str, report: DryRunReport) -> list[str]:
     return [name, outcome, *counts, *sizes, compiling, seconds, version]
 
 
-def write(out: Path, rows: Sequence[Sequence[str]]) -> None:
-    """Write the table of the rows that there are."""
+def write(out: Path, rows: Sequence[Sequence[str]], of: int) -> None:
+    """Write the table of the rows that there are, ``of`` that many models."""
     good = [each for each in rows if each[1] == "ok"]
     unbroken = sum(each[3] == "0" for each in good)
     ratios = sorted(float(each[7]) for each in good) or [0.0]
     write_table(
         out / "compiled-models",
         "Public models compiled by Inductor under the dry run",
-        f"{len(good)} of {len(rows)} models ran compiled, {unbroken} of them without a graph break:"
-        f" a training step with a batch of {BATCH} in float32 on a pretended {GPU}. Bytes are"
-        " the allocated peak of the third step, eager and then compiled, in one process. A compiled"
+        f"{len(rows)} of the list's {of} models were tried; {len(good)} ran compiled, {unbroken} of"
+        f" them without a graph break: a training step with a batch of {BATCH} in float32 on a"
+        f" pretended {GPU}. Bytes are the allocated peak of the third step, eager and then"
+        " compiled, in one process. A compiled"
         f" step needs {ratios[0]:.2f} to {ratios[-1]:.2f} of the eager one's, the median"
         f" {ratios[len(ratios) // 2]:.2f}. Seconds depend on the load of the machine.",
         HEADS,
@@ -107,7 +108,8 @@ def main() -> int:
         report = dry_run(peaks, name, gpu=GPU, deadline_seconds=DEADLINE_SECONDS, quiet=True)
         rows.append(row(name, report))
         print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
-        write(arguments.out, sorted(rows, key=lambda each: known.index(each[0])))
+        rows.sort(key=lambda each: known.index(each[0]))
+        write(arguments.out, rows, len(known))
     return 0
 
 

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.cells import AT_PEAK, ok_cells
 from harness.analysis.exact import ExactForm, exact_form
+from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.schema.events import CATEGORIES
 
 _KEYS = ["depth", "batch"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
-from harness.analysis.cells import AT_PEAK, ok_cells
+from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.reporting import claim_figures
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table

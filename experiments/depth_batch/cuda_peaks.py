@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from harness.analysis.cells import ok_cells
+from harness.analysis.frame import ok_cells
 from harness.plots.series import series
 from harness.schema.findings import Figure
 from harness.schema.units import format_bytes

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from harness.analysis.cells import AT_PEAK, ok_cells
+from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.analysis.proportionality import PRODUCT, Growth, exact_in, sample
 from harness.analysis.verdicts import growing_steps
 

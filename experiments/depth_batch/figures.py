@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from harness.analysis.cells import AT_PEAK, ok_cells
+from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.analysis.proportionality import Growth
-from harness.plots.owners import owners
+from harness.plots.stacked import owners
 from harness.reporting import claim_figures
 from harness.schema.findings import Figure
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from harness.analysis import rss_agreement
-from harness.analysis.cells import ok_cells
+from harness.analysis.frame import ok_cells
 from harness.schema.findings import Table
 from harness.schema.units import format_bytes
 

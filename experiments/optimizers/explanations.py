@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from harness.analysis.cells import ok_cells
+from harness.analysis.frame import ok_cells
 from harness.schema.units import format_bytes
 
 from .claims import STATE

@@ -4,7 +4,7 @@ import functools
 
 import pandas as pd
 
-from harness.analysis.cells import AT_PEAK, ends
+from harness.analysis.frame import AT_PEAK, ends
 from harness.plots.series import series
 from harness.reporting import claim_figures
 from harness.schema.findings import Figure

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.timeline import read_events
+from harness.analysis.frame import read_events
 from harness.schema.experiment import Evidence
 from harness.schema.units import format_bytes
 

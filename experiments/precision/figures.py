@@ -5,11 +5,9 @@ import functools
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.cells import AT_PEAK, ends, ok_cells
-from harness.analysis.timeline import read_events
-from harness.plots.live_bytes import live_by_category, thin
+from harness.analysis.frame import AT_PEAK, ends, ok_cells, read_events
 from harness.plots.series import Marked, series
-from harness.plots.step_timeline import timeline, tips
+from harness.plots.step_timeline import live_by_category, thin, timeline, tips
 from harness.reporting import claim_figures
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure

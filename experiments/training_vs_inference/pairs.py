@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from harness.analysis.cells import AT_PEAK, ok_cells
+from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.schema.events import CATEGORIES
 
 KEYS = ["depth", "width", "batch", "in_features", "classes"]

@@ -9,20 +9,16 @@ and the ``cudaMallocAsync`` backend are not modelled; when work on another strea
 is an assumption (see ``CachingAllocator.completion``), because it depends on the GPU.
 
     addresses.py         Placement of segments by a driver, as far as the allocator can notice
-    best_fit.py          Best fit if more than size and address decide; get_free_block
-    blocks.py            Blocks, and the ordered lists of those that are free
+    blocks.py            Blocks, the ordered lists of those that are free, and best fit
     config.py            The allocator's settings
     counters.py          The counters of torch.cuda.memory_stats, kept cheaply
-    device.py            The GPU below the allocator
+    device.py            The GPU below the allocator: its bytes, segment events, out of memory
     expandable.py        Expandable segments
     model.py             The allocator itself
-    replay_allocator.py  The allocator of a replay: it also follows what no request could express
-    restore.py           Starting from a state that somebody else recorded
-    segment_events.py    The model's reports in addition to counters
+    replay_allocator.py  The allocator of a replay, which starts from a recorded state
     segments.py          Sources of new memory, and the return of free memory
     settings.py          Reads the text of PYTORCH_ALLOC_CONF
     statistics.py        Statistics that can be read of an allocator without changing it
-    streams.py           Blocks that were freed while another stream still used them
 """
 
 from harness.allocator.addresses import (
@@ -35,10 +31,9 @@ from harness.allocator.addresses import (
     policies_to_try,
 )
 from harness.allocator.config import AllocatorConfig
+from harness.allocator.device import OutOfMemoryError, SegmentEvent
 from harness.allocator.model import CachingAllocator
-from harness.allocator.replay_allocator import FollowingAllocator
-from harness.allocator.restore import BlockState, SegmentState
-from harness.allocator.segment_events import OutOfMemoryError, SegmentEvent
+from harness.allocator.replay_allocator import BlockState, FollowingAllocator, SegmentState
 from harness.allocator.settings import AllocatorConfigError
 
 __all__ = [

@@ -27,14 +27,13 @@ class AddressPolicy(Protocol):
 
     def place(self, size_bytes: int) -> int:
         """Return the address of a new segment of ``size_bytes``."""
-        ...
 
     def release(self, address: int, size_bytes: int) -> None:
-        """Forget the segment at ``address``, which was freed."""
-        ...
+        """Forget the segment at ``address``, which was freed; do nothing if none is remembered."""
+        del address, size_bytes
 
 
-class Ascending:
+class Ascending(AddressPolicy):
     """Each segment above all earlier ones; addresses are never used again."""
 
     def __init__(self, first: int = _FIRST) -> None:
@@ -48,11 +47,8 @@ class Ascending:
             raise ValueError(f"no addresses are left for a segment of {size_bytes} bytes")
         return address
 
-    def release(self, address: int, size_bytes: int) -> None:
-        """Do nothing."""
 
-
-class Descending:
+class Descending(AddressPolicy):
     """Each segment below all earlier ones; addresses are never used again."""
 
     def __init__(self, last: int = _LAST) -> None:
@@ -65,11 +61,8 @@ class Descending:
             raise ValueError(f"no addresses are left for a segment of {size_bytes} bytes")
         return self._next
 
-    def release(self, address: int, size_bytes: int) -> None:
-        """Do nothing."""
 
-
-class Scattered:
+class Scattered(AddressPolicy):
     """Pseudo-random addresses, the same for the same seed."""
 
     def __init__(self, seed: int = 0) -> None:
@@ -94,7 +87,7 @@ class Scattered:
         del self._taken[bisect_left(self._taken, (address, size_bytes))]
 
 
-class LowestFree:
+class LowestFree(AddressPolicy):
     """The lowest gap that is wide enough, so that freed addresses come back first."""
 
     def __init__(self) -> None:
@@ -120,7 +113,7 @@ class LowestFree:
         insort(self._gaps, (start, end))
 
 
-class Recorded:
+class Recorded(AddressPolicy):
     """Addresses from a recording, in order; another policy once they have run out."""
 
     def __init__(
@@ -133,9 +126,6 @@ class Recorded:
         """Return the next recorded address."""
         address = next(self._addresses, None)
         return self._afterwards.place(size_bytes) if address is None else address
-
-    def release(self, address: int, size_bytes: int) -> None:
-        """Do nothing."""
 
 
 _POLICIES: tuple[Callable[[], AddressPolicy], ...] = (

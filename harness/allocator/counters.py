@@ -6,82 +6,44 @@ before something falls, so peaks are noted then, and when they are read.
 Source: ``c10/core/CachingDeviceAllocator.h`` of PyTorch 2.13.
 """
 
-_PEAKS = (
-    "peak_active",
-    "peak_active_bytes",
-    "peak_allocated_bytes",
-    "peak_allocation",
-    "peak_inactive_split",
-    "peak_inactive_split_bytes",
-    "peak_requested_bytes",
-    "peak_reserved_bytes",
-    "peak_segment",
-)
+from dataclasses import dataclass, fields
 
 
+@dataclass(slots=True, eq=False)
 class Peaks:
     """The highest value seen of each counter, for one pool or for both together."""
 
-    __slots__ = _PEAKS
-
-    peak_active: int
-    peak_active_bytes: int
-    peak_allocated_bytes: int
-    peak_allocation: int
-    peak_inactive_split: int
-    peak_inactive_split_bytes: int
-    peak_requested_bytes: int
-    peak_reserved_bytes: int
-    peak_segment: int
-
-    def __init__(self) -> None:
-        for name in _PEAKS:
-            setattr(self, name, 0)
+    peak_active: int = 0
+    peak_active_bytes: int = 0
+    peak_allocated_bytes: int = 0
+    peak_allocation: int = 0
+    peak_inactive_split: int = 0
+    peak_inactive_split_bytes: int = 0
+    peak_requested_bytes: int = 0
+    peak_reserved_bytes: int = 0
+    peak_segment: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class PoolCounters(Peaks):
     """Running totals of one pool. ``awaiting`` is freed, but still in use on a stream."""
 
-    __slots__ = (
-        "allocated_bytes_down",
-        "allocated_bytes_up",
-        "allocation_down",
-        "allocation_up",
-        "awaiting",
-        "awaiting_bytes",
-        "inactive_split_bytes_down",
-        "inactive_split_bytes_up",
-        "inactive_split_down",
-        "inactive_split_up",
-        "requested_bytes_down",
-        "requested_bytes_up",
-        "reserved_bytes_down",
-        "reserved_bytes_up",
-        "segment_down",
-        "segment_up",
-    )
-
-    allocated_bytes_down: int
-    allocated_bytes_up: int
-    allocation_down: int
-    allocation_up: int
-    awaiting: int
-    awaiting_bytes: int
-    inactive_split_bytes_down: int
-    inactive_split_bytes_up: int
-    inactive_split_down: int
-    inactive_split_up: int
-    requested_bytes_down: int
-    requested_bytes_up: int
-    reserved_bytes_down: int
-    reserved_bytes_up: int
-    segment_down: int
-    segment_up: int
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in PoolCounters.__slots__:
-            setattr(self, name, 0)
+    allocated_bytes_down: int = 0
+    allocated_bytes_up: int = 0
+    allocation_down: int = 0
+    allocation_up: int = 0
+    awaiting: int = 0
+    awaiting_bytes: int = 0
+    inactive_split_bytes_down: int = 0
+    inactive_split_bytes_up: int = 0
+    inactive_split_down: int = 0
+    inactive_split_up: int = 0
+    requested_bytes_down: int = 0
+    requested_bytes_up: int = 0
+    reserved_bytes_down: int = 0
+    reserved_bytes_up: int = 0
+    segment_down: int = 0
+    segment_up: int = 0
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return (up, down) of every counter by its name."""
@@ -94,10 +56,7 @@ class PoolCounters(Peaks):
             "allocated_bytes": (self.allocated_bytes_up, self.allocated_bytes_down),
             "allocation": (self.allocation_up, self.allocation_down),
             "inactive_split": (self.inactive_split_up, self.inactive_split_down),
-            "inactive_split_bytes": (
-                self.inactive_split_bytes_up,
-                self.inactive_split_bytes_down,
-            ),
+            "inactive_split_bytes": (self.inactive_split_bytes_up, self.inactive_split_bytes_down),
             "requested_bytes": (self.requested_bytes_up, self.requested_bytes_down),
             "reserved_bytes": (self.reserved_bytes_up, self.reserved_bytes_down),
             "segment": (self.segment_up, self.segment_down),
@@ -244,8 +203,8 @@ class Counters:
     def reset_peaks(self) -> None:
         """Set every peak to the present value, as ``reset_peak_memory_stats`` does."""
         for holder in (self.small, self.large, self.all):
-            for name in _PEAKS:
-                setattr(holder, name, 0)
+            for item in fields(Peaks):
+                setattr(holder, item.name, 0)
         for oversize in (self.oversize_allocations, self.oversize_segments):
             oversize.peak = oversize.up - oversize.down
         self.note_blocks()

@@ -1,6 +1,54 @@
-"""The GPU below the allocator: a number of bytes and a way of placing segments."""
+"""The GPU below the allocator: its bytes, where segments lie, and the events of both."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from harness.allocator.addresses import AddressPolicy
+
+SegmentAction = Literal["segment_alloc", "segment_free", "segment_map", "segment_unmap"]
+
+
+class SegmentEvent(NamedTuple):
+    """Memory allocated from or returned to the driver, as a snapshot's trace names it."""
+
+    action: SegmentAction
+    address: int
+    size_bytes: int
+    stream: int
+
+
+@dataclass(eq=False, kw_only=True)
+class OutOfMemoryError(RuntimeError):
+    """A request that neither the pools nor the GPU can serve; the allocator stays valid.
+
+    Attributes:
+        requested_bytes: what the caller requested.
+        rounded_bytes: the block it would have needed.
+        segment_bytes: the segment the allocator tried to get ("Tried to allocate").
+        allocated_bytes: allocated at that moment.
+        reserved_bytes: held from the driver, after everything free was returned.
+        free_bytes: what the driver had free, None on a GPU without end.
+        limit_bytes: what the per-process fraction allows, None without one.
+        total_bytes: the GPU's memory.
+    """
+
+    requested_bytes: int
+    rounded_bytes: int
+    segment_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+    free_bytes: int | None
+    limit_bytes: int | None
+    total_bytes: int | None
+
+    def __str__(self) -> str:
+        allowed = "" if self.limit_bytes is None else f", {self.limit_bytes} allowed"
+        return (
+            f"out of memory: {self.requested_bytes} bytes requested, a segment of "
+            f"{self.segment_bytes} needed, {self.free_bytes} free{allowed}; "
+            f"{self.allocated_bytes} allocated, {self.reserved_bytes} reserved"
+        )
+
 
 # Where a GPU without end is assumed, address ranges must still have an end.
 _RANGE_OF_ENDLESS_CARD = 1 << 44

@@ -16,8 +16,7 @@ from harness.allocator.blocks import (
     FreeList,
 )
 from harness.allocator.config import SMALL_SEGMENT_BYTES
-from harness.allocator.device import Device
-from harness.allocator.segment_events import SegmentAction
+from harness.allocator.device import Device, SegmentAction
 
 
 class Books(Protocol):
@@ -27,11 +26,9 @@ class Books(Protocol):
         self, action: SegmentAction, home: FreeList, address: int, size: int
     ) -> None:
         """Book ``size`` bytes as reserved."""
-        ...
 
     def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Book ``size`` bytes as no longer reserved."""
-        ...
 
 
 class ExpandableSegments:

@@ -9,16 +9,24 @@ from bisect import bisect_left, insort
 from typing import Literal
 
 from harness.allocator.addresses import AddressPolicy, Ascending
-from harness.allocator.best_fit import best_fit
-from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, MASK, SHIFT, Block, FreeList, Pool
+from harness.allocator.blocks import (
+    ALLOCATED,
+    AWAITING,
+    FREE,
+    MASK,
+    SHIFT,
+    Block,
+    FreeList,
+    Pool,
+    StreamUses,
+    best_fit,
+)
 from harness.allocator.config import GRANULE_BYTES, SMALL_REQUEST_BYTES, UNLIMITED, AllocatorConfig
 from harness.allocator.counters import Counters
-from harness.allocator.device import Device
-from harness.allocator.segment_events import OutOfMemoryError, SegmentEvent
+from harness.allocator.device import Device, OutOfMemoryError, SegmentEvent
 from harness.allocator.segments import Segments
 from harness.allocator.settings import AllocatorConfigError
 from harness.allocator.statistics import Readings
-from harness.allocator.streams import StreamUses
 
 Completion = Literal["at_once", "at_release"]
 

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from harness.allocator.blocks import FREE, MASK, SHIFT, AddressRange, Block, FreeList, Pool
 from harness.allocator.config import UNLIMITED, AllocatorConfig
 from harness.allocator.counters import Counters
-from harness.allocator.device import Device
+from harness.allocator.device import Device, SegmentAction, SegmentEvent
 from harness.allocator.expandable import ExpandableSegments
-from harness.allocator.segment_events import SegmentAction, SegmentEvent
 
 
 class Segments:

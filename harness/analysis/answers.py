@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.analysis.proportionality import Growth
 from harness.prediction.gpu.workspaces import workspace_bytes
-from harness.schema.events import CATEGORIES
 from harness.schema.units import format_bytes
 
 _GPU = ["environment.gpu_capability", "environment.cublas_workspace_config"]
@@ -32,11 +32,10 @@ def _kept(result: Growth | None) -> tuple[str, ...]:
 
 
 def _alive(training: pd.DataFrame) -> tuple[str, ...]:
-    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
-    known = training[(training["outcome"] == "ok") & training[names].notna().all(axis=1)]
+    known = ok_cells(training, *AT_PEAK)
     if known.empty:
         return ()
-    largest = known[names].astype("int64").idxmax(axis=1)
+    largest = known[AT_PEAK].astype("int64").idxmax(axis=1)
     led = known[largest == "categories_at_peak.activation"]
     if led.empty:
         text = (

@@ -130,12 +130,11 @@ def _proposals(
         if not solution or solution in seen:
             continue
         seen.add(solution)
-        results = [_value(row, solution) for row in rows]
+        results = [
+            sum((part * factor for part, factor in zip(row, solution, strict=True)), Fraction(0))
+            for row in rows
+        ]
         if all(result <= value for result, value in zip(results, values, strict=True)):
             pairs = enumerate(zip(results, values, strict=True))
             found.append((solution, {at for at, (result, value) in pairs if result == value}))
     return found
-
-
-def _value(row: Sequence[int], solution: Sequence[Fraction]) -> Fraction:
-    return sum((part * factor for part, factor in zip(row, solution, strict=True)), Fraction(0))

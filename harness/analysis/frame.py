@@ -1,4 +1,4 @@
-"""Records on disk to one DataFrame: a row per cell, exact integers, null where unknown."""
+"""Records and events on disk as data frames: exact integers, null where unknown."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from harness.analysis import AnalysisError
 from harness.schema import columns
+from harness.schema.events import CATEGORIES
 from harness.schema.record import Record, RecordError, from_json
 
 RECORDS = "records.jsonl"
@@ -129,3 +131,59 @@ def _join(chunks: list[pd.DataFrame]) -> pd.DataFrame:
     rest = sorted(name for name in frame.columns if name not in COLUMNS)
     frame = frame[known + rest].drop_duplicates(subset=_CELL, keep="last", ignore_index=True)
     return frame.copy()
+
+
+_NEEDED = ["order", "step", "phase", "category", "size_bytes", "live_bytes"]
+
+
+def read_events(path: Path) -> pd.DataFrame:
+    """Return the allocation events of one traced cell, in order.
+
+    Raises:
+        AnalysisError: no such file, a column missing, a running sum that is not the sum, or a
+            category that this harness does not know.
+    """
+    try:
+        events = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise AnalysisError(f"{path.name}: {error}") from error
+    missing = [name for name in _NEEDED if name not in events]
+    if missing or events.empty:
+        raise AnalysisError(f"{path.name}: no events with columns {', '.join(missing or _NEEDED)}")
+    events = events.sort_values("order", kind="stable", ignore_index=True)
+    if not (events["size_bytes"].cumsum() == events["live_bytes"]).all():
+        raise AnalysisError(f"{path.name}: live_bytes is not the running sum of size_bytes")
+    unknown = set(events["category"].dropna()) - set(CATEGORIES)
+    if unknown:
+        names = ", ".join(sorted(map(str, unknown)))
+        raise AnalysisError(f"{path.name}: unknown categories: {names}")
+    return events
+
+
+AT_PEAK = [f"categories_at_peak.{name}" for name in CATEGORIES]
+"""The columns with the bytes of each category at the peak."""
+
+
+def ok_cells(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return the cells that ended well and have a value in each of ``columns``.
+
+    >>> frame = pd.DataFrame({"outcome": ["ok", "oom", "ok"], "saved_bytes": [4, None, None]})
+    >>> ok_cells(frame, "saved_bytes")["saved_bytes"].tolist()
+    [4.0]
+    """
+    usable = (frame["outcome"] == "ok") & frame[list(columns)].notna().all(axis=1)
+    return frame[usable].reset_index(drop=True)
+
+
+def categories(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``frame`` with the columns of AT_PEAK named by their category alone."""
+    return frame.rename(columns=dict(zip(AT_PEAK, CATEGORIES, strict=True)))
+
+
+def ends(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the cells with the smallest and those with the largest value of ``column``.
+
+    >>> ends(pd.DataFrame({"batch": [8, 1, 4]}), "batch")["batch"].tolist()
+    [8, 1]
+    """
+    return frame[frame[column].isin([frame[column].min(), frame[column].max()])]

@@ -34,7 +34,6 @@ class Steps:
 
         Raises:
             AnalysisError: the step is missing.
-
         """
         metrics = self._run(job).metrics
         if metrics is None:
@@ -46,7 +45,6 @@ class Steps:
 
         Raises:
             AnalysisError: the job is missing.
-
         """
         return self._run(job).counted or {}
 
@@ -79,7 +77,6 @@ def _known(value: _Known | None, job: StepJob) -> _Known:
 
     Raises:
         AnalysisError: it is missing, which is never zero.
-
     """
     if value is None:
         raise AnalysisError(f"{job} has no such metric")
@@ -91,7 +88,6 @@ def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: in
 
     >>> widest("peak", [(8, 8), (9, 8)], "closed form").difference
     1
-
     """
     known = list(pairs)
     value, second = max(known, key=lambda pair: abs(pair[0] - pair[1]))
@@ -100,12 +96,7 @@ def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: in
 
 
 def claim_experiment(
-    source: Source,
-    *,
-    title: str,
-    jobs: Jobs,
-    judge: Callable[[Steps, Size], Judgement],
-    order: int,
+    source: Source, *, title: str, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], order: int
 ) -> Experiment:
     """Return the experiment that tests a claim of the literature.
 
@@ -116,7 +107,6 @@ def claim_experiment(
         judge: called with the steps that ended well and the size they are of. With steps missing
             it may fail: then the claim is open, with the reason.
         order: place among the claims.
-
     """
     return Experiment(
         title=title,

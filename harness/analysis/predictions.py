@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.analysis.frame import ok_cells
 from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
 from harness.prediction.versions import nearest_known
@@ -39,7 +40,7 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 
     ``metrics`` are columns of whole bytes; missing where nothing is predicted.
     """
-    known = frame[frame["outcome"] == "ok"].reset_index(drop=True)
+    known = ok_cells(frame)
     predictions = [_prediction(row) for row in known.to_dict("records")]
     columns = {
         f"predicted.{name}": pd.array([_metric(one, name) for one in predictions], dtype="Int64")

@@ -16,7 +16,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
 from harness.analysis.exponents import Exponent, exponents
 from harness.analysis.fits import Fit, NestedTest, bends, fit, nested_test
-from harness.analysis.frame import NOISY
+from harness.analysis.frame import NOISY, ok_cells
 from harness.analysis.scaling import Scaling, scaling
 
 ADDITIVE = ("constant", "depth", "batch")
@@ -112,8 +112,7 @@ def sample(frame: pd.DataFrame, quantity: str) -> Sample:
         AnalysisError: fewer than three depths or batches, or fewer cells than a fit needs, or
             two cells of one depth and batch.
     """
-    known = frame[(frame["outcome"] == "ok") & frame[quantity].notna()]
-    known = known.sort_values(["depth", "batch"])
+    known = ok_cells(frame, quantity).sort_values(["depth", "batch"])
     depths, batches = known["depth"].nunique(), known["batch"].nunique()
     if depths < 3 or batches < 3 or len(known) < len(PRODUCT) + 2:
         found = f"{len(known)} cells with {depths} depths and {batches} batches"

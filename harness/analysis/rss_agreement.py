@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from harness.analysis.frame import ok_cells
 from harness.schema.units import format_bytes
 
 BIG_RISE_BYTES = 16 * 10**6
@@ -11,17 +12,13 @@ RESOLVED_BYTES = 2**20
 TOLERANCE_PERCENT = 2.0
 MMAP_THRESHOLD_BYTES = 64 * 2**10
 """Of the pinned malloc policy: smaller blocks come from a heap that is freed in part."""
+_NEEDED = ("rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes")
 
 
 def resolved(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the cells whose step adds at least RESOLVED_BYTES by the trace, not by RSS itself."""
-    known = _known(frame)
+    known = ok_cells(frame, *_NEEDED)
     return known[_rise(known) >= RESOLVED_BYTES].reset_index(drop=True)
-
-
-def _known(frame: pd.DataFrame) -> pd.DataFrame:
-    needed = ["rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes"]
-    return frame[(frame["outcome"] == "ok") & frame[needed].notna().all(axis=1)]
 
 
 def _rise(known: pd.DataFrame) -> "pd.Series[int]":
@@ -35,7 +32,7 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     batch, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
     one_activation_bytes, from_the_heap`` (an activation is below the mmap threshold).
     """
-    known = _known(frame)
+    known = ok_cells(frame, *_NEEDED)
     known = known[_rise(known) > BIG_RISE_BYTES]
     rise = _rise(known)
     size = known["dtype"].map({"float64": 8, "float32": 4}).fillna(2).astype("Int64")

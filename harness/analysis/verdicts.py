@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.decisions import Decision, interval, is_above, is_within
+from harness.analysis.frame import ok_cells
 from harness.analysis.proportionality import CLOSELY, ROUGHLY, Growth
 from harness.analysis.scaling import Scaling, doubling_from
 from harness.schema.findings import Claim, Verdict
@@ -166,6 +167,11 @@ def _beyond(result: Growth, axis: Scaling) -> str:
 
 def growing_steps(frame: pd.DataFrame, quantity: str, variable: str, line: str) -> tuple[int, int]:
     """Return in how many of how many neighbouring pairs along ``variable`` the quantity grows."""
-    known = frame[(frame["outcome"] == "ok") & frame[quantity].notna()]
-    steps = known.sort_values([line, variable]).groupby(line)[quantity].diff().dropna()
+    steps = (
+        ok_cells(frame, quantity)
+        .sort_values([line, variable])
+        .groupby(line)[quantity]
+        .diff()
+        .dropna()
+    )
     return int((steps > 0).sum()), len(steps)

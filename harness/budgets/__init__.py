@@ -2,7 +2,6 @@
 
 baseline.py             The baseline file: what each test's model needed when somebody last
 compare_predictions.py  Two predictions (harness predict --json) compared, value by value
-memory_use.py           The need of a step of a test's model
 pytest_plugin.py        The pytest plugin: @pytest.mark.memory(peak="900MiB"
 step_memory.py          The memory of a step of a test's model
 """

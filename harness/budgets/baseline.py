@@ -11,7 +11,7 @@ import msgspec
 from filelock import FileLock
 from msgspec import Struct
 
-from harness.budgets.memory_use import MemoryUse, Method
+from harness.budgets.step_memory import MemoryUse, Method
 from harness.schema.errors import HarnessError
 from harness.schema.metrics import Bytes
 from harness.schema.unique_keys import read_json

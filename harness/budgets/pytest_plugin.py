@@ -22,7 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.budgets.baseline import Baseline, Entry
-    from harness.budgets.memory_use import MemoryUse
+    from harness.budgets.step_memory import MemoryUse
 
 MARKER = (
     "memory(peak=None, gpu=None, tolerance=None): "
@@ -111,12 +111,8 @@ class MemoryBudget:
         return use
 
     def _problem(self, name: str, use: "MemoryUse", limit: int | None, tolerance: Fraction) -> str:
-        """Return why the test fails, empty where it does not.
-
-        Raises:
-            HarnessError: the baseline file is damaged or cannot be written.
-        """
-        from harness.budgets.memory_use import growth, largest
+        """Return why the test fails, empty where it does not."""
+        from harness.budgets.step_memory import growth, largest
 
         baseline = self._baseline.get(name)
         if baseline is not None and (baseline.method, baseline.gpu) != (use.method, use.gpu):

@@ -12,8 +12,7 @@ explain_command.py    harness explain: an out-of-memory message, a log or a memo
 explore_command.py    harness explore: the interactive page
 gpu_options.py        Options that several commands share
 measure_command.py    harness measure: one isolated measurement
-option_hints.py       Hints for options that people expect and that do not exist
-page_option.py       --html FILE: the answer of a command as a page
+page_option.py        --html FILE: the answer of a command as a page
 parameter_types.py    Types of options
 plan_command.py       harness plan: what to change so
 predict_command.py    harness predict: the metrics of a step without running it
@@ -28,6 +27,5 @@ sweep_options.py      The options that sweep and reproduce share, and what both 
 target_flags.py       The flags that describe a user's own network, shared by predict
 threshold_command.py  harness threshold: the largest batch, depth or width that fits a budget
 verdicts_command.py   harness verdicts: every claim of a report with its verdict
-worker_options.py     Options of the commands that run a workload in worker processes
 workload_flags.py     One flag per field of Workload, made from the field's own help and rule
 """

@@ -19,7 +19,6 @@ from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from harness.cli.explain_command import explain
 from harness.cli.explore_command import explore
 from harness.cli.measure_command import measure
-from harness.cli.option_hints import hint_for
 from harness.cli.plan_command import plan
 from harness.cli.predict_command import predict
 from harness.cli.profile_command import profile
@@ -32,6 +31,35 @@ from harness.cli.verdicts_command import verdicts
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
 from harness.version import __version__
+
+_HINTS = {
+    "--layers": "use --depth N for the number of hidden layers",
+    "--num-layers": "use --depth N for the number of hidden layers",
+    "--n-layers": "use --depth N for the number of hidden layers",
+    "--hidden-size": "use --width N, or --hidden N,N,...",
+    "--units": "use --width N, or --hidden N,N,...",
+    "--lr": "memory does not depend on the learning rate; leave it out",
+    "--learning-rate": "memory does not depend on the learning rate; leave it out",
+    "--momentum": "use --optimizer momentum",
+    "--weight-decay": "memory does not depend on weight decay; leave it out",
+    "--epochs": "every step needs the same memory; leave it out",
+    "--steps": "every step needs the same memory; leave it out",
+    "--amp": "use --autocast float16 or --autocast bfloat16",
+    "--precision": "use --dtype for the model, or --autocast",
+    "--fp16": "use --dtype float16, or --autocast float16",
+    "--bf16": "use --dtype bfloat16, or --autocast bfloat16",
+    "--input-size": "use --in-features N",
+    "--num-classes": "use --classes N",
+    "--output": "use --out DIR",
+    "--cuda": "use --device cuda",
+    "--timeout": "use --deadline SECONDS",
+}
+
+
+def hint_for(option: str) -> str | None:
+    """Return what to do instead of ``option``; None if nothing is known."""
+    return _HINTS.get(option)
+
 
 COMMANDS = (
     compare,
@@ -82,11 +110,6 @@ def app(context: click.Context) -> None:
 app.params.append(debug_option())
 for _command in COMMANDS:
     app.add_command(_command)
-
-
-def run_experiment_file(file: str) -> None:
-    """Run the experiment in ``file`` as ``harness sweep`` does, then end the process."""
-    sys.exit(main(["sweep", file, *sys.argv[1:]]))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,6 @@ from harness.cli.exit_codes import DONE
 from harness.cli.gpu_options import replay_deadline
 from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU, SIZE, Numbers, WholeNumber
-from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.snapshots import Scaling
@@ -105,48 +104,24 @@ def explain(
     import json
 
     from harness.snapshots import explain_file, is_snapshot
-    from harness.snapshots.explain_page import explanation_page
-    from harness.snapshots.explain_text import explanation_text
+    from harness.snapshots.explain_source import explain_log, explain_snapshot
 
     path = Path(file)
     if file == "-" or is_message(file) or not is_snapshot(path):
-        return _explain_text(file, as_json=as_json, html=html)
-    explanations = explain_file(
-        path,
-        device=device,
-        gpus=_gpus(gpus, memory),
-        settings=settings,
-        scaling=_scaling(second, batches, batch),
-        deadline_seconds=deadline,
-    )
-    if html is not None:
-        write_page(html, explanation_page(explanations))
-    if as_json:
-        first, *others = (each.as_dict() for each in explanations)
-        click.echo(json.dumps({**first, "other_devices": others}))
+        report = explain_log(_log(file))
     else:
-        click.echo(printable("\n".join(map(explanation_text, explanations))), nl=False)
-    return DONE
-
-
-def _explain_text(file: str, *, as_json: bool, html: Path | None) -> int:
-    import json
-
-    from harness.snapshots.explain_page import failures_page
-    from harness.snapshots.log_failures import explained, find_failures
-    from harness.snapshots.oom_text import failures_text
-
-    log = _log(file)
-    failures = find_failures(log)
-    text = printable(failures_text(failures, log.left_out_bytes))
+        explanations = explain_file(
+            path,
+            device=device,
+            gpus=_gpus(gpus, memory),
+            settings=settings,
+            scaling=_scaling(second, batches, batch),
+            deadline_seconds=deadline,
+        )
+        report = explain_snapshot(explanations)
     if html is not None:
-        write_page(html, failures_page(failures, text))
-    if as_json:
-        last = explained(failures)[-1]
-        numbers = {} if last.message is None else last.message.as_dict()
-        every = [each.as_dict() for each in failures]
-        text = json.dumps({**last.as_dict(), **numbers, "failures": every}) + "\n"
-    click.echo(text, nl=False)
+        write_page(html, report.page)
+    click.echo(f"{json.dumps(report.facts)}\n" if as_json else report.text, nl=False)
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share: a GPU that is described, and how long a replay may take."""
+"""Options that several commands share: a GPU, deadlines, a pretended GPU, ``--force``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -78,8 +78,8 @@ def with_options(
 
 
 def gpu_description(command: Command) -> Command:
-    """Add the options that describe a GPU; with --gpu the command receives them as ``card``."""
-    return with_options(_DESCRIPTION, GpuFlags, "card", command)
+    """Add the options that describe a GPU; the command receives them as ``gpu_flags``."""
+    return with_options(_DESCRIPTION, GpuFlags, "gpu_flags", command)
 
 
 replay_deadline = click.option(
@@ -88,4 +88,24 @@ replay_deadline = click.option(
     default=60.0,
     show_default=True,
     help="Refuse a recording that takes longer than this many seconds.",
+)
+
+
+pretend_option = click.option(
+    "--gpu",
+    metavar="NAME",
+    help="GPU to pretend in a dry run, for --device cuda; times are null then. Without this option"
+    " a GPU is pretended only if the machine has none.  [a100-40gb]",
+)
+
+deadline_option = click.option(
+    "--deadline",
+    type=SECONDS,
+    default=600,
+    show_default=True,
+    help="Seconds after which a worker process is stopped.",
+)
+
+force_option = click.option(
+    "--force", is_flag=True, help="Try more memory than is available on this machine."
 )

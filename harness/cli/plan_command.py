@@ -52,7 +52,7 @@ def plan(
     optimizer: str,
     network: TargetFlags,
     autocast: str | None,
-    card: GpuFlags,
+    gpu_flags: GpuFlags,
     as_json: bool,
 ) -> int:
     """List the changes with which a training step fits on a GPU.
@@ -65,13 +65,15 @@ def plan(
     """
     from harness.planning.plan import plan_request
 
-    gpu = card.described()
-    if gpu is None or (card.gpu is None and card.memory is None):
+    gpu = gpu_flags.described()
+    if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
     request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
     try:
         with answer_alone(as_json):
-            found = plan_request(request, gpu, settings=card.alloc_conf, progress=_show_progress)
+            found = plan_request(
+                request, gpu, settings=gpu_flags.alloc_conf, progress=_show_progress
+            )
     except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
     if as_json:

@@ -71,7 +71,7 @@ def predict(
     target: str | None,
     network: TargetFlags,
     compile_mode: str | None,
-    card: GpuFlags,
+    gpu_flags: GpuFlags,
     budget: int | None,
     method: str | None,
     examples: int | None,
@@ -98,7 +98,7 @@ def predict(
             target,
             flags | {"compile": compile_mode},
             network,
-            card,
+            gpu_flags,
             method=str(method),
             check=check,
             as_json=as_json,
@@ -108,13 +108,13 @@ def predict(
         raise click.UsageError(
             "--input, --inputs, --arg, --compile and --method need a TARGET, e.g. my_model.py:Net"
         )
-    if card.are_given() and flags["device"] is None:
+    if gpu_flags.are_given() and flags["device"] is None:
         flags["device"] = "cuda"
-    if check and budget is None and card.gpu is None and card.memory is None:
+    if check and budget is None and gpu_flags.gpu is None and gpu_flags.memory is None:
         raise click.UsageError("--check needs --budget or --gpu")
     return _predict_workload(
         flags,
-        card,
+        gpu_flags,
         check=check,
         as_json=as_json,
         html=html,
@@ -126,7 +126,7 @@ def predict(
 
 def _predict_workload(
     flags: dict[str, Any],
-    card: GpuFlags,
+    gpu_flags: GpuFlags,
     *,
     check: bool,
     as_json: bool,
@@ -137,7 +137,10 @@ def _predict_workload(
     from harness.schema.record import Outcome, to_json
 
     prediction = run(
-        workload_from(flags), gpu=card.described(), allocator_settings=card.alloc_conf, **asked
+        workload_from(flags),
+        gpu=gpu_flags.described(),
+        allocator_settings=gpu_flags.alloc_conf,
+        **asked,
     )
     if html is not None:
         from harness.reporting.step_page import step_page

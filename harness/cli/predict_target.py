@@ -32,7 +32,7 @@ def predict_target(
     target: str,
     flags: Mapping[str, Any],
     network: TargetFlags,
-    card: GpuFlags,
+    gpu_flags: GpuFlags,
     *,
     method: str,
     check: bool,
@@ -40,10 +40,10 @@ def predict_target(
     html: "Path | None" = None,
 ) -> int:
     """Predict a step of ``target``, print the answer and return the exit code."""
-    if html is not None and card.mean_all():
+    if html is not None and gpu_flags.mean_all():
         raise click.UsageError("--html shows one GPU; give its name instead of all")
-    gpu = None if card.mean_all() else card.described()
-    if check and not card.mean_all() and (gpu is None or gpu.total_bytes is None):
+    gpu = None if gpu_flags.mean_all() else gpu_flags.described()
+    if check and not gpu_flags.mean_all() and (gpu is None or gpu.total_bytes is None):
         raise click.UsageError("--check needs a GPU of known memory, e.g. --gpu l4")
     request = network.request(
         target,
@@ -55,9 +55,9 @@ def predict_target(
         classes=flags["classes"],
         compile=flags["compile"],
     )
-    asked = {"settings": card.alloc_conf, "method": method}
+    asked = {"settings": gpu_flags.alloc_conf, "method": method}
     try:
-        if card.mean_all():
+        if gpu_flags.mean_all():
             return _table(request, check=check, as_json=as_json, **asked)
         device = "cuda" if gpu is not None else flags["device"] or "cpu"
         return _one(request, device, gpu, check=check, as_json=as_json, html=html, **asked)

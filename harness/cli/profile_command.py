@@ -9,7 +9,7 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import GpuFlags, gpu_description
+from harness.cli.gpu_options import GpuFlags, deadline_option, gpu_description
 from harness.cli.page_option import page_option
 from harness.cli.parameter_types import GPU, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.target_flags import (
@@ -19,7 +19,6 @@ from harness.cli.target_flags import (
     show_progress,
     target_flags,
 )
-from harness.cli.worker_options import deadline_option
 from harness.schema.errors import UnsupportedError
 from harness.schema.input_spec import TYPES
 from harness.schema.step_choices import MODES, OPTIMIZERS
@@ -107,7 +106,7 @@ def profile(
     target: str,
     network: TargetFlags,
     compile_mode: str | None,
-    card: GpuFlags,
+    gpu_flags: GpuFlags,
     input_type: str,
     device: Literal["cpu", "cuda"],
     deadline: float,
@@ -128,7 +127,7 @@ def profile(
 
     given = network.with_default_input("3x224x224", input_type)
     request = given.request(target, compile=compile_mode, **step)
-    gpu = card.described()
+    gpu = gpu_flags.described()
     try:
         report = measure_step(
             request,

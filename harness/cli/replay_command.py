@@ -49,11 +49,7 @@ def replay(
     from harness.snapshots import replay_devices, replay_text
 
     replayed = replay_devices(
-        snapshot,
-        settings=settings,
-        memory_bytes=memory,
-        device=device,
-        deadline_seconds=deadline,
+        snapshot, settings=settings, memory_bytes=memory, device=device, deadline_seconds=deadline
     )
     if as_json:
         first, *others = (each.as_dict() for each in replayed)

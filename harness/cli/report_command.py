@@ -46,11 +46,7 @@ def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
     missing: list[str] = []
     with counted("analysing and drawing experiments") as progress:
         page = write_report(
-            folder,
-            jobs=usable_processors(),
-            progress=progress,
-            given=given,
-            missing=missing.append,
+            folder, jobs=usable_processors(), progress=progress, given=given, missing=missing.append
         )
     for line in missing:
         click.echo(printable(f"harness: {line}"), err=True)

@@ -6,9 +6,9 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.gpu_options import deadline_option
 from harness.cli.parameter_types import EXPERIMENT
 from harness.cli.sweep_options import run_experiments, sweep_options
-from harness.cli.worker_options import deadline_option
 from harness.schema.plain_text import printable
 
 

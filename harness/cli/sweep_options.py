@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.cli.gpu_options import pretend_option
 from harness.cli.parameter_types import Choices, WholeNumber
-from harness.cli.worker_options import pretend_option
 
 if TYPE_CHECKING:
     from harness.schema.experiment import Experiment, Size

@@ -6,8 +6,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.gpu_options import deadline_option, force_option, pretend_option
 from harness.cli.parameter_types import SIZE, Choices
-from harness.cli.worker_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 

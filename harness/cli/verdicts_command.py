@@ -38,6 +38,6 @@ def verdicts(folders: tuple[Path, ...], short: bool) -> int:
         from harness.reporting.summary import print_claims
 
         return DONE if print_claims(folders[0], short=short) else NOT_OK
-    from harness.reporting.verdict_table import print_side_by_side
+    from harness.reporting.summary import print_side_by_side
 
     return DONE if print_side_by_side(folders) else NOT_OK

@@ -26,7 +26,7 @@ from harness.dry_run.run_folder import end_processes_of
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
 from harness.dry_run.supervisor import KILL
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
-from harness.measurement.process.own_interpreter import own_interpreter
+from harness.measurement.process.start_child import own_interpreter
 
 GRACE_SECONDS = 30.0
 """How long a script that is to end has to clean up and its report to be written."""

@@ -3,6 +3,7 @@
 PyTorch is looked at through its files, never imported: the process that asks stays small.
 """
 
+import functools
 import importlib.util
 import mmap
 import os
@@ -46,14 +47,19 @@ class TorchBuild:
     libraries: Path
     include: tuple[Path, ...]
 
+    @functools.cache  # noqa: B019 - there are one or two builds
     def architectures(self) -> tuple[int, ...]:
         """Return the architectures that it has kernels for, e.g. 80 and 86.
 
         They are the text behind ``torch.cuda.get_arch_list()``, found without loading PyTorch.
         """
+        listed = re.compile(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0")
         with (self.libraries / "libtorch_python.so").open("rb") as file:
             text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            found = re.search(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0", text)
+            found, place = None, text.find(b"\0sm_")
+            while place >= 0 and found is None:
+                found = listed.match(text, place)
+                place = text.find(b"\0sm_", place + 1)
             return tuple(int(n) for n in re.findall(rb"sm_(\d+)", found[1])) if found else ()
 
 

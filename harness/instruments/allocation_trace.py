@@ -238,6 +238,8 @@ def storage_addresses(tensors: Iterable[torch.Tensor], category: str) -> dict[in
 
 def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
     """Return the storages behind ``tensor``: a sparse one has its indices and its values."""
+    if tensor.layout == torch.strided:
+        return [tensor.untyped_storage()]
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]
-    return [tensor.untyped_storage()]
+    return []

@@ -31,6 +31,7 @@ _MEMORY = "[memory]"
 _ENGINE = "autograd::engine::"
 _OPTIMIZER = "Optimizer."
 _STEP = "Optimizer.step#"
+_NODE = RecordScope.BACKWARD_FUNCTION
 
 _new = tuple.__new__  # half the time of Event(*fields)
 
@@ -207,7 +208,7 @@ class Reader:
             return self._module_of(node, module), 1
         if name.startswith(_OPTIMIZER):
             self._change(node, self._current.optimizer, name.startswith(_STEP))
-        elif not backward and "Backward" in name and _is_backward(node):
+        elif not backward and "Backward" in name and node.extra_fields.scope == _NODE:
             # Where operators are left out, so are the engine's.
             self._change(node, self._current.backward)
             return self._module_of(node, module), 1
@@ -218,10 +219,6 @@ class Reader:
         sequence = node.extra_fields.sequence_number
         at = bisect_right(self._sequences, sequence) - 1
         return self._modules[at] if sequence >= 0 and at >= 0 else module
-
-
-def _is_backward(node: Any) -> bool:
-    return bool(node.extra_fields.scope == RecordScope.BACKWARD_FUNCTION)
 
 
 def with_requested_sizes(found: Sequence[Found], log: Sequence[Entry]) -> list[Found]:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from harness.training.nested_tensors import tensors
 
 Forward = Callable[..., Any]
 Wrap = Callable[[str, Forward], Forward]
@@ -45,6 +47,48 @@ def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
                 own.pop(entry, None)
             else:
                 own[entry] = before
+
+
+class LayerOutputs:
+    """Notes each module's output; used around a step that is not traced."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[str, int] = {}
+
+    def named(self, name: str, forward: Forward) -> Forward:
+        """Stand in for a module's forward."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self._bytes.setdefault(name, 0)
+            output = forward(*args, **kwargs)
+            self._bytes[name] = sum(map(tensor_bytes, tensors(output)))
+            return output
+
+        return run
+
+    def rows(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return each module's name, kind and sizes: first those that ran, in order."""
+        modules = dict(model.named_modules())
+        names = [*self._bytes, *(name for name in modules if name not in self._bytes)]
+        return [
+            {
+                "name": name,
+                "kind": type(modules[name]).__name__,
+                "parameter_bytes": sum(map(tensor_bytes, own_tensors(modules[name]))),
+                "output_bytes": self._bytes.get(name, 0),
+            }
+            for name in names
+        ]
+
+
+def own_tensors(module: nn.Module) -> list[Tensor]:
+    """Return the parameters and buffers that a module holds itself."""
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor's elements."""
+    return tensor.numel() * tensor.element_size()
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from harness.instruments.allocation_trace import storages_of
 from harness.instruments.forward_hooks import Forward, wrapped_forwards
 
 ROOT = "(network)"
@@ -39,7 +40,7 @@ class _Held:
         # alive. ``data`` is no operator, so the profiler has nothing to record.
         plain = type(tensor) is Tensor or type(tensor) is Parameter
         self.tensor = held = tensor.data if plain else tensor.detach()
-        self.address = _address(held)
+        self.address = next((storage.data_ptr() for storage in storages_of(held)), 0)
         self.module = module
 
 
@@ -108,7 +109,7 @@ class SavedTensors:
         alive = [(reference, held) for reference in self._held if (held := reference())]
         self._held = [reference for reference, _ in alive]
         for _, held in alive:
-            for storage in _storages(held.tensor):
+            for storage in storages_of(held.tensor):
                 if storage.nbytes():
                     address = storage.data_ptr()
                     found.setdefault(address, Saved(address, storage.nbytes(), held.module))
@@ -132,16 +133,3 @@ def saved_metrics(
         "saved_activation_bytes": total - of_input,
         "modules": {name: {"saved_bytes": size} for name, size in modules.items()},
     }
-
-
-def _address(tensor: Tensor) -> int:
-    return next((storage.data_ptr() for storage in _storages(tensor)), 0)
-
-
-def _storages(tensor: Tensor) -> list[torch.UntypedStorage]:
-    """Return the storages behind ``tensor``: a sparse one has its indices and its values."""
-    if tensor.layout == torch.strided:
-        return [tensor.untyped_storage()]
-    if tensor.layout == torch.sparse_coo:
-        return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]
-    return []

@@ -1,11 +1,9 @@
 """The facts that turn allocator events into categories: which tensors are what, and when."""
 
-from collections.abc import Iterable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from harness.instruments.allocation_trace import storage_addresses, storages_of
+from harness.instruments.allocation_trace import storage_addresses
 from harness.training.nested_tensors import tensors
 
 
@@ -30,13 +28,3 @@ def state_addresses(optimizer: torch.optim.Optimizer | None) -> dict[int, str]:
 def input_addresses(*inputs: object) -> dict[int, str]:
     """Return the storages of the tensors in ``inputs``, nested in any containers."""
     return storage_addresses(list(tensors(inputs)), "input")
-
-
-def addresses(held: Iterable[Tensor], category: str) -> dict[int, str]:
-    """Return ``{address: category}`` of the tensors' storages."""
-    return storage_addresses(held, category)
-
-
-def storages(tensor: Tensor) -> list[torch.UntypedStorage]:
-    """Return the storages behind ``tensor``: a sparse one has its indices and its values."""
-    return storages_of(tensor)

@@ -12,7 +12,6 @@ model_check.py       Does the memory model hold for the installed PyTorch? Tiny 
 module_trace.py      with harness.trace(model) as trace
 passes.py            The passes over one workload, one instrument each
 pretended_device.py  The variable of a pretended GPU, set by harness.dry_run
-probe_workloads.py   Tiny workloads that together exercise every rule of the memory model on
 run_trace.py         A whole training loop traced as one step
 step_trace.py        One traced step of any network: the source of every answer about it
 whole_run.py         A whole training run in one worker

@@ -110,7 +110,9 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
         if name == "passes":
             environment |= result["environment"]
             summary = _summary(result["repeats"], environment, sources)
-            fields |= summary | _with_gpu(summary, result)
+            if "cuda" in result:  # next to that of the plain passes
+                summary["cuda"] |= result["cuda"]
+            fields |= summary
     return msgspec.convert(
         {
             "workload_id": workload.id,
@@ -143,8 +145,3 @@ def _summary(
         summary["cuda"] = {key: max(peak[key] for peak in peaks) for key in peaks[0]}
     sources |= {name: "plain" for name in summary if name != "repeats"}
     return summary
-
-
-def _with_gpu(summary: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain passes' CUDA metrics with those of the other passes next to them."""
-    return {"cuda": summary["cuda"] | result["cuda"]} if "cuda" in result else {}

@@ -14,15 +14,59 @@ from typing import NamedTuple
 import torch
 
 from harness.measurement.passes import saved_pass, trace_pass
-from harness.measurement.probe_workloads import PROBES
 from harness.measurement.process.worker import prime
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.prediction.predict_workload import predict
 from harness.prediction.torch_rules import Rule, rules_in_force
 from harness.prediction.versions import described_version, is_newer_than_known, torch_version
 from harness.schema.events import Event
-from harness.schema.workload import Workload
+from harness.schema.workload import ACTIVATIONS, Workload
 from harness.training import training_step
+
+_PLAIN = Workload(hidden=(12, 7), in_features=20, classes=5, batch=9, optimizer="none")
+_BY_HAND = _PLAIN.replace(model="mlp-scratch")
+_DEEP = _PLAIN.replace(hidden=(12, 7, 6))
+_WIDE = _PLAIN.replace(hidden=(64, 48), in_features=96, batch=64, dtype="bfloat16")
+
+PROBES: tuple[Workload, ...] = (
+    *(_PLAIN.replace(activation=name) for name in ACTIVATIONS),
+    *(_BY_HAND.replace(activation=name) for name in ACTIVATIONS),
+    _PLAIN.replace(mode="inference"),
+    _BY_HAND.replace(mode="inference"),
+    *(
+        _PLAIN.replace(optimizer=optimizer, foreach=foreach)
+        for optimizer in ("sgd", "momentum", "adam", "adamw")
+        for foreach in ("on", "off")
+    ),
+    _BY_HAND.replace(optimizer="adamw", dtype="float64"),
+    _PLAIN.replace(batch=1, hidden=(1, 1), classes=1, in_features=1),
+    _PLAIN.replace(accumulate=4),
+    _BY_HAND.replace(accumulate=9),
+    _PLAIN.replace(checkpoint=1),
+    _PLAIN.replace(checkpoint=2, activation="gelu", accumulate=2),
+    _BY_HAND.replace(checkpoint=2),
+    _BY_HAND.replace(checkpoint=1, activation="tanh"),
+    *(
+        _DEEP.replace(norm=norm, dropout=dropout, activation=activation)
+        for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3))
+        for activation in ("relu", "relu_inplace", "gelu")
+    ),
+    *(
+        _DEEP.replace(norm=norm, dropout=0.3, checkpoint=2, accumulate=2)
+        for norm in ("batch", "layer")
+    ),
+    _DEEP.replace(norm="batch", dropout=0.3, mode="inference"),
+    _DEEP.replace(norm="layer", optimizer="momentum", dtype="float64", threads=2),
+    *(
+        _PLAIN.replace(mode=mode, activation=activation, autocast="bfloat16", batch=70)
+        for activation in ("relu", "gelu")
+        for mode in ("train", "inference")
+    ),
+    _PLAIN.replace(optimizer="momentum", dtype="float16"),
+    _WIDE,
+    _WIDE.replace(model="mlp-scratch", activation="tanh", threads=2),
+)
+
 
 _HELPERS = ("aten::empty", "aten::zeros", "aten::add", "aten::div", "aten::_to_copy")
 """Operators that others use inside, where the event is the other one's."""
@@ -236,9 +280,7 @@ def _rule_behind(event: Event, workload: Workload) -> str:
         return max(found, default=(-1, 0))
 
     innermost = max(rules_in_force(), key=place)
-    return innermost.name if place(innermost)[0] >= 0 else _without_operator(workload)
-
-
-def _without_operator(workload: Workload) -> str:
-    """Return the rule of an event without an operator: a random state or a wrapped number."""
+    if place(innermost)[0] >= 0:
+        return innermost.name
+    # Outside any operator: a random state, or a wrapped number.
     return "checkpointing" if workload.checkpoint else "micro-batches"

@@ -21,8 +21,8 @@ from torch.optim.optimizer import (
 )
 
 from harness.instruments import tensor_roles
-from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.forward_hooks import Forward, entry_of
+from harness.instruments.allocation_trace import AllocationRecorder, storage_addresses
+from harness.instruments.forward_hooks import Forward, entry_of, own_tensors
 from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace, trace_metrics
@@ -177,7 +177,7 @@ class ModuleTrace:
         """Open the trace with what exists."""
         adopt = self._recorder.adopt
         for name, module in self._model.named_modules():
-            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            own = own_tensors(module)
             adopt(own, "parameter", name)
             adopt([p.grad for p in own if p.grad is not None], "gradient", name)
         for optimizer in self._optimizers.values():
@@ -247,7 +247,7 @@ class ModuleTrace:
         self._recorder.accumulates = True
         self._optimizers.setdefault(id(optimizer), optimizer)
         held = [p.grad for p in _grouped(optimizer) if p.grad is not None]
-        self._recorder.mark(tensor_roles.addresses(held, "gradient"))
+        self._recorder.mark(storage_addresses(held, "gradient"))
 
     def _after_step(self, optimizer: Optimizer, *_: object) -> None:
         self._recorder.mark(tensor_roles.state_addresses(optimizer))

@@ -5,10 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import msgspec
 import torch
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -16,7 +13,7 @@ from torch.optim.optimizer import (
 )
 
 from harness.instruments import tensor_roles
-from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.allocation_trace import AllocationRecorder, storage_addresses
 from harness.instruments.cuda_counters import cuda_peaks
 from harness.instruments.saved_tensors import SavedTensors
 from harness.measurement.step_trace import StepTrace
@@ -59,9 +56,9 @@ def _optimizers(recorder: AllocationRecorder, steps: list[Optimizer]) -> Iterato
     def before(optimizer: Optimizer, *_: object) -> None:
         recorder.accumulates = True
         held = [p for group in optimizer.param_groups for p in group["params"]]
-        recorder.mark(tensor_roles.addresses(held, "parameter"))
+        recorder.mark(storage_addresses(held, "parameter"))
         grads = [p.grad for p in held if isinstance(p.grad, torch.Tensor)]
-        recorder.mark(tensor_roles.addresses(grads, "gradient"))
+        recorder.mark(storage_addresses(grads, "gradient"))
 
     def after(optimizer: Optimizer, *_: object) -> None:
         steps.append(optimizer)

@@ -5,20 +5,19 @@ two steps run and the second one is measured; on a GPU, real or pretended, steps
 reserves no more than the one before, and the next one is measured.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import msgspec
-from torch import Tensor, nn
+from torch import nn
 
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
-from harness.instruments.forward_hooks import wrapped_forwards
-from harness.instruments.layer_outputs import LayerOutputs
+from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped_forwards
 from harness.instruments.saved_tensors import ROOT, Saved, SavedTensors, saved_metrics
-from harness.schema.events import Trace, trace_metrics
+from harness.schema.events import Trace, totals, trace_metrics
 from harness.schema.metrics import CudaMetrics, CudaPeaks, Metrics
 from harness.training.module_step import Step, run_step
 from harness.training.nested_tensors import tensors
@@ -108,7 +107,8 @@ class _Tracing:
         modules = self._recorder.module_scopes(model, self._saved.modules)
         with self._saved.watch(), modules:
             run_step(step, self._phase)
-        for name, own in _owned(model):
+        for name, module in model.named_modules():
+            own = own_tensors(module)
             grads = [p.grad for p in own if p.grad is not None]
             self._recorder.adopt(grads, "gradient", name)
             if step.optimizer is not None:
@@ -117,8 +117,8 @@ class _Tracing:
         self._recorder.mark(tensor_roles.state_addresses(step.optimizer))
 
     def _adopt(self, model: nn.Module, step: Step) -> None:
-        for name, own in _owned(model):
-            self._recorder.adopt(own, "parameter", name)
+        for name, module in model.named_modules():
+            self._recorder.adopt(own_tensors(module), "parameter", name)
         self._recorder.adopt(tensors([step.x, step.y]), "input")
 
     @contextmanager
@@ -149,24 +149,11 @@ def highest(phases: dict[str, dict[str, int]]) -> dict[str, int]:
     return {name: max(peaks[name] for peaks in phases.values()) for name in sorted(names)}
 
 
-def _total(saved: list[Saved]) -> int:
-    return sum(one.size_bytes for one in saved)
-
-
-def _owned(model: nn.Module) -> Iterable[tuple[str, list[Tensor]]]:
-    """Yield each module's name, and the parameters and buffers that it holds itself."""
-    for name, module in model.named_modules():
-        yield name, [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-
-
 def _rows(
     outputs: LayerOutputs, model: nn.Module, trace: Trace, saved: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return a row for each module; the bytes at the peak add up to the peak."""
-    at_peak: dict[str, int] = {}
-    for block in trace.alive_at_peak():
-        name = block.event.module
-        at_peak[name] = at_peak.get(name, 0) + block.event.size_bytes
+    at_peak = totals(trace.alive_at_peak(), "module")
     kept = saved["modules"]
     rows = [
         {

@@ -188,13 +188,8 @@ def traced(
 
 def _empty(workload: Workload) -> Built:
     """Build the network and its optimizer, with no batch."""
-    built = build(workload.replace(batch=1), _no_fill)
+    built = build(workload.replace(batch=1), lambda *_: None)
     return dataclasses.replace(built, workload=workload, x=torch.empty(0), y=None)
-
-
-def _no_fill(x: Tensor, y: Tensor | None) -> None:
-    """Leave a batch that nobody reads as it is."""
-    del x, y
 
 
 def _train(

@@ -14,8 +14,8 @@ from harness.prediction.whole_import import import_whole
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
-from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
+from harness.schema.metrics import Layer
 from harness.schema.step_choices import COMPILE_MODES
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places

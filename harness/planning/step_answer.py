@@ -153,7 +153,14 @@ def _fits_of_kind(asked: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) 
     values = _used(asked, gpus[0])
     watch(is_own, lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     bench = StepBench(own, values)
-    return fits_of(bench, own, gpus, settings=asked.settings, find_largest=asked.largest)
+    return fits_of(
+        bench,
+        own,
+        gpus,
+        settings=asked.settings,
+        find_largest=asked.largest,
+        find_best=len(asked.gpus) == 1,  # a table has the batch that surely fits
+    )
 
 
 def _has_pools() -> bool:

@@ -34,8 +34,17 @@ def fits_of(
     *,
     settings: str = "",
     find_largest: bool = False,
+    find_best: bool = True,
 ) -> list[GpuFit]:
     """Return the verdict on each GPU: it fits if it does with the largest workspace of cuDNN too.
+
+    Args:
+        bench: where the step is tried.
+        own: the step.
+        gpus: GPUs of one kind and of known memory.
+        settings: as in PYTORCH_ALLOC_CONF.
+        find_largest: whether to search the largest batch that surely fits.
+        find_best: whether to search then also the one that may fit, without any workspace.
 
     Raises:
         ForkFailedError: the step fails for another reason than memory.
@@ -46,7 +55,7 @@ def fits_of(
         return least.fits(gpus, find_largest=find_largest)
     most = StepSearch(bench.with_largest_workspace(), own, settings)
     other = ForkedCall(partial(most.fits, gpus, find_largest=find_largest))
-    fits = least.fits(gpus, find_largest=find_largest, at_best=True)
+    fits = least.fits(gpus, find_largest=find_largest and find_best, at_best=True)
     ends = zip(gpus, fits, other.result(), strict=True)
     return [least.limited(gpu, both_ends(fit, most)) for gpu, fit, most in ends]
 
@@ -59,7 +68,7 @@ def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
     verdicts = least.verdict, most.verdict
     allocated = *least.allocated_peak_bytes, *most.allocated_peak_bytes
     reserved = *least.reserved_peak_bytes, *most.reserved_peak_bytes
-    best = max(least.largest_batch or 0, most.largest_batch or 0)
+    best = max(least.largest_batch or 0, most.largest_batch or 0) if least.is_searched else 0
     return replace(
         most,
         allocated_peak_bytes=(min(allocated), max(allocated)),

@@ -7,13 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
-from harness.plots.theme import (
-    INK,
-    QUIET,
-    RULE,
-    byte_ticks,
-    is_narrow,
-)
+from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow
 from harness.schema.category_colours import BLUE
 
 

@@ -11,25 +11,42 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.plots.intervals import ranges
-from harness.plots.live_bytes import live_by_category, thin
-from harness.plots.probes import probes
 from harness.plots.stacked import stacked
-from harness.plots.step_timeline import timeline
-from harness.plots.theme import (
-    RC,
-)
+from harness.plots.step_timeline import live_by_category, thin, timeline
+from harness.plots.theme import QUIET, RC
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.category_colours import CATEGORY_COLOURS
+from harness.schema.category_colours import BLUE, CATEGORY_COLOURS, VERMILION
 
 if TYPE_CHECKING:
     from harness.schema.events import Trace
     from harness.schema.record import Record
     from harness.schema.step_report import StepReport
     from harness.schema.threshold import Threshold
+
+
+def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int | None) -> None:
+    """Paint column ``value`` of each probe, a dot where it fitted and a cross where it did not."""
+    axes = canvas.add_subplot()
+    number = np.arange(1, len(data) + 1)
+    values = data["value"].to_numpy(dtype=np.float64)
+    fits = (data["outcome"] == "ok").to_numpy(dtype=bool)
+    axes.plot(number[fits], values[fits], "o", color=BLUE, label="fits")
+    axes.plot(number[~fits], values[~fits], "x", color=VERMILION, label="does not fit")
+    if largest_fit is not None:
+        axes.axhline(largest_fit, color=QUIET, linewidth=0.8, linestyle="--")
+        axes.set_title(f"Largest {solve} that fits: {largest_fit:,}")
+    axes.set_yscale("symlog", base=2, linthresh=1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("probe")
+    axes.set_ylabel(solve)
+    axes.legend()
 
 
 class Picture(Canvas):

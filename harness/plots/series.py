@@ -25,17 +25,14 @@ from harness.plots.theme import (
     is_narrow,
     ordered_colours,
     panels,
+    round_ticks,
 )
 from harness.schema.category_colours import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 
-_AXES = {
-    "batch": "batch (examples)",
-    "depth": "depth (hidden layers)",
-    "width": "width (units)",
-}
+_AXES = {"batch": "batch (examples)", "depth": "depth (hidden layers)", "width": "width (units)"}
 
 MANY = 20
 """Points of a series from which on they are drawn small."""
@@ -204,8 +201,7 @@ def _values(axes: Axes, data: pd.DataFrame, y: str, scale: Scale, y_from: float 
 
 def from_zero(axes: Axes, top: float) -> None:
     """Let the upright axis show bytes from zero to a little above ``top``, at round ticks."""
-    step = 2.0 ** round(np.log2(max(top, 4) / 4))
-    ticks = [step * at for at in range(int(1.12 * top // step) + 1)]
+    ticks = round_ticks(top, 1.12)
     axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
     axes.set_ylim(0, 1.12 * top)
 

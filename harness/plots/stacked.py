@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.patches import Patch
 
 from harness.plots.theme import (
     INK,
     byte_ticks,
     bytes_text,
+    category_legend,
+    ink_on,
     is_narrow,
     panels,
 )
@@ -22,9 +23,6 @@ from harness.schema.category_colours import CATEGORY_COLOURS
 
 _ROOM = 1.3
 """How far an axis goes beyond the longest bar, for the number at its end."""
-
-_NAMED = 0.13
-"""The least share of an axis that a part needs to carry its own number."""
 
 
 def stacked(
@@ -77,7 +75,7 @@ def stacked(
         if bar_label and (axes is places[0] or is_narrow(canvas)):
             axes.set_ylabel(bar_label)
     (places[-1] if is_narrow(canvas) else places[0]).set_xlabel(label)
-    _legend(canvas, names)
+    category_legend(canvas, names)
 
 
 def _bars(axes: Axes, names: Sequence[str], sizes: Sequence[np.ndarray]) -> None:
@@ -107,8 +105,42 @@ def _totals(axes: Axes, ends: np.ndarray, texts: Sequence[str]) -> None:
         )
 
 
-def _legend(canvas: Canvas, names: Sequence[str]) -> None:
-    handles = [Patch(color=CATEGORY_COLOURS[name]) for name in names]
-    texts = [name.replace("_", " ") for name in names]
-    columns = 3 if is_narrow(canvas) else len(names)
-    canvas.legend(handles, texts, loc="outside lower center", ncols=columns)
+def owners(canvas: Canvas, data: pd.DataFrame) -> None:
+    """Paint which category leads at the peak, over depth (rows) and batch (columns).
+
+    ``data`` holds ``depth``, ``batch``, ``owner``, its ``share`` of the peak (0 to 1) and
+    ``peak_live_bytes``. Each cell has the leader's colour and names its share; the wider
+    figure names the peak too.
+    """
+    axes = canvas.add_subplot()
+    depths, batches = (sorted(int(at) for at in data[key].unique()) for key in ("depth", "batch"))
+    narrow = is_narrow(canvas)
+    for depth, batch, owner, share, peak in zip(
+        *(data[key] for key in ("depth", "batch", "owner", "share", "peak_live_bytes")), strict=True
+    ):
+        row, column = depths.index(int(depth)), batches.index(int(batch))
+        colour = CATEGORY_COLOURS[str(owner)]
+        axes.barh(row, 0.95, 0.93, left=column - 0.475, color=colour)
+        words = f"{100 * float(share):.0f}" if narrow else f"{100 * float(share):.0f}%"
+        if not narrow:
+            words += f"\n{bytes_text(float(peak))}"
+        axes.text(
+            column,
+            row,
+            words,
+            ha="center",
+            va="center",
+            fontsize=8 if narrow else 7.5,
+            color=ink_on(colour),
+        )
+    axes.set_xticks(range(len(batches)), [f"{batch}" for batch in batches])
+    if narrow:
+        axes.tick_params(axis="x", labelrotation=45)
+    axes.set_yticks(range(len(depths)), [f"{depth}" for depth in depths])
+    axes.set_xlabel("batch (examples)")
+    axes.set_ylabel("depth (hidden layers)")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    led = [name for name in CATEGORY_COLOURS if name in set(data["owner"])]
+    category_legend(canvas, led, " leads", narrow_columns=2)

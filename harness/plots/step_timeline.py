@@ -6,14 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.patches import Patch
 
-from harness.plots.theme import (
-    INK,
-    PAPER,
-    bytes_text,
-    is_narrow,
-)
+from harness.plots.theme import INK, PAPER, bytes_text, category_legend, is_narrow, round_ticks
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.units import format_bytes
 
@@ -33,15 +27,12 @@ def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
     axes.set_ylim(0, top * (1.35 if is_narrow(canvas) else 1.2))
     _phases(axes, data, inches=0.85 * canvas.get_figwidth())
     _peak(axes, data)
-    ticks = _round_ticks(top)
+    ticks = round_ticks(top, 1.2)
     axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
     axes.set_xlabel("allocator event of the step")
     axes.set_ylabel("live bytes")
     axes.grid(visible=False, axis="x")
-    handles = [Patch(color=colour) for colour in colours]
-    words = [name.replace("_", " ") for name in names]
-    columns = 3 if is_narrow(canvas) else len(names)
-    canvas.legend(handles, words, loc="outside lower center", ncols=columns)
+    category_legend(canvas, names)
 
 
 def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, str]]:
@@ -56,12 +47,6 @@ def tips(data: pd.DataFrame, most: int = 240) -> Iterator[tuple[float, float, st
         ]
         stop = rows[min(start + size, len(rows) - 1)]
         yield float(rows[start]["event"]), float(stop["event"]), "\n".join(lines)
-
-
-def _round_ticks(top: float) -> list[float]:
-    """Return ticks at whole powers of two, about four of them."""
-    step = 2.0 ** round(np.log2(max(top, 4) / 4))
-    return [step * at for at in range(int(top * 1.2 // step) + 1)]
 
 
 def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
@@ -121,3 +106,37 @@ def _peak(axes: Axes, data: pd.DataFrame) -> None:
         color=INK,
         bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
     )
+
+
+def live_by_category(events: pd.DataFrame) -> pd.DataFrame:
+    """Return what is alive after each event of the last step: a row an event.
+
+    Columns: ``event`` (0 is the state just before the step), ``phase``, one per category, and
+    ``live_bytes``, their sum.
+    """
+    sizes = events["size_bytes"].to_numpy(dtype=np.int64)
+    names = events["category"].to_numpy(dtype=object)
+    alive = {name: np.where(names == name, sizes, 0).cumsum() for name in CATEGORY_COLOURS}
+    measured = (events["step"] == events["step"].max()).to_numpy()
+    first = int(measured.argmax())
+    start = max(first - 1, 0)
+    phases = [str(phase) for phase in events["phase"].fillna("").iloc[start:]]
+    if first > 0 and len(phases) > 1:
+        phases[0] = phases[1]
+    table = pd.DataFrame({"event": range(len(phases)), "phase": phases})
+    for name in CATEGORY_COLOURS:
+        table[name] = alive[name][start:]
+    return table.assign(live_bytes=table[list(CATEGORY_COLOURS)].sum(axis=1))
+
+
+def thin(table: pd.DataFrame, most: int = 1500) -> pd.DataFrame:
+    """Return at most about ``most`` rows of a timeline: of each run of events, the highest.
+
+    The peak and both ends stay; a picture cannot show more.
+    """
+    if len(table) <= most:
+        return table
+    group = np.arange(len(table)) * most // len(table)
+    kept = table.groupby(group, sort=True)["live_bytes"].idxmax()
+    rows = sorted({0, len(table) - 1, *map(int, kept)})
+    return table.loc[rows].reset_index(drop=True)

@@ -1,14 +1,16 @@
 """The look of every picture: colours that survive colour blindness, type, quiet axes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.units import format_bytes
 
 INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
@@ -125,9 +127,24 @@ def bytes_text(size: float, _position: int | None = None) -> str:
 
 def byte_ticks(axes: Axes, top: float) -> None:
     """Mark about three multiples of a power of two on an axis of bytes from 0 to ``top``."""
-    step = 2.0 ** round(math.log2(max(top, 4) / 2.5))
-    ticks = [step * at for at in range(int(1.12 * top // step) + 1)]
+    ticks = round_ticks(top, 1.12, count=2.5)
     axes.set_xticks(ticks, [bytes_text(tick) for tick in ticks])
+
+
+def round_ticks(top: float, reach: float, count: float = 4) -> list[float]:
+    """Return about ``count`` multiples of a power of two, from 0 to ``reach`` times ``top``."""
+    step = 2.0 ** round(math.log2(max(top, 4) / count))
+    return [step * at for at in range(int(reach * top // step) + 1)]
+
+
+def category_legend(
+    canvas: Canvas, names: Sequence[str], words: str = "", narrow_columns: int = 3
+) -> None:
+    """Name the categories' colours below the figure, each followed by ``words``."""
+    handles = [Patch(color=CATEGORY_COLOURS[name]) for name in names]
+    texts = [f"{name.replace('_', ' ')}{words}" for name in names]
+    columns = narrow_columns if is_narrow(canvas) else len(names)
+    canvas.legend(handles, texts, loc="outside lower center", ncols=columns)
 
 
 def bytes_axis(axes: Axes, *, which: str = "y", log: bool = True) -> None:

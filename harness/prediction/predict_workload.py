@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu, GpuError
 from harness.prediction.mlp import formula
-from harness.prediction.mlp.combinations import why_refused
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace, why_refused
 from harness.prediction.mlp.largest_fit import solve
 from harness.prediction.paused_collection import collection_paused
 from harness.prediction.versions import (
@@ -49,7 +48,7 @@ def predict(
     Args:
         workload: the step to predict.
         budget_bytes: memory budget in bytes; the answer is ``budget``.
-        gpu: GPU to check against, by name or as a ``Gpu``; the answer is ``card``. Needs a
+        gpu: GPU to check against, by name or as a ``Gpu``; the answer is ``fit``. Needs a
             workload on CUDA.
         allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
         examples: number of training examples; ``last_batch`` then describes the smaller last

@@ -19,7 +19,7 @@ class Rule:
     """One rule of the memory model, as it has held since a version of PyTorch."""
 
     name: str
-    operators: tuple[str, ...]
+    operators: tuple[str, ...] = ()
     """Parts of the operator path of the events that the rule describes."""
     says: str
     source: str
@@ -50,7 +50,6 @@ MAXIMUM_COMPARES_FIRST = Rule(
 )
 WORKSPACES_KEPT = Rule(
     name="cublas-workspace",
-    operators=(),
     says="one for each thread that multiplies, which stays; cuBLASLt shares it",
     source="aten/src/ATen/cuda/CublasHandlePool.cpp",
     verified=DRY_RUN,
@@ -58,7 +57,6 @@ WORKSPACES_KEPT = Rule(
 WORKSPACES_FREED = Rule(
     name="cublas-workspace",
     since=TorchVersion(2, 15),
-    operators=(),
     says="one for each product, freed when it is done; cuBLASLt has a smaller one of its own",
     source="events of PyTorch's own allocator, operator by operator",
     verified=DRY_RUN,
@@ -66,7 +64,6 @@ WORKSPACES_FREED = Rule(
 
 STATE_ON_HOST = Rule(
     name="attention-random-state",
-    operators=(),
     says="memory-efficient attention keeps the random state in the CPU's memory",
     source="aten/src/ATen/native/transformers/cuda/attention.cu",
     verified=DRY_RUN,
@@ -74,14 +71,12 @@ STATE_ON_HOST = Rule(
 STATE_ON_GPU = Rule(
     name="attention-random-state",
     since=TorchVersion(2, 14),
-    operators=(),
     says="keeps what stands for it without dropout in the GPU's memory: 16 bytes",
     source="events of PyTorch's own allocator",
     verified=DRY_RUN,
 )
 LARGE_BLOCKS = Rule(
     name="attention-blocks",
-    operators=(),
     says="memory-efficient attention of wide float32 heads works in blocks of 128 x 64",
     source="aten/src/ATen/native/transformers/cuda/mem_eff_attention/kernels",
     verified=DRY_RUN,
@@ -89,7 +84,6 @@ LARGE_BLOCKS = Rule(
 SMALL_BLOCKS = Rule(
     name="attention-blocks",
     since=TorchVersion(2, 14),
-    operators=(),
     says="in blocks of 64 x 64 on GPUs with 100 KiB of shared memory",
     source="events of PyTorch's own allocator",
     verified=DRY_RUN,
@@ -215,13 +209,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="checkpointing",
-        operators=(),
         says="a segment keeps its input and the random state, and runs again in the backward pass",
         source="torch/utils/checkpoint.py: _checkpoint_without_reentrant_generator",
     ),
     Rule(
         name="saved-tensors",
-        operators=(),
         says="the bytes that autograd holds at the end of the forward pass",
         source="tools/autograd/derivatives.yaml",
         verified="saved-tensor hooks on the same workloads",

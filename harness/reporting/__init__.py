@@ -3,10 +3,8 @@
 claim_figures.py    Tables and figures that several experiments show
 claims.py           The claims of one run with their verdicts, as a file next to its report
 comparison.py       A comparison of two runs as text for a terminal or a CI log
-csv_text.py         Tables as CSV that no spreadsheet computes anything from
 document.py         The report before it is laid out
 explorer.py         The explorer: where the memory of a step goes as its sizes change
-explorer_tables.py  The tables that the explorer's page computes from
 figure_cache.py     Keeps drawn figures in the user's cache
 figures.py          A Figure to files: SVG, PNG and the CSV of its data
 html.py             The report as two self-contained pages: the story and the evidence
@@ -22,11 +20,10 @@ progress.py         Shows a sweep as it goes
 report.py           Records in a folder to a report in the same folder
 report_text.py      A step's report on a terminal: the answer first, then where the bytes are
 step_page.py        A step's report as a page: answers, timeline, layers, largest blocks
-summary.py          The last lines of harness reproduce
+summary.py          Claims and verdicts on a terminal
 tables.py           Tables: raw numbers as CSV, numbers with units for people
 templating.py       Templates become pages
 terminal.py         Text of commands on a terminal
 timeline_svg.py     A trace as one SVG element
 trace_exports.py    A trace in other people's formats
-verdict_table.py    The verdicts of several runs side by side
 """

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.analysis import AnalysisError, summaries
-from harness.analysis.cells import categories
+from harness.analysis.frame import categories, read_events
 from harness.analysis.proportionality import Growth
-from harness.analysis.timeline import read_events
-from harness.plots.live_bytes import live_by_category, thin
 from harness.plots.series import series
 from harness.plots.stacked import stacked
-from harness.plots.step_timeline import timeline, tips
+from harness.plots.step_timeline import live_by_category, thin, timeline, tips
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure, Table
@@ -23,27 +21,27 @@ WIDE = (8.6, 4.4)
 
 def growth_tables(growths: Mapping[str, Growth]) -> list[Table]:
     """Return doublings, exponents, models and coefficients of all ``growths``, by their labels."""
+    tables = {
+        "doublings": (
+            "What one doubling multiplies each quantity by, and from where it is 2",
+            summaries.doublings,
+        ),
+        "exponents": (
+            "Exponents in depth and batch (95% intervals, HC3)",
+            summaries.exponent_table,
+        ),
+        "models": (
+            "Three models of each quantity, and what the product adds to the sum (F test)",
+            summaries.models,
+        ),
+        "coefficients": (
+            "Coefficients in bytes per unit of their term (95% intervals, HC3)",
+            summaries.coefficients,
+        ),
+    }
     return [
-        Table(
-            name="doublings",
-            caption="What one doubling multiplies each quantity by, and from where it is 2",
-            frame=summaries.doublings(growths),
-        ),
-        Table(
-            name="exponents",
-            caption="Exponents in depth and batch (95% intervals, HC3)",
-            frame=summaries.exponent_table(growths),
-        ),
-        Table(
-            name="models",
-            caption="Three models of each quantity, and what the product adds to the sum (F test)",
-            frame=summaries.models(growths),
-        ),
-        Table(
-            name="coefficients",
-            caption="Coefficients in bytes per unit of their term (95% intervals, HC3)",
-            frame=summaries.coefficients(growths),
-        ),
+        Table(name=name, caption=caption, frame=frame_of(growths))
+        for name, (caption, frame_of) in tables.items()
     ]
 
 

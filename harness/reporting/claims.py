@@ -34,6 +34,11 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     open_reason: str = ""
     """Why it is open, in a few words; older files have none."""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Key of a claim that two runs have in common."""
+        return self.experiment, self.sentence
+
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """All claims of a run, with its question and the answer."""

@@ -147,7 +147,7 @@ class Report:
     @property
     def tally(self) -> str:
         """Number of claims with each verdict, in words."""
-        return tally([claim for _, claim in self.claims])
+        return tally([claim.verdict for _, claim in self.claims])
 
     @cached_property
     def story(self) -> tuple[Numbered, ...]:
@@ -206,9 +206,9 @@ _SEVERAL = {
 }
 
 
-def tally(claims: Sequence[Claim]) -> str:
-    """Return how many of ``claims`` have which verdict, in words."""
-    counts = [(sum(one.verdict is verdict for one in claims), verdict) for verdict in Verdict]
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """Return how many claims got which verdict, in words."""
+    counts = [(verdicts.count(verdict), verdict) for verdict in Verdict]
     return ", ".join(
         f"{count} {verdict if count == 1 else _SEVERAL[verdict]}"
         for count, verdict in counts

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from harness.plots.theme import NARROW_INCHES, RC, dark_colours
-from harness.reporting.csv_text import csv_text
+from harness.reporting.tables import csv_text
 from harness.schema.findings import Figure
 from harness.schema.plain_text import printable
 

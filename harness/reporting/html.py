@@ -61,7 +61,7 @@ def render(report: Report) -> dict[str, str]:
         report=report, explorer=explorer() if explored else None
     )
     evidence = made.get_template("evidence.html.j2").render(
-        report=report, methods=METHODS, limits=LIMITS, environment=shown(report.environment)
+        report=report, methods=METHODS.items(), limits=LIMITS, environment=shown(report.environment)
     )
     return {STORY: story + "\n", EVIDENCE: evidence + "\n"}
 

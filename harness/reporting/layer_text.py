@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from harness.schema.layer import Layer
 from harness.schema.layer_names import common_name, pattern
+from harness.schema.metrics import Layer
 from harness.schema.units import format_bytes
 
 FOLDED_FROM = 24

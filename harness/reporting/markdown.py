@@ -25,7 +25,9 @@ def render(report: Report) -> str:
         parts += [text for one in tables for text in (f"## {one.caption}", to_markdown(one))]
         return "\n\n".join(parts) + "\n"
     parts.append("## Methods")
-    parts += [f"**{escape_markdown(name)}.** {escape_markdown(text)}" for name, text in METHODS]
+    parts += [
+        f"**{escape_markdown(name)}.** {escape_markdown(text)}" for name, text in METHODS.items()
+    ]
     parts.append("## Environment")
     parts += [f"> {escape_markdown(note)}" for note in report.notes]
     parts.append(to_markdown(shown(report.environment)))

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from harness.reporting import trace_exports as exports
 from harness.reporting.layer_text import layer_table
 from harness.reporting.step_page import step_page
+from harness.reporting.terminal import print_sizes
 from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.record import Outcome
@@ -32,30 +32,19 @@ def print_profile(profile: StepReport, request: StepRequest) -> None:
         return
     console.print(Text(_answer(profile, trace), style="bold"), soft_wrap=True)
     console.print(Text(f"{head}: {profile.outcome}"), soft_wrap=True)
-    _print_sizes(console, "metric", _metrics(profile))
+    print_sizes(console, "metric", _metrics(profile))
     console.print(layer_table(profile.layers, trace.peak_live_bytes))
     for what in ("module", "operator"):
         sizes = [(name or "(network)", size) for name, size in profile.bytes_at_peak(what).items()]
-        _print_sizes(console, f"{what}, at the peak", sizes[:TOP])
+        print_sizes(console, f"{what}, at the peak", sizes[:TOP])
     blocks = [
         (f"{b.event.category}, {b.event.module or '(network)'}, {b.event.operator}", b)
         for b in trace.alive_at_peak()[:TOP]
     ]
     rows = [(name, block.event.size_bytes) for name, block in blocks]
-    _print_sizes(console, "block, at the peak", rows)
+    print_sizes(console, "block, at the peak", rows)
     for note in profile.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
-
-
-def _print_sizes(console: PlainConsole, title: str, rows: list[tuple[str, int]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(title, overflow="fold")
-    table.add_column("bytes", justify="right")
-    table.add_column("")
-    for name, size in rows:
-        words = name.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")
-        table.add_row(Text(words or "(none)"), f"{size:,}", format_bytes(size))
-    console.print(table)
 
 
 def _answer(profile: StepReport, trace: Trace) -> str:

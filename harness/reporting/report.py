@@ -148,40 +148,23 @@ def _records(folders: Sequence[Path]) -> list[Path]:
     return [path for path in files if path.is_file()]
 
 
-def analyse(folder: Path, frame: pd.DataFrame) -> tuple[Analysed, ...]:
-    """Analyse every experiment in ``folder``, whose records ``frame`` holds."""
-    return tuple(_analyse(path, _own(path, frame)) for path in experiment_folders(folder))
-
-
-def sections(folder: Path) -> list[tuple[str, Section]]:
-    """Return the title and section of every experiment in ``folder`` that could be settled.
-
-    Raises:
-        RecordError: no records, or a line that is none.
-    """
-    found = analyse(folder, load_files(_records(experiment_folders(folder))))
-    return [(part.title, part.section) for part in found if part.section is not None]
-
-
 def _own(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["experiment"] == folder.resolve().name].reset_index(drop=True)
 
 
 def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
-    return _draw(_analyse(*part))
+    return _draw(analyse(*part))
 
 
-def _analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Analysed:
+def analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Analysed:
+    """Return one experiment's folder, whose records ``own`` holds, analysed."""
     name = folder.resolve().name
     experiment = experiment_of(folder, given)
     if experiment is None:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
         return Analysed(name=name, title=name, problem=problem)
     part = Analysed(
-        name=name,
-        title=experiment.title,
-        question=experiment.question,
-        source=experiment.source,
+        name=name, title=experiment.title, question=experiment.question, source=experiment.source
     )
     others = any((folder / file).is_file() for file in _OTHER_RESULTS)
     if not others and not bool((own["outcome"] == "ok").any()):

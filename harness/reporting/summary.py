@@ -1,4 +1,4 @@
-"""The last lines of ``harness reproduce``: the answer in about ten lines, and where to read on."""
+"""Claims and verdicts on a terminal: of one run in about ten lines, in full, or of several."""
 
 import textwrap
 from collections.abc import Sequence
@@ -9,19 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.reporting.claims import REFERENCE, ClaimEntry, Claims, ClaimsError, read_claims
-from harness.reporting.verdict_table import SHORT
+from harness.reporting.document import tally
 from harness.schema.findings import Verdict
 from harness.schema.terminal_console import PlainConsole
 
 MOST_ROWS = 4
 """Claims of the leading experiment that the table shows."""
 
-_SEVERAL = {
-    Verdict.SUPPORTED: "hold",
-    Verdict.LIMITED: "hold within limits",
-    Verdict.REFUTED: "fail",
-    Verdict.OPEN: "stay open",
-}
 _IN_TABLE = {str(Verdict.LIMITED): "within limits"}
 """Shorter words, so that a formula has room next to them."""
 
@@ -39,7 +33,11 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
         console.print(Text(". ".join(short) + "."))
     _print_table(console, [one for one in claims.claims if one.experiment == claims.lead])
     console.print(Text(_counted(claims.claims), style="bold"))
-    undecided = [_with_reason(one) for one in claims.claims if one.verdict == Verdict.OPEN]
+    undecided = [
+        f"{one.claim} ({one.open_reason or one.number})"
+        for one in claims.claims
+        if one.verdict == Verdict.OPEN
+    ]
     _print_names(console, "open", undecided, most_lines=3)
     _print_comparison(console, claims, folder, reference)
     console.print(Text(f"Report: {page}"), soft_wrap=True)
@@ -86,16 +84,8 @@ def _print_table(console: PlainConsole, claims: Sequence[ClaimEntry]) -> None:
 
 
 def _counted(claims: Sequence[ClaimEntry]) -> str:
-    parts = []
-    for verdict, several in _SEVERAL.items():
-        count = sum(one.verdict == verdict for one in claims)
-        if count:
-            parts.append(f"{count} {verdict if count == 1 else several}")
-    return f"{len(claims)} claim{'' if len(claims) == 1 else 's'}: {', '.join(parts) or 'none'}"
-
-
-def _with_reason(one: ClaimEntry) -> str:
-    return f"{one.claim} ({one.open_reason or one.number})"
+    counts = tally([one.verdict for one in claims]) or "none"
+    return f"{len(claims)} claim{'' if len(claims) == 1 else 's'}: {counts}"
 
 
 def _print_names(
@@ -119,10 +109,10 @@ def _print_comparison(console: PlainConsole, claims: Claims, folder: Path, refer
     if folder.resolve() == reference.resolve():
         return
     try:
-        known = {(one.experiment, one.sentence): one for one in read_claims(reference).claims}
+        known = {one.key: one for one in read_claims(reference).claims}
     except ClaimsError:
         return
-    both = [(one, known[key]) for one in claims.claims if (key := _key(one)) in known]
+    both = [(one, known[key]) for one in claims.claims if (key := one.key) in known]
     different = [(one, other) for one, other in both if one.verdict != other.verdict]
     same = len(both) - len(different)
     text = f"{same} of {len(both)} verdicts as in the reference run"
@@ -139,5 +129,53 @@ def _verdict(one: ClaimEntry) -> str:
     return f"{one.verdict}{reason}"
 
 
-def _key(one: ClaimEntry) -> tuple[str, str]:
-    return one.experiment, one.sentence
+SHORT = {
+    Verdict.SUPPORTED: "holds",
+    Verdict.LIMITED: "limits",
+    Verdict.REFUTED: "fails",
+    Verdict.OPEN: "open",
+}
+MISSING = "-"
+
+
+def print_side_by_side(folders: Sequence[Path]) -> bool:
+    """Print each claim with its verdict in each of ``folders``; last, how many agree.
+
+    Returns:
+        Whether the runs have claims in common and no two contradict each other: an open claim
+        contradicts nothing.
+    """
+    runs = [{one.key: one for one in read_claims(folder).claims} for folder in folders]
+    keys = list(dict.fromkeys(key for run in runs for key in run))
+    console = PlainConsole(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("claim", overflow="fold")
+    for number, folder in enumerate(folders, 1):
+        console.print(Text(f"run {number}: {folder}"), soft_wrap=True)
+        table.add_column(f"run {number}", no_wrap=True)
+    contradicted = alike = missing = 0
+    for key in keys:
+        claims = [run.get(key) for run in runs]
+        verdicts = [one.verdict for one in claims if one is not None]
+        against = len(set(verdicts) - {Verdict.OPEN}) > 1
+        contradicted += against
+        everywhere = len(verdicts) == len(runs)
+        missing += not everywhere and not against
+        alike += everywhere and len(set(verdicts)) == 1
+        first = next(one for one in claims if one is not None)
+        cells = [MISSING if one is None else SHORT[one.verdict] for one in claims]
+        table.add_row(Text(first.claim), *cells, style="bold" if against else None)
+    console.print(table)
+    unsure = len(keys) - alike - contradicted - missing
+    console.print(
+        Text(
+            f"{len(keys)} claims: {alike} alike in all runs, {unsure} alike or open, "
+            f"{contradicted} contradicted" + (f", {missing} not in every run" if missing else ""),
+            style="bold",
+        ),
+        soft_wrap=True,
+    )
+    in_common = set.intersection(*map(set, runs))
+    if not in_common:
+        console.print(Text("The runs have no claim in common: nothing is compared.", style="bold"))
+    return bool(in_common) and not contradicted

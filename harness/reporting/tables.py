@@ -5,11 +5,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from harness.reporting.csv_text import csv_text
 from harness.schema.findings import Table
-from harness.schema.plain_text import printable
+from harness.schema.plain_text import csv_cell, printable
 from harness.schema.units import format_bytes
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Return ``frame`` as CSV with every digit; text that would be a formula is quoted."""
+    safe = frame.rename(columns=csv_cell)
+    for position, name in enumerate(safe.columns):
+        column = safe.iloc[:, position]
+        if not (is_numeric_dtype(column) or is_bool_dtype(column)):
+            safe[name] = column.map(csv_cell)
+    return str(safe.to_csv(index=False, lineterminator="\n"))
+
 
 MISSING = "–"
 
@@ -85,10 +96,7 @@ def r2_text(value: float) -> str:
 def table_files(table: Table, stem: str) -> dict[str, bytes]:
     """Return the contents of ``stem``.csv with every digit and ``stem``.md as people read it."""
     body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
-    return {
-        f"{stem}.csv": csv_text(table.frame).encode(),
-        f"{stem}.md": printable(body).encode(),
-    }
+    return {f"{stem}.csv": csv_text(table.frame).encode(), f"{stem}.md": printable(body).encode()}
 
 
 def to_markdown(table: Shown) -> str:

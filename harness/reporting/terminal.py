@@ -1,7 +1,7 @@
 """Text of commands on a terminal: plain tables that also read well through a pipe."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -41,13 +41,17 @@ def print_record(record: Record) -> None:
 
 def print_metrics(console: PlainConsole, value: Record | StepReport) -> None:
     """Print the table of known byte metrics; nothing if none is known."""
-    rows = metrics_rows(value)
-    if not rows:
-        return
-    table = _table("metric", "bytes", "")
-    table.columns[1].justify = "right"
+    if rows := metrics_rows(value):
+        print_sizes(console, "metric", rows)
+
+
+def print_sizes(console: PlainConsole, title: str, rows: Iterable[tuple[str, int]]) -> None:
+    """Print a table of sizes, each in bytes and in a unit for people."""
+    table = _table(title, "bytes", "")
+    table.columns[0].overflow, table.columns[1].justify = "fold", "right"
     for name, size in rows:
-        table.add_row(name, f"{size:,}", format_bytes(size))
+        words = name.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")
+        table.add_row(Text(words or "(none)"), f"{size:,}", format_bytes(size))
     console.print(table)
 
 
@@ -93,12 +97,8 @@ def print_threshold(found: "Threshold") -> None:
         )
     console.print(table)
     if found.headroom is not None:
-        parts = _table(f"the budget at {found.solve} {found.largest_fit:,}", "bytes", "")
-        parts.columns[1].justify = "right"
-        for name, label in _HEADROOM.items():
-            size = getattr(found.headroom, name)
-            parts.add_row(label, f"{size:,}", format_bytes(size))
-        console.print(parts)
+        parts = [(label, getattr(found.headroom, name)) for name, label in _HEADROOM.items()]
+        print_sizes(console, f"the budget at {found.solve} {found.largest_fit:,}", parts)
 
 
 def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:

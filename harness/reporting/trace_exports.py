@@ -96,9 +96,7 @@ def chrome_trace(trace: Trace) -> str:
                 rows.append(_bar(begun, start, order))
             begun, start = (event.step, event.phase), order
         live[event.category] += event.size_bytes
-        rows.append(
-            {"name": "live bytes", "ph": "C", "ts": order, **place, "args": dict(live)},
-        )
+        rows.append({"name": "live bytes", "ph": "C", "ts": order, **place, "args": dict(live)})
     if begun is not None:
         rows.append(_bar(begun, start, len(trace.events)))
     return json.dumps({"traceEvents": rows, "displayTimeUnit": "ns"})

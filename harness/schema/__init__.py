@@ -4,20 +4,17 @@ argument_checks.py      Checks of the arguments of public functions
 category_colours.py     The colour of each category of a live byte
 columns.py              Records and predictions as rows of a data frame
 compilation.py          Work of torch.compile
-epoch_end.py            The peaks of the smaller last batch of an epoch
 errors.py               The user's mistakes
 events.py               The allocation trace
 experiment.py           An experiment
 findings.py             Findings of an experiment's analysis for the report
 input_spec.py           One input of a network as the command line names it, e.g
 late_views.py           Pictures of plain data, drawn a layer above it
-layer.py                One row for each layer of a network
 layer_names.py          Names of layers
 literature.py           A claim of the literature, and what a judgement of it carries
 memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         Records and predictions as text
-notebook_report.py      A step's report as a notebook shows it
 notebook_table.py       Small HTML tables, which notebooks show for objects of the public API
 plain_text.py           Text from outside as data
 provenance.py           Surroundings of a record and evidence of a failure

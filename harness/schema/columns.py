@@ -130,13 +130,11 @@ def typed_frame(rows: Sequence[Row], columns: Mapping[str, str] = COLUMNS) -> "p
     import pandas as pd
 
     extra = sorted({name for row in rows for name in row if name not in columns})
+    kinds = dict(columns)
+    kinds |= {name: "Int64" if name.startswith("phases.") else "string" for name in extra}
     return pd.DataFrame(
         {
-            name: pd.array([row.get(name) for row in rows], dtype=_dtype(name, kind))
-            for name, kind in {**columns, **dict.fromkeys(extra, "string")}.items()
+            name: pd.array([row.get(name) for row in rows], dtype=kind)  # type: ignore[call-overload]
+            for name, kind in kinds.items()
         }
     )
-
-
-def _dtype(name: str, kind: str) -> Any:
-    return "Int64" if name.startswith("phases.") else kind

@@ -16,7 +16,6 @@ class Compiled(Struct, frozen=True, kw_only=True):
         seconds: time spent compiling.
         fallbacks: functions that run uncompiled after all, as TorchDynamo warned.
         unmeasured: choices between kernels that a GPU makes by measuring, with their number.
-
     """
 
     graphs: int

@@ -1,5 +1,6 @@
 """Byte metrics with one meaning, whether measured or predicted; what is unknown is null."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -66,3 +67,24 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     modules: dict[str, ModuleMetrics] | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     cuda: CudaMetrics | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """The memory of one module, without that of the modules inside it.
+
+    Attributes:
+        name: dotted name; empty for the network itself.
+        kind: name of the module's class.
+        parameter_bytes: its own parameters and buffers.
+        output_bytes: what its forward pass returned.
+        saved_bytes: what autograd keeps for its backward pass, each storage counted once.
+        peak_bytes: bytes alive at the peak that the module's forward or backward allocated.
+    """
+
+    name: str
+    kind: str
+    parameter_bytes: int
+    output_bytes: int
+    saved_bytes: int
+    peak_bytes: int

@@ -6,12 +6,10 @@ import msgspec
 from msgspec import Meta
 
 from harness.schema.compilation import Compiled
-from harness.schema.epoch_end import LastBatch
 from harness.schema.events import Trace, totals
 from harness.schema.late_views import picture
-from harness.schema.layer import Layer
-from harness.schema.memory_fit import BudgetFit, GpuFit
-from harness.schema.metrics import Metrics
+from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
+from harness.schema.metrics import Layer, Metrics
 from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
@@ -184,7 +182,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return f"<StepReport: {', '.join(parts)}; {self.method}>"
 
     def _repr_html_(self) -> str:
-        from harness.schema.notebook_report import report_html
+        from harness.schema.metrics_text import report_html
 
         return report_html(self)
 

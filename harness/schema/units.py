@@ -5,20 +5,12 @@ The harness computes in whole bytes; only what people type or read has a unit.
 
 import re
 
-_FACTORS = {
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+_FACTORS: dict[str, int] = {
     "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-    "k": 2**10,
-    "m": 2**20,
-    "g": 2**30,
-    "t": 2**40,
+    **{f"{letter}b": 1000**power for letter, power in _POWERS.items()},
+    **{f"{letter}ib": 1024**power for letter, power in _POWERS.items()},
+    **{letter: 1024**power for letter, power in _POWERS.items()},
 }
 _SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*", re.ASCII)
 

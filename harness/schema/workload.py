@@ -18,16 +18,7 @@ from typing import Any, Self
 from harness.schema.errors import HarnessError
 
 MODELS = ("mlp", "mlp-scratch")
-ACTIVATIONS = (
-    "relu",
-    "relu_inplace",
-    "sigmoid",
-    "tanh",
-    "gelu",
-    "silu",
-    "leaky_relu",
-    "identity",
-)
+ACTIVATIONS = ("relu", "relu_inplace", "sigmoid", "tanh", "gelu", "silu", "leaky_relu", "identity")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 AUTOCAST_DTYPES = ("bfloat16", "float16")
 NORMS = ("none", "batch", "layer")

@@ -2,11 +2,9 @@
 
 agreement.py          Agreement of the allocator model with a recording
 categories.py         Category of a block
-deadline.py           A limit on the seconds that reading and replaying a recording may take
 diagnosis.py          The request that failed, and why
 event_shapes.py       Events read at once
 explain.py            A recording explained
-explain_chart.py      The timeline of a recording as SVG
 explain_page.py       A recording or a message explained as one self-contained page
 explain_source.py     harness.explain: why a program ran out of memory, from a snapshot
 explain_text.py       A recording explained in words, for a terminal
@@ -14,21 +12,17 @@ file_bytes.py         The bytes of a recording, unpacked where it is compressed
 follower.py           A recording's requests and releases given to the model, event by event
 growth.py             Growth of memory over the steps of training
 host_messages.py      Out-of-memory messages that are not CUDA's
-initial_state.py      State at the start of a recording
+initial_state.py      State and settings at the start of a recording
 log_failures.py       Every out-of-memory failure in a log
 log_text.py           The end of a log of any size as plain text
 moments.py            Blocks alive at one moment of a recording, grouped
 oom_message.py        PyTorch's out-of-memory message, parsed
 oom_text.py           An out-of-memory message explained
 operations.py         A trace's events as operations
-peak.py               Blocks alive when a recording held most
 pools.py              Private pools of a recording (MemPool, CUDA graphs)
-recorded_segment.py   Segments and their blocks as they stood when a snapshot was taken
-recorded_settings.py  The allocator's settings as a recording states them
 replay.py             One call that reads a snapshot, follows it
 replay_text.py        A replay in words, for a terminal
 rewind.py             Segments on their way back in time: every event of a trace can be undone
-scaled_batch.py       Another batch size, from two recordings of one program
 snapshot.py           A memory snapshot as torch.cuda.memory._dump_snapshot writes it
 trace_event.py        One entry of a device's trace
 unpickler.py          Reads a pickle that is nothing but dicts, lists, tuples

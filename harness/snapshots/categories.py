@@ -26,21 +26,8 @@ _WORKSPACE_8 = 8_519_680
 _WORKSPACE_9 = 33_554_432
 _MOST_WORKSPACES = 4
 _PARAMETER = ("_apply (module.py", "convert (module.py")
-_OPTIMIZER_FILES = tuple(
-    f"({name}.py"
-    for name in (
-        "adam",
-        "adamw",
-        "sgd",
-        "rmsprop",
-        "adagrad",
-        "adafactor",
-        "nadam",
-        "radam",
-        "lion",
-    )
-)
-_OPTIMIZER = ("_init_group (", *(f"step {file}" for file in _OPTIMIZER_FILES))
+_OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "nadam", "radam", "lion")
+_OPTIMIZER = ("_init_group (", *(f"step ({name}.py" for name in _OPTIMIZERS))
 _OPTIMIZER_OF_YOURS = ("wrapper (optimizer.py",)
 """PyTorch's wrapper of every ``step``; the step's closure may run a forward and a backward pass."""
 _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")

@@ -137,7 +137,9 @@ def _is_fragmented(failure: Failure, cases: Sequence[WhatIf]) -> bool:
 
 
 def _fitting(cases: Sequence[WhatIf]) -> list[str]:
-    return [case.name for case in cases[1:] if case.verdict() == "fits" and _same_gpu(case, cases)]
+    """Return the settings under which the requests fit on the same GPU."""
+    total = cases[0].config.total_bytes
+    return [c.name for c in cases[1:] if c.verdict() == "fits" and c.config.total_bytes == total]
 
 
 def _leak(growth: Growth, holds: str) -> dict[str, Any]:
@@ -153,10 +155,6 @@ def _leak(growth: Growth, holds: str) -> dict[str, Any]:
             f"{holds}.",
         ),
     }
-
-
-def _same_gpu(case: WhatIf, cases: Sequence[WhatIf]) -> bool:
-    return case.config.total_bytes == cases[0].config.total_bytes
 
 
 def _in_first_optimizer_step(

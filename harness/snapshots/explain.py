@@ -9,16 +9,13 @@ from typing import Any
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Categories
-from harness.snapshots.deadline import DEFAULT_SECONDS, Deadline
 from harness.snapshots.diagnosis import Diagnosis, Failure, diagnose, find_failure
-from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
 from harness.snapshots.growth import Growth, find_growth, step_ends
-from harness.snapshots.initial_state import Origin, find_origin
+from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
 from harness.snapshots.pools import notes_on_pools
-from harness.snapshots.recorded_settings import recorded_config
-from harness.snapshots.replay import failing_first, notes_on_file, peak_reserved, why_other
-from harness.snapshots.scaled_batch import scaled_workload
+from harness.snapshots.replay import notes_on_file, peak_reserved, why_other
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
 from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import (
@@ -28,6 +25,7 @@ from harness.snapshots.what_if import (
     Workload,
     find_workload,
     in_one_pool,
+    scaled_workload,
     what_if,
 )
 
@@ -105,13 +103,10 @@ def explain_file(
     deadline = Deadline(deadline_seconds)
     try:
         recording = read_recording(path, deadline)
-        chosen = failing_first(recording.snapshots)
-        if device is not None:
-            chosen = (recording.of_device(device),)
         other = None if scaling is None else read_recording(scaling.other, deadline)
         return tuple(
             _explain(recording, each, gpus or {}, settings, scaling, other, deadline)
-            for each in chosen
+            for each in recording.devices(device)
         )
     except MemoryError:
         size = format_bytes(path.stat().st_size)
@@ -190,16 +185,13 @@ def _scaled(
     scaling: Scaling, other: Recording, work: Workload, config: AllocatorConfig, deadline: Deadline
 ) -> WhatIf | str:
     """Return what another batch size would need, or why that cannot be derived."""
-    second = failing_first(other.snapshots)[0]
-    scaled, why_not = scaled_workload(work, _all_work(second), scaling.batches, scaling.asked)
+    second = other.devices()[0]
+    origin = find_origin(second, second.events, recorded_config(second)[0])
+    theirs = find_workload(second.events, origin)
+    scaled, why_not = scaled_workload(work, theirs, scaling.batches, scaling.asked)
     if scaled is None:
         return f"batch {scaling.asked} cannot be derived: {why_not}"
     return what_if(f"batch {scaling.asked}", config, scaled, deadline)
-
-
-def _all_work(snapshot: Snapshot) -> Workload:
-    config, _ = recorded_config(snapshot)
-    return find_workload(snapshot.events, find_origin(snapshot, snapshot.events, config))
 
 
 def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | None) -> Workload:

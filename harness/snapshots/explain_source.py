@@ -1,12 +1,13 @@
 """``harness.explain``: why a program ran out of memory, from a snapshot, a log or a message."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.plain_text import printable
-from harness.snapshots.explain import explain_file
+from harness.snapshots.explain import Explanation, explain_file
 from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.file_bytes import is_snapshot
@@ -78,20 +79,29 @@ def explain(source: str | Path) -> OutOfMemoryReport:
     """
     is_text = isinstance(source, str) and ("\n" in source or "out of memory" in source.lower())
     if is_text:
-        return _of_log(Log(text=str(source)))
+        return explain_log(Log(text=str(source)))
     path = Path(source)
     if not path.is_file():
         raise ArgumentError(f"source must be a file or an out-of-memory message, got {source!r}")
     if not is_snapshot(path):
-        return _of_log(read_log_file(path))
-    found = explain_file(path)
+        return explain_log(read_log_file(path))
+    return explain_snapshot(explain_file(path))
+
+
+def explain_snapshot(found: Sequence[Explanation]) -> OutOfMemoryReport:
+    """Return the report of a snapshot's devices, of which the first is explained in its facts."""
     first, *others = (each.as_dict() for each in found)
     text = printable("\n".join(map(explanation_text, found)))
     facts = {**first, "other_devices": others}
     return OutOfMemoryReport(text=text, facts=facts, page=explanation_page(found))
 
 
-def _of_log(log: Log) -> OutOfMemoryReport:
+def explain_log(log: Log) -> OutOfMemoryReport:
+    """Return the report of a log, of which the last failure is explained in its facts.
+
+    Raises:
+        SnapshotError: there is no out-of-memory message in it.
+    """
     failures = find_failures(log)
     text = printable(failures_text(failures, log.left_out_bytes))
     last = explained(failures)[-1]

@@ -1,5 +1,6 @@
 """The bytes of a recording, unpacked where it is compressed, within stated limits."""
 
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,3 +86,26 @@ def _unpacked(head: bytes, file: IO[bytes]) -> Iterator[bytes]:
                     raise EOFError
     except (EOFError, zlib.error):
         raise SnapshotError("the compressed file is truncated or damaged") from None
+
+
+DEFAULT_SECONDS = 60.0
+EVENTS_BETWEEN_CHECKS = 256
+
+
+class Deadline:
+    """Seconds from now on; work that may be long checks it now and then."""
+
+    def __init__(self, seconds: float = DEFAULT_SECONDS) -> None:
+        self.seconds = seconds
+        self._end = time.process_time() + seconds
+
+    def check(self, doing: str) -> None:
+        """Refuse to go on once the time is over.
+
+        Raises:
+            SnapshotError: the time is over; one line that says during what.
+        """
+        if time.process_time() > self._end:
+            raise SnapshotError(
+                f"{doing} takes longer than {self.seconds:g} s; allow more with --deadline"
+            )

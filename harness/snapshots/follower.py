@@ -13,6 +13,7 @@ from itertools import accumulate
 from operator import eq
 
 from harness.allocator import (
+    AddressPolicy,
     AllocatorConfig,
     Ascending,
     CachingAllocator,
@@ -22,7 +23,7 @@ from harness.allocator import (
 )
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED, Block
 from harness.snapshots.agreement import Agreement
-from harness.snapshots.deadline import EVENTS_BETWEEN_CHECKS, Deadline
+from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.operations import FREE_AT_ONCE, operations
 from harness.snapshots.pools import is_private
@@ -33,7 +34,7 @@ _TAKING = frozenset({"segment_alloc", "segment_map"})
 _SOME_STREAM = -1
 
 
-class _AsRecorded:
+class _AsRecorded(AddressPolicy):
     """Places segments where the recording has the next ones; far away if it has none."""
 
     def __init__(self) -> None:
@@ -43,9 +44,6 @@ class _AsRecorded:
     def place(self, size_bytes: int) -> int:
         """Return the next recorded address."""
         return self.upcoming.pop(0) if self.upcoming else self._elsewhere.place(size_bytes)
-
-    def release(self, address: int, size_bytes: int) -> None:
-        """Do nothing."""
 
 
 class Follower:
@@ -89,7 +87,9 @@ class Follower:
     def _apply(self, event: TraceEvent) -> None:
         if event.action in SEGMENT_ACTIONS:
             self._pending.append(event)
-            self._count_reserved(event)
+            self._recorded += 1
+            self._reserved += reserved_change(event)
+            self._peak_reserved = max(self._peak_reserved, self._reserved)
             if event.action not in _TAKING and is_private(event):
                 # Its pool can be freed now; since when is not recorded.
                 self.model.release_pool(event.stream >> POOL_SHIFT)
@@ -109,11 +109,6 @@ class Follower:
         self.model.allow(None)
         self.model.before_growing = None
         self._addresses.upcoming = []
-
-    def _count_reserved(self, event: TraceEvent) -> None:
-        self._recorded += 1
-        self._reserved += reserved_change(event)
-        self._peak_reserved = max(self._peak_reserved, self._reserved)
 
     def _differ(self, sentence: str) -> None:
         if len(self._differences) < 10:

@@ -33,22 +33,20 @@ class Growth:
 
     kind: Kind
     reason: str
-    floors_bytes: tuple[int, ...]
-    per_step_bytes: int
-    first_step_bytes: int
-    places: tuple[tuple[str, int], ...]
+    floors_bytes: tuple[int, ...] = ()
+    per_step_bytes: int = 0
+    first_step_bytes: int = 0
+    places: tuple[tuple[str, int], ...] = ()
 
 
 def find_growth(
-    events: Sequence[TraceEvent],
-    alive_bytes: Sequence[int],
-    annotations: Sequence[Annotation],
+    events: Sequence[TraceEvent], alive_bytes: Sequence[int], annotations: Sequence[Annotation]
 ) -> Growth:
     """Return how memory grows over the steps; ``alive_bytes``: what was alive after each event."""
     edges = step_ends(events, annotations)
     if len(edges) < _LEAST_STEPS:
         reason = f"{len(edges)} training steps are recorded; {_LEAST_STEPS} are needed"
-        return _unknown(reason)
+        return Growth(kind="unknown", reason=reason)
     floors = [min(alive_bytes[begin:end]) for begin, end in itertools.pairwise(edges)]
     steps = [after - before for before, after in itertools.pairwise(floors)]
     first = floors[0] - min(alive_bytes[: edges[0] + 1], default=0)
@@ -56,12 +54,11 @@ def find_growth(
     level = max(floors[0] // 100, 1 << 16)
     total = floors[-1] - floors[0]
     if len(rising) >= 0.8 * len(steps) and total > level and steps[-1] > 0:
-        per_step = int(median(steps))
         return Growth(
             kind="leak",
             reason=f"the least alive rises in {len(rising)} of {len(steps)} steps",
             floors_bytes=tuple(floors),
-            per_step_bytes=per_step,
+            per_step_bytes=int(median(steps)),
             first_step_bytes=first,
             places=_what_stayed(events, edges[len(edges) // 2], edges[-1]),
         )
@@ -69,20 +66,7 @@ def find_growth(
         kind="plateau",
         reason=f"the least alive stays level over {len(floors)} steps",
         floors_bytes=tuple(floors),
-        per_step_bytes=0,
         first_step_bytes=first,
-        places=(),
-    )
-
-
-def _unknown(reason: str) -> Growth:
-    return Growth(
-        kind="unknown",
-        reason=reason,
-        floors_bytes=(),
-        per_step_bytes=0,
-        first_step_bytes=0,
-        places=(),
     )
 
 

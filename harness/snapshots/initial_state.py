@@ -1,19 +1,18 @@
-"""State at the start of a recording: the trace run backwards from its end.
+"""State and settings at the start of a recording: the trace run backwards from its end.
 
 A snapshot holds the segments at its end. Undoing the events from the last to the first
 leads to the beginning; what was allocated before and never freed is still there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from harness.allocator import AllocatorConfig, SegmentState
-from harness.snapshots.recorded_segment import RecordedSegment
+from harness.allocator import AllocatorConfig, AllocatorConfigError, SegmentState
+from harness.allocator.config import UNLIMITED
 from harness.snapshots.rewind import AWAITING, Past, UnderivableError
 from harness.snapshots.snapshot import Snapshot
-from harness.snapshots.trace_event import TraceEvent
-
-_GAINS = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
+from harness.snapshots.trace_event import RecordedSegment, TraceEvent, reserved_change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ def find_origin(
     segments = snapshot.segments
     live, streams = _live_at_start(segments, events)
     reserved = sum(segment.size_bytes for segment in segments)
-    reserved -= sum(_GAINS.get(event.action, 0) * event.size_bytes for event in events)
+    reserved -= sum(map(reserved_change, events))
     if reserved == 0 and not live:
         layout: tuple[SegmentState, ...] | None = ()
         why_not, uncertain = "", 0
@@ -104,3 +103,40 @@ def _layout_at_start(
         return past.as_states(), "", past.uncertain_blocks()
     except UnderivableError as error:
         return None, str(error), 0
+
+
+def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:
+    """Return the settings of a recording, and what had to be assumed."""
+    notes = []
+    if not snapshot.flags:
+        notes.append("the recording holds no settings (before PyTorch 2.3): defaults are assumed")
+    try:
+        config = AllocatorConfig.from_settings(snapshot.settings, total_bytes=1)
+    except AllocatorConfigError as error:
+        notes.append(f"{error}; it is ignored")
+        config = AllocatorConfig()
+    # How large the GPU was, and so what a fraction of it is, is in no recording.
+    fields: dict[str, Any] = {"total_bytes": None, "memory_fraction": 1.0}
+    fields.update(_understood(snapshot.flags))
+    try:
+        return replace(config, **fields), notes
+    except AllocatorConfigError as error:
+        notes.append(f"{error}; it is ignored")
+        return AllocatorConfig(), notes
+
+
+def _understood(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that the allocator itself reported, which later calls may have set."""
+    fields: dict[str, Any] = {}
+    expandable = flags.get("expandable_segments")
+    if isinstance(expandable, bool):
+        fields["expandable_segments"] = expandable
+    limit = flags.get("max_split_size")
+    if isinstance(limit, int):
+        fields["max_split_size_bytes"] = limit if limit > 0 else UNLIMITED
+    divisions = flags.get("roundup_power2_divisions")
+    if isinstance(divisions, dict) and len(divisions) == 16:
+        table = tuple(divisions.values())
+        if all(isinstance(entry, int) for entry in table):
+            fields["roundup_power2_divisions"] = table
+    return fields

@@ -7,13 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.host_messages import HostMessage, host_message
 from harness.snapshots.log_text import Log, record_text
-from harness.snapshots.oom_message import (
-    BEGIN,
-    OutOfMemoryMessage,
-    advice,
-    parse_message,
-    why_none,
-)
+from harness.snapshots.oom_message import BEGIN, OutOfMemoryMessage, advice, parse_message, why_none
 
 _MARK = re.compile(
     r"out of memory|DefaultCPUAllocator|AlignedAllocator|CUBLAS_STATUS_ALLOC_FAILED|"

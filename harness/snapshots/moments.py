@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from harness.snapshots.categories import CATEGORIES, Categories, module_of, own_line
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.trace_event import SEGMENT_ACTIONS, Stack, TraceEvent, reserved_change
+from harness.snapshots.trace_event import Stack, TraceEvent, reserved_change
 
 FRAMES_SHOWN = 8
 _BEFORE = "before the recording"
+_UNKNOWN = "place not recorded"
 _TIMELINE_POINTS = 400
 _MOST_GROUPS = 12
 
@@ -74,11 +75,21 @@ def alive_after(events: Sequence[TraceEvent], origin: Origin) -> list[int]:
 
 def reserved_after(events: Sequence[TraceEvent], origin: Origin, position: int) -> int:
     """Return what was reserved after the event at ``position``."""
-    reserved = origin.reserved_bytes
-    for event in events[: position + 1]:
-        if event.action in SEGMENT_ACTIONS:
-            reserved += reserved_change(event)
-    return reserved
+    return origin.reserved_bytes + sum(map(reserved_change, events[: position + 1]))
+
+
+def _blocks_after(events: Sequence[TraceEvent], origin: Origin) -> dict[int, TraceEvent]:
+    """Return the allocation of each block alive after the last event, by address."""
+    blocks = {
+        address: TraceEvent("alloc", address, size, 0, None, None, Stack(_BEFORE, (), _BEFORE))
+        for address, size in origin.live.items()
+    }
+    for event in events:
+        if event.action == "alloc":
+            blocks[event.address] = event
+        elif event.action == "free_requested":
+            blocks.pop(event.address, None)
+    return blocks
 
 
 def moment_at(
@@ -90,15 +101,7 @@ def moment_at(
     kinds: Categories,
 ) -> Moment:
     """Return what was alive after the event at ``position``."""
-    blocks: dict[int, TraceEvent] = {
-        address: TraceEvent("alloc", address, size, 0, None, None, Stack(_BEFORE, (), _BEFORE))
-        for address, size in origin.live.items()
-    }
-    for event in events[: position + 1]:
-        if event.action == "alloc":
-            blocks[event.address] = event
-        elif event.action == "free_requested":
-            blocks.pop(event.address, None)
+    blocks = _blocks_after(events[: position + 1], origin)
     categories: Counter[str] = Counter()
     modules: Counter[str] = Counter()
     frames: Counter[str] = Counter()
@@ -175,3 +178,58 @@ def timeline(
             points.append((position, best))
             best, best_total = dict(now), -1
     return tuple(points)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Blocks of one place and one size that were alive together."""
+
+    place: str
+    size_bytes: int
+    count: int
+
+    def total_bytes(self) -> int:
+        """Return the bytes of all of them."""
+        return self.size_bytes * self.count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The moment at which most bytes were requested, by its event; -1 is before the first one.
+
+    ``groups`` are sorted by their bytes, largest first, and sum to ``requested_bytes``.
+    """
+
+    position: int
+    events: int
+    seconds: float | None
+    requested_bytes: int
+    groups: tuple[Group, ...]
+
+
+def find_peak(events: Sequence[TraceEvent], origin: Origin) -> Peak:
+    """Return the first moment at which most bytes were asked for and not yet freed."""
+    before, after = sum(origin.live.values()), alive_after(events, origin)
+    highest = max((before, *after))
+    position = after.index(highest) if highest > before else -1
+    counts = Counter(
+        (event.place or _UNKNOWN, event.size_bytes)
+        for event in _blocks_after(events[: position + 1], origin).values()
+    )
+    groups = [
+        Group(place=place, size_bytes=size, count=count) for (place, size), count in counts.items()
+    ]
+    return Peak(
+        position=position,
+        events=len(events),
+        seconds=_seconds(events, position),
+        requested_bytes=highest,
+        groups=tuple(sorted(groups, key=lambda g: (-g.total_bytes(), -g.size_bytes, g.place))),
+    )
+
+
+def _seconds(events: Sequence[TraceEvent], position: int) -> float | None:
+    if position < 0:
+        return 0.0 if events and events[0].time_us is not None else None
+    begin, end = events[0].time_us, events[position].time_us
+    return None if begin is None or end is None else (end - begin) / 1e6

@@ -48,7 +48,9 @@ def _log_lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[
         if len(failures) > _MOST_LISTED:
             yield f"  {len(failures) - _MOST_LISTED} earlier ones are not listed"
         for each in failures[-_MOST_LISTED:]:
-            yield f"  {facts(each)}: {each.cause}{_asked(each)}"
+            size = each.requested_bytes
+            asked = "" if size is None else f", {format_bytes(size)} requested"
+            yield f"  {facts(each)}: {each.cause}{asked}"
         yield ""
     for number, each in enumerate(chosen):
         if number:
@@ -65,7 +67,7 @@ def _failure_lines(failure: LogFailure) -> Iterator[str]:
         yield failure.advice
         yield from _place(failure)
         return
-    head, sentence, *picture = _lines(failure.message)
+    head, sentence, *picture = message_lines(failure.message)
     yield from (head, sentence, *_place(failure), *picture)
 
 
@@ -91,17 +93,8 @@ def facts(failure: LogFailure) -> str:
     return ", ".join(found)
 
 
-def _asked(failure: LogFailure) -> str:
-    size = failure.requested_bytes
-    return "" if size is None else f", {format_bytes(size)} requested"
-
-
-def message_text(message: OutOfMemoryMessage) -> str:
-    """Return the explanation as lines of text."""
-    return "\n".join(_lines(message)) + "\n"
-
-
-def _lines(message: OutOfMemoryMessage) -> Iterator[str]:
+def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
+    """Yield the explanation of a message, a line each."""
     size = format_bytes
     yield f"cause: {message.cause()}"
     yield advice(message)

@@ -11,8 +11,7 @@ from dataclasses import replace
 from harness.allocator.blocks import POOL_SHIFT
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
-from harness.snapshots.recorded_segment import RecordedSegment
-from harness.snapshots.trace_event import DEFAULT_POOL, PoolId, TraceEvent
+from harness.snapshots.trace_event import DEFAULT_POOL, PoolId, RecordedSegment, TraceEvent
 
 _MOST_POOLS = 4096
 STREAM_MASK = (1 << POOL_SHIFT) - 1

@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
 from harness.snapshots.agreement import Agreement
-from harness.snapshots.deadline import DEFAULT_SECONDS, Deadline
-from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
 from harness.snapshots.follower import Follower
-from harness.snapshots.initial_state import Origin, find_origin
-from harness.snapshots.peak import Peak, find_peak
+from harness.snapshots.initial_state import Origin, find_origin, recorded_config
+from harness.snapshots.moments import Peak, find_peak
 from harness.snapshots.pools import notes_on_pools
-from harness.snapshots.recorded_settings import recorded_config
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
-from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
+from harness.snapshots.trace_event import TraceEvent, reserved_change
 from harness.snapshots.what_if import WhatIf, find_workload, what_if
 
 
@@ -93,9 +92,6 @@ def replay_devices(
     deadline = Deadline(deadline_seconds)
     try:
         recording = read_recording(path, deadline)
-        snapshots = failing_first(recording.snapshots)
-        if device is not None:
-            snapshots = (recording.of_device(device),)
         return tuple(
             _replay(
                 each,
@@ -105,21 +101,11 @@ def replay_devices(
                 deadline,
                 notes_on_file(recording),
             )
-            for each in snapshots
+            for each in recording.devices(device)
         )
     except MemoryError:
         size = format_bytes(path.stat().st_size)
         raise SnapshotError(f"not enough memory to replay a recording of {size}") from None
-
-
-def failing_first(snapshots: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
-    """Return the devices, those that ran out of memory first, then those with most events."""
-
-    def order(snapshot: Snapshot) -> tuple[bool, int]:
-        failed = any(event.action == "oom" for event in snapshot.events)
-        return not failed, -len(snapshot.events)
-
-    return tuple(sorted(snapshots, key=order))
 
 
 def notes_on_file(recording: Recording) -> list[str]:
@@ -156,10 +142,12 @@ def _replay(
     if agreement is None:
         why_not = origin.why_not or "segments overlap"
         notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
-    configs = {"as recorded": config, "expandable segments": _expandable(config), **asked}
+    expandable = replace(config, expandable_segments=True)
+    configs = {"as recorded": config, "expandable segments": expandable, **asked}
     work = find_workload(events, origin)
+    size: dict[str, Any] = {"total_bytes": gpu.total_bytes, "outside_bytes": gpu.outside_bytes}
     what_ifs = tuple(
-        what_if(name, _on_gpu(variant, gpu), work, deadline) for name, variant in configs.items()
+        what_if(name, replace(each, **size), work, deadline) for name, each in configs.items()
     )
     recorded_peak = peak_reserved(events, origin)
     notes += why_other(what_ifs[0], recorded_peak, origin, failed=failed)
@@ -229,19 +217,11 @@ def why_other(as_recorded: WhatIf, recorded: int, origin: Origin, *, failed: boo
 
 def peak_reserved(events: Sequence[TraceEvent], origin: Origin) -> int:
     """Return the most that was reserved at any moment, as recorded."""
-    now = highest = origin.reserved_bytes
-    for event in events:
-        if event.action in SEGMENT_ACTIONS:
-            now += reserved_change(event)
-            highest = max(highest, now)
-    return highest
+    return max(accumulate(map(reserved_change, events), initial=origin.reserved_bytes))
 
 
 def _agreement(
-    snapshot: Snapshot,
-    config: AllocatorConfig,
-    origin: Origin,
-    deadline: Deadline,
+    snapshot: Snapshot, config: AllocatorConfig, origin: Origin, deadline: Deadline
 ) -> Agreement | None:
     if origin.layout is None:
         return None
@@ -251,11 +231,3 @@ def _agreement(
         return None
     follower.run(snapshot.events, deadline)
     return follower.agreement(snapshot)
-
-
-def _expandable(config: AllocatorConfig) -> AllocatorConfig:
-    return replace(config, expandable_segments=True)
-
-
-def _on_gpu(config: AllocatorConfig, gpu: AllocatorConfig) -> AllocatorConfig:
-    return replace(config, total_bytes=gpu.total_bytes, outside_bytes=gpu.outside_bytes)

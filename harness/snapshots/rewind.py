@@ -13,8 +13,7 @@ from typing import Final, Literal
 
 from harness.allocator import AllocatorConfig, BlockState, SegmentState
 from harness.allocator.config import SMALL_REQUEST_BYTES, SMALL_SEGMENT_BYTES
-from harness.snapshots.recorded_segment import RecordedSegment
-from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.trace_event import RecordedSegment, TraceEvent
 
 State = Literal["free", "allocated", "awaiting"]
 FREE: Final = "free"

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.allocator.config import MIB
-from harness.snapshots.deadline import Deadline
 from harness.snapshots.event_shapes import EventShapes
-from harness.snapshots.file_bytes import SnapshotError, read_bytes
+from harness.snapshots.file_bytes import Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import number_pools
-from harness.snapshots.recorded_segment import RecordedBlock, RecordedSegment
 from harness.snapshots.trace_event import (
     ACTIONS,
     ADDRESS_LIMIT,
     DEFAULT_POOL,
     SIZE_LIMIT,
+    RecordedBlock,
+    RecordedSegment,
     Stack,
     TraceEvent,
     pool_of,
@@ -72,17 +72,22 @@ class Recording:
     pinned_bytes: int
     annotations: tuple[Annotation, ...]
 
-    def of_device(self, device: int) -> Snapshot:
-        """Return one device's snapshot.
+    def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
+        """Return one device, or all: those that ran out of memory first, then those of most events.
 
         Raises:
             SnapshotError: the recording has no such device; names those that it has.
         """
-        for snapshot in self.snapshots:
-            if snapshot.device == device:
-                return snapshot
-        there = ", ".join(str(each.device) for each in self.snapshots)
-        raise SnapshotError(f"the recording has no device {device}, only {there}")
+
+        def order(snapshot: Snapshot) -> tuple[bool, int]:
+            failed = any(event.action == "oom" for event in snapshot.events)
+            return not failed, -len(snapshot.events)
+
+        chosen = [each for each in self.snapshots if device in (None, each.device)]
+        if not chosen:
+            there = ", ".join(str(each.device) for each in self.snapshots)
+            raise SnapshotError(f"the recording has no device {device}, only {there}")
+        return tuple(sorted(chosen, key=order))
 
 
 def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:

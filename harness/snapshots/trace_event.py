@@ -1,11 +1,13 @@
-"""One entry of a device's trace, and the stack of Python frames that asked for it."""
+"""Entries of a device's trace with their Python frames, and the segments at its end."""
 
 import re
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 ADDRESS_LIMIT = 1 << 62
 SIZE_LIMIT = 1 << 44
-SEGMENT_ACTIONS = frozenset({"segment_alloc", "segment_free", "segment_map", "segment_unmap"})
+_RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
+SEGMENT_ACTIONS = frozenset(_RESERVES)
 WITHOUT_EFFECT = frozenset({"snapshot", "user_defined"})
 ACTIONS = SEGMENT_ACTIONS | {"alloc", "free_requested", "free_completed", "oom"} | WITHOUT_EFFECT
 
@@ -63,8 +65,7 @@ class TraceEvent(NamedTuple):
 
 def reserved_change(event: TraceEvent) -> int:
     """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
-    grows = event.action in ("segment_alloc", "segment_map")
-    return event.size_bytes if grows else -event.size_bytes
+    return _RESERVES.get(event.action, 0) * event.size_bytes
 
 
 def printable(text: str) -> str:
@@ -115,3 +116,25 @@ def stack_of(frames: Any) -> Stack:
         if own is None and base.endswith(".py") and not _NOT_YOURS.search(path):
             own = text
     return Stack(place, tuple(texts), own)
+
+
+class RecordedBlock(NamedTuple):
+    """A block of a segment when the snapshot was taken; ``requested`` is 0 where free."""
+
+    address: int
+    size_bytes: int
+    requested_bytes: int
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedSegment:
+    """A segment, or a mapped stretch of an expandable one, when the snapshot was taken."""
+
+    address: int
+    size_bytes: int
+    stream: int
+    is_large: bool
+    is_expandable: bool
+    pool: PoolId
+    blocks: tuple[RecordedBlock, ...]

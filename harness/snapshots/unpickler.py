@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from harness.schema.units import format_bytes
-from harness.snapshots.deadline import Deadline
-from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.file_bytes import Deadline, SnapshotError
 
 # Recordings that PyTorch writes take 16 to 17.2 bytes of memory for each byte of the file: every
 # event is a new dict with new strings and tuples.
@@ -50,11 +49,9 @@ class Shortcut(Protocol):
 
         What the opcodes would have remembered is appended to ``memo``.
         """
-        ...
 
     def learn(self, data: bytearray, start: int, end: int, memo: list[Any]) -> None:
         """Look at a dict that was read opcode by opcode, from ``start`` to ``end``."""
-        ...
 
 
 def load_builtins(
@@ -226,16 +223,15 @@ class _Machine:
 
     def tuple_of(self, length: int) -> None:
         """Push a tuple of the last values."""
-        items = tuple(self.stack[-length:])
+        items = self.stack[-length:]
         if len(items) < length:
             raise IndexError
         del self.stack[-length:]
-        self.push_new(items, _CONTAINER_BYTES + _SLOT_BYTES * length)
+        self.push_tuple(items)
 
-    def tuple_to_mark(self) -> None:
-        """Push a tuple of all above the last mark."""
-        items = tuple(self.to_mark())
-        self.push_new(items, _CONTAINER_BYTES + _SLOT_BYTES * len(items))
+    def push_tuple(self, items: list[Any]) -> None:
+        """Push a tuple of ``items``."""
+        self.push_new(tuple(items), _CONTAINER_BYTES + _SLOT_BYTES * len(items))
 
     def append(self, items: list[Any]) -> None:
         """Append to the list on the stack."""
@@ -254,10 +250,6 @@ class _Machine:
         before = len(holder)
         holder.update(zip(keys, items[1::2], strict=True))
         self.grow(_ENTRY_BYTES * (len(holder) - before))
-
-    def append_last(self) -> None:
-        """Append the last value to the list before it."""
-        self.append([self.stack.pop()])
 
     def set_many(self) -> None:
         """Put all above the last mark into the dict below it."""
@@ -302,8 +294,8 @@ _OPERATIONS: dict[int, Callable[[_Machine], object]] = {
     pickle.TUPLE1[0]: lambda machine: machine.tuple_of(1),
     pickle.TUPLE2[0]: lambda machine: machine.tuple_of(2),
     pickle.TUPLE3[0]: lambda machine: machine.tuple_of(3),
-    pickle.TUPLE[0]: _Machine.tuple_to_mark,
-    pickle.APPEND[0]: _Machine.append_last,
+    pickle.TUPLE[0]: lambda machine: machine.push_tuple(machine.to_mark()),
+    pickle.APPEND[0]: lambda machine: machine.append([machine.stack.pop()]),
     pickle.APPENDS[0]: lambda machine: machine.append(machine.to_mark()),
     pickle.SETITEM[0]: _Machine.set_last,
     pickle.SETITEMS[0]: _Machine.set_many,

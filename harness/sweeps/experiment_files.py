@@ -199,11 +199,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _load(path: Path) -> ModuleType:
-    """Return the module of a file or a package.
-
-    Raises:
-        ExperimentError: importing it fails.
-    """
+    """Return the module of a file or a package."""
     try:
         if _is_own(path):
             own = path.resolve().parent == own_folder().resolve()

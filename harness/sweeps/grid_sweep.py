@@ -1,6 +1,6 @@
 """``harness.sweep``: any workloads into a folder of records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -81,14 +81,8 @@ def sweep(
     return folder
 
 
-class Silent:
+class Silent(Progress):
     """A progress that shows nothing."""
-
-    def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Do nothing."""
-
-    def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Do nothing."""
 
 
 def _no_analysis(evidence: "Evidence") -> "Section":

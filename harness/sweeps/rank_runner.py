@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future
-from datetime import UTC, datetime
 
 import msgspec
 
@@ -26,9 +25,8 @@ from harness.schema.rank_run import (
 from harness.schema.record import Outcome, to_json
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
-from harness.sweeps.runner import ended
+from harness.sweeps.runner import Runner, ended, origin_of_line
 from harness.sweeps.store import Kind
-from harness.version import __version__
 
 RANK_RUN = Kind(file=RANK_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id)
 _SECONDS = 8.0
@@ -43,7 +41,7 @@ def train(workload: Workload, strategy: Strategy, network: Network = "mlp") -> i
     return train_rank(workload, strategy)
 
 
-class RankRunner:
+class RankRunner(Runner[RankJob, RankRun]):
     """Trains rank 0 of each job's world on a pretended GPU: the sweep's, or the default one."""
 
     kind = RANK_RUN
@@ -58,10 +56,6 @@ class RankRunner:
     def seconds(self, job: RankJob) -> float:  # noqa: ARG002  # the interface's
         """Return the same guess for every job: most of it is the start of a process."""
         return _SECONDS
-
-    def capacity(self) -> int:
-        """Return 1."""
-        return 1
 
     def submit(self, job: RankJob, attempt: int) -> "Future[tuple[RankRun, Trace | None]]":
         """Run ``job`` now; the future that comes back has ended."""
@@ -84,16 +78,10 @@ class RankRunner:
             line = msgspec.structs.replace(line, memory=_memory(report))
         return ended(line)
 
-    def check(self) -> None:
-        """Nothing runs between two calls."""
-
     def describe(self, line: RankRun) -> str:
         """Return strategy, world size and what is held."""
         held = "" if line.memory is None else f", {format_bytes(line.memory.held_requested_bytes)}"
         return f"{line.strategy}, {line.world_size:,} ranks: {line.outcome}{held}"
-
-    def close(self) -> None:
-        """Nothing was started that still runs."""
 
 
 def _line(
@@ -111,11 +99,7 @@ def _line(
         outcome=outcome,
         evidence={} if message is None else {"message": message},
         attempt=attempt,
-        environment={
-            "harness": __version__,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            **environment,
-        },
+        environment={**origin_of_line(), **environment},
     )
 
 

@@ -1,10 +1,12 @@
 """The interface of a kind of job: how to run one, and how to keep its result."""
 
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from harness.schema.events import Trace
 from harness.sweeps.store import Kept, Kind
+from harness.version import __version__
 
 Job = TypeVar("Job", contravariant=True)
 Line = TypeVar("Line", bound=Kept)
@@ -23,19 +25,27 @@ class Runner(Protocol[Job, Line]):
         """Return a guess of how long ``job`` takes; only ratios of guesses matter."""
 
     def capacity(self) -> int:
-        """Return how many jobs may be submitted and not ended, just now."""
+        """Return how many jobs may be submitted and not ended, just now: 1 unless overridden."""
+        return 1
 
     def submit(self, job: Job, attempt: int) -> "Future[tuple[Line, Trace | None]]":
         """Begin ``job``; the future ends with the result and, if asked for, the events."""
 
     def check(self) -> None:
-        """Settle what fell silent; called about once a second while jobs run."""
+        """Settle what fell silent, if anything can; called about once a second while jobs run."""
+        return
 
     def describe(self, line: Line) -> str:
         """Return a result in one line."""
 
     def close(self) -> None:
         """End the processes that this runner started itself."""
+        return
+
+
+def origin_of_line() -> dict[str, str]:
+    """Return the version and the time, for a line that no worker process has made."""
+    return {"harness": __version__, "time": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def ended(line: Line) -> "Future[tuple[Line, Trace | None]]":

@@ -3,17 +3,16 @@
 import dataclasses
 import itertools
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from typing import cast
 
 from harness.prediction.predict_workload import predict
-from harness.schema.provenance import FailureEvidence
+from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, Record
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, Measured
-from harness.sweeps.runner import ended
+from harness.sweeps.runner import Runner, ended, origin_of_line
 from harness.sweeps.store import RECORD
-from harness.version import __version__
 
 _FLOPS_PER_SECOND = 3e10
 _CELL_SECONDS = 0.1
@@ -21,8 +20,8 @@ _STEPS = 7
 """Steps of a cell, over its passes."""
 
 
-class StepRunner:
-    """Measures cells, except those that are predicted not to fit anywhere."""
+class StepRunner(Runner[Cell, Record]):
+    """Measures cells, except those that are predicted not to fit; its caller ends the executor."""
 
     kind = RECORD
 
@@ -61,9 +60,6 @@ class StepRunner:
         known = "" if peak is None else f", peak {format_bytes(peak)}"
         return f"{line.workload}: {line.outcome}{known}"
 
-    def close(self) -> None:
-        """Leave the executor to whoever made it."""
-
 
 def step_seconds(workload: Workload) -> float:
     """Return a guess of the seconds of one step, right up to a factor."""
@@ -88,8 +84,5 @@ def _refused(workload: Workload, needed_bytes: int, room_bytes: int) -> Record:
         outcome=Outcome.REFUSED,
         evidence=evidence,
         attempt=0,
-        environment={
-            "harness": __version__,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
+        environment=cast("Environment", origin_of_line()),
     )

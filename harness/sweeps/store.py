@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.record import Outcome, Record, RecordError, SchemaError, from_json, to_json
+from harness.schema.record import Outcome, RecordError, SchemaError, from_json, to_json
 
 RECORDS = "records.jsonl"
 REJECTED = "rejected.jsonl"
@@ -165,9 +165,6 @@ class LineStore(Generic[Line]):
         """Make sure that the file opened is still the one at its path.
 
         A deleted file takes every write without an error, and keeps none of them.
-
-        Raises:
-            StoreError: the file was deleted, moved or replaced.
         """
         try:
             there = self._path.stat()
@@ -229,22 +226,6 @@ class LineStore(Generic[Line]):
 
 
 RECORD = Kind(file=RECORDS, encode=to_json, decode=from_json, cell=lambda item: item.workload_id)
-
-
-class Store(LineStore[Record]):
-    """Appends to one folder's records."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, RECORD)
-
-
-def read(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, if there is one.
-
-    Raises:
-        RecordError: a line is no record; the message names file and line.
-    """
-    yield from read_lines(path, from_json)
 
 
 def read_lines(path: Path, decode: Callable[[bytes], Line]) -> Iterator[Line]:

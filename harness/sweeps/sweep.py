@@ -121,11 +121,7 @@ def _rank_runs(experiment: Experiment, size: Size, device: str) -> list[RankJob]
 
 
 def _refuse_other_device(folder: Path, device: str) -> None:
-    """Keep the records of two devices apart: no analysis could distinguish them.
-
-    Raises:
-        StoreError: the first line of a file in ``folder`` is of another device.
-    """
+    """Keep the records of two devices apart: no analysis could distinguish them."""
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
             found = json.loads(lines.readline())["workload"].get("device", "cpu")

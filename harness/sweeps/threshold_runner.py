@@ -5,14 +5,8 @@ from concurrent.futures import Future
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.schema.events import Trace
 from harness.schema.record import to_json
-from harness.schema.threshold import (
-    THRESHOLDS,
-    Threshold,
-    ThresholdQuestion,
-    cell_id,
-    from_json,
-)
-from harness.sweeps.runner import ended
+from harness.schema.threshold import THRESHOLDS, Threshold, ThresholdQuestion, cell_id, from_json
+from harness.sweeps.runner import Runner, ended
 from harness.sweeps.store import Kind
 from harness.thresholds.enforcement import choose_kind
 from harness.thresholds.find_threshold import threshold
@@ -21,7 +15,7 @@ THRESHOLD = Kind(file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda 
 _SECONDS = 5.0
 
 
-class ThresholdRunner:
+class ThresholdRunner(Runner[ThresholdQuestion, Threshold]):
     """Answers each question in processes of its own, with a launcher per malloc policy."""
 
     kind = THRESHOLD
@@ -38,10 +32,6 @@ class ThresholdRunner:
     def seconds(self, job: ThresholdQuestion) -> float:  # noqa: ARG002  # the interface's
         """Return the same guess for every question."""
         return _SECONDS
-
-    def capacity(self) -> int:
-        """Return 1."""
-        return 1
 
     def submit(
         self, job: ThresholdQuestion, attempt: int
@@ -60,9 +50,6 @@ class ThresholdRunner:
                 attempt=attempt,
             )
         )
-
-    def check(self) -> None:
-        """Nothing runs between two calls."""
 
     def describe(self, line: Threshold) -> str:
         """Return workload and answer."""

@@ -23,7 +23,7 @@ from harness.schema.training_run import (
 )
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
-from harness.sweeps.runner import ended
+from harness.sweeps.runner import Runner, ended
 from harness.sweeps.step_runner import step_seconds
 from harness.sweeps.store import Kind
 
@@ -32,7 +32,7 @@ TRAINING_RUN = Kind(
 )
 
 
-class TrainingRunner:
+class TrainingRunner(Runner[TrainingJob, TrainingRun]):
     """Trains each network as its plan says, on the real images where they can be had."""
 
     kind = TRAINING_RUN
@@ -88,10 +88,6 @@ class TrainingRunner:
         steps = job.plan.epochs * (job.plan.examples + job.plan.validation) / job.workload.batch
         return steps * step_seconds(job.workload)
 
-    def capacity(self) -> int:
-        """Return 1."""
-        return 1
-
     def submit(self, job: TrainingJob, attempt: int) -> "Future[tuple[TrainingRun, Trace | None]]":
         """Run ``job`` now; the future that comes back has ended."""
         work = Job(kind="training_run", workload=job.workload, run=job.plan)
@@ -113,9 +109,6 @@ class TrainingRunner:
             seconds=found.seconds,
             result=msgspec.convert(result, TrainingResult) if good else None,
         )
-
-    def check(self) -> None:
-        """Nothing runs between two calls."""
 
     def describe(self, line: TrainingRun) -> str:
         """Return network, instrument, outcome and peak."""

@@ -25,14 +25,7 @@ from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome
-from harness.schema.threshold import (
-    Axis,
-    BandValue,
-    Enforcement,
-    EnforcementChoice,
-    Headroom,
-    Threshold,
-)
+from harness.schema.threshold import Axis, BandValue, EnforcementChoice, Headroom, Threshold
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import (
     BudgetError,
@@ -125,27 +118,10 @@ def threshold(
 
 
 @dataclass(kw_only=True)
-class _Run:
+class _Run(Prober):
     """One search in progress."""
 
-    workload: Workload
-    budget_bytes: int
-    solve: Axis
-    kind: Enforcement
-    launcher: Launcher
-    deadline_seconds: float
     environment: Environment
-
-    def __post_init__(self) -> None:
-        self.prober = Prober(
-            workload=self.workload,
-            budget_bytes=self.budget_bytes,
-            solve=self.solve,
-            kind=self.kind,
-            launcher=self.launcher,
-            deadline_seconds=self.deadline_seconds,
-            estimate=self._estimate,
-        )
 
     def threshold(self, confirmations: int, attempt: int) -> Threshold:
         started = time.monotonic()
@@ -156,7 +132,7 @@ class _Run:
         evidence: FailureEvidence = {}
         try:
             answer = search(
-                self.prober.probe,
+                self.probe,
                 guess or _START[self.solve],
                 least=least,
                 most=most,
@@ -179,7 +155,7 @@ class _Run:
             attempt=attempt,
             predicted=predicted,
             live_bytes_predict=live,
-            probes=tuple(self.prober.probes),
+            probes=tuple(self.probes),
             wall_seconds=time.monotonic() - started,
             environment=describe(self.workload, self.launcher.name) | self.environment,
             **fields,
@@ -248,11 +224,7 @@ class _Run:
             return None, None
 
     def _refuse_uncounted(self) -> None:
-        """Refuse to search a depth whose layers lie in blocks that no limit counts.
-
-        Raises:
-            BudgetError: blocks smaller than a page make more than a tenth of each layer.
-        """
+        """Refuse to search a depth whose layers lie in blocks that no limit counts."""
         if self.solve != "depth" or not self._modelled:
             return
         few, many = (self.workload.replace(depth=depth, hidden=()) for depth in _TWO_DEPTHS)
@@ -263,17 +235,15 @@ class _Run:
             rule = "no limit counts them; choose a larger width or batch"
             raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
 
-    def _estimate(self, workload: Workload, needed: int | None) -> int | None:
+    def estimate(self, workload: Workload, needed: int | None) -> int | None:
         """Return the largest value that fits, if the model is off by as much as here everywhere."""
         if needed is None or not self._modelled or not self._predictable:
             return None
         return self._solve(needed - self._counted(data_peak(workload)))
 
     def _headroom(self, largest_fit: int) -> Headroom | None:
-        workload = self.prober.at(largest_fit)
-        needed = [
-            p.needed_bytes for p in self.prober.probes if p.value == largest_fit and p.needed_bytes
-        ]
+        workload = self.at(largest_fit)
+        needed = [p.needed_bytes for p in self.probes if p.value == largest_fit and p.needed_bytes]
         if workload is None or not needed or not self._modelled or not self._predictable:
             return None
         peak = data_peak(workload)

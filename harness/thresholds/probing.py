@@ -1,6 +1,5 @@
 """Runs the workload within the budget in pristine processes, a value at a time."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,12 +33,7 @@ class UndecidedError(Exception):
 
 @dataclass(kw_only=True)
 class Prober:
-    """Probes values of ``solve`` and keeps how each probe ended.
-
-    Attributes:
-        estimate: predicts the answer from a workload that fitted and the bytes it needed.
-        probes: every probe so far, in order.
-    """
+    """Probes values of ``solve`` and keeps how each probe ended, in order."""
 
     workload: Workload
     budget_bytes: int
@@ -47,8 +41,12 @@ class Prober:
     kind: Enforcement
     launcher: Launcher
     deadline_seconds: float
-    estimate: Callable[[Workload, int | None], int | None]
     probes: list[Probed] = field(default_factory=list)
+
+    def estimate(self, workload: Workload, needed: int | None) -> int | None:
+        """Return the answer as a probe of ``workload`` predicts it, by the bytes it needed."""
+        del workload, needed
+        return None
 
     def at(self, value: int) -> Workload | None:
         """Return the workload with this value; None where it cannot be described."""
@@ -98,12 +96,7 @@ class Prober:
         return classify(self._launch(workload, 2 * self.budget_bytes))[0] is Outcome.OK
 
     def _launch(self, workload: Workload, budget_bytes: int) -> Ended:
-        job = Job(
-            kind="probe",
-            workload=workload,
-            budget_bytes=budget_bytes,
-            budget_kind=self.kind,
-        )
+        job = Job(kind="probe", workload=workload, budget_bytes=budget_bytes, budget_kind=self.kind)
         with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
             if group is not None:
                 job = msgspec.structs.replace(job, cgroup=str(group.folder))

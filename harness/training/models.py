@@ -116,8 +116,8 @@ class MLPScratch(nn.Module):
 
     def layer(self, x: Tensor, index: int) -> Tensor:
         """Return ``x @ W + b`` of layer ``index``."""
-        product: Tensor = torch.matmul(x, self.weights[index]) + self.biases[index]
-        return product
+        result: Tensor = torch.matmul(x, self.weights[index]) + self.biases[index]
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a batch of examples to logits."""

@@ -1,8 +1,8 @@
-"""One step of the user's own network: checked when it is described, built when it is run."""
+"""One step of the user's own network, checked when it is described, and its example inputs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,11 +11,51 @@ from torch.utils._pytree import tree_map_only
 
 from harness.schema.argument_checks import check_choice
 from harness.schema.errors import StepError
-from harness.schema.input_spec import InputShapes, InputSpec, parse_input
+from harness.schema.input_spec import InputShapes, InputSpec, InputSpecError, parse_input
 from harness.schema.step_choices import COMPILE_MODES, MODES
 from harness.training.deferred_values import deferred_values
-from harness.training.example_inputs import ExampleInputs, example_inputs
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
+
+
+def example_inputs(specs: Sequence[InputSpec], *, with_labels: bool) -> "ExampleInputs":
+    """Return a function of the batch that makes inputs and int64 labels, without values.
+
+    One input without a name is a tensor; several are a tuple, named ones a dict.
+
+    Raises:
+        InputSpecError: some inputs have names and others have none.
+    """
+    named = [spec for spec in specs if spec.name is not None]
+    if named and len(named) != len(specs):
+        raise InputSpecError("--input: give all inputs a name, or none")
+
+    return ExampleInputs(specs=tuple(specs), with_labels=with_labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleInputs:
+    """Makes the inputs of a batch; another process can be sent it."""
+
+    specs: tuple[InputSpec, ...]
+    with_labels: bool
+    with_values: bool = False
+    """True if all are zero; else they have no values, and take none of this machine's memory."""
+    classes: int | None = None
+    """Labels take every value from 0 to ``classes`` - 1; None: they are 0, or have no values."""
+
+    def __call__(self, batch: int, device: str = "cpu") -> tuple[Any, Tensor | None]:
+        """Return the model's input and its labels."""
+        make = torch.zeros if self.with_values else torch.empty
+        made = [
+            make(batch, *s.shape, dtype=getattr(torch, s.dtype), device=device) for s in self.specs
+        ]
+        labels = make(batch, dtype=torch.int64, device=device) if self.with_labels else None
+        if labels is not None and self.classes is not None:
+            labels = torch.arange(batch, device=device) % self.classes
+        if self.specs and self.specs[0].name is not None:
+            return {str(s.name): x for s, x in zip(self.specs, made, strict=True)}, labels
+        return (made[0] if len(made) == 1 else tuple(made)), labels
+
 
 ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
 

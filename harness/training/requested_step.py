@@ -10,9 +10,8 @@ from harness.schema.errors import StepError
 from harness.schema.input_spec import parse_input
 from harness.schema.step_choices import LOSSES, OPTIMIZERS
 from harness.schema.step_request import StepRequest
-from harness.training.example_inputs import example_inputs
 from harness.training.load_target import builder_of, load_target
-from harness.training.own_step import Inputs, OwnStep
+from harness.training.own_step import Inputs, OwnStep, example_inputs
 
 
 def requested_step(request: StepRequest) -> OwnStep:

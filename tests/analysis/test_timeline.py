@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from harness.analysis import AnalysisError
-from harness.analysis.timeline import read_events
-from harness.plots.live_bytes import live_by_category, thin
+from harness.analysis.frame import read_events
+from harness.plots.step_timeline import live_by_category, thin
 from harness.schema.workload import Workload
 from tests.analysis import planted
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from harness.budgets.baseline import Baseline, BaselineError
-from harness.budgets.memory_use import MemoryUse, growth
-from harness.budgets.step_memory import measured, predicted
+from harness.budgets.step_memory import MemoryUse, growth, measured, predicted
 
 pytest_plugins = ["pytester"]
 

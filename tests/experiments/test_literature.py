@@ -1,7 +1,7 @@
 """Claims of the literature on the committed steps, and on steps changed so that verdicts flip."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import copytree
 
@@ -20,14 +20,17 @@ from experiments.literature import (
 )
 from harness.analysis.frame import lines_if_there
 from harness.analysis.judgements import Steps
+from harness.dry_run.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.reporting.claims import LITERATURE_REFERENCE as RESULTS
 from harness.reporting.claims import read_claims
 from harness.reporting.report import write_report
 from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.metrics import PhaseMetrics
+from harness.schema.sweep_progress import Progress
 from harness.schema.traced_run import STEP_RUNS, StepRun, from_json
-from harness.sweeps.experiment_files import literature_names
+from harness.sweeps.experiment_files import find_own, literature_names
+from harness.sweeps.sweep import run
 
 CLAIMS = {
     claim.__name__.rpartition(".")[2]: claim
@@ -86,7 +89,7 @@ def twice_held(run: StepRun) -> StepRun:
 
 
 def kept_by_paper(factor: int) -> Change:
-    """Make a layer keep this multiple of what the paper says."""
+    """Make a layer keep a multiple of what the paper says."""
 
     def change(run: StepRun) -> StepRun:
         sizes = run.job.arguments
@@ -127,7 +130,7 @@ def adapters_of(factor: float) -> Change:
 
 
 def checkpoints_of(factor: float) -> Change:
-    """Make every step with checkpoints need this multiple of a forward pass."""
+    """Make every step with checkpoints need a multiple of the operations of three passes."""
 
     def change(run: StepRun) -> StepRun:
         forward = (run.counted or {})["forward"]
@@ -211,3 +214,35 @@ def test_every_difference_of_the_committed_run_is_within_what_is_allowed() -> No
     assert apart.empty, apart
     assert checks["claim"].nunique() == len(literature_names())
     assert ((checks["value"] - checks["second"]) == checks["difference"]).all()
+
+
+@pytest.mark.slow
+def test_a_quick_run_of_one_claim_says_what_the_committed_run_says(tmp_path: Path) -> None:
+    run(find_own("sixteen_bytes"), Size.QUICK, tmp_path, Quiet())
+    write_report(tmp_path)
+    (found,) = read_claims(tmp_path).claims
+    told = {one.experiment: one for one in read_claims(RESULTS).claims}["sixteen_bytes"]
+    if can_pretend():
+        assert (found.verdict, found.number) == (told.verdict, told.number)
+    else:
+        assert found.verdict is Verdict.OPEN
+        assert "7 steps are missing" in found.open_reason
+
+
+def can_pretend() -> bool:
+    """Return whether a GPU can be pretended on this machine."""
+    try:
+        torch_build(), compiler()
+    except DryRunUnavailableError:
+        return False
+    return True
+
+
+class Quiet(Progress):
+    """Says nothing of a sweep."""
+
+    def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
+        """Ignore a beginning."""
+
+    def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
+        """Ignore a cell."""

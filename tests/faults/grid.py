@@ -11,11 +11,11 @@ from harness.analysis.frame import load
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
-from harness.schema.record import Outcome, Record
+from harness.schema.record import Outcome, Record, from_json
 from harness.schema.workload import Grid, Workload
 from harness.sweeps.executors import Cell, Executor, Measured
 from harness.sweeps.executors.in_process import InProcessExecutor
-from harness.sweeps.store import read
+from harness.sweeps.store import read_lines
 from harness.sweeps.sweep import run
 
 EXACT = (
@@ -133,7 +133,7 @@ class Tally:
         self.checked = True
         attempts: dict[str, list[int]] = {}
         last = {}
-        for record in read(records_path(folder)):
+        for record in read_lines(records_path(folder), from_json):
             last[record.workload_id] = record
             attempts.setdefault(record.workload_id, []).append(record.attempt)
         for found in attempts.values():

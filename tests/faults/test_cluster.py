@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from harness.measurement.process.launcher import LaunchError
-from harness.schema.record import Outcome, Record
+from harness.schema.record import Outcome, Record, from_json
 from harness.sweeps.executors import Executor, ExecutorError, Measured, make_executor
-from harness.sweeps.store import read
+from harness.sweeps.store import read_lines
 from tests.faults.conftest import FULL, full_only
 from tests.faults.grid import Tally, records_path, sweep
 from tests.faults.processes import (
@@ -83,7 +83,11 @@ def meanwhile(act: Callable[[threading.Event], None]) -> Iterator[None]:
 
 def lost(folder: Path) -> list[Record]:
     """Return the attempts that the executor lost."""
-    return [record for record in read(records_path(folder)) if record.outcome is Outcome.LOST]
+    return [
+        record
+        for record in read_lines(records_path(folder), from_json)
+        if record.outcome is Outcome.LOST
+    ]
 
 
 def test_dask_worker_killed_again_and_again(

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.validation.pretend_newer import environment_of
-from harness.measurement.model_check import check_model
-from harness.measurement.probe_workloads import PROBES
+from harness.measurement.model_check import PROBES, check_model
 from harness.prediction.mlp import activations
 from harness.prediction.torch_rules import (
     MAXIMUM_COMPARES_FIRST,

@@ -9,8 +9,7 @@ import pytest
 
 from harness.allocator import Ascending, CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
-from harness.prediction.gpu.recorded_script import RecordedSteps
-from harness.prediction.gpu.simulation import Peaks, play, play_steps
+from harness.prediction.gpu.simulation import Peaks, RecordedSteps, simulate, simulate_steps
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.versions import CHECKED_ON_CUDA, describing, known_version
 from harness.schema.events import Event
@@ -73,7 +72,7 @@ def test_every_peak_around_a_smaller_last_batch_is_the_recorded_one(
     recording: dict[str, Any],
 ) -> None:
     script, recorded = scripted(recording), _peaks(recording)
-    steps = play_steps(script, CachingAllocator(addresses=Ascending()), STEPS + 2)
+    steps = simulate_steps(script, CachingAllocator(addresses=Ascending()), STEPS + 2)
     for step, phases in enumerate(steps):
         for phase, peaks in phases.items():
             times = [p for *where, p in recorded if where == [step, phase]]
@@ -83,10 +82,10 @@ def test_every_peak_around_a_smaller_last_batch_is_the_recorded_one(
 @pytest.mark.parametrize("recording", WHOLE_STEPS, ids=name)
 def test_every_peak_of_every_phase_is_the_recorded_one(recording: dict[str, Any]) -> None:
     recorded = {(step, phase): peaks for step, phase, peaks in _peaks(recording)}
-    played = play(scripted(recording), CachingAllocator(addresses=Ascending()))
-    assert played.build == recorded[0, "build"]
-    measured = min(played.steady_after + 1, STEPS)
-    for phase, peaks in played.phases.items():
+    simulated = simulate(scripted(recording), CachingAllocator(addresses=Ascending()))
+    assert simulated.build == recorded[0, "build"]
+    measured = min(simulated.steady_after + 1, STEPS)
+    for phase, peaks in simulated.phases.items():
         # A step begins with the phase "optimizer", where gradients are dropped, and ends with it.
         times = [p for *where, p in _peaks(recording) if where == [measured, phase]]
         assert peaks == Peaks(*map(max, zip(*times, strict=True)))
@@ -174,4 +173,4 @@ def test_a_trace_goes_on_as_the_steps_would(changes: dict[str, Any]) -> None:
     written = CudaSteps(workload, stub())
     recorded = RecordedSteps(written.trace(3), written.workspace_bytes)
     assert [len(p) for _, p in recorded.requests(9)] == [len(p) for _, p in written.requests(9)]
-    assert play(recorded, CachingAllocator()) == play(written, CachingAllocator())
+    assert simulate(recorded, CachingAllocator()) == simulate(written, CachingAllocator())

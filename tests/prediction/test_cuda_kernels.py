@@ -3,7 +3,7 @@
 import pytest
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.mlp.column_sums import ColumnSums
+from harness.prediction.mlp.cuda_kernels import ColumnSums
 from harness.prediction.mlp.cuda_norms import Grid, batch_norm_grid, in_two_steps, two_step_parts
 
 

@@ -8,13 +8,14 @@ import pytest
 from harness.allocator import CachingAllocator
 from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
-from harness.prediction.gpu.fit import DOES_NOT_FIT, FITS, GpuMemory
+from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.gpu.peaks import ENDLESS
 from harness.prediction.gpu.simulation import MOST_STEPS
 from harness.prediction.mlp.cuda_fit import runs_of
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.last_batch import Epoch, ExamplesError
 from harness.prediction.predict_workload import predict
+from harness.schema.verdict import DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload
 
 MIB = 1 << 20
@@ -116,8 +117,8 @@ def test_batch_normalization_needs_two_rows_of_the_last_batch_too() -> None:
         ExamplesError, match="examples must leave a last batch of at least 2 rows, got 65"
     ):
         epoch(normed, 65)
-    played = epoch(normed.replace(mode="inference"), 65).play(CachingAllocator())
-    assert played.partial.requested < played.before.requested
+    simulated = epoch(normed.replace(mode="inference"), 65).simulate(CachingAllocator())
+    assert simulated.partial.requested < simulated.before.requested
 
 
 @pytest.mark.usefixtures("rules_of_2_13")

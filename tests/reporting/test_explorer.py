@@ -14,7 +14,7 @@ from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.largest_fit import solve
 from harness.prediction.mlp.polynomials import moments
 from harness.prediction.predict_workload import predict
-from harness.reporting.explorer_tables import ALIKE
+from harness.reporting.explorer import ALIKE
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.units import format_bytes
 from harness.schema.workload import ACTIVATIONS, DTYPES, OPTIMIZERS, Workload

@@ -13,9 +13,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from harness.plots.labels import apart
-from harness.plots.owners import owners
 from harness.plots.series import Marked, series
-from harness.plots.stacked import stacked
+from harness.plots.stacked import owners, stacked
 from harness.plots.theme import (
     DARK,
     INK,

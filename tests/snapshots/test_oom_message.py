@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.oom_message import parse_message
-from harness.snapshots.oom_text import message_text, parts
+from harness.snapshots.oom_text import message_lines, parts
 
 # ruff: noqa: E501 -- messages are quoted as they were published
 GIB, MIB = 1 << 30, 1 << 20
@@ -30,7 +30,7 @@ def test_real_messages_are_parsed_and_explained(case: dict[str, Any]) -> None:
     assert message.total_bytes == case["total_bytes"]
     # Two decimals of a GiB are 10.7 MB.
     assert abs(message.unallocated_bytes() - case["unallocated_bytes"]) < 11_000_000
-    explained = message_text(message)
+    explained = "\n".join(message_lines(message))
     assert explained.startswith(f"cause: {case['cause']}\n")
     bar = next(line for line in explained.splitlines() if line.startswith("  ["))
     assert 60 <= len(bar) <= 75
@@ -93,8 +93,8 @@ def test_processes_of_other_mig_instances_hold_nothing_of_this_one() -> None:
     assert message.cause() == "fragmentation"
     assert message.outside_bytes() == int(18.43 * GIB) - 18 * GIB
     assert sum(size for _, _, size in parts(message)) == pytest.approx(19.5 * GIB, abs=0.02 * GIB)
-    assert "15.74 GiB of process 300 lie on another MIG instance of this GPU" in message_text(
-        message
+    assert "15.74 GiB of process 300 lie on another MIG instance of this GPU" in "\n".join(
+        message_lines(message)
     )
 
 
@@ -154,7 +154,7 @@ def test_processes_private_pools_and_limits_are_named() -> None:
     assert message.outside_bytes() == 512 * MIB
     assert message.unknown_bytes() == 0
     assert message.cause() == "limit"
-    assert "process 11" in message_text(message)
+    assert "process 11" in "\n".join(message_lines(message))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_garbage_in_a_message_is_parsed_or_refused(garbage: str, at: int) -> Non
     text = EVERYTHING[:at] + garbage + EVERYTHING[at:]
     refusal = ""
     try:
-        assert message_text(parse_message(text))
+        assert "\n".join(message_lines(parse_message(text)))
     except SnapshotError as error:
         refusal = str(error)
     assert "\n" not in refusal

@@ -16,8 +16,7 @@ from harness.allocator.blocks import ALLOCATED, AWAITING
 from harness.snapshots import Replay, SnapshotError, replay_devices
 from harness.snapshots.agreement import Agreement
 from harness.snapshots.follower import Follower
-from harness.snapshots.initial_state import Origin, find_origin
-from harness.snapshots.recorded_settings import recorded_config
+from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.snapshot import Snapshot, read_recording
 from tests.property_size import examples
 

@@ -12,11 +12,11 @@ from harness.measurement.limits.machine_memory import limit_bytes
 from harness.prediction.predict_workload import predict
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Size
-from harness.schema.record import Outcome, Record
+from harness.schema.record import Outcome, Record, from_json
 from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, ExecutorError, Measured, make_executor
 from harness.sweeps.executors.local import LocalExecutor
-from harness.sweeps.store import read
+from harness.sweeps.store import read_lines
 from harness.sweeps.sweep import run
 from tests.sweep.test_sweep import CELLS, EXPERIMENT, exact
 
@@ -27,7 +27,7 @@ def swept(folder: Path, executor: Executor | None) -> list[Record]:
     """Return the records of the little sweep, in the grid's order."""
     run(EXPERIMENT, Size.QUICK, folder, Lines(), executor=executor)
     order = [cell.id for cell in CELLS]
-    records = list(read(folder / "probe" / "records.jsonl"))
+    records = list(read_lines(folder / "probe" / "records.jsonl", from_json))
     return sorted(records, key=lambda record: order.index(record.workload_id))
 
 

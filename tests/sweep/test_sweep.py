@@ -8,9 +8,9 @@ from pathlib import Path
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
-from harness.schema.record import Record
+from harness.schema.record import Record, from_json
 from harness.schema.workload import Grid, Workload
-from harness.sweeps.store import read
+from harness.sweeps.store import read_lines
 from harness.sweeps.sweep import run
 
 CELLS = Grid(base=Workload(width=8, in_features=8), axes={"depth": [1, 2, 3], "batch": [2, 3, 5]})
@@ -36,7 +36,7 @@ def test_a_sweep_measures_every_cell_once_and_then_nothing(tmp_path: Path) -> No
     before = path.read_bytes()
     run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
     assert path.read_bytes() == before
-    assert [r.workload.id for r in read(path)] == [cell.id for cell in CELLS]
+    assert [r.workload.id for r in read_lines(path, from_json)] == [cell.id for cell in CELLS]
     events = list((tmp_path / "probe" / "events").iterdir())
     assert [file.stem for file in events] == [Workload(width=8, in_features=8, depth=2, batch=3).id]
 
@@ -62,11 +62,11 @@ def test_kill_in_mid_run_then_the_same_command_loses_and_repeats_nothing(tmp_pat
             assert parent.poll() is None, "it ended before it was killed"
             time.sleep(0.01)
         os.kill(parent.pid, signal.SIGKILL)
-    interrupted = list(read(path))
+    interrupted = list(read_lines(path, from_json))
     assert 3 <= len(interrupted) < len(CELLS)
     run(EXPERIMENT, Size.QUICK, tmp_path / "killed", Lines())
     run(EXPERIMENT, Size.QUICK, tmp_path / "undisturbed", Lines())
-    undisturbed = list(read(tmp_path / "undisturbed" / "probe" / "records.jsonl"))
-    resumed = list(read(path))
+    undisturbed = list(read_lines(tmp_path / "undisturbed" / "probe" / "records.jsonl", from_json))
+    resumed = list(read_lines(path, from_json))
     assert resumed[: len(interrupted)] == interrupted
     assert exact(resumed) == exact(undisturbed)

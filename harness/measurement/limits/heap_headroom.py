@@ -4,7 +4,7 @@ Under a limit three things move a threshold from run to run or hide bytes from i
 heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
 (glibc's by 132 KiB, Python's by 1 MiB), and the buffers that MKL allocates at a first matmul
 of a size. So before a limit is set the holes are filled, libraries get room for their own
-small objects, and one product of every layout has made MKL's buffers. Every fork server then needs
+small objects, and one matmul of every layout has made MKL's buffers. Every fork server then needs
 the same number of pages for a step (20 of 20).
 
 Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
@@ -28,9 +28,9 @@ _ARENA_BITS = 20
 _OBJECT_BYTES = 400
 """Below Python's limit for its own allocator (512 with the header of ``bytes``)."""
 
-_PRODUCTS = ((1024, 1024, 1024),)
-_MORE = (*_PRODUCTS, (4096, 1024, 256), (1024, 4096, 256))
-"""Shapes (m, k) x (k, n) of products."""
+_MATMULS = ((1024, 1024, 1024),)
+_MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
+"""Shapes (m, k) x (k, n) of matmuls."""
 
 
 class _MallocInfo(ctypes.Structure):
@@ -118,11 +118,11 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
             free(block)
 
 
-def prime_products(dtype: str = "float32") -> None:
+def prime_matmuls(dtype: str = "float32") -> None:
     """Multiply once in every layout, at sizes from which the libraries' buffers hardly grow.
 
     The factors are mappings of their own, so the heap is left as it was. With one thread and
-    float32 the buffers grow no further; with several, how a product is shared out decides.
+    float32 the buffers grow no further; with several, how a matmul is shared out decides.
     """
     import torch
 
@@ -132,7 +132,7 @@ def prime_products(dtype: str = "float32") -> None:
         buffer = mmap.mmap(-1, rows * columns * kind.itemsize)
         return torch.frombuffer(buffer, dtype=kind).view(rows, columns)
 
-    for m, k, n in _PRODUCTS if dtype == "float32" and torch.get_num_threads() == 1 else _MORE:
+    for m, k, n in _MATMULS if dtype == "float32" and torch.get_num_threads() == 1 else _MORE:
         out = mapped(m, n)
         torch.mm(mapped(m, k), mapped(k, n), out=out)
         torch.mm(mapped(m, k), mapped(n, k).T, out=out)

@@ -77,7 +77,7 @@ def _within(job: Job, announce: training_step.Phase) -> Iterator[training_step.P
     refuse_replacement()
     workload = job.workload
     if workload.threads > 1 or workload.dtype != "float32":  # else the forkserver has done it
-        heap_headroom.prime_products(workload.dtype)
+        heap_headroom.prime_matmuls(workload.dtype)
     heap_headroom.settle(workload.malloc, workload.depth)
     if job.budget_kind == "rlimit":
         with rlimit.data_segment(job.budget_bytes):

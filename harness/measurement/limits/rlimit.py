@@ -13,10 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
-
-Kind = Literal["rlimit", "cgroup", "allocator", "card"]
-"""How a budget is enforced; ``card``: by the GPU's own size, where nothing else limits."""
 
 _STATUS = Path("/proc/self/status")
 _PART_BYTES = 512

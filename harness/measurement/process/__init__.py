@@ -10,7 +10,6 @@ launch.py           The interface of every launcher
 launcher.py         Chooses a launcher
 messages.py         Messages between the parent and a worker
 outcome.py          Which outcome an ended process stands for
-own_interpreter.py  A new interpreter that runs a module of this very harness
 spawn_launcher.py   Runs a job in a fresh interpreter
 start_child.py      The first code of a child process: start_child PARENT MODULE [ARGUMENT]
 worker.py           Does one job in a process of its own

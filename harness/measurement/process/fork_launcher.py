@@ -14,12 +14,9 @@ from typing import IO, Any
 
 import msgspec
 
-from harness.measurement.process.launch import (
-    LaunchError,
-    as_launch_error,
-    environment_of_child,
-)
+from harness.measurement.process.launch import LaunchError, as_launch_error, environment_of_child
 from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.outcome import signal_name
 from harness.measurement.process.start_child import command
 from harness.measurement.process.worker_output import OnPhase, Report, is_stopped, tail, why_silent
 
@@ -94,7 +91,9 @@ class ForkLauncher:
         try:
             try:
                 body = msgspec.json.encode(job)
-                _send_request(control, body, [child_results, errors.fileno()])
+                head = f"{len(body):<16}".encode()
+                socket.send_fds(control, [head], [child_results, errors.fileno()])
+                control.sendall(body)
             except OSError:
                 self.close()
                 lost = "the fork server was gone before the job began"
@@ -136,11 +135,7 @@ class ForkLauncher:
         return self._server is not None and is_stopped(self._server.pid)
 
     def _connect(self) -> socket.socket:
-        """Return the socket of a running fork server, started now if need be.
-
-        Raises:
-            LaunchError: it did not start, or a signal ended it while it loaded torch, twice.
-        """
+        """Return the socket of a running fork server, started now if need be."""
         if self._control is not None and self._server is not None and _runs(self._server):
             return self._control
         why = ""
@@ -157,12 +152,11 @@ class ForkLauncher:
     def _start(self) -> tuple[socket.socket | None, str, bool]:
         """Start a server; return its socket, or None, why not, and whether to try once more."""
         ours, theirs = socket.socketpair()
+        role = [] if self._primes else [UNPRIMED]
         with theirs, tempfile.TemporaryFile() as errors:
             self._control = ours
             self._server = server = subprocess.Popen(
-                command(
-                    "harness.measurement.process.fork_server", str(theirs.fileno()), *self._role()
-                ),
+                command("harness.measurement.process.fork_server", str(theirs.fileno()), *role),
                 env=environment_of_child(self._malloc) | self._environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -182,19 +176,12 @@ class ForkLauncher:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(GRACE_SECONDS)
             if server.returncode is not None and server.returncode < 0:
-                name = _signal_name(-server.returncode)
+                name = signal_name(-server.returncode)
                 return None, f"{name} ended it while it loaded torch", True
             return None, tail(errors), False
 
-    def _role(self) -> list[str]:
-        return [] if self._primes else [UNPRIMED]
-
     def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
-        """Return the complete replies that have come; None where the server is gone.
-
-        Raises:
-            LaunchError: the system lets the server fork no worker.
-        """
+        """Return the complete replies that have come; None where the server is gone."""
         try:
             data = control.recv(1 << 16)
         except OSError:
@@ -323,13 +310,3 @@ def _heard_from(server: "subprocess.Popen[bytes]", control: socket.socket) -> bo
         if before and stopped:  # twice: a moment's stop, as of a debugger, is none
             return False
     return False
-
-
-def _signal_name(number: int) -> str:
-    known = number in set(signal.Signals)
-    return signal.Signals(number).name if known else f"signal {number}"
-
-
-def _send_request(control: socket.socket, body: bytes, descriptors: list[int]) -> None:
-    socket.send_fds(control, [f"{len(body):<16}".encode()], descriptors)
-    control.sendall(body)

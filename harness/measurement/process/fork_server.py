@@ -72,12 +72,12 @@ def _load_and_prime() -> bool:
     import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
 
     from harness.measurement import gpu
-    from harness.measurement.limits.heap_headroom import prime_products
+    from harness.measurement.limits.heap_headroom import prime_matmuls
     from harness.measurement.process.worker import prime
 
     beside_gpu = gpu.seen_in_a_fork()
     prime(forward_only=beside_gpu)
-    prime_products()
+    prime_matmuls()
     gc.collect()
     gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
     return not beside_gpu

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from harness.measurement.process.failure import ForkFailedError, failure_of
 from harness.measurement.process.guards import die_with_parent
 from harness.measurement.process.messages import Failure
+from harness.measurement.process.outcome import signal_name
 
 Result = TypeVar("Result")
 
@@ -68,11 +68,6 @@ def _work(function: Callable[[], object], writer: int) -> None:
 
 
 def _ended(code: int) -> Failure:
-    killed = f"the process was killed by {_signal_name(-code)}"
+    killed = f"the process was killed by {signal_name(-code)}"
     message = killed if code < 0 else f"the process ended itself with exit code {code}"
     return Failure(type="ProcessEnded", message=message, out_of_memory=False)
-
-
-def _signal_name(number: int) -> str:
-    known = number in set(signal.Signals)
-    return signal.Signals(number).name if known else f"signal {number}"

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from harness.measurement.malloc_settings import ENVIRONMENT
 from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.worker_output import OnPhase
 from harness.schema.errors import UnavailableError
 
 
@@ -27,14 +28,16 @@ class Launcher(Protocol):
 
     name: str
 
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
-        """Run ``job`` to its end, or kill it at the deadline."""
+    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+        """Run ``job`` to its end, or kill it at the deadline; ``on_phase`` may hear of phases."""
 
     def stop(self) -> None:
         """End the job that another thread waits for, and refuse every further one."""
+        return
 
     def close(self) -> None:
         """End every process that this launcher started."""
+        return
 
 
 def environment_of_child(malloc: str) -> dict[str, str]:

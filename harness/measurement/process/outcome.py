@@ -39,6 +39,12 @@ def _speaks_of_memory(text: str) -> bool:
     return _has_any(_OUT_OF_MEMORY_TEXTS, text)
 
 
+def signal_name(number: int) -> str:
+    """Return the name of a signal, or its number where it has none."""
+    known = number in set(signal.Signals)
+    return signal.Signals(number).name if known else f"signal {number}"
+
+
 def is_under_limit(failure: Failure) -> bool:
     """Return whether a job failed because its host had no file, process or thread left."""
     return _has_any(_LIMIT_TEXTS, failure.message)

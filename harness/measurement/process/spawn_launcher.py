@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from harness.measurement.process.launch import as_launch_error, environment_of_child
+from harness.measurement.process.launch import Launcher, as_launch_error, environment_of_child
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.start_child import command
-from harness.measurement.process.worker_output import Report
+from harness.measurement.process.worker_output import OnPhase, Report
 
 Started = Callable[["subprocess.Popen[bytes]"], None]
 
@@ -65,8 +65,8 @@ def _communicate(
         return process.communicate()[0], True
 
 
-class SpawnLauncher:
-    """Starts a fresh interpreter for every job."""
+class SpawnLauncher(Launcher):
+    """Starts a fresh interpreter for every job; nothing outlives a launch."""
 
     name = "spawn"
 
@@ -75,12 +75,13 @@ class SpawnLauncher:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
-        """Run ``job`` in a new interpreter.
+    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+        """Run ``job`` in a new interpreter, whose phases are known when it has ended.
 
         Raises:
             LaunchError: it cannot be started.
         """
+        del on_phase
 
         def started(process: "subprocess.Popen[bytes]") -> None:
             self._process = process
@@ -96,6 +97,3 @@ class SpawnLauncher:
         self._stopped = True
         if self._process is not None:
             self._process.kill()
-
-    def close(self) -> None:
-        """Nothing outlives a launch."""

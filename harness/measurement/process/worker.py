@@ -18,7 +18,7 @@ import torch
 from harness.instruments.cuda_counters import cuda_peaks, free_workspaces
 from harness.measurement import gpu, malloc_library, passes, whole_run
 from harness.measurement.limits import probe
-from harness.measurement.limits.heap_headroom import prime_products
+from harness.measurement.limits.heap_headroom import prime_matmuls
 from harness.measurement.malloc_settings import apply_policy, disable_huge_pages
 from harness.measurement.process.failure import failure_of
 from harness.measurement.process.guards import die_first_for_memory
@@ -140,11 +140,7 @@ def _passes_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> 
 
 
 def _environment(workload: Workload) -> Environment:
-    """Return what only a process with torch in it knows.
-
-    Raises:
-        NoGpuError: the workload wants a GPU, and there is none.
-    """
+    """Return what only a process with torch in it knows."""
     facts: Environment = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if (library := malloc_library.replacement()) is not None:
@@ -174,5 +170,5 @@ def main() -> int:
     if job.workload.device == "cpu":
         gpu.hide()
     prime()
-    prime_products()
+    prime_matmuls()
     return run_job(job, line_sender(channel))

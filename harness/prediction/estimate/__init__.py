@@ -22,6 +22,5 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     kernel_rules.py      the table of what kernels allocate in addition to results
     operator_rules.py    the same for operators of your own
     in_place_sums.py     gradients that autograd adds in place, e.g. of shared weights
-    operand_types.py     products that real kernels refuse
     refusals.py          what cannot be estimated, in one line
 """

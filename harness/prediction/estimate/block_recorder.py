@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.instruments.allocation_trace import storages_of
 from harness.instruments.forward_hooks import Forward
-from harness.instruments.tensor_roles import storages
 from harness.prediction.estimate.layer_rows import LayerRows
 from harness.schema.events import Event, Trace
 
@@ -105,7 +105,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def mark(self, tensors: Iterable[Tensor], category: str, module: str = "") -> None:
         """State what the tensors are, and whose; the first statement holds."""
         for tensor in tensors:
-            for storage in storages(tensor):
+            for storage in storages_of(tensor):
                 if category == "parameter":
                     self.layers.kept.add(storage._cdata)
                 elif category == "input":

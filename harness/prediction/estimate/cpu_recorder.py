@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from harness.instruments.tensor_roles import storages
+from harness.instruments.allocation_trace import storages_of
 from harness.prediction.estimate import onednn_lstm
 from harness.prediction.estimate.block_recorder import BlockRecorder
-from harness.prediction.estimate.operand_types import check_types
+from harness.prediction.estimate.refusals import check_types
 from harness.prediction.estimate.thread_patch import patched_here
 from harness.schema.errors import StepError
 from harness.training.nested_tensors import tensors
@@ -54,7 +54,7 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
     def see(self, tensor: Tensor, operator: str) -> None:
         """Record the tensor's storages, where they are new or of a new size."""
-        for storage in storages(tensor):
+        for storage in storages_of(tensor):
             if not self.is_known(storage):
                 self.begin(storage, operator)
 

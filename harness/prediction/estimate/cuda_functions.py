@@ -103,10 +103,7 @@ class _FusedRmsNorm(torch.autograd.Function):
 
 
 def _rms_norm(
-    given: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    *_: object,
+    given: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, *_: object
 ) -> Tensor:
     if torch.is_autocast_enabled("cuda") and given.dtype in _HALVES:
         given = given.float()

@@ -17,19 +17,17 @@ from harness.prediction.estimate.refusals import refusals
 from harness.prediction.estimate.step_run import run_recorded
 from harness.prediction.gpu import catalogue, peaks, workspaces
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.recorded_script import RecordedSteps
-from harness.prediction.gpu.simulation import play
+from harness.prediction.gpu.simulation import RecordedSteps, simulate
 from harness.prediction.paused_collection import collection_paused
 from harness.prediction.whole_import import import_whole
 from harness.schema.events import Trace, trace_metrics
-from harness.schema.layer import Layer
 from harness.schema.memory_fit import GpuFit
-from harness.schema.metrics import CudaMetrics, Metrics
+from harness.schema.metrics import CudaMetrics, Layer, Metrics
 from harness.training.own_step import OwnStep
 
 ACCURACY = (
     "estimate: requested peak within 1% in 248 of 248 runs of 62 networks, worst -0.1%; reserved "
-    "peak -10.8% to +6.2%"
+    "peak -2.7% to +3.1%"
 )
 """On CUDA, against the dry run of torch 2.15: ``results/cuda-dry-run/models.md``."""
 ON_CPU = (
@@ -124,12 +122,14 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> Estimate:
     script = RecordedSteps(trace, recorder.workspace_bytes)
     found = peaks.peaks_on(script, gpu, settings, policies=1)
     memory = None if named is None else peaks.memory_of_gpu(gpu, settings)
-    runs = (partial(play, script),)
+    fit = None
+    if memory is not None:
+        fit = peaks.verdict_on_gpu(memory, found, memory.verdict(partial(simulate, script)))
     return Estimate(
         trace=trace,
         layers=recorder.layers.rows(model, trace),
         metrics=_metrics(recorder, trace, found.cuda, step),
-        fit=None if memory is None else peaks.fit_on_gpu(memory, found, runs),
+        fit=fit,
         notes=(
             ACCURACY,
             *workspaces.notes_on(gpu.capability, gpu.workspace_config),

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from harness.instruments.tensor_roles import storages
+from harness.instruments.allocation_trace import storages_of
 from harness.prediction.estimate.block_recorder import BlockRecorder
 from harness.prediction.estimate.in_place_sums import ADD, InPlaceSums
 from harness.prediction.estimate.kernel_rules import KernelRules
 from harness.prediction.estimate.meta_kernels import KERNELS
-from harness.prediction.estimate.operand_types import check_types
+from harness.prediction.estimate.refusals import check_types
 
 WORKSPACE = "cublas workspace"
 """Operator of the events that allocate a workspace of cuBLAS."""
@@ -114,7 +114,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         """Record the tensor's storages, where they are new or of a new size."""
         if not tensor.is_meta:
             return
-        for storage in storages(tensor):
+        for storage in storages_of(tensor):
             if storage._cdata in self._host or self.is_known(storage):
                 continue
             if on_host:

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.instruments.forward_hooks import tensor_bytes
 from harness.prediction.estimate.operator_rules import REGISTERED
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.reduction import Reduction
+from harness.prediction.gpu.reduction import Reduction, ceil_div
 from harness.prediction.gpu.workspaces import (
     LT_WORKSPACE_BYTES,
     are_kept,
-    is_lt_product,
+    is_lt_matmul,
     workspace_bytes,
 )
 from harness.prediction.torch_rules import SMALL_BLOCKS, STATE_ON_HOST, rule_of
@@ -83,7 +84,7 @@ class KernelRules:
             bias, _, right = args[:3]
             factor = args[3] if len(args) > 3 else kwargs.get("beta", 1)
             whole = bias.dim() == 1 and bias.shape[0] == right.shape[1] and bias.is_contiguous()
-            if whole and factor == 1 and is_lt_product(*right.shape):
+            if whole and factor == 1 and is_lt_matmul(*right.shape):
                 return LT_WORKSPACE_BYTES
         return self._workspace_bytes if result.numel() and args[0].numel() else 0
 
@@ -96,13 +97,9 @@ class KernelRules:
         return result[2:] if is_host else ()
 
 
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
 def _matrix_copies(matrices: Sequence[Tensor]) -> list[int]:
     """Return the copies of matrices that cuBLAS cannot read by rows or by columns."""
-    return [_bytes(m) for m in matrices if m.dim() >= 2 and m.numel() and not _is_readable(m)]
+    return [tensor_bytes(m) for m in matrices if m.dim() >= 2 and m.numel() and not _is_readable(m)]
 
 
 def _is_readable(matrix: Tensor) -> bool:
@@ -115,7 +112,7 @@ def _is_readable(matrix: Tensor) -> bool:
 
 def _softmax_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
     """Add the product of gradient and output, which is formed before the kernel runs."""
-    return [_bytes(args[1])]
+    return [tensor_bytes(args[1])]
 
 
 def _sum(gpu: Gpu, args: Sequence[Any]) -> list[int]:
@@ -144,7 +141,7 @@ def _embedding_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
 
 
 def _binary_cross_entropy(_: Gpu, args: Sequence[Any]) -> list[int]:
-    return [2 * _bytes(args[0])]
+    return [2 * tensor_bytes(args[0])]
 
 
 def _safe_softmax(_: Gpu, args: Sequence[Any]) -> list[int]:
@@ -157,11 +154,11 @@ def _flash_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
     """Add the copies, each row's sum and the float32 gradient of the query."""
     gradient, query, key, value, output = args[:5]
     batch, heads, rows, width = query.shape
-    sums = 4 * batch * heads * _up(rows, _FLASH_ROUND) * _FLASH_ROUND
-    copies = [_bytes(t) for t in (gradient, output) if not _is_by_rows(t)]
+    sums = 4 * batch * heads * ceil_div(rows, _FLASH_ROUND) * _FLASH_ROUND
+    copies = [tensor_bytes(t) for t in (gradient, output) if not _is_by_rows(t)]
     multiple = 32 if width <= 128 else 64
     return [
-        *copies, sums, sums * _up(width, multiple) * multiple, *_expanded(heads, key, value)
+        *copies, sums, sums * ceil_div(width, multiple) * multiple, *_expanded(heads, key, value)
     ]  # fmt: skip
 
 
@@ -189,7 +186,7 @@ def _efficient_backward(gpu: Gpu, args: Sequence[Any]) -> list[int]:
     workspace = batch * heads * _efficient_workspace(gpu, query, key.shape[2])
     if query.dtype not in _HALVES:
         workspace = max(workspace, 4 * gradient.numel() + sums)
-    copies = [] if _is_by_rows(gradient) else [_bytes(gradient)]
+    copies = [] if _is_by_rows(gradient) else [tensor_bytes(gradient)]
     return [*copies, sums, workspace, *_expanded(heads, *args[2:4])]
 
 
@@ -203,24 +200,22 @@ def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:
     is_wide = (96 if little else 64) < width <= _IN_REGISTERS
     if half and ampere and is_wide:
         block, columns = (64, 64) if small else (block, 128)
-    of_query = _up(rows, block) * _up(width, columns) * (4 * block * columns + _LOCK_BYTES)
+    of_query = (
+        ceil_div(rows, block) * ceil_div(width, columns) * (4 * block * columns + _LOCK_BYTES)
+    )
     if not half or (width <= _IN_REGISTERS and not (small and is_wide)):
         return of_query
-    return of_query + 8 * _up(keys, columns) * columns * _up(width, block) * block
+    return of_query + 8 * ceil_div(keys, columns) * columns * ceil_div(width, block) * block
 
 
 def _expanded(heads: int, *shared: Tensor) -> list[int]:
     """Return the gradients of keys and values for each head, where heads share them."""
-    return [_bytes(t) // t.shape[1] * heads for t in shared if t.shape[1] != heads]
+    return [tensor_bytes(t) // t.shape[1] * heads for t in shared if t.shape[1] != heads]
 
 
 def _is_by_rows(tensor: Tensor) -> bool:
     """Return whether batch, row, head and width follow one another in memory."""
     return tensor.transpose(1, 2).is_contiguous()
-
-
-def _up(dividend: int, divisor: int) -> int:
-    return -(-dividend // divisor)
 
 
 _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {

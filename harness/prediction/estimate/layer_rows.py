@@ -4,11 +4,11 @@ from collections.abc import Collection
 
 from torch import Tensor, nn
 
+from harness.instruments.allocation_trace import storages_of
+from harness.instruments.forward_hooks import own_tensors, tensor_bytes
 from harness.instruments.saved_tensors import ROOT
-from harness.instruments.tensor_roles import storages
-from harness.schema.events import Trace
-from harness.schema.layer import Layer
-from harness.schema.metrics import ModuleMetrics
+from harness.schema.events import Trace, totals
+from harness.schema.metrics import Layer, ModuleMetrics
 from harness.training.nested_tensors import tensors
 
 
@@ -36,11 +36,11 @@ class LayerRows:
 
     def returned(self, module: str, output: object) -> None:
         """Note a module's output."""
-        self._outputs[module] = sum(_bytes(t) for t in tensors(output))
+        self._outputs[module] = sum(map(tensor_bytes, tensors(output)))
 
     def saved(self, module: str, tensor: Tensor) -> None:
         """Note that ``module`` saved ``tensor``, unless it is a parameter or a buffer."""
-        for storage in storages(tensor):
+        for storage in storages_of(tensor):
             if storage._cdata not in self.kept:
                 self._savers.setdefault(storage._cdata, (module, storage.nbytes()))
 
@@ -71,28 +71,19 @@ class LayerRows:
         """
         modules = dict(model.named_modules())
         at_peak: dict[str, int] = {}
-        for block in trace.alive_at_peak():
-            name = block.event.module if block.event.module in modules else ""
-            at_peak[name] = at_peak.get(name, 0) + block.event.size_bytes
+        for module, size in totals(trace.alive_at_peak(), "module").items():
+            name = module if module in modules else ""
+            at_peak[name] = at_peak.get(name, 0) + size
         names = [n for n in self._order if n in modules]
         names += [n for n in modules if n not in self._order]
         return tuple(
             Layer(
                 name=name,
                 kind=type(modules[name]).__name__,
-                parameter_bytes=_own_bytes(modules[name]),
+                parameter_bytes=sum(map(tensor_bytes, own_tensors(modules[name]))),
                 output_bytes=self._outputs.get(name, 0),
                 saved_bytes=self._saved.get(name, 0),
                 peak_bytes=at_peak.get(name, 0),
             )
             for name in names
         )
-
-
-def _own_bytes(module: nn.Module) -> int:
-    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return sum(map(_bytes, own))
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

@@ -49,10 +49,7 @@ _FLOAT32_BY_TYPE = """
 _WIDEST = """
     addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add
 """
-_NORMS = {
-    "norm.Scalar": "norm.ScalarOpt_dtype",
-    "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype",
-}
+_NORMS = {"norm.Scalar": "norm.ScalarOpt_dtype", "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype"}
 """Norms, and the overload that takes the type to sum in."""
 
 _cache: dict[int, tuple[Tensor, Tensor]] = {}

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
@@ -52,3 +54,27 @@ def _without_values(text: str) -> str:
         return text.split(". ")[0][:300]
     name = found[0] if found.lastindex is None else f"aten::{found[1]}"
     return f"{name}: {VALUES}, or PyTorch has no kernel that works without them"
+
+
+_aten = torch.ops.aten
+_PRODUCTS = {
+    _aten.mm.default,
+    _aten.addmm.default,
+    _aten.bmm.default,
+    _aten.baddbmm.default,
+    _aten.convolution.default,
+}
+
+
+def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
+    """Refuse a product that PyTorch's kernels refuse.
+
+    Raises:
+        RuntimeError: as from the kernel.
+    """
+    if operator not in _PRODUCTS:
+        return
+    types = [one.dtype for one in operands[:3] if isinstance(one, torch.Tensor)]
+    if len(set(types)) > 1:
+        names = ", ".join(str(kind).removeprefix("torch.") for kind in types)
+        raise RuntimeError(f"{operator}: the operands must have the same dtype, got {names}")

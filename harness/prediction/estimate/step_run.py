@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from harness.instruments.forward_hooks import wrapped_forwards
+from harness.instruments.forward_hooks import own_tensors, wrapped_forwards
 from harness.prediction.estimate.block_recorder import BlockRecorder
 from harness.prediction.estimate.refusals import UnsupportedModuleError
 from harness.schema.errors import StepError
@@ -101,6 +101,6 @@ def _owners(model: nn.Module) -> dict[int, str]:
     """Return the name of the first module that owns each parameter and buffer."""
     found: dict[int, str] = {}
     for name, module in model.named_modules():
-        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+        for tensor in own_tensors(module):
             found.setdefault(id(tensor), name)
     return found

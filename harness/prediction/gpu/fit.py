@@ -20,9 +20,7 @@ from harness.allocator import (
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
 from harness.prediction.paused_collection import collection_paused
-from harness.schema.verdict import CLOSE_CALL, DOES_NOT_FIT, FITS, Fit, fit_of
-
-__all__ = ["CLOSE_CALL", "DOES_NOT_FIT", "FITS", "GpuMemory", "Run", "run_once"]
+from harness.schema.verdict import Fit, fit_of
 
 _Result = TypeVar("_Result")
 
@@ -100,13 +98,7 @@ class GpuMemory:
                 yield True
 
     def largest_batch(
-        self,
-        run_of: Callable[[int], Run],
-        *,
-        low: int,
-        high: int,
-        guess: int,
-        surely: bool = True,
+        self, run_of: Callable[[int], Run], *, low: int, high: int, guess: int, surely: bool = True
     ) -> int | None:
         """Return a batch that runs where the next one does not; None where not even ``low`` does.
 

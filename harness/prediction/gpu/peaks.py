@@ -8,8 +8,8 @@ from typing import TypeVar
 from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError, policies_to_try
 from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.fit import GpuMemory, Run, run_once
-from harness.prediction.gpu.simulation import Peaks, Played, Script, play
+from harness.prediction.gpu.fit import GpuMemory, run_once
+from harness.prediction.gpu.simulation import Peaks, Script, Simulated, simulate
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, CudaPeaks
 from harness.schema.verdict import Fit
@@ -40,9 +40,9 @@ def peaks_on(
     Raises:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
     """
-    runs, endless = by_each_policy(partial(play, script), gpu, settings, policies)
+    runs, endless = by_each_policy(partial(simulate, script), gpu, settings, policies)
     notes = [ENDLESS] if endless else []
-    peaks = [named_peaks(played.measured) for played in runs]
+    peaks = [named_peaks(simulated.measured) for simulated in runs]
     ranges = {name: (min(p[name] for p in peaks), max(p[name] for p in peaks)) for name in peaks[0]}
     for name in ("allocated", "reserved"):
         low, high = ranges[f"{name}_peak_bytes"]
@@ -62,11 +62,6 @@ def memory_of_gpu(gpu: Gpu, settings: str) -> GpuMemory | None:
         total_bytes=gpu.total_bytes,
         outside_bytes=(context_overhead.LEAST_BYTES, context_overhead.MOST_BYTES),
     )
-
-
-def fit_on_gpu(memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...]) -> GpuFit:
-    """Return whether ``runs`` fit on the GPU."""
-    return verdict_on_gpu(memory, found, memory.verdict(*runs))
 
 
 def verdict_on_gpu(
@@ -94,19 +89,13 @@ def verdict_on_gpu(
     )
 
 
-def _without_end(config: AllocatorConfig) -> AllocatorConfig:
-    """Return the configuration on a GPU without end, where no setting is a share of it."""
-    return config if config.memory_fraction < 1 else replace(config, total_bytes=None)
-
-
 def by_each_policy(
-    run: Callable[[CachingAllocator], _Result],
-    gpu: Gpu,
-    settings: str,
-    policies: int | None = None,
+    run: Callable[[CachingAllocator], _Result], gpu: Gpu, settings: str, policies: int | None = None
 ) -> tuple[list[_Result], bool]:
     """Return what ``run`` finds by each, and whether the GPU's limit had to be lifted for it."""
-    config = _without_end(AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes))
+    config = AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes)
+    if config.memory_fraction == 1:  # no setting is a share of the GPU: one without end
+        config = replace(config, total_bytes=None)
     try:
         return _results(run, config, policies), False
     except OutOfMemoryError:
@@ -121,14 +110,14 @@ def _results(
     return [run_once(run, config, policy()) for policy in tried]
 
 
-def _cuda_peaks(played: Played, workspace_bytes: int) -> CudaMetrics:
-    phases = {"build": played.build, **played.phases}
+def _cuda_peaks(simulated: Simulated, workspace_bytes: int) -> CudaMetrics:
+    phases = {"build": simulated.build, **simulated.phases}
     return CudaMetrics(
-        **named_peaks(played.measured),
+        **named_peaks(simulated.measured),
         workspace_bytes=workspace_bytes,
-        first_step=CudaPeaks(**named_peaks(played.first_step)),
+        first_step=CudaPeaks(**named_peaks(simulated.first_step)),
         phases={phase: CudaPeaks(**named_peaks(peaks)) for phase, peaks in phases.items()},
-        steady_after=played.steady_after,
+        steady_after=simulated.steady_after,
     )
 
 

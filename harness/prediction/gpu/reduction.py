@@ -57,11 +57,11 @@ class Reduction:
             vector = _output_vector(first, dimensions)
             width //= vector
         block = _block(width, second, _MOST_THREADS // vector)
-        values = _up(each, block.width if along else 1)
+        values = ceil_div(each, block.width if along else 1)
         if values < min(block.height * 16, _MOST_VALUES):
             return []  # every warp has outputs of its own
-        grid = _up(outputs // vector, 1 if along else block.width)
-        parts = _parts(gpu, grid, _up(values, block.height), block.width * block.height)
+        grid = ceil_div(outputs // vector, 1 if along else block.width)
+        parts = _parts(gpu, grid, ceil_div(values, block.height), block.width * block.height)
         if parts == 1:
             return []
         lanes = 1 if along else block.width * vector
@@ -124,7 +124,9 @@ def _parts(gpu: Gpu, grid: int, values: int, threads: int) -> int:
     target = gpu.multiprocessors * (gpu.threads_per_multiprocessor // threads)
     if values < _MOST_VALUES or grid > target:
         return 1
-    return max(min(_up(target, grid), _up(values, _LEAST_VALUES)), _up(values, _MOST_VALUES))
+    return max(
+        min(ceil_div(target, grid), ceil_div(values, _LEAST_VALUES)), ceil_div(values, _MOST_VALUES)
+    )
 
 
 def _power(number: int) -> int:
@@ -132,5 +134,6 @@ def _power(number: int) -> int:
     return 1 << max(number, 1).bit_length() - 1
 
 
-def _up(dividend: int, divisor: int) -> int:
+def ceil_div(dividend: int, divisor: int) -> int:
+    """Return the quotient, rounded up."""
     return -(-dividend // divisor)

@@ -6,9 +6,12 @@ as ``harness measure`` does.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from harness.allocator import CachingAllocator
+from harness.schema.events import Event, Trace
 
 MOST_STEPS = 8
 """Steps after which the next is taken for the measured one, whatever they reserved."""
@@ -41,14 +44,12 @@ class Script(Protocol):
     @property
     def workspace_bytes(self) -> int:
         """Bytes of all workspaces that the steps so far left behind."""
-        ...
 
     def requests(self, step: int) -> Requests:
         """Return what ``step`` asks for; 0 is the build."""
-        ...
 
 
-class Played(NamedTuple):
+class Simulated(NamedTuple):
     """The peaks of a workload's steps under one allocator."""
 
     build: Peaks
@@ -60,22 +61,22 @@ class Played(NamedTuple):
     """Number of the step before the measured one."""
 
 
-def play(script: Script, allocator: CachingAllocator) -> Played:
+def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
     """Play the build and steps until the peaks are steady.
 
     Raises:
         OutOfMemoryError: the GPU or the allocator's limit is too small.
     """
-    player = _Player(allocator)
-    build = player.play(script.requests(0))
-    first = player.play(script.requests(1))
+    simulator = _Simulator(allocator)
+    build = simulator.simulate(script.requests(0))
+    first = simulator.simulate(script.requests(1))
     steps, before, now = 1, 0, highest(first.values()).reserved
     while now > before and steps < MOST_STEPS:
         steps += 1
-        peaks = player.play(script.requests(steps))
+        peaks = simulator.simulate(script.requests(steps))
         before, now = now, highest(peaks.values()).reserved
-    measured = player.play(script.requests(steps + 1))
-    return Played(
+    measured = simulator.simulate(script.requests(steps + 1))
+    return Simulated(
         build=highest(build.values()),
         first_step=highest(first.values()),
         measured=highest(measured.values()),
@@ -84,24 +85,26 @@ def play(script: Script, allocator: CachingAllocator) -> Played:
     )
 
 
-def play_steps(script: Script, allocator: CachingAllocator, steps: int) -> list[dict[str, Peaks]]:
+def simulate_steps(
+    script: Script, allocator: CachingAllocator, steps: int
+) -> list[dict[str, Peaks]]:
     """Play the build and ``steps``; return the peaks of each phase of each.
 
     Raises:
         OutOfMemoryError: the GPU or the allocator's limit is too small.
     """
-    player = _Player(allocator)
-    return [player.play(script.requests(step)) for step in range(steps + 1)]
+    simulator = _Simulator(allocator)
+    return [simulator.simulate(script.requests(step)) for step in range(steps + 1)]
 
 
-class _Player:
+class _Simulator:
     """Passes requests to an allocator and remembers each block's address."""
 
     def __init__(self, allocator: CachingAllocator) -> None:
         self._allocator = allocator
         self._where: dict[int, int] = {}
 
-    def play(self, requests: Requests) -> dict[str, Peaks]:
+    def simulate(self, requests: Requests) -> dict[str, Peaks]:
         """Play one step; return the peaks of each phase, the higher where one comes twice."""
         peaks: dict[str, Peaks] = {}
         for phase, wanted in requests:
@@ -124,3 +127,54 @@ class _Player:
 def highest(peaks: Iterable[Peaks]) -> Peaks:
     """Return the highest of each counter's peaks."""
     return Peaks(*map(max, zip(*peaks, strict=True)))
+
+
+class RecordedSteps:
+    """The build and steps of ``trace``; after the last one it is played again and again.
+
+    A block that the last step frees was allocated in it or in the step before; played again,
+    it is the one allocated at the same place of the same step. So the last two allocate equally
+    many blocks; what is older is freed once. ``kept_bytes`` are in workspaces.
+    """
+
+    def __init__(self, trace: Trace, kept_bytes: int = 0) -> None:
+        self.workspace_bytes = kept_bytes
+        self._steps: list[list[Event]] = [[] for _ in range(trace.measured_step + 1)]
+        for event in trace.events:
+            self._steps[event.step].append(event)
+        self._taken = [[e.address for e in step if e.size_bytes > 0] for step in self._steps]
+        self._first_new = 1 + max((max(taken, default=0) for taken in self._taken), default=0)
+
+    def requests(self, step: int) -> Requests:
+        """Return what ``step`` asks for; 0 is the build."""
+        last = len(self._steps) - 1
+        events = self._steps[min(step, last)]
+        new = {} if step <= last else self._renumbered(step)
+        requests: Requests = []
+        for phase, found in groupby(events, attrgetter("phase")):
+            wanted: list[Request] = []
+            for event in found:
+                if not new:
+                    wanted.append((event.size_bytes, event.address))
+                elif event.address in new:
+                    wanted.append((event.size_bytes, new[event.address]))
+            requests.append((phase, wanted))
+        if step and requests and requests[-1][0] == "backward":  # an update that allocates nothing
+            requests.append(("optimizer", []))
+        return requests
+
+    def _renumbered(self, step: int) -> dict[int, int]:
+        """Return the numbers in a repeated step for those in the last."""
+        numbers: dict[int, int] = {}
+        for taken, number in ((self._taken[-2], step - 1), (self._taken[-1], step)):
+            numbers |= zip(taken, self._numbers(number), strict=False)
+        return numbers
+
+    def _numbers(self, step: int) -> "range | list[int]":
+        """Return the numbers of the blocks that a step allocates, one after another."""
+        last = len(self._steps) - 1
+        if step <= last:
+            return self._taken[step]
+        count = len(self._taken[-1])
+        first = self._first_new + (step - last - 1) * count
+        return range(first, first + count)

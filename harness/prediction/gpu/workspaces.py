@@ -4,7 +4,7 @@ Up to PyTorch 2.14 there is one for each thread that multiplies, since each has 
 own: the thread of the training loop gets its in the first forward pass, autograd's in the first
 backward pass. They stay. cuBLASLt, which runs ``addmm`` with a bias, shares them.
 
-PyTorch 2.15 allocates one for each product and frees it afterwards. cuBLASLt has one of its own
+PyTorch 2.15 allocates one for each matmul and frees it afterwards. cuBLASLt has one of its own
 there, of 1 MiB on every capability. ``torch_rules`` says which holds.
 
 Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen on
@@ -61,7 +61,7 @@ def are_kept() -> bool:
     return rule_of("cublas-workspace") is WORKSPACES_KEPT
 
 
-def is_lt_product(k: int, n: int) -> bool:
+def is_lt_matmul(k: int, n: int) -> bool:
     """Return whether ``addmm`` of an (m, k) and a (k, n) matrix and a bias runs in cuBLASLt."""
     return k > 1 and n > 1
 

@@ -3,12 +3,7 @@
 activations.py       Blocks that each activation function allocates
 autocast.py          The casts of autocast: float32 parameters, matmuls in bfloat16 or float16
 checkpoint.py        Checkpointed segments
-column_sums.py       Scratch of the sums over the rows of a matrix
-combinations.py      Which techniques are predicted together
-cpu_kernels.py       The CPU's kernels allocate nothing but their results
 cpu_trace.py         The event sequence of a workload's build and steps
-cuda_autocast.py     Casts of autocast that differ on CUDA
-cuda_dropout.py      Dropout as CUDA does it
 cuda_fit.py          The answers about a workload on a GPU
 cuda_kernels.py      Allocations of CUDA's kernels
 cuda_norms.py        Normalization as CUDA's own kernels do it

@@ -69,10 +69,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
 }
 
 MAXIMUM = Activation(
-    "operands",
-    True,
-    "aten::max/aten::maximum",
-    f"{NODE}MaximumBackward0/MaximumBackward0/aten::",
+    "operands", True, "aten::max/aten::maximum", f"{NODE}MaximumBackward0/MaximumBackward0/aten::"
 )
 """The hand-written rectifier of ``MLPScratch``: ``torch.max(x, torch.zeros_like(x))``."""
 

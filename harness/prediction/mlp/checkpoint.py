@@ -57,7 +57,7 @@ class Checkpointed(Passes):
 
     def _run(self, rows: int, first: int, last: int) -> Event:
         """Write a segment's forward events where nothing but its output is kept."""
-        layers, free = self._layers, self._layers.writer.free
+        layers = self._layers
         hidden: Event | None = None
         for index in range(first, last + 1):
             layer = layers.all[index]
@@ -65,10 +65,7 @@ class Checkpointed(Passes):
             of_linear = "temporary" if layers.activation.allocates else category
             linear = layers.linear(rows, layer, of_linear)
             applied = layers.activate(rows, layer, linear, category, others="temporary")
-            for block in applied.taken:
-                free(block)
-            if hidden is not None:
-                free(hidden)
+            layers.free((*applied.taken, hidden))
             hidden = applied.output
         assert hidden is not None, "a segment has at least one layer"
         return hidden
@@ -85,7 +82,7 @@ class Checkpointed(Passes):
         return gradient
 
     def _layer_backward(self, rows: int, segment: Segment, index: int, gradient: Event) -> Event:
-        layers, layer, free = self._layers, self._layers.all[index], self._layers.writer.free
+        layers, layer = self._layers, self._layers.all[index]
         activation = layers.activation
         pending = index == segment.last
         if pending and activation.keeps != "nothing":
@@ -94,9 +91,7 @@ class Checkpointed(Passes):
             pending = False
         result = layers.activation_backward(rows, layer, gradient)
         if result is not gradient:
-            for block in reversed(self._kept[index].by_activation):
-                free(block)
-            free(gradient)
+            layers.free((*reversed(self._kept[index].by_activation), gradient))
 
         def unpack(node: str) -> Blocks:
             if pending:
@@ -116,8 +111,7 @@ class Checkpointed(Passes):
         kept, dropped = self._last(rows, segment.last, prefix)
         self._kept[segment.last] = kept
         # Sequential's frame, in the exception's traceback, still names the linear layer's output.
-        for block in (*dropped, state) if layers.from_scratch else (state, *dropped):
-            layers.writer.free(block)
+        layers.free((*dropped, state) if layers.from_scratch else (state, *dropped))
 
     def _last(self, rows: int, index: int, prefix: str) -> tuple[Kept, Blocks]:
         """Write the last layer's events up to its last saved tensor.

@@ -1,14 +1,36 @@
 """The event sequence of a workload's build and steps, derived without running anything."""
 
 from harness.prediction.mlp.autocast import AutocastLayers
-from harness.prediction.mlp.combinations import why_refused
-from harness.prediction.mlp.cpu_kernels import CpuKernels
+from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.stack import plain_layers
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.prediction.paused_collection import collection_paused
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
+
+
+def why_refused(workload: Workload) -> str | None:
+    """Return why the events of ``workload`` are not predicted; None if they are.
+
+    Each technique is predicted by itself. A combination needs events of its own, such as the casts
+    that a segment which runs twice keeps; the dry run predicts a network of any combination.
+    """
+    is_stacked = workload.norm != "none" or workload.dropout > 0
+    if workload.autocast is not None and (
+        workload.dtype != "float32" or workload.checkpoint or is_stacked
+    ):
+        return (
+            f"autocast {workload.autocast} can be predicted only with float32 parameters, without"
+            " checkpoints, normalization and dropout"
+        )
+    if workload.checkpoint and is_stacked:
+        return (
+            f"checkpoint {workload.checkpoint} can be predicted only without normalization and"
+            " dropout; `harness predict FILE.py:FUNCTION` predicts a network of your own"
+        )
+    return None
+
 
 _WITH_SCRATCH = ("bfloat16", "float16")
 
@@ -34,7 +56,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
     with collection_paused():
         writer = TraceWriter()
         kind = AutocastLayers if workload.autocast else plain_layers
-        steps = Steps(writer, workload, kind(writer, workload, CpuKernels(writer)))
+        steps = Steps(writer, workload, kind(writer, workload, Kernels(writer)))
         steps.build()
         for _ in range(2 if workload.mode == "train" else 1):
             steps.step()

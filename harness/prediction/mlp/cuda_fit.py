@@ -11,20 +11,19 @@ from harness.prediction.gpu.peaks import (
     named_peaks,
     verdict_on_gpu,
 )
-from harness.prediction.gpu.simulation import play
+from harness.prediction.gpu.simulation import simulate
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.last_batch import Epoch
-from harness.schema.epoch_end import LastBatch, StepPeaks
-from harness.schema.memory_fit import BudgetFit, GpuFit
+from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch, StepPeaks
 from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 
 
 def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[Run, ...]:
     """Return what has to fit: the steady steps, and with ``epoch`` the smaller last one too."""
-    steps = partial(play, CudaSteps(workload, gpu))
-    return (steps,) if epoch is None else (steps, epoch.play)
+    steps = partial(simulate, CudaSteps(workload, gpu))
+    return (steps,) if epoch is None else (steps, epoch.simulate)
 
 
 def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True) -> int | None:
@@ -78,9 +77,9 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
     Raises:
         AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
     """
-    runs, endless = by_each_policy(epoch.play, epoch.gpu, settings)
-    rises = [played.reserved_rise_bytes for played in runs]
-    reserved = [played.reserved_peak_bytes for played in runs]
+    runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
+    rises = [simulated.reserved_rise_bytes for simulated in runs]
+    reserved = [simulated.reserved_peak_bytes for simulated in runs]
     found = LastBatch(
         examples=epoch.examples,
         rows=epoch.rows,

@@ -6,9 +6,8 @@ from operator import attrgetter
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import Requests
-from harness.prediction.mlp.combinations import why_refused
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError
-from harness.prediction.mlp.cuda_autocast import CudaAutocastLayers
+from harness.prediction.mlp.autocast import CudaAutocastLayers
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, why_refused
 from harness.prediction.mlp.cuda_kernels import CudaKernels
 from harness.prediction.mlp.stack import plain_layers
 from harness.prediction.mlp.steps import Steps

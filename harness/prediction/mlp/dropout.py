@@ -44,3 +44,20 @@ class Dropout:
     def backward(self, size_bytes: int, module: str) -> Event:
         """Write the product of gradient and mask: the gradient of the input."""
         return self._writer.allocate(size_bytes, self._BACKWARD, "temporary", module)
+
+
+class CudaDropout(Dropout):
+    """The same as CUDA does it: one kernel draws a mask of a byte an element and multiplies.
+
+    Source: aten/src/ATen/native/cuda/Dropout.cu (``dropout_cuda``).
+    """
+
+    _FORWARD = "aten::dropout/aten::native_dropout/aten::empty"
+    _BACKWARD = f"{NODE}NativeDropoutBackward0/NativeDropoutBackward0/aten::native_dropout_backward"
+
+    def apply(self, size_bytes: int, module: str) -> Dropped:
+        """Write mask and output."""
+        elements = size_bytes // self._element_bytes
+        mask = self._writer.allocate(elements, self._FORWARD, "activation", module)
+        output = self._writer.allocate(size_bytes, self._FORWARD, "activation", module)
+        return Dropped(mask, output)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.simulation import MOST_STEPS, Peaks, highest, play_steps
+from harness.prediction.gpu.simulation import MOST_STEPS, Peaks, highest, simulate_steps
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.schema.errors import HarnessError
 from harness.schema.workload import Workload
@@ -29,7 +29,7 @@ class ExamplesError(HarnessError, ValueError):
     """
 
 
-class PlayedEpoch(NamedTuple):
+class SimulatedEpoch(NamedTuple):
     """The peaks of an epoch's steps under one allocator."""
 
     before: Peaks
@@ -93,12 +93,12 @@ class Epoch:
         partial = self.steps_before + 1
         return CudaSteps(self.workload, self.gpu, rows_of={partial: self.rows})
 
-    def play(self, allocator: CachingAllocator) -> PlayedEpoch:
+    def simulate(self, allocator: CachingAllocator) -> SimulatedEpoch:
         """Play build and steps.
 
         Raises:
             OutOfMemoryError: the GPU or the allocator's limit is too small.
         """
-        phases = play_steps(self.script, allocator, self.steps_before + 2)
+        phases = simulate_steps(self.script, allocator, self.steps_before + 2)
         *before, partial, following = (highest(step.values()) for step in phases)
-        return PlayedEpoch(highest(before), partial, following)
+        return SimulatedEpoch(highest(before), partial, following)

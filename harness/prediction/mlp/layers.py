@@ -87,10 +87,8 @@ class Layers:
 
     def zero_grad(self) -> None:
         """Write that the gradients held are freed, in the order of the parameters."""
-        for index, gradient in enumerate(self.gradients):
-            if gradient is not None:
-                self.writer.free(gradient)
-                self.gradients[index] = None
+        self.free(self.gradients)
+        self.gradients = [None] * len(self.gradients)
 
     def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
         """Write a linear layer's forward events; return its output."""
@@ -101,10 +99,10 @@ class Layers:
             output = allocate(size, prefix + _ADDMM, category, layer.module)
             self.kernels.matmul(fan_in, fan_out, prefix + _ADDMM, layer.module)
             return output
-        product = allocate(size, prefix + _MM)
+        matmul = allocate(size, prefix + _MM)
         self.kernels.matmul(fan_in, fan_out, prefix + _MM)
         output = allocate(size, f"{prefix}aten::add", category)
-        self.writer.free(product)
+        self.writer.free(matmul)
         return output
 
     def activate(
@@ -157,10 +155,10 @@ class Layers:
         """
         if self.from_scratch:
             return self._from_scratch_backward(rows, index, gradient, after, unpack)
-        layer, product = self.all[index], f"{ADDMM_BACKWARD}/aten::mm"
+        layer, matmul = self.all[index], f"{ADDMM_BACKWARD}/aten::mm"
         inside = unpack(ADDMM_BACKWARD) if unpack else ()
-        result = self.input_gradient(rows, layer, product) if index else gradient
-        weight = self._weight_gradient(rows, layer, layer.place, product)
+        result = self.input_gradient(rows, layer, matmul) if index else gradient
+        weight = self._weight_gradient(rows, layer, layer.place, matmul)
         self.free(inside)
         bias = self._bias_gradient(rows, layer, layer.place + 1, f"{ADDMM_NODE}aten::sum")
         self.writer.free(gradient)
@@ -172,11 +170,11 @@ class Layers:
         self, rows: int, index: int, gradient: Event, after: Blocks, unpack: Unpack | None
     ) -> Event:
         """Write the sum's backward, which needs nothing saved, and then the matmul's."""
-        layer, product = self.all[index], f"{MM_BACKWARD}/aten::mm"
+        layer, matmul = self.all[index], f"{MM_BACKWARD}/aten::mm"
         self.free((self._bias_gradient(rows, layer, len(self.all) + index, _BIAS_BACKWARD),))
         inside = unpack(MM_BACKWARD) if unpack else ()
-        weight = self._weight_gradient(rows, layer, index, product)
-        result = self.input_gradient(rows, layer, product) if index else gradient
+        weight = self._weight_gradient(rows, layer, index, matmul)
+        result = self.input_gradient(rows, layer, matmul) if index else gradient
         self.free(inside)
         self.writer.free(gradient)
         self.free(after)
@@ -201,8 +199,7 @@ class Layers:
     def free(self, blocks: Sequence[Event | None]) -> None:
         """Write that ``blocks`` are freed, in this order."""
         for block in blocks:
-            if block is not None:
-                self.writer.free(block)
+            self.writer.free(block)
 
     def input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
         """Write the matmul that computes the gradient of a linear layer's input."""

@@ -45,7 +45,9 @@ def answer(
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a prediction that one play and the closed forms give, and notes."""
     found = peaks_on(script, gpu, settings, policies=1)
-    least, memory = least_bytes(workload), memory_of_gpu(gpu, settings)
+    memory = memory_of_gpu(gpu, settings)
+    # What is alive at the end of a backward pass, whatever the batch.
+    least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
     fields: dict[str, Any] = {"cuda": found.cuda}
     if asked.gpu and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
         fields["fit"] = verdict_on_gpu(memory, found, DOES_NOT_FIT, is_searched=True)
@@ -63,16 +65,7 @@ def answer(
         f"no answer, because {count} is not searched (at most {MOST_EVENTS:,}); "
         f"parameters and gradients alone take {format_bytes(least)}"
     )
-    still = {
-        "gpu": asked.gpu,
-        "budget": asked.budget_bytes is not None,
-        "examples": asked.examples,
-    }
+    still = {"gpu": asked.gpu, "budget": asked.budget_bytes is not None, "examples": asked.examples}
     fields["unanswered"] = tuple(f"{name}: {reason}" for name, is_open in still.items() if is_open)
     note = f"{count} was played once, with segments at ascending addresses"
     return fields, [*found.notes, note]
-
-
-def least_bytes(workload: Workload) -> int:
-    """Return the bytes that are alive at the end of a backward pass, whatever the batch."""
-    return parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)

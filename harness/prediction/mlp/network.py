@@ -31,17 +31,15 @@ def predict(layers: Layers, rows: int) -> None:
     hidden: Event | None = None
     for layer in layers.all[:-1]:
         linear = layers.linear(rows, layer, "temporary")
-        if hidden is not None and not layers.from_scratch:
+        if not layers.from_scratch:
             free(hidden)
         applied = layers.activate(rows, layer, linear, "temporary")
-        for block in applied.taken:
-            free(block)
-        if hidden is not None and layers.from_scratch:
+        layers.free(applied.taken)
+        if layers.from_scratch:
             free(hidden)
         hidden = applied.output
     logits = layers.linear(rows, layers.all[-1], "temporary")
-    if hidden is not None:
-        free(hidden)
+    free(hidden)
     free(logits)
     layers.leave()
 
@@ -76,14 +74,11 @@ class Plain(Passes):
     def backward(self, rows: int, gradient: Event) -> Event:
         """Write every linear layer's backward events, given the logits' gradient."""
         layers, kept = self._layers, self._kept
-        free = layers.writer.free
         gradient = layers.linear_backward(rows, len(kept), gradient, kept[-1].by_next)
         for index in range(len(kept) - 1, -1, -1):
             result = layers.activation_backward(rows, layers.all[index], gradient)
             if result is not gradient:
-                free(gradient)
-                for block in kept[index].by_activation:
-                    free(block)
+                layers.free((gradient, *kept[index].by_activation))
             after = kept[index - 1].by_next if index else ()
             gradient = layers.linear_backward(rows, index, result, after)
         return gradient

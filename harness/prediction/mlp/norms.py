@@ -9,7 +9,7 @@ rows and units counts as channels-last) and cpu/layer_norm_kernel.cpp.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from harness.prediction.mlp.activations import NODE
 from harness.prediction.mlp.formula import DTYPE_BYTES, TRACKED_BYTES
@@ -28,21 +28,6 @@ class Normalised(NamedTuple):
 
 Gradient = Callable[[int, int, str], None]
 """Takes the gradient of the weight (0) or the bias (1), given its bytes and operators."""
-
-
-class Norm(Protocol):
-    """Writes the events of one kind of normalization."""
-
-    def build(self, width: int) -> None:
-        """Write the parameters, and the buffers, which count as parameters."""
-
-    def forward(
-        self, rows: int, width: int, module: str, categories: tuple[str, str]
-    ) -> Normalised:
-        """Write the forward pass; the categories are the output's and the statistics'."""
-
-    def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
-        """Write the backward pass and return the gradient of the input."""
 
 
 class BatchNorm:
@@ -65,7 +50,7 @@ class BatchNorm:
         self._trains = workload.mode == "train"
 
     def build(self, width: int) -> None:
-        """Write weight, bias, the running mean and variance, and the count of batches."""
+        """Write the parameters, and the buffers, which count as parameters."""
         operators = ("aten::empty", "aten::empty", "aten::zeros/aten::empty")
         for operator in (*operators, "aten::ones/aten::empty"):
             self._writer.allocate(width * self._element, operator, "parameter")
@@ -169,3 +154,6 @@ class LayerNorm:
         size = 2 * self._threads * width * self._element
         self._writer.free(allocate(size, f"{self._BACKWARD}/aten::resize_", "temporary", module))
         return result
+
+
+Norm = BatchNorm | LayerNorm

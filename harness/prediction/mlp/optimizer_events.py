@@ -11,11 +11,9 @@ path of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a t
 from collections.abc import Sequence
 
 from harness.prediction.mlp.activations import CAST
+from harness.prediction.mlp.formula import STEP_BYTES
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
-
-STEP_BYTES = 4
-"""Adam's step counter: one float32 a parameter, whatever the parameter's type."""
 
 _NAMES = {"sgd": "SGD", "momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
@@ -88,11 +86,9 @@ class Optimizer:
             self._unwrap(number, cast)
             writer.free(root)
             self._scalar("add_")
-            if before is not None:
-                writer.free(before)
-            before = denominator
-        if before is not None:
             writer.free(before)
+            before = denominator
+        writer.free(before)
 
     def _adam_foreach(self) -> None:
         """One operation after another over all parameters: all denominators at once."""

@@ -176,11 +176,7 @@ def _undominated(rows: Array) -> NDArray[np.bool_]:
 
 
 def _confirm(base: Workload, found: Sequence[Polynomial]) -> None:
-    """Compare the largest of ``found`` with the trace at further points.
-
-    Raises:
-        NotPolynomialError: they differ.
-    """
+    """Compare the largest of ``found`` with the trace at further points."""
     for depth, width, batch in _FURTHER:
         workload = base.replace(depth=depth, width=width, batch=batch)
         expected = max(predict_trace(workload, without_scratch=True).live_bytes)

@@ -21,10 +21,13 @@ class Steps:
         self._kernels = layers.kernels
         self._layers = layers
         self._passes = _passes(self._layers, workload)
+        # "auto" is so on CUDA alone (torch/optim/optimizer.py, _default_to_fused_or_foreach).
+        setting = (workload.foreach, workload.device)
+        uses_foreach = workload.foreach == "on" or setting == ("auto", "cuda")
         self._optimizer = Optimizer(
             writer,
             workload.optimizer,
-            uses_foreach(workload),
+            uses_foreach,
             self._layers.parameter_sizes,
             self._layers.parameter_element_bytes,
         )
@@ -81,14 +84,6 @@ class Steps:
         parts = self._workload.accumulate
         for rows in micro_batches(batch, parts):
             network.train(self._layers, self._passes, rows, parts)
-
-
-def uses_foreach(workload: Workload) -> bool:
-    """Return whether the optimizer's multi-tensor form runs.
-
-    "auto" means so on CUDA alone (torch/optim/optimizer.py, ``_default_to_fused_or_foreach``).
-    """
-    return workload.foreach == "on" or (workload.foreach, workload.device) == ("auto", "cuda")
 
 
 def _passes(layers: Layers, workload: Workload) -> Passes:

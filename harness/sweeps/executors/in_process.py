@@ -7,13 +7,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 
 from harness.measurement.measure import measure_traced
-from harness.measurement.process.launcher import LaunchError
+from harness.measurement.process.launcher import Launcher, LaunchError
 from harness.measurement.process.messages import Ended, Failure, Job, Message
+from harness.measurement.process.worker_output import OnPhase
 from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Measured, with_executor
+from harness.sweeps.executors.interface import Cell, Executor, Measured, with_executor
 
 
-class InProcessExecutor:
+class InProcessExecutor(Executor):
     """Measures in the coordinator itself, so that breakpoints in a step are reached.
 
     Limits: no isolation (a crash or a kill by the kernel ends the sweep), no deadline, no
@@ -53,28 +54,22 @@ class InProcessExecutor:
         """Return None: a debugger's user decides."""
         return None
 
-    def check(self) -> None:
-        """Nothing runs between two calls."""
 
-    def close(self) -> None:
-        """Nothing was started."""
-
-
-class InProcessLauncher:
-    """Runs a job here instead of in a process of its own."""
+class InProcessLauncher(Launcher):
+    """Runs a job here instead of in a process of its own: nothing to stop or to close."""
 
     name = "in-process"
 
     def __init__(self) -> None:
         self._primed = False
 
-    def launch(self, job: Job, deadline_seconds: float) -> Ended:
+    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` to its end; the deadline is not kept.
 
         Raises:
             LaunchError: the job sets a limit that this process could not lift again.
         """
-        del deadline_seconds
+        del deadline_seconds, on_phase
         if job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")
         from harness.measurement.process import worker
@@ -102,12 +97,6 @@ class InProcessLauncher:
             phase=phase,
             seconds=time.monotonic() - started,
         )
-
-    def stop(self) -> None:
-        """Do nothing: a job here runs in the thread that asked for it."""
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 @contextmanager

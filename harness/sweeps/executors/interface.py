@@ -61,9 +61,11 @@ class Executor(Protocol):
         Raises:
             ExecutorError: the executor is gone.
         """
+        return
 
     def close(self) -> None:
         """End every process that was started for this executor, running cells included."""
+        return
 
 
 def with_executor(record: Record, name: str, *, jobs: int, disturbed: bool) -> Record:
