@@ -1,5 +1,6 @@
 """The built site, page by page: as text, and in a browser on a phone and on a dark screen."""
 
+import os
 import re
 import subprocess
 import sys
@@ -33,7 +34,9 @@ VIEWS = [(390, "light"), (1280, "dark")]  # each width and each scheme once
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as ``make docs`` does."""
+    """Build the site as ``make docs`` does, unless $SITE names one that is built."""
+    if "SITE" in os.environ:
+        return Path(os.environ["SITE"])
     pytest.importorskip("sphinx_click", reason="needs the extra docs")
     built = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
