@@ -332,7 +332,7 @@ def test_every_estimate_carries_the_error_that_was_measured() -> None:
 
 
 INTERRUPTED = """
-import _thread, sys
+import _thread, signal, sys
 import harness
 from torch import nn
 
@@ -342,6 +342,7 @@ class Interrupting:
             _thread.interrupt_main()
 
 sys.meta_path.insert(0, Interrupting())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
 ask = lambda: harness.predict(lambda: nn.Linear(4, 2), 2, inputs=(4,), gpu="l4", method="estimate")
 try:
