@@ -37,7 +37,7 @@ WAYS: dict[str, dict[str, str | bool]] = {
 }
 EAGER = "scores kept"
 FLASH = ("SDPA, float32", "SDPA, bfloat16")
-"""What has a kernel that keeps no scores."""
+"""Steps whose kernel keeps no scores."""
 
 BATCH, WIDTH = 8, 64
 LENGTHS = {

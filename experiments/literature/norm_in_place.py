@@ -163,7 +163,7 @@ def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
             name=f"VGG-16, batch 128, {'in place' if in_place else 'batch norm and ReLU'}",
             published_bytes=published,
             ours_bytes=steps.counted(vgg_job(in_place))["peak_bytes"],
-            why="cuDNN's workspaces, which the dry run does not know; the kernels of 2019",
+            why="not known; perhaps cuDNN's workspaces and the kernels of 2019",
             source="bonlime/pytorch-tools, tests/benchmarking/README.md (max_memory_allocated)",
         )
         for in_place, published in VGG.items()

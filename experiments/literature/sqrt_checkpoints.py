@@ -51,7 +51,7 @@ PUBLISHED = {
 
 WITNESS = "EnzoDing-rgb/cs336-assignment2-systems, reports/gradient-checkpointing.md (A800)"
 WORKSPACES_BYTES = 2 * 8_519_680
-"""What cuBLAS keeps on capability 8.0 with torch 2.11."""
+"""A workspace that cuBLAS keeps on capability 8.0 with torch 2.11."""
 ROUNDING_BYTES = round(0.0005 * 2**30)
 
 DEPTHS = {Size.QUICK: 16, Size.DEFAULT: 36, Size.FULL: 36}

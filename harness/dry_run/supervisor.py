@@ -15,16 +15,14 @@ import time
 from pathlib import Path
 from types import FrameType
 
-KILL = getattr(
-    signal, "SIGUSR1", signal.SIGTERM
-)  # the latter where no dry run works, but its import
-"""Asks the supervisor to end the script by SIGKILL."""
+KILL = getattr(signal, "SIGUSR1", signal.SIGTERM)
+"""Asks the supervisor to end the script by SIGKILL; systems without SIGUSR1 have no dry run."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
-"""How often the script is looked at if no signal tells of its end."""
+"""Seconds between two looks at the script: the signal of its end can be lost."""
 
 
 def supervised(lifeline: int, folder: Path) -> None:

@@ -14,7 +14,7 @@ class Source:
     quote: str
     """The sentence as its source has it, or as ``secondary`` repeats it."""
     secondary: str = ""
-    """Where the quote was read, if not in the source itself."""
+    """Place where the quote was read, if not in the source itself."""
     sentence: str
     """The harness's version of it: what exactly is tested."""
     headline: str
@@ -74,7 +74,7 @@ class Judgement:
     closed_form: str
     """The rule behind the numbers, as a formula in words or symbols."""
     limits: str
-    """Where the verdict stops being true."""
+    """Limits beyond which the verdict is not true."""
     checks: tuple[Check, ...]
     """At least one: no number decides that was not derived a second way."""
     witnesses: tuple[Witness, ...] = ()

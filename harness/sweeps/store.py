@@ -85,7 +85,7 @@ class LineStore(Generic[Line]):
         self._losses: Counter[str] = Counter()
         self._finished: set[str] = set()
         self.outcomes: dict[str, Outcome] = {}
-        """How the last attempt at each cell ended."""
+        """Outcome of the last attempt at each cell."""
 
     def __enter__(self) -> Self:
         try:

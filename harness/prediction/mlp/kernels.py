@@ -17,7 +17,7 @@ class Kernels:
     def __init__(self, writer: TraceWriter) -> None:
         self._writer = writer
         self.kept_bytes = 0
-        """What kernels allocated for good, so far."""
+        """Bytes that kernels have allocated for good so far."""
 
     def matmul(self, k: int, n: int, operator: str, module: str = "") -> None:
         """Write what a matmul (m, k) x (k, n) allocates."""
