@@ -56,19 +56,11 @@ class Baseline:
         self.path = path
 
     def get(self, name: str) -> Entry | None:
-        """Return a test's entry, None where it has none.
-
-        Raises:
-            BaselineError: the file is damaged, in any of its entries; one line.
-        """
+        """Return a test's entry, None where it has none."""
         return self._read().get(name)
 
     def put(self, name: str, use: MemoryUse, torch: str | None = None) -> None:
-        """Write a test's entry; the others stay as they are.
-
-        Raises:
-            BaselineError: the file is damaged or cannot be written; it stays as it is.
-        """
+        """Write a test's entry; the others stay as they are."""
         entry = Entry(
             gpu=use.gpu,
             layers=dict(use.layers),

@@ -53,11 +53,7 @@ class Comparison:
 
 
 def compare_predictions(first: Path, second: Path) -> Comparison:
-    """Return what differs between two files.
-
-    Raises:
-        PredictionFileError: a file is no prediction; one line.
-    """
+    """Return what differs between two files."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))

@@ -76,11 +76,7 @@ def predicted(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: 
 
 
 def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: Any) -> MemoryUse:
-    """Return the memory of the traced step on this CPU or GPU.
-
-    Raises:
-        MeasureError: there is no GPU, or the step does not run to its end.
-    """
+    """Return the memory of the traced step on this CPU or GPU."""
     from harness.dry_run.for_workers import has_gpu
     from harness.measurement.measure import DEADLINE_SECONDS
     from harness.planning.measure_step import measure_step

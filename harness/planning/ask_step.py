@@ -35,15 +35,7 @@ def ask(
     deadline_seconds: float = DEADLINE_SECONDS,
     progress: OnPhase | None = None,
 ) -> StepAnswer:
-    """Return the answer of a worker on a pretended GPU, or on this machine's devices.
-
-    Raises:
-        StepError: the user's code fails; the message has the line.
-        HarnessError: the user's mistake, as the worker saw it.
-        UnsupportedError: there is no answer, or the worker's process ended without one.
-        DryRunUnavailableError: no GPU can be pretended here.
-
-    """
+    """Return the answer of a worker on a pretended GPU, or on this machine's devices."""
     ended = ended_question(question, where, deadline_seconds, progress)
     if ended.failure is not None:
         raise error_of(ended.failure)
@@ -110,13 +102,7 @@ def _ended_badly(outcome: Outcome, evidence: FailureEvidence) -> str:
 
 
 def option_of(gpu: Gpu) -> GpuOption:
-    """Return a GPU as a worker can pretend it.
-
-    Raises:
-        UnsupportedError: the installed PyTorch has no kernels for a GPU as old as this one.
-        DryRunUnavailableError: no GPU can be pretended here.
-
-    """
+    """Return a GPU as a worker can pretend it."""
     torch = torch_build()
     oldest, capability = min(torch.architectures(), default=0), gpu.capability
     if capability[0] * 10 + capability[1] < oldest:

@@ -109,12 +109,7 @@ def measure_step(
     deadline_seconds: float,
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Return the traced step of a request, whatever happens.
-
-    Raises:
-        HarnessError: the user's mistake, or something is missing.
-
-    """
+    """Return the traced step of a request, whatever happens."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (option_of(gpu or gpu_of(None)),) if pretends else ()
     question = StepQuestion(request=request, device=device, gpus=gpus)

@@ -60,12 +60,7 @@ class PlanSearch:
         self._known: dict[tuple[StepChange, int, str], GpuFit | str] = {}
 
     def plan(self, settings: str) -> Plan:
-        """Return the candidates that fit, ranked by their estimated time.
-
-        Raises:
-            StepError: the step as asked does not run.
-
-        """
+        """Return the candidates that fit, ranked by their estimated time."""
         as_asked = self._fit(StepChange(), 1, settings)
         if isinstance(as_asked, str):
             raise StepError(as_asked)

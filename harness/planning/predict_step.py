@@ -75,12 +75,7 @@ def predict_on_cuda(
     method: str,
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Return the report of a step on a GPU that is not there; ``gpu`` is None where none is named.
-
-    Raises:
-        DryRunUnavailableError: the dry run is required, and does not work here.
-
-    """
+    """Return the report of a step on a GPU that is not there; None is the default GPU."""
     note = BY_REQUEST
     if method != "estimate":
         try:
@@ -164,12 +159,7 @@ def fits_on_cuda(
     method: str,
     progress: OnPhase | None = None,
 ) -> FitsOnGpus:
-    """Return the verdict on each GPU with its largest batch.
-
-    Raises:
-        DryRunUnavailableError: the dry run is required, and does not work here.
-
-    """
+    """Return the verdict on each GPU with its largest batch."""
     note = BY_REQUEST
     if method != "estimate":
         try:
@@ -211,13 +201,7 @@ def _options(gpus: Sequence[Gpu]) -> tuple[list[GpuOption], list[str]]:
 
 
 def device_of(device: object, gpu: object) -> str:
-    """Return ``cpu`` or ``cuda``, as the arguments name it.
-
-    Raises:
-        StepError: it is neither.
-        GpuError: a GPU is named for a step on the CPU.
-
-    """
+    """Return ``cpu`` or ``cuda``, as the arguments name it."""
     if device is None:
         return "cpu" if gpu is None else "cuda"
     kind = str(device).partition(":")[0]
@@ -229,12 +213,7 @@ def device_of(device: object, gpu: object) -> str:
 
 
 def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
-    """Return the request for a step that Python objects describe.
-
-    Raises:
-        StepError: an argument is wrong, or cannot be sent to a worker.
-
-    """
+    """Return the request for a step that Python objects describe."""
     plain: dict[str, Any] = {"batch": batch, **own_places()}
     objects: dict[str, Any] = {}
     for name, given in step.items():

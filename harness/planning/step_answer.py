@@ -75,12 +75,7 @@ def _traced_on_pretended_gpu(asked: StepQuestion, own: OwnStep, announce: Phase)
 
 
 def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepAnswer:
-    """Return the traced step, and what was compiled for it.
-
-    Raises:
-        UnsupportedError: the step is to be compiled, and nothing was.
-
-    """
+    """Return the traced step, and what was compiled for it."""
 
     def tell(words: str) -> None:
         with announce(words):

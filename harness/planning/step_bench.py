@@ -58,19 +58,7 @@ def use_gpu(
     answers: Sequence[str] = (),
     largest_workspace: bool = False,
 ) -> StepValues:
-    """Let this process, which has not used CUDA yet, see a pretended GPU.
-
-    Args:
-        variables: what the stub reads, as ``PretendedGpu.variables`` returns it.
-        memory_bytes: memory for PyTorch's allocator.
-        settings: as in PYTORCH_ALLOC_CONF.
-        answers: what the step reads from the GPU, each as ``FILE:LINE=ANSWER``.
-        largest_workspace: whether libraries ask for their largest workspace, instead of none.
-
-    Returns:
-        The values that are read from now on.
-
-    """
+    """Let this process, which has not used CUDA yet, see a pretended GPU."""
     os.environ.update(variables)
     if settings:
         torch.cuda.memory._set_allocator_settings(settings)
@@ -123,21 +111,11 @@ class StepBench:
         return other
 
     def need(self, batch: int, own: OwnStep) -> Need:
-        """Return the peaks with that many examples, where memory never ends.
-
-        Raises:
-            ForkFailedError: the step fails.
-
-        """
+        """Return the peaks with that many examples, where memory never ends."""
         return known(in_fork(partial(self._run, own, batch, ENDLESS_BYTES)))
 
     def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
-        """Return whether the build and the steps complete within so much memory.
-
-        Raises:
-            ForkFailedError: the step fails for another reason than memory.
-
-        """
+        """Return whether the build and the steps complete within so much memory."""
         if self._built > memory_bytes:
             return False
         return in_fork(partial(self._run, own, batch, memory_bytes)) is not None
@@ -216,12 +194,7 @@ class FreshTries:
 
 
 def known(need: Result | None) -> Result:
-    """Return what a try without an end of memory found.
-
-    Raises:
-        TooLargeError: it ended nevertheless.
-
-    """
+    """Return what a try without an end of memory found."""
     if need is None:
         raise TooLargeError(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
     return need

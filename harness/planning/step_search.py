@@ -36,20 +36,7 @@ def fits_of(
     find_largest: bool = False,
     find_best: bool = True,
 ) -> list[GpuFit]:
-    """Return the verdict on each GPU: it fits if it does with the largest workspace of cuDNN too.
-
-    Args:
-        bench: where the step is tried.
-        own: the step.
-        gpus: GPUs of one kind and of known memory.
-        settings: as in PYTORCH_ALLOC_CONF.
-        find_largest: whether to search the largest batch that surely fits.
-        find_best: whether to search then also the one that may fit, without any workspace.
-
-    Raises:
-        ForkFailedError: the step fails for another reason than memory.
-
-    """
+    """Return the verdicts: a step fits if it does with cuDNN's largest workspace too."""
     least = StepSearch(bench, own, settings)
     if not least.need(own.batch).workspace_bytes:
         return least.fits(gpus, find_largest=find_largest)
@@ -95,17 +82,7 @@ class StepSearch:
     def fits(
         self, gpus: Sequence[GpuOption], *, find_largest: bool, at_best: bool = False
     ) -> list[GpuFit]:
-        """Return the verdict on each GPU, and its largest batch if wanted.
-
-        Args:
-            gpus: GPUs of known memory.
-            find_largest: whether to search the largest batch.
-            at_best: whether that is the one next to the smallest CUDA context, not the largest.
-
-        Raises:
-            ForkFailedError: the step fails for another reason than memory.
-
-        """
+        """Return the verdict on each GPU, and its largest batch if wanted."""
         if find_largest and isinstance(self._bench, StepBench):
             with suppress(ForkFailedError):  # one process searches first, forks then confirm
                 self._guesses = in_fork(partial(self._searched, self._bench, gpus, at_best))

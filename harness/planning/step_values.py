@@ -14,24 +14,14 @@ class StepValues:
     """Follows the values of one process, whose CUDA is initialised."""
 
     def __init__(self, answers: Iterable[str]) -> None:
-        """Begin to follow.
-
-        Args:
-            answers: what is read, each as ``FILE:LINE=ANSWER``.
-
-        """
+        """Begin to follow."""
         known = dict(map(parse_answer, answers))
         check_answers(known)
         self._reads = ValueReads(known, is_own)
         self._reads.listen()
 
     def refuse_unknown_sizes(self) -> None:
-        """Refuse what is no answer.
-
-        Raises:
-            UnsupportedError: the size of a tensor depends on a value that nobody knows.
-
-        """
+        """Refuse what is no answer."""
         reason = unknown_sizes(self._reads.found())
         if reason is not None:
             raise UnsupportedError(reason)

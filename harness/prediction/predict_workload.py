@@ -45,29 +45,6 @@ def predict(
     cannot be derived exactly is None, and ``reason`` says why. CUBLAS_WORKSPACE_CONFIG is read
     from the environment, unless ``gpu`` has its own.
 
-    Args:
-        workload: the step to predict.
-        budget_bytes: memory budget in bytes; the answer is ``budget``.
-        gpu: GPU to check against, by name or as a ``Gpu``; the answer is ``fit``. Needs a
-            workload on CUDA.
-        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
-        examples: number of training examples; ``last_batch`` then describes the smaller last
-            batch of an epoch, which counts in all answers. Needs a workload on CUDA.
-        torch: PyTorch version to describe, such as "2.13". The default is the installed one, or
-            the known version nearest to it.
-
-    Returns:
-        The metrics in bytes under the names of a record, and the answers. ``unanswered`` lists
-        the questions that have no answer.
-
-    Raises:
-        ArgumentError: an argument has the wrong type.
-        TorchVersionError: no rules are known for that version of PyTorch.
-        GpuError: there is no such GPU, or the workload is not on CUDA.
-        WorkspaceConfigError: CUBLAS_WORKSPACE_CONFIG is too large for 64 bits.
-        AllocatorConfigError: PyTorch would refuse the settings, or they are not modelled.
-        ExamplesError: less than one batch, or a last batch that the workload cannot run on.
-
     >>> import harness
     >>> step = harness.Workload(depth=8, width=256, batch=512)
     >>> found = harness.predict(step, budget_bytes=256 * 2**20, torch="2.13")

@@ -39,11 +39,7 @@ class TorchVersion(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "TorchVersion":
-        """Return the minor version of ``text``, e.g. ``2.13.0+cpu``.
-
-        Raises:
-            TorchVersionError: ``text`` is not a version.
-        """
+        """Return the minor version of ``text``, e.g. ``2.13.0+cpu``."""
         found = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
         if found is None:
             raise TorchVersionError(f"torch must be a version such as {NEWEST}, got {text!r}")
@@ -102,11 +98,7 @@ def nearest_known(version: str | None) -> TorchVersion:
 
 
 def known_version(text: str) -> TorchVersion:
-    """Return the known version that ``text`` names.
-
-    Raises:
-        TorchVersionError: ``text`` is not a version, or its rules are not known.
-    """
+    """Return the known version that ``text`` names."""
     version = TorchVersion.parse(text)
     if version not in KNOWN:
         raise TorchVersionError(f"torch must be a version from {OLDEST} to {NEWEST}, got {text}")

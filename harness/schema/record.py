@@ -179,22 +179,12 @@ def to_json(value: Struct) -> bytes:
 
 
 def from_json(line: bytes | str) -> Record:
-    """Return the record that ``line`` holds.
-
-    Raises:
-        SchemaError, RecordError: as of ``decode``.
-    """
+    """Return the record that ``line`` holds."""
     return decode(_DECODER, line)
 
 
 def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
-    """Return what ``line`` holds, of this schema and with its workload's own id.
-
-    Raises:
-        SchemaError: another schema.
-        RecordError: no JSON, no schema version, a key missing, unknown, given twice or of a
-            wrong type, or an id that is not the workload's.
-    """
+    """Return what ``line`` holds, of this schema and with its workload's own id."""
     try:
         schema = _HEADER_DECODER.decode(line).schema
         if schema is None:

@@ -58,9 +58,6 @@ class StepRequest(Struct, frozen=True, kw_only=True):
     def named_arguments(self) -> dict[str, Any]:
         """Return the arguments by name; a value that is no Python literal is text.
 
-        Raises:
-            RequestError: one is not NAME=VALUE.
-
         >>> StepRequest(arguments=("depth=2", "kind=small")).named_arguments()
         {'depth': 2, 'kind': 'small'}
         """

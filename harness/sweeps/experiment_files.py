@@ -95,17 +95,9 @@ def code_file(path: Path) -> Path:
 
 
 def find(name_or_path: str) -> Experiment:
-    """Return an experiment by its name or its path.
+    """Return an experiment by its path, which ends in ``.py``, or by its name.
 
-    Args:
-        name_or_path: the name of an experiment in ``./experiments``, of one of the harness's own
-            or of a file in the current folder, in this order; or a path that ends in ``.py``.
-
-    Returns:
-        The experiment, with its file's name.
-
-    Raises:
-        ExperimentError: there is no such experiment, or its file cannot be used.
+    The name is looked up in ``./experiments``, among the harness's own and in the current folder.
 
     >>> find("depth_batch").name
     'depth_batch'
@@ -114,11 +106,7 @@ def find(name_or_path: str) -> Experiment:
 
 
 def find_own(name: str) -> Experiment:
-    """Return one of the harness's own experiments.
-
-    Raises:
-        ExperimentError: there is none of this name.
-    """
+    """Return one of the harness's own experiments."""
     for path in _own_files():
         if path.stem == name:
             return load(path)
@@ -126,12 +114,7 @@ def find_own(name: str) -> Experiment:
 
 
 def load(path: Path) -> Experiment:
-    """Return the experiment that a file or a package defines, with its file's name.
-
-    Raises:
-        ExperimentError: it defines none, which is known before anything is imported, or
-            importing it fails.
-    """
+    """Return the experiment that a file or a package defines, with its file's name."""
     experiment = getattr(_load(path), "EXPERIMENT", None) if defines(path) else None
     if not isinstance(experiment, Experiment):
         raise ExperimentError(f"{path} must define EXPERIMENT, a harness.schema Experiment")

@@ -47,15 +47,6 @@ def run(
 
     If it is interrupted, the same call resumes. Cells go to ``executor``, by default one at a
     time on this machine; thresholds and whole training runs always run so.
-
-    Returns:
-        How many of its jobs ended in which way, also those whose result was there before.
-
-    Raises:
-        StoreError, SchemaError: the folder cannot be used, has records of another device, or there
-            is nothing to measure.
-        ExecutorError: the executor is gone.
-        LaunchError: no worker process can be started at all.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)

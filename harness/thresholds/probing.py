@@ -56,11 +56,7 @@ class Prober:
             return None
 
     def probe(self, value: int) -> Reading:
-        """Probe once; once more where it ended in an accident.
-
-        Raises:
-            UndecidedError: it ended in an accident twice.
-        """
+        """Probe once; once more where it ended in an accident."""
         workload = self.at(value)
         if workload is None:  # larger than can be described: it fits into no budget
             return Reading(fits=False)

@@ -69,20 +69,6 @@ def estimate_step(
 ) -> Estimate:
     """Return the estimate of a step on a CPU, or on a GPU that need not be there.
 
-    Args:
-        step: the network, its inputs, optimizer and loss.
-        device: ``cpu`` or ``cuda``.
-        gpu: whose kernels and memory; None for the default's, without a verdict.
-        allocator_settings: as in PYTORCH_ALLOC_CONF.
-
-    Returns:
-        Events, layers, metrics and verdict, all of the same trace.
-
-    Raises:
-        StepError: the step fails as it would in a real run.
-        UnsupportedModuleError: an operator's result depends on values, or it has no meta kernel.
-        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
-
     >>> from torch import nn
     >>> own = OwnStep(build=lambda: nn.Linear(784, 10), batch=64, inputs=(784,))
     >>> found = estimate_step(own, device="cpu")

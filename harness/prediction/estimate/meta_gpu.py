@@ -218,13 +218,7 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
 def simulated_gpu(
     recorder: "GpuRecorder", gpu: Gpu, functions: Mapping[Function, Function]
 ) -> Iterator[None]:
-    """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates.
-
-    Args:
-        recorder: the dispatch mode that sees each operator.
-        gpu: what ``torch.cuda`` says of the device.
-        functions: PyTorch's functions that CUDA runs another way, and that way.
-    """
+    """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates."""
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:

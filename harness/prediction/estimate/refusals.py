@@ -20,15 +20,7 @@ class UnsupportedModuleError(UnsupportedError):
 
 @contextmanager
 def refusals(*, on_cpu: bool) -> Iterator[None]:
-    """Turn what goes wrong in a user's own code, or in an operator, into one clear line.
-
-    Args:
-        on_cpu: whether the code must not use CUDA.
-
-    Raises:
-        UnsupportedModuleError: an operator cannot do without the values of a tensor.
-        StepError: the code fails as it would in a real run.
-    """
+    """Turn what goes wrong in a user's own code, or in an operator, into one clear line."""
     try:
         yield
     except (HarnessError, MemoryError):
@@ -67,11 +59,7 @@ _PRODUCTS = {
 
 
 def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
-    """Refuse a product that PyTorch's kernels refuse.
-
-    Raises:
-        RuntimeError: as from the kernel.
-    """
+    """Refuse a product that PyTorch's kernels refuse."""
     if operator not in _PRODUCTS:
         return
     types = [one.dtype for one in operands[:3] if isinstance(one, torch.Tensor)]

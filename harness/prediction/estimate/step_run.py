@@ -20,12 +20,7 @@ COMPILED = "torch.compile decides what is allocated; give the network before it 
 
 
 def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
-    """Build the network, move it to ``device``, run its steps and return it.
-
-    Raises:
-        StepError: the network or its inputs are on another device.
-        UnsupportedModuleError: the network is compiled.
-    """
+    """Build the network, move it to ``device``, run its steps and return it."""
     model = _network(own, device)
     owners = _owners(model)
     for tensor in [*model.parameters(), *model.buffers()]:

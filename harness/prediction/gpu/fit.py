@@ -31,11 +31,7 @@ Run = Callable[[CachingAllocator], object]
 def run_once(
     run: Callable[[CachingAllocator], _Result], config: AllocatorConfig, addresses: AddressPolicy
 ) -> _Result:
-    """Return what ``run`` finds with an allocator of its own, of which nothing is left after.
-
-    Raises:
-        OutOfMemoryError: the run does not come to its end.
-    """
+    """Return what ``run`` finds with an allocator of its own, of which nothing is left after."""
     allocator = CachingAllocator(config, addresses=addresses)
     with collection_paused():
         try:
@@ -104,13 +100,6 @@ class GpuMemory:
 
         The search begins at ``guess`` and goes on with one address policy; the others are asked
         where it ends.
-
-        Args:
-            run_of: returns the run of a batch.
-            low: smallest batch to try.
-            high: largest batch to try.
-            guess: where the answer may be, such as where the requests alone fill the GPU.
-            surely: whether the batch has to run surely, or only may run.
         """
         completes = self.surely_runs if surely else self.may_run
         outside = self.outside_bytes[surely]

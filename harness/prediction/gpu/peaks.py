@@ -36,9 +36,6 @@ def peaks_on(
 
     Where address policies differ the metrics are those of ascending addresses, and the ranges
     say how far the others are from them. ``policies`` says how many are tried; None is all.
-
-    Raises:
-        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
     """
     runs, endless = by_each_policy(partial(simulate, script), gpu, settings, policies)
     notes = [ENDLESS] if endless else []

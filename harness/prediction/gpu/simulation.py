@@ -62,11 +62,7 @@ class Simulated(NamedTuple):
 
 
 def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
-    """Play the build and steps until the peaks are steady.
-
-    Raises:
-        OutOfMemoryError: the GPU or the allocator's limit is too small.
-    """
+    """Play the build and steps until the peaks are steady."""
     simulator = _Simulator(allocator)
     build = simulator.simulate(script.requests(0))
     first = simulator.simulate(script.requests(1))
@@ -88,11 +84,7 @@ def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
 def simulate_steps(
     script: Script, allocator: CachingAllocator, steps: int
 ) -> list[dict[str, Peaks]]:
-    """Play the build and ``steps``; return the peaks of each phase of each.
-
-    Raises:
-        OutOfMemoryError: the GPU or the allocator's limit is too small.
-    """
+    """Play the build and ``steps``; return the peaks of each phase of each."""
     simulator = _Simulator(allocator)
     return [simulator.simulate(script.requests(step)) for step in range(steps + 1)]
 

@@ -42,15 +42,8 @@ class UnsupportedWorkloadError(ValueError):
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
     """Return the trace of the build and two steps (one in inference), as it would be measured.
 
-    Addresses are running numbers of blocks. Time and size are linear in depth.
-
-    Args:
-        workload: the step, on the CPU.
-        without_scratch: leave out what a 16-bit matmul allocates for itself: it depends on the
-            processor's kernel, so such a workload is refused otherwise.
-
-    Raises:
-        UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
+    Addresses are running numbers of blocks. ``without_scratch`` leaves out what a 16-bit matmul
+    allocates for itself: it depends on the processor, so such a workload is refused otherwise.
     """
     _check(workload, without_scratch=without_scratch)
     with collection_paused():

@@ -27,16 +27,7 @@ def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[R
 
 
 def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True) -> int | None:
-    """Return a batch of ``workload`` that runs where the next one does not.
-
-    Args:
-        memory: the GPU's.
-        workload: its batch is varied.
-        surely: whether the batch has to run surely, or only may run.
-
-    Returns:
-        None where not even the smallest batch runs.
-    """
+    """Return a batch of ``workload`` that runs where the next one does not."""
     return memory.largest_batch(
         lambda batch: runs_of(workload.replace(batch=batch), memory.gpu)[0],
         low=workload.least_batch,
@@ -73,9 +64,6 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
     What all steps together reserve, and what these two do beyond all before, are lowest and
     highest over the ways in which a driver may place segments. The steps' peaks are those of
     ascending addresses.
-
-    Raises:
-        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
     """
     runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
     rises = [simulated.reserved_rise_bytes for simulated in runs]

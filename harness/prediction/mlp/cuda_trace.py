@@ -31,9 +31,6 @@ class CudaSteps:
     """Writes the build and the steps of ``workload`` on ``gpu``, as many as asked for.
 
     ``rows_of`` says which steps run on fewer rows than the batch's, and on how many.
-
-    Raises:
-        UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
     """
 
     def __init__(

@@ -72,11 +72,7 @@ class Peak(NamedTuple):
 
 
 def data_peak(workload: Workload) -> Peak:
-    """Return the largest data segment over a workload's build and steps.
-
-    Raises:
-        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-    """
+    """Return the largest data segment over a workload's build and steps."""
     compiles = workload.autocast is not None or workload.dtype != "float64"
     kernels: set[tuple[str, int]] = set()
     data = live = small = 0
@@ -127,9 +123,6 @@ def solve_data_segment(
 
     ``counted`` is ``data_bytes`` under RLIMIT_DATA, ``charged_bytes`` in a memory cgroup. None
     where not even the smallest fits.
-
-    Raises:
-        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
     """
     low, high = axis_range(workload, axis)
 

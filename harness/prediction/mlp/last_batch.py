@@ -55,9 +55,6 @@ class Epoch:
 
     Attributes:
         examples: of the run; their remainder by the batch is the partial step's rows.
-
-    Raises:
-        ExamplesError: fewer than one batch, or a remainder that the workload cannot run on.
     """
 
     workload: Workload
@@ -94,11 +91,7 @@ class Epoch:
         return CudaSteps(self.workload, self.gpu, rows_of={partial: self.rows})
 
     def simulate(self, allocator: CachingAllocator) -> SimulatedEpoch:
-        """Play build and steps.
-
-        Raises:
-            OutOfMemoryError: the GPU or the allocator's limit is too small.
-        """
+        """Play build and steps."""
         phases = simulate_steps(self.script, allocator, self.steps_before + 2)
         *before, partial, following = (highest(step.values()) for step in phases)
         return SimulatedEpoch(highest(before), partial, following)

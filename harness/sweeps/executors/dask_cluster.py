@@ -98,11 +98,7 @@ class DaskExecutor:
 
     @classmethod
     def connect(cls, address: str) -> Self:
-        """Use the cluster whose scheduler listens at ``address``.
-
-        Raises:
-            ExecutorError: nothing answers, or its scheduler repeats what workers lost.
-        """
+        """Use the cluster whose scheduler listens at ``address``."""
         try:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except Exception as error:  # of many types: without certificates, or on a busy machine
@@ -195,11 +191,7 @@ class DaskExecutor:
         return max(rooms) if rooms and all(rooms) else None
 
     def check(self) -> None:
-        """Settle cells whose worker fell silent.
-
-        Raises:
-            ExecutorError: the scheduler is gone, or has had no worker for too long.
-        """
+        """Settle cells whose worker fell silent."""
         self._look()
         now = time.monotonic()
         if now - self._had_workers > WORKER_SECONDS:

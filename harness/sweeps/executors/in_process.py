@@ -64,11 +64,7 @@ class InProcessLauncher(Launcher):
         self._primed = False
 
     def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
-        """Run ``job`` to its end; the deadline is not kept.
-
-        Raises:
-            LaunchError: the job sets a limit that this process could not lift again.
-        """
+        """Run ``job`` to its end; the deadline is not kept."""
         del deadline_seconds, on_phase
         if job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")

@@ -56,11 +56,7 @@ class Executor(Protocol):
         """Return the memory of the largest place for ``workload``; None where unknown."""
 
     def check(self) -> None:
-        """Settle what fell silent; called about once a second while cells run.
-
-        Raises:
-            ExecutorError: the executor is gone.
-        """
+        """Settle what fell silent; called about once a second while cells run."""
         return
 
     def close(self) -> None:
