@@ -1,10 +1,10 @@
 """The estimate of a step on meta tensors as a report, where nothing can be run."""
 
-from collections.abc import Sequence
 from functools import cache
 from threading import Lock
 
 import torch
+from msgspec.structs import replace
 
 from harness.dry_run.toolchain import torch_version
 from harness.planning.changed_step import changed_step, subject_of
@@ -17,6 +17,7 @@ from harness.prediction.largest_value import largest_value
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
+from harness.schema.metrics import Metrics
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 from harness.schema.verdict import FITS
@@ -36,36 +37,22 @@ def estimated_report(
     largest: bool = False,
 ) -> StepReport:
     """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
-    found = _estimate(request, device, gpu, settings)
-    fit = found.fit
+    estimate = _estimate(request, device, gpu, settings)
+    fit = estimate.fit
     if fit is not None and largest and gpu is not None:
         fit = _with_largest(request, gpu, settings, fit)
-    metrics = {name: getattr(found.metrics, name) for name in found.metrics.__struct_fields__}
+    metrics = {name: getattr(estimate.metrics, name) for name in Metrics.__struct_fields__}
     return StepReport(
-        **metrics | {"cuda": found.cuda},
+        **metrics,
         method="estimate",
         target=request.target,
         batch=request.batch,
         torch=torch_version(),
-        notes=found.notes,
-        layers=found.layers,
+        notes=estimate.notes,
+        layers=estimate.layers,
         fit=fit,
-        trace=found.trace,
+        trace=estimate.trace,
     )
-
-
-def estimated_fits(
-    request: StepRequest, gpus: Sequence[Gpu], *, settings: str
-) -> tuple[tuple[GpuFit, ...], tuple[str, ...]]:
-    """Return the estimated verdict on each GPU with its largest batch, and the notes."""
-    fits: list[GpuFit] = []
-    notes: dict[str, None] = {}
-    for gpu in gpus:
-        found = _estimate(request, "cuda", gpu, settings)
-        assert found.fit is not None, "a GPU of known size was named"
-        fits.append(_with_largest(request, gpu, settings, found.fit))
-        notes |= dict.fromkeys(found.notes)
-    return tuple(fits), tuple(notes)
 
 
 def estimated_plan(
@@ -80,13 +67,13 @@ def estimated_plan(
         step = changed_step(own, change, micro_batches)
         try:
             with _LOCK:
-                found = estimate_step(step, device="cuda", gpu=gpu, allocator_settings=settings)
+                fit = estimate_step(step, device="cuda", gpu=gpu, allocator_settings=settings).fit
         except StepError as error:
             if micro_batches == 1:
                 raise
             return str(error)
-        assert found.fit is not None, "the GPU's memory is known"
-        return found.fit
+        assert fit is not None, "the GPU's memory is known"
+        return fit
 
     subject = subject_of(own, model, gpu=gpu.name, capability=gpu.capability)
     return PlanSearch(subject, fit_of, progress).plan(settings)
@@ -95,31 +82,25 @@ def estimated_plan(
 def _estimate(
     request: StepRequest, device: str, gpu: Gpu | None, settings: str, batch: int | None = None
 ) -> Estimate:
-    from msgspec.structs import replace
-
     if request.compile is not None:
         raise ArgumentError(
             "compile needs the dry run of a GPU, e.g. --gpu l4: an estimate knows no compiled code;"
             " harness profile --compile runs a step on the CPU"
         )
-    asked = request if batch is None else replace(request, batch=batch)
+    own = requested_step(request if batch is None else replace(request, batch=batch))
     with _LOCK:
-        return estimate_step(
-            requested_step(asked), device=device, gpu=gpu, allocator_settings=settings
-        )
+        return estimate_step(own, device=device, gpu=gpu, allocator_settings=settings)
 
 
 def _with_largest(request: StepRequest, gpu: Gpu, settings: str, fit: GpuFit) -> GpuFit:
     """Return the verdict with the largest batch that fits, found by estimates at other batches."""
-    from msgspec.structs import replace
-
     unit = request.accumulate
 
     @cache
     def at(count: int) -> GpuFit:
-        found = _estimate(request, "cuda", gpu, settings, count * unit).fit
-        assert found is not None, "a GPU of known size was named"
-        return found
+        fit = _estimate(request, "cuda", gpu, settings, count * unit).fit
+        assert fit is not None, "a GPU of known size was named"
+        return fit
 
     count = request.batch // unit
     room = fit.total_bytes - fit.outside_bytes[1]

@@ -102,7 +102,7 @@ def predict(target: object = None, batch: int | None = None, **asked: object) ->
     """
     named: dict[str, Any] = dict(asked)
     if target is None and "run" in named:
-        from harness.planning.predict_run import predict_run
+        from harness.planning.predict_step import predict_run
 
         return predict_run(**named)
     if callable(target) or isinstance(target, str):

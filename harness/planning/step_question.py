@@ -34,7 +34,8 @@ class StepQuestion(Struct, frozen=True, kw_only=True):
 
     ``trace``: the traced step, on ``device``. ``fits``: the verdict on each of ``gpus`` of known
     memory, ``largest`` with the largest batch. ``plan``: the changes with which it fits on the
-    first of them. ``run``: the request's loop traced as a whole instead of a step.
+    first of them. ``run``: the request's loop traced as a whole instead of a step. ``counts``: the
+    numbers that the target, a function, returns.
     """
 
     request: StepRequest
@@ -46,6 +47,7 @@ class StepQuestion(Struct, frozen=True, kw_only=True):
     largest: bool = False
     run: bool = False
     plan: bool = False
+    counts: bool = False
 
 
 class StepAnswer(Struct, frozen=True, kw_only=True):

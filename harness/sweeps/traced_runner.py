@@ -11,7 +11,7 @@ from harness.dry_run.toolchain import torch_version
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended
 from harness.measurement.process.outcome import classify
-from harness.planning.ask_step import FUNCTION, job_of, option_of
+from harness.planning.ask_step import job_of, option_of
 from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import gpu_of
 from harness.schema.errors import HarnessError
@@ -27,7 +27,6 @@ from harness.version import __version__
 
 STEP_RUN = Kind(file=STEP_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.job.id)
 
-_COUNTS = "harness.planning.counted_answer:count"
 _NAMED = ("network", "optimizer", "loss", "inputs_from")
 
 
@@ -87,9 +86,9 @@ class TracedRunner:
             request=request_of(job),
             device=job.device,
             gpus=(option_of(gpu_of(job.gpu)),) if on_gpu else (),
+            counts=job.counts,
         )
-        function = _COUNTS if job.counts else FUNCTION
-        sent = job_of(question, "dry run" if on_gpu else "here", function)
+        sent = job_of(question, "dry run" if on_gpu else "here")
         if on_gpu:
             return LAUNCHER.launch(sent, self._deadline_seconds)
         self._launcher = self._launcher or default_launcher("pinned")
