@@ -54,6 +54,11 @@ class GpuFlags:
         """Return whether every GPU of the built-in list is asked for."""
         return self.gpu is not None and self.gpu.lower() == "all"
 
+    def has_memory(self) -> bool:
+        """Return whether they describe a GPU of known memory."""
+        gpu = self.described()
+        return gpu is not None and gpu.total_bytes is not None
+
     def described(self) -> "Gpu | None":
         """Return the GPU; None if no flag is given."""
         from harness.prediction.gpu.catalogue import described

@@ -1,7 +1,6 @@
 """Traces steps of any network, one at a time: on this CPU, or on a pretended GPU."""
 
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -21,16 +20,15 @@ from harness.schema.step_request import StepRequest, own_places
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
 from harness.schema.units import format_bytes
 from harness.sweeps.experiment_files import literature_package
-from harness.sweeps.runner import ended
+from harness.sweeps.runner import Runner, ended, origin_of_line
 from harness.sweeps.store import Kind
-from harness.version import __version__
 
 STEP_RUN = Kind(file=STEP_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.job.id)
 
 _NAMED = ("network", "optimizer", "loss", "inputs_from")
 
 
-class TracedRunner:
+class TracedRunner(Runner[StepJob, StepRun]):
     """Runs each job in a fork of a process that has PyTorch loaded, one for each device."""
 
     kind = STEP_RUN
@@ -47,10 +45,6 @@ class TracedRunner:
         """Return a guess: the CPU computes, a pretended GPU does not."""
         return 2.0 if job.device == "cpu" else 1.0
 
-    def capacity(self) -> int:
-        """Return 1."""
-        return 1
-
     def submit(self, job: StepJob, attempt: int) -> "Future[tuple[StepRun, Trace | None]]":
         """Run ``job`` now; the future that comes back has ended."""
         line = StepRun(
@@ -58,8 +52,7 @@ class TracedRunner:
             outcome=Outcome.OK,
             attempt=attempt,
             environment={
-                "harness": __version__,
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                **origin_of_line(),
                 "torch": torch_version(),
                 "device": f"pretended {job.gpu}" if job.device == "cuda" else "cpu",
             },
@@ -93,9 +86,6 @@ class TracedRunner:
             return LAUNCHER.launch(sent, self._deadline_seconds)
         self._launcher = self._launcher or default_launcher("pinned")
         return self._launcher.launch(sent, self._deadline_seconds)
-
-    def check(self) -> None:
-        """Nothing runs between two calls."""
 
     def describe(self, line: StepRun) -> str:
         """Return the job, how it ended and its peak."""

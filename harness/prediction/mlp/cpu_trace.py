@@ -2,7 +2,7 @@
 
 from harness.prediction.mlp.autocast import AutocastLayers
 from harness.prediction.mlp.kernels import Kernels
-from harness.prediction.mlp.stack import plain_layers
+from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.prediction.paused_collection import collection_paused
@@ -48,7 +48,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
     _check(workload, without_scratch=without_scratch)
     with collection_paused():
         writer = TraceWriter()
-        kind = AutocastLayers if workload.autocast else plain_layers
+        kind = AutocastLayers if workload.autocast else Layers
         steps = Steps(writer, workload, kind(writer, workload, Kernels(writer)))
         steps.build()
         for _ in range(2 if workload.mode == "train" else 1):

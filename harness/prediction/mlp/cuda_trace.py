@@ -9,7 +9,7 @@ from harness.prediction.gpu.simulation import Requests
 from harness.prediction.mlp.autocast import CudaAutocastLayers
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, why_refused
 from harness.prediction.mlp.cuda_kernels import CudaKernels
-from harness.prediction.mlp.stack import plain_layers
+from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.prediction.paused_collection import collection_paused
@@ -39,7 +39,7 @@ class CudaSteps:
         _check(workload)
         self._writer = TraceWriter(with_host=False)
         self._kernels = CudaKernels(self._writer, gpu)
-        kind = CudaAutocastLayers if workload.autocast else plain_layers
+        kind = CudaAutocastLayers if workload.autocast else Layers
         self._steps = Steps(self._writer, workload, kind(self._writer, workload, self._kernels))
         self._requests: list[Requests] = []
         self._rows_of = rows_of or {}

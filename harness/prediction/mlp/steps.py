@@ -6,7 +6,6 @@ from harness.prediction.mlp.formula import input_bytes, label_bytes, micro_batch
 from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.network import Passes, Plain
 from harness.prediction.mlp.optimizer_events import Optimizer
-from harness.prediction.mlp.stack import Stacked, StackedLayers
 from harness.prediction.mlp.trace_writer import Place, TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
@@ -87,8 +86,6 @@ class Steps:
 
 
 def _passes(layers: Layers, workload: Workload) -> Passes:
-    if isinstance(layers, StackedLayers):
-        return Stacked(layers)
     if workload.checkpoint:
         return Checkpointed(layers, workload.checkpoint)
     return Plain(layers)
