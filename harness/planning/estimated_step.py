@@ -6,18 +6,16 @@ from threading import Lock
 import torch
 from msgspec.structs import replace
 
-from harness.dry_run.toolchain import torch_version
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch, Progress
 from harness.planning.step_changes import StepChange
-from harness.prediction.estimate.estimate_step import Estimate, estimate_step
+from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
-from harness.schema.metrics import Metrics
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 from harness.schema.verdict import FITS
@@ -37,22 +35,10 @@ def estimated_report(
     largest: bool = False,
 ) -> StepReport:
     """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
-    estimate = _estimate(request, device, gpu, settings)
-    fit = estimate.fit
-    if fit is not None and largest and gpu is not None:
-        fit = _with_largest(request, gpu, settings, fit)
-    metrics = {name: getattr(estimate.metrics, name) for name in Metrics.__struct_fields__}
-    return StepReport(
-        **metrics,
-        method="estimate",
-        target=request.target,
-        batch=request.batch,
-        torch=torch_version(),
-        notes=estimate.notes,
-        layers=estimate.layers,
-        fit=fit,
-        trace=estimate.trace,
-    )
+    report = _estimate(request, device, gpu, settings)
+    if report.fit is None or not largest or gpu is None:
+        return report
+    return replace(report, fit=_with_largest(request, gpu, settings, report.fit))
 
 
 def estimated_plan(
@@ -81,7 +67,7 @@ def estimated_plan(
 
 def _estimate(
     request: StepRequest, device: str, gpu: Gpu | None, settings: str, batch: int | None = None
-) -> Estimate:
+) -> StepReport:
     if request.compile is not None:
         raise ArgumentError(
             "compile needs the dry run of a GPU, e.g. --gpu l4: an estimate knows no compiled code;"
@@ -89,7 +75,8 @@ def _estimate(
         )
     own = requested_step(request if batch is None else replace(request, batch=batch))
     with _LOCK:
-        return estimate_step(own, device=device, gpu=gpu, allocator_settings=settings)
+        report = estimate_step(own, device=device, gpu=gpu, allocator_settings=settings)
+    return replace(report, target=request.target)
 
 
 def _with_largest(request: StepRequest, gpu: Gpu, settings: str, fit: GpuFit) -> GpuFit:

@@ -151,10 +151,15 @@ def _on_cuda(
         epoch = None
     script = CudaSteps(workload, gpu)
     if long_steps.is_long(script):
-        asked = long_steps.Asked(
-            gpu=is_named, budget_bytes=budget_bytes, examples=epoch is not None
+        answered, of_long = long_steps.answer(
+            script,
+            workload,
+            gpu,
+            settings,
+            is_named=is_named,
+            budget_bytes=budget_bytes,
+            examples=epoch is not None,
         )
-        answered, of_long = long_steps.answer(script, workload, gpu, settings, asked)
         notes += of_long
         return _trace_fields(script.trace(2)) | answered
     found = peaks_on(script, gpu, settings)

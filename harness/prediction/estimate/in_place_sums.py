@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import is_non_overlapping_and_dense
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ADD = torch.ops.aten.add.Tensor
@@ -39,7 +40,8 @@ class InPlaceSums:
             return False
         tensors, holders = _counts(first)
         most = self._sole_owner
-        return tensors <= most[0] and holders <= most[1] and _is_dense(first)
+        is_alone = tensors <= most[0] and holders <= most[1]
+        return is_alone and is_non_overlapping_and_dense(first)
 
 
 class _CountAdditions(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -63,15 +65,3 @@ def _counts(tensor: Tensor) -> tuple[int, int]:
     storage = tensor.untyped_storage()
     held: Any = tensor
     return held._use_count(), torch._C._storage_Use_Count(storage._cdata)
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    """Return whether the tensor's elements fill its memory without gaps or overlaps."""
-    expected = 1
-    dims = sorted(zip(tensor.stride(), tensor.shape, strict=True))
-    for stride, size in dims:
-        if size != 1:
-            if stride != expected:
-                return False
-            expected *= size
-    return True
