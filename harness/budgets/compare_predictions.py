@@ -68,11 +68,11 @@ def compare_predictions(first: Path, second: Path) -> Comparison:
     )
 
 
-def comparison_text(found: Comparison) -> str:
+def comparison_text(comparison: Comparison) -> str:
     """Return the differences as a table."""
-    if found.equal:
+    if comparison.equal:
         return "the two predictions are equal\n"
-    if not found.differences:
+    if not comparison.differences:
         return "neither prediction has a peak, so nothing can be compared\n"
     rows = [
         (
@@ -81,7 +81,7 @@ def comparison_text(found: Comparison) -> str:
             _shown(each.name, each.second),
             _signed(each.change_bytes()) if _is_bytes(each.name) else "",
         )
-        for name, each in _folded(found.differences)
+        for name, each in _folded(comparison.differences)
     ]
     heads = ("value", "first", "second", "change")
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(4)]
@@ -120,14 +120,14 @@ def _read(path: Path) -> dict[str, object]:
     problem = f"{path} is not a prediction that harness predict --json printed"
     try:
         with path.open("rb") as file:
-            found = read_json(file.read(_LONGEST_BYTES))
+            plain = read_json(file.read(_LONGEST_BYTES))
     except (OSError, ValueError):
         raise PredictionFileError(problem) from None
-    if not isinstance(found, dict) or "outcome" not in found:
+    if not isinstance(plain, dict) or "outcome" not in plain:
         raise PredictionFileError(problem)
-    if not any(name == "gpus" or name.endswith("_bytes") for name in found):
+    if not any(name == "gpus" or name.endswith("_bytes") for name in plain):
         raise PredictionFileError(problem)
-    return {name: value for name, value in found.items() if name not in _NOT_COMPARED}
+    return {name: value for name, value in plain.items() if name not in _NOT_COMPARED}
 
 
 def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
@@ -150,8 +150,8 @@ def _name_of(entry: object) -> str | None:
     """Return what an entry of a list is called: a layer's name, a GPU's."""
     if not isinstance(entry, dict):
         return None
-    found = entry.get("name", entry.get("gpu"))
-    return found if isinstance(found, str) else None
+    name = entry.get("name", entry.get("gpu"))
+    return name if isinstance(name, str) else None
 
 
 def _is_answered(values: dict[str, Value]) -> bool:

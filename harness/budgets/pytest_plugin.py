@@ -154,10 +154,10 @@ def _tolerance(given: object) -> Fraction:
     from harness.schema.errors import HarnessError
 
     match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?%", given) if isinstance(given, str) else None
-    found = None if match is None else Fraction(match[1]) / 100
-    if found is None or found > 1:
+    share = None if match is None else Fraction(match[1]) / 100
+    if share is None or share > 1:
         raise HarnessError(f'tolerance must be between "0%" and "100%", got {given!r}')
-    return found
+    return share
 
 
 def _above(use: "MemoryUse", limit: int, what: str) -> str:

@@ -71,18 +71,18 @@ def plan(
     request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
     try:
         with answer_alone(as_json):
-            found = plan_request(
+            result = plan_request(
                 request, gpu, settings=gpu_flags.alloc_conf, progress=_show_progress
             )
     except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
     if as_json:
-        click.echo(json.dumps(_as_json(target, found)))
+        click.echo(json.dumps(_as_json(target, result)))
     else:
         from harness.reporting.plan_text import print_plan
 
-        print_plan(target, found)
-    return DONE if found.candidates else NOT_OK
+        print_plan(target, result)
+    return DONE if result.candidates else NOT_OK
 
 
 def _show_progress(words: str) -> None:
@@ -90,10 +90,10 @@ def _show_progress(words: str) -> None:
         click.echo(printable(f"trying {words}"), err=True)
 
 
-def _as_json(target: str, found: "Plan") -> dict[str, Any]:
+def _as_json(target: str, plan: "Plan") -> dict[str, Any]:
     import msgspec
 
-    plain: dict[str, Any] = msgspec.to_builtins(asdict(found))
-    for row, candidate in zip(plain["candidates"], found.candidates, strict=True):
+    plain: dict[str, Any] = msgspec.to_builtins(asdict(plan))
+    for row, candidate in zip(plain["candidates"], plan.candidates, strict=True):
         row["described"] = candidate.described()
     return {"outcome": "predicted", "target": target, **plain}

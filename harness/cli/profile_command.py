@@ -161,10 +161,10 @@ def _as_json(report: "StepReport", request: "StepRequest") -> dict[str, Any]:
 
     from harness.reporting.profile_text import temporary_share
 
-    asked: dict[str, Any] = msgspec.to_builtins(request)
+    step: dict[str, Any] = msgspec.to_builtins(request)
     return {
         **report.as_dict(),
-        "request": {name: value for name, value in asked.items() if name not in ("sent", "path")},
+        "request": {name: value for name, value in step.items() if name not in ("sent", "path")},
         "modules_at_peak": {
             name or "(network)": size for name, size in report.bytes_at_peak("module").items()
         },

@@ -71,9 +71,9 @@ class PlanSearch:
         too_large = []
         for change in sorted(changes, key=lambda change: len(change.described())):
             counts = _worth_trying(change, self._subject.batch, candidates)
-            found = list(self._smallest_change(change, settings, counts))
-            candidates += found
-            if not found and counts == _divisors(self._subject.batch):
+            fitting = list(self._smallest_change(change, settings, counts))
+            candidates += fitting
+            if not fitting and counts == _divisors(self._subject.batch):
                 too_large.append(", ".join(change.described()) or "micro-batches alone")
         ranked = sorted(_needed(candidates), key=_rank)
         notes = [] if self._subject.blocks or len(changes) == 1 else [NO_BLOCKS]
@@ -91,14 +91,14 @@ class PlanSearch:
 
     def _rejected(self) -> Iterator[str]:
         """Yield each step that was tried and is not sure to fit, in the order of the search."""
-        for (change, parts, settings), found in self._known.items():
-            if isinstance(found, GpuFit) and found.verdict == FITS:
+        for (change, parts, settings), fit in self._known.items():
+            if isinstance(fit, GpuFit) and fit.verdict == FITS:
                 continue
             what = self._words(change, parts, settings)
-            if isinstance(found, str):
-                yield f"{what}: does not run: {found}"
+            if isinstance(fit, str):
+                yield f"{what}: does not run: {fit}"
             else:
-                yield f"{what}: {found.verdict}, reserves {found.reserved_text}"
+                yield f"{what}: {fit.verdict}, reserves {fit.reserved_text}"
 
     def _words(self, change: StepChange, parts: int, settings: str) -> str:
         micro = f"{parts} x {self._subject.batch // parts:,}"
@@ -185,8 +185,8 @@ class PlanSearch:
         return max((n for n in _divisors(self._subject.batch) if n < parts), default=None)
 
     def _fits(self, change: StepChange, parts: int, settings: str) -> bool:
-        found = self._fit(change, parts, settings)
-        return isinstance(found, GpuFit) and found.verdict == FITS
+        fit = self._fit(change, parts, settings)
+        return isinstance(fit, GpuFit) and fit.verdict == FITS
 
     def _fit(self, change: StepChange, parts: int, settings: str) -> GpuFit | str:
         """Return what the step needs, or why it does not run."""
@@ -212,14 +212,14 @@ def _needed(candidates: list[Candidate]) -> list[Candidate]:
     return [one for one in candidates if not any(beats(other, one) for other in candidates)]
 
 
-def _worth_trying(change: StepChange, batch: int, found: list[Candidate]) -> list[int]:
+def _worth_trying(change: StepChange, batch: int, candidates: list[Candidate]) -> list[int]:
     """Return the numbers of micro-batches with which ``change`` can beat those with fewer changes.
 
     >>> _worth_trying(StepChange(), 6, [])
     [1, 2, 3, 6]
     """
     parts = set(change.described())
-    limits = [one.relative_time for one in found if set(one.parts()) < parts]
+    limits = [one.relative_time for one in candidates if set(one.parts()) < parts]
     best = min(limits, default=float("inf"))
     return [n for n in _divisors(batch) if change.relative_time(n) < best]
 

@@ -137,25 +137,25 @@ def _of_run(question: StepQuestion) -> StepAnswer:
         values = use_gpu(question, gpu)
         trace, steps = trace_run(call)
         values.refuse_unknown_sizes()
-        found = StepAnswer(
+        result = StepAnswer(
             metrics=trace.metrics, events=trace.events, steps=steps, notes=values.notes()
         )
-        return found, workspace_bytes()
+        return result, workspace_bytes()
 
     def run(batch: int, memory_bytes: int, *, largest_workspace: bool = False) -> Need | None:
         del batch
         use_gpu(question, gpu, memory_bytes, largest_workspace=largest_workspace)
         return within_memory(partial(_run_need, call), largest_workspace=largest_workspace)
 
-    found, workspace = in_fork(traced)
+    result, workspace = in_fork(traced)
     if not question.fits or not gpu.total_bytes:
-        return found
-    cuda = found.metrics.cuda
+        return result
+    cuda = result.metrics.cuda
     assert cuda is not None, "the run used the GPU"
     peaks = cuda.allocated_peak_bytes or 0, cuda.reserved_peak_bytes or 0
     need = Need(*peaks, *peaks, workspace)
     fits = fits_of(Bench(run), (gpu,), batch=1, settings=question.settings, need=need)
-    return replace(found, fits=tuple(fits))
+    return replace(result, fits=tuple(fits))
 
 
 def _run_need(call: Callable[[], object]) -> Need:
@@ -175,15 +175,15 @@ def _on_pretended_gpus(question: StepQuestion, own: OwnStep, announce: Phase) ->
         if traced is not None:
             traced.result()  # its own error comes first: it has the user's line
         raise
-    found = StepAnswer() if traced is None else traced.result()
-    return replace(found, fits=tuple(fits))
+    result = StepAnswer() if traced is None else traced.result()
+    return replace(result, fits=tuple(fits))
 
 
 def _traced_on_pretended_gpu(question: StepQuestion, own: OwnStep, announce: Phase) -> StepAnswer:
     values = use_gpu(question, question.gpus[0])
-    found = _traced(own, "cuda", announce, with_values=False)
+    result = _traced(own, "cuda", announce, with_values=False)
     values.refuse_unknown_sizes()
-    return replace(found, notes=(*values.notes(), *found.notes))
+    return replace(result, notes=(*values.notes(), *result.notes))
 
 
 def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepAnswer:

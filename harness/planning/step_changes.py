@@ -77,19 +77,19 @@ def possible_changes(
     casts: list[Literal["bfloat16"] | None] = [None]
     if not autocast and capability >= (8, 0):
         casts.append("bfloat16")
-    found = [StepChange(checkpointing=kind, autocast=cast) for cast in casts for kind in kinds]
-    strongest = found[-1]
+    changes = [StepChange(checkpointing=kind, autocast=cast) for cast in casts for kind in kinds]
+    strongest = changes[-1]
     for variant in _variants(optimizer):
-        found.append(StepChange(optimizer=variant))
+        changes.append(StepChange(optimizer=variant))
         if variant != "without foreach":
-            found.append(
+            changes.append(
                 StepChange(
                     checkpointing=strongest.checkpointing,
                     autocast=strongest.autocast,
                     optimizer=variant,
                 )
             )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(changes))
 
 
 _BLOCKWISE: tuple[Checkpointing, ...] = ("every second block", "every block")

@@ -162,14 +162,14 @@ def _on_cuda(
         )
         notes += of_long
         return _trace_fields(script.trace(2)) | answered
-    found = peaks_on(script, gpu, settings)
-    notes += found.notes
+    peaks = peaks_on(script, gpu, settings)
+    notes += peaks.notes
     version = str(described_version())
     if version not in CHECKED_ON_CUDA:
         checked = ", ".join(CHECKED_ON_CUDA)
         notes.append(f"torch {version}: CUDA kernels and workspaces are those of {checked}")
-    fields = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
-    needed = found.ranges["reserved_peak_bytes"][1]
+    fields = {**_trace_fields(script.trace(2)), "cuda": peaks.cuda}
+    needed = peaks.ranges["reserved_peak_bytes"][1]
     if epoch is not None:
         last, more = cuda_fit.last_batch(epoch, settings)
         fields["last_batch"] = last
@@ -182,7 +182,7 @@ def _on_cuda(
         notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
     else:
         runs = cuda_fit.runs_of(workload, gpu, epoch)
-        fields["fit"] = cuda_fit.fit_of_workload(memory, found, runs, workload)
+        fields["fit"] = cuda_fit.fit_of_workload(memory, peaks, runs, workload)
     if budget_bytes is not None:
         fields["budget"] = cuda_fit.within(workload, gpu, settings, needed, budget_bytes, epoch)
     return fields

@@ -40,10 +40,10 @@ class TorchVersion(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "TorchVersion":
         """Return the minor version of ``text``, e.g. ``2.13.0+cpu``."""
-        found = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
-        if found is None:
+        match = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
+        if match is None:
             raise TorchVersionError(f"torch must be a version such as {NEWEST}, got {text!r}")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
 
 KNOWN = tuple(TorchVersion(2, minor) for minor in range(7, 16))
@@ -61,9 +61,9 @@ _chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", de
 def torch_version() -> str | None:
     """Return the version of the installed torch, without importing it; None where absent."""
     for folder in sys.path:
-        found = _version_in(Path(folder))
-        if found is not None:
-            return found
+        version = _version_in(Path(folder))
+        if version is not None:
+            return version
     import importlib.metadata  # it takes longer to load than all the rest of a small prediction
 
     try:
@@ -74,11 +74,11 @@ def torch_version() -> str | None:
 
 def _version_in(folder: Path) -> str | None:
     """Return the version of the one torch whose metadata lie in ``folder``; None otherwise."""
-    found = list(folder.glob("torch-*.dist-info/METADATA"))
-    if len(found) != 1:
+    files = list(folder.glob("torch-*.dist-info/METADATA"))
+    if len(files) != 1:
         return None
     try:
-        head = found[0].read_text(encoding="utf-8").partition("\n\n")[0]
+        head = files[0].read_text(encoding="utf-8").partition("\n\n")[0]
     except (OSError, UnicodeDecodeError):
         return None
     version = re.search(r"^Version: (\S+)$", head, re.MULTILINE)

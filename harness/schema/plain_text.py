@@ -21,7 +21,7 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
     """
-    return _ACTIVE.sub(lambda found: _written_out(found.group()), text)
+    return _ACTIVE.sub(lambda match: _written_out(match.group()), text)
 
 
 def _written_out(character: str) -> str:
@@ -43,4 +43,4 @@ def csv_cell(value: object) -> object:
 
 def json_text(line: bytes) -> str:
     r"""Return JSON as text with its control characters as escapes: the same JSON to a reader."""
-    return _ACTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", line.decode())
+    return _ACTIVE.sub(lambda match: f"\\u{ord(match.group()):04x}", line.decode())

@@ -192,16 +192,16 @@ def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
         if isinstance(schema, int) and schema != SCHEMA:
             hint = "; a newer harness wrote it" if schema > SCHEMA else ""
             raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
-        found = decoder.decode(line)
+        decoded = decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error
-    if found.workload_id != found.workload.id:
-        rule = f"the workload's own id is {found.workload.id}"
-        raise RecordError(f"workload_id: {found.workload_id!r}: {rule}")
+    if decoded.workload_id != decoded.workload.id:
+        rule = f"the workload's own id is {decoded.workload.id}"
+        raise RecordError(f"workload_id: {decoded.workload_id!r}: {rule}")
     text = line.encode() if isinstance(line, str) else line
-    if _ENCODER.encode(found) != text.strip():  # else no key can be there twice
+    if _ENCODER.encode(decoded) != text.strip():  # else no key can be there twice
         try:
             read_json(text)
         except ValueError as error:
             raise RecordError(str(error)) from error
-    return found
+    return decoded

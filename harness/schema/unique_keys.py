@@ -18,12 +18,12 @@ def read_json(text: bytes | str) -> object:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for key, value in pairs:
-        if key in found:
+        if key in values:
             raise ValueError(f"{key}: given twice")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def _refuse(name: str) -> None:

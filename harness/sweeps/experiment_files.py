@@ -62,8 +62,8 @@ def names_found() -> list[str]:
 
 def other_scripts() -> list[Path]:
     """Return the Python files in ./experiments that define no experiment."""
-    found = [path for path in _files(_USERS) if not defines(path)]
-    return [path for path in found if path.resolve() != (own_folder() / LITERATURE).resolve()]
+    scripts = [path for path in _files(_USERS) if not defines(path)]
+    return [path for path in scripts if path.resolve() != (own_folder() / LITERATURE).resolve()]
 
 
 def defines(path: Path) -> bool:
@@ -124,10 +124,10 @@ def load(path: Path) -> Experiment:
 
 def code_hash(path: Path) -> str:
     """Return a hash of a file, or of the Python files of a package."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-        found.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return found.hexdigest()
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _path_of(name_or_path: str) -> Path:
@@ -176,9 +176,9 @@ def _is_own(path: Path) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     """Return the files and the packages of ``folder`` that can be experiments."""
-    found = [path for path in folder.glob("*.py") if not path.name.startswith("_")]
-    found += [path.parent for path in folder.glob("*/__init__.py")]
-    return sorted(path for path in found if path.stem.isidentifier())
+    paths = [path for path in folder.glob("*.py") if not path.name.startswith("_")]
+    paths += [path.parent for path in folder.glob("*/__init__.py")]
+    return sorted(path for path in paths if path.stem.isidentifier())
 
 
 def _load(path: Path) -> ModuleType:

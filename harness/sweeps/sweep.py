@@ -115,9 +115,9 @@ def _refuse_other_device(folder: Path, device: str) -> None:
     """Keep the records of two devices apart: no analysis could distinguish them."""
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
-            found = json.loads(lines.readline())["workload"].get("device", "cpu")
-            if found != device:
-                rule = f"holds records of device {found}; give --out another folder for {device}"
+            kept = json.loads(lines.readline())["workload"].get("device", "cpu")
+            if kept != device:
+                rule = f"holds records of device {kept}; give --out another folder for {device}"
                 raise StoreError(f"out: {str(folder)!r}: {rule}")
 
 

@@ -64,13 +64,13 @@ class TracedRunner(Runner[StepJob, StepRun]):
         return ended(msgspec.structs.replace(line, outcome=outcome, **fields))
 
     def _outcome(self, job: StepJob) -> tuple[Outcome, dict[str, Any]]:
-        found = self._launch(job)
-        outcome, evidence = classify(found)
-        if outcome is not Outcome.OK or found.result is None:
+        end = self._launch(job)
+        outcome, evidence = classify(end)
+        if outcome is not Outcome.OK or end.result is None:
             return outcome, {"evidence": evidence}
         if job.counts:
-            return outcome, {"counted": found.result}
-        metrics = msgspec.convert(found.result, StepAnswer).metrics
+            return outcome, {"counted": end.result}
+        metrics = msgspec.convert(end.result, StepAnswer).metrics
         return outcome, {"metrics": metrics}
 
     def _launch(self, job: StepJob) -> Ended:

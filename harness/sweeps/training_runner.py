@@ -93,9 +93,9 @@ class TrainingRunner(Runner[TrainingJob, TrainingRun]):
         work = Job(kind="training_run", workload=job.workload, run=job.plan)
         return ended(self._line(job, attempt, self._launcher.launch(work, self._deadline_seconds)))
 
-    def _line(self, job: TrainingJob, attempt: int, found: Ended) -> TrainingRun:
-        outcome, evidence = classify(found)
-        result = dict(found.result or {})
+    def _line(self, job: TrainingJob, attempt: int, end: Ended) -> TrainingRun:
+        outcome, evidence = classify(end)
+        result = dict(end.result or {})
         environment = describe(job.workload, self._launcher.name) | result.pop("environment", {})
         good = outcome is Outcome.OK
         return TrainingRun(
@@ -106,7 +106,7 @@ class TrainingRunner(Runner[TrainingJob, TrainingRun]):
             images_missing=self._images_missing if job.plan in self._missing_for else None,
             attempt=attempt,
             environment=environment,
-            seconds=found.seconds,
+            seconds=end.seconds,
             result=msgspec.convert(result, TrainingResult) if good else None,
         )
 

@@ -9,6 +9,7 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     block_recorder.py    when each block began and ended, in which phase and module
     layer_rows.py        one row for each layer, and the bytes that it saved
     cpu_recorder.py      the CPU, on fake tensors
+    onednn_lstm.py       what an LSTM layer keeps on the CPU
     gpu_recorder.py      the GPU: results, scratch and workspaces
     meta_gpu.py          a CUDA device made of meta tensors
     gpu_answers.py       what programs ask of a CUDA device

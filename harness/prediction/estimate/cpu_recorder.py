@@ -18,6 +18,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.instruments.allocation_trace import storages_of
+from harness.prediction.estimate import onednn_lstm
 from harness.prediction.estimate.block_recorder import BlockRecorder
 from harness.prediction.estimate.refusals import check_types
 from harness.prediction.estimate.thread_patch import patched_here
@@ -45,6 +46,8 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             return 0
         check_types(func, args)
         result = func(*args, **(kwargs or {}))
+        if func is onednn_lstm.LAYER:
+            result = onednn_lstm.with_workspace(args, result)
         for tensor in (result,) if isinstance(result, Tensor) else tensors(result):
             self.see(tensor, func.name())
         return result

@@ -77,20 +77,20 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
         stack.enter_context(simulated_autocast())
         model = run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
     script = RecordedSteps(recorder.trace(), recorder.workspace_bytes)
-    found = peaks.peaks_on(script, gpu, settings, policies=1)
+    on_cuda = peaks.peaks_on(script, gpu, settings, policies=1)
     memory = None if named is None else peaks.memory_of_gpu(gpu, settings)
     fit = None
     if memory is not None:
-        fit = peaks.verdict_on_gpu(memory, found, memory.verdict(partial(simulate, script)))
+        fit = peaks.verdict_on_gpu(memory, on_cuda, memory.verdict(partial(simulate, script)))
     notes = (
         ACCURACY,
         *workspaces.notes_on(gpu.capability, gpu.workspace_config),
         *[CUDNN] * _contains(model, nn.modules.conv._ConvNd),
         *[RECURRENT] * _contains(model, nn.RNNBase),
         *recorder.notes,
-        *found.notes,
+        *on_cuda.notes,
     )
-    return _report(step, recorder, model, notes, cuda=found.cuda, fit=fit)
+    return _report(step, recorder, model, notes, cuda=on_cuda.cuda, fit=fit)
 
 
 def _report(

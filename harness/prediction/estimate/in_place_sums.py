@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._prims_common import is_non_overlapping_and_dense
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ADD = torch.ops.aten.add.Tensor
@@ -41,7 +40,7 @@ class InPlaceSums:
         tensors, holders = _counts(first)
         most = self._sole_owner
         is_alone = tensors <= most[0] and holders <= most[1]
-        return is_alone and is_non_overlapping_and_dense(first)
+        return is_alone and bool(torch.ops.aten.is_non_overlapping_and_dense.default(first))
 
 
 class _CountAdditions(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -222,16 +222,16 @@ def simulated_gpu(
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
-        for asked, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
-            stack.enter_context(patched_here(asked, name, answer))
+        for place, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
+            stack.enter_context(patched_here(place, name, answer))
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
         stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter(recorder)))
         stack.enter_context(recorder)
         mode = DeviceMode(recorder, functions)
         stack.enter_context(mode)
         engine = _inside(mode, torch.autograd.graph._engine_run_backward)
-        for place in (torch.autograd, torch.autograd.graph):
-            stack.enter_context(patched_here(place, "_engine_run_backward", engine))
+        for module in (torch.autograd, torch.autograd.graph):
+            stack.enter_context(patched_here(module, "_engine_run_backward", engine))
         yield
 
 

@@ -41,10 +41,10 @@ def refusals(*, on_cpu: bool) -> Iterator[None]:
 
 def _without_values(text: str) -> str:
     """Name the operator in PyTorch's message, where it can be found, and what it needs."""
-    found = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
-    if found is None:
+    match = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
+    if match is None:
         return text.split(". ")[0][:300]
-    name = found[0] if found.lastindex is None else f"aten::{found[1]}"
+    name = match[0] if match.lastindex is None else f"aten::{match[1]}"
     return f"{name}: {VALUES}, or PyTorch has no kernel that works without them"
 
 

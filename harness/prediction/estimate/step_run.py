@@ -94,8 +94,8 @@ def _check_on_cpu(name: str, given: Any) -> None:
 
 def _owners(model: nn.Module) -> dict[int, str]:
     """Return the name of the first module that owns each parameter and buffer."""
-    found: dict[int, str] = {}
+    owners: dict[int, str] = {}
     for name, module in model.named_modules():
         for tensor in own_tensors(module):
-            found.setdefault(id(tensor), name)
-    return found
+            owners.setdefault(id(tensor), name)
+    return owners

@@ -146,10 +146,10 @@ def described(
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:
-        found = parse_capability(capability)
+        parsed = parse_capability(capability)
         if name is None:
-            gpu = replace(_like(found), name=f"capability {capability}", total_bytes=None)
-        gpu = replace(gpu, capability=found)
+            gpu = replace(_like(parsed), name=f"capability {capability}", total_bytes=None)
+        gpu = replace(gpu, capability=parsed)
     return gpu if total_bytes is None else replace(gpu, total_bytes=total_bytes)
 
 

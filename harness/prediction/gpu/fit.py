@@ -110,7 +110,7 @@ class GpuMemory:
         def fits_one_policy(batch: int) -> bool:
             return next(self._completed([run_of(batch)], outside))
 
-        found = largest_value(fits_one_policy, low=low, high=high, guess=guess)
-        if surely and found is not None and fits(found):
-            return found  # the next one fails by that policy already
-        return largest_value(fits, low=low, high=high, guess=guess if found is None else found)
+        largest = largest_value(fits_one_policy, low=low, high=high, guess=guess)
+        if surely and largest is not None and fits(largest):
+            return largest  # the next one fails by that policy already
+        return largest_value(fits, low=low, high=high, guess=guess if largest is None else largest)

@@ -102,8 +102,8 @@ class _Simulator:
         for phase, wanted in requests:
             self._allocator.reset_peaks()
             self._hand_over(wanted)
-            found = Peaks.of(self._allocator)
-            peaks[phase] = highest([found, peaks.get(phase, found)])
+            highs = Peaks.of(self._allocator)
+            peaks[phase] = highest([highs, peaks.get(phase, highs)])
         return peaks
 
     def _hand_over(self, wanted: list[Request]) -> None:
@@ -143,9 +143,9 @@ class RecordedSteps:
         events = self._steps[min(step, last)]
         new = {} if step <= last else self._renumbered(step)
         requests: Requests = []
-        for phase, found in groupby(events, attrgetter("phase")):
+        for phase, run in groupby(events, attrgetter("phase")):
             wanted: list[Request] = []
-            for event in found:
+            for event in run:
                 if not new:
                     wanted.append((event.size_bytes, event.address))
                 elif event.address in new:

@@ -51,12 +51,12 @@ def largest_by_requests(workload: Workload, gpu: Gpu, available_bytes: int) -> i
 
 
 def fit_of_workload(
-    memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...], workload: Workload
+    memory: GpuMemory, peaks: OnCuda, runs: tuple[Run, ...], workload: Workload
 ) -> GpuFit:
     """Return whether ``runs`` fit on the GPU, and the workload's largest batches."""
     surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
     verdict = memory.verdict(*runs)
-    return verdict_on_gpu(memory, found, verdict, surely, at_best, is_searched=True)
+    return verdict_on_gpu(memory, peaks, verdict, surely, at_best, is_searched=True)
 
 
 def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, ...]]:
@@ -69,7 +69,7 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
     runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
     rises = [simulated.reserved_rise_bytes for simulated in runs]
     reserved = [simulated.reserved_peak_bytes for simulated in runs]
-    found = LastBatch(
+    result = LastBatch(
         examples=epoch.examples,
         rows=epoch.rows,
         steps_before=epoch.steps_before,
@@ -78,7 +78,7 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
         reserved_peak_bytes=(min(reserved), max(reserved)),
         reserved_rise_bytes=(min(rises), max(rises)),
     )
-    return found, (ENDLESS,) if endless else ()
+    return result, (ENDLESS,) if endless else ()
 
 
 def within(

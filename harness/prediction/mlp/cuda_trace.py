@@ -58,7 +58,7 @@ class CudaSteps:
     @property
     def event_count(self) -> int:
         """Number of blocks that the first step allocates and frees."""
-        return sum(len(found) for _, found in self.requests(1))
+        return sum(len(events) for _, events in self.requests(1))
 
     def requests(self, step: int) -> Requests:
         """Return what ``step`` (0 is the build) asks of the allocator, phase by phase."""
@@ -74,8 +74,8 @@ class CudaSteps:
             else:
                 self._steps.build()
             requests = [
-                (phase, [(event.size_bytes, event.address) for event in found])
-                for phase, found in groupby(self._writer.since(start), attrgetter("phase"))
+                (phase, [(event.size_bytes, event.address) for event in run])
+                for phase, run in groupby(self._writer.since(start), attrgetter("phase"))
             ]
         if requests[-1][0] != self._writer.phase:  # an update that allocates nothing
             requests.append((self._writer.phase, []))

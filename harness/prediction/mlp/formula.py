@@ -137,11 +137,11 @@ def saved_by_module(workload: Workload) -> dict[str, int]:
     if workload.mode != "train":
         return {}
     rows = max(micro_batches(workload.batch, workload.accumulate))
-    found: dict[str, int] = {}
+    saved: dict[str, int] = {}
     for module, size_bytes in _saved(workload, rows):
         name = ROOT if workload.model == "mlp-scratch" else module
-        found[name] = found.get(name, 0) + size_bytes
-    return found
+        saved[name] = saved.get(name, 0) + size_bytes
+    return saved
 
 
 def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:

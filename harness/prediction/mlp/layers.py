@@ -219,9 +219,9 @@ class Layers:
     def loss(self, rows: int, logits: Event) -> Loss:
         """Write the loss of ``logits``, which are then freed."""
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
-        found = loss.forward(self.writer, size_bytes, self.element_bytes)
+        of_batch = loss.forward(self.writer, size_bytes, self.element_bytes)
         self.writer.free(logits)
-        return found
+        return of_batch
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
         """Write the loss's backward pass, down to the gradient of the logits."""

@@ -35,19 +35,19 @@ def answer(
     examples: bool,
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the fields of a prediction that one play and the closed forms give, and notes."""
-    found = peaks_on(script, gpu, settings, policies=1)
+    peaks = peaks_on(script, gpu, settings, policies=1)
     memory = memory_of_gpu(gpu, settings)
     # What is alive at the end of a backward pass, whatever the batch.
     least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
-    fields: dict[str, Any] = {"cuda": found.cuda}
+    fields: dict[str, Any] = {"cuda": peaks.cuda}
     still = {"gpu": is_named, "budget": budget_bytes is not None, "examples": examples}
     if is_named and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
-        fields["fit"] = verdict_on_gpu(memory, found, DOES_NOT_FIT, is_searched=True)
+        fields["fit"] = verdict_on_gpu(memory, peaks, DOES_NOT_FIT, is_searched=True)
         still["gpu"] = False
     if budget_bytes is not None and least > budget_bytes:
         fields["budget"] = BudgetFit(
             budget_bytes=budget_bytes,
-            needed_bytes=found.ranges["reserved_peak_bytes"][1],
+            needed_bytes=peaks.ranges["reserved_peak_bytes"][1],
             fits=False,
             largest_batch=None,
         )
@@ -59,4 +59,4 @@ def answer(
     )
     fields["unanswered"] = tuple(f"{name}: {reason}" for name, is_open in still.items() if is_open)
     note = f"{count} was played once, with segments at ascending addresses"
-    return fields, [*found.notes, note]
+    return fields, [*peaks.notes, note]
