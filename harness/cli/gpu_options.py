@@ -32,14 +32,7 @@ _DESCRIPTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class GpuFlags:
-    """The flags that describe a GPU and its allocator.
-
-    Attributes:
-        gpu: its name.
-        capability: its compute capability, where the built-in list lacks it.
-        memory: its bytes.
-        alloc_conf: settings of the allocator, as in PYTORCH_ALLOC_CONF.
-    """
+    """The flags that describe a GPU and its allocator."""
 
     gpu: str | None
     capability: str | None

@@ -59,15 +59,7 @@ _FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class TargetFlags:
-    """The flags that describe a network.
-
-    Attributes:
-        inputs: each input as ``--input`` describes it.
-        inputs_from: MODULE:CALLABLE that makes inputs and labels instead.
-        arguments: arguments of the network's constructor, as NAME=VALUE.
-        answers: values that are read from the GPU, as FILE:LINE=ANSWER.
-        loss: a known loss, or MODULE:CALLABLE.
-    """
+    """The flags that describe a network, as the help of each says."""
 
     inputs: tuple[str, ...]
     inputs_from: str | None

@@ -61,10 +61,6 @@ def blocks_of(model: nn.Module) -> list[str]:
 
     A block is a child of a container (``Sequential``, ``ModuleList``) in which a class that has
     children of its own comes at least twice, and that is not inside another block.
-
-    >>> block = lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    >>> blocks_of(nn.Sequential(block(), block(), nn.Linear(2, 1)))
-    ['0', '1']
     """
     blocks: list[str] = []
     for name, module in model.named_modules():

@@ -213,11 +213,7 @@ def _needed(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _worth_trying(change: StepChange, batch: int, candidates: list[Candidate]) -> list[int]:
-    """Return the numbers of micro-batches with which ``change`` can beat those with fewer changes.
-
-    >>> _worth_trying(StepChange(), 6, [])
-    [1, 2, 3, 6]
-    """
+    """Return the numbers of micro-batches with which a change can beat one with fewer changes."""
     parts = set(change.described())
     limits = [one.relative_time for one in candidates if set(one.parts()) < parts]
     best = min(limits, default=float("inf"))

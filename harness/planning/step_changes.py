@@ -42,11 +42,7 @@ class StepChange:
         return self.optimizer == "sgd"
 
     def relative_time(self, micro_batches: int) -> float:
-        """Return the estimated time of a step, where the step as asked takes 1.
-
-        >>> round(StepChange(checkpointing="every block").relative_time(4), 2)
-        1.39
-        """
+        """Return the estimated time of a step, where the step as asked takes 1."""
         repeated = {"none": 0.0, "every second block": 0.5, "every block": 1.0}
         arithmetic = BFLOAT16_TIME if self.autocast else 1.0
         time = arithmetic * (1 + FORWARD_SHARE * repeated[self.checkpointing])

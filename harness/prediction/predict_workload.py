@@ -44,12 +44,6 @@ def predict(
     Nothing is run and no torch is imported; a CUDA step is predicted without a GPU. A metric that
     cannot be derived exactly is None, and ``reason`` says why. CUBLAS_WORKSPACE_CONFIG is read
     from the environment, unless ``gpu`` has its own.
-
-    >>> import harness
-    >>> step = harness.Workload(depth=8, width=256, batch=512)
-    >>> found = harness.predict(step, budget_bytes=256 * 2**20, torch="2.13")
-    >>> found.saved_bytes, found.peak_live_bytes, found.fits
-    (5824516, 9519192, True)
     """
     workload = check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)

@@ -17,14 +17,7 @@ from harness.schema.errors import HarnessError
 
 
 class TorchVersionError(HarnessError, ValueError):
-    """No rules are known for this version of PyTorch.
-
-    >>> import harness
-    >>> harness.predict(harness.Workload(), torch="1.0")
-    Traceback (most recent call last):
-        ...
-    harness.prediction.versions.TorchVersionError: torch must be a version from 2.7 to 2.15, got 1.0
-    """
+    """No rules are known for this version of PyTorch."""
 
 
 class TorchVersion(NamedTuple):

@@ -26,14 +26,7 @@ SCHEMA: Literal[1] = 1
 
 
 class RecordError(HarnessError, ValueError):
-    """Text that is no valid record of this schema; the message says where and why.
-
-    >>> import harness
-    >>> harness.load("no_such_folder")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    harness.schema.record.RecordError: no_such_folder: no records.jsonl here ...
-    """
+    """Text that is no valid record of this schema; the message says where and why."""
 
 
 class SchemaError(RecordError):

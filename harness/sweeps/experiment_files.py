@@ -98,9 +98,6 @@ def find(name_or_path: str) -> Experiment:
     """Return an experiment by its path, which ends in ``.py``, or by its name.
 
     The name is looked up in ``./experiments``, among the harness's own and in the current folder.
-
-    >>> find("depth_batch").name
-    'depth_batch'
     """
     return load(_path_of(name_or_path))
 

@@ -33,14 +33,7 @@ _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
 
 
 class StoreError(HarnessError):
-    """The folder cannot be written to; the message says why and what to do.
-
-    >>> import harness
-    >>> harness.sweep([harness.Workload()], out="/dev/null/mine")
-    Traceback (most recent call last):
-        ...
-    harness.sweeps.store.StoreError: out: '/dev/null/mine': Not a directory
-    """
+    """The folder cannot be written to; the message says why and what to do."""
 
 
 class Kept(Protocol):

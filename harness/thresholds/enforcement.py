@@ -14,14 +14,7 @@ from harness.schema.workload import Workload
 
 
 class BudgetError(HarnessError):
-    """The budget cannot be enforced here; the message says why.
-
-    >>> import harness
-    >>> harness.threshold(harness.Workload(), budget_bytes=1000)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    harness.thresholds.enforcement.BudgetError: budget must be at least 4.016 MiB ...
-    """
+    """The budget cannot be enforced here; the message says why."""
 
 
 def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:

@@ -47,12 +47,6 @@ def estimate_step(
     """Return the estimate of a step on a CPU, or on a GPU that need not be there.
 
     Without ``gpu`` its kernels are the default one's, and there is no verdict.
-
-    >>> from torch import nn
-    >>> own = OwnStep(build=lambda: nn.Linear(784, 10), batch=64, inputs=(784,))
-    >>> report = estimate_step(own, device="cpu")
-    >>> report.saved_bytes, report.peak_phase
-    (203788, 'backward')
     """
     with collection_paused():
         if device == "cpu":

@@ -24,8 +24,6 @@ TRACKED_BYTES = 8
 ROOT = "(network)"
 """Name of the network itself among its modules."""
 
-_MOMENTS = {"momentum": 1, "adam": 2, "adamw": 2}
-
 
 def parameter_count(workload: Workload) -> int:
     """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear layers.
@@ -56,20 +54,6 @@ def buffer_bytes(workload: Workload) -> int:
 def gradient_bytes(workload: Workload) -> int:
     """Return the bytes of all gradients: as many as the parameters' in training, else none."""
     return parameter_bytes(workload) if workload.mode == "train" else 0
-
-
-def optimizer_state_bytes(workload: Workload) -> int:
-    """Return the bytes of the optimizer's state once it exists.
-
-    Momentum keeps one tensor a parameter, Adam two and a float32 step counter; a network of
-    ``depth`` hidden layers has ``2 * (depth + 1)`` parameter tensors, and ``2 * depth`` more
-    where these are normalised.
-    """
-    if workload.mode != "train":
-        return 0
-    tensors = 2 * (workload.depth + 1) + (2 * workload.depth if workload.norm != "none" else 0)
-    counters = tensors if workload.optimizer in ("adam", "adamw") else 0
-    return _MOMENTS.get(workload.optimizer, 0) * parameter_bytes(workload) + STEP_BYTES * counters
 
 
 def input_bytes(workload: Workload) -> int:

@@ -18,15 +18,7 @@ from harness.schema.workload import Workload
 
 
 class ExamplesError(HarnessError, ValueError):
-    """The workload cannot train on this number of examples.
-
-    >>> import harness
-    >>> step = harness.Workload(device="cuda", batch=64)
-    >>> harness.predict(step, gpu="l4", examples=9)
-    Traceback (most recent call last):
-        ...
-    harness.prediction.mlp.last_batch.ExamplesError: examples must be at least one batch (64), got 9
-    """
+    """The workload cannot train on this number of examples."""
 
 
 class SimulatedEpoch(NamedTuple):
