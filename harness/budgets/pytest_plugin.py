@@ -126,7 +126,7 @@ class MemoryBudget:
         elif baseline is not None and use.peak_bytes > baseline.peak_bytes * (1 + tolerance):
             advice = "if this is meant, run pytest --memory-update and commit the baseline"
             head = _above(use, baseline.peak_bytes, "the baseline of ")
-            return "\n".join([head, *changes, *_other_torch(baseline), advice])
+            return "\n".join([head, *changes, *_other_torch(use, baseline), advice])
         elif baseline is None and limit is None:
             return f"memory: {name} has no budget and no baseline; run pytest --memory-update"
         return ""

@@ -6,6 +6,7 @@ from threading import Lock
 import torch
 from msgspec.structs import replace
 
+from harness.dry_run.toolchain import torch_version
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch, Progress
@@ -76,7 +77,7 @@ def _estimate(
     own = requested_step(request if batch is None else replace(request, batch=batch))
     with _LOCK:
         report = estimate_step(own, device=device, gpu=gpu, allocator_settings=settings)
-    return replace(report, target=request.target)
+    return replace(report, target=request.target, torch=torch_version())
 
 
 def _with_largest(request: StepRequest, gpu: Gpu, settings: str, fit: GpuFit) -> GpuFit:

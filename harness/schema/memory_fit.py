@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from harness.schema.metrics import Bytes, CudaPeaks
+from harness.schema.metrics import Bytes
 from harness.schema.units import format_bytes
 from harness.schema.verdict import FITS, Fit
 
@@ -110,6 +110,15 @@ def _batch(largest: int) -> str:
     return f"largest batch {largest:,}"
 
 
+class StepPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Peaks of the CUDA allocator's counters in one step."""
+
+    requested_peak_bytes: Bytes
+    allocated_peak_bytes: Bytes
+    active_peak_bytes: Bytes
+    reserved_peak_bytes: Bytes
+
+
 class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The last, smaller batch of an epoch, and the full batch after it.
 
@@ -126,8 +135,8 @@ class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     examples: int
     rows: int
     steps_before: int
-    partial_step: CudaPeaks
-    next_step: CudaPeaks
+    partial_step: StepPeaks
+    next_step: StepPeaks
     reserved_peak_bytes: LowHigh
     reserved_rise_bytes: LowHigh
 

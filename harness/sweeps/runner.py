@@ -1,5 +1,6 @@
 """The interface of a kind of job: how to run one, and how to keep its result."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
@@ -8,7 +9,7 @@ from harness.schema.events import Trace
 from harness.sweeps.store import Kept, Kind
 from harness.version import __version__
 
-Job = TypeVar("Job", contravariant=True)
+Job = TypeVar("Job")
 Line = TypeVar("Line", bound=Kept)
 
 
@@ -17,6 +18,14 @@ class Runner(Protocol[Job, Line]):
 
     kind: Kind[Line]
     """The file that the results are kept in."""
+
+    notes: tuple[str, ...] = ()
+    """Notes for the user before the jobs begin."""
+
+    def prepared(self, jobs: list[Job], is_finished: Callable[[str], bool]) -> list[Job]:
+        """Return the jobs as they will run; ``is_finished`` says which results are kept."""
+        del is_finished
+        return jobs
 
     def cell_id(self, job: Job) -> str:
         """Return the name by which the result of ``job`` is kept."""

@@ -164,7 +164,7 @@ def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
     baseline.put("two", use(b=2))
     found = baseline.get("one")
     assert found is not None
-    assert found.use == use(a=1)
+    assert found == use(a=1)
     assert baseline.get("three") is None
     for text in ("", "[]", "\xff", "[" * 100_000, '{"schema": 2}', '{"schema": 1, "tests": []}'):
         path.write_text(text, encoding="latin-1")
@@ -212,7 +212,7 @@ def test_an_entry_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path.write_text(f'{{"schema": 1, "tests": {{"one": {ENTRY}}}}}')
     found = Baseline(path).get("one")
     assert found is not None
-    assert found.use == use(a=1)
+    assert found == use(a=1)
 
 
 @pytest.mark.parametrize(

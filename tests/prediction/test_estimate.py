@@ -182,6 +182,7 @@ def test_categories_and_layers_add_up_to_the_peak(name: str, device: str) -> Non
     found = estimate_step(OwnStep(**CASES[name]), device=device)
     categories = found.categories_at_peak
     assert categories is not None
+    assert found.trace is not None
     parts = [getattr(categories, part) for part in categories.__struct_fields__]
     assert sum(parts) == sum(layer.peak_bytes for layer in found.layers)
     assert sum(parts) == found.peak_live_bytes == found.trace.peak_live_bytes

@@ -19,7 +19,6 @@ from harness.prediction.gpu import catalogue, peaks, workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import RecordedSteps, simulate
 from harness.prediction.paused_collection import collection_paused
-from harness.prediction.versions import torch_version
 from harness.prediction.whole_import import import_whole
 from harness.schema.events import trace_metrics
 from harness.schema.metrics import Metrics
@@ -102,7 +101,6 @@ def _report(
         **msgspec.structs.asdict(metrics) | fields,
         method="estimate",
         batch=step.batch,
-        torch=torch_version(),
     )
 
 
