@@ -27,7 +27,7 @@ from harness.prediction.gpu.workspaces import (
     is_lt_matmul,
     workspace_bytes,
 )
-from harness.prediction.torch_rules import SMALL_BLOCKS, rule_of
+from harness.prediction.torch_rules import SMALL_BLOCKS, STATE_ON_HOST, rule_of
 
 _MATRICES = {
     "aten::mm": (0, 1),
@@ -41,6 +41,7 @@ _MATRICES = {
 }
 """Operators that call cuBLAS, and which arguments are its matrices."""
 
+_efficient = torch.ops.aten._scaled_dot_product_efficient_attention.default
 _HALVES = (torch.float16, torch.bfloat16)
 _FLASH_ROUND = 128
 _UNSORTED = 3072
@@ -86,6 +87,14 @@ class KernelRules:
             if whole and factor == 1 and is_lt_matmul(*right.shape):
                 return LT_WORKSPACE_BYTES
         return self._workspace_bytes if result.numel() and args[0].numel() else 0
+
+    def on_host(self, func: Any, args: Sequence[Any], result: Any) -> Sequence[Tensor]:
+        """Return the results that the kernel leaves in the CPU's memory."""
+        if func is not _efficient:
+            return ()
+        has_dropout = any(args[5:6])
+        is_host = has_dropout or rule_of("attention-random-state") is STATE_ON_HOST
+        return result[2:] if is_host else ()
 
 
 def _matrix_copies(matrices: Sequence[Tensor]) -> list[int]:
