@@ -10,12 +10,11 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
-from harness.cli.parameter_types import GPU, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, report_unsupported, target_flags
+from harness.cli.target_flags import TargetFlags, optimizer_option, report_unsupported, target_flags
 from harness.schema.errors import UnsupportedError
 from harness.schema.plain_text import printable
-from harness.schema.step_choices import OPTIMIZERS
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
@@ -30,13 +29,7 @@ if TYPE_CHECKING:
 )
 @click.argument("target", metavar="TARGET")
 @click.option("--batch", type=WholeNumber(1, 2**31 - 1), required=True, help="Batch size.")
-@click.option(
-    "--optimizer",
-    type=ChoicesOrTarget(OPTIMIZERS),
-    default="sgd",
-    show_default=True,
-    help="Optimizer; also MODULE:CALLABLE of the parameters.",
-)
+@optimizer_option
 @target_flags
 @click.option(
     "--autocast",

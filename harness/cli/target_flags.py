@@ -12,7 +12,7 @@ from harness.cli.gpu_options import Command, with_options
 from harness.cli.parameter_types import Choices, ChoicesOrTarget
 from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
-from harness.schema.step_choices import COMPILE_MODES, LOSSES
+from harness.schema.step_choices import COMPILE_MODES, LOSSES, OPTIMIZERS
 
 if TYPE_CHECKING:
     from harness.schema.step_request import StepRequest
@@ -105,6 +105,14 @@ def target_flags(command: Command) -> Command:
     """Add the flags to a command, which receives them together as ``network``."""
     return with_options(_FLAGS, TargetFlags, "network", command)
 
+
+optimizer_option = click.option(
+    "--optimizer",
+    type=ChoicesOrTarget(OPTIMIZERS),
+    default="sgd",
+    show_default=True,
+    help="Optimizer; also MODULE:CALLABLE of the parameters.",
+)
 
 compile_option = click.option(
     "--compile",

@@ -48,49 +48,34 @@ def predict(
     workload = check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
     with describing(None if torch is None else known_version(torch)):
-        return _predict(workload, budget_bytes, gpu, allocator_settings, examples)
-
-
-def _predict(
-    workload: Workload,
-    budget_bytes: int | None,
-    gpu: Gpu | str | None,
-    allocator_settings: str,
-    examples: int | None,
-) -> StepReport:
-    used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
-    notes = list(_notes())
-    fields: dict[str, Any] = _saved_metrics(workload)
-    try:
-        if workload.device == "cuda":
-            is_named = gpu is not None
-            fields |= _on_cuda(
-                workload, used, allocator_settings, budget_bytes, epoch, notes, is_named=is_named
-            )
-        else:
-            fields |= _on_cpu(workload, budget_bytes)
-    except UnsupportedWorkloadError as error:
-        questions = {
-            "budget": budget_bytes is not None,
-            "gpu": gpu is not None,
-            "allocator settings": bool(allocator_settings),
-            "examples": examples is not None,
-        }
-        fields |= {
-            "reason": str(error),
-            "unanswered": tuple(
-                f"{name}: no answer, because the step cannot be predicted"
-                for name, is_asked in questions.items()
-                if is_asked
-            ),
-        }
-    return formula_report(
-        workload_id=workload.id,
-        workload=workload,
-        torch=str(described_version()),
-        notes=tuple(notes),
-        **fields,
-    )
+        used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
+        notes = list(_notes())
+        fields: dict[str, Any] = _saved_metrics(workload)
+        try:
+            if workload.device == "cuda":
+                named = gpu is not None
+                fields |= _on_cuda(
+                    workload, used, allocator_settings, budget_bytes, epoch, notes, is_named=named
+                )
+            else:
+                fields |= _on_cpu(workload, budget_bytes)
+        except UnsupportedWorkloadError as error:
+            questions = {
+                "budget": budget_bytes is not None,
+                "gpu": gpu is not None,
+                "allocator settings": bool(allocator_settings),
+                "examples": examples is not None,
+            }
+            why = "no answer, because the step cannot be predicted"
+            unanswered = tuple(f"{name}: {why}" for name, is_open in questions.items() if is_open)
+            fields |= {"reason": str(error), "unanswered": unanswered}
+        return formula_report(
+            workload_id=workload.id,
+            workload=workload,
+            torch=str(described_version()),
+            notes=tuple(notes),
+            **fields,
+        )
 
 
 def _checked_questions(

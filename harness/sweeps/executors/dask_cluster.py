@@ -15,9 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import dask
 import msgspec
@@ -26,11 +25,12 @@ from distributed import Client, KilledWorker, LocalCluster
 from harness.measurement.process.launcher import GRACE_SECONDS, START_SECONDS, LaunchError
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
+from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 from harness.sweeps.executors.dask_task import Answer, measure_cell
 from harness.sweeps.executors.interface import Cell, ExecutorError, Measured
-from harness.version import __version__
+from harness.sweeps.runner import origin_of_line
 
 CONNECT_SECONDS = 30.0
 """How long a scheduler may take to answer."""
@@ -282,11 +282,7 @@ class DaskExecutor:
             outcome=Outcome.LOST,
             evidence={"message": message, "worker": worker, "seconds": seconds},
             attempt=sent.attempt,
-            environment={
-                "harness": __version__,
-                "executor": self.name,
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
+            environment=cast("Environment", origin_of_line() | {"executor": self.name}),
         )
         sent.future.set_result((record, None))
 
