@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from harness.budgets.baseline import Baseline, BaselineError
 from harness.budgets.step_memory import MemoryUse, growth, measured, predicted
