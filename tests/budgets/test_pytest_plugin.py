@@ -20,7 +20,6 @@ INSTALLED = any(
 """Whether pytest loads the plugin by itself, as it does in an installed distribution."""
 PLUGIN = (*(() if INSTALLED else ("-p", "harness.budgets.pytest_plugin")), "-p", "no:cacheprovider")
 MODEL = """
-from msgspec.structs import replace
 from torch import nn
 
 def build():
