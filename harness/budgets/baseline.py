@@ -28,10 +28,7 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Baseline:
-    """One JSON file, sorted so that a change of one test changes few lines.
-
-    Several processes (pytest-xdist) may update it at a time.
-    """
+    """One JSON file, sorted so that a change of one test changes few lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -93,11 +93,7 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
-    """Yield one row for sizes that changed alike: layers of equal blocks, peaks that are equal.
-
-    The row has the name of a layer's first block with the range of the others, or the shortest
-    name and the number of the others.
-    """
+    """Yield one row for sizes that changed alike: layers of equal blocks, peaks that are equal."""
     groups: dict[tuple[object, ...], list[Difference]] = {}
     has_layers = any(each.name.startswith("layers.") for each in differences)
     for each in differences:

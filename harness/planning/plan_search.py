@@ -28,21 +28,11 @@ step does not run."""
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The step and the GPU of a plan.
-
-    Attributes:
-        batch: examples in a step.
-        optimizer: its name, or None for a function of the user's.
-        autocast: whether the step has autocast already.
-        blocks: names of the network's repeated blocks.
-        has_norms: whether a module computes statistics of a micro-batch.
-        gpu: name of the GPU.
-        capability: its compute capability.
-
-    """
+    """The step and the GPU of a plan."""
 
     batch: int
     optimizer: str | None
+    """None for a function of the user's."""
     autocast: bool
     blocks: tuple[str, ...]
     has_norms: bool

@@ -67,10 +67,7 @@ def other_scripts() -> list[Path]:
 
 
 def defines(path: Path) -> bool:
-    """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported.
-
-    What cannot be read as Python may be an experiment with a mistake: importing it says which.
-    """
+    """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported."""
     try:
         tree = ast.parse(code_file(path).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):

@@ -182,10 +182,7 @@ def _run(experiment: str, parts: Sequence[_Part[Any, Any]], progress: Progress) 
 
 
 class _Meter:
-    """Shows how far a sweep is, and estimates the time left from the guesses for its jobs.
-
-    The first job only starts the clock: it pays for the fork server's start.
-    """
+    """Shows how far a sweep is, and estimates the time left from the guesses for its jobs."""
 
     def __init__(self, progress: Progress, left: int, guessed_seconds: float) -> None:
         self._progress = progress

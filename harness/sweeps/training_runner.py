@@ -49,10 +49,7 @@ class TrainingRunner(Runner[TrainingJob, TrainingRun]):
     def prepared(
         self, jobs: list[TrainingJob], is_finished: Callable[[str], bool]
     ) -> list[TrainingJob]:
-        """Return ``jobs``, on synthetic images where the real ones are wanted but missing.
-
-        Where they are is asked only for a job that is not finished on them.
-        """
+        """Return ``jobs``, on synthetic images where the real ones are wanted but missing."""
         placed = [self._placed(job, finished=is_finished(self.cell_id(job))) for job in jobs]
         if self._missing_for:
             why = self._images_missing

@@ -16,10 +16,7 @@ ADD = torch.ops.aten.add.Tensor
 
 
 class InPlaceSums:
-    """Decides whether a sum of two gradients is made in place.
-
-    It first measures the reference counts of a gradient that only the engine holds.
-    """
+    """Decides whether a sum of two gradients is made in place."""
 
     def __init__(self) -> None:
         counter = _CountAdditions()

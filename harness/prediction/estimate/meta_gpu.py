@@ -188,10 +188,7 @@ def _inside(mode: DeviceMode, function: Function) -> Function:
 
 
 def _shape_and_type(tensor: Tensor) -> dict[str, object]:
-    """Return what checkpointing compares after it recomputed; the device is left out.
-
-    Saved tensors are seen below the device mode, where they say ``meta``.
-    """
+    """Return what checkpointing compares after it recomputed; the device is left out."""
     return {"shape": tensor.shape, "dtype": tensor.dtype}
 
 

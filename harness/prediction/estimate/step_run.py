@@ -68,10 +68,7 @@ def _network(own: OwnStep, device: str) -> nn.Module:
 
 
 def _copy_without_memory(model: nn.Module, device: str) -> nn.Module:
-    """Return a copy of a network that existed before, of parameters that have no memory.
-
-    A tensor made here has no memory anyway and is returned unchanged.
-    """
+    """Return a copy of a network that existed before, of parameters that have no memory."""
     with torch._C.DisableTorchFunction():
         own = model.parameters()
         real = [p for p in own if not (p.is_meta or isinstance(p, FakeTensor))]

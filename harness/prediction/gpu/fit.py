@@ -42,18 +42,13 @@ def run_once(
 
 @dataclass(frozen=True, kw_only=True)
 class GpuMemory:
-    """A GPU's memory and the settings of the allocator that hands it out.
-
-    Attributes:
-        settings: the allocator's settings, as in ``PYTORCH_ALLOC_CONF``.
-        total_bytes: the GPU's memory, or a smaller limit.
-        outside_bytes: the least and the most that is outside the allocator.
-    """
+    """A GPU's memory and the settings of the allocator that hands it out."""
 
     gpu: Gpu
     settings: str
     total_bytes: int
     outside_bytes: tuple[int, int]
+    """The least and the most outside the allocator."""
 
     def config(self, outside_bytes: int) -> AllocatorConfig:
         """Return the allocator's configuration with ``outside_bytes`` outside it."""

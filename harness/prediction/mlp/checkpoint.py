@@ -132,11 +132,7 @@ class Checkpointed(Passes):
         return Kept((output,), () if activation.keeps == "nothing" else taken)
 
     def _last(self, rows: int, index: int, prefix: str) -> tuple[Kept, Blocks]:
-        """Write the last layer's events up to its last saved tensor.
-
-        Return what it keeps and what is freed when the run is stopped. An output is saved after
-        its operation has run, an input before.
-        """
+        """Write the last layer's events up to its last saved tensor."""
         layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
         if activation.keeps == "nothing":
             return Kept((), ()), ()

@@ -59,12 +59,7 @@ def fit_of_workload(
 
 
 def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, ...]]:
-    """Return the peaks of the epoch's partial step and of the one after it, and notes.
-
-    What all steps together reserve, and what these two do beyond all before, are lowest and
-    highest over the ways in which a driver may place segments. The steps' peaks are those of
-    ascending addresses.
-    """
+    """Return the peaks of the epoch's partial step and of the one after it, and notes."""
     runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
     rises = [simulated.reserved_rise_bytes for simulated in runs]
     reserved = [simulated.reserved_peak_bytes for simulated in runs]

@@ -28,10 +28,7 @@ def most_rows(workload: Workload) -> int:
 
 
 class CudaSteps:
-    """Writes the build and the steps of ``workload`` on ``gpu``, as many as asked for.
-
-    ``rows_of`` says which steps run on fewer rows than the batch's, and on how many.
-    """
+    """Writes the build and the steps of ``workload`` on ``gpu``, as many as asked for."""
 
     def __init__(
         self, workload: Workload, gpu: Gpu, *, rows_of: Mapping[int, int] | None = None

@@ -119,11 +119,7 @@ def solve_data_segment(
     extra_bytes: int = 0,
     counted: Callable[[Peak], int] = data_bytes,
 ) -> int | None:
-    """Return the largest ``axis`` for which what is ``counted``, and ``extra_bytes``, fit.
-
-    ``counted`` is ``data_bytes`` under RLIMIT_DATA, ``charged_bytes`` in a memory cgroup. None
-    where not even the smallest fits.
-    """
+    """Return the largest ``axis`` for which what is ``counted``, and ``extra_bytes``, fit."""
     low, high = axis_range(workload, axis)
 
     def need(value: int) -> int:

@@ -26,10 +26,7 @@ ROOT = "(network)"
 
 
 def parameter_count(workload: Workload) -> int:
-    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear layers.
-
-    A normalization adds a weight and a bias for each of its layer's units.
-    """
+    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear layers."""
     sizes = (workload.in_features, *workload.widths, workload.classes)
     maps = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
     return maps if workload.norm == "none" else maps + 2 * sum(workload.widths)
@@ -41,10 +38,7 @@ def parameter_bytes(workload: Workload) -> int:
 
 
 def buffer_bytes(workload: Workload) -> int:
-    """Return the bytes of the buffers, which count as parameters and have no gradient.
-
-    Batch normalization has a running mean and variance of each unit, and a count of batches.
-    """
+    """Return the bytes of the buffers, which count as parameters and have no gradient."""
     if workload.norm != "batch":
         return 0
     running = 2 * sum(workload.widths) * DTYPE_BYTES[workload.dtype]
@@ -174,11 +168,7 @@ def modules_per_layer(workload: Workload) -> int:
 
 
 def _places(workload: Workload) -> tuple[int, ...]:
-    """Return the modules that first save a tensor of the layer's size; 0 is the linear layer.
-
-    A normalization saves its input; the next layer saves what it is given, unless it is an output
-    that the activation saves.
-    """
+    """Return the modules that first save a tensor of the layer's size; 0 is the linear layer."""
     keeps = activation_of(workload.model, workload.activation).keeps
     normed, after = workload.norm != "none", modules_per_layer(workload)
     activation = 1 + normed

@@ -21,11 +21,7 @@ def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
 
 
 def solve(workload: Workload, budget_bytes: int, axis: str) -> int | None:
-    """Return the largest ``axis`` ("batch", "width" or "depth") that fits into the budget.
-
-    None where not even the smallest does. All else stays as in ``workload``; a width gives
-    equal layers.
-    """
+    """Return the largest ``axis`` ("batch", "width" or "depth") that fits into the budget."""
     low, high = axis_range(workload, axis)
     return largest_within(
         lambda value: needed_bytes(workload.replace(**{axis: value})),

@@ -43,11 +43,7 @@ class SimulatedEpoch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """Whole steps, a partial one over the first rows of the batch's blocks, a whole one.
-
-    Attributes:
-        examples: of the run; their remainder by the batch is the partial step's rows.
-    """
+    """Whole steps, a partial one over the first rows of the batch's blocks, a whole one."""
 
     workload: Workload
     gpu: Gpu

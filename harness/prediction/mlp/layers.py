@@ -164,10 +164,7 @@ class Layers:
         return self.writer.allocate(size, prefix + activations.ZEROS, "temporary", module)
 
     def activation_backward(self, rows: int, layer: Layer, gradient: Event) -> Event:
-        """Write the events from the output's gradient to the input's; return the latter.
-
-        ``gradient`` itself comes back, with no event, where there is no backward.
-        """
+        """Write the events from the output's gradient to the input's; return the latter."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         if self.activation is MAXIMUM:
             return activations.maximum_backward(self.writer, size, self.element_bytes, module)

@@ -133,10 +133,7 @@ class Plain(Passes):
     def _node_backward(
         self, kind: str, rows: int, layer: Layer, gradient: Event
     ) -> tuple[Event, Blocks]:
-        """Write a node's backward events.
-
-        Return its input's gradient and the gradients that are only added to those held.
-        """
+        """Write a node's backward events."""
         layers = self._layers
         if kind == ACTIVATION:
             return layers.activation_backward(rows, layer, gradient), ()

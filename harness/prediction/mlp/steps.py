@@ -41,10 +41,7 @@ class Steps:
             self._writer.allocate(label_bytes(self._workload), "aten::empty", "input")
 
     def step(self, rows: int | None = None) -> None:
-        """Write one more step: gradients dropped, passes, update; or a pass without autograd.
-
-        With ``rows`` it runs on that many of the batch's.
-        """
+        """Write one more step: gradients dropped, passes, update; or a pass without autograd."""
         self._writer.next_step()
         if self._workload.mode == "inference":
             self._writer.begin("forward")
