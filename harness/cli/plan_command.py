@@ -1,7 +1,6 @@
 """``harness plan``: what to change so that a step of your own network fits on a GPU."""
 
 import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,14 @@ from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, optimizer_option, report_unsupported, target_flags
+from harness.cli.target_flags import (
+    TargetFlags,
+    optimizer_option,
+    report_unsupported,
+    show_progress,
+    target_flags,
+)
 from harness.schema.errors import UnsupportedError
-from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
@@ -65,7 +69,10 @@ def plan(
     try:
         with answer_alone(as_json):
             result = plan_request(
-                request, gpu, settings=gpu_flags.alloc_conf, progress=_show_progress
+                request,
+                gpu,
+                settings=gpu_flags.alloc_conf,
+                progress=lambda words: show_progress(f"trying {words}"),
             )
     except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
@@ -76,11 +83,6 @@ def plan(
 
         print_plan(target, result)
     return DONE if result.candidates else NOT_OK
-
-
-def _show_progress(words: str) -> None:
-    if sys.stderr.isatty():
-        click.echo(printable(f"trying {words}"), err=True)
 
 
 def _as_json(target: str, plan: "Plan") -> dict[str, Any]:
