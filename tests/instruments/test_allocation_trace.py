@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.saved_tensors import SavedTensors
 from harness.measurement.passes import trace_pass
-from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST, rule_of
+from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST
 from harness.schema.events import PHASES, Event, Trace
 from harness.schema.workload import Workload
 from harness.training import data, training_step
@@ -180,8 +180,7 @@ def test_a_dispatch_mode_adds_a_gradient_to_the_backward_pass_of_maximum_since_2
     """Zeros are filled in out of place then; without a mode no step allocates that block."""
     workload = Workload(model="mlp-scratch", depth=4, width=256, batch=512, optimizer="none")
     rise = traced_under_a_mode(workload).peak_live_bytes - traced(workload).peak_live_bytes
-    fills_out_of_place = rule_of("maximum-backward") is MAXIMUM_COMPARES_FIRST
-    assert rise == (4 * 512 * 256 if fills_out_of_place else 0)
+    assert rise == (4 * 512 * 256 if MAXIMUM_COMPARES_FIRST.holds() else 0)
 
 
 def test_under_autocast_the_hooks_change_the_order_of_one_sweep_only() -> None:
