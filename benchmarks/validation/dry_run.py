@@ -12,9 +12,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from benchmarks.validation.tables import write_table
 from harness.dry_run.build import build
@@ -22,7 +21,7 @@ from harness.dry_run.for_workers import pretending
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.toolchain import torch_build
 
-__all__ = ["DryRun", "Later", "StubCard", "at_once", "parser", "write_table"]
+__all__ = ["DryRun", "StubCard", "at_once", "parser", "write_table"]
 
 Case = TypeVar("Case")
 Found = TypeVar("Found")
@@ -99,16 +98,6 @@ def at_once(function: Callable[[Case], Found], cases: Iterable[Case]) -> Iterato
     """
     with ThreadPoolExecutor(2) as threads:
         yield from threads.map(function, cases)
-
-
-class Later:
-    """A module that is imported when it is used: the process that asks needs no PyTorch."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self._name), name)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
