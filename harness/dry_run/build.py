@@ -69,10 +69,6 @@ def build(torch: TorchBuild) -> Path:
 
     The folder is named after PyTorch's version and the text of the sources, so a new version of
     either is built anew. Processes that build at the same time wait for the first.
-
-    Raises:
-        DryRunUnavailableError: there is no compiler, it fails, or there is no place for the stub.
-
     """
 
     def make(folder: Path) -> None:

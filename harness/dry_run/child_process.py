@@ -35,12 +35,7 @@ SHORT_GRACE_SECONDS = 5.0
 
 
 def run(request: Request, folder: Path) -> DryRunReport:
-    """Run a request; ``folder`` holds what the processes exchange.
-
-    Raises:
-        DryRunUnavailableError: the stub cannot be built, or was not loaded.
-
-    """
+    """Run a request; ``folder`` holds what the processes exchange."""
     check(request)
     torch = torch_build()
     stub = build(torch)

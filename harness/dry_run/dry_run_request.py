@@ -42,12 +42,7 @@ class Request:
 
 
 def check(request: Request) -> None:
-    """Refuse what cannot be run.
-
-    Raises:
-        DryRunError: an argument is wrong.
-
-    """
+    """Refuse what cannot be run."""
     script = Path(request.target)
     if request.kind == "script" and not (script.is_file() or (script / "__main__.py").is_file()):
         raise DryRunError(f"there is no script {request.target}")

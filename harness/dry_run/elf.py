@@ -15,12 +15,7 @@ class ElfError(HarnessError, ValueError):
 
 
 def symbols(library: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the undefined and the defined dynamic symbols of a library.
-
-    Raises:
-        ElfError: the file is no 64-bit little-endian ELF file.
-
-    """
+    """Return the undefined and the defined dynamic symbols of a library."""
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:6] != b"\x7fELF\x02\x01":
             raise ElfError(f"{library}: not a 64-bit ELF library")

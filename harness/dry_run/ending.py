@@ -40,12 +40,7 @@ class Ending:
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
-        """Write the result; a process that the script forked comes here too, and has none.
-
-        Returns:
-            False where another thread writes it, or has: the process must not end before it.
-
-        """
+        """Write the result; a process that the script forked comes here too, and has none."""
         if os.getpid() != self._pid:
             return True
         if not self._lock.acquire(blocking=False):

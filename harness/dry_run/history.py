@@ -155,14 +155,7 @@ class History:
         return found
 
     def _kind(self, block: _Block, *, refused: bool) -> Category:
-        """Return the category of a block that no optimizer knows.
-
-        Args:
-            block: one that is alive at the moment.
-            refused: the moment is one at which memory ran out; what the forward pass holds then is
-                not freed by a backward pass any more, but by the error.
-
-        """
+        """Return the category of a block that no optimizer knows."""
         lasts = block.freed_at is None
         if block.size == self.workspace_bytes and (
             lasts or block.freed_at == block.allocation  # newer versions free it after each matmul

@@ -8,14 +8,7 @@ EXPANDABLE = "expandable_segments:True"
 
 
 def next_steps(report: DryRunReport, target: str, completes: Callable[[str], bool]) -> list[str]:
-    """Return what may help, a line each; nothing where the script did not run out of memory.
-
-    Args:
-        report: of the run.
-        target: the script, as the user named it.
-        completes: runs the script again under allocator settings, and says whether it fits.
-
-    """
+    """Return what may help, a line each; nothing where the script did not run out of memory."""
     if report.outcome != "oom":
         return []
     on = f"--gpu {report.gpu}"

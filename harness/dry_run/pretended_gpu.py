@@ -56,12 +56,7 @@ class PretendedGpu:
         return max(runs, default=None)
 
     def variables(self, architectures: Sequence[int]) -> dict[str, str]:
-        """Return the environment variables that the stub reads (``stub/state.c``).
-
-        Args:
-            architectures: what PyTorch was built for.
-
-        """
+        """Return the environment variables that the stub reads (``stub/state.c``)."""
         capability = self.capability[0] * 10 + self.capability[1]
         values = {
             "NAME": self.name,

@@ -44,17 +44,7 @@ class LargestValue:
 
 
 def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
-    """Return the largest value with which a script fits.
-
-    Args:
-        name: what the value is, such as ``batch size``.
-        run: runs the script with a value, with the most memory outside the allocator.
-        progress: called after each run.
-
-    Raises:
-        DryRunError: the script ends otherwise than well or out of memory.
-
-    """
+    """Return the largest value with which a script fits."""
     reports: dict[int, DryRunReport] = {}
 
     def report(value: int) -> DryRunReport:

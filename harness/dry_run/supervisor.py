@@ -26,13 +26,7 @@ _LOOK_SECONDS = 0.5
 
 
 def supervised(lifeline: int, folder: Path) -> None:
-    """Return in a new process, whose parent stays as the supervisor.
-
-    Args:
-        lifeline: end of a pipe whose other end the harness holds.
-        folder: what both exchange, removed if the harness has gone.
-
-    """
+    """Return in a new process, whose parent stays as the supervisor."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

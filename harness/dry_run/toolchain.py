@@ -81,12 +81,7 @@ _COMPILERS = {"C": ("cc", "gcc", "clang"), "C++": ("c++", "g++", "clang++")}
 
 
 def torch_build() -> TorchBuild:
-    """Return the CUDA build of PyTorch that this interpreter would import.
-
-    Raises:
-        DryRunUnavailableError: there is none, or it cannot be pretended on this system.
-
-    """
+    """Return the CUDA build of PyTorch that this interpreter would import."""
     system, machine = sys.platform, platform.machine()
     if (system, machine) != ("linux", "x86_64"):
         raise DryRunUnavailableError(
@@ -110,12 +105,7 @@ def torch_build() -> TorchBuild:
 
 
 def compiler(language: Literal["C", "C++"] = "C") -> str:
-    """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++.
-
-    Raises:
-        DryRunUnavailableError: there is none.
-
-    """
+    """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++."""
     for name in (os.environ.get(_VARIABLES[language]), *_COMPILERS[language]):
         found = shutil.which(name) if name else None
         if found:
@@ -132,12 +122,7 @@ def _quoted(before: str, text: str) -> str | None:
 
 
 def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
-    """Return the folders of headers below ``nvidia/``, which pip installs next to PyTorch.
-
-    Raises:
-        DryRunUnavailableError: CUDA's or cuDNN's are not there.
-
-    """
+    """Return the folders of headers below ``nvidia/``, which pip installs next to PyTorch."""
     nvidia = torch.parent / "nvidia"
     folders = tuple(sorted(nvidia.glob("*/include")))
     for header in _HEADERS:

@@ -32,11 +32,7 @@ class AllocationLog:
         self.entries: list[Entry] = []
 
     def start(self) -> None:
-        """Begin to record.
-
-        Raises:
-            LogMismatchError: somebody records already, whose log this one would end.
-        """
+        """Begin to record."""
         torch.cuda.init()  # type: ignore[no-untyped-call]  # to ask before that ends the process
         if torch._C._cuda_isHistoryEnabled():
             raise LogMismatchError("the CUDA allocator's history is being recorded already")
@@ -65,11 +61,7 @@ def _entries(trace: Iterable[dict[str, Any]]) -> Iterator[Entry]:
 
 
 def requested_sizes(blocks: Iterable[tuple[int, int]], log: Sequence[Entry]) -> list[int]:
-    """Return what was requested for each of the profiler's ``blocks``: (size, address) pairs.
-
-    Raises:
-        LogMismatchError: they are not the log's, one by one.
-    """
+    """Return what was requested for each of the profiler's ``blocks``: (size, address) pairs."""
     sizes = []
     entries = iter(log)
     for number, (size, address) in enumerate(blocks):

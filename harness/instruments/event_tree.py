@@ -222,11 +222,7 @@ class Reader:
 
 
 def with_requested_sizes(found: Sequence[Found], log: Sequence[Entry]) -> list[Found]:
-    """Return ``found`` with the bytes requested in place of the blocks' own, by CUDA's ``log``.
-
-    Raises:
-        LogMismatchError: they do not describe the same blocks.
-    """
+    """Return ``found`` with the bytes requested in place of the blocks' own, by CUDA's ``log``."""
     known: set[int] = set()
     blocks = []
     for number, item in enumerate(found):

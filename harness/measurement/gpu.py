@@ -49,11 +49,7 @@ def hide() -> None:
 
 
 def start() -> Environment:
-    """Initialise CUDA on the current device; return the facts of it for a record.
-
-    Raises:
-        NoGpuError: there is none that torch could use.
-    """
+    """Initialise CUDA on the current device; return the facts of it for a record."""
     if not _built_with_cuda():
         raise NoGpuError("device: 'cuda': the installed torch is a build without CUDA")
     if not torch.cuda.is_available():

@@ -78,11 +78,7 @@ def _definer(libc: ctypes.CDLL, name: str) -> str | None:
 
 
 def refuse_replacement() -> None:
-    """Refuse to enforce a budget under another malloc than the one that is modelled.
-
-    Raises:
-        MallocReplacedError: malloc is replaced.
-    """
+    """Refuse to enforce a budget under another malloc than the one that is modelled."""
     library = replacement()
     if library is not None:
         rule = "it takes memory in its own way; run the command without it (LD_PRELOAD)"

@@ -25,11 +25,7 @@ NOTHING = "run allocated nothing on the GPU; does it say device='cuda'?"
 
 
 def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
-    """Return the trace of a call, all of it as one step, and its number of optimizer steps.
-
-    Raises:
-        StepError: nothing was allocated on the GPU.
-    """
+    """Return the trace of a call, all of it as one step, and its number of optimizer steps."""
     recorder = AllocationRecorder("cuda", infer=True)
     steps: list[Optimizer] = []
     saved = SavedTensors(recorder.mark_saved)

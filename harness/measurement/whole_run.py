@@ -57,11 +57,7 @@ Watch = Callable[[Passage], AbstractContextManager[Phase]]
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Train as ``job.run`` says and return accuracies and the memory of every step.
-
-    Raises:
-        DataError: the real images are asked for and not there.
-    """
+    """Train as ``job.run`` says and return accuracies and the memory of every step."""
     plan = job.run or TrainingPlan()
     training, validation = _data(job.workload, plan)
     gc.collect()  # what loading left behind would go in the middle of the first epoch

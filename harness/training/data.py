@@ -32,11 +32,7 @@ class DataError(HarnessError):
 
 
 def source(workload: Workload) -> Fill:
-    """Return the function that fills a batch for ``workload``; real images are read now.
-
-    Raises:
-        DataError: the images are in none of the places and cannot be downloaded.
-    """
+    """Return the function that fills a batch for ``workload``; real images are read now."""
     if workload.data == "synthetic":
         return lambda x, y: _fill_synthetic(x, y, workload.classes)
     images, labels = load_fashion_mnist(train=True)
@@ -66,9 +62,6 @@ def load_fashion_mnist(*, train: bool, folder: Path | None = None) -> tuple[Tens
 
     Looked for in ``folder`` (or the folder that $HARNESS_DATA names), then where Debian's
     package ``dataset-fashion-mnist`` puts it, then downloaded by torchvision.
-
-    Raises:
-        DataError: none of the three had it.
     """
     named = folder or (Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None)
     if named is not None:

@@ -20,14 +20,7 @@ class TargetError(HarnessError, ValueError):
 
 
 def load_target(target: str) -> Any:
-    """Return what ``target`` names.
-
-    Args:
-        target: ``MODULE:NAME`` or ``FILE.py:NAME``; NAME may have dots.
-
-    Raises:
-        TargetError: there is no such module, file or name.
-    """
+    """Return what ``target`` names."""
     place, colon, path = target.rpartition(":")
     if not (place and colon and path):
         rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
@@ -57,15 +50,7 @@ class TargetBuilder:
 
 
 def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.Module]:
-    """Return a function that makes the network ``target`` names.
-
-    Args:
-        target: as for ``load_target``; a callable, or a module that exists already.
-        arguments: what the callable is called with.
-
-    Raises:
-        TargetError: it is not callable, or does not take the arguments.
-    """
+    """Return a function that makes the network ``target`` names."""
     found = load_target(target)
     if isinstance(found, nn.Module):
         return lambda: found

@@ -21,9 +21,6 @@ def example_inputs(specs: Sequence[InputSpec], *, with_labels: bool) -> "Example
     """Return a function of the batch that makes inputs and int64 labels, without values.
 
     One input without a name is a tensor; several are a tuple, named ones a dict.
-
-    Raises:
-        InputSpecError: some inputs have names and others have none.
     """
     named = [spec for spec in specs if spec.name is not None]
     if named and len(named) != len(specs):
@@ -118,23 +115,11 @@ class OwnStep:
         self.prepare = prepare
 
     def changed(self, **fields: Any) -> "OwnStep":
-        """Return the step with other arguments in place of some.
-
-        Raises:
-            StepError: one is wrong.
-        """
+        """Return the step with other arguments in place of some."""
         return OwnStep(**{**self._given, **fields})
 
     def network(self, device: str, *, with_values: bool = True) -> nn.Module:
-        """Build the network, move it to ``device``, prepare it and have it compiled when called.
-
-        Args:
-            device: cpu or cuda.
-            with_values: whether its large tensors need their values.
-
-        Raises:
-            StepError: what ``build`` returns is no network.
-        """
+        """Build the network, move it to ``device``, prepare it and have it compiled when called."""
         with nullcontext() if with_values else deferred_values():
             built: Any = self.build()
             if not isinstance(built, nn.Module):

@@ -15,11 +15,7 @@ from harness.training.own_step import Inputs, OwnStep, example_inputs
 
 
 def requested_step(request: StepRequest) -> OwnStep:
-    """Return the step, with the modules that it names imported.
-
-    Raises:
-        HarnessError: a name, an argument or a shape is wrong; the message says which.
-    """
+    """Return the step, with the modules that it names imported."""
     find_modules(request)
     given: dict[str, Any] = {
         "batch": request.batch,

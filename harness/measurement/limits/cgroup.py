@@ -84,9 +84,6 @@ def group() -> Iterator[Group]:
     """Make a memory cgroup for the block and remove it afterwards.
 
     Groups that a process left behind which died are removed first.
-
-    Raises:
-        CgroupError: none can be made.
     """
     made = _make()
     try:

@@ -29,11 +29,7 @@ class ForkedCall(Generic[Result]):
         self._reader = reader
 
     def result(self) -> Result:
-        """Return what the function returned.
-
-        Raises:
-            ForkFailedError: it raised, or its process was killed.
-        """
+        """Return what the function returned."""
         with os.fdopen(self._reader, "rb") as pipe:
             data = pipe.read()
         _, status = os.waitpid(self._pid, 0)

@@ -28,9 +28,6 @@ def run_module(
     The module writes messages to its standard output (``worker.line_sender``). ``started`` is
     called with the process as soon as it runs. At the deadline, or if this call is interrupted,
     the process is killed.
-
-    Raises:
-        LaunchError: it cannot be started.
     """
     begun = time.monotonic()
     report = Report()
@@ -76,11 +73,7 @@ class SpawnLauncher(Launcher):
         self._stopped = False
 
     def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
-        """Run ``job`` in a new interpreter, whose phases are known when it has ended.
-
-        Raises:
-            LaunchError: it cannot be started.
-        """
+        """Run ``job`` in a new interpreter, whose phases are known when it has ended."""
         del on_phase
 
         def started(process: "subprocess.Popen[bytes]") -> None:
