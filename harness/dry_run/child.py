@@ -23,7 +23,8 @@ import msgspec
 
 from harness.dry_run.after_import import after_import
 from harness.dry_run.compiled import watch
-from harness.dry_run.dry_run_report import ChildResult, Job
+from harness.dry_run.dry_run_report import ChildResult
+from harness.dry_run.dry_run_request import Request
 from harness.dry_run.ending import Ending, first_line, is_out_of_memory, write_result
 from harness.dry_run.fake_ranks import pretend_ranks
 from harness.dry_run.kept_files import WRITERS, keep_written
@@ -33,7 +34,7 @@ from harness.dry_run.supervisor import supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
 
 
-def _run(job: Job) -> object:
+def _run(job: Request) -> object:
     """Run what the job names; return what a function returned."""
     sys.argv[:] = [job.target, *job.arguments]
     if job.kind == "script":
@@ -116,7 +117,7 @@ def _defer_large_parameters(notes: list[str]) -> None:
 def main() -> int:
     """Run the job of the command line; return the script's exit code."""
     file = Path(sys.argv[1])
-    job: Job = pickle.loads(file.read_bytes())
+    job: Request = pickle.loads(file.read_bytes())
     stub = ctypes.CDLL(None)
     if not hasattr(stub, "pretend_main"):
         write_result(ChildResult(ended="not loaded"), Path(job.result))

@@ -216,7 +216,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 class ChildResult(Struct, frozen=True, kw_only=True):
     """Observations of the child process from inside; its parent makes the report of them."""
 
-    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported", "not loaded"]
+    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost", "not loaded"]
+    """``lost``: the process left no result of its own."""
     evidence: str | None = None
     devices: tuple[Device, ...] = ()
     out_of_memory: tuple[OutOfMemory, ...] = ()
@@ -227,30 +228,3 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     workspace_bytes: int = 0
     environment: dict[str, str] = {}
     returned: object = None
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    """The parent's request to the child process.
-
-    Attributes:
-        kind: a script's path, a module's name, or a file of a pickled function.
-        steps: end the script after this many optimizer steps.
-        answers: what reads of GPU values get: ``FILE:LINE`` to an answer, ``*`` for the rest.
-        lifeline: end of a pipe that closes when the parent has ended.
-        write_files: whether files of the user may be changed.
-        path: where the parent finds modules, for those that a function needs.
-
-    """
-
-    kind: Literal["script", "module", "function"]
-    target: str
-    arguments: tuple[str, ...] = ()
-    result: str
-    snapshot: str | None = None
-    steps: int | None = None
-    answers: dict[str, Answer] = {}
-    world_size: int | None = None
-    rank: int = 0
-    lifeline: int
-    write_files: bool = False
-    path: tuple[str, ...] = ()

@@ -1,9 +1,10 @@
-"""A dry run as it was asked for."""
+"""The request for a dry run: checked by its parent, then sent to the child process."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.dry_run.dry_run_report import Answer
 from harness.dry_run.pretended_gpu import PretendedGpu
@@ -24,10 +25,18 @@ class DryRunError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A dry run in all its parts; ``dry_run`` makes one from friendlier arguments."""
+    """A dry run in all its parts; ``dry_run`` makes one from friendlier arguments.
+
+    Attributes:
+        kind: of the target: a script's path, a module's name, or a file of a pickled function.
+        path: where a function finds its modules.
+        result: file for the child's result.
+        lifeline: end of a pipe that closes when the parent has ended.
+
+    """
 
     gpu: PretendedGpu
-    kind: str
+    kind: Literal["script", "module", "function"]
     target: str
     arguments: tuple[str, ...] = ()
     steps: int | None = None
@@ -39,6 +48,9 @@ class Request:
     environment: Mapping[str, str]
     quiet: bool = False
     write_files: bool = False
+    path: tuple[str, ...] = ()
+    result: str = ""
+    lifeline: int = -1
 
 
 def check(request: Request) -> None:

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import replace
+
 from harness.dry_run.dry_run_report import (
     Category,
     CudaPeaks,
     Device,
     Frame,
-    Moment,
     OutOfMemory,
 )
 from harness.dry_run.history import History, Mark, TraceEvent
@@ -200,7 +201,7 @@ class Recording:
             if not self._own(f.filename)
         )
 
-    def finish(self, snapshot: str | None) -> tuple[list[Device], list[OutOfMemory]]:
+    def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""
         if not self._begun:
             return [], []
@@ -219,7 +220,7 @@ class Recording:
             devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
             moments = history.out_of_memory()
-            refused += [_with_moment(one, at) for one, at in zip(mine, moments, strict=False)]
+            refused += [replace(one, at=at) for one, at in zip(mine, moments, strict=False)]
         return devices, refused
 
     def _history(self, events: list[TraceEvent]) -> History:
@@ -255,18 +256,6 @@ class Recording:
             graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=history.peak(),
         )
-
-
-def _with_moment(one: OutOfMemory, at: Moment) -> OutOfMemory:
-    return OutOfMemory(
-        device=one.device,
-        requested_bytes=one.requested_bytes,
-        allocated_bytes=one.allocated_bytes,
-        reserved_bytes=one.reserved_bytes,
-        free_bytes=one.free_bytes,
-        stack=one.stack,
-        at=at,
-    )
 
 
 def _unless_compiled(
@@ -306,7 +295,7 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
             owners.setdefault(local.untyped_storage().data_ptr(), category)
 
 
-def _write_snapshot(snapshot: object, path: str) -> str | None:
+def _write_snapshot(snapshot: object, path: Path) -> str | None:
     """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return any error."""
     import pickle
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from harness.dry_run import DryRunError, DryRunReport, dry_run
-from harness.dry_run.dry_run_report import Job
 from harness.dry_run.dry_run_text import dry_run_text
 from harness.dry_run.ending import Ending
 from tests.dry_run.scripts import script
@@ -156,7 +155,7 @@ def test_a_result_that_is_being_written_is_awaited(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os._exit", ended.append)
     monkeypatch.setattr("harness.dry_run.ending._THREADS_SECONDS", 0.0)
     recording = SimpleNamespace(notes=[])
-    ending = Ending(Job(kind="script", target="", result="", lifeline=0), Any, recording)  # type: ignore[arg-type]
+    ending = Ending(Any, Any, recording)  # type: ignore[arg-type]
     with ending._lock:
         ending.soon()
         ending.on_terminate(signal.SIGTERM, None)
