@@ -163,7 +163,7 @@ class Compilations:
         now = [_broken(reason, self._own) for reason in utils.graph_break_reasons]
         return [*self._breaks, *now]
 
-    def found(self) -> Compiled | None:
+    def compiled(self) -> Compiled | None:
         """Return what was compiled so far; None if nothing was."""
         utils = sys.modules.get("torch._dynamo.utils")
         if utils is None:

@@ -72,7 +72,7 @@ class Ending:
             notes=tuple(notes),
             optimizer_steps=self._recording.steps,
             workspace_bytes=workspace_bytes(),
-            compiled=None if self.compilations is None else self.compilations.found(),
+            compiled=None if self.compilations is None else self.compilations.compiled(),
             environment=_environment(),
             returned=self.returned,
         )

@@ -144,15 +144,15 @@ class History:
     def _owners(self, alive: Sequence[_Block], allocation: int) -> dict[int, Category]:
         """Return the categories of blocks that an optimizer step saw, before or after."""
         place = bisect_left([mark.allocations for mark in self.marks], allocation)
-        found: dict[int, Category] = {}
+        owners: dict[int, Category] = {}
         for mark in self.marks[max(0, place - 2) : place + 3]:
             for block in alive:
                 lived = block.allocation <= mark.allocations and (
                     block.freed_at is None or block.freed_at >= mark.allocations
                 )
                 if lived and block.address in mark.owners:
-                    found[block.address] = mark.owners[block.address]
-        return found
+                    owners[block.address] = mark.owners[block.address]
+        return owners
 
     def _kind(self, block: _Block, *, refused: bool) -> Category:
         """Return the category of a block that no optimizer knows."""

@@ -46,12 +46,12 @@ class LargeParameters:
         def applied(module: nn.Module, *arguments: Any, **named: Any) -> nn.Module:
             self._depth += 1
             try:
-                found: nn.Module = apply(module, *arguments, **named)
+                moved: nn.Module = apply(module, *arguments, **named)
             finally:
                 self._depth -= 1
             if self._mode is not None and self._depth == 0 and not self._mode.is_waiting:
                 self._end(self._mode)
-            return found
+            return moved
 
         patched: Any = nn.Module
         patched._apply = applied

@@ -99,18 +99,18 @@ def pretended_gpu(
 
     """
     if isinstance(gpu, Gpu):
-        found = gpu
+        entry = gpu
     else:
-        found = described("a100-40gb" if gpu is None and capability is None else gpu, capability)
-    total = memory_bytes or found.total_bytes
+        entry = described("a100-40gb" if gpu is None and capability is None else gpu, capability)
+    total = memory_bytes or entry.total_bytes
     if total is None:
-        raise PretendedGpuError(f"memory of a GPU of {found.name} is not known; give --memory")
+        raise PretendedGpuError(f"memory of a GPU of {entry.name} is not known; give --memory")
     outside = (LEAST_BYTES, MOST_BYTES) if outside_bytes is None else (outside_bytes, outside_bytes)
     return PretendedGpu(
-        name=found.name,
-        capability=found.capability,
-        multiprocessors=multiprocessors or found.multiprocessors,
-        threads_per_multiprocessor=found.threads_per_multiprocessor,
+        name=entry.name,
+        capability=entry.capability,
+        multiprocessors=multiprocessors or entry.multiprocessors,
+        threads_per_multiprocessor=entry.threads_per_multiprocessor,
         total_bytes=total,
         outside_bytes=outside,
         count=count,

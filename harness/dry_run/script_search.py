@@ -49,10 +49,10 @@ def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
 
     def report(value: int) -> DryRunReport:
         if value not in reports:
-            reports[value] = found = run(value)
-            progress(value, found)
-            if found.outcome not in ("ok", "oom"):
-                why = f"{found.outcome}: {found.evidence or 'no reason is known'}"
+            reports[value] = result = run(value)
+            progress(value, result)
+            if result.outcome not in ("ok", "oom"):
+                why = f"{result.outcome}: {result.evidence or 'no reason is known'}"
                 raise DryRunError(f"with {name} {value} the script did not end well: {why}")
         return reports[value]
 

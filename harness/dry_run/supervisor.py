@@ -84,9 +84,9 @@ class _Supervisor:
         """Reap what has ended; return the script's exit code, negative for a signal."""
         code = None
         with contextlib.suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                if found[0] == self._script:
-                    code = os.waitstatus_to_exitcode(found[1])
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == self._script:
+                    code = os.waitstatus_to_exitcode(ended[1])
         return code
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
@@ -119,13 +119,13 @@ def _descendants() -> list[int]:
         with contextlib.suppress(OSError, ValueError):
             parent = int(path.read_bytes().rpartition(b")")[2].split()[1])
             children.setdefault(parent, []).append(int(path.parent.name))
-    found = []
+    descendants = []
     todo = [os.getpid()]
     while todo:
         below = children.get(todo.pop(), [])
-        found += below
+        descendants += below
         todo += below
-    return found
+    return descendants
 
 
 def _end_like(code: int) -> None:

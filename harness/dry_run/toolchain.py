@@ -56,11 +56,11 @@ class TorchBuild:
         listed = re.compile(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0")
         with (self.libraries / "libtorch_python.so").open("rb") as file:
             text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            found, place = None, text.find(b"\0sm_")
-            while place >= 0 and found is None:
-                found = listed.match(text, place)
+            match, place = None, text.find(b"\0sm_")
+            while place >= 0 and match is None:
+                match = listed.match(text, place)
                 place = text.find(b"\0sm_", place + 1)
-            return tuple(int(n) for n in re.findall(rb"sm_(\d+)", found[1])) if found else ()
+            return tuple(int(n) for n in re.findall(rb"sm_(\d+)", match[1])) if match else ()
 
 
 _HEADERS = (
@@ -107,9 +107,9 @@ def torch_build() -> TorchBuild:
 def compiler(language: Literal["C", "C++"] = "C") -> str:
     """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++."""
     for name in (os.environ.get(_VARIABLES[language]), *_COMPILERS[language]):
-        found = shutil.which(name) if name else None
-        if found:
-            return found
+        path = shutil.which(name) if name else None
+        if path:
+            return path
     raise DryRunUnavailableError(
         f"no {language} compiler; install one, e.g.: apt-get install gcc g++ libc6-dev"
         f" (or set {_VARIABLES[language]})"

@@ -37,12 +37,12 @@ def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
         raise StepError(NOTHING)
     trace = Trace(events, steps=1)
     metrics = msgspec.convert(trace_metrics(trace), Metrics)
-    found = StepTrace(
+    result = StepTrace(
         metrics=msgspec.structs.replace(metrics, cuda=msgspec.convert(peaks.metrics, CudaMetrics)),
         events=[list(event) for event in events],
         layers=[],
     )
-    return found, len(steps)
+    return result, len(steps)
 
 
 @contextmanager

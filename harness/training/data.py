@@ -65,14 +65,14 @@ def load_fashion_mnist(*, train: bool, folder: Path | None = None) -> tuple[Tens
     """
     named = folder or (Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None)
     if named is not None:
-        found = _load(named, train) if _is_root(named) else _load_archives(named, train)
-        if found is None:
+        images = _load(named, train) if _is_root(named) else _load_archives(named, train)
+        if images is None:
             raise DataError(f"data: {str(named)!r}: holds no Fashion-MNIST; {_WAYS}")
-        return found
-    found = _load_archives(DEBIAN_FOLDER, train) or _download(train)
-    if found is None:
+        return images
+    images = _load_archives(DEBIAN_FOLDER, train) or _download(train)
+    if images is None:
         raise DataError(f"data: 'fashion-mnist': not on this machine; {_WAYS}")
-    return found
+    return images
 
 
 _WAYS = (

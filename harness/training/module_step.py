@@ -119,8 +119,8 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
 
 def _loss_in(output: Any) -> Tensor:
     """Return the loss that the model itself returns: ``.loss``, ``["loss"]`` or the only scalar."""
-    found = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
-    scalars = [t for t in tensors(found) if t.dim() == 0 and t.is_floating_point()]
+    part = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
+    scalars = [t for t in tensors(part) if t.dim() == 0 and t.is_floating_point()]
     if len(scalars) == 1:
         return scalars[0]
     kind, count = type(output).__name__, len(scalars) or "none"

@@ -199,8 +199,8 @@ def _checked_mode(mode: str) -> str:
 
 def _checked_autocast(autocast: Any) -> torch.dtype | None:
     if autocast is None or autocast in (torch.float16, torch.bfloat16):
-        found: torch.dtype | None = autocast
-        return found
+        dtype: torch.dtype | None = autocast
+        return dtype
     if autocast in ("float16", "bfloat16"):
         return getattr(torch, str(autocast))  # type: ignore[no-any-return]
     raise StepError(f"autocast must be float16 or bfloat16, got {str(autocast)!r}")

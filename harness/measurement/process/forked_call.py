@@ -38,8 +38,8 @@ class ForkedCall(Generic[Result]):
         answer: Any = pickle.loads(data)
         if isinstance(answer, Failure):
             raise ForkFailedError(answer)
-        found: Result = answer
-        return found
+        result: Result = answer
+        return result
 
 
 def in_fork(function: Callable[[], Result]) -> Result:

@@ -71,10 +71,10 @@ def _classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
         return Outcome.TIMEOUT, {"message": "the deadline passed; the process was killed"}
     if ended.failure is not None:
         outcome = Outcome.OOM if ended.failure.out_of_memory else Outcome.ERROR
-        found: FailureEvidence = {"type": ended.failure.type, "message": ended.failure.message}
+        evidence: FailureEvidence = {"type": ended.failure.type, "message": ended.failure.message}
         if ended.failure.gpu_memory:
-            found["gpu_memory"] = ended.failure.gpu_memory
-        return outcome, found
+            evidence["gpu_memory"] = ended.failure.gpu_memory
+        return outcome, evidence
     if ended.lost is not None:
         return Outcome.CRASHED, {"message": ended.lost}
     if ended.exit_code is not None and ended.exit_code < 0:
