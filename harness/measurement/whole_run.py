@@ -258,9 +258,9 @@ def _per_step(trace: Trace, steps: int) -> list[tuple[int, int, int, str]]:
     """Return, for steps 1 to ``steps``, live bytes before, at most and after; the peak's phase."""
     live, number = trace.initial_bytes, 0
     rows = []
-    for step in range(steps + 1):
+    for step_number in range(steps + 1):
         start, peak, phase = live, live, ""
-        while number < len(trace.events) and trace.events[number].step == step:
+        while number < len(trace.events) and trace.events[number].step == step_number:
             live = trace.live_bytes[number]
             if live > peak:
                 peak, phase = live, trace.events[number].phase
