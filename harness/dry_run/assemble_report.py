@@ -15,6 +15,7 @@ from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
+from harness.measurement.process.outcome import signal_name
 from harness.schema.units import format_bytes
 from harness.schema.verdict import DOES_NOT_FIT, Fit, fit_of
 
@@ -171,12 +172,6 @@ def _died(code: int) -> tuple[Outcome, str]:
         return "crashed", f"the process ended by itself with exit code {code}"
     name = signal_name(-code)
     return ("killed" if name in ("SIGKILL", "SIGTERM") else "crashed"), f"ended by {name}"
-
-
-def signal_name(number: int) -> str:
-    """Return a signal's name; real-time signals have a number alone."""
-    names = {one.value: one.name for one in signal.Signals}
-    return names.get(number, f"signal {number}")
 
 
 def _reserved(peaks: CudaPeaks) -> int:

@@ -92,13 +92,7 @@ def _change(
 
 
 class Compilations:
-    """Watches compilation in this process, from the import of TorchDynamo on.
-
-    Args:
-        own: says whether a file is not the user's.
-        tell: called with one line when a compilation begins.
-
-    """
+    """Watches compilation in this process, from the import of TorchDynamo on."""
 
     def __init__(self, own: Callable[[str], bool], tell: Callable[[str], None]) -> None:
         self._own = own

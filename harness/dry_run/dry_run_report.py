@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.schema.compilation import Compiled
+from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 from harness.schema.verdict import Fit
 
@@ -57,7 +58,6 @@ class Moment(Struct, frozen=True, kw_only=True):
         stack: where the memory was asked for, innermost frame first; empty in the backward pass,
             which runs in a thread without Python.
         groups: the largest groups of live blocks.
-
     """
 
     requested_bytes: int
@@ -81,22 +81,12 @@ class OutOfMemory(Struct, frozen=True, kw_only=True):
     at: Moment | None = None
 
 
-class CudaPeaks(Struct, frozen=True, kw_only=True):
-    """Peaks of PyTorch's CUDA allocator over the whole run, in its own words."""
-
-    requested_peak_bytes: int | None = None
-    allocated_peak_bytes: int | None = None
-    active_peak_bytes: int | None = None
-    reserved_peak_bytes: int | None = None
-
-
 class Device(Struct, frozen=True, kw_only=True):
     """One pretended GPU.
 
     Attributes:
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
-
     """
 
     index: int
@@ -121,7 +111,6 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         sizes: operators there that read how large their result is, and could not know it.
         open_sizes: how often such a size had no answer either, and zero was taken.
         integers: unknown reads of integers, from which the script may make sizes.
-
     """
 
     place: str
@@ -175,7 +164,6 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         returned: what a function returned, as JSON decodes it.
 
     ``harness.dry_run`` shows an example.
-
     """
 
     outcome: Outcome

@@ -19,7 +19,6 @@ class DryRunError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.dry_run.dry_run_request.DryRunError: there is no script no_such_file.py
-
     """
 
 
@@ -32,7 +31,6 @@ class Request:
         path: where a function finds its modules.
         result: file for the child's result.
         lifeline: end of a pipe that closes when the parent has ended.
-
     """
 
     gpu: PretendedGpu

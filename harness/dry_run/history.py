@@ -58,21 +58,14 @@ class _Block:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The events of one device, with what is known about owners and steps.
-
-    Attributes:
-        events: from the start of the process.
-        marks: in the order of their time.
-        steps: the number of allocations at the end of each optimizer step.
-        workspace_bytes: the size of cuBLAS's workspaces, None where it is not known.
-        own: says whether a file belongs to PyTorch, Python or the harness.
-
-    """
+    """The events of one device, with what is known about owners and steps."""
 
     events: Sequence[TraceEvent]
     marks: Sequence[Mark]
     steps: Sequence[int]
+    """The number of allocations at the end of each optimizer step."""
     workspace_bytes: int | None
+    """Of cuBLAS; None where it is not known."""
     own: Callable[[str], bool]
 
     def peak(self) -> Moment | None:

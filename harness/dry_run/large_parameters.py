@@ -25,12 +25,7 @@ LARGEST_WRITTEN_BYTES = 16 << 20
 
 
 class LargeParameters:
-    """Defers values while a script builds and moves a network.
-
-    Args:
-        notes: the report's; a line is added for values that were never written.
-
-    """
+    """Defers values while a script builds and moves a network."""
 
     def __init__(self, notes: list[str]) -> None:
         self._notes = notes

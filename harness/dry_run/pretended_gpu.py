@@ -28,7 +28,6 @@ class PretendedGpu:
         outside_bytes: the least and the most that the CUDA context and libraries take of it.
         count: equal GPUs in the machine.
         largest_workspace: cuDNN and cuFFT ask for their largest workspace, instead of none.
-
     """
 
     name: str
@@ -82,22 +81,7 @@ def pretended_gpu(
     outside_bytes: int | None = None,
     largest_workspace: bool = False,
 ) -> PretendedGpu:
-    """Return the GPU of a name of the catalogue, with whatever else is given in place of its own.
-
-    Args:
-        gpu: a name such as ``a100-40gb``, or an entry of the catalogue.
-        capability: compute capability such as ``9.0``.
-        memory_bytes: memory of the GPU.
-        multiprocessors: number of streaming multiprocessors.
-        count: equal GPUs in the machine.
-        outside_bytes: bytes outside PyTorch's allocator, where they are known.
-        largest_workspace: whether libraries ask for their largest workspace, instead of none.
-
-    Raises:
-        GpuError: no such GPU, or no such capability.
-        PretendedGpuError: the memory of the GPU is not known, or too small.
-
-    """
+    """Return a GPU of the catalogue, with whatever else is given in place of its own."""
     if isinstance(gpu, Gpu):
         entry = gpu
     else:

@@ -85,7 +85,6 @@ def dry_run(
     >>> report = harness.dry_run(script, gpu="l4")
     >>> report.outcome, report.devices[0].peaks.requested_peak_bytes
     ('ok', 4000)
-
     """
     check_answers(answers or {})
     if not isinstance(gpu, PretendedGpu):

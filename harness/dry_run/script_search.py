@@ -17,15 +17,7 @@ Progress = Callable[[int, DryRunReport], object]
 
 @dataclass(frozen=True, kw_only=True)
 class LargestValue:
-    """A value that fits where the next one does not; both were run.
-
-    Attributes:
-        name: what the value is.
-        value: the largest that fits; None if none does.
-        report: the run with it, or with the smallest value if none fits.
-        tried: outcome of each run, in the order of the values.
-
-    """
+    """A value that fits where the next one does not; both were run."""
 
     name: str
     value: int | None

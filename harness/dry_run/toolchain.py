@@ -26,21 +26,12 @@ class DryRunUnavailableError(UnavailableError, RuntimeError):
     ...     outcome = harness.dry_run(print, "hello", gpu="l4").outcome
     ... except harness.UnavailableError as error:
     ...     outcome = f"use harness.predict instead: {error}"
-
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchBuild:
-    """An installed CUDA build of PyTorch.
-
-    Attributes:
-        version: e.g. ``2.15.0+cu132``.
-        cuda: the version of CUDA that it was built with, e.g. ``13.2``.
-        libraries: the folder of its shared libraries.
-        include: folders of the CUDA headers that pip installed with it.
-
-    """
+    """An installed CUDA build of PyTorch."""
 
     version: str
     cuda: str

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch._C._profiler import RecordScope
 
-from harness.instruments.allocation_log import Entry, requested_sizes
+from harness.instruments.allocation_log import Entry, LogMismatchError, requested_size
 from harness.schema.events import BEFORE_TRACE, Event
 
 MODULE = "harness.module:"
@@ -222,22 +222,22 @@ class Reader:
 
 
 def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[Item]:
-    """Return ``found`` with the bytes requested in place of the blocks' own, by CUDA's ``log``."""
+    """Return ``items`` with the bytes requested in place of the blocks' own, by CUDA's ``log``."""
     known: set[int] = set()
-    blocks = []
-    for number, item in enumerate(items):
+    changed: list[Item] = []
+    entries = iter(log)
+    for item in items:
         size, address = item[1], item[2]
         if size > 0:
             known.add(address)
         elif not size or address not in known:  # a mark, or allocated before the recording
+            changed.append(item)
             continue
         else:
             known.discard(address)
-        blocks.append((number, size, address))
-    sizes = requested_sizes([(size, address) for _, size, address in blocks], log)
-    changed = list(items)
-    for (number, _, _), size in zip(blocks, sizes, strict=True):
-        changed[number] = (items[number][0], size, *items[number][2:])
+        changed.append((item[0], requested_size(size, address, next(entries, None)), *item[2:]))
+    if (rest := len(list(entries))) > 0:
+        raise LogMismatchError(f"the log has {rest} events more than the profiler")
     return changed
 
 

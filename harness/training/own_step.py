@@ -62,22 +62,6 @@ Inputs = Callable[[int], tuple[Any, Any]]
 class OwnStep:
     """A step of a network that a function makes, on any device.
 
-    Args:
-        build: function that returns the network, or the network itself.
-        batch: examples in a step.
-        inputs: shapes of one example, or a function of the batch that returns (input, labels).
-        optimizer: a known name, or a function of the parameters.
-        loss: a known name, or a function of output and labels.
-        mode: ``train`` or ``inference``.
-        autocast: ``float16`` or ``bfloat16``, for forward pass and loss.
-        accumulate: micro-batches of a step; it divides the batch.
-        compile: mode of ``torch.compile`` for the network, or ``aot_eager`` or ``eager``, which
-            generate no code.
-        prepare: called with the network before it is compiled and before the first step.
-
-    Raises:
-        StepError: an argument is wrong; the message names it.
-
     >>> OwnStep(build=lambda: nn.Linear(8, 2), batch=4, inputs=(8,)).network("cpu")
     Linear(in_features=8, out_features=2, bias=True)
     """
@@ -96,10 +80,7 @@ class OwnStep:
         compile: str | None = None,  # noqa: A002  # as in torch.nn.Module
         prepare: Callable[[nn.Module], object] | None = None,
     ) -> None:
-        self._given: dict[str, Any] = {"build": build, "batch": batch, "inputs": inputs}
-        self._given |= {"optimizer": optimizer}
-        self._given |= {"loss": loss, "mode": mode, "autocast": autocast}
-        self._given |= {"accumulate": accumulate, "compile": compile, "prepare": prepare}
+        self._given = {name: value for name, value in locals().items() if name != "self"}
         self.build = _checked_build(build, may_be_compiled=compile is not None)
         self.batch = _checked_count("batch", batch)
         self.accumulate = _checked_count("accumulate", accumulate)

@@ -86,7 +86,7 @@ def _classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
 
 
 def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, FailureEvidence]:
-    name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    name = signal_name(number)
     evidence: FailureEvidence = {"signal": name}
     if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
         memory = _speaks_of_memory(ended.stderr_tail)
