@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 
 import pytest
 
@@ -50,13 +49,10 @@ def test_the_environment_is_as_it_was_after_the_block() -> None:
     assert dict(os.environ) == before
 
 
-def test_nothing_is_pretended_for_the_cpu() -> None:
-    with gpu_or_dry_run("cpu", "t4") as device:
-        assert device is None
-        assert pretended_device() is None
-
-
-def test_nothing_is_pretended_beside_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_pretended_for_the_cpu_and_beside_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(for_workers, "has_gpu", lambda: True)
-    with gpu_or_dry_run("cuda") as device:
-        assert device is None
+    for arguments in (("cpu", "t4"), ("cuda",)):
+        with gpu_or_dry_run(*arguments) as device:
+            assert device is pretended_device() is None
