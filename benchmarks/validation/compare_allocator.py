@@ -258,8 +258,8 @@ def compare(plan: Plan, out: Path) -> Comparison:
 
 def replayed(plan: Plan, out: Path) -> str:
     """Return ``all`` where the run's snapshot is replayed without a difference, or the first."""
-    found = replay_devices(out.with_suffix(".pickle"), recorded_on_bytes=plan.total_bytes)
-    agreement = found[0].agreement
+    devices = replay_devices(out.with_suffix(".pickle"), recorded_on_bytes=plan.total_bytes)
+    agreement = devices[0].agreement
     if agreement is None:
         return "not derivable"
     return "all" if agreement.is_complete() else agreement.differences[0]

@@ -88,11 +88,11 @@ def in_order_of_forward_returns(events: Sequence[list[Any]]) -> list[list[Any]]:
 
     Autocast empties its cache in the order of a hash table of addresses.
     """
-    found: list[list[Any]] = []
+    ordered: list[list[Any]] = []
     for is_return, group in groupby(events, lambda e: e[1] == "forward" and e[2] < 0):
         neighbours = list(group)
-        found += sorted(neighbours) if is_return else neighbours
-    return found
+        ordered += sorted(neighbours) if is_return else neighbours
+    return ordered
 
 
 def main() -> int:

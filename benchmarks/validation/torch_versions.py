@@ -64,19 +64,19 @@ def main() -> int:
     parser.add_argument("--examples", type=int, help="drawn workloads; 500 on the newest, else 60")
     parser.add_argument("--record", action="store_true", help="keep what was found in results/")
     parser.add_argument("--keep", action="store_true", help="keep the environment (about 7 GB)")
-    asked = parser.parse_args()
-    texts = [str(version) for version in KNOWN] if asked.torch == [ALL] else asked.torch
+    options = parser.parse_args()
+    texts = [str(version) for version in KNOWN] if options.torch == [ALL] else options.torch
     codes = [0]
     for text in texts:
         try:
-            result = run(text, asked.examples, keep=asked.keep)
+            result = run(text, options.examples, keep=options.keep)
         except InstallError as error:
             print(f"torch {text}: not installed, {error}", flush=True)
             codes.append(NOT_INSTALLED)
             continue
         print(in_short(result), flush=True)
         codes.append(TEST_FAILED if result["failed"] or differs(result) else 0)
-        if asked.record and result["known"]:
+        if options.record and result["known"]:
             keep_result(result)
     return TEST_FAILED if TEST_FAILED in codes else max(codes)
 
@@ -92,7 +92,7 @@ def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
         version = TorchVersion.parse(facts["torch"])
         count = examples or (500 if version >= NEWEST else 60)
         print(f"torch {facts['torch']}, Python {facts['python']}: {count} drawn workloads")
-        found = {
+        result = {
             **facts,
             "version": str(version),
             "known": version in KNOWN,
@@ -101,7 +101,7 @@ def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
             **run_tests(python, folder, count),
             **run_check(python),
         }
-        return found | {"test_seconds": round(time.monotonic() - installed)}
+        return result | {"test_seconds": round(time.monotonic() - installed)}
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)

@@ -33,8 +33,8 @@ class Both(AllocationRecorder):
 
     def blocks(self) -> list[tuple[int, int]]:
         tree = self._result.experimental_event_tree()
-        found = event_tree.Reader(device="cuda").read(tree)
-        return [(item[1], item[2]) for item in found if item[1]]
+        items = event_tree.Reader(device="cuda").read(tree)
+        return [(item[1], item[2]) for item in items if item[1]]
 
     def log(self) -> list[tuple[int, int]]:
         assert self._log is not None
@@ -64,8 +64,8 @@ def test_the_profiler_and_the_log_tell_of_the_same_blocks_in_the_same_order(
         (size > 0, address) for size, address in log
     ]
     assert sum(size for size, _ in log) >= 0
-    for (block, _), (asked, _) in zip(blocks, log, strict=True):
-        rounded = -(-abs(asked) // GRANULE_BYTES) * GRANULE_BYTES
+    for (block, _), (requested, _) in zip(blocks, log, strict=True):
+        rounded = -(-abs(requested) // GRANULE_BYTES) * GRANULE_BYTES
         if rounded <= LARGEST_SMALL_BYTES:
             assert abs(block) == rounded
         else:  # the rest of a large block is not split off where it is small

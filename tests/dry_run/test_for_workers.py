@@ -33,11 +33,11 @@ def test_a_record_says_that_its_gpu_was_pretended_and_leaves_time_out() -> None:
 def test_a_threshold_is_found_by_the_allocator_s_limit() -> None:
     workload = Workload(device="cuda", depth=1, width=512, optimizer="sgd")
     with gpu_or_dry_run("cuda", "l4"):
-        found = threshold(workload, budget_bytes=256 << 20)
-    assert found.outcome is Outcome.OK
-    assert found.largest_fit is not None
-    assert found.smallest_fail == found.largest_fit + 1
-    assert found.environment["device"] == "dry run, l4"
+        answer = threshold(workload, budget_bytes=256 << 20)
+    assert answer.outcome is Outcome.OK
+    assert answer.largest_fit is not None
+    assert answer.smallest_fail == answer.largest_fit + 1
+    assert answer.environment["device"] == "dry run, l4"
 
 
 @pytest.mark.usefixtures("cuda_build")

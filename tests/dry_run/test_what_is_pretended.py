@@ -145,9 +145,9 @@ def convolve(batch: int) -> None:
 @pytest.mark.parametrize("memory", [None, 400 << 20])
 def test_a_convolution_asks_for_no_workspace_or_for_its_unrolled_input(memory: int | None) -> None:
     workspace = 32 * (16 * 3 * 3) * 32 * 32 * 4
-    asked = {"memory_bytes": memory, "outside_bytes": 370 << 20} if memory else {}
+    size = {"memory_bytes": memory, "outside_bytes": 370 << 20} if memory else {}
     none, largest = (
-        run_function(convolve, 32, largest_workspace=ask, quiet=True, **asked)  # type: ignore[arg-type]
+        run_function(convolve, 32, largest_workspace=ask, quiet=True, **size)  # type: ignore[arg-type]
         for ask in (False, True)
     )
     text = f"a workspace of up to {format_bytes(workspace)} at once"

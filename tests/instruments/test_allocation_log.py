@@ -66,8 +66,8 @@ AUTOGRAD = [engine(25, block(30, 512, B)), engine(55, block(60, -512, B))]
 
 
 def test_the_events_of_autograds_thread_are_placed_by_their_time() -> None:
-    found = event_tree.Reader(device="cuda").read([*CALLER, *AUTOGRAD])
-    assert [(item[0], *item[3:5]) for item in found] == [
+    items = event_tree.Reader(device="cuda").read([*CALLER, *AUTOGRAD])
+    assert [(item[0], *item[3:5]) for item in items] == [
         (12, 1, "forward"),
         (30, 1, "backward"),
         (42, 2, "forward"),
@@ -81,8 +81,8 @@ def test_steps_are_inferred_from_two_threads_in_the_order_of_time() -> None:
         node("harness.module:", 40, node("aten::mul", 41, block(42, 512, C))),
         *AUTOGRAD,
     ]
-    found = event_tree.Reader(device="cuda", infer=True).read(tree)
-    assert [(item[0], *item[3:5]) for item in found] == [
+    items = event_tree.Reader(device="cuda", infer=True).read(tree)
+    assert [(item[0], *item[3:5]) for item in items] == [
         (12, 1, "forward"),
         (30, 1, "backward"),
         (42, 2, "forward"),

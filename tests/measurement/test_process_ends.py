@@ -34,19 +34,19 @@ ForkLauncher("pinned").launch(Job(kind="probe", workload=Workload(width=8)), 60)
 
 
 def servers_of(parent: int) -> list[psutil.Process]:
-    found = []
+    servers = []
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(parent).children():
             with contextlib.suppress(psutil.Error):
                 if "harness.measurement.process.fork_server" in child.cmdline():
-                    found.append(child)
-    return found
+                    servers.append(child)
+    return servers
 
 
 def wait_for_server(parent: "subprocess.Popen[bytes]") -> psutil.Process:
     while parent.poll() is None:
-        if found := servers_of(parent.pid):
-            return found[0]
+        if servers := servers_of(parent.pid):
+            return servers[0]
         time.sleep(0.01)
     raise AssertionError("no fork server was started")
 
