@@ -78,10 +78,9 @@ def torch_build() -> TorchBuild:
         raise DryRunUnavailableError(
             f"the dry run needs Linux on x86-64, this machine is {system} on {machine}"
         )
-    spec = importlib.util.find_spec("torch")
-    if spec is None or not spec.submodule_search_locations:
+    folder = _torch_folder()
+    if folder is None:
         raise DryRunUnavailableError(f"PyTorch is not installed; run: {INSTALL_CUDA_TORCH}")
-    folder = Path(spec.submodule_search_locations[0])
     text = (folder / "version.py").read_text()
     version = _quoted(r"__version__\s*=\s*", text) or "unknown"
     cuda = _quoted(r"cuda[^=\n]*=\s*", text)
@@ -125,10 +124,15 @@ def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
     return folders
 
 
+def _torch_folder() -> Path | None:
+    spec = importlib.util.find_spec("torch")
+    places = spec.submodule_search_locations if spec is not None else None
+    return Path(places[0]) if places else None
+
+
 def torch_version() -> str | None:
     """Return the version of PyTorch that this interpreter would import; None without one."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or not spec.submodule_search_locations:
+    folder = _torch_folder()
+    if folder is None:
         return None
-    text = (Path(spec.submodule_search_locations[0]) / "version.py").read_text()
-    return _quoted(r"__version__\s*=\s*", text)
+    return _quoted(r"__version__\s*=\s*", (folder / "version.py").read_text())
