@@ -50,20 +50,18 @@ class Request:
     result: str = ""
     lifeline: int = -1
 
-
-def check(request: Request) -> None:
-    """Refuse what cannot be run."""
-    script = Path(request.target)
-    if request.kind == "script" and not (script.is_file() or (script / "__main__.py").is_file()):
-        raise DryRunError(f"there is no script {request.target}")
-    if request.snapshot is not None:
-        _check_writable(request.snapshot)
-    if request.steps is not None and request.steps < 1:
-        raise DryRunError(f"steps must be at least 1, got {request.steps}")
-    if request.world_size is not None and not 0 <= request.rank < request.world_size:
-        raise DryRunError(
-            f"rank must be between 0 and {request.world_size - 1}, got {request.rank}"
-        )
+    def __post_init__(self) -> None:
+        script = Path(self.target)
+        is_there = script.is_file() or (script / "__main__.py").is_file()
+        if self.kind == "script" and not is_there:
+            raise DryRunError(f"there is no script {self.target}")
+        if self.snapshot is not None:
+            _check_writable(self.snapshot)
+        if self.steps is not None and self.steps < 1:
+            raise DryRunError(f"steps must be at least 1, got {self.steps}")
+        if self.world_size is not None and not 0 <= self.rank < self.world_size:
+            highest = self.world_size - 1
+            raise DryRunError(f"rank must be between 0 and {highest}, got {self.rank}")
 
 
 def _check_writable(file: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from harness.dry_run import DryRunUnavailableError, build, toolchain
-from harness.dry_run.elf import symbols
 
 
 def test_a_function_that_is_not_written_out_refuses_by_its_name_and_nothing_by_chance() -> None:
@@ -54,7 +53,7 @@ def test_processes_that_build_together_get_one_stub(
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(build.build, [torch, torch])
     assert first == second
-    _, defined = symbols(first / build.LIBRARY)
+    _, defined = build.symbols(first / build.LIBRARY)
     assert build.needed(torch.libraries) <= defined
     assert [p.name for p in first.parent.iterdir() if p.name.startswith(".building")] == []
 
