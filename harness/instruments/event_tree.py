@@ -252,7 +252,7 @@ class _Block:
         self.category = category
 
 
-class _Replay:
+class Replay:
     """Follows the blocks through time, so that each mark finds those alive at it."""
 
     def __init__(self, marks: Sequence[Mapping[int, str]], adopted: Sequence[Adopted]) -> None:
@@ -264,6 +264,7 @@ class _Replay:
         self._rows: list[tuple[int, str, int, int, _Block]] = []
 
     def run(self, items: Sequence[Item]) -> list[Event]:
+        """Return the events in order; what was there before the recording opens them."""
         alive, rows = self._alive, self._rows
         for item in items:
             size, address = item[1], item[2]
@@ -318,10 +319,3 @@ def _event(row: tuple[int, str, int, int, _Block]) -> Event:
     step, phase, size, address, block = row
     fields = (step, phase, block.operator, block.module, block.category, size, address)
     return _new(Event, fields)
-
-
-def replay(
-    items: Sequence[Item], marks: Sequence[Mapping[int, str]], adopted: Sequence[Adopted]
-) -> list[Event]:
-    """Return the events in order; what was there before the recording opens them."""
-    return _Replay(marks, adopted).run(items)

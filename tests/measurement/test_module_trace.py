@@ -104,7 +104,9 @@ def test_the_table_of_the_peak_adds_up_and_nothing_is_left_over(name: str) -> No
     case = prepared(CASES[name])
     result = traced(case)
     blocks = result.trace.alive_at_peak()
-    assert sum(block.event.size_bytes for block in blocks) == result.peak_live_bytes
+    sizes_at_peak = [block.event.size_bytes for block in blocks]
+    assert sum(sizes_at_peak) == result.peak_live_bytes
+    assert sizes_at_peak == sorted(sizes_at_peak, reverse=True)
     assert sum(result.categories_at_peak().values()) == result.peak_live_bytes
     assert list(result.trace.phase_peaks()) == ["build", "forward", "backward", "optimizer"]
     held = [*case.model.parameters(), *case.model.buffers(), case.x, case.y]
