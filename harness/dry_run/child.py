@@ -108,12 +108,6 @@ def _tell(line: str) -> None:
         print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
 
 
-def _defer_large_parameters(notes: list[str]) -> None:
-    from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
-
-    LargeParameters(notes).defer()
-
-
 def main() -> int:
     """Run the job of the command line; return the script's exit code."""
     file = Path(sys.argv[1])
@@ -133,8 +127,10 @@ def main() -> int:
     unblock_signals()
 
     def on_torch(module: ModuleType) -> None:
+        from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
+
         recording.start(module)
-        _defer_large_parameters(recording.notes)
+        LargeParameters(recording.notes).defer()
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

@@ -8,6 +8,7 @@ import pytest
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.run import dry_run as run_function
+from tests.dry_run.scripts import run
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -266,9 +267,7 @@ norm.num_batches_tracked.item()  # unknown
 
 @pytest.mark.slow
 def test_compiled_code_stays_compiled_and_what_its_kernels_write_is_unknown(tmp_path: Path) -> None:
-    script = tmp_path / "compiled.py"
-    script.write_text(COMPILED)
-    report = dry_run(script, gpu="l4", quiet=True)
+    report = run(tmp_path, COMPILED, gpu="l4")
     assert report.outcome == "ok", report.evidence
     check_lines(COMPILED, report)
     assert report.compiled is not None
