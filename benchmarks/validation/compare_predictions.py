@@ -243,7 +243,7 @@ def main() -> int:
     options.add_argument("--only", default="", help="workloads whose text contains this")
     arguments = options.parse_args()
     torch = torch_build()
-    comparisons = []
+    comparisons: list[Comparison] = []
     for gpu, settings, those in cases():
         chosen = [one for one in those if arguments.only in str(one)][:: arguments.every]
         os.environ["PYTORCH_ALLOC_CONF"] = settings

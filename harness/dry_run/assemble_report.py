@@ -4,18 +4,13 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.dry_run.dry_run_report import (
-    ChildResult,
-    CudaPeaks,
-    Device,
-    DryRunReport,
-    Outcome,
-)
+from harness.dry_run.dry_run_report import ChildResult, Device, DryRunReport, Outcome
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
+from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 from harness.schema.verdict import DOES_NOT_FIT, Fit, fit_of
 

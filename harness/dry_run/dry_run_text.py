@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.dry_run.dry_run_report import (
     Category,
-    CudaPeaks,
     DryRunReport,
     Frame,
     KeptFile,
@@ -12,6 +11,7 @@ from harness.dry_run.dry_run_report import (
     OutOfMemory,
     ValueRead,
 )
+from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 
 MOST_GROUPS = 8

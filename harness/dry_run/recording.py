@@ -15,15 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
-from harness.dry_run.dry_run_report import (
-    Category,
-    CudaPeaks,
-    Device,
-    Frame,
-    OutOfMemory,
-)
+from harness.dry_run.dry_run_report import Category, Device, Frame, OutOfMemory
 from harness.dry_run.history import History, Mark, TraceEvent
 from harness.dry_run.value_reads import ValueReads
+from harness.schema.metrics import CudaPeaks
 
 if TYPE_CHECKING:
     import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is

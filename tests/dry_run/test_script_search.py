@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.dry_run.dry_run_report import CudaPeaks, DryRunReport, Outcome
+from harness.dry_run.dry_run_report import DryRunReport, Outcome
 from harness.dry_run.dry_run_request import DryRunError
 from harness.dry_run.script_search import HIGHEST, START, largest_of_script
+from harness.schema.metrics import CudaPeaks
 
 GIB = 1 << 30
 
