@@ -131,7 +131,7 @@ COMPILED = [
 
 
 def test_what_python_does_in_a_thread_of_autograd_is_named() -> None:
-    """What it frees was saved for the backward pass; the autotuner works for a line."""
+    """Blocks that it frees were saved for the backward pass; the autotuner works for a line."""
     peak = history(COMPILED).peak()
     assert peak is not None
     assert peak.categories == {"activation": 40, "other": 35}
