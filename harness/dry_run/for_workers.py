@@ -66,6 +66,6 @@ def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None
                 os.environ[name] = value
 
 
-def joined(first: str, variable: str, last: str = "") -> str:
-    """Return a list of paths: the first, what the environment has, the last."""
-    return ":".join(part for part in (first, os.environ.get(variable, ""), last) if part)
+def joined(first: str, variable: str) -> str:
+    """Return a list of paths: the first, then what the environment has."""
+    return ":".join(part for part in (first, os.environ.get(variable, "")) if part)

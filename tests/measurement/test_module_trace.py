@@ -186,6 +186,17 @@ def test_what_an_older_input_was_is_found_when_it_reaches_the_network() -> None:
     assert rows == [(80, "input"), (-80, "input")]
 
 
+def test_without_operators_the_same_blocks_are_seen() -> None:
+    rows = []
+    for operators in (True, False):
+        case = prepared(CASES["encoder"])
+        with trace(case.model, inputs=(case.x, case.y), operators=operators) as result:
+            case.step()
+        rows.append([(e.size_bytes, e.category, e.step) for e in result.trace.events])
+        assert result.peak_phase == "backward"
+    assert rows[0] == rows[1]
+
+
 def test_the_model_is_as_before_whatever_happens() -> None:
     model = nn.Sequential(nn.Linear(3, 5))
     with pytest.raises(KeyError), trace(model):
