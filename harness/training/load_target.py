@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +32,6 @@ def load_target(target: str) -> Any:
     return value
 
 
-@dataclass(frozen=True, kw_only=True)
-class TargetBuilder:
-    """Makes the network that a target names; another process can be sent it."""
-
-    target: str
-    arguments: dict[str, object]
-
-    def __call__(self) -> nn.Module:
-        """Return the network."""
-        made = load_target(self.target)(**self.arguments)
-        if not isinstance(made, nn.Module):
-            kind = type(made).__name__
-            raise TargetError(f"{self.target}: returns a {kind}, not a torch.nn.Module")
-        return made
-
-
 def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.Module]:
     """Return a function that makes the network ``target`` names."""
     value = load_target(target)
@@ -64,7 +47,14 @@ def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.
     except ValueError:
         pass  # a callable without a signature
 
-    return TargetBuilder(target=target, arguments=dict(arguments))
+    def build() -> nn.Module:
+        made = load_target(target)(**arguments)
+        if not isinstance(made, nn.Module):
+            kind = type(made).__name__
+            raise TargetError(f"{target}: returns a {kind}, not a torch.nn.Module")
+        return made
+
+    return build
 
 
 def _argument_hint(value: Any, given: Mapping[str, object]) -> str:
