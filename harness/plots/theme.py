@@ -20,6 +20,9 @@ PAPER = "#fefefe"
 DARK = {INK: "#e6e9ed", QUIET: "#a5aeb8", RULE: "#343b44", PAPER: "#14181d"}
 """What a page shows in the dark instead; other colours hold on both grounds."""
 
+WIDE = (8.6, 4.4)
+"""Inches of a figure that is as wide as a page."""
+
 NARROW_INCHES = 4.0
 """Width of a figure on a phone: its text stays as large as on a wide page."""
 

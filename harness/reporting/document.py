@@ -10,8 +10,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from harness.reporting.figure_cache import cached_picture
-from harness.reporting.figures import Picture
+from harness.reporting.figures import Picture, picture
 from harness.reporting.tables import Shown, shown
 from harness.schema.findings import Claim, Section, Table, Verdict
 from harness.schema.literature import Judgement, Source
@@ -227,7 +226,7 @@ def chapter(
         claims=section.claims,
         answer=section.answer,
         text=section.text,
-        pictures=tuple(map(cached_picture, section.figures)),
+        pictures=tuple(map(picture, section.figures)),
         tables=section.tables,
         source=source,
         judgement=section.judgement,

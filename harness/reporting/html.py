@@ -5,7 +5,6 @@ from functools import partial
 from markupsafe import Markup
 
 from harness.reporting.document import Numbered, Report, decisive, headline
-from harness.reporting.explorer import explorer
 from harness.reporting.figures import inline_svg
 from harness.reporting.literature_tables import citation, witness_table, witnesses_of
 from harness.reporting.methods import LIMITS, METHODS
@@ -21,9 +20,6 @@ LONG_TABLE = 12
 
 LONG_TEXT = 28
 """Letters from which on the text of a table's cell may be broken into lines."""
-
-EXPLORED = "depth_batch"
-"""The experiment whose report carries the explorer: it asks the same question of other sizes."""
 
 _BADGES = {
     Verdict.SUPPORTED: "supported",
@@ -56,10 +52,7 @@ def render(report: Report) -> dict[str, str]:
             report=report, witnesses=shown(witness_table(report))
         )
         return {STORY: page + "\n"}
-    explored = any(part.name == EXPLORED and part.claims for part in report.chapters)
-    story = made.get_template("story.html.j2").render(
-        report=report, explorer=explorer() if explored else None
-    )
+    story = made.get_template("story.html.j2").render(report=report)
     evidence = made.get_template("evidence.html.j2").render(
         report=report, methods=METHODS.items(), limits=LIMITS, environment=shown(report.environment)
     )

@@ -15,7 +15,6 @@ from harness.prediction.paused_collection import collection_paused
 from harness.reporting import html, markdown
 from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
 from harness.reporting.document import Chapter, Report, chapter, environment_table
-from harness.reporting.figure_cache import forget_unused
 from harness.reporting.figures import picture_files
 from harness.reporting.literature_tables import checks_table, witness_table
 from harness.reporting.output_files import ReportError, files_of_report, replace_files
@@ -48,8 +47,7 @@ def write_report(
     ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
     its chapter, also where it has too few records to analyse: then the chapter says so. The
     same records give the same bytes. An earlier report is replaced as a whole or, after an error,
-    not at all; files of the user's are left alone. Figures that did not change since are not drawn
-    again (``figure_cache``).
+    not at all; files of the user's are left alone.
 
     Args:
         folder: where the records are, and where the report goes.
@@ -73,7 +71,6 @@ def write_report(
     own = [(path, _own(path, frame), given) for path in folders]
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
         chapters = tuple(run_each(_chapter, own, jobs=jobs, progress=progress))
-    forget_unused()
     outcomes = frame["outcome"].value_counts().sort_index()
     report = Report(
         chapters=chapters,
