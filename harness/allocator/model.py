@@ -75,13 +75,7 @@ class CachingAllocator(Readings):
         return self._segments.config
 
     def reconfigure(self, config: AllocatorConfig) -> None:
-        """Change the settings from here on, as a running program can; the GPU stays the same.
-
-        Raises:
-            AllocatorConfigError: ``max_split_size`` changes while memory is held. PyTorch
-                accepts that and later frees split blocks as whole segments: 2.13 then ends
-                in an internal assertion (seen under the dry run).
-        """
+        """Change the settings from here on, as a running program can; the GPU stays the same."""
         held = bool(self._blocks)
         if held and config.max_split_size_bytes != self.config.max_split_size_bytes:
             raise AllocatorConfigError("max_split_size_bytes cannot change while memory is held")
@@ -106,10 +100,6 @@ class CachingAllocator(Readings):
         """Allocate a block for ``size_bytes`` on ``stream``; return its address.
 
         A request of 0 bytes never reaches the allocator: the answer is address 0.
-
-        Raises:
-            OutOfMemoryError: neither the pools nor the GPU have enough memory.
-            ValueError: a negative size.
         """
         if size_bytes <= 0:
             if size_bytes == 0:
@@ -195,11 +185,7 @@ class CachingAllocator(Readings):
             counters.inactive_split_bytes_down += block.size
 
     def free(self, address: int) -> None:
-        """Free the block at ``address``; address 0 is no block and no error.
-
-        Raises:
-            ValueError: no block is allocated at that address.
-        """
+        """Free the block at ``address``; address 0 is no block and no error."""
         block = self._blocks.get(address)
         if block is None or block.state != ALLOCATED:
             if address == 0:
@@ -324,11 +310,7 @@ class CachingAllocator(Readings):
         self._blocks.clear()
 
     def record_stream(self, address: int, stream: int) -> None:
-        """Record that ``stream`` uses the block: freeing it will wait for that stream.
-
-        Raises:
-            ValueError: no block is allocated at that address.
-        """
+        """Record that ``stream`` uses the block: freeing it will wait for that stream."""
         block = self._blocks.get(address)
         if block is None or block.state != ALLOCATED:
             raise ValueError(f"nothing is allocated at address {address:#x}")
@@ -336,11 +318,7 @@ class CachingAllocator(Readings):
             block.streams = {stream} if block.streams is None else block.streams | {stream}
 
     def complete(self, address: int) -> None:
-        """Say that the streams are done with a block that was freed while they used it.
-
-        Raises:
-            ValueError: no block at that address awaits a stream.
-        """
+        """Say that the streams are done with a block that was freed while they used it."""
         block = self._blocks.get(address)
         if block is None or block.state != AWAITING:
             raise ValueError(f"no block at address {address:#x} awaits a stream")

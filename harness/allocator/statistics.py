@@ -22,11 +22,7 @@ class Readings(ABC):
         """The settings in force."""
 
     def block_size(self, address: int) -> int:
-        """Return the bytes of the block at ``address``; it can be longer than its request.
-
-        Raises:
-            ValueError: no block begins at that address.
-        """
+        """Return the bytes of the block at ``address``; it can be longer than its request."""
         block = self._blocks.get(address)
         if block is None or block.state == UNMAPPED:
             raise ValueError(f"no block begins at address {address:#x}")

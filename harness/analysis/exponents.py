@@ -41,9 +41,6 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
     Rows with a value of zero or below have no logarithm and are left out; ``cells`` says how
     many remained. For metrics without noise an interval says how far the points lie from any
     power law, not how far a repetition would vary.
-
-    Raises:
-        AnalysisError: too few rows, or a variable that does not vary.
     """
     y = np.asarray(values, dtype=np.float64)
     kept = y > 0

@@ -57,9 +57,6 @@ def scaling(variable: str, starts: Values, lines: Values, values: Values) -> Sca
 
     A step that is no doubling is brought to one: a factor f over a ratio r counts as
     ``f ** (log 2 / log r)``. Steps from or to a value of zero or below are left out.
-
-    Raises:
-        AnalysisError: no two neighbours are left.
     """
     table = pd.DataFrame({"line": lines, "start": starts, "value": values}).astype(
         {"line": "int64", "start": "int64", "value": "float64"}

@@ -22,11 +22,7 @@ class ReportError(HarnessError):
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
-    """Write ``files``, by their names within ``folder``, and remove those of ``earlier`` not in it.
-
-    Raises:
-        ReportError: a file cannot be written; it is named.
-    """
+    """Write ``files``, by their names within ``folder``, and remove those of ``earlier`` not in it."""
     staged: dict[Path, Path] = {}
     replaced: dict[Path, bytes | None] = {}
     path = folder

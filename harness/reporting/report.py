@@ -55,12 +55,6 @@ def write_report(
         progress: called with how many experiments are done.
         given: files of the user's that define experiments in ``folder``.
         missing: called with one line for each section that failed, or if nothing could be settled.
-
-    Raises:
-        RecordError: no records, or a line that is none.
-        ExperimentError: the records name an experiment whose file is not found or cannot be used.
-        ReportError: the folder cannot be written to, or the report there has claims of an
-            experiment that is not known here.
     """
     folders = experiment_folders(folder, given)
     for path in given:
@@ -104,10 +98,6 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     """Return the folders of a run's experiments, in reading order.
 
     An experiment may keep thresholds or training runs instead of records.
-
-    Raises:
-        RecordError: there is none.
-        ExperimentError: as ``experiment_of``.
     """
     if (folder / RECORDS).is_file():
         return [folder]

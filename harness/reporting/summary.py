@@ -48,9 +48,6 @@ def print_claims(folder: Path, *, short: bool = False) -> bool:
     """Print every claim of the report in ``folder`` by topic, with what was measured.
 
     With ``short`` a claim is one line: its verdict, the claim and the number that decides.
-
-    Returns:
-        Whether there is any.
     """
     console = PlainConsole(highlight=False)
     claims = read_claims(folder).claims
@@ -139,12 +136,7 @@ MISSING = "-"
 
 
 def print_side_by_side(folders: Sequence[Path]) -> bool:
-    """Print each claim with its verdict in each of ``folders``; last, how many agree.
-
-    Returns:
-        Whether the runs have claims in common and no two contradict each other: an open claim
-        contradicts nothing.
-    """
+    """Print each claim with its verdict in each of ``folders``; last, how many agree."""
     runs = [{one.key: one for one in read_claims(folder).claims} for folder in folders]
     keys = list(dict.fromkeys(key for run in runs for key in run))
     console = PlainConsole(highlight=False)

@@ -90,10 +90,6 @@ def explain_file(
         settings: what ``PYTORCH_ALLOC_CONF`` would say in another what-if.
         scaling: ask what another batch size needs.
         deadline_seconds: refuse a recording that takes longer than that.
-
-    Raises:
-        SnapshotError: the file is no snapshot, or too large; one line.
-        AllocatorConfigError: ``settings`` is invalid; one line.
     """
     asked = None if settings is None else AllocatorConfig.from_settings(settings, total_bytes=1)
     if settings is not None and asked is not None and asked.memory_fraction != 1:

@@ -73,11 +73,7 @@ class LogFailure:
 
 
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
-    """Return every failure in a log, in its order.
-
-    Raises:
-        SnapshotError: there is none that can be explained; one line.
-    """
+    """Return every failure in a log, in its order."""
     lines = log.text.split("\n")
     marks = [at for at, line in enumerate(lines) if _MARK.search(line)]
     found: list[LogFailure] = []

@@ -143,11 +143,7 @@ class OutOfMemoryMessage:
 
 
 def parse_message(text: str) -> OutOfMemoryMessage:
-    """Return the first out-of-memory message of CUDA's allocator in ``text``.
-
-    Raises:
-        SnapshotError: there is none, or one without numbers; one line.
-    """
+    """Return the first out-of-memory message of CUDA's allocator in ``text``."""
     begin = BEGIN.search(text)
     if begin is None:
         raise SnapshotError(why_none(text))

@@ -78,10 +78,6 @@ def replay_devices(
             says. It matters only to expandable segments on a GPU nearly full: how far a
             segment's end can grow (to 1 1/8 of the GPU) decides between free blocks.
         deadline_seconds: refuse a recording that takes longer than that.
-
-    Raises:
-        SnapshotError: the file is no snapshot, holds more than data, or is too large; one line.
-        AllocatorConfigError: ``settings`` or the sizes are invalid; one line.
     """
     gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
     asked = None

@@ -73,11 +73,7 @@ class Recording:
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
-        """Return one device, or all: those that ran out of memory first, then those of most events.
-
-        Raises:
-            SnapshotError: the recording has no such device; names those that it has.
-        """
+        """Return one device, or all: those that ran out of memory first, then those of most events."""
 
         def order(snapshot: Snapshot) -> tuple[bool, int]:
             failed = any(event.action == "oom" for event in snapshot.events)
@@ -91,11 +87,7 @@ class Recording:
 
 
 def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
-    """Read the recording at ``path``, every device of it.
-
-    Raises:
-        SnapshotError: one line that names the file: no snapshot, a damaged one, or one with code.
-    """
+    """Read the recording at ``path``, every device of it."""
     deadline = Deadline() if deadline is None else deadline
     try:
         return _recording(read_bytes(path), deadline)

@@ -60,9 +60,6 @@ def load_builtins(
     """Return what the pickle ``data`` holds: dicts, lists, tuples, strings and numbers.
 
     Where ``shortcut`` reads a value, the value is what it returns.
-
-    Raises:
-        SnapshotError: one line, for a damaged pickle and for one that does more than hold data.
     """
     machine = _Machine(data, Deadline() if deadline is None else deadline, shortcut)
     try:
