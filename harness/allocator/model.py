@@ -69,11 +69,6 @@ class CachingAllocator(Readings):
         self._uses = StreamUses()
         self.reconfigure(config)
 
-    @property
-    def config(self) -> AllocatorConfig:
-        """The settings in force."""
-        return self._segments.config
-
     def reconfigure(self, config: AllocatorConfig) -> None:
         """Change the settings from here on, as a running program can; the GPU stays the same."""
         held = bool(self._blocks)

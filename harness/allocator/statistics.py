@@ -1,15 +1,14 @@
 """Statistics that can be read of an allocator without changing it."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from harness.allocator.blocks import MASK, UNMAPPED, Block
+from harness.allocator.blocks import MASK, Block
 from harness.allocator.config import UNLIMITED, AllocatorConfig
 from harness.allocator.counters import Counters
 from harness.allocator.segments import Segments
 
 
-class Readings(ABC):
+class Readings:
     """Reads an allocator's counters, blocks and segments, and changes none of them but peaks."""
 
     _blocks: dict[int, Block]
@@ -17,16 +16,9 @@ class Readings(ABC):
     _segments: Segments
 
     @property
-    @abstractmethod
     def config(self) -> AllocatorConfig:
         """The settings in force."""
-
-    def block_size(self, address: int) -> int:
-        """Return the bytes of the block at ``address``; it can be longer than its request."""
-        block = self._blocks.get(address)
-        if block is None or block.state == UNMAPPED:
-            raise ValueError(f"no block begins at address {address:#x}")
-        return block.size
+        return self._segments.config
 
     def segment_heads(self) -> Iterator[Block]:
         """Yield the first block of every segment and address range, lowest address first."""

@@ -20,7 +20,6 @@ report_text.py      A step's report on a terminal: the answer first, then where 
 step_page.py        A step's report as a page: answers, timeline, layers, largest blocks
 summary.py          Claims and verdicts on a terminal
 tables.py           Tables: raw numbers as CSV, numbers with units for people
-templating.py       Templates become pages
 terminal.py         Text of commands on a terminal
 trace_exports.py    A trace in other people's formats
 """

@@ -1,15 +1,16 @@
 """The report as self-contained pages: story and evidence, or one on the literature."""
 
 from functools import partial
+from importlib import resources
 
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.reporting.document import Numbered, Report, decisive, headline
-from harness.reporting.figures import inline_svg
+from harness.reporting.figures import colour_properties, inline_svg
 from harness.reporting.literature_tables import citation, witness_table, witnesses_of
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import cell, shown
-from harness.reporting.templating import environment
 from harness.schema.findings import Verdict
 
 STORY, EVIDENCE = "report.html", "evidence.html"
@@ -31,7 +32,7 @@ _BADGES = {
 
 def render(report: Report) -> dict[str, str]:
     """Return the pages by name, their styles, figures and scripts inside; all text is escaped."""
-    made = environment()
+    made = _environment()
     made.globals |= {
         "svgs": _svgs,
         "headline": headline,
@@ -68,3 +69,34 @@ def _svgs(figure: Numbered) -> Markup:
     wide = inline_svg(figure.picture.svg, figure.anchor, label)
     narrow = inline_svg(figure.picture.narrow_svg, f"{figure.anchor}-n", label)
     return Markup(f'<div class="wide">{wide}</div>\n<div class="narrow">{narrow}</div>')
+
+
+def _template(name: str) -> str:
+    """Return the text of a file in ``templates/``."""
+    return (resources.files("harness.reporting") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    """Return the environment of every page."""
+    made = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["style"] = Markup(_style())
+    made.filters["keep"] = _keep_units
+    return made
+
+
+def _style() -> str:
+    """Return the style sheet with the figures' colours in light and in the dark."""
+    text = _template("report.css")
+    text = text.replace("/* light figures */", colour_properties(dark=False))
+    return text.replace("/* dark figures */", colour_properties(dark=True))
+
+
+def _keep_units(text: str) -> str:
+    """Return ``text`` with its per cent signs tied to their numbers."""
+    return text.replace(" %", "\u00a0%")

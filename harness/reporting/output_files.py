@@ -22,7 +22,7 @@ class ReportError(HarnessError):
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
-    """Write ``files``, by their names within ``folder``, and remove those of ``earlier`` not in it."""
+    """Write ``files`` by their names in ``folder``; remove those of ``earlier`` not among them."""
     staged: dict[Path, Path] = {}
     replaced: dict[Path, bytes | None] = {}
     path = folder

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,15 +13,14 @@ from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.paused_collection import collection_paused
 from harness.reporting import html, markdown
 from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
-from harness.reporting.document import Chapter, Report, chapter, environment_table
-from harness.reporting.figures import picture_files
+from harness.reporting.document import Chapter, Report, environment_table
+from harness.reporting.figures import picture, picture_files
 from harness.reporting.literature_tables import checks_table, witness_table
 from harness.reporting.output_files import ReportError, files_of_report, replace_files
 from harness.reporting.parallel import Progress, run_each
 from harness.reporting.tables import table_files
-from harness.schema.experiment import Evidence
+from harness.schema.experiment import Evidence, Experiment
 from harness.schema.findings import Section
-from harness.schema.literature import Source
 from harness.schema.plain_text import printable
 from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
@@ -81,19 +79,6 @@ def write_report(
     return folder / html.STORY
 
 
-@dataclass(frozen=True, kw_only=True)
-class Analysed:
-    """One experiment's folder, analysed; without a section, ``problem`` says why."""
-
-    name: str
-    title: str
-    question: str = ""
-    section: Section | None = None
-    problem: str | None = None
-    is_failed: bool = False
-    source: Source | None = None
-
-
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     """Return the folders of a run's experiments, in reading order.
 
@@ -140,30 +125,42 @@ def _own(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
-    return _draw(analyse(*part))
-
-
-def analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Analysed:
-    """Return one experiment's folder, whose records ``own`` holds, analysed."""
+    """Return one experiment's folder, whose records are given, analysed and drawn."""
+    folder, own, given = part
     name = folder.resolve().name
     experiment = experiment_of(folder, given)
     if experiment is None:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
-        return Analysed(name=name, title=name, problem=problem)
-    part = Analysed(
-        name=name, title=experiment.title, question=experiment.question, source=experiment.source
+        return Chapter(name=_anchor(name), title=name, problem=problem)
+    chapter = Chapter(
+        name=_anchor(name),
+        title=experiment.title,
+        question=experiment.question,
+        source=experiment.source,
     )
-    others = any((folder / file).is_file() for file in _OTHER_RESULTS)
-    if not others and not bool((own["outcome"] == "ok").any()):
-        problem = f"Not settled here: none of its {len(own)} records ended well."
-        return dataclasses.replace(part, problem=problem)
     try:
-        section = experiment.analyse(Evidence(frame=own, folder=folder))
+        section = _section(experiment, Evidence(frame=own, folder=folder))
+        return dataclasses.replace(
+            chapter,
+            claims=section.claims,
+            answer=section.answer,
+            text=section.text,
+            pictures=tuple(map(picture, section.figures)),
+            tables=section.tables,
+            judgement=section.judgement,
+        )
     except (AnalysisError, RecordError) as error:
-        return dataclasses.replace(part, problem=f"Not settled here: {error}.")
+        return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
-        return dataclasses.replace(part, problem=_fault(error), is_failed=True)
-    return dataclasses.replace(part, section=section)
+        return dataclasses.replace(chapter, problem=_fault(error), is_failed=True)
+
+
+def _section(experiment: Experiment, evidence: Evidence) -> Section:
+    own = evidence.frame
+    others = any((evidence.folder / file).is_file() for file in _OTHER_RESULTS)
+    if not others and not bool((own["outcome"] == "ok").any()):
+        raise AnalysisError(f"none of its {len(own)} records ended well")
+    return experiment.analyse(evidence)
 
 
 def _fault(error: Exception) -> str:
@@ -172,24 +169,6 @@ def _fault(error: Exception) -> str:
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = f"{Path(place.filename).name}, line {place.lineno}"
     return f"This section could not be written because of an internal error ({what}; {where})."
-
-
-def _draw(part: Analysed) -> Chapter:
-    anchor = _anchor(part.name)
-    problem, is_failed = part.problem, part.is_failed
-    if part.section is not None:
-        try:
-            return chapter(anchor, part.title, part.question, part.section, part.source)
-        except Exception as error:  # as above: a figure that cannot be drawn costs its section
-            problem, is_failed = _fault(error), True
-    return Chapter(
-        name=anchor,
-        title=part.title,
-        question=part.question,
-        problem=problem,
-        is_failed=is_failed,
-        source=part.source,
-    )
 
 
 def _anchor(name: str) -> str:

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Literal
 
 from harness.snapshots.categories import own_line
+from harness.snapshots.moments import blocks_after
 from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import TraceEvent
 
@@ -111,13 +112,7 @@ def _has_backward(events: Sequence[TraceEvent]) -> bool:
 
 
 def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tuple[str, int], ...]:
-    alive: dict[int, TraceEvent] = {}
-    for event in events[begin:end]:
-        if event.action == "alloc":
-            alive[event.address] = event
-        elif event.action == "free_requested":
-            alive.pop(event.address, None)
     totals: Counter[str] = Counter()
-    for event in alive.values():
+    for event in blocks_after(events[begin:end], {}).values():
         totals[own_line(event.stack)] += event.size_bytes
     return tuple(totals.most_common(5))

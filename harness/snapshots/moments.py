@@ -78,11 +78,13 @@ def reserved_after(events: Sequence[TraceEvent], origin: Origin, position: int) 
     return origin.reserved_bytes + sum(map(reserved_change, events[: position + 1]))
 
 
-def _blocks_after(events: Sequence[TraceEvent], origin: Origin) -> dict[int, TraceEvent]:
+def blocks_after(
+    events: Sequence[TraceEvent], live_before: Mapping[int, int]
+) -> dict[int, TraceEvent]:
     """Return the allocation of each block alive after the last event, by address."""
     blocks = {
         address: TraceEvent("alloc", address, size, 0, None, None, Stack(_BEFORE, (), _BEFORE))
-        for address, size in origin.live.items()
+        for address, size in live_before.items()
     }
     for event in events:
         if event.action == "alloc":
@@ -101,7 +103,7 @@ def moment_at(
     kinds: Categories,
 ) -> Moment:
     """Return what was alive after the event at ``position``."""
-    blocks = _blocks_after(events[: position + 1], origin)
+    blocks = blocks_after(events[: position + 1], origin.live)
     categories: Counter[str] = Counter()
     modules: Counter[str] = Counter()
     frames: Counter[str] = Counter()
@@ -214,7 +216,7 @@ def find_peak(events: Sequence[TraceEvent], origin: Origin) -> Peak:
     position = after.index(highest) if highest > before else -1
     counts = Counter(
         (event.place or _UNKNOWN, event.size_bytes)
-        for event in _blocks_after(events[: position + 1], origin).values()
+        for event in blocks_after(events[: position + 1], origin.live).values()
     )
     groups = [
         Group(place=place, size_bytes=size, count=count) for (place, size), count in counts.items()

@@ -73,7 +73,7 @@ class Recording:
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
-        """Return one device, or all: those that ran out of memory first, then those of most events."""
+        """Return one device, or all: out of memory first, then by the number of events."""
 
         def order(snapshot: Snapshot) -> tuple[bool, int]:
             failed = any(event.action == "oom" for event in snapshot.events)

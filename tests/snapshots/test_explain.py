@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.snapshots import Scaling, explain_file
-from harness.snapshots.explain import Explanation
+from harness.snapshots.explain import Explanation, Scaling, explain_file
 from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.log_failures import find_failures
