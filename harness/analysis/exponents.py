@@ -49,12 +49,12 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
         raise AnalysisError(f"{count} positive cells; exponents need at least {wanted}")
     logs = {name: np.log(np.asarray(column)[kept]) for name, column in variables.items()}
     law = fit({"constant": np.ones(count), **logs}, np.log(y[kept]))
-    found = {}
+    results = {}
     for name in variables:
         part = law.coefficient(name)
         if part.error is None or part.low is None or part.high is None:
             raise AnalysisError(f"{name}: one cell alone decides its exponent")
-        found[name] = Exponent(
+        results[name] = Exponent(
             variable=name,
             estimate=part.estimate,
             error=part.error,
@@ -63,7 +63,7 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
             cells=count,
             p_equivalent=equivalence(part.estimate, part.error, law.left_over),
         )
-    return found
+    return results
 
 
 def equivalence(estimate: float, error: float, left_over: int, margin: float = MARGIN) -> float:

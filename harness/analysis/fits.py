@@ -205,14 +205,14 @@ def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[
     """
     if model.perfect or model.left_over < 6:
         return {}
-    found = {}
+    results = {}
     for name, values in along.items():
         log = np.log(np.asarray(values, dtype=np.float64))
         log = log - log.mean()
         p = _extra_terms(model, np.column_stack([log, log**2]))
         if p is not None and p < level / len(along):
-            found[name] = p
-    return found
+            results[name] = p
+    return results
 
 
 def _extra_terms(model: Fit, extra: Vector) -> float | None:

@@ -69,10 +69,10 @@ def load_files(files: Iterable[Path]) -> pd.DataFrame:
 def record_files(folder: Path) -> list[Path]:
     """Return the records files of a run, in the order of their names."""
     own = folder / RECORDS
-    found = [own] if own.is_file() else sorted(folder.glob(f"*/{RECORDS}"))
-    if not found:
+    files = [own] if own.is_file() else sorted(folder.glob(f"*/{RECORDS}"))
+    if not files:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
-    return found
+    return files
 
 
 def read_records(path: Path, notes: list[str]) -> Iterator[Record]:
@@ -91,14 +91,14 @@ def read_lines(
             if failure is not None:
                 raise failure
             try:
-                found = decode(line)
+                decoded = decode(line)
             except RecordError as error:
                 failure = RecordError(f"{path}:{number}: {error}")
                 failure.__cause__ = error
                 if _is_json(line):
                     raise failure from error
                 continue
-            yield found
+            yield decoded
     if failure is not None and notes is not None:
         notes.append(f"{path.parent.name}/{path.name}: line {number}, the last, is torn; skipped")
 

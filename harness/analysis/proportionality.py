@@ -110,9 +110,9 @@ def sample(frame: pd.DataFrame, quantity: str) -> Sample:
     known = ok_cells(frame, quantity).sort_values(["depth", "batch"])
     depths, batches = known["depth"].nunique(), known["batch"].nunique()
     if depths < 3 or batches < 3 or len(known) < len(PRODUCT) + 2:
-        found = f"{len(known)} cells with {depths} depths and {batches} batches"
+        cells = f"{len(known)} cells with {depths} depths and {batches} batches"
         raise AnalysisError(
-            f"{quantity}: {found}; a test of growth needs 6 cells, 3 depths and 3 batches"
+            f"{quantity}: {cells}; a test of growth needs 6 cells, 3 depths and 3 batches"
         )
     if known.duplicated(["depth", "batch"]).any():
         raise AnalysisError(f"{quantity}: several cells of one depth and batch; select one kind")

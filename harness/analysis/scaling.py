@@ -30,12 +30,12 @@ class Scaling:
         """
         within = self.within(tolerance)
         starts: list[int] = sorted({int(start) for start in self.steps["start"]})
-        found = None
+        first = None
         for start in reversed(starts):
             if not bool(within[self.steps["start"] == start].all()):
                 break
-            found = start
-        return found
+            first = start
+        return first
 
     def within(self, tolerance: float) -> "pd.Series[bool]":
         """Return for each step whether its factor is 2 within ``tolerance`` (0.1: 10%)."""

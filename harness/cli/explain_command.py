@@ -169,4 +169,4 @@ def _scaling(
         return None
     if second is None or batches is None or batch is None or len(batches) != 2:
         raise click.UsageError("--second, --batches N,N and --batch must be given together")
-    return Scaling(other=second, batches=(batches[0], batches[1]), asked=batch)
+    return Scaling(other=second, batches=(batches[0], batches[1]), batch=batch)

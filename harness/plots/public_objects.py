@@ -113,12 +113,12 @@ def plot_metrics(value: "Record | StepReport") -> Picture:
     return _picture(draw, pd.DataFrame([row]), (8.6, 1.9))
 
 
-def plot_threshold(found: "Threshold") -> Picture:
+def plot_threshold(threshold: "Threshold") -> Picture:
     """Return the search: each probed value, and whether it fitted."""
-    if not found.probes:
+    if not threshold.probes:
         raise ArgumentError("nothing to plot: the threshold has no probes")
-    draw = functools.partial(probes, solve=found.solve, largest_fit=found.largest_fit)
-    return _picture(draw, found.to_frame(), (7.2, 3.6))
+    draw = functools.partial(probes, solve=threshold.solve, largest_fit=threshold.largest_fit)
+    return _picture(draw, threshold.to_frame(), (7.2, 3.6))
 
 
 def plot_ranges(

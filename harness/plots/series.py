@@ -149,12 +149,12 @@ def _few(values: Sequence[int], most: int) -> list[int]:
 
 
 def _styles(names: "pd.Series[str]") -> dict[object, tuple[str, str]]:
-    found = list(dict.fromkeys(names))
-    if all(isinstance(name, int | np.integer) for name in found):
-        found = sorted(found)
-        colours = ordered_colours(len(found))
-        return dict(zip(found, zip(colours, SHAPES * 9, strict=False), strict=True))
-    return dict(zip(found, zip(DISTINCT * 9, SHAPES * 9, strict=False), strict=False))
+    labels = list(dict.fromkeys(names))
+    if all(isinstance(name, int | np.integer) for name in labels):
+        labels = sorted(labels)
+        colours = ordered_colours(len(labels))
+        return dict(zip(labels, zip(colours, SHAPES * 9, strict=False), strict=True))
+    return dict(zip(labels, zip(DISTINCT * 9, SHAPES * 9, strict=False), strict=False))
 
 
 def _line(

@@ -138,10 +138,10 @@ class Report:
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The claims by topic, in reading order."""
-        found: dict[str, list[tuple[Chapter, Claim]]] = {}
+        topics: dict[str, list[tuple[Chapter, Claim]]] = {}
         for part, claim in self.claims:
-            found.setdefault(claim.topic or part.title, []).append((part, claim))
-        return tuple(Topic(name=name, claims=tuple(claims)) for name, claims in found.items())
+            topics.setdefault(claim.topic or part.title, []).append((part, claim))
+        return tuple(Topic(name=name, claims=tuple(claims)) for name, claims in topics.items())
 
     @property
     def tally(self) -> str:

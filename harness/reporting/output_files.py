@@ -69,10 +69,10 @@ def files_of_report(folder: Path) -> set[str]:
         text = (folder / "report.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return set()
-    found: set[str] = set()
+    names: set[str] = set()
     for kind, stem in _LINK.findall(text):
         suffixes = FIGURE_SUFFIXES if kind == "figures" else TABLE_SUFFIXES
         files = [f"{kind}/{stem}{suffix}" for suffix in suffixes]
         if all((folder / file).is_file() for file in files):
-            found.update(files)
-    return found
+            names.update(files)
+    return names

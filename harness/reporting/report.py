@@ -86,10 +86,10 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     """
     if (folder / RECORDS).is_file():
         return [folder]
-    found = [path for path in folder.iterdir() if path.is_dir() and _has_results(path)]
-    if not found:
+    folders = [path for path in folder.iterdir() if path.is_dir() and _has_results(path)]
+    if not folders:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
-    return sorted(found, key=lambda path: (_order(path, given), path.name))
+    return sorted(folders, key=lambda path: (_order(path, given), path.name))
 
 
 def _has_results(folder: Path) -> bool:

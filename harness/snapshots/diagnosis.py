@@ -81,12 +81,12 @@ def diagnose(
         return _leak(growth, holds)
     if failure is None:
         return {"diagnosis": "no failure", "sentences": (f"No request failed. {holds}.",)}
-    asked = f"{size(failure.requested_bytes)} requested"
+    requested = f"{size(failure.requested_bytes)} requested"
     if _in_first_optimizer_step(failure, annotations, events):
         return {
             "diagnosis": "first optimizer step",
             "sentences": (
-                f"Out of memory in the optimizer's first step: {asked} for its state.",
+                f"Out of memory in the optimizer's first step: {requested} for its state.",
                 (
                     "The forward and backward pass fitted; the state that the optimizer creates in "
                     "its first step, and keeps, does not."
@@ -100,7 +100,7 @@ def diagnose(
         return {
             "diagnosis": "fragmentation",
             "sentences": (
-                (f"Fragmentation: {asked}, while {size(unused)} were reserved and unused."),
+                (f"Fragmentation: {requested}, while {size(unused)} were reserved and unused."),
                 f"The same requests fit with {fits[0]}.",
                 f"{holds}.",
             ),
@@ -110,7 +110,7 @@ def diagnose(
     short = f"{size(missing)} more than {whose}" if missing > 0 else "no free piece that large"
     return {
         "diagnosis": "real need",
-        "sentences": (f"Real need: {asked}, {short}.", f"{holds}.", _less(failure, first)),
+        "sentences": (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first)),
     }
 
 

@@ -93,13 +93,13 @@ def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -
     if not repeated:
         return []
     largest = max(repeated, key=lambda key: (key[1], -counts[key]))
-    found = [
+    positions = [
         position
         for position, event in enumerate(events)
         if event.action == "alloc" and (event.stack, event.size_bytes) == largest and position
     ]
-    backward = sum(_has_backward(events[begin:end]) for begin, end in itertools.pairwise(found))
-    return found if backward >= 0.8 * (len(found) - 1) else []
+    backward = sum(_has_backward(events[begin:end]) for begin, end in itertools.pairwise(positions))
+    return positions if backward >= 0.8 * (len(positions) - 1) else []
 
 
 def _has_backward(events: Sequence[TraceEvent]) -> bool:

@@ -52,8 +52,8 @@ def read_log(file: IO[bytes], size: int | None = None) -> Log:
 def read_log_file(path: Path) -> Log:
     """Return the end of the log at ``path``."""
     with path.open("rb") as file:
-        found = os.fstat(file.fileno())
-        return read_log(file, found.st_size or None)
+        facts = os.fstat(file.fileno())
+        return read_log(file, facts.st_size or None)
 
 
 def plain_text(data: bytes, head: bytes = b"") -> str:

@@ -80,9 +80,9 @@ def replay_devices(
         deadline_seconds: refuse a recording that takes longer than that.
     """
     gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
-    asked = None
+    others = None
     if settings is not None:
-        asked = AllocatorConfig.from_settings(
+        others = AllocatorConfig.from_settings(
             settings, total_bytes=memory_bytes, outside_bytes=outside_bytes
         )
     deadline = Deadline(deadline_seconds)
@@ -91,7 +91,7 @@ def replay_devices(
         return tuple(
             _replay(
                 each,
-                {} if asked is None else {f"settings {settings}": asked},
+                {} if others is None else {f"settings {settings}": others},
                 gpu,
                 recorded_on_bytes,
                 deadline,
@@ -121,7 +121,7 @@ def notes_on_file(recording: Recording) -> list[str]:
 
 def _replay(
     snapshot: Snapshot,
-    asked: Mapping[str, AllocatorConfig],
+    others: Mapping[str, AllocatorConfig],
     gpu: AllocatorConfig,
     recorded_on_bytes: int | None,
     deadline: Deadline,
@@ -139,7 +139,7 @@ def _replay(
         why_not = origin.why_not or "segments overlap"
         notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
     expandable = replace(config, expandable_segments=True)
-    configs = {"as recorded": config, "expandable segments": expandable, **asked}
+    configs = {"as recorded": config, "expandable segments": expandable, **others}
     work = find_workload(events, origin)
     size: dict[str, Any] = {"total_bytes": gpu.total_bytes, "outside_bytes": gpu.outside_bytes}
     what_ifs = tuple(

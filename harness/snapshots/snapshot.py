@@ -185,7 +185,7 @@ def _pinned(segments: Any) -> int:
 
 def _annotations(entries: Any) -> tuple[Annotation, ...]:
     """Return the marked ranges that make sense; no number needs the others."""
-    found = []
+    annotations = []
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict):
             continue
@@ -193,8 +193,8 @@ def _annotations(entries: Any) -> tuple[Annotation, ...]:
         time = time_of(entry.get("time_us"))
         if stage in ("START", "END") and isinstance(name, str) and time is not None:
             number = device if isinstance(device, int) else 0
-            found.append(Annotation(stage == "START", printable(name), number, time))
-    return tuple(found)
+            annotations.append(Annotation(stage == "START", printable(name), number, time))
+    return tuple(annotations)
 
 
 def _get(entry: Any, key: str, kind: type, default: Any = None) -> Any:

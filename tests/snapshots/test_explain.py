@@ -175,20 +175,20 @@ def test_what_ifs_say_what_really_happened(
 def test_a_batch_between_and_beyond_two_recordings_needs_what_it_really_needed(
     batch: int, reserved: int
 ) -> None:
-    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), asked=batch)
+    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=batch)
     found = case(explained("batch-1024", scaling=scaling), f"batch {batch}")
     assert found.peak_reserved_bytes == (reserved, reserved)
 
 
 def test_a_batch_that_really_failed_is_said_to_fail() -> None:
-    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), asked=8192)
+    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=8192)
     found = case(explained("batch-1024", scaling=scaling, gpus={"it": 300 * MIB}), "batch 8192")
     assert found.verdict() == "does not fit"
     assert found.ran_out[0].requested_bytes == 8192 * 1024 * 4
 
 
 def test_recordings_of_different_programs_are_not_scaled() -> None:
-    scaling = Scaling(other=FAILURES / "plateau.pickle.gz", batches=(1024, 2048), asked=8192)
+    scaling = Scaling(other=FAILURES / "plateau.pickle.gz", batches=(1024, 2048), batch=8192)
     explanation = explained("batch-1024", scaling=scaling)
     assert any("do different things from step" in note for note in explanation.notes)
 
