@@ -34,14 +34,8 @@ Completion = Literal["at_once", "at_release"]
 class CachingAllocator(Readings):
     """Answers requests as PyTorch's allocator would on one device.
 
-    Args:
-        config: the settings and the GPU's memory.
-        addresses: how the driver places segments; ascending unless given.
-        completion: when the work of other streams on a block is assumed to be done: by
-            the next request ("at_once"), or only when memory is released ("at_release").
-
-    Attributes:
-        segment_log: every segment allocated and freed, in order.
+    Work of other streams on a block is assumed to be done by the next request (``completion``
+    "at_once"), or only when memory is released ("at_release").
     """
 
     def __init__(
@@ -135,10 +129,7 @@ class CachingAllocator(Readings):
         return block.address
 
     def _split(self, block: Block, size: int, index: int) -> None:
-        """Shorten a block to ``size`` and list the rest as free; ``alloc_found_block``.
-
-        ``index`` is the block's place in its list of free blocks, -1 if it is in none.
-        """
+        """Shorten a block to ``size`` and list the rest as free; ``alloc_found_block``."""
         home, within, following = block.home, block.range, block.next
         keys, counters = home.keys, home.counters
         address, rest_size = block.address + size, block.size - size

@@ -91,9 +91,7 @@ def _adopt_block(block: Block, part: BlockState, uses: StreamUses, *, is_split: 
 class FollowingAllocator(CachingAllocator):
     """An allocator that starts in the middle of a run and frees segments on command.
 
-    Attributes:
-        before_growing: called when no free block fits, before new memory is allocated; a replay
-            frees the segments there that the recording freed.
+    ``before_growing`` is called when no free block fits, before new memory is allocated.
     """
 
     def __init__(self, config: AllocatorConfig, *, addresses: AddressPolicy) -> None:

@@ -27,10 +27,7 @@ class Readings:
                 yield self._blocks[address]
 
     def free_segments(self) -> list[int]:
-        """Return the addresses of all segments that are wholly free, expandable ones apart.
-
-        They are in the order in which ``empty_cache`` frees them.
-        """
+        """Return the addresses of all segments that are wholly free, expandable ones apart."""
         return [
             block.address
             for lists in self._segments.lists_to_free()

@@ -69,9 +69,7 @@ def _workspaces(cells: pd.DataFrame) -> str:
 def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:
     """Answer where networks stop fitting.
 
-    Args:
-        errors_percent: by how much each predicted threshold misses the one found.
-        worst: by which share the hyperbola misses a threshold at most, where one was fitted.
+    ``worst`` is the share by which the hyperbola misses a threshold at most, where one was fitted.
     """
     errors = errors_percent.abs().dropna()
     if errors.empty:

@@ -38,9 +38,8 @@ class Exponent:
 def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Exponent]:
     """Fit ``log value`` on the logs of ``variables`` and return each exponent.
 
-    Rows with a value of zero or below have no logarithm and are left out; ``cells`` says how
-    many remained. For metrics without noise an interval says how far the points lie from any
-    power law, not how far a repetition would vary.
+    Rows without a logarithm are left out. For metrics without noise an interval says how far the
+    points lie from any power law, not how far a repetition would vary.
     """
     y = np.asarray(values, dtype=np.float64)
     kept = y > 0

@@ -88,13 +88,7 @@ def claim_experiment(
 ) -> Experiment:
     """Return the experiment that tests a claim of the literature.
 
-    Args:
-        source: the sentence and where it stands.
-        title: of its section.
-        jobs: the steps of each size; a larger size contains the smaller ones.
-        judge: called with the steps that ended well and the size they are of. With steps missing
-            it may fail: then the claim is open, with the reason.
-        order: place among the claims.
+    ``judge`` gets the steps that ended well. With steps missing it may fail: the claim is open then.
     """
     return Experiment(
         title=title,

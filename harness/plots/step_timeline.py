@@ -180,10 +180,7 @@ def of_trace(trace: Trace) -> pd.DataFrame:
 
 
 def thin(table: pd.DataFrame, most: int = 1500) -> pd.DataFrame:
-    """Return at most about ``most`` rows of a timeline: of each run of events, the highest.
-
-    The peak and both ends stay; a picture cannot show more.
-    """
+    """Return at most about ``most`` rows of a timeline: of each run of events, the highest."""
     if len(table) <= most:
         return table
     group = np.arange(len(table)) * most // len(table)

@@ -93,10 +93,7 @@ def is_narrow(canvas: Canvas) -> bool:
 def panels(
     canvas: Canvas, count: int, *, height: float = 2.7, sharex: bool = False, sharey: bool = False
 ) -> list[Axes]:
-    """Return ``count`` panels: side by side, or on a phone one below the other.
-
-    ``height`` is a panel's on a phone, in inches.
-    """
+    """Return ``count`` panels: side by side, or on a phone one below the other."""
     if not is_narrow(canvas):
         return list(canvas.subplots(1, count, sharex=sharex, sharey=sharey, squeeze=False)[0])
     canvas.set_figheight(height * count + 0.5)

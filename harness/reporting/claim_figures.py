@@ -54,11 +54,7 @@ def composition(
     shared: bool = False,
     shares: bool = False,
 ) -> list[Figure]:
-    """Return what is alive at the peak of each of ``cells``, a bar a cell.
-
-    ``cells`` holds the columns ``panel`` and ``bar``, those of ``AT_PEAK``, and what else the
-    figure's data should name; without cells there is no figure. The rest is as in ``stacked``.
-    """
+    """Return what is alive at the peak of each of ``cells``, a bar a cell."""
     if cells.empty:
         return []
     label = "share of the peak, its bytes next to it" if shares else "live bytes at the peak"

@@ -61,10 +61,7 @@ def render(report: Report) -> dict[str, str]:
 
 
 def _svgs(figure: Numbered) -> Markup:
-    """Return the figure for a wide page and for a phone; a page shows one of them.
-
-    matplotlib has escaped every text in them.
-    """
+    """Return the figure for a wide page and for a phone; a page shows one of them."""
     label = f"{figure.anchor}-alt"
     wide = inline_svg(figure.picture.svg, figure.anchor, label)
     narrow = inline_svg(figure.picture.narrow_svg, f"{figure.anchor}-n", label)

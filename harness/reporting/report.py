@@ -42,17 +42,10 @@ def write_report(
 ) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
-    ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
-    its chapter, also where it has too few records to analyse: then the chapter says so. The
-    same records give the same bytes. An earlier report is replaced as a whole or, after an error,
-    not at all; files of the user's are left alone.
-
-    Args:
-        folder: where the records are, and where the report goes.
-        jobs: processes that analyse and draw; see ``run_each`` for when more than one is right.
-        progress: called with how many experiments are done.
-        given: files of the user's that define experiments in ``folder``.
-        missing: called with one line for each section that failed, or if nothing could be settled.
+    Every experiment found gets its chapter, also where it has too few records to analyse. The same
+    records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
+    all; files of the user's are left alone. ``missing`` is called with one line for each section
+    that failed, or if nothing could be settled.
     """
     folders = experiment_folders(folder, given)
     for path in given:

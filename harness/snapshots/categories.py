@@ -38,12 +38,7 @@ _STEP = "Optimizer.step#"
 
 
 class Categories:
-    """Derives the categories of one device's events.
-
-    Args:
-        annotations: ranges that PyTorch marks; those of ``Optimizer.step`` are used where no
-            frames were recorded.
-    """
+    """Derives the categories of one device's events."""
 
     def __init__(self, events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> None:
         self._has_stacks = any(event.stack.frames for event in events)

@@ -21,10 +21,8 @@ Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need"
 class Failure:
     """The request that failed last.
 
-    Attributes:
-        usable_bytes: all that PyTorch could have reserved: what the GPU had, or where it had enough
-            for the request, the most that was reserved before, which a limit allowed.
-        is_limited: the GPU had enough, so a limit of the process refused.
+    ``usable_bytes`` is all that PyTorch could have reserved: what the GPU had or, if a limit of the
+    process refused (``is_limited``), the most that was reserved before.
     """
 
     position: int

@@ -81,16 +81,7 @@ def explain_file(
     scaling: Scaling | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
-    """Explain every device of the recording at ``path``, one that ran out of memory first.
-
-    Args:
-        path: a pickle of ``torch.cuda.memory._dump_snapshot``, compressed by gzip or not.
-        device: explain this device only.
-        gpus: other GPUs by name, with the bytes that PyTorch could reserve on each.
-        settings: what ``PYTORCH_ALLOC_CONF`` would say in another what-if.
-        scaling: ask what another batch size needs.
-        deadline_seconds: refuse a recording that takes longer than that.
-    """
+    """Explain every device of the recording at ``path``, one that ran out of memory first."""
     config = None if settings is None else AllocatorConfig.from_settings(settings, total_bytes=1)
     if settings is not None and config is not None and config.memory_fraction != 1:
         raise SnapshotError(

@@ -32,10 +32,7 @@ def is_snapshot(path: Path) -> bool:
 
 
 def read_bytes(path: Path) -> bytearray:
-    """Return the content of ``path``; a gzip file is unpacked.
-
-    Memory grows with what is read: nothing is allocated for what a header promises.
-    """
+    """Return the content of ``path``; a gzip file is unpacked."""
     data = bytearray()
     try:
         with path.open("rb") as file:

@@ -25,11 +25,7 @@ _LEAST_STEPS = 4
 class Growth:
     """Growth of the memory that stays alive over training steps, judged by each step's floor.
 
-    Attributes:
-        floors_bytes: the least alive in each step, from the end of the first step on.
-        per_step_bytes: what a leak adds in each step; 0 without one.
-        first_step_bytes: what the first step left behind for good.
-        places: (frame, bytes) of what a leak added in its later half, largest first.
+    ``floors_bytes`` is the least alive in each step, ``places`` what a leak added in its later half.
     """
 
     kind: Kind

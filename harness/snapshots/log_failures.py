@@ -45,12 +45,8 @@ _MOST_FAILURES = 2_000
 class LogFailure:
     """One failure, or the same one written several times.
 
-    Attributes:
-        line: line of the log, counted from where reading began.
-        rank, gpu, time: None where the log does not say.
-        frame: the line of the user's that failed, from the traceback before the message.
-        went_on: the log goes on after it, so the run tried again or did without.
-        times: how often these numbers were written.
+    ``line`` is counted from where reading began; ``frame`` is the user's line in the traceback
+    before the message; ``went_on``: the run tried again or did without.
     """
 
     line: int
@@ -87,10 +83,7 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
 
 
 def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
-    """Return the failures to explain: the last, and the last of every rank with another cause.
-
-    Those after which the run went on are left out, unless there are no others.
-    """
+    """Return the failures to explain: the last, and the last of every rank with another cause."""
     ended = [each for each in failures if not each.went_on] or list(failures[-1:])
     last = {_owner(each): each for each in ended}
     chosen: dict[str, LogFailure] = {}

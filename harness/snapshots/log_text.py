@@ -26,12 +26,7 @@ class Log:
 
 
 def read_log(file: IO[bytes], size: int | None = None) -> Log:
-    """Return the end of ``file``; one that cannot be searched is read to its end.
-
-    Args:
-        file: a log, or standard input.
-        size: bytes in the file, where it has a size.
-    """
+    """Return the end of ``file``; one that cannot be searched is read to its end."""
     if size is not None and size > LONGEST_BYTES:
         head = file.read(2)
         left_out = (size - LONGEST_BYTES) & ~1  # UTF-16 has two bytes a letter

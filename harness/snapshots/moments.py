@@ -26,15 +26,7 @@ class LargeBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockGroup:
-    """All blocks alive of one category that the same line of the user's and of a library requested.
-
-    Attributes:
-        count: number of blocks.
-        size_bytes: their sum.
-        same_size: the blocks are equally large.
-        line: the user's line, or what there is instead.
-        place: the innermost Python frame, if recorded.
-    """
+    """All blocks alive of one category that the same lines of the user and a library requested."""
 
     count: int
     size_bytes: int
@@ -197,10 +189,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """The moment at which most bytes were requested, by its event; -1 is before the first one.
-
-    ``groups`` are sorted by their bytes, largest first, and sum to ``requested_bytes``.
-    """
+    """The moment at which most bytes were requested, by its event; -1 is before the first one."""
 
     position: int
     events: int

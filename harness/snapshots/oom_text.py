@@ -114,10 +114,7 @@ def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
 
 
 def _picture(message: OutOfMemoryMessage) -> str:
-    """Return one bar; every part that is not empty has at least one letter.
-
-    It is as wide as the GPU's memory, or as what is held where the driver spilled some of it.
-    """
+    """Return one bar; every part that is not empty has at least one letter."""
     shown = parts(message)
     whole = max(message.total_bytes, sum(size for _, _, size in shown))
     bar = "".join(letter * max(1, round(_WIDTH * size / whole)) for letter, _, size in shown)

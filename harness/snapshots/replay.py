@@ -68,16 +68,9 @@ def replay_devices(
 ) -> tuple[Replay, ...]:
     """Replay every device of the snapshot at ``path``; a device that ran out of memory first.
 
-    Args:
-        path: a pickle of ``torch.cuda.memory._dump_snapshot``, compressed by gzip or not.
-        device: replay this device only.
-        settings: what ``PYTORCH_ALLOC_CONF`` would say in another what-if.
-        memory_bytes: the GPU's memory in every what-if; unlimited unless given.
-        outside_bytes: what context, libraries and other processes would hold of it.
-        recorded_on_bytes: memory of the GPU that made the recording, which no recording
-            says. It matters only to expandable segments on a GPU nearly full: how far a
-            segment's end can grow (to 1 1/8 of the GPU) decides between free blocks.
-        deadline_seconds: refuse a recording that takes longer than that.
+    ``memory_bytes`` is the GPU's memory in every what-if. ``recorded_on_bytes`` is that of the GPU
+    that made the recording, which no recording says: it decides how far an expandable segment can
+    grow on a GPU that is nearly full.
     """
     gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
     others = None

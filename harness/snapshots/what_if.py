@@ -23,10 +23,7 @@ _SOME_STREAM = -1
 
 @dataclass(frozen=True, kw_only=True)
 class RanOut:
-    """The request that could not be served; ``position`` counts events from 0.
-
-    Position -1: what was alive when the recording began did not fit.
-    """
+    """The request that could not be served; ``position`` counts events from 0."""
 
     position: int
     seconds: float | None
@@ -40,10 +37,7 @@ class RanOut:
 class WhatIf:
     """The need of a run under other settings, as a range over the ways of placing segments.
 
-    Attributes:
-        peak_reserved_bytes: lowest and highest peak among the runs that completed; None
-            where none did.
-        ran_out: of each run that did not complete, where; the earliest first.
+    ``peak_reserved_bytes`` is None if no run completed; ``ran_out`` has the others, earliest first.
     """
 
     name: str
@@ -84,10 +78,7 @@ class Workload:
 
 
 def find_workload(events: Sequence[TraceEvent], origin: Origin) -> Workload:
-    """Return the recorded requests and releases; those that failed are left out.
-
-    Blocks that were alive at the beginning come first, in the order of their addresses.
-    """
+    """Return the recorded requests and releases; those that failed are left out."""
     alive = ((address, origin.live[address], origin.streams[address]) for address in origin.live)
     steps = (
         (_CODES[event.action], event.address, event.size_bytes, event.stream, position)
