@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.validation.dry_run import parser, run_on, stub_gpu, write_table
 from harness.dry_run.toolchain import torch_build
-from harness.snapshots import Replay, replay_devices
+from harness.snapshots.replay import Replay, replay_devices
 
 MIB = 1 << 20
 RECORDER = Path(__file__).with_name("record_snapshots.py")
