@@ -121,7 +121,7 @@ def gather() -> int:
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         full = [
             part
-            for place, rights, name in list(_private_mappings())
+            for place, rights, name in _private_mappings()
             if rights == "rw-p" and name in ("", "[heap]")
             for part in place.parts()
             if part.end - part.begin == HUGE_BYTES and all(part.present(pagemap))
