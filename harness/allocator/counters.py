@@ -89,7 +89,7 @@ class Oversize:
 class Counters:
     """All counters of a device.
 
-    ``blocks_rose`` and ``splits_rose``: a request raised what ``note_blocks``, ``note_splits`` note.
+    ``blocks_rose`` and ``splits_rose``: requests raised what ``note_blocks``, ``note_splits`` note.
     """
 
     def __init__(self, small: PoolCounters, large: PoolCounters) -> None:
