@@ -63,13 +63,13 @@ class PoolCounters(Peaks):
         }
 
 
+@dataclass(slots=True, eq=False)
 class Oversize:
     """A counter of blocks or segments of at least ``max_split_size``; no pools."""
 
-    __slots__ = ("down", "peak", "up")
-
-    def __init__(self) -> None:
-        self.up = self.down = self.peak = 0
+    up: int = 0
+    down: int = 0
+    peak: int = 0
 
     def rise(self) -> None:
         """Count one more."""
