@@ -1,8 +1,10 @@
 """Run a script, a module or a function on a pretended GPU, in a process of its own."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -83,7 +85,6 @@ def dry_run(
     >>> report = harness.dry_run(script, gpu="l4")
     >>> report.outcome, report.devices[0].peaks.requested_peak_bytes
     ('ok', 4000)
-
     """
     check_answers(answers or {})
     if not isinstance(gpu, PretendedGpu):
@@ -97,7 +98,8 @@ def dry_run(
             largest_workspace=largest_workspace,
         )
     with run_folder() as folder:
-        kind, text = "module" if module else "script", str(target)
+        kind: Literal["script", "module", "function"] = "module" if module else "script"
+        text = str(target)
         if callable(target):
             from harness.dry_run.sent_objects import sent
 
@@ -112,13 +114,14 @@ def dry_run(
             arguments=tuple(map(str, arguments)),
             steps=steps,
             snapshot=None if snapshot is None else Path(snapshot),
-            answers=answers or {},
+            answers=dict(answers or {}),
             world_size=world_size,
             rank=rank,
             deadline_seconds=deadline_seconds,
-            environment=environment or {},
+            environment=dict(environment or {}),
             quiet=quiet,
             write_files=write_files,
+            path=tuple(sys.path) if kind == "function" else (),
         )
         report = run(request, folder)
         return _with_eager(report, request, folder) if compare_eager else report

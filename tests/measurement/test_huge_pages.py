@@ -19,7 +19,7 @@ _GATHER = """
     import json, mmap
     from pathlib import Path
     from harness.measurement.malloc_settings import disable_huge_pages, huge_pages_allowed
-    from harness.measurement.process.huge_pages import HUGE_BYTES, gather
+    from harness.measurement.limits.own_pages import HUGE_BYTES, gather
 
     def resident():
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
