@@ -41,7 +41,7 @@ class PastSegment:
 
     @property
     def address(self) -> int:
-        """Where it begins."""
+        """First address of the segment."""
         return self.blocks[0][0]
 
     def end(self) -> int:
