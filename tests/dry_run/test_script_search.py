@@ -67,12 +67,12 @@ def test_a_real_module(
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "train.py").write_text(SCRIPT)
     monkeypatch.chdir(tmp_path)
-    gpu = ["--gpu", "t4", "--memory", "4GiB", "--outside", "1GiB"]
+    gpu = ["--gpu", "t4", "--memory", "2560MiB", "--outside", "1GiB"]
     search = ["--largest", "number of blocks", "--json"]
     assert main(["dry-run", *gpu, *search, "-m", "pack.train", "--", "{}"]) == 0
     said = capfd.readouterr()
-    assert json.loads(said.out.splitlines()[-1])["largest"] == 3
-    assert "number of blocks 4: oom" in said.err
+    assert json.loads(said.out.splitlines()[-1])["largest"] == 1
+    assert "number of blocks 2: oom" in said.err
 
 
 FRAGMENTED = """
