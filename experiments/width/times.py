@@ -5,11 +5,12 @@ import functools
 import pandas as pd
 
 from harness.analysis.decisions import CONFIDENCE, is_above
-from harness.analysis.frame import RECORDS, read_records
+from harness.analysis.frame import RECORDS, read_lines
 from harness.analysis.ratio_interval import Ratio, geometric_ratio
 from harness.plots.intervals import forest
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Claim, Figure, Table
+from harness.schema.record import from_json
 
 from .pairs import best_seconds, pooled
 
@@ -21,7 +22,7 @@ The experiment was written with this limit; it must not be moved towards what wa
 
 def times(evidence: Evidence, frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``block, width, seconds`` of the timed cells, the fastest of each cell's repeats."""
-    seconds = best_seconds(read_records(evidence.folder / RECORDS, []))
+    seconds = best_seconds(read_lines(evidence.folder / RECORDS, from_json))
     timed = frame.loc[frame["malloc"] == "system", ["workload_id", "seed", "width"]]
     both = timed.merge(seconds, on="workload_id")
     return both.rename(columns={"seed": "block"})[["block", "width", "seconds"]]

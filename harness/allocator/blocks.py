@@ -8,7 +8,7 @@ compare as fast as anything can in Python, and blocks are found by address.
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.allocator.config import AllocatorConfig
 from harness.allocator.counters import PoolCounters
@@ -30,27 +30,17 @@ class AddressRange:
     unit_bytes: int
 
 
+@dataclass(slots=True, eq=False)
 class Pool:
     """The small or the large pool: its streams' lists and its rules for splitting."""
 
-    __slots__ = (
-        "_lists_of_pool",
-        "counters",
-        "is_small",
-        "least_rest",
-        "lists",
-        "searches",
-        "split_below",
-    )
-
-    def __init__(self, *, is_small: bool) -> None:
-        self.is_small = is_small
-        self.counters = PoolCounters()
-        self.lists: dict[int, FreeList] = {}
-        self._lists_of_pool: dict[int, list[FreeList]] = {}
-        self.searches = 0
-        self.least_rest = 0
-        self.split_below = 0
+    is_small: bool
+    counters: PoolCounters = field(default_factory=PoolCounters)
+    lists: dict[int, "FreeList"] = field(default_factory=dict)
+    _lists_of_pool: dict[int, list["FreeList"]] = field(default_factory=dict)
+    searches: int = 0
+    least_rest: int = 0
+    split_below: int = 0
 
     def list_of(self, stream: int) -> "FreeList":
         """Return the list of ``stream``, made on first use."""
@@ -99,44 +89,22 @@ class FreeList:
         del self.unmapped[bisect_left(self.unmapped, block.address)]
 
 
+@dataclass(slots=True, eq=False)
 class Block:
     """A part of one segment: allocated, free, awaiting other streams, or unmapped."""
 
-    __slots__ = (
-        "address",
-        "born",
-        "events",
-        "home",
-        "next",
-        "previous",
-        "range",
-        "requested",
-        "size",
-        "state",
-        "streams",
-    )
-
-    def __init__(
-        self,
-        address: int,
-        size: int,
-        home: FreeList,
-        within: AddressRange | None,
-        state: int,
-        previous: "Block | None" = None,
-        following: "Block | None" = None,
-    ) -> None:
-        self.address = address
-        self.size = size
-        self.home = home
-        self.range = within
-        self.state = state
-        self.requested = 0
-        self.born = home.pool.searches
-        self.events = 0
-        self.streams: set[int] | None = None
-        self.previous = previous
-        self.next = following
+    address: int
+    size: int
+    home: FreeList
+    range: AddressRange | None
+    state: int
+    previous: "Block | None" = None
+    next: "Block | None" = None
+    born: int = 0
+    """Number of searches of the pool when the block became free."""
+    requested: int = 0
+    events: int = 0
+    streams: set[int] | None = None
 
     def is_split(self) -> bool:
         """Return whether the block shares its segment with others."""

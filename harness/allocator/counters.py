@@ -63,13 +63,13 @@ class PoolCounters(Peaks):
         }
 
 
+@dataclass(slots=True, eq=False)
 class Oversize:
     """A counter of blocks or segments of at least ``max_split_size``; no pools."""
 
-    __slots__ = ("down", "peak", "up")
-
-    def __init__(self) -> None:
-        self.up = self.down = self.peak = 0
+    up: int = 0
+    down: int = 0
+    peak: int = 0
 
     def rise(self) -> None:
         """Count one more."""
@@ -89,7 +89,7 @@ class Oversize:
 class Counters:
     """All counters of a device.
 
-    ``blocks_rose`` and ``splits_rose``: a request raised what ``note_blocks``, ``note_splits`` note.
+    ``blocks_rose`` and ``splits_rose``: requests raised what ``note_blocks``, ``note_splits`` note.
     """
 
     def __init__(self, small: PoolCounters, large: PoolCounters) -> None:

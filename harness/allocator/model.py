@@ -133,7 +133,8 @@ class CachingAllocator(Readings):
         home, within, following = block.home, block.range, block.next
         keys, counters = home.keys, home.counters
         address, rest_size = block.address + size, block.size - size
-        rest = Block(address, rest_size, home, within, FREE, block, following)
+        born = home.pool.searches
+        rest = Block(address, rest_size, home, within, FREE, block, following, born)
         block.size, block.next = size, rest
         self._blocks[address] = rest
         key = rest_size << SHIFT | address

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.schema import columns
 from harness.schema.events import CATEGORIES
-from harness.schema.record import Record, RecordError, from_json
+from harness.schema.record import RecordError, from_json
 
 RECORDS = "records.jsonl"
 
@@ -55,7 +55,7 @@ def load_files(files: Iterable[Path]) -> pd.DataFrame:
     chunks: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []
     for path in files:
-        for record in read_records(path, notes):
+        for record in read_lines(path, from_json, notes):
             rows.append({"experiment": path.parent.resolve().name, **columns.record_row(record)})
             if len(rows) == _CHUNK:
                 chunks.append(columns.typed_frame(rows, COLUMNS))
@@ -73,11 +73,6 @@ def record_files(folder: Path) -> list[Path]:
     if not files:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
     return files
-
-
-def read_records(path: Path, notes: list[str]) -> Iterator[Record]:
-    """Yield the records of one file, as ``read_lines`` does."""
-    return read_lines(path, from_json, notes)
 
 
 def read_lines(

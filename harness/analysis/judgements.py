@@ -88,7 +88,7 @@ def claim_experiment(
 ) -> Experiment:
     """Return the experiment that tests a claim of the literature.
 
-    ``judge`` gets the steps that ended well. With steps missing it may fail: the claim is open then.
+    ``judge`` gets the steps that ended well. With some missing it may fail: the claim is open.
     """
     return Experiment(
         title=title,

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
-from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow
+from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow, remark
 from harness.schema.category_colours import BLUE
 
 
@@ -36,9 +36,7 @@ def forest(
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
     for at, text, side in ((0.0, f"← {left}", "left"), (1.0, f"{right} →", "right")):
-        axes.annotate(
-            text, (at, 1.02), xycoords="axes fraction", ha=side, fontsize=8.5, color=QUIET
-        )  # fmt: skip
+        remark(axes, text, (at, 1.02), xycoords="axes fraction", ha=side)
 
 
 def _reach(data: pd.DataFrame, tolerance: float) -> float:
@@ -64,14 +62,7 @@ def ranges(
     axes.hlines(places, low, high, color=BLUE, linewidth=3, alpha=0.6)
     axes.plot(middle, places, "o", color=INK, markersize=5)
     axes.axvline(marked, color=QUIET, linewidth=1, linestyle="--")
-    axes.annotate(
-        mark,
-        (marked, 1.02),
-        xycoords=("data", "axes fraction"),
-        ha="center",
-        fontsize=8.5,
-        color=QUIET,
-    )
+    remark(axes, mark, (marked, 1.02), xycoords=("data", "axes fraction"), ha="center")
     width = 20 if is_narrow(canvas) else 60
     axes.set_yticks(places, [textwrap.fill(str(name), width) for name in data["name"]])
     axes.set_ylim(len(data) - 0.4, -0.6)

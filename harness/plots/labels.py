@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from harness.plots.theme import INK, QUIET
+from harness.plots.theme import INK, remark
 
 TEXT_INCHES = 0.15
 """What a line of label text needs."""
@@ -58,17 +59,8 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
         )
     if title:
         top = max([1.0, *heights]) if heights else 1.0
-        axes.annotate(
-            title,
-            (_TEXT_START, top),
-            xycoords="axes fraction",
-            xytext=(0, 8),
-            textcoords="offset points",
-            va="bottom",
-            fontsize=8.5,
-            color=QUIET,
-            annotation_clip=False,
-        )
+        above: dict[str, Any] = {"xycoords": "axes fraction", "va": "bottom"}
+        remark(axes, title, (_TEXT_START, top), (0, 8), annotation_clip=False, **above)
 
 
 def apart(heights: Sequence[float], step: float) -> list[float]:

@@ -25,6 +25,7 @@ from harness.plots.theme import (
     is_narrow,
     ordered_colours,
     panels,
+    remark,
     round_ticks,
 )
 from harness.schema.category_colours import BLUE, GREEN, ORANGE, PURPLE, VERMILION
@@ -199,30 +200,20 @@ def _limit(axes: Axes, part: pd.DataFrame, x: str) -> None:
     at, value = (known[key].to_numpy(dtype=np.float64) for key in (x, "limit"))
     axes.plot(at, value, "--", color=QUIET)
     middle = len(at) * 2 // 3
-    axes.annotate(
-        "limit",
-        (at[middle], value[middle]),
-        xytext=(-4, 6),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8.5,
-        color=QUIET,
-    )
+    remark(axes, "limit", (at[middle], value[middle]), (-4, 6), ha="right")
 
 
 def _mark(axes: Axes, marked: Marked) -> None:
     axes.axhline(marked.value, color=QUIET, linewidth=1, linestyle="--")
     at_right, below = _free_corner(axes, marked)
-    axes.annotate(
+    remark(
+        axes,
         marked.text,
         (0.99 if at_right else 0.01, marked.value),
+        (0, -3 if below else 3),
         xycoords=("axes fraction", "data"),
-        xytext=(0, -3 if below else 3),
-        textcoords="offset points",
         ha="right" if at_right else "left",
         va="top" if below else "bottom",
-        fontsize=8.5,
-        color=QUIET,
     )
 
 

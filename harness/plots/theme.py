@@ -125,6 +125,18 @@ def bytes_text(size: float, _position: int | None = None) -> str:
     return format_bytes(round(size))
 
 
+def remark(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[float, float] = (0, 0),
+    **options: Any,
+) -> None:
+    """Write a small quiet text at a place, moved by ``offset`` points."""
+    options |= {"fontsize": 8.5, "color": QUIET}
+    axes.annotate(text, at, xytext=offset, textcoords="offset points", **options)
+
+
 def byte_ticks(axes: Axes, top: float) -> None:
     """Mark about three multiples of a power of two on an axis of bytes from 0 to ``top``."""
     ticks = round_ticks(top, 1.12, count=2.5)

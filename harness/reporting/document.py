@@ -61,19 +61,12 @@ class Numbered:
     number: int
     chapter: Chapter
     picture: Picture
+    in_story: bool
 
     @property
     def anchor(self) -> str:
         """The id of the figure on its page, and the stem of its files."""
         return f"{self.chapter.name}-{self.picture.name}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Topic:
-    """Claims that belong together, each with its chapter."""
-
-    name: str
-    claims: tuple[tuple[Chapter, Claim], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +129,12 @@ class Report:
         return tuple((part, claim) for part in self.chapters for claim in part.claims)
 
     @property
-    def topics(self) -> tuple[Topic, ...]:
-        """The claims by topic, in reading order."""
+    def topics(self) -> dict[str, list[tuple[Chapter, Claim]]]:
+        """The claims by topic, each with its chapter, in reading order."""
         topics: dict[str, list[tuple[Chapter, Claim]]] = {}
         for part, claim in self.claims:
             topics.setdefault(claim.topic or part.title, []).append((part, claim))
-        return tuple(Topic(name=name, claims=tuple(claims)) for name, claims in topics.items())
+        return topics
 
     @property
     def tally(self) -> str:
@@ -149,42 +142,30 @@ class Report:
         return tally([claim.verdict for _, claim in self.claims])
 
     @cached_property
-    def story(self) -> tuple[Numbered, ...]:
-        """The figures of the first page, in reading order."""
+    def figures(self) -> tuple[Numbered, ...]:
+        """Every figure: those of the first page, then the others, numbered in that order."""
         every = [(part, one) for part in self.chapters for one in part.pictures]
         chosen = [(part, one) for part, one in every if one.story]
         if not chosen:
             first = [(part, part.pictures[0]) for part in self.chapters if part.pictures]
             chosen = first[:MOST_STORY]
+        known = {id(one) for _, one in chosen}
+        rest = [(part, one) for part, one in every if id(one) not in known]
         return tuple(
-            Numbered(number=number, chapter=part, picture=one)
-            for number, (part, one) in enumerate(chosen, 1)
+            Numbered(number=number, chapter=part, picture=one, in_story=number <= len(chosen))
+            for number, (part, one) in enumerate([*chosen, *rest], 1)
         )
 
-    @cached_property
-    def figures(self) -> tuple[Numbered, ...]:
-        """Every figure: those of the first page, then the others."""
-        known = {figure.anchor for figure in self.story}
-        rest = [
-            (part, one)
-            for part in self.chapters
-            for one in part.pictures
-            if f"{part.name}-{one.name}" not in known
-        ]
-        others = (
-            Numbered(number=number, chapter=part, picture=one)
-            for number, (part, one) in enumerate(rest, len(self.story) + 1)
+    @property
+    def story(self) -> tuple[Numbered, ...]:
+        """The figures of the first page."""
+        return tuple(figure for figure in self.figures if figure.in_story)
+
+    def figures_of(self, part: Chapter, *, in_story: bool) -> tuple[Numbered, ...]:
+        """Return the figures of ``part`` on the first page, or on the evidence page."""
+        return tuple(
+            one for one in self.figures if one.chapter is part and one.in_story == in_story
         )
-        return (*self.story, *others)
-
-    def evidence_of(self, part: Chapter) -> tuple[Numbered, ...]:
-        """Return the figures of ``part`` that stand on the evidence page."""
-        known = {figure.anchor for figure in self.story}
-        return tuple(one for one in self.figures if one.chapter is part and one.anchor not in known)
-
-    def story_of(self, part: Chapter) -> tuple[Numbered, ...]:
-        """Return the figures of ``part`` that stand on the first page."""
-        return tuple(figure for figure in self.story if figure.chapter is part)
 
 
 def headline(claim: Claim) -> str:

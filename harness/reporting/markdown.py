@@ -39,9 +39,9 @@ def _claims(report: Report) -> list[str]:
     if not report.claims:
         return ["No experiment in this folder has the records that a verdict needs."]
     rows = [
-        (topic.name, headline(claim), str(claim.verdict), decisive(claim))
-        for topic in report.topics
-        for _, claim in topic.claims
+        (topic, headline(claim), str(claim.verdict), decisive(claim))
+        for topic, claims in report.topics.items()
+        for _, claim in claims
     ]
     headings = ("topic", "claim", "verdict", "the number that decides")
     numeric = (False,) * len(headings)

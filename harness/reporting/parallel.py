@@ -1,9 +1,10 @@
 """Runs the parts of a report in processes: each analyses and draws one experiment."""
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -32,18 +33,15 @@ def run_each(
     are forked from this one, so that they know what it has loaded; ask for several only from a
     process that runs no threads of its own, such as a command's.
     """
-    total = len(items)
-    if jobs == 1 or total < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        results = []
-        for done, item in enumerate(items, 1):
-            results.append(work(item))
+    results: list[Result] = []
+    with contextlib.ExitStack() as stack:
+        apply: Callable[..., Iterable[Result]] = map
+        if min(jobs, len(items)) > 1 and "fork" in multiprocessing.get_all_start_methods():
+            context = multiprocessing.get_context("fork")
+            pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context)
+            apply = stack.enter_context(pool).map
+        for result in apply(work, items):
+            results.append(result)
             if progress is not None:
-                progress(done, total)
-        return results
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(min(jobs, total), mp_context=context) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        for done, _ in enumerate(as_completed(futures), 1):
-            if progress is not None:
-                progress(done, total)
-        return [future.result() for future in futures]
+                progress(len(results), len(items))
+    return results

@@ -68,14 +68,17 @@ class _Shape:
 
 
 class EventShapes:
-    """The forms seen so far; a ``Shortcut`` of the unpickler."""
+    """The forms seen so far, with which the unpickler reads a whole event at once."""
 
     def __init__(self) -> None:
         self._shapes: list[_Shape] = []
         self._stacks: dict[bytes, Stack] = {}
 
     def read(self, data: bytearray, position: int, memo: list[Any]) -> tuple[Any, int] | None:
-        """Return the event that begins at ``position``; None where no form matches."""
+        """Return the event at ``position`` and where it ends; None where no form matches.
+
+        What the opcodes would have remembered is appended to ``memo``.
+        """
         for shape in self._shapes:
             match = shape.expression.match(data, position)
             if match is not None:

@@ -1,10 +1,9 @@
 """The bytes of a recording, unpacked where it is compressed, within stated limits."""
 
+import gzip
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from harness.schema.errors import HarnessError
 from harness.schema.units import format_bytes
@@ -36,54 +35,29 @@ def read_bytes(path: Path) -> bytearray:
     data = bytearray()
     try:
         with path.open("rb") as file:
-            head = file.read(2)
-            file_chunks = iter(lambda: file.read(_CHUNK), b"")
-            chunks = _unpacked(head, file) if head == b"\x1f\x8b" else file_chunks
-            data += b"" if head == b"\x1f\x8b" else head
-            for chunk in chunks:
+            is_packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            source = gzip.GzipFile(fileobj=file) if is_packed else file
+            while chunk := source.read(_CHUNK):
                 data += chunk
+                if is_packed and len(data) > _UNPACKED_IN_ADVANCE + _RATIO * file.tell():
+                    raise SnapshotError(
+                        f"the compressed file unpacks to more than {_RATIO} times its size"
+                    )
                 if len(data) > LONGEST_BYTES:
                     limit = format_bytes(LONGEST_BYTES)
                     raise SnapshotError(
                         f"the recording is longer than {limit}; record fewer events (max_entries)"
                     )
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise SnapshotError("the compressed file is truncated or damaged") from None
     except OSError as error:
         raise SnapshotError(f"cannot read the file: {error.strerror or error}") from None
     return data
 
 
-def _unpacked(head: bytes, file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what a gzip file holds, a chunk at a time; members may follow one another."""
-    unpacker = zlib.decompressobj(wbits=31)
-    packed, read, unpacked = head, len(head), 0
-    try:
-        while True:
-            chunk = unpacker.decompress(packed, _CHUNK)
-            unpacked += len(chunk)
-            if unpacked > _UNPACKED_IN_ADVANCE + _RATIO * read:
-                raise SnapshotError(
-                    f"the compressed file unpacks to more than {_RATIO} times its size"
-                )
-            if chunk:
-                yield chunk
-            packed = unpacker.unconsumed_tail
-            if unpacker.eof:
-                packed = unpacker.unused_data or file.read(_CHUNK)
-                read += len(packed)
-                if not packed.strip(b"\0"):
-                    return
-                unpacker = zlib.decompressobj(wbits=31)
-            elif not packed and len(chunk) < _CHUNK:
-                packed = file.read(_CHUNK)
-                read += len(packed)
-                if not packed:
-                    raise EOFError
-    except (EOFError, zlib.error):
-        raise SnapshotError("the compressed file is truncated or damaged") from None
-
-
 DEFAULT_SECONDS = 60.0
-EVENTS_BETWEEN_CHECKS = 256
+EVENTS_BETWEEN_CHECKS = 2048
 
 
 class Deadline:

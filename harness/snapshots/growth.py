@@ -25,7 +25,7 @@ _LEAST_STEPS = 4
 class Growth:
     """Growth of the memory that stays alive over training steps, judged by each step's floor.
 
-    ``floors_bytes`` is the least alive in each step, ``places`` what a leak added in its later half.
+    ``floors_bytes`` is the least alive in each step, ``places`` what a leak added later on.
     """
 
     kind: Kind

@@ -20,7 +20,8 @@ class Origin:
     """The beginning of a recording.
 
     ``live`` has the requested bytes by address. ``layout`` is None where the segments cannot be
-    derived, and ``why_not`` says why. ``uncertain_blocks`` may be up to 1 MiB longer than it says: a large block keeps a short rest, and a trace shows requested sizes only.
+    derived, and ``why_not`` says why. ``uncertain_blocks`` may be up to 1 MiB longer than it
+    says: a large block keeps a short rest, and a trace shows requested sizes only.
     """
 
     live: Mapping[int, int]

@@ -8,6 +8,7 @@ boundary of its units and so makes no difference.
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -29,17 +30,19 @@ class UnderivableError(Exception):
     """The events and the segments do not fit together."""
 
 
+@dataclass(eq=False)
 class PastSegment:
     """A segment, or a mapped stretch; blocks as (address, size, requested, state), in order."""
 
-    def __init__(
-        self, address: int, size: int, stream: int, *, is_large: bool, is_expandable: bool
-    ) -> None:
-        self.address = address
-        self.stream = stream
-        self.is_large = is_large
-        self.is_expandable = is_expandable
-        self.blocks: list[PastBlock] = [(address, size, 0, FREE)]
+    blocks: list[PastBlock]
+    stream: int
+    is_large: bool
+    is_expandable: bool
+
+    @property
+    def address(self) -> int:
+        """First address of the segment."""
+        return self.blocks[0][0]
 
     def end(self) -> int:
         """Return the first address behind it."""
@@ -102,18 +105,12 @@ class Past:
             (event.address, event.size_bytes) for event in events if event.action in _REQUESTS
         )
         for segment in segments:
-            past = PastSegment(
-                segment.address,
-                segment.size_bytes,
-                segment.stream,
-                is_large=segment.is_large,
-                is_expandable=segment.is_expandable,
-            )
-            past.blocks = [
+            blocks: list[PastBlock] = [
                 (b.address, b.size_bytes, b.requested_bytes, _STATES.get(b.state, AWAITING))
                 for b in segment.blocks
             ]
-            self._add(past)
+            kind = segment.is_large, segment.is_expandable
+            self._add(PastSegment(blocks, segment.stream, *kind))
 
     def _add(self, segment: PastSegment) -> None:
         if segment.address in self._segments:
@@ -212,11 +209,7 @@ class Past:
         self._remove(segment)
         for blocks in (before, after):
             if blocks:
-                piece = PastSegment(
-                    blocks[0][0], 0, segment.stream, is_large=segment.is_large, is_expandable=True
-                )
-                piece.blocks = blocks
-                self._add(piece)
+                self._add(replace(segment, blocks=blocks))
         key = (segment.stream, segment.is_large)
         if self._of_key[key] > 0:
             # Mapped while the range held more: the range reaches down to here at least.
@@ -237,7 +230,6 @@ class Past:
                 stretch.blocks += each.blocks
             else:
                 stretch.blocks[:0] = each.blocks
-                stretch.address = each.address
         stretch.set_free(stretch.index_at(event.address))
         self._add(stretch)
 
@@ -291,10 +283,5 @@ class Past:
 
 
 def _free_segment(event: TraceEvent, *, is_large: bool, is_expandable: bool) -> PastSegment:
-    return PastSegment(
-        event.address,
-        event.size_bytes,
-        event.stream,
-        is_large=is_large,
-        is_expandable=is_expandable,
-    )
+    blocks: list[PastBlock] = [(event.address, event.size_bytes, 0, FREE)]
+    return PastSegment(blocks, event.stream, is_large, is_expandable)

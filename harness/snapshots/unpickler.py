@@ -10,9 +10,10 @@ else grow sixtyfold). The opcodes: ``Lib/pickletools.py`` of CPython.
 import pickle
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from harness.schema.units import format_bytes
+from harness.snapshots.event_shapes import EventShapes
 from harness.snapshots.file_bytes import Deadline, SnapshotError
 
 # Recordings that PyTorch writes take 16 to 17.2 bytes of memory for each byte of the file: every
@@ -41,21 +42,8 @@ _NAMES = {
 }
 
 
-class Shortcut(Protocol):
-    """Reads a whole value at once where it knows its form, such as an event of a trace."""
-
-    def read(self, data: bytearray, position: int, memo: list[Any]) -> tuple[Any, int] | None:
-        """Return the value that begins at ``position`` and the position behind it, or None.
-
-        What the opcodes would have remembered is appended to ``memo``.
-        """
-
-    def learn(self, data: bytearray, start: int, end: int, memo: list[Any]) -> None:
-        """Look at a dict that was read opcode by opcode, from ``start`` to ``end``."""
-
-
 def load_builtins(
-    data: bytearray, *, deadline: Deadline | None = None, shortcut: Shortcut | None = None
+    data: bytearray, *, deadline: Deadline | None = None, shortcut: EventShapes | None = None
 ) -> Any:
     """Return what the pickle ``data`` holds: dicts, lists, tuples, strings and numbers."""
     machine = _Machine(data, Deadline() if deadline is None else deadline, shortcut)
@@ -72,7 +60,7 @@ def load_builtins(
 class _Machine:
     """A stack, the stacks below the open marks, and the memo."""
 
-    def __init__(self, data: bytearray, deadline: Deadline, shortcut: Shortcut | None) -> None:
+    def __init__(self, data: bytearray, deadline: Deadline, shortcut: EventShapes | None) -> None:
         self.data = data
         self.deadline = deadline
         self.shortcut = shortcut
