@@ -106,6 +106,7 @@ def _job(request: Request, result: Path, lifeline: int) -> Job:
         snapshot=None if request.snapshot is None else str(request.snapshot.resolve()),
         steps=request.steps,
         answers=dict(request.answers),
+        integer=request.integer,
         world_size=request.world_size,
         rank=request.rank,
         lifeline=lifeline,

@@ -94,6 +94,7 @@ class Device(Struct, frozen=True, kw_only=True):
     """One pretended GPU.
 
     Attributes:
+        requested_total_bytes: sum of all allocations, of freed ones too.
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
 
@@ -102,6 +103,7 @@ class Device(Struct, frozen=True, kw_only=True):
     index: int
     peaks: CudaPeaks
     allocations: int = 0
+    requested_total_bytes: int = 0
     segments: int = 0
     retries: int = 0
     ooms: int = 0
@@ -120,7 +122,8 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         source: what the answer from that table means; None of the user's.
         sizes: operators there that read how large their result is, and could not know it.
         open_sizes: how often such a size had no answer either, and zero was taken.
-        integers: unknown reads of integers, from which the script may make sizes.
+        integers: unknown reads from which the script may make sizes: integers, fractions that it
+            rounds, masks that it copies.
 
     """
 
@@ -236,6 +239,7 @@ class Job(Struct, frozen=True, kw_only=True):
         kind: a script's path, a module's name, or a file of a pickled function.
         steps: end the script after this many optimizer steps.
         answers: what reads of GPU values get: ``FILE:LINE`` to an answer, ``*`` for the rest.
+        integer: what unknown reads get that may become sizes.
         lifeline: end of a pipe that closes when the parent has ended.
         write_files: whether files of the user may be changed.
         path: where the parent finds modules, for those that a function needs.
@@ -249,6 +253,7 @@ class Job(Struct, frozen=True, kw_only=True):
     snapshot: str | None = None
     steps: int | None = None
     answers: dict[str, Answer] = {}
+    integer: int = 0
     world_size: int | None = None
     rank: int = 0
     lifeline: int

@@ -33,6 +33,7 @@ class Request:
     steps: int | None = None
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
+    integer: int = 0
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

@@ -1,6 +1,7 @@
 """Run a script, a module or a function on a pretended GPU, in a process of its own."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.run_folder import run_folder
+from harness.dry_run.unknown_sizes import with_integers_tried
 from harness.dry_run.value_answers import check_answers
 from harness.prediction.gpu.catalogue import Gpu
 
@@ -120,8 +122,33 @@ def dry_run(
             quiet=quiet,
             write_files=write_files,
         )
-        report = run(request, folder)
+        report = _with_integers_tried(run(request, folder), request, folder)
         return _with_eager(report, request, folder) if compare_eager else report
+
+
+def _with_integers_tried(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
+    """Return the report, after more runs if the script read integers that nobody knows."""
+    limit = 60 + 2 * (report.wall_seconds or 0.0)
+
+    def again(integer: int) -> DryRunReport:
+        if not request.quiet:
+            print(
+                f"harness dry-run: running again with {integer} for every unknown integer, to see"
+                " if a size depends on it",
+                file=sys.stderr,
+            )
+        other = dataclasses.replace(
+            request,
+            integer=integer,
+            snapshot=None,
+            quiet=True,
+            deadline_seconds=min(limit, request.deadline_seconds or limit),
+        )
+        place = folder / f"integer-{integer}"
+        place.mkdir()
+        return run(other, place)
+
+    return with_integers_tried(report, again)
 
 
 def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:

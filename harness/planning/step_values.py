@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from harness.dry_run.dry_run_text import reads_in_words
 from harness.dry_run.own_code import is_own
-from harness.dry_run.unknown_sizes import bounds, unknown_sizes
+from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
 from harness.schema.errors import UnsupportedError
@@ -32,7 +32,8 @@ class StepValues:
             UnsupportedError: the size of a tensor depends on a value that nobody knows.
 
         """
-        reason = unknown_sizes(self._reads.found())
+        reads = self._reads.found()
+        reason = unknown_sizes(reads) or unknown_integers(reads)
         if reason is not None:
             raise UnsupportedError(reason)
 

@@ -1,0 +1,39 @@
+"""Fractions that a script reads from the GPU and turns into integers, from which it makes sizes."""
+
+import ast
+import functools
+import linecache
+from collections.abc import Iterator
+
+_ROUNDING = {"int", "round", "ceil", "floor", "trunc", "range", "divmod"}
+_ASSIGNS = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr
+
+
+@functools.cache
+def becomes_integer(file: str, line: int) -> bool:
+    """Return whether the source rounds what it reads on a line, there or by an assigned name."""
+    try:
+        nodes = list(ast.walk(ast.parse("".join(linecache.getlines(file)))))
+    except (SyntaxError, ValueError):
+        return False
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, _ASSIGNS) and _covers(node, line):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {name for target in targets for name in _names(target)}
+    rounded = (node for node in nodes if _rounds(node))
+    return any(_covers(node, line) or not names.isdisjoint(_names(node)) for node in rounded)
+
+
+def _rounds(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return bool(_ROUNDING & {getattr(node.func, "id", ""), getattr(node.func, "attr", "")})
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv)
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    return (one.id for one in ast.walk(node) if isinstance(one, ast.Name))
+
+
+def _covers(node: ast.expr | ast.stmt, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)
