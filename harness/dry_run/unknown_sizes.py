@@ -47,9 +47,13 @@ def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunRepor
 
     """
     integers = [read for read in report.value_reads if read.integers]
-    if report.outcome != "ok" or not integers:
+    if not integers or report.outcome not in ("ok", "error"):
         return report
     named = _listed([read.place for read in integers])
+    hint = f"--answer {_name(integers[0])}=NUMBER {NUMBER}"
+    if report.outcome == "error":
+        why = f"{report.evidence}; the integers read at {named} are not known: {hint}"
+        return replace(report, evidence=why)
     number = 100
     other = again(number)
     if other.outcome == "error":  # such as an index out of range
@@ -60,17 +64,18 @@ def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunRepor
             f"no size depends on the integers read at {named}: with {number} for 0, all sizes are"
             " the same"
         )
+    elif other.outcome == "killed":
+        note = f"sizes may depend on the integers read at {named}: the second run was ended"
     elif _allocations(again(0)) != _allocations(report):
         note = (
-            f"sizes may depend on integers read at {named}, which could not be tried, because two"
+            f"sizes may depend on the integers read at {named}: it cannot be tried, because two"
             " runs with the same values differ"
         )
     else:
         ended = "" if other.outcome == "ok" else f", {other.outcome} ({other.evidence})"
         why = (
             f"size depends on values at {named}: with {number} for 0, the allocator is asked for"
-            f" {_total(other):,} B in all, not {_total(report):,} B{ended}; --answer"
-            f" {_name(integers[0])}=NUMBER {NUMBER}"
+            f" {_total(other):,} B in all, not {_total(report):,} B{ended}; {hint}"
         )
         return replace(report, outcome="unsupported", evidence=why, fit=None)
     return replace(report, notes=(*report.notes, note))

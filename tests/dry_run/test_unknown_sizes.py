@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from harness.dry_run.dry_run_report import CudaPeaks, Device, DryRunReport, ValueRead
 from harness.dry_run.dry_run_request import DryRunError
 from harness.dry_run.rounded_reads import becomes_integer
 from harness.dry_run.run import dry_run
+from harness.dry_run.unknown_sizes import with_integers_tried
 from harness.dry_run.value_answers import as_size, check_answers, parse_answer
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -195,6 +197,50 @@ def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path, body: st
     assert report.outcome == "ok", report.evidence
     assert any(read.integers for read in report.value_reads)
     assert any(note.startswith("no size depends on the integers") for note in report.notes)
+
+
+READ = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1)
+
+
+def ended(outcome: Any, total: int = 4000, evidence: str | None = None) -> DryRunReport:
+    device = Device(index=0, peaks=CudaPeaks(), allocations=1, requested_total_bytes=total)
+    return DryRunReport(
+        outcome=outcome,
+        evidence=evidence,
+        gpu="l4",
+        gpu_total_bytes=1 << 34,
+        cuda=CudaPeaks(),
+        outside_bytes=(0, 0),
+        devices=(device,),
+        value_reads=(READ,),
+    )
+
+
+INDEX = ended("error", 1000, "IndexError")
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "outcome", "says"),
+    [
+        (ended("ok"), {100: ended("ok")}, "ok", "no size depends on the integers"),
+        (ended("ok"), {100: INDEX, 1: ended("ok")}, "ok", "with 1 for 0"),
+        (ended("ok"), {100: ended("ok", 5000), 0: ended("ok")}, "unsupported", "5,000 B in all"),
+        (ended("ok"), {100: ended("timeout"), 0: ended("ok")}, "unsupported", "timeout"),
+        (ended("ok"), {100: INDEX, 1: INDEX, 0: ended("ok")}, "unsupported", "IndexError"),
+        (ended("ok"), {100: ended("ok", 5000), 0: ended("ok", 6000)}, "ok", "two runs"),
+        (ended("ok"), {100: ended("killed")}, "ok", "the second run was ended"),
+        (INDEX, {}, "error", "IndexError; the integers read at /a/train.py:9 are not known"),
+        (ended("oom"), {}, "oom", ""),
+    ],
+)
+def test_more_runs_tell_if_a_size_depends_on_an_integer(
+    first: DryRunReport, others: dict[int, DryRunReport], outcome: str, says: str
+) -> None:
+    left = dict(others)
+    report = with_integers_tried(first, left.pop)
+    assert report.outcome == outcome
+    assert says in " ".join([report.evidence or "", *report.notes])
+    assert not left, "a run that is not made"
 
 
 @pytest.mark.slow
