@@ -56,7 +56,7 @@ test-newer: $(VENV)/.installed-test
 
 # The lowest versions that pyproject admits of all but torch, whose versions are tested above. What
 # old versions warn of among themselves is theirs.
-test-lowest: $(VENV)-lowest/.installed
+test-lowest: $(VENV)/.installed-test $(VENV)-lowest/.installed
 	$(VENV)-lowest/bin/python -m pytest -o filterwarnings=default tests/analysis \
 	  tests/reporting/test_tables.py tests/reporting/test_figures.py tests/reporting/test_report.py \
 	  tests/schema/test_record.py tests/schema/test_workload.py tests/cli/test_app.py tests/sweep/test_store.py \
@@ -129,7 +129,7 @@ $(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 # Torch comes from the first environment, by a path file; what is installed here goes before it.
-$(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py $(VENV)/.installed-test
+$(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py | $(VENV)/bin/python
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(BIN)/python .ci/lowest.py >$(VENV)-lowest/versions.txt
 	$(VENV)-lowest/bin/python -m pip install --quiet --only-binary :all: \

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -54,3 +55,15 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 # make docs turns warnings into errors: a link to a page that does not exist fails the build.
+
+
+def _literature(app, exception):
+    """Put the report on the literature next to that of the reference run, which has its names."""
+    if exception is None:
+        report = Path(app.outdir) / "literature-report"
+        shutil.copytree(ROOT / "results" / "literature", report, dirs_exist_ok=True)
+
+
+def setup(app):
+    """Let Sphinx call it."""
+    app.connect("build-finished", _literature)

@@ -28,6 +28,7 @@ PAGES = [
     "genindex.html",
     "report.html",
     "evidence.html",
+    "literature-report/report.html",
 ]
 VIEWS = [(390, "light"), (1280, "dark")]  # each width and each scheme once
 
