@@ -27,7 +27,8 @@ def becomes_integer(file: str, line: int) -> bool:
 
 def _rounds(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
-        return bool(_ROUNDING & {getattr(node.func, "id", ""), getattr(node.func, "attr", "")})
+        name = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
+        return name in _ROUNDING and not (name == "round" and len(node.args) > 1)
     return isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv)
 
 
