@@ -61,8 +61,8 @@ def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunRepor
         other = again(number)
     if _allocations(other) == _allocations(report):
         note = (
-            f"no size depends on the integers read at {named}: with {number} for 0, all sizes are"
-            " the same"
+            f"no size changes with the integers read at {named}: {number} instead of 0 gives the"
+            " same ones"
         )
     elif other.outcome == "killed":
         note = f"sizes may depend on the integers read at {named}: the second run was ended"
@@ -74,7 +74,7 @@ def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunRepor
     else:
         ended = "" if other.outcome == "ok" else f", {other.outcome} ({other.evidence})"
         why = (
-            f"size depends on values at {named}: with {number} for 0, the allocator is asked for"
+            f"size depends on values at {named}: with {number} instead of 0, the allocator is asked for"
             f" {_total(other):,} B in all, not {_total(report):,} B{ended}; {hint}"
         )
         return replace(report, outcome="unsupported", evidence=why, fit=None)

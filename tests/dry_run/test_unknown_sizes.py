@@ -196,7 +196,7 @@ def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path, body: st
     report = counted(tmp_path, body)
     assert report.outcome == "ok", report.evidence
     assert any(read.integers for read in report.value_reads)
-    assert any(note.startswith("no size depends on the integers") for note in report.notes)
+    assert any(note.startswith("no size changes with the integers") for note in report.notes)
 
 
 READ = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1)
@@ -222,8 +222,8 @@ INDEX = ended("error", 1000, "IndexError")
 @pytest.mark.parametrize(
     ("first", "others", "outcome", "says"),
     [
-        (ended("ok"), {100: ended("ok")}, "ok", "no size depends on the integers"),
-        (ended("ok"), {100: INDEX, 1: ended("ok")}, "ok", "with 1 for 0"),
+        (ended("ok"), {100: ended("ok")}, "ok", "no size changes with the integers"),
+        (ended("ok"), {100: INDEX, 1: ended("ok")}, "ok", ": 1 instead of 0"),
         (ended("ok"), {100: ended("ok", 5000), 0: ended("ok")}, "unsupported", "5,000 B in all"),
         (ended("ok"), {100: ended("timeout"), 0: ended("ok")}, "unsupported", "timeout"),
         (ended("ok"), {100: INDEX, 1: INDEX, 0: ended("ok")}, "unsupported", "IndexError"),
