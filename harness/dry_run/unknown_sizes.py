@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from harness.dry_run.dry_run_report import DryRunReport, ValueRead
 
 MOST_PLACES = 3
-NUMBER = "gives the value that is read, 0 if it is zero"
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
@@ -33,9 +32,7 @@ def unknown_integers(reads: Sequence[ValueRead]) -> str | None:
     integers = [read for read in reads if read.integers]
     if not integers:
         return None
-    named = _listed([read.place for read in integers])
-    hint = f"--answer {_name(integers[0])}=NUMBER {NUMBER}"
-    return f"sizes may depend on integers read at {named}; {hint}"
+    return f"sizes may depend on integers read at {_named(integers)}; {_hint(integers)}"
 
 
 def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunReport]) -> DryRunReport:
@@ -49,8 +46,7 @@ def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunRepor
     integers = [read for read in report.value_reads if read.integers]
     if not integers or report.outcome not in ("ok", "error"):
         return report
-    named = _listed([read.place for read in integers])
-    hint = f"--answer {_name(integers[0])}=NUMBER {NUMBER}"
+    named, hint = _named(integers), _hint(integers)
     if report.outcome == "error":
         why = f"{report.evidence}; the integers read at {named} are not known: {hint}"
         return replace(report, evidence=why)
@@ -74,8 +70,8 @@ def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunRepor
     else:
         ended = "" if other.outcome == "ok" else f", {other.outcome} ({other.evidence})"
         why = (
-            f"size depends on values at {named}: with {number} instead of 0, the allocator is asked for"
-            f" {_total(other):,} B in all, not {_total(report):,} B{ended}; {hint}"
+            f"size depends on values at {named}: with {number} instead of 0, the allocator is asked"
+            f" for {_total(other):,} B in all, not {_total(report):,} B{ended}; {hint}"
         )
         return replace(report, outcome="unsupported", evidence=why, fit=None)
     return replace(report, notes=(*report.notes, note))
@@ -88,6 +84,14 @@ def _allocations(report: DryRunReport) -> object:
 
 def _total(report: DryRunReport) -> int:
     return sum(device.requested_total_bytes for device in report.devices)
+
+
+def _named(integers: Sequence[ValueRead]) -> str:
+    return _listed([read.place for read in integers])
+
+
+def _hint(integers: Sequence[ValueRead]) -> str:
+    return f"--answer {_name(integers[0])}=NUMBER gives the value that is read, 0 if it is zero"
 
 
 def _listed(places: Sequence[str]) -> str:
