@@ -168,7 +168,6 @@ def counted(tmp_path: Path, body: str, **options: Any) -> Any:
     return dry_run(script, gpu="l4", quiet=True, **options)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("body", DECIDES.values(), ids=DECIDES)
 def test_a_number_that_decides_a_size_is_refused(tmp_path: Path, body: str) -> None:
     report = counted(tmp_path, body)
@@ -185,13 +184,7 @@ def test_a_number_that_is_given_decides_a_size(tmp_path: Path) -> None:
     assert not any("integers" in note for note in report.notes)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(body, id=name, marks=[pytest.mark.slow] * (name != "an accuracy"))
-        for name, body in SAME.items()
-    ],
-)
+@pytest.mark.parametrize("body", SAME.values(), ids=SAME)
 def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path, body: str) -> None:
     report = counted(tmp_path, body)
     assert report.outcome == "ok", report.evidence
@@ -219,6 +212,7 @@ def ended(outcome: Any, total: int = 4000, evidence: str | None = None) -> DryRu
 INDEX = ended("error", 1000, "IndexError")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("first", "others", "outcome", "says"),
     [
@@ -243,7 +237,6 @@ def test_more_runs_tell_if_a_size_depends_on_an_integer(
     assert not left, "a run that is not made"
 
 
-@pytest.mark.slow
 def test_a_script_that_differs_by_itself_says_that_nothing_could_be_tried(tmp_path: Path) -> None:
     body = "import time; print(count()); y = x[: time.time_ns() // 1000 % 600 + 1] * 2"
     report = counted(tmp_path, body)
@@ -259,6 +252,7 @@ def test_a_loss_and_a_checkpoint_are_no_integers_and_cost_no_second_run(tmp_path
     assert not any("integers" in note for note in report.notes)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
