@@ -20,7 +20,7 @@ def becomes_integer(file: str, line: int) -> bool:
     for node in nodes:
         if isinstance(node, _ASSIGNS) and _covers(node, line):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {name for target in targets for name in _names(target)}
+            names |= {name for target in targets for name in _names(target, ast.Store)}
     rounded = (node for node in nodes if _rounds(node))
     return any(_covers(node, line) or not names.isdisjoint(_names(node)) for node in rounded)
 
@@ -32,8 +32,11 @@ def _rounds(node: ast.AST) -> bool:
     return isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv)
 
 
-def _names(node: ast.AST) -> Iterator[str]:
-    return (one.id for one in ast.walk(node) if isinstance(one, ast.Name))
+def _names(node: ast.AST, context: type[ast.expr_context] = ast.Load) -> Iterator[str]:
+    """Yield what is read or assigned in a node: ``n`` of ``n``, ``.n`` of ``self.n``."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Name | ast.Attribute) and isinstance(one.ctx, context):
+            yield one.id if isinstance(one, ast.Name) else f".{one.attr}"
 
 
 def _covers(node: ast.expr | ast.stmt, line: int) -> bool:

@@ -139,6 +139,7 @@ def _with_integers_tried(report: DryRunReport, request: Request, folder: Path) -
                 f"harness dry-run: running again with {integer} for every unknown integer, to see"
                 " if a size depends on it",
                 file=sys.stderr,
+                flush=True,
             )
         other = dataclasses.replace(
             request,
