@@ -263,6 +263,9 @@ def test_a_loss_and_a_checkpoint_are_no_integers_and_cost_no_second_run(tmp_path
         ("if (n := t.item()) > 3:\n    math.ceil(n)", True),
         ("total += t.item()\nself.n = torch.floor(total)", True),
         ("n = t.item()\nint(self.n)", False),
+        ("self.n = t.item()\nint(self.m)", False),
+        ("self.n += t.item()\nint(2 * self.n)", True),
+        ("loss = t.item()\nprint(round(loss, 4))", False),
         ("n = t.item(\n", False),
     ],
 )
