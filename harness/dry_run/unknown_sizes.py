@@ -58,7 +58,7 @@ def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunRepor
     zeros = [report]
     if other.outcome != "killed" and _allocations(other) != _allocations(report):
         zeros.append(again(0))  # a first run may have filled caches of compiled code
-    if _allocations(other) in map(_allocations, zeros):
+    if other.outcome == "ok" and _allocations(other) in map(_allocations, zeros):
         note = (
             f"no size changes with the integers read at {named}: {number} instead of 0 gives the"
             " same ones"

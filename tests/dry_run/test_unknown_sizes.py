@@ -220,6 +220,7 @@ INDEX = ended("error", 1000, "IndexError")
         (ended("ok"), {100: INDEX, 1: ended("ok")}, "ok", ": 1 instead of 0"),
         (ended("ok"), {100: ended("ok", 5000), 0: ended("ok")}, "unsupported", "5,000 B in all"),
         (ended("ok"), {100: ended("ok", 50), 0: ended("ok", 50)}, "ok", "no size changes"),
+        (ended("ok"), {100: INDEX, 1: INDEX, 0: INDEX}, "ok", "two runs"),
         (ended("ok"), {100: ended("timeout"), 0: ended("ok")}, "unsupported", "timeout"),
         (ended("ok"), {100: INDEX, 1: INDEX, 0: ended("ok")}, "unsupported", "IndexError"),
         (ended("ok"), {100: ended("ok", 5000), 0: ended("ok", 6000)}, "ok", "two runs"),
