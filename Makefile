@@ -79,15 +79,14 @@ cuda: $(VENV)/.installed-test
 
 # The same without a GPU, under the dry run, in an environment of its own with the CUDA build of
 # PyTorch that the package index has: 7 GB, kept until clean. Tests, every comparison with PyTorch's
-# own allocator, one rank of many, public models: 20 minutes on two idle processors, or with
+# own allocator: 15 minutes on two idle processors, or with
 # CUDA_EVERY=4 a quarter of each comparison. A comparison that fails does not keep the others from running.
 CUDA := $(VENV)-cuda
 # The newest version whose allocations on CUDA the predictions follow; the dry run itself works with 2.15.
 CUDA_TORCH ?= 'torch==2.14.*'
 CUDA_OUT ?= results/cuda-dry-run
 CUDA_EVERY ?= 1
-COMPARISONS := compare_allocator compare_snapshots compare_events compare_predictions \
-  dry_run_distributed dry_run_models
+COMPARISONS := compare_allocator compare_snapshots compare_events compare_predictions
 cuda-dry-run: $(CUDA)/.installed
 	$(CUDA)/bin/python -m pytest tests/dry_run
 	$(CUDA)/bin/python -m benchmarks.validation.dry_run -m pytest -m cuda tests/cuda

@@ -15,9 +15,8 @@ from rich.text import Text
 
 import harness
 from harness.cli.app import main
-from harness.reporting.step_page import step_page
+from harness.reporting.step_page import step_page, timeline_svg
 from harness.reporting.tables import csv_text
-from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import Event, Trace
 from harness.schema.metrics import Layer
 from harness.schema.notebook_table import notebook_table
@@ -160,7 +159,7 @@ def test_pages_and_notebooks_hold_no_active_character() -> None:
     report = StepReport(method="formula", target=name, notes=(name,), layers=layers, trace=trace)
     for text in (
         step_page(report, name),
-        svg_timeline(trace, name),
+        timeline_svg(trace, name),
         notebook_table(name, [name], []),
     ):
         assert "\\x1b[2J" in text

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.validation.dry_run import DryRun, StubCard, parser, write_table
+from benchmarks.validation.dry_run import parser, run_on, stub_gpu, write_table
 from harness.allocator import AllocatorConfig, Ascending, CachingAllocator, OutOfMemoryError
 from harness.snapshots.replay import replay_devices
 
@@ -145,12 +145,12 @@ PLANS = (
 )
 
 
-def record(plan: Plan, operations: int, dry_run: DryRun, out: Path) -> None:
+def record(plan: Plan, operations: int, out: Path) -> None:
     """Run the recorder for ``plan`` on the real allocator."""
     plan_file = out.with_suffix(".plan.json")
     plan_file.write_text(json.dumps({**dataclasses.asdict(plan), "operations": operations}))
-    card = StubCard(total_bytes=plan.total_bytes, other_bytes=plan.other_bytes)
-    dry_run.run([RECORDER, plan_file, out], card, settings=plan.settings)
+    gpu = stub_gpu(total_bytes=plan.total_bytes, other_bytes=plan.other_bytes)
+    run_on(gpu, [RECORDER, plan_file, out], settings=plan.settings)
 
 
 def configure(plan: Plan, settings: str) -> AllocatorConfig:
@@ -258,8 +258,8 @@ def compare(plan: Plan, out: Path) -> Comparison:
 
 def replayed(plan: Plan, out: Path) -> str:
     """Return ``all`` where the run's snapshot is replayed without a difference, or the first."""
-    found = replay_devices(out.with_suffix(".pickle"), recorded_on_bytes=plan.total_bytes)
-    agreement = found[0].agreement
+    devices = replay_devices(out.with_suffix(".pickle"), recorded_on_bytes=plan.total_bytes)
+    agreement = devices[0].agreement
     if agreement is None:
         return "not derivable"
     return "all" if agreement.is_complete() else agreement.differences[0]
@@ -308,7 +308,6 @@ def main() -> int:
     options.add_argument("--only", default="", help="configurations whose name contains this")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
-    dry_run = DryRun()
     comparisons = []
     for plan in PLANS:
         if arguments.only not in plan.name:
@@ -316,7 +315,7 @@ def main() -> int:
         seeded = dataclasses.replace(plan, seed=arguments.seed)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "recording"
-            record(seeded, arguments.operations // arguments.every, dry_run, out)
+            record(seeded, arguments.operations // arguments.every, out)
             comparisons.append(compare(seeded, out))
         print(plan.name, comparisons[-1].operations, comparisons[-1].first_difference or "equal")
         sys.stdout.flush()

@@ -11,8 +11,8 @@ from itertools import groupby
 from random import Random
 from typing import Any
 
-from benchmarks.validation.compare_predictions import CARDS, gpu_of
-from benchmarks.validation.dry_run import DryRun, parser, write_table
+from benchmarks.validation.compare_predictions import GPUS
+from benchmarks.validation.dry_run import parser, write_table
 from benchmarks.validation.record_events import STEPS, record_on
 from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
@@ -88,11 +88,11 @@ def in_order_of_forward_returns(events: Sequence[list[Any]]) -> list[list[Any]]:
 
     Autocast empties its cache in the order of a hash table of addresses.
     """
-    found: list[list[Any]] = []
+    ordered: list[list[Any]] = []
     for is_return, group in groupby(events, lambda e: e[1] == "forward" and e[2] < 0):
         neighbours = list(group)
-        found += sorted(neighbours) if is_return else neighbours
-    return found
+        ordered += sorted(neighbours) if is_return else neighbours
+    return ordered
 
 
 def main() -> int:
@@ -101,21 +101,27 @@ def main() -> int:
     options.add_argument("--workloads", type=int, default=100, help="on each GPU")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
-    dry_run = DryRun()
     random, rows, all_equal = Random(arguments.seed), [], True
-    for card in CARDS:
+    for pretended in GPUS:
+        gpu = Gpu(
+            name="the pretended GPU",
+            capability=pretended.capability,
+            multiprocessors=pretended.multiprocessors,
+            threads_per_multiprocessor=pretended.threads_per_multiprocessor,
+            total_bytes=pretended.total_bytes,
+        )
         workloads = [draw(random) for _ in range(arguments.workloads // arguments.every)]
-        recordings = record_on(card, [w.changed() for w in workloads], dry_run)
+        recordings = record_on(pretended, [w.changed() for w in workloads])
         counts = [0, 0, 0, 0]
         for workload, predicted in zip(workloads, recordings, strict=True):
-            same, compared, equal = differences(workload, gpu_of(card), predicted)
+            same, compared, equal = differences(workload, gpu, predicted)
             if not same or compared != equal:
                 print("differs:", workload, flush=True)
                 all_equal = False
             for place, number in enumerate((len(predicted["events"]), same, compared, equal)):
                 counts[place] += number
         events, same_sequences, compared, equal = counts
-        cells = (card.capability, len(workloads), same_sequences, events, compared, equal)
+        cells = (pretended.name.split()[1], len(workloads), same_sequences, events, compared, equal)
         rows.append([str(cell) for cell in cells])
         print(*rows[-1], flush=True)
     summary = (

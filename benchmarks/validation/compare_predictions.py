@@ -2,36 +2,42 @@
 
     python -m benchmarks.validation.compare_predictions --out FOLDER
 
-Each workload is measured by ``harness measure --device cuda --json`` in processes of its own
-and predicted from the same flags. Writes ``predictions.md`` and ``predictions.csv``; exit code
-1 if a requested peak differs by a byte, if more than three other peaks do, or one of them by
-more than a segment.
+Each workload is measured as ``harness measure --device cuda`` does, in processes of its own. Writes
+``predictions.md`` and ``predictions.csv``; exit code 1 if a requested peak differs by a byte, if
+more than three other peaks do, or one of them by more than a segment.
 """
 
 import itertools
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmarks.validation.dry_run import DryRun, StubCard, at_once, parser, write_table
-from harness.prediction.gpu.catalogue import Gpu, parse_capability
+from benchmarks.validation.dry_run import parser, stub_gpu, write_table
+from harness.dry_run.build import build
+from harness.dry_run.for_workers import pretended
+from harness.dry_run.pretended_gpu import PretendedGpu
+from harness.dry_run.toolchain import torch_build
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import default_launcher
+from harness.measurement.process.messages import Job
+from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
-from harness.schema.record import Record, from_json
+from harness.schema.record import Outcome, Record
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
 PEAKS = ("requested", "allocated", "active", "reserved")
 SEGMENT_BYTES = 20 << 20
 MOST_DIFFERENT = 3
-STUB_THREADS = 2048
-"""Threads that the pretended GPU says it has on a multiprocessor, whatever its capability."""
 
-CARDS = (
-    StubCard(capability="8.0", multiprocessors=108, total_bytes=42_400_000_000),
-    StubCard(capability="8.9", multiprocessors=58, total_bytes=23_600_000_000),
-    StubCard(capability="9.0", multiprocessors=132, total_bytes=84_900_000_000),
+GPUS = (
+    stub_gpu("8.0", multiprocessors=108, total_bytes=42_400_000_000),
+    stub_gpu("8.9", multiprocessors=58, total_bytes=23_600_000_000),
+    stub_gpu("9.0", multiprocessors=132, total_bytes=84_900_000_000),
 )
 
 BASE = Workload(device="cuda")
@@ -87,27 +93,25 @@ SETTINGS = (
 )
 
 
-def cases() -> Iterator[tuple[Workload, StubCard, str]]:
-    """Yield each workload on one of the GPUs, and one under each of the settings on each."""
-    for workload, card in zip(workloads(), itertools.cycle(CARDS), strict=False):
-        yield workload, card, ""
+def cases() -> Iterator[tuple[PretendedGpu, str, list[Workload]]]:
+    """Yield the workloads of each of the GPUs, and one under each of the settings on each."""
+    for number, gpu in enumerate(GPUS):
+        yield gpu, "", list(itertools.islice(workloads(), number, None, len(GPUS)))
     adam = BASE.replace(depth=4, width=1024, batch=2000, optimizer="adam")
-    for settings, card in itertools.product(SETTINGS, CARDS):
-        yield adam, card, settings
+    for settings, gpu in itertools.product(SETTINGS, GPUS):
+        yield gpu, settings, [adam]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One workload on one GPU: what was measured and what had been predicted."""
 
-    card: StubCard
-    settings: str
     record: Record
     prediction: StepReport
 
     def differences(self) -> dict[str, int]:
-        """Return measured minus predicted for each figure that differs, deep inside too."""
-        return dict(_differences(_figures(self.record), _figures(self.prediction)))
+        """Return measured minus predicted for each metric that differs, deep inside too."""
+        return dict(_differences(_metrics(self.record), _metrics(self.prediction)))
 
     def peak(self, name: str) -> tuple[int, int]:
         """Return a counter's peak, measured and predicted."""
@@ -133,14 +137,16 @@ class Comparison:
             for measured, predicted in pairs
         ]
         name = str(self.record.workload).removesuffix(", device cuda")
-        return [name, self.card.capability, self.settings or "none", *cells, stated]
+        facts = self.record.environment
+        settings = facts["allocator_settings"] or "none"
+        return [name, facts["gpu_capability"], settings, *cells, stated]
 
 
-def _figures(found: Record | StepReport) -> dict[str, Any]:
+def _metrics(side: Record | StepReport) -> dict[str, Any]:
     """Return the metrics that are both measured and predicted, by name."""
     names = [name for name in Record.__struct_fields__ if name in StepReport.__struct_fields__]
     left_out = {"schema", "outcome", "environment", "wall_seconds", "workload", "rss_rise_bytes"}
-    metrics = {name: getattr(found, name) for name in names if name not in left_out}
+    metrics = {name: getattr(side, name) for name in names if name not in left_out}
     plain: dict[str, Any] = json.loads(json.dumps(metrics, default=_as_dict))
     plain["cuda"].pop("outside_bytes")
     return plain
@@ -160,40 +166,31 @@ def _differences(measured: Any, predicted: Any, name: str = "") -> Iterator[tupl
         yield name, measured - predicted if numbers else 0
 
 
-def flags(workload: Workload) -> list[str]:
-    """Return the command line's flags that describe the workload."""
-    made = []
-    for name, value in workload.changed().items():
-        if (name == "depth" and workload.hidden) or value is None:
-            continue
-        text = ",".join(map(str, workload.hidden)) if name == "hidden" else str(value)
-        made += [f"--{name.replace('_', '-')}", text]
-    return made
-
-
-def gpu_of(card: StubCard) -> Gpu:
-    """Return the GPU that is pretended, as the predictions want it."""
-    return Gpu(
-        name="the pretended GPU",
-        capability=parse_capability(card.capability),
-        multiprocessors=card.multiprocessors,
-        threads_per_multiprocessor=STUB_THREADS,
-        total_bytes=card.total_bytes,
-    )
-
-
-def compare(workload: Workload, card: StubCard, settings: str, dry_run: DryRun) -> Comparison:
-    """Measure and predict ``workload`` on ``card`` under the allocator's ``settings``."""
-    command = ["-m", "harness", "measure", *flags(workload), "--json", "--repeats", "2"]
-    record = from_json(dry_run.run(command, card, settings=settings).stdout)
-    assert record.workload == workload, "the flags describe the workload"
-    prediction = predict(workload, gpu=gpu_of(card), allocator_settings=settings)
-    return Comparison(card=card, settings=settings, record=record, prediction=prediction)
+def compare(chosen: Iterable[Workload]) -> Iterator[Comparison]:
+    """Measure and predict workloads on the GPU that new processes see."""
+    launcher = default_launcher("pinned")
+    try:
+        ended = launcher.launch(Job(kind="describe", workload=BASE), 120.0)
+        if ended.result is None:
+            raise SystemExit(str(ended.failure.message if ended.failure else ended))
+        facts = ended.result["environment"]
+        gpu, settings = catalogue.recorded(facts), facts["allocator_settings"]
+        for workload in chosen:
+            record = measure(workload, repeats=2, launcher=launcher)
+            if record.outcome is not Outcome.OK:  # the GPU cannot hold it
+                print(workload, record.outcome, record.evidence, flush=True)
+                continue
+            prediction = predict(workload, gpu=gpu, allocator_settings=settings)
+            one = Comparison(record=record, prediction=prediction)
+            print(workload, facts["gpu"], settings, one.differences() or "equal", flush=True)
+            yield one
+    finally:
+        launcher.close()
 
 
 def write_tables(
     comparisons: list[Comparison],
-    out: Any,
+    out: Path,
     *,
     where: str = "under the dry run",
     written_by: str = "benchmarks/validation/compare_predictions.py",
@@ -245,16 +242,13 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--only", default="", help="workloads whose text contains this")
     arguments = options.parse_args()
-    dry_run = DryRun()
-
-    def run(case: tuple[Workload, StubCard, str]) -> Comparison:
-        found = compare(*case, dry_run)
-        stated = found.differences() or "equal"
-        print(found.card.capability, found.record.workload, found.settings, stated, flush=True)
-        return found
-
-    chosen = [case for case in cases() if arguments.only in str(case[0])]
-    comparisons = list(at_once(run, chosen[:: arguments.every]))
+    torch = torch_build()
+    comparisons: list[Comparison] = []
+    for gpu, settings, those in cases():
+        chosen = [one for one in those if arguments.only in str(one)][:: arguments.every]
+        os.environ["PYTORCH_ALLOC_CONF"] = settings
+        with pretended(gpu, torch, build(torch)):
+            comparisons += compare(chosen)
     write_tables(comparisons, arguments.out)
     return 0 if acceptable(comparisons) else 1
 

@@ -79,7 +79,9 @@ def _trained(name: str) -> dict[str, Any]:
         "layers": sum(layer["peak_bytes"] for layer in traced.layers),
     }
     peak = traced.metrics.peak_live_bytes
-    differ = [f"{what} {found} of {peak}" for what, found in sums.items() if found != peak]
+    differ = [
+        f"{what} {sum_bytes} of {peak}" for what, sum_bytes in sums.items() if sum_bytes != peak
+    ]
     return {"torch": torch.__version__, **peaks, "does_not_add_up": differ}
 
 
@@ -100,11 +102,11 @@ def _row(name: str, measured: dict[str, Any]) -> list[str]:
     gpu = replace(DEFAULT, workspace_config="")
     started = time.process_time()
     try:
-        found = estimate_step(own_step(name), device="cuda", gpu=gpu)
+        report = estimate_step(own_step(name), device="cuda", gpu=gpu)
     except HarnessError as error:
         return [name, str(measured["requested"]), "", "", "", "", "", str(error)[:90]]
     seconds = time.process_time() - started
-    peaks = _played(found.trace)
+    peaks = _played(report.trace)
     off = [peaks[counter] / measured[counter] - 1 for counter in COUNTERS]
     return [
         name,

@@ -11,9 +11,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.validation.dry_run import DryRun, StubCard, parser, write_table
+from benchmarks.validation.dry_run import parser, run_on, stub_gpu, write_table
 from harness.dry_run.toolchain import torch_build
-from harness.snapshots import Replay, replay_devices
+from harness.snapshots.replay import Replay, replay_devices
 
 MIB = 1 << 20
 RECORDER = Path(__file__).with_name("record_snapshots.py")
@@ -53,10 +53,10 @@ CASES = (
 )
 
 
-def record(case: Case, dry_run: DryRun, folder: Path) -> Path:
+def record(case: Case, folder: Path) -> Path:
     """Record the case; return the snapshot's path."""
-    card = StubCard(total_bytes=case.total_bytes)
-    dry_run.run([RECORDER, folder, case.model, case.begin], card, settings=case.settings)
+    gpu = stub_gpu(total_bytes=case.total_bytes)
+    run_on(gpu, [RECORDER, folder, case.model, case.begin], settings=case.settings)
     return folder / f"{case.model}-{case.begin}.pickle"
 
 
@@ -92,11 +92,10 @@ def write_tables(rows: list[list[str]], folder: Path, equal: int) -> None:
 def main() -> int:
     """Record, replay and write; return the exit code."""
     arguments = parser(__doc__).parse_args()
-    dry_run = DryRun()
     rows, equal = [], 0
     for case in CASES[:: arguments.every]:
         with tempfile.TemporaryDirectory() as folder:
-            path = record(case, dry_run, Path(folder))
+            path = record(case, Path(folder))
             replay = replay_devices(path, recorded_on_bytes=case.total_bytes)[0]
         complete = replay.agreement is not None and replay.agreement.is_complete()
         equal += complete

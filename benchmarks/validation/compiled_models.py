@@ -12,8 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.validation.dry_run import parser
-from benchmarks.validation.tables import write_table
+from benchmarks.validation.dry_run import parser, write_table
 from harness.dry_run import DryRunReport, dry_run
 
 GPU, BATCH, STEPS, DEADLINE_SECONDS = "a100-40gb", 2, 3, 1200.0

@@ -1,4 +1,4 @@
-"""Shared by the comparisons: running a program on the pretended GPU.
+"""Shared by the comparisons: programs on a pretended GPU, options, tables.
 
     python -m benchmarks.validation.dry_run -m pytest -m cuda
 
@@ -6,109 +6,63 @@ runs Python with these arguments on one, such as the tests that else need a GPU.
 """
 
 import argparse
+import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
 
-from benchmarks.validation.tables import write_table
 from harness.dry_run.build import build
 from harness.dry_run.for_workers import pretending
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.toolchain import torch_build
-
-__all__ = ["DryRun", "Later", "StubCard", "at_once", "parser", "write_table"]
-
-Case = TypeVar("Case")
-Found = TypeVar("Found")
+from harness.prediction.gpu.catalogue import parse_capability
 
 
-@dataclass(frozen=True, kw_only=True)
-class StubCard:
-    """The pretended GPU: its size, what others hold of it, what its properties say."""
-
-    total_bytes: int = 80 << 30
-    other_bytes: int = 0
-    capability: str = "8.0"
-    multiprocessors: int = 108
-
-    def pretended(self) -> PretendedGpu:
-        """Return it as the harness pretends it."""
-        major, _, minor = self.capability.partition(".")
-        return PretendedGpu(
-            name=f"capability {self.capability}",
-            capability=(int(major), int(minor)),
-            multiprocessors=self.multiprocessors,
-            threads_per_multiprocessor=2048,
-            total_bytes=self.total_bytes,
-            outside_bytes=(self.other_bytes, self.other_bytes),
-        )
+def stub_gpu(
+    capability: str = "8.0",
+    multiprocessors: int = 108,
+    total_bytes: int = 80 << 30,
+    other_bytes: int = 0,
+) -> PretendedGpu:
+    """Return a GPU to pretend, of which others hold ``other_bytes``."""
+    return PretendedGpu(
+        name=f"capability {capability}",
+        capability=parse_capability(capability),
+        multiprocessors=multiprocessors,
+        threads_per_multiprocessor=2048,
+        total_bytes=total_bytes,
+        outside_bytes=(other_bytes, other_bytes),
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class DryRun:
-    """Runs programs by this interpreter, which has a CUDA build of PyTorch."""
-
-    def run(
-        self,
-        command: Sequence[str | Path],
-        card: StubCard,
-        *,
-        settings: str = "",
-        workspace_config: str | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run Python with ``command`` on ``card``; its standard output comes back.
-
-        Raises:
-            CalledProcessError: it ended with another exit code than 0.
-
-        """
-        environment = on(card) | {"PYTORCH_ALLOC_CONF": settings}
-        if workspace_config is not None:
-            environment["CUBLAS_WORKSPACE_CONFIG"] = workspace_config
-        return subprocess.run(
-            [sys.executable, *command],
-            env=environment,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+def run_on(
+    gpu: PretendedGpu,
+    command: Sequence[str | Path],
+    *,
+    settings: str = "",
+    workspace_config: str | None = None,
+) -> None:
+    """Run Python with ``command`` on a GPU; an exit code other than 0 is an error."""
+    environment = environment_on(gpu) | {"PYTORCH_ALLOC_CONF": settings}
+    if workspace_config is not None:
+        environment["CUBLAS_WORKSPACE_CONFIG"] = workspace_config
+    subprocess.run([sys.executable, *command], env=environment, check=True)
 
 
-def on(card: StubCard) -> dict[str, str]:
-    """Return the environment of a process that sees ``card``."""
+def environment_on(gpu: PretendedGpu) -> dict[str, str]:
+    """Return the environment of a process that sees a GPU."""
     torch = torch_build()
     return {
         **os.environ,
-        **pretending(card.pretended(), torch, build(torch)),
+        **pretending(gpu, torch, build(torch)),
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "OMP_NUM_THREADS": "1",
     }
-
-
-def at_once(function: Callable[[Case], Found], cases: Iterable[Case]) -> Iterator[Found]:
-    """Yield what ``function`` returns for each case, in order; two processors work at it.
-
-    Only for functions that wait for a process of their own; no byte depends on a neighbour.
-    """
-    with ThreadPoolExecutor(2) as threads:
-        yield from threads.map(function, cases)
-
-
-class Later:
-    """A module that is imported when it is used: the process that asks needs no PyTorch."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self._name), name)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -121,5 +75,19 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def write_table(
+    stem: Path, title: str, summary: str, heads: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Write ``stem``.md, which ends by saying when and with which torch, and ``stem``.csv."""
+    summary += f" Made on {datetime.now(UTC):%Y-%m-%d} with torch {version('torch')}."
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with stem.with_suffix(".csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *escaped)]
+    stem.with_suffix(".md").write_text("\n".join([f"# {title}", "", summary, "", *lines, ""]))
+
+
 if __name__ == "__main__":
-    sys.exit(subprocess.call([sys.executable, *sys.argv[1:]], env=on(StubCard())))
+    command = [sys.executable, *sys.argv[1:]]
+    sys.exit(subprocess.call(command, env=environment_on(stub_gpu())))

@@ -61,11 +61,11 @@ def noticing_test(mutation: Mutation, place: Path) -> str | None:
     without: list[str] = []
     while True:
         file.write_text(right.replace(mutation.old, mutation.new))
-        found = failing_test(place, *mutation.tests, *without)
+        test = failing_test(place, *mutation.tests, *without)
         file.write_text(right)
-        if found is None or failing_test(place, found) is None:
-            return found
-        without += ["--deselect", found]  # it fails anyway
+        if test is None or failing_test(place, test) is None:
+            return test
+        without += ["--deselect", test]  # it fails anyway
 
 
 def failing_test(place: Path, *arguments: str) -> str | None:
@@ -86,18 +86,18 @@ def failing_test(place: Path, *arguments: str) -> str | None:
 
 def main() -> int:
     """Print which test notices each mistake; return 1 if more than one in ten is not noticed."""
-    asked = [each for each in MUTATIONS if not sys.argv[1:] or each.package in sys.argv[1:]]
+    chosen = [each for each in MUTATIONS if not sys.argv[1:] or each.package in sys.argv[1:]]
     missed = 0
     with copy() as place:
-        for mutation in asked:
-            found = noticing_test(mutation, place)
-            missed += found is None
+        for mutation in chosen:
+            test = noticing_test(mutation, place)
+            missed += test is None
             print(
-                f"| {mutation.package} | {mutation.mistake} | {found or 'not noticed'} |",
+                f"| {mutation.package} | {mutation.mistake} | {test or 'not noticed'} |",
                 flush=True,
             )
-    print(f"{len(asked) - missed} of {len(asked)} are noticed")
-    return int(not asked or 10 * missed > len(asked))
+    print(f"{len(chosen) - missed} of {len(chosen)} are noticed")
+    return int(not chosen or 10 * missed > len(chosen))
 
 
 if __name__ == "__main__":

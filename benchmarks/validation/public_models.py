@@ -64,16 +64,16 @@ def _optimizer(name: str, parameters: Iterable[Tensor]) -> torch.optim.Optimizer
 
 
 def _loss(name: str, output: Any, labels: Any) -> Tensor:
-    found: Tensor
+    loss: Tensor
     if name in TEXT_MODELS:
-        found = output.loss
+        loss = output.loss
     elif name in DENSE_MODELS:
-        found = output["out"].mean()
+        loss = output["out"].mean()
     elif name == DIFFUSION_MODEL:
-        found = output.sample.square().mean()
+        loss = output.sample.square().mean()
     else:
-        found = functional.cross_entropy(getattr(output, "logits", output), labels)
-    return found
+        loss = functional.cross_entropy(getattr(output, "logits", output), labels)
+    return loss
 
 
 def _inputs(name: str, batch: int) -> tuple[Any, Tensor | None]:

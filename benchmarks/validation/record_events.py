@@ -21,15 +21,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.validation.dry_run import DryRun, StubCard, parser
+from benchmarks.validation.dry_run import parser, run_on, stub_gpu
+from harness.dry_run.pretended_gpu import PretendedGpu
 
 STEPS = 4
 PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
 
-CARDS = {
-    "8.0": StubCard(capability="8.0", multiprocessors=108),
-    "8.9": StubCard(capability="8.9", multiprocessors=58),
-    "9.0": StubCard(capability="9.0", multiprocessors=132),
+GPUS = {
+    "8.0": stub_gpu("8.0", multiprocessors=108),
+    "8.9": stub_gpu("8.9", multiprocessors=58),
+    "9.0": stub_gpu("9.0", multiprocessors=132),
 }
 
 SMALL = {"hidden": [12, 7], "in_features": 20, "classes": 5, "batch": 9}
@@ -150,16 +151,15 @@ def record_all(flags: Path, out: Path) -> None:
 
 
 def record_on(
-    card: StubCard,
+    gpu: PretendedGpu,
     workloads: Sequence[dict[str, Any]],
-    dry_run: DryRun,
     workspace_config: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Return events and peaks of each of the workloads on ``card``."""
+    """Return events and peaks of each of the workloads on a GPU."""
     with tempfile.TemporaryDirectory() as folder:
         flags, out = Path(folder) / "flags.json", Path(folder) / "out.jsonl"
         flags.write_text(json.dumps(workloads))
-        dry_run.run([Path(__file__), flags, out], card, workspace_config=workspace_config)
+        run_on(gpu, [Path(__file__), flags, out], workspace_config=workspace_config)
         return [json.loads(line) for line in out.read_text().splitlines()]
 
 
@@ -169,17 +169,16 @@ def main() -> int:
         record_all(Path(sys.argv[1]), Path(sys.argv[2]))
         return 0
     arguments = parser(__doc__).parse_args()
-    dry_run = DryRun()
     recordings = []
-    for capability, card in CARDS.items():
+    for capability, gpu in GPUS.items():
         workloads = [flags for on, flags in (*CASES, *LAST_ROWS) if on == capability]
-        head = {"capability": capability, "multiprocessors": card.multiprocessors}
-        for flags, predicted in zip(workloads, record_on(card, workloads, dry_run), strict=True):
+        head = {"capability": capability, "multiprocessors": gpu.multiprocessors}
+        for flags, predicted in zip(workloads, record_on(gpu, workloads), strict=True):
             recordings.append({**head, "workload": flags, **predicted})
     for capability, config, flags in CONFIGURED:
-        card = CARDS[capability]
-        head = {"capability": capability, "multiprocessors": card.multiprocessors}
-        (predicted,) = record_on(card, [flags], dry_run, config)
+        gpu = GPUS[capability]
+        head = {"capability": capability, "multiprocessors": gpu.multiprocessors}
+        (predicted,) = record_on(gpu, [flags], config)
         recordings.append({**head, "workspace_config": config, "workload": flags, **predicted})
     lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in recordings)
     (arguments.out / "cuda_events.json").write_text(f"[\n{lines}\n]\n")

@@ -74,6 +74,21 @@ CASES: dict[str, Callable[[int, bool], None]] = {
 }
 
 
+def write_recording(file: Path, run: Callable[[], object]) -> None:
+    """Run a program and write its memory snapshot; print how it ended, and its peaks."""
+    torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context="all")
+    ending = "completed"
+    try:
+        run()
+    except torch.OutOfMemoryError as error:
+        ending = f"out of memory: {str(error).splitlines()[0]}"
+    snapshot = torch.cuda.memory._snapshot()
+    with gzip.open(file, "wb", compresslevel=9) as packed:
+        pickle.dump(snapshot, packed)
+    print(ending)
+    print(torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated())
+
+
 def main() -> None:
     """Run the case that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -82,17 +97,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--empty-cache", action="store_true")
     options = parser.parse_args()
-    torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context="all")
-    ending = "completed"
-    try:
-        CASES[options.case](options.batch, options.empty_cache)
-    except torch.OutOfMemoryError as error:
-        ending = f"out of memory: {str(error).splitlines()[0]}"
-    snapshot = torch.cuda.memory._snapshot()
-    with gzip.open(options.file, "wb", compresslevel=9) as file:
-        pickle.dump(snapshot, file)
-    print(ending)
-    print(torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated())
+    write_recording(options.file, lambda: CASES[options.case](options.batch, options.empty_cache))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ pool" asks. Prints its peak ``reserved`` and ``allocated``, or PyTorch's message
 """
 
 import argparse
-import gzip
-import pickle
 import random
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
+
+from benchmarks.validation.record_failures import write_recording
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = (600, 5_000, 300 * KIB, 700 * KIB, 3 * MIB, 7 * MIB, 12 * MIB, 25 * MIB, 30 * MIB)
@@ -78,18 +78,8 @@ def main() -> None:
     parser.add_argument("--streams", action="store_true")
     parser.add_argument("--operations", type=int, default=250)
     options = parser.parse_args()
-    torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context="all")
-    ending = "completed"
     program = Program(options.seed, one_pool=options.one_pool, streams=options.streams)
-    try:
-        program.run(options.operations)
-    except torch.OutOfMemoryError as error:
-        ending = f"out of memory: {str(error).splitlines()[0]}"
-    snapshot = torch.cuda.memory._snapshot()
-    with gzip.open(options.file, "wb", compresslevel=9) as file:
-        pickle.dump(snapshot, file)
-    print(ending)
-    print(torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated())
+    write_recording(options.file, lambda: program.run(options.operations))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from harness.allocator.addresses import (
     Ascending,
     Descending,
     LowestFree,
-    Recorded,
     Scattered,
     policies_to_try,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "FollowingAllocator",
     "LowestFree",
     "OutOfMemoryError",
-    "Recorded",
     "Scattered",
     "SegmentEvent",
     "SegmentState",

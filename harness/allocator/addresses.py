@@ -6,7 +6,7 @@ so a prediction runs several policies and reports the range.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
@@ -111,21 +111,6 @@ class LowestFree(AddressPolicy):
         if index > 0 and self._gaps[index - 1][1] == start:
             start = self._gaps.pop(index - 1)[0]
         insort(self._gaps, (start, end))
-
-
-class Recorded(AddressPolicy):
-    """Addresses from a recording, in order; another policy once they have run out."""
-
-    def __init__(
-        self, addresses: Iterable[int] = (), afterwards: AddressPolicy | None = None
-    ) -> None:
-        self._addresses = iter(addresses)
-        self._afterwards: AddressPolicy = Ascending(1 << 62) if afterwards is None else afterwards
-
-    def place(self, size_bytes: int) -> int:
-        """Return the next recorded address."""
-        address = next(self._addresses, None)
-        return self._afterwards.place(size_bytes) if address is None else address
 
 
 _POLICIES: tuple[Callable[[], AddressPolicy], ...] = (

@@ -94,11 +94,7 @@ class AllocatorConfig:
     def from_settings(
         cls, text: str, *, total_bytes: int | None = None, outside_bytes: int = 0
     ) -> Self:
-        """Return the settings that ``PYTORCH_ALLOC_CONF=text`` would make.
-
-        Raises:
-            AllocatorConfigError: one line, for a key or a value that is unknown or unfit.
-        """
+        """Return the settings that ``PYTORCH_ALLOC_CONF=text`` would make."""
         fields: dict[str, Any] = parse_settings(text)
         return cls(total_bytes=total_bytes, outside_bytes=outside_bytes, **fields)
 

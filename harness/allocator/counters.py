@@ -89,9 +89,7 @@ class Oversize:
 class Counters:
     """All counters of a device.
 
-    Attributes:
-        blocks_rose: whether a request raised what ``note_blocks`` notes since it was last called.
-        splits_rose: the same of ``note_splits``.
+    ``blocks_rose`` and ``splits_rose``: a request raised what ``note_blocks``, ``note_splits`` note.
     """
 
     def __init__(self, small: PoolCounters, large: PoolCounters) -> None:

@@ -19,18 +19,7 @@ class SegmentEvent(NamedTuple):
 
 @dataclass(eq=False, kw_only=True)
 class OutOfMemoryError(RuntimeError):
-    """A request that neither the pools nor the GPU can serve; the allocator stays valid.
-
-    Attributes:
-        requested_bytes: what the caller requested.
-        rounded_bytes: the block it would have needed.
-        segment_bytes: the segment the allocator tried to get ("Tried to allocate").
-        allocated_bytes: allocated at that moment.
-        reserved_bytes: held from the driver, after everything free was returned.
-        free_bytes: what the driver had free, None on a GPU without end.
-        limit_bytes: what the per-process fraction allows, None without one.
-        total_bytes: the GPU's memory.
-    """
+    """A request that neither the pools nor the GPU can serve; the allocator stays valid."""
 
     requested_bytes: int
     rounded_bytes: int

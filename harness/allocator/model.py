@@ -34,14 +34,8 @@ Completion = Literal["at_once", "at_release"]
 class CachingAllocator(Readings):
     """Answers requests as PyTorch's allocator would on one device.
 
-    Args:
-        config: the settings and the GPU's memory.
-        addresses: how the driver places segments; ascending unless given.
-        completion: when the work of other streams on a block is assumed to be done: by
-            the next request ("at_once"), or only when memory is released ("at_release").
-
-    Attributes:
-        segment_log: every segment allocated and freed, in order.
+    Work of other streams on a block is assumed to be done by the next request (``completion``
+    "at_once"), or only when memory is released ("at_release").
     """
 
     def __init__(
@@ -69,19 +63,8 @@ class CachingAllocator(Readings):
         self._uses = StreamUses()
         self.reconfigure(config)
 
-    @property
-    def config(self) -> AllocatorConfig:
-        """The settings in force."""
-        return self._segments.config
-
     def reconfigure(self, config: AllocatorConfig) -> None:
-        """Change the settings from here on, as a running program can; the GPU stays the same.
-
-        Raises:
-            AllocatorConfigError: ``max_split_size`` changes while memory is held. PyTorch
-                accepts that and later frees split blocks as whole segments: 2.13 then ends
-                in an internal assertion (seen under the dry run).
-        """
+        """Change the settings from here on, as a running program can; the GPU stays the same."""
         held = bool(self._blocks)
         if held and config.max_split_size_bytes != self.config.max_split_size_bytes:
             raise AllocatorConfigError("max_split_size_bytes cannot change while memory is held")
@@ -106,10 +89,6 @@ class CachingAllocator(Readings):
         """Allocate a block for ``size_bytes`` on ``stream``; return its address.
 
         A request of 0 bytes never reaches the allocator: the answer is address 0.
-
-        Raises:
-            OutOfMemoryError: neither the pools nor the GPU have enough memory.
-            ValueError: a negative size.
         """
         if size_bytes <= 0:
             if size_bytes == 0:
@@ -150,10 +129,7 @@ class CachingAllocator(Readings):
         return block.address
 
     def _split(self, block: Block, size: int, index: int) -> None:
-        """Shorten a block to ``size`` and list the rest as free; ``alloc_found_block``.
-
-        ``index`` is the block's place in its list of free blocks, -1 if it is in none.
-        """
+        """Shorten a block to ``size`` and list the rest as free; ``alloc_found_block``."""
         home, within, following = block.home, block.range, block.next
         keys, counters = home.keys, home.counters
         address, rest_size = block.address + size, block.size - size
@@ -195,11 +171,7 @@ class CachingAllocator(Readings):
             counters.inactive_split_bytes_down += block.size
 
     def free(self, address: int) -> None:
-        """Free the block at ``address``; address 0 is no block and no error.
-
-        Raises:
-            ValueError: no block is allocated at that address.
-        """
+        """Free the block at ``address``; address 0 is no block and no error."""
         block = self._blocks.get(address)
         if block is None or block.state != ALLOCATED:
             if address == 0:
@@ -324,11 +296,7 @@ class CachingAllocator(Readings):
         self._blocks.clear()
 
     def record_stream(self, address: int, stream: int) -> None:
-        """Record that ``stream`` uses the block: freeing it will wait for that stream.
-
-        Raises:
-            ValueError: no block is allocated at that address.
-        """
+        """Record that ``stream`` uses the block: freeing it will wait for that stream."""
         block = self._blocks.get(address)
         if block is None or block.state != ALLOCATED:
             raise ValueError(f"nothing is allocated at address {address:#x}")
@@ -336,11 +304,7 @@ class CachingAllocator(Readings):
             block.streams = {stream} if block.streams is None else block.streams | {stream}
 
     def complete(self, address: int) -> None:
-        """Say that the streams are done with a block that was freed while they used it.
-
-        Raises:
-            ValueError: no block at that address awaits a stream.
-        """
+        """Say that the streams are done with a block that was freed while they used it."""
         block = self._blocks.get(address)
         if block is None or block.state != AWAITING:
             raise ValueError(f"no block at address {address:#x} awaits a stream")

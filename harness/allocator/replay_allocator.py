@@ -91,9 +91,7 @@ def _adopt_block(block: Block, part: BlockState, uses: StreamUses, *, is_split: 
 class FollowingAllocator(CachingAllocator):
     """An allocator that starts in the middle of a run and frees segments on command.
 
-    Attributes:
-        before_growing: called when no free block fits, before new memory is allocated; a replay
-            frees the segments there that the recording freed.
+    ``before_growing`` is called when no free block fits, before new memory is allocated.
     """
 
     def __init__(self, config: AllocatorConfig, *, addresses: AddressPolicy) -> None:
@@ -115,11 +113,7 @@ class FollowingAllocator(CachingAllocator):
         self._device.allow(more_bytes)
 
     def adopt(self, segment: SegmentState) -> None:
-        """Take over a segment as it stood when a recording began.
-
-        Raises:
-            ValueError: something is at its addresses already.
-        """
+        """Take over a segment as it stood when a recording began."""
         adopt_segment(self._segments, self._blocks, self._uses, segment)
         if segment.is_expandable:
             self.reconfigure(self.config)  # from now on searches must distinguish the two kinds
@@ -127,11 +121,7 @@ class FollowingAllocator(CachingAllocator):
         self._counters.note_splits()
 
     def free_segment(self, address: int) -> None:
-        """Free one segment, as garbage collection does.
-
-        Raises:
-            ValueError: the segment at that address is not wholly free.
-        """
+        """Free one segment, as garbage collection does."""
         block = self._blocks.get(address)
         if block is None or block.state != FREE or block.is_split() or block.range is not None:
             raise ValueError(f"no segment at address {address:#x} is wholly free")

@@ -39,11 +39,7 @@ class AllocatorConfigError(HarnessError, ValueError):
 
 
 def parse_settings(text: str) -> dict[str, object]:
-    """Return the fields of an ``AllocatorConfig`` that ``text`` sets.
-
-    Raises:
-        AllocatorConfigError: one line that names the key, the value and the rule.
-    """
+    """Return the fields of an ``AllocatorConfig`` that ``text`` sets."""
     packed = re.sub(r"\s+", "", text)
     fields: dict[str, object] = {}
     position = 0

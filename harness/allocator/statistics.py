@@ -1,15 +1,14 @@
 """Statistics that can be read of an allocator without changing it."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from harness.allocator.blocks import MASK, UNMAPPED, Block
+from harness.allocator.blocks import MASK, Block
 from harness.allocator.config import UNLIMITED, AllocatorConfig
 from harness.allocator.counters import Counters
 from harness.allocator.segments import Segments
 
 
-class Readings(ABC):
+class Readings:
     """Reads an allocator's counters, blocks and segments, and changes none of them but peaks."""
 
     _blocks: dict[int, Block]
@@ -17,20 +16,9 @@ class Readings(ABC):
     _segments: Segments
 
     @property
-    @abstractmethod
     def config(self) -> AllocatorConfig:
         """The settings in force."""
-
-    def block_size(self, address: int) -> int:
-        """Return the bytes of the block at ``address``; it can be longer than its request.
-
-        Raises:
-            ValueError: no block begins at that address.
-        """
-        block = self._blocks.get(address)
-        if block is None or block.state == UNMAPPED:
-            raise ValueError(f"no block begins at address {address:#x}")
-        return block.size
+        return self._segments.config
 
     def segment_heads(self) -> Iterator[Block]:
         """Yield the first block of every segment and address range, lowest address first."""
@@ -39,10 +27,7 @@ class Readings(ABC):
                 yield self._blocks[address]
 
     def free_segments(self) -> list[int]:
-        """Return the addresses of all segments that are wholly free, expandable ones apart.
-
-        They are in the order in which ``empty_cache`` frees them.
-        """
+        """Return the addresses of all segments that are wholly free, expandable ones apart."""
         return [
             block.address
             for lists in self._segments.lists_to_free()

@@ -56,10 +56,10 @@ def _alive(training: pd.DataFrame) -> tuple[str, ...]:
 
 def _workspaces(cells: pd.DataFrame) -> str:
     """Return that a workspace of cuBLAS is most of the temporaries of all ``cells``, if it is."""
-    found = {(str(row[0]), str(row[1])) for row in cells.reindex(columns=_GPU).dropna().to_numpy()}
-    if len(found) != 1:
+    gpus = {(str(row[0]), str(row[1])) for row in cells.reindex(columns=_GPU).dropna().to_numpy()}
+    if len(gpus) != 1:
         return ""
-    ((capability, config),) = found
+    ((capability, config),) = gpus
     major, _, minor = capability.partition(".")
     size = workspace_bytes((int(major), int(minor)), config)
     is_most = cells["categories_at_peak.temporary"].between(size, 2 * size - 1).all()
@@ -69,9 +69,7 @@ def _workspaces(cells: pd.DataFrame) -> str:
 def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:
     """Answer where networks stop fitting.
 
-    Args:
-        errors_percent: by how much each predicted threshold misses the one found.
-        worst: by which share the hyperbola misses a threshold at most, where one was fitted.
+    ``worst`` is the share by which the hyperbola misses a threshold at most, where one was fitted.
     """
     errors = errors_percent.abs().dropna()
     if errors.empty:

@@ -124,7 +124,7 @@ def _proposals(
 ) -> list[tuple[tuple[Fraction, ...], set[int]]]:
     """Return each formula that never exceeds a value, with the rows that it gives."""
     seen: set[tuple[Fraction, ...]] = set()
-    found = []
+    proposals = []
     for group in neighbours:
         solution = tuple(_solve([rows[at] for at in group], [values[at] for at in group]) or ())
         if not solution or solution in seen:
@@ -136,5 +136,5 @@ def _proposals(
         ]
         if all(result <= value for result, value in zip(results, values, strict=True)):
             pairs = enumerate(zip(results, values, strict=True))
-            found.append((solution, {at for at, (result, value) in pairs if result == value}))
-    return found
+            proposals.append((solution, {at for at, (result, value) in pairs if result == value}))
+    return proposals

@@ -38,12 +38,8 @@ class Exponent:
 def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Exponent]:
     """Fit ``log value`` on the logs of ``variables`` and return each exponent.
 
-    Rows with a value of zero or below have no logarithm and are left out; ``cells`` says how
-    many remained. For metrics without noise an interval says how far the points lie from any
-    power law, not how far a repetition would vary.
-
-    Raises:
-        AnalysisError: too few rows, or a variable that does not vary.
+    Rows without a logarithm are left out. For metrics without noise an interval says how far the
+    points lie from any power law, not how far a repetition would vary.
     """
     y = np.asarray(values, dtype=np.float64)
     kept = y > 0
@@ -52,12 +48,12 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
         raise AnalysisError(f"{count} positive cells; exponents need at least {wanted}")
     logs = {name: np.log(np.asarray(column)[kept]) for name, column in variables.items()}
     law = fit({"constant": np.ones(count), **logs}, np.log(y[kept]))
-    found = {}
+    results = {}
     for name in variables:
         part = law.coefficient(name)
         if part.error is None or part.low is None or part.high is None:
             raise AnalysisError(f"{name}: one cell alone decides its exponent")
-        found[name] = Exponent(
+        results[name] = Exponent(
             variable=name,
             estimate=part.estimate,
             error=part.error,
@@ -66,7 +62,7 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
             cells=count,
             p_equivalent=equivalence(part.estimate, part.error, law.left_over),
         )
-    return found
+    return results
 
 
 def equivalence(estimate: float, error: float, left_over: int, margin: float = MARGIN) -> float:

@@ -106,9 +106,6 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
     """Fit ``values`` on ``columns`` (a column of ones is a constant term).
 
     ``scales`` are positive and say what an equally large error is, cell by cell; default: ones.
-
-    Raises:
-        AnalysisError: too few rows, or columns that do not differ from each other.
     """
     y = np.asarray(values, dtype=np.float64)
     unit = np.ones_like(y) if scales is None else np.asarray(scales, dtype=np.float64)
@@ -186,9 +183,6 @@ def nested_test(small: Fit, large: Fit) -> NestedTest | None:
     """Compare two fits of the same values, the terms of ``small`` among those of ``large``.
 
     None where ``large`` leaves nothing over: then it is exact and no test is needed.
-
-    Raises:
-        AnalysisError: the fits are not nested.
     """
     extra = len(large.terms) - len(small.terms)
     if extra <= 0 or not set(small.terms) < set(large.terms):
@@ -211,14 +205,14 @@ def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[
     """
     if model.perfect or model.left_over < 6:
         return {}
-    found = {}
+    results = {}
     for name, values in along.items():
         log = np.log(np.asarray(values, dtype=np.float64))
         log = log - log.mean()
         p = _extra_terms(model, np.column_stack([log, log**2]))
         if p is not None and p < level / len(along):
-            found[name] = p
-    return found
+            results[name] = p
+    return results
 
 
 def _extra_terms(model: Fit, extra: Vector) -> float | None:

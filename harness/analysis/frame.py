@@ -67,16 +67,12 @@ def load_files(files: Iterable[Path]) -> pd.DataFrame:
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Return the records files of a run, in the order of their names.
-
-    Raises:
-        RecordError: there is none.
-    """
+    """Return the records files of a run, in the order of their names."""
     own = folder / RECORDS
-    found = [own] if own.is_file() else sorted(folder.glob(f"*/{RECORDS}"))
-    if not found:
+    files = [own] if own.is_file() else sorted(folder.glob(f"*/{RECORDS}"))
+    if not files:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
-    return found
+    return files
 
 
 def read_records(path: Path, notes: list[str]) -> Iterator[Record]:
@@ -87,11 +83,7 @@ def read_records(path: Path, notes: list[str]) -> Iterator[Record]:
 def read_lines(
     path: Path, decode: Callable[[bytes], Line], notes: list[str] | None = None
 ) -> Iterator[Line]:
-    """Yield what ``decode`` makes of each line; a torn last line becomes one of ``notes``.
-
-    Raises:
-        RecordError: a line that cannot be decoded, with file and line number.
-    """
+    """Yield what ``decode`` makes of each line; a torn last line becomes one of ``notes``."""
     failure: RecordError | None = None
     number = 0
     with path.open("rb") as lines:
@@ -99,14 +91,14 @@ def read_lines(
             if failure is not None:
                 raise failure
             try:
-                found = decode(line)
+                decoded = decode(line)
             except RecordError as error:
                 failure = RecordError(f"{path}:{number}: {error}")
                 failure.__cause__ = error
                 if _is_json(line):
                     raise failure from error
                 continue
-            yield found
+            yield decoded
     if failure is not None and notes is not None:
         notes.append(f"{path.parent.name}/{path.name}: line {number}, the last, is torn; skipped")
 
@@ -137,12 +129,7 @@ _NEEDED = ["order", "step", "phase", "category", "size_bytes", "live_bytes"]
 
 
 def read_events(path: Path) -> pd.DataFrame:
-    """Return the allocation events of one traced cell, in order.
-
-    Raises:
-        AnalysisError: no such file, a column missing, a running sum that is not the sum, or a
-            category that this harness does not know.
-    """
+    """Return the allocation events of one traced cell, in order."""
     try:
         events = pd.read_csv(path)
     except (OSError, ValueError) as error:

@@ -30,22 +30,14 @@ class Steps:
         return job.id in self._runs
 
     def metrics(self, job: StepJob) -> Metrics:
-        """Return the metrics of a traced step.
-
-        Raises:
-            AnalysisError: the step is missing.
-        """
+        """Return the metrics of a traced step."""
         metrics = self._run(job).metrics
         if metrics is None:
             raise AnalysisError(f"{job} counts, and has no metrics")
         return metrics
 
     def counted(self, job: StepJob) -> dict[str, int]:
-        """Return what a function counted.
-
-        Raises:
-            AnalysisError: the job is missing.
-        """
+        """Return what a function counted."""
         return self._run(job).counted or {}
 
     def saved_bytes(self, job: StepJob) -> int:
@@ -73,11 +65,7 @@ class Steps:
 
 
 def _known(value: _Known | None, job: StepJob) -> _Known:
-    """Return a metric that is there.
-
-    Raises:
-        AnalysisError: it is missing, which is never zero.
-    """
+    """Return a metric that is there."""
     if value is None:
         raise AnalysisError(f"{job} has no such metric")
     return value
@@ -100,13 +88,7 @@ def claim_experiment(
 ) -> Experiment:
     """Return the experiment that tests a claim of the literature.
 
-    Args:
-        source: the sentence and where it stands.
-        title: of its section.
-        jobs: the steps of each size; a larger size contains the smaller ones.
-        judge: called with the steps that ended well and the size they are of. With steps missing
-            it may fail: then the claim is open, with the reason.
-        order: place among the claims.
+    ``judge`` gets the steps that ended well. With steps missing it may fail: the claim is open then.
     """
     return Experiment(
         title=title,

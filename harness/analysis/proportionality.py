@@ -106,18 +106,13 @@ class Growth:
 
 
 def sample(frame: pd.DataFrame, quantity: str) -> Sample:
-    """Return column ``quantity`` of the cells that ended well and have it.
-
-    Raises:
-        AnalysisError: fewer than three depths or batches, or fewer cells than a fit needs, or
-            two cells of one depth and batch.
-    """
+    """Return column ``quantity`` of the cells that ended well and have it."""
     known = ok_cells(frame, quantity).sort_values(["depth", "batch"])
     depths, batches = known["depth"].nunique(), known["batch"].nunique()
     if depths < 3 or batches < 3 or len(known) < len(PRODUCT) + 2:
-        found = f"{len(known)} cells with {depths} depths and {batches} batches"
+        cells = f"{len(known)} cells with {depths} depths and {batches} batches"
         raise AnalysisError(
-            f"{quantity}: {found}; a test of growth needs 6 cells, 3 depths and 3 batches"
+            f"{quantity}: {cells}; a test of growth needs 6 cells, 3 depths and 3 batches"
         )
     if known.duplicated(["depth", "batch"]).any():
         raise AnalysisError(f"{quantity}: several cells of one depth and batch; select one kind")
@@ -142,11 +137,7 @@ def exact_in(cells: Sample, terms: tuple[str, ...] = PRODUCT) -> ExactForm | Non
 
 
 def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
-    """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch).
-
-    Raises:
-        AnalysisError: too few cells.
-    """
+    """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch)."""
     cells = sample(frame, quantity)
     axes = {"depth": cells.depth, "batch": cells.batch}
     additive, product = fit_terms(cells, ADDITIVE), fit_terms(cells, PRODUCT)

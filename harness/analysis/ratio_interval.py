@@ -24,11 +24,7 @@ class Ratio:
 
 
 def geometric_ratio(ratios: Values, confidence: float = CONFIDENCE) -> Ratio:
-    """Return the geometric mean of ``ratios`` with Student's t interval of their logarithms.
-
-    Raises:
-        AnalysisError: fewer than three ratios, or one that is not positive.
-    """
+    """Return the geometric mean of ``ratios`` with Student's t interval of their logarithms."""
     values = np.asarray(ratios, dtype=np.float64)
     if len(values) < 3 or not bool((values > 0).all()):
         raise AnalysisError(f"{len(values)} blocks: an interval needs three ratios above zero")

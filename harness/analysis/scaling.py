@@ -30,12 +30,12 @@ class Scaling:
         """
         within = self.within(tolerance)
         starts: list[int] = sorted({int(start) for start in self.steps["start"]})
-        found = None
+        first = None
         for start in reversed(starts):
             if not bool(within[self.steps["start"] == start].all()):
                 break
-            found = start
-        return found
+            first = start
+        return first
 
     def within(self, tolerance: float) -> "pd.Series[bool]":
         """Return for each step whether its factor is 2 within ``tolerance`` (0.1: 10%)."""
@@ -57,9 +57,6 @@ def scaling(variable: str, starts: Values, lines: Values, values: Values) -> Sca
 
     A step that is no doubling is brought to one: a factor f over a ratio r counts as
     ``f ** (log 2 / log r)``. Steps from or to a value of zero or below are left out.
-
-    Raises:
-        AnalysisError: no two neighbours are left.
     """
     table = pd.DataFrame({"line": lines, "start": starts, "value": values}).astype(
         {"line": "int64", "start": "int64", "value": "float64"}

@@ -23,11 +23,11 @@ def coefficients(growths: Mapping[str, Growth]) -> pd.DataFrame:
         for model, fitted in _models(result).items():
             if model == "product" and result.exact is not None:
                 parts = result.exact.coefficients.items()
-                found: list[_Row] = [(term, float(part), None, None) for term, part in parts]
+                terms: list[_Row] = [(term, float(part), None, None) for term, part in parts]
                 model = "exact"
             else:
-                found = [(one.term, one.estimate, one.low, one.high) for one in fitted.coefficients]
-            rows += [(name, model, *one) for one in found]
+                terms = [(one.term, one.estimate, one.low, one.high) for one in fitted.coefficients]
+            rows += [(name, model, *one) for one in terms]
     names = ["quantity", "model", "term", "estimate", "low", "high"]
     return _real(pd.DataFrame(rows, columns=names), "estimate", "low", "high")
 

@@ -44,15 +44,15 @@ def _decide_noisy(result: Growth) -> Decision:
     positive = is_above(0.0, low=low, high=high, repeats=cells)
     if positive.verdict is not Verdict.SUPPORTED:
         return positive
-    found = []
+    decisions = []
     for one in result.exponents.values():
         low, high = interval(one.estimate, one.error, one.cells - len(result.exponents) - 1)
         near = is_within(1 - ROUGHLY, 1 + ROUGHLY, low=low, high=high, repeats=cells)
-        found.append(near)
-    if any(one.verdict is Verdict.REFUTED for one in found):
+        decisions.append(near)
+    if any(one.verdict is Verdict.REFUTED for one in decisions):
         return Decision(verdict=Verdict.LIMITED)
-    unsure = [one for one in found if one.verdict is Verdict.OPEN]
-    return max(unsure, key=lambda one: one.repeats or 0) if unsure else found[0]
+    unsure = [one for one in decisions if one.verdict is Verdict.OPEN]
+    return max(unsure, key=lambda one: one.repeats or 0) if unsure else decisions[0]
 
 
 def by_formula(result: Growth, name: str, tolerance: float) -> int | None:

@@ -9,7 +9,6 @@ dry_run_command.py    harness dry-run: any PyTorch script on a pretended GPU
 entry.py              The first code of the command harness, and the last
 exit_codes.py         The exit codes of every command
 explain_command.py    harness explain: an out-of-memory message, a log or a memory snapshot
-explore_command.py    harness explore: the interactive page
 gpu_options.py        Options that several commands share
 measure_command.py    harness measure: one isolated measurement
 page_option.py        --html FILE: the answer of a command as a page

@@ -17,7 +17,6 @@ from harness.cli.doctor_command import doctor
 from harness.cli.dry_run_command import dry_run
 from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
 from harness.cli.explain_command import explain
-from harness.cli.explore_command import explore
 from harness.cli.measure_command import measure
 from harness.cli.plan_command import plan
 from harness.cli.predict_command import predict
@@ -66,7 +65,6 @@ COMMANDS = (
     doctor,
     explain,
     dry_run,
-    explore,
     measure,
     plan,
     predict,

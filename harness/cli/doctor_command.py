@@ -10,14 +10,14 @@ from harness.cli.exit_codes import DONE, NOT_OK
 @click.option(
     "--check-model",
     is_flag=True,
-    help="Instead, run the installed PyTorch and compare every rule of the memory model with it.",
+    help="Instead, compare the memory model with the installed PyTorch on tiny workloads.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def doctor(check_model: bool, as_json: bool) -> int:
     """Report what can be measured on this machine.
 
     Where a measurement is unavailable, the reason is given. With --check-model the exit code is
-    3 if a rule differs.
+    3 if a workload differs.
     """
     from harness.dry_run.availability import examine_dry_run
     from harness.measurement.doctor import examine, examine_model

@@ -160,8 +160,7 @@ def dry_run(
     The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
     it was ended by Ctrl-C or SIGTERM.
     """
-    from harness.dry_run.dry_run_text import dry_run_text
-    from harness.dry_run.next_steps import next_steps
+    from harness.dry_run.dry_run_text import dry_run_text, next_steps
     from harness.dry_run.run import dry_run as run
 
     if module is None and not command:

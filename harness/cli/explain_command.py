@@ -14,7 +14,7 @@ from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU, SIZE, Numbers, WholeNumber
 
 if TYPE_CHECKING:
-    from harness.snapshots import Scaling
+    from harness.snapshots.explain import Scaling
     from harness.snapshots.log_text import Log
 
 _SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -103,8 +103,9 @@ def explain(
     """
     import json
 
-    from harness.snapshots import explain_file, is_snapshot
+    from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot
+    from harness.snapshots.file_bytes import is_snapshot
 
     path = Path(file)
     if file == "-" or is_message(file) or not is_snapshot(path):
@@ -161,11 +162,11 @@ def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
 def _scaling(
     second: Path | None, batches: tuple[int, ...] | None, batch: int | None
 ) -> "Scaling | None":
-    from harness.snapshots import Scaling
+    from harness.snapshots.explain import Scaling
 
     given = [option is not None for option in (second, batches, batch)]
     if not any(given):
         return None
     if second is None or batches is None or batch is None or len(batches) != 2:
         raise click.UsageError("--second, --batches N,N and --batch must be given together")
-    return Scaling(other=second, batches=(batches[0], batches[1]), asked=batch)
+    return Scaling(other=second, batches=(batches[0], batches[1]), batch=batch)

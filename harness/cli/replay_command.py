@@ -46,7 +46,8 @@ def replay(
     """
     import json
 
-    from harness.snapshots import replay_devices, replay_text
+    from harness.snapshots.replay import replay_devices
+    from harness.snapshots.replay_text import replay_text
 
     replayed = replay_devices(
         snapshot, settings=settings, memory_bytes=memory, device=device, deadline_seconds=deadline

@@ -14,19 +14,17 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     compiled.py         Work of torch.compile in a dry run
     dry_run_page.py     The report of a dry run as a page
     dry_run_report.py   The result of a dry run as data
-    dry_run_request.py  A dry run as it was asked for
+    dry_run_request.py  The request for a dry run
     dry_run_text.py     The report of a dry run as text for a terminal
-    elf.py              Names in a shared library
     ending.py           The end of a script's process: the result is written, whatever the end is
     fake_ranks.py       One rank of many in one process
     for_workers.py      Let the harness's own measurements on CUDA run on a pretended GPU
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
     known_values.py     Values that can be known
+    library_workspaces.py  Workspaces of cuDNN and cuFFT
     large_parameters.py Parameters that a script initialises on the host
     library_answers.py  Known places in libraries
-    library_workspaces.py  Workspaces of cuDNN and cuFFT
-    next_steps.py       Commands that a user may run next when a script ran out of memory
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        Recording inside the process

@@ -8,13 +8,7 @@ from types import ModuleType
 
 
 def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
-    """Call a function when a module has been imported, before the importer goes on.
-
-    Args:
-        name: full name of the module; the function is called at once if it is there already.
-        function: takes the module.
-
-    """
+    """Call a function when a module has been imported, before the importer goes on."""
     if name in sys.modules:
         function(sys.modules[name])
     else:

@@ -4,19 +4,13 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
-from harness.dry_run.dry_run_report import (
-    ChildResult,
-    CudaPeaks,
-    Device,
-    DryRunReport,
-    Outcome,
-)
+from harness.dry_run.dry_run_report import ChildResult, Device, DryRunReport, Outcome
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
+from harness.measurement.process.outcome import signal_name
+from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 from harness.schema.verdict import DOES_NOT_FIT, Fit, fit_of
 
@@ -26,89 +20,76 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "oom": "oom",
     "error": "error",
     "interrupted": "killed",
-    "unsupported": "unsupported",
 }
-
-
-_SIGNALS: Mapping[int, str] = {signal.SIGINT: "interrupted"}
-"""What the evidence says of a signal that the harness handed on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """The end of the script's process, seen from outside.
-
-    Attributes:
-        code: its exit code, negative for a signal.
-        late: whether its deadline passed.
-        signal: the signal that the harness was told to end by, and handed on.
-        seconds: how long it ran.
-
-    """
+    """The end of the script's process, seen from outside; ``code`` is negative for a signal."""
 
     code: int
     late: bool = False
     signal: int | None = None
+    """What the harness was told to end by, and handed on."""
     seconds: float = 0.0
 
 
 def assemble_report(
-    request: Request, inside: ChildResult | None, page: StatusPage, ending: Ending
+    request: Request,
+    inside: ChildResult,
+    page: StatusPage,
+    ending: Ending,
+    architectures: Sequence[int],
 ) -> DryRunReport:
     """Put together what was seen from inside, by the stub and from outside."""
-    gpu = request.gpu
-    notes = list(inside.notes) if inside else []
-    if inside is None:
-        devices: Sequence[Device] = [
+    gpu, devices = request.gpu, inside.devices
+    if inside.ended == "lost":
+        devices = tuple(
             Device(index=i, peaks=CudaPeaks(reserved_peak_bytes=peak))
             for i, peak in enumerate(page.peaks[: gpu.count])
-        ]
-        notes.append("the process ended without its own report: peaks are the driver's")
-    else:
-        devices = inside.devices
-        if inside.ended == "stopped":
-            notes.append(f"ended after {inside.optimizer_steps} optimizer steps, as asked")
+        )
     outcome, evidence = _outcome(request, inside, page, ending)
-    notes += bounds(inside.value_reads) if inside else ()
-    notes += _notes(page, inside, gpu)
     cuda = max((d.peaks for d in devices), key=_reserved, default=CudaPeaks())
-    refused = inside.out_of_memory if inside else ()
     return DryRunReport(
         outcome=outcome,
         evidence=evidence,
         gpu=gpu.name,
         gpu_total_bytes=gpu.total_bytes,
         cuda=cuda,
-        fit=_fit(outcome, cuda, gpu, page, refused=len(refused)),
+        fit=_fit(outcome, cuda, gpu, page, refused=len(inside.out_of_memory)),
         outside_bytes=gpu.outside_bytes,
-        devices=tuple(devices),
-        out_of_memory=refused,
-        value_reads=inside.value_reads if inside else (),
+        devices=devices,
+        out_of_memory=inside.out_of_memory,
+        value_reads=inside.value_reads,
         unsupported=page.unsupported,
-        notes=tuple(notes),
-        optimizer_steps=inside.optimizer_steps if inside else 0,
+        notes=(
+            *inside.notes,
+            *_notes_on_end(inside),
+            *bounds(inside.value_reads),
+            *_notes(page, inside, gpu),
+            *_notes_on_kernels(gpu, architectures),
+        ),
+        optimizer_steps=inside.optimizer_steps,
         kernels=page.kernels,
         wall_seconds=ending.seconds,
-        compiled=inside.compiled if inside else None,
+        compiled=inside.compiled,
         rank=request.rank if request.world_size is not None else None,
         world_size=request.world_size,
-        environment={
-            **(inside.environment if inside else {}),
-            "device": f"dry run, {gpu.name}",
-        },
-        returned=inside.returned if inside else None,
+        environment={**inside.environment, "device": f"dry run, {gpu.name}"},
+        returned=inside.returned,
     )
 
 
 def _outcome(
-    request: Request, inside: ChildResult | None, page: StatusPage, ending: Ending
+    request: Request, inside: ChildResult, page: StatusPage, ending: Ending
 ) -> tuple[Outcome, str | None]:
     """Return how it ended, the most telling of what was seen."""
     if ending.late:
         return "timeout", f"ended after {request.deadline_seconds} seconds"
-    if ending.signal is not None and (inside is None or inside.ended in ("ok", "interrupted")):
-        return "killed", _SIGNALS.get(ending.signal) or f"ended by {signal_name(ending.signal)}"
-    if inside is None:
+    if ending.signal is not None and inside.ended in ("ok", "interrupted", "lost"):
+        interrupted = ending.signal == signal.SIGINT
+        return "killed", "interrupted" if interrupted else f"ended by {signal_name(ending.signal)}"
+    if inside.ended == "lost":
         return _died(ending.code)
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
     if outcome == "error" and page.unsupported:
@@ -141,7 +122,14 @@ def _processes(page: StatusPage) -> str:
     return f"{count} process{'es' * (count > 1)}"
 
 
-def _notes(page: StatusPage, inside: ChildResult | None, gpu: PretendedGpu) -> Iterator[str]:
+def _notes_on_end(inside: ChildResult) -> Iterator[str]:
+    if inside.ended == "lost":
+        yield "the process ended without its own report: peaks are the driver's"
+    if inside.ended == "stopped":
+        yield f"ended after {inside.optimizer_steps} optimizer steps, as asked"
+
+
+def _notes(page: StatusPage, inside: ChildResult, gpu: PretendedGpu) -> Iterator[str]:
     if page.other_processes:
         most = format_bytes(max(page.together))
         yield (
@@ -151,12 +139,12 @@ def _notes(page: StatusPage, inside: ChildResult | None, gpu: PretendedGpu) -> I
     if not page.allocated:
         hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
         yield f"the script allocated no memory on the GPU{hint}"
-    if inside is not None and inside.workspace_bytes:
+    if inside.workspace_bytes:
         size, end = format_bytes(inside.workspace_bytes), "counted"
         if not gpu.largest_workspace:
             end = "not counted; --workspace largest counts it"
         yield f"cuDNN or cuFFT may take a workspace of up to {size} at once, which is {end}"
-    if inside is not None and inside.ended in ("ok", "stopped") and inside.out_of_memory:
+    if inside.ended in ("ok", "stopped") and inside.out_of_memory:
         count = len(inside.out_of_memory)
         were = "s were" if count > 1 else " was"
         yield (
@@ -165,18 +153,13 @@ def _notes(page: StatusPage, inside: ChildResult | None, gpu: PretendedGpu) -> I
         )
 
 
-def noting_kernels(
-    report: DryRunReport, gpu: PretendedGpu, architectures: Sequence[int]
-) -> DryRunReport:
-    """Return the report with a note if PyTorch has no kernels for the GPU."""
-    if not architectures or gpu.binary(architectures) is not None:
-        return report
-    note = (
-        f"this build of PyTorch has no kernels for capability {gpu.capability[0]}."
-        f"{gpu.capability[1]} (it has {', '.join(map(str, architectures))}): it does not run on"
-        " such a GPU"
-    )
-    return msgspec.structs.replace(report, notes=(*report.notes, note))
+def _notes_on_kernels(gpu: PretendedGpu, architectures: Sequence[int]) -> Iterator[str]:
+    if architectures and gpu.binary(architectures) is None:
+        yield (
+            f"this build of PyTorch has no kernels for capability {gpu.capability[0]}."
+            f"{gpu.capability[1]} (it has {', '.join(map(str, architectures))}): it does not run"
+            " on such a GPU"
+        )
 
 
 def _died(code: int) -> tuple[Outcome, str]:
@@ -184,12 +167,6 @@ def _died(code: int) -> tuple[Outcome, str]:
         return "crashed", f"the process ended by itself with exit code {code}"
     name = signal_name(-code)
     return ("killed" if name in ("SIGKILL", "SIGTERM") else "crashed"), f"ended by {name}"
-
-
-def signal_name(number: int) -> str:
-    """Return a signal's name; real-time signals have a number alone."""
-    names = {one.value: one.name for one in signal.Signals}
-    return names.get(number, f"signal {number}")
 
 
 def _reserved(peaks: CudaPeaks) -> int:

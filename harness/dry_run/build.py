@@ -7,9 +7,11 @@ unknown passes silently.
 
 import contextlib
 import hashlib
+import mmap
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness.dry_run.elf import ElfError, symbols
 from harness.dry_run.stub_cache import kept
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, compiler
 
@@ -46,6 +47,10 @@ LIBRARY = "libharness_dry_run.so"
 VALUES = "libharness_values.so"
 """The library that follows values (``stub/values.cpp``); it uses PyTorch's own."""
 
+_DYNSYM = 11
+"""Type of the section that lists the dynamic symbols (ELF specification, "Sections")."""
+
+
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
 _PYTORCH = (
@@ -69,16 +74,12 @@ def build(torch: TorchBuild) -> Path:
 
     The folder is named after PyTorch's version and the text of the sources, so a new version of
     either is built anew. Processes that build at the same time wait for the first.
-
-    Raises:
-        DryRunUnavailableError: there is no compiler, it fails, or there is no place for the stub.
-
     """
 
     def make(folder: Path) -> None:
         try:
             _compile(torch, folder)
-        except (ElfError, FileNotFoundError) as error:
+        except (ValueError, FileNotFoundError) as error:
             raise DryRunUnavailableError(f"{compiler()} made no library: {error}") from error
 
     return kept(f"{torch.version}-{_fingerprint(torch)}", make)
@@ -176,6 +177,33 @@ def missing_functions(wanted: frozenset[str], written: frozenset[str]) -> str:
             code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)
             lines.append(f'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}')
     return "\n".join([*lines, ""])
+
+
+def symbols(library: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the undefined and the defined dynamic symbols of a library."""
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:6] != b"\x7fELF\x02\x01":
+            raise ValueError(f"{library}: not a 64-bit ELF library")
+        (offset,) = struct.unpack_from("<Q", data, 40)
+        size, count = struct.unpack_from("<HH", data, 58)
+        headers = [struct.unpack_from("<IIQQQQIIQQ", data, offset + size * i) for i in range(count)]
+        undefined: set[str] = set()
+        defined: set[str] = set()
+        for header in headers:
+            if header[1] == _DYNSYM:
+                strings = headers[header[6]]
+                _read(data, header[4], header[5], strings[4], undefined, defined)
+    return frozenset(undefined), frozenset(defined)
+
+
+def _read(
+    data: mmap.mmap, start: int, size: int, names: int, undefined: set[str], defined: set[str]
+) -> None:
+    """Add the names of one table of symbols to the two sets."""
+    for name, _, _, section, _, _ in struct.iter_unpack("<IBBHQQ", data[start : start + size]):
+        begin = names + name
+        text = data[begin : data.find(b"\0", begin)].decode(errors="replace")
+        (defined if section else undefined).add(text)
 
 
 def _run(command: list[str | Path]) -> None:

@@ -23,7 +23,8 @@ import msgspec
 
 from harness.dry_run.after_import import after_import
 from harness.dry_run.compiled import watch
-from harness.dry_run.dry_run_report import ChildResult, Job
+from harness.dry_run.dry_run_report import ChildResult
+from harness.dry_run.dry_run_request import Request
 from harness.dry_run.ending import Ending, first_line, is_out_of_memory, write_result
 from harness.dry_run.fake_ranks import pretend_ranks
 from harness.dry_run.kept_files import WRITERS, keep_written
@@ -33,7 +34,7 @@ from harness.dry_run.supervisor import supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
 
 
-def _run(job: Job) -> object:
+def _run(job: Request) -> object:
     """Run what the job names; return what a function returned."""
     sys.argv[:] = [job.target, *job.arguments]
     if job.kind == "script":
@@ -107,16 +108,10 @@ def _tell(line: str) -> None:
         print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
 
 
-def _defer_large_parameters(notes: list[str]) -> None:
-    from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
-
-    LargeParameters(notes).defer()
-
-
 def main() -> int:
     """Run the job of the command line; return the script's exit code."""
     file = Path(sys.argv[1])
-    job: Job = pickle.loads(file.read_bytes())
+    job: Request = pickle.loads(file.read_bytes())
     stub = ctypes.CDLL(None)
     if not hasattr(stub, "pretend_main"):
         write_result(ChildResult(ended="not loaded"), Path(job.result))
@@ -132,8 +127,10 @@ def main() -> int:
     unblock_signals()
 
     def on_torch(module: ModuleType) -> None:
+        from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
+
         recording.start(module)
-        _defer_large_parameters(recording.notes)
+        LargeParameters(recording.notes).defer()
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

@@ -1,11 +1,11 @@
 """The process of a dry run from outside: started, waited for, and ended with all it started."""
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from types import FrameType
 
 import msgspec
 
-from harness.dry_run.assemble_report import Ending, assemble_report, noting_kernels
+from harness.dry_run.assemble_report import Ending, assemble_report
 from harness.dry_run.build import build
-from harness.dry_run.dry_run_report import ChildResult, DryRunReport, Job
-from harness.dry_run.dry_run_request import Request, check
+from harness.dry_run.dry_run_report import ChildResult, DryRunReport
+from harness.dry_run.dry_run_request import Request
 from harness.dry_run.fake_ranks import variables
 from harness.dry_run.for_workers import pretending
 from harness.dry_run.kept_files import kept_files
@@ -35,13 +35,7 @@ SHORT_GRACE_SECONDS = 5.0
 
 
 def run(request: Request, folder: Path) -> DryRunReport:
-    """Run a request; ``folder`` holds what the processes exchange.
-
-    Raises:
-        DryRunUnavailableError: the stub cannot be built, or was not loaded.
-
-    """
-    check(request)
+    """Run a request; ``folder`` holds what the processes exchange."""
     torch = torch_build()
     stub = build(torch)
     status, result, job = (folder / name for name in ("status", "result.json", "job.pickle"))
@@ -53,7 +47,11 @@ def run(request: Request, folder: Path) -> DryRunReport:
     lifeline, held = _pipe()
     with status.open("rb") as page:  # stays readable if the script empties the temporary folder
         try:
-            job.write_bytes(pickle.dumps(_job(request, result, lifeline)))
+            snapshot = request.snapshot and request.snapshot.resolve()
+            sent = dataclasses.replace(
+                request, result=str(result), lifeline=lifeline, snapshot=snapshot
+            )
+            job.write_bytes(pickle.dumps(sent))
             process = subprocess.Popen(
                 own_interpreter("harness.dry_run.child", str(job)),
                 env=_environment(request, torch, stub, folder),
@@ -70,20 +68,17 @@ def run(request: Request, folder: Path) -> DryRunReport:
             end_processes_of(folder)
         seen = StatusPage.read(page.read())
     seconds = time.monotonic() - begin
-    inside = None
+    inside = ChildResult(ended="lost")
     if result.exists():
         inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
-    not_loaded = inside is not None and inside.ended == "not loaded"
-    if not_loaded or (not seen.loaded and process.returncode >= 0):
+    if inside.ended == "not loaded" or (not seen.loaded and process.returncode >= 0):
         raise DryRunUnavailableError(
             f"the stub was not loaded from {stub}: the dynamic linker does not preload it (its"
             " message is above), so no GPU was pretended and the script was not run"
         )
     ending = Ending(code=process.returncode, late=stops.late, signal=stops.first, seconds=seconds)
-    report = msgspec.structs.replace(
-        assemble_report(request, inside, seen, ending), kept_files=kept_files(folder / "files")
-    )
-    return noting_kernels(report, request.gpu, torch.architectures())
+    report = assemble_report(request, inside, seen, ending, torch.architectures())
+    return msgspec.structs.replace(report, kept_files=kept_files(folder / "files"))
 
 
 def _pipe() -> tuple[int, int]:
@@ -97,33 +92,11 @@ def _pipe() -> tuple[int, int]:
     return high[0], high[1]
 
 
-def _job(request: Request, result: Path, lifeline: int) -> Job:
-    return Job(
-        kind=request.kind,  # type: ignore[arg-type]
-        target=request.target,
-        arguments=request.arguments,
-        result=str(result),
-        snapshot=None if request.snapshot is None else str(request.snapshot.resolve()),
-        steps=request.steps,
-        answers=dict(request.answers),
-        integer=request.integer,
-        world_size=request.world_size,
-        rank=request.rank,
-        lifeline=lifeline,
-        write_files=request.write_files,
-        path=tuple(sys.path) if request.kind == "function" else (),
-    )
-
-
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
     """Return the child's environment: the stub is loaded before every other library."""
     return {
         **os.environ,
-        **(
-            {}
-            if request.world_size is None
-            else variables(request.rank, request.world_size, request.gpu.count)
-        ),
+        **variables(request.rank, request.world_size, request.gpu.count),
         **request.environment,
         **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(folder / "status"),

@@ -46,11 +46,6 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
     A real GPU never finds in its cache what was chosen here without a measurement. Triton's code is
     found again, graphs are not: they remember the lines of the program that was compiled first, and
     a second run would not allocate what compiling allocates.
-
-    Args:
-        torch_version: version of PyTorch.
-        gpu: what describes the pretended GPU.
-
     """
     triton = triton_version() or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
@@ -78,18 +73,7 @@ def is_generated(file: str) -> bool:
 def watch(
     own: Callable[[str], bool], tell: Callable[[str], None], *, pretended: bool
 ) -> "Compilations":
-    """Watch what ``torch.compile`` does in this process from now on.
-
-    Args:
-        own: says whether a file is not the user's.
-        tell: called with one line when a compilation begins.
-        pretended: whether the GPU is, so that choices between kernels are made without a
-            measurement (``autotuning.py``).
-
-    Returns:
-        What to ask, with ``found()``, for graphs, breaks and seconds.
-
-    """
+    """Watch what ``torch.compile`` does in this process from now on."""
     compilations = Compilations(own, tell)
     after_import("torch._dynamo", compilations.watch)
     for name, function in AFTER_IMPORT.items() if pretended else ():
@@ -108,13 +92,7 @@ def _change(
 
 
 class Compilations:
-    """Watches compilation in this process, from the import of TorchDynamo on.
-
-    Args:
-        own: says whether a file is not the user's.
-        tell: called with one line when a compilation begins.
-
-    """
+    """Watches compilation in this process, from the import of TorchDynamo on."""
 
     def __init__(self, own: Callable[[str], bool], tell: Callable[[str], None]) -> None:
         self._own = own
@@ -179,7 +157,7 @@ class Compilations:
         now = [_broken(reason, self._own) for reason in utils.graph_break_reasons]
         return [*self._breaks, *now]
 
-    def found(self) -> Compiled | None:
+    def compiled(self) -> Compiled | None:
         """Return what was compiled so far; None if nothing was."""
         utils = sys.modules.get("torch._dynamo.utils")
         if utils is None:

@@ -1,33 +1,16 @@
 """The report of a dry run as a self-contained page."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from html import escape
 
-from harness.dry_run.dry_run_report import Category, DryRunReport, Moment
+from harness.dry_run.dry_run_report import DryRunReport, Moment
 from harness.dry_run.dry_run_text import CATEGORY_WORDS, dry_run_text
-from harness.schema.category_colours import (
-    BLUE,
-    GREEN,
-    LEVELS,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-    VIOLET,
-)
+from harness.schema.category_colours import CATEGORY_COLOURS, GREEN, LEVELS, SKY, VERMILION, VIOLET
 from harness.schema.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
 from harness.schema.units import format_bytes
 
-_COLOURS: Mapping[Category, str] = {
-    "parameter": BLUE,
-    "gradient": ORANGE,
-    "optimizer_state": PURPLE,
-    "buffer": SKY,
-    "activation": GREEN,
-    "forward": GREEN,
-    "workspace": VIOLET,
-    "other": VERMILION,
-}
+_OTHERS = {"buffer": SKY, "forward": GREEN, "workspace": VIOLET, "other": VERMILION}
+_COLOURS = CATEGORY_COLOURS | _OTHERS
 
 
 def dry_run_page(report: DryRunReport, *, target: str) -> str:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.schema.compilation import Compiled
+from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 from harness.schema.verdict import Fit
 
@@ -57,7 +58,6 @@ class Moment(Struct, frozen=True, kw_only=True):
         stack: where the memory was asked for, innermost frame first; empty in the backward pass,
             which runs in a thread without Python.
         groups: the largest groups of live blocks.
-
     """
 
     requested_bytes: int
@@ -81,15 +81,6 @@ class OutOfMemory(Struct, frozen=True, kw_only=True):
     at: Moment | None = None
 
 
-class CudaPeaks(Struct, frozen=True, kw_only=True):
-    """Peaks of PyTorch's CUDA allocator over the whole run, in its own words."""
-
-    requested_peak_bytes: int | None = None
-    allocated_peak_bytes: int | None = None
-    active_peak_bytes: int | None = None
-    reserved_peak_bytes: int | None = None
-
-
 class Device(Struct, frozen=True, kw_only=True):
     """One pretended GPU.
 
@@ -97,7 +88,6 @@ class Device(Struct, frozen=True, kw_only=True):
         requested_total_bytes: sum of all allocations, of freed ones too.
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
-
     """
 
     index: int
@@ -124,7 +114,6 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         open_sizes: how often such a size had no answer either, and zero was taken.
         integers: unknown reads from which the script may make sizes: integers, fractions that it
             rounds, masks that it copies.
-
     """
 
     place: str
@@ -178,7 +167,6 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         returned: what a function returned, as JSON decodes it.
 
     ``harness.dry_run`` shows an example.
-
     """
 
     outcome: Outcome
@@ -219,7 +207,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 class ChildResult(Struct, frozen=True, kw_only=True):
     """Observations of the child process from inside; its parent makes the report of them."""
 
-    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "unsupported", "not loaded"]
+    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost", "not loaded"]
+    """``lost``: the process left no result of its own."""
     evidence: str | None = None
     devices: tuple[Device, ...] = ()
     out_of_memory: tuple[OutOfMemory, ...] = ()
@@ -230,32 +219,3 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     workspace_bytes: int = 0
     environment: dict[str, str] = {}
     returned: object = None
-
-
-class Job(Struct, frozen=True, kw_only=True):
-    """The parent's request to the child process.
-
-    Attributes:
-        kind: a script's path, a module's name, or a file of a pickled function.
-        steps: end the script after this many optimizer steps.
-        answers: what reads of GPU values get: ``FILE:LINE`` to an answer, ``*`` for the rest.
-        integer: what unknown reads get that may become sizes.
-        lifeline: end of a pipe that closes when the parent has ended.
-        write_files: whether files of the user may be changed.
-        path: where the parent finds modules, for those that a function needs.
-
-    """
-
-    kind: Literal["script", "module", "function"]
-    target: str
-    arguments: tuple[str, ...] = ()
-    result: str
-    snapshot: str | None = None
-    steps: int | None = None
-    answers: dict[str, Answer] = {}
-    integer: int = 0
-    world_size: int | None = None
-    rank: int = 0
-    lifeline: int
-    write_files: bool = False
-    path: tuple[str, ...] = ()

@@ -1,9 +1,10 @@
-"""A dry run as it was asked for."""
+"""The request for a dry run: checked by its parent, then sent to the child process."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.dry_run.dry_run_report import Answer
 from harness.dry_run.pretended_gpu import PretendedGpu
@@ -18,16 +19,22 @@ class DryRunError(HarnessError, ValueError):
     Traceback (most recent call last):
         ...
     harness.dry_run.dry_run_request.DryRunError: there is no script no_such_file.py
-
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A dry run in all its parts; ``dry_run`` makes one from friendlier arguments."""
+    """A dry run in all its parts; ``dry_run`` makes one from friendlier arguments.
+
+    Attributes:
+        kind: of the target: a script's path, a module's name, or a file of a pickled function.
+        path: where a function finds its modules.
+        result: file for the child's result.
+        lifeline: end of a pipe that closes when the parent has ended.
+    """
 
     gpu: PretendedGpu
-    kind: str
+    kind: Literal["script", "module", "function"]
     target: str
     arguments: tuple[str, ...] = ()
     steps: int | None = None
@@ -40,26 +47,22 @@ class Request:
     environment: Mapping[str, str]
     quiet: bool = False
     write_files: bool = False
+    path: tuple[str, ...] = ()
+    result: str = ""
+    lifeline: int = -1
 
-
-def check(request: Request) -> None:
-    """Refuse what cannot be run.
-
-    Raises:
-        DryRunError: an argument is wrong.
-
-    """
-    script = Path(request.target)
-    if request.kind == "script" and not (script.is_file() or (script / "__main__.py").is_file()):
-        raise DryRunError(f"there is no script {request.target}")
-    if request.snapshot is not None:
-        _check_writable(request.snapshot)
-    if request.steps is not None and request.steps < 1:
-        raise DryRunError(f"steps must be at least 1, got {request.steps}")
-    if request.world_size is not None and not 0 <= request.rank < request.world_size:
-        raise DryRunError(
-            f"rank must be between 0 and {request.world_size - 1}, got {request.rank}"
-        )
+    def __post_init__(self) -> None:
+        script = Path(self.target)
+        is_there = script.is_file() or (script / "__main__.py").is_file()
+        if self.kind == "script" and not is_there:
+            raise DryRunError(f"there is no script {self.target}")
+        if self.snapshot is not None:
+            _check_writable(self.snapshot)
+        if self.steps is not None and self.steps < 1:
+            raise DryRunError(f"steps must be at least 1, got {self.steps}")
+        if self.world_size is not None and not 0 <= self.rank < self.world_size:
+            highest = self.world_size - 1
+            raise DryRunError(f"rank must be between 0 and {highest}, got {self.rank}")
 
 
 def _check_writable(file: Path) -> None:

@@ -1,10 +1,9 @@
-"""The report of a dry run as text for a terminal."""
+"""The report of a dry run as text for a terminal, and what to run next."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.dry_run.dry_run_report import (
     Category,
-    CudaPeaks,
     DryRunReport,
     Frame,
     KeptFile,
@@ -12,12 +11,15 @@ from harness.dry_run.dry_run_report import (
     OutOfMemory,
     ValueRead,
 )
+from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 
 MOST_GROUPS = 8
 MOST_FRAMES = 4
 MOST_READS = 8
 MOST_TEXT = 80
+
+EXPANDABLE = "expandable_segments:True"
 
 CATEGORY_WORDS: Mapping[Category, str] = {
     "parameter": "parameters",
@@ -253,3 +255,27 @@ def _how(read: ValueRead) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."
+
+
+def next_steps(report: DryRunReport, target: str, completes: Callable[[str], bool]) -> list[str]:
+    """Return what may help, a line each; nothing where the script did not run out of memory."""
+    if report.outcome != "oom":
+        return []
+    on = f"--gpu {report.gpu}"
+    lines = ["Next steps:"]
+    if _is_fragmented(report) and completes(EXPANDABLE):
+        lines.append(f"  PYTORCH_ALLOC_CONF={EXPANDABLE}: tried, and the script fits with it")
+    return [
+        *lines,
+        f"  harness dry-run {on} --largest batch {target} --batch {{}}: the largest that fits",
+        f"  harness plan FILE.py:NETWORK --input SHAPE {on}: what to change in the step",
+    ]
+
+
+def _is_fragmented(report: DryRunReport) -> bool:
+    """Return whether the memory would have sufficed for what was refused, in one piece."""
+    if not report.out_of_memory or EXPANDABLE in report.environment.values():
+        return False
+    refused = report.out_of_memory[-1]
+    cached = refused.reserved_bytes - refused.allocated_bytes
+    return refused.requested_bytes <= cached + refused.free_bytes

@@ -15,7 +15,8 @@ from types import FrameType
 import msgspec
 
 from harness.dry_run.compiled import Compilations
-from harness.dry_run.dry_run_report import ChildResult, Job
+from harness.dry_run.dry_run_report import ChildResult
+from harness.dry_run.dry_run_request import Request
 from harness.dry_run.library_workspaces import workspace_bytes
 from harness.dry_run.recording import Recording
 from harness.dry_run.value_reads import ValueReads
@@ -27,7 +28,7 @@ _THREADS_SECONDS = 10.0
 class Ending:
     """Writes the result, once, whichever comes first: the interpreter's end or a signal."""
 
-    def __init__(self, job: Job, reads: ValueReads, recording: Recording) -> None:
+    def __init__(self, job: Request, reads: ValueReads, recording: Recording) -> None:
         self._job = job
         self._reads = reads
         self._recording = recording
@@ -40,11 +41,9 @@ class Ending:
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
-        """Write the result; a process that the script forked comes here too, and has none.
+        """Write the result, and return True; False where another thread does: wait for that one.
 
-        Returns:
-            False where another thread writes it, or has: the process must not end before it.
-
+        A process that the script forked comes here too, and has none.
         """
         if os.getpid() != self._pid:
             return True
@@ -73,7 +72,7 @@ class Ending:
             notes=tuple(notes),
             optimizer_steps=self._recording.steps,
             workspace_bytes=workspace_bytes(),
-            compiled=None if self.compilations is None else self.compilations.found(),
+            compiled=None if self.compilations is None else self.compilations.compiled(),
             environment=_environment(),
             returned=self.returned,
         )

@@ -4,12 +4,15 @@ The fake group moves nothing between ranks, and allocates what a rank's own coll
 """
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 
-def variables(rank: int, world_size: int, gpus: int) -> dict[str, str]:
-    """Return the environment variables that ``torchrun`` sets for a rank."""
+def variables(rank: int, world_size: int | None, gpus: int) -> dict[str, str]:
+    """Return the environment variables that ``torchrun`` sets for a rank; none without ranks."""
+    if world_size is None:
+        return {}
     return {
         "RANK": str(rank),
         "WORLD_SIZE": str(world_size),
@@ -37,8 +40,8 @@ def pretend_ranks(notes: list[str]) -> None:
         real(
             "fake",
             store=FakeStore(),
-            rank=_environment("RANK") if rank in (-1, None) else rank,
-            world_size=_environment("WORLD_SIZE") if world_size in (-1, None) else world_size,
+            rank=int(os.environ["RANK"]) if rank in (-1, None) else rank,
+            world_size=int(os.environ["WORLD_SIZE"]) if world_size in (-1, None) else world_size,
             **kept,
         )
         notes.append(f"the process group {backend or 'nccl'} was replaced by PyTorch's fake one")
@@ -49,12 +52,6 @@ def pretend_ranks(notes: list[str]) -> None:
     _groups_are_fake(dist, distributed_c10d)
     _ranks_agree(dist, distributed_c10d, data_parallel)
     _reduce_gradients_in_place(data_parallel.DistributedDataParallel)
-
-
-def _environment(name: str) -> int:
-    import os
-
-    return int(os.environ[name])
 
 
 def _groups_are_fake(*modules: Any) -> None:

@@ -18,19 +18,7 @@ _REAL = ("/dev/nvidia[0-9]*", "/dev/dxg")
 
 @contextmanager
 def gpu_or_dry_run(device: str, gpu: str | None = None) -> Iterator[str | None]:
-    """Pretend a GPU for the workers started in the block, if they want one and there is none.
-
-    Args:
-        device: the device that the workers use; nothing is done for ``cpu``.
-        gpu: name of the GPU to pretend, even where there is a real one.
-
-    Yields:
-        What records say of the device, or None where none is pretended.
-
-    Raises:
-        DryRunUnavailableError: PyTorch is no CUDA build, or there is no C compiler.
-
-    """
+    """Pretend a GPU for the workers started in the block, if they want one and there is none."""
     if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
         yield pretended_device() if device == "cuda" else None
         return
@@ -78,6 +66,6 @@ def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None
                 os.environ[name] = value
 
 
-def joined(first: str, variable: str, last: str = "") -> str:
-    """Return a list of paths: the first, what the environment has, the last."""
-    return ":".join(part for part in (first, os.environ.get(variable, ""), last) if part)
+def joined(first: str, variable: str) -> str:
+    """Return a list of paths: the first, then what the environment has."""
+    return ":".join(part for part in (first, os.environ.get(variable, "")) if part)

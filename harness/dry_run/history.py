@@ -58,21 +58,14 @@ class _Block:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The events of one device, with what is known about owners and steps.
-
-    Attributes:
-        events: from the start of the process.
-        marks: in the order of their time.
-        steps: the number of allocations at the end of each optimizer step.
-        workspace_bytes: the size of cuBLAS's workspaces, None where it is not known.
-        own: says whether a file belongs to PyTorch, Python or the harness.
-
-    """
+    """The events of one device, with what is known about owners and steps."""
 
     events: Sequence[TraceEvent]
     marks: Sequence[Mark]
     steps: Sequence[int]
+    """The number of allocations at the end of each optimizer step."""
     workspace_bytes: int | None
+    """Of cuBLAS; None where it is not known."""
     own: Callable[[str], bool]
 
     def peak(self) -> Moment | None:
@@ -144,25 +137,18 @@ class History:
     def _owners(self, alive: Sequence[_Block], allocation: int) -> dict[int, Category]:
         """Return the categories of blocks that an optimizer step saw, before or after."""
         place = bisect_left([mark.allocations for mark in self.marks], allocation)
-        found: dict[int, Category] = {}
+        owners: dict[int, Category] = {}
         for mark in self.marks[max(0, place - 2) : place + 3]:
             for block in alive:
                 lived = block.allocation <= mark.allocations and (
                     block.freed_at is None or block.freed_at >= mark.allocations
                 )
                 if lived and block.address in mark.owners:
-                    found[block.address] = mark.owners[block.address]
-        return found
+                    owners[block.address] = mark.owners[block.address]
+        return owners
 
     def _kind(self, block: _Block, *, refused: bool) -> Category:
-        """Return the category of a block that no optimizer knows.
-
-        Args:
-            block: one that is alive at the moment.
-            refused: the moment is one at which memory ran out; what the forward pass holds then is
-                not freed by a backward pass any more, but by the error.
-
-        """
+        """Return the category of a block that no optimizer knows."""
         lasts = block.freed_at is None
         if block.size == self.workspace_bytes and (
             lasts or block.freed_at == block.allocation  # newer versions free it after each matmul

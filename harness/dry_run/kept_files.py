@@ -78,8 +78,8 @@ def kept_files(folder: Path) -> tuple[KeptFile, ...]:
         lines = (folder / "list").read_bytes().split(b"\0")
     except OSError:
         return ()
-    found: dict[str, KeptFile] = {}
+    files: dict[str, KeptFile] = {}
     for line in filter(None, lines):
         path = line[1:].decode(errors="backslashreplace")
-        found.setdefault(path, KeptFile(path=path, what=_WHAT[chr(line[0])]))  # type: ignore[arg-type]
-    return tuple(found.values())
+        files.setdefault(path, KeptFile(path=path, what=_WHAT[chr(line[0])]))  # type: ignore[arg-type]
+    return tuple(files.values())

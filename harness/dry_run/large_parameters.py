@@ -25,12 +25,7 @@ LARGEST_WRITTEN_BYTES = 16 << 20
 
 
 class LargeParameters:
-    """Defers values while a script builds and moves a network.
-
-    Args:
-        notes: the report's; a line is added for values that were never written.
-
-    """
+    """Defers values while a script builds and moves a network."""
 
     def __init__(self, notes: list[str]) -> None:
         self._notes = notes
@@ -46,12 +41,12 @@ class LargeParameters:
         def applied(module: nn.Module, *arguments: Any, **named: Any) -> nn.Module:
             self._depth += 1
             try:
-                found: nn.Module = apply(module, *arguments, **named)
+                moved: nn.Module = apply(module, *arguments, **named)
             finally:
                 self._depth -= 1
             if self._mode is not None and self._depth == 0 and not self._mode.is_waiting:
                 self._end(self._mode)
-            return found
+            return moved
 
         patched: Any = nn.Module
         patched._apply = applied

@@ -28,7 +28,6 @@ class PretendedGpu:
         outside_bytes: the least and the most that the CUDA context and libraries take of it.
         count: equal GPUs in the machine.
         largest_workspace: cuDNN and cuFFT ask for their largest workspace, instead of none.
-
     """
 
     name: str
@@ -56,12 +55,7 @@ class PretendedGpu:
         return max(runs, default=None)
 
     def variables(self, architectures: Sequence[int]) -> dict[str, str]:
-        """Return the environment variables that the stub reads (``stub/state.c``).
-
-        Args:
-            architectures: what PyTorch was built for.
-
-        """
+        """Return the environment variables that the stub reads (``stub/state.c``)."""
         capability = self.capability[0] * 10 + self.capability[1]
         values = {
             "NAME": self.name,
@@ -87,35 +81,20 @@ def pretended_gpu(
     outside_bytes: int | None = None,
     largest_workspace: bool = False,
 ) -> PretendedGpu:
-    """Return the GPU of a name of the catalogue, with whatever else is given in place of its own.
-
-    Args:
-        gpu: a name such as ``a100-40gb``, or an entry of the catalogue.
-        capability: compute capability such as ``9.0``.
-        memory_bytes: memory of the GPU.
-        multiprocessors: number of streaming multiprocessors.
-        count: equal GPUs in the machine.
-        outside_bytes: bytes outside PyTorch's allocator, where they are known.
-        largest_workspace: whether libraries ask for their largest workspace, instead of none.
-
-    Raises:
-        GpuError: no such GPU, or no such capability.
-        PretendedGpuError: the memory of the GPU is not known, or too small.
-
-    """
+    """Return a GPU of the catalogue, with whatever else is given in place of its own."""
     if isinstance(gpu, Gpu):
-        found = gpu
+        entry = gpu
     else:
-        found = described("a100-40gb" if gpu is None and capability is None else gpu, capability)
-    total = memory_bytes or found.total_bytes
+        entry = described("a100-40gb" if gpu is None and capability is None else gpu, capability)
+    total = memory_bytes or entry.total_bytes
     if total is None:
-        raise PretendedGpuError(f"memory of a GPU of {found.name} is not known; give --memory")
+        raise PretendedGpuError(f"memory of a GPU of {entry.name} is not known; give --memory")
     outside = (LEAST_BYTES, MOST_BYTES) if outside_bytes is None else (outside_bytes, outside_bytes)
     return PretendedGpu(
-        name=found.name,
-        capability=found.capability,
-        multiprocessors=multiprocessors or found.multiprocessors,
-        threads_per_multiprocessor=found.threads_per_multiprocessor,
+        name=entry.name,
+        capability=entry.capability,
+        multiprocessors=multiprocessors or entry.multiprocessors,
+        threads_per_multiprocessor=entry.threads_per_multiprocessor,
         total_bytes=total,
         outside_bytes=outside,
         count=count,

@@ -13,19 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.dry_run.dry_run_report import (
-    Category,
-    CudaPeaks,
-    Device,
-    Frame,
-    Moment,
-    OutOfMemory,
-)
+from msgspec.structs import replace
+
+from harness.dry_run.dry_run_report import Category, Device, Frame, OutOfMemory
 from harness.dry_run.history import History, Mark, TraceEvent
 from harness.dry_run.value_reads import ValueReads
+from harness.schema.metrics import CudaPeaks
 
 if TYPE_CHECKING:
-    import torch
+    import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is
 
 MOST_EVENTS = 2_000_000
 """Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
@@ -62,6 +58,7 @@ class Recording:
 
     def start(self, torch_module: object) -> None:
         """Have recording begin when PyTorch, just imported, initialises CUDA."""
+        global torch
         import torch
 
         assert torch_module is torch
@@ -69,7 +66,6 @@ class Recording:
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
-        import torch
         from torch.optim.optimizer import (
             register_optimizer_step_post_hook,
             register_optimizer_step_pre_hook,
@@ -95,7 +91,6 @@ class Recording:
 
     def _keep_history(self) -> None:
         """Let the script's own calls neither clear nor end the history."""
-        import torch
 
         def kept(*_: object, **__: object) -> None:
             note = "the script's own calls of _record_memory_history were left out"
@@ -107,8 +102,6 @@ class Recording:
 
     def _fold_resets(self) -> None:
         """Remember peaks before the script resets them."""
-        import torch
-
         for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
             reset = getattr(torch._C, name, None)
             if reset is not None:
@@ -122,16 +115,12 @@ class Recording:
         return folded
 
     def _fold(self, device: int) -> None:
-        import torch
-
         stats = torch.cuda.memory_stats(device)
         highest = self._folded.setdefault(device, dict.fromkeys(PEAKS, 0))
         for name in PEAKS:
             highest[name] = max(highest[name], stats.get(f"{name}.all.peak", 0))
 
     def _allocations(self) -> int:
-        import torch
-
         return int(torch.cuda.memory_stats()["allocation.all.allocated"])
 
     def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
@@ -153,8 +142,6 @@ class Recording:
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""
-        import torch
-
         del total
         self._refused.append(
             OutOfMemory(
@@ -170,8 +157,6 @@ class Recording:
 
     def _mark_modules(self) -> None:
         """Note what modules and parameters hold, found among all objects of the process."""
-        import torch
-
         owners: dict[int, Category] = {}
         for thing in gc.get_objects():
             kind = type(thing)  # isinstance would have lazy objects load themselves
@@ -200,12 +185,10 @@ class Recording:
             if not self._own(f.filename)
         )
 
-    def finish(self, snapshot: str | None) -> tuple[list[Device], list[OutOfMemory]]:
+    def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""
         if not self._begun:
             return [], []
-        import torch
-
         self._mark_modules()
         held = torch.cuda.memory._snapshot()
         if snapshot is not None:
@@ -219,12 +202,10 @@ class Recording:
             devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
             moments = history.out_of_memory()
-            refused += [_with_moment(one, at) for one, at in zip(mine, moments, strict=False)]
+            refused += [replace(one, at=at) for one, at in zip(mine, moments, strict=False)]
         return devices, refused
 
     def _history(self, events: list[TraceEvent]) -> History:
-        import torch
-
         major = torch.cuda.get_device_capability(0)[0]
         if len(events) >= MOST_EVENTS:
             self.notes.append(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
@@ -237,8 +218,6 @@ class Recording:
         )
 
     def _device(self, index: int, history: History, segments: list[dict[str, Any]]) -> Device:
-        import torch
-
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         self._fold(index)
         stats = torch.cuda.memory_stats(index)
@@ -258,23 +237,10 @@ class Recording:
         )
 
 
-def _with_moment(one: OutOfMemory, at: Moment) -> OutOfMemory:
-    return OutOfMemory(
-        device=one.device,
-        requested_bytes=one.requested_bytes,
-        allocated_bytes=one.allocated_bytes,
-        reserved_bytes=one.reserved_bytes,
-        free_bytes=one.free_bytes,
-        stack=one.stack,
-        at=at,
-    )
-
-
 def _unless_compiled(
     hook: Callable[["torch.optim.Optimizer"], None],
 ) -> Callable[..., None]:
     """Return a hook that TorchDynamo does not see: it would break the graph of a compiled step."""
-    import torch
 
     def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if not torch.compiler.is_compiling():
@@ -296,8 +262,6 @@ def _own_all_of(owners: dict[int, Category], optimizer: "torch.optim.Optimizer")
 
 def _own(owners: dict[int, Category], value: object, category: Category) -> None:
     """Note the block of a tensor on the GPU."""
-    import torch
-
     if not isinstance(value, torch.Tensor):
         return
     local = getattr(value, "_local_tensor", value)  # of a DTensor: this rank's part
@@ -307,7 +271,7 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
             owners.setdefault(local.untyped_storage().data_ptr(), category)
 
 
-def _write_snapshot(snapshot: object, path: str) -> str | None:
+def _write_snapshot(snapshot: object, path: Path) -> str | None:
     """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return any error."""
     import pickle
 

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -88,7 +89,6 @@ def dry_run(
     >>> report = harness.dry_run(script, gpu="l4")
     >>> report.outcome, report.devices[0].peaks.requested_peak_bytes
     ('ok', 4000)
-
     """
     check_answers(answers or {})
     if not isinstance(gpu, PretendedGpu):
@@ -102,7 +102,8 @@ def dry_run(
             largest_workspace=largest_workspace,
         )
     with run_folder() as folder:
-        kind, text = "module" if module else "script", str(target)
+        kind: Literal["script", "module", "function"] = "module" if module else "script"
+        text = str(target)
         if callable(target):
             from harness.dry_run.sent_objects import sent
 
@@ -117,13 +118,14 @@ def dry_run(
             arguments=tuple(map(str, arguments)),
             steps=steps,
             snapshot=None if snapshot is None else Path(snapshot),
-            answers=answers or {},
+            answers=dict(answers or {}),
             world_size=world_size,
             rank=rank,
             deadline_seconds=deadline_seconds,
-            environment=environment or {},
+            environment=dict(environment or {}),
             quiet=quiet,
             write_files=write_files,
+            path=tuple(sys.path) if kind == "function" else (),
         )
         report = _with_integers_tried(run(request, folder), request, folder)
         return _with_eager(report, request, folder) if compare_eager else report

@@ -17,15 +17,7 @@ Progress = Callable[[int, DryRunReport], object]
 
 @dataclass(frozen=True, kw_only=True)
 class LargestValue:
-    """A value that fits where the next one does not; both were run.
-
-    Attributes:
-        name: what the value is.
-        value: the largest that fits; None if none does.
-        report: the run with it, or with the smallest value if none fits.
-        tried: outcome of each run, in the order of the values.
-
-    """
+    """A value that fits where the next one does not; both were run."""
 
     name: str
     value: int | None
@@ -44,25 +36,15 @@ class LargestValue:
 
 
 def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
-    """Return the largest value with which a script fits.
-
-    Args:
-        name: what the value is, such as ``batch size``.
-        run: runs the script with a value, with the most memory outside the allocator.
-        progress: called after each run.
-
-    Raises:
-        DryRunError: the script ends otherwise than well or out of memory.
-
-    """
+    """Return the largest value with which a script fits."""
     reports: dict[int, DryRunReport] = {}
 
     def report(value: int) -> DryRunReport:
         if value not in reports:
-            reports[value] = found = run(value)
-            progress(value, found)
-            if found.outcome not in ("ok", "oom"):
-                why = f"{found.outcome}: {found.evidence or 'no reason is known'}"
+            reports[value] = result = run(value)
+            progress(value, result)
+            if result.outcome not in ("ok", "oom"):
+                why = f"{result.outcome}: {result.evidence or 'no reason is known'}"
                 raise DryRunError(f"with {name} {value} the script did not end well: {why}")
         return reports[value]
 

@@ -17,16 +17,7 @@ LARGE_BYTES = 1 << 20
 
 
 def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
-    """Return the objects as bytes.
-
-    Args:
-        objects: by name.
-        with_values: whether large tensors are sent with their values.
-
-    Raises:
-        StepError: one cannot be sent; the message says which and why.
-
-    """
+    """Return the objects as bytes."""
     for name, value in objects.items():
         try:
             _pickled(value, with_values)

@@ -26,7 +26,6 @@ class StatusPage:
         together: the same of all processes of the script at once.
         other_processes: processes next to the script's own that allocated memory of the GPU.
         refused_elsewhere_bytes: largest allocation that another process was refused for good.
-
     """
 
     loaded: bool

@@ -26,13 +26,7 @@ class StepLauncher:
         self._environment: dict[str, str] = {}
 
     def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
-        """Run ``job`` in a fork of the server; calls from several threads wait for each other.
-
-        Raises:
-            DryRunUnavailableError: PyTorch is no CUDA build, or there is no C compiler.
-            LaunchError: the server cannot be started.
-
-        """
+        """Run ``job`` in a fork of the server; calls from several threads wait for each other."""
         running = self._thread.submit(self._launch, job, deadline_seconds, on_phase)
         try:
             return running.result()
@@ -51,12 +45,7 @@ class StepLauncher:
         return self._launcher.launch(job, deadline_seconds, on_phase)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that let a process see a pretended GPU.
-
-        Raises:
-            DryRunUnavailableError: it cannot be pretended here; the message says why.
-
-        """
+        """Return the variables that let a process see a pretended GPU."""
         torch = torch_build()
         return pretending(pretended_gpu(None), torch, build(torch))
 

@@ -31,16 +31,7 @@ _UNSAFE = re.compile(r"[\s:;$]")
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder of the cache as ``make`` fills it, at a path that can be preloaded.
-
-    Args:
-        name: of the folder; it says all that its content depends on.
-        make: fills an empty folder.
-
-    Raises:
-        DryRunUnavailableError: no folder can hold the stub, or others may write to it.
-
-    """
+    """Return a folder of the cache as ``make`` fills it, at a path that can be preloaded."""
     tried: list[str] = []
     with _reasons(tried):
         for cache in cache_folders():
@@ -53,12 +44,7 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def writable_folder(name: str) -> Path:
-    """Return a folder of the cache that this process can write to, and no other user.
-
-    Raises:
-        DryRunUnavailableError: there is none.
-
-    """
+    """Return a folder of the cache that this process can write to, and no other user."""
     tried: list[str] = []
     for cache in cache_folders():
         with _reasons(tried):
@@ -102,10 +88,6 @@ def _make_private(folder: Path) -> None:
     """Create the folder and those above it, and refuse one that others can write to.
 
     Only folders that this package names are its own: the mode of no other is changed.
-
-    Raises:
-        DryRunUnavailableError: another user owns it, or may put another in its place.
-
     """
     chain = (folder, *folder.parents)
     ours = [place for place, one in enumerate(chain) if one.name.startswith(NAME)]

@@ -15,10 +15,12 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from harness.measurement.process.guards import die_with_parent
+
 KILL = getattr(signal, "SIGUSR1", signal.SIGTERM)
 """Asks the supervisor to end the script by SIGKILL; systems without SIGUSR1 have no dry run."""
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_CHILD_SUBREAPER = 36
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
@@ -26,15 +28,8 @@ _LOOK_SECONDS = 0.5
 
 
 def supervised(lifeline: int, folder: Path) -> None:
-    """Return in a new process, whose parent stays as the supervisor.
-
-    Args:
-        lifeline: end of a pipe whose other end the harness holds.
-        folder: what both exchange, removed if the harness has gone.
-
-    """
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    """Return in a new process, whose parent stays as the supervisor."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     supervisor = os.getpid()
@@ -48,9 +43,7 @@ def supervised(lifeline: int, folder: Path) -> None:
         os.close(descriptor)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor:
-        os._exit(1)
+    die_with_parent(supervisor)
 
 
 def unblock_signals() -> None:
@@ -90,9 +83,9 @@ class _Supervisor:
         """Reap what has ended; return the script's exit code, negative for a signal."""
         code = None
         with contextlib.suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                if found[0] == self._script:
-                    code = os.waitstatus_to_exitcode(found[1])
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == self._script:
+                    code = os.waitstatus_to_exitcode(ended[1])
         return code
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
@@ -107,31 +100,17 @@ class _Supervisor:
 
 
 def _end_descendants() -> None:
+    import psutil  # in this process alone: the script's is as it would be without
+
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while (left := _descendants()) and time.monotonic() < deadline:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         time.sleep(0.002)
-
-
-def _descendants() -> list[int]:
-    """Return all processes below this one, from what the kernel says of each process."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            parent = int(path.read_bytes().rpartition(b")")[2].split()[1])
-            children.setdefault(parent, []).append(int(path.parent.name))
-    found = []
-    todo = [os.getpid()]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
 
 
 def _end_like(code: int) -> None:

@@ -26,21 +26,12 @@ class DryRunUnavailableError(UnavailableError, RuntimeError):
     ...     outcome = harness.dry_run(print, "hello", gpu="l4").outcome
     ... except harness.UnavailableError as error:
     ...     outcome = f"use harness.predict instead: {error}"
-
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchBuild:
-    """An installed CUDA build of PyTorch.
-
-    Attributes:
-        version: e.g. ``2.15.0+cu132``.
-        cuda: the version of CUDA that it was built with, e.g. ``13.2``.
-        libraries: the folder of its shared libraries.
-        include: folders of the CUDA headers that pip installed with it.
-
-    """
+    """An installed CUDA build of PyTorch."""
 
     version: str
     cuda: str
@@ -56,11 +47,11 @@ class TorchBuild:
         listed = re.compile(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0")
         with (self.libraries / "libtorch_python.so").open("rb") as file:
             text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            found, place = None, text.find(b"\0sm_")
-            while place >= 0 and found is None:
-                found = listed.match(text, place)
+            match, place = None, text.find(b"\0sm_")
+            while place >= 0 and match is None:
+                match = listed.match(text, place)
                 place = text.find(b"\0sm_", place + 1)
-            return tuple(int(n) for n in re.findall(rb"sm_(\d+)", found[1])) if found else ()
+            return tuple(int(n) for n in re.findall(rb"sm_(\d+)", match[1])) if match else ()
 
 
 _HEADERS = (
@@ -81,21 +72,15 @@ _COMPILERS = {"C": ("cc", "gcc", "clang"), "C++": ("c++", "g++", "clang++")}
 
 
 def torch_build() -> TorchBuild:
-    """Return the CUDA build of PyTorch that this interpreter would import.
-
-    Raises:
-        DryRunUnavailableError: there is none, or it cannot be pretended on this system.
-
-    """
+    """Return the CUDA build of PyTorch that this interpreter would import."""
     system, machine = sys.platform, platform.machine()
     if (system, machine) != ("linux", "x86_64"):
         raise DryRunUnavailableError(
             f"the dry run needs Linux on x86-64, this machine is {system} on {machine}"
         )
-    spec = importlib.util.find_spec("torch")
-    if spec is None or not spec.submodule_search_locations:
+    folder = _torch_folder()
+    if folder is None:
         raise DryRunUnavailableError(f"PyTorch is not installed; run: {INSTALL_CUDA_TORCH}")
-    folder = Path(spec.submodule_search_locations[0])
     text = (folder / "version.py").read_text()
     version = _quoted(r"__version__\s*=\s*", text) or "unknown"
     cuda = _quoted(r"cuda[^=\n]*=\s*", text)
@@ -110,16 +95,11 @@ def torch_build() -> TorchBuild:
 
 
 def compiler(language: Literal["C", "C++"] = "C") -> str:
-    """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++.
-
-    Raises:
-        DryRunUnavailableError: there is none.
-
-    """
+    """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++."""
     for name in (os.environ.get(_VARIABLES[language]), *_COMPILERS[language]):
-        found = shutil.which(name) if name else None
-        if found:
-            return found
+        path = shutil.which(name) if name else None
+        if path:
+            return path
     raise DryRunUnavailableError(
         f"no {language} compiler; install one, e.g.: apt-get install gcc g++ libc6-dev"
         f" (or set {_VARIABLES[language]})"
@@ -132,12 +112,7 @@ def _quoted(before: str, text: str) -> str | None:
 
 
 def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
-    """Return the folders of headers below ``nvidia/``, which pip installs next to PyTorch.
-
-    Raises:
-        DryRunUnavailableError: CUDA's or cuDNN's are not there.
-
-    """
+    """Return the folders of headers below ``nvidia/``, which pip installs next to PyTorch."""
     nvidia = torch.parent / "nvidia"
     folders = tuple(sorted(nvidia.glob("*/include")))
     for header in _HEADERS:
@@ -149,10 +124,15 @@ def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
     return folders
 
 
+def _torch_folder() -> Path | None:
+    spec = importlib.util.find_spec("torch")
+    places = spec.submodule_search_locations if spec is not None else None
+    return Path(places[0]) if places else None
+
+
 def torch_version() -> str | None:
     """Return the version of PyTorch that this interpreter would import; None without one."""
-    spec = importlib.util.find_spec("torch")
-    if spec is None or not spec.submodule_search_locations:
+    folder = _torch_folder()
+    if folder is None:
         return None
-    text = (Path(spec.submodule_search_locations[0]) / "version.py").read_text()
-    return _quoted(r"__version__\s*=\s*", text)
+    return _quoted(r"__version__\s*=\s*", (folder / "version.py").read_text())

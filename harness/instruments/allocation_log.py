@@ -8,7 +8,7 @@ if they do not, nothing that follows from them would be true, so that is an erro
 Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -32,11 +32,7 @@ class AllocationLog:
         self.entries: list[Entry] = []
 
     def start(self) -> None:
-        """Begin to record.
-
-        Raises:
-            LogMismatchError: somebody records already, whose log this one would end.
-        """
+        """Begin to record."""
         torch.cuda.init()  # type: ignore[no-untyped-call]  # to ask before that ends the process
         if torch._C._cuda_isHistoryEnabled():
             raise LogMismatchError("the CUDA allocator's history is being recorded already")
@@ -64,23 +60,11 @@ def _entries(trace: Iterable[dict[str, Any]]) -> Iterator[Entry]:
             yield Entry(-entry["size"], address)
 
 
-def requested_sizes(blocks: Iterable[tuple[int, int]], log: Sequence[Entry]) -> list[int]:
-    """Return what was requested for each of the profiler's ``blocks``: (size, address) pairs.
-
-    Raises:
-        LogMismatchError: they are not the log's, one by one.
-    """
-    sizes = []
-    entries = iter(log)
-    for number, (size, address) in enumerate(blocks):
-        entry = next(entries, None)
-        if entry is None or entry.address != address or (entry.size_bytes > 0) != (size > 0):
-            seen = f"{size} bytes at {address:#x}"
-            raise LogMismatchError(f"event {number}: the profiler has {seen}, the log {entry}")
-        if abs(entry.size_bytes) > abs(size):
-            raise LogMismatchError(f"event {number}: a block of {size} bytes for {entry}")
-        sizes.append(entry.size_bytes)
-    rest = len(log) - len(sizes)
-    if rest:
-        raise LogMismatchError(f"the log has {rest} events more than the profiler")
-    return sizes
+def requested_size(size: int, address: int, entry: Entry | None) -> int:
+    """Return what was requested for one of the profiler's blocks, by the log's entry for it."""
+    seen = f"{size} bytes at {address:#x}"
+    if entry is None or entry.address != address or (entry.size_bytes > 0) != (size > 0):
+        raise LogMismatchError(f"the profiler has {seen}, the log {entry}")
+    if abs(entry.size_bytes) > abs(size):
+        raise LogMismatchError(f"the profiler has {seen}, a smaller block than {entry}")
+    return entry.size_bytes

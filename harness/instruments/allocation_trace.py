@@ -220,10 +220,10 @@ class AllocationRecorder:
                 infer=self._infer,
                 accumulates=self.accumulates,
             )
-            found = reader.read(self._result.experimental_event_tree())
+            items = reader.read(self._result.experimental_event_tree())
             if self._log is not None:
-                found = event_tree.with_requested_sizes(found, self._log.entries)
-            events = event_tree.replay(found, self._marks, self._adopted)
+                items = event_tree.with_requested_sizes(items, self._log.entries)
+            events = event_tree.Replay(self._marks, self._adopted).run(items)
             steps = max((e.step for e in events), default=0) if self._infer else self._step
             self._trace = Trace(events, steps=steps)
             self._result = None

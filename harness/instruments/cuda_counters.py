@@ -76,17 +76,11 @@ class PhasePeaks:
             known[counter] = max(known[counter], peak)
 
 
-def outside_bytes() -> int:
-    """Return the device's bytes in use that this allocator does not hold.
-
-    The context, the libraries' own memory, and other processes.
-    """
-    sizes = gpu_bytes()
-    return sizes["outside_bytes"]
-
-
 def gpu_bytes() -> dict[str, int]:
-    """Return the device's total and free memory now, and who holds the rest."""
+    """Return the device's total and free memory now, and who holds the rest.
+
+    Outside the allocator: the context, the libraries' own memory, and other processes.
+    """
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
     reserved = torch.cuda.memory_reserved()

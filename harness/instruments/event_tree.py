@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch._C._profiler import RecordScope
 
-from harness.instruments.allocation_log import Entry, requested_sizes
+from harness.instruments.allocation_log import Entry, LogMismatchError, requested_size
 from harness.schema.events import BEFORE_TRACE, Event
 
 MODULE = "harness.module:"
@@ -48,7 +48,7 @@ class Adopted(NamedTuple):
 # What the walk finds, ordered by its first field, the time:
 # (time_ns, size_bytes, address, step, phase, operator, module) for an allocator's event;
 # (time_ns, 0, number, step, phase, kind) for a mark, an adoption, an adopted storage's end.
-Found = tuple[Any, ...]
+Item = tuple[Any, ...]
 
 
 class _StepAndPhase:
@@ -121,9 +121,9 @@ class Reader:
         self._modules = [name for _, name in passages]
         self._current = _StepAndPhase(infer=infer, accumulates=accumulates)
         self._changes: list[Change] | None = None if device == "cpu" else []
-        self._found: list[Found] = []
+        self._items: list[Item] = []
 
-    def read(self, tree: Sequence[Any]) -> list[Found]:
+    def read(self, tree: Sequence[Any]) -> list[Item]:
         """Return the allocator's events and the marks in ``tree``, in order of time."""
         # A frame: nodes not yet read, operators around them, module, place in the backward
         # pass (0 outside, 1 inside, 2 directly below a node of autograd's engine).
@@ -148,15 +148,15 @@ class Reader:
                     break
             else:
                 stack.pop()
-        self._found.sort(key=itemgetter(0))
-        return self._found if self._changes is None else self._in_time(self._changes)
+        self._items.sort(key=itemgetter(0))
+        return self._items if self._changes is None else self._in_time(self._changes)
 
-    def _in_time(self, changes: list[Change]) -> list[Found]:
+    def _in_time(self, changes: list[Change]) -> list[Item]:
         """Return the events with the step and phase at their time."""
         changes.sort(key=itemgetter(0), reverse=True)
         current = self._current
         placed = []
-        for item in self._found:
+        for item in self._items:
             while changes and changes[-1][0] <= item[0]:
                 _, change, arguments = changes.pop()
                 change(*arguments)
@@ -177,7 +177,7 @@ class Reader:
         size = fields.alloc_size
         if size:
             at = self._current
-            self._found.append(
+            self._items.append(
                 (node.start_time_ns, size, fields.ptr, at.step, at.phase, path, module)
             )
 
@@ -196,7 +196,7 @@ class Reader:
         kind = next(kind for kind in (MARK, ADOPT, GONE) if name.startswith(kind))
         number = int(name[len(kind) :])
         at = self._current
-        self._found.append((node.start_time_ns, 0, number, at.step, at.phase, kind))
+        self._items.append((node.start_time_ns, 0, number, at.step, at.phase, kind))
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
@@ -221,27 +221,23 @@ class Reader:
         return self._modules[at] if sequence >= 0 and at >= 0 else module
 
 
-def with_requested_sizes(found: Sequence[Found], log: Sequence[Entry]) -> list[Found]:
-    """Return ``found`` with the bytes requested in place of the blocks' own, by CUDA's ``log``.
-
-    Raises:
-        LogMismatchError: they do not describe the same blocks.
-    """
+def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[Item]:
+    """Return ``items`` with the bytes requested in place of the blocks' own, by CUDA's ``log``."""
     known: set[int] = set()
-    blocks = []
-    for number, item in enumerate(found):
+    changed: list[Item] = []
+    entries = iter(log)
+    for item in items:
         size, address = item[1], item[2]
         if size > 0:
             known.add(address)
         elif not size or address not in known:  # a mark, or allocated before the recording
+            changed.append(item)
             continue
         else:
             known.discard(address)
-        blocks.append((number, size, address))
-    sizes = requested_sizes([(size, address) for _, size, address in blocks], log)
-    changed = list(found)
-    for (number, _, _), size in zip(blocks, sizes, strict=True):
-        changed[number] = (found[number][0], size, *found[number][2:])
+        changed.append((item[0], requested_size(size, address, next(entries, None)), *item[2:]))
+    if (rest := len(list(entries))) > 0:
+        raise LogMismatchError(f"the log has {rest} events more than the profiler")
     return changed
 
 
@@ -256,7 +252,7 @@ class _Block:
         self.category = category
 
 
-class _Replay:
+class Replay:
     """Follows the blocks through time, so that each mark finds those alive at it."""
 
     def __init__(self, marks: Sequence[Mapping[int, str]], adopted: Sequence[Adopted]) -> None:
@@ -267,9 +263,10 @@ class _Replay:
         self._initial: dict[int, _Block] = {}
         self._rows: list[tuple[int, str, int, int, _Block]] = []
 
-    def run(self, found: Sequence[Found]) -> list[Event]:
+    def run(self, items: Sequence[Item]) -> list[Event]:
+        """Return the events in order; what was there before the recording opens them."""
         alive, rows = self._alive, self._rows
-        for item in found:
+        for item in items:
             size, address = item[1], item[2]
             if size > 0:
                 block = alive[address] = _Block(item[5], item[6])
@@ -322,10 +319,3 @@ def _event(row: tuple[int, str, int, int, _Block]) -> Event:
     step, phase, size, address, block = row
     fields = (step, phase, block.operator, block.module, block.category, size, address)
     return _new(Event, fields)
-
-
-def replay(
-    found: Sequence[Found], marks: Sequence[Mapping[int, str]], adopted: Sequence[Adopted]
-) -> list[Event]:
-    """Return the events in order; what was there before the recording opens them."""
-    return _Replay(marks, adopted).run(found)

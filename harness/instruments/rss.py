@@ -5,14 +5,12 @@ thread is needed and no peak is missed. ``ru_maxrss`` will not do: in a forked c
 includes what the parent held. Elsewhere psutil's resident size is sampled.
 
 The mark is not exact: the kernel counts pages per processor and adds a processor's count to
-the total only when it has grown by a batch (``kernel_slack_bytes``).
+the total only when it has grown by a batch of max(32, 2 x processors) pages.
 
 Source: Documentation/filesystems/proc.rst (clear_refs, status) and mm_types.h (rss_stat),
 lib/percpu_counter.c of the Linux kernel.
 """
 
-import mmap
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,16 +51,6 @@ def _has_kernel_mark() -> bool:
         return _status_bytes("VmHWM") > 0
     except (OSError, KeyError):
         return False
-
-
-def kernel_slack_bytes() -> int:
-    """Return how far the kernel's count can be from the truth, one way or the other.
-
-    Each processor may hold back one batch, max(32, 2 x processors) pages, when the pass
-    begins and when it peaks.
-    """
-    processors = os.cpu_count() or 1
-    return 2 * processors * max(32, 2 * processors) * mmap.PAGESIZE
 
 
 def _kernel_rise() -> Iterator[ResidentRise]:

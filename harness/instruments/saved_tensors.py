@@ -105,15 +105,15 @@ class SavedTensors:
 
     def held(self) -> list[Saved]:
         """Return the unique storages that autograd holds now, in the order they were saved."""
-        found: dict[int, Saved] = {}
+        storages: dict[int, Saved] = {}
         alive = [(reference, held) for reference in self._held if (held := reference())]
         self._held = [reference for reference, _ in alive]
         for _, held in alive:
             for storage in storages_of(held.tensor):
                 if storage.nbytes():
                     address = storage.data_ptr()
-                    found.setdefault(address, Saved(address, storage.nbytes(), held.module))
-        return list(found.values())
+                    storages.setdefault(address, Saved(address, storage.nbytes(), held.module))
+        return list(storages.values())
 
 
 def saved_metrics(

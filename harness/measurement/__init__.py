@@ -8,7 +8,7 @@ gpu.py               The GPU that a worker uses
 malloc_library.py    Which library gives this process its memory
 malloc_settings.py   The C allocator's policy
 measure.py           One isolated measurement: two worker processes, one record
-model_check.py       Does the memory model hold for the installed PyTorch? Tiny workloads
+model_check.py       The memory model against the installed PyTorch: tiny workloads
 module_trace.py      with harness.trace(model) as trace
 passes.py            The passes over one workload, one instrument each
 pretended_device.py  The variable of a pretended GPU, set by harness.dry_run

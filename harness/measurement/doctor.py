@@ -3,6 +3,7 @@
 import importlib.util
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,20 +36,14 @@ def examine() -> list[Finding]:
 
 
 def examine_model() -> list[Finding]:
-    """Compare the memory model with the installed PyTorch: one finding, then one a rule."""
+    """Compare the memory model with the installed PyTorch: in all, then what differs."""
     from harness.measurement.model_check import check_model
 
     check = check_model()
+    differing = check.differences.items()
     return [
-        Finding(what="memory model", available=not check.differing, detail=str(check)),
-        *(
-            Finding(
-                what=each.rule.label,
-                available=each.verdict == "holds",
-                detail=f"{each}: {each.rule.says}",
-            )
-            for each in check.rules
-        ),
+        Finding(what="memory model", available=not differing, detail=str(check)),
+        *(Finding(what=str(workload), available=False, detail=why) for workload, why in differing),
     ]
 
 
@@ -101,29 +96,29 @@ def _gpu(launcher: Launcher) -> Finding:
 
 
 def _kernel_mark() -> Finding:
-    what = "resident high-water mark"
-    if Path("/proc/self/clear_refs").exists():
-        return Finding(what=what, available=True, detail="the kernel's own (VmHWM), reset per pass")
-    return Finding(what=what, available=False, detail="no /proc: psutil samples each millisecond")
+    marks = Path("/proc/self/clear_refs").exists()
+    detail = "the kernel's own (VmHWM), reset per pass"
+    if not marks:
+        detail = "no /proc: psutil samples each millisecond"
+    return Finding(what="resident high-water mark", available=marks, detail=detail)
 
 
 def _malloc() -> Finding:
-    what = "pinned malloc policy"
-    if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
-        detail = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
-        return Finding(what=what, available=True, detail=detail)
-    detail = "the C library is not glibc: resident sizes are further from the live bytes"
-    return Finding(what=what, available=False, detail=detail)
+    pins = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
+    detail = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
+    if not pins:
+        detail = "the C library is not glibc: resident sizes are further from the live bytes"
+    return Finding(what="pinned malloc policy", available=pins, detail=detail)
 
 
-def _budgets() -> list[Finding]:
-    """Try each way of enforcing a budget on the CPU."""
-    refused, how_refused = rlimit.data_segment_available()
-    killed, how_killed = cgroup.available()
-    return [
-        Finding(what="budgets that refuse", available=refused, detail=how_refused),
-        Finding(what="budgets that kill", available=killed, detail=how_killed),
-    ]
+def _budgets() -> Iterator[Finding]:
+    """Try to enforce a budget on the CPU in either manner."""
+    for what, try_it in (
+        ("budgets that refuse", rlimit.data_segment_available),
+        ("budgets that kill", cgroup.available),
+    ):
+        available, detail = try_it()
+        yield Finding(what=what, available=available, detail=detail)
 
 
 def _images() -> Finding:

@@ -8,6 +8,8 @@ import torch
 
 from harness.instruments.cuda_counters import free_workspaces, gpu_bytes
 from harness.measurement.pretended_device import pretended_device
+from harness.measurement.process.failure import ForkFailedError
+from harness.measurement.process.forked_call import in_fork
 from harness.schema.errors import HarnessError
 from harness.schema.provenance import Environment
 
@@ -24,16 +26,9 @@ def seen_in_a_fork() -> bool:
 
     After that no child could use it. (NVIDIA's library answers without, where it is there.)
     """
-    if not _built_with_cuda():
-        return False
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = 0 if torch.cuda.is_available() else 1
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with contextlib.suppress(ForkFailedError):
+        return _built_with_cuda() and in_fork(torch.cuda.is_available)
+    return False
 
 
 def _built_with_cuda() -> bool:
@@ -49,11 +44,7 @@ def hide() -> None:
 
 
 def start() -> Environment:
-    """Initialise CUDA on the current device; return the facts of it for a record.
-
-    Raises:
-        NoGpuError: there is none that torch could use.
-    """
+    """Initialise CUDA on the current device; return the facts of it for a record."""
     if not _built_with_cuda():
         raise NoGpuError("device: 'cuda': the installed torch is a build without CUDA")
     if not torch.cuda.is_available():

@@ -30,22 +30,7 @@ def measure(
     inject: str | None = None,
     launcher: Launcher | None = None,
 ) -> Record:
-    """Measure a workload in processes of its own, as ``harness.measure`` does.
-
-    Args:
-        workload: the step to measure.
-        repeats: number of passes without instruments, which time the step and read its RSS.
-        deadline_seconds: seconds after which a worker process is stopped.
-        force: try a workload that is predicted to need more memory than is available.
-        inject: a fault to provoke, for tests: "kill", "hang", "error" or "oom".
-        launcher: starts the worker processes; by default one that ends with this measurement.
-
-    Raises:
-        ArgumentError: ``workload`` is not a workload.
-        MemoryUnavailableError: it is predicted to need more memory than is available.
-        HarnessError: something that the workload needs is missing, such as a GPU.
-        LaunchError: no worker process can be started, or it met a limit of this machine.
-    """
+    """Measure a workload in processes of its own, as ``harness.measure`` does."""
     check_workload(workload)
     if not force:
         refuse_workload(workload)

@@ -1,7 +1,7 @@
 """The passes over one workload, one instrument each, and the metrics each one gives."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.cuda_counters import PhasePeaks, cuda_peaks, outside_bytes
+from harness.instruments.cuda_counters import PhasePeaks, cuda_peaks, gpu_bytes
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
 from harness.measurement.pretended_device import pretended_device
@@ -51,29 +51,22 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
 
 def plain_pass(built: Built, announce: Phase) -> dict[str, Any]:
     """Run one step with no instrument inside it; return rise, CUDA peaks and seconds."""
-    metrics: dict[str, Any] = {}
-    if built.workload.device == "cuda":
-        with cuda_peaks() as peaks:
-            seconds = _timed(lambda: _step_to_its_end(built, announce))
-        if pretended_device():  # no kernel has run, and nothing lies outside the allocator
-            return {"cuda": peaks.metrics}
-        metrics["wall_seconds"] = seconds
-        return metrics | {"cuda": peaks.metrics | {"outside_bytes": outside_bytes()}}
-    with resident_rise() as rise:
-        metrics["wall_seconds"] = _timed(lambda: step(built, announce))
-    return metrics | {"rss_rise_bytes": rise.rise_bytes, "rss_source": rise.source}
-
-
-def _step_to_its_end(built: Built, announce: Phase) -> None:
-    """Run one step and wait until the device has done it."""
-    step(built, announce)
-    torch.cuda.synchronize()
-
-
-def _timed(run: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    if built.workload.device != "cuda":
+        with resident_rise() as rise:
+            started = time.perf_counter()
+            step(built, announce)
+            seconds = time.perf_counter() - started
+        source = rise.source
+        return {"wall_seconds": seconds, "rss_rise_bytes": rise.rise_bytes, "rss_source": source}
+    with cuda_peaks() as peaks:
+        started = time.perf_counter()
+        step(built, announce)
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+    if pretended_device():  # no kernel has run, and nothing lies outside the allocator
+        return {"cuda": peaks.metrics}
+    outside = gpu_bytes()["outside_bytes"]
+    return {"wall_seconds": seconds, "cuda": peaks.metrics | {"outside_bytes": outside}}
 
 
 def warm_up(built: Built, announce: Phase) -> dict[str, Any]:

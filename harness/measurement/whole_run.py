@@ -57,11 +57,7 @@ Watch = Callable[[Passage], AbstractContextManager[Phase]]
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Train as ``job.run`` says and return accuracies and the memory of every step.
-
-    Raises:
-        DataError: the real images are asked for and not there.
-    """
+    """Train as ``job.run`` says and return accuracies and the memory of every step."""
     plan = job.run or TrainingPlan()
     training, validation = _data(job.workload, plan)
     gc.collect()  # what loading left behind would go in the middle of the first epoch
@@ -203,20 +199,27 @@ def _train(
     zero_grad: ZeroGrad,
 ) -> list[dict[str, Any]]:
     """Train and validate; return each epoch's number, validation accuracy and seconds."""
-    batch = built.workload.batch
+    workload = built.workload
     passage = functools.cache(Passage)  # one object a kind: thousands of them would be growth
-    random = np.random.default_rng(built.workload.seed)
+    random = np.random.default_rng(workload.seed)
+
+    def with_batch(images: Images, part: Any, phase: Phase) -> Built:
+        with phase("build"):
+            x, y = _batch(images, torch.from_numpy(part), workload)
+        mark(tensor_roles.input_addresses(x, y))
+        return dataclasses.replace(built, x=x, y=y)
+
     ended = []
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
         order = random.permutation(len(training.x))
-        for part in _parts(order, batch):
+        for part in _parts(order, workload.batch):
             with watch(passage(TRAIN, epoch, len(part))) as phase:
-                _step(built, training, torch.from_numpy(part), phase, mark, zero_grad)
+                step(with_batch(training, part, phase), phase, zero_grad=zero_grad)
         correct = 0
-        for part in _parts(np.arange(len(validation.x)), batch):
+        for part in _parts(np.arange(len(validation.x)), workload.batch):
             with watch(passage(EVALUATE, epoch, len(part))) as phase:
-                correct += _correct(built, validation, torch.from_numpy(part), phase, mark)
+                correct += _correct(with_batch(validation, part, phase), phase)
         ended.append(
             {
                 "epoch": epoch,
@@ -240,33 +243,10 @@ def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, T
     return x.to(workload.device), y.to(workload.device)
 
 
-def _step(
-    built: Built,
-    images: Images,
-    index: Tensor,
-    phase: Phase,
-    mark: Callable[[dict[int, str]], None],
-    zero_grad: ZeroGrad,
-) -> None:
-    with phase("build"):
-        x, y = _batch(images, index, built.workload)
-    mark(tensor_roles.input_addresses(x, y))
-    step(dataclasses.replace(built, x=x, y=y), phase, zero_grad=zero_grad)
-
-
-def _correct(
-    built: Built,
-    images: Images,
-    index: Tensor,
-    phase: Phase,
-    mark: Callable[[dict[int, str]], None],
-) -> int:
+def _correct(built: Built, phase: Phase) -> int:
     """Return how many of a batch the network classifies correctly."""
-    with phase("build"):
-        x, y = _batch(images, index, built.workload)
-    mark(tensor_roles.input_addresses(x, y))
     with phase("forward"), torch.no_grad():
-        return int((built.model(x).argmax(1) == y).sum())
+        return int((built.model(built.x).argmax(1) == built.y).sum())
 
 
 def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
@@ -274,30 +254,19 @@ def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str,
     return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
-@dataclasses.dataclass
-class _StepMemory:
-    """Live bytes over one step."""
-
-    start: int
-    peak: int
-    end: int
-    peak_phase: str = ""
-
-
 def _per_step(trace: Trace, steps: int) -> list[tuple[int, int, int, str]]:
     """Return, for steps 1 to ``steps``, live bytes before, at most and after; the peak's phase."""
-    live = trace.initial_bytes
-    found = [_StepMemory(live, live, live)]
-    for event, after in zip(trace.events, trace.live_bytes, strict=True):
-        while len(found) <= event.step:
-            found.append(_StepMemory(live, live, live))
-        one = found[event.step]
-        if after > one.peak:
-            one.peak, one.peak_phase = after, event.phase or ""
-        one.end = live = after
-    while len(found) <= steps:
-        found.append(_StepMemory(live, live, live))
-    return [(one.start, one.peak, one.end, one.peak_phase) for one in found[1:]]
+    live, number = trace.initial_bytes, 0
+    rows = []
+    for step_number in range(steps + 1):
+        start, peak, phase = live, live, ""
+        while number < len(trace.events) and trace.events[number].step == step_number:
+            live = trace.live_bytes[number]
+            if live > peak:
+                peak, phase = live, trace.events[number].phase
+            number += 1
+        rows.append((start, peak, live, phase))
+    return rows[1:]
 
 
 def _categories(trace: Trace, passages: Sequence[Passage]) -> dict[str, dict[str, int]]:
@@ -312,7 +281,7 @@ def _categories(trace: Trace, passages: Sequence[Passage]) -> dict[str, dict[str
         "last, partial batch": [number for number, one in training if one.rows < full],
         "evaluation": [number for number, one in evaluated if one.rows == full],
     }
-    return {name: _at_peak(trace, found[-1]) for name, found in chosen.items() if found}
+    return {name: _at_peak(trace, steps[-1]) for name, steps in chosen.items() if steps}
 
 
 def _at_peak(trace: Trace, number: int) -> dict[str, int]:

@@ -88,7 +88,7 @@ def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) ->
 
     compilations = watch(is_own, tell, pretended=pretended_device() is not None)
     traced = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
-    compiled = compilations.found()
+    compiled = compilations.compiled()
     if device == "cuda" and _has_pools():
         raise UnsupportedError(GRAPHS)
     if own.compile is not None and (compiled is None or not compiled.graphs):

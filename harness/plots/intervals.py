@@ -14,12 +14,7 @@ from harness.schema.category_colours import BLUE
 def forest(
     canvas: Canvas, data: pd.DataFrame, *, tolerance: float, label: str, left: str, right: str
 ) -> None:
-    """Paint each ``name``'s ``estimate`` with ``low`` and ``high``, and its observations.
-
-    ``data`` has a row an observation: ``name, ratio``, and the name's ``estimate, low, high``
-    repeated. The band is 1 within ``tolerance``; ``left`` and ``right`` say what lies there.
-    The axis reaches as far as the intervals; observations beyond are drawn at its edge.
-    """
+    """Paint each ``name``'s ``estimate`` with ``low`` and ``high``, and its observations."""
     axes = canvas.add_subplot()
     axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
     axes.axvline(1, color=QUIET, linewidth=1)
@@ -61,11 +56,7 @@ def ranges(
     mark: str,
     in_bytes: bool = False,
 ) -> None:
-    """Paint each ``name``'s ratio ``estimate`` on its range from ``low`` to ``high``.
-
-    ``marked`` is a value to compare with, named ``mark``. The axis begins just below 1, or below
-    the lowest range; ``in_bytes``, values are bytes and it begins at 0.
-    """
+    """Paint each ``name``'s ratio ``estimate`` on its range from ``low`` to ``high``."""
     axes = canvas.add_subplot()
     places = np.arange(len(data))
     low, high = (data[key].to_numpy(dtype=np.float64) for key in ("low", "high"))

@@ -26,11 +26,7 @@ class End:
 
 
 def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
-    """Name each line next to the axes; ``title`` says what the names are.
-
-    A thin leader in the line's colour joins each name to its line's end. Call it once the
-    limits of the axes are set.
-    """
+    """Name each line next to the axes; ``title`` says what the names are."""
     canvas = axes.figure
     assert canvas is not None
     height = float(axes.get_position().height * canvas.get_figheight())  # type: ignore[union-attr]

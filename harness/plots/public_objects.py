@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.plots.intervals import ranges
 from harness.plots.stacked import stacked
-from harness.plots.step_timeline import live_by_category, thin, timeline
-from harness.plots.theme import QUIET, RC
+from harness.plots.step_timeline import of_trace, thin, timeline
+from harness.plots.theme import QUIET, RC, WIDE
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.category_colours import BLUE, CATEGORY_COLOURS, VERMILION
 
@@ -94,12 +94,7 @@ def plot_trace(trace: "Trace") -> Picture:
     """Return the live bytes of the measured step by category, event by event."""
     if not trace.events:
         raise ArgumentError("nothing to plot: the trace has no events")
-    data = live_by_category(trace.to_frame())
-    earlier = trace.initial_bytes  # of unknown category
-    data = data.assign(
-        temporary=data["temporary"] + earlier, live_bytes=data["live_bytes"] + earlier
-    )
-    return _picture(timeline, thin(data), (8.6, 4.4))
+    return _picture(timeline, thin(of_trace(trace)), WIDE)
 
 
 def plot_metrics(value: "Record | StepReport") -> Picture:
@@ -118,12 +113,12 @@ def plot_metrics(value: "Record | StepReport") -> Picture:
     return _picture(draw, pd.DataFrame([row]), (8.6, 1.9))
 
 
-def plot_threshold(found: "Threshold") -> Picture:
+def plot_threshold(threshold: "Threshold") -> Picture:
     """Return the search: each probed value, and whether it fitted."""
-    if not found.probes:
+    if not threshold.probes:
         raise ArgumentError("nothing to plot: the threshold has no probes")
-    draw = functools.partial(probes, solve=found.solve, largest_fit=found.largest_fit)
-    return _picture(draw, found.to_frame(), (7.2, 3.6))
+    draw = functools.partial(probes, solve=threshold.solve, largest_fit=threshold.largest_fit)
+    return _picture(draw, threshold.to_frame(), (7.2, 3.6))
 
 
 def plot_ranges(

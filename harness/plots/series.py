@@ -84,25 +84,9 @@ def series(
 ) -> None:
     """Paint ``y`` against ``x``, a line per ``line``, named at its end.
 
-    Args:
-        canvas: where to paint.
-        data: a row a point. Of further columns, ``fit`` becomes a line while the points
-            stand alone, ``limit`` a dashed line, ``low`` and ``high`` a range at each point.
-        x: column of whole numbers along the axis.
-        y: column of values.
-        line: column that names the series.
-        line_label: what the names of the series are; from the column by default.
-        panel: column that names the panels; one panel without.
-        label: what the axis of values says.
-        x_label: what the axis of ``x`` says, or what it says in each panel; from its name by
-            default.
-        scale: how the values are written: bytes, bytes by doublings, or ratios.
-        joined: whether a line joins the points of a series.
-        ticks: of the axis of ``x``; every value by default.
-        x_doublings: whether the axis of ``x`` goes by doublings.
-        y_from: where the axis of values begins; where the values do, if None.
-        marked: a value to mark across.
-        shared: whether the panels share the axis of values.
+    Of further columns of ``data``, ``fit`` becomes a line while the points stand alone, ``limit`` a
+    dashed line, ``low`` and ``high`` a range at each point. ``y_from`` is where the axis of values
+    begins; None: where the values do.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -149,12 +133,12 @@ def _few(values: Sequence[int], most: int) -> list[int]:
 
 
 def _styles(names: "pd.Series[str]") -> dict[object, tuple[str, str]]:
-    found = list(dict.fromkeys(names))
-    if all(isinstance(name, int | np.integer) for name in found):
-        found = sorted(found)
-        colours = ordered_colours(len(found))
-        return dict(zip(found, zip(colours, SHAPES * 9, strict=False), strict=True))
-    return dict(zip(found, zip(DISTINCT * 9, SHAPES * 9, strict=False), strict=False))
+    labels = list(dict.fromkeys(names))
+    if all(isinstance(name, int | np.integer) for name in labels):
+        labels = sorted(labels)
+        colours = ordered_colours(len(labels))
+        return dict(zip(labels, zip(colours, SHAPES * 9, strict=False), strict=True))
+    return dict(zip(labels, zip(DISTINCT * 9, SHAPES * 9, strict=False), strict=False))
 
 
 def _line(

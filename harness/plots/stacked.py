@@ -38,15 +38,8 @@ def stacked(
 ) -> None:
     """Paint a bar per row, a part for each category, its total next to it.
 
-    Args:
-        canvas: where to paint.
-        data: the columns ``panel`` and ``bar`` and the bytes of each category.
-        panel: rows of one value stand together under it.
-        bar: what each bar is called.
-        label: what the axis of bytes says.
-        bar_label: what the names of the bars are, where they do not say so themselves.
-        shared: one scale for all panels; else each has its own.
-        shares: paint shares of the whole in per cent; the bytes stand next to the bar.
+    Rows with one value of column ``panel`` stand together; ``shared``: on one scale; ``shares``: in
+    per cent, with the bytes next to the bar.
     """
     names = [name for name in CATEGORY_COLOURS if name in data and bool((data[name] > 0).any())]
     titles = [str(name) for name in data[panel].unique()]
@@ -106,12 +99,7 @@ def _totals(axes: Axes, ends: np.ndarray, texts: Sequence[str]) -> None:
 
 
 def owners(canvas: Canvas, data: pd.DataFrame) -> None:
-    """Paint which category leads at the peak, over depth (rows) and batch (columns).
-
-    ``data`` holds ``depth``, ``batch``, ``owner``, its ``share`` of the peak (0 to 1) and
-    ``peak_live_bytes``. Each cell has the leader's colour and names its share; the wider
-    figure names the peak too.
-    """
+    """Paint which category leads at the peak, over depth (rows) and batch (columns)."""
     axes = canvas.add_subplot()
     depths, batches = (sorted(int(at) for at in data[key].unique()) for key in ("depth", "batch"))
     narrow = is_narrow(canvas)

@@ -7,11 +7,52 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from harness.plots.theme import INK, PAPER, bytes_text, category_legend, is_narrow, round_ticks
+from harness.plots.theme import (
+    INK,
+    PAPER,
+    WIDE,
+    bytes_text,
+    category_legend,
+    is_narrow,
+    round_ticks,
+)
 from harness.schema.category_colours import CATEGORY_COLOURS
+from harness.schema.events import Trace
+from harness.schema.findings import Figure
 from harness.schema.units import format_bytes
 
 _LETTER_INCHES = 0.09
+
+
+def timeline_figure(data: pd.DataFrame, *, name: str, caption: str) -> Figure:
+    """Return the timeline of what ``live_by_category`` returns, with text to hover over."""
+    data = thin(data)
+    return Figure(
+        name=name,
+        caption=caption,
+        alt=_in_words(data),
+        story=True,
+        heading="One training step",
+        data=data,
+        draw=timeline,
+        tips=tips,
+        size=WIDE,
+    )
+
+
+def _in_words(data: pd.DataFrame) -> str:
+    """Say where the peak lies, and of what it is made."""
+    peak = data.iloc[int(data["live_bytes"].to_numpy().argmax())]
+    sizes = sorted(
+        ((int(peak[name]), name) for name in CATEGORY_COLOURS if peak[name]), reverse=True
+    )
+    made = ", ".join(f"{format_bytes(size)} {name.replace('_', ' ')}" for size, name in sizes)
+    start, end = (format_bytes(int(data["live_bytes"].iloc[at])) for at in (0, -1))
+    return (
+        f"Stacked areas of live bytes by category over {len(data)} allocator events. The step "
+        f"starts with {start}, peaks in the {peak['phase']} phase with "
+        f"{format_bytes(int(peak['live_bytes']))} ({made}) and ends with {end}."
+    )
 
 
 def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
@@ -129,11 +170,17 @@ def live_by_category(events: pd.DataFrame) -> pd.DataFrame:
     return table.assign(live_bytes=table[list(CATEGORY_COLOURS)].sum(axis=1))
 
 
-def thin(table: pd.DataFrame, most: int = 1500) -> pd.DataFrame:
-    """Return at most about ``most`` rows of a timeline: of each run of events, the highest.
+def of_trace(trace: Trace) -> pd.DataFrame:
+    """Return ``live_by_category`` of a trace; what was there before counts as temporary."""
+    data = live_by_category(trace.to_frame())
+    return data.assign(
+        temporary=data["temporary"] + trace.initial_bytes,
+        live_bytes=data["live_bytes"] + trace.initial_bytes,
+    )
 
-    The peak and both ends stay; a picture cannot show more.
-    """
+
+def thin(table: pd.DataFrame, most: int = 1500) -> pd.DataFrame:
+    """Return at most about ``most`` rows of a timeline: of each run of events, the highest."""
     if len(table) <= most:
         return table
     group = np.arange(len(table)) * most // len(table)

@@ -20,6 +20,9 @@ PAPER = "#fefefe"
 DARK = {INK: "#e6e9ed", QUIET: "#a5aeb8", RULE: "#343b44", PAPER: "#14181d"}
 """What a page shows in the dark instead; other colours hold on both grounds."""
 
+WIDE = (8.6, 4.4)
+"""Inches of a figure that is as wide as a page."""
+
 NARROW_INCHES = 4.0
 """Width of a figure on a phone: its text stays as large as on a wide page."""
 
@@ -90,10 +93,7 @@ def is_narrow(canvas: Canvas) -> bool:
 def panels(
     canvas: Canvas, count: int, *, height: float = 2.7, sharex: bool = False, sharey: bool = False
 ) -> list[Axes]:
-    """Return ``count`` panels: side by side, or on a phone one below the other.
-
-    ``height`` is a panel's on a phone, in inches.
-    """
+    """Return ``count`` panels: side by side, or on a phone one below the other."""
     if not is_narrow(canvas):
         return list(canvas.subplots(1, count, sharex=sharex, sharey=sharey, squeeze=False)[0])
     canvas.set_figheight(height * count + 0.5)

@@ -6,7 +6,7 @@ mlp/                  Closed forms and the event sequence of an MLP step, CPU an
 largest_value.py      The largest value that fits, for needs that are computed
 paused_collection.py  Long sequences of events without the garbage collector
 predict_workload.py   Every byte metric of a record
-torch_rules.py        Which rule of the memory model holds from which version of PyTorch on
+torch_rules.py        Rules of the memory model that a version of PyTorch changed
 versions.py           Which version of PyTorch a prediction describes
 whole_import.py       An import that Ctrl-C does not interrupt
 """

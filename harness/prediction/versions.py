@@ -142,7 +142,7 @@ def version_notes() -> Iterator[str]:
         yield (
             f"torch {installed} is newer than {NEWEST}, the newest version whose rules are known; "
             f"these are the metrics of torch {described}; 'harness doctor --check-model' names "
-            "the rules that differ"
+            "the events that differ"
         )
     elif TorchVersion.parse(installed) < OLDEST:
         yield (

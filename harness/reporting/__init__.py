@@ -4,8 +4,6 @@ claim_figures.py    Tables and figures that several experiments show
 claims.py           The claims of one run with their verdicts, as a file next to its report
 comparison.py       A comparison of two runs as text for a terminal or a CI log
 document.py         The report before it is laid out
-explorer.py         The explorer: where the memory of a step goes as its sizes change
-figure_cache.py     Keeps drawn figures in the user's cache
 figures.py          A Figure to files: SVG, PNG and the CSV of its data
 html.py             The report as two self-contained pages: the story and the evidence
 layer_text.py       The table of layers that harness profile and harness predict TARGET print
@@ -22,8 +20,6 @@ report_text.py      A step's report on a terminal: the answer first, then where 
 step_page.py        A step's report as a page: answers, timeline, layers, largest blocks
 summary.py          Claims and verdicts on a terminal
 tables.py           Tables: raw numbers as CSV, numbers with units for people
-templating.py       Templates become pages
 terminal.py         Text of commands on a terminal
-timeline_svg.py     A trace as one SVG element
 trace_exports.py    A trace in other people's formats
 """

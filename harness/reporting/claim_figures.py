@@ -10,13 +10,10 @@ from harness.analysis.frame import categories, read_events
 from harness.analysis.proportionality import Growth
 from harness.plots.series import series
 from harness.plots.stacked import stacked
-from harness.plots.step_timeline import live_by_category, thin, timeline, tips
-from harness.schema.events import CATEGORIES
+from harness.plots.step_timeline import live_by_category, timeline_figure
+from harness.plots.theme import WIDE
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure, Table
-from harness.schema.units import format_bytes
-
-WIDE = (8.6, 4.4)
 
 
 def growth_tables(growths: Mapping[str, Growth]) -> list[Table]:
@@ -57,11 +54,7 @@ def composition(
     shared: bool = False,
     shares: bool = False,
 ) -> list[Figure]:
-    """Return what is alive at the peak of each of ``cells``, a bar a cell.
-
-    ``cells`` holds the columns ``panel`` and ``bar``, those of ``AT_PEAK``, and what else the
-    figure's data should name; without cells there is no figure. The rest is as in ``stacked``.
-    """
+    """Return what is alive at the peak of each of ``cells``, a bar a cell."""
     if cells.empty:
         return []
     label = "share of the peak, its bytes next to it" if shares else "live bytes at the peak"
@@ -131,36 +124,14 @@ def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
         if not path.is_file():
             continue
         try:
-            data = thin(live_by_category(read_events(path)))
+            data = live_by_category(read_events(path))
         except AnalysisError as error:
             faults.append(f"No timeline of depth {depth}, batch {batch}: {error}.")
             continue
-        figures.append(
-            Figure(
-                name=f"timeline-{depth}-{batch}",
-                caption=f"Live bytes through one training step (depth {depth}, batch {batch}), "
-                "event by event. The forward pass piles up activations; the backward pass frees "
-                "them while gradients appear; the update needs no more.",
-                alt=_timeline_words(data),
-                story=True,
-                heading="One training step",
-                data=data,
-                draw=timeline,
-                tips=tips,
-                size=WIDE,
-            )
+        caption = (
+            f"Live bytes through one training step (depth {depth}, batch {batch}), event by event. "
+            "The forward pass piles up activations; the backward pass frees them while gradients "
+            "appear; the update needs no more."
         )
+        figures.append(timeline_figure(data, name=f"timeline-{depth}-{batch}", caption=caption))
     return figures, faults
-
-
-def _timeline_words(data: pd.DataFrame) -> str:
-    """Say what the timeline shows: where the peak lies, and of what it is made."""
-    peak = data.iloc[int(data["live_bytes"].to_numpy().argmax())]
-    parts = sorted(((int(peak[name]), name) for name in CATEGORIES if peak[name]), reverse=True)
-    made = ", ".join(f"{format_bytes(size)} {name.replace('_', ' ')}" for size, name in parts)
-    start, end = (format_bytes(int(data["live_bytes"].iloc[at])) for at in (0, -1))
-    return (
-        f"Stacked areas of live bytes by category over {len(data)} allocator events. The step "
-        f"starts with {start}, peaks in the {peak['phase']} phase with "
-        f"{format_bytes(int(peak['live_bytes']))} ({made}) and ends with {end}."
-    )

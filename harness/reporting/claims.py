@@ -78,11 +78,7 @@ def claims_json(claims: Claims) -> bytes:
 
 
 def read_claims(folder: Path) -> Claims:
-    """Return the claims of the report in ``folder``.
-
-    Raises:
-        ClaimsError: there are none, or the file is not one of claims.
-    """
+    """Return the claims of the report in ``folder``."""
     path = folder / CLAIMS
     try:
         text = path.read_bytes()

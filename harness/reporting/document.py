@@ -10,10 +10,9 @@ from functools import cached_property
 
 import pandas as pd
 
-from harness.reporting.figure_cache import cached_picture
 from harness.reporting.figures import Picture
 from harness.reporting.tables import Shown, shown
-from harness.schema.findings import Claim, Section, Table, Verdict
+from harness.schema.findings import Claim, Table, Verdict
 from harness.schema.literature import Judgement, Source
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
@@ -139,10 +138,10 @@ class Report:
     @property
     def topics(self) -> tuple[Topic, ...]:
         """The claims by topic, in reading order."""
-        found: dict[str, list[tuple[Chapter, Claim]]] = {}
+        topics: dict[str, list[tuple[Chapter, Claim]]] = {}
         for part, claim in self.claims:
-            found.setdefault(claim.topic or part.title, []).append((part, claim))
-        return tuple(Topic(name=name, claims=tuple(claims)) for name, claims in found.items())
+            topics.setdefault(claim.topic or part.title, []).append((part, claim))
+        return tuple(Topic(name=name, claims=tuple(claims)) for name, claims in topics.items())
 
     @property
     def tally(self) -> str:
@@ -213,24 +212,6 @@ def tally(verdicts: Sequence[Verdict]) -> str:
         f"{count} {verdict if count == 1 else _SEVERAL[verdict]}"
         for count, verdict in counts
         if count
-    )
-
-
-def chapter(
-    name: str, title: str, question: str, section: Section, source: Source | None = None
-) -> Chapter:
-    """Draw one experiment's section."""
-    return Chapter(
-        name=name,
-        title=title,
-        question=question,
-        claims=section.claims,
-        answer=section.answer,
-        text=section.text,
-        pictures=tuple(map(cached_picture, section.figures)),
-        tables=section.tables,
-        source=source,
-        judgement=section.judgement,
     )
 
 

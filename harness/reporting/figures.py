@@ -36,40 +36,12 @@ class Picture:
     data: pd.DataFrame
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """The expensive part of drawing a figure."""
-
-    svg: str
-    narrow_svg: str
-    png: bytes
-
-
 def picture(figure: Figure) -> Picture:
-    """Draw ``figure`` with the harness's own settings, whatever the user's are.
+    """Draw ``figure`` for a wide page, for a phone and as pixels.
 
-    The bytes depend on the figure and on matplotlib's version alone.
+    The settings are the harness's own, whatever the user's are: the bytes depend on the figure and
+    on matplotlib's version alone.
     """
-    return picture_of(figure, drawing(figure))
-
-
-def picture_of(figure: Figure, drawn: Drawing) -> Picture:
-    """Return ``figure`` as it was drawn."""
-    return Picture(
-        name=figure.name,
-        caption=figure.caption,
-        alt=figure.alt or figure.caption,
-        story=figure.story,
-        heading=figure.heading,
-        svg=drawn.svg,
-        narrow_svg=drawn.narrow_svg,
-        png=drawn.png,
-        data=figure.data,
-    )
-
-
-def drawing(figure: Figure) -> Drawing:
-    """Paint ``figure`` for a wide page, for a phone and as pixels."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -77,8 +49,16 @@ def drawing(figure: Figure) -> Drawing:
         ratio = figure.size[1] / figure.size[0]
         height = max(NARROW_INCHES * ratio, min(figure.size[1], 0.85 * NARROW_INCHES))
         narrow = _canvas(figure, (NARROW_INCHES, height))
-        return Drawing(
-            svg=_svg(wide, figure), narrow_svg=_svg(narrow, figure), png=_png(wide, figure)
+        return Picture(
+            name=figure.name,
+            caption=figure.caption,
+            alt=figure.alt or figure.caption,
+            story=figure.story,
+            heading=figure.heading,
+            svg=_svg(wide, figure),
+            narrow_svg=_svg(narrow, figure),
+            png=_png(wide, figure),
+            data=figure.data,
         )
 
 

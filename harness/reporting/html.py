@@ -1,16 +1,16 @@
 """The report as self-contained pages: story and evidence, or one on the literature."""
 
 from functools import partial
+from importlib import resources
 
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.reporting.document import Numbered, Report, decisive, headline
-from harness.reporting.explorer import explorer
-from harness.reporting.figures import inline_svg
+from harness.reporting.figures import colour_properties, inline_svg
 from harness.reporting.literature_tables import citation, witness_table, witnesses_of
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import cell, shown
-from harness.reporting.templating import environment
 from harness.schema.findings import Verdict
 
 STORY, EVIDENCE = "report.html", "evidence.html"
@@ -22,9 +22,6 @@ LONG_TABLE = 12
 LONG_TEXT = 28
 """Letters from which on the text of a table's cell may be broken into lines."""
 
-EXPLORED = "depth_batch"
-"""The experiment whose report carries the explorer: it asks the same question of other sizes."""
-
 _BADGES = {
     Verdict.SUPPORTED: "supported",
     Verdict.LIMITED: "limited",
@@ -35,7 +32,7 @@ _BADGES = {
 
 def render(report: Report) -> dict[str, str]:
     """Return the pages by name, their styles, figures and scripts inside; all text is escaped."""
-    made = environment()
+    made = _environment()
     made.globals |= {
         "svgs": _svgs,
         "headline": headline,
@@ -56,10 +53,7 @@ def render(report: Report) -> dict[str, str]:
             report=report, witnesses=shown(witness_table(report))
         )
         return {STORY: page + "\n"}
-    explored = any(part.name == EXPLORED and part.claims for part in report.chapters)
-    story = made.get_template("story.html.j2").render(
-        report=report, explorer=explorer() if explored else None
-    )
+    story = made.get_template("story.html.j2").render(report=report)
     evidence = made.get_template("evidence.html.j2").render(
         report=report, methods=METHODS.items(), limits=LIMITS, environment=shown(report.environment)
     )
@@ -67,11 +61,39 @@ def render(report: Report) -> dict[str, str]:
 
 
 def _svgs(figure: Numbered) -> Markup:
-    """Return the figure for a wide page and for a phone; a page shows one of them.
-
-    matplotlib has escaped every text in them.
-    """
+    """Return the figure for a wide page and for a phone; a page shows one of them."""
     label = f"{figure.anchor}-alt"
     wide = inline_svg(figure.picture.svg, figure.anchor, label)
     narrow = inline_svg(figure.picture.narrow_svg, f"{figure.anchor}-n", label)
     return Markup(f'<div class="wide">{wide}</div>\n<div class="narrow">{narrow}</div>')
+
+
+def _template(name: str) -> str:
+    """Return the text of a file in ``templates/``."""
+    return (resources.files("harness.reporting") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    """Return the environment of every page."""
+    made = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["style"] = Markup(_style())
+    made.filters["keep"] = _keep_units
+    return made
+
+
+def _style() -> str:
+    """Return the style sheet with the figures' colours in light and in the dark."""
+    text = _template("report.css")
+    text = text.replace("/* light figures */", colour_properties(dark=False))
+    return text.replace("/* dark figures */", colour_properties(dark=True))
+
+
+def _keep_units(text: str) -> str:
+    """Return ``text`` with its per cent signs tied to their numbers."""
+    return text.replace(" %", "\u00a0%")

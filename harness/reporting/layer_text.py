@@ -16,10 +16,7 @@ ALL = "all layers"
 
 
 def layer_table(layers: Sequence[Layer], peak_bytes: int) -> Table:
-    """Return a row for each layer that holds anything, in the order of the forward pass.
-
-    In a large network the layers of repeated blocks share a row, whose numbers are their sums.
-    """
+    """Return a row for each layer that holds anything, in the order of the forward pass."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("layer", overflow="fold")
     for title in ("parameters", "saved", "output", "of the peak"):

@@ -22,11 +22,7 @@ class ReportError(HarnessError):
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
-    """Write ``files``, by their names within ``folder``, and remove those of ``earlier`` not in it.
-
-    Raises:
-        ReportError: a file cannot be written; it is named.
-    """
+    """Write ``files`` by their names in ``folder``; remove those of ``earlier`` not among them."""
     staged: dict[Path, Path] = {}
     replaced: dict[Path, bytes | None] = {}
     path = folder
@@ -73,10 +69,10 @@ def files_of_report(folder: Path) -> set[str]:
         text = (folder / "report.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return set()
-    found: set[str] = set()
+    names: set[str] = set()
     for kind, stem in _LINK.findall(text):
         suffixes = FIGURE_SUFFIXES if kind == "figures" else TABLE_SUFFIXES
         files = [f"{kind}/{stem}{suffix}" for suffix in suffixes]
         if all((folder / file).is_file() for file in files):
-            found.update(files)
-    return found
+            names.update(files)
+    return names

@@ -4,17 +4,14 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Progress(Protocol):
-    """Called with how many of how many parts are done."""
-
-    def __call__(self, done: int, total: int, /) -> None:
-        """Show it."""
+Progress = Callable[[int, int], object]
+"""Called with how many of how many parts are done."""
 
 
 def usable_processors() -> int:

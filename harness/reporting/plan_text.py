@@ -19,31 +19,31 @@ COST_MODEL = (
 )
 
 
-def print_plan(target: str, found: "Plan") -> None:
+def print_plan(target: str, plan: "Plan") -> None:
     """Print the answer first, then the table of candidates and the notes."""
     console = PlainConsole(highlight=False)
 
     def line(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
-    head = f"{target}, batch {found.batch:,}"
-    if not found.candidates:
-        line(f"{head}: nothing that was tried fits on {found.gpu}", "bold")
+    head = f"{target}, batch {plan.batch:,}"
+    if not plan.candidates:
+        line(f"{head}: nothing that was tried fits on {plan.gpu}", "bold")
     else:
-        _print_first(head, found.candidates[0], line)
-        if len(found.candidates) > 1:
-            console.print(_table(found.candidates))
+        _print_first(head, plan.candidates[0], line)
+        if len(plan.candidates) > 1:
+            console.print(_table(plan.candidates))
             line(f"note: {COST_MODEL}")
-    line(f"as asked: {found.as_asked}")
-    if found.rejected:
+    line(f"as asked: {plan.as_asked}")
+    if plan.rejected:
         line("tried, and not sure to fit:")
-        for text in found.rejected[:MOST_ROWS]:
+        for text in plan.rejected[:MOST_ROWS]:
             line(f"  {text}")
-        if len(found.rejected) > MOST_ROWS:
-            line(f"  ... and {len(found.rejected) - MOST_ROWS} more; --json lists all")
-    if found.too_large:
-        line(f"do not fit, even with micro-batches of 1: {'; '.join(found.too_large)}")
-    for note in found.notes:
+        if len(plan.rejected) > MOST_ROWS:
+            line(f"  ... and {len(plan.rejected) - MOST_ROWS} more; --json lists all")
+    if plan.too_large:
+        line(f"do not fit, even with micro-batches of 1: {'; '.join(plan.too_large)}")
+    for note in plan.notes:
         line(f"note: {note}")
 
 

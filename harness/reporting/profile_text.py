@@ -6,9 +6,8 @@ from rich.text import Text
 
 from harness.reporting import trace_exports as exports
 from harness.reporting.layer_text import layer_table
-from harness.reporting.step_page import step_page
+from harness.reporting.step_page import step_page, timeline_svg
 from harness.reporting.terminal import print_sizes
-from harness.reporting.timeline_svg import svg_timeline
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport
@@ -92,5 +91,5 @@ def write_exports(
         snapshot.write_bytes(exports.memory_snapshot(trace))
     if page is not None:
         is_figure = page.suffix == ".svg"
-        text = svg_timeline(trace, title) if is_figure else step_page(report, title)
+        text = timeline_svg(trace, title) if is_figure else step_page(report, title)
         page.write_text(text, encoding="utf-8")

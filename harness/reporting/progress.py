@@ -73,10 +73,7 @@ def format_seconds(seconds: float | None) -> str:
 
 
 class Lines:
-    """One plain line an experiment on standard error, for logs and pipes.
-
-    The line begins with the experiment and ends with how long it took.
-    """
+    """One plain line an experiment on standard error, for logs and pipes."""
 
     def __init__(self, experiments: int = 1) -> None:
         self._experiments = experiments

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,16 +13,14 @@ from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.paused_collection import collection_paused
 from harness.reporting import html, markdown
 from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
-from harness.reporting.document import Chapter, Report, chapter, environment_table
-from harness.reporting.figure_cache import forget_unused
-from harness.reporting.figures import picture_files
+from harness.reporting.document import Chapter, Report, environment_table
+from harness.reporting.figures import picture, picture_files
 from harness.reporting.literature_tables import checks_table, witness_table
 from harness.reporting.output_files import ReportError, files_of_report, replace_files
 from harness.reporting.parallel import Progress, run_each
 from harness.reporting.tables import table_files
-from harness.schema.experiment import Evidence
+from harness.schema.experiment import Evidence, Experiment
 from harness.schema.findings import Section
-from harness.schema.literature import Source
 from harness.schema.plain_text import printable
 from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
@@ -45,24 +42,10 @@ def write_report(
 ) -> Path:
     """Write the report's two pages, report.md, tables/ and figures/; return the first page.
 
-    ``folder`` holds one folder per experiment (or is itself one). Every experiment found gets
-    its chapter, also where it has too few records to analyse: then the chapter says so. The
-    same records give the same bytes. An earlier report is replaced as a whole or, after an error,
-    not at all; files of the user's are left alone. Figures that did not change since are not drawn
-    again (``figure_cache``).
-
-    Args:
-        folder: where the records are, and where the report goes.
-        jobs: processes that analyse and draw; see ``run_each`` for when more than one is right.
-        progress: called with how many experiments are done.
-        given: files of the user's that define experiments in ``folder``.
-        missing: called with one line for each section that failed, or if nothing could be settled.
-
-    Raises:
-        RecordError: no records, or a line that is none.
-        ExperimentError: the records name an experiment whose file is not found or cannot be used.
-        ReportError: the folder cannot be written to, or the report there has claims of an
-            experiment that is not known here.
+    Every experiment found gets its chapter, also where it has too few records to analyse. The same
+    records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
+    all; files of the user's are left alone. ``missing`` is called with one line for each section
+    that failed, or if nothing could be settled.
     """
     folders = experiment_folders(folder, given)
     for path in given:
@@ -73,7 +56,6 @@ def write_report(
     own = [(path, _own(path, frame), given) for path in folders]
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
         chapters = tuple(run_each(_chapter, own, jobs=jobs, progress=progress))
-    forget_unused()
     outcomes = frame["outcome"].value_counts().sort_index()
     report = Report(
         chapters=chapters,
@@ -90,34 +72,17 @@ def write_report(
     return folder / html.STORY
 
 
-@dataclass(frozen=True, kw_only=True)
-class Analysed:
-    """One experiment's folder, analysed; without a section, ``problem`` says why."""
-
-    name: str
-    title: str
-    question: str = ""
-    section: Section | None = None
-    problem: str | None = None
-    is_failed: bool = False
-    source: Source | None = None
-
-
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     """Return the folders of a run's experiments, in reading order.
 
     An experiment may keep thresholds or training runs instead of records.
-
-    Raises:
-        RecordError: there is none.
-        ExperimentError: as ``experiment_of``.
     """
     if (folder / RECORDS).is_file():
         return [folder]
-    found = [path for path in folder.iterdir() if path.is_dir() and _has_results(path)]
-    if not found:
+    folders = [path for path in folder.iterdir() if path.is_dir() and _has_results(path)]
+    if not folders:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
-    return sorted(found, key=lambda path: (_order(path, given), path.name))
+    return sorted(folders, key=lambda path: (_order(path, given), path.name))
 
 
 def _has_results(folder: Path) -> bool:
@@ -153,30 +118,42 @@ def _own(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
-    return _draw(analyse(*part))
-
-
-def analyse(folder: Path, own: pd.DataFrame, given: Sequence[Path] = ()) -> Analysed:
-    """Return one experiment's folder, whose records ``own`` holds, analysed."""
+    """Return one experiment's folder, whose records are given, analysed and drawn."""
+    folder, own, given = part
     name = folder.resolve().name
     experiment = experiment_of(folder, given)
     if experiment is None:
         problem = f"No experiment of this name is known here; its {len(own)} records are kept."
-        return Analysed(name=name, title=name, problem=problem)
-    part = Analysed(
-        name=name, title=experiment.title, question=experiment.question, source=experiment.source
+        return Chapter(name=_anchor(name), title=name, problem=problem)
+    chapter = Chapter(
+        name=_anchor(name),
+        title=experiment.title,
+        question=experiment.question,
+        source=experiment.source,
     )
-    others = any((folder / file).is_file() for file in _OTHER_RESULTS)
-    if not others and not bool((own["outcome"] == "ok").any()):
-        problem = f"Not settled here: none of its {len(own)} records ended well."
-        return dataclasses.replace(part, problem=problem)
     try:
-        section = experiment.analyse(Evidence(frame=own, folder=folder))
+        section = _section(experiment, Evidence(frame=own, folder=folder))
+        return dataclasses.replace(
+            chapter,
+            claims=section.claims,
+            answer=section.answer,
+            text=section.text,
+            pictures=tuple(map(picture, section.figures)),
+            tables=section.tables,
+            judgement=section.judgement,
+        )
     except (AnalysisError, RecordError) as error:
-        return dataclasses.replace(part, problem=f"Not settled here: {error}.")
+        return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
-        return dataclasses.replace(part, problem=_fault(error), is_failed=True)
-    return dataclasses.replace(part, section=section)
+        return dataclasses.replace(chapter, problem=_fault(error), is_failed=True)
+
+
+def _section(experiment: Experiment, evidence: Evidence) -> Section:
+    own = evidence.frame
+    others = any((evidence.folder / file).is_file() for file in _OTHER_RESULTS)
+    if not others and not bool((own["outcome"] == "ok").any()):
+        raise AnalysisError(f"none of its {len(own)} records ended well")
+    return experiment.analyse(evidence)
 
 
 def _fault(error: Exception) -> str:
@@ -185,24 +162,6 @@ def _fault(error: Exception) -> str:
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     where = f"{Path(place.filename).name}, line {place.lineno}"
     return f"This section could not be written because of an internal error ({what}; {where})."
-
-
-def _draw(part: Analysed) -> Chapter:
-    anchor = _anchor(part.name)
-    problem, is_failed = part.problem, part.is_failed
-    if part.section is not None:
-        try:
-            return chapter(anchor, part.title, part.question, part.section, part.source)
-        except Exception as error:  # as above: a figure that cannot be drawn costs its section
-            problem, is_failed = _fault(error), True
-    return Chapter(
-        name=anchor,
-        title=part.title,
-        question=part.question,
-        problem=problem,
-        is_failed=is_failed,
-        source=part.source,
-    )
 
 
 def _anchor(name: str) -> str:

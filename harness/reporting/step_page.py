@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from html import escape
 
-from harness.reporting.timeline_svg import svg_timeline, words
+from harness.plots.step_timeline import of_trace, timeline_figure
+from harness.reporting.figures import Picture, colour_properties, inline_svg, picture
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.metrics_text import metrics_line, metrics_rows
+from harness.schema.plain_text import printable
 from harness.schema.self_contained_page import (
-    legend,
-    scrolling,
     self_contained_page,
     sizes_first_table,
     stacked_bar,
@@ -19,11 +19,18 @@ from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
 
 MOST_BLOCKS = 15
+_STYLE = f"""
+:root {{ {colour_properties(dark=False)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {colour_properties(dark=True)} }} }}
+figure {{ margin: 1rem 0; }} figure svg {{ display: block; width: 100%; height: auto; }}
+.narrow {{ display: none; }}
+@media (max-width: 44rem) {{ .wide {{ display: none; }} .narrow {{ display: block; }} }}
+"""
 
 
 def step_page(report: StepReport, title: str) -> str:
     """Return a self-contained HTML page of ``report``."""
-    return self_contained_page(title, "\n".join(_parts(report, title)))
+    return self_contained_page(title, "\n".join(_parts(report, title)), style=_STYLE)
 
 
 def _parts(report: StepReport, title: str) -> Iterator[str]:
@@ -33,8 +40,7 @@ def _parts(report: StepReport, title: str) -> Iterator[str]:
     yield f"<p>{escape(metrics_line(report))}</p>"
     trace = report.trace
     if trace is not None and trace.events:
-        keys = [(colour, words(name)) for name, colour in CATEGORY_COLOURS.items()]
-        yield scrolling("Timeline", svg_timeline(trace, title, has_legend=False)) + legend(keys)
+        yield _timeline(trace, title)
     elif report.categories_at_peak is not None:
         sizes = {name: getattr(report.categories_at_peak, name) for name in CATEGORIES}
         parts = [(words(name), sizes[name], CATEGORY_COLOURS[name]) for name in sizes]
@@ -50,6 +56,31 @@ def _parts(report: StepReport, title: str) -> Iterator[str]:
     yield f"<details><summary>Metrics</summary>{metrics}</details>"
     for note in report.notes:
         yield f'<p class="quiet">Note: {escape(note)}</p>'
+
+
+def timeline_svg(trace: Trace, title: str) -> str:
+    """Return the picture of the measured step as an SVG document."""
+    return printable(_drawn(trace, title).svg)
+
+
+def _drawn(trace: Trace, title: str) -> Picture:
+    return picture(timeline_figure(of_trace(trace), name="timeline", caption=title))
+
+
+def _timeline(trace: Trace, title: str) -> str:
+    drawn = _drawn(trace, title)
+    label = f"{drawn.name}-words"
+    wide = inline_svg(drawn.svg, drawn.name, label)
+    narrow = inline_svg(drawn.narrow_svg, f"{drawn.name}-n", label)
+    return (
+        f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
+        f'<figcaption class="quiet" id="{label}">{escape(drawn.alt)}</figcaption></figure>'
+    )
+
+
+def words(name: str) -> str:
+    """Return the name of a category in words."""
+    return name.replace("_", " ")
 
 
 def _layers(trace: Trace) -> str:

@@ -21,10 +21,7 @@ _IN_TABLE = {str(Verdict.LIMITED): "within limits"}
 
 
 def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None:
-    """Print the answer, the main verdicts, how they compare with ``reference``, and the paths.
-
-    Nothing is cut: what is too long for a line continues on the next.
-    """
+    """Print the answer, the main verdicts, how they compare with ``reference``, and the paths."""
     claims = read_claims(folder)
     console = PlainConsole(highlight=False)
     console.print(Text(claims.question, style="bold"))
@@ -45,13 +42,7 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
 
 
 def print_claims(folder: Path, *, short: bool = False) -> bool:
-    """Print every claim of the report in ``folder`` by topic, with what was measured.
-
-    With ``short`` a claim is one line: its verdict, the claim and the number that decides.
-
-    Returns:
-        Whether there is any.
-    """
+    """Print every claim of the report in ``folder`` by topic, with what was measured."""
     console = PlainConsole(highlight=False)
     claims = read_claims(folder).claims
     console.print(Text(_counted(claims), style="bold"))
@@ -139,12 +130,7 @@ MISSING = "-"
 
 
 def print_side_by_side(folders: Sequence[Path]) -> bool:
-    """Print each claim with its verdict in each of ``folders``; last, how many agree.
-
-    Returns:
-        Whether the runs have claims in common and no two contradict each other: an open claim
-        contradicts nothing.
-    """
+    """Print each claim with its verdict in each of ``folders``; last, how many agree."""
     runs = [{one.key: one for one in read_claims(folder).claims} for folder in folders]
     keys = list(dict.fromkeys(key for run in runs for key in run))
     console = PlainConsole(highlight=False)

@@ -76,29 +76,29 @@ _HEADROOM = {
 }
 
 
-def print_threshold(found: "Threshold") -> None:
+def print_threshold(threshold: "Threshold") -> None:
     """Print a threshold: the answer, the prediction, where the budget goes, every probe."""
     console = PlainConsole(highlight=False)
-    console.print(Text(found.answer, style="bold"), soft_wrap=True)
-    console.print(Text(found.question), soft_wrap=True)
+    console.print(Text(threshold.answer, style="bold"), soft_wrap=True)
+    console.print(Text(threshold.question), soft_wrap=True)
     for text, value in (
-        ("predicted", found.predicted),
-        ("predicted from live bytes alone", found.live_bytes_predict),
+        ("predicted", threshold.predicted),
+        ("predicted from live bytes alone", threshold.live_bytes_predict),
     ):
-        shown = "no prediction" if value is None else f"{found.solve} {value:,}"
+        shown = "no prediction" if value is None else f"{threshold.solve} {value:,}"
         console.print(f"{text}: {shown}")
-    for key, fact in found.evidence.items():
+    for key, fact in threshold.evidence.items():
         console.print(Text(f"{key}: {fact}"), soft_wrap=True)
-    table = _table(f"probed {found.solve}", "outcome", "phase", "needed", "seconds")
-    for probe in found.probes:
+    table = _table(f"probed {threshold.solve}", "outcome", "phase", "needed", "seconds")
+    for probe in threshold.probes:
         needed = "" if probe.needed_bytes is None else format_bytes(probe.needed_bytes)
         table.add_row(
             f"{probe.value:,}", probe.outcome, probe.phase or "", needed, f"{probe.seconds:.2f}"
         )
     console.print(table)
-    if found.headroom is not None:
-        parts = [(label, getattr(found.headroom, name)) for name, label in _HEADROOM.items()]
-        print_sizes(console, f"the budget at {found.solve} {found.largest_fit:,}", parts)
+    if threshold.headroom is not None:
+        parts = [(label, getattr(threshold.headroom, name)) for name, label in _HEADROOM.items()]
+        print_sizes(console, f"the budget at {threshold.solve} {threshold.largest_fit:,}", parts)
 
 
 def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:

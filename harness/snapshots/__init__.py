@@ -28,19 +28,3 @@ trace_event.py        One entry of a device's trace
 unpickler.py          Reads a pickle that is nothing but dicts, lists, tuples
 what_if.py            The same requests and releases under other settings, or on another GPU
 """
-
-from harness.snapshots.explain import Explanation, Scaling, explain_file
-from harness.snapshots.file_bytes import SnapshotError, is_snapshot
-from harness.snapshots.replay import Replay, replay_devices
-from harness.snapshots.replay_text import replay_text
-
-__all__ = [
-    "Explanation",
-    "Replay",
-    "Scaling",
-    "SnapshotError",
-    "explain_file",
-    "is_snapshot",
-    "replay_devices",
-    "replay_text",
-]

@@ -7,19 +7,9 @@ from dataclasses import dataclass
 class Agreement:
     """Events at which the model and the recording say the same.
 
-    Attributes:
-        segment_events: recorded events that allocate or free segments.
-        segment_events_matched: those the model produced too: same kind, address and size,
-            at the same request or release.
-        allocations: recorded allocations; ``allocations_matched`` lie at the same address.
-        releases_whole: times the cache was emptied, in the model's own order;
-            ``releases_single`` segments went back one by one (garbage collection).
-        peak_reserved_bytes, recorded_peak_reserved_bytes: by the model, by the recording.
-        blocks, blocks_matched: blocks in the snapshot's segments at the end, and those that
-            the model has with the same address, size and state.
-        fragmentation, recorded_fragmentation: share of reserved bytes not allocated, at
-            the end; None where nothing is reserved.
-        differences: the first few, a sentence each.
+    A block or segment event matches if its address, size and state, or kind, are the same.
+    ``releases_whole`` counts how often the cache was emptied in the model's own order,
+    ``releases_single`` the segments that went back one by one (garbage collection).
     """
 
     segment_events: int

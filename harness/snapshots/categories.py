@@ -38,12 +38,7 @@ _STEP = "Optimizer.step#"
 
 
 class Categories:
-    """Derives the categories of one device's events.
-
-    Args:
-        annotations: ranges that PyTorch marks; those of ``Optimizer.step`` are used where no
-            frames were recorded.
-    """
+    """Derives the categories of one device's events."""
 
     def __init__(self, events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> None:
         self._has_stacks = any(event.stack.frames for event in events)
@@ -51,9 +46,9 @@ class Categories:
             (each.time_us, each.is_start) for each in annotations if each.name.startswith(_STEP)
         )
         workspaces = {_WORKSPACE_8}
-        asked = sum(e.action == "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
+        allocated = sum(e.action == "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
         freed = any(e.action != "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
-        if asked <= _MOST_WORKSPACES and not freed:
+        if allocated <= _MOST_WORKSPACES and not freed:
             # 32 MiB is also the size of many a tensor; a workspace is kept to the end.
             workspaces.add(_WORKSPACE_9)
         self._workspaces = frozenset(workspaces)

@@ -21,10 +21,8 @@ Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need"
 class Failure:
     """The request that failed last.
 
-    Attributes:
-        usable_bytes: all that PyTorch could have reserved: what the GPU had, or where it had enough
-            for the request, the most that was reserved before, which a limit allowed.
-        is_limited: the GPU had enough, so a limit of the process refused.
+    ``usable_bytes`` is all that PyTorch could have reserved: what the GPU had or, if a limit of the
+    process refused (``is_limited``), the most that was reserved before.
     """
 
     position: int
@@ -81,12 +79,12 @@ def diagnose(
         return _leak(growth, holds)
     if failure is None:
         return {"diagnosis": "no failure", "sentences": (f"No request failed. {holds}.",)}
-    asked = f"{size(failure.requested_bytes)} requested"
+    requested = f"{size(failure.requested_bytes)} requested"
     if _in_first_optimizer_step(failure, annotations, events):
         return {
             "diagnosis": "first optimizer step",
             "sentences": (
-                f"Out of memory in the optimizer's first step: {asked} for its state.",
+                f"Out of memory in the optimizer's first step: {requested} for its state.",
                 (
                     "The forward and backward pass fitted; the state that the optimizer creates in "
                     "its first step, and keeps, does not."
@@ -100,7 +98,7 @@ def diagnose(
         return {
             "diagnosis": "fragmentation",
             "sentences": (
-                (f"Fragmentation: {asked}, while {size(unused)} were reserved and unused."),
+                (f"Fragmentation: {requested}, while {size(unused)} were reserved and unused."),
                 f"The same requests fit with {fits[0]}.",
                 f"{holds}.",
             ),
@@ -110,7 +108,7 @@ def diagnose(
     short = f"{size(missing)} more than {whose}" if missing > 0 else "no free piece that large"
     return {
         "diagnosis": "real need",
-        "sentences": (f"Real need: {asked}, {short}.", f"{holds}.", _less(failure, first)),
+        "sentences": (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first)),
     }
 
 

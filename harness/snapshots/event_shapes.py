@@ -96,10 +96,10 @@ class EventShapes:
         if "frames" in groups:
             part = parts[groups["frames"]]
             is_new = part[0] == 0x5D
-            found = self._stack(part, memo) if is_new else _stack_at(part, memo)
-            if found is None:
+            known = self._stack(part, memo) if is_new else _stack_at(part, memo)
+            if known is None:
                 return None
-            stack = found
+            stack = known
         stream = _number(parts[groups["stream"]]) if "stream" in groups else 0
         time = _number(parts[groups["time_us"]]) if "time_us" in groups else None
         memo.extend(shape.before_frames)

@@ -69,7 +69,7 @@ class Scaling:
 
     other: Path
     batches: tuple[int, int]
-    asked: int
+    batch: int
 
 
 def explain_file(
@@ -81,22 +81,9 @@ def explain_file(
     scaling: Scaling | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
-    """Explain every device of the recording at ``path``, one that ran out of memory first.
-
-    Args:
-        path: a pickle of ``torch.cuda.memory._dump_snapshot``, compressed by gzip or not.
-        device: explain this device only.
-        gpus: other GPUs by name, with the bytes that PyTorch could reserve on each.
-        settings: what ``PYTORCH_ALLOC_CONF`` would say in another what-if.
-        scaling: ask what another batch size needs.
-        deadline_seconds: refuse a recording that takes longer than that.
-
-    Raises:
-        SnapshotError: the file is no snapshot, or too large; one line.
-        AllocatorConfigError: ``settings`` is invalid; one line.
-    """
-    asked = None if settings is None else AllocatorConfig.from_settings(settings, total_bytes=1)
-    if settings is not None and asked is not None and asked.memory_fraction != 1:
+    """Explain every device of the recording at ``path``, one that ran out of memory first."""
+    config = None if settings is None else AllocatorConfig.from_settings(settings, total_bytes=1)
+    if settings is not None and config is not None and config.memory_fraction != 1:
         raise SnapshotError(
             "what-if settings must be without per_process_memory_fraction; give --memory instead"
         )
@@ -188,10 +175,10 @@ def _scaled(
     second = other.devices()[0]
     origin = find_origin(second, second.events, recorded_config(second)[0])
     theirs = find_workload(second.events, origin)
-    scaled, why_not = scaled_workload(work, theirs, scaling.batches, scaling.asked)
+    scaled, why_not = scaled_workload(work, theirs, scaling.batches, scaling.batch)
     if scaled is None:
-        return f"batch {scaling.asked} cannot be derived: {why_not}"
-    return what_if(f"batch {scaling.asked}", config, scaled, deadline)
+        return f"batch {scaling.batch} cannot be derived: {why_not}"
+    return what_if(f"batch {scaling.batch}", config, scaled, deadline)
 
 
 def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | None) -> Workload:
@@ -218,18 +205,18 @@ def _what_ifs(
     cases = {"as recorded": plain}
     for text in dict.fromkeys((*_OTHER_SETTINGS, *(() if settings is None else (settings,)))):
         cases[text] = AllocatorConfig.from_settings(text, total_bytes=usable)
-    found = [what_if(name, each, work, deadline) for name, each in cases.items()]
+    results = [what_if(name, each, work, deadline) for name, each in cases.items()]
     together = in_one_pool(work)
     if together is not None:
-        found.append(what_if("no private pools", plain, together, deadline))
+        results.append(what_if("no private pools", plain, together, deadline))
     if ends:
         emptied = _emptied_at(work, ends)
-        found.append(what_if("empty_cache() in each step", plain, emptied, deadline))
-    found += [
+        results.append(what_if("empty_cache() in each step", plain, emptied, deadline))
+    results += [
         what_if(name, replace(config, total_bytes=total), work, deadline)
         for name, total in gpus.items()
     ]
-    return found
+    return results
 
 
 def _emptied_at(work: Workload, ends: Sequence[int]) -> Workload:

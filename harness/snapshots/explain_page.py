@@ -153,11 +153,11 @@ def _bar(message: OutOfMemoryMessage) -> str:
         for _, name, size in held
     ]
     bar = stacked_bar("The GPU's memory at the failure", shown, whole)
-    asked = (
+    caption = (
         f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
         f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}."
     )
-    return f"<p>{escape(asked)}</p>{bar}"
+    return f"<p>{escape(caption)}</p>{bar}"
 
 
 def _device(explanation: Explanation) -> str:

@@ -88,12 +88,12 @@ def explain(source: str | Path) -> OutOfMemoryReport:
     return explain_snapshot(explain_file(path))
 
 
-def explain_snapshot(found: Sequence[Explanation]) -> OutOfMemoryReport:
+def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
     """Return the report of a snapshot's devices, of which the first is explained in its facts."""
-    first, *others = (each.as_dict() for each in found)
-    text = printable("\n".join(map(explanation_text, found)))
+    first, *others = (each.as_dict() for each in explanations)
+    text = printable("\n".join(map(explanation_text, explanations)))
     facts = {**first, "other_devices": others}
-    return OutOfMemoryReport(text=text, facts=facts, page=explanation_page(found))
+    return OutOfMemoryReport(text=text, facts=facts, page=explanation_page(explanations))
 
 
 def explain_log(log: Log) -> OutOfMemoryReport:

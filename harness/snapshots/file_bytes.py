@@ -32,13 +32,7 @@ def is_snapshot(path: Path) -> bool:
 
 
 def read_bytes(path: Path) -> bytearray:
-    """Return the content of ``path``; a gzip file is unpacked.
-
-    Memory grows with what is read: nothing is allocated for what a header promises.
-
-    Raises:
-        SnapshotError: unreadable, damaged, too long, or unpacking to more than 100 times its size.
-    """
+    """Return the content of ``path``; a gzip file is unpacked."""
     data = bytearray()
     try:
         with path.open("rb") as file:
@@ -100,11 +94,7 @@ class Deadline:
         self._end = time.process_time() + seconds
 
     def check(self, doing: str) -> None:
-        """Refuse to go on once the time is over.
-
-        Raises:
-            SnapshotError: the time is over; one line that says during what.
-        """
+        """Refuse to go on once the time is over."""
         if time.process_time() > self._end:
             raise SnapshotError(
                 f"{doing} takes longer than {self.seconds:g} s; allow more with --deadline"

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Literal
 
 from harness.snapshots.categories import own_line
+from harness.snapshots.moments import blocks_after
 from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import TraceEvent
 
@@ -24,11 +25,7 @@ _LEAST_STEPS = 4
 class Growth:
     """Growth of the memory that stays alive over training steps, judged by each step's floor.
 
-    Attributes:
-        floors_bytes: the least alive in each step, from the end of the first step on.
-        per_step_bytes: what a leak adds in each step; 0 without one.
-        first_step_bytes: what the first step left behind for good.
-        places: (frame, bytes) of what a leak added in its later half, largest first.
+    ``floors_bytes`` is the least alive in each step, ``places`` what a leak added in its later half.
     """
 
     kind: Kind
@@ -92,13 +89,13 @@ def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -
     if not repeated:
         return []
     largest = max(repeated, key=lambda key: (key[1], -counts[key]))
-    found = [
+    positions = [
         position
         for position, event in enumerate(events)
         if event.action == "alloc" and (event.stack, event.size_bytes) == largest and position
     ]
-    backward = sum(_has_backward(events[begin:end]) for begin, end in itertools.pairwise(found))
-    return found if backward >= 0.8 * (len(found) - 1) else []
+    backward = sum(_has_backward(events[begin:end]) for begin, end in itertools.pairwise(positions))
+    return positions if backward >= 0.8 * (len(positions) - 1) else []
 
 
 def _has_backward(events: Sequence[TraceEvent]) -> bool:
@@ -111,13 +108,7 @@ def _has_backward(events: Sequence[TraceEvent]) -> bool:
 
 
 def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tuple[str, int], ...]:
-    alive: dict[int, TraceEvent] = {}
-    for event in events[begin:end]:
-        if event.action == "alloc":
-            alive[event.address] = event
-        elif event.action == "free_requested":
-            alive.pop(event.address, None)
     totals: Counter[str] = Counter()
-    for event in alive.values():
+    for event in blocks_after(events[begin:end], {}).values():
         totals[own_line(event.stack)] += event.size_bytes
     return tuple(totals.most_common(5))

@@ -20,19 +20,25 @@ class HostMessage:
 
 def host_message(text: str) -> HostMessage | None:
     """Return what the first such message in ``text`` says; None where there is none."""
-    found = [(match.start(), read, match) for form, read in _FORMS if (match := form.search(text))]
-    if not found:
+    matches = [
+        (match.start(), read, match) for form, read in _FORMS if (match := form.search(text))
+    ]
+    if not matches:
         return None
-    _, read, match = min(found, key=lambda each: each[0])
+    _, read, match = min(matches, key=lambda each: each[0])
     return read(match)
 
 
 def _cpu(match: "re.Match[str]") -> HostMessage:
-    asked = _whole(match[1])
-    what = "The CPU's memory" if asked is None else f"{format_bytes(asked)} of the CPU's memory"
+    requested = _whole(match[1])
+    what = (
+        "The CPU's memory"
+        if requested is None
+        else f"{format_bytes(requested)} of the CPU's memory"
+    )
     return HostMessage(
         cause="CPU memory",
-        requested_bytes=asked,
+        requested_bytes=requested,
         advice=(
             f"{what} was refused, not the GPU's: by a limit of the process (ulimit -v) or of its "
             "container, or because there is no more. Look at the shape of that tensor, load less "
@@ -42,10 +48,10 @@ def _cpu(match: "re.Match[str]") -> HostMessage:
 
 
 def _mps(match: "re.Match[str]") -> HostMessage:
-    held, others, most, asked = map(_size, match.groups())
+    held, others, most, requested = map(_size, match.groups())
     return HostMessage(
-        cause="MPS limit" if held + asked <= most else "real need",
-        requested_bytes=asked,
+        cause="MPS limit" if held + requested <= most else "real need",
+        requested_bytes=requested,
         advice=(
             f"PyTorch held {format_bytes(held)} of Metal's memory, other parts of the process "
             f"{format_bytes(others)}, and may take {format_bytes(most)} in all. Reduce the batch "

@@ -19,14 +19,8 @@ from harness.snapshots.trace_event import RecordedSegment, TraceEvent, reserved_
 class Origin:
     """The beginning of a recording.
 
-    Attributes:
-        live: bytes asked for of every block allocated at the beginning, by address.
-        streams: the stream of each of them.
-        reserved_bytes: what was reserved.
-        layout: the segments with their blocks; None where they cannot be derived.
-        why_not: the reason then, in a sentence; empty otherwise.
-        uncertain_blocks: blocks that may be up to 1 MiB longer than the layout says: a
-            large block keeps a short rest, and a trace shows requested sizes only.
+    ``live`` has the requested bytes by address. ``layout`` is None where the segments cannot be
+    derived, and ``why_not`` says why. ``uncertain_blocks`` may be up to 1 MiB longer than it says: a large block keeps a short rest, and a trace shows requested sizes only.
     """
 
     live: Mapping[int, int]

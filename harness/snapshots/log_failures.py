@@ -45,12 +45,8 @@ _MOST_FAILURES = 2_000
 class LogFailure:
     """One failure, or the same one written several times.
 
-    Attributes:
-        line: line of the log, counted from where reading began.
-        rank, gpu, time: None where the log does not say.
-        frame: the line of the user's that failed, from the traceback before the message.
-        went_on: the log goes on after it, so the run tried again or did without.
-        times: how often these numbers were written.
+    ``line`` is counted from where reading began; ``frame`` is the user's line in the traceback
+    before the message; ``went_on``: the run tried again or did without.
     """
 
     line: int
@@ -73,28 +69,21 @@ class LogFailure:
 
 
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
-    """Return every failure in a log, in its order.
-
-    Raises:
-        SnapshotError: there is none that can be explained; one line.
-    """
+    """Return every failure in a log, in its order."""
     lines = log.text.split("\n")
     marks = [at for at, line in enumerate(lines) if _MARK.search(line)]
-    found: list[LogFailure] = []
+    failures: list[LogFailure] = []
     reasons: list[str] = []
     for at in marks[-_MOST_FAILURES:]:
         for failure in _failures_at(lines, at, reasons):
-            _add(found, failure)
-    if not found:
+            _add(failures, failure)
+    if not failures:
         raise SnapshotError(reasons[-1] if reasons else why_none(""))
-    return tuple(found)
+    return tuple(failures)
 
 
 def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
-    """Return the failures to explain: the last, and the last of every rank with another cause.
-
-    Those after which the run went on are left out, unless there are no others.
-    """
+    """Return the failures to explain: the last, and the last of every rank with another cause."""
     ended = [each for each in failures if not each.went_on] or list(failures[-1:])
     last = {_owner(each): each for each in ended}
     chosen: dict[str, LogFailure] = {}
@@ -159,7 +148,7 @@ def _frame(before: Sequence[str], rank: int | None) -> str | None:
     else:
         return None
     texts = [text for line in before[start:] for text in record_text(line).split("\n")]
-    found = outer = None
+    own = outer = None
     for number, text in enumerate(texts):
         frame = _FRAME.search(text)
         if frame is None or _rank(text[:400]) not in (None, rank):
@@ -170,8 +159,8 @@ def _frame(before: Sequence[str], rank: int | None) -> str | None:
         if _LIBRARY.search(frame[1]):
             outer = shown
         else:
-            found = shown
-    return found or outer
+            own = shown
+    return own or outer
 
 
 def _went_on(after: Sequence[str], rank: int | None) -> bool:
@@ -190,14 +179,14 @@ def _owner(failure: LogFailure) -> object:
     return ("GPU", failure.gpu) if failure.rank is None else ("rank", failure.rank)
 
 
-def _add(found: list[LogFailure], failure: LogFailure) -> None:
+def _add(failures: list[LogFailure], failure: LogFailure) -> None:
     """Add a failure, or count it with the one before of the same owner and the same numbers."""
-    own = [at for at, each in enumerate(found) if _owner(each) == _owner(failure)]
-    if own and _numbers(found[own[-1]]) == _numbers(failure):
-        earlier = found.pop(own[-1])
+    own = [at for at, each in enumerate(failures) if _owner(each) == _owner(failure)]
+    if own and _numbers(failures[own[-1]]) == _numbers(failure):
+        earlier = failures.pop(own[-1])
         frame = failure.frame or earlier.frame
         failure = replace(failure, times=earlier.times + 1, frame=frame)
-    found.append(failure)
+    failures.append(failure)
 
 
 def _numbers(failure: LogFailure) -> tuple[object, ...]:

@@ -26,12 +26,7 @@ class Log:
 
 
 def read_log(file: IO[bytes], size: int | None = None) -> Log:
-    """Return the end of ``file``; one that cannot be searched is read to its end.
-
-    Args:
-        file: a log, or standard input.
-        size: bytes in the file, where it has a size.
-    """
+    """Return the end of ``file``; one that cannot be searched is read to its end."""
     if size is not None and size > LONGEST_BYTES:
         head = file.read(2)
         left_out = (size - LONGEST_BYTES) & ~1  # UTF-16 has two bytes a letter
@@ -52,8 +47,8 @@ def read_log(file: IO[bytes], size: int | None = None) -> Log:
 def read_log_file(path: Path) -> Log:
     """Return the end of the log at ``path``."""
     with path.open("rb") as file:
-        found = os.fstat(file.fileno())
-        return read_log(file, found.st_size or None)
+        facts = os.fstat(file.fileno())
+        return read_log(file, facts.st_size or None)
 
 
 def plain_text(data: bytes, head: bytes = b"") -> str:

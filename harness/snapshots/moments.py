@@ -26,15 +26,7 @@ class LargeBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockGroup:
-    """All blocks alive of one category that the same line of the user's and of a library requested.
-
-    Attributes:
-        count: number of blocks.
-        size_bytes: their sum.
-        same_size: the blocks are equally large.
-        line: the user's line, or what there is instead.
-        place: the innermost Python frame, if recorded.
-    """
+    """All blocks alive of one category that the same lines of the user and a library requested."""
 
     count: int
     size_bytes: int
@@ -78,11 +70,13 @@ def reserved_after(events: Sequence[TraceEvent], origin: Origin, position: int) 
     return origin.reserved_bytes + sum(map(reserved_change, events[: position + 1]))
 
 
-def _blocks_after(events: Sequence[TraceEvent], origin: Origin) -> dict[int, TraceEvent]:
+def blocks_after(
+    events: Sequence[TraceEvent], live_before: Mapping[int, int]
+) -> dict[int, TraceEvent]:
     """Return the allocation of each block alive after the last event, by address."""
     blocks = {
         address: TraceEvent("alloc", address, size, 0, None, None, Stack(_BEFORE, (), _BEFORE))
-        for address, size in origin.live.items()
+        for address, size in live_before.items()
     }
     for event in events:
         if event.action == "alloc":
@@ -101,7 +95,7 @@ def moment_at(
     kinds: Categories,
 ) -> Moment:
     """Return what was alive after the event at ``position``."""
-    blocks = _blocks_after(events[: position + 1], origin)
+    blocks = blocks_after(events[: position + 1], origin.live)
     categories: Counter[str] = Counter()
     modules: Counter[str] = Counter()
     frames: Counter[str] = Counter()
@@ -195,10 +189,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """The moment at which most bytes were requested, by its event; -1 is before the first one.
-
-    ``groups`` are sorted by their bytes, largest first, and sum to ``requested_bytes``.
-    """
+    """The moment at which most bytes were requested, by its event; -1 is before the first one."""
 
     position: int
     events: int
@@ -214,7 +205,7 @@ def find_peak(events: Sequence[TraceEvent], origin: Origin) -> Peak:
     position = after.index(highest) if highest > before else -1
     counts = Counter(
         (event.place or _UNKNOWN, event.size_bytes)
-        for event in _blocks_after(events[: position + 1], origin).values()
+        for event in blocks_after(events[: position + 1], origin.live).values()
     )
     groups = [
         Group(place=place, size_bytes=size, count=count) for (place, size), count in counts.items()

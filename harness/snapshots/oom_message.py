@@ -109,24 +109,24 @@ class OutOfMemoryMessage:
 
     def cause(self) -> Cause:
         """Return the one part without which the request would have fitted; real need if none is."""
-        asked, free = self.requested_bytes, self.free_bytes
+        requested, free = self.requested_bytes, self.free_bytes
         if self.allocated_bytes > self.total_bytes:
             return "shared memory"
-        if asked > self.total_bytes:
+        if requested > self.total_bytes:
             return "too large"
-        if self.allowed_bytes is not None and free >= asked:
+        if self.allowed_bytes is not None and free >= requested:
             return "limit"
-        if free >= asked:
+        if free >= requested:
             return "driver"
         foreign = self.others_bytes() + self.unknown_bytes()
-        if free + self.unallocated_bytes() >= asked and self.unallocated_bytes() > foreign:
+        if free + self.unallocated_bytes() >= requested and self.unallocated_bytes() > foreign:
             return "fragmentation"
-        if foreign > self.total_bytes // 20 and free + foreign >= asked:
+        if foreign > self.total_bytes // 20 and free + foreign >= requested:
             return "other processes"
-        if free + self.unallocated_bytes() >= asked:
+        if free + self.unallocated_bytes() >= requested:
             return "fragmentation"
         pools = self.unallocated_bytes() + self.private_bytes
-        return "private pools" if free + pools >= asked else "real need"
+        return "private pools" if free + pools >= requested else "real need"
 
     def as_dict(self) -> dict[str, object]:
         """Return the numbers and what follows from them, for JSON."""
@@ -143,11 +143,7 @@ class OutOfMemoryMessage:
 
 
 def parse_message(text: str) -> OutOfMemoryMessage:
-    """Return the first out-of-memory message of CUDA's allocator in ``text``.
-
-    Raises:
-        SnapshotError: there is none, or one without numbers; one line.
-    """
+    """Return the first out-of-memory message of CUDA's allocator in ``text``."""
     begin = BEGIN.search(text)
     if begin is None:
         raise SnapshotError(why_none(text))
@@ -155,10 +151,10 @@ def parse_message(text: str) -> OutOfMemoryMessage:
     message = " ".join(text[begin.end() : begin.end() + 2000].split())
     after = BEGIN.search(message)
     message = message[: after.start()] if after else message
-    asked, old, new = _ASKED.match(message), _OLD.search(message), _NEW.search(message)
-    if asked is None or (old is None and new is None):
+    size, old, new = _ASKED.match(message), _OLD.search(message), _NEW.search(message)
+    if size is None or (old is None and new is None):
         raise SnapshotError("the out-of-memory message is cut off or of an unknown format")
-    requested = _bytes(asked[1])
+    requested = _bytes(size[1])
     if old is not None:
         gpu, total, allocated, free, reserved = int(old[1]), *map(_bytes, old.groups()[1:])
         return _message(message, gpu, requested, total, free, allocated, reserved)

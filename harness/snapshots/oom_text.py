@@ -20,7 +20,7 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
     """
     known = message.process_bytes is not None
     outside = "CUDA context and libraries" + ("" if known else ", other processes if any")
-    found = [
+    held = [
         ("#", "allocated by tensors", message.allocated_bytes),
         ("+", "reserved by PyTorch, unused", message.unallocated_bytes()),
         ("p", "free in private pools (CUDA graphs, MemPool)", message.private_bytes),
@@ -30,7 +30,7 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
         (".", "free", message.free_bytes),
     ]
     least = message.total_bytes // _ROUNDING
-    return [part for part in found if part[2] > (least if part[0] in "c?" else 0)]
+    return [part for part in held if part[2] > (least if part[0] in "c?" else 0)]
 
 
 def failures_text(failures: Sequence[LogFailure], left_out_bytes: int = 0) -> str:
@@ -49,8 +49,8 @@ def _log_lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[
             yield f"  {len(failures) - _MOST_LISTED} earlier ones are not listed"
         for each in failures[-_MOST_LISTED:]:
             size = each.requested_bytes
-            asked = "" if size is None else f", {format_bytes(size)} requested"
-            yield f"  {facts(each)}: {each.cause}{asked}"
+            requested = "" if size is None else f", {format_bytes(size)} requested"
+            yield f"  {facts(each)}: {each.cause}{requested}"
         yield ""
     for number, each in enumerate(chosen):
         if number:
@@ -79,18 +79,18 @@ def _place(failure: LogFailure) -> Iterator[str]:
 
 def facts(failure: LogFailure) -> str:
     """Return where a failure stands, whose it is, and if the run went on."""
-    found = [f"line {failure.line:,}"]
+    words = [f"line {failure.line:,}"]
     if failure.rank is not None:
-        found.append(f"rank {failure.rank}")
+        words.append(f"rank {failure.rank}")
     if failure.gpu is not None:
-        found.append(f"GPU {failure.gpu}")
+        words.append(f"GPU {failure.gpu}")
     if failure.time is not None:
-        found.append(failure.time)
+        words.append(failure.time)
     if failure.times > 1:
-        found.append(f"written {failure.times:,} times")
+        words.append(f"written {failure.times:,} times")
     if failure.went_on:
-        found.append("the log goes on after it")
-    return ", ".join(found)
+        words.append("the log goes on after it")
+    return ", ".join(words)
 
 
 def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
@@ -114,10 +114,7 @@ def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
 
 
 def _picture(message: OutOfMemoryMessage) -> str:
-    """Return one bar; every part that is not empty has at least one letter.
-
-    It is as wide as the GPU's memory, or as what is held where the driver spilled some of it.
-    """
+    """Return one bar; every part that is not empty has at least one letter."""
     shown = parts(message)
     whole = max(message.total_bytes, sum(size for _, _, size in shown))
     bar = "".join(letter * max(1, round(_WIDTH * size / whole)) for letter, _, size in shown)

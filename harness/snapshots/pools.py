@@ -20,11 +20,7 @@ STREAM_MASK = (1 << POOL_SHIFT) - 1
 def number_pools(
     events: tuple[TraceEvent, ...], segments: tuple[RecordedSegment, ...]
 ) -> tuple[tuple[TraceEvent, ...], tuple[RecordedSegment, ...]]:
-    """Return both with the number of the private pool above each stream.
-
-    Raises:
-        SnapshotError: there are more private pools than any program makes.
-    """
+    """Return both with the number of the private pool above each stream."""
     some = any(segment.pool != DEFAULT_POOL for segment in segments)
     if not some and not any(event.pool not in (None, DEFAULT_POOL) for event in events):
         return events, segments

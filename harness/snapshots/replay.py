@@ -68,25 +68,14 @@ def replay_devices(
 ) -> tuple[Replay, ...]:
     """Replay every device of the snapshot at ``path``; a device that ran out of memory first.
 
-    Args:
-        path: a pickle of ``torch.cuda.memory._dump_snapshot``, compressed by gzip or not.
-        device: replay this device only.
-        settings: what ``PYTORCH_ALLOC_CONF`` would say in another what-if.
-        memory_bytes: the GPU's memory in every what-if; unlimited unless given.
-        outside_bytes: what context, libraries and other processes would hold of it.
-        recorded_on_bytes: memory of the GPU that made the recording, which no recording
-            says. It matters only to expandable segments on a GPU nearly full: how far a
-            segment's end can grow (to 1 1/8 of the GPU) decides between free blocks.
-        deadline_seconds: refuse a recording that takes longer than that.
-
-    Raises:
-        SnapshotError: the file is no snapshot, holds more than data, or is too large; one line.
-        AllocatorConfigError: ``settings`` or the sizes are invalid; one line.
+    ``memory_bytes`` is the GPU's memory in every what-if. ``recorded_on_bytes`` is that of the GPU
+    that made the recording, which no recording says: it decides how far an expandable segment can
+    grow on a GPU that is nearly full.
     """
     gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
-    asked = None
+    others = None
     if settings is not None:
-        asked = AllocatorConfig.from_settings(
+        others = AllocatorConfig.from_settings(
             settings, total_bytes=memory_bytes, outside_bytes=outside_bytes
         )
     deadline = Deadline(deadline_seconds)
@@ -95,7 +84,7 @@ def replay_devices(
         return tuple(
             _replay(
                 each,
-                {} if asked is None else {f"settings {settings}": asked},
+                {} if others is None else {f"settings {settings}": others},
                 gpu,
                 recorded_on_bytes,
                 deadline,
@@ -125,7 +114,7 @@ def notes_on_file(recording: Recording) -> list[str]:
 
 def _replay(
     snapshot: Snapshot,
-    asked: Mapping[str, AllocatorConfig],
+    others: Mapping[str, AllocatorConfig],
     gpu: AllocatorConfig,
     recorded_on_bytes: int | None,
     deadline: Deadline,
@@ -143,7 +132,7 @@ def _replay(
         why_not = origin.why_not or "segments overlap"
         notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
     expandable = replace(config, expandable_segments=True)
-    configs = {"as recorded": config, "expandable segments": expandable, **asked}
+    configs = {"as recorded": config, "expandable segments": expandable, **others}
     work = find_workload(events, origin)
     size: dict[str, Any] = {"total_bytes": gpu.total_bytes, "outside_bytes": gpu.outside_bytes}
     what_ifs = tuple(

@@ -137,11 +137,7 @@ class Past:
         return segment, segment.index_at(address)
 
     def undo(self, event: TraceEvent) -> None:
-        """Undo one event.
-
-        Raises:
-            UnderivableError: the event does not fit what came after it.
-        """
+        """Undo one event."""
         action = event.action
         if action == "alloc":
             self._undo_alloc(event)

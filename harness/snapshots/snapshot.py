@@ -73,11 +73,7 @@ class Recording:
     annotations: tuple[Annotation, ...]
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
-        """Return one device, or all: those that ran out of memory first, then those of most events.
-
-        Raises:
-            SnapshotError: the recording has no such device; names those that it has.
-        """
+        """Return one device, or all: out of memory first, then by the number of events."""
 
         def order(snapshot: Snapshot) -> tuple[bool, int]:
             failed = any(event.action == "oom" for event in snapshot.events)
@@ -91,11 +87,7 @@ class Recording:
 
 
 def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
-    """Read the recording at ``path``, every device of it.
-
-    Raises:
-        SnapshotError: one line that names the file: no snapshot, a damaged one, or one with code.
-    """
+    """Read the recording at ``path``, every device of it."""
     deadline = Deadline() if deadline is None else deadline
     try:
         return _recording(read_bytes(path), deadline)
@@ -193,7 +185,7 @@ def _pinned(segments: Any) -> int:
 
 def _annotations(entries: Any) -> tuple[Annotation, ...]:
     """Return the marked ranges that make sense; no number needs the others."""
-    found = []
+    annotations = []
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict):
             continue
@@ -201,8 +193,8 @@ def _annotations(entries: Any) -> tuple[Annotation, ...]:
         time = time_of(entry.get("time_us"))
         if stage in ("START", "END") and isinstance(name, str) and time is not None:
             number = device if isinstance(device, int) else 0
-            found.append(Annotation(stage == "START", printable(name), number, time))
-    return tuple(found)
+            annotations.append(Annotation(stage == "START", printable(name), number, time))
+    return tuple(annotations)
 
 
 def _get(entry: Any, key: str, kind: type, default: Any = None) -> Any:

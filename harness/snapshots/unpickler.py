@@ -57,13 +57,7 @@ class Shortcut(Protocol):
 def load_builtins(
     data: bytearray, *, deadline: Deadline | None = None, shortcut: Shortcut | None = None
 ) -> Any:
-    """Return what the pickle ``data`` holds: dicts, lists, tuples, strings and numbers.
-
-    Where ``shortcut`` reads a value, the value is what it returns.
-
-    Raises:
-        SnapshotError: one line, for a damaged pickle and for one that does more than hold data.
-    """
+    """Return what the pickle ``data`` holds: dicts, lists, tuples, strings and numbers."""
     machine = _Machine(data, Deadline() if deadline is None else deadline, shortcut)
     try:
         return machine.run()
@@ -104,10 +98,7 @@ class _Machine:
         return self.result()
 
     def run_some(self) -> bool:
-        """Go through some opcodes; return whether STOP was reached.
-
-        The most frequent opcodes are written out here; the others have methods.
-        """
+        """Go through some opcodes; return whether STOP was reached."""
         data, memo, operations, end = self.data, self.memo, _OPERATIONS, len(self.data)
         for _ in range(_OPCODES_BETWEEN_CHECKS):
             if self.position >= end:

@@ -23,10 +23,7 @@ _SOME_STREAM = -1
 
 @dataclass(frozen=True, kw_only=True)
 class RanOut:
-    """The request that could not be served; ``position`` counts events from 0.
-
-    Position -1: what was alive when the recording began did not fit.
-    """
+    """The request that could not be served; ``position`` counts events from 0."""
 
     position: int
     seconds: float | None
@@ -40,10 +37,7 @@ class RanOut:
 class WhatIf:
     """The need of a run under other settings, as a range over the ways of placing segments.
 
-    Attributes:
-        peak_reserved_bytes: lowest and highest peak among the runs that completed; None
-            where none did.
-        ran_out: of each run that did not complete, where; the earliest first.
+    ``peak_reserved_bytes`` is None if no run completed; ``ran_out`` has the others, earliest first.
     """
 
     name: str
@@ -84,10 +78,7 @@ class Workload:
 
 
 def find_workload(events: Sequence[TraceEvent], origin: Origin) -> Workload:
-    """Return the recorded requests and releases; those that failed are left out.
-
-    Blocks that were alive at the beginning come first, in the order of their addresses.
-    """
+    """Return the recorded requests and releases; those that failed are left out."""
     alive = ((address, origin.live[address], origin.streams[address]) for address in origin.live)
     steps = (
         (_CODES[event.action], event.address, event.size_bytes, event.stream, position)
@@ -196,9 +187,9 @@ def _run_some(
 
 
 def scaled_workload(
-    first: Workload, second: Workload, batches: tuple[int, int], asked: int
+    first: Workload, second: Workload, batches: tuple[int, int], batch: int
 ) -> tuple[Workload | None, str]:
-    """Return the work of ``first`` at batch ``asked``; None and the reason where it is unknown.
+    """Return the work of ``first`` at batch ``batch``; None and the reason where it is unknown.
 
     A block's bytes are taken as a constant plus a multiple of the batch, which two recordings
     determine. Both must have the same requests and releases in the same order; a recording that
@@ -214,18 +205,18 @@ def scaled_workload(
             return None, f"the two recordings do different things from step {position} on"
     steps = []
     for index, (mine, theirs) in enumerate(zip(first.steps, second.steps, strict=False)):
-        size = _at(mine[2], theirs[2], batches, asked) if mine[0] == ALLOC else 0
+        size = _at(mine[2], theirs[2], batches, batch) if mine[0] == ALLOC else 0
         if size < 0:
             return None, f"the size of request {index} would be negative"
         steps.append((mine[0], mine[1], size, mine[3], mine[4]))
     alive = [
-        (mine[0], max(1, _at(mine[1], theirs[1], batches, asked)), mine[2])
+        (mine[0], max(1, _at(mine[1], theirs[1], batches, batch)), mine[2])
         for mine, theirs in zip(first.alive, second.alive, strict=True)
     ]
     return replace(first, steps=tuple(steps), alive=tuple(alive)), ""
 
 
-def _at(first: int, second: int, batches: Sequence[int], asked: int) -> int:
-    """Return the size at the batch asked for, on the line through the two sizes."""
+def _at(first: int, second: int, batches: Sequence[int], batch: int) -> int:
+    """Return the size at ``batch``, on the line through the two sizes."""
     a, b = batches
-    return first + (second - first) * (asked - a) // (b - a)
+    return first + (second - first) * (batch - a) // (b - a)

@@ -4,6 +4,7 @@ Both fill the same two preallocated tensors, so the memory of a step cannot depe
 is used; the real data set is loaded before anything is measured.
 """
 
+import contextlib
 import gzip
 import os
 import struct
@@ -32,11 +33,7 @@ class DataError(HarnessError):
 
 
 def source(workload: Workload) -> Fill:
-    """Return the function that fills a batch for ``workload``; real images are read now.
-
-    Raises:
-        DataError: the images are in none of the places and cannot be downloaded.
-    """
+    """Return the function that fills a batch for ``workload``; real images are read now."""
     if workload.data == "synthetic":
         return lambda x, y: _fill_synthetic(x, y, workload.classes)
     images, labels = load_fashion_mnist(train=True)
@@ -61,25 +58,22 @@ def _fill_real(x: Tensor, y: Tensor | None, images: Tensor, labels: Tensor, scal
     x.mul_(scale)
 
 
-def load_fashion_mnist(*, train: bool, folder: Path | None = None) -> tuple[Tensor, Tensor]:
+def load_fashion_mnist(*, train: bool) -> tuple[Tensor, Tensor]:
     """Return (images, labels): uint8 (n, 784) and int64 (n,).
 
-    Looked for in ``folder`` (or the folder that $HARNESS_DATA names), then where Debian's
-    package ``dataset-fashion-mnist`` puts it, then downloaded by torchvision.
-
-    Raises:
-        DataError: none of the three had it.
+    Looked for in the folder that $HARNESS_DATA names; without one, where Debian's package
+    ``dataset-fashion-mnist`` puts it, then downloaded by torchvision.
     """
-    named = folder or (Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None)
-    if named is not None:
-        found = _load(named, train) if _is_root(named) else _load_archives(named, train)
-        if found is None:
-            raise DataError(f"data: {str(named)!r}: holds no Fashion-MNIST; {_WAYS}")
-        return found
-    found = _load_archives(DEBIAN_FOLDER, train) or _download(train)
-    if found is None:
-        raise DataError(f"data: 'fashion-mnist': not on this machine; {_WAYS}")
-    return found
+    if FOLDER_VARIABLE in os.environ:
+        named = Path(os.environ[FOLDER_VARIABLE])
+        images = _load(named / "FashionMNIST" / "raw", train) or _load(named, train)
+        missing = f"{str(named)!r}: holds no Fashion-MNIST"
+    else:
+        images = _load(DEBIAN_FOLDER, train) or _download(train)
+        missing = "'fashion-mnist': not on this machine"
+    if images is None:
+        raise DataError(f"data: {missing}; {_WAYS}")
+    return images
 
 
 _WAYS = (
@@ -88,21 +82,7 @@ _WAYS = (
 )
 
 
-def _is_root(folder: Path) -> bool:
-    return (folder / "FashionMNIST" / "raw").is_dir()
-
-
-def _load(root: Path, train: bool, *, download: bool = False) -> tuple[Tensor, Tensor] | None:
-    from torchvision.datasets import FashionMNIST
-
-    try:
-        data = FashionMNIST(root, train=train, download=download)
-    except (RuntimeError, OSError):
-        return None
-    return data.data.reshape(len(data.data), -1), data.targets.to(torch.int64)
-
-
-def _load_archives(folder: Path, train: bool) -> tuple[Tensor, Tensor] | None:
+def _load(folder: Path, train: bool) -> tuple[Tensor, Tensor] | None:
     """Read a folder of idx files, gzipped or not; nothing is unpacked to a disk."""
     part = "train" if train else "t10k"
     images = _read_idx(folder, f"{part}-images-idx3-ubyte")
@@ -128,4 +108,8 @@ def _read_idx(folder: Path, name: str) -> Tensor | None:
 
 def _download(train: bool) -> tuple[Tensor, Tensor] | None:
     """Let torchvision download into the user's cache; None if that fails (offline)."""
-    return _load(next(cache_folders()), train, download=True)
+    from torchvision.datasets import FashionMNIST
+
+    with contextlib.suppress(RuntimeError, OSError):
+        return _load(Path(FashionMNIST(next(cache_folders()), download=True).raw_folder), train)
+    return None

@@ -6,7 +6,6 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,71 +19,47 @@ class TargetError(HarnessError, ValueError):
 
 
 def load_target(target: str) -> Any:
-    """Return what ``target`` names.
-
-    Args:
-        target: ``MODULE:NAME`` or ``FILE.py:NAME``; NAME may have dots.
-
-    Raises:
-        TargetError: there is no such module, file or name.
-    """
+    """Return what ``target`` names."""
     place, colon, path = target.rpartition(":")
     if not (place and colon and path):
         rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
         raise TargetError(f"{target!r} names no callable; {rule}")
-    found: Any = _from_file(target, place) if place.endswith(".py") else _imported(target, place)
+    value: Any = _from_file(target, place) if place.endswith(".py") else _imported(target, place)
     for part in path.split("."):
-        if not hasattr(found, part):
-            raise TargetError(f"{target}: {place} has no {part!r}{_hint(found, part)}")
-        found = getattr(found, part)
-    return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetBuilder:
-    """Makes the network that a target names; another process can be sent it."""
-
-    target: str
-    arguments: dict[str, object]
-
-    def __call__(self) -> nn.Module:
-        """Return the network."""
-        made = load_target(self.target)(**self.arguments)
-        if not isinstance(made, nn.Module):
-            kind = type(made).__name__
-            raise TargetError(f"{self.target}: returns a {kind}, not a torch.nn.Module")
-        return made
+        if not hasattr(value, part):
+            raise TargetError(f"{target}: {place} has no {part!r}{_hint(value, part)}")
+        value = getattr(value, part)
+    return value
 
 
 def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.Module]:
-    """Return a function that makes the network ``target`` names.
-
-    Args:
-        target: as for ``load_target``; a callable, or a module that exists already.
-        arguments: what the callable is called with.
-
-    Raises:
-        TargetError: it is not callable, or does not take the arguments.
-    """
-    found = load_target(target)
-    if isinstance(found, nn.Module):
-        return lambda: found
-    if not callable(found):
-        raise TargetError(f"{target}: a {type(found).__name__} cannot be called")
+    """Return a function that makes the network ``target`` names."""
+    value = load_target(target)
+    if isinstance(value, nn.Module):
+        return lambda: value
+    if not callable(value):
+        raise TargetError(f"{target}: a {type(value).__name__} cannot be called")
     try:
-        inspect.signature(found).bind(**arguments)
+        inspect.signature(value).bind(**arguments)
     except TypeError as error:
-        hint = _argument_hint(found, arguments) or "; give it with --arg NAME=VALUE"
+        hint = _argument_hint(value, arguments) or "; give it with --arg NAME=VALUE"
         raise TargetError(f"{target}: {error}{hint}") from error
     except ValueError:
         pass  # a callable without a signature
 
-    return TargetBuilder(target=target, arguments=dict(arguments))
+    def build() -> nn.Module:
+        made = load_target(target)(**arguments)
+        if not isinstance(made, nn.Module):
+            kind = type(made).__name__
+            raise TargetError(f"{target}: returns a {kind}, not a torch.nn.Module")
+        return made
+
+    return build
 
 
-def _argument_hint(found: Any, given: Mapping[str, object]) -> str:
+def _argument_hint(value: Any, given: Mapping[str, object]) -> str:
     """Return which argument was meant, if one of those given has no such name."""
-    known = list(inspect.signature(found).parameters)
+    known = list(inspect.signature(value).parameters)
     for name in given:
         near = difflib.get_close_matches(name, known, n=1)
         if name not in known and near:
@@ -123,6 +98,6 @@ def _from_file(target: str, name: str) -> Any:
     return module
 
 
-def _hint(found: Any, name: str) -> str:
-    near = difflib.get_close_matches(name, dir(found), n=1)
+def _hint(value: Any, name: str) -> str:
+    near = difflib.get_close_matches(name, dir(value), n=1)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -42,17 +42,23 @@ def make_optimizer(
         return named(parameters)
     if named not in OPTIMIZERS:
         raise StepError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {named!r}")
-    if named == "none" or not parameters:
-        return None
-    match named:
+    return named_optimizer(named, parameters, LEARNING_RATE) if parameters else None
+
+
+def named_optimizer(
+    name: str, parameters: Iterable[Tensor], learning_rate: float, *, foreach: bool | None = None
+) -> torch.optim.Optimizer | None:
+    """Return the optimizer of a known name; None for ``none``."""
+    match name:
+        case "none":
+            return None
         case "adam":
-            return torch.optim.Adam(parameters)
+            return torch.optim.Adam(parameters, foreach=foreach)
         case "adamw":
-            return torch.optim.AdamW(parameters)
-        case "momentum":
-            return torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9)
+            return torch.optim.AdamW(parameters, foreach=foreach)
         case _:
-            return torch.optim.SGD(parameters, lr=LEARNING_RATE)
+            momentum = 0.9 if name == "momentum" else 0
+            return torch.optim.SGD(parameters, learning_rate, momentum, foreach=foreach)
 
 
 def run_step(step: Step, phase: Callable[[str], AbstractContextManager[object]]) -> None:
@@ -119,8 +125,8 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
 
 def _loss_in(output: Any) -> Tensor:
     """Return the loss that the model itself returns: ``.loss``, ``["loss"]`` or the only scalar."""
-    found = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
-    scalars = [t for t in tensors(found) if t.dim() == 0 and t.is_floating_point()]
+    part = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", output)
+    scalars = [t for t in tensors(part) if t.dim() == 0 and t.is_floating_point()]
     if len(scalars) == 1:
         return scalars[0]
     kind, count = type(output).__name__, len(scalars) or "none"

@@ -24,12 +24,7 @@ STEPS = 3
 
 
 def train_rank(workload: Workload, strategy: Strategy) -> int:
-    """Train as the rank that the environment names; return the bytes held between steps.
-
-    Returns:
-        Bytes requested and alive after the last step, without the batch and without the
-        workspaces that cuBLAS keeps.
-    """
+    """Train as the rank that the environment names; return the bytes held between steps."""
     dist.init_process_group("nccl")
     built = share(build(workload, source(workload)), strategy)
     for _ in range(STEPS):
@@ -44,13 +39,7 @@ def train_rank(workload: Workload, strategy: Strategy) -> int:
 
 
 def train_alone(workload: Workload, network: Network, *, compiled: bool) -> dict[str, int]:
-    """Train on one GPU; return what the last of a few equal steps keeps, and its peaks.
-
-    Args:
-        workload: on CUDA.
-        network: the workload's own, or blocks of a transformer.
-        compiled: whether the network goes through ``torch.compile``.
-    """
+    """Train on one GPU; return what the last of a few equal steps keeps, and its peaks."""
     if network == "transformer":
         built = build(workload, source(workload), _transformer)
     else:

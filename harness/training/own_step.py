@@ -21,9 +21,6 @@ def example_inputs(specs: Sequence[InputSpec], *, with_labels: bool) -> "Example
     """Return a function of the batch that makes inputs and int64 labels, without values.
 
     One input without a name is a tensor; several are a tuple, named ones a dict.
-
-    Raises:
-        InputSpecError: some inputs have names and others have none.
     """
     named = [spec for spec in specs if spec.name is not None]
     if named and len(named) != len(specs):
@@ -65,22 +62,6 @@ Inputs = Callable[[int], tuple[Any, Any]]
 class OwnStep:
     """A step of a network that a function makes, on any device.
 
-    Args:
-        build: function that returns the network, or the network itself.
-        batch: examples in a step.
-        inputs: shapes of one example, or a function of the batch that returns (input, labels).
-        optimizer: a known name, or a function of the parameters.
-        loss: a known name, or a function of output and labels.
-        mode: ``train`` or ``inference``.
-        autocast: ``float16`` or ``bfloat16``, for forward pass and loss.
-        accumulate: micro-batches of a step; it divides the batch.
-        compile: mode of ``torch.compile`` for the network, or ``aot_eager`` or ``eager``, which
-            generate no code.
-        prepare: called with the network before it is compiled and before the first step.
-
-    Raises:
-        StepError: an argument is wrong; the message names it.
-
     >>> OwnStep(build=lambda: nn.Linear(8, 2), batch=4, inputs=(8,)).network("cpu")
     Linear(in_features=8, out_features=2, bias=True)
     """
@@ -99,10 +80,7 @@ class OwnStep:
         compile: str | None = None,  # noqa: A002  # as in torch.nn.Module
         prepare: Callable[[nn.Module], object] | None = None,
     ) -> None:
-        self._given: dict[str, Any] = {"build": build, "batch": batch, "inputs": inputs}
-        self._given |= {"optimizer": optimizer}
-        self._given |= {"loss": loss, "mode": mode, "autocast": autocast}
-        self._given |= {"accumulate": accumulate, "compile": compile, "prepare": prepare}
+        self._given = {name: value for name, value in locals().items() if name != "self"}
         self.build = _checked_build(build, may_be_compiled=compile is not None)
         self.batch = _checked_count("batch", batch)
         self.accumulate = _checked_count("accumulate", accumulate)
@@ -118,23 +96,11 @@ class OwnStep:
         self.prepare = prepare
 
     def changed(self, **fields: Any) -> "OwnStep":
-        """Return the step with other arguments in place of some.
-
-        Raises:
-            StepError: one is wrong.
-        """
+        """Return the step with other arguments in place of some."""
         return OwnStep(**{**self._given, **fields})
 
     def network(self, device: str, *, with_values: bool = True) -> nn.Module:
-        """Build the network, move it to ``device``, prepare it and have it compiled when called.
-
-        Args:
-            device: cpu or cuda.
-            with_values: whether its large tensors need their values.
-
-        Raises:
-            StepError: what ``build`` returns is no network.
-        """
+        """Build the network, move it to ``device``, prepare it and have it compiled when called."""
         with nullcontext() if with_values else deferred_values():
             built: Any = self.build()
             if not isinstance(built, nn.Module):
@@ -214,8 +180,8 @@ def _checked_mode(mode: str) -> str:
 
 def _checked_autocast(autocast: Any) -> torch.dtype | None:
     if autocast is None or autocast in (torch.float16, torch.bfloat16):
-        found: torch.dtype | None = autocast
-        return found
+        dtype: torch.dtype | None = autocast
+        return dtype
     if autocast in ("float16", "bfloat16"):
         return getattr(torch, str(autocast))  # type: ignore[no-any-return]
     raise StepError(f"autocast must be float16 or bfloat16, got {str(autocast)!r}")

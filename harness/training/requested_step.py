@@ -15,11 +15,7 @@ from harness.training.own_step import Inputs, OwnStep, example_inputs
 
 
 def requested_step(request: StepRequest) -> OwnStep:
-    """Return the step, with the modules that it names imported.
-
-    Raises:
-        HarnessError: a name, an argument or a shape is wrong; the message says which.
-    """
+    """Return the step, with the modules that it names imported."""
     find_modules(request)
     given: dict[str, Any] = {
         "batch": request.batch,
@@ -53,8 +49,8 @@ def _named(name: str, known: tuple[str, ...]) -> Any:
 
 def _inputs(request: StepRequest) -> Inputs:
     if request.inputs_from is not None:
-        found: Inputs = load_target(request.inputs_from)
-        return found
+        inputs: Inputs = load_target(request.inputs_from)
+        return inputs
     if not request.inputs:
         raise StepError("give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE")
     specs = [parse_input(text) for text in request.inputs]

@@ -19,6 +19,7 @@ from harness.schema.training_run import ZeroGrad
 from harness.schema.workload import Workload
 from harness.training.data import Fill
 from harness.training.models import MLP, MLPScratch
+from harness.training.module_step import named_optimizer
 
 LEARNING_RATE = 0.1
 """The note's."""
@@ -79,17 +80,7 @@ def optimizer_of(
 ) -> torch.optim.Optimizer | None:
     """Return the workload's optimizer of ``parameters``; None where it has none."""
     foreach = {"auto": None, "on": True, "off": False}[workload.foreach]
-    match workload.optimizer:
-        case "sgd":
-            return torch.optim.SGD(parameters, lr=LEARNING_RATE, foreach=foreach)
-        case "momentum":
-            return torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=0.9, foreach=foreach)
-        case "adam":
-            return torch.optim.Adam(parameters, foreach=foreach)
-        case "adamw":
-            return torch.optim.AdamW(parameters, foreach=foreach)
-        case _:
-            return None
+    return named_optimizer(workload.optimizer, parameters, LEARNING_RATE, foreach=foreach)
 
 
 def step(built: Built, phase: Phase = no_phase, *, zero_grad: ZeroGrad = "before_forward") -> None:

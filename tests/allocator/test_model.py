@@ -53,7 +53,7 @@ def test_above_1_mib_a_request_shares_a_segment_of_20_mib() -> None:
     allocator = CachingAllocator()
     small, large = allocator.malloc(MIB), allocator.malloc(MIB + 1)
     assert large - small == 2 * MIB
-    assert allocator.block_size(large) == MIB + 512
+    assert allocator._blocks[large].size == MIB + 512
     assert allocator.current("reserved_bytes") == 22 * MIB
     assert allocator.malloc(10 * MIB - 512) == large + MIB + 512
 
@@ -63,7 +63,7 @@ def test_from_10_mib_a_request_has_a_segment_of_its_own() -> None:
     below = allocator.malloc(10 * MIB - 512)
     allocator.malloc(10 * MIB - 512)
     assert allocator.current("reserved_bytes") == 20 * MIB
-    assert allocator.block_size(below) == 10 * MIB - 512
+    assert allocator._blocks[below].size == 10 * MIB - 512
     allocator.malloc(10 * MIB)
     assert allocator.current("reserved_bytes") == 30 * MIB
     allocator.malloc(10 * MIB + 1)
@@ -75,11 +75,11 @@ def test_a_large_block_is_split_only_when_more_than_1_mib_would_be_left() -> Non
     address = allocator.malloc(20 * MIB)
     allocator.free(address)
     allocator.malloc(19 * MIB)
-    assert allocator.block_size(address) == 20 * MIB
+    assert allocator._blocks[address].size == 20 * MIB
     assert counters(allocator, "allocated_bytes", "requested_bytes") == [20 * MIB, 19 * MIB]
     allocator.free(address)
     allocator.malloc(19 * MIB - 512)
-    assert allocator.block_size(address) == 19 * MIB - 512
+    assert allocator._blocks[address].size == 19 * MIB - 512
 
 
 def test_the_smallest_block_that_fits_is_taken() -> None:
@@ -111,7 +111,7 @@ def test_a_freed_block_merges_with_both_neighbours() -> None:
     assert counters(allocator, "inactive_split", "inactive_split_bytes") == [2, 2 * MIB - 1024]
     allocator.free(second)
     assert counters(allocator, "inactive_split", "inactive_split_bytes") == [0, 0]
-    assert allocator.block_size(first) == 2 * MIB
+    assert allocator._blocks[first].size == 2 * MIB
     assert allocator.current("reserved_bytes") == 2 * MIB
 
 

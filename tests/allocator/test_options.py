@@ -49,7 +49,7 @@ def test_a_block_of_max_split_size_is_kept_for_requests_of_that_size() -> None:
     allocator.free(large)
     assert allocator.malloc(30 * MIB) != large
     assert allocator.malloc(33 * MIB) == large
-    assert allocator.block_size(large) == 40 * MIB
+    assert allocator._blocks[large].size == 40 * MIB
     assert allocator.stats()["oversize_allocations.current"] == 1
     assert allocator.stats()["oversize_segments.allocated"] == 1
 
@@ -139,8 +139,8 @@ def test_small_requests_of_an_expandable_segment_take_units_of_2_mib() -> None:
 def test_expandable_blocks_are_split_down_to_512_bytes() -> None:
     allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
     address = allocator.malloc(20 * MIB - 512)
-    assert allocator.block_size(address) == 20 * MIB - 512
-    assert allocator.block_size(address + 20 * MIB - 512) == 512
+    assert allocator._blocks[address].size == 20 * MIB - 512
+    assert allocator._blocks[address + 20 * MIB - 512].size == 512
 
 
 def test_emptying_the_cache_unmaps_whole_units_and_leaves_ragged_ends() -> None:
@@ -153,7 +153,7 @@ def test_emptying_the_cache_unmaps_whole_units_and_leaves_ragged_ends() -> None:
     assert allocator.segment_log[-1] == SegmentEvent(
         "segment_unmap", held[0] + 20 * MIB, 40 * MIB, 0
     )
-    assert allocator.block_size(held[0] + 15 * MIB) == 5 * MIB
+    assert allocator._blocks[held[0] + 15 * MIB].size == 5 * MIB
     assert allocator.malloc(20 * MIB) == held[0] + 15 * MIB
     assert allocator.current("reserved_bytes") == 60 * MIB
 

@@ -50,7 +50,7 @@ def test_an_adopted_segment_is_in_the_books() -> None:
     assert allocator.malloc(8 * MIB) == BASE + 5 * MIB
     allocator.free(BASE + 5 * MIB)
     allocator.complete(BASE + 13 * MIB)
-    assert allocator.block_size(BASE + 5 * MIB) == 15 * MIB
+    assert allocator._blocks[BASE + 5 * MIB].size == 15 * MIB
 
 
 def test_an_adopted_expandable_segment_grows_on_from_its_end() -> None:

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import harness.measurement.measure
-import harness.reporting.explorer
 import harness.sweeps.executors
 from harness.cli.app import app, main
 from harness.schema.record import Outcome, Record, to_json
@@ -54,7 +53,6 @@ def _nothing_is_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(harness.measurement.measure, "measure", measured)
         patch.setattr(harness.sweeps.executors, "make_executor", no_engine)
-        patch.setattr(harness.reporting.explorer, "render", lambda: "ten seconds of algebra")
         patch.chdir(tmp_path_factory.mktemp("here"))
         yield
 

@@ -7,8 +7,9 @@ import pytest
 
 from harness.cli.app import app, main
 from harness.dry_run.dry_run_page import dry_run_page
-from harness.dry_run.dry_run_report import CudaPeaks, Device, DryRunReport, Group, Moment
+from harness.dry_run.dry_run_report import Device, DryRunReport, Group, Moment
 from harness.schema.category_colours import CATEGORY_COLOURS
+from harness.schema.metrics import CudaPeaks
 
 MESSAGE = (
     "CUDA out of memory. Tried to allocate 2.26 GiB (GPU 0; 6.00 GiB total capacity; 781.59 MiB "

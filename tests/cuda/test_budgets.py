@@ -73,25 +73,25 @@ def test_a_threshold_is_sharp_and_what_the_model_says(
     workload: Workload, budget_mib: int, launcher: Launcher
 ) -> None:
     budget_bytes = budget_mib * MIB
-    found = threshold(workload, budget_bytes=budget_bytes, launcher=launcher)
-    assert (found.outcome, found.kind) == (Outcome.OK, "allocator")
-    assert found.largest_fit is not None
-    assert found.smallest_fail == found.largest_fit + 1
-    assert found.band == ()
-    needed = [one.needed_bytes for one in found.probes if one.outcome is Outcome.OK]
+    answer = threshold(workload, budget_bytes=budget_bytes, launcher=launcher)
+    assert (answer.outcome, answer.kind) == (Outcome.OK, "allocator")
+    assert answer.largest_fit is not None
+    assert answer.smallest_fail == answer.largest_fit + 1
+    assert answer.band == ()
+    needed = [one.needed_bytes for one in answer.probes if one.outcome is Outcome.OK]
     assert all(size is not None and size <= budget_bytes for size in needed)
-    assert {one.type for one in found.probes if one.outcome is Outcome.OOM} == {"OutOfMemoryError"}
-    assert found.predicted == pytest.approx(found.largest_fit, rel=0.005)
+    assert {one.type for one in answer.probes if one.outcome is Outcome.OOM} == {"OutOfMemoryError"}
+    assert answer.predicted == pytest.approx(answer.largest_fit, rel=0.005)
 
 
 def test_the_deepest_network_that_fits_is_found_without_a_model(launcher: Launcher) -> None:
     workload = NARROW.replace(mode="inference", width=2048, batch=32)
-    found = threshold(workload, budget_bytes=512 * MIB, solve="depth", launcher=launcher)
-    assert found.outcome is Outcome.OK
-    assert found.predicted is None
-    assert found.largest_fit is not None
+    answer = threshold(workload, budget_bytes=512 * MIB, solve="depth", launcher=launcher)
+    assert answer.outcome is Outcome.OK
+    assert answer.predicted is None
+    assert answer.largest_fit is not None
     layers = 512 * MIB // (4 * 2048 * 2049)
-    assert layers - 8 <= found.largest_fit <= layers
+    assert layers - 8 <= answer.largest_fit <= layers
 
 
 def test_a_busy_gpu_leaves_less_and_the_record_says_so(
@@ -99,14 +99,14 @@ def test_a_busy_gpu_leaves_less_and_the_record_says_so(
 ) -> None:
     """No budget is given: what is free of the GPU is the budget, enforced by the driver."""
     busy(gpu_bytes - 1024 * MIB)
-    found = threshold(NARROW, confirmations=1, launcher=fresh_launcher)
-    assert (found.outcome, found.kind) == (Outcome.OK, "card")
-    assert found.budget_bytes <= 1024 * MIB
-    used = found.environment["gpu_used_before_bytes"]
-    assert found.budget_bytes == gpu_bytes - used
-    assert found.largest_fit is not None
-    needed = [one.needed_bytes or 0 for one in found.probes]
-    assert max(needed) <= found.budget_bytes
+    answer = threshold(NARROW, confirmations=1, launcher=fresh_launcher)
+    assert (answer.outcome, answer.kind) == (Outcome.OK, "card")
+    assert answer.budget_bytes <= 1024 * MIB
+    used = answer.environment["gpu_used_before_bytes"]
+    assert answer.budget_bytes == gpu_bytes - used
+    assert answer.largest_fit is not None
+    needed = [one.needed_bytes or 0 for one in answer.probes]
+    assert max(needed) <= answer.budget_bytes
 
 
 def test_what_others_hold_counts_as_outside(

@@ -41,9 +41,9 @@ def records(launcher: Launcher) -> dict[str, Record]:
 
 @pytest.fixture(params=WORKLOADS, ids=str)
 def record(request: pytest.FixtureRequest, records: dict[str, Record]) -> Record:
-    found = records[request.param.id]
-    assert found.outcome is Outcome.OK, found.evidence
-    return found
+    record = records[request.param.id]
+    assert record.outcome is Outcome.OK, record.evidence
+    return record
 
 
 def cuda_of(record: Record) -> CudaMetrics:

@@ -1,6 +1,9 @@
 """Scripts for the tests of the dry run."""
 
 from pathlib import Path
+from typing import Any
+
+from harness.dry_run import DryRunReport, dry_run
 
 TAKE = (
     "import ctypes\n"
@@ -14,3 +17,8 @@ def script(folder: Path, text: str) -> Path:
     path = folder / "script.py"
     path.write_text(text)
     return path
+
+
+def run(folder: Path, text: str, **options: Any) -> DryRunReport:
+    """Run a script quietly."""
+    return dry_run(script(folder, text), quiet=True, **options)

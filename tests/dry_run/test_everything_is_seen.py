@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_run import DryRunReport, dry_run
-from tests.dry_run.scripts import TAKE, script
+from tests.dry_run.scripts import TAKE, run
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -22,10 +21,6 @@ if __name__ == '__main__':
 """
 
 
-def run(folder: Path, text: str, steps: int | None = None) -> DryRunReport:
-    return dry_run(script(folder, text), gpu="l4", quiet=True, steps=steps)
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -39,7 +34,7 @@ def run(folder: Path, text: str, steps: int | None = None) -> DryRunReport:
     ids=["child", "grandchild", "spawn", "fork"],
 )
 def test_what_other_processes_take_is_no_success(tmp_path: Path, text: str) -> None:
-    report = run(tmp_path, text)
+    report = run(tmp_path, text, gpu="l4")
     assert report.outcome == "unsupported"
     assert report.evidence is not None
     assert report.evidence.startswith("the GPU was used by ")
@@ -55,10 +50,10 @@ def test_an_allocation_that_another_process_was_refused_is_out_of_memory(tmp_pat
 
 def test_the_memory_of_other_processes_counts_for_the_verdict(tmp_path: Path) -> None:
     text = "import torch\nkept = torch.empty(1 << 30, dtype=torch.uint8, device='cuda')\n"
-    report = run(tmp_path, text + CHILD.format(TAKE.format("20 << 30")))
+    report = run(tmp_path, text + CHILD.format(TAKE.format("20 << 30")), gpu="l4")
     assert (report.outcome, report.fit) == ("ok", "close call")
     assert report.cuda.reserved_peak_bytes == 1 << 30
-    refused = run(tmp_path, text + CHILD.format(TAKE.format("21 << 30")))
+    refused = run(tmp_path, text + CHILD.format(TAKE.format("21 << 30")), gpu="l4")
     assert refused.outcome == "oom"
 
 
@@ -129,4 +124,4 @@ def test_a_thread_without_end_does_not_outlive_enough_steps(tmp_path: Path) -> N
 
 def test_programs_run_with_little_address_space(tmp_path: Path) -> None:
     text = "import subprocess; assert not subprocess.call('ulimit -v 1000000; ls', shell=True)"
-    assert run(tmp_path, text).outcome == "ok"
+    assert run(tmp_path, text, gpu="l4").outcome == "ok"

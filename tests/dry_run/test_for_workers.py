@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 
 import pytest
 
@@ -34,11 +33,11 @@ def test_a_record_says_that_its_gpu_was_pretended_and_leaves_time_out() -> None:
 def test_a_threshold_is_found_by_the_allocator_s_limit() -> None:
     workload = Workload(device="cuda", depth=1, width=512, optimizer="sgd")
     with gpu_or_dry_run("cuda", "l4"):
-        found = threshold(workload, budget_bytes=256 << 20)
-    assert found.outcome is Outcome.OK
-    assert found.largest_fit is not None
-    assert found.smallest_fail == found.largest_fit + 1
-    assert found.environment["device"] == "dry run, l4"
+        answer = threshold(workload, budget_bytes=256 << 20)
+    assert answer.outcome is Outcome.OK
+    assert answer.largest_fit is not None
+    assert answer.smallest_fail == answer.largest_fit + 1
+    assert answer.environment["device"] == "dry run, l4"
 
 
 @pytest.mark.usefixtures("cuda_build")
@@ -50,13 +49,10 @@ def test_the_environment_is_as_it_was_after_the_block() -> None:
     assert dict(os.environ) == before
 
 
-def test_nothing_is_pretended_for_the_cpu() -> None:
-    with gpu_or_dry_run("cpu", "t4") as device:
-        assert device is None
-        assert pretended_device() is None
-
-
-def test_nothing_is_pretended_beside_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_pretended_for_the_cpu_and_beside_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(for_workers, "has_gpu", lambda: True)
-    with gpu_or_dry_run("cuda") as device:
-        assert device is None
+    for arguments in (("cpu", "t4"), ("cuda",)):
+        with gpu_or_dry_run(*arguments) as device:
+            assert device is pretended_device() is None

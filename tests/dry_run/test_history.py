@@ -45,17 +45,11 @@ STEP = [
 ]
 
 
-def test_the_peak_is_the_moment_of_most_requested_bytes() -> None:
-    peak = history(STEP).peak()
-    assert peak is not None
-    assert peak.requested_bytes == 100 + 40 + 999 + 10 + 100
-    assert peak.allocation == 5
-    assert peak.stack == ()
-
-
-def test_the_categories_add_up_to_the_peak() -> None:
+def test_the_peak_is_the_moment_of_most_requested_bytes_and_its_categories_add_up() -> None:
     peak = history(STEP, mark(6, at1="parameter", at5="gradient"), steps=(6,)).peak()
     assert peak is not None
+    assert (peak.allocation, peak.step, peak.stack) == (5, 0, ())
+    assert peak.requested_bytes == sum(peak.categories.values())
     assert peak.categories == {
         "workspace": 999,
         "parameter": 100,
@@ -63,8 +57,6 @@ def test_the_categories_add_up_to_the_peak() -> None:
         "activation": 40,
         "other": 10,
     }
-    assert sum(peak.categories.values()) == peak.requested_bytes
-    assert peak.step == 0
 
 
 def test_an_owner_of_another_block_at_the_same_address_does_not_count() -> None:
@@ -138,15 +130,11 @@ COMPILED = [
 ]
 
 
-def test_what_python_frees_in_a_thread_of_autograd_was_saved_for_the_backward_pass() -> None:
+def test_what_python_does_in_a_thread_of_autograd_is_named() -> None:
+    """Blocks that it frees were saved for the backward pass; the autotuner works for a line."""
     peak = history(COMPILED).peak()
     assert peak is not None
     assert peak.categories == {"activation": 40, "other": 35}
-
-
-def test_what_the_autotuner_allocates_is_named_with_the_line_it_is_for() -> None:
-    peak = history(COMPILED).peak()
-    assert peak is not None
     assert {group.place: group.requested_bytes for group in peak.groups} == {
         "train.py:7 step": 40,
         "train.py:9 step": 30,

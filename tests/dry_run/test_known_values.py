@@ -8,6 +8,7 @@ import pytest
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.run import dry_run as run_function
+from tests.dry_run.scripts import run
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -266,46 +267,7 @@ norm.num_batches_tracked.item()  # unknown
 
 @pytest.mark.slow
 def test_compiled_code_stays_compiled_and_what_its_kernels_write_is_unknown(tmp_path: Path) -> None:
-    script = tmp_path / "compiled.py"
-    script.write_text(COMPILED)
-    report = dry_run(script, gpu="l4", quiet=True)
+    report = run(tmp_path, COMPILED, gpu="l4")
     assert report.outcome == "ok", report.evidence
     check_lines(COMPILED, report)
     assert report.compiled is not None
-
-
-LLAMA = """
-import sys, torch
-from transformers import LlamaConfig, LlamaForCausalLM
-config = LlamaConfig(vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8,
-                     intermediate_size=512, use_cache="cache" in sys.argv)
-model = LlamaForCausalLM(config).cuda().to(torch.bfloat16)
-if "checkpointing" in sys.argv:
-    model.gradient_checkpointing_enable()
-for _ in range(2):
-    torch.cuda.reset_peak_memory_stats()
-    tokens = torch.randint(0, 1000, (2, 1024)).cuda()
-    mask = {"attention_mask": torch.ones_like(tokens)} if "mask" in sys.argv else {}
-    model(input_ids=tokens, labels=tokens, **mask).loss.backward()
-    model.zero_grad()
-del mask
-"""
-
-
-@pytest.mark.slow
-def test_transformers_takes_one_way_with_and_without_mask_and_cache(tmp_path: Path) -> None:
-    pytest.importorskip("transformers", reason="transformers is no dependency of the tests")
-    script = tmp_path / "llama.py"
-    script.write_text(LLAMA)
-    found = {
-        way: dry_run(script, *way.split(), gpu="a100-40gb", quiet=True)
-        for way in ("cache", "mask cache", "no cache", "mask", "checkpointing mask")
-    }
-    for report in found.values():
-        assert report.outcome == "ok", report.evidence
-        assert all(read.known == read.count for read in report.value_reads)
-    peaks = {way: report.cuda.requested_peak_bytes or 0 for way, report in found.items()}
-    scores = 2 * 1024 * 1024  # one explicit mask of a batch, which none of the ways builds
-    assert abs(peaks["mask"] - peaks["no cache"]) < scores
-    assert abs(peaks["mask cache"] - peaks["cache"]) < scores
-    assert peaks["checkpointing mask"] < peaks["mask"]

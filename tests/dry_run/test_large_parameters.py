@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_run.run import dry_run
+from tests.dry_run.scripts import run
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -54,17 +54,13 @@ moved.cpu()
     "to", ['"cuda"', pytest.param('"cuda", torch.float16', marks=pytest.mark.slow)]
 )
 def test_a_network_that_is_moved_is_not_written_on_the_host(tmp_path: Path, to: str) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(BUILD + MOVE.replace("DEVICE", to))
-    report = dry_run(script, gpu="l4", quiet=True)
+    report = run(tmp_path, BUILD + MOVE.replace("DEVICE", to), gpu="l4")
     assert report.outcome == "ok", report.evidence
     assert any("initial values of 1 GiB" in note for note in report.notes), report.notes
     assert report.optimizer_steps == 0
 
 
 def test_what_is_read_on_the_host_has_its_values(tmp_path: Path) -> None:
-    script = tmp_path / "read.py"
-    script.write_text(READ)
-    report = dry_run(script, gpu="l4", quiet=True)
+    report = run(tmp_path, READ, gpu="l4")
     assert report.outcome == "ok", report.evidence
     assert [note for note in report.notes if "never written" in note]

@@ -14,31 +14,23 @@ from typing import Any
 
 import pytest
 
-from harness.dry_run import DryRunError, DryRunReport, dry_run
-from harness.dry_run.dry_run_report import Job
+from harness.dry_run import DryRunError, dry_run
 from harness.dry_run.dry_run_text import dry_run_text
 from harness.dry_run.ending import Ending
-from tests.dry_run.scripts import script
+from tests.dry_run.scripts import run, script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
 
-def run(folder: Path, text: str) -> DryRunReport:
-    return dry_run(script(folder, text), quiet=True)
-
-
+ONE = "the script exited with code 1"
 ENDS: list[tuple[str, str, str | None]] = [
-    ("import sys; sys.exit(True)", "error", "the script exited with code 1"),
+    ("import sys; sys.exit(True)", "error", ONE),
     ("import sys; sys.exit(1 << 70)", "error", f"the script exited with code {1 << 70}"),
     ("import sys; sys.exit(False)", "ok", None),
     ("raise OSError('\\udcff')", "error", "OSError: \\udcff"),
     ("import sys; sys.stdout.close()", "ok", None),
     ("import os; os.close(1); os.close(2)", "ok", None),
-    (
-        "import sys; sys.stdout = sys.stderr = None; sys.exit('why')",
-        "error",
-        "the script exited with code 1",
-    ),
+    ("import sys; sys.stdout = sys.stderr = None; sys.exit('why')", "error", ONE),
     ("import os; os.closerange(3, 256)", "ok", None),
     ("import os; os.kill(os.getpid(), 40)", "crashed", "ended by signal 40"),
     ("import os; os.killpg(0, 9)", "killed", "ended by SIGKILL"),
@@ -57,6 +49,34 @@ def test_however_a_script_ends_the_report_is_written(
     report = run(tmp_path, text)
     assert (report.outcome, report.evidence) == (outcome, evidence)
     assert json.loads(report.to_json())["outcome"] == outcome
+
+
+def test_a_crash_leaves_the_driver_s_peak(tmp_path: Path) -> None:
+    take = "import os, signal, torch; x = torch.empty(3 << 20, dtype=torch.uint8, device='cuda')"
+    report = run(tmp_path, take + "; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert (report.outcome, report.evidence) == ("crashed", "ended by SIGSEGV")
+    assert report.cuda.reserved_peak_bytes == 20 << 20
+
+
+def test_memory_that_runs_out_is_named_with_its_place(tmp_path: Path) -> None:
+    text = "import torch\nkept = []\nwhile True:\n    kept.append(torch.empty(2**28).cuda())\n"
+    report = run(tmp_path, text, memory_bytes=4 << 30, capability="8.6", outside_bytes=1 << 29)
+    assert (report.outcome, report.fit) == ("oom", "does not fit")
+    (refused,) = report.out_of_memory
+    assert (refused.requested_bytes, refused.reserved_bytes) == (1 << 30, 3 << 30)
+    assert refused.free_bytes == (1 << 30) - (1 << 29)
+    assert refused.stack[0].line == 4
+    assert refused.at is not None
+    assert [group.blocks for group in refused.at.groups] == [3]
+
+
+def test_what_the_allocator_cudamallocasync_calls_is_named(tmp_path: Path) -> None:
+    setting = "import os; os.environ['PYTORCH_ALLOC_CONF'] = 'backend:cudaMallocAsync'\n"
+    report = run(tmp_path, setting + "import torch; torch.empty(5, device='cuda')\n")
+    assert report.outcome == "unsupported"
+    assert report.evidence is not None
+    assert report.evidence.startswith("cudaDeviceGetDefaultMemPool is not pretended; ")
+    assert "\n" not in report.evidence
 
 
 def test_a_script_may_empty_the_temporary_folder(
@@ -122,16 +142,10 @@ def test_a_snapshot_that_cannot_be_written_is_refused_before_the_run(
 
 def test_a_snapshot_that_could_not_be_written_costs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    report = dry_run(
-        script(
-            tmp_path,
-            "import os, torch; torch.empty(5, device='cuda')\n"
-            f"os.rmdir({str(tmp_path / 'folder')!r})",
-        ),
-        quiet=True,
-        snapshot=tmp_path / "folder" / "file",
-        write_files=True,
+    text = (
+        f"import os, torch; torch.empty(5, device='cuda')\nos.rmdir({str(tmp_path / 'folder')!r})"
     )
+    report = run(tmp_path, text, snapshot=tmp_path / "folder" / "file", write_files=True)
     assert (report.outcome, report.cuda.requested_peak_bytes) == ("ok", 20)
     assert report.notes[0].startswith("the snapshot was not written: ")
 
@@ -156,7 +170,7 @@ def test_a_result_that_is_being_written_is_awaited(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os._exit", ended.append)
     monkeypatch.setattr("harness.dry_run.ending._THREADS_SECONDS", 0.0)
     recording = SimpleNamespace(notes=[])
-    ending = Ending(Job(kind="script", target="", result="", lifeline=0), Any, recording)  # type: ignore[arg-type]
+    ending = Ending(Any, Any, recording)  # type: ignore[arg-type]
     with ending._lock:
         ending.soon()
         ending.on_terminate(signal.SIGTERM, None)

@@ -34,7 +34,7 @@ def peaks(case: dict[str, Any], device: str) -> dict[str, int]:
     """Return what each model requested at the peak of two training steps; nothing on the CPU."""
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
-    found = {}
+    requested = {}
     for name in MODELS:
         torch.manual_seed(0)
         config = transformers.CONFIG_MAPPING[name](**SIZE)
@@ -56,11 +56,11 @@ def peaks(case: dict[str, Any], device: str) -> dict[str, int]:
         for _ in range(2):
             model(**given).loss.backward()
         if device == "cuda":
-            found[name] = int(torch.cuda.memory_stats()["requested_bytes.all.peak"])
+            requested[name] = int(torch.cuda.memory_stats()["requested_bytes.all.peak"])
             del model, given
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-    return found
+    return requested
 
 
 @contextmanager

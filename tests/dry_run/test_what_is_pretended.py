@@ -10,6 +10,7 @@ import pytest
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.run import dry_run as run_function
 from harness.schema.units import format_bytes
+from tests.dry_run.scripts import run, script
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
@@ -145,9 +146,9 @@ def convolve(batch: int) -> None:
 @pytest.mark.parametrize("memory", [None, 400 << 20])
 def test_a_convolution_asks_for_no_workspace_or_for_its_unrolled_input(memory: int | None) -> None:
     workspace = 32 * (16 * 3 * 3) * 32 * 32 * 4
-    asked = {"memory_bytes": memory, "outside_bytes": 370 << 20} if memory else {}
+    size = {"memory_bytes": memory, "outside_bytes": 370 << 20} if memory else {}
     none, largest = (
-        run_function(convolve, 32, largest_workspace=ask, quiet=True, **asked)  # type: ignore[arg-type]
+        run_function(convolve, 32, largest_workspace=ask, quiet=True, **size)  # type: ignore[arg-type]
         for ask in (False, True)
     )
     text = f"a workspace of up to {format_bytes(workspace)} at once"
@@ -189,14 +190,9 @@ json.dump([torch.cuda.device_count(), torch.cuda.get_device_name(2), other.devic
 
 
 def test_several_gpus_have_memory_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "several.py").write_text(SEVERAL)
-    report = dry_run(
-        tmp_path / "several.py",
-        tmp_path / "seen.json",
-        gpus=4,
-        environment={"CUDA_VISIBLE_DEVICES": "0,1,3"},
-        quiet=True,
-    )
+    visible = {"CUDA_VISIBLE_DEVICES": "0,1,3"}
+    path = script(tmp_path, SEVERAL)
+    report = dry_run(path, tmp_path / "seen.json", gpus=4, environment=visible, quiet=True)
     count, name, index, reserved = json.loads((tmp_path / "seen.json").read_text())
     assert (count, name, index) == (3, "a100-40gb (dry run)", 0)
     assert reserved == [20 << 20, 2 << 20, 20 << 20]
@@ -211,12 +207,8 @@ print(torch.cuda.memory_reserved())
 
 
 def test_expandable_segments_are_mapped_in_pieces(tmp_path: Path) -> None:
-    (tmp_path / "expandable.py").write_text(EXPANDABLE)
-    report = dry_run(
-        tmp_path / "expandable.py",
-        environment={"PYTORCH_ALLOC_CONF": "expandable_segments:True"},
-        quiet=True,
-    )
+    setting = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    report = run(tmp_path, EXPANDABLE, environment=setting)
     assert report.outcome == "ok"
     assert report.cuda.allocated_peak_bytes == 40 << 20
     assert report.cuda.reserved_peak_bytes == 40 << 20  # two pieces of 20 MiB

@@ -7,15 +7,21 @@ import pytest
 from torch._C._profiler import RecordScope
 
 from harness.instruments import event_tree
-from harness.instruments.allocation_log import Entry, LogMismatchError, requested_sizes
+from harness.instruments.allocation_log import Entry, LogMismatchError
 
 A, B, C = 0x1000, 0x2000, 0x3000
 LOG = [Entry(10, A), Entry(700, B), Entry(-10, A), Entry(5, A)]
 BLOCKS = [(512, A), (1024, B), (-512, A), (512, A)]
 
 
+def sizes(blocks: list[tuple[int, int]], log: list[Entry]) -> list[int]:
+    items = [(number, *block, 0, "build", "", "") for number, block in enumerate(blocks)]
+    return [item[1] for item in event_tree.with_requested_sizes(items, log)]
+
+
 def test_each_block_gets_what_was_requested_for_it() -> None:
-    assert requested_sizes(BLOCKS, LOG) == [10, 700, -10, 5]
+    assert sizes(BLOCKS, LOG) == [10, 700, -10, 5]
+    assert sizes([(-512, C), (512, A)], LOG[:1]) == [-512, 10], "one was there before"
 
 
 @pytest.mark.parametrize(
@@ -31,15 +37,7 @@ def test_each_block_gets_what_was_requested_for_it() -> None:
 )
 def test_what_does_not_agree_is_refused(blocks: list[tuple[int, int]], log: list[Entry]) -> None:
     with pytest.raises(LogMismatchError):
-        requested_sizes(blocks, log)
-
-
-def test_blocks_that_were_there_before_play_no_part() -> None:
-    found = [(1, -512, C, 0, "build", "", ""), (2, 512, A, 0, "build", "op", "m")]
-    assert event_tree.with_requested_sizes(found, [Entry(10, A)]) == [
-        (1, -512, C, 0, "build", "", ""),
-        (2, 10, A, 0, "build", "op", "m"),
-    ]
+        sizes(blocks, log)
 
 
 def node(name: str, time: int, *children: Any, **fields: Any) -> Any:
@@ -68,8 +66,8 @@ AUTOGRAD = [engine(25, block(30, 512, B)), engine(55, block(60, -512, B))]
 
 
 def test_the_events_of_autograds_thread_are_placed_by_their_time() -> None:
-    found = event_tree.Reader(device="cuda").read([*CALLER, *AUTOGRAD])
-    assert [(item[0], *item[3:5]) for item in found] == [
+    items = event_tree.Reader(device="cuda").read([*CALLER, *AUTOGRAD])
+    assert [(item[0], *item[3:5]) for item in items] == [
         (12, 1, "forward"),
         (30, 1, "backward"),
         (42, 2, "forward"),
@@ -83,8 +81,8 @@ def test_steps_are_inferred_from_two_threads_in_the_order_of_time() -> None:
         node("harness.module:", 40, node("aten::mul", 41, block(42, 512, C))),
         *AUTOGRAD,
     ]
-    found = event_tree.Reader(device="cuda", infer=True).read(tree)
-    assert [(item[0], *item[3:5]) for item in found] == [
+    items = event_tree.Reader(device="cuda", infer=True).read(tree)
+    assert [(item[0], *item[3:5]) for item in items] == [
         (12, 1, "forward"),
         (30, 1, "backward"),
         (42, 2, "forward"),

@@ -1,3 +1,5 @@
+import mmap
+import os
 import subprocess
 import sys
 
@@ -24,6 +26,12 @@ print(rise.source, rise.rise_bytes)
 """
 
 
+def kernel_slack_bytes() -> int:
+    """Return how far the kernel can be off: each processor may hold back two batches."""
+    processors = os.cpu_count() or 1
+    return 2 * processors * max(32, 2 * processors) * mmap.PAGESIZE
+
+
 def run(sampled: bool) -> tuple[str, int]:
     code = _BLOCK.format(sampled=sampled)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -35,7 +43,7 @@ def run(sampled: bool) -> tuple[str, int]:
 def test_the_kernels_mark_sees_a_peak_that_is_gone_again() -> None:
     source, rise = run(sampled=False)
     assert source == "VmHWM"
-    assert abs(rise - (64 << 20)) <= rss.kernel_slack_bytes()
+    assert abs(rise - (64 << 20)) <= kernel_slack_bytes()
 
 
 def test_psutil_stands_in_where_the_kernel_has_no_mark() -> None:

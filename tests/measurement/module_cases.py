@@ -134,20 +134,6 @@ NETWORKS: dict[str, Callable[[], Case]] = {
     "mobilenet_v3_small": lambda: images(
         torchvision.models.mobilenet_v3_small(num_classes=10), 4, 32
     ),
-    "vision transformer": lambda: images(
-        torchvision.models.VisionTransformer(
-            image_size=32,
-            patch_size=16,
-            num_layers=2,
-            num_heads=4,
-            hidden_dim=64,
-            mlp_dim=128,
-            num_classes=10,
-        ),
-        2,
-        32,
-    ),
-    "encoder": encoder,
 }
 
 

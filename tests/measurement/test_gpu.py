@@ -31,13 +31,6 @@ def test_who_held_the_gpu_is_evidence() -> None:
     assert evidence["gpu_memory"] == held
 
 
-@pytest.mark.parametrize("text", ["CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"])
-def test_a_library_of_cuda_that_got_no_memory_ran_out_of_it(text: str) -> None:
-    from harness.measurement.process.outcome import is_out_of_memory
-
-    assert is_out_of_memory(RuntimeError(text))
-
-
 def test_a_gpu_that_is_not_there_is_the_users_mistake(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.instruments.rss import kernel_slack_bytes
 from harness.measurement.measure import measure
 from harness.measurement.process.fork_server import FORKS_BEFORE_GATHERING
 from harness.measurement.process.launcher import ForkLauncher
 from harness.schema.workload import Workload
 from tests.child_process import child
+from tests.instruments.test_rss import kernel_slack_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux gathers when asked")
 
@@ -19,7 +19,7 @@ _GATHER = """
     import json, mmap
     from pathlib import Path
     from harness.measurement.malloc_settings import disable_huge_pages, huge_pages_allowed
-    from harness.measurement.process.huge_pages import HUGE_BYTES, gather
+    from harness.measurement.limits.own_pages import HUGE_BYTES, gather
 
     def resident():
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]

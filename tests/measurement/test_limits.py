@@ -5,9 +5,9 @@ import os
 import subprocess
 import sys
 import textwrap
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from harness.measurement.limits import cgroup, own_pages, rlimit
 from harness.measurement.process.launcher import Launcher, default_launcher
@@ -110,20 +110,15 @@ def test_mapped_bytes_are_whole_pages_with_header_and_alignment() -> None:
     assert sizes == sorted(sizes)
 
 
-def in_group(workload: Workload, budget_bytes: int, launcher: Launcher) -> Ended:
+def in_group(
+    workload: Workload, budget_bytes: int, launcher: Launcher, inject: str | None = None
+) -> Ended:
+    job = Job(kind="probe", workload=workload, budget_bytes=budget_bytes, budget_kind="cgroup")
     with cgroup.group() as made:
-        job = Job(
-            kind="probe",
-            workload=workload,
-            budget_bytes=budget_bytes,
-            budget_kind="cgroup",
-            cgroup=str(made.folder),
-        )
-        ended = launcher.launch(job, 60)
+        ended = launcher.launch(replace(job, cgroup=str(made.folder), inject=inject), 60)
         kills = made.oom_kills()
     assert not made.folder.exists(), "the group goes with the block"
-    fields: dict[str, Any] = {name: getattr(ended, name) for name in Ended.__struct_fields__}
-    return Ended(**(fields | {"oom_kills": kills}))
+    return replace(ended, oom_kills=kills)
 
 
 def needs_cgroup() -> None:
@@ -138,25 +133,14 @@ def test_the_kernels_kill_is_out_of_memory_and_only_the_child_is_lost(launcher: 
     killed = in_group(workload, 16 * MIB, launcher)
     assert killed.exit_code == -9
     outcome, evidence = classify(killed)
-    assert outcome is Outcome.OOM
-    assert evidence["signal"] == "SIGKILL"
-    assert evidence["oom_kills"] == 1
+    assert (outcome, evidence["signal"], evidence["oom_kills"]) == (Outcome.OOM, "SIGKILL", 1)
     assert classify(in_group(workload, 512 * MIB, launcher))[0] is Outcome.OK
 
 
 def test_a_kill_that_the_group_did_not_count_is_no_out_of_memory(launcher: Launcher) -> None:
     needs_cgroup()
-    with cgroup.group() as made:
-        job = Job(
-            kind="probe",
-            workload=Workload(width=8),
-            budget_bytes=64 * MIB,
-            budget_kind="cgroup",
-            cgroup=str(made.folder),
-            inject="kill",
-        )
-        ended = launcher.launch(job, 60)
-        assert made.oom_kills() == 0
+    ended = in_group(Workload(width=8), 64 * MIB, launcher, inject="kill")
+    assert ended.oom_kills == 0
     assert classify(ended)[0] is Outcome.KILLED
 
 
@@ -217,15 +201,8 @@ def test_where_no_group_can_be_made_the_reason_is_named() -> None:
         from harness.measurement.limits import cgroup
         print(cgroup.available())
     """
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; sys.dont_write_bytecode = True\n"
-            "from harness.measurement.limits import cgroup\n" + textwrap.dedent(code),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    head = "import sys; sys.dont_write_bytecode = True\n"
+    head += "from harness.measurement.limits import cgroup\n"
+    command = [sys.executable, "-c", head + textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("(False, 'cgroup v"), done.stderr

@@ -95,9 +95,9 @@ def test_the_least_limit_of_all_cgroups_around_counts(
     stat = "total_inactive_file" if version == 1 else "inactive_file"
     outer = group_of(tmp_path / "outer", {**limited, "memory.stat": f"{stat} {GIB // 16}\n"})
     monkeypatch.setattr(cgroup, "places", lambda: iter([(version, free), (version, outer)]))
-    found = machine_memory.available()
-    assert found.bytes == GIB // 4 - GIB // 8 + GIB // 16
-    assert str(outer) in found.source
+    least = machine_memory.available()
+    assert least.bytes == GIB // 4 - GIB // 8 + GIB // 16
+    assert str(outer) in least.source
     assert machine_memory.limit_bytes() == GIB // 4
     monkeypatch.setattr(cgroup, "places", lambda: iter([(version, free)]))
     assert machine_memory.available().source == "MemAvailable"

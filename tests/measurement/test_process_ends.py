@@ -34,19 +34,19 @@ ForkLauncher("pinned").launch(Job(kind="probe", workload=Workload(width=8)), 60)
 
 
 def servers_of(parent: int) -> list[psutil.Process]:
-    found = []
+    servers = []
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(parent).children():
             with contextlib.suppress(psutil.Error):
                 if "harness.measurement.process.fork_server" in child.cmdline():
-                    found.append(child)
-    return found
+                    servers.append(child)
+    return servers
 
 
 def wait_for_server(parent: "subprocess.Popen[bytes]") -> psutil.Process:
     while parent.poll() is None:
-        if found := servers_of(parent.pid):
-            return found[0]
+        if servers := servers_of(parent.pid):
+            return servers[0]
         time.sleep(0.01)
     raise AssertionError("no fork server was started")
 
@@ -93,66 +93,59 @@ def hitting_servers(numbers: list[signal.Signals]) -> Iterator[None]:
         other.join()
 
 
+@pytest.fixture
+def own() -> Iterator[ForkLauncher]:
+    """A launcher that no other test has used."""
+    launcher = ForkLauncher("pinned")
+    yield launcher
+    launcher.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGSTOP])
-def test_one_signal_at_a_loading_fork_server_costs_nothing(number: signal.Signals) -> None:
-    own = ForkLauncher("pinned")
-    try:
-        with hitting_servers([number]):
-            assert measure(TINY, launcher=own).outcome is Outcome.OK
-    finally:
-        own.close()
-
-
-@pytest.mark.slow
-def test_two_signals_at_a_loading_fork_server_are_named() -> None:
-    own = ForkLauncher("pinned")
-    try:
-        with (
-            hitting_servers([signal.SIGTERM, signal.SIGTERM]),
-            pytest.raises(LaunchError, match="SIGTERM ended it while it loaded torch"),
-        ):
-            own.launch(Job(kind="probe", workload=TINY), 60)
-    finally:
-        own.close()
-
-
-@pytest.mark.slow
-def test_a_deadline_shorter_than_a_fork_is_a_timeout() -> None:
-    own = ForkLauncher("pinned")
-    try:
-        measure(TINY, launcher=own)
-        record = measure(Workload(depth=512, batch=4096), launcher=own, deadline_seconds=0.001)
-        assert record.outcome is Outcome.TIMEOUT, record.evidence
+def test_one_signal_at_a_loading_fork_server_costs_nothing(
+    number: signal.Signals, own: ForkLauncher
+) -> None:
+    with hitting_servers([number]):
         assert measure(TINY, launcher=own).outcome is Outcome.OK
-    finally:
-        own.close()
 
 
 @pytest.mark.slow
-def test_a_server_that_is_stopped_is_named_within_seconds() -> None:
+def test_two_signals_at_a_loading_fork_server_are_named(own: ForkLauncher) -> None:
+    why = "SIGTERM ended it while it loaded torch"
+    with hitting_servers([signal.SIGTERM] * 2), pytest.raises(LaunchError, match=why):
+        own.launch(Job(kind="probe", workload=TINY), 60)
+
+
+@pytest.mark.slow
+def test_a_deadline_shorter_than_a_fork_is_a_timeout(own: ForkLauncher) -> None:
+    measure(TINY, launcher=own)
+    record = measure(Workload(depth=512, batch=4096), launcher=own, deadline_seconds=0.001)
+    assert record.outcome is Outcome.TIMEOUT, record.evidence
+    assert measure(TINY, launcher=own).outcome is Outcome.OK
+
+
+@pytest.mark.slow
+def test_a_server_that_is_stopped_is_named_within_seconds(own: ForkLauncher) -> None:
     of_other_tests = servers_of(os.getpid())
-    own = ForkLauncher("pinned")
-    try:
-        measure(TINY, launcher=own)
-        (server,) = set(servers_of(os.getpid())) - set(of_other_tests)
-        server.suspend()
-        started = time.monotonic()
-        record = measure(TINY, launcher=own, deadline_seconds=1)
-        assert record.outcome is Outcome.CRASHED
-        assert "stopped by a signal" in record.evidence["message"]
-        assert time.monotonic() - started < 20, "not only once it had 30 s to fork"
-    finally:
-        own.close()
+    measure(TINY, launcher=own)
+    (server,) = set(servers_of(os.getpid())) - set(of_other_tests)
+    server.suspend()
+    started = time.monotonic()
+    record = measure(TINY, launcher=own, deadline_seconds=1)
+    assert record.outcome is Outcome.CRASHED
+    assert "stopped by a signal" in record.evidence["message"]
+    assert time.monotonic() - started < 20, "not only once it had 30 s to fork"
 
 
-def test_a_worker_that_has_not_yet_asked_to_die_with_its_server_is_ended() -> None:
+def test_a_worker_that_has_not_yet_asked_to_die_with_its_server_is_ended(
+    own: ForkLauncher,
+) -> None:
     fork = ["sh", "-c", "sleep 60 & echo $!; wait"]
     server = subprocess.Popen(fork, stdout=subprocess.PIPE, start_new_session=True)
     assert server.stdout is not None, "it is a pipe"
     young = psutil.Process(int(server.stdout.readline()))
     young.suspend()
-    own = ForkLauncher("pinned")
     own._server = server
     own.close()
     server.stdout.close()

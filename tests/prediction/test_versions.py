@@ -8,7 +8,6 @@ from harness.cli.app import main
 from harness.prediction import versions
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.predict_workload import predict
-from harness.prediction.torch_rules import RULES, rule_of, rules_in_force
 from harness.prediction.versions import (
     KNOWN,
     NEWEST,
@@ -99,20 +98,3 @@ def test_maximum_compares_in_another_order_since_2_14() -> None:
 
     assert operators(13) == ["div", "empty_strided", "div", "eq", "where", "lt"]
     assert operators(14) == ["lt", "div", "empty_strided", "div", "eq", "where"]
-
-
-def test_each_rule_has_held_since_a_known_version_and_says_where_it_comes_from() -> None:
-    assert len({(rule.name, rule.since) for rule in RULES}) == len(RULES)
-    for rule in RULES:
-        assert rule.since in KNOWN
-        assert rule.says
-        assert rule.source
-        assert rule.verified
-
-
-def test_every_rule_exists_in_every_version() -> None:
-    names = {rule.name for rule in RULES}
-    for version in KNOWN:
-        assert {rule.name for rule in rules_in_force(version)} == names
-    assert rule_of("maximum-backward", TorchVersion(2, 13)).since == OLDEST
-    assert rule_of("maximum-backward", TorchVersion(2, 15)).since == TorchVersion(2, 14)

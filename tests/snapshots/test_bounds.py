@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from harness.cli.app import main
-from harness.snapshots import SnapshotError
 from harness.snapshots.event_shapes import EventShapes
-from harness.snapshots.file_bytes import read_bytes
+from harness.snapshots.file_bytes import SnapshotError, read_bytes
 from harness.snapshots.snapshot import read_recording
 from harness.snapshots.unpickler import load_builtins
 from tests.snapshots.test_replay import BASE, MIB, SNAPSHOTS, block, by_hand, entry, written

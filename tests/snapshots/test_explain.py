@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.snapshots import Scaling, explain_file
-from harness.snapshots.explain import Explanation
+from harness.snapshots.explain import Explanation, Scaling, explain_file
 from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.log_failures import find_failures
@@ -176,20 +175,20 @@ def test_what_ifs_say_what_really_happened(
 def test_a_batch_between_and_beyond_two_recordings_needs_what_it_really_needed(
     batch: int, reserved: int
 ) -> None:
-    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), asked=batch)
+    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=batch)
     found = case(explained("batch-1024", scaling=scaling), f"batch {batch}")
     assert found.peak_reserved_bytes == (reserved, reserved)
 
 
 def test_a_batch_that_really_failed_is_said_to_fail() -> None:
-    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), asked=8192)
+    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=8192)
     found = case(explained("batch-1024", scaling=scaling, gpus={"it": 300 * MIB}), "batch 8192")
     assert found.verdict() == "does not fit"
     assert found.ran_out[0].requested_bytes == 8192 * 1024 * 4
 
 
 def test_recordings_of_different_programs_are_not_scaled() -> None:
-    scaling = Scaling(other=FAILURES / "plateau.pickle.gz", batches=(1024, 2048), asked=8192)
+    scaling = Scaling(other=FAILURES / "plateau.pickle.gz", batches=(1024, 2048), batch=8192)
     explanation = explained("batch-1024", scaling=scaling)
     assert any("do different things from step" in note for note in explanation.notes)
 

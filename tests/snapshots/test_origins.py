@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.snapshots import explain_file, replay_devices
+from harness.snapshots.explain import explain_file
+from harness.snapshots.replay import replay_devices
 from harness.snapshots.trace_event import stack_of
 from tests.snapshots.test_explain import FAILURES
 from tests.snapshots.test_replay import agreement_of, entry, recording, segment, written

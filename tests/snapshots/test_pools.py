@@ -12,7 +12,9 @@ import pytest
 
 from harness.allocator import CachingAllocator
 from harness.allocator.blocks import POOL_SHIFT
-from harness.snapshots import SnapshotError, explain_file, replay_devices
+from harness.snapshots.explain import explain_file
+from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
 from tests.snapshots.test_replay import (
     MIB,

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from harness.allocator import AllocatorConfig, AllocatorConfigError, BlockState, CachingAllocator
 from harness.allocator.blocks import ALLOCATED, AWAITING
-from harness.snapshots import Replay, SnapshotError, replay_devices
 from harness.snapshots.agreement import Agreement
+from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.follower import Follower
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
+from harness.snapshots.replay import Replay, replay_devices
 from harness.snapshots.snapshot import Snapshot, read_recording
 from tests.property_size import examples
 

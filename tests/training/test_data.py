@@ -40,8 +40,8 @@ def test_offline_without_images_is_one_line_with_the_three_ways(
     with pytest.raises(data.DataError) as caught:
         data.source(Workload(data="fashion-mnist"))
     message = str(caught.value)
-    for way in (data.FOLDER_VARIABLE, "dataset-fashion-mnist", "torchvision"):
-        assert way in message
+    for place in (data.FOLDER_VARIABLE, "dataset-fashion-mnist", "torchvision"):
+        assert place in message
     assert "\n" not in message
 
 

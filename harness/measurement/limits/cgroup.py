@@ -84,9 +84,6 @@ def group() -> Iterator[Group]:
     """Make a memory cgroup for the block and remove it afterwards.
 
     Groups that a process left behind which died are removed first.
-
-    Raises:
-        CgroupError: none can be made.
     """
     made = _make()
     try:
@@ -212,27 +209,27 @@ def places() -> Iterator[tuple[int, Path]]:
 
 def _mounts() -> list[tuple[int, Path]]:
     """Return version and mount point of each hierarchy that may have the memory controller."""
-    found = []
+    mounts = []
     for line in _MOUNTS.read_text().splitlines():
         head, _, tail = line.partition(" - ")
         kind, _, options = tail.split()[0], *tail.split()[1:3]
         if kind == "cgroup" and "memory" in options.split(","):
-            found.append((1, Path(head.split()[4])))
+            mounts.append((1, Path(head.split()[4])))
         elif kind == "cgroup2":
-            found.append((2, Path(head.split()[4])))
-    return sorted(found)
+            mounts.append((2, Path(head.split()[4])))
+    return sorted(mounts)
 
 
 def _own_paths() -> dict[int, str]:
     """Return this process's group in each version's hierarchy."""
-    found = {}
+    paths = {}
     for line in _OWN.read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0" and not controllers:
-            found[2] = path
+            paths[2] = path
         elif "memory" in controllers.split(","):
-            found[1] = path
-    return found
+            paths[1] = path
+    return paths
 
 
 def _remove(folder: Path) -> None:

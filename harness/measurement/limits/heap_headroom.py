@@ -34,23 +34,9 @@ _MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
 
 
 class _MallocInfo(ctypes.Structure):
-    """``struct mallinfo2``."""
+    """``struct mallinfo2``: ten sizes; the fourth is the number of mappings, ``hblks``."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        )
-    ]
+    _fields_ = [("sizes", ctypes.c_size_t * 10)]
 
 
 def room_bytes(layers: int) -> int:
@@ -100,9 +86,9 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
         """Take every hole, and the free end of the heap, that a block of a page could use."""
         size = _LARGEST_HOLE_BYTES
         while size >= PAGE_BYTES:
-            mapped = info().hblks
+            mapped = info().sizes[3]
             block = malloc(size)
-            if info().hblks > mapped or not block:
+            if info().sizes[3] > mapped or not block:
                 free(block)
                 size //= 2
 

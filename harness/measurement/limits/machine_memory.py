@@ -64,11 +64,7 @@ def limit_bytes() -> int:
 
 
 def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
-    """Refuse ``needed_bytes`` of what is called ``name`` where so much is not available.
-
-    Raises:
-        MemoryUnavailableError: it is not.
-    """
+    """Refuse ``needed_bytes`` of what is called ``name`` where so much is not available."""
     there = available()
     if needed_bytes > there.bytes:
         given, most = format_bytes(needed_bytes), format_bytes(there.bytes)
@@ -77,11 +73,7 @@ def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
 
 
 def refuse_workload(workload: Workload) -> None:
-    """Refuse a workload on the CPU that is predicted to need more than is available.
-
-    Raises:
-        MemoryUnavailableError: it is.
-    """
+    """Refuse a workload on the CPU that is predicted to need more than is available."""
     if workload.device != "cpu":
         return
     hint = "choose a smaller workload, or override with --force"

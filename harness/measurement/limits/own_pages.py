@@ -1,16 +1,22 @@
-"""Makes each page that a forked process may write to its own, before it joins a memory cgroup.
+"""The memory of forked processes, page by page: copied beforehand, counted, gathered.
 
 A forked process shares its pages with its parent until one of the two writes to them: then the
-kernel copies the page and charges the copy to the writer's group. It also makes a page table
+kernel copies the page and charges the copy to the writer's cgroup. It also makes a page table
 when the process first touches code that its parent has loaded. Both cost hundreds of pages, and how
-many differs from run to run. Done beforehand, they are charged to the group that the process
-leaves, and within its own group it is charged for what it allocates there.
+many differs from run to run. ``make_own`` does it beforehand, so that within its own group a
+process is charged for what it allocates there.
 
-Source: madvise(2), MADV_POPULATE_READ and MADV_POPULATE_WRITE (Linux 5.14); mincore(2);
-Documentation/admin-guide/mm/pagemap.rst; membarrier(2); mm/mmu_gather.c (``tlb_remove_table``).
+A fork also copies an entry for each small page that its parent holds: with torch loaded, a third of
+what a small cell takes. A huge page is one entry (``gather``). Only ranges whose small pages are
+all in memory are gathered, so that no page becomes resident that was not.
+
+Source: madvise(2), MADV_POPULATE_READ and MADV_POPULATE_WRITE (Linux 5.14), MADV_COLLAPSE (6.1);
+mincore(2); Documentation/admin-guide/mm/pagemap.rst; membarrier(2); mm/mmu_gather.c
+(``tlb_remove_table``).
 """
 
 import ctypes
+import functools
 import mmap
 import platform
 from array import array
@@ -19,10 +25,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
-_READ, _WRITE = 22, 23
-"""MADV_POPULATE_READ, MADV_POPULATE_WRITE."""
-_TABLE_BYTES = 2 << 20
-"""What one page table maps."""
+_READ, _WRITE, _COLLAPSE = 22, 23, 25
+"""MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE."""
+HUGE_BYTES = 2 << 20
+"""One huge page, and what one page table maps."""
 _ENTRY_BYTES, _PRESENT = 8, 1 << 63
 _MAPS, _PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
 _ROLLUP = Path("/proc/self/smaps_rollup")
@@ -36,6 +42,43 @@ class _Range(NamedTuple):
     begin: int
     end: int
 
+    def parts(self) -> "Iterator[_Range]":
+        """Yield what one page table maps each."""
+        begin = self.begin
+        while begin < self.end:
+            end = min(self.end, (begin // HUGE_BYTES + 1) * HUGE_BYTES)
+            yield _Range(begin, end)
+            begin = end
+
+    def present(self, pagemap: IO[bytes]) -> list[bool]:
+        """Return of each page whether it is in memory."""
+        pagemap.seek(self.begin // mmap.PAGESIZE * _ENTRY_BYTES)
+        pages = (self.end - self.begin) // mmap.PAGESIZE
+        entries = array("Q", pagemap.read(pages * _ENTRY_BYTES))
+        return [bool(entry & _PRESENT) for entry in entries]
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+    return libc
+
+
+def _advise(place: _Range, advice: int) -> bool:
+    """Return whether the kernel took the advice."""
+    return not _libc().madvise(place.begin, place.end - place.begin, advice)
+
+
+def _private_mappings() -> Iterator[tuple[_Range, str, str]]:
+    """Yield each private mapping that can be read, its rights and its name."""
+    for line in _MAPS.read_text().splitlines():
+        addresses, rights, _, _, _, *name = line.split(maxsplit=5)
+        if rights[0] == "r" and rights[3] == "p" and name not in (["[vvar]"], ["[vdso]"]):
+            begin, end = (int(address, 16) for address in addresses.split("-"))
+            yield _Range(begin, end), rights, "".join(name)
+
 
 def make_own() -> None:
     """Copy the pages that this process may write to, and make the tables of those that it reads.
@@ -43,63 +86,48 @@ def make_own() -> None:
     Of a file, only the parts that are in memory: nothing is read from a disk. Before Linux 5.14,
     and where the kernel does not show which pages are in memory, nothing is done.
     """
-    libc = ctypes.CDLL(None)
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
-
-    def populate(place: _Range, advice: int) -> None:
-        libc.madvise(place.begin, place.end - place.begin, advice)
-
-    def cached_page(part: _Range) -> _Range | None:
-        """Return the first page of the part that the kernel holds."""
-        held = ctypes.create_string_buffer((part.end - part.begin) // mmap.PAGESIZE)
-        libc.mincore(part.begin, part.end - part.begin, held)
-        index = held.raw.find(b"\1")
-        begin = part.begin + index * mmap.PAGESIZE
-        return None if index < 0 else _Range(begin, begin + mmap.PAGESIZE)
-
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
-        for place, is_writable, is_file in _private_mappings():
-            if is_writable and not is_file:
-                populate(place, _WRITE)
+        for place, rights, name in _private_mappings():
+            if rights[1] == "w" and not name.startswith("/"):
+                _advise(place, _WRITE)
                 continue
-            for part in _parts(place):
-                if is_writable and _is_present(pagemap, part):
-                    populate(part, _WRITE)
-                elif not is_writable and (page := cached_page(part)):
-                    populate(page, _READ)
+            for part in place.parts():
+                if rights[1] == "w":
+                    if any(part.present(pagemap)):
+                        _advise(part, _WRITE)
+                elif (page := _cached_page(part)) is not None:
+                    _advise(page, _READ)
+
+
+def _cached_page(part: _Range) -> _Range | None:
+    """Return the first page of the part that the kernel holds."""
+    held = ctypes.create_string_buffer((part.end - part.begin) // mmap.PAGESIZE)
+    _libc().mincore(part.begin, part.end - part.begin, held)
+    index = held.raw.find(b"\1")
+    begin = part.begin + index * mmap.PAGESIZE
+    return None if index < 0 else _Range(begin, begin + mmap.PAGESIZE)
 
 
 def can_populate() -> bool:
     """Return whether the kernel copies pages on request (Linux 5.14)."""
-    libc = ctypes.CDLL(None)
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return not libc.madvise(0, 0, _WRITE)  # of no bytes: only the advice is checked
+    return _advise(_Range(0, 0), _WRITE)  # of no bytes: only the advice is checked
 
 
-def _private_mappings() -> Iterator[tuple[_Range, bool, bool]]:
-    """Yield each private mapping, whether it may be written to, and whether it is of a file."""
-    for line in _MAPS.read_text().splitlines():
-        addresses, rights, _, _, _, *name = line.split(maxsplit=5)
-        if rights[0] == "r" and rights[3] == "p" and name not in (["[vvar]"], ["[vdso]"]):
-            begin, end = (int(address, 16) for address in addresses.split("-"))
-            yield _Range(begin, end), rights[1] == "w", name[:1] > [""] and name[0][0] == "/"
+def gather() -> int:
+    """Gather this process's memory in huge pages where the kernel does; return the bytes.
 
-
-def _parts(place: _Range) -> Iterator[_Range]:
-    """Yield the parts of a mapping that one page table maps each."""
-    begin = place.begin
-    while begin < place.end:
-        end = min(place.end, (begin // _TABLE_BYTES + 1) * _TABLE_BYTES)
-        yield _Range(begin, end)
-        begin = end
-
-
-def _is_present(pagemap: IO[bytes], part: _Range) -> bool:
-    """Return whether a page of this part of memory is present in the process."""
-    pagemap.seek(part.begin // mmap.PAGESIZE * _ENTRY_BYTES)
-    pages = (part.end - part.begin) // mmap.PAGESIZE
-    return any(entry & _PRESENT for entry in array("Q", pagemap.read(pages * _ENTRY_BYTES)))
+    Huge pages must be allowed to the process meanwhile.
+    """
+    with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
+        full = [
+            part
+            for place, rights, name in list(_private_mappings())
+            if rights == "rw-p" and name in ("", "[heap]")
+            for part in place.parts()
+            if part.end - part.begin == HUGE_BYTES and all(part.present(pagemap))
+        ]
+        return HUGE_BYTES * sum(_advise(part, _COLLAPSE) for part in full)
+    return 0  # the kernel does not show which pages are in memory
 
 
 def await_freed_tables() -> None:
@@ -110,14 +138,11 @@ def await_freed_tables() -> None:
     """
     number = _MEMBARRIER.get(platform.machine())
     if number is not None:
-        ctypes.CDLL(None).syscall(number, _GLOBAL, 0, 0)
+        _libc().syscall(number, _GLOBAL, 0, 0)
 
 
 def written_bytes() -> int | None:
-    """Return the size of the pages that this process has written to and shares with no other.
-
-    None where the kernel does not tell.
-    """
+    """Return the size of the pages that only this process has, written to; None if not known."""
     with suppress(OSError):
         for line in _ROLLUP.read_text().splitlines():
             name, size, *_ = line.split()

@@ -28,8 +28,8 @@ def status_bytes(name: str) -> int:
     with _STATUS.open("rb", buffering=0) as status:
         while part := status.read(_PART_BYTES):
             text += part
-            _, found, rest = text.partition(f"\n{name}:".encode())
-            if found and b"\n" in rest:
+            _, separator, rest = text.partition(f"\n{name}:".encode())
+            if separator and b"\n" in rest:
                 return int(rest.split()[0]) * 1024
     raise OSError(f"{_STATUS} has no {name}")
 

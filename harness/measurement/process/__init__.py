@@ -5,7 +5,6 @@ fork_launcher.py    Forks workers from a fork server that is started on first us
 fork_server.py      A process that has torch loaded and primed, and forks a worker per request
 forked_call.py      A function called in a fork of this process
 guards.py           First settings of every child process
-huge_pages.py       Gathers what a process holds in huge pages
 launch.py           The interface of every launcher
 launcher.py         Chooses a launcher
 messages.py         Messages between the parent and a worker

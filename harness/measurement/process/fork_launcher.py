@@ -43,13 +43,7 @@ class ForkLauncher:
     def __init__(
         self, malloc: str, *, environment: Mapping[str, str] | None = None, primes: bool = True
     ) -> None:
-        """Prepare to launch.
-
-        Args:
-            malloc: the policy of the workers' malloc.
-            environment: variables of the server in addition to this process's.
-            primes: whether the server runs tiny steps on the CPU before the first fork.
-        """
+        """Prepare to launch."""
         self._malloc = malloc
         self._environment = dict(environment or {})
         self._primes = primes
@@ -59,11 +53,7 @@ class ForkLauncher:
         self._stopped = False
 
     def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
-        """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins.
-
-        Raises:
-            LaunchError: the fork server cannot be started.
-        """
+        """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins."""
         try:
             with as_launch_error():
                 control = self._connect()

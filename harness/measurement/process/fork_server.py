@@ -21,8 +21,8 @@ from typing import Any
 
 import msgspec
 
+from harness.measurement.limits.own_pages import gather
 from harness.measurement.malloc_settings import disable_huge_pages, huge_pages_allowed
-from harness.measurement.process import huge_pages
 from harness.measurement.process.fork_launcher import UNPRIMED
 from harness.measurement.process.guards import die_first_for_memory, die_with_parent
 from harness.measurement.process.messages import Job
@@ -48,7 +48,7 @@ def main() -> int:
     while (request := _receive(control)) is not None:
         if forks == FORKS_BEFORE_GATHERING:
             with huge_pages_allowed():
-                huge_pages.gather()
+                gather()
         if not _serve(control, *request, primed=primed):
             return 0
         forks += 1

@@ -29,11 +29,7 @@ class ForkedCall(Generic[Result]):
         self._reader = reader
 
     def result(self) -> Result:
-        """Return what the function returned.
-
-        Raises:
-            ForkFailedError: it raised, or its process was killed.
-        """
+        """Return what the function returned."""
         with os.fdopen(self._reader, "rb") as pipe:
             data = pipe.read()
         _, status = os.waitpid(self._pid, 0)
@@ -42,8 +38,8 @@ class ForkedCall(Generic[Result]):
         answer: Any = pickle.loads(data)
         if isinstance(answer, Failure):
             raise ForkFailedError(answer)
-        found: Result = answer
-        return found
+        result: Result = answer
+        return result
 
 
 def in_fork(function: Callable[[], Result]) -> Result:

@@ -71,10 +71,10 @@ def _classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
         return Outcome.TIMEOUT, {"message": "the deadline passed; the process was killed"}
     if ended.failure is not None:
         outcome = Outcome.OOM if ended.failure.out_of_memory else Outcome.ERROR
-        found: FailureEvidence = {"type": ended.failure.type, "message": ended.failure.message}
+        evidence: FailureEvidence = {"type": ended.failure.type, "message": ended.failure.message}
         if ended.failure.gpu_memory:
-            found["gpu_memory"] = ended.failure.gpu_memory
-        return outcome, found
+            evidence["gpu_memory"] = ended.failure.gpu_memory
+        return outcome, evidence
     if ended.lost is not None:
         return Outcome.CRASHED, {"message": ended.lost}
     if ended.exit_code is not None and ended.exit_code < 0:
@@ -86,7 +86,7 @@ def _classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
 
 
 def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, FailureEvidence]:
-    name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    name = signal_name(number)
     evidence: FailureEvidence = {"signal": name}
     if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
         memory = _speaks_of_memory(ended.stderr_tail)

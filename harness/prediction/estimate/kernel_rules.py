@@ -27,7 +27,7 @@ from harness.prediction.gpu.workspaces import (
     is_lt_matmul,
     workspace_bytes,
 )
-from harness.prediction.torch_rules import SMALL_BLOCKS, STATE_ON_HOST, rule_of
+from harness.prediction.torch_rules import SMALL_BLOCKS, STATE_ON_GPU
 
 _MATRICES = {
     "aten::mm": (0, 1),
@@ -93,7 +93,7 @@ class KernelRules:
         if func is not _efficient:
             return ()
         has_dropout = any(args[5:6])
-        is_host = has_dropout or rule_of("attention-random-state") is STATE_ON_HOST
+        is_host = has_dropout or not STATE_ON_GPU.holds()
         return result[2:] if is_host else ()
 
 
@@ -195,7 +195,7 @@ def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:
     rows, width = query.shape[2:]
     half, ampere = query.dtype in _HALVES, gpu.capability >= (8, 0)
     little = gpu.capability in LITTLE_SHARED_MEMORY
-    small = little and rule_of("attention-blocks") is SMALL_BLOCKS
+    small = little and SMALL_BLOCKS.holds()
     block, columns = (128, 64) if width > 64 and (half or (ampere and not small)) else (64, 64)
     is_wide = (96 if little else 64) < width <= _IN_REGISTERS
     if half and ampere and is_wide:

@@ -14,7 +14,7 @@ capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 1
 import os
 import re
 
-from harness.prediction.torch_rules import WORKSPACES_KEPT, rule_of
+from harness.prediction.torch_rules import WORKSPACES_FREED
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
@@ -58,7 +58,7 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
 
 def are_kept() -> bool:
     """Return whether workspaces stay, in the version of PyTorch that is described."""
-    return rule_of("cublas-workspace") is WORKSPACES_KEPT
+    return not WORKSPACES_FREED.holds()
 
 
 def is_lt_matmul(k: int, n: int) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from harness.prediction.mlp.trace_writer import TraceWriter
-from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST, rule_of
+from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST
 from harness.schema.events import Event
 
 
@@ -147,7 +147,7 @@ def _maximum_backward(
     an element. When the second comparison is made depends on the version (``torch_rules``).
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
-    compares_first = rule_of("maximum-backward") is MAXIMUM_COMPARES_FIRST
+    compares_first = MAXIMUM_COMPARES_FIRST.holds()
     less = writer.allocate(elements, f"{node}lt", "temporary", module) if compares_first else None
     two = writer.take_on_host(8, f"{node}div", "temporary", module)
     cast = writer.take_on_host(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
