@@ -21,11 +21,11 @@ def becomes_integer(file: str, line: int) -> bool:
         if isinstance(node, _ASSIGNS) and _covers(node, line):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names |= {name for target in targets for name in _names(target, ast.Store)}
-    rounded = (node for node in nodes if _rounds(node))
+    rounded = [node for node in nodes if isinstance(node, ast.expr) and _rounds(node)]
     return any(_covers(node, line) or not names.isdisjoint(_names(node)) for node in rounded)
 
 
-def _rounds(node: ast.AST) -> bool:
+def _rounds(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         name = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
         return name in _ROUNDING and not (name == "round" and len(node.args) > 1)
