@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from harness.dry_run.dry_run_report import CudaPeaks, Device, DryRunReport, ValueRead
+from harness.dry_run.dry_run_report import Device, DryRunReport, ValueRead
 from harness.dry_run.dry_run_request import DryRunError
 from harness.dry_run.rounded_reads import becomes_integer
 from harness.dry_run.run import dry_run
 from harness.dry_run.unknown_sizes import with_integers_tried
 from harness.dry_run.value_answers import as_size, check_answers, parse_answer
+from harness.schema.metrics import CudaPeaks
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
