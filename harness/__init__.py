@@ -14,27 +14,31 @@ Importing this package imports no torch; each name loads what it needs when it i
 5824516
 """
 
-from harness.version import __version__
+from harness.version import __version__ as __version__
 
 TYPE_CHECKING = False
 """As in ``typing``, whose import takes as long as everything else that this file needs."""
 if TYPE_CHECKING:
-    from harness.analysis.compare import compare
-    from harness.analysis.frame import load
-    from harness.dry_run.run import dry_run
-    from harness.measurement.module_trace import trace
-    from harness.planning.measure_step import measure
-    from harness.planning.plan import plan
-    from harness.planning.predict import predict
-    from harness.prediction.estimate.operator_rules import register_operator
-    from harness.prediction.gpu.catalogue import Gpu
-    from harness.schema.argument_checks import ArgumentError
-    from harness.schema.errors import HarnessError, StepError, UnavailableError, UnsupportedError
-    from harness.schema.step_report import StepReport
-    from harness.schema.workload import Grid, Workload
-    from harness.snapshots.explain_source import explain
-    from harness.sweeps.grid_sweep import sweep
-    from harness.thresholds.find_threshold import threshold
+    from harness.analysis.compare import compare as compare
+    from harness.analysis.frame import load as load
+    from harness.dry_run.run import dry_run as dry_run
+    from harness.measurement.module_trace import trace as trace
+    from harness.planning.measure_step import measure as measure
+    from harness.planning.plan import plan as plan
+    from harness.planning.predict import predict as predict
+    from harness.prediction.estimate.operator_rules import register_operator as register_operator
+    from harness.prediction.gpu.catalogue import Gpu as Gpu
+    from harness.schema.argument_checks import ArgumentError as ArgumentError
+    from harness.schema.errors import HarnessError as HarnessError
+    from harness.schema.errors import StepError as StepError
+    from harness.schema.errors import UnavailableError as UnavailableError
+    from harness.schema.errors import UnsupportedError as UnsupportedError
+    from harness.schema.step_report import StepReport as StepReport
+    from harness.schema.workload import Grid as Grid
+    from harness.schema.workload import Workload as Workload
+    from harness.snapshots.explain_source import explain as explain
+    from harness.sweeps.grid_sweep import sweep as sweep
+    from harness.thresholds.find_threshold import threshold as threshold
 
 _PLACES = {
     "ArgumentError": "harness.schema.argument_checks",
@@ -60,29 +64,7 @@ _PLACES = {
 }
 """The module of each name that is loaded when it is first used."""
 
-__all__ = [
-    "ArgumentError",
-    "Gpu",
-    "Grid",
-    "HarnessError",
-    "StepError",
-    "StepReport",
-    "UnavailableError",
-    "UnsupportedError",
-    "Workload",
-    "__version__",
-    "compare",
-    "dry_run",
-    "explain",
-    "load",
-    "measure",
-    "plan",
-    "predict",
-    "register_operator",
-    "sweep",
-    "threshold",
-    "trace",
-]
+__all__ = sorted([*_PLACES, "__version__"])
 
 
 if not TYPE_CHECKING:  # so that type checkers report unknown names

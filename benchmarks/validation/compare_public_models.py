@@ -106,6 +106,7 @@ def _row(name: str, measured: dict[str, Any]) -> list[str]:
     except HarnessError as error:
         return [name, str(measured["requested"]), "", "", "", "", "", str(error)[:90]]
     seconds = time.process_time() - started
+    assert report.trace is not None
     peaks = _played(report.trace)
     off = [peaks[counter] / measured[counter] - 1 for counter in COUNTERS]
     return [

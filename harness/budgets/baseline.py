@@ -11,9 +11,8 @@ import msgspec
 from filelock import FileLock
 from msgspec import Struct
 
-from harness.budgets.step_memory import MemoryUse, Method
+from harness.budgets.step_memory import MemoryUse
 from harness.schema.errors import HarnessError
-from harness.schema.metrics import Bytes
 from harness.schema.unique_keys import read_json
 
 SCHEMA = 1
@@ -23,61 +22,25 @@ class BaselineError(HarnessError, ValueError):
     """The baseline file cannot be read or written, or is not one."""
 
 
-class Entry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The memory of one test's step, and the version of PyTorch that it was found with."""
-
-    gpu: str | None
-    layers: dict[str, Bytes]
-    method: Method
-    peak_bytes: Bytes
-    torch: str | None = None
-    """None in files of earlier versions."""
-
-    @property
-    def use(self) -> MemoryUse:
-        """The memory alone."""
-        return MemoryUse(
-            peak_bytes=self.peak_bytes, layers=self.layers, method=self.method, gpu=self.gpu
-        )
-
-
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schema: int
-    tests: dict[str, Entry]
+    tests: dict[str, MemoryUse]
 
 
 class Baseline:
-    """One JSON file, sorted so that a change of one test changes few lines.
-
-    Several processes (pytest-xdist) may update it at a time.
-    """
+    """One JSON file, sorted so that a change of one test changes few lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def get(self, name: str) -> Entry | None:
-        """Return a test's entry, None where it has none.
-
-        Raises:
-            BaselineError: the file is damaged, in any of its entries; one line.
-        """
+    def get(self, name: str) -> MemoryUse | None:
+        """Return a test's entry, None where it has none."""
         return self._read().get(name)
 
-    def put(self, name: str, use: MemoryUse, torch: str | None = None) -> None:
-        """Write a test's entry; the others stay as they are.
-
-        Raises:
-            BaselineError: the file is damaged or cannot be written; it stays as it is.
-        """
-        entry = Entry(
-            gpu=use.gpu,
-            layers=dict(use.layers),
-            method=use.method,
-            peak_bytes=use.peak_bytes,
-            torch=torch,
-        )
+    def put(self, name: str, use: MemoryUse) -> None:
+        """Write a test's entry; the others stay as they are."""
         with FileLock(_lock_file(self.path)):
-            tests = {**self._read(), name: entry}
+            tests = {**self._read(), name: use}
             encoded = msgspec.json.encode(_File(schema=SCHEMA, tests=tests), order="sorted")
             temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
             try:
@@ -89,7 +52,7 @@ class Baseline:
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
 
-    def _read(self) -> Mapping[str, Entry]:
+    def _read(self) -> Mapping[str, MemoryUse]:
         try:
             text = self.path.read_bytes()
         except FileNotFoundError:
@@ -97,8 +60,8 @@ class Baseline:
         except OSError as error:
             raise BaselineError(f"{self.path}: {error.strerror or error}") from None
         try:
-            found = read_json(text)
-            if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            plain = read_json(text)
+            if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
                 raise ValueError(f"its schema is not {SCHEMA}")
             return msgspec.json.decode(text, type=_File).tests
         except ValueError as error:  # msgspec's errors too

@@ -53,11 +53,7 @@ class Comparison:
 
 
 def compare_predictions(first: Path, second: Path) -> Comparison:
-    """Return what differs between two files.
-
-    Raises:
-        PredictionFileError: a file is no prediction; one line.
-    """
+    """Return what differs between two files."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))
@@ -72,11 +68,11 @@ def compare_predictions(first: Path, second: Path) -> Comparison:
     )
 
 
-def comparison_text(found: Comparison) -> str:
+def comparison_text(comparison: Comparison) -> str:
     """Return the differences as a table."""
-    if found.equal:
+    if comparison.equal:
         return "the two predictions are equal\n"
-    if not found.differences:
+    if not comparison.differences:
         return "neither prediction has a peak, so nothing can be compared\n"
     rows = [
         (
@@ -85,7 +81,7 @@ def comparison_text(found: Comparison) -> str:
             _shown(each.name, each.second),
             _signed(each.change_bytes()) if _is_bytes(each.name) else "",
         )
-        for name, each in _folded(found.differences)
+        for name, each in _folded(comparison.differences)
     ]
     heads = ("value", "first", "second", "change")
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(4)]
@@ -97,11 +93,7 @@ def comparison_text(found: Comparison) -> str:
 
 
 def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
-    """Yield one row for sizes that changed alike: layers of equal blocks, peaks that are equal.
-
-    The row has the name of a layer's first block with the range of the others, or the shortest
-    name and the number of the others.
-    """
+    """Yield one row for sizes that changed alike: layers of equal blocks, peaks that are equal."""
     groups: dict[tuple[object, ...], list[Difference]] = {}
     has_layers = any(each.name.startswith("layers.") for each in differences)
     for each in differences:
@@ -124,14 +116,14 @@ def _read(path: Path) -> dict[str, object]:
     problem = f"{path} is not a prediction that harness predict --json printed"
     try:
         with path.open("rb") as file:
-            found = read_json(file.read(_LONGEST_BYTES))
+            plain = read_json(file.read(_LONGEST_BYTES))
     except (OSError, ValueError):
         raise PredictionFileError(problem) from None
-    if not isinstance(found, dict) or "outcome" not in found:
+    if not isinstance(plain, dict) or "outcome" not in plain:
         raise PredictionFileError(problem)
-    if not any(name == "gpus" or name.endswith("_bytes") for name in found):
+    if not any(name == "gpus" or name.endswith("_bytes") for name in plain):
         raise PredictionFileError(problem)
-    return {name: value for name, value in found.items() if name not in _NOT_COMPARED}
+    return {name: value for name, value in plain.items() if name not in _NOT_COMPARED}
 
 
 def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
@@ -154,8 +146,8 @@ def _name_of(entry: object) -> str | None:
     """Return what an entry of a list is called: a layer's name, a GPU's."""
     if not isinstance(entry, dict):
         return None
-    found = entry.get("name", entry.get("gpu"))
-    return found if isinstance(found, str) else None
+    name = entry.get("name", entry.get("gpu"))
+    return name if isinstance(name, str) else None
 
 
 def _is_answered(values: dict[str, Value]) -> bool:

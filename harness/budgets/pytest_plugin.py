@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness.budgets.baseline import Baseline, Entry
+    from harness.budgets.baseline import Baseline
     from harness.budgets.step_memory import MemoryUse
 
 MARKER = (
@@ -117,16 +117,16 @@ class MemoryBudget:
         baseline = self._baseline.get(name)
         if baseline is not None and (baseline.method, baseline.gpu) != (use.method, use.gpu):
             baseline = None  # another kind of number
-        changes = [] if baseline is None else growth(use, baseline.use)
+        changes = [] if baseline is None else growth(use, baseline)
         if limit is not None and use.peak_bytes > limit:
             lines = changes or largest(use)
-            return "\n".join([_above(use, limit, ""), *lines, *_other_torch(baseline)])
+            return "\n".join([_above(use, limit, ""), *lines, *_other_torch(use, baseline)])
         if self._update:
-            self._baseline.put(name, use, _torch_version())
+            self._baseline.put(name, use)
         elif baseline is not None and use.peak_bytes > baseline.peak_bytes * (1 + tolerance):
             advice = "if this is meant, run pytest --memory-update and commit the baseline"
             head = _above(use, baseline.peak_bytes, "the baseline of ")
-            return "\n".join([head, *changes, *_other_torch(baseline), advice])
+            return "\n".join([head, *changes, *_other_torch(use, baseline), advice])
         elif baseline is None and limit is None:
             return f"memory: {name} has no budget and no baseline; run pytest --memory-update"
         return ""
@@ -154,10 +154,10 @@ def _tolerance(given: object) -> Fraction:
     from harness.schema.errors import HarnessError
 
     match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?%", given) if isinstance(given, str) else None
-    found = None if match is None else Fraction(match[1]) / 100
-    if found is None or found > 1:
+    share = None if match is None else Fraction(match[1]) / 100
+    if share is None or share > 1:
         raise HarnessError(f'tolerance must be between "0%" and "100%", got {given!r}')
-    return found
+    return share
 
 
 def _above(use: "MemoryUse", limit: int, what: str) -> str:
@@ -167,18 +167,11 @@ def _above(use: "MemoryUse", limit: int, what: str) -> str:
     return f"memory: {use.method} peak {peak} is {over} above {what}{format_bytes(limit)}"
 
 
-def _torch_version() -> str:
-    from importlib.metadata import version
-
-    return version("torch")
-
-
-def _other_torch(baseline: "Entry | None") -> list[str]:
+def _other_torch(use: "MemoryUse", baseline: "MemoryUse | None") -> list[str]:
     """Say that the baseline is of another version of PyTorch, where it is."""
-    now = _torch_version()
-    if baseline is None or baseline.torch in (None, now):
+    if baseline is None or baseline.torch in (None, use.torch):
         return []
-    return [f"PyTorch has changed too: {baseline.torch} in the baseline, {now} here"]
+    return [f"PyTorch has changed too: {baseline.torch} in the baseline, {use.torch} here"]
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """The memory of a step of a test's model: predicted, or measured on this machine."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from msgspec import Struct
+
+from harness.prediction.versions import torch_version
 from harness.schema.errors import HarnessError
 from harness.schema.layer_names import common_name, pattern
+from harness.schema.metrics import Bytes
 from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
 
@@ -13,19 +16,20 @@ Method = Literal["predicted", "measured"]
 _LAYERS_NAMED = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class MemoryUse:
-    """The peak of a training step and the layers that hold it.
+class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The peak of a training step and the layers that hold it; an entry of the baseline file.
 
     Attributes:
         peak_bytes: most bytes alive on the CPU; most bytes allocated by PyTorch on a GPU.
         layers: bytes alive at the peak of the step's requests, by the layer that allocated them.
+        torch: version of PyTorch; None in files of earlier versions.
     """
 
-    peak_bytes: int
-    layers: Mapping[str, int]
+    peak_bytes: Bytes
+    layers: dict[str, Bytes]
     method: Method
     gpu: str | None = None
+    torch: str | None = None
 
 
 def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
@@ -76,11 +80,7 @@ def predicted(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: 
 
 
 def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: Any) -> MemoryUse:
-    """Return the memory of the traced step on this CPU or GPU.
-
-    Raises:
-        MeasureError: there is no GPU, or the step does not run to its end.
-    """
+    """Return the memory of the traced step on this CPU or GPU."""
     from harness.dry_run.for_workers import has_gpu
     from harness.measurement.measure import DEADLINE_SECONDS
     from harness.planning.measure_step import measure_step
@@ -109,5 +109,10 @@ def _use(report: StepReport, gpu: str | None, *, measured: bool) -> MemoryUse:
     if report.cuda is not None and report.cuda.allocated_peak_bytes is not None:
         peak = report.cuda.allocated_peak_bytes
     layers = {name or "(network)": size for name, size in report.bytes_at_peak("module").items()}
-    method = "measured" if measured else "predicted"
-    return MemoryUse(peak_bytes=peak, layers=layers, method=method, gpu=gpu)  # type: ignore[arg-type]
+    return MemoryUse(
+        peak_bytes=peak,
+        layers=layers,
+        method="measured" if measured else "predicted",
+        gpu=gpu,
+        torch=torch_version(),
+    )

@@ -15,7 +15,6 @@ page_option.py        --html FILE: the answer of a command as a page
 parameter_types.py    Types of options
 plan_command.py       harness plan: what to change so
 predict_command.py    harness predict: the metrics of a step without running it
-predict_target.py     harness predict TARGET
 profile_command.py    harness profile: one step of any module, traced
 replay_command.py     harness replay: a recording of the CUDA allocator
 report_command.py     harness report: the report of a folder of records

@@ -39,6 +39,6 @@ def compare(first: Path, second: Path) -> int:
 def _compare_predictions(first: Path, second: Path) -> int:
     from harness.budgets.compare_predictions import compare_predictions, comparison_text
 
-    found = compare_predictions(first, second)
-    click.echo(printable(comparison_text(found)), nl=False)
-    return DONE if found.equal else NOT_OK
+    comparison = compare_predictions(first, second)
+    click.echo(printable(comparison_text(comparison)), nl=False)
+    return DONE if comparison.equal else NOT_OK

@@ -59,8 +59,13 @@ def _answers(
     metavar="M.N",
     help="Compute capability of a GPU that is not in the built-in list.",
 )
-@click.option("--memory", type=SIZE, help="Total memory of that GPU, e.g. 80GiB.")
-@click.option("--sms", type=WholeNumber(1, 1024), help="Number of multiprocessors of that GPU.")
+@click.option("--memory", "memory_bytes", type=SIZE, help="Total memory of that GPU, e.g. 80GiB.")
+@click.option(
+    "--sms",
+    "multiprocessors",
+    type=WholeNumber(1, 1024),
+    help="Number of multiprocessors of that GPU.",
+)
 @click.option(
     "--gpus",
     type=WholeNumber(1, 64),
@@ -70,6 +75,7 @@ def _answers(
 )
 @click.option(
     "--outside",
+    "outside_bytes",
     type=SIZE,
     help="Memory outside PyTorch's allocator, if known; otherwise a range is assumed.",
 )
@@ -103,7 +109,9 @@ def _answers(
     show_default=True,
     help="Rank to run, with --world-size.",
 )
-@click.option("--deadline", type=SECONDS, help="End the script after this many seconds.")
+@click.option(
+    "--deadline", "deadline_seconds", type=SECONDS, help="End the script after this many seconds."
+)
 @click.option(
     "--compare-eager",
     is_flag=True,
@@ -130,26 +138,13 @@ def _answers(
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
 def dry_run(
-    gpu: str | None,
-    capability: str | None,
-    memory: int | None,
-    sms: int | None,
-    gpus: int,
-    outside: int | None,
-    workspace: str,
-    steps: int | None,
-    answers: "dict[str, Answer]",
-    world_size: int | None,
-    rank: int,
-    deadline: float | None,
-    compare_eager: bool,
-    snapshot: Path | None,
-    html: Path | None,
-    largest: str | None,
-    write_files: bool,
-    as_json: bool,
     module: str | None,
     command: tuple[str, ...],
+    workspace: str,
+    html: Path | None,
+    largest: str | None,
+    as_json: bool,
+    **request: Any,
 ) -> int:
     """Run a PyTorch script on a pretended GPU and report its memory.
 
@@ -166,36 +161,19 @@ def dry_run(
     if module is None and not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
     target, *arguments = (module, *command) if module is not None else command
-    asked: dict[str, Any] = {
-        "module": module is not None,
-        "gpu": gpu,
-        "capability": capability,
-        "memory_bytes": memory,
-        "multiprocessors": sms,
-        "gpus": gpus,
-        "outside_bytes": outside,
-        "largest_workspace": workspace == "largest",
-        "steps": steps,
-        "answers": answers,
-        "world_size": world_size,
-        "rank": rank,
-        "deadline_seconds": deadline,
-        "compare_eager": compare_eager,
-        "snapshot": snapshot,
-        "write_files": write_files,
-    }
+    request |= {"module": module is not None, "largest_workspace": workspace == "largest"}
     if largest is not None:
         if html is not None:
             raise click.UsageError("--html shows one run; leave out --largest")
-        return _print_largest(largest, str(target), arguments, asked, as_json=as_json)
-    report = run(str(target), *arguments, **asked)
+        return _print_largest(largest, str(target), arguments, request, as_json=as_json)
+    report = run(str(target), *arguments, **request)
 
     def again(settings: str) -> bool:
         both = ",".join(filter(None, (os.environ.get("PYTORCH_ALLOC_CONF"), settings)))
         environment = {"PYTORCH_ALLOC_CONF": both}
-        other = {**asked, "environment": environment, "snapshot": None, "quiet": True}
-        found = run(str(target), *arguments, **other)
-        return found.outcome == "ok" and found.fit != DOES_NOT_FIT
+        other = {**request, "environment": environment, "snapshot": None, "quiet": True}
+        report = run(str(target), *arguments, **other)
+        return report.outcome == "ok" and report.fit != DOES_NOT_FIT
 
     if html is not None:
         from harness.dry_run.dry_run_page import dry_run_page
@@ -216,7 +194,7 @@ def _named(target: str, module: str | None) -> str:
 
 
 def _print_largest(
-    name: str, target: str, arguments: list[str], asked: dict[str, Any], *, as_json: bool
+    name: str, target: str, arguments: list[str], request: dict[str, Any], *, as_json: bool
 ) -> int:
     """Search the largest value in place of ``{}`` and print it; return the exit code."""
     from harness.dry_run.dry_run_report import DryRunReport
@@ -227,22 +205,22 @@ def _print_largest(
 
     if not any("{}" in argument for argument in arguments):
         raise click.UsageError("--largest needs {} among the script's arguments, e.g. --batch {}")
-    if asked["outside_bytes"] is None:
-        asked["outside_bytes"] = MOST_BYTES
+    if request["outside_bytes"] is None:
+        request["outside_bytes"] = MOST_BYTES
 
     def tried(value: int) -> DryRunReport:
-        return run(target, *(text.replace("{}", str(value)) for text in arguments), **asked)
+        return run(target, *(text.replace("{}", str(value)) for text in arguments), **request)
 
     def progress(value: int, report: DryRunReport) -> None:
         reserved = format_bytes(report.cuda.reserved_peak_bytes or 0)
         line = f"{name} {value:,}: {report.outcome}, reserved {reserved}"
         click.echo(printable(line), err=True)
 
-    found = largest_of_script(name, tried, progress)
+    search = largest_of_script(name, tried, progress)
     if as_json:
-        answer = {"largest": found.value, "name": name, "tried": found.tried}
-        line = json.dumps({**answer, "report": json.loads(found.report.to_json())})
+        answer = {"largest": search.value, "name": name, "tried": search.tried}
+        line = json.dumps({**answer, "report": json.loads(search.report.to_json())})
         click.echo(f"\n{line}")  # the script's own last line may have no end
     else:
-        click.echo(printable(found.answer()))
-    return NOT_OK if found.value is None else DONE
+        click.echo(printable(search.answer()))
+    return NOT_OK if search.value is None else DONE

@@ -148,15 +148,15 @@ def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
     from harness.prediction.gpu.context_overhead import MOST_BYTES
     from harness.schema.units import format_bytes
 
-    found = {} if memory is None else {f"with {format_bytes(memory)}": memory}
+    room = {} if memory is None else {f"with {format_bytes(memory)}": memory}
     for name in names:
         total = find(name).total_bytes
         if total is None:
             raise click.UsageError(
                 f"the total memory of {name} is not known; give --memory, e.g. 24GiB"
             )
-        found[f"on {name}"] = total - MOST_BYTES
-    return found
+        room[f"on {name}"] = total - MOST_BYTES
+    return room
 
 
 def _scaling(

@@ -32,14 +32,7 @@ _DESCRIPTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class GpuFlags:
-    """The flags that describe a GPU and its allocator.
-
-    Attributes:
-        gpu: its name.
-        capability: its compute capability, where the built-in list lacks it.
-        memory: its bytes.
-        alloc_conf: settings of the allocator, as in PYTORCH_ALLOC_CONF.
-    """
+    """The flags that describe a GPU and its allocator."""
 
     gpu: str | None
     capability: str | None
@@ -53,6 +46,11 @@ class GpuFlags:
     def mean_all(self) -> bool:
         """Return whether every GPU of the built-in list is asked for."""
         return self.gpu is not None and self.gpu.lower() == "all"
+
+    def has_memory(self) -> bool:
+        """Return whether they describe a GPU of known memory."""
+        gpu = self.described()
+        return gpu is not None and gpu.total_bytes is not None
 
     def described(self) -> "Gpu | None":
         """Return the GPU; None if no flag is given."""

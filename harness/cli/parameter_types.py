@@ -160,8 +160,8 @@ class Completed(ParamType):
     ) -> list[CompletionItem]:
         """Return the names that begin with what is typed."""
         names = [*pkgutil.resolve_name(self._source)(), *self._others]
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]
-        return found or [CompletionItem(incomplete, type="file")] * self._files
+        items = [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]
+        return items or [CompletionItem(incomplete, type="file")] * self._files
 
 
 GPU = Completed("harness.prediction.gpu.catalogue:GPUS.keys")

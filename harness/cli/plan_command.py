@@ -1,7 +1,6 @@
 """``harness plan``: what to change so that a step of your own network fits on a GPU."""
 
 import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,16 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
-from harness.cli.parameter_types import GPU, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, report_unsupported, target_flags
+from harness.cli.target_flags import (
+    TargetFlags,
+    optimizer_option,
+    report_unsupported,
+    show_progress,
+    target_flags,
+)
 from harness.schema.errors import UnsupportedError
-from harness.schema.plain_text import printable
-from harness.schema.step_choices import OPTIMIZERS
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
@@ -30,13 +33,7 @@ if TYPE_CHECKING:
 )
 @click.argument("target", metavar="TARGET")
 @click.option("--batch", type=WholeNumber(1, 2**31 - 1), required=True, help="Batch size.")
-@click.option(
-    "--optimizer",
-    type=ChoicesOrTarget(OPTIMIZERS),
-    default="sgd",
-    show_default=True,
-    help="Optimizer; also MODULE:CALLABLE of the parameters.",
-)
+@optimizer_option
 @target_flags
 @click.option(
     "--autocast",
@@ -71,29 +68,27 @@ def plan(
     request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
     try:
         with answer_alone(as_json):
-            found = plan_request(
-                request, gpu, settings=gpu_flags.alloc_conf, progress=_show_progress
+            result = plan_request(
+                request,
+                gpu,
+                settings=gpu_flags.alloc_conf,
+                progress=lambda words: show_progress(f"trying {words}"),
             )
     except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
     if as_json:
-        click.echo(json.dumps(_as_json(target, found)))
+        click.echo(json.dumps(_as_json(target, result)))
     else:
         from harness.reporting.plan_text import print_plan
 
-        print_plan(target, found)
-    return DONE if found.candidates else NOT_OK
+        print_plan(target, result)
+    return DONE if result.candidates else NOT_OK
 
 
-def _show_progress(words: str) -> None:
-    if sys.stderr.isatty():
-        click.echo(printable(f"trying {words}"), err=True)
-
-
-def _as_json(target: str, found: "Plan") -> dict[str, Any]:
+def _as_json(target: str, plan: "Plan") -> dict[str, Any]:
     import msgspec
 
-    plain: dict[str, Any] = msgspec.to_builtins(asdict(found))
-    for row, candidate in zip(plain["candidates"], found.candidates, strict=True):
+    plain: dict[str, Any] = msgspec.to_builtins(asdict(plan))
+    for row, candidate in zip(plain["candidates"], plan.candidates, strict=True):
         row["described"] = candidate.described()
     return {"outcome": "predicted", "target": target, **plain}

@@ -1,7 +1,8 @@
 """``harness predict``: the metrics of a step without running it."""
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,11 +11,35 @@ from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
-from harness.cli.predict_target import USED, predict_target
-from harness.cli.target_flags import TargetFlags, compile_option, target_flags
+from harness.cli.standard_output import answer_alone
+from harness.cli.target_flags import (
+    TargetFlags,
+    compile_option,
+    report_unsupported,
+    show_progress,
+    target_flags,
+)
 from harness.cli.workload_flags import workload_flags, workload_from
+from harness.prediction.gpu.catalogue import GPUS
+from harness.schema.errors import UnsupportedError
 from harness.schema.plain_text import json_text
-from harness.schema.step_choices import OPTIMIZERS
+from harness.schema.step_choices import MODES, OPTIMIZERS
+from harness.schema.verdict import FITS
+
+if TYPE_CHECKING:
+    from harness.schema.step_report import StepReport
+    from harness.schema.step_request import StepRequest
+
+DEFAULTS = {
+    "batch": 32,
+    "optimizer": "sgd",
+    "mode": MODES[0],
+    "autocast": None,
+    "accumulate": 1,
+    "classes": None,
+    "compile": None,
+}
+"""Workload flags that a target uses too, but for the device, and what it takes without them."""
 
 
 @click.command(
@@ -91,76 +116,131 @@ def predict(
     follows CUBLAS_WORKSPACE_CONFIG if the environment sets it. The exit code is 3 if a question,
     such as --budget, has no answer.
     """
-    if target is not None:
+    if target is None:
+        if network.are_given() or method or compile_mode:
+            raise click.UsageError(
+                "--input, --inputs, --arg, --compile and --method need a TARGET, e.g."
+                " my_model.py:Net"
+            )
+        if check and budget is None and gpu_flags.gpu is None and gpu_flags.memory is None:
+            raise click.UsageError("--check needs --budget or --gpu")
+        questions = {"budget_bytes": budget, "examples": examples, "torch": torch}
+        report = _of_workload(flags, gpu_flags, questions)
+    else:
         _refuse_unused(flags, examples, budget)
-        method = {None: "auto", "rules": "estimate"}.get(method, method)
-        return predict_target(
-            target,
-            flags | {"compile": compile_mode},
-            network,
-            gpu_flags,
-            method=str(method),
-            check=check,
-            as_json=as_json,
-            html=html,
-        )
-    if network.are_given() or method or compile_mode:
-        raise click.UsageError(
-            "--input, --inputs, --arg, --compile and --method need a TARGET, e.g. my_model.py:Net"
-        )
+        if html is not None and gpu_flags.mean_all():
+            raise click.UsageError("--html shows one GPU; give its name instead of all")
+        if check and not gpu_flags.mean_all() and not gpu_flags.has_memory():
+            raise click.UsageError("--check needs a GPU of known memory, e.g. --gpu l4")
+        step = {"compile": compile_mode, **flags}
+        given = {name: step[name] for name in DEFAULTS if step[name] is not None}
+        request = network.request(target, **DEFAULTS | given)
+        used = {None: "auto", "rules": "estimate"}.get(method, method)
+        try:
+            if gpu_flags.mean_all():
+                return _print_table(request, gpu_flags.alloc_conf, str(used), check, as_json)
+            with answer_alone(as_json):
+                report = _of_target(request, flags["device"], gpu_flags, str(used))
+        except UnsupportedError as error:
+            return report_unsupported(error, target, as_json=as_json)
+    _print(report, html, as_json)
+    is_known = report.outcome == "predicted" and report.peak_live_bytes is not None
+    answered = is_known and not report.unanswered
+    return DONE if answered and (report.fits or not check) else NOT_OK
+
+
+def _of_workload(
+    flags: dict[str, Any], gpu_flags: GpuFlags, questions: dict[str, Any]
+) -> "StepReport":
+    from harness.prediction.predict_workload import predict as run
+
     if gpu_flags.are_given() and flags["device"] is None:
         flags["device"] = "cuda"
-    if check and budget is None and gpu_flags.gpu is None and gpu_flags.memory is None:
-        raise click.UsageError("--check needs --budget or --gpu")
-    return _predict_workload(
-        flags,
-        gpu_flags,
-        check=check,
-        as_json=as_json,
-        html=html,
-        budget_bytes=budget,
-        examples=examples,
-        torch=torch,
+    settings = gpu_flags.alloc_conf
+    workload = workload_from(flags)
+    return run(workload, gpu=gpu_flags.described(), allocator_settings=settings, **questions)
+
+
+def _of_target(
+    request: "StepRequest", device: str | None, gpu_flags: GpuFlags, method: str
+) -> "StepReport":
+    from harness.planning.predict_step import estimated, predict_on_cuda
+
+    gpu = gpu_flags.described()
+    if gpu is None and device != "cuda":
+        if method == "dry-run":
+            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
+        return estimated(request, device="cpu")
+    return predict_on_cuda(
+        request,
+        gpu,
+        settings=gpu_flags.alloc_conf,
+        largest=gpu_flags.has_memory(),
+        method=method,
+        progress=show_progress,
     )
 
 
-def _predict_workload(
-    flags: dict[str, Any],
-    gpu_flags: GpuFlags,
-    *,
-    check: bool,
-    as_json: bool,
-    html: Path | None,
-    **asked: Any,
-) -> int:
-    from harness.prediction.predict_workload import predict as run
-    from harness.schema.record import Outcome, to_json
-
-    prediction = run(
-        workload_from(flags),
-        gpu=gpu_flags.described(),
-        allocator_settings=gpu_flags.alloc_conf,
-        **asked,
-    )
+def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
     if html is not None:
         from harness.reporting.step_page import step_page
 
-        write_page(html, step_page(prediction, prediction.subject))
-    if as_json:
-        click.echo(json_text(to_json(prediction)))
+        write_page(html, step_page(report, report.subject))
+    if report.workload is None:
+        fit = report.fit
+        more = {"way": report.method, "largest_batch": None if fit is None else fit.largest_batch}
+        if as_json:
+            click.echo(json.dumps(report.as_dict() | more))
+        else:
+            from harness.reporting.report_text import print_report
+
+            print_report(report)
+    elif as_json:
+        from harness.schema.record import to_json
+
+        click.echo(json_text(to_json(report)))
     else:
         from harness.reporting.terminal import print_prediction
 
-        print_prediction(prediction)
-    is_known = prediction.outcome is Outcome.PREDICTED and prediction.peak_live_bytes is not None
-    answered = is_known and not prediction.unanswered
-    return DONE if answered and (prediction.fits or not check) else NOT_OK
+        print_prediction(report)
+
+
+def _print_table(
+    request: "StepRequest", settings: str, method: str, check: bool, as_json: bool
+) -> int:
+    import msgspec
+
+    from harness.planning.predict_step import fits_on_cuda
+
+    gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
+    with answer_alone(as_json):
+        table = fits_on_cuda(
+            request, gpus, settings=settings, method=method, progress=show_progress
+        )
+    fits = sorted(table.fits, key=lambda fit: fit.total_bytes)
+    if as_json:
+        rows = [
+            {
+                "fit": msgspec.to_builtins(fit),
+                "headroom_bytes": fit.headroom_bytes,
+                "largest_batch": (fit.largest_batch or 0) if fit.is_searched else None,
+            }
+            for fit in fits
+        ]
+        answer = {"outcome": "predicted", "target": request.target, "gpus": rows}
+        click.echo(json.dumps({**answer, "method": table.method, "notes": table.notes}))
+    else:
+        from harness.reporting.report_text import print_gpu_table
+
+        print_gpu_table(f"{request.target}, batch {request.batch:,}", fits, table.notes)
+    return DONE if not check or all(fit.verdict == FITS for fit in fits) else NOT_OK
 
 
 def _refuse_unused(flags: dict[str, Any], examples: int | None, budget: int | None) -> None:
     """Refuse the flags that say nothing of a user's own network."""
-    unused = [name for name, value in flags.items() if value is not None and name not in USED]
-    if unused or examples is not None or budget is not None:
-        extra = unused or ["examples" if examples is not None else "budget"]
-        names = ", ".join("--" + name.replace("_", "-") for name in extra)
+    given = {name: value for name, value in flags.items() if name not in (*DEFAULTS, "device")}
+    given |= {"examples": examples, "budget": budget}
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        names = ", ".join("--" + name.replace("_", "-") for name in unused)
         raise click.UsageError(f"{names} cannot be given with a TARGET")

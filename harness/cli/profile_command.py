@@ -11,17 +11,18 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.gpu_options import GpuFlags, deadline_option, gpu_description
 from harness.cli.page_option import page_option
-from harness.cli.parameter_types import GPU, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.target_flags import (
     TargetFlags,
     compile_option,
+    optimizer_option,
     report_unsupported,
     show_progress,
     target_flags,
 )
 from harness.schema.errors import UnsupportedError
 from harness.schema.input_spec import TYPES
-from harness.schema.step_choices import MODES, OPTIMIZERS
+from harness.schema.step_choices import MODES
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport
@@ -55,13 +56,7 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 @click.option(
     "--batch", type=WholeNumber(1, 2**31 - 1), default=32, show_default=True, help="Batch size."
 )
-@click.option(
-    "--optimizer",
-    type=ChoicesOrTarget(OPTIMIZERS),
-    default="sgd",
-    show_default=True,
-    help="Optimizer; also MODULE:CALLABLE of the parameters.",
-)
+@optimizer_option
 @click.option("--classes", type=WholeNumber(1), help="Number of label classes.")
 @click.option(
     "--mode",
@@ -161,10 +156,10 @@ def _as_json(report: "StepReport", request: "StepRequest") -> dict[str, Any]:
 
     from harness.reporting.profile_text import temporary_share
 
-    asked: dict[str, Any] = msgspec.to_builtins(request)
+    step: dict[str, Any] = msgspec.to_builtins(request)
     return {
         **report.as_dict(),
-        "request": {name: value for name, value in asked.items() if name not in ("sent", "path")},
+        "request": {name: value for name, value in step.items() if name not in ("sent", "path")},
         "modules_at_peak": {
             name or "(network)": size for name, size in report.bytes_at_peak("module").items()
         },

@@ -46,15 +46,15 @@ def _list(names: tuple[str, ...]) -> None:
     from harness.reporting.terminal import print_experiments
     from harness.sweeps.experiment_files import ExperimentError, find, names_found, other_scripts
 
-    found = []
+    listed = []
     skipped = [] if names else [f"{path}: it defines no EXPERIMENT" for path in other_scripts()]
     for name in names or names_found():
         try:
-            found.append(find(name))
+            listed.append(find(name))
         except ExperimentError as error:
             if names:
                 raise
             skipped.append(str(error))
-    print_experiments(found)
+    print_experiments(listed)
     for why in skipped:
         click.echo(printable(f"skipped: {why}"), err=True)

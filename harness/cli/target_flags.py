@@ -12,7 +12,7 @@ from harness.cli.gpu_options import Command, with_options
 from harness.cli.parameter_types import Choices, ChoicesOrTarget
 from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
-from harness.schema.step_choices import COMPILE_MODES, LOSSES
+from harness.schema.step_choices import COMPILE_MODES, LOSSES, OPTIMIZERS
 
 if TYPE_CHECKING:
     from harness.schema.step_request import StepRequest
@@ -59,15 +59,7 @@ _FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class TargetFlags:
-    """The flags that describe a network.
-
-    Attributes:
-        inputs: each input as ``--input`` describes it.
-        inputs_from: MODULE:CALLABLE that makes inputs and labels instead.
-        arguments: arguments of the network's constructor, as NAME=VALUE.
-        answers: values that are read from the GPU, as FILE:LINE=ANSWER.
-        loss: a known loss, or MODULE:CALLABLE.
-    """
+    """The flags that describe a network, as the help of each says."""
 
     inputs: tuple[str, ...]
     inputs_from: str | None
@@ -113,6 +105,14 @@ def target_flags(command: Command) -> Command:
     """Add the flags to a command, which receives them together as ``network``."""
     return with_options(_FLAGS, TargetFlags, "network", command)
 
+
+optimizer_option = click.option(
+    "--optimizer",
+    type=ChoicesOrTarget(OPTIMIZERS),
+    default="sgd",
+    show_default=True,
+    help="Optimizer; also MODULE:CALLABLE of the parameters.",
+)
 
 compile_option = click.option(
     "--compile",

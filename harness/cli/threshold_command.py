@@ -69,7 +69,7 @@ def threshold(
         raise click.UsageError(f"--{solve} is the value to find; leave it out or change --solve")
     workload = workload_from(flags)
     with gpu_or_dry_run(workload.device, gpu):
-        found = run(
+        result = run(
             workload,
             budget_bytes=budget,
             solve=solve,
@@ -78,9 +78,9 @@ def threshold(
             force=force,
         )
     if as_json:
-        click.echo(json_text(to_json(found)))
+        click.echo(json_text(to_json(result)))
     else:
         from harness.reporting.terminal import print_threshold
 
-        print_threshold(found)
-    return DONE if found.outcome is Outcome.OK else NOT_OK
+        print_threshold(result)
+    return DONE if result.outcome is Outcome.OK else NOT_OK

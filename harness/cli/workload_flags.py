@@ -42,11 +42,7 @@ def _type_of(item: "dataclasses.Field[Any]") -> "click.ParamType[Any]":
 
 
 def workload_from(flags: dict[str, Any]) -> Workload:
-    """Return the workload that the given flags describe.
-
-    Raises:
-        WorkloadError: a value breaks its rule, or two flags contradict each other.
-    """
+    """Return the workload that the given flags describe."""
     given = {name: value for name, value in flags.items() if value is not None}
     if "hidden" in given:
         layers = len(given["hidden"])

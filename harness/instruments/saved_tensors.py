@@ -63,6 +63,8 @@ class SavedTensors:
         self._known: dict[int, weakref.ref[_Held]] = {}
         self.modules = [""]
         """Names of the modules whose forward is running, innermost last."""
+        self.most: list[Saved] = []
+        """The most that was held when ``keep_most`` was called."""
 
     @contextmanager
     def watch(self, model: nn.Module | None = None) -> Iterator["SavedTensors"]:
@@ -114,6 +116,10 @@ class SavedTensors:
                     address = storage.data_ptr()
                     storages.setdefault(address, Saved(address, storage.nbytes(), held.module))
         return list(storages.values())
+
+    def keep_most(self) -> None:
+        """Remember what autograd holds now if it is more than what is remembered."""
+        self.most = max(self.most, self.held(), key=lambda saved: sum(s.size_bytes for s in saved))
 
 
 def saved_metrics(

@@ -23,7 +23,7 @@ from torch.optim.optimizer import (
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder, storage_addresses
 from harness.instruments.forward_hooks import Forward, entry_of, own_tensors
-from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
+from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.metrics import Metrics
@@ -79,7 +79,6 @@ class ModuleTrace:
         self._input_addresses = tensor_roles.input_addresses(inputs)
         self._in_backward = False
         self._depth = 0
-        self._held: list[Saved] = []
         self.notes: list[str] = [OLDER, STEPS]
 
     @property
@@ -150,7 +149,7 @@ class ModuleTrace:
 
     def metrics(self) -> Metrics:
         """Return the metrics of a record that this trace gives."""
-        saved = saved_metrics(self._held, self._parameters, self._input_addresses)
+        saved = saved_metrics(self._saved.most, self._parameters, self._input_addresses)
         return msgspec.convert(trace_metrics(self.trace) | saved, Metrics)
 
     @contextmanager
@@ -206,7 +205,7 @@ class ModuleTrace:
             finally:
                 self._depth -= 1
                 if not torch.is_grad_enabled():
-                    self._keep_most()
+                    self._saved.keep_most()
 
         own[entry] = run
         try:
@@ -226,7 +225,7 @@ class ModuleTrace:
         if self._in_backward:
             return
         self._in_backward = True
-        self._keep_most()
+        self._saved.keep_most()
         try:
             torch.autograd.Variable._execution_engine.queue_callback(self._after_backward)
         except RuntimeError:  # somebody looked at a saved tensor outside a backward pass
@@ -235,10 +234,6 @@ class ModuleTrace:
     def _after_backward(self) -> None:
         self._in_backward = False
         self._mark_gradients()
-
-    def _keep_most(self) -> None:
-        held = self._saved.held()
-        self._held = max(self._held, held, key=lambda saved: sum(s.size_bytes for s in saved))
 
     def _mark_gradients(self) -> None:
         self._recorder.mark(tensor_roles.gradient_addresses(self._model))

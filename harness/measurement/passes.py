@@ -11,7 +11,7 @@ from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import PhasePeaks, cuda_peaks, gpu_bytes
 from harness.instruments.rss import resident_rise
-from harness.instruments.saved_tensors import Saved, SavedTensors, saved_metrics
+from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement.pretended_device import pretended_device
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
@@ -104,18 +104,18 @@ def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:
 
     With micro-batches: the forward pass that held most.
     """
-    held: list[Saved] = []
     instrument = SavedTensors()
 
     @contextmanager
     def phase(name: str) -> Iterator[None]:
-        nonlocal held
         with announce(name):
             yield
         if name == "forward":
-            held = max(held, instrument.held(), key=lambda saved: sum(s.size_bytes for s in saved))
+            instrument.keep_most()
 
     with instrument.watch(built.model):
         step(built, phase)
     parameters = tensor_roles.parameter_addresses(built.model)
-    return saved_metrics(held, parameters, tensor_roles.input_addresses(built.x, built.y))
+    return saved_metrics(
+        instrument.most, parameters, tensor_roles.input_addresses(built.x, built.y)
+    )

@@ -16,7 +16,7 @@ from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
 from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped_forwards
-from harness.instruments.saved_tensors import ROOT, Saved, SavedTensors, saved_metrics
+from harness.instruments.saved_tensors import ROOT, SavedTensors, saved_metrics
 from harness.schema.events import Trace, totals, trace_metrics
 from harness.schema.metrics import CudaMetrics, CudaPeaks, Metrics
 from harness.training.module_step import Step, run_step
@@ -56,7 +56,6 @@ class _Tracing:
         self._recorder = AllocationRecorder(device)
         self._saved = SavedTensors(self._recorder.mark_saved)
         self._peaks = PhasePeaks()
-        self._held: list[Saved] = []
 
     def run(self, *, with_values: bool) -> StepTrace:
         outputs = LayerOutputs()
@@ -76,7 +75,7 @@ class _Tracing:
             cuda = self._cuda(build, first)
         trace = self._recorder.trace
         saved = saved_metrics(
-            self._held,
+            self._saved.most,
             tensor_roles.parameter_addresses(model),
             tensor_roles.input_addresses(step.x, step.y),
         )
@@ -103,7 +102,7 @@ class _Tracing:
     def _step(self, model: nn.Module, step: Step) -> None:
         self._recorder.next_step()
         self._peaks = PhasePeaks()
-        self._held = []
+        self._saved.most = []
         modules = self._recorder.module_scopes(model, self._saved.modules)
         with self._saved.watch(), modules:
             run_step(step, self._phase)
@@ -127,10 +126,7 @@ class _Tracing:
         with self._announce(name), self._recorder.phase(name), counted:
             yield
             if name == "forward":
-                held = self._saved.held()
-                self._held = max(
-                    self._held, held, key=lambda saved: sum(s.size_bytes for s in saved)
-                )
+                self._saved.keep_most()
 
     def _cuda(self, build: dict[str, Any], first: dict[str, dict[str, int]]) -> CudaMetrics:
         last = self._peaks.metrics

@@ -17,12 +17,10 @@ from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
-from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
-from harness.schema.step_request import StepRequest
 from harness.schema.workload import Workload
 
-FUNCTION = "harness.planning.step_answer:answer"
+_FUNCTION = "harness.planning.step_answer:answer"
 DEADLINE_SECONDS = 600.0
 COMPILING_SECONDS = 3600.0
 """Deadline of a step that is compiled."""
@@ -31,31 +29,18 @@ COMPILING_SECONDS = 3600.0
 def ask(
     question: StepQuestion,
     where: Literal["dry run", "here"],
-    *,
-    deadline_seconds: float = DEADLINE_SECONDS,
     progress: OnPhase | None = None,
 ) -> StepAnswer:
-    """Return the answer of a worker on a pretended GPU, or on this machine's devices.
-
-    Raises:
-        StepError: the user's code fails; the message has the line.
-        HarnessError: the user's mistake, as the worker saw it.
-        UnsupportedError: there is no answer, or the worker's process ended without one.
-        DryRunUnavailableError: no GPU can be pretended here.
-
-    """
-    ended = ended_question(question, where, deadline_seconds, progress)
+    """Return the answer of a worker on a pretended GPU, or on this machine's devices."""
+    deadline = DEADLINE_SECONDS if question.request.compile is None else COMPILING_SECONDS
+    ended = ended_question(question, where, deadline, progress)
     if ended.failure is not None:
         raise error_of(ended.failure)
     outcome, evidence = classify(ended)
     if outcome is not Outcome.OK or ended.result is None:
-        raise UnsupportedError(_ended_badly(outcome, evidence))
+        message = evidence.get("message", "")
+        raise UnsupportedError(f"the step's process ended: {outcome}: {message}")
     return msgspec.convert(ended.result, StepAnswer)
-
-
-def deadline_of(request: StepRequest) -> float:
-    """Return the deadline of a question whose asker names none."""
-    return DEADLINE_SECONDS if request.compile is None else COMPILING_SECONDS
 
 
 def ended_question(
@@ -77,16 +62,14 @@ def ended_question(
         launcher.close()
 
 
-def job_of(
-    question: StepQuestion, where: Literal["dry run", "here"], function: str = FUNCTION
-) -> Job:
-    """Return the question as a job for a worker, which ``function`` answers."""
+def job_of(question: StepQuestion, where: Literal["dry run", "here"]) -> Job:
+    """Return the question as a job for a worker."""
     return Job(
         kind="call",
         workload=Workload(
             device=question.device, malloc="system" if where == "dry run" else "pinned"
         ),
-        function=function,
+        function=_FUNCTION,
         request=msgspec.json.encode(question),
     )
 
@@ -105,18 +88,8 @@ def error_of(failure: Failure) -> HarnessError:
     return StepError(f"the step fails: {said}{place}")
 
 
-def _ended_badly(outcome: Outcome, evidence: FailureEvidence) -> str:
-    return f"the step's process ended: {outcome}: {evidence.get('message', '')}"
-
-
 def option_of(gpu: Gpu) -> GpuOption:
-    """Return a GPU as a worker can pretend it.
-
-    Raises:
-        UnsupportedError: the installed PyTorch has no kernels for a GPU as old as this one.
-        DryRunUnavailableError: no GPU can be pretended here.
-
-    """
+    """Return a GPU as a worker can pretend it."""
     torch = torch_build()
     oldest, capability = min(torch.architectures(), default=0), gpu.capability
     if capability[0] * 10 + capability[1] < oldest:

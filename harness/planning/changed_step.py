@@ -61,21 +61,17 @@ def blocks_of(model: nn.Module) -> list[str]:
 
     A block is a child of a container (``Sequential``, ``ModuleList``) in which a class that has
     children of its own comes at least twice, and that is not inside another block.
-
-    >>> block = lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    >>> blocks_of(nn.Sequential(block(), block(), nn.Linear(2, 1)))
-    ['0', '1']
     """
-    found: list[str] = []
+    blocks: list[str] = []
     for name, module in model.named_modules():
-        inside = any(name == block or name.startswith(f"{block}.") for block in found)
+        inside = any(name == block or name.startswith(f"{block}.") for block in blocks)
         if inside or not isinstance(module, _CONTAINERS):
             continue
         children = [(key, child) for key, child in module.named_children() if any(child.children())]
         kinds = [type(child) for _, child in children]
         prefix = f"{name}." if name else ""
-        found += [f"{prefix}{key}" for key, child in children if kinds.count(type(child)) > 1]
-    return found
+        blocks += [f"{prefix}{key}" for key, child in children if kinds.count(type(child)) > 1]
+    return blocks
 
 
 def checkpointing_of(change: StepChange) -> Callable[[nn.Module], None]:

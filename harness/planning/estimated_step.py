@@ -1,17 +1,17 @@
 """The estimate of a step on meta tensors as a report, where nothing can be run."""
 
-from collections.abc import Sequence
 from functools import cache
 from threading import Lock
 
 import torch
+from msgspec.structs import replace
 
 from harness.dry_run.toolchain import torch_version
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch, Progress
 from harness.planning.step_changes import StepChange
-from harness.prediction.estimate.estimate_step import Estimate, estimate_step
+from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
 from harness.schema.argument_checks import ArgumentError
@@ -36,36 +36,10 @@ def estimated_report(
     largest: bool = False,
 ) -> StepReport:
     """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
-    found = _estimate(request, device, gpu, settings)
-    fit = found.fit
-    if fit is not None and largest and gpu is not None:
-        fit = _with_largest(request, gpu, settings, fit)
-    metrics = {name: getattr(found.metrics, name) for name in found.metrics.__struct_fields__}
-    return StepReport(
-        **metrics | {"cuda": found.cuda},
-        method="estimate",
-        target=request.target,
-        batch=request.batch,
-        torch=torch_version(),
-        notes=found.notes,
-        layers=found.layers,
-        fit=fit,
-        trace=found.trace,
-    )
-
-
-def estimated_fits(
-    request: StepRequest, gpus: Sequence[Gpu], *, settings: str
-) -> tuple[tuple[GpuFit, ...], tuple[str, ...]]:
-    """Return the estimated verdict on each GPU with its largest batch, and the notes."""
-    fits: list[GpuFit] = []
-    notes: dict[str, None] = {}
-    for gpu in gpus:
-        found = _estimate(request, "cuda", gpu, settings)
-        assert found.fit is not None, "a GPU of known size was named"
-        fits.append(_with_largest(request, gpu, settings, found.fit))
-        notes |= dict.fromkeys(found.notes)
-    return tuple(fits), tuple(notes)
+    report = _estimate(request, device, gpu, settings)
+    if report.fit is None or not largest or gpu is None:
+        return report
+    return replace(report, fit=_with_largest(request, gpu, settings, report.fit))
 
 
 def estimated_plan(
@@ -80,13 +54,13 @@ def estimated_plan(
         step = changed_step(own, change, micro_batches)
         try:
             with _LOCK:
-                found = estimate_step(step, device="cuda", gpu=gpu, allocator_settings=settings)
+                fit = estimate_step(step, device="cuda", gpu=gpu, allocator_settings=settings).fit
         except StepError as error:
             if micro_batches == 1:
                 raise
             return str(error)
-        assert found.fit is not None, "the GPU's memory is known"
-        return found.fit
+        assert fit is not None, "the GPU's memory is known"
+        return fit
 
     subject = subject_of(own, model, gpu=gpu.name, capability=gpu.capability)
     return PlanSearch(subject, fit_of, progress).plan(settings)
@@ -94,32 +68,27 @@ def estimated_plan(
 
 def _estimate(
     request: StepRequest, device: str, gpu: Gpu | None, settings: str, batch: int | None = None
-) -> Estimate:
-    from msgspec.structs import replace
-
+) -> StepReport:
     if request.compile is not None:
         raise ArgumentError(
             "compile needs the dry run of a GPU, e.g. --gpu l4: an estimate knows no compiled code;"
             " harness profile --compile runs a step on the CPU"
         )
-    asked = request if batch is None else replace(request, batch=batch)
+    own = requested_step(request if batch is None else replace(request, batch=batch))
     with _LOCK:
-        return estimate_step(
-            requested_step(asked), device=device, gpu=gpu, allocator_settings=settings
-        )
+        report = estimate_step(own, device=device, gpu=gpu, allocator_settings=settings)
+    return replace(report, target=request.target, torch=torch_version())
 
 
 def _with_largest(request: StepRequest, gpu: Gpu, settings: str, fit: GpuFit) -> GpuFit:
     """Return the verdict with the largest batch that fits, found by estimates at other batches."""
-    from msgspec.structs import replace
-
     unit = request.accumulate
 
     @cache
     def at(count: int) -> GpuFit:
-        found = _estimate(request, "cuda", gpu, settings, count * unit).fit
-        assert found is not None, "a GPU of known size was named"
-        return found
+        fit = _estimate(request, "cuda", gpu, settings, count * unit).fit
+        assert fit is not None, "a GPU of known size was named"
+        return fit
 
     count = request.batch // unit
     room = fit.total_bytes - fit.outside_bytes[1]

@@ -51,7 +51,7 @@ def measure(
     prepare: "Callable[[nn.Module], object] | None" = None,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> StepReport: ...
-def measure(target: object, batch: int | None = None, **asked: object) -> Record | StepReport:
+def measure(target: object, batch: int | None = None, **options: object) -> Record | StepReport:
     """Measure a step in processes of its own.
 
     A failed measurement is a result too: its ``outcome`` says how it ended.
@@ -60,7 +60,7 @@ def measure(target: object, batch: int | None = None, **asked: object) -> Record
         target: a ``Workload``; or a network, a function that returns one, or its name as
             ``package.module:Net`` or ``my_model.py:Net``.
         batch: examples in a step of a network.
-        asked: everything else, by name.
+        options: everything else, by name.
 
             - For a workload: ``repeats``, the number of passes without instruments, which time
               the step and read its RSS; ``deadline_seconds``; ``force`` to try a workload that is
@@ -85,7 +85,7 @@ def measure(target: object, batch: int | None = None, **asked: object) -> Record
     (<Outcome.OK: 'ok'>, 452)
 
     """
-    step: dict[str, Any] = dict(asked)
+    step: dict[str, Any] = dict(options)
     if not (callable(target) or isinstance(target, str)):
         workload: Any = target
         return measure_workload(workload, **step)
@@ -109,12 +109,7 @@ def measure_step(
     deadline_seconds: float,
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Return the traced step of a request, whatever happens.
-
-    Raises:
-        HarnessError: the user's mistake, or something is missing.
-
-    """
+    """Return the traced step of a request, whatever happens."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (option_of(gpu or gpu_of(None)),) if pretends else ()
     question = StepQuestion(request=request, device=device, gpus=gpus)

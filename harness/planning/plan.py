@@ -82,13 +82,12 @@ def plan_request(
         question = StepQuestion(
             request=request, device="cuda", gpus=(option,), settings=settings, plan=True
         )
-        answer = ask(question, "dry run", progress=progress)
-        found = msgspec.convert(answer.plan, Plan)
-        most = found.as_asked.workspace_bytes
-        note = [WORKSPACE.format(format_bytes(most))] if most else []
-        return replace(found, notes=(*note, *found.notes))
+        plan = msgspec.convert(ask(question, "dry run", progress).plan, Plan)
+        most = plan.as_asked.workspace_bytes
+        note = WORKSPACE.format(format_bytes(most)) if most else ""
     except DryRunUnavailableError as error:
         from harness.planning.estimated_step import estimated_plan
 
-        found = estimated_plan(request, gpu, settings=settings, progress=progress or str)
-        return replace(found, notes=(ESTIMATED.format(error), *found.notes))
+        plan = estimated_plan(request, gpu, settings=settings, progress=progress or str)
+        note = ESTIMATED.format(error)
+    return replace(plan, notes=(*[note] * bool(note), *plan.notes))

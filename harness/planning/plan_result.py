@@ -111,18 +111,13 @@ class Plan:
         """
         import pandas as pd
 
+        names = ("micro_batches", "micro_batch", "allocator_settings", "relative_time")
+        ranges = ("reserved_peak_low_bytes", "reserved_peak_high_bytes")
         rows = [
-            (
-                one.described(),
-                one.micro_batches,
-                one.micro_batch,
-                one.allocator_settings,
-                one.relative_time,
-                *one.fit.reserved_peak_bytes,
-            )
+            (one.described(), *(getattr(one, name) for name in names), *one.fit.reserved_peak_bytes)
             for one in self.candidates
         ]
-        return pd.DataFrame(rows, columns=_COLUMNS)
+        return pd.DataFrame(rows, columns=["change", *names, *ranges])
 
     def plot(self) -> "Figure":
         """Return a picture of what the step as asked and each candidate reserve at the peak.
@@ -163,14 +158,3 @@ class Plan:
             f"<pre>{html.escape(code)}</pre>"
             f"<details><summary>tried, and not sure to fit</summary><ul>{tried}</ul></details>"
         )
-
-
-_COLUMNS = [
-    "change",
-    "micro_batches",
-    "micro_batch",
-    "allocator_settings",
-    "relative_time",
-    "reserved_peak_low_bytes",
-    "reserved_peak_high_bytes",
-]

@@ -28,21 +28,11 @@ step does not run."""
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The step and the GPU of a plan.
-
-    Attributes:
-        batch: examples in a step.
-        optimizer: its name, or None for a function of the user's.
-        autocast: whether the step has autocast already.
-        blocks: names of the network's repeated blocks.
-        has_norms: whether a module computes statistics of a micro-batch.
-        gpu: name of the GPU.
-        capability: its compute capability.
-
-    """
+    """The step and the GPU of a plan."""
 
     batch: int
     optimizer: str | None
+    """None for a function of the user's."""
     autocast: bool
     blocks: tuple[str, ...]
     has_norms: bool
@@ -60,12 +50,7 @@ class PlanSearch:
         self._known: dict[tuple[StepChange, int, str], GpuFit | str] = {}
 
     def plan(self, settings: str) -> Plan:
-        """Return the candidates that fit, ranked by their estimated time.
-
-        Raises:
-            StepError: the step as asked does not run.
-
-        """
+        """Return the candidates that fit, ranked by their estimated time."""
         as_asked = self._fit(StepChange(), 1, settings)
         if isinstance(as_asked, str):
             raise StepError(as_asked)
@@ -76,9 +61,9 @@ class PlanSearch:
         too_large = []
         for change in sorted(changes, key=lambda change: len(change.described())):
             counts = _worth_trying(change, self._subject.batch, candidates)
-            found = list(self._smallest_change(change, settings, counts))
-            candidates += found
-            if not found and counts == _divisors(self._subject.batch):
+            fitting = list(self._smallest_change(change, settings, counts))
+            candidates += fitting
+            if not fitting and counts == _divisors(self._subject.batch):
                 too_large.append(", ".join(change.described()) or "micro-batches alone")
         ranked = sorted(_needed(candidates), key=_rank)
         notes = [] if self._subject.blocks or len(changes) == 1 else [NO_BLOCKS]
@@ -96,14 +81,14 @@ class PlanSearch:
 
     def _rejected(self) -> Iterator[str]:
         """Yield each step that was tried and is not sure to fit, in the order of the search."""
-        for (change, parts, settings), found in self._known.items():
-            if isinstance(found, GpuFit) and found.verdict == FITS:
+        for (change, parts, settings), fit in self._known.items():
+            if isinstance(fit, GpuFit) and fit.verdict == FITS:
                 continue
             what = self._words(change, parts, settings)
-            if isinstance(found, str):
-                yield f"{what}: does not run: {found}"
+            if isinstance(fit, str):
+                yield f"{what}: does not run: {fit}"
             else:
-                yield f"{what}: {found.verdict}, reserves {found.reserved_text}"
+                yield f"{what}: {fit.verdict}, reserves {fit.reserved_text}"
 
     def _words(self, change: StepChange, parts: int, settings: str) -> str:
         micro = f"{parts} x {self._subject.batch // parts:,}"
@@ -190,8 +175,8 @@ class PlanSearch:
         return max((n for n in _divisors(self._subject.batch) if n < parts), default=None)
 
     def _fits(self, change: StepChange, parts: int, settings: str) -> bool:
-        found = self._fit(change, parts, settings)
-        return isinstance(found, GpuFit) and found.verdict == FITS
+        fit = self._fit(change, parts, settings)
+        return isinstance(fit, GpuFit) and fit.verdict == FITS
 
     def _fit(self, change: StepChange, parts: int, settings: str) -> GpuFit | str:
         """Return what the step needs, or why it does not run."""
@@ -217,14 +202,10 @@ def _needed(candidates: list[Candidate]) -> list[Candidate]:
     return [one for one in candidates if not any(beats(other, one) for other in candidates)]
 
 
-def _worth_trying(change: StepChange, batch: int, found: list[Candidate]) -> list[int]:
-    """Return the numbers of micro-batches with which ``change`` can beat those with fewer changes.
-
-    >>> _worth_trying(StepChange(), 6, [])
-    [1, 2, 3, 6]
-    """
+def _worth_trying(change: StepChange, batch: int, candidates: list[Candidate]) -> list[int]:
+    """Return the numbers of micro-batches with which a change can beat one with fewer changes."""
     parts = set(change.described())
-    limits = [one.relative_time for one in found if set(one.parts()) < parts]
+    limits = [one.relative_time for one in candidates if set(one.parts()) < parts]
     best = min(limits, default=float("inf"))
     return [n for n in _divisors(batch) if change.relative_time(n) < best]
 

@@ -58,14 +58,14 @@ def predict(
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
 ) -> StepReport: ...
-def predict(target: object = None, batch: int | None = None, **asked: object) -> StepReport:
+def predict(target: object = None, batch: int | None = None, **options: object) -> StepReport:
     """Predict the memory of a workload, of a network's step or of a whole training loop.
 
     Args:
         target: a ``Workload``; or a network, a function that returns one, or its name as
             ``package.module:Net`` or ``my_model.py:Net``.
         batch: examples in a step of a network.
-        asked: everything else, by name.
+        options: everything else, by name.
 
             - For a workload: ``budget_bytes`` to check against; ``gpu``, a name or a ``Gpu``, which
               implies CUDA; ``allocator_settings`` as in PYTORCH_ALLOC_CONF; ``examples``, the
@@ -100,9 +100,9 @@ def predict(target: object = None, batch: int | None = None, **asked: object) ->
     5824516
 
     """
-    named: dict[str, Any] = dict(asked)
+    named: dict[str, Any] = dict(options)
     if target is None and "run" in named:
-        from harness.planning.predict_run import predict_run
+        from harness.planning.predict_step import predict_run
 
         return predict_run(**named)
     if callable(target) or isinstance(target, str):
@@ -115,11 +115,11 @@ def predict(target: object = None, batch: int | None = None, **asked: object) ->
     return _predict_workload(target, named if batch is None else {**named, "batch": batch})
 
 
-def _predict_workload(workload: Any, asked: dict[str, Any]) -> StepReport:
+def _predict_workload(workload: Any, options: dict[str, Any]) -> StepReport:
     from dataclasses import replace
 
     from harness.prediction.predict_workload import predict as predict_workload
 
-    if isinstance(workload, Workload) and asked.get("gpu") is not None:
+    if isinstance(workload, Workload) and options.get("gpu") is not None:
         workload = replace(workload, device="cuda")
-    return predict_workload(workload, **asked)
+    return predict_workload(workload, **options)

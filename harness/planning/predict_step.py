@@ -1,13 +1,14 @@
 """The prediction of one step of a network: by a dry run where it works, else by an estimate."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
+from harness.dry_run.sent_objects import sent
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
 from harness.measurement.process.worker_output import OnPhase
-from harness.planning.ask_step import ask, deadline_of, option_of
+from harness.planning.ask_step import ask, option_of
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.prediction.whole_import import import_whole
@@ -32,13 +33,15 @@ BY_REQUEST = "estimated on meta tensors, as was asked"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 ESTIMATED = "estimated, because the dry run is not available: {}"
 
+Result = TypeVar("Result")
 
-def estimated(request: StepRequest, **asked: Any) -> StepReport:
+
+def estimated(request: StepRequest, **options: Any) -> StepReport:
     """Return the estimate of a step; PyTorch is loaded in this process."""
     import_whole("harness.planning.estimated_step")
     from harness.planning.estimated_step import estimated_report
 
-    return estimated_report(request, **asked)
+    return estimated_report(request, **options)
 
 
 def predict_step(
@@ -75,44 +78,71 @@ def predict_on_cuda(
     method: str,
     progress: OnPhase | None = None,
 ) -> StepReport:
-    """Return the report of a step on a GPU that is not there; ``gpu`` is None where none is named.
+    """Return the report of a step on a GPU that is not there; None is the default GPU."""
 
-    Raises:
-        DryRunUnavailableError: the dry run is required, and does not work here.
+    def dry_run() -> StepReport:
+        searched = largest and request.compile is None
+        question = StepQuestion(
+            request=request,
+            device="cuda",
+            gpus=(option_of(gpu_of(gpu)),),
+            settings=settings,
+            fits=gpu is not None,
+            largest=searched,
+        )
+        answer = ask(question, "dry run", progress)
+        notes = (*notes_of(answer), *[NOT_SEARCHED] * (largest and not searched))
+        return report_of(request, answer, method="dry run", notes=notes)
 
-    """
-    note = BY_REQUEST
-    if method != "estimate":
-        try:
-            return _dry_run(request, gpu, settings, largest, progress)
-        except DryRunUnavailableError as error:
-            if method == "dry-run" or request.compile is not None:
-                raise
-            note = ESTIMATED.format(error)
-    found = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
-    return msgspec.structs.replace(found, notes=(note, *found.notes))
+    report, why = _by_dry_run(dry_run, request, method)
+    if report is not None:
+        return report
+    report = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
+    return msgspec.structs.replace(report, notes=(why, *report.notes))
 
 
-def _dry_run(
-    request: StepRequest,
-    gpu: Gpu | None,
-    settings: str,
-    largest: bool,
-    progress: OnPhase | None,
+def _by_dry_run(
+    dry_run: Callable[[], Result], request: StepRequest, method: str
+) -> tuple[Result | None, str]:
+    """Return what a dry run answers; or None, and why the answer is to be estimated."""
+    if method == "estimate":
+        return None, BY_REQUEST
+    try:
+        return dry_run(), ""
+    except DryRunUnavailableError as error:
+        if method == "dry-run" or request.compile is not None:
+            raise
+        return None, ESTIMATED.format(error)
+
+
+def predict_run(
+    *,
+    run: Callable[..., object],
+    shapes: Iterable[object] | None = None,
+    gpu: Gpu | str | None = None,
+    allocator_settings: str = "",
 ) -> StepReport:
-    used = gpu or gpu_of(None)
-    searched = largest and request.compile is None
+    """Return the peaks of a whole training loop, whose step is all of it."""
+    if not callable(run):
+        raise ArgumentError(f"run must be a function, got a {type(run).__name__}")
+    if shapes is not None and not isinstance(shapes, Iterable):
+        raise ArgumentError(f"shapes must be a list, e.g. [(32, 128)], got {shapes!r}")
+    objects = {"run": run, "shapes": None if shapes is None else list(shapes)}
+    request = StepRequest(
+        target=getattr(run, "__qualname__", None), sent=sent(objects), **own_places()
+    )
     question = StepQuestion(
         request=request,
         device="cuda",
-        gpus=(option_of(used),),
-        settings=settings,
+        gpus=(option_of(gpu_of(gpu)),),
+        settings=allocator_settings,
+        run=True,
         fits=gpu is not None,
-        largest=searched,
     )
-    answer = ask(question, "dry run", deadline_seconds=deadline_of(request), progress=progress)
-    notes = (*notes_of(answer), *[NOT_SEARCHED] * (largest and not searched))
-    return report_of(request, answer, method="dry run", notes=notes)
+    answer = ask(question, "dry run")
+    notes = notes_of(answer)
+    report = report_of(request, answer, method="dry run", notes=notes, steps=answer.steps)
+    return msgspec.structs.replace(report, batch=None)
 
 
 def notes_of(answer: StepAnswer) -> tuple[str, ...]:
@@ -164,39 +194,33 @@ def fits_on_cuda(
     method: str,
     progress: OnPhase | None = None,
 ) -> FitsOnGpus:
-    """Return the verdict on each GPU with its largest batch.
+    """Return the verdict on each GPU with its largest batch."""
 
-    Raises:
-        DryRunUnavailableError: the dry run is required, and does not work here.
+    def dry_run() -> FitsOnGpus:
+        options, left_out = _options(gpus)
+        question = StepQuestion(
+            request=request,
+            device="cuda",
+            gpus=tuple(options),
+            settings=settings,
+            trace=request.compile is not None,  # it sees if anything was compiled
+            fits=True,
+            largest=request.compile is None,
+        )
+        answer = ask(question, "dry run", progress)
+        compiling = () if request.compile is None else (NOT_SEARCHED,)
+        notes = (*notes_of(answer), *left_out, *compiling)
+        return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
 
-    """
-    note = BY_REQUEST
-    if method != "estimate":
-        try:
-            options, left_out = _options(gpus)
-            question = StepQuestion(
-                request=request,
-                device="cuda",
-                gpus=tuple(options),
-                settings=settings,
-                trace=request.compile is not None,  # it sees if anything was compiled
-                fits=True,
-                largest=request.compile is None,
-            )
-            answer = ask(
-                question, "dry run", deadline_seconds=deadline_of(request), progress=progress
-            )
-            compiling = () if request.compile is None else (NOT_SEARCHED,)
-            notes = (*notes_of(answer), *left_out, *compiling)
-            return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
-        except DryRunUnavailableError as error:
-            if method == "dry-run" or request.compile is not None:
-                raise
-            note = ESTIMATED.format(error)
-    from harness.planning.estimated_step import estimated_fits
-
-    fits, notes = estimated_fits(request, gpus, settings=settings)
-    return FitsOnGpus(fits=fits, method="estimate", notes=(note, *notes))
+    table, why = _by_dry_run(dry_run, request, method)
+    if table is not None:
+        return table
+    reports = [
+        estimated(request, device="cuda", gpu=gpu, settings=settings, largest=True) for gpu in gpus
+    ]
+    fits = tuple(report.fit for report in reports if report.fit is not None)
+    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    return FitsOnGpus(fits=fits, method="estimate", notes=(why, *notes))
 
 
 def _options(gpus: Sequence[Gpu]) -> tuple[list[GpuOption], list[str]]:
@@ -211,13 +235,7 @@ def _options(gpus: Sequence[Gpu]) -> tuple[list[GpuOption], list[str]]:
 
 
 def device_of(device: object, gpu: object) -> str:
-    """Return ``cpu`` or ``cuda``, as the arguments name it.
-
-    Raises:
-        StepError: it is neither.
-        GpuError: a GPU is named for a step on the CPU.
-
-    """
+    """Return ``cpu`` or ``cuda``, as the arguments name it."""
     if device is None:
         return "cpu" if gpu is None else "cuda"
     kind = str(device).partition(":")[0]
@@ -229,12 +247,7 @@ def device_of(device: object, gpu: object) -> str:
 
 
 def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
-    """Return the request for a step that Python objects describe.
-
-    Raises:
-        StepError: an argument is wrong, or cannot be sent to a worker.
-
-    """
+    """Return the request for a step that Python objects describe."""
     plain: dict[str, Any] = {"batch": batch, **own_places()}
     objects: dict[str, Any] = {}
     for name, given in step.items():
@@ -253,8 +266,6 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
         objects["build"] = target
     if not objects:
         return StepRequest(**plain)
-    from harness.dry_run.sent_objects import sent
-
     if "build" in objects:  # its modules are loaded here: a wrong argument is refused at once
         from harness.training.own_step import OwnStep
 

@@ -1,4 +1,4 @@
-"""A network built once on a pretended GPU; its step is tried at any batch in forks.
+"""A step tried on a pretended GPU, at any batch and within any memory, each time in a fork.
 
 A try costs a fork and a few steps: tens of milliseconds for ResNet-50. It has the same allocator,
 in the same state, as a run of its own would have after building the network.
@@ -7,17 +7,22 @@ in the same state, as a run of its own would have after building the network.
 import ctypes
 import gc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import NamedTuple, Protocol, Self, TypeVar
 
 import torch
 
+from harness.dry_run.dry_run_text import reads_in_words
 from harness.dry_run.library_workspaces import workspace_bytes
+from harness.dry_run.own_code import is_own
+from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
+from harness.dry_run.value_answers import check_answers, parse_answer
+from harness.dry_run.value_reads import ValueReads
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import MOST_STEPS
-from harness.planning.step_values import StepValues
+from harness.planning.step_question import GpuOption, StepQuestion
 from harness.schema.errors import UnsupportedError
 from harness.schema.units import format_bytes
 from harness.training.module_step import Step, run_step
@@ -28,7 +33,6 @@ MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
 WORKSPACE = "HARNESS_DRY_RUN_LARGEST_WORKSPACE"
 ENDLESS_BYTES = 1 << 41
 """Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
-
 
 Result = TypeVar("Result")
 
@@ -50,200 +54,153 @@ class Need(NamedTuple):
     """The largest workspace that cuDNN or cuFFT could use at once; they alone know what they do."""
 
 
+class StepValues:
+    """Follows the values that are read from the GPU: known, answered by the user, or unknown."""
+
+    def __init__(self, answers: tuple[str, ...]) -> None:
+        known = dict(map(parse_answer, answers))
+        check_answers(known)
+        self._reads = ValueReads(known, is_own)
+        self._reads.listen()
+
+    def refuse_unknown_sizes(self) -> None:
+        """Raise UnsupportedError where the size of a tensor depends on a value nobody knows."""
+        reads = self._reads.found()
+        reason = unknown_sizes(reads) or unknown_integers(reads)
+        if reason is not None:
+            raise UnsupportedError(reason)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return how many values were read, and which sizes the user answered."""
+        reads = self._reads.found()
+        return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
+
+
 def use_gpu(
-    variables: Mapping[str, str],
+    question: StepQuestion,
+    gpu: GpuOption,
+    memory_bytes: int = ENDLESS_BYTES,
     *,
-    memory_bytes: int,
-    settings: str = "",
-    answers: Sequence[str] = (),
     largest_workspace: bool = False,
 ) -> StepValues:
-    """Let this process, which has not used CUDA yet, see a pretended GPU.
-
-    Args:
-        variables: what the stub reads, as ``PretendedGpu.variables`` returns it.
-        memory_bytes: memory for PyTorch's allocator.
-        settings: as in PYTORCH_ALLOC_CONF.
-        answers: what the step reads from the GPU, each as ``FILE:LINE=ANSWER``.
-        largest_workspace: whether libraries ask for their largest workspace, instead of none.
-
-    Returns:
-        The values that are read from now on.
-
-    """
-    os.environ.update(variables)
-    if settings:
-        torch.cuda.memory._set_allocator_settings(settings)
-    limit_memory(memory_bytes, largest_workspace=largest_workspace)
+    """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on."""
+    os.environ.update(gpu.variables)
+    if question.settings:
+        torch.cuda.memory._set_allocator_settings(question.settings)
+    _limit_memory(memory_bytes, largest_workspace=largest_workspace)
     torch.cuda.init()  # type: ignore[no-untyped-call]
-    return StepValues(answers)
+    return StepValues(question.request.answers)
 
 
-def limit_memory(memory_bytes: int, *, largest_workspace: bool) -> None:
+def _limit_memory(memory_bytes: int, *, largest_workspace: bool) -> None:
     """Change the memory of PyTorch's allocator, and the workspace that libraries ask for."""
     os.environ |= {MEMORY: str(memory_bytes), OUTSIDE: "0", WORKSPACE: str(int(largest_workspace))}
     ctypes.CDLL(None).harness_dry_run_describe()
 
 
-class Tries(Protocol):
-    """Tries a step at any batch."""
+class Run(Protocol):
+    """Runs the step; returns None where memory runs out."""
 
-    def need(self, batch: int, own: OwnStep) -> Need:
-        """Return the peaks where memory never ends."""
-        ...
-
-    def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
-        """Return whether the build and the steps complete within so much memory."""
-        ...
+    def __call__(
+        self, batch: int, memory_bytes: int, *, largest_workspace: bool = False
+    ) -> Need | None:
+        """Run it within so much memory; libraries ask for their largest workspace, or for none."""
 
 
-class Bench(Tries, Protocol):
-    """Tries whose two ends, without and with the largest workspace, can be compared."""
+class Bench:
+    """Tries of one step; ``model`` is its network where that is built already."""
 
-    def with_largest_workspace(self) -> Self:
-        """Return tries in which libraries ask for their largest workspace, instead of none."""
-        ...
-
-
-class StepBench:
-    """The network of a step on a pretended GPU, in the process that made it."""
-
-    def __init__(self, own: OwnStep, values: StepValues) -> None:
-        model = own.network("cuda", with_values=False)
-        self._run = partial(_run, model, values=values)
-        self._model = model
-        self._built = torch.cuda.max_memory_reserved()
-        # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
-        torch.cuda._is_in_bad_fork = lambda: False
+    def __init__(self, run: Run, model: torch.nn.Module | None = None) -> None:
+        self.run: Run = run
+        self.model = model
+        self._built_bytes = 0 if model is None else torch.cuda.max_memory_reserved()
 
     def with_largest_workspace(self) -> Self:
         """Return tries in which libraries ask for their largest workspace, instead of none."""
         other = copy(self)
-        other._run = partial(self._run, largest_workspace=True)
+        other.run = partial(self.run, largest_workspace=True)
         return other
 
-    def need(self, batch: int, own: OwnStep) -> Need:
-        """Return the peaks with that many examples, where memory never ends.
+    def need(self, batch: int) -> Need:
+        """Return the peaks with that many examples, where memory never ends."""
+        need = self.tried(batch, ENDLESS_BYTES)
+        if need is None:
+            raise TooLargeError(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
+        return need
 
-        Raises:
-            ForkFailedError: the step fails.
+    def completes(self, batch: int, memory_bytes: int) -> bool:
+        """Return whether the build and the steps complete within so much memory."""
+        return self._built_bytes <= memory_bytes and self.tried(batch, memory_bytes) is not None
 
-        """
-        return known(in_fork(partial(self._run, own, batch, ENDLESS_BYTES)))
-
-    def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
-        """Return whether the build and the steps complete within so much memory.
-
-        Raises:
-            ForkFailedError: the step fails for another reason than memory.
-
-        """
-        if self._built > memory_bytes:
-            return False
-        return in_fork(partial(self._run, own, batch, memory_bytes)) is not None
-
-    def same_process(self) -> "SameProcessTries":
-        """Return tries in a process that only these tries use."""
-        return SameProcessTries(self._run, self._model, self._built)
+    def tried(self, batch: int, memory_bytes: int) -> Need | None:
+        """Try once."""
+        return in_fork(partial(self.run, batch, memory_bytes))
 
 
 class StateLeftError(Exception):
     """A step left something on the GPU, so that another one would not begin as the first did."""
 
 
-class SameProcessTries:
+class SameProcessBench(Bench):
     """Tries one after another without a fork: faster, and right unless a step leaves something."""
 
-    def __init__(
-        self, run: Callable[..., Need | None], model: torch.nn.Module, built_bytes: int
-    ) -> None:
-        self._run = run
-        self._model = model
-        self._built = built_bytes
+    def __init__(self, bench: Bench, model: torch.nn.Module) -> None:
+        vars(self).update(vars(bench))
+        self.model, self._network = None, model  # no search in another process begins here
         self._held = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
 
-    def need(self, batch: int, own: OwnStep) -> Need:
-        """Return the peaks where memory never ends."""
-        return known(self._tried(own, batch, ENDLESS_BYTES))
-
-    def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
-        """Return whether the build and the steps complete within so much memory."""
-        if self._built > memory_bytes:
-            return False
-        return self._tried(own, batch, memory_bytes) is not None
-
-    def _tried(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
+    def tried(self, batch: int, memory_bytes: int) -> Need | None:
+        """Try once, in this process."""
         torch.cuda.reset_peak_memory_stats()
-        found = self._run(own, batch, memory_bytes)
-        self._model.zero_grad(set_to_none=True)
+        need = self.run(batch, memory_bytes)
+        self._network.zero_grad(set_to_none=True)
         gc.collect()
         torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
         if (torch.cuda.memory_allocated(), torch.cuda.memory_reserved()) != self._held:
             raise StateLeftError
-        return found
+        return need
 
 
-class FreshTries:
-    """Tries a step whose network is built anew each time, under its own allocator settings."""
+def built_bench(own: OwnStep, values: StepValues) -> Bench:
+    """Return tries of a step whose network is built once, on this process's GPU."""
+    model = own.network("cuda", with_values=False)
+    bench = Bench(partial(_run, model, own, values), model)
+    # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
+    torch.cuda._is_in_bad_fork = lambda: False
+    return bench
 
-    def __init__(self, variables: Mapping[str, str], settings: str, answers: Sequence[str]) -> None:
-        self._use_gpu = partial(use_gpu, variables, settings=settings, answers=answers)
-        self._largest_workspace = False
 
-    def with_largest_workspace(self) -> Self:
-        """Return tries in which libraries ask for their largest workspace, instead of none."""
-        other = copy(self)
-        other._largest_workspace = True
-        return other
+def fresh_bench(own: OwnStep, question: StepQuestion, gpu: GpuOption) -> Bench:
+    """Return tries of a step whose network is built anew each time."""
 
-    def need(self, batch: int, own: OwnStep) -> Need:
-        """Return the peaks where memory never ends."""
-        return known(in_fork(partial(self._run, own, batch, ENDLESS_BYTES)))
-
-    def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
-        """Return whether the build and the steps complete within so much memory."""
-        return in_fork(partial(self._run, own, batch, memory_bytes)) is not None
-
-    def _run(self, own: OwnStep, batch: int, memory_bytes: int) -> Need | None:
-        largest = self._largest_workspace
-        values = self._use_gpu(memory_bytes=memory_bytes, largest_workspace=largest)
+    def run(batch: int, memory_bytes: int, *, largest_workspace: bool = False) -> Need | None:
+        values = use_gpu(question, gpu, memory_bytes, largest_workspace=largest_workspace)
         try:
             model = own.network("cuda", with_values=False)
         except torch.OutOfMemoryError:
             return None
-        return _run(model, own, batch, memory_bytes, values=values, largest_workspace=largest)
+        return _run(model, own, values, batch, memory_bytes, largest_workspace=largest_workspace)
 
-
-def known(need: Result | None) -> Result:
-    """Return what a try without an end of memory found.
-
-    Raises:
-        TooLargeError: it ended nevertheless.
-
-    """
-    if need is None:
-        raise TooLargeError(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
-    return need
+    return Bench(run)
 
 
 def _run(
     model: torch.nn.Module,
     own: OwnStep,
+    values: StepValues,
     batch: int,
     memory_bytes: int,
     *,
-    values: StepValues,
     largest_workspace: bool = False,
 ) -> Need | None:
-    """Run the steps; None if memory runs out."""
-    limit_memory(memory_bytes, largest_workspace=largest_workspace)
-    found = within_memory(
+    _limit_memory(memory_bytes, largest_workspace=largest_workspace)
+    need = within_memory(
         lambda: _need(own.step(model, "cuda", batch)), largest_workspace=largest_workspace
     )
-    if found is not None:
+    if need is not None:
         values.refuse_unknown_sizes()
-    return found
+    return need
 
 
 def within_memory(run: Callable[[], Result], *, largest_workspace: bool) -> Result | None:

@@ -42,11 +42,7 @@ class StepChange:
         return self.optimizer == "sgd"
 
     def relative_time(self, micro_batches: int) -> float:
-        """Return the estimated time of a step, where the step as asked takes 1.
-
-        >>> round(StepChange(checkpointing="every block").relative_time(4), 2)
-        1.39
-        """
+        """Return the estimated time of a step, where the step as asked takes 1."""
         repeated = {"none": 0.0, "every second block": 0.5, "every block": 1.0}
         arithmetic = BFLOAT16_TIME if self.autocast else 1.0
         time = arithmetic * (1 + FORWARD_SHARE * repeated[self.checkpointing])
@@ -77,19 +73,19 @@ def possible_changes(
     casts: list[Literal["bfloat16"] | None] = [None]
     if not autocast and capability >= (8, 0):
         casts.append("bfloat16")
-    found = [StepChange(checkpointing=kind, autocast=cast) for cast in casts for kind in kinds]
-    strongest = found[-1]
+    changes = [StepChange(checkpointing=kind, autocast=cast) for cast in casts for kind in kinds]
+    strongest = changes[-1]
     for variant in _variants(optimizer):
-        found.append(StepChange(optimizer=variant))
+        changes.append(StepChange(optimizer=variant))
         if variant != "without foreach":
-            found.append(
+            changes.append(
                 StepChange(
                     checkpointing=strongest.checkpointing,
                     autocast=strongest.autocast,
                     optimizer=variant,
                 )
             )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(changes))
 
 
 _BLOCKWISE: tuple[Checkpointing, ...] = ("every second block", "every block")

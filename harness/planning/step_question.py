@@ -11,22 +11,15 @@ from harness.schema.step_request import StepRequest
 
 
 class GpuOption(Struct, frozen=True, kw_only=True):
-    """A GPU that may be pretended.
-
-    Attributes:
-        name: as in the catalogue.
-        capability: compute capability, such as "8.9".
-        total_bytes: its memory; 0 where it is unknown.
-        outside_bytes: least and most memory outside PyTorch's allocator.
-        variables: environment variables by which the pretended GPU is described.
-
-    """
+    """A GPU that may be pretended."""
 
     name: str
     capability: str
     total_bytes: int
+    """0 where it is unknown."""
     outside_bytes: tuple[int, int]
     variables: dict[str, str]
+    """Environment variables by which it is described to the stub."""
 
 
 class StepQuestion(Struct, frozen=True, kw_only=True):
@@ -34,7 +27,8 @@ class StepQuestion(Struct, frozen=True, kw_only=True):
 
     ``trace``: the traced step, on ``device``. ``fits``: the verdict on each of ``gpus`` of known
     memory, ``largest`` with the largest batch. ``plan``: the changes with which it fits on the
-    first of them. ``run``: the request's loop traced as a whole instead of a step.
+    first of them. ``run``: the request's loop traced as a whole instead of a step. ``counts``: the
+    numbers that the target, a function, returns.
     """
 
     request: StepRequest
@@ -46,6 +40,7 @@ class StepQuestion(Struct, frozen=True, kw_only=True):
     largest: bool = False
     run: bool = False
     plan: bool = False
+    counts: bool = False
 
 
 class StepAnswer(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 
 from msgspec.structs import replace
+from torch.nn import Module
 
 from harness.measurement.process.failure import ForkFailedError
 from harness.measurement.process.forked_call import ForkedCall, in_fork
@@ -13,15 +14,13 @@ from harness.planning.step_bench import (
     ENDLESS_BYTES,
     Bench,
     Need,
-    StepBench,
+    SameProcessBench,
     TooLargeError,
-    Tries,
 )
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
 from harness.schema.memory_fit import GpuFit
 from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit, fit_of
-from harness.training.own_step import OwnStep
 
 HIGHEST = 1 << 24
 """The largest batch that is tried."""
@@ -29,31 +28,27 @@ HIGHEST = 1 << 24
 
 def fits_of(
     bench: Bench,
-    own: OwnStep,
     gpus: Sequence[GpuOption],
     *,
+    batch: int,
+    unit: int = 1,
     settings: str = "",
     find_largest: bool = False,
     find_best: bool = True,
+    need: Need | None = None,
 ) -> list[GpuFit]:
-    """Return the verdict on each GPU: it fits if it does with the largest workspace of cuDNN too.
+    """Return the verdicts: a step fits if it does with cuDNN's largest workspace too.
 
-    Args:
-        bench: where the step is tried.
-        own: the step.
-        gpus: GPUs of one kind and of known memory.
-        settings: as in PYTORCH_ALLOC_CONF.
-        find_largest: whether to search the largest batch that surely fits.
-        find_best: whether to search then also the one that may fit, without any workspace.
-
-    Raises:
-        ForkFailedError: the step fails for another reason than memory.
-
+    The GPUs are of one kind and of known memory; a batch is a multiple of ``unit``. ``find_best``
+    says whether ``find_largest`` also searches the batch that may fit, without any workspace.
+    ``need`` is what the step needs without one, where that is known.
     """
-    least = StepSearch(bench, own, settings)
-    if not least.need(own.batch).workspace_bytes:
+    least = StepSearch(bench, batch, unit, settings)
+    if need is not None:
+        least.needs[batch] = need
+    if not least.need(batch).workspace_bytes:
         return least.fits(gpus, find_largest=find_largest)
-    most = StepSearch(bench.with_largest_workspace(), own, settings)
+    most = StepSearch(bench.with_largest_workspace(), batch, unit, settings)
     other = ForkedCall(partial(most.fits, gpus, find_largest=find_largest))
     fits = least.fits(gpus, find_largest=find_largest and find_best, at_best=True)
     ends = zip(gpus, fits, other.result(), strict=True)
@@ -83,46 +78,37 @@ def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
 class StepSearch:
     """Answers about a step on one bench; each try is made once."""
 
-    def __init__(self, bench: Tries, own: OwnStep, settings: str = "") -> None:
+    def __init__(self, bench: Bench, batch: int, unit: int = 1, settings: str = "") -> None:
         self._bench = bench
-        self._own = own
+        self._batch = batch
+        self._unit = unit
         self._settings = settings
-        self._needs: dict[int, Need] = {}
+        self.needs: dict[int, Need] = {}
         self._completed: dict[tuple[int, int], bool] = {}
         self._guesses: dict[str, int | None] = {}
-        self.tries = 0
 
     def fits(
         self, gpus: Sequence[GpuOption], *, find_largest: bool, at_best: bool = False
     ) -> list[GpuFit]:
-        """Return the verdict on each GPU, and its largest batch if wanted.
-
-        Args:
-            gpus: GPUs of known memory.
-            find_largest: whether to search the largest batch.
-            at_best: whether that is the one next to the smallest CUDA context, not the largest.
-
-        Raises:
-            ForkFailedError: the step fails for another reason than memory.
-
-        """
-        if find_largest and isinstance(self._bench, StepBench):
+        """Return the verdict on each GPU, and its largest batch if wanted."""
+        model = self._bench.model
+        if find_largest and model is not None:
             with suppress(ForkFailedError):  # one process searches first, forks then confirm
-                self._guesses = in_fork(partial(self._searched, self._bench, gpus, at_best))
+                self._guesses = in_fork(partial(self._searched, model, gpus, at_best))
         return [self._fit(gpu, find_largest, at_best) for gpu in gpus]
 
     def _searched(
-        self, bench: StepBench, gpus: Sequence[GpuOption], at_best: bool
+        self, model: Module, gpus: Sequence[GpuOption], at_best: bool
     ) -> dict[str, int | None]:
         gc.freeze()  # what exists is never collected between two tries
-        search = StepSearch(bench.same_process(), self._own, self._settings)
-        found = search.fits(gpus, find_largest=True, at_best=at_best)
-        return {fit.gpu: fit.largest_batch for fit in found}
+        bench = SameProcessBench(self._bench, model)
+        search = StepSearch(bench, self._batch, self._unit, self._settings)
+        fits = search.fits(gpus, find_largest=True, at_best=at_best)
+        return {fit.gpu: fit.largest_batch for fit in fits}
 
     def _fit(self, gpu: GpuOption, find_largest: bool, at_best: bool) -> GpuFit:
-        batch = self._own.batch
-        need = self.need(batch)
-        verdict = self._verdict(gpu, batch)
+        need = self.need(self._batch)
+        verdict = self._verdict(gpu, self._batch)
         outside = gpu.outside_bytes[0 if at_best else 1]
         fitting = verdict != DOES_NOT_FIT if at_best else verdict == FITS
         return GpuFit(
@@ -149,10 +135,9 @@ class StepSearch:
 
     def need(self, batch: int) -> Need:
         """Return the peaks at a batch, where memory never ends."""
-        if batch not in self._needs:
-            self.tries += 1
-            self._needs[batch] = self._bench.need(batch, self._own)
-        return self._needs[batch]
+        if batch not in self.needs:
+            self.needs[batch] = self._bench.need(batch)
+        return self.needs[batch]
 
     def _verdict(self, gpu: GpuOption, batch: int) -> Fit:
         least, most = gpu.outside_bytes
@@ -164,7 +149,7 @@ class StepSearch:
 
     def _completes(self, batch: int, memory_bytes: int) -> bool:
         """Return whether the step completes within so much memory."""
-        known = self._needs.get(batch)
+        known = self.needs.get(batch)
         if known is not None:
             if known.most_allocated_bytes > memory_bytes:
                 return False
@@ -172,42 +157,41 @@ class StepSearch:
                 return True  # with settings the allocator may act before its memory is full
         question = batch, memory_bytes
         if question not in self._completed:
-            self.tries += 1
-            self._completed[question] = self._bench.completes(batch, memory_bytes, self._own)
+            self._completed[question] = self._bench.completes(batch, memory_bytes)
         return self._completed[question]
 
     def _largest(self, gpu: GpuOption, outside_bytes: int, fits: bool) -> int | None:
         """Return a batch that fits where the next one does not; None where none does."""
-        unit, room, batch = self._own.accumulate, gpu.total_bytes - outside_bytes, self._own.batch
+        unit, room, batch = self._unit, gpu.total_bytes - outside_bytes, self._batch
         low = batch if fits else self._smallest()
         if low > batch:
             return None
-        found = largest_value(
+        largest = largest_value(
             lambda count: self._completes(count * unit, room),
             low=low // unit,
             high=HIGHEST // unit,
             guess=(self._guesses.get(gpu.name) or self._guess(batch, room)) // unit,
         )
-        return None if found is None else found * unit
+        return None if largest is None else largest * unit
 
     def _smallest(self) -> int:
         """Return one example in each micro-batch, or two where batch normalization refuses one."""
         try:
-            self.need(self._own.accumulate)
+            self.need(self._unit)
         except ForkFailedError:
-            return 2 * self._own.accumulate
-        return self._own.accumulate
+            return 2 * self._unit
+        return self._unit
 
     def _guess(self, batch: int, room: int) -> int:
         """Return where a line through the allocated bytes of two batches meets the memory."""
-        unit = self._own.accumulate
+        unit = self._unit
         low, high = batch, 2 * max(batch, 2 * unit)
         while self._allocated(high) <= min(self._allocated(low), room) and high < HIGHEST:
             high = min(8 * high, HIGHEST // unit * unit)  # a small batch does not decide the peak
         guess = self._meets(low, high, room)
         for _ in range(2):  # again next to the answer, where kernels are those of its size
             near = guess - guess % unit
-            if near <= unit or near in (low, high) or near in self._needs:
+            if near <= unit or near in (low, high) or near in self.needs:
                 break
             low, high = sorted((near, high if abs(high - near) < abs(low - near) else low))
             guess = self._meets(low, high, room)

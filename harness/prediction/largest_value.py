@@ -17,13 +17,7 @@ def largest_value(
     """Return a value from ``low`` to ``high`` that fits and whose successor does not.
 
     Steps that double lead away from ``guess`` until the answer is bracketed; then the bracket
-    is halved.
-
-    Returns:
-        None where not even ``low`` fits; ``high`` where it fits too.
-
-    >>> largest_value(lambda value: value * value <= 1000, low=1, high=10**6)
-    31
+    is halved. None where not even ``low`` fits; ``high`` where it fits too.
     """
     if not fits(low):
         return None
@@ -55,12 +49,6 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
     ``need`` must never fall. It is piecewise linear in the batch and in the depth and
     quadratic in the width, so straight lines through the last two values soon lead next to
     the answer.
-
-    Returns:
-        None where not even ``low`` is within the budget.
-
-    >>> largest_within(lambda batch: 1000 + 37 * batch, 1_000_000, low=1, high=2**31)
-    27000
     """
     known = cache(need)
     if known(low) > budget:

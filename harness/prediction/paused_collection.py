@@ -7,11 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the growing list of events: half of the time.
-
-    For what makes little that refers back to itself, or takes it apart at the end: the rest stays
-    until the collector runs again.
-    """
+    """Keep the garbage collector from walking the growing list of events: half of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

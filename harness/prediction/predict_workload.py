@@ -44,82 +44,38 @@ def predict(
     Nothing is run and no torch is imported; a CUDA step is predicted without a GPU. A metric that
     cannot be derived exactly is None, and ``reason`` says why. CUBLAS_WORKSPACE_CONFIG is read
     from the environment, unless ``gpu`` has its own.
-
-    Args:
-        workload: the step to predict.
-        budget_bytes: memory budget in bytes; the answer is ``budget``.
-        gpu: GPU to check against, by name or as a ``Gpu``; the answer is ``fit``. Needs a
-            workload on CUDA.
-        allocator_settings: settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.
-        examples: number of training examples; ``last_batch`` then describes the smaller last
-            batch of an epoch, which counts in all answers. Needs a workload on CUDA.
-        torch: PyTorch version to describe, such as "2.13". The default is the installed one, or
-            the known version nearest to it.
-
-    Returns:
-        The metrics in bytes under the names of a record, and the answers. ``unanswered`` lists
-        the questions that have no answer.
-
-    Raises:
-        ArgumentError: an argument has the wrong type.
-        TorchVersionError: no rules are known for that version of PyTorch.
-        GpuError: there is no such GPU, or the workload is not on CUDA.
-        WorkspaceConfigError: CUBLAS_WORKSPACE_CONFIG is too large for 64 bits.
-        AllocatorConfigError: PyTorch would refuse the settings, or they are not modelled.
-        ExamplesError: less than one batch, or a last batch that the workload cannot run on.
-
-    >>> import harness
-    >>> step = harness.Workload(depth=8, width=256, batch=512)
-    >>> found = harness.predict(step, budget_bytes=256 * 2**20, torch="2.13")
-    >>> found.saved_bytes, found.peak_live_bytes, found.fits
-    (5824516, 9519192, True)
     """
     workload = check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
     with describing(None if torch is None else known_version(torch)):
-        return _predict(workload, budget_bytes, gpu, allocator_settings, examples)
-
-
-def _predict(
-    workload: Workload,
-    budget_bytes: int | None,
-    gpu: Gpu | str | None,
-    allocator_settings: str,
-    examples: int | None,
-) -> StepReport:
-    used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
-    notes = list(_notes())
-    fields: dict[str, Any] = _saved_metrics(workload)
-    try:
-        if workload.device == "cuda":
-            is_named = gpu is not None
-            fields |= _on_cuda(
-                workload, used, allocator_settings, budget_bytes, epoch, notes, is_named=is_named
-            )
-        else:
-            fields |= _on_cpu(workload, budget_bytes)
-    except UnsupportedWorkloadError as error:
-        questions = {
-            "budget": budget_bytes is not None,
-            "gpu": gpu is not None,
-            "allocator settings": bool(allocator_settings),
-            "examples": examples is not None,
-        }
-        fields |= {
-            "reason": str(error),
-            "unanswered": tuple(
-                f"{name}: no answer, because the step cannot be predicted"
-                for name, is_asked in questions.items()
-                if is_asked
-            ),
-        }
-    return formula_report(
-        workload_id=workload.id,
-        workload=workload,
-        torch=str(described_version()),
-        notes=tuple(notes),
-        **fields,
-    )
+        used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
+        notes = list(_notes())
+        fields: dict[str, Any] = _saved_metrics(workload)
+        try:
+            if workload.device == "cuda":
+                named = gpu is not None
+                fields |= _on_cuda(
+                    workload, used, allocator_settings, budget_bytes, epoch, notes, is_named=named
+                )
+            else:
+                fields |= _on_cpu(workload, budget_bytes)
+        except UnsupportedWorkloadError as error:
+            questions = {
+                "budget": budget_bytes is not None,
+                "gpu": gpu is not None,
+                "allocator settings": bool(allocator_settings),
+                "examples": examples is not None,
+            }
+            why = "no answer, because the step cannot be predicted"
+            unanswered = tuple(f"{name}: {why}" for name, is_open in questions.items() if is_open)
+            fields |= {"reason": str(error), "unanswered": unanswered}
+        return formula_report(
+            workload_id=workload.id,
+            workload=workload,
+            torch=str(described_version()),
+            notes=tuple(notes),
+            **fields,
+        )
 
 
 def _checked_questions(
@@ -174,20 +130,25 @@ def _on_cuda(
         epoch = None
     script = CudaSteps(workload, gpu)
     if long_steps.is_long(script):
-        asked = long_steps.Asked(
-            gpu=is_named, budget_bytes=budget_bytes, examples=epoch is not None
+        answered, of_long = long_steps.answer(
+            script,
+            workload,
+            gpu,
+            settings,
+            is_named=is_named,
+            budget_bytes=budget_bytes,
+            examples=epoch is not None,
         )
-        answered, of_long = long_steps.answer(script, workload, gpu, settings, asked)
         notes += of_long
         return _trace_fields(script.trace(2)) | answered
-    found = peaks_on(script, gpu, settings)
-    notes += found.notes
+    peaks = peaks_on(script, gpu, settings)
+    notes += peaks.notes
     version = str(described_version())
     if version not in CHECKED_ON_CUDA:
         checked = ", ".join(CHECKED_ON_CUDA)
         notes.append(f"torch {version}: CUDA kernels and workspaces are those of {checked}")
-    fields = {**_trace_fields(script.trace(2)), "cuda": found.cuda}
-    needed = found.ranges["reserved_peak_bytes"][1]
+    fields = {**_trace_fields(script.trace(2)), "cuda": peaks.cuda}
+    needed = peaks.ranges["reserved_peak_bytes"][1]
     if epoch is not None:
         last, more = cuda_fit.last_batch(epoch, settings)
         fields["last_batch"] = last
@@ -200,7 +161,7 @@ def _on_cuda(
         notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
     else:
         runs = cuda_fit.runs_of(workload, gpu, epoch)
-        fields["fit"] = cuda_fit.fit_of_workload(memory, found, runs, workload)
+        fields["fit"] = cuda_fit.fit_of_workload(memory, peaks, runs, workload)
     if budget_bytes is not None:
         fields["budget"] = cuda_fit.within(workload, gpu, settings, needed, budget_bytes, epoch)
     return fields

@@ -17,14 +17,7 @@ from harness.schema.errors import HarnessError
 
 
 class TorchVersionError(HarnessError, ValueError):
-    """No rules are known for this version of PyTorch.
-
-    >>> import harness
-    >>> harness.predict(harness.Workload(), torch="1.0")
-    Traceback (most recent call last):
-        ...
-    harness.prediction.versions.TorchVersionError: torch must be a version from 2.7 to 2.15, got 1.0
-    """
+    """No rules are known for this version of PyTorch."""
 
 
 class TorchVersion(NamedTuple):
@@ -39,15 +32,11 @@ class TorchVersion(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "TorchVersion":
-        """Return the minor version of ``text``, e.g. ``2.13.0+cpu``.
-
-        Raises:
-            TorchVersionError: ``text`` is not a version.
-        """
-        found = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
-        if found is None:
+        """Return the minor version of ``text``, e.g. ``2.13.0+cpu``."""
+        match = re.match(r"(\d+)\.(\d+)(?![0-9])", text)
+        if match is None:
             raise TorchVersionError(f"torch must be a version such as {NEWEST}, got {text!r}")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
 
 KNOWN = tuple(TorchVersion(2, minor) for minor in range(7, 16))
@@ -65,9 +54,9 @@ _chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", de
 def torch_version() -> str | None:
     """Return the version of the installed torch, without importing it; None where absent."""
     for folder in sys.path:
-        found = _version_in(Path(folder))
-        if found is not None:
-            return found
+        version = _version_in(Path(folder))
+        if version is not None:
+            return version
     import importlib.metadata  # it takes longer to load than all the rest of a small prediction
 
     try:
@@ -78,11 +67,11 @@ def torch_version() -> str | None:
 
 def _version_in(folder: Path) -> str | None:
     """Return the version of the one torch whose metadata lie in ``folder``; None otherwise."""
-    found = list(folder.glob("torch-*.dist-info/METADATA"))
-    if len(found) != 1:
+    files = list(folder.glob("torch-*.dist-info/METADATA"))
+    if len(files) != 1:
         return None
     try:
-        head = found[0].read_text(encoding="utf-8").partition("\n\n")[0]
+        head = files[0].read_text(encoding="utf-8").partition("\n\n")[0]
     except (OSError, UnicodeDecodeError):
         return None
     version = re.search(r"^Version: (\S+)$", head, re.MULTILINE)
@@ -102,11 +91,7 @@ def nearest_known(version: str | None) -> TorchVersion:
 
 
 def known_version(text: str) -> TorchVersion:
-    """Return the known version that ``text`` names.
-
-    Raises:
-        TorchVersionError: ``text`` is not a version, or its rules are not known.
-    """
+    """Return the known version that ``text`` names."""
     version = TorchVersion.parse(text)
     if version not in KNOWN:
         raise TorchVersionError(f"torch must be a version from {OLDEST} to {NEWEST}, got {text}")

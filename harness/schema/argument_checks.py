@@ -21,11 +21,7 @@ class ArgumentError(HarnessError, TypeError):
 
 
 def check_workload(value: object) -> Workload:
-    """Return ``value`` if it is a workload.
-
-    Raises:
-        ArgumentError: it is not.
-    """
+    """Return ``value`` if it is a workload."""
     if isinstance(value, Workload):
         return value
     hint = "; write Workload(**...)" if isinstance(value, dict) else ""
@@ -34,11 +30,7 @@ def check_workload(value: object) -> Workload:
 
 
 def check_bytes(name: str, value: object) -> int | None:
-    """Return ``value`` if it is None or a positive whole number.
-
-    Raises:
-        ArgumentError: it is not.
-    """
+    """Return ``value`` if it is None or a positive whole number."""
     if value is None or (type(value) is int and value > 0):
         return value
     hint = ""
@@ -51,11 +43,7 @@ def check_bytes(name: str, value: object) -> int | None:
 
 
 def check_choice(name: str, value: Value, choices: tuple[str, ...]) -> Value:
-    """Return ``value`` if it is one of ``choices``.
-
-    Raises:
-        ArgumentError: it is not.
-    """
+    """Return ``value`` if it is one of ``choices``."""
     if value in choices:
         return value
     raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -101,9 +101,9 @@ def _shared(value: "Record | StepReport") -> dict[str, Any]:
     for phase, metrics in (value.phases or {}).items():
         row[f"phases.{phase}.peak_live_bytes"] = metrics.peak_live_bytes
     for prefix, struct in _NESTED.items():
-        found = _nested(value, prefix)
-        if found is not None:
-            row |= {f"{prefix}.{name}": getattr(found, name) for name in _numbers(struct)}
+        metrics = _nested(value, prefix)
+        if metrics is not None:
+            row |= {f"{prefix}.{name}": getattr(metrics, name) for name in _numbers(struct)}
     for key, setting in value.environment.items():
         row[sys.intern(f"environment.{key}")] = _text(setting)
     return row
@@ -111,10 +111,10 @@ def _shared(value: "Record | StepReport") -> dict[str, Any]:
 
 def _nested(value: "Record | StepReport", path: str) -> Any:
     """Return the metrics at ``path``, such as ``cuda.phases.forward``, or None."""
-    found: Any = value
+    inner: Any = value
     for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
-    return found
+        inner = inner.get(name) if isinstance(inner, dict) else getattr(inner, name, None)
+    return inner
 
 
 def _text(value: Any) -> str | None:

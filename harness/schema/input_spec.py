@@ -26,14 +26,7 @@ class InputSpec:
 
 
 def parse_input(text: str) -> InputSpec:
-    """Return the input that ``[NAME=][TYPE:]SHAPE`` names.
-
-    Raises:
-        InputSpecError: the shape or the type is wrong.
-
-    >>> parse_input("tokens=int64:1024")
-    InputSpec(shape=(1024,), dtype='int64', name='tokens')
-    """
+    """Return the input that ``[NAME=][TYPE:]SHAPE`` names."""
     name, equals, rest = text.rpartition("=")
     dtype, colon, size = rest.rpartition(":")
     dtype = dtype if colon else "float32"

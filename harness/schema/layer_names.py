@@ -7,22 +7,12 @@ _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 def pattern(name: str) -> str:
-    """Return the name with each number of a block replaced: equal for equal blocks.
-
-    >>> pattern("blocks.11.conv1")
-    'blocks.#.conv1'
-
-    """
+    """Return the name with each number of a block replaced: equal for equal blocks."""
     return _NUMBER.sub("#", name)
 
 
 def common_name(names: Sequence[str]) -> str:
-    """Return one name for all of one pattern: each number that varies as the range of its values.
-
-    >>> common_name(["blocks.2.up", "blocks.0.up", "blocks.1.up"]), common_name(["a.0", "a.2"])
-    ('blocks.0–2.up', 'a.*')
-
-    """
+    """Return one name for all of one pattern, each number that varies as a range or ``*``."""
     parts = zip(*(name.split(".") for name in names), strict=True)
     return ".".join(_ranged(sorted(set(values))) for values in parts)
 

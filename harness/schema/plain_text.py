@@ -16,12 +16,8 @@ _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+ ?%?$)")
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` with its control characters written out; tab and line feed stay.
-
-    >>> printable("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    return _ACTIVE.sub(lambda found: _written_out(found.group()), text)
+    """Return ``text`` with its control characters written out; tab and line feed stay."""
+    return _ACTIVE.sub(lambda match: _written_out(match.group()), text)
 
 
 def _written_out(character: str) -> str:
@@ -30,11 +26,7 @@ def _written_out(character: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """Return a value that a spreadsheet shows and never computes; numbers stay numbers.
-
-    >>> csv_cell("=1+1"), csv_cell(-1), csv_cell("-1")
-    ("'=1+1", -1, '-1')
-    """
+    """Return a value that a spreadsheet shows and never computes; numbers stay numbers."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -43,4 +35,4 @@ def csv_cell(value: object) -> object:
 
 def json_text(line: bytes) -> str:
     r"""Return JSON as text with its control characters as escapes: the same JSON to a reader."""
-    return _ACTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", line.decode())
+    return _ACTIVE.sub(lambda match: f"\\u{ord(match.group()):04x}", line.decode())

@@ -26,14 +26,7 @@ SCHEMA: Literal[1] = 1
 
 
 class RecordError(HarnessError, ValueError):
-    """Text that is no valid record of this schema; the message says where and why.
-
-    >>> import harness
-    >>> harness.load("no_such_folder")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    harness.schema.record.RecordError: no_such_folder: no records.jsonl here ...
-    """
+    """Text that is no valid record of this schema; the message says where and why."""
 
 
 class SchemaError(RecordError):
@@ -179,22 +172,12 @@ def to_json(value: Struct) -> bytes:
 
 
 def from_json(line: bytes | str) -> Record:
-    """Return the record that ``line`` holds.
-
-    Raises:
-        SchemaError, RecordError: as of ``decode``.
-    """
+    """Return the record that ``line`` holds."""
     return decode(_DECODER, line)
 
 
 def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
-    """Return what ``line`` holds, of this schema and with its workload's own id.
-
-    Raises:
-        SchemaError: another schema.
-        RecordError: no JSON, no schema version, a key missing, unknown, given twice or of a
-            wrong type, or an id that is not the workload's.
-    """
+    """Return what ``line`` holds, of this schema and with its workload's own id."""
     try:
         schema = _HEADER_DECODER.decode(line).schema
         if schema is None:
@@ -202,16 +185,16 @@ def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
         if isinstance(schema, int) and schema != SCHEMA:
             hint = "; a newer harness wrote it" if schema > SCHEMA else ""
             raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
-        found = decoder.decode(line)
+        decoded = decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error
-    if found.workload_id != found.workload.id:
-        rule = f"the workload's own id is {found.workload.id}"
-        raise RecordError(f"workload_id: {found.workload_id!r}: {rule}")
+    if decoded.workload_id != decoded.workload.id:
+        rule = f"the workload's own id is {decoded.workload.id}"
+        raise RecordError(f"workload_id: {decoded.workload_id!r}: {rule}")
     text = line.encode() if isinstance(line, str) else line
-    if _ENCODER.encode(found) != text.strip():  # else no key can be there twice
+    if _ENCODER.encode(decoded) != text.strip():  # else no key can be there twice
         try:
             read_json(text)
         except ValueError as error:
             raise RecordError(str(error)) from error
-    return found
+    return decoded

@@ -70,11 +70,7 @@ def scrolling(label: str, content: str) -> str:
 def sizes_first_table(
     caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int
 ) -> str:
-    """Return a table in which ``numbers`` columns of sizes stand before those of text.
-
-    So a phone shows the sizes. Only the last column breaks lines, and only between words or
-    behind a dot or a slash.
-    """
+    """Return a table in which ``numbers`` columns of sizes stand before those of text."""
     last = len(heads) - 1
 
     def cell(tag: str, at: int, text: str) -> str:

@@ -56,14 +56,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
     folder: str = ""
 
     def named_arguments(self) -> dict[str, Any]:
-        """Return the arguments by name; a value that is no Python literal is text.
-
-        Raises:
-            RequestError: one is not NAME=VALUE.
-
-        >>> StepRequest(arguments=("depth=2", "kind=small")).named_arguments()
-        {'depth': 2, 'kind': 'small'}
-        """
+        """Return the arguments by name; a value that is no Python literal is text."""
         return dict(map(_argument, self.arguments))
 
 

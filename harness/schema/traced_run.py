@@ -30,9 +30,6 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``optimizer``, ``loss`` and ``inputs_from`` may name callables as ``network`` does. They and
     the rest are as in ``StepRequest``.
-
-    >>> StepJob(network=".networks:mlp", arguments={"depth": 2}, batch=8, inputs=("64",)).id
-    'b30157b6e3e34704'
     """
 
     network: str

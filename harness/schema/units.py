@@ -20,16 +20,6 @@ def parse_bytes(text: str) -> int:
 
     ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes.
 
-    Args:
-        text: a number with a unit, such as ``256MiB``, ``1.5GiB``, ``24G`` or ``1000B``.
-
-    Returns:
-        The size in bytes.
-
-    Raises:
-        ValueError: ``text`` has no unit, an unknown unit, or is not a whole number of bytes
-            between 1 and 2**63 - 1.
-
     >>> parse_bytes("256MiB")
     268435456
     """

@@ -12,11 +12,7 @@ CLOSE_CALL: Final = "close call"
 
 
 def fit_of(*, in_every_case: bool, in_some_case: bool) -> Fit:
-    """Return the verdict on what completes in every case, in some, or in none.
-
-    >>> fit_of(in_every_case=False, in_some_case=True)
-    'close call'
-    """
+    """Return the verdict on what completes in every case, in some, or in none."""
     if in_every_case:
         return FITS
     return CLOSE_CALL if in_some_case else DOES_NOT_FIT

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from harness.schema.errors import HarnessError
+from harness.schema.step_choices import MODES as MODES
+from harness.schema.step_choices import OPTIMIZERS as OPTIMIZERS
 
 MODELS = ("mlp", "mlp-scratch")
 ACTIVATIONS = ("relu", "relu_inplace", "sigmoid", "tanh", "gelu", "silu", "leaky_relu", "identity")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 AUTOCAST_DTYPES = ("bfloat16", "float16")
 NORMS = ("none", "batch", "layer")
-OPTIMIZERS = ("none", "sgd", "momentum", "adam", "adamw")
-MODES = ("train", "inference")
 DEVICES = ("cpu", "cuda")
 
 MAX_DEPTH = 65_536

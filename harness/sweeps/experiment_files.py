@@ -62,15 +62,12 @@ def names_found() -> list[str]:
 
 def other_scripts() -> list[Path]:
     """Return the Python files in ./experiments that define no experiment."""
-    found = [path for path in _files(_USERS) if not defines(path)]
-    return [path for path in found if path.resolve() != (own_folder() / LITERATURE).resolve()]
+    scripts = [path for path in _files(_USERS) if not defines(path)]
+    return [path for path in scripts if path.resolve() != (own_folder() / LITERATURE).resolve()]
 
 
 def defines(path: Path) -> bool:
-    """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported.
-
-    What cannot be read as Python may be an experiment with a mistake: importing it says which.
-    """
+    """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported."""
     try:
         tree = ast.parse(code_file(path).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -95,30 +92,15 @@ def code_file(path: Path) -> Path:
 
 
 def find(name_or_path: str) -> Experiment:
-    """Return an experiment by its name or its path.
+    """Return an experiment by its path, which ends in ``.py``, or by its name.
 
-    Args:
-        name_or_path: the name of an experiment in ``./experiments``, of one of the harness's own
-            or of a file in the current folder, in this order; or a path that ends in ``.py``.
-
-    Returns:
-        The experiment, with its file's name.
-
-    Raises:
-        ExperimentError: there is no such experiment, or its file cannot be used.
-
-    >>> find("depth_batch").name
-    'depth_batch'
+    The name is looked up in ``./experiments``, among the harness's own and in the current folder.
     """
     return load(_path_of(name_or_path))
 
 
 def find_own(name: str) -> Experiment:
-    """Return one of the harness's own experiments.
-
-    Raises:
-        ExperimentError: there is none of this name.
-    """
+    """Return one of the harness's own experiments."""
     for path in _own_files():
         if path.stem == name:
             return load(path)
@@ -126,12 +108,7 @@ def find_own(name: str) -> Experiment:
 
 
 def load(path: Path) -> Experiment:
-    """Return the experiment that a file or a package defines, with its file's name.
-
-    Raises:
-        ExperimentError: it defines none, which is known before anything is imported, or
-            importing it fails.
-    """
+    """Return the experiment that a file or a package defines, with its file's name."""
     experiment = getattr(_load(path), "EXPERIMENT", None) if defines(path) else None
     if not isinstance(experiment, Experiment):
         raise ExperimentError(f"{path} must define EXPERIMENT, a harness.schema Experiment")
@@ -141,10 +118,10 @@ def load(path: Path) -> Experiment:
 
 def code_hash(path: Path) -> str:
     """Return a hash of a file, or of the Python files of a package."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-        found.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
-    return found.hexdigest()
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _path_of(name_or_path: str) -> Path:
@@ -193,9 +170,9 @@ def _is_own(path: Path) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     """Return the files and the packages of ``folder`` that can be experiments."""
-    found = [path for path in folder.glob("*.py") if not path.name.startswith("_")]
-    found += [path.parent for path in folder.glob("*/__init__.py")]
-    return sorted(path for path in found if path.stem.isidentifier())
+    paths = [path for path in folder.glob("*.py") if not path.name.startswith("_")]
+    paths += [path.parent for path in folder.glob("*/__init__.py")]
+    return sorted(path for path in paths if path.stem.isidentifier())
 
 
 def _load(path: Path) -> ModuleType:

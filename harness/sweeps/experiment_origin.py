@@ -33,11 +33,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def keep_origin(folder: Path, experiment: Experiment) -> None:
-    """Write which file of the user's defines ``experiment``; for our own, its name says it.
-
-    Raises:
-        ExperimentError: another file is in the place.
-    """
+    """Write which file of the user's defines ``experiment``; for our own, its name says it."""
     before = read_origin(folder)
     if experiment.file is not None:
         origin = Origin(file=str(experiment.file), sha256=code_hash(experiment.file))
@@ -47,11 +43,7 @@ def keep_origin(folder: Path, experiment: Experiment) -> None:
 
 
 def read_origin(folder: Path) -> Origin | None:
-    """Return what ``keep_origin`` wrote; None if there is nothing.
-
-    Raises:
-        ExperimentError: the file holds something else.
-    """
+    """Return what ``keep_origin`` wrote; None if there is nothing."""
     try:
         return msgspec.json.decode((folder / ORIGIN).read_bytes(), type=Origin)
     except FileNotFoundError:
@@ -61,18 +53,7 @@ def read_origin(folder: Path) -> Origin | None:
 
 
 def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None:
-    """Return the experiment that the records in ``folder`` are of.
-
-    Args:
-        folder: one experiment's records.
-        given: files that the user names as the experiments of the records.
-
-    Returns:
-        The experiment; None for records that belong to none, such as those of ``harness.sweep``.
-
-    Raises:
-        ExperimentError: the records name a file that is not found, or that cannot be used.
-    """
+    """Return the experiment that the records in ``folder`` are of, if any; ``given`` come first."""
     name = folder.resolve().name
     for path in given:
         if path.stem == name:

@@ -29,7 +29,6 @@ from harness.sweeps.runner import Runner, ended, origin_of_line
 from harness.sweeps.store import Kind
 
 RANK_RUN = Kind(file=RANK_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id)
-_SECONDS = 8.0
 
 
 def train(workload: Workload, strategy: Strategy, network: Network = "mlp") -> int | dict[str, int]:
@@ -45,6 +44,7 @@ class RankRunner(Runner[RankJob, RankRun]):
     """Trains rank 0 of each job's world on a pretended GPU: the sweep's, or the default one."""
 
     kind = RANK_RUN
+    guess_seconds = 8.0  # most of it is the start of a process
 
     def __init__(self, deadline_seconds: float) -> None:
         self._deadline_seconds = deadline_seconds
@@ -52,10 +52,6 @@ class RankRunner(Runner[RankJob, RankRun]):
     def cell_id(self, job: RankJob) -> str:
         """Return the name of the job."""
         return job.cell_id
-
-    def seconds(self, job: RankJob) -> float:  # noqa: ARG002  # the interface's
-        """Return the same guess for every job: most of it is the start of a process."""
-        return _SECONDS
 
     def submit(self, job: RankJob, attempt: int) -> "Future[tuple[RankRun, Trace | None]]":
         """Run ``job`` now; the future that comes back has ended."""

@@ -1,5 +1,6 @@
 """The interface of a kind of job: how to run one, and how to keep its result."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
@@ -8,7 +9,7 @@ from harness.schema.events import Trace
 from harness.sweeps.store import Kept, Kind
 from harness.version import __version__
 
-Job = TypeVar("Job", contravariant=True)
+Job = TypeVar("Job")
 Line = TypeVar("Line", bound=Kept)
 
 
@@ -18,11 +19,23 @@ class Runner(Protocol[Job, Line]):
     kind: Kind[Line]
     """The file that the results are kept in."""
 
+    guess_seconds: float = 1.0
+    """Guess for every job of a kind whose jobs differ little."""
+    notes: tuple[str, ...] = ()
+    """Notes for the user before the jobs begin."""
+
+    def prepared(self, jobs: list[Job], is_finished: Callable[[str], bool]) -> list[Job]:
+        """Return the jobs as they will run; ``is_finished`` says which results are kept."""
+        del is_finished
+        return jobs
+
     def cell_id(self, job: Job) -> str:
         """Return the name by which the result of ``job`` is kept."""
 
     def seconds(self, job: Job) -> float:
         """Return a guess of how long ``job`` takes; only ratios of guesses matter."""
+        del job
+        return self.guess_seconds
 
     def capacity(self) -> int:
         """Return how many jobs may be submitted and not ended, just now: 1 unless overridden."""

@@ -33,14 +33,7 @@ _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
 
 
 class StoreError(HarnessError):
-    """The folder cannot be written to; the message says why and what to do.
-
-    >>> import harness
-    >>> harness.sweep([harness.Workload()], out="/dev/null/mine")
-    Traceback (most recent call last):
-        ...
-    harness.sweeps.store.StoreError: out: '/dev/null/mine': Not a directory
-    """
+    """The folder cannot be written to; the message says why and what to do."""
 
 
 class Kept(Protocol):
@@ -65,12 +58,7 @@ class Kind(Generic[Line]):
 
 
 class LineStore(Generic[Line]):
-    """Appends to one folder's file of lines of one kind; use as a context manager.
-
-    Raises:
-        StoreError: the folder is in use, is a file, or cannot be written.
-        SchemaError: its records were written by a newer harness.
-    """
+    """Appends to one folder's file of lines of one kind; use as a context manager."""
 
     def __init__(self, folder: Path, kind: Kind[Line]) -> None:
         self._folder = folder
@@ -124,12 +112,7 @@ class LineStore(Generic[Line]):
             self._check_in_place()
 
     def append(self, item: Line) -> None:
-        """Write ``item`` so that it is on disk, whole, when this returns.
-
-        Raises:
-            StoreError: the disk took only a part of it; that part is cut off again. Or the
-                file was deleted, moved or replaced since it was opened.
-        """
+        """Write ``item`` so that it is on disk, whole, when this returns."""
         line = self._kind.encode(item) + b"\n"
         self._check_in_place()
         size = os.fstat(self._descriptor).st_size
@@ -145,11 +128,7 @@ class LineStore(Generic[Line]):
         self._note(item)
 
     def write_events(self, workload_id: str, trace: Trace) -> None:
-        """Keep a traced cell's events as CSV, complete or not at all.
-
-        Raises:
-            StoreError: they cannot be written, such as to a full disk; no part of them stays.
-        """
+        """Keep a traced cell's events as CSV, complete or not at all."""
         path = self._folder / EVENTS / f"{workload_id}.csv"
         temporary = path.with_suffix(".tmp")
         try:
@@ -229,11 +208,7 @@ RECORD = Kind(file=RECORDS, encode=to_json, decode=from_json, cell=lambda item: 
 
 
 def read_lines(path: Path, decode: Callable[[bytes], Line]) -> Iterator[Line]:
-    """Yield what ``decode`` makes of each line of a file, if there is one.
-
-    Raises:
-        RecordError: a line is of another kind; the message names file and line.
-    """
+    """Yield what ``decode`` makes of each line of a file, if there is one."""
     if not path.exists():
         return
     with path.open("rb") as lines:

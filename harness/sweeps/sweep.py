@@ -1,12 +1,12 @@
 """Runs an experiment's jobs, keeps each result, resumes by itself."""
 
-import dataclasses
 import json
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +30,7 @@ CHECK_SECONDS = 1.0
 """How often an executor is asked whether anything fell silent."""
 
 Job = TypeVar("Job")
+PlacedJob = TypeVar("PlacedJob", TrainingJob, RankJob)
 Line = TypeVar("Line", bound=Kept)
 
 
@@ -47,48 +48,29 @@ def run(
 
     If it is interrupted, the same call resumes. Cells go to ``executor``, by default one at a
     time on this machine; thresholds and whole training runs always run so.
-
-    Returns:
-        How many of its jobs ended in which way, also those whose result was there before.
-
-    Raises:
-        StoreError, SchemaError: the folder cannot be used, has records of another device, or there
-            is nothing to measure.
-        ExecutorError: the executor is gone.
-        LaunchError: no worker process can be started at all.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
     with ExitStack() as stack:
         used = stack.enter_context(_used(executor))
         parts: list[_Part[Any, Any]] = []
-        notes: list[str] = []
-        if cells := _cells(experiment, size, device, deadline_seconds):
-            steps = StepRunner(used)
-            store = stack.enter_context(LineStore(folder, steps.kind))
-            parts.append(_Part(steps, store, cells))
-        if questions := list(experiment.thresholds(size, device)):
-            thresholds = stack.enter_context(closing(ThresholdRunner(deadline_seconds)))
-            answers = stack.enter_context(LineStore(folder, thresholds.kind))
-            parts.append(_Part(thresholds, answers, questions))
-        if jobs := _training_runs(experiment, size, device):
-            training = stack.enter_context(closing(TrainingRunner(deadline_seconds)))
-            runs = stack.enter_context(LineStore(folder, training.kind))
-            parts.append(_Part(training, runs, training.with_images(jobs, runs.is_finished)))
-            notes += training.notes
-        if ranks := _rank_runs(experiment, size, device):
-            runner = stack.enter_context(closing(RankRunner(deadline_seconds)))
-            held = stack.enter_context(LineStore(folder, runner.kind))
-            parts.append(_Part(runner, held, ranks))
-        if steps_of := list(experiment.step_jobs(size)):
-            traced = stack.enter_context(closing(TracedRunner(deadline_seconds)))
-            lines = stack.enter_context(LineStore(folder, traced.kind))
-            parts.append(_Part(traced, lines, steps_of))
+        kinds: tuple[tuple[Runner[Any, Any], list[Any]], ...] = (
+            (StepRunner(used), _cells(experiment, size, device, deadline_seconds)),
+            (ThresholdRunner(deadline_seconds), list(experiment.thresholds(size, device))),
+            (TrainingRunner(deadline_seconds), _placed(experiment.training_runs(size), device)),
+            (RankRunner(deadline_seconds), _placed(experiment.rank_runs(size), device)),
+            (TracedRunner(deadline_seconds), list(experiment.step_jobs(size))),
+        )
+        for runner, jobs in kinds:
+            if jobs:
+                stack.enter_context(closing(runner))
+                store = stack.enter_context(LineStore(folder, runner.kind))
+                parts.append(_Part(runner, store, runner.prepared(jobs, store.is_finished)))
         if not any(part.cells for part in parts):
             what = "no cells, thresholds or training runs"
             raise StoreError(f"{experiment.name}: nothing to measure: {what} of size {size.value}")
         keep_origin(folder, experiment)  # the folder is there, and no other sweep writes to it
-        _run(experiment.name, parts, progress, notes)
+        _run(experiment.name, parts, progress)
         return sum((part.outcomes() for part in parts), Counter[str]())
 
 
@@ -106,27 +88,17 @@ def _cells(experiment: Experiment, size: Size, device: str, deadline_seconds: fl
     ]
 
 
-def _training_runs(experiment: Experiment, size: Size, device: str) -> list[TrainingJob]:
-    return [
-        TrainingJob(workload=job.workload.replace(device=device), plan=job.plan)
-        for job in experiment.training_runs(size)
-    ]
-
-
-def _rank_runs(experiment: Experiment, size: Size, device: str) -> list[RankJob]:
-    return [
-        dataclasses.replace(job, workload=job.workload.replace(device=device))
-        for job in experiment.rank_runs(size)
-    ]
+def _placed(jobs: Iterable[PlacedJob], device: str) -> list[PlacedJob]:
+    return [replace(job, workload=job.workload.replace(device=device)) for job in jobs]
 
 
 def _refuse_other_device(folder: Path, device: str) -> None:
     """Keep the records of two devices apart: no analysis could distinguish them."""
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
-            found = json.loads(lines.readline())["workload"].get("device", "cpu")
-            if found != device:
-                rule = f"holds records of device {found}; give --out another folder for {device}"
+            kept = json.loads(lines.readline())["workload"].get("device", "cpu")
+            if kept != device:
+                rule = f"holds records of device {kept}; give --out another folder for {device}"
                 raise StoreError(f"out: {str(folder)!r}: {rule}")
 
 
@@ -157,7 +129,7 @@ class _Part(Generic[Job, Line]):
         self.cells = len(wanted)
         self.left = len(self._left)
         self.seconds = sum(runner.seconds(job) for job in self._left)
-        self.repairs = store.repairs
+        self.repairs, self.notes = store.repairs, runner.notes
         self._names = [runner.cell_id(job) for job in wanted]
 
     def outcomes(self) -> Counter[str]:
@@ -198,23 +170,19 @@ class _Part(Generic[Job, Line]):
         meter.ended(self._runner.describe(line), seconds)
 
 
-def _run(
-    experiment: str, parts: Sequence[_Part[Any, Any]], progress: Progress, notes: Iterable[str]
-) -> None:
+def _run(experiment: str, parts: Sequence[_Part[Any, Any]], progress: Progress) -> None:
     """Run all parts of an experiment, one after the other."""
     cells, left = (sum(getattr(part, name) for part in parts) for name in ("cells", "left"))
-    said = [f"repaired: {repair}" for part in parts for repair in part.repairs]
-    progress.begin(experiment, cells=cells, done=cells - left, notes=[*said, *notes])
+    notes = [f"repaired: {repair}" for part in parts for repair in part.repairs]
+    notes += [note for part in parts for note in part.notes]
+    progress.begin(experiment, cells=cells, done=cells - left, notes=notes)
     meter = _Meter(progress, left, sum(part.seconds for part in parts))
     for part in parts:
         part.run(meter)
 
 
 class _Meter:
-    """Shows how far a sweep is, and estimates the time left from the guesses for its jobs.
-
-    The first job only starts the clock: it pays for the fork server's start.
-    """
+    """Shows how far a sweep is, and estimates the time left from the guesses for its jobs."""
 
     def __init__(self, progress: Progress, left: int, guessed_seconds: float) -> None:
         self._progress = progress

@@ -12,13 +12,13 @@ from harness.thresholds.enforcement import choose_kind
 from harness.thresholds.find_threshold import threshold
 
 THRESHOLD = Kind(file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda one: one.cell_id)
-_SECONDS = 5.0
 
 
 class ThresholdRunner(Runner[ThresholdQuestion, Threshold]):
     """Answers each question in processes of its own, with a launcher per malloc policy."""
 
     kind = THRESHOLD
+    guess_seconds = 5.0
 
     def __init__(self, deadline_seconds: float) -> None:
         self._deadline_seconds = deadline_seconds
@@ -28,10 +28,6 @@ class ThresholdRunner(Runner[ThresholdQuestion, Threshold]):
         """Return the name of the question."""
         kind = choose_kind(job.workload, "auto")
         return cell_id(job.workload, job.budget_bytes, "batch", kind)
-
-    def seconds(self, job: ThresholdQuestion) -> float:  # noqa: ARG002  # the interface's
-        """Return the same guess for every question."""
-        return _SECONDS
 
     def submit(
         self, job: ThresholdQuestion, attempt: int

@@ -1,7 +1,6 @@
 """Traces steps of any network, one at a time: on this CPU, or on a pretended GPU."""
 
 from concurrent.futures import Future
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ from harness.dry_run.toolchain import torch_version
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended
 from harness.measurement.process.outcome import classify
-from harness.planning.ask_step import FUNCTION, job_of, option_of
+from harness.planning.ask_step import job_of, option_of
 from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import gpu_of
 from harness.schema.errors import HarnessError
@@ -21,17 +20,15 @@ from harness.schema.step_request import StepRequest, own_places
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
 from harness.schema.units import format_bytes
 from harness.sweeps.experiment_files import literature_package
-from harness.sweeps.runner import ended
+from harness.sweeps.runner import Runner, ended, origin_of_line
 from harness.sweeps.store import Kind
-from harness.version import __version__
 
 STEP_RUN = Kind(file=STEP_RUNS, encode=to_json, decode=from_json, cell=lambda one: one.job.id)
 
-_COUNTS = "harness.planning.counted_answer:count"
 _NAMED = ("network", "optimizer", "loss", "inputs_from")
 
 
-class TracedRunner:
+class TracedRunner(Runner[StepJob, StepRun]):
     """Runs each job in a fork of a process that has PyTorch loaded, one for each device."""
 
     kind = STEP_RUN
@@ -48,10 +45,6 @@ class TracedRunner:
         """Return a guess: the CPU computes, a pretended GPU does not."""
         return 2.0 if job.device == "cpu" else 1.0
 
-    def capacity(self) -> int:
-        """Return 1."""
-        return 1
-
     def submit(self, job: StepJob, attempt: int) -> "Future[tuple[StepRun, Trace | None]]":
         """Run ``job`` now; the future that comes back has ended."""
         line = StepRun(
@@ -59,8 +52,7 @@ class TracedRunner:
             outcome=Outcome.OK,
             attempt=attempt,
             environment={
-                "harness": __version__,
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                **origin_of_line(),
                 "torch": torch_version(),
                 "device": f"pretended {job.gpu}" if job.device == "cuda" else "cpu",
             },
@@ -72,13 +64,13 @@ class TracedRunner:
         return ended(msgspec.structs.replace(line, outcome=outcome, **fields))
 
     def _outcome(self, job: StepJob) -> tuple[Outcome, dict[str, Any]]:
-        found = self._launch(job)
-        outcome, evidence = classify(found)
-        if outcome is not Outcome.OK or found.result is None:
+        end = self._launch(job)
+        outcome, evidence = classify(end)
+        if outcome is not Outcome.OK or end.result is None:
             return outcome, {"evidence": evidence}
         if job.counts:
-            return outcome, {"counted": found.result}
-        metrics = msgspec.convert(found.result, StepAnswer).metrics
+            return outcome, {"counted": end.result}
+        metrics = msgspec.convert(end.result, StepAnswer).metrics
         return outcome, {"metrics": metrics}
 
     def _launch(self, job: StepJob) -> Ended:
@@ -87,16 +79,13 @@ class TracedRunner:
             request=request_of(job),
             device=job.device,
             gpus=(option_of(gpu_of(job.gpu)),) if on_gpu else (),
+            counts=job.counts,
         )
-        function = _COUNTS if job.counts else FUNCTION
-        sent = job_of(question, "dry run" if on_gpu else "here", function)
+        sent = job_of(question, "dry run" if on_gpu else "here")
         if on_gpu:
             return LAUNCHER.launch(sent, self._deadline_seconds)
         self._launcher = self._launcher or default_launcher("pinned")
         return self._launcher.launch(sent, self._deadline_seconds)
-
-    def check(self) -> None:
-        """Nothing runs between two calls."""
 
     def describe(self, line: StepRun) -> str:
         """Return the job, how it ended and its peak."""

@@ -1,6 +1,6 @@
 """Runs whole training runs, one at a time on this machine, each in a process of its own."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cached_property
 
@@ -46,27 +46,21 @@ class TrainingRunner(Runner[TrainingJob, TrainingRun]):
     def _launcher(self) -> Launcher:
         return default_launcher("pinned")
 
-    def with_images(
-        self, jobs: Iterable[TrainingJob], is_finished: Callable[[str], bool]
+    def prepared(
+        self, jobs: list[TrainingJob], is_finished: Callable[[str], bool]
     ) -> list[TrainingJob]:
-        """Return ``jobs``, on synthetic images where the real ones are wanted but missing.
-
-        Where they are is asked only for a job that is not finished on them.
-        """
-        return [self._placed(job, finished=is_finished(self.cell_id(job))) for job in jobs]
+        """Return ``jobs``, on synthetic images where the real ones are wanted but missing."""
+        placed = [self._placed(job, finished=is_finished(self.cell_id(job))) for job in jobs]
+        if self._missing_for:
+            why = self._images_missing
+            self.notes = (f"synthetic images are used, so accuracy stays open: {why}",)
+        return placed
 
     def _placed(self, job: TrainingJob, *, finished: bool) -> TrainingJob:
         if job.workload.data == "synthetic" or finished or self._images_missing is None:
             return job
         self._missing_for.add(job.plan)
         return TrainingJob(workload=job.workload.replace(data="synthetic"), plan=job.plan)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes for the user before the runs begin."""
-        if not self._missing_for:
-            return ()
-        return (f"synthetic images are used, so accuracy stays open: {self._images_missing}",)
 
     @cached_property
     def _images_missing(self) -> str | None:
@@ -93,9 +87,9 @@ class TrainingRunner(Runner[TrainingJob, TrainingRun]):
         work = Job(kind="training_run", workload=job.workload, run=job.plan)
         return ended(self._line(job, attempt, self._launcher.launch(work, self._deadline_seconds)))
 
-    def _line(self, job: TrainingJob, attempt: int, found: Ended) -> TrainingRun:
-        outcome, evidence = classify(found)
-        result = dict(found.result or {})
+    def _line(self, job: TrainingJob, attempt: int, end: Ended) -> TrainingRun:
+        outcome, evidence = classify(end)
+        result = dict(end.result or {})
         environment = describe(job.workload, self._launcher.name) | result.pop("environment", {})
         good = outcome is Outcome.OK
         return TrainingRun(
@@ -106,7 +100,7 @@ class TrainingRunner(Runner[TrainingJob, TrainingRun]):
             images_missing=self._images_missing if job.plan in self._missing_for else None,
             attempt=attempt,
             environment=environment,
-            seconds=found.seconds,
+            seconds=end.seconds,
             result=msgspec.convert(result, TrainingResult) if good else None,
         )
 

@@ -14,23 +14,11 @@ from harness.schema.workload import Workload
 
 
 class BudgetError(HarnessError):
-    """The budget cannot be enforced here; the message says why.
-
-    >>> import harness
-    >>> harness.threshold(harness.Workload(), budget_bytes=1000)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-        ...
-    harness.thresholds.enforcement.BudgetError: budget must be at least 4.016 MiB ...
-    """
+    """The budget cannot be enforced here; the message says why."""
 
 
 def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
-    """Refuse a budget that cannot be enforced, or that this machine does not have.
-
-    Raises:
-        BudgetError: it is smaller than the room for small blocks, which no limit counts.
-        MemoryUnavailableError: it is larger than what is available.
-    """
+    """Refuse a budget that cannot be enforced, or that this machine does not have."""
     least = heap_headroom.room_bytes(workload.depth)
     if budget_bytes < least:
         rule = f"{format_bytes(least)} ({least:,} B) for {workload.depth:,} layers"
@@ -42,12 +30,7 @@ def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
 
 
 def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:
-    """Return what a worker says of the GPU.
-
-    Raises:
-        HarnessError: there is none.
-        BudgetError: the worker that was to measure it did not end well.
-    """
+    """Return what a worker says of the GPU."""
     ended = launcher.launch(Job(kind="describe", workload=workload), deadline_seconds)
     if ended.failure is not None and ended.failure.users_mistake:
         raise HarnessError(ended.failure.message)
@@ -61,11 +44,7 @@ def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: fl
 
 
 def budget_of(budget_bytes: int | None, environment: Environment) -> int:
-    """Return the budget in bytes: on a GPU without one, the GPU's free memory.
-
-    Raises:
-        BudgetError: the GPU is smaller than the budget.
-    """
+    """Return the budget in bytes: on a GPU without one, the GPU's free memory."""
     if not environment:
         assert budget_bytes is not None, "choose_kind has asked for it"
         return budget_bytes
@@ -81,13 +60,7 @@ def budget_of(budget_bytes: int | None, environment: Environment) -> int:
 def choose_kind(
     workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
-    """Return how a budget for ``workload`` is to be enforced, having tried that it can be.
-
-    ``whole_gpu``: none was given, so the GPU's own size is the budget.
-
-    Raises:
-        BudgetError: it cannot.
-    """
+    """Return how a budget for ``workload`` is to be enforced, having tried that it can be."""
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")

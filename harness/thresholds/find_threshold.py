@@ -175,10 +175,7 @@ class _Run(Prober):
         return True
 
     def _predictions(self) -> tuple[int | None, int | None]:
-        """Return the largest that fits by the live bytes, and by the model of what is limited.
-
-        The limit counts the data segment on the CPU and the caching allocator on a GPU.
-        """
+        """Return the largest that fits by the live bytes, and by the model of what is limited."""
         if self.workload.device == "cuda":
             return self._by_the_allocator()
         if not self._predictable:

@@ -56,11 +56,7 @@ class Prober:
             return None
 
     def probe(self, value: int) -> Reading:
-        """Probe once; once more where it ended in an accident.
-
-        Raises:
-            UndecidedError: it ended in an accident twice.
-        """
+        """Probe once; once more where it ended in an accident."""
         workload = self.at(value)
         if workload is None:  # larger than can be described: it fits into no budget
             return Reading(fits=False)
@@ -110,11 +106,7 @@ class Prober:
 
 
 def _charged(group: cgroup.Group, result: dict[str, Any]) -> int | None:
-    """Return what the group was charged for at most, less what was charged ahead.
-
-    The group's counter includes that, so the bound is what the process wrote to, with a few pages
-    of the kernel's.
-    """
+    """Return what the group was charged for at most, less what was charged ahead."""
     charged, written = group.charged_bytes(), result["needed_bytes"]
     if charged is None or written is None:
         return charged

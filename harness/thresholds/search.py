@@ -43,11 +43,7 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The largest value that fits, and the smallest that does not.
-
-    Sharp where ``band`` is empty: then ``smallest_fail`` is ``largest_fit`` + 1. Otherwise
-    the values between the two fitted only sometimes, or were not distinguished.
-    """
+    """The largest value that fits, and the smallest that does not."""
 
     largest_fit: int | None
     """Largest value that fitted every time; None where not even the least did."""

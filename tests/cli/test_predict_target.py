@@ -73,7 +73,7 @@ def test_the_answer_comes_first(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = {name: GPUS[name] for name in ("v100-32gb", "t4", "l4")}
-    monkeypatch.setattr("harness.cli.predict_target.GPUS", some)
+    monkeypatch.setattr("harness.cli.predict_command.GPUS", some)
     flags = ["--input", "int64:16", "--arg", "depth=1", "--loss", "my_model.py:loss"]
     assert main(["predict", model, *flags, "--gpu", "l4", "--memory", "800MiB"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -22,6 +22,38 @@ def test_what_a_rank_holds_is_the_closed_form(strategy: Strategy) -> None:
     assert report.returned == held_bytes(UNEVEN, strategy, 4)
 
 
+def split_by_columns_and_rows(width: int) -> int:
+    """Train two layers under tensor parallelism; return what the rank holds between steps."""
+    import torch
+    from torch import distributed, nn
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import parallel
+
+    distributed.init_process_group("nccl")
+    network = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(2)))
+    model = parallel.parallelize_module(
+        network.cuda(),
+        init_device_mesh("cuda", (distributed.get_world_size(),)),
+        {"0": parallel.ColwiseParallel(), "1": parallel.RowwiseParallel()},
+    )
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.zeros(8, width, device="cuda")).sum().backward()
+        optimizer.step()
+    torch._C._cuda_clearCublasWorkspaces()
+    return torch.cuda.memory_allocated()
+
+
+@pytest.mark.parametrize("world_size", [4, 64])
+def test_tensor_parallelism_leaves_a_rank_its_share_of_parameters_gradients_and_moments(
+    world_size: int,
+) -> None:
+    report = dry_run(split_by_columns_and_rows, 512, world_size=world_size, quiet=True)
+    assert report.outcome == "ok", report.evidence
+    assert report.returned == 4 * (2 * 4 * 512 * 512) // world_size
+
+
 def test_compiling_saves_what_stands_between_the_matmuls() -> None:
     workload = Workload(
         depth=2, width=256, batch=512, activation="gelu", norm="layer", device="cuda"

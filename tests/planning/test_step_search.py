@@ -1,32 +1,32 @@
 """The search of the largest batch, over planted needs."""
 
 from collections.abc import Callable
+from typing import Self
 
 import pytest
-from torch import nn
 
-from harness.planning.step_bench import ENDLESS_BYTES, Need, TooLargeError
+from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.planning.step_question import GpuOption
 from harness.planning.step_search import HIGHEST, StepSearch, fits_of
-from harness.training.own_step import OwnStep
 
 GIB = 1 << 30
 OUTSIDE = (GIB // 4, GIB // 2)
 ROOM = 20 * GIB
 
 
-class Planted:
+class Planted(Bench):
     """Tries of planted needs; a twentieth more is reserved, which can be freed."""
 
     def __init__(self, bytes_of: Callable[[int], int], workspace: int = 0) -> None:
         self._bytes_of = bytes_of
         self._workspace = workspace
+        self.model = None
         self.count = 0
 
-    def with_largest_workspace(self) -> "Planted":
-        return Planted(lambda batch: self._bytes_of(batch) + self._workspace, self._workspace)
+    def with_largest_workspace(self) -> Self:
+        return type(self)(lambda batch: self._bytes_of(batch) + self._workspace, self._workspace)
 
-    def need(self, batch: int, own: OwnStep) -> Need:
+    def need(self, batch: int) -> Need:
         self.count += 1
         size = self._bytes_of(batch)
         if size > ENDLESS_BYTES:
@@ -34,7 +34,7 @@ class Planted:
         reserved = size + size // 20
         return Need(size, reserved, size, reserved, self._workspace)
 
-    def completes(self, batch: int, memory_bytes: int, own: OwnStep) -> bool:
+    def completes(self, batch: int, memory_bytes: int) -> bool:
         self.count += 1
         return self._bytes_of(batch) <= memory_bytes
 
@@ -63,9 +63,8 @@ def gpu(total_bytes: int) -> GpuOption:
 def test_the_largest_batch_fits_and_the_next_one_does_not(
     bytes_of: Callable[[int], int], accumulate: int
 ) -> None:
-    own = OwnStep(build=nn.Identity, batch=8, inputs=(1,), accumulate=accumulate)
     tries = Planted(bytes_of)
-    (fit,) = StepSearch(tries, own).fits([gpu(ROOM + OUTSIDE[1])], find_largest=True)
+    (fit,) = StepSearch(tries, 8, accumulate).fits([gpu(ROOM + OUTSIDE[1])], find_largest=True)
     largest = fit.largest_batch
     assert fit.verdict == "fits"
     assert largest is not None
@@ -76,17 +75,15 @@ def test_the_largest_batch_fits_and_the_next_one_does_not(
 
 
 def test_a_batch_that_is_too_large_is_searched_downwards() -> None:
-    own = OwnStep(build=nn.Identity, batch=1000, inputs=(1,))
-    search = StepSearch(Planted(lambda batch: GIB + GIB * batch), own)
+    search = StepSearch(Planted(lambda batch: GIB + GIB * batch), 1000)
     fit, none = search.fits([gpu(ROOM + OUTSIDE[1]), gpu(GIB)], find_largest=True)
     assert (fit.verdict, fit.largest_batch) == ("does not fit", 19)
     assert (none.largest_batch, none.largest_batch_text) == (None, "no batch fits")
 
 
 def test_between_the_least_and_the_most_outside_it_is_a_close_call() -> None:
-    own = OwnStep(build=nn.Identity, batch=8, inputs=(1,))
     total = ROOM + OUTSIDE[0] + 1
-    (fit,) = StepSearch(Planted(lambda batch: ROOM), own).fits([gpu(total)], find_largest=False)
+    (fit,) = StepSearch(Planted(lambda batch: ROOM), 8).fits([gpu(total)], find_largest=False)
     assert (fit.verdict, fit.largest_batch_text) == ("close call", "")
 
 
@@ -96,9 +93,8 @@ def test_between_the_least_and_the_most_outside_it_is_a_close_call() -> None:
 def test_between_no_workspace_and_the_largest_one_it_is_a_close_call(
     batch: int, verdict: str
 ) -> None:
-    own = OwnStep(build=nn.Identity, batch=batch, inputs=(1,))
     bench = Planted(lambda batch: GIB * batch, workspace=5 * GIB)
-    (fit,) = fits_of(bench, own, [gpu(ROOM + OUTSIDE[1])], find_largest=True)
+    (fit,) = fits_of(bench, [gpu(ROOM + OUTSIDE[1])], batch=batch, find_largest=True)
     assert fit.verdict == verdict
     assert fit.allocated_peak_bytes == (batch * GIB, (batch + 5) * GIB)
     assert (fit.largest_batch, fit.largest_batch_at_best) == (15, 20)
@@ -107,15 +103,13 @@ def test_between_no_workspace_and_the_largest_one_it_is_a_close_call(
 
 
 def test_a_workspace_that_leaves_blocks_to_others_may_need_less() -> None:
-    own = OwnStep(build=nn.Identity, batch=16, inputs=(1,))
     bench = Planted(lambda batch: GIB * batch + 5 * GIB, workspace=-5 * GIB)
-    (fit,) = fits_of(bench, own, [gpu(ROOM + OUTSIDE[1])], find_largest=True)
+    (fit,) = fits_of(bench, [gpu(ROOM + OUTSIDE[1])], batch=16, find_largest=True)
     assert fit.allocated_peak_bytes == (16 * GIB, 21 * GIB)
     assert fit.verdict == "close call"
     assert (fit.largest_batch, fit.largest_batch_at_best) == (15, 20)
 
 
 def test_what_fits_neither_way_does_not_fit() -> None:
-    own = OwnStep(build=nn.Identity, batch=21, inputs=(1,))
     bench = Planted(lambda batch: GIB * batch, workspace=5 * GIB)
-    assert fits_of(bench, own, [gpu(ROOM + OUTSIDE[1])])[0].verdict == "does not fit"
+    assert fits_of(bench, [gpu(ROOM + OUTSIDE[1])], batch=21)[0].verdict == "does not fit"

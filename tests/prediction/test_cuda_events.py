@@ -150,22 +150,6 @@ def _alive_after(events: Sequence[Event], step: int) -> int:
     return sum(e.size_bytes for e in events if e.step <= step)
 
 
-@pytest.mark.parametrize(
-    ("capability", "size"),
-    [
-        ("7.5", 8_519_680),
-        ("8.0", 8_519_680),
-        ("8.9", 8_519_680),
-        ("9.0", 32 << 20),
-        ("12.0", 32 << 20),
-    ],
-)
-def test_the_capability_decides_the_workspace(capability: str, size: int) -> None:
-    script = CudaSteps(Workload(device="cuda", mode="inference"), stub(capability))
-    script.requests(1)
-    assert script.workspace_bytes == size
-
-
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adam", "accumulate": 2}, {"norm": "batch"}])
 def test_a_trace_goes_on_as_the_steps_would(changes: dict[str, Any]) -> None:
     """Three recorded steps, the last one played again and again, give the written ones' peaks."""

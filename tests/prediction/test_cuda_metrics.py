@@ -5,9 +5,7 @@ import json
 import msgspec
 import pytest
 
-from harness.allocator import AllocatorConfigError
 from harness.cli.app import main
-from harness.prediction.gpu.catalogue import GpuError
 from harness.prediction.gpu.peaks import ENDLESS
 from harness.prediction.predict_workload import predict
 from harness.schema.metrics import CudaMetrics, Metrics
@@ -112,13 +110,6 @@ def test_a_limit_that_is_too_small_is_noted() -> None:
     assert ENDLESS in predicted.notes
     assert predicted.fit is not None
     assert predicted.fit.verdict == "does not fit"
-
-
-def test_a_gpu_is_for_cuda() -> None:
-    with pytest.raises(GpuError, match="cuda"):
-        predict(Workload(), gpu="l4")
-    with pytest.raises(AllocatorConfigError, match="not known"):
-        predict(WORKLOAD, allocator_settings="nonsense:1")
 
 
 def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,16 +1,35 @@
-"""cuBLAS's workspaces under CUBLAS_WORKSPACE_CONFIG: sizes seen on torch 2.13 under the dry run."""
+"""cuBLAS's workspaces: by version, and under CUBLAS_WORKSPACE_CONFIG as seen under the dry run."""
+
+from collections.abc import Sequence
 
 import pytest
 
 from harness.cli.app import main
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import GPUS
-from harness.prediction.gpu.workspaces import VARIABLE, WorkspaceConfigError, workspace_bytes
+from harness.prediction.gpu.workspaces import (
+    LT_WORKSPACE_BYTES,
+    VARIABLE,
+    WorkspaceConfigError,
+    notes_on,
+    workspace_bytes,
+)
+from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.predict_workload import predict
+from harness.prediction.versions import TorchVersion, describing
+from harness.schema.events import Event
 from harness.schema.workload import Workload
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
 DEFAULT = 8_519_680
+
+
+@pytest.mark.parametrize(
+    ("capability", "size"),
+    [((7, 5), DEFAULT), ((8, 9), DEFAULT), ((9, 0), 32 << 20), ((12, 0), 32 << 20)],
+)
+def test_the_capability_decides_the_workspace(capability: tuple[int, int], size: int) -> None:
+    assert workspace_bytes(capability) == size
 
 
 @pytest.mark.parametrize(
@@ -91,3 +110,49 @@ def test_a_record_is_predicted_under_what_it_was_measured_under(
         cuda = predict(WORKLOAD, gpu=recorded).cuda
         assert cuda is not None
         assert cuda.workspace_bytes == 2 * size
+
+
+STEP = Workload(device="cuda", hidden=(64,), in_features=32, batch=100, optimizer="sgd")
+CUBLAS = workspace_bytes((8, 9))
+
+
+def workspaces(version: TorchVersion, step: Workload = STEP) -> Sequence[Event]:
+    with describing(version):
+        events = CudaSteps(step, GPUS["l4"]).trace(1).events
+    return [event for event in events if abs(event.size_bytes) in (CUBLAS, LT_WORKSPACE_BYTES)]
+
+
+def test_up_to_2_14_each_thread_keeps_one() -> None:
+    found = workspaces(TorchVersion(2, 14))
+    assert [(event.phase, event.size_bytes) for event in found] == [
+        ("forward", CUBLAS),
+        ("backward", CUBLAS),
+    ]
+
+
+def test_since_2_15_each_product_has_its_own() -> None:
+    """Two layers with a bias in cuBLASLt; three gradients without one in cuBLAS."""
+    found = workspaces(TorchVersion(2, 15))
+    allocated, freed = found[::2], found[1::2]
+    assert [event.size_bytes for event in allocated] == [LT_WORKSPACE_BYTES] * 2 + [CUBLAS] * 3
+    assert [event.address for event in freed] == [event.address for event in allocated]
+
+
+def test_a_single_column_is_not_for_cublaslt() -> None:
+    found = workspaces(TorchVersion(2, 15), STEP.replace(classes=1))
+    assert [event.size_bytes for event in found[:4:2]] == [LT_WORKSPACE_BYTES, CUBLAS]
+
+
+def test_the_prediction_says_what_it_describes(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (predict(STEP, gpu="l4", torch=version) for version in ("2.13", "2.15"))
+    assert old.cuda is not None
+    assert new.cuda is not None
+    assert (old.cuda.workspace_bytes, new.cuda.workspace_bytes) == (2 * CUBLAS, 0)
+    assert not any("workspaces are those of" in note for note in new.notes)
+    monkeypatch.setenv("CUBLASLT_WORKSPACE_SIZE", "4096")
+    with describing(TorchVersion(2, 15)):
+        assert notes_on((8, 9), None) == [
+            "CUBLASLT_WORKSPACE_SIZE: not followed; workspaces are those without it"
+        ]
+    with describing(TorchVersion(2, 13)):
+        assert notes_on((8, 9), None) == []

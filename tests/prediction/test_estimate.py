@@ -16,9 +16,10 @@ from torch.nn import functional
 
 import harness
 from harness.dry_run import DryRunUnavailableError, dry_run, pretended_gpu
-from harness.prediction.estimate.estimate_step import ACCURACY, ON_CPU, Estimate, estimate_step
+from harness.prediction.estimate.estimate_step import ACCURACY, ON_CPU, estimate_step
 from harness.prediction.gpu.catalogue import find
 from harness.schema.errors import StepError, UnsupportedError
+from harness.schema.step_report import StepReport
 from harness.training.models import MLP
 from harness.training.module_step import run_step
 from harness.training.nested_tensors import tensors
@@ -113,7 +114,7 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def estimate(**asked: Any) -> Estimate:
+def estimate(**asked: Any) -> StepReport:
     return estimate_step(OwnStep(**asked), device="cuda", gpu=find(GPU))
 
 
@@ -138,7 +139,7 @@ def test_the_peak_is_that_of_the_dry_run() -> None:
     except DryRunUnavailableError as error:
         pytest.skip(str(error))
     assert report.outcome == "ok", report.evidence
-    estimated = {name: estimate(**asked).metrics.peak_live_bytes for name, asked in CASES.items()}
+    estimated = {name: estimate(**asked).peak_live_bytes for name, asked in CASES.items()}
     returned: Any = report.returned
     off = {name: (estimated[name] or 0) / peak - 1 for name, peak in returned.items()}
     assert {name: share for name, share in off.items() if abs(share) > 0.01} == {}
@@ -168,9 +169,9 @@ def test_the_peak_of_a_perceptron_is_that_of_its_formula(changes: dict[str, Any]
         mode=w.mode,
     )
     derived = harness.predict(w, gpu=GPU)
-    assert found.metrics.saved_bytes == (derived.saved_bytes or None)
-    assert found.metrics.saved_input_bytes == (derived.saved_input_bytes or None)
-    assert found.metrics.peak_live_bytes == pytest.approx(derived.peak_live_bytes, rel=0.01)
+    assert found.saved_bytes == (derived.saved_bytes or None)
+    assert found.saved_input_bytes == (derived.saved_input_bytes or None)
+    assert found.peak_live_bytes == pytest.approx(derived.peak_live_bytes, rel=0.01)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -179,11 +180,12 @@ def test_categories_and_layers_add_up_to_the_peak(name: str, device: str) -> Non
     if (name, device) == ("LSTM", "cpu"):
         name = "convolutions"  # a recurrent layer takes seconds on fake tensors
     found = estimate_step(OwnStep(**CASES[name]), device=device)
-    categories = found.metrics.categories_at_peak
+    categories = found.categories_at_peak
     assert categories is not None
+    assert found.trace is not None
     parts = [getattr(categories, part) for part in categories.__struct_fields__]
     assert sum(parts) == sum(layer.peak_bytes for layer in found.layers)
-    assert sum(parts) == found.metrics.peak_live_bytes == found.trace.peak_live_bytes
+    assert sum(parts) == found.peak_live_bytes == found.trace.peak_live_bytes
     assert found.cuda is None or found.cuda.requested_peak_bytes == sum(parts)
 
 
@@ -196,7 +198,7 @@ def test_the_cpu_is_a_lower_bound_and_says_so() -> None:
     )
     found = estimate_step(step, device="cpu")
     weights, batch, outputs = 4 * (4 * 8 + 8), 4 * 5 * 4, 2 * 4 * 5 * 8
-    assert found.metrics.peak_live_bytes == weights + batch + outputs
+    assert found.peak_live_bytes == weights + batch + outputs
     assert ON_CPU in found.notes
 
 
@@ -210,7 +212,7 @@ def test_the_cpu_is_below_the_trace_of_a_real_step(name: str) -> None:
     with harness.trace(step.model, optimizer=step.optimizer, inputs=[step.x, step.y]) as traced:
         for _ in range(2):
             run_step(step, lambda _: nullcontext())
-    found = estimate_step(own, device="cpu").metrics
+    found = estimate_step(own, device="cpu")
     assert found.saved_bytes == traced.metrics().saved_bytes
     assert found.peak_live_bytes is not None
     assert 0.8 * traced.peak_live_bytes < found.peak_live_bytes <= traced.peak_live_bytes
@@ -248,7 +250,7 @@ def test_a_network_that_exists_is_estimated_and_left_as_it_was(device: str) -> N
     asked: dict[str, Any] = {"batch": 4, "inputs": (3, 32, 32)}
     found = estimate_step(OwnStep(build=model, **asked), device=device)
     built = estimate_step(OwnStep(build=convolutions, **asked), device=device)
-    assert found.metrics.peak_live_bytes == built.metrics.peak_live_bytes
+    assert found.peak_live_bytes == built.peak_live_bytes
     for parameter, (address, values) in zip(model.parameters(), before, strict=True):
         assert parameter.device.type == "cpu"
         assert parameter.data_ptr() == address
@@ -270,9 +272,9 @@ def test_a_registered_operator_counts_with_its_scratch(monkeypatch: pytest.Monke
     monkeypatch.setattr("harness.prediction.estimate.operator_rules.REGISTERED", {})
     monkeypatch.setattr("harness.prediction.estimate.kernel_rules.REGISTERED", registered := {})
     asked = {"build": partial(nn.Linear, WIDTH, WIDTH), "batch": 8, "inputs": (WIDTH,)}
-    before = estimate(**asked, loss="sum").metrics.peak_live_bytes
+    before = estimate(**asked, loss="sum").peak_live_bytes
     registered["aten::addmm"] = lambda args, result: [1 << 30]
-    after = estimate(**asked, loss="sum").metrics.peak_live_bytes
+    after = estimate(**asked, loss="sum").peak_live_bytes
     assert before is not None
     assert after is not None
     assert 1 << 30 <= after < (1 << 30) + before

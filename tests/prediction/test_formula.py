@@ -11,7 +11,6 @@ from harness.schema.workload import Workload
 # 3 -> 4 -> 5 -> 2, five examples. Parameters: 3*4+4 + 4*5+5 + 5*2+2 = 16 + 25 + 12 = 53.
 SMALL = Workload(hidden=(4, 5), in_features=3, classes=2, batch=5)
 INFERENCE = {"mode": "inference"}
-COUNTERS = 6 * 4  # of Adam: six parameter tensors, a float32 each
 # Batch normalization has 2*(4 + 5) parameters more, as many running statistics, and a count of
 # 8 bytes for each of two layers.
 BATCH, LAYER = {"norm": "batch"}, {"norm": "layer"}
@@ -25,14 +24,6 @@ SIZES: list[tuple[Callable[[Workload], int], dict[str, Any], int]] = [
     (formula.parameter_bytes, LAYER, 4 * (53 + 18)),
     (formula.gradient_bytes, {}, 212),
     (formula.gradient_bytes, INFERENCE, 0),
-    (formula.optimizer_state_bytes, {"optimizer": "none"}, 0),
-    (formula.optimizer_state_bytes, {"optimizer": "sgd"}, 0),
-    (formula.optimizer_state_bytes, {"optimizer": "momentum"}, 212),
-    (formula.optimizer_state_bytes, {"optimizer": "adam"}, 2 * 212 + COUNTERS),
-    (formula.optimizer_state_bytes, {"optimizer": "adamw"}, 2 * 212 + COUNTERS),
-    (formula.optimizer_state_bytes, {"optimizer": "adam", **INFERENCE}, 0),
-    (formula.optimizer_state_bytes, {"optimizer": "adam", "dtype": "float16"}, 212 + COUNTERS),
-    (formula.optimizer_state_bytes, {"optimizer": "adam", **BATCH}, 8 * (53 + 18) + 4 * (6 + 4)),
     (formula.buffer_bytes, {}, 0),
     (formula.buffer_bytes, BATCH, 4 * 18 + 2 * 8),
     (formula.buffer_bytes, LAYER, 0),

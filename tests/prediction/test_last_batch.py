@@ -123,18 +123,10 @@ def test_batch_normalization_needs_two_rows_of_the_last_batch_too() -> None:
 
 @pytest.mark.usefixtures("rules_of_2_13")
 def test_the_command_line_tells_of_the_last_batch(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = [
-        "--device",
-        "cuda",
-        "--hidden",
-        "2000,33,256",
-        "--batch",
-        "256",
-        "--activation",
-        "gelu",
-    ]
-    assert main(["predict", *flags, "--examples", "2649"]) == 0
+    flags = ["--hidden", "2000,33,256", "--activation", "gelu", "--examples", "2649"]
+    command = ["predict", "--device", "cuda", *flags]
+    assert main(command) == 0
     text = capsys.readouterr().out
     assert "the last batch of 89 rows and the step after it reserve 2 MiB more" in text
-    assert main(["predict", *flags, "--examples", "2649", "--json"]) == 0
+    assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["last_batch"]["rows"] == 89

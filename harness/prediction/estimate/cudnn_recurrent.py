@@ -35,8 +35,8 @@ class _Layers(torch.autograd.Function):
         gradients[0].contiguous()
         made = [torch.empty_like(t) for t in (given, *held)]
         wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:])
-        found = [g if want else None for g, want in zip(made, wanted, strict=True)]
-        return found[0], None, None, *found[1:]
+        results = [g if want else None for g, want in zip(made, wanted, strict=True)]
+        return results[0], None, None, *results[1:]
 
 
 def _network(gates: int, original: Function) -> Function:
@@ -55,8 +55,8 @@ def _network(gates: int, original: Function) -> Function:
         each = positions * ((gates + has_cell) * hidden * layers + (layers - 1) * projected)
         shape = (*given.shape[:2], directions * projected)
         with without_autocast():
-            found: Any = _Layers.apply(given, shape, each if train else 0, *held)
-        return found[: 1 + len(states)]
+            results: Any = _Layers.apply(given, shape, each if train else 0, *held)
+        return results[: 1 + len(states)]
 
     return run
 

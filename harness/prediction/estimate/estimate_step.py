@@ -1,8 +1,8 @@
 """The estimate of one step: its events, and what follows from them."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import msgspec
 from torch import nn
@@ -20,9 +20,9 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import RecordedSteps, simulate
 from harness.prediction.paused_collection import collection_paused
 from harness.prediction.whole_import import import_whole
-from harness.schema.events import Trace, trace_metrics
-from harness.schema.memory_fit import GpuFit
-from harness.schema.metrics import CudaMetrics, Layer, Metrics
+from harness.schema.events import trace_metrics
+from harness.schema.metrics import Metrics
+from harness.schema.step_report import StepReport
 from harness.training.own_step import OwnStep
 
 ACCURACY = (
@@ -40,54 +40,12 @@ STEPS = 3
 """The first step, a later one, and one more to see that it is steady."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """The need of a step that was not run; all sizes are bytes.
-
-    Attributes:
-        trace: every block allocated and freed; the last step is the measured one.
-        layers: one row for each module, in the order of the forward pass.
-        metrics: the metrics of a record that follow from the trace, and those of CUDA.
-        fit: whether the step fits; None on the CPU, and where no GPU of known size is given.
-        notes: how exact it is, and what was not counted.
-    """
-
-    trace: Trace = field(repr=False)
-    layers: tuple[Layer, ...] = field(repr=False)
-    metrics: Metrics
-    fit: GpuFit | None
-    notes: tuple[str, ...]
-
-    @property
-    def cuda(self) -> CudaMetrics | None:
-        """Peaks of the CUDA caching allocator; None for the CPU."""
-        return self.metrics.cuda
-
-
 def estimate_step(
     step: OwnStep, *, device: str, gpu: Gpu | None = None, allocator_settings: str = ""
-) -> Estimate:
+) -> StepReport:
     """Return the estimate of a step on a CPU, or on a GPU that need not be there.
 
-    Args:
-        step: the network, its inputs, optimizer and loss.
-        device: ``cpu`` or ``cuda``.
-        gpu: whose kernels and memory; None for the default's, without a verdict.
-        allocator_settings: as in PYTORCH_ALLOC_CONF.
-
-    Returns:
-        Events, layers, metrics and verdict, all of the same trace.
-
-    Raises:
-        StepError: the step fails as it would in a real run.
-        UnsupportedModuleError: an operator's result depends on values, or it has no meta kernel.
-        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
-
-    >>> from torch import nn
-    >>> own = OwnStep(build=lambda: nn.Linear(784, 10), batch=64, inputs=(784,))
-    >>> found = estimate_step(own, device="cpu")
-    >>> found.metrics.saved_bytes, found.metrics.peak_phase
-    (203788, 'backward')
+    Without ``gpu`` its kernels are the default one's, and there is no verdict.
     """
     with collection_paused():
         if device == "cpu":
@@ -95,21 +53,14 @@ def estimate_step(
         return _on_gpu(step, gpu, allocator_settings)
 
 
-def _on_cpu(step: OwnStep) -> Estimate:
+def _on_cpu(step: OwnStep) -> StepReport:
     recorder = CpuRecorder()
     with refusals(on_cpu=True), fake_cpu(recorder):
         model = run_recorded(step, recorder, 2 if step.mode == "train" else 1, "cpu")
-    trace = recorder.trace()
-    return Estimate(
-        trace=trace,
-        layers=recorder.layers.rows(model, trace),
-        metrics=_metrics(recorder, trace, None, step),
-        fit=None,
-        notes=(ON_CPU, *recorder.notes),
-    )
+    return _report(step, recorder, model, (ON_CPU, *recorder.notes))
 
 
-def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> Estimate:
+def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
     import_whole("torch._dynamo")  # optimizers load it, and it lists torch's functions
     gpu = (named or catalogue.DEFAULT).in_environment()
     recorder = GpuRecorder(KernelRules(gpu))
@@ -118,34 +69,39 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> Estimate:
         stack.enter_context(simulated_gpu(recorder, gpu, cuda_functions(recorder, gpu)))
         stack.enter_context(simulated_autocast())
         model = run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
-    trace = recorder.trace()
-    script = RecordedSteps(trace, recorder.workspace_bytes)
-    found = peaks.peaks_on(script, gpu, settings, policies=1)
+    script = RecordedSteps(recorder.trace(), recorder.workspace_bytes)
+    on_cuda = peaks.peaks_on(script, gpu, settings, policies=1)
     memory = None if named is None else peaks.memory_of_gpu(gpu, settings)
     fit = None
     if memory is not None:
-        fit = peaks.verdict_on_gpu(memory, found, memory.verdict(partial(simulate, script)))
-    return Estimate(
-        trace=trace,
-        layers=recorder.layers.rows(model, trace),
-        metrics=_metrics(recorder, trace, found.cuda, step),
-        fit=fit,
-        notes=(
-            ACCURACY,
-            *workspaces.notes_on(gpu.capability, gpu.workspace_config),
-            *[CUDNN] * _contains(model, nn.modules.conv._ConvNd),
-            *[RECURRENT] * _contains(model, nn.RNNBase),
-            *recorder.notes,
-            *found.notes,
-        ),
+        fit = peaks.verdict_on_gpu(memory, on_cuda, memory.verdict(partial(simulate, script)))
+    notes = (
+        ACCURACY,
+        *workspaces.notes_on(gpu.capability, gpu.workspace_config),
+        *[CUDNN] * _contains(model, nn.modules.conv._ConvNd),
+        *[RECURRENT] * _contains(model, nn.RNNBase),
+        *recorder.notes,
+        *on_cuda.notes,
     )
+    return _report(step, recorder, model, notes, cuda=on_cuda.cuda, fit=fit)
 
 
-def _metrics(
-    recorder: CpuRecorder | GpuRecorder, trace: Trace, cuda: CudaMetrics | None, step: OwnStep
-) -> Metrics:
+def _report(
+    step: OwnStep,
+    recorder: CpuRecorder | GpuRecorder,
+    model: nn.Module,
+    notes: tuple[str, ...],
+    **fields: Any,
+) -> StepReport:
+    trace = recorder.trace()
     saved = recorder.layers.saved_metrics() if step.mode == "train" else {}
-    return msgspec.convert({**trace_metrics(trace), **saved, "cuda": cuda}, Metrics)
+    metrics = msgspec.convert({**trace_metrics(trace), **saved}, Metrics)
+    fields |= {"layers": recorder.layers.rows(model, trace), "trace": trace, "notes": notes}
+    return StepReport(
+        **msgspec.structs.asdict(metrics) | fields,
+        method="estimate",
+        batch=step.batch,
+    )
 
 
 def _contains(model: nn.Module, kind: type[nn.Module]) -> bool:

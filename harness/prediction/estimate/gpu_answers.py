@@ -49,9 +49,9 @@ def answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
     yield from _of_optimizers()
     yield from ((functional, name, _no) for name in _OVERRIDES)
     for module, name in _NOT_TRACED:
-        found = sys.modules.get(module)
-        if found is not None and hasattr(found, name):
-            yield found, name, _no
+        loaded = sys.modules.get(module)
+        if loaded is not None and hasattr(loaded, name):
+            yield loaded, name, _no
 
 
 def _of_device(gpu: Gpu) -> Iterator[Answer]:

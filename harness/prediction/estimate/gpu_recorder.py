@@ -161,13 +161,13 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
 def _tensors(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """Return the tensors among an operator's arguments, or in lists among them."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for one in (*args, *kwargs.values()):
         if isinstance(one, Tensor):
-            found.append(one)
+            tensors.append(one)
         elif isinstance(one, list | tuple):
-            found += _tensors(one, {})
-    return found
+            tensors += _tensors(one, {})
+    return tensors
 
 
 def _all_meta(given: Any) -> Any:

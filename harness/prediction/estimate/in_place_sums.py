@@ -16,10 +16,7 @@ ADD = torch.ops.aten.add.Tensor
 
 
 class InPlaceSums:
-    """Decides whether a sum of two gradients is made in place.
-
-    It first measures the reference counts of a gradient that only the engine holds.
-    """
+    """Decides whether a sum of two gradients is made in place."""
 
     def __init__(self) -> None:
         counter = _CountAdditions()
@@ -39,7 +36,8 @@ class InPlaceSums:
             return False
         tensors, holders = _counts(first)
         most = self._sole_owner
-        return tensors <= most[0] and holders <= most[1] and _is_dense(first)
+        is_alone = tensors <= most[0] and holders <= most[1]
+        return is_alone and bool(torch.ops.aten.is_non_overlapping_and_dense.default(first))
 
 
 class _CountAdditions(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -63,15 +61,3 @@ def _counts(tensor: Tensor) -> tuple[int, int]:
     storage = tensor.untyped_storage()
     held: Any = tensor
     return held._use_count(), torch._C._storage_Use_Count(storage._cdata)
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    """Return whether the tensor's elements fill its memory without gaps or overlaps."""
-    expected = 1
-    dims = sorted(zip(tensor.stride(), tensor.shape, strict=True))
-    for stride, size in dims:
-        if size != 1:
-            if stride != expected:
-                return False
-            expected *= size
-    return True

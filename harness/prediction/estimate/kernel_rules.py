@@ -176,10 +176,7 @@ def _efficient_forward(_: Gpu, args: Sequence[Any]) -> list[int]:
 
 
 def _efficient_backward(gpu: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add the copy of the gradient, each row's sum and the workspace of the kernel.
-
-    In float32 the sums are those of a product that is formed before the workspace.
-    """
+    """Add the copy of the gradient, each row's sum and the workspace of the kernel."""
     gradient, query, key = args[:3]
     batch, heads, rows, _ = query.shape
     sums = 4 * batch * heads * rows

@@ -65,10 +65,7 @@ class LayerRows:
         }
 
     def rows(self, model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
-        """Return the rows of ``model``, first the modules that ran, in order.
-
-        Their bytes at the peak add up to the peak of ``trace``.
-        """
+        """Return the rows of ``model``, first the modules that ran, in order."""
         modules = dict(model.named_modules())
         at_peak: dict[str, int] = {}
         for module, size in totals(trace.alive_at_peak(), "module").items():

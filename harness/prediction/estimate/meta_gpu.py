@@ -188,10 +188,7 @@ def _inside(mode: DeviceMode, function: Function) -> Function:
 
 
 def _shape_and_type(tensor: Tensor) -> dict[str, object]:
-    """Return what checkpointing compares after it recomputed; the device is left out.
-
-    Saved tensors are seen below the device mode, where they say ``meta``.
-    """
+    """Return what checkpointing compares after it recomputed; the device is left out."""
     return {"shape": tensor.shape, "dtype": tensor.dtype}
 
 
@@ -218,26 +215,20 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
 def simulated_gpu(
     recorder: "GpuRecorder", gpu: Gpu, functions: Mapping[Function, Function]
 ) -> Iterator[None]:
-    """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates.
-
-    Args:
-        recorder: the dispatch mode that sees each operator.
-        gpu: what ``torch.cuda`` says of the device.
-        functions: PyTorch's functions that CUDA runs another way, and that way.
-    """
+    """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates."""
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
-        for asked, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
-            stack.enter_context(patched_here(asked, name, answer))
+        for place, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
+            stack.enter_context(patched_here(place, name, answer))
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
         stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter(recorder)))
         stack.enter_context(recorder)
         mode = DeviceMode(recorder, functions)
         stack.enter_context(mode)
         engine = _inside(mode, torch.autograd.graph._engine_run_backward)
-        for place in (torch.autograd, torch.autograd.graph):
-            stack.enter_context(patched_here(place, "_engine_run_backward", engine))
+        for module in (torch.autograd, torch.autograd.graph):
+            stack.enter_context(patched_here(module, "_engine_run_backward", engine))
         yield
 
 

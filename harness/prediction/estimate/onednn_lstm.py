@@ -28,11 +28,7 @@ def with_workspace(args: Sequence[Any], results: Sequence[Any]) -> Sequence[Any]
 
 
 def workspace_bytes(length: int, batch: int, features: int, hidden: int) -> int:
-    """Return the bytes of one layer's workspace, in one direction.
-
-    >>> workspace_bytes(12, 2, 16, 32)
-    57344
-    """
+    """Return the bytes of one layer's workspace, in one direction."""
     rows, states = length * batch, 2 * (length + 1) * batch
     parts = [
         rows * _row(4 * hidden),

@@ -20,15 +20,7 @@ class UnsupportedModuleError(UnsupportedError):
 
 @contextmanager
 def refusals(*, on_cpu: bool) -> Iterator[None]:
-    """Turn what goes wrong in a user's own code, or in an operator, into one clear line.
-
-    Args:
-        on_cpu: whether the code must not use CUDA.
-
-    Raises:
-        UnsupportedModuleError: an operator cannot do without the values of a tensor.
-        StepError: the code fails as it would in a real run.
-    """
+    """Turn what goes wrong in a user's own code, or in an operator, into one clear line."""
     try:
         yield
     except (HarnessError, MemoryError):
@@ -49,10 +41,10 @@ def refusals(*, on_cpu: bool) -> Iterator[None]:
 
 def _without_values(text: str) -> str:
     """Name the operator in PyTorch's message, where it can be found, and what it needs."""
-    found = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
-    if found is None:
+    match = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
+    if match is None:
         return text.split(". ")[0][:300]
-    name = found[0] if found.lastindex is None else f"aten::{found[1]}"
+    name = match[0] if match.lastindex is None else f"aten::{match[1]}"
     return f"{name}: {VALUES}, or PyTorch has no kernel that works without them"
 
 
@@ -67,11 +59,7 @@ _PRODUCTS = {
 
 
 def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
-    """Refuse a product that PyTorch's kernels refuse.
-
-    Raises:
-        RuntimeError: as from the kernel.
-    """
+    """Refuse a product that PyTorch's kernels refuse."""
     if operator not in _PRODUCTS:
         return
     types = [one.dtype for one in operands[:3] if isinstance(one, torch.Tensor)]

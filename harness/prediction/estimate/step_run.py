@@ -20,12 +20,7 @@ COMPILED = "torch.compile decides what is allocated; give the network before it 
 
 
 def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
-    """Build the network, move it to ``device``, run its steps and return it.
-
-    Raises:
-        StepError: the network or its inputs are on another device.
-        UnsupportedModuleError: the network is compiled.
-    """
+    """Build the network, move it to ``device``, run its steps and return it."""
     model = _network(own, device)
     owners = _owners(model)
     for tensor in [*model.parameters(), *model.buffers()]:
@@ -73,10 +68,7 @@ def _network(own: OwnStep, device: str) -> nn.Module:
 
 
 def _copy_without_memory(model: nn.Module, device: str) -> nn.Module:
-    """Return a copy of a network that existed before, of parameters that have no memory.
-
-    A tensor made here has no memory anyway and is returned unchanged.
-    """
+    """Return a copy of a network that existed before, of parameters that have no memory."""
     with torch._C.DisableTorchFunction():
         own = model.parameters()
         real = [p for p in own if not (p.is_meta or isinstance(p, FakeTensor))]
@@ -99,8 +91,8 @@ def _check_on_cpu(name: str, given: Any) -> None:
 
 def _owners(model: nn.Module) -> dict[int, str]:
     """Return the name of the first module that owns each parameter and buffer."""
-    found: dict[int, str] = {}
+    owners: dict[int, str] = {}
     for name, module in model.named_modules():
         for tensor in own_tensors(module):
-            found.setdefault(id(tensor), name)
-    return found
+            owners.setdefault(id(tensor), name)
+    return owners

@@ -116,17 +116,6 @@ SOURCES: Mapping[str, str] = {
 def find(name: str) -> Gpu:
     """Return the GPU of a name in any usual spelling.
 
-    Args:
-        name: a name of ``GPUS`` or the driver's name of the GPU, in any case, with or without
-            spaces and hyphens. A name without a memory size means the smallest GPU of that
-            name.
-
-    Returns:
-        The GPU.
-
-    Raises:
-        GpuError: the table has no such GPU.
-
     >>> find("RTX 4090").name, find("NVIDIA A100-SXM4-80GB").name, find("A100").name
     ('rtx4090', 'a100-80gb', 'a100-40gb')
     """
@@ -154,25 +143,18 @@ def described(
 
     A capability without a name means the first GPU of the table that has it, else the last one
     below it. The total memory is then unknown unless it is given.
-
-    Raises:
-        GpuError: there is no such GPU or no such capability.
     """
     gpu = find(name) if name is not None else DEFAULT
     if capability is not None:
-        found = parse_capability(capability)
+        parsed = parse_capability(capability)
         if name is None:
-            gpu = replace(_like(found), name=f"capability {capability}", total_bytes=None)
-        gpu = replace(gpu, capability=found)
+            gpu = replace(_like(parsed), name=f"capability {capability}", total_bytes=None)
+        gpu = replace(gpu, capability=parsed)
     return gpu if total_bytes is None else replace(gpu, total_bytes=total_bytes)
 
 
 def recorded(environment: Mapping[str, Any]) -> Gpu:
-    """Return the GPU that the ``environment`` of a record describes.
-
-    Raises:
-        GpuError: the record was not made on a GPU.
-    """
+    """Return the GPU that the ``environment`` of a record describes."""
     if "gpu_capability" not in environment:
         raise GpuError("the environment is not that of a record made on a GPU")
     return Gpu(
@@ -186,11 +168,7 @@ def recorded(environment: Mapping[str, Any]) -> Gpu:
 
 
 def parse_capability(text: str) -> tuple[int, int]:
-    """Return major and minor of a compute capability such as ``9.0``.
-
-    Raises:
-        GpuError: ``text`` is not a compute capability.
-    """
+    """Return major and minor of a compute capability such as ``9.0``."""
     major, dot, minor = text.partition(".")
     if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()):
         raise GpuError(f"capability must be major and minor, such as 9.0, got {text[:20]!r}")
@@ -206,9 +184,5 @@ def _like(capability: tuple[int, int]) -> Gpu:
 
 
 def gpu_of(gpu: Gpu | str | None) -> Gpu:
-    """Return the GPU of a name, or the default one.
-
-    Raises:
-        GpuError: no such GPU.
-    """
+    """Return the GPU of a name, or the default one."""
     return find(gpu) if isinstance(gpu, str) else gpu or DEFAULT

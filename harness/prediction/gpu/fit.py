@@ -31,11 +31,7 @@ Run = Callable[[CachingAllocator], object]
 def run_once(
     run: Callable[[CachingAllocator], _Result], config: AllocatorConfig, addresses: AddressPolicy
 ) -> _Result:
-    """Return what ``run`` finds with an allocator of its own, of which nothing is left after.
-
-    Raises:
-        OutOfMemoryError: the run does not come to its end.
-    """
+    """Return what ``run`` finds with an allocator of its own, of which nothing is left after."""
     allocator = CachingAllocator(config, addresses=addresses)
     with collection_paused():
         try:
@@ -46,18 +42,13 @@ def run_once(
 
 @dataclass(frozen=True, kw_only=True)
 class GpuMemory:
-    """A GPU's memory and the settings of the allocator that hands it out.
-
-    Attributes:
-        settings: the allocator's settings, as in ``PYTORCH_ALLOC_CONF``.
-        total_bytes: the GPU's memory, or a smaller limit.
-        outside_bytes: the least and the most that is outside the allocator.
-    """
+    """A GPU's memory and the settings of the allocator that hands it out."""
 
     gpu: Gpu
     settings: str
     total_bytes: int
     outside_bytes: tuple[int, int]
+    """The least and the most outside the allocator."""
 
     def config(self, outside_bytes: int) -> AllocatorConfig:
         """Return the allocator's configuration with ``outside_bytes`` outside it."""
@@ -104,13 +95,6 @@ class GpuMemory:
 
         The search begins at ``guess`` and goes on with one address policy; the others are asked
         where it ends.
-
-        Args:
-            run_of: returns the run of a batch.
-            low: smallest batch to try.
-            high: largest batch to try.
-            guess: where the answer may be, such as where the requests alone fill the GPU.
-            surely: whether the batch has to run surely, or only may run.
         """
         completes = self.surely_runs if surely else self.may_run
         outside = self.outside_bytes[surely]
@@ -121,7 +105,7 @@ class GpuMemory:
         def fits_one_policy(batch: int) -> bool:
             return next(self._completed([run_of(batch)], outside))
 
-        found = largest_value(fits_one_policy, low=low, high=high, guess=guess)
-        if surely and found is not None and fits(found):
-            return found  # the next one fails by that policy already
-        return largest_value(fits, low=low, high=high, guess=guess if found is None else found)
+        largest = largest_value(fits_one_policy, low=low, high=high, guess=guess)
+        if surely and largest is not None and fits(largest):
+            return largest  # the next one fails by that policy already
+        return largest_value(fits, low=low, high=high, guess=guess if largest is None else largest)

@@ -36,9 +36,6 @@ def peaks_on(
 
     Where address policies differ the metrics are those of ascending addresses, and the ranges
     say how far the others are from them. ``policies`` says how many are tried; None is all.
-
-    Raises:
-        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
     """
     runs, endless = by_each_policy(partial(simulate, script), gpu, settings, policies)
     notes = [ENDLESS] if endless else []
@@ -66,7 +63,7 @@ def memory_of_gpu(gpu: Gpu, settings: str) -> GpuMemory | None:
 
 def verdict_on_gpu(
     memory: GpuMemory,
-    found: OnCuda,
+    peaks: OnCuda,
     verdict: Fit,
     largest: int | None = None,
     largest_at_best: int | None = None,
@@ -80,8 +77,8 @@ def verdict_on_gpu(
         total_bytes=memory.total_bytes,
         outside_bytes=memory.outside_bytes,
         allocator_settings=memory.settings,
-        allocated_peak_bytes=found.ranges["allocated_peak_bytes"],
-        reserved_peak_bytes=found.ranges["reserved_peak_bytes"],
+        allocated_peak_bytes=peaks.ranges["allocated_peak_bytes"],
+        reserved_peak_bytes=peaks.ranges["reserved_peak_bytes"],
         verdict=verdict,
         is_searched=is_searched,
         largest_batch=largest,

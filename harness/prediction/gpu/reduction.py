@@ -74,14 +74,14 @@ class Reduction:
             if place not in self.reduced:
                 output_strides[place] = count
                 count *= self.shape[place]
-        found = [
+        dimensions = [
             _Dimension(size, stride, output_strides.get(place, 0), place in self.reduced)
             for place, (size, stride) in enumerate(zip(self.shape, self.strides, strict=True))
             if size != 1
         ]
-        found.sort(key=lambda d: (not d.is_reduced, d.stride))
+        dimensions.sort(key=lambda d: (not d.is_reduced, d.stride))
         joined: list[_Dimension] = []
-        for one in found:
+        for one in dimensions:
             last = joined[-1] if joined else None
             if last is not None and _follows(last, one):
                 joined[-1] = last._replace(size=last.size * one.size)

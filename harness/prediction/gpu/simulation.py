@@ -62,11 +62,7 @@ class Simulated(NamedTuple):
 
 
 def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
-    """Play the build and steps until the peaks are steady.
-
-    Raises:
-        OutOfMemoryError: the GPU or the allocator's limit is too small.
-    """
+    """Play the build and steps until the peaks are steady."""
     simulator = _Simulator(allocator)
     build = simulator.simulate(script.requests(0))
     first = simulator.simulate(script.requests(1))
@@ -88,11 +84,7 @@ def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
 def simulate_steps(
     script: Script, allocator: CachingAllocator, steps: int
 ) -> list[dict[str, Peaks]]:
-    """Play the build and ``steps``; return the peaks of each phase of each.
-
-    Raises:
-        OutOfMemoryError: the GPU or the allocator's limit is too small.
-    """
+    """Play the build and ``steps``; return the peaks of each phase of each."""
     simulator = _Simulator(allocator)
     return [simulator.simulate(script.requests(step)) for step in range(steps + 1)]
 
@@ -110,8 +102,8 @@ class _Simulator:
         for phase, wanted in requests:
             self._allocator.reset_peaks()
             self._hand_over(wanted)
-            found = Peaks.of(self._allocator)
-            peaks[phase] = highest([found, peaks.get(phase, found)])
+            highs = Peaks.of(self._allocator)
+            peaks[phase] = highest([highs, peaks.get(phase, highs)])
         return peaks
 
     def _hand_over(self, wanted: list[Request]) -> None:
@@ -151,9 +143,9 @@ class RecordedSteps:
         events = self._steps[min(step, last)]
         new = {} if step <= last else self._renumbered(step)
         requests: Requests = []
-        for phase, found in groupby(events, attrgetter("phase")):
+        for phase, run in groupby(events, attrgetter("phase")):
             wanted: list[Request] = []
-            for event in found:
+            for event in run:
                 if not new:
                     wanted.append((event.size_bytes, event.address))
                 elif event.address in new:

@@ -40,9 +40,6 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
 
     Like PyTorch it sums every pair found anywhere in the text, and where there is none takes the
     capability's default. ``:0:0`` is no workspace.
-
-    Raises:
-        WorkspaceConfigError: too much for 64 bits.
     """
     pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
     if not pairs:

@@ -20,7 +20,6 @@ loss.py              The events of the cross-entropy
 network.py           Forward and backward pass of a whole network, event by event
 norms.py             Blocks of a normalization between a linear layer and its activation
 optimizer_events.py  The events of one optimizer step, for each optimizer and its two forms
-stack.py             Networks with normalization
 steps.py             The build of a workload and its steps
 trace_writer.py      Writes predicted allocator events down in order
 """

@@ -21,15 +21,6 @@ class Applied(NamedTuple):
     """Blocks alive next to ``output``, in the order in which they are freed."""
 
 
-class Kept(NamedTuple):
-    """Blocks of one hidden layer that autograd holds, by the node that lets them go."""
-
-    by_next: tuple[Event, ...]
-    """Held by the next linear layer alone: gone before this activation's backward runs."""
-    by_activation: tuple[Event, ...]
-    """Gone when this activation's backward has run."""
-
-
 class Activation(NamedTuple):
     """One activation function.
 
@@ -83,61 +74,7 @@ def activation_of(model: str, name: str) -> Activation:
     return MAXIMUM if (model, name) == ("mlp-scratch", "relu") else ACTIVATIONS[name]
 
 
-def apply(
-    writer: TraceWriter,
-    activation: Activation,
-    linear: Event,
-    size_bytes: int,
-    module: str,
-    category: str,
-    others: str,
-    prefix: str,
-) -> Applied:
-    """Write the forward events of ``activation`` on ``linear``, the linear layer's output.
-
-    The output is of ``category``, the zeros of the maximum are of category ``others``.
-    """
-    if not activation.allocates:
-        return Applied(linear, ())
-    taken: tuple[Event, ...] = (linear,)
-    if activation is MAXIMUM:
-        taken = (writer.allocate(size_bytes, prefix + ZEROS, others, module), linear)
-    return Applied(
-        writer.allocate(size_bytes, prefix + activation.forward, category, module), taken
-    )
-
-
-def kept(activation: Activation, applied: Applied) -> Kept:
-    """Return what autograd holds of ``applied`` after the forward pass, in training."""
-    output, taken = applied
-    if activation.keeps == "output":
-        return Kept((), (output,))
-    if activation.keeps == "nothing":
-        return Kept((output,), ())
-    return Kept((output,), taken)
-
-
-def backward(
-    writer: TraceWriter,
-    activation: Activation,
-    gradient: Event,
-    size_bytes: int,
-    element_bytes: int,
-    module: str,
-) -> Event:
-    """Write the events from the gradient of the output to that of the input; return the latter.
-
-    ``gradient`` itself comes back where the activation has no backward. Otherwise the caller
-    returns ``gradient`` and then what was kept.
-    """
-    if activation is MAXIMUM:
-        return _maximum_backward(writer, size_bytes, element_bytes, module)
-    if activation.keeps == "nothing":
-        return gradient
-    return writer.allocate(size_bytes, activation.backward, "temporary", module)
-
-
-def _maximum_backward(
+def maximum_backward(
     writer: TraceWriter, size_bytes: int, element_bytes: int, module: str
 ) -> Event:
     """Write MaximumBackward0 for its first operand; the other, zeros, needs no gradient.

@@ -71,9 +71,9 @@ class AutocastLayers(Layers):
         """Write the logits' cast to float32 and the loss; both go."""
         size_bytes = rows * self.all[-1].fan_out * _FULL_BYTES
         cast = self.writer.allocate(size_bytes, _LOSS + CAST)
-        found = loss.forward(self.writer, size_bytes, _FULL_BYTES, f"{_LOSS}/")
+        of_batch = loss.forward(self.writer, size_bytes, _FULL_BYTES, f"{_LOSS}/")
         self.free((cast, logits))
-        return found
+        return of_batch
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
         """Write the loss's backward pass and the cast of the logits' gradient."""

@@ -10,13 +10,22 @@ Source: torch/utils/checkpoint.py, ``_checkpoint_without_reentrant_generator``.
 from itertools import pairwise
 from typing import NamedTuple
 
-from harness.prediction.mlp.activations import MAXIMUM, Kept
+from harness.prediction.mlp.activations import MAXIMUM
 from harness.prediction.mlp.layers import Blocks, Layers
-from harness.prediction.mlp.network import Passes, train_layer
+from harness.prediction.mlp.network import Passes
 from harness.schema.events import Event
 
 RANDOM_STATE_BYTES = 5056
 """``torch.get_rng_state()`` of the CPU: a Mersenne Twister and its cached normal number."""
+
+
+class Kept(NamedTuple):
+    """Blocks of one hidden layer that autograd holds, by the node that lets them go."""
+
+    by_next: tuple[Event, ...]
+    """Held by the next linear layer alone: gone before this activation's backward runs."""
+    by_activation: tuple[Event, ...]
+    """Gone when this activation's backward has run."""
 
 
 class Segment(NamedTuple):
@@ -105,20 +114,25 @@ class Checkpointed(Passes):
         layers, prefix = self._layers, f"{node}/"
         state = layers.writer.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
         self._kept = {
-            index: train_layer(layers, rows, layers.all[index], "temporary", prefix)
-            for index in range(segment.first, segment.last)
+            index: self._rerun(rows, index, prefix) for index in range(segment.first, segment.last)
         }
         kept, dropped = self._last(rows, segment.last, prefix)
         self._kept[segment.last] = kept
         # Sequential's frame, in the exception's traceback, still names the linear layer's output.
         layers.free((*dropped, state) if layers.from_scratch else (state, *dropped))
 
-    def _last(self, rows: int, index: int, prefix: str) -> tuple[Kept, Blocks]:
-        """Write the last layer's events up to its last saved tensor.
+    def _rerun(self, rows: int, index: int, prefix: str) -> Kept:
+        """Write a layer's events but for the last's; return what it keeps."""
+        layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
+        linear = layers.linear(rows, layer, "temporary", prefix)
+        output, taken = layers.activate(rows, layer, linear, "temporary", prefix)
+        if activation.keeps == "output":
+            layers.free(taken)
+            return Kept((), (output,))
+        return Kept((output,), () if activation.keeps == "nothing" else taken)
 
-        Return what it keeps and what is freed when the run is stopped. An output is saved after
-        its operation has run, an input before.
-        """
+    def _last(self, rows: int, index: int, prefix: str) -> tuple[Kept, Blocks]:
+        """Write the last layer's events up to its last saved tensor."""
         layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
         if activation.keeps == "nothing":
             return Kept((), ()), ()

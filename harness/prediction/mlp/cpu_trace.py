@@ -2,7 +2,7 @@
 
 from harness.prediction.mlp.autocast import AutocastLayers
 from harness.prediction.mlp.kernels import Kernels
-from harness.prediction.mlp.stack import plain_layers
+from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.prediction.paused_collection import collection_paused
@@ -42,20 +42,13 @@ class UnsupportedWorkloadError(ValueError):
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
     """Return the trace of the build and two steps (one in inference), as it would be measured.
 
-    Addresses are running numbers of blocks. Time and size are linear in depth.
-
-    Args:
-        workload: the step, on the CPU.
-        without_scratch: leave out what a 16-bit matmul allocates for itself: it depends on the
-            processor's kernel, so such a workload is refused otherwise.
-
-    Raises:
-        UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
+    Addresses are running numbers of blocks. ``without_scratch`` leaves out what a 16-bit matmul
+    allocates for itself: it depends on the processor, so such a workload is refused otherwise.
     """
     _check(workload, without_scratch=without_scratch)
     with collection_paused():
         writer = TraceWriter()
-        kind = AutocastLayers if workload.autocast else plain_layers
+        kind = AutocastLayers if workload.autocast else Layers
         steps = Steps(writer, workload, kind(writer, workload, Kernels(writer)))
         steps.build()
         for _ in range(2 if workload.mode == "train" else 1):

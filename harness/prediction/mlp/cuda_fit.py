@@ -27,16 +27,7 @@ def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[R
 
 
 def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True) -> int | None:
-    """Return a batch of ``workload`` that runs where the next one does not.
-
-    Args:
-        memory: the GPU's.
-        workload: its batch is varied.
-        surely: whether the batch has to run surely, or only may run.
-
-    Returns:
-        None where not even the smallest batch runs.
-    """
+    """Return a batch of ``workload`` that runs where the next one does not."""
     return memory.largest_batch(
         lambda batch: runs_of(workload.replace(batch=batch), memory.gpu)[0],
         low=workload.least_batch,
@@ -59,28 +50,20 @@ def largest_by_requests(workload: Workload, gpu: Gpu, available_bytes: int) -> i
 
 
 def fit_of_workload(
-    memory: GpuMemory, found: OnCuda, runs: tuple[Run, ...], workload: Workload
+    memory: GpuMemory, peaks: OnCuda, runs: tuple[Run, ...], workload: Workload
 ) -> GpuFit:
     """Return whether ``runs`` fit on the GPU, and the workload's largest batches."""
     surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
     verdict = memory.verdict(*runs)
-    return verdict_on_gpu(memory, found, verdict, surely, at_best, is_searched=True)
+    return verdict_on_gpu(memory, peaks, verdict, surely, at_best, is_searched=True)
 
 
 def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, ...]]:
-    """Return the peaks of the epoch's partial step and of the one after it, and notes.
-
-    What all steps together reserve, and what these two do beyond all before, are lowest and
-    highest over the ways in which a driver may place segments. The steps' peaks are those of
-    ascending addresses.
-
-    Raises:
-        AllocatorConfigError: settings that PyTorch would refuse, or that are not modelled.
-    """
+    """Return the peaks of the epoch's partial step and of the one after it, and notes."""
     runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
     rises = [simulated.reserved_rise_bytes for simulated in runs]
     reserved = [simulated.reserved_peak_bytes for simulated in runs]
-    found = LastBatch(
+    result = LastBatch(
         examples=epoch.examples,
         rows=epoch.rows,
         steps_before=epoch.steps_before,
@@ -89,7 +72,7 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
         reserved_peak_bytes=(min(reserved), max(reserved)),
         reserved_rise_bytes=(min(rises), max(rises)),
     )
-    return found, (ENDLESS,) if endless else ()
+    return result, (ENDLESS,) if endless else ()
 
 
 def within(

@@ -9,7 +9,7 @@ from harness.prediction.gpu.simulation import Requests
 from harness.prediction.mlp.autocast import CudaAutocastLayers
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, why_refused
 from harness.prediction.mlp.cuda_kernels import CudaKernels
-from harness.prediction.mlp.stack import plain_layers
+from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.prediction.paused_collection import collection_paused
@@ -28,13 +28,7 @@ def most_rows(workload: Workload) -> int:
 
 
 class CudaSteps:
-    """Writes the build and the steps of ``workload`` on ``gpu``, as many as asked for.
-
-    ``rows_of`` says which steps run on fewer rows than the batch's, and on how many.
-
-    Raises:
-        UnsupportedWorkloadError: the workload has a part that cannot be predicted here.
-    """
+    """Writes the build and the steps of ``workload`` on ``gpu``, as many as asked for."""
 
     def __init__(
         self, workload: Workload, gpu: Gpu, *, rows_of: Mapping[int, int] | None = None
@@ -42,7 +36,7 @@ class CudaSteps:
         _check(workload)
         self._writer = TraceWriter(with_host=False)
         self._kernels = CudaKernels(self._writer, gpu)
-        kind = CudaAutocastLayers if workload.autocast else plain_layers
+        kind = CudaAutocastLayers if workload.autocast else Layers
         self._steps = Steps(self._writer, workload, kind(self._writer, workload, self._kernels))
         self._requests: list[Requests] = []
         self._rows_of = rows_of or {}
@@ -61,7 +55,7 @@ class CudaSteps:
     @property
     def event_count(self) -> int:
         """Number of blocks that the first step allocates and frees."""
-        return sum(len(found) for _, found in self.requests(1))
+        return sum(len(events) for _, events in self.requests(1))
 
     def requests(self, step: int) -> Requests:
         """Return what ``step`` (0 is the build) asks of the allocator, phase by phase."""
@@ -77,8 +71,8 @@ class CudaSteps:
             else:
                 self._steps.build()
             requests = [
-                (phase, [(event.size_bytes, event.address) for event in found])
-                for phase, found in groupby(self._writer.since(start), attrgetter("phase"))
+                (phase, [(event.size_bytes, event.address) for event in run])
+                for phase, run in groupby(self._writer.since(start), attrgetter("phase"))
             ]
         if requests[-1][0] != self._writer.phase:  # an update that allocates nothing
             requests.append((self._writer.phase, []))

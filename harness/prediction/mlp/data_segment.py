@@ -72,11 +72,7 @@ class Peak(NamedTuple):
 
 
 def data_peak(workload: Workload) -> Peak:
-    """Return the largest data segment over a workload's build and steps.
-
-    Raises:
-        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-    """
+    """Return the largest data segment over a workload's build and steps."""
     compiles = workload.autocast is not None or workload.dtype != "float64"
     kernels: set[tuple[str, int]] = set()
     data = live = small = 0
@@ -123,14 +119,7 @@ def solve_data_segment(
     extra_bytes: int = 0,
     counted: Callable[[Peak], int] = data_bytes,
 ) -> int | None:
-    """Return the largest ``axis`` for which what is ``counted``, and ``extra_bytes``, fit.
-
-    ``counted`` is ``data_bytes`` under RLIMIT_DATA, ``charged_bytes`` in a memory cgroup. None
-    where not even the smallest fits.
-
-    Raises:
-        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-    """
+    """Return the largest ``axis`` for which what is ``counted``, and ``extra_bytes``, fit."""
     low, high = axis_range(workload, axis)
 
     def need(value: int) -> int:

@@ -24,14 +24,9 @@ TRACKED_BYTES = 8
 ROOT = "(network)"
 """Name of the network itself among its modules."""
 
-_MOMENTS = {"momentum": 1, "adam": 2, "adamw": 2}
-
 
 def parameter_count(workload: Workload) -> int:
-    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear layers.
-
-    A normalization adds a weight and a bias for each of its layer's units.
-    """
+    """Return the number of weights and biases, ``sum((in + 1) * out)`` over the linear layers."""
     sizes = (workload.in_features, *workload.widths, workload.classes)
     maps = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
     return maps if workload.norm == "none" else maps + 2 * sum(workload.widths)
@@ -43,10 +38,7 @@ def parameter_bytes(workload: Workload) -> int:
 
 
 def buffer_bytes(workload: Workload) -> int:
-    """Return the bytes of the buffers, which count as parameters and have no gradient.
-
-    Batch normalization has a running mean and variance of each unit, and a count of batches.
-    """
+    """Return the bytes of the buffers, which count as parameters and have no gradient."""
     if workload.norm != "batch":
         return 0
     running = 2 * sum(workload.widths) * DTYPE_BYTES[workload.dtype]
@@ -56,20 +48,6 @@ def buffer_bytes(workload: Workload) -> int:
 def gradient_bytes(workload: Workload) -> int:
     """Return the bytes of all gradients: as many as the parameters' in training, else none."""
     return parameter_bytes(workload) if workload.mode == "train" else 0
-
-
-def optimizer_state_bytes(workload: Workload) -> int:
-    """Return the bytes of the optimizer's state once it exists.
-
-    Momentum keeps one tensor a parameter, Adam two and a float32 step counter; a network of
-    ``depth`` hidden layers has ``2 * (depth + 1)`` parameter tensors, and ``2 * depth`` more
-    where these are normalised.
-    """
-    if workload.mode != "train":
-        return 0
-    tensors = 2 * (workload.depth + 1) + (2 * workload.depth if workload.norm != "none" else 0)
-    counters = tensors if workload.optimizer in ("adam", "adamw") else 0
-    return _MOMENTS.get(workload.optimizer, 0) * parameter_bytes(workload) + STEP_BYTES * counters
 
 
 def input_bytes(workload: Workload) -> int:
@@ -137,11 +115,11 @@ def saved_by_module(workload: Workload) -> dict[str, int]:
     if workload.mode != "train":
         return {}
     rows = max(micro_batches(workload.batch, workload.accumulate))
-    found: dict[str, int] = {}
+    saved: dict[str, int] = {}
     for module, size_bytes in _saved(workload, rows):
         name = ROOT if workload.model == "mlp-scratch" else module
-        found[name] = found.get(name, 0) + size_bytes
-    return found
+        saved[name] = saved.get(name, 0) + size_bytes
+    return saved
 
 
 def _saved(workload: Workload, rows: int) -> Iterator[tuple[str, int]]:
@@ -190,11 +168,7 @@ def modules_per_layer(workload: Workload) -> int:
 
 
 def _places(workload: Workload) -> tuple[int, ...]:
-    """Return the modules that first save a tensor of the layer's size; 0 is the linear layer.
-
-    A normalization saves its input; the next layer saves what it is given, unless it is an output
-    that the activation saves.
-    """
+    """Return the modules that first save a tensor of the layer's size; 0 is the linear layer."""
     keeps = activation_of(workload.model, workload.activation).keeps
     normed, after = workload.norm != "none", modules_per_layer(workload)
     activation = 1 + normed

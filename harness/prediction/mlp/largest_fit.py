@@ -8,20 +8,12 @@ AXES = ("batch", "width", "depth")
 
 
 def needed_bytes(workload: Workload) -> int:
-    """Return the most bytes alive at any moment of the build and two steps (one in inference).
-
-    Raises:
-        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-    """
+    """Return the most bytes alive at any moment of the build and two steps (one in inference)."""
     return max(predict_trace(workload).live_bytes)
 
 
 def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
-    """Return the least and the most that ``axis`` ("batch", "width" or "depth") can be.
-
-    Raises:
-        ValueError: no such axis.
-    """
+    """Return the least and the most that ``axis`` ("batch", "width" or "depth") can be."""
     if axis not in AXES:
         raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
     least = {"batch": workload.least_batch, "depth": max(1, workload.checkpoint), "width": 1}
@@ -29,15 +21,7 @@ def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
 
 
 def solve(workload: Workload, budget_bytes: int, axis: str) -> int | None:
-    """Return the largest ``axis`` ("batch", "width" or "depth") that fits into the budget.
-
-    None where not even the smallest does. All else stays as in ``workload``; a width gives
-    equal layers.
-
-    Raises:
-        ValueError: no such axis.
-        UnsupportedWorkloadError: the workload's events cannot be predicted exactly.
-    """
+    """Return the largest ``axis`` ("batch", "width" or "depth") that fits into the budget."""
     low, high = axis_range(workload, axis)
     return largest_within(
         lambda value: needed_bytes(workload.replace(**{axis: value})),

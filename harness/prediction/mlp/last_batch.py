@@ -18,15 +18,7 @@ from harness.schema.workload import Workload
 
 
 class ExamplesError(HarnessError, ValueError):
-    """The workload cannot train on this number of examples.
-
-    >>> import harness
-    >>> step = harness.Workload(device="cuda", batch=64)
-    >>> harness.predict(step, gpu="l4", examples=9)
-    Traceback (most recent call last):
-        ...
-    harness.prediction.mlp.last_batch.ExamplesError: examples must be at least one batch (64), got 9
-    """
+    """The workload cannot train on this number of examples."""
 
 
 class SimulatedEpoch(NamedTuple):
@@ -51,14 +43,7 @@ class SimulatedEpoch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """Whole steps, a partial one over the first rows of the batch's blocks, a whole one.
-
-    Attributes:
-        examples: of the run; their remainder by the batch is the partial step's rows.
-
-    Raises:
-        ExamplesError: fewer than one batch, or a remainder that the workload cannot run on.
-    """
+    """Whole steps, a partial one over the first rows of the batch's blocks, a whole one."""
 
     workload: Workload
     gpu: Gpu
@@ -94,11 +79,7 @@ class Epoch:
         return CudaSteps(self.workload, self.gpu, rows_of={partial: self.rows})
 
     def simulate(self, allocator: CachingAllocator) -> SimulatedEpoch:
-        """Play build and steps.
-
-        Raises:
-            OutOfMemoryError: the GPU or the allocator's limit is too small.
-        """
+        """Play build and steps."""
         phases = simulate_steps(self.script, allocator, self.steps_before + 2)
         *before, partial, following = (highest(step.values()) for step in phases)
         return SimulatedEpoch(highest(before), partial, following)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from harness.prediction.mlp import activations, loss
-from harness.prediction.mlp.activations import NODE, Applied
+from harness.prediction.mlp.activations import MAXIMUM, NODE, Applied
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.loss import Loss, Root
@@ -52,38 +52,56 @@ class Layers:
         self.element_bytes = DTYPE_BYTES[workload.autocast or workload.dtype]
         self.parameter_element_bytes = DTYPE_BYTES[workload.dtype]
         self.kernels = kernels
+        self.norm = kernels.norm(workload)
+        self.dropout = kernels.dropout(workload)
         sizes = (workload.in_features, *workload.widths, workload.classes)
-        self.all = [
-            Layer(*shape, *(("", "") if self.from_scratch else (str(2 * i), str(2 * i + 1))), 2 * i)
-            for i, shape in enumerate(pairwise(sizes))
-        ]
-        self.gradients: list[Event | None] = [None] * (2 * len(self.all))
+        self.all = [self._layer(index, *shape) for index, shape in enumerate(pairwise(sizes))]
+        self.gradients: list[Event | None] = [None] * len(self.parameter_sizes)
         """Gradients held, in the order of ``parameter_sizes``."""
+
+    def _layer(self, index: int, fan_in: int, fan_out: int) -> Layer:
+        """Return a layer with the names of its modules and the place of its parameters."""
+        if self.from_scratch:
+            return Layer(fan_in, fan_out, "", "", 2 * index)
+        normed = self.norm is not None
+        first = (2 + normed + (self.dropout is not None)) * index
+        return Layer(
+            fan_in=fan_in,
+            fan_out=fan_out,
+            module=str(first),
+            activation_module=str(first + 1 + normed),
+            place=(4 if normed else 2) * index,
+            norm_module=str(first + 1),
+            dropout_module=str(first + 2 + normed),
+        )
 
     @property
     def parameter_sizes(self) -> list[int]:
         """Bytes of the parameters in the order of ``model.parameters()``.
 
-        ``MLP``: weight and bias of each layer. ``MLPScratch``: all weights, then all biases.
+        ``MLP``: weight and bias of each layer, then its normalization's. ``MLPScratch``: all
+        weights, then all biases.
         """
         element_bytes = self.parameter_element_bytes
         weights = [layer.fan_in * layer.fan_out * element_bytes for layer in self.all]
         biases = [layer.fan_out * element_bytes for layer in self.all]
         if self.from_scratch:
             return weights + biases
-        return [size for pair in zip(weights, biases, strict=True) for size in pair]
+        norms = 0 if self.norm is None else 2
+        pairs = [
+            [weight, *[bias] * (1 + norms)] for weight, bias in zip(weights, biases, strict=True)
+        ]
+        return [size for sizes in pairs for size in sizes][: len(self.all) * (2 + norms) - norms]
 
     def build(self) -> None:
         """Write the parameters' blocks in the order of their creation."""
-        for layer in self.all:
-            self.build_linear(layer)
-
-    def build_linear(self, layer: Layer) -> None:
-        """Write the blocks of one layer's weight and bias."""
         bias = "aten::zeros/aten::empty" if self.from_scratch else "aten::empty"
-        weight_bytes = layer.fan_in * layer.fan_out * self.parameter_element_bytes
-        self.writer.allocate(weight_bytes, "aten::empty", "parameter")
-        self.writer.allocate(layer.fan_out * self.parameter_element_bytes, bias, "parameter")
+        for layer in self.all:
+            weight_bytes = layer.fan_in * layer.fan_out * self.parameter_element_bytes
+            self.writer.allocate(weight_bytes, "aten::empty", "parameter")
+            self.writer.allocate(layer.fan_out * self.parameter_element_bytes, bias, "parameter")
+            if self.norm is not None and layer is not self.all[-1]:
+                self.norm.build(layer.fan_out)
 
     def zero_grad(self) -> None:
         """Write that the gradients held are freed, in the order of the parameters."""
@@ -105,25 +123,40 @@ class Layers:
         self.writer.free(matmul)
         return output
 
+    def between(self, rows: int, layer: Layer, linear: Event) -> Applied:
+        """Write what is between two linear layers if autograd holds nothing: no dropout either."""
+        if self.norm is None:
+            return self.activate(rows, layer, linear, "temporary")
+        output, statistics = self.norm.forward(
+            rows, layer.fan_out, layer.norm_module, ("temporary", "temporary")
+        )
+        self.free((*statistics, linear))
+        return self.activate(rows, layer, output, "temporary")
+
     def activate(
         self,
         rows: int,
         layer: Layer,
-        linear: Event,
+        given: Event,
         category: str,
         prefix: str = "",
         *,
         others: str | None = None,
     ) -> Applied:
-        """Write an activation's forward events on ``linear``, the output of ``layer``.
+        """Write an activation's forward events on ``given``.
 
         Its output is of ``category``, what else it allocates of ``others`` (the same where not
         given).
         """
+        if not self.activation.allocates:
+            return Applied(given, ())
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
-        return activations.apply(
-            self.writer, self.activation, linear, size, module, category, others or category, prefix
-        )
+        taken: tuple[Event, ...] = (given,)
+        if self.activation is MAXIMUM:
+            operator = prefix + activations.ZEROS
+            taken = (self.writer.allocate(size, operator, others or category, module), given)
+        operator = prefix + self.activation.forward
+        return Applied(self.writer.allocate(size, operator, category, module), taken)
 
     def zeros(self, rows: int, layer: Layer, prefix: str) -> Event:
         """Write the zeros that the maximum compares with, without the maximum."""
@@ -131,14 +164,13 @@ class Layers:
         return self.writer.allocate(size, prefix + activations.ZEROS, "temporary", module)
 
     def activation_backward(self, rows: int, layer: Layer, gradient: Event) -> Event:
-        """Write the events from the output's gradient to the input's; return the latter.
-
-        ``gradient`` itself comes back, with no event, where there is no backward.
-        """
+        """Write the events from the output's gradient to the input's; return the latter."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
-        return activations.backward(
-            self.writer, self.activation, gradient, size, self.element_bytes, module
-        )
+        if self.activation is MAXIMUM:
+            return activations.maximum_backward(self.writer, size, self.element_bytes, module)
+        if self.activation.keeps == "nothing":
+            return gradient
+        return self.writer.allocate(size, self.activation.backward, "temporary", module)
 
     def linear_backward(
         self,
@@ -184,9 +216,9 @@ class Layers:
     def loss(self, rows: int, logits: Event) -> Loss:
         """Write the loss of ``logits``, which are then freed."""
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
-        found = loss.forward(self.writer, size_bytes, self.element_bytes)
+        of_batch = loss.forward(self.writer, size_bytes, self.element_bytes)
         self.writer.free(logits)
-        return found
+        return of_batch
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
         """Write the loss's backward pass, down to the gradient of the logits."""

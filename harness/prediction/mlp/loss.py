@@ -69,10 +69,7 @@ def nll_backward(
 
 
 def _divide(writer: TraceWriter, element_bytes: int) -> tuple[Event | None, Event]:
-    """Write ``loss / parts``; return the wrapped number, kept for backward, and the quotient.
-
-    ``parts`` is a Python int: an int64 that is cast to any type of loss.
-    """
+    """Write ``loss / parts``; return the wrapped number, kept for backward, and the quotient."""
     number = writer.take_on_host(8, "")
     cast = writer.take_on_host(element_bytes, f"aten::div{CAST}")
     quotient = writer.allocate(element_bytes, "aten::div")

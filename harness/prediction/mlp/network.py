@@ -4,12 +4,13 @@ What a node of the backward pass saved is freed when that node has run, and a gr
 when the node that consumed it has run (torch/csrc/autograd/engine.cpp, ``evaluate_function``).
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from harness.prediction.mlp import activations
-from harness.prediction.mlp.activations import Kept
-from harness.prediction.mlp.layers import Layer, Layers
+from harness.prediction.mlp.layers import Blocks, Layer, Layers
 from harness.schema.events import Event
+
+DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
 
 
 class Passes(Protocol):
@@ -33,7 +34,7 @@ def predict(layers: Layers, rows: int) -> None:
         linear = layers.linear(rows, layer, "temporary")
         if not layers.from_scratch:
             free(hidden)
-        applied = layers.activate(rows, layer, linear, "temporary")
+        applied = layers.between(rows, layer, linear)
         layers.free(applied.taken)
         if layers.from_scratch:
             free(hidden)
@@ -58,39 +59,92 @@ def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
     layers.free(root.until_end)
 
 
+Held = Mapping[str, Blocks]
+"""Blocks of one hidden layer that autograd holds, by the node that lets them go."""
+
+
 class Plain(Passes):
-    """Hidden layers of which autograd keeps everything that their derivatives need."""
+    """Hidden layers of which autograd keeps everything that their derivatives need.
+
+    Every module of ``nn.Sequential`` is a node of its own: its input is freed when the module has
+    replaced it, unless autograd keeps it. A normalization holds its input and its statistics, an
+    activation what its derivative needs, dropout its mask, the next linear layer its input.
+    """
 
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
-        self._kept: list[Kept] = []
+        self._held: list[Held] = []
+        present = {
+            DROPOUT: layers.dropout is not None,
+            ACTIVATION: layers.activation.keeps != "nothing",
+            NORM: layers.norm is not None,
+        }
+        self._nodes = [kind for kind, there in present.items() if there]
+        """Kinds of a hidden layer's nodes between the linear layers, last one first."""
 
     def forward(self, rows: int) -> None:
-        """Write the hidden layers' forward events and remember what is kept."""
-        self._kept = [
-            train_layer(self._layers, rows, layer, "activation") for layer in self._layers.all[:-1]
-        ]
+        """Write the hidden layers' forward events and remember what is held."""
+        self._held = [self._hold(rows, layer) for layer in self._layers.all[:-1]]
+
+    def _hold(self, rows: int, layer: Layer) -> Held:
+        """Write a hidden layer, which holds what its derivatives need."""
+        layers, keeps = self._layers, self._layers.activation.keeps
+        by_activation = keeps == "output" or layers.dropout is None
+        before = keeps in ("input", "operands")
+        before = before or (not layers.activation.allocates and by_activation)
+        of_linear, of_norm, of_activation = (
+            "activation" if each else "temporary"
+            for each in (layers.norm is not None or before, before, by_activation)
+        )
+        linear = given = layers.linear(rows, layer, of_linear)
+        held: dict[str, Blocks] = {}
+        if layers.norm is not None:
+            given, statistics = layers.norm.forward(
+                rows, layer.fan_out, layer.norm_module, (of_norm, "activation")
+            )
+            held[NORM] = (linear, *statistics)
+        output, taken = layers.activate(rows, layer, given, of_activation)
+        if keeps == "output":
+            layers.free(taken)
+        held[ACTIVATION] = {"output": (output,), "input": (given,), "operands": taken}.get(
+            keeps, ()
+        )
+        if layers.dropout is None:
+            return {**held, NEXT: () if keeps == "output" else (output,)}
+        size = rows * layer.fan_out * layers.element_bytes
+        mask, result = layers.dropout.apply(size, layer.dropout_module)
+        if output not in held[ACTIVATION]:
+            layers.writer.free(output)
+        return {**held, DROPOUT: (mask,), NEXT: (result,)}
 
     def backward(self, rows: int, gradient: Event) -> Event:
-        """Write every linear layer's backward events, given the logits' gradient."""
-        layers, kept = self._layers, self._kept
-        gradient = layers.linear_backward(rows, len(kept), gradient, kept[-1].by_next)
-        for index in range(len(kept) - 1, -1, -1):
-            result = layers.activation_backward(rows, layers.all[index], gradient)
-            if result is not gradient:
-                layers.free((gradient, *kept[index].by_activation))
-            after = kept[index - 1].by_next if index else ()
-            gradient = layers.linear_backward(rows, index, result, after)
+        """Write every node's backward events, given the logits' gradient."""
+        layers, held = self._layers, self._held
+        gradient = layers.linear_backward(rows, len(held), gradient, held[-1][NEXT])
+        for index in range(len(held) - 1, -1, -1):
+            for kind in self._nodes:
+                result, added = self._node_backward(kind, rows, layers.all[index], gradient)
+                layers.free((gradient, *held[index][kind], *added))
+                gradient = result
+            after = held[index - 1][NEXT] if index else ()
+            gradient = layers.linear_backward(rows, index, gradient, after)
         return gradient
 
+    def _node_backward(
+        self, kind: str, rows: int, layer: Layer, gradient: Event
+    ) -> tuple[Event, Blocks]:
+        """Write a node's backward events."""
+        layers = self._layers
+        if kind == ACTIVATION:
+            return layers.activation_backward(rows, layer, gradient), ()
+        if kind == DROPOUT:
+            assert layers.dropout is not None, "its node is there"
+            size = rows * layer.fan_out * layers.element_bytes
+            return layers.dropout.backward(size, layer.dropout_module), ()
+        assert layers.norm is not None, "its node is there"
+        module, added = layer.norm_module, []
 
-def train_layer(layers: Layers, rows: int, layer: Layer, category: str, prefix: str = "") -> Kept:
-    """Write a hidden layer's forward events under autograd; what is kept is of ``category``."""
-    activation = layers.activation
-    drops_linear = activation.allocates and activation.keeps == "output"
-    of_linear = "temporary" if drops_linear else category
-    linear = layers.linear(rows, layer, of_linear, prefix)
-    applied = layers.activate(rows, layer, linear, category, prefix)
-    if drops_linear:
-        layers.writer.free(linear)
-    return activations.kept(activation, applied)
+        def allocate(number: int, size_bytes: int, operator: str) -> None:
+            added.append(layers.gradient(size_bytes, layer.place + 2 + number, operator, module))
+
+        return layers.norm.backward(rows, layer.fan_out, module, allocate), added

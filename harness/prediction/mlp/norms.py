@@ -79,10 +79,7 @@ class BatchNorm:
         return Normalised(output, statistics)
 
     def _collect(self, rows: int, width: int, module: str) -> None:
-        """Write the sums over the rows, a part of them by each thread.
-
-        Up to as many rows as threads the sums are divided by units instead, in full types.
-        """
+        """Write the sums over the rows, a part of them by each thread."""
         allocate, free = self._writer.allocate, self._writer.free
         operator = f"{self._FORWARD}/aten::empty"
         mean = allocate(width * self._moment, operator, "temporary", module)

@@ -19,11 +19,7 @@ _NAMES = {"sgd": "SGD", "momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 class Optimizer:
-    """Writes the events of an optimizer's steps.
-
-    ``sizes`` are the bytes of the parameters in the order of ``model.parameters()``.
-    ``foreach`` says whether the multi-tensor form runs.
-    """
+    """Writes the events of an optimizer's steps."""
 
     def __init__(
         self,

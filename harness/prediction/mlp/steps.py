@@ -6,7 +6,6 @@ from harness.prediction.mlp.formula import input_bytes, label_bytes, micro_batch
 from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.network import Passes, Plain
 from harness.prediction.mlp.optimizer_events import Optimizer
-from harness.prediction.mlp.stack import Stacked, StackedLayers
 from harness.prediction.mlp.trace_writer import Place, TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
@@ -42,10 +41,7 @@ class Steps:
             self._writer.allocate(label_bytes(self._workload), "aten::empty", "input")
 
     def step(self, rows: int | None = None) -> None:
-        """Write one more step: gradients dropped, passes, update; or a pass without autograd.
-
-        With ``rows`` it runs on that many of the batch's.
-        """
+        """Write one more step: gradients dropped, passes, update; or a pass without autograd."""
         self._writer.next_step()
         if self._workload.mode == "inference":
             self._writer.begin("forward")
@@ -87,8 +83,6 @@ class Steps:
 
 
 def _passes(layers: Layers, workload: Workload) -> Passes:
-    if isinstance(layers, StackedLayers):
-        return Stacked(layers)
     if workload.checkpoint:
         return Checkpointed(layers, workload.checkpoint)
     return Plain(layers)

@@ -78,11 +78,7 @@ class TraceWriter:
         return self._events[place[0] :]
 
     def repeat(self, start: Place, stop: Place) -> int:
-        """Write once more, in the current step, what is between two places.
-
-        Every block freed there was allocated there; the copies get new numbers. Return how
-        much higher these are.
-        """
+        """Write once more, in the current step, what is between two places."""
         shift = self._blocks - start[1]
         _, *kept, numbers = zip(*self._events[start[0] : stop[0]], strict=True)
         shifted = map(shift.__add__, numbers)

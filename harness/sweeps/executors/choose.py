@@ -7,11 +7,7 @@ EXECUTORS = ("local", "in-process", "dask")
 
 
 def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None = None) -> Executor:
-    """Return the executor called ``name``; ``scheduler`` is a Dask cluster's address.
-
-    Raises:
-        ExecutorError: the executor is not installed, cannot be reached, or cannot do ``jobs``.
-    """
+    """Return the executor called ``name``; ``scheduler`` is a Dask cluster's address."""
     if scheduler is not None and name != "dask":
         raise ExecutorError(f"scheduler: {scheduler!r}: only with --executor dask")
     if name == "local":

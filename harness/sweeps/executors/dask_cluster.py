@@ -15,9 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import dask
 import msgspec
@@ -26,11 +25,12 @@ from distributed import Client, KilledWorker, LocalCluster
 from harness.measurement.process.launcher import GRACE_SECONDS, START_SECONDS, LaunchError
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
+from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 from harness.sweeps.executors.dask_task import Answer, measure_cell
 from harness.sweeps.executors.interface import Cell, ExecutorError, Measured
-from harness.version import __version__
+from harness.sweeps.runner import origin_of_line
 
 CONNECT_SECONDS = 30.0
 """How long a scheduler may take to answer."""
@@ -98,11 +98,7 @@ class DaskExecutor:
 
     @classmethod
     def connect(cls, address: str) -> Self:
-        """Use the cluster whose scheduler listens at ``address``.
-
-        Raises:
-            ExecutorError: nothing answers, or its scheduler repeats what workers lost.
-        """
+        """Use the cluster whose scheduler listens at ``address``."""
         try:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except Exception as error:  # of many types: without certificates, or on a busy machine
@@ -195,11 +191,7 @@ class DaskExecutor:
         return max(rooms) if rooms and all(rooms) else None
 
     def check(self) -> None:
-        """Settle cells whose worker fell silent.
-
-        Raises:
-            ExecutorError: the scheduler is gone, or has had no worker for too long.
-        """
+        """Settle cells whose worker fell silent."""
         self._look()
         now = time.monotonic()
         if now - self._had_workers > WORKER_SECONDS:
@@ -290,11 +282,7 @@ class DaskExecutor:
             outcome=Outcome.LOST,
             evidence={"message": message, "worker": worker, "seconds": seconds},
             attempt=sent.attempt,
-            environment={
-                "harness": __version__,
-                "executor": self.name,
-                "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
+            environment=cast("Environment", origin_of_line() | {"executor": self.name}),
         )
         sent.future.set_result((record, None))
 

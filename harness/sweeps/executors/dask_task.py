@@ -35,11 +35,7 @@ _of_thread = threading.local()
 
 
 def measure_cell(request: bytes) -> bytes:
-    """Measure the cell of ``request`` (JSON: cell, attempt, jobs); return an ``Answer``.
-
-    The launchers stay for the next cell; they end when this worker's process does, because
-    their sockets close.
-    """
+    """Measure the cell of ``request`` (JSON: cell, attempt, jobs); return an ``Answer``."""
     cell, attempt, jobs = msgspec.json.decode(request, type=tuple[Cell, int, int])
     if not hasattr(_of_thread, "slot"):
         _of_thread.slot = Slot()

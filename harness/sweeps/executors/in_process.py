@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import Launcher, LaunchError
 from harness.measurement.process.messages import Ended, Failure, Job, Message
 from harness.measurement.process.worker_output import OnPhase
 from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Executor, Measured, with_executor
+from harness.sweeps.executors.interface import Cell, Executor, Measured
+from harness.sweeps.executors.local import Slot
 
 
 class InProcessExecutor(Executor):
@@ -26,22 +26,14 @@ class InProcessExecutor(Executor):
     name = "in-process"
 
     def __init__(self) -> None:
-        self._launcher = InProcessLauncher()
+        self._slot = Slot(InProcessLauncher())
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
         """Measure ``cell`` now; the future that comes back has ended."""
         future: Future[Measured] = Future()
         try:
-            record, trace = measure_traced(
-                cell.workload,
-                repeats=cell.repeats,
-                deadline_seconds=cell.deadline_seconds,
-                launcher=self._launcher,
-                keep_events=cell.keep_events,
-                attempt=attempt,
-            )
-            record = with_executor(record, self.name, jobs=1, disturbed=True)
-            future.set_result((record, trace))
+            measured = self._slot.measure(cell, attempt, self.name, jobs=1, disturbed=True)
+            future.set_result(measured)
         except Exception as error:
             future.set_exception(error)
         return future
@@ -64,11 +56,7 @@ class InProcessLauncher(Launcher):
         self._primed = False
 
     def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
-        """Run ``job`` to its end; the deadline is not kept.
-
-        Raises:
-            LaunchError: the job sets a limit that this process could not lift again.
-        """
+        """Run ``job`` to its end; the deadline is not kept."""
         del deadline_seconds, on_phase
         if job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")

@@ -43,11 +43,7 @@ class Executor(Protocol):
     name: str
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Begin to measure ``cell``; the future ends with what became of it.
-
-        The future raises HarnessError for the user's mistake and LaunchError where no process
-        can be started at all; everything else is a record.
-        """
+        """Begin to measure ``cell``; the future ends with what became of it."""
 
     def capacity(self) -> int:
         """Return how many cells may be submitted and not ended, just now."""
@@ -56,11 +52,7 @@ class Executor(Protocol):
         """Return the memory of the largest place for ``workload``; None where unknown."""
 
     def check(self) -> None:
-        """Settle what fell silent; called about once a second while cells run.
-
-        Raises:
-            ExecutorError: the executor is gone.
-        """
+        """Settle what fell silent; called about once a second while cells run."""
         return
 
     def close(self) -> None:

@@ -72,8 +72,8 @@ class LocalExecutor:
 class Slot:
     """One cell's worth of processes: a launcher per malloc policy, started when needed."""
 
-    def __init__(self) -> None:
-        self._launchers: dict[str, Launcher] = {}
+    def __init__(self, launcher: Launcher | None = None) -> None:
+        self._launchers = {} if launcher is None else dict.fromkeys(("pinned", "system"), launcher)
         self._stopped = False
 
     def measure(
