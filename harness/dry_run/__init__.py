@@ -28,6 +28,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        Recording inside the process
+    rounded_reads.py    Fractions that a script reads from the GPU and turns into integers
     run.py              Run a script, a module or a function on a pretended GPU, in a process of
     run_folder.py       The folder of one dry run, in the folder for temporary files
     script_search.py    The largest value of a script's argument with which it fits

@@ -120,7 +120,7 @@ def main() -> int:
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()
-    reads = ValueReads(job.answers, is_own)
+    reads = ValueReads(job.answers, is_own, integer=job.integer)
     recording = Recording(reads, is_own, job.steps)
     ending = Ending(job, reads, recording)
     ending.listen()

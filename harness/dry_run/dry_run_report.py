@@ -85,6 +85,7 @@ class Device(Struct, frozen=True, kw_only=True):
     """One pretended GPU.
 
     Attributes:
+        requested_total_bytes: sum of all allocations, of freed ones too.
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
     """
@@ -92,6 +93,7 @@ class Device(Struct, frozen=True, kw_only=True):
     index: int
     peaks: CudaPeaks
     allocations: int = 0
+    requested_total_bytes: int = 0
     segments: int = 0
     retries: int = 0
     ooms: int = 0
@@ -110,7 +112,8 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         source: what the answer from that table means; None of the user's.
         sizes: operators there that read how large their result is, and could not know it.
         open_sizes: how often such a size had no answer either, and zero was taken.
-        integers: unknown reads of integers, from which the script may make sizes.
+        integers: unknown reads from which the script may make sizes: integers, fractions that it
+            rounds, masks that it copies.
     """
 
     place: str

@@ -28,6 +28,7 @@ class Request:
 
     Attributes:
         kind: of the target: a script's path, a module's name, or a file of a pickled function.
+        integer: what unknown reads get that may become sizes.
         path: where a function finds its modules.
         result: file for the child's result.
         lifeline: end of a pipe that closes when the parent has ended.
@@ -40,6 +41,7 @@ class Request:
     steps: int | None = None
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
+    integer: int = 0
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

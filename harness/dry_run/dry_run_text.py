@@ -195,22 +195,10 @@ def _reads(report: DryRunReport) -> Iterator[str]:
             "  An unknown value is zero unless --answer gives another: what the script decides by"
             " it may differ from a real run."
         )
-    yield from _integers(report.value_reads)
     for read in report.value_reads[:MOST_READS]:
         yield f"  {read.count:>8,}  {read.place}  {_short(read.text)}{_how(read)}"
     if len(report.value_reads) > MOST_READS:
         yield f"            ... and {len(report.value_reads) - MOST_READS} more places"
-
-
-def _integers(reads: Sequence[ValueRead]) -> Iterator[str]:
-    count = sum(read.integers for read in reads)
-    if count:
-        place = next(read.place for read in reads if read.integers).rpartition("/")[2]
-        are = "is an integer" if count == 1 else "are integers"
-        yield (
-            f"  {count:,} of them {are} (first at {place}): a size that is computed from one may be"
-            f" wrong; --answer {place}=NUMBER gives the value."
-        )
 
 
 def _files(report: DryRunReport) -> Iterator[str]:

@@ -24,32 +24,21 @@ LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""
 
 _Size = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64)
-_Empty = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 _kept: list[object] = []
 
 
-def follow_values(
-    on_size: Callable[[str, int], int], on_empty: Callable[[str], object]
-) -> Callable[[], object]:
+def follow_values(on_size: Callable[[str, int], int]) -> None:
     """Follow the values of this process from now on; once for a process, and its forks.
 
     Args:
         on_size: called for an operator whose result's size is not known, with its name and the
             largest possible size (-1: not known); returns the size, -1 for no answer.
-        on_empty: called with the name of an operator that is asked for no elements.
-
-    Returns:
-        The function that says that an integer was read that is not known: it is zero, and from
-        then on ``on_empty`` is called.
 
     """
 
     def size(name: bytes, most: int) -> int:
         return on_size(name.decode(), most) + 1  # an error that is raised in here returns 0
 
-    callbacks = _Size(size), _Empty(lambda name: on_empty(name.decode()))
-    _kept.extend(callbacks)
-    library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
-    library.harness_follow_values(*callbacks)
-    unknown: Callable[[], object] = library.harness_integers_unknown
-    return unknown
+    callback = _Size(size)
+    _kept.append(callback)
+    ctypes.CDLL(os.environ[LIBRARY_VARIABLE]).harness_follow_values(callback)

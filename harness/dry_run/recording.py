@@ -227,6 +227,7 @@ class Recording:
                 **{f"{n.removesuffix('_bytes')}_peak_bytes": self._folded[index][n] for n in PEAKS}
             ),
             allocations=stats.get("allocation.all.allocated", 0),
+            requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
             segments=stats.get("segment.all.allocated", 0),
             retries=stats.get("num_alloc_retries", 0),
             ooms=stats.get("num_ooms", 0),

@@ -13,6 +13,7 @@ from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.run_folder import run_folder
+from harness.dry_run.unknown_sizes import with_integers_tried
 from harness.dry_run.value_answers import check_answers
 from harness.prediction.gpu.catalogue import Gpu
 
@@ -41,6 +42,9 @@ def dry_run(
     **named: object,
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
+
+    Code that reads integers from the GPU that are not known runs again with other ones, once to
+    three times, to see if a size depends on them; ``answers`` saves that.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can
@@ -123,8 +127,34 @@ def dry_run(
             write_files=write_files,
             path=tuple(sys.path) if kind == "function" else (),
         )
-        report = run(request, folder)
+        report = _with_integers_tried(run(request, folder), request, folder)
         return _with_eager(report, request, folder) if compare_eager else report
+
+
+def _with_integers_tried(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
+    """Return the report, after more runs if the script read integers that nobody knows."""
+    limit = 60 + 2 * (report.wall_seconds or 0.0)
+
+    def again(integer: int) -> DryRunReport:
+        if not request.quiet:
+            print(
+                f"harness dry-run: running again with {integer} for every unknown integer, to see"
+                " if a size depends on it",
+                file=sys.stderr,
+                flush=True,
+            )
+        other = dataclasses.replace(
+            request,
+            integer=integer,
+            snapshot=None,
+            quiet=True,
+            deadline_seconds=min(limit, request.deadline_seconds or limit),
+        )
+        place = folder / f"integer-{integer}"
+        place.mkdir()
+        return run(other, place)
+
+    return with_integers_tried(report, again)
 
 
 def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:

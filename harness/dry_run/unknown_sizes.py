@@ -1,28 +1,109 @@
-"""Sizes that depend on values nobody knows: such a run is no answer, or an upper bound."""
+"""Sizes that depend on values nobody knows: such a run is no answer, or an upper bound.
 
-from collections.abc import Sequence
+An operator whose result's size depends on an unknown value says so itself. A number that the
+script reads becomes a size where nothing is seen of it (``x[n:]``, ``range(n)``). So a script that
+read unknown integers runs again, and reads 100 for each of them instead of 0, or 1 if 100 is an
+error: if the allocator is asked for anything else, a size depends on them.
+"""
 
-from harness.dry_run.dry_run_report import ValueRead
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from harness.dry_run.dry_run_report import DryRunReport, ValueRead
 
 MOST_PLACES = 3
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
     """Return why the run is no answer: a size depends on an unknown value; None if none does."""
-    places = [read for read in reads if read.open_sizes]
-    if not places:
+    open_sizes = [read for read in reads if read.open_sizes]
+    if not open_sizes:
         return None
-    named = ", ".join(f"{read.place} ({', '.join(read.sizes)})" for read in places[:MOST_PLACES])
-    more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
-    line = places[0].place.rpartition("/")[2]
-    if places[0].integers:
-        hint = f"--answer {line}=NUMBER gives the value that is read, 0 if it is zero"
-    else:
-        hint = (
-            f"--answer {line}=all gives an upper bound, a number the size, a number below 1 a"
-            " fraction"
+    named = _listed([f"{read.place} ({', '.join(read.sizes)})" for read in open_sizes])
+    return (
+        f"size depends on values at {named}; --answer {_name(open_sizes[0])}=all gives an upper"
+        " bound, a number the size, a number below 1 a fraction"
+    )
+
+
+def unknown_integers(reads: Sequence[ValueRead]) -> str | None:
+    """Return why a step that runs once is no answer: it read integers that may be sizes."""
+    integers = [read for read in reads if read.integers]
+    if not integers:
+        return None
+    return f"sizes may depend on integers read at {_named(integers)}; {_hint(integers)}"
+
+
+def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunReport]) -> DryRunReport:
+    """Return the report, refused if a size depends on an unknown integer.
+
+    Args:
+        report: of a run that read each as 0.
+        again: runs the same with another number for each.
+
+    """
+    integers = [read for read in report.value_reads if read.integers]
+    if not integers or report.outcome not in ("ok", "error"):
+        return report
+    named, hint = _named(integers), _hint(integers)
+    if report.outcome == "error":
+        why = f"{report.evidence}; the integers read at {named} are not known: {hint}"
+        return replace(report, evidence=why)
+    number = 100
+    other = again(number)
+    if other.outcome == "error":  # such as an index out of range
+        number = 1
+        other = again(number)
+    zeros = [report]
+    if other.outcome != "killed" and _allocations(other) != _allocations(report):
+        zeros.append(again(0))  # a first run may have filled caches of compiled code
+    if other.outcome == "ok" and _allocations(other) in map(_allocations, zeros):
+        note = (
+            f"no size changes with the integers read at {named}: {number} instead of 0 gives the"
+            " same ones"
         )
-    return f"size depends on values at {named}{more}; {hint}"
+    elif other.outcome == "killed":
+        note = f"sizes may depend on the integers read at {named}: the second run was ended"
+    elif _allocations(zeros[-1]) != _allocations(report):
+        note = (
+            f"sizes may depend on the integers read at {named}: it cannot be tried, because two"
+            " runs with the same values differ"
+        )
+    else:
+        ended = "" if other.outcome == "ok" else f", {other.outcome} ({other.evidence})"
+        why = (
+            f"size depends on values at {named}: with {number} instead of 0, the allocator is asked"
+            f" for {_total(other):,} B in all, not {_total(report):,} B{ended}; {hint}"
+        )
+        return replace(report, outcome="unsupported", evidence=why, fit=None)
+    return replace(report, notes=(*report.notes, note))
+
+
+def _allocations(report: DryRunReport) -> object:
+    sizes = [(device.allocations, device.requested_total_bytes) for device in report.devices]
+    return report.outcome, report.optimizer_steps, sizes
+
+
+def _total(report: DryRunReport) -> int:
+    return sum(device.requested_total_bytes for device in report.devices)
+
+
+def _named(integers: Sequence[ValueRead]) -> str:
+    return _listed([read.place for read in integers])
+
+
+def _hint(integers: Sequence[ValueRead]) -> str:
+    return f"--answer {_name(integers[0])}=NUMBER gives the value that is read, 0 if it is zero"
+
+
+def _listed(places: Sequence[str]) -> str:
+    more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
+    return ", ".join(places[:MOST_PLACES]) + more
+
+
+def _name(read: ValueRead) -> str:
+    return read.place.rpartition("/")[2]
 
 
 def bounds(reads: Sequence[ValueRead]) -> list[str]:

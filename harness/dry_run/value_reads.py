@@ -2,7 +2,8 @@
 
 The stub calls back for each copy from the GPU to the host. The copy holds the true value where it
 is known, and zeros otherwise; where the user gave an answer for the place, the answer is written
-in their stead. An operator whose result's size is not known asks before it runs.
+in their stead. An operator whose result's size is not known asks before it runs. An unknown
+integer may become a size, and so may a fraction that the source rounds and a mask that is copied.
 """
 
 import ctypes
@@ -12,13 +13,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from harness.dry_run import known_values
 from harness.dry_run.dry_run_report import Answer, ValueRead
+from harness.dry_run.known_values import follow_values
 from harness.dry_run.library_answers import library_answer
+from harness.dry_run.rounded_reads import becomes_integer
 from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value
 
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int)
@@ -29,9 +30,8 @@ _BFLOAT16: Final = 15
 _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 _COUNTS: Final = (2, 3, 4)
 """Types of integers that may become sizes; one byte is an image's, or of a file that is saved."""
-_CALLBACKS: Final = (__file__, known_values.__file__)
-_CUTS: Final = ("aten::slice", "aten::narrow")
-ANYWHERE: Final = "*"
+_FRACTIONS: Final = (5, 6, 7, _BFLOAT16)
+_BOOL: Final = 11
 NO_PYTHON = "a thread without Python"
 
 
@@ -43,7 +43,7 @@ class _Place:
         always: the user answered this very line, so the answer holds for known values too.
         source: what an answer from the table of libraries means.
         answered: how often the answer was given.
-        integers: unknown reads of integers, which may become sizes.
+        integers: unknown reads of what may become a size.
         sizes: operators there whose result's size was not known.
         open_sizes: how often nobody said it.
 
@@ -69,20 +69,23 @@ class ValueReads:
     Args:
         answers: ``FILE:LINE`` to what is read there; ``*`` for everywhere else.
         own: says whether a file belongs to PyTorch, Python or the harness.
+        integer: what an unknown read gets if it may become a size.
 
     """
 
-    def __init__(self, answers: Mapping[str, Answer], own: Callable[[str], bool]) -> None:
+    def __init__(
+        self, answers: Mapping[str, Answer], own: Callable[[str], bool], *, integer: int = 0
+    ) -> None:
         self._answers = answers
         self._own = own
+        self._integer = integer
         self._places: dict[tuple[str, int], _Place] = {}
-        self._unknown: dict[str, _Place] = {}
         self._callback = _Callback(self._on_read)
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
         ctypes.CDLL(None).pretend_on_read(self._callback)
-        self._integer_is_unknown = known_values.follow_values(self._on_size, self._on_empty)
+        follow_values(self._on_size)
 
     def _on_read(self, destination: int, size: int, known: int, type_: int) -> None:
         place = self._place()
@@ -90,13 +93,16 @@ class ValueReads:
         place.bytes += size
         if place.answer is None or (known and not place.always):
             place.known += known
-            if not known and type_ in _COUNTS:
-                place.integers += 1
-                self._unknown[place.file] = self._unknown[ANYWHERE] = place
-                self._integer_is_unknown()
-            return
-        place.answered += 1
-        value = _encoded(as_value(place.answer), size, type_)
+            if known or not _may_be_size(place, size, type_):
+                return
+            place.integers += 1
+            if self._integer == 0:
+                return
+            answer: float = self._integer
+        else:
+            place.answered += 1
+            answer = as_value(place.answer)
+        value = _encoded(answer, size, type_)
         ctypes.memmove(destination, value, len(value))
 
     def _on_size(self, operator: str, most: int) -> int:
@@ -108,23 +114,6 @@ class ValueReads:
         place.open_sizes += size is None
         place.answered += size is not None
         return -1 if size is None else size
-
-    def _on_empty(self, operator: str) -> None:
-        """Blame an unknown integer, which is zero, for what was cut or made without elements.
-
-        Only for what the user's code calls itself: libraries make tensors without elements of
-        their own accord. Users do too, so what was made counts only in the file that read one.
-        """
-        caller: FrameType | None = sys._getframe()
-        while caller is not None and caller.f_code.co_filename in _CALLBACKS:
-            caller = caller.f_back
-        if caller is None or self._own(caller.f_code.co_filename):
-            return
-        file, line = _line_of(caller)
-        read = self._unknown.get(file) or (self._unknown[ANYWHERE] if operator in _CUTS else None)
-        if read is not None:
-            read.sizes.add(f"{operator} at {Path(file).name}:{line}")
-            read.open_sizes += 1
 
     def _frame(self) -> FrameType | None:
         """Return the innermost frame of the user's code, of the main thread if there is none."""
@@ -179,6 +168,12 @@ class ValueReads:
 
 def _line_of(frame: FrameType | None) -> tuple[str, int]:
     return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+
+
+def _may_be_size(place: _Place, size: int, type_: int) -> bool:
+    if type_ in _FRACTIONS:
+        return becomes_integer(place.file, place.line)
+    return type_ in _COUNTS or (type_ == _BOOL and size > 1)
 
 
 def _encoded(answer: float, size: int, type_: int) -> bytes:

@@ -17,7 +17,7 @@ import torch
 from harness.dry_run.dry_run_text import reads_in_words
 from harness.dry_run.library_workspaces import workspace_bytes
 from harness.dry_run.own_code import is_own
-from harness.dry_run.unknown_sizes import bounds, unknown_sizes
+from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
 from harness.measurement.process.forked_call import in_fork
@@ -65,7 +65,8 @@ class StepValues:
 
     def refuse_unknown_sizes(self) -> None:
         """Raise UnsupportedError where the size of a tensor depends on a value nobody knows."""
-        reason = unknown_sizes(self._reads.found())
+        reads = self._reads.found()
+        reason = unknown_sizes(reads) or unknown_integers(reads)
         if reason is not None:
             raise UnsupportedError(reason)
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from harness.dry_run.dry_run_report import Device, DryRunReport, ValueRead
 from harness.dry_run.dry_run_request import DryRunError
-from harness.dry_run.dry_run_text import dry_run_text
+from harness.dry_run.rounded_reads import becomes_integer
 from harness.dry_run.run import dry_run
+from harness.dry_run.unknown_sizes import with_integers_tried
 from harness.dry_run.value_answers import as_size, check_answers, parse_answer
+from harness.schema.metrics import CudaPeaks
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -131,43 +134,151 @@ def test_the_backward_pass_of_an_answered_mask_keeps_as_much(tmp_path: Path) -> 
     assert answered.cuda == known.cuda
 
 
-INTEGERS = """
-import torch
-x = torch.randn(64, 32, device="cuda")
-n = torch.tensor(0, device="cuda").item(); kept = x[:n]
-def count(): return x.argmax(1).max()
-n = count().item(); kept = x[:n] * 2
-n = int(count()); kept = x.narrow(0, 0, n) * 2
-n = count().item(); kept = torch.empty(n, 4, device="cuda")
-(n,) = count()[None].tolist(); kept = torch.arange(n, device="cuda")
-n = count().item(); kept = x.new_zeros(n)
-n = count().item(); rest = x[n:] * 2, x[:32], torch.tensor([], device="cuda"), torch.empty(0)
-torch.save(torch.nn.Linear(4, 2, device="cuda").state_dict(), __file__ + ".pt")
+READS = """
+import sys, torch
+import numpy as np
+x = torch.randn(640, 32, device="cuda", requires_grad=True)
+p = x.sigmoid().mean()
+unknown = x.argmax(1)
+def count(): return int((x > 0).sum())
+def keep(table, n): return table.narrow(0, n, len(table) - n) * 2
+{body}
+(x * 2).sum().backward()
 """
 
+DECIDES = {
+    "a slice": "n = unknown.max().item(); kept = x[n:] * 2",
+    "loops": "kept = [x * 2 for _ in range(unknown.max())]",
+    "arithmetic": "n = count() // 2; kept = torch.arange(max(n, 1), device='cuda')",
+    "a function": "kept = keep(x, count())",
+    "experts": "kept = [x[:n] * 2 for n in unknown.bincount(minlength=4).cpu().numpy() if n]",
+    "a fraction": "share = p.item(); n = int(share * 100); kept = x[:n] * 2",
+    "a mask": "mask = (x[:, 0] > 0).cpu(); kept = torch.ones(640)[mask].cuda()",
+    "an error": "kept = x[[3, 30][count()] :] * 2",
+}
+SAME = {
+    "an accuracy": "right = (unknown == 3).sum().item(); print(f'{right / 640:.3f}')",
+    "a name": "print(['cat', 'dog'][unknown.max()])",
+    "predictions": "print(np.mean(unknown.cpu().numpy()), unknown.tolist()[:3])",
+}
 
-def test_an_unknown_integer_used_as_a_size_is_refused_where_it_is_read(tmp_path: Path) -> None:
+
+def counted(tmp_path: Path, body: str, **options: Any) -> Any:
     script = tmp_path / "counts.py"
-    script.write_text(INTEGERS)
-    report = dry_run(script, gpu="l4", quiet=True)
-    assert report.outcome == "unsupported"
-    assert "counts.py:6 (aten::slice at counts.py:6)" in (report.evidence or "")
-    blamed = {int(read.place.rpartition(":")[2]): read.open_sizes for read in report.value_reads}
-    assert blamed == {4: 0, 6: 1, 7: 1, 8: 1, 9: 1, 10: 1, 11: 0, 12: 0}
-    assert "9 values read: 1 known, 8 unknown" in dry_run_text(report, target="counts.py")
-    answers = {f"counts.py:{line}": 3.0 for line in range(6, 12)}
-    known = dry_run(script, gpu="l4", answers=answers, quiet=True)
-    assert known.outcome == "ok", known.evidence
+    script.write_text(READS.format(body=body))
+    return dry_run(script, gpu="l4", quiet=True, **options)
 
 
-def test_an_unknown_integer_that_no_size_was_seen_of_is_named(tmp_path: Path) -> None:
-    script = tmp_path / "rest.py"
-    without = [line for line in INTEGERS.splitlines() if "kept" not in line]
-    script.write_text("\n".join(without))
-    report = dry_run(script, gpu="l4", quiet=True)
+@pytest.mark.parametrize("body", DECIDES.values(), ids=DECIDES)
+def test_a_number_that_decides_a_size_is_refused(tmp_path: Path, body: str) -> None:
+    report = counted(tmp_path, body)
+    assert (report.outcome, report.fit) == ("unsupported", None)
+    (read,) = [one for one in report.value_reads if one.integers]
+    assert f"size depends on values at {read.place}: with 1" in (report.evidence or "")
+    place = read.place.rpartition("/")[2]
+    assert f"--answer {place}=NUMBER" in (report.evidence or "")
+
+
+def test_a_number_that_is_given_decides_a_size(tmp_path: Path) -> None:
+    report = counted(tmp_path, DECIDES["a slice"], answers={"counts.py:9": 3})
     assert report.outcome == "ok", report.evidence
-    text = dry_run_text(report, target="rest.py")
-    assert "1 of them is an integer (first at rest.py:5): a size that is computed" in text
+    assert not any("integers" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("body", SAME.values(), ids=SAME)
+def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path, body: str) -> None:
+    report = counted(tmp_path, body)
+    assert report.outcome == "ok", report.evidence
+    assert any(read.integers for read in report.value_reads)
+    assert any(note.startswith("no size changes with the integers") for note in report.notes)
+
+
+READ = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1)
+
+
+def ended(outcome: Any, total: int = 4000, evidence: str | None = None) -> DryRunReport:
+    device = Device(index=0, peaks=CudaPeaks(), allocations=1, requested_total_bytes=total)
+    return DryRunReport(
+        outcome=outcome,
+        evidence=evidence,
+        gpu="l4",
+        gpu_total_bytes=1 << 34,
+        cuda=CudaPeaks(),
+        outside_bytes=(0, 0),
+        devices=(device,),
+        value_reads=(READ,),
+    )
+
+
+INDEX = ended("error", 1000, "IndexError")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("first", "others", "outcome", "says"),
+    [
+        (ended("ok"), {100: ended("ok")}, "ok", "no size changes with the integers"),
+        (ended("ok"), {100: INDEX, 1: ended("ok")}, "ok", ": 1 instead of 0"),
+        (ended("ok"), {100: ended("ok", 5000), 0: ended("ok")}, "unsupported", "5,000 B in all"),
+        (ended("ok"), {100: ended("ok", 50), 0: ended("ok", 50)}, "ok", "no size changes"),
+        (ended("ok"), {100: INDEX, 1: INDEX, 0: INDEX}, "ok", "two runs"),
+        (ended("ok"), {100: ended("timeout"), 0: ended("ok")}, "unsupported", "timeout"),
+        (ended("ok"), {100: INDEX, 1: INDEX, 0: ended("ok")}, "unsupported", "IndexError"),
+        (ended("ok"), {100: ended("ok", 5000), 0: ended("ok", 6000)}, "ok", "two runs"),
+        (ended("ok"), {100: ended("killed")}, "ok", "the second run was ended"),
+        (INDEX, {}, "error", "IndexError; the integers read at /a/train.py:9 are not known"),
+        (ended("oom"), {}, "oom", ""),
+    ],
+)
+def test_more_runs_tell_if_a_size_depends_on_an_integer(
+    first: DryRunReport, others: dict[int, DryRunReport], outcome: str, says: str
+) -> None:
+    left = dict(others)
+    report = with_integers_tried(first, left.pop)
+    assert report.outcome == outcome
+    assert says in " ".join([report.evidence or "", *report.notes])
+    assert not left, "a run that is not made"
+
+
+def test_a_script_that_differs_by_itself_says_that_nothing_could_be_tried(tmp_path: Path) -> None:
+    body = "import time; print(count()); y = x[: time.time_ns() // 1000 % 600 + 1] * 2"
+    report = counted(tmp_path, body)
+    assert report.outcome == "ok", report.evidence
+    assert any("two runs with the same values differ" in note for note in report.notes)
+
+
+def test_a_loss_and_a_checkpoint_are_no_integers_and_cost_no_second_run(tmp_path: Path) -> None:
+    body = "loss = p.item()\nprint(loss, int('3')); torch.save(unknown, __file__ + '.pt')"
+    report = counted(tmp_path, body)
+    assert report.outcome == "ok", report.evidence
+    assert [read.integers for read in report.value_reads] == [0, 0]
+    assert not any("integers" in note for note in report.notes)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("loss = t.item()\nprint(int(x))", False),
+        ("n = int(\n    x * t.item())", True),
+        ("a, n = t.tolist()\nfor _ in range(2 + n): pass", True),
+        ("n = t.item() // 2", True),
+        ("if (n := t.item()) > 3:\n    math.ceil(n)", True),
+        ("total += t.item()\nself.n = torch.floor(total)", True),
+        ("n = t.item()\nint(self.n)", False),
+        ("self.n = t.item()\nint(self.m)", False),
+        ("self.n += t.item()\nint(2 * self.n)", True),
+        ("loss = t.item()\nprint(round(loss, 4))", False),
+        ("n = t.item(\n", False),
+    ],
+)
+def test_a_fraction_counts_if_the_source_rounds_it(
+    tmp_path: Path, source: str, expected: bool
+) -> None:
+    file = tmp_path / "source.py"
+    file.write_text(source)
+    line = 2 if source.startswith("n = int(\n") else 1
+    assert becomes_integer(str(file), line) is expected
 
 
 @pytest.mark.parametrize(

@@ -164,14 +164,27 @@ def test_convolutions_get_a_verdict_for_no_workspace_and_for_the_largest() -> No
     assert "cuDNN alone knows its workspaces" in planned.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("kept", "why", "answer", "bound"),
+    [
+        ("x.sum(1) > -1e9", "size depends on values at", "all", "upper bound"),
+        (": int((x > 0).sum())", "sizes may depend on integers read at", "8", "dry run"),
+    ],
+)
 def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kept: str,
+    why: str,
+    answer: str,
+    bound: str,
 ) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
         "class Net(nn.Sequential):\n"
         "    def forward(self, x):\n"
-        "        return super().forward(x[x.sum(1) > -1e9])\n"
+        f"        return super().forward(x[{kept}])\n"
         "def build():\n"
         "    return Net(nn.Linear(64, 512), nn.Linear(512, 10))\n"
     )
@@ -179,9 +192,9 @@ def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
     flags = ["net.py:build", "--input", "64", "--batch", "32", "--loss", "sum", "--json"]
     for command in (["predict", *flags, "--gpu", "l4"], ["plan", *flags, "--gpu", "l4"]):
         assert main(command) == 3
-        assert "size depends on values at" in capsys.readouterr().out
-        assert main([*command, "--answer", "net.py:4=all"]) == 0
-        assert command[0] == "plan" or "upper bound" in capsys.readouterr().out
+        assert why in capsys.readouterr().out
+        assert main([*command, "--answer", f"net.py:4={answer}"]) == 0
+        assert command[0] == "plan" or bound in capsys.readouterr().out
 
 
 def test_where_no_batch_fits_and_where_none_was_searched() -> None:

@@ -15,7 +15,6 @@
 namespace {
 
 enum class Follow { no, yes, size };
-enum class BySize { no, makes, cuts };
 
 /* Operators on the GPU that a CPU kernel computes with the same result, as PyTorch names those that launch kernels. */
 const char *const FOLLOWED =
@@ -35,11 +34,6 @@ const char *const SIZED = " equal nonzero _unique _unique2 unique_dim unique_con
                           " _coalesce bincount repeat_interleave one_hot _ctc_loss ";
 const char *const UNBOUNDED = " bincount repeat_interleave one_hot _ctc_loss ";
 
-/* Operators that make a tensor of a size, or cut one (empty_results.h). */
-const char *const MAKES = " empty zeros ones full rand randn randint arange new_empty new_zeros new_ones new_full"
-                          " expand repeat ";
-const char *const CUTS = " slice narrow ";
-
 /* Arguments that are written although the schema does not say so. */
 const char *const NORMALIZES = "batch_norm";
 
@@ -51,7 +45,6 @@ struct Operator {
     Follow follow = Follow::no;
     bool bounded = false;        /* of a size: no larger than its operand */
     bool by_dimension = false;
-    BySize by_size = BySize::no;
     bool reads = false;          /* its operand's type is that of what is read or copied */
     bool collective = false;     /* of a process group: what other ranks hold is not known */
     size_t arguments = 0;
@@ -94,8 +87,6 @@ Operator describe(const c10::OperatorName &name)
     else if (aten && is_in(FOLLOWED, base))
         op.follow = Follow::yes;
     op.looks |= op.reads || op.follow != Follow::no;
-    if (aten)
-        op.by_size = is_in(MAKES, plain) ? BySize::makes : is_in(CUTS, plain) ? BySize::cuts : BySize::no;
     op.by_dimension = base == "unique_dim" || base == "unique_dim_consecutive";
     op.bounded = op.follow == Follow::size && !is_in(UNBOUNDED, base);
     return op;

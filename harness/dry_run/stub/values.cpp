@@ -1,7 +1,6 @@
 /* Computes values that can be known: PyTorch tells of every operator as it tells its profiler, in every thread and in
    compiled code too; an operator whose operands are all known is computed by its CPU kernel, on the bytes at the
    tensors' own addresses (values.c). The operator on the GPU runs as ever: nothing of its allocations changes. */
-#include "empty_results.h"
 #include "followed_operators.h"
 #include "gpu_tensors.h"
 
@@ -95,10 +94,6 @@ bool store(const std::vector<c10::IValue> &results, const std::vector<c10::IValu
 
 /* Python says how large a result is whose size is not known: one more than its elements, 0 for no answer. */
 int64_t (*on_size)(const char *name, int64_t most);
-
-/* Python is told of an operator that is asked for no elements, after an integer was read that is not known. */
-void (*on_empty)(const char *name);
-bool integers_unknown;
 
 int64_t most_of(const Call &call, const at::Tensor &operand)
 {
@@ -239,9 +234,6 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
             outer->forget_made();
         if (call->op && call->op->looks)
             look(*call, function.inputs());
-        if (call->op && integers_unknown && call->op->by_size != BySize::no && !around(*call) &&
-            asks_for_nothing(*call->op, function.inputs()))
-            on_empty(call->op->name.c_str());
     } catch (const std::exception &) {
         call->op = nullptr;
     }
@@ -296,12 +288,9 @@ void end(const at::RecordFunction &function, at::ObserverContext *context)
 
 } // namespace
 
-extern "C" void harness_integers_unknown(void) { integers_unknown = on_empty != nullptr; }
-
-extern "C" void harness_follow_values(int64_t (*size)(const char *, int64_t), void (*empty)(const char *))
+extern "C" void harness_follow_values(int64_t (*size)(const char *, int64_t))
 {
     on_size = size;
-    on_empty = empty;
     at::addGlobalCallback(at::RecordFunctionCallback(begin, end)
                               .needsInputs(true)
                               .needsOutputs(true)
