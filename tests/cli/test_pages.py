@@ -61,7 +61,7 @@ def test_a_step_has_a_page(command: str, words: str, folder: Path) -> None:
     plain = re.sub(r"<wbr>", "", page)
     assert words in plain
     assert "--paper" in page
-    assert CATEGORY_COLOURS["parameter"] in page
+    assert CATEGORY_COLOURS["parameter"].lower() in page.lower()
     for forbidden in ("<script", "src=", "@import"):
         assert forbidden not in page
 
@@ -71,7 +71,7 @@ def test_the_former_option_writes_the_page_and_its_timeline(folder: Path) -> Non
     assert main([*profile, "--timeline", "page.html"]) == 0
     assert "<!doctype html>" in (folder / "page.html").read_text()
     assert main([*profile, "--html", "figure.svg"]) == 0
-    assert (folder / "figure.svg").read_text().startswith("<svg")
+    assert "<svg" in (folder / "figure.svg").read_text()
 
 
 def test_a_table_of_gpus_has_no_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
