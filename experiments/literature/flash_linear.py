@@ -167,7 +167,7 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
             name="published peaks less two workspaces, in halves of their last digit",
             value=round(apart, 3),
             second=0,
-            way="real GPU",
+            second_from="real GPU",
             allowed=1,
         )
     )

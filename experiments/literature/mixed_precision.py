@@ -214,7 +214,7 @@ def _changes(witnesses: tuple[Witness, ...]) -> Iterator[Check]:
             name=f"change by autocast, {plain.name.partition(', ')[2].rpartition(', ')[0]}",
             value=cast.ours_bytes - plain.ours_bytes,
             second=cast.published_bytes - plain.published_bytes,
-            way="real GPU, to 0.02 GiB",
+            second_from="real GPU, to 0.02 GiB",
             allowed=APART,
         )
 

@@ -153,7 +153,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
                     name=one.name,
                     value=one.ours_bytes,
                     second=one.published_bytes,
-                    way="real GPU, rounded to gigabytes",
+                    second_from="real GPU, rounded to gigabytes",
                     allowed=ROUNDED_BYTES,
                 )
                 for one in witnesses

@@ -71,7 +71,9 @@ def _known(value: _Known | None, job: StepJob) -> _Known:
     return value
 
 
-def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: int = 0) -> Check:
+def widest(
+    name: str, pairs: Iterable[tuple[int, int]], second_from: str, *, allowed: int = 0
+) -> Check:
     """Return the check of the pair, of a number and its second derivation, that differs most.
 
     >>> widest("peak", [(8, 8), (9, 8)], "closed form").difference
@@ -80,7 +82,7 @@ def widest(name: str, pairs: Iterable[tuple[int, int]], way: str, *, allowed: in
     known = list(pairs)
     value, second = max(known, key=lambda pair: abs(pair[0] - pair[1]))
     named = f"{name} ({len(known)} steps, the widest difference)" if len(known) > 1 else name
-    return Check(name=named, value=value, second=second, way=way, allowed=allowed)
+    return Check(name=named, value=value, second=second, second_from=second_from, allowed=allowed)
 
 
 def claim_experiment(
@@ -162,7 +164,7 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
 def _disagreements(checks: Iterable[Check]) -> str:
     """Return which numbers differ from their second derivation by more than is allowed."""
     apart = [
-        f"{one.name} differs from the {one.way} by {one.difference:,}"
+        f"{one.name} differs from the {one.second_from} by {one.difference:,}"
         for one in checks
         if not one.holds
     ]

@@ -68,7 +68,7 @@ class Ending:
             evidence=self.evidence,
             devices=tuple(devices),
             out_of_memory=tuple(refused),
-            value_reads=self._reads.found(),
+            value_reads=self._reads.places(),
             notes=tuple(notes),
             optimizer_steps=self._recording.steps,
             workspace_bytes=workspace_bytes(),

@@ -127,26 +127,26 @@ class ValueReads:
         """Return the place that reads."""
         frame = self._frame()
         file, line = _line_of(frame)
-        found = self._places.get((file, line))
-        if found is None:
+        place = self._places.get((file, line))
+        if place is None:
             answer, source = answer_at(self._answers, file, line), None
             always = answer is not None
             if frame is not None and answer is None:
                 answer, source = library_answer(file, frame.f_code.co_name)
             if answer is None:
                 answer = self._answers.get(EVERYWHERE)
-            found = _Place(
+            place = _Place(
                 file=file, line=line, answer=answer, always=always, source=source, sizes=set()
             )
-            self._places[file, line] = found
-        return found
+            self._places[file, line] = place
+        return place
 
     def _users(self, frame: FrameType | None) -> FrameType | None:
         while frame is not None and self._own(frame.f_code.co_filename):
             frame = frame.f_back
         return frame
 
-    def found(self) -> tuple[ValueRead, ...]:
+    def places(self) -> tuple[ValueRead, ...]:
         """Return the places, those with most reads first."""
         reads = [
             ValueRead(

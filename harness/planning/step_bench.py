@@ -65,14 +65,14 @@ class StepValues:
 
     def refuse_unknown_sizes(self) -> None:
         """Raise UnsupportedError where the size of a tensor depends on a value nobody knows."""
-        reads = self._reads.found()
+        reads = self._reads.places()
         reason = unknown_sizes(reads) or unknown_integers(reads)
         if reason is not None:
             raise UnsupportedError(reason)
 
     def notes(self) -> tuple[str, ...]:
         """Return how many values were read, and which sizes the user answered."""
-        reads = self._reads.found()
+        reads = self._reads.places()
         return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
 
 

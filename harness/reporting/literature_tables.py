@@ -23,7 +23,7 @@ def checks_table(report: Report) -> Table:
             "second": float(one.second),
             "difference": float(one.difference),
             "allowed": float(one.allowed),
-            "second_from": one.way,
+            "second_from": one.second_from,
         }
         for part in report.chapters
         for one in (part.judgement.checks if part.judgement else ())

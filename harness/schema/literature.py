@@ -28,7 +28,7 @@ class Check:
     name: str
     value: int | float
     second: int | float
-    way: str
+    second_from: str
     """Source of ``second``: closed form, the other instrument, the real GPU of a witness."""
     allowed: int | float = 0
     """Largest difference that leaves the verdict standing."""

@@ -46,7 +46,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
 def judge(steps: Steps, size: Size) -> Judgement:
     """Say that all is well with what is there."""
     found = [steps.saved_bytes(one) for one in jobs(size)]
-    return judgement(Check(name="saved", value=found[0], second=found[0], way="itself"))
+    return judgement(Check(name="saved", value=found[0], second=found[0], second_from="itself"))
 
 
 def judgement(*checks: Check) -> Judgement:
@@ -101,7 +101,8 @@ def test_a_claim_whose_steps_are_all_there_gets_its_verdict(tmp_path: Path) -> N
 def test_a_claim_with_steps_missing_is_open_whatever_its_judge_says(
     tmp_path: Path, lines: tuple[StepRun, ...]
 ) -> None:
-    blind = experiment(lambda *_: judgement(Check(name="n", value=1, second=1, way="itself")))
+    itself = Check(name="n", value=1, second=1, second_from="itself")
+    blind = experiment(lambda *_: judgement(itself))
     for one in (blind, experiment()):
         found, reason = verdict(one.analyse(planted(tmp_path, *lines)))
         assert found is Verdict.OPEN
