@@ -103,7 +103,7 @@ def tracemalloc_snapshot(built: Built) -> None:
 
 def instruments() -> list[Callable[[Built], None]]:
     """Return the instruments that are installed."""
-    found: list[Callable[[Built], None]] = [
+    result: list[Callable[[Built], None]] = [
         our_trace,
         our_trace_with_operators,
         our_saved_pass,
@@ -116,8 +116,8 @@ def instruments() -> list[Callable[[Built], None]]:
     except ImportError:
         print("memray is not installed: left out", file=sys.stderr)
     else:
-        found.append(memray_tracker)
-    return found
+        result.append(memray_tracker)
+    return result
 
 
 def measure_cell(depth: int, batch: int, rounds: int) -> dict[str, Any]:

@@ -111,8 +111,8 @@ def ours(case: Case) -> Peaks:
 def _predicted(case: Case, method: str) -> Peaks:
     import harness
 
-    found = harness.predict(case.build, case.batch, gpu=GPU, method=method, **case.asked())
-    cuda = found.cuda
+    result = harness.predict(case.build, case.batch, gpu=GPU, method=method, **case.asked())
+    cuda = result.cuda
     return Peaks(allocated=cuda.allocated_peak_bytes, reserved=cuda.reserved_peak_bytes)
 
 
@@ -148,8 +148,8 @@ def kitsune(case: Case) -> Peaks:
     """Return its total, 15% of which are for fragmentation."""
     from kitsune.predict import predict_memory
 
-    found = predict_memory(case.build(), case.shape, batch_size=case.batch, optimizer="adamw")
-    return Peaks(reserved=int(found.total_bytes))
+    result = predict_memory(case.build(), case.shape, batch_size=case.batch, optimizer="adamw")
+    return Peaks(reserved=int(result.total_bytes))
 
 
 def preflight(case: Case) -> Peaks:
@@ -195,11 +195,11 @@ def print_errors() -> None:
         _print_row("dry run (the truth)", truth, truth, seconds)
         for label, estimate in ESTIMATORS.items():
             try:
-                found, seconds = _timed(estimate, case)
+                result, seconds = _timed(estimate, case)
             except Exception as error:
                 print(f"  {label:<28} no answer: {type(error).__name__}: {str(error)[:70]}")
                 continue
-            _print_row(label, found, truth, seconds)
+            _print_row(label, result, truth, seconds)
 
 
 def _timed(estimate: Callable[[Case], Peaks], case: Case) -> tuple[Peaks, float]:
@@ -207,9 +207,12 @@ def _timed(estimate: Callable[[Case], Peaks], case: Case) -> tuple[Peaks, float]
     return estimate(case), time.perf_counter() - start
 
 
-def _print_row(label: str, found: Peaks, truth: Peaks, seconds: float) -> None:
+def _print_row(label: str, result: Peaks, truth: Peaks, seconds: float) -> None:
     cells = []
-    for size, exact_size in ((found.allocated, truth.allocated), (found.reserved, truth.reserved)):
+    for size, exact_size in (
+        (result.allocated, truth.allocated),
+        (result.reserved, truth.reserved),
+    ):
         off = "" if size is None else "0" if size == exact_size else f"{size / exact_size - 1:+.2%}"
         cells.append(f"{'' if size is None else f'{size:,}':>16} {off:>9}")
     print(f"  {label:<28} {' '.join(cells)} {seconds:>8.1f}", flush=True)

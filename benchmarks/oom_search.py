@@ -109,7 +109,7 @@ def with_lightning(mode: str, trials: list[int], most: int = 40) -> int:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    found = Tuner(trainer).scale_batch_size(
+    result = Tuner(trainer).scale_batch_size(
         Network(),
         mode=mode,
         steps_per_trial=2,
@@ -118,7 +118,7 @@ def with_lightning(mode: str, trials: list[int], most: int = 40) -> int:
         margin=0.0,  # else the answer is cut by 5%
         max_val=2**30,  # else no search goes beyond 8192
     )
-    return int(found)
+    return int(result)
 
 
 def search_as(peer: str, budget_bytes: int, group: str | None) -> None:
@@ -200,15 +200,15 @@ def run_ours(kind: str, budget_bytes: int) -> dict[str, Any]:
     from harness.thresholds.find_threshold import threshold
 
     started = time.monotonic()
-    found = threshold(WORKLOAD, budget_bytes=budget_bytes, kind=kind)
+    result = threshold(WORKLOAD, budget_bytes=budget_bytes, kind=kind)
     return {
         "search": "harness",
         "kind": kind,
-        "trials": [probe.value for probe in found.probes],
-        "answer": found.largest_fit,
-        "smallest_fail": found.smallest_fail,
+        "trials": [probe.value for probe in result.probes],
+        "answer": result.largest_fit,
+        "smallest_fail": result.smallest_fail,
         "seconds": time.monotonic() - started,
-        "end": "answered" if found.largest_fit else str(found.evidence),
+        "end": "answered" if result.largest_fit else str(result.evidence),
     }
 
 

@@ -186,15 +186,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for flag in ("--records", "--scheduling", "--dask"):
         parser.add_argument(flag, action="store_true")
-    asked = parser.parse_args()
-    everything = not (asked.records or asked.scheduling or asked.dask)
-    if asked.records or everything:
+    request = parser.parse_args()
+    everything = not (request.records or request.scheduling or request.dask)
+    if request.records or everything:
         print_records()
         print_append()
-    if asked.scheduling or everything:
+    if request.scheduling or everything:
         print_scheduling()
-    if asked.scheduling or asked.dask or everything:
-        print_executors(dask=asked.dask or everything)
+    if request.scheduling or request.dask or everything:
+        print_executors(dask=request.dask or everything)
 
 
 if __name__ == "__main__":

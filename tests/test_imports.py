@@ -80,29 +80,29 @@ FORBIDDEN = {
 
 def imports(path: Path) -> set[str]:
     """Return the modules that ``path`` imports; blocks for type checkers are left out."""
-    found: set[str] = set()
+    result: set[str] = set()
     stack: list[ast.AST] = [ast.parse(path.read_text())]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            result |= {f"{node.module}.{alias.name}" for alias in node.names}
         stack += ast.iter_child_nodes(node)
-    return found
+    return result
 
 
 def imports_at_once(path: Path) -> set[str]:
     """Return the modules that ``path`` imports when it is imported, not in a function's body."""
-    found: set[str] = set()
+    result: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            result |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return result
 
 
 def is_under(name: str, parent: str) -> bool:
@@ -124,7 +124,7 @@ def module_graph() -> dict[str, set[str]]:
         return name or None
 
     return {
-        name: {found for used in imports(path) if (found := module(used)) and found != name}
+        name: {result for used in imports(path) if (result := module(used)) and result != name}
         for name, path in names.items()
     }
 
@@ -158,8 +158,8 @@ def test_no_module_imports_itself_through_others() -> None:
         if name in done:
             return ()
         for used in sorted(graph[name]):
-            if found := cycle_from(used, (*path, name)):
-                return found
+            if result := cycle_from(used, (*path, name)):
+                return result
         done.add(name)
         return ()
 

@@ -118,9 +118,9 @@ def test_the_examples_of_the_documentation_are_true(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)  # some examples write a picture
-    found = doctest.testmod(importlib.import_module(module))
-    assert found.attempted > 0
-    assert found.failed == 0
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def loose_attributes(kind: type) -> list[str]:
@@ -147,14 +147,14 @@ def types_in(hint: object) -> set[type]:
 
 
 def test_no_attribute_of_a_public_type_or_of_what_it_holds_is_any() -> None:
-    found: set[type] = set()
+    result: set[type] = set()
     rest = {value for name in harness.__all__ if inspect.isclass(value := getattr(harness, name))}
     while rest:
-        found |= rest
+        result |= rest
         hints = [hint for kind in rest for hint in typing.get_type_hints(kind).values()]
-        rest = {kind for hint in hints for kind in types_in(hint)} - found
-    assert {"GpuFit", "Layer", "Trace", "HarnessError"} <= {kind.__name__ for kind in found}
-    assert [name for kind in found for name in loose_attributes(kind)] == []
+        rest = {kind for hint in hints for kind in types_in(hint)} - result
+    assert {"GpuFit", "Layer", "Trace", "HarnessError"} <= {kind.__name__ for kind in result}
+    assert [name for kind in result for name in loose_attributes(kind)] == []
 
 
 def test_any_in_an_attribute_is_found() -> None:
@@ -192,11 +192,11 @@ def test_every_result_is_one_line_in_a_prompt_and_a_table_in_a_notebook() -> Non
     network = harness.predict(build, 512, inputs=(64,), gpu="l4")
     planned = harness.plan(build, 1 << 20, gpu="l4", inputs=(64,))
     assert network.trace is not None
-    for found in (network, network.trace, planned):
-        assert "\n" not in repr(found)
-        assert len(repr(found)) < 300
-        assert "<table>" in found._repr_html_()
-        assert not found.to_frame().empty
+    for result in (network, network.trace, planned):
+        assert "\n" not in repr(result)
+        assert len(repr(result)) < 300
+        assert "<table>" in result._repr_html_()
+        assert not result.to_frame().empty
     assert network.summary().startswith("fits on l4: reserves ")
     assert network._repr_html_().startswith("<p><b>fits on l4: reserves ")
     assert "peak " in network.summary()

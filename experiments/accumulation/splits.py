@@ -54,17 +54,17 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
 def regimes_in_words(table: pd.DataFrame) -> list[str]:
     """Say, for each depth, in which splits the peak above its floor is one exact formula."""
-    found = []
+    result = []
     for depth, part in table[table["parts"] > 1].groupby("depth"):
         regime = _longest_regime(part.sort_values("parts"))
         if regime is not None:
             form, run = regime
             first, last = int(run["parts"].iloc[0]), int(run["parts"].iloc[-1])
-            found.append(
+            result.append(
                 f"Depth {depth}: from {first} to {last} parts the peak above the floor is exactly "
                 f"{form} bytes, where rows are those of one part."
             )
-    return found
+    return result
 
 
 def _longest_regime(part: pd.DataFrame) -> tuple[ExactForm, pd.DataFrame] | None:

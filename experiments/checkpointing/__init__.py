@@ -64,29 +64,29 @@ def _spread(depth: int) -> list[int]:
 
 def analyse(evidence: Evidence) -> Section:
     """Fit the law to each curve and set its optimum next to the measured one."""
-    found = law.curves(evidence.frame)
+    result = law.curves(evidence.frame)
     return Section(
-        claims=(*claims.root_law(found), *claims.cheaper(found), claims.time(found)),
+        claims=(*claims.root_law(result), *claims.cheaper(result), claims.time(result)),
         text=(
-            *explanations.fit_text(found),
-            *explanations.gradient_text(found),
-            explanations.time_text(found),
-            *explanations.random_text(found, evidence.frame),
+            *explanations.fit_text(result),
+            *explanations.gradient_text(result),
+            explanations.time_text(result),
+            *explanations.random_text(result, evidence.frame),
         ),
         tables=(
             Table(
                 name="laws",
                 caption="The law a·segments + b·longest segment + c, fitted to each curve, and "
                 "the best number of segments by it, by the square root, and as measured",
-                frame=law.laws(found),
+                frame=law.laws(result),
             ),
             Table(
                 name="segments",
                 caption="Every cell, next to the step without checkpoints",
-                frame=pd.concat([curve.table for curve in found], ignore_index=True),
+                frame=pd.concat([curve.table for curve in result], ignore_index=True),
             ),
         ),
-        figures=(*figures.peaks(found), figures.times(found)),
+        figures=(*figures.peaks(result), figures.times(result)),
     )
 
 

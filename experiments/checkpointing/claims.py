@@ -16,7 +16,7 @@ FAR = 0.1
 """Differences beyond this part are not "about" equal."""
 
 
-def root_law(found: list[Curve]) -> list[Claim]:
+def root_law(result: list[Curve]) -> list[Claim]:
     """Rule apart where activations outweigh parameters, and where gradients count too."""
     sentences = {
         "activations": "About the square root of the depth is the best number of checkpointed "
@@ -30,7 +30,7 @@ def root_law(found: list[Curve]) -> list[Claim]:
     }
     verdicts = []
     for regime, sentence in sentences.items():
-        chosen = [curve for curve in found if curve.regime == regime]
+        chosen = [curve for curve in result if curve.regime == regime]
         if not chosen:
             continue
         excess = max(curve.excess_at_root for curve in chosen)
@@ -58,12 +58,12 @@ def root_law(found: list[Curve]) -> list[Claim]:
     return verdicts
 
 
-def cheaper(found: list[Curve]) -> list[Claim]:
+def cheaper(result: list[Curve]) -> list[Claim]:
     """Judge whether some number of segments lowers the peak of every network."""
-    saved = [1 - curve.lowest / curve.without for curve in found]
+    saved = [1 - curve.lowest / curve.without for curve in result]
     words = "; ".join(
         f"{curve.name}: {format_bytes(curve.without)} become {format_bytes(curve.lowest)}"
-        for curve in found
+        for curve in result
     )
     return [
         Claim(
@@ -81,12 +81,12 @@ def _less(share: float) -> str:
     return f"{100 * abs(share):.3g}% {'less' if share >= 0 else 'more'}"
 
 
-def time(found: list[Curve]) -> Claim:
+def time(result: list[Curve]) -> Claim:
     """Judge the time of a second forward pass; each network gives one ratio."""
-    middle, low, high = law.time_ratio(found)
+    middle, low, high = law.time_ratio(result)
     decision, words = Decision(verdict=Verdict.OPEN), ""
-    if len(found) >= 3:
-        ratio = geometric_ratio([curve.time_ratio for curve in found], CONFIDENCE)
+    if len(result) >= 3:
+        ratio = geometric_ratio([curve.time_ratio for curve in result], CONFIDENCE)
         decision = is_within(
             (1 - FAR) * SECOND_FORWARD,
             (1 + FAR) * SECOND_FORWARD,

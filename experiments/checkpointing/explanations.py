@@ -7,7 +7,7 @@ from harness.schema.units import format_bytes
 from .curve import Curve
 
 
-def fit_text(found: list[Curve]) -> list[str]:
+def fit_text(result: list[Curve]) -> list[str]:
     """State the law and its fitted coefficients, next to the bytes they should be."""
     law = (
         "The law says memory = a·k + b·depth/k + c for k segments, least at k = √(b·depth/a), "
@@ -19,14 +19,14 @@ def fit_text(found: list[Curve]) -> list[str]:
         f"{format_bytes(round(curve.b))} a layer, where one activation has "
         f"{format_bytes(curve.activation_bytes)} and one layer's gradients "
         f"{format_bytes(curve.gradient_bytes)}."
-        for curve in found
+        for curve in result
     ]
     return [law, *each]
 
 
-def gradient_text(found: list[Curve]) -> list[str]:
+def gradient_text(result: list[Curve]) -> list[str]:
     """Say why the best number of segments lies beyond √depth where gradients count."""
-    if all(curve.regime == "activations" for curve in found):
+    if all(curve.regime == "activations" for curve in result):
         return []
     text = (
         "Where gradients are not small the peak of a step with several segments comes late: when "
@@ -37,22 +37,22 @@ def gradient_text(found: list[Curve]) -> list[str]:
     return [text]
 
 
-def time_text(found: list[Curve]) -> str:
+def time_text(result: list[Curve]) -> str:
     """Say how much the times of equal steps differ."""
-    spreads = [curve.base_spread for curve in found]
+    spreads = [curve.base_spread for curve in result]
     return (
         "How noisy the times are: among the three processes that ran the same step without "
         f"checkpoints, the slowest median is {min(spreads):.3g} to {max(spreads):.3g} times the "
         "fastest. Their bytes are equal in "
-        f"{sum(curve.base_equal for curve in found)} of {len(found)} curves."
+        f"{sum(curve.base_equal for curve in result)} of {len(result)} curves."
     )
 
 
-def random_text(found: list[Curve], frame: pd.DataFrame) -> list[str]:
+def random_text(result: list[Curve], frame: pd.DataFrame) -> list[str]:
     """Say what the law leaves out on the CPU; a GPU's random state is in the host's memory."""
     if (frame["device"] == "cuda").any():
         return []
-    most = max(curve.depth for curve in found)
+    most = max(curve.depth for curve in result)
     text = (
         "A segment keeps one thing more than the law counts: the random state, 5,056 bytes on the "
         f"CPU; at most {most} of them are alive here. It is why a is a little larger than b."

@@ -13,9 +13,9 @@ from .curve import Curve
 TICKS = (1, 2, 4, 8, 16, 32, 64)
 
 
-def peaks(found: list[Curve]) -> list[Figure]:
+def peaks(result: list[Curve]) -> list[Figure]:
     """Return memory against segments, where segments change it at all."""
-    shown = [one for one in found if _changes(one)]
+    shown = [one for one in result if _changes(one)]
     if not shown:
         return []
     data = pd.concat(
@@ -54,10 +54,10 @@ def _changes(curve: Curve) -> bool:
     return bool(rise.max() > 1.1 * rise.min())
 
 
-def times(found: list[Curve]) -> Figure:
+def times(result: list[Curve]) -> Figure:
     """Return the cost in time of each curve: its median over the segments, and their spread."""
     rows = []
-    for curve in found:
+    for curve in result:
         ratio = curve.table.loc[curve.table["segments"] > 0, "time_ratio"]
         low, middle, high = ratio.quantile([0.05, 0.5, 0.95])
         name = f"{curve.network}, depth {curve.depth}"

@@ -28,17 +28,17 @@ def curves(frame: pd.DataFrame) -> list[Curve]:
     metrics = ["peak_live_bytes", "live_at_start_bytes", "wall_seconds"]
     known = frame[(frame["outcome"] == "ok") & frame[metrics].notna().all(axis=1)]
     keys = ["in_features", "width", "batch", "depth"]
-    found = [
+    result = [
         _curve(part.sort_values(["checkpoint", "seed"]))
         for _, part in known.groupby(keys, sort=True)
         if _enough(part)
     ]
-    if not found:
+    if not result:
         raise AnalysisError(
             "a curve needs the step without checkpoints, the square root of its depth in "
             "segments, and three other numbers of segments"
         )
-    return sorted(found, key=lambda curve: curve.gradient_bytes / curve.activation_bytes)
+    return sorted(result, key=lambda curve: curve.gradient_bytes / curve.activation_bytes)
 
 
 def _enough(part: pd.DataFrame) -> bool:
@@ -99,7 +99,7 @@ def _curve(part: pd.DataFrame) -> Curve:
     )
 
 
-def laws(found: Sequence[Curve]) -> pd.DataFrame:
+def laws(result: Sequence[Curve]) -> pd.DataFrame:
     """Return one row a curve: coefficients, goodness, and three optima."""
     return pd.DataFrame(
         [
@@ -119,14 +119,14 @@ def laws(found: Sequence[Curve]) -> pd.DataFrame:
                 "rise_at_square_root_bytes": curve.at(curve.root),
                 "rise_without_bytes": curve.without,
             }
-            for curve in found
+            for curve in result
         ]
     )
 
 
-def time_ratio(found: Sequence[Curve]) -> tuple[float, float, float]:
+def time_ratio(result: Sequence[Curve]) -> tuple[float, float, float]:
     """Return the median over all cells of the time ratio, and the bounds of the middle 90%."""
-    ratios = pd.concat([curve.table for curve in found])
+    ratios = pd.concat([curve.table for curve in result])
     values = ratios.loc[ratios["segments"] > 0, "time_ratio"].to_numpy(dtype=np.float64)
     low, middle, high = (float(part) for part in np.quantile(values, [0.05, 0.5, 0.95]))
     return middle, low, high

@@ -122,16 +122,16 @@ def analyse(evidence: Evidence) -> Section:
 
 def _growths(training: pd.DataFrame) -> dict[str, Growth]:
     """Return the growth of each quantity that enough cells have, by its label."""
-    found = {}
+    result = {}
     for quantity in QUANTITIES:
         kept = training
         if quantity.column == "rss_rise_bytes":
             kept = rss_agreement.resolved(training)
         try:
-            found[quantity.label] = growth_of(kept, quantity.column)
+            result[quantity.label] = growth_of(kept, quantity.column)
         except AnalysisError:
             continue  # this machine does not measure it, or in too few cells
-    return found
+    return result
 
 
 def _proportional(growths: Mapping[str, Growth]) -> list[Claim]:

@@ -26,15 +26,15 @@ def resident_text(training: pd.DataFrame) -> list[str]:
 
 def resident_tables(training: pd.DataFrame) -> list[Table]:
     """Return each cell's rise next to the trace's, those that miss first, if any."""
-    found = rss_agreement.next_to_trace(training)
+    result = rss_agreement.next_to_trace(training)
     misses = Table(
         name="resident-misses",
         caption="Cells whose RSS rise is more than 2% off the trace's",
-        frame=rss_agreement.misses(found),
+        frame=rss_agreement.misses(result),
     )
     every = Table(
         name="resident",
         caption="RSS rise next to the trace's rise, where a step adds more than 16 MB",
-        frame=found,
+        frame=result,
     )
     return [table for table in (misses, every) if not table.frame.empty]

@@ -60,8 +60,8 @@ def analyse(evidence: Evidence) -> Section:
 
 
 def _parts(table: pd.DataFrame, *, big: bool) -> list[Agreement]:
-    found = [malloc_effect.agreement(table, name, big=big) for name in POLICIES]
-    return [part for part in found if part is not None]
+    result = [malloc_effect.agreement(table, name, big=big) for name in POLICIES]
+    return [part for part in result if part is not None]
 
 
 def _verdicts(table: pd.DataFrame) -> list[Claim]:

@@ -14,16 +14,16 @@ PROMISED = 0.5
 
 def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
     """Return the hyperbola of each series of training and budget that has depths enough."""
-    found = {}
+    result = {}
     training = pinned[pinned["series"] != "inference"]
     for (name, _), part in training.groupby(["series", "budget_bytes"], sort=False):
         try:
-            found[str(name), int(part["budget_bytes"].iloc[0])] = fit_frontier(
+            result[str(name), int(part["budget_bytes"].iloc[0])] = fit_frontier(
                 [int(depth) for depth in part["depth"]], [int(n) for n in part["largest_fit"]]
             )
         except AnalysisError:
             continue  # too few depths: the table says which were found
-    return found
+    return result
 
 
 def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Claim:

@@ -99,10 +99,10 @@ def read_thresholds(folder: Path) -> list[Threshold]:
 
     """
     lines = lines_if_there(folder / THRESHOLDS, from_json)
-    found = {threshold.cell_id: threshold for threshold in lines}
-    if not found:
+    result = {threshold.cell_id: threshold for threshold in lines}
+    if not result:
         raise AnalysisError(f"{folder.name}: no thresholds were kept")
-    return list(found.values())
+    return list(result.values())
 
 
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
@@ -114,25 +114,25 @@ def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
     return pd.DataFrame(rows).convert_dtypes()
 
 
-def _row(found: Threshold) -> dict[str, Any]:
-    workload, headroom = found.workload, found.headroom
+def _row(result: Threshold) -> dict[str, Any]:
+    workload, headroom = result.workload, result.headroom
     row: dict[str, Any] = {
-        "series": series(found),
+        "series": series(result),
         "malloc": workload.malloc,
         "depth": workload.depth,
-        "budget_bytes": found.budget_bytes,
-        "kind": found.kind,
-        "outcome": found.outcome.value,
-        "live_bytes_predict": found.live_bytes_predict,
-        "predicted": found.predicted,
-        "largest_fit": found.largest_fit,
-        "smallest_fail": found.smallest_fail,
-        "band": len(found.band),
-        "confirmed": found.confirmed,
-        "probes": len(found.probes),
-        "error_percent": _error(found.predicted, found.largest_fit),
-        "live_error_percent": _error(found.live_bytes_predict, found.largest_fit),
-        "seconds": found.wall_seconds,
+        "budget_bytes": result.budget_bytes,
+        "kind": result.kind,
+        "outcome": result.outcome.value,
+        "live_bytes_predict": result.live_bytes_predict,
+        "predicted": result.predicted,
+        "largest_fit": result.largest_fit,
+        "smallest_fail": result.smallest_fail,
+        "band": len(result.band),
+        "confirmed": result.confirmed,
+        "probes": len(result.probes),
+        "error_percent": _error(result.predicted, result.largest_fit),
+        "live_error_percent": _error(result.live_bytes_predict, result.largest_fit),
+        "seconds": result.wall_seconds,
     }
     for name in ("live", "rounding", "small", "library", "unused"):
         size = None if headroom is None else getattr(headroom, f"{name}_bytes")
@@ -140,11 +140,11 @@ def _row(found: Threshold) -> dict[str, Any]:
     return row
 
 
-def series(found: Threshold) -> str:
+def series(result: Threshold) -> str:
     """Return what kind of step it is: ``training, sgd``, ``training, adam``, ``inference``."""
-    if found.workload.mode == "inference":
+    if result.workload.mode == "inference":
         return "inference"
-    return f"training, {found.workload.optimizer}"
+    return f"training, {result.workload.optimizer}"
 
 
 def _error(predicted: int | None, seen: int | None) -> float | None:

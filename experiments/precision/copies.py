@@ -14,13 +14,13 @@ from . import ratios as precision_effect
 
 def held_copies(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """Return the copies of each traced cell, by its name."""
-    found = {}
+    result = {}
     for name, path in event_files(evidence).items():
         try:
-            found[name] = precision_effect.copies_in_forward(read_events(path))
+            result[name] = precision_effect.copies_in_forward(read_events(path))
         except AnalysisError:
             continue  # the timeline says what is wrong with the file
-    return found
+    return result
 
 
 def event_files(evidence: Evidence) -> dict[str, Path]:

@@ -113,5 +113,5 @@ def copies_in_forward(events: pd.DataFrame) -> pd.DataFrame:
             alive[address] = at
         else:
             alive.pop(address, None)
-    found: pd.DataFrame = taken.loc[list(alive.values()), ["module", "category", "size_bytes"]]
-    return found.sort_values("size_bytes", ascending=False, kind="stable").reset_index(drop=True)
+    result: pd.DataFrame = taken.loc[list(alive.values()), ["module", "category", "size_bytes"]]
+    return result.sort_values("size_bytes", ascending=False, kind="stable").reset_index(drop=True)

@@ -64,11 +64,11 @@ def training_runs(size: Size) -> Iterable[TrainingJob]:
 def analyse(evidence: Evidence) -> Section:
     """Judge accuracy, on equal steps, on growth, and on the order of ``zero_grad``."""
     lines = lines_if_there(evidence.folder / TRAINING_RUNS, from_json)
-    found = runs.runs(lines)
-    main = runs.in_main_order(found)
+    result = runs.runs(lines)
+    main = runs.in_main_order(result)
     traced = [run for run in main if run.instrument == "trace"]
     resident = [run for run in main if run.instrument == "resident"]
-    orders = orders_table(found)
+    orders = orders_table(result)
     return Section(
         claims=(
             *claims.accuracy(main),

@@ -59,18 +59,18 @@ def _all(decisions: Sequence[Decision]) -> Decision:
     return decisions[0]
 
 
-def accuracy(found: Sequence[Run]) -> list[Claim]:
+def accuracy(result: Sequence[Run]) -> list[Claim]:
     """Judge the accuracy after the note's ten epochs, on the real images."""
     at = NOTED_EPOCHS
     ends = {
         one.model: float(one.epochs["accuracy"].iloc[at - 1])
-        for one in found
+        for one in result
         if one.data == "fashion-mnist" and len(one.epochs) >= at
     }
     decision = Decision(verdict=Verdict.OPEN)
     why = f"the runs are shorter than {at} epochs"
     words = f"The runs were shorter than {at} epochs."
-    if max(len(one.epochs) for one in found) >= at:
+    if max(len(one.epochs) for one in result) >= at:
         why = "no images here; harness doctor says how to get them"
         words = "The real images were not available."
     if ends:
@@ -99,16 +99,16 @@ def accuracy(found: Sequence[Run]) -> list[Claim]:
 
 def equal_steps(traced: Sequence[Run]) -> list[Claim]:
     """Judge every full step's peak and on what is alive after every step, exactly."""
-    found = {one.model: flatness(one) for one in traced if len(one.later_full_steps)}
-    if not found:
+    result = {one.model: flatness(one) for one in traced if len(one.later_full_steps)}
+    if not result:
         return []
     words = "; ".join(
         f"{model}: {_values(one.peaks)} at the peak of each of {one.steps:,} full steps, "
         f"{_values(one.ends)} alive after each step"
-        for model, one in found.items()
+        for model, one in result.items()
     )
-    flat = all(one.flat for one in found.values())
-    grown = max(one.growth_bytes for one in found.values())
+    flat = all(one.flat for one in result.values())
+    grown = max(one.growth_bytes for one in result.values())
     return [
         Claim(
             sentence="From the second on, every full step of a training run takes the same memory "

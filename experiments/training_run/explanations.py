@@ -23,11 +23,11 @@ def order_text(orders: pd.DataFrame) -> list[str]:
     return [text]
 
 
-def images_text(lines: Sequence[TrainingRun], found: Sequence[Run]) -> list[str]:
+def images_text(lines: Sequence[TrainingRun], result: Sequence[Run]) -> list[str]:
     """Say which images were used, and how to get the real ones where they are missing."""
-    first = found[0].steps
+    first = result[0].steps
     examples = int(first.loc[first["epoch"] == 1].groupby("kind")["rows"].sum()[TRAIN])
-    if any(one.data == "fashion-mnist" for one in found):
+    if any(one.data == "fashion-mnist" for one in result):
         return [f"The images are real: {examples:,} of Fashion-MNIST's 60,000 in each epoch."]
     missing = [one.images_missing for one in lines if one.images_missing is not None]
     why = f"The real images were not there ({missing[-1]})." if missing else "This is a quick run."
@@ -79,11 +79,11 @@ def first_step_text(resident: Sequence[Run]) -> list[str]:
     return text
 
 
-def same_network_text(found: Sequence[Run]) -> list[str]:
+def same_network_text(result: Sequence[Run]) -> list[str]:
     """Compare the accuracies under both instruments: equal seeds must give equal networks."""
     both = {}
-    for model in sorted({one.model for one in found}):
-        own = [one.epochs["accuracy"].tolist() for one in found if one.model == model]
+    for model in sorted({one.model for one in result}):
+        own = [one.epochs["accuracy"].tolist() for one in result if one.model == model]
         if len(own) == 2:
             both[model] = all(a == b for a, b in zip(*own, strict=False))
     if not both:

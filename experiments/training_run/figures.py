@@ -17,11 +17,11 @@ from .step_peaks import peaks_table
 
 
 def tables(
-    found: Sequence[Run], traced: Sequence[Run], resident: Sequence[Run], orders: pd.DataFrame
+    result: Sequence[Run], traced: Sequence[Run], resident: Sequence[Run], orders: pd.DataFrame
 ) -> tuple[Table, ...]:
     """Return epochs, peaks by kind of step, both orders of zero_grad, and growth."""
     epochs = pd.concat(
-        [one.epochs.assign(model=one.model, instrument=one.instrument) for one in found],
+        [one.epochs.assign(model=one.model, instrument=one.instrument) for one in result],
         ignore_index=True,
     )
     slopes = [(one.model, slope) for one in resident if (slope := resident_slope(one))]
@@ -48,9 +48,9 @@ def tables(
     )
 
 
-def accuracy_figure(found: Sequence[Run]) -> list[Figure]:
+def accuracy_figure(result: Sequence[Run]) -> list[Figure]:
     """Return validation accuracy against the epoch, on the real images."""
-    real = [one for one in found if one.data == "fashion-mnist"]
+    real = [one for one in result if one.data == "fashion-mnist"]
     kept = {one.model: one for one in sorted(real, key=lambda one: len(one.epochs))}
     if not kept:
         return []

@@ -54,7 +54,7 @@ class Run:
         return full[full["step"] > 1]
 
 
-def runs(found: Iterable[TrainingRun]) -> list[Run]:
+def runs(answer: Iterable[TrainingRun]) -> list[Run]:
     """Return the runs that ended well, the last of each model, instrument and order.
 
     Raises:
@@ -62,7 +62,7 @@ def runs(found: Iterable[TrainingRun]) -> list[Run]:
 
     """
     last = {}
-    for one in found:
+    for one in answer:
         if one.outcome is Outcome.OK and one.result is not None:
             last[one.workload.model, one.plan.instrument, one.plan.zero_grad] = _run(
                 one, one.result
@@ -88,6 +88,6 @@ def _run(one: TrainingRun, result: TrainingResult) -> Run:
     )
 
 
-def in_main_order(found: Sequence[Run]) -> list[Run]:
+def in_main_order(answer: Sequence[Run]) -> list[Run]:
     """Return the runs in the note's order of ``zero_grad``, or all where there is none."""
-    return [run for run in found if run.zero_grad == "after_forward"] or list(found)
+    return [run for run in answer if run.zero_grad == "after_forward"] or list(answer)

@@ -13,7 +13,7 @@ ORDERS = {
 """When gradients are freed, in words."""
 
 
-def orders_table(found: Iterable[Run]) -> pd.DataFrame:
+def orders_table(result: Iterable[Run]) -> pd.DataFrame:
     """Return the peak of a full step by model and order of ``zero_grad``, where both were traced.
 
     Columns: ``model, gradients_freed, peak_bytes, peak_phase``; the note's order first.
@@ -25,7 +25,7 @@ def orders_table(found: Iterable[Run]) -> pd.DataFrame:
             "peak_bytes": int(run.later_full_steps["peak_bytes"].max()),
             "peak_phase": _phase(run.later_full_steps),
         }
-        for run in found
+        for run in result
         if run.instrument == "trace" and len(run.later_full_steps)
     ]
     table = pd.DataFrame(rows, columns=["model", "gradients_freed", "peak_bytes", "peak_phase"])
@@ -40,10 +40,10 @@ def _phase(steps: pd.DataFrame) -> str | None:
     return str(steps["peak_phase"].iloc[int(steps["peak_bytes"].to_numpy().argmax())])
 
 
-def peaks_table(found: Iterable[Run]) -> pd.DataFrame:
+def peaks_table(result: Iterable[Run]) -> pd.DataFrame:
     """Return, per traced run, the peak of each kind of step with its range over the run."""
     rows = []
-    for run in found:
+    for run in result:
         first = run.steps[run.steps["step"] == 1]
         kinds = {
             "first step": first,

@@ -30,26 +30,26 @@ def times(evidence: Evidence, frame: pd.DataFrame) -> pd.DataFrame:
 
 def contrasts(ratios: pd.DataFrame) -> list[tuple[int, str, pd.DataFrame, Ratio]]:
     """Return offset, name, observations and interval of each power and of all together."""
-    found = []
+    result = []
     for offset, part in ratios.groupby("offset"):
         groups = [(f"{power} ± {offset}", own) for power, own in part.groupby("power")]
         if len(groups) > 1:
             groups.append((f"all ± {offset}", pooled(part)))
         for name, own in groups:
             if len(own) >= 3:
-                found.append((int(str(offset)), name, own, geometric_ratio(own["ratio"].tolist())))
-    return found
+                result.append((int(str(offset)), name, own, geometric_ratio(own["ratio"].tolist())))
+    return result
 
 
 def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
     """Judge whether powers of two are faster by more than WORTH, over all powers together."""
-    odd = [(name, own, found) for offset, name, own, found in contrasts(ratios) if offset == 1]
+    odd = [(name, own, result) for offset, name, own, result in contrasts(ratios) if offset == 1]
     if not odd:
         return []
     _, together, everything = odd[-1]
     wide = geometric_ratio(together["ratio"].tolist(), CONFIDENCE)
     decision = is_above(1 + WORTH, low=wide.low, high=wide.high, repeats=wide.blocks)
-    listed = "; ".join(f"{name}: {found}" for name, _, found in odd)
+    listed = "; ".join(f"{name}: {result}" for name, _, result in odd)
     return [
         Claim(
             sentence="Typically, [we choose] the layer widths to be divisible by larger powers of "
@@ -79,10 +79,10 @@ def time_text(ratios: pd.DataFrame) -> list[str]:
         "width one less and one more than a power of two need, on average, its arithmetic. The "
         "seconds of every step are in records.jsonl."
     )
-    later = [(name, found) for offset, name, _, found in contrasts(ratios) if offset > 1]
+    later = [(name, result) for offset, name, _, result in contrasts(ratios) if offset > 1]
     if not later:
         return [text]
-    listed = "; ".join(f"{name}: {found}" for name, found in later)
+    listed = "; ".join(f"{name}: {result}" for name, result in later)
     return [
         text,
         f"Widths that a smaller power of two divides, over the power of two itself: {listed}.",
@@ -94,13 +94,13 @@ def ratio_table(ratios: pd.DataFrame) -> list[Table]:
     rows = [
         {
             "widths": name,
-            "time_over_power_of_two": found.estimate,
-            "low": found.low,
-            "high": found.high,
-            "blocks": found.blocks,
+            "time_over_power_of_two": result.estimate,
+            "low": result.low,
+            "high": result.high,
+            "blocks": result.blocks,
             "spread_of_blocks_percent": 100 * float(own["ratio"].std() / own["ratio"].mean()),
         }
-        for _, name, own, found in contrasts(ratios)
+        for _, name, own, result in contrasts(ratios)
     ]
     if not rows:
         return []
@@ -116,8 +116,8 @@ def ratio_table(ratios: pd.DataFrame) -> list[Table]:
 
 def time_figure(ratios: pd.DataFrame) -> list[Figure]:
     """Return the ratios with their intervals and blocks."""
-    found = contrasts(ratios)
-    if not found:
+    result = contrasts(ratios)
+    if not result:
         return []
     data = pd.concat(
         [
@@ -131,7 +131,7 @@ def time_figure(ratios: pd.DataFrame) -> list[Figure]:
                     "high": part.high,
                 }
             )
-            for _, name, own, part in found
+            for _, name, own, part in result
         ],
         ignore_index=True,
     )
@@ -150,6 +150,6 @@ def time_figure(ratios: pd.DataFrame) -> list[Figure]:
                 left="power of two slower",
                 right="power of two faster",
             ),
-            size=(7.2, 0.9 + 0.36 * len(found)),
+            size=(7.2, 0.9 + 0.36 * len(result)),
         )
     ]

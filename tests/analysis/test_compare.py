@@ -20,10 +20,10 @@ def run(tmp_path: Path) -> pd.DataFrame:
 
 
 def test_a_run_equals_itself(run: pd.DataFrame) -> None:
-    found = compare(run, run)
-    assert found.equal
-    assert found.cells == len(run)
-    last = render(found).splitlines()[0]
+    result = compare(run, run)
+    assert result.equal
+    assert result.cells == len(run)
+    last = render(result).splitlines()[0]
     assert re.fullmatch(
         r"The runs are equal\. All [\d,]+ exact metrics of the 126 cells in both runs are equal\.",
         last,
@@ -33,22 +33,24 @@ def test_a_run_equals_itself(run: pd.DataFrame) -> None:
 def test_one_byte_is_found_and_shown_to_the_byte(run: pd.DataFrame) -> None:
     other = run.copy()
     other["peak_live_bytes"] += (other.index == 5).astype("int64")
-    found = compare(run, other)
-    assert not found.equal
-    row = found.different.iloc[0]
+    result = compare(run, other)
+    assert not result.equal
+    row = result.different.iloc[0]
     assert (row["metric"], row["difference_bytes"]) == ("peak_live_bytes", 1)
     value = int(run["peak_live_bytes"].iloc[5])
-    assert f"{value:,}  {value + 1:,}" in render(found)
-    assert re.search(r"The runs are not equal: 1 of [\d,]+ exact metrics differ\.\n", render(found))
+    assert f"{value:,}  {value + 1:,}" in render(result)
+    assert re.search(
+        r"The runs are not equal: 1 of [\d,]+ exact metrics differ\.\n", render(result)
+    )
 
 
 def test_noise_is_no_difference_and_shows_its_spread(run: pd.DataFrame) -> None:
     other = run.copy()
     other["rss_rise_bytes"] = (other["rss_rise_bytes"].astype("float64") * 2).astype("Int64")
     other["wall_seconds"] *= 3
-    found = compare(run, other)
-    assert found.equal
-    noisy = found.noisy
+    result = compare(run, other)
+    assert result.equal
+    noisy = result.noisy
     assert list(noisy["metric"]) == ["rss_rise_bytes", "wall_seconds"]
     assert noisy["median_ratio"].iloc[0] == pytest.approx(2.0)
     assert noisy["high_ratio"].iloc[1] == pytest.approx(3.0)
@@ -58,10 +60,10 @@ def test_noise_is_no_difference_and_shows_its_spread(run: pd.DataFrame) -> None:
 def test_cells_of_one_run_alone_and_other_outcomes_are_counted(run: pd.DataFrame) -> None:
     other = run.iloc[:-2].copy()
     other.loc[0, "outcome"] = "oom"
-    found = compare(run, other)
-    assert (found.only_a, found.only_b, len(found.outcomes)) == (2, 0, 1)
-    assert not found.equal
-    assert str(found).startswith(
+    result = compare(run, other)
+    assert (result.only_a, result.only_b, len(result.outcomes)) == (2, 0, 1)
+    assert not result.equal
+    assert str(result).startswith(
         "The runs are not equal: 2 cells are only in the first run; 1 cell ended differently. All"
     )
 
@@ -69,16 +71,16 @@ def test_cells_of_one_run_alone_and_other_outcomes_are_counted(run: pd.DataFrame
 def test_a_metric_of_one_run_alone_is_a_difference(run: pd.DataFrame) -> None:
     other = run.copy()
     other.loc[3, "saved_bytes"] = pd.NA
-    found = compare(run, other)
-    assert list(found.different["metric"]) == ["saved_bytes"]
-    assert not found.equal
+    result = compare(run, other)
+    assert list(result.different["metric"]) == ["saved_bytes"]
+    assert not result.equal
 
 
 def test_two_devices_are_compared_cell_by_cell(run: pd.DataFrame) -> None:
-    found = compare(run, run.assign(device="cuda", workload_id="other"))
-    assert found.across == ("device",)
-    assert found.cells == len(run)
-    assert found.equal
+    result = compare(run, run.assign(device="cuda", workload_id="other"))
+    assert result.across == ("device",)
+    assert result.cells == len(run)
+    assert result.equal
 
 
 def test_metrics_that_a_gpu_alone_has_are_no_difference_between_devices(run: pd.DataFrame) -> None:
@@ -90,9 +92,9 @@ def test_metrics_that_a_gpu_alone_has_are_no_difference_between_devices(run: pd.
 
 
 def test_runs_with_nothing_in_common_are_not_equal(run: pd.DataFrame) -> None:
-    found = compare(run[run["depth"] == 1], run[run["depth"] == 2])
-    assert found.cells == 0
-    assert not found.equal
+    result = compare(run[run["depth"] == 1], run[run["depth"] == 2])
+    assert result.cells == 0
+    assert not result.equal
 
 
 def test_what_is_no_run_is_refused_in_one_line(run: pd.DataFrame) -> None:

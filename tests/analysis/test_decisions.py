@@ -12,9 +12,9 @@ from harness.schema.findings import Verdict
 
 
 def test_the_examples_hold() -> None:
-    found = doctest.testmod(decisions)
-    assert found.attempted > 5
-    assert found.failed == 0
+    result = doctest.testmod(decisions)
+    assert result.attempted > 5
+    assert result.failed == 0
 
 
 def _interval(random: np.random.Generator, centre: float, count: int) -> tuple[float, float]:
@@ -59,14 +59,14 @@ def test_a_share_that_is_decided_lies_on_one_side_of_a_half(hits: int, total: in
 
 def test_an_even_share_is_never_fit_of() -> None:
     for total in (0, 2, 100):
-        found = in_most(total // 2, total)
-        assert found.verdict is Verdict.OPEN
-        assert found.repeats is None
+        result = in_most(total // 2, total)
+        assert result.verdict is Verdict.OPEN
+        assert result.repeats is None
 
 
 def test_an_interval_around_the_limit_itself_names_no_finite_number() -> None:
-    found = is_within(0.9, 1.1, low=1.0, high=1.2, repeats=4)
-    assert found.verdict is Verdict.OPEN
-    assert found.repeats is not None
-    assert found.repeats > MOST_REPEATS
-    assert "more than 10,000 blocks" in found.words("blocks")
+    result = is_within(0.9, 1.1, low=1.0, high=1.2, repeats=4)
+    assert result.verdict is Verdict.OPEN
+    assert result.repeats is not None
+    assert result.repeats > MOST_REPEATS
+    assert "more than 10,000 blocks" in result.words("blocks")

@@ -15,16 +15,16 @@ COLUMNS = {
 
 
 def test_the_formula_of_saved_bytes_is_found_to_the_byte() -> None:
-    found = exact_form(COLUMNS, [planted.saved_bytes(*cell) for cell in CELLS])
-    assert found is not None
-    assert dict(found.coefficients) == {
+    result = exact_form(COLUMNS, [planted.saved_bytes(*cell) for cell in CELLS])
+    assert result is not None
+    assert dict(result.coefficients) == {
         "constant": 4,
         "depth": 0,
         "batch": 4 * 784 + 8 + 4 * 10,
         "depth·batch": 4 * 256,
     }
-    assert found.rows == len(CELLS)
-    assert str(found) == "1,024·depth·batch + 3,184·batch + 4"
+    assert result.rows == len(CELLS)
+    assert str(result) == "1,024·depth·batch + 3,184·batch + 4"
 
 
 def test_one_byte_off_in_one_cell_is_no_equality() -> None:
@@ -38,17 +38,17 @@ def test_rational_coefficients_are_found() -> None:
     values = [(3 * depth * batch) // 2 - 7 for depth, batch in CELLS]
     even = [at for at, (depth, batch) in enumerate(CELLS) if depth * batch % 2 == 0]
     columns = {name: [column[at] for at in even] for name, column in COLUMNS.items()}
-    found = exact_form(columns, [values[at] for at in even])
-    assert found is not None
-    assert found.coefficients["depth·batch"] == Fraction(3, 2)
-    assert str(found) == "3/2·depth·batch - 7"
+    result = exact_form(columns, [values[at] for at in even])
+    assert result is not None
+    assert result.coefficients["depth·batch"] == Fraction(3, 2)
+    assert str(result) == "3/2·depth·batch - 7"
 
 
 def test_bytes_beyond_float_precision_stay_exact() -> None:
     values = [2**60 + depth * batch for depth, batch in CELLS]
-    found = exact_form(COLUMNS, values)
-    assert found is not None
-    assert found.coefficients["constant"] == 2**60
+    result = exact_form(COLUMNS, values)
+    assert result is not None
+    assert result.coefficients["constant"] == 2**60
     assert exact_form(COLUMNS, [*values[:-1], values[-1] + 1]) is None
 
 
@@ -75,12 +75,12 @@ def _squares() -> list[list[int]]:
 
 
 def test_a_peak_is_the_larger_of_its_two_formulas() -> None:
-    found = exact_maximum(COLUMNS, [planted.peak_bytes(*cell) for cell in CELLS], _squares())
-    assert found is not None
-    assert (found.rows, found.total) == (len(CELLS), len(CELLS))
-    products = sorted(int(form.coefficients["depth·batch"]) for form in found.forms)
+    result = exact_maximum(COLUMNS, [planted.peak_bytes(*cell) for cell in CELLS], _squares())
+    assert result is not None
+    assert (result.rows, result.total) == (len(CELLS), len(CELLS))
+    products = sorted(int(form.coefficients["depth·batch"]) for form in result.forms)
     assert products == [0, 1024]
-    batches = sorted(int(form.coefficients["batch"]) for form in found.forms)
+    batches = sorted(int(form.coefficients["batch"]) for form in result.forms)
     assert batches == [4168, 5192]
 
 

@@ -18,18 +18,18 @@ def _noise(seed: int, relative: float = 0.02) -> "np.typing.NDArray[np.float64]"
 
 @pytest.mark.parametrize(("power", "other"), [(1.0, 1.0), (0.5, 1.0), (0.0, 2.0)])
 def test_a_power_law_gives_its_exponents(power: float, other: float) -> None:
-    found = exponents(AXES, 40 * DEPTH**power * BATCH**other)
-    assert found["depth"].estimate == pytest.approx(power, abs=1e-9)
-    assert found["batch"].estimate == pytest.approx(other, abs=1e-9)
-    assert found["depth"].is_one == (power == 1.0)
+    result = exponents(AXES, 40 * DEPTH**power * BATCH**other)
+    assert result["depth"].estimate == pytest.approx(power, abs=1e-9)
+    assert result["batch"].estimate == pytest.approx(other, abs=1e-9)
+    assert result["depth"].is_one == (power == 1.0)
 
 
 def test_intervals_of_exponents_cover_the_truth_as_often_as_they_say() -> None:
     hits = {"depth": 0, "batch": 0}
     for seed in range(1000):
-        found = exponents(AXES, 1024 * DEPTH**0.7 * BATCH * _noise(seed))
-        hits["depth"] += found["depth"].low <= 0.7 <= found["depth"].high
-        hits["batch"] += found["batch"].low <= 1.0 <= found["batch"].high
+        result = exponents(AXES, 1024 * DEPTH**0.7 * BATCH * _noise(seed))
+        hits["depth"] += result["depth"].low <= 0.7 <= result["depth"].high
+        hits["batch"] += result["batch"].low <= 1.0 <= result["batch"].high
     for name, count in hits.items():
         assert 0.93 <= count / 1000 <= 0.97, name
 
@@ -58,9 +58,9 @@ def test_values_without_a_logarithm_are_left_out_and_counted() -> None:
     values = 1024 * DEPTH * BATCH
     values[:5] = 0
     values[5] = -4096
-    found = exponents(AXES, values)
-    assert found["depth"].cells == len(values) - 6
-    assert found["depth"].estimate == pytest.approx(1.0, abs=1e-9)
+    result = exponents(AXES, values)
+    assert result["depth"].cells == len(values) - 6
+    assert result["depth"].estimate == pytest.approx(1.0, abs=1e-9)
 
 
 def test_too_few_positive_cells_are_one_clear_line() -> None:

@@ -42,22 +42,22 @@ def _fit(values: Vector) -> Fit:
 
 
 def test_planted_coefficients_come_back_without_noise() -> None:
-    found = _fit(np.asarray(MEAN))
-    assert found.perfect
+    answer = _fit(np.asarray(MEAN))
+    assert answer.perfect
     for name, value in TRUTH.items():
-        assert found.coefficient(name).estimate == pytest.approx(value, rel=1e-9)
-    assert found.aic is None
-    assert found.bic is None
-    assert found.r2 == pytest.approx(1.0)
+        assert answer.coefficient(name).estimate == pytest.approx(value, rel=1e-9)
+    assert answer.aic is None
+    assert answer.bic is None
+    assert answer.r2 == pytest.approx(1.0)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     # Noise grows with size, as in resident sizes: each cell is off by 1% of itself.
     hits = dict.fromkeys(TRUTH, 0)
     for seed in range(SIMULATIONS):
-        found = _fit(_noisy(seed))
+        answer = _fit(_noisy(seed))
         for name, value in TRUTH.items():
-            part = found.coefficient(name)
+            part = answer.coefficient(name)
             assert part.low is not None
             assert part.high is not None
             hits[name] += part.low <= value <= part.high
@@ -67,10 +67,10 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 
 def test_the_nested_test_sees_a_product_term_and_no_other() -> None:
     values = _noisy(7)
-    found = nested_test(fit(_additive(), values, _scales(values)), _fit(values))
-    assert found is not None
-    assert found.p < 1e-9
-    assert (found.extra_terms, found.left_over) == (1, 59)
+    answer = nested_test(fit(_additive(), values, _scales(values)), _fit(values))
+    assert answer is not None
+    assert answer.p < 1e-9
+    assert (answer.extra_terms, answer.left_over) == (1, 59)
     without = MEAN - 1024 * DEPTH * BATCH
     rejected = 0
     for seed in range(200):
@@ -95,14 +95,14 @@ def test_fits_that_are_not_nested_are_refused() -> None:
 
 def test_left_out_predictions_equal_refits_without_the_cell() -> None:
     values = _noisy(3)
-    found = _fit(values)
-    assert found.left_out is not None
+    answer = _fit(values)
+    assert answer.left_out is not None
     for at in (0, 17, 62):
         kept = np.arange(len(values)) != at
         columns = {name: column[kept] for name, column in COLUMNS.items()}
         refit = fit(columns, values[kept], _scales(values)[kept])
         alone = sum(part.estimate * COLUMNS[part.term][at] for part in refit.coefficients)
-        assert found.left_out[at] == pytest.approx(alone, rel=1e-9)
+        assert answer.left_out[at] == pytest.approx(alone, rel=1e-9)
 
 
 def test_a_bend_is_warned_of_and_noise_is_not() -> None:
@@ -136,14 +136,14 @@ def test_fits_without_spare_cells_have_no_interval_and_no_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values = _noisy(2)[rows]
-        found = fit({name: column[rows] for name, column in COLUMNS.items()}, values)
-        assert bends(found, {"depth": DEPTH[rows]}) == {}
-    assert {part.low is not None for part in found.coefficients} == {judged}
-    assert (found.left_out is not None) == judged
+        answer = fit({name: column[rows] for name, column in COLUMNS.items()}, values)
+        assert bends(answer, {"depth": DEPTH[rows]}) == {}
+    assert {part.low is not None for part in answer.coefficients} == {judged}
+    assert (answer.left_out is not None) == judged
 
 
 def test_equal_values_have_no_r2() -> None:
-    found = fit(COLUMNS, np.full(len(DEPTH), 8.0))
-    assert found.r2 is None
-    assert found.perfect
+    answer = fit(COLUMNS, np.full(len(DEPTH), 8.0))
+    assert answer.r2 is None
+    assert answer.perfect
     assert fit(COLUMNS, np.zeros(len(DEPTH))).perfect

@@ -45,8 +45,8 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 def judge(steps: Steps, size: Size) -> Judgement:
     """Say that all is well with what is there."""
-    found = [steps.saved_bytes(one) for one in jobs(size)]
-    return judgement(Check(name="saved", value=found[0], second=found[0], second_from="itself"))
+    result = [steps.saved_bytes(one) for one in jobs(size)]
+    return judgement(Check(name="saved", value=result[0], second=result[0], second_from="itself"))
 
 
 def judgement(*checks: Check) -> Judgement:
@@ -104,8 +104,8 @@ def test_a_claim_with_steps_missing_is_open_whatever_its_judge_says(
     itself = Check(name="n", value=1, second=1, second_from="itself")
     blind = experiment(lambda *_: judgement(itself))
     for one in (blind, experiment()):
-        found, reason = verdict(one.analyse(planted(tmp_path, *lines)))
-        assert found is Verdict.OPEN
+        result, reason = verdict(one.analyse(planted(tmp_path, *lines)))
+        assert result is Verdict.OPEN
         assert "missing" in reason
 
 

@@ -136,11 +136,11 @@ def test_growth_is_counted_step_by_step() -> None:
 def test_a_noisy_quantity_gets_the_same_verdict_from_every_run(
     law: Callable[[int, int], float], verdict: Verdict
 ) -> None:
-    found = set()
+    answer = set()
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(1, 0.02, len(CELLS))
         rises = [round(law(*cell) * factor) for cell, factor in zip(CELLS, noise, strict=True)]
         frame = _frame(law).assign(rss_rise_bytes=pd.array(rises, dtype="Int64"))
-        found.add(rule(growth_of(frame, "rss_rise_bytes")))
-    assert found <= {verdict, Verdict.OPEN}
-    assert verdict in found
+        answer.add(rule(growth_of(frame, "rss_rise_bytes")))
+    assert answer <= {verdict, Verdict.OPEN}
+    assert verdict in answer

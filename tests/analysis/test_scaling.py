@@ -13,9 +13,9 @@ def _saved(most: int = 64) -> tuple[list[int], list[int], list[float]]:
 
 def test_factors_are_quotients_of_neighbours() -> None:
     depths, batches, values = _saved()
-    found = scaling("depth", depths, batches, values)
-    assert len(found.steps) == 6 * 9
-    step = found.steps[(found.steps["line"] == 256) & (found.steps["start"] == 8)].iloc[0]
+    result = scaling("depth", depths, batches, values)
+    assert len(result.steps) == 6 * 9
+    step = result.steps[(result.steps["line"] == 256) & (result.steps["start"] == 8)].iloc[0]
     expected = planted.saved_bytes(16, 256) / planted.saved_bytes(8, 256)
     assert step["factor"] == pytest.approx(expected, rel=1e-12)
 
@@ -23,9 +23,9 @@ def test_factors_are_quotients_of_neighbours() -> None:
 def test_the_smallest_depth_from_which_doubling_doubles() -> None:
     # 3184 + 1024 d: twice d gives 2 - 3184 / (3184 + 1024 d); within 10% from d = 12.4 on.
     depths, batches, values = _saved()
-    found = scaling("depth", depths, batches, values)
-    assert found.proportional_from(0.10) == 16
-    assert found.proportional_from(0.01) is None
+    result = scaling("depth", depths, batches, values)
+    assert result.proportional_from(0.10) == 16
+    assert result.proportional_from(0.01) is None
     assert scaling("batch", batches, depths, values).proportional_from(0.01) == 16
 
 
@@ -42,17 +42,17 @@ def test_the_formula_says_it_beyond_the_grid() -> None:
 
 
 def test_a_step_of_four_counts_as_two_doublings() -> None:
-    found = scaling("batch", [16, 64, 256], [1, 1, 1], [1.0, 4.0, 32.0])
-    assert list(found.steps["factor"]) == pytest.approx([2.0, 8**0.5])
+    result = scaling("batch", [16, 64, 256], [1, 1, 1], [1.0, 4.0, 32.0])
+    assert list(result.steps["factor"]) == pytest.approx([2.0, 8**0.5])
 
 
 @pytest.mark.parametrize("power", [0.5, 0.0])
 def test_a_false_claim_never_settles(power: float) -> None:
     depths, batches, _ = _saved()
     values = [1e6 * d**power * b for d, b in zip(depths, batches, strict=True)]
-    found = scaling("depth", depths, batches, values)
-    assert found.proportional_from(0.10) is None
-    assert found.largest == pytest.approx(2**power)
+    result = scaling("depth", depths, batches, values)
+    assert result.proportional_from(0.10) is None
+    assert result.largest == pytest.approx(2**power)
 
 
 def test_without_neighbours_there_is_nothing_to_say() -> None:

@@ -100,8 +100,8 @@ def test_layers_of_equal_blocks_are_one_row_that_names_them(tmp_path: Path) -> N
         path.write_text(json.dumps({**PREDICTION, **whole, "phases": phases}))
         return path
 
-    found = compare_predictions(written("a.json", 1 << 20), written("b.json", 1 << 21))
-    _, *rows = comparison_text(found).splitlines()
+    result = compare_predictions(written("a.json", 1 << 20), written("b.json", 1 << 21))
+    _, *rows = comparison_text(result).splitlines()
     assert [row.split("  ")[0] for row in rows] == [
         "peak_live_bytes (and 1 alike)",
         "layers.blocks.0–11.up.saved_bytes x12",

@@ -144,15 +144,15 @@ def use(**layers: int) -> MemoryUse:
 
 
 def test_the_layers_that_grew_most_come_first() -> None:
-    found = growth(use(a=100, b=3000, c=5, d=10), use(a=50, b=1000, c=9))
-    assert [line.split()[1] for line in found] == ["b", "a", "d"]
-    assert found[2] == "layer d is new, with 10 B"
+    answer = growth(use(a=100, b=3000, c=5, d=10), use(a=50, b=1000, c=9))
+    assert [line.split()[1] for line in answer] == ["b", "a", "d"]
+    assert answer[2] == "layer d is new, with 10 B"
 
 
 def test_layers_of_equal_blocks_that_grew_alike_are_one_line() -> None:
     sizes = {f"blocks.{at}.up": 100 for at in range(12)}
-    found = growth(use(**{**sizes, "head": 7}), use(**dict.fromkeys(sizes, 40), head=6))
-    assert found == [
+    answer = growth(use(**{**sizes, "head": 7}), use(**dict.fromkeys(sizes, 40), head=6))
+    assert answer == [
         "each of the 12 layers blocks.0–11.up grew by 60 B (40 B to 100 B)",
         "layer head grew by 1 B (6 B to 7 B)",
     ]
@@ -163,9 +163,9 @@ def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
     baseline = Baseline(path)
     baseline.put("one", use(a=1))
     baseline.put("two", use(b=2))
-    found = baseline.get("one")
-    assert found is not None
-    assert found == use(a=1)
+    answer = baseline.get("one")
+    assert answer is not None
+    assert answer == use(a=1)
     assert baseline.get("three") is None
     for text in ("", "[]", "\xff", "[" * 100_000, '{"schema": 2}', '{"schema": 1, "tests": []}'):
         path.write_text(text, encoding="latin-1")
@@ -211,9 +211,9 @@ def test_a_damaged_entry_is_refused_in_one_line(tmp_path: Path, entry: str, why:
 def test_an_entry_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "memory-baseline.json"
     path.write_text(f'{{"schema": 1, "tests": {{"one": {ENTRY}}}}}')
-    found = Baseline(path).get("one")
-    assert found is not None
-    assert found == use(a=1)
+    answer = Baseline(path).get("one")
+    assert answer is not None
+    assert answer == use(a=1)
 
 
 @pytest.mark.parametrize(

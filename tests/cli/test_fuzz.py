@@ -76,8 +76,8 @@ def is_answered(line: list[str], text: str) -> bool:
     if "--json" not in line:
         return "peak of live bytes" in text and "no answer" not in text
     stated = json.loads(text)
-    asked = {"--budget": "budget", "--gpu": "card"}
-    answers = [stated[key] for flag, key in asked.items() if flag in line]
+    request = {"--budget": "budget", "--gpu": "card"}
+    answers = [stated[key] for flag, key in request.items() if flag in line]
     known = stated["saved_bytes"] is not None and stated["peak_live_bytes"] is not None
     return known and None not in answers and not stated["unanswered"]
 

@@ -61,8 +61,8 @@ class Links(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         self.ids |= {value for name in ("id", "name") if (value := values.get(name))}
-        found = values.get("href") if tag in ("a", "link") else values.get("src")
-        self.addresses |= {found} if found else set()
+        answer = values.get("href") if tag in ("a", "link") else values.get("src")
+        self.addresses |= {answer} if answer else set()
 
 
 def test_every_page_is_among_those_looked_at(site: Path) -> None:
@@ -83,8 +83,8 @@ def test_no_directive_is_left_as_text_and_nothing_of_a_library_is_published(site
 def test_no_link_inside_the_site_is_dead(site: Path) -> None:
     pages = {path: Links(path) for path in sorted(site.rglob("*.html"))}
     dead = []
-    for path, found in pages.items():
-        for address in found.addresses:
+    for path, answer in pages.items():
+        for address in answer.addresses:
             if urlsplit(address).scheme or address.startswith("//"):
                 continue
             file, fragment = urldefrag(unquote(address))
@@ -93,7 +93,7 @@ def test_no_link_inside_the_site_is_dead(site: Path) -> None:
             if not target.exists() or (fragment and ids is not None and fragment not in ids):
                 dead.append(f"{path.relative_to(site)}: {address}")
     assert dead == []
-    assert sum(len(found.addresses) for found in pages.values()) > 500
+    assert sum(len(answer.addresses) for answer in pages.values()) > 500
 
 
 def test_the_command_line_page_names_options_as_they_are_typed(site: Path) -> None:

@@ -59,12 +59,12 @@ def texts() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("pattern", REPLACED)
 def test_no_text_uses_a_word_that_the_glossary_replaces(pattern: str) -> None:
     spaced = re.compile(pattern.replace(" ", r"\s+(?:# )?"), re.IGNORECASE)  # also over a line end
-    found = [
+    result = [
         f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
         for name, text in texts()
         for match in spaced.finditer(text)
     ]
-    assert found == [], f"write {REPLACED[pattern]!r}"
+    assert result == [], f"write {REPLACED[pattern]!r}"
 
 
 DESCRIBED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

@@ -218,8 +218,8 @@ def test_a_library_that_asks_takes_the_way_of_a_gpu_and_a_scale_grows() -> None:
     assert all(read.known == read.count for read in report.value_reads)
     returned: Any = report.returned
     assert returned["scale"] == 4096.0
-    (asked, told), (asked_padded, told_padded) = returned["peaks"]
-    assert asked == told
+    (request, told), (asked_padded, told_padded) = returned["peaks"]
+    assert request == told
     assert asked_padded == told_padded
     assert told_padded[0] > told[0]
 

@@ -20,12 +20,12 @@ from tests.experiments.verdicts import named
 
 def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: Path) -> None:
     records = [record(cell) for cell in experiment.cells(Size.DEFAULT)]
-    found = experiment.analyse(evidence(tmp_path, records))
-    activations, peak = found.claims
+    result = experiment.analyse(evidence(tmp_path, records))
+    activations, peak = result.claims
     assert activations.verdict is Verdict.SUPPORTED
     assert activations.number == "14 of 14 cells equal to the byte"
     assert peak.verdict is Verdict.REFUTED
-    assert any("the peak in 14 of 14 cells" in text for text in found.text)
+    assert any("the peak in 14 of 14 cells" in text for text in result.text)
 
 
 def test_one_byte_more_is_seen(tmp_path: Path) -> None:
@@ -34,8 +34,8 @@ def test_one_byte_more_is_seen(tmp_path: Path) -> None:
     assert saved is not None
     records = [record(cell) for cell in cells[:-1]]
     records.append(record(cells[-1], saved_activation_bytes=saved + 1))
-    found = experiment.analyse(evidence(tmp_path, records))
-    assert named(found, "divides the activations").verdict is Verdict.REFUTED
+    result = experiment.analyse(evidence(tmp_path, records))
+    assert named(result, "divides the activations").verdict is Verdict.REFUTED
 
 
 def test_the_floor_is_parameters_gradients_and_the_whole_batch(tmp_path: Path) -> None:

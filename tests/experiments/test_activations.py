@@ -44,8 +44,8 @@ def test_planted_counts_come_back(tmp_path: Path) -> None:
     assert scratch.number == "3 times as much per layer"
     assert "in 7 of 7 pairs" in scratch.measured
     (table,) = [one.frame for one in section.tables if one.name == "kept"]
-    found = {(row.model, row.activation): row.tensors_kept_per_layer for row in table.itertuples()}
-    assert found == {(m, a): _by_hand(m, a) for m in MODELS for a in ACTIVATIONS}
+    result = {(row.model, row.activation): row.tensors_kept_per_layer for row in table.itertuples()}
+    assert result == {(m, a): _by_hand(m, a) for m in MODELS for a in ACTIVATIONS}
 
 
 def test_a_fraction_of_a_tensor_refutes(tmp_path: Path) -> None:

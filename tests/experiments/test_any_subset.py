@@ -76,8 +76,8 @@ def written(name: str, folder: Path, change: Any) -> Evidence:
     events = RESULTS / run / name / "events"
     if events.is_dir():
         (folder / "events").symlink_to(events)
-    found = (folder / RECORDS).is_file()
-    return Evidence(frame=load(folder) if found else load_files([]), folder=folder)
+    result = (folder / RECORDS).is_file()
+    return Evidence(frame=load(folder) if result else load_files([]), folder=folder)
 
 
 def analysed(name: str, evidence: Evidence) -> Section | None:

@@ -46,14 +46,14 @@ def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
         if compiled and job.network == "transformer":
             peak = 800
         runs.append(run(job, kept, peak))
-    found = section(tmp_path, runs)
-    verdicts = [claim.verdict for claim in found.claims]
+    result = section(tmp_path, runs)
+    verdicts = [claim.verdict for claim in result.claims]
     assert verdicts == [
         *(Verdict.REFUTED, Verdict.REFUTED),
         *(Verdict.SUPPORTED, Verdict.LIMITED),
         *(Verdict.REFUTED, Verdict.SUPPORTED),
     ]
-    assert named(found, "the allocated peak (transformer").number == "0.8 of eager"
-    claim = named(found, "what the forward pass keeps (GELU")
+    assert named(result, "the allocated peak (transformer").number == "0.8 of eager"
+    claim = named(result, "what the forward pass keeps (GELU")
     assert claim.number == "0.6 of eager"
     assert claim.measured.startswith("At least 1% less in 2 of 2 cells; at depth ")

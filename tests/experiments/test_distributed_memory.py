@@ -60,12 +60,12 @@ def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
         run(job, held_bytes(job.workload, job.strategy, job.world_size), 2**30 // job.world_size)
         for job in experiment.rank_runs(Size.DEFAULT)
     ]
-    found = section(tmp_path, runs)
-    assert named(found, "Under DDP").verdict is Verdict.SUPPORTED
-    assert named(found, "ZeRO").verdict is Verdict.LIMITED
-    assert named(found, "FSDP2 divides all").verdict is Verdict.SUPPORTED
-    assert named(found, "peak").verdict is Verdict.SUPPORTED
-    assert named(found, "peak").number == "1.02e+03 times less with 1,024 ranks"
+    result = section(tmp_path, runs)
+    assert named(result, "Under DDP").verdict is Verdict.SUPPORTED
+    assert named(result, "ZeRO").verdict is Verdict.LIMITED
+    assert named(result, "FSDP2 divides all").verdict is Verdict.SUPPORTED
+    assert named(result, "peak").verdict is Verdict.SUPPORTED
+    assert named(result, "peak").number == "1.02e+03 times less with 1,024 ranks"
 
 
 def test_a_byte_that_differs_is_not_what_the_closed_form_says(tmp_path: Path) -> None:

@@ -35,11 +35,11 @@ def planted(
 def test_a_planted_hyperbola_is_found(a: float, b: float, scale: float) -> None:
     c = scale + b * (64 + a)  # at every depth some batch is left
     batches = [round(1000 * (c / (depth + a) - b)) for depth in DEPTHS]
-    found = fit_frontier(DEPTHS, batches)
-    assert found.a == pytest.approx(a, rel=1e-2)
-    assert found.b == pytest.approx(1000 * b, rel=0.05, abs=2)
-    assert found.worst < 1e-3
-    assert found.batch(8) == pytest.approx(batches[3], rel=1e-3)
+    result = fit_frontier(DEPTHS, batches)
+    assert result.a == pytest.approx(a, rel=1e-2)
+    assert result.b == pytest.approx(1000 * b, rel=0.05, abs=2)
+    assert result.worst < 1e-3
+    assert result.batch(8) == pytest.approx(batches[3], rel=1e-3)
 
 
 def test_a_curve_of_another_kind_does_not_pass_for_one() -> None:
@@ -50,16 +50,16 @@ def test_a_curve_of_another_kind_does_not_pass_for_one() -> None:
 
 def test_the_curve_predicts_a_threshold_that_it_has_not_seen() -> None:
     batches = [solve(Workload(depth=d, width=64), 64 * MIB, "batch") or 0 for d in DEPTHS]
-    found = fit_frontier(DEPTHS, batches)
-    assert found.worst < 0.002
-    assert found.left_out is not None
-    assert found.left_out < 0.01
+    result = fit_frontier(DEPTHS, batches)
+    assert result.worst < 0.002
+    assert result.left_out is not None
+    assert result.left_out < 0.01
     beyond = solve(Workload(depth=48, width=64), 64 * MIB, "batch")
     assert beyond is not None
-    assert found.batch(48) == pytest.approx(beyond, rel=0.002)
+    assert result.batch(48) == pytest.approx(beyond, rel=0.002)
     # (in + labels + logits and their kin) over what a layer's activation takes, by hand:
     # a batch row costs 784·4 + 8 + ... next to the layers' 64·4 each, so a is about 12 to 14.
-    assert 11 < found.a < 15
+    assert 11 < result.a < 15
 
 
 def write(folder: Path, lines: list[bytes]) -> None:
@@ -69,8 +69,8 @@ def write(folder: Path, lines: list[bytes]) -> None:
 def test_the_last_attempt_counts_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
     first, again, other = planted(1, 90), planted(1, 100), planted(2, 80)
     write(tmp_path, [to_json(first), to_json(other), to_json(again), to_json(first)[:50]])
-    found = read_thresholds(tmp_path)
-    assert {(one.workload.depth, one.largest_fit) for one in found} == {(1, 100), (2, 80)}
+    result = read_thresholds(tmp_path)
+    assert {(one.workload.depth, one.largest_fit) for one in result} == {(1, 100), (2, 80)}
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ def same(run: StepRun) -> StepRun:
 
 def counts(run: StepRun, **times: float) -> StepRun:
     """Return the count with some of its numbers multiplied."""
-    found = dict(run.counted or {})
-    found |= {name: round(found[name] * by) for name, by in times.items()}
-    return msgspec.structs.replace(run, counted=found)
+    result = dict(run.counted or {})
+    result |= {name: round(result[name] * by) for name, by in times.items()}
+    return msgspec.structs.replace(run, counted=result)
 
 
 def metrics(run: StepRun, **fields: object) -> StepRun:
@@ -114,8 +114,8 @@ def all_linear(run: StepRun) -> StepRun:
     if run.job.arguments.get("kernel") != "sdpa":
         return run
     length = int(str(run.job.arguments["length"]))
-    found = {**(run.counted or {}), "inputs": 0, "saved": length, "backward_peak": length}
-    return msgspec.structs.replace(run, counted=found)
+    result = {**(run.counted or {}), "inputs": 0, "saved": length, "backward_peak": length}
+    return msgspec.structs.replace(run, counted=result)
 
 
 def adapters_of(factor: float) -> Change:
@@ -220,13 +220,13 @@ def test_every_difference_of_the_committed_run_is_within_what_is_allowed() -> No
 def test_a_quick_run_of_one_claim_says_what_the_committed_run_says(tmp_path: Path) -> None:
     run(find_own("sixteen_bytes"), Size.QUICK, tmp_path, Quiet())
     write_report(tmp_path)
-    (found,) = read_claims(tmp_path).claims
+    (result,) = read_claims(tmp_path).claims
     told = {one.experiment: one for one in read_claims(RESULTS).claims}["sixteen_bytes"]
     if can_pretend():
-        assert (found.verdict, found.number) == (told.verdict, told.number)
+        assert (result.verdict, result.number) == (told.verdict, told.number)
     else:
-        assert found.verdict is Verdict.OPEN
-        assert "7 steps are missing" in found.open_reason
+        assert result.verdict is Verdict.OPEN
+        assert "7 steps are missing" in result.open_reason
 
 
 def can_pretend() -> bool:

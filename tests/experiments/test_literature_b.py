@@ -155,8 +155,8 @@ def pinned(exact: bool) -> list[StepRun]:
             taken = pinned_memory.reuse_by_law(first, second)
             runs.append(counted(job, taken_bytes=taken))
             continue
-        asked = int(str(job.arguments["asked"]))
-        block = asked if exact else pinned_memory.block_by_law(asked)
+        request = int(str(job.arguments["asked"]))
+        block = request if exact else pinned_memory.block_by_law(request)
         runs.append(counted(job, taken_bytes=block, freed_bytes=0 if exact else block))
     return runs
 

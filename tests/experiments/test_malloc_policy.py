@@ -50,9 +50,9 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     assert table.loc["system", "difference_percent"] == pytest.approx(-50)
     assert table.loc["system", "over_repeats_percent"] == pytest.approx(50)
     assert table.loc["system", "over_processes_percent"] == 0
-    found = section(tmp_path)
-    assert all(claim.verdict is Verdict.OPEN for claim in found.claims)  # one cell of each
-    right = named(found, "With the system's malloc, a step's RSS rise is what")
+    result = section(tmp_path)
+    assert all(claim.verdict is Verdict.OPEN for claim in result.claims)  # one cell of each
+    right = named(result, "With the system's malloc, a step's RSS rise is what")
     assert "worst -50%" in right.number
     assert "about 8 cells would decide" in right.measured
 
@@ -65,10 +65,10 @@ def test_enough_cells_decide(tmp_path: Path) -> None:
         for seed in (0, 1)
     ]
     planted.write(tmp_path, records)
-    found = section(tmp_path)
-    assert named(found, "With pinned malloc, a step's").verdict is Verdict.SUPPORTED
-    assert named(found, "With pinned malloc, another process").verdict is Verdict.SUPPORTED
-    assert named(found, "With the system's malloc, a step's").verdict is Verdict.REFUTED
+    result = section(tmp_path)
+    assert named(result, "With pinned malloc, a step's").verdict is Verdict.SUPPORTED
+    assert named(result, "With pinned malloc, another process").verdict is Verdict.SUPPORTED
+    assert named(result, "With the system's malloc, a step's").verdict is Verdict.REFUTED
 
 
 def test_small_steps_do_not_decide_where_large_ones_are(tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def keep(folder: Path, size: Size) -> None:
 
 @pytest.mark.parametrize("size", list(Size))
 def test_no_question_is_asked_twice(size: Size) -> None:
-    asked = [(one.workload.id, one.budget_bytes) for one in questions(size)]
-    assert len(set(asked)) == len(asked)
+    request = [(one.workload.id, one.budget_bytes) for one in questions(size)]
+    assert len(set(request)) == len(request)
 
 
 def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> None:

@@ -96,6 +96,6 @@ def test_the_copies_are_those_alive_when_they_are_most() -> None:
     ]
     columns = ["step", "phase", "operator", "category", "size_bytes", "address"]
     events = pd.DataFrame(rows, columns=columns).assign(module="m")
-    found = precision_effect.copies_in_forward(events)
-    assert list(found["size_bytes"]) == [30, 10]
-    assert list(found["category"]) == ["temporary", "activation"]
+    result = precision_effect.copies_in_forward(events)
+    assert list(result["size_bytes"]) == [30, 10]
+    assert list(result["category"]) == ["temporary", "activation"]

@@ -98,9 +98,9 @@ def planted(
     )
 
 
-def section(folder: Path, *found: TrainingRun) -> Section:
+def section(folder: Path, *answer: TrainingRun) -> Section:
     with LineStore(folder, TRAINING_RUN) as store:
-        for one in found:
+        for one in answer:
             store.append(one)
     return experiment.analyse(Evidence(frame=load_files([]), folder=folder))
 
@@ -133,11 +133,11 @@ def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
 
 
 def test_what_is_reserved_of_a_gpu_may_not_move_at_all(tmp_path: Path) -> None:
-    found = section(tmp_path, planted("resident", device="cuda", still=True))
-    steady = named(found, "on the GPU does not grow")
+    answer = section(tmp_path, planted("resident", device="cuda", still=True))
+    steady = named(answer, "on the GPU does not grow")
     assert steady.verdict is Verdict.SUPPORTED
     assert steady.number == "+0 bytes a step"
-    assert any("raises the reserved GPU memory by 4.768 MiB" in text for text in found.text)
+    assert any("raises the reserved GPU memory by 4.768 MiB" in text for text in answer.text)
 
 
 def test_accuracy_is_judged_on_real_images_alone(tmp_path: Path) -> None:
@@ -217,10 +217,10 @@ def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
     assert after is not None
     assert before.steps == after.steps
     frame = load_files([folder / "records.jsonl"])
-    found = experiment.analyse(Evidence(frame=frame, folder=folder))
-    assert named(found, "learns Fashion-MNIST").verdict is Verdict.OPEN
-    assert named(found, "every full step").verdict is Verdict.SUPPORTED
-    order = named(found, "Freeing the gradients only after the forward pass")
+    answer = experiment.analyse(Evidence(frame=frame, folder=folder))
+    assert named(answer, "learns Fashion-MNIST").verdict is Verdict.OPEN
+    assert named(answer, "every full step").verdict is Verdict.SUPPORTED
+    order = named(answer, "Freeing the gradients only after the forward pass")
     assert order.verdict is Verdict.SUPPORTED
     assert "mlp: 2,957,392 bytes at the peak, in the forward pass" in order.measured
     assert "against 2,695,256 bytes in the backward pass" in order.measured

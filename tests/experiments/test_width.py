@@ -22,7 +22,7 @@ POWERS = (64, 128)
 def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -> list[Record]:
     """Odd widths take ``slower`` times as long; each block is slowed down as a whole."""
     random = np.random.default_rng(7)
-    found = [
+    result = [
         predicted_records.record(Workload(depth=2, width=power + at, batch=batch))
         for batch in (16, 256)
         for power in POWERS
@@ -34,8 +34,8 @@ def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -
             seconds = 1e-6 * (power + at) ** 2 * whole * (slower if at else 1.0)
             seconds *= float(np.exp(noise * random.standard_normal())) + drift
             cell = Workload(depth=2, width=power + at, batch=64, malloc="system", seed=block)
-            found.append(predicted_records.record(cell, seconds=seconds))
-    return found
+            result.append(predicted_records.record(cell, seconds=seconds))
+    return result
 
 
 def _section(folder: Path, records: list[Record]) -> Section:
@@ -112,8 +112,8 @@ def test_intervals_cover_the_planted_ratio() -> None:
     logs = np.log(truth) + 0.1 * random.standard_normal((simulations, blocks))
     hits = 0
     for sample in np.exp(logs):
-        found = geometric_ratio(sample)
-        hits += found.low <= truth <= found.high
+        result = geometric_ratio(sample)
+        hits += result.low <= truth <= result.high
     assert 0.93 <= hits / simulations <= 0.97
 
 

@@ -5,6 +5,6 @@ from harness.schema.findings import Claim, Section
 
 def named(section: Section, words: str) -> Claim:
     """Return the one verdict whose sentence contains ``words``."""
-    found = [claim for claim in section.claims if words in claim.sentence]
-    assert len(found) == 1, [claim.sentence for claim in section.claims]
-    return found[0]
+    result = [claim for claim in section.claims if words in claim.sentence]
+    assert len(result) == 1, [claim.sentence for claim in section.claims]
+    return result[0]

@@ -43,13 +43,13 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
 
 def orphans() -> set[psutil.Process]:
     """Return the processes of the harness whose parent is gone."""
-    found = set()
+    result = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
             if words[:1] == [sys.executable] and "harness.measurement" in " ".join(words):
-                found |= {process} if process.ppid() == 1 else set()
-    return found
+                result |= {process} if process.ppid() == 1 else set()
+    return result
 
 
 def write_table(kept: Tally) -> None:

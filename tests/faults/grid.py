@@ -86,12 +86,12 @@ class Replay:
 def undisturbed(cells: int) -> list[Measured]:
     """Measure the sweep's cells in this process, where nothing is injected."""
     executor = InProcessExecutor()
-    asked = experiment(cells).cells(Size.QUICK)
+    request = experiment(cells).cells(Size.QUICK)
     return [
         executor.submit(
             Cell(workload=workload, repeats=1, deadline_seconds=60, keep_events=True), 1
         ).result()
-        for workload in asked
+        for workload in request
     ]
 
 
@@ -136,8 +136,8 @@ class Tally:
         for record in read_lines(records_path(folder), from_json):
             last[record.workload_id] = record
             attempts.setdefault(record.workload_id, []).append(record.attempt)
-        for found in attempts.values():
-            self.wrong += found != list(range(1, len(found) + 1))
+        for result in attempts.values():
+            self.wrong += result != list(range(1, len(result) + 1))
         frame = load(folder)
         rows = frame["workload_id"].value_counts().to_dict()
         for expected, _ in reference:

@@ -91,15 +91,15 @@ def worker_of(parent: int) -> psutil.Process | None:
 
 def dask_workers() -> list[psutil.Process]:
     """Return the Dask workers below this process, oldest first: those that hold a forkserver."""
-    found = []
+    result = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             fork = (
                 "harness.measurement.process.fork_server" in process.cmdline()
             )  # a forkserver's own fork
             if not fork and forkserver_of(process.pid) is not None:
-                found.append((process.create_time(), process))
-    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+                result.append((process.create_time(), process))
+    return [process for _, process in sorted(result, key=lambda pair: pair[0])]
 
 
 def kill(process: psutil.Process) -> None:

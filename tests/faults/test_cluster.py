@@ -222,7 +222,7 @@ def dask_scheduler(
     with dask_command("scheduler", "--host", host, "--port", port) as process:
         assert process.stderr is not None, "it is a pipe"
         said = iter(process.stderr)
-        address = next(found for line in said if (found := re.search(rf"{host}:\d+", line)))
+        address = next(result for line in said if (result := re.search(rf"{host}:\d+", line)))
         yield process, address.group()
 
 

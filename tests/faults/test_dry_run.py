@@ -142,11 +142,11 @@ def test_harness_killed_during_a_dry_run(tmp_path: Path, tally: Tally) -> None:
 
 def left(marker: str) -> int:
     """Return how many processes have a text in their environment."""
-    found = 0
+    result = 0
     for process in psutil.process_iter():
         try:
             environment = process.environ()
         except psutil.Error:
             continue
-        found += any(f"{name}={value}".startswith(marker) for name, value in environment.items())
-    return found
+        result += any(f"{name}={value}".startswith(marker) for name, value in environment.items())
+    return result

@@ -76,15 +76,15 @@ def test_threshold_ended_by_a_signal(tally: Tally) -> None:
             wait_for_handlers(process)
             time.sleep(chance.uniform(0, LONGEST_SECONDS))
             family = below(process.pid)
-            asked = SIGNALS[number % len(SIGNALS)]
-            process.send_signal(asked)
+            request = SIGNALS[number % len(SIGNALS)]
+            process.send_signal(request)
             out, err = process.communicate()
         tally.injected += 1
         tally.left += alive_of(family)
         tally.internal += "Traceback" in out + err or "internal error" in err
-        if asked is not signal.SIGKILL:
+        if request is not signal.SIGKILL:
             tally.left += len(list(place.glob(f"harness-{process.pid}-*")))
-            tally.wrong += process.returncode not in (0, 128 + asked)
+            tally.wrong += process.returncode not in (0, 128 + request)
     time.sleep(1.1)
     with cgroup.group() as made:  # whose start removes what SIGKILL left
         stale = [path for path in place.glob("harness-*") if path != made.folder]
@@ -121,8 +121,8 @@ def test_reproduce_killed(tmp_path: Path, tally: Tally) -> None:
     with harness(*command) as process:
         _, err = process.communicate()
     tally.internal += process.returncode != 0
-    found = [json.loads(line) for line in lines(folder)]
-    tally.wrong += len(found) - len(set(lines(folder))) + sum(one["attempt"] > 1 for one in found)
-    tally.lost += abs(sum(map(int, re.findall(r": (\d+) cells", err))) - len(found))
+    result = [json.loads(line) for line in lines(folder)]
+    tally.wrong += len(result) - len(set(lines(folder))) + sum(one["attempt"] > 1 for one in result)
+    tally.lost += abs(sum(map(int, re.findall(r": (\d+) cells", err))) - len(result))
     tally.settle_answers()
     assert (folder / "report.html").is_file()

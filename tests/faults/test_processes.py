@@ -49,12 +49,12 @@ def inject(
         wait_for_records(folder, 1, process)
         while tally.injected < limit and process.poll() is None:
             time.sleep(chance.uniform(0, 0.1))
-            found = victim(process.pid)
-            if found is None:
+            result = victim(process.pid)
+            if result is None:
                 continue
             before = count(folder)
             with contextlib.suppress(psutil.NoSuchProcess):
-                hit(found)
+                hit(result)
                 tally.injected += 1
             wait_for_records(folder, before + 3, process)
         assert process.wait() == 0, log_of(folder).read_text()[-2000:]

@@ -35,18 +35,18 @@ def predicted(step: Workload) -> StepReport:
         threads_per_multiprocessor=2048,
         total_bytes=32 << 30,
     )
-    found = harness.predict(step, gpu=own)
-    if found.fit is not None and found.fit.largest_batch is not None:
-        batch: int = found.fit.largest_batch
-        print(batch, found.fit.verdict, found.fits)
+    answer = harness.predict(step, gpu=own)
+    if answer.fit is not None and answer.fit.largest_batch is not None:
+        batch: int = answer.fit.largest_batch
+        print(batch, answer.fit.verdict, answer.fits)
     budget = harness.predict(step, budget_bytes=1 << 30).budget
     assert budget is not None
     needed: int = budget.needed_bytes
-    print(needed, found.outcome, found.method, found.summary())
-    peaks: list[int] = found.to_frame()["peak_live_bytes"].tolist()
-    found.plot().savefig("peak.png")
+    print(needed, answer.outcome, answer.method, answer.summary())
+    peaks: list[int] = answer.to_frame()["peak_live_bytes"].tolist()
+    answer.plot().savefig("peak.png")
     print(peaks)
-    return found
+    return answer
 
 
 def measured(step: Workload) -> None:
@@ -67,17 +67,17 @@ def swept(step: Workload) -> None:
     folder = harness.sweep(grid, out=tempfile.mkdtemp(), repeats=1)
     frame = harness.load(folder)
     print(frame["saved_bytes"].tolist())
-    found = harness.compare(folder, frame)
-    found.plot().savefig("comparison.png")
-    print(found.equal)
+    answer = harness.compare(folder, frame)
+    answer.plot().savefig("comparison.png")
+    print(answer.equal)
 
 
 def searched(step: Workload) -> None:
     """Find the largest batch."""
-    found = harness.threshold(step, budget_bytes=16 << 20, solve="batch", kind="auto")
-    largest: int | None = found.largest_fit
-    print(largest, found.answer, found.to_frame()["value"].tolist())
-    found.plot().savefig("search.png")
+    answer = harness.threshold(step, budget_bytes=16 << 20, solve="batch", kind="auto")
+    largest: int | None = answer.largest_fit
+    print(largest, answer.answer, answer.to_frame()["value"].tolist())
+    answer.plot().savefig("search.png")
 
 
 def traced() -> StepReport:
@@ -94,10 +94,10 @@ def traced() -> StepReport:
 
 def planned() -> None:
     """Ask how a step fits on a small GPU."""
-    found = harness.plan(lambda: torch.nn.Linear(64, 10), 8, gpu="l4", inputs=(64,))
-    parts: list[str] = [candidate.described() for candidate in found.candidates]
-    print(parts, found.as_asked.verdict)
-    found.plot().savefig("plan.png")
+    answer = harness.plan(lambda: torch.nn.Linear(64, 10), 8, gpu="l4", inputs=(64,))
+    parts: list[str] = [candidate.described() for candidate in answer.candidates]
+    print(parts, answer.as_asked.verdict)
+    answer.plot().savefig("plan.png")
 
 
 def network() -> StepReport:
@@ -108,9 +108,9 @@ def network() -> StepReport:
 
     harness.register_operator("mylib::scan", scratch)
     harness.register_operator("mylib::sort", lambda args, result: [4 * args[0].numel()])
-    found = harness.predict(torch.nn.Linear(8, 2), 4, inputs={"input": "float32:8"})
-    print(found.summary(), [layer.saved_bytes for layer in found.layers])
-    return found
+    answer = harness.predict(torch.nn.Linear(8, 2), 4, inputs={"input": "float32:8"})
+    print(answer.summary(), [layer.saved_bytes for layer in answer.layers])
+    return answer
 
 
 def whole_run() -> StepReport:

@@ -45,10 +45,10 @@ def exit_code(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 def test_a_version_that_is_run_again_keeps_the_rows_of_the_others(
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {text: result(text) for text in ("2.9", "2.10", "2.8")}
-    monkeypatch.setattr(torch_versions, "run", lambda text, examples, *, keep: found[text])
+    answer = {text: result(text) for text in ("2.9", "2.10", "2.8")}
+    monkeypatch.setattr(torch_versions, "run", lambda text, examples, *, keep: answer[text])
     assert exit_code(monkeypatch, "2.9", "2.10", "--record") == 0
-    found["2.9"] = result("2.9", passed=7)
+    answer["2.9"] = result("2.9", passed=7)
     assert exit_code(monkeypatch, "2.9", "2.8", "--record") == 0
     rows = json.loads((kept / "kept.json").read_text())
     assert [(name, row["passed"]) for name, row in rows.items()] == [
@@ -73,8 +73,8 @@ def test_a_version_that_is_run_again_keeps_the_rows_of_the_others(
 def test_on_a_known_version_a_difference_fails(
     changes: dict[str, Any], code: int, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = result(str(NEWEST), **changes)
-    monkeypatch.setattr(torch_versions, "run", lambda text, examples, *, keep: found)
+    answer = result(str(NEWEST), **changes)
+    monkeypatch.setattr(torch_versions, "run", lambda text, examples, *, keep: answer)
     assert exit_code(monkeypatch, "latest") == code
 
 

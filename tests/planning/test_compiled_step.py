@@ -32,8 +32,8 @@ class Net(nn.Module):
         self.first, self.last = nn.Linear(64, 256), nn.Linear(256, 64)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.last(nn.functional.gelu(self.first(x)).tanh())
-        return found
+        result: Tensor = self.last(nn.functional.gelu(self.first(x)).tanh())
+        return result
 
 
 class Uncompiled(Net):
@@ -155,9 +155,9 @@ def test_a_table_of_gpus_says_what_was_compiled_too() -> None:
         gpus = [GPUS["t4"], GPUS["l4"]]
         return fits_on_cuda(request_of(build, BATCH, step), gpus, settings="", method="auto")
 
-    found = table(Net)
-    assert [fit.is_searched for fit in found.fits] == [False, False]
-    assert any(note.startswith("compiled: 1 graph") for note in found.notes)
+    result = table(Net)
+    assert [fit.is_searched for fit in result.fits] == [False, False]
+    assert any(note.startswith("compiled: 1 graph") for note in result.notes)
     with pytest.raises(UnsupportedError, match=r"torch\.compile compiled nothing"):
         table(Uncompiled)
 

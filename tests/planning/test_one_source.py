@@ -60,8 +60,8 @@ def recurrent() -> nn.Module:
             self.lstm, self.head = nn.LSTM(16, 24, batch_first=True), nn.Linear(24, 10)
 
         def forward(self, x: Tensor) -> Tensor:
-            found: Tensor = self.head(self.lstm(x)[0][:, -1])
-            return found
+            result: Tensor = self.head(self.lstm(x)[0][:, -1])
+            return result
 
     return Last()
 
@@ -203,8 +203,8 @@ def test_where_no_batch_fits_and_where_none_was_searched() -> None:
     assert searched.fit is not None
     assert (searched.fit.verdict, searched.fit.largest_batch_text) != ("fits", "")
     assert searched.fit.largest_batch_text == "no batch fits"
-    asked = harness.predict(perceptron, 4, inputs=(WIDTH,), gpu="l4")
-    assert "batch fits" not in asked.summary(), "no largest batch was searched"
+    request = harness.predict(perceptron, 4, inputs=(WIDTH,), gpu="l4")
+    assert "batch fits" not in request.summary(), "no largest batch was searched"
     with pytest.raises(harness.ArgumentError, match="find_largest needs a GPU"):
         harness.predict(perceptron, 32, inputs=(WIDTH,), find_largest=True, device="cuda")
 
@@ -215,9 +215,9 @@ def test_lambdas_networks_that_exist_and_names_are_the_same_network() -> None:
     network = perceptron()
     before = [p.clone() for p in network.parameters()]
     for target in (perceptron, lambda: perceptron(), network):
-        found = harness.predict(target, 64, **step)
-        assert found.cuda == named.cuda
-        assert found.layers == named.layers
+        result = harness.predict(target, 64, **step)
+        assert result.cuda == named.cuda
+        assert result.layers == named.layers
     assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
 
 
@@ -230,8 +230,8 @@ def test_tied_weights_are_sent_once() -> None:
             self.head.weight = self.embedding.weight
 
         def forward(self, tokens: Tensor) -> Tensor:
-            found: Tensor = self.head(self.embedding(tokens)).mean(1)
-            return found
+            result: Tensor = self.head(self.embedding(tokens)).mean(1)
+            return result
 
     network = Tied()
     made = harness.predict(Tied, 8, inputs="int64:16", gpu="l4")
@@ -263,8 +263,8 @@ def test_what_init_reads_is_true() -> None:
             self.layer = nn.Linear(8, 64 if rates[-1].item() == 3 * (1 << 19) else 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            found: Tensor = self.layer(x)
-            return found
+            result: Tensor = self.layer(x)
+            return result
 
     report = harness.predict(Decided, 4, inputs=(8,), gpu="l4")
     assert report.layers[1].output_bytes == 4 * 4 * 64
@@ -293,8 +293,8 @@ def test_four_threads_predict_at_once() -> None:
         return harness.predict(perceptron, batch, inputs=(WIDTH,), gpu="l4")
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(ask, [32, 64, 32, 64]))
-    assert found[0].cuda == found[2].cuda != found[1].cuda == found[3].cuda
+        result = list(pool.map(ask, [32, 64, 32, 64]))
+    assert result[0].cuda == result[2].cuda != result[1].cuda == result[3].cuda
     assert torch.cuda.is_available() is False or torch.cuda.device_count() > 0
 
 

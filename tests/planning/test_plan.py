@@ -33,16 +33,16 @@ def small(mebibytes: int) -> harness.Gpu:
     return replace(GPUS["l4"], total_bytes=(768 + mebibytes) << 20)
 
 
-def planned(mebibytes: int, **asked: object) -> Plan:
-    found = harness.plan(build, BATCH, gpu=small(mebibytes), inputs=(WIDTH,), **asked)  # type: ignore[arg-type]
-    assert isinstance(found, Plan)
-    return found
+def planned(mebibytes: int, **request: object) -> Plan:
+    result = harness.plan(build, BATCH, gpu=small(mebibytes), inputs=(WIDTH,), **request)  # type: ignore[arg-type]
+    assert isinstance(result, Plan)
+    return result
 
 
 def test_a_step_that_fits_needs_no_change() -> None:
-    found = planned(2000, optimizer="adam")
-    assert [c.described() for c in found.candidates] == ["nothing"]
-    assert found.as_asked.verdict == "fits"
+    result = planned(2000, optimizer="adam")
+    assert [c.described() for c in result.candidates] == ["nothing"]
+    assert result.as_asked.verdict == "fits"
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +53,23 @@ def tight() -> Plan:
 def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
     tight: Plan,
 ) -> None:
-    gpu, found = small(TIGHT), tight
-    assert found.as_asked.verdict != "fits"
-    assert len(found.candidates) > 2  # three where torch 2.15 frees workspaces, else five
-    times = [c.relative_time for c in found.candidates if not c.change.trains_otherwise]
+    gpu, result = small(TIGHT), tight
+    assert result.as_asked.verdict != "fits"
+    assert len(result.candidates) > 2  # three where torch 2.15 frees workspaces, else five
+    times = [c.relative_time for c in result.candidates if not c.change.trains_otherwise]
     assert times == sorted(times)
-    for one in found.candidates:
+    for one in result.candidates:
         assert one.fit.verdict == "fits"
         assert one.micro_batch * one.micro_batches == BATCH
         assert (one.neighbour is None) == (one.micro_batches == 1)
         assert one.neighbour is None or one.neighbour.verdict != "fits"
-    assert found.rejected[0].startswith(f"1 x {BATCH:,}: {found.as_asked.verdict}, reserves ")
+    assert result.rejected[0].startswith(f"1 x {BATCH:,}: {result.as_asked.verdict}, reserves ")
     fits = set()
-    for one in found.candidates:
+    for one in result.candidates:
         words = (*one.change.described(), *[one.allocator_settings] * bool(one.allocator_settings))
         fits.add(", ".join((f"{one.micro_batches} x {one.micro_batch:,}", *words)))
-    assert not fits & {each.partition(": ")[0] for each in found.rejected}
-    first = next(c for c in found.candidates if not c.change.described())
+    assert not fits & {each.partition(": ")[0] for each in result.rejected}
+    first = next(c for c in result.candidates if not c.change.described())
     again = harness.predict(
         build,
         BATCH,
@@ -85,8 +85,8 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
 def test_checkpointing_saves_what_the_blocks_save() -> None:
     def peak(change: StepChange) -> int:
         prepare = checkpointing_of(change)
-        found = harness.predict(build, BATCH, inputs=(WIDTH,), gpu="l4", prepare=prepare)
-        return found.saved_bytes or 0
+        result = harness.predict(build, BATCH, inputs=(WIDTH,), gpu="l4", prepare=prepare)
+        return result.saved_bytes or 0
 
     inside = 4 * BATCH * WIDTH * (4 + 4)  # of a block: what GELU and the second layer save
     none, every = peak(StepChange()), peak(StepChange(checkpointing="every block"))
@@ -117,17 +117,17 @@ def test_blocks_are_the_repeated_children_of_containers() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, batch_first=True)
     assert blocks_of(nn.TransformerEncoder(layer, 3)) == [f"layers.{i}" for i in range(3)]
     assert blocks_of(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))) == []
-    found = harness.plan(
+    result = harness.plan(
         lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH)), 4, gpu=small(2), inputs=(WIDTH,), loss="sum"
     )
-    assert any("no repeated blocks" in note for note in found.notes)
+    assert any("no repeated blocks" in note for note in result.notes)
 
 
 def test_autocast_is_tried_only_where_the_gpu_has_bfloat16() -> None:
     old = replace(small(TIGHT), capability=(7, 5))
-    found = harness.plan(build, BATCH, gpu=old, inputs=(WIDTH,))
-    assert found.candidates
-    assert all(c.change.autocast is None for c in found.candidates)
+    result = harness.plan(build, BATCH, gpu=old, inputs=(WIDTH,))
+    assert result.candidates
+    assert all(c.change.autocast is None for c in result.candidates)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
     assert "fits on l4" in text.splitlines()[1]
     assert "time, about" in text
     assert main([*target, "--gpu", "l4", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["candidates"][0]["described"] == "nothing"
+    result = json.loads(capsys.readouterr().out)
+    assert result["candidates"][0]["described"] == "nothing"
     little = ["--gpu", "l4", "--memory", "400MiB", "--optimizer", "none"]
     assert main([*target[:-1], "2", *little]) == 3
     assert "nothing that was tried fits" in capsys.readouterr().out

@@ -36,9 +36,9 @@ def build() -> nn.Module:
     ],
 )
 def test_a_wrong_argument_is_one_clear_line(change: dict[str, Any], message: str) -> None:
-    asked = {"batch": 2, "inputs": (WIDTH,), "target": build, **change}
+    request = {"batch": 2, "inputs": (WIDTH,), "target": build, **change}
     with pytest.raises(HarnessError, match=message) as caught:
-        harness.predict(asked.pop("target"), asked.pop("batch"), **asked)
+        harness.predict(request.pop("target"), request.pop("batch"), **request)
     assert "\n" not in str(caught.value)
 
 

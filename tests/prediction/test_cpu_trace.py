@@ -97,13 +97,13 @@ def by_block(events: Iterable[Event]) -> list[Event]:
     """Return ``events`` with a running number of the block in place of its address."""
     numbers: dict[int, int] = {}
     taken = 0
-    found = []
+    result = []
     for event in events:
         if event.size_bytes > 0:
             taken += 1
             numbers[event.address] = taken
-        found.append(event._replace(address=numbers[event.address]))
-    return found
+        result.append(event._replace(address=numbers[event.address]))
+    return result
 
 
 @pytest.mark.exact
@@ -131,15 +131,15 @@ def test_16_bit_matmuls_are_refused_where_their_scratch_counts(change: dict[str,
 
 def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, ...]]:
     """Return events without addresses, neighbouring returns of a forward pass sorted."""
-    found: list[tuple[object, ...]] = []
+    result: list[tuple[object, ...]] = []
     returns: list[Event] = []
     for event in events:
         if event.size_bytes < 0 and event.phase == "forward":
             returns.append(event._replace(address=0))
             continue
-        found += [*sorted(returns), event._replace(address=0)]
+        result += [*sorted(returns), event._replace(address=0)]
         returns = []
-    return found + sorted(returns)
+    return result + sorted(returns)
 
 
 @pytest.mark.exact

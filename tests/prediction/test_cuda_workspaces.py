@@ -123,8 +123,8 @@ def workspaces(version: TorchVersion, step: Workload = STEP) -> Sequence[Event]:
 
 
 def test_up_to_2_14_each_thread_keeps_one() -> None:
-    found = workspaces(TorchVersion(2, 14))
-    assert [(event.phase, event.size_bytes) for event in found] == [
+    result = workspaces(TorchVersion(2, 14))
+    assert [(event.phase, event.size_bytes) for event in result] == [
         ("forward", CUBLAS),
         ("backward", CUBLAS),
     ]
@@ -132,15 +132,15 @@ def test_up_to_2_14_each_thread_keeps_one() -> None:
 
 def test_since_2_15_each_product_has_its_own() -> None:
     """Two layers with a bias in cuBLASLt; three gradients without one in cuBLAS."""
-    found = workspaces(TorchVersion(2, 15))
-    allocated, freed = found[::2], found[1::2]
+    result = workspaces(TorchVersion(2, 15))
+    allocated, freed = result[::2], result[1::2]
     assert [event.size_bytes for event in allocated] == [LT_WORKSPACE_BYTES] * 2 + [CUBLAS] * 3
     assert [event.address for event in freed] == [event.address for event in allocated]
 
 
 def test_a_single_column_is_not_for_cublaslt() -> None:
-    found = workspaces(TorchVersion(2, 15), STEP.replace(classes=1))
-    assert [event.size_bytes for event in found[:4:2]] == [LT_WORKSPACE_BYTES, CUBLAS]
+    result = workspaces(TorchVersion(2, 15), STEP.replace(classes=1))
+    assert [event.size_bytes for event in result[:4:2]] == [LT_WORKSPACE_BYTES, CUBLAS]
 
 
 def test_the_prediction_says_what_it_describes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,13 +44,13 @@ class Block(nn.Module):
         each = WIDTH // HEADS
         parts = self.project(self.norm(x)).split([WIDTH, self.kv * each, self.kv * each], dim=-1)
         q, k, v = (p.unflatten(-1, (-1, each)).transpose(-3, -2) for p in parts)
-        found: Tensor = x + self.out(self.attend(q, k, v).transpose(-3, -2).flatten(-2))
-        return found
+        answer: Tensor = x + self.out(self.attend(q, k, v).transpose(-3, -2).flatten(-2))
+        return answer
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    found: Tensor = functional.scaled_dot_product_attention(q, k, v, **options)
-    return found
+    answer: Tensor = functional.scaled_dot_product_attention(q, k, v, **options)
+    return answer
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -114,15 +114,15 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def estimate(**asked: Any) -> StepReport:
-    return estimate_step(OwnStep(**asked), device="cuda", gpu=find(GPU))
+def estimate(**request: Any) -> StepReport:
+    return estimate_step(OwnStep(**request), device="cuda", gpu=find(GPU))
 
 
 def measured_peaks(cases: dict[str, dict[str, Any]]) -> dict[str, int]:
     """Return each case's requested peak in its third step; runs on the pretended GPU."""
     peaks = {}
-    for name, asked in cases.items():
-        own = OwnStep(**asked)
+    for name, request in cases.items():
+        own = OwnStep(**request)
         step = own.step(own.network("cuda"), "cuda")
         for _ in range(3):
             torch.cuda.reset_peak_memory_stats()
@@ -139,7 +139,7 @@ def test_the_peak_is_that_of_the_dry_run() -> None:
     except DryRunUnavailableError as error:
         pytest.skip(str(error))
     assert report.outcome == "ok", report.evidence
-    estimated = {name: estimate(**asked).peak_live_bytes for name, asked in CASES.items()}
+    estimated = {name: estimate(**request).peak_live_bytes for name, request in CASES.items()}
     returned: Any = report.returned
     off = {name: (estimated[name] or 0) / peak - 1 for name, peak in returned.items()}
     assert {name: share for name, share in off.items() if abs(share) > 0.01} == {}
@@ -159,7 +159,7 @@ def test_the_peak_of_a_perceptron_is_that_of_its_formula(changes: dict[str, Any]
     w = harness.Workload(
         device="cuda", hidden=(300, 70), in_features=50, batch=5000, optimizer="adam"
     ).replace(**changes)
-    found = estimate(
+    answer = estimate(
         build=lambda: MLP(
             w.in_features, w.widths, w.classes, w.activation, norm=w.norm, dropout=w.dropout
         ),
@@ -169,9 +169,9 @@ def test_the_peak_of_a_perceptron_is_that_of_its_formula(changes: dict[str, Any]
         mode=w.mode,
     )
     derived = harness.predict(w, gpu=GPU)
-    assert found.saved_bytes == (derived.saved_bytes or None)
-    assert found.saved_input_bytes == (derived.saved_input_bytes or None)
-    assert found.peak_live_bytes == pytest.approx(derived.peak_live_bytes, rel=0.01)
+    assert answer.saved_bytes == (derived.saved_bytes or None)
+    assert answer.saved_input_bytes == (derived.saved_input_bytes or None)
+    assert answer.peak_live_bytes == pytest.approx(derived.peak_live_bytes, rel=0.01)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -179,14 +179,14 @@ def test_the_peak_of_a_perceptron_is_that_of_its_formula(changes: dict[str, Any]
 def test_categories_and_layers_add_up_to_the_peak(name: str, device: str) -> None:
     if (name, device) == ("LSTM", "cpu"):
         name = "convolutions"  # a recurrent layer takes seconds on fake tensors
-    found = estimate_step(OwnStep(**CASES[name]), device=device)
-    categories = found.categories_at_peak
+    answer = estimate_step(OwnStep(**CASES[name]), device=device)
+    categories = answer.categories_at_peak
     assert categories is not None
-    assert found.trace is not None
+    assert answer.trace is not None
     parts = [getattr(categories, part) for part in categories.__struct_fields__]
-    assert sum(parts) == sum(layer.peak_bytes for layer in found.layers)
-    assert sum(parts) == found.peak_live_bytes == found.trace.peak_live_bytes
-    assert found.cuda is None or found.cuda.requested_peak_bytes == sum(parts)
+    assert sum(parts) == sum(layer.peak_bytes for layer in answer.layers)
+    assert sum(parts) == answer.peak_live_bytes == answer.trace.peak_live_bytes
+    assert answer.cuda is None or answer.cuda.requested_peak_bytes == sum(parts)
 
 
 def test_the_cpu_is_a_lower_bound_and_says_so() -> None:
@@ -196,10 +196,10 @@ def test_the_cpu_is_a_lower_bound_and_says_so() -> None:
         inputs=(4,),
         mode="inference",
     )
-    found = estimate_step(step, device="cpu")
+    answer = estimate_step(step, device="cpu")
     weights, batch, outputs = 4 * (4 * 8 + 8), 4 * 5 * 4, 2 * 4 * 5 * 8
-    assert found.peak_live_bytes == weights + batch + outputs
-    assert ON_CPU in found.notes
+    assert answer.peak_live_bytes == weights + batch + outputs
+    assert ON_CPU in answer.notes
 
 
 @pytest.mark.exact
@@ -212,10 +212,10 @@ def test_the_cpu_is_below_the_trace_of_a_real_step(name: str) -> None:
     with harness.trace(step.model, optimizer=step.optimizer, inputs=[step.x, step.y]) as traced:
         for _ in range(2):
             run_step(step, lambda _: nullcontext())
-    found = estimate_step(own, device="cpu")
-    assert found.saved_bytes == traced.metrics().saved_bytes
-    assert found.peak_live_bytes is not None
-    assert 0.8 * traced.peak_live_bytes < found.peak_live_bytes <= traced.peak_live_bytes
+    answer = estimate_step(own, device="cpu")
+    assert answer.saved_bytes == traced.metrics().saved_bytes
+    assert answer.peak_live_bytes is not None
+    assert 0.8 * traced.peak_live_bytes < answer.peak_live_bytes <= traced.peak_live_bytes
 
 
 class Reading(nn.Module):
@@ -232,12 +232,12 @@ class Reading(nn.Module):
 
 
 def test_a_check_of_all_values_is_true_and_every_use_of_a_value_is_noted() -> None:
-    asked = {"batch": 4096, "inputs": (WIDTH,), "loss": "sum"}
-    plain = estimate(build=lambda: nn.Linear(WIDTH, WIDTH), **asked)
-    checked = estimate(build=lambda: Reading(lambda y: torch.isfinite(y).all()), **asked)
-    other = estimate(build=lambda: Reading(lambda y: y.sum() > 0), **asked)
+    request = {"batch": 4096, "inputs": (WIDTH,), "loss": "sum"}
+    plain = estimate(build=lambda: nn.Linear(WIDTH, WIDTH), **request)
+    checked = estimate(build=lambda: Reading(lambda y: torch.isfinite(y).all()), **request)
+    other = estimate(build=lambda: Reading(lambda y: y.sum() > 0), **request)
     size = 4 * 4096 * WIDTH
-    outputs = [found.layers[0].output_bytes for found in (plain, checked, other)]
+    outputs = [answer.layers[0].output_bytes for answer in (plain, checked, other)]
     assert outputs == [size, size, 2 * size]
     assert not any("read a value" in note for note in plain.notes)
     assert all("read a value" in " ".join(one.notes) for one in (checked, other))
@@ -247,10 +247,10 @@ def test_a_check_of_all_values_is_true_and_every_use_of_a_value_is_noted() -> No
 def test_a_network_that_exists_is_estimated_and_left_as_it_was(device: str) -> None:
     model = convolutions()
     before = [(p.data_ptr(), p.detach().clone()) for p in model.parameters()]
-    asked: dict[str, Any] = {"batch": 4, "inputs": (3, 32, 32)}
-    found = estimate_step(OwnStep(build=model, **asked), device=device)
-    built = estimate_step(OwnStep(build=convolutions, **asked), device=device)
-    assert found.peak_live_bytes == built.peak_live_bytes
+    request: dict[str, Any] = {"batch": 4, "inputs": (3, 32, 32)}
+    answer = estimate_step(OwnStep(build=model, **request), device=device)
+    built = estimate_step(OwnStep(build=convolutions, **request), device=device)
+    assert answer.peak_live_bytes == built.peak_live_bytes
     for parameter, (address, values) in zip(model.parameters(), before, strict=True):
         assert parameter.device.type == "cpu"
         assert parameter.data_ptr() == address
@@ -271,10 +271,10 @@ def test_nothing_stays_in_place_of_pytorchs_functions() -> None:
 def test_a_registered_operator_counts_with_its_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.prediction.estimate.operator_rules.REGISTERED", {})
     monkeypatch.setattr("harness.prediction.estimate.kernel_rules.REGISTERED", registered := {})
-    asked = {"build": partial(nn.Linear, WIDTH, WIDTH), "batch": 8, "inputs": (WIDTH,)}
-    before = estimate(**asked, loss="sum").peak_live_bytes
+    request = {"build": partial(nn.Linear, WIDTH, WIDTH), "batch": 8, "inputs": (WIDTH,)}
+    before = estimate(**request, loss="sum").peak_live_bytes
     registered["aten::addmm"] = lambda args, result: [1 << 30]
-    after = estimate(**asked, loss="sum").peak_live_bytes
+    after = estimate(**request, loss="sum").peak_live_bytes
     assert before is not None
     assert after is not None
     assert 1 << 30 <= after < (1 << 30) + before
@@ -318,10 +318,10 @@ def test_a_network_of_cuda_tensors_is_no_step_of_the_cpu() -> None:
 
 
 def test_a_verdict_needs_a_gpu_and_tells_what_does_not_fit() -> None:
-    asked: dict[str, Any] = {"build": convolutions, "inputs": (3, 32, 32)}
-    assert estimate_step(OwnStep(**asked, batch=4), device="cuda").fit is None
-    fits = estimate(**asked, batch=4).fit
-    does_not = estimate(**asked, batch=10**6).fit
+    request: dict[str, Any] = {"build": convolutions, "inputs": (3, 32, 32)}
+    assert estimate_step(OwnStep(**request, batch=4), device="cuda").fit is None
+    fits = estimate(**request, batch=4).fit
+    does_not = estimate(**request, batch=10**6).fit
     assert fits is not None
     assert does_not is not None
     assert (fits.verdict, does_not.verdict) == ("fits", "does not fit")

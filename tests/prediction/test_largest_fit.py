@@ -13,10 +13,10 @@ SMALL = Workload(hidden=(8, 8), in_features=6, classes=3, batch=4)
 def test_the_next_size_does_not_fit(axis: str, optimizer: str) -> None:
     workload = Workload(depth=3, width=8, in_features=6, classes=3, optimizer=optimizer)
     budget = 300_000
-    found = solve(workload, budget, axis)
-    assert found is not None
-    assert needed_bytes(workload.replace(**{axis: found})) <= budget
-    assert needed_bytes(workload.replace(**{axis: found + 1})) > budget
+    result = solve(workload, budget, axis)
+    assert result is not None
+    assert needed_bytes(workload.replace(**{axis: result})) <= budget
+    assert needed_bytes(workload.replace(**{axis: result + 1})) > budget
 
 
 def test_nothing_fits_in_a_budget_below_the_parameters() -> None:

@@ -11,32 +11,32 @@ from harness.prediction.largest_value import largest_value, largest_within
 
 @given(limit=st.integers(2, 5000), guess=st.none() | st.integers(0, 10_000))
 def test_the_limit_is_found_from_any_guess(limit: int, guess: int | None) -> None:
-    asked: list[int] = []
+    request: list[int] = []
 
     def fits(number: int) -> bool:
-        asked.append(number)
+        request.append(number)
         return number <= limit
 
-    found = largest_value(fits, low=3, high=4000, guess=guess)
-    assert found == (min(limit, 4000) if limit >= 3 else None)
-    assert len(asked) <= 4 * 14
-    assert all(3 <= number <= 4000 for number in asked)
+    result = largest_value(fits, low=3, high=4000, guess=guess)
+    assert result == (min(limit, 4000) if limit >= 3 else None)
+    assert len(request) <= 4 * 14
+    assert all(3 <= number <= 4000 for number in request)
 
 
 def counting(need: Callable[[int], int]) -> tuple[Callable[[int], int], list[int]]:
-    asked: list[int] = []
+    request: list[int] = []
 
     def ask(value: int) -> int:
-        asked.append(value)
+        request.append(value)
         return need(value)
 
-    return ask, asked
+    return ask, request
 
 
 def test_a_straight_line_takes_few_evaluations() -> None:
-    ask, asked = counting(lambda value: 1000 + 37 * value)
+    ask, request = counting(lambda value: 1000 + 37 * value)
     assert largest_within(ask, 1_000_000, low=1, high=2**31) == (1_000_000 - 1000) // 37
-    assert len(asked) <= 5
+    assert len(request) <= 5
 
 
 @given(
@@ -64,5 +64,5 @@ def test_steps_and_flat_stretches_are_crossed() -> None:
 @pytest.mark.parametrize("cliff", [3, 1_000_003, 3_355_443])
 def test_a_need_that_ends_at_a_cliff_is_followed_to_its_edge(cliff: int) -> None:
     """As where a larger batch cannot be described at all."""
-    found = largest_within(lambda n: n if n <= cliff else 2**63, 2**40, low=1, high=2**31 - 1)
-    assert found == cliff
+    result = largest_within(lambda n: n if n <= cliff else 2**63, 2**40, low=1, high=2**31 - 1)
+    assert result == cliff

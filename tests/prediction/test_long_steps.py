@@ -53,17 +53,17 @@ def test_wide_layers_are_played_once_and_fit_nowhere(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(peaks, "run_once", counted)
     monkeypatch.setattr(fit, "run_once", counted)
     wide = Workload(depth=8, width=32_768, device="cuda")
-    found = predict(wide, budget_bytes=2**33, gpu="l4")
-    assert found.budget is not None
-    assert found.fit is not None
-    assert (found.budget.fits, found.budget.largest_batch) == (False, None)
-    assert (found.fit.verdict, found.fit.largest_batch_text) == ("does not fit", "no batch fits")
-    assert found.unanswered == ()
+    result = predict(wide, budget_bytes=2**33, gpu="l4")
+    assert result.budget is not None
+    assert result.fit is not None
+    assert (result.budget.fits, result.budget.largest_batch) == (False, None)
+    assert (result.fit.verdict, result.fit.largest_batch_text) == ("does not fit", "no batch fits")
+    assert result.unanswered == ()
     assert count == 1
 
 
 def test_examples_have_no_answer_either(monkeypatch: pytest.MonkeyPatch) -> None:
     shortened(monkeypatch, 10)
-    found = predict(DEEP, examples=1001)
-    assert found.last_batch is None
-    assert [line.partition(":")[0] for line in found.unanswered] == ["examples"]
+    result = predict(DEEP, examples=1001)
+    assert result.last_batch is None
+    assert [line.partition(":")[0] for line in result.unanswered] == ["examples"]

@@ -61,8 +61,8 @@ def test_every_question_without_an_answer_is_named() -> None:
         allocator_settings="expandable_segments:True",
         examples=1000,
     )
-    asked = [text.partition(":")[0] for text in predicted.unanswered]
-    assert asked == ["budget", "gpu", "allocator settings", "examples"]
+    request = [text.partition(":")[0] for text in predicted.unanswered]
+    assert request == ["budget", "gpu", "allocator settings", "examples"]
     assert predicted.fits is None
 
 

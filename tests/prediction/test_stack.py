@@ -30,13 +30,13 @@ NETWORKS: Mapping[str, Workload] = {
 def derived(name: str) -> dict[str, int]:
     """Return the document's rows for ``name``: bytes by module, each row's sum worked out."""
     text = DOCUMENT.read_text(encoding="utf-8")
-    network, found = "", {}
+    network, result = "", {}
     for first, module, sum_of_products, size in ROW.findall(text):
         network = first.strip("`") or network
         if network in ("each", name):
             assert _worked_out(sum_of_products) == int(size)
-            found[module] = int(size)
-    return found
+            result[module] = int(size)
+    return result
 
 
 def _worked_out(text: str) -> int:
@@ -61,7 +61,7 @@ def test_autograd_saves_what_the_document_derives(name: str) -> None:
     built = training_step.build(NETWORKS[name], fill)
     training_step.step(built)
     modules: dict[str, Any] = saved_pass(built, training_step.no_phase)["modules"]
-    assert {module: found["saved_bytes"] for module, found in modules.items()} == derived(name)
+    assert {module: result["saved_bytes"] for module, result in modules.items()} == derived(name)
 
 
 @pytest.mark.parametrize("depth", [2, 6])

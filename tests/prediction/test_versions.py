@@ -32,8 +32,8 @@ def test_an_installed_known_version_is_described_without_a_note(
     version: TorchVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, f"{version}.1+cu126")
-    found = predict(Workload())
-    assert (found.torch, found.notes) == (str(version), ())
+    result = predict(Workload())
+    assert (result.torch, result.notes) == (str(version), ())
 
 
 @pytest.mark.parametrize("version", ["2.16.0", "2.16.0a0+git1234", "3.0.1"])
@@ -41,27 +41,27 @@ def test_a_newer_version_is_noted_with_what_to_do(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, version)
-    found = predict(Workload())
-    assert found.torch == str(NEWEST)
-    (note,) = found.notes
+    result = predict(Workload())
+    assert result.torch == str(NEWEST)
+    (note,) = result.notes
     assert note.startswith(f"torch {version} is newer than {NEWEST}, the newest version")
     assert "harness doctor --check-model" in note
 
 
 def test_an_older_version_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, "2.6.0")
-    found = predict(Workload())
-    assert found.torch == str(OLDEST)
-    assert found.notes[0].startswith("torch 2.6.0 is older than 2.7")
+    result = predict(Workload())
+    assert result.torch == str(OLDEST)
+    assert result.notes[0].startswith("torch 2.6.0 is older than 2.7")
 
 
 def test_an_absent_torch_is_noted_unless_a_version_is_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     installed(monkeypatch, None)
-    found = predict(Workload())
-    assert found.torch == str(NEWEST)
-    assert found.notes == (f"torch is not installed; these are the metrics of torch {NEWEST}",)
+    result = predict(Workload())
+    assert result.torch == str(NEWEST)
+    assert result.notes == (f"torch is not installed; these are the metrics of torch {NEWEST}",)
     assert predict(Workload(), torch="2.9").notes == ()
 
 

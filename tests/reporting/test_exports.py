@@ -108,8 +108,8 @@ def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None
     sums = totals(whole.alive_at_peak(), "module")
     assert {name or "(network)" for name in sums} == set(names)
     blocks = text[text.index("Largest blocks") :]
-    found = re.findall(r'>([\d,]+)</td><td class="name">', blocks)
-    sizes = [int(size.replace(",", "")) for size in found]
+    answer = re.findall(r'>([\d,]+)</td><td class="name">', blocks)
+    sizes = [int(size.replace(",", "")) for size in answer]
     expected = [block.event.size_bytes for block in whole.alive_at_peak()[:15]]
     assert sizes == expected
 

@@ -16,8 +16,8 @@ SMALL = ((1, 2, 4), (16, 64, 256))
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+    result = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in result}
 
 
 @pytest.fixture(scope="module")

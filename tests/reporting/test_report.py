@@ -132,10 +132,10 @@ def test_each_figure_stands_once_with_a_number_a_permalink_and_its_data(
 
 def test_a_page_stands_alone_and_is_small(run: Path, either: str) -> None:
     assert len(either.encode()) < 3_000_000
-    found = _Page(either)
-    assert not found.of("img")
-    assert [attrs["href"] for attrs in found.of("link")] == ["data:,"]
-    for tag, attrs in found.tags:
+    result = _Page(either)
+    assert not result.of("img")
+    assert [attrs["href"] for attrs in result.of("link")] == ["data:,"]
+    for tag, attrs in result.tags:
         for name in ("src", "href", "xlink:href"):
             target = attrs.get(name) or "#"
             if not target.startswith(("#", "data:,")):
@@ -152,28 +152,28 @@ def test_no_page_runs_a_script(either: str) -> None:
 
 def test_every_anchor_exists_once(page: str, evidence: str) -> None:
     for text, other in ((page, evidence), (evidence, page)):
-        found = _Page(text)
-        assert len(found.ids) == len(set(found.ids))
-        links = [attrs["href"] or "" for attrs in found.of("a")]
+        result = _Page(text)
+        assert len(result.ids) == len(set(result.ids))
+        links = [attrs["href"] or "" for attrs in result.of("a")]
         inner = {link.removeprefix("#") for link in links if link.startswith("#")}
         outer = {link.partition("#")[2] for link in links if ".html#" in link}
         labels = {
-            attrs["aria-labelledby"] for _, attrs in found.tags if attrs.get("aria-labelledby")
+            attrs["aria-labelledby"] for _, attrs in result.tags if attrs.get("aria-labelledby")
         }
-        assert inner | labels <= set(found.ids)
+        assert inner | labels <= set(result.ids)
         assert outer <= set(_Page(other).ids)
         inside = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-        assert inside <= set(found.ids)
+        assert inside <= set(result.ids)
 
 
 def test_a_page_has_landmarks_and_scoped_headings(either: str) -> None:
-    found = _Page(either)
+    result = _Page(either)
     for tag in ("main", "header", "footer", "h1"):
-        assert len(found.of(tag)) == 1, tag
-    assert all(attrs.get("scope") in ("col", "row", "rowgroup") for attrs in found.of("th"))
-    assert len(found.of("figure")) == len(found.of("figcaption")) == 2
-    pictures = [attrs for attrs in found.of("svg") if attrs.get("role") == "img"]
-    assert len(pictures) == 2 * len(found.of("figure"))  # a wide and a narrow one
+        assert len(result.of(tag)) == 1, tag
+    assert all(attrs.get("scope") in ("col", "row", "rowgroup") for attrs in result.of("th"))
+    assert len(result.of("figure")) == len(result.of("figcaption")) == 2
+    pictures = [attrs for attrs in result.of("svg") if attrs.get("role") == "img"]
+    assert len(pictures) == 2 * len(result.of("figure"))  # a wide and a narrow one
 
 
 def test_a_report_on_other_records_takes_its_words_from_them(tmp_path: Path) -> None:
@@ -306,8 +306,8 @@ def test_a_broken_timeline_costs_its_figure_alone(run: Path, tmp_path: Path) -> 
 def test_chapters_come_in_reading_order_with_the_claim_first(tmp_path: Path) -> None:
     for name in ("accumulation", "zebra", "depth_batch", "activations"):
         planted.write(tmp_path / name, planted.grid((1,), (16,), ("train",)))
-    found = [path.name for path in experiment_folders(tmp_path)]
-    assert found == ["depth_batch", "activations", "accumulation", "zebra"]
+    result = [path.name for path in experiment_folders(tmp_path)]
+    assert result == ["depth_batch", "activations", "accumulation", "zebra"]
 
 
 def test_an_experiment_without_records_is_analysed_for_its_thresholds(
@@ -353,9 +353,9 @@ def test_the_file_of_claims_has_the_verdicts_of_the_analysis(tmp_path: Path) -> 
     planted.write(tmp_path / "depth_batch", planted.grid())
     write_report(tmp_path)
     section = section_of(tmp_path)
-    found = {entry.sentence: entry.verdict for entry in read_claims(tmp_path).claims}
-    assert found == {claim.sentence: claim.verdict for claim in section.claims}
-    assert len(set(found.values())) > 1, "else one verdict for all would do"
+    result = {entry.sentence: entry.verdict for entry in read_claims(tmp_path).claims}
+    assert result == {claim.sentence: claim.verdict for claim in section.claims}
+    assert len(set(result.values())) > 1, "else one verdict for all would do"
 
 
 @pytest.mark.parametrize(("device", "words"), [("dry run, l4", 2), ("cpu", 0)])

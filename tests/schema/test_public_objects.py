@@ -99,11 +99,11 @@ def threshold(*probes: tuple[int, str]) -> Threshold:
 
 
 def test_a_threshold_shows_each_probe_where_it_was() -> None:
-    found = threshold((32, "ok"), (64, "oom"), (48, "ok"), (49, "oom"))
-    frame = found.to_frame()
+    result = threshold((32, "ok"), (64, "oom"), (48, "ok"), (49, "oom"))
+    frame = result.to_frame()
     assert frame["value"].tolist() == [32, 64, 48, 49]
     assert frame["needed_bytes"].isna().all()
-    axes = found.plot().axes[0]
+    axes = result.plot().axes[0]
     fits, fails, _ = axes.get_lines()
     assert np.asarray(fits.get_xydata()).tolist() == [[1, 32], [3, 48]]
     assert np.asarray(fails.get_xydata()).tolist() == [[2, 64], [4, 49]]
@@ -117,8 +117,8 @@ def test_a_comparison_shows_the_second_run_as_multiples_of_the_first(tmp_path: P
         replace(first[1], wall_seconds=0.5),
     ]
     runs = [planted.write(tmp_path / name, run) for name, run in (("a", first), ("b", second))]
-    found = harness.compare(*(harness.load(run).assign(experiment="x") for run in runs))
-    axes = found.plot().axes[0]
+    result = harness.compare(*(harness.load(run).assign(experiment="x") for run in runs))
+    axes = result.plot().axes[0]
     names = [text.get_text() for text in axes.get_yticklabels()]
     assert names == ["peak_live_bytes", "rss_rise_bytes", "wall_seconds"]
     assert np.asarray(axes.get_lines()[0].get_xdata()).tolist() == [2, 1, 1.5]

@@ -163,10 +163,10 @@ def test_what_ifs_say_what_really_happened(
         for text, number in (("1 GiB", 1024), ("250 MiB", 250), ("100 MiB", 100), ("400 MiB", 400))
     }
     settings = what if ":" in what else None
-    found = case(explained(name, gpus=gpus, settings=settings), what)
-    assert found.verdict() == verdict
+    result = case(explained(name, gpus=gpus, settings=settings), what)
+    assert result.verdict() == verdict
     if reserved is not None:
-        assert found.peak_reserved_bytes == (reserved, reserved)
+        assert result.peak_reserved_bytes == (reserved, reserved)
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,15 @@ def test_a_batch_between_and_beyond_two_recordings_needs_what_it_really_needed(
     batch: int, reserved: int
 ) -> None:
     scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=batch)
-    found = case(explained("batch-1024", scaling=scaling), f"batch {batch}")
-    assert found.peak_reserved_bytes == (reserved, reserved)
+    result = case(explained("batch-1024", scaling=scaling), f"batch {batch}")
+    assert result.peak_reserved_bytes == (reserved, reserved)
 
 
 def test_a_batch_that_really_failed_is_said_to_fail() -> None:
     scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=8192)
-    found = case(explained("batch-1024", scaling=scaling, gpus={"it": 300 * MIB}), "batch 8192")
-    assert found.verdict() == "does not fit"
-    assert found.ran_out[0].requested_bytes == 8192 * 1024 * 4
+    result = case(explained("batch-1024", scaling=scaling, gpus={"it": 300 * MIB}), "batch 8192")
+    assert result.verdict() == "does not fit"
+    assert result.ran_out[0].requested_bytes == 8192 * 1024 * 4
 
 
 def test_recordings_of_different_programs_are_not_scaled() -> None:

@@ -113,8 +113,8 @@ def test_cells_wait_where_memory_or_the_gpu_is_taken(
     monkeypatch.setattr("harness.sweeps.executors.local.Slot.measure", measure)
     executor = LocalExecutor(4)
     needed_bytes = int(share * limit_bytes())
-    asked = Cell(workload=cell, repeats=1, deadline_seconds=300, needed_bytes=needed_bytes)
-    futures = [executor.submit(asked, 1) for _ in range(6)]
+    request = Cell(workload=cell, repeats=1, deadline_seconds=300, needed_bytes=needed_bytes)
+    futures = [executor.submit(request, 1) for _ in range(6)]
     for future in futures:
         future.result()
     executor.close()

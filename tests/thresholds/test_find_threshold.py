@@ -56,14 +56,14 @@ def test_whatever_the_model_leaves_out_is_found_in_14_probes_and_accounted_for(
     extra_bytes: int,
 ) -> None:
     needs_refusal()
-    found = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(off_by(extra_bytes)))
+    result = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(off_by(extra_bytes)))
     expected = solve_data_segment(NARROW, 64 * MIB, "batch", extra_bytes=extra_bytes)
-    assert (found.largest_fit, found.band, found.confirmed) == (expected, (), True)
-    assert found.smallest_fail == (expected or 0) + 1
-    assert len(found.probes) <= 14
-    assert found.headroom is not None
-    assert found.headroom.library_bytes == extra_bytes
-    parts = [getattr(found.headroom, name) for name in found.headroom.__struct_fields__]
+    assert (result.largest_fit, result.band, result.confirmed) == (expected, (), True)
+    assert result.smallest_fail == (expected or 0) + 1
+    assert len(result.probes) <= 14
+    assert result.headroom is not None
+    assert result.headroom.library_bytes == extra_bytes
+    parts = [getattr(result.headroom, name) for name in result.headroom.__struct_fields__]
     assert sum(parts) == 64 * MIB
 
 
@@ -74,28 +74,28 @@ def test_a_crash_that_more_memory_mends_was_memory() -> None:
         ended = off_by(0)(job)
         return SEGFAULT if ended is OOM else ended
 
-    found = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(end))
-    assert found.largest_fit == found.predicted
-    assert {p.type for p in found.probes if p.outcome is Outcome.OOM} == {"SIGSEGV"}
+    result = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(end))
+    assert result.largest_fit == result.predicted
+    assert {p.type for p in result.probes if p.outcome is Outcome.OOM} == {"SIGSEGV"}
 
 
 def test_a_crash_that_stays_settles_nothing_and_is_recorded_with_its_probes() -> None:
     needs_refusal()
-    found = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(lambda job: SEGFAULT))
-    assert found.outcome is Outcome.CRASHED
-    assert found.largest_fit is found.smallest_fail is None
-    assert [probe.outcome for probe in found.probes] == [Outcome.CRASHED] * 2
-    assert from_json(to_json(found)) == found
-    assert found.answer == "no answer: a probe ended with outcome crashed"
+    result = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(lambda job: SEGFAULT))
+    assert result.outcome is Outcome.CRASHED
+    assert result.largest_fit is result.smallest_fail is None
+    assert [probe.outcome for probe in result.probes] == [Outcome.CRASHED] * 2
+    assert from_json(to_json(result)) == result
+    assert result.answer == "no answer: a probe ended with outcome crashed"
 
 
 def test_where_nothing_fits_the_answer_says_so() -> None:
     needs_refusal()
     wide = Workload(depth=2, width=4096)
-    found = threshold(wide, budget_bytes=8 * MIB, launcher=Planted(lambda job: OOM))
-    assert (found.outcome, found.largest_fit, found.smallest_fail) == (Outcome.OK, None, 1)
-    assert found.predicted is None
-    assert found.answer == "not even batch 1 fits into 8 MiB"
+    result = threshold(wide, budget_bytes=8 * MIB, launcher=Planted(lambda job: OOM))
+    assert (result.outcome, result.largest_fit, result.smallest_fail) == (Outcome.OK, None, 1)
+    assert result.predicted is None
+    assert result.answer == "not even batch 1 fits into 8 MiB"
 
 
 @pytest.mark.exact
@@ -105,16 +105,16 @@ def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
 ) -> None:
     needs_refusal()
     workload = NARROW.replace(batch=4000)
-    found = threshold(workload, budget_bytes=64 * MIB, solve=solve, launcher=launcher)
-    assert found.outcome is Outcome.OK
-    assert found.largest_fit is not None
-    assert found.predicted is not None
-    assert (found.smallest_fail, found.band) == (found.largest_fit + 1, ())
-    assert abs(found.predicted - found.largest_fit) <= 1
-    assert len(found.probes) <= 14
-    ends = [(probe.value, probe.outcome) for probe in found.probes]
-    assert sum(end == (found.largest_fit, Outcome.OK) for end in ends) == 3
-    assert sum(end == (found.smallest_fail, Outcome.OOM) for end in ends) == 3
+    result = threshold(workload, budget_bytes=64 * MIB, solve=solve, launcher=launcher)
+    assert result.outcome is Outcome.OK
+    assert result.largest_fit is not None
+    assert result.predicted is not None
+    assert (result.smallest_fail, result.band) == (result.largest_fit + 1, ())
+    assert abs(result.predicted - result.largest_fit) <= 1
+    assert len(result.probes) <= 14
+    ends = [(probe.value, probe.outcome) for probe in result.probes]
+    assert sum(end == (result.largest_fit, Outcome.OK) for end in ends) == 3
+    assert sum(end == (result.smallest_fail, Outcome.OOM) for end in ends) == 3
 
 
 def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher) -> None:
@@ -123,18 +123,18 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
         pytest.skip(why_not)
     if not own_pages.can_populate():
         pytest.skip("Linux before 5.14 cannot copy pages beforehand")
-    found = threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
-    assert found.outcome is Outcome.OK
-    assert found.largest_fit is not None
-    assert found.smallest_fail is not None
+    result = threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
+    assert result.outcome is Outcome.OK
+    assert result.largest_fit is not None
+    assert result.smallest_fail is not None
     # Where the kernel kills varies by one page; what one more example needs here is less than two.
-    between = needs(found.smallest_fail) - needs(found.largest_fit)
+    between = needs(result.smallest_fail) - needs(result.largest_fit)
     assert between <= 8 * mmap.PAGESIZE
-    assert len(found.probes) <= 10
-    killed = [probe for probe in found.probes if probe.outcome is Outcome.OOM]
+    assert len(result.probes) <= 10
+    killed = [probe for probe in result.probes if probe.outcome is Outcome.OOM]
     assert {probe.type for probe in killed} == {"SIGKILL"}
-    assert found.headroom is not None
-    assert found.headroom.library_bytes > 0, "page tables are charged too"
+    assert result.headroom is not None
+    assert result.headroom.library_bytes > 0, "page tables are charged too"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
@@ -155,10 +155,10 @@ def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[
     assert main(["threshold", *flags]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    found = from_json(printed.out)
-    assert found.budget_bytes == 16 * MIB
-    assert found.largest_fit is not None
-    assert found.smallest_fail == found.largest_fit + 1
+    result = from_json(printed.out)
+    assert result.budget_bytes == 16 * MIB
+    assert result.largest_fit is not None
+    assert result.smallest_fail == result.largest_fit + 1
     keys = {"largest_fit", "smallest_fail", "predicted", "live_bytes_predict", "probes", "band"}
     assert (
         keys | {"budget_bytes", "workload", "environment", "schema"}
@@ -189,13 +189,13 @@ def test_thresholds_are_kept_and_found_again_by_their_question(tmp_path: Path) -
     kind: Kind[Threshold] = Kind(
         file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id
     )
-    found = planted.threshold(NARROW)
+    result = planted.threshold(NARROW)
     with LineStore(tmp_path, kind) as store:
-        store.append(found)
-        assert store.is_finished(found.cell_id)
+        store.append(result)
+        assert store.is_finished(result.cell_id)
     with (tmp_path / THRESHOLDS).open("ab") as file:
         file.write(b'{"torn')
     with LineStore(tmp_path, kind) as store:
-        assert store.is_finished(found.cell_id)
+        assert store.is_finished(result.cell_id)
         assert "torn" in store.repairs[0]
-    assert (tmp_path / THRESHOLDS).read_bytes() == to_json(found) + b"\n"
+    assert (tmp_path / THRESHOLDS).read_bytes() == to_json(result) + b"\n"

@@ -32,9 +32,9 @@ def sharp(answer: Answer, at: int) -> bool:
 @given(answer=st.integers(1, 10**9), guess=st.integers(1, 10**9))
 def test_any_answer_is_found_from_any_guess_and_confirmed(answer: int, guess: int) -> None:
     probe = Planted(answer)
-    found = search(probe, guess, least=1, most=MOST)
-    assert sharp(found, answer)
-    assert found.confirmed
+    result = search(probe, guess, least=1, most=MOST)
+    assert sharp(result, answer)
+    assert result.confirmed
     assert probe.asked.count(answer) == 3
     assert probe.asked.count(answer + 1) == 3
 
@@ -85,17 +85,17 @@ def test_estimates_that_lie_cost_probes_and_never_the_answer(
 @given(guess=st.integers(1, 10**6), least=st.integers(1, 64))
 def test_where_nothing_fits_there_is_no_largest_fit(guess: int, least: int) -> None:
     probe = Planted(least - 1)
-    found = search(probe, guess, least=least, most=MOST)
-    assert (found.largest_fit, found.smallest_fail, found.band) == (None, least, ())
-    assert found.confirmed
+    result = search(probe, guess, least=least, most=MOST)
+    assert (result.largest_fit, result.smallest_fail, result.band) == (None, least, ())
+    assert result.confirmed
     assert min(probe.asked) == least
 
 
 @given(guess=st.integers(1, 1000))
 def test_where_all_fit_there_is_no_smallest_fail(guess: int) -> None:
     probe = Planted(10**9)
-    found = search(probe, guess, least=1, most=1000)
-    assert (found.largest_fit, found.smallest_fail, found.band) == (1000, None, ())
+    result = search(probe, guess, least=1, most=1000)
+    assert (result.largest_fit, result.smallest_fail, result.band) == (1000, None, ())
     assert max(probe.asked) == 1000
 
 
@@ -120,34 +120,34 @@ def test_noise_becomes_a_band_that_holds_it(
         seen.setdefault(value, []).append(fits)
         return Reading(fits=fits)
 
-    found = search(probe, guess, least=1, most=MOST)
-    assert found.largest_fit is not None
-    assert found.smallest_fail is not None
-    assert found.largest_fit < found.smallest_fail
-    assert seen[found.largest_fit] == [True] * len(seen[found.largest_fit])
-    assert seen[found.smallest_fail] == [False] * len(seen[found.smallest_fail])
-    for tried in found.band:
+    result = search(probe, guess, least=1, most=MOST)
+    assert result.largest_fit is not None
+    assert result.smallest_fail is not None
+    assert result.largest_fit < result.smallest_fail
+    assert seen[result.largest_fit] == [True] * len(seen[result.largest_fit])
+    assert seen[result.smallest_fail] == [False] * len(seen[result.smallest_fail])
+    for tried in result.band:
         assert (tried.fits, tried.trials) == (sum(seen[tried.value]), len(seen[tried.value]))
-        assert found.largest_fit < tried.value < found.smallest_fail
-    assert found.confirmed == (sum(map(len, seen.values())) < MOST_PROBES)
+        assert result.largest_fit < tried.value < result.smallest_fail
+    assert result.confirmed == (sum(map(len, seen.values())) < MOST_PROBES)
 
 
 def test_a_coin_does_not_keep_the_search_going_for_ever() -> None:
     chance = Random(5)
-    asked = 0
+    request = 0
 
     def probe(value: int) -> Reading:
-        nonlocal asked
-        asked += 1
+        nonlocal request
+        request += 1
         return Reading(fits=chance.random() < 0.5)
 
     search(probe, 1000, least=1, most=10**6)
-    assert asked <= MOST_PROBES
+    assert request <= MOST_PROBES
 
 
 @pytest.mark.parametrize("confirmations", [1, 2, 5])
 def test_each_side_is_seen_as_often_as_asked(confirmations: int) -> None:
     probe = Planted(100)
-    found = search(probe, 100, least=1, most=1000, confirmations=confirmations)
-    assert sharp(found, 100)
+    result = search(probe, 100, least=1, most=1000, confirmations=confirmations)
+    assert sharp(result, 100)
     assert len(probe.asked) == 2 * confirmations
