@@ -94,7 +94,11 @@ class deferred_values(TorchDispatchMode):  # type: ignore[no-untyped-call]  # no
     def _converted(self, func: Any, source: Tensor, given: dict[str, Any]) -> Tensor:
         """Make a tensor of another type without values, as long as its source has none."""
         source = source.detach()
-        made = torch.empty_like(source, dtype=given.get("dtype") or source.dtype)
+        made = torch.empty_like(
+            source,
+            dtype=given.get("dtype") or source.dtype,
+            memory_format=given.get("memory_format") or torch.preserve_format,
+        )
         if not _is_large(made):
             self._run_noted([source])
             return made.copy_(source)

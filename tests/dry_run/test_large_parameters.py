@@ -64,3 +64,18 @@ def test_what_is_read_on_the_host_has_its_values(tmp_path: Path) -> None:
     report = run(tmp_path, READ, gpu="l4")
     assert report.outcome == "ok", report.evidence
     assert [note for note in report.notes if "never written" in note]
+
+
+LAYOUT = """
+from torch import nn, channels_last
+network = nn.ModuleList([nn.Conv2d(1024, 1024, 3), nn.Conv2d(512, 512, 3)])
+network.to(memory_format=channels_last).cuda()
+for layer in network:
+    assert layer.weight.is_contiguous(memory_format=channels_last), layer.weight.stride()
+"""
+
+
+def test_what_is_not_written_keeps_its_layout(tmp_path: Path) -> None:
+    report = run(tmp_path, LAYOUT, gpu="l4")
+    assert report.outcome == "ok", report.evidence
+    assert [note for note in report.notes if "never written" in note]
