@@ -1,6 +1,7 @@
 """The folder of one dry run, in the folder for temporary files; earlier ones that were left go."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
+"""A file that is locked as long as the dry run's process lives, whoever can see that process."""
 
 
 @contextlib.contextmanager
@@ -18,8 +20,10 @@ def run_folder() -> Iterator[Path]:
     sweep()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
-        (folder / _OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
-        yield folder
+        with (folder / "new").open("w") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            (folder / "new").rename(folder / _OWNER)
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -27,11 +31,11 @@ def run_folder() -> Iterator[Path]:
 def sweep() -> None:
     """End and remove what is left of dry runs whose process has gone without cleaning up."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
                 continue
-            pid, started = (folder / _OWNER).read_text().split()
-            if _started(int(pid)) != started:
+            with (folder / _OWNER).open() as owner:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 end_processes_of(folder)
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -43,11 +47,3 @@ def end_processes_of(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if wanted in b"\0" + environment.read_bytes():
                 os.kill(int(environment.parent.name), signal.SIGKILL)
-
-
-def _started(pid: int) -> str:
-    """Return when a process was started, in the kernel's ticks; "gone" if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return "gone"

@@ -1,5 +1,6 @@
 """Signals end any script, and nothing that it started stays behind."""
 
+import fcntl
 import json
 import os
 import signal
@@ -120,18 +121,19 @@ def test_nothing_stays_where_the_harness_is_killed(tmp_path: Path) -> None:
 def test_the_next_start_ends_what_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left, running = tmp_path / "harness-dry-run-left", tmp_path / "harness-dry-run-runs"
-    for folder, owner in ((left, "4000000 1"), (running, None)):
+    for folder in (left, running):
         folder.mkdir()
-        started = Path("/proc/self/stat").read_text().split()[21]
-        (folder / "owner").write_text(owner or f"{os.getpid()} {started}")
+        (folder / "owner").touch()
     environment = os.environ | {"HARNESS_DRY_RUN_STATUS": str(left / "status")}
     process = subprocess.Popen(["sleep", "600"], env=environment)
     try:
         while b"sleep" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
             time.sleep(0.01)
-        with run_folder() as folder:
-            assert process.wait() == -signal.SIGKILL
-            assert sorted(tmp_path.iterdir()) == sorted([running, folder])
+        with (running / "owner").open() as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            with run_folder() as folder, run_folder() as other:
+                assert process.wait() == -signal.SIGKILL
+                assert sorted(tmp_path.iterdir()) == sorted([running, folder, other])
     finally:
         process.kill()
         process.wait()
