@@ -45,13 +45,10 @@ def split_by_columns_and_rows(width: int) -> int:
     return torch.cuda.memory_allocated()
 
 
-@pytest.mark.parametrize("world_size", [4, 64])
-def test_tensor_parallelism_leaves_a_rank_its_share_of_parameters_gradients_and_moments(
-    world_size: int,
-) -> None:
-    report = dry_run(split_by_columns_and_rows, 512, world_size=world_size, quiet=True)
+def test_tensor_parallelism_leaves_a_rank_its_share_of_parameters_gradients_and_moments() -> None:
+    report = dry_run(split_by_columns_and_rows, 512, world_size=64, quiet=True)
     assert report.outcome == "ok", report.evidence
-    assert report.returned == 4 * (2 * 4 * 512 * 512) // world_size
+    assert report.returned == 4 * (2 * 4 * 512 * 512) // 64
 
 
 def test_compiling_saves_what_stands_between_the_matmuls() -> None:

@@ -147,11 +147,9 @@ def count(): return int((x > 0).sum())
 
 DECIDES = {
     "a slice": "n = unknown.max().item(); kept = x[n:] * 2",
-    "arithmetic": "n = count() // 2; kept = torch.arange(max(n, 1), device='cuda')",
     "experts": "kept = [x[:n] * 2 for n in unknown.bincount(minlength=4).cpu().numpy() if n]",
     "a fraction": "share = p.item(); n = int(share * 100); kept = x[:n] * 2",
     "a mask": "mask = (x[:, 0] > 0).cpu(); kept = torch.ones(640)[mask].cuda()",
-    "an error": "kept = x[[3, 30][count()] :] * 2",
 }
 SAME = {
     "an accuracy": "right = (unknown == 3).sum().item(); print(f'{right / 640:.3f}')",
