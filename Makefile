@@ -62,7 +62,7 @@ test-lowest: $(VENV)/.installed-test $(VENV)-lowest/.installed
 	  tests/schema/test_record.py tests/schema/test_workload.py tests/cli/test_app.py tests/sweep/test_store.py \
 	  tests/faults/test_cluster.py
 
-# Hundreds of injected faults and thousands of fuzzed command lines; about ten minutes.
+# Hundreds of injected faults and thousands of fuzzed command lines; a quarter of an hour.
 DRY_RUN_FAULTS = $(addprefix tests/dry_run/test_, everything_is_seen.py never_lost.py own_interpreter.py \
   run_ends.py stub_cache.py unknown_sizes.py user_files.py)
 faults: $(VENV)/.installed-test
