@@ -17,6 +17,7 @@ _STYLE = """
 body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem;
   background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+p { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 h3 { font-size: 1.05rem; margin-top: 1.75rem; }
 table { border-collapse: collapse; font-size: .875rem; min-width: 100%; }
