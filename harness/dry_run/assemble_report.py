@@ -30,7 +30,7 @@ class Ending:
     code: int
     late: bool = False
     signal: int | None = None
-    """What the harness was told to end by, and handed on."""
+    """The signal that the harness received and passed on."""
     seconds: float = 0.0
 
 

@@ -151,7 +151,7 @@ def _with_integers_tried(report: DryRunReport, request: Request, folder: Path) -
             deadline_seconds=min(limit, request.deadline_seconds or limit),
         )
         place = folder / f"integer-{integer}"
-        place.mkdir()
+        place.mkdir(parents=True)  # the script may have emptied the temporary folder
         return run(other, place)
 
     return with_integers_tried(report, again)

@@ -37,7 +37,7 @@ def replacement() -> str | None:
 
 
 def _file_of(libc: ctypes.CDLL, name: str) -> str:
-    """Return the file that a function lies in, by the process's mappings."""
+    """Return the file that contains a function, by the process's mappings."""
     address = ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0
     for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
         addresses, _, _, _, _, *file = line.split(maxsplit=5)

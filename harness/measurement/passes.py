@@ -63,7 +63,7 @@ def plain_pass(built: Built, announce: Phase) -> dict[str, Any]:
         step(built, announce)
         torch.cuda.synchronize()
         seconds = time.perf_counter() - started
-    if pretended_device():  # no kernel has run, and nothing lies outside the allocator
+    if pretended_device():  # no kernel has run, and nothing is outside the allocator
         return {"cuda": peaks.metrics}
     outside = gpu_bytes()["outside_bytes"]
     return {"wall_seconds": seconds, "cuda": peaks.metrics | {"outside_bytes": outside}}

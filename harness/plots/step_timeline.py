@@ -41,7 +41,7 @@ def timeline_figure(data: pd.DataFrame, *, name: str, caption: str) -> Figure:
 
 
 def _in_words(data: pd.DataFrame) -> str:
-    """Say where the peak lies, and of what it is made."""
+    """Return a sentence: the phase of the peak, and the categories that make it up."""
     peak = data.iloc[int(data["live_bytes"].to_numpy().argmax())]
     sizes = sorted(
         ((int(peak[name]), name) for name in CATEGORY_COLOURS if peak[name]), reverse=True
