@@ -11,7 +11,7 @@ from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ask, option_of
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
-from harness.prediction.whole_import import import_whole
+from harness.prediction.interpreter_state import import_whole
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace

@@ -4,9 +4,8 @@ estimate/             An estimate of any module's step where nothing can be run
 gpu/                  GPUs by name, the memory outside the allocator, and whether a step fits
 mlp/                  Closed forms and the event sequence of an MLP step, CPU and CUDA kernels
 largest_value.py      The largest value that fits, for needs that are computed
-paused_collection.py  Long sequences of events without the garbage collector
+interpreter_state.py  State of the interpreter that a prediction changes for a while
 predict_workload.py   Every byte metric of a record
 torch_rules.py        Rules of the memory model that a version of PyTorch changed
 versions.py           Which version of PyTorch a prediction describes
-whole_import.py       An import that Ctrl-C does not interrupt
 """

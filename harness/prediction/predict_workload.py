@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.prediction.gpu import catalogue, workspaces
 from harness.prediction.gpu.catalogue import Gpu, GpuError
+from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace, why_refused
 from harness.prediction.mlp.largest_fit import solve
-from harness.prediction.paused_collection import collection_paused
 from harness.prediction.versions import (
-    CHECKED_ON_CUDA,
     described_version,
     describing,
     known_version,
@@ -25,7 +24,7 @@ from harness.schema.step_report import StepReport, formula_report
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
-    from harness.prediction.mlp.last_batch import Epoch
+    from harness.prediction.mlp.cuda_fit import Epoch
 
 CHECKED_MACHINES = ("x86_64", "AMD64")
 
@@ -91,7 +90,7 @@ def _checked_questions(
         if examples is None:
             return used, None
     from harness.allocator import AllocatorConfig  # what only a prediction for CUDA needs
-    from harness.prediction.mlp.last_batch import Epoch, ExamplesError
+    from harness.prediction.mlp.cuda_fit import Epoch, ExamplesError
 
     if workload.device != "cuda":
         raise ExamplesError("examples needs a workload with device cuda, got device cpu")
@@ -120,51 +119,17 @@ def _on_cuda(
     is_named: bool,
 ) -> dict[str, Any]:
     """Return the metrics and answers on ``gpu``; add to ``notes``."""
-    from harness.prediction.gpu.peaks import memory_of_gpu, peaks_on
-    from harness.prediction.mlp import cuda_fit, long_steps
-    from harness.prediction.mlp.cuda_trace import CudaSteps
+    from harness.prediction.mlp import cuda_fit
 
     notes += workspaces.notes_on(gpu.capability, gpu.workspace_config)
     if epoch is not None and not epoch.rows:
         notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")
         epoch = None
-    script = CudaSteps(workload, gpu)
-    if long_steps.is_long(script):
-        answered, of_long = long_steps.answer(
-            script,
-            workload,
-            gpu,
-            settings,
-            is_named=is_named,
-            budget_bytes=budget_bytes,
-            examples=epoch is not None,
-        )
-        notes += of_long
-        return _trace_fields(script.trace(2)) | answered
-    peaks = peaks_on(script, gpu, settings)
-    notes += peaks.notes
-    version = str(described_version())
-    if version not in CHECKED_ON_CUDA:
-        checked = ", ".join(CHECKED_ON_CUDA)
-        notes.append(f"torch {version}: CUDA kernels and workspaces are those of {checked}")
-    fields = {**_trace_fields(script.trace(2)), "cuda": peaks.cuda}
-    needed = peaks.ranges["reserved_peak_bytes"][1]
-    if epoch is not None:
-        last, more = cuda_fit.last_batch(epoch, settings)
-        fields["last_batch"] = last
-        needed = max(needed, last.reserved_peak_bytes[1])
-        notes += [note for note in more if note not in notes]
-    memory = memory_of_gpu(gpu, settings)
-    if not is_named:
-        notes.append(f"no GPU was given: workspaces and scratch are those of {gpu.name}")
-    elif memory is None:
-        notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
-    else:
-        runs = cuda_fit.runs_of(workload, gpu, epoch)
-        fields["fit"] = cuda_fit.fit_of_workload(memory, peaks, runs, workload)
-    if budget_bytes is not None:
-        fields["budget"] = cuda_fit.within(workload, gpu, settings, needed, budget_bytes, epoch)
-    return fields
+    trace, fields, more = cuda_fit.answers(
+        workload, gpu, settings, budget_bytes, epoch, is_named=is_named
+    )
+    notes += more
+    return _trace_fields(trace) | fields
 
 
 def _saved_metrics(workload: Workload) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load_files
-from harness.prediction.paused_collection import collection_paused
+from harness.prediction.interpreter_state import collection_paused
 from harness.reporting import html, markdown
 from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
 from harness.reporting.document import Chapter, Report, environment_table

@@ -19,9 +19,9 @@ NEWER = "9.9.0"
 WRONG_ON_PURPOSE = """
 import sys
 from harness.cli.app import main
-from harness.prediction.mlp import dropout
-right = dropout.Dropout.apply
-dropout.Dropout.apply = lambda self, size_bytes, module: right(self, 2 * size_bytes, module)
+from harness.prediction.mlp import activations
+right = activations.Dropout.apply
+activations.Dropout.apply = lambda self, size_bytes, module: right(self, 2 * size_bytes, module)
 sys.exit(main(["doctor", "--check-model"]))
 """
 

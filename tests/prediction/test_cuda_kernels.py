@@ -3,11 +3,13 @@
 import pytest
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.mlp.cuda_kernels import ColumnSums
-from harness.prediction.mlp.cuda_norms import Grid, batch_norm_grid, in_two_steps, two_step_parts
+from harness.prediction.mlp.kernels import column_sums_scratch
+from harness.prediction.mlp.norms import Grid, batch_norm_grid, in_two_steps, two_step_parts
 
 
-def sums(rows: int, columns: int, element_bytes: int = 4, processors: int = 108) -> ColumnSums:
+def sums(
+    rows: int, columns: int, element_bytes: int = 4, processors: int = 108
+) -> tuple[int, list[list[int]]]:
     gpu = Gpu(
         name="by hand",
         capability=(8, 0),
@@ -15,7 +17,7 @@ def sums(rows: int, columns: int, element_bytes: int = 4, processors: int = 108)
         threads_per_multiprocessor=2048,
         total_bytes=None,
     )
-    return ColumnSums(rows=rows, columns=columns, element_bytes=element_bytes, gpu=gpu)
+    return column_sums_scratch(rows, columns, element_bytes, gpu)
 
 
 def test_sums_of_a_tall_matrix_meet_in_a_staging_buffer() -> None:
@@ -27,7 +29,7 @@ def test_sums_of_a_tall_matrix_meet_in_a_staging_buffer() -> None:
     So min(1,728 / 2, ceil(1,125 / 16) = 71) = 71 blocks share a column.
     Staging: 4 bytes * 100 columns * 71 blocks * 16 threads * 4 columns a load. Counters: 2.
     """
-    assert sums(9000, 100).launches() == [[4 * 100 * 71 * 16 * 4, 4 * 2]]
+    assert sums(9000, 100)[1] == [[4 * 100 * 71 * 16 * 4, 4 * 2]]
 
 
 def test_the_number_of_multiprocessors_decides_where_the_gpu_is_the_limit() -> None:
@@ -36,32 +38,32 @@ def test_the_number_of_multiprocessors_decides_where_the_gpu_is_the_limit() -> N
     512 blocks would leave 16 values to each; on one multiprocessor 16 blocks fill the GPU, but
     no thread may have more than 256 values: 32 blocks. On 108, 512 of 1,728.
     """
-    assert sums(65_536, 64, processors=1).launches() == [[4 * 64 * 32 * 16 * 4, 4]]
-    assert sums(65_536, 64, processors=108).launches() == [[4 * 64 * 512 * 16 * 4, 4]]
+    assert sums(65_536, 64, processors=1)[1] == [[4 * 64 * 32 * 16 * 4, 4]]
+    assert sums(65_536, 64, processors=108)[1] == [[4 * 64 * 512 * 16 * 4, 4]]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 100), (512, 256), (1000, 4096), (100, 1)])
 def test_what_one_block_can_sum_takes_none(rows: int, columns: int) -> None:
-    assert sums(rows, columns).launches() == [[]]
+    assert sums(rows, columns)[1] == [[]]
 
 
 def test_a_single_column_is_summed_by_row() -> None:
     """262,144 values: 512 threads of 512 values; 32 blocks leave 16 to each; 4 bytes a block."""
-    assert sums(262_144, 1).launches() == [[4 * 32, 4]]
+    assert sums(262_144, 1)[1] == [[4 * 32, 4]]
 
 
 def test_sixteen_bits_are_summed_in_float32() -> None:
-    assert sums(9000, 100, element_bytes=2).launches() == sums(9000, 100).launches()
-    assert sums(9000, 100, element_bytes=8).launches() == [[8 * 100 * 71 * 16 * 4, 8]]
+    assert sums(9000, 100, element_bytes=2)[1] == sums(9000, 100)[1]
+    assert sums(9000, 100, element_bytes=8)[1] == [[8 * 100 * 71 * 16 * 4, 8]]
 
 
 def test_what_32_bits_cannot_count_is_summed_in_halves() -> None:
     """300,000 x 4,096 in bfloat16 are 2.29 GiB: two halves, which meet in float32."""
     halved = sums(300_000, 4096, element_bytes=2)
-    assert halved.launches() == 2 * sums(150_000, 4096, element_bytes=2).launches()
-    assert halved.total_bytes == 4 * 4096
-    assert sums(300_000, 4096).total_bytes == 0  # float32 sums meet in the result
-    assert len(sums(300_000, 4096).launches()) == 4
+    assert halved[1] == 2 * sums(150_000, 4096, element_bytes=2)[1]
+    assert halved[0] == 4 * 4096
+    assert sums(300_000, 4096)[0] == 0  # float32 sums meet in the result
+    assert len(sums(300_000, 4096)[1]) == 4
 
 
 def test_the_grid_of_a_batch_normalization() -> None:

@@ -11,9 +11,8 @@ from harness.prediction.gpu.catalogue import GPUS
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.gpu.peaks import ENDLESS
 from harness.prediction.gpu.simulation import MOST_STEPS
-from harness.prediction.mlp.cuda_fit import runs_of
+from harness.prediction.mlp.cuda_fit import Epoch, ExamplesError, runs_of
 from harness.prediction.mlp.cuda_trace import CudaSteps
-from harness.prediction.mlp.last_batch import Epoch, ExamplesError
 from harness.prediction.predict_workload import predict
 from harness.schema.verdict import DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload

@@ -1,11 +1,11 @@
-"""Very deep networks on CUDA: played once, and never searched."""
+"""Very deep networks on CUDA: simulated once, and never searched."""
 
 from typing import Any
 
 import pytest
 
 from harness.prediction.gpu import fit, peaks
-from harness.prediction.mlp import long_steps
+from harness.prediction.mlp import cuda_fit
 from harness.prediction.predict_workload import predict
 from harness.schema.workload import Workload
 
@@ -14,7 +14,7 @@ BUDGETS = (1, 2**20, 2**21, 8 * 2**20, 2**30)
 
 
 def shortened(monkeypatch: pytest.MonkeyPatch, most_events: int) -> None:
-    monkeypatch.setattr(long_steps, "MOST_EVENTS", most_events)
+    monkeypatch.setattr(cuda_fit, "MOST_EVENTS", most_events)
 
 
 @pytest.mark.parametrize("mode", ["train", "inference"])
@@ -36,7 +36,7 @@ def test_an_answer_without_a_search_is_the_answer_of_the_search(
         assert (short.budget.fits, short.budget.largest_batch) == (False, None)
     assert short.fit is None
     assert any(line.startswith("gpu: no answer") for line in short.unanswered)
-    assert any("played once" in note for note in short.notes)
+    assert any("simulated once" in note for note in short.notes)
 
 
 def test_wide_layers_are_played_once_and_fit_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:

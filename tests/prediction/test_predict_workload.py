@@ -8,8 +8,8 @@ import pytest
 
 from harness.allocator import AllocatorConfigError
 from harness.prediction.gpu.catalogue import GpuError
+from harness.prediction.mlp.cuda_fit import ExamplesError
 from harness.prediction.mlp.largest_fit import needed_bytes
-from harness.prediction.mlp.last_batch import ExamplesError
 from harness.prediction.predict_workload import predict
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.memory_fit import BudgetFit

@@ -26,7 +26,7 @@ from harness.measurement.malloc_settings import disable_huge_pages, huge_pages_a
 from harness.measurement.process.fork_launcher import UNPRIMED
 from harness.measurement.process.guards import die_first_for_memory, die_with_parent
 from harness.measurement.process.messages import Job
-from harness.prediction.paused_collection import collection_paused
+from harness.prediction.interpreter_state import collection_paused
 
 FORKS_BEFORE_GATHERING = 12
 """After this many a sweep is under way, and gathering (up to a second) pays off: a threshold search

@@ -18,8 +18,7 @@ from harness.prediction.estimate.step_run import run_recorded
 from harness.prediction.gpu import catalogue, peaks, workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import RecordedSteps, simulate
-from harness.prediction.paused_collection import collection_paused
-from harness.prediction.whole_import import import_whole
+from harness.prediction.interpreter_state import collection_paused, import_whole
 from harness.schema.events import trace_metrics
 from harness.schema.metrics import Metrics
 from harness.schema.step_report import StepReport

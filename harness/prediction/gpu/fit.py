@@ -18,8 +18,8 @@ from harness.allocator import (
     policies_to_try,
 )
 from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.largest_value import largest_value
-from harness.prediction.paused_collection import collection_paused
 from harness.schema.verdict import Fit, fit_of
 
 _Result = TypeVar("_Result")

@@ -1,25 +1,19 @@
 """Closed forms and the event sequence of an MLP step, CPU and CUDA kernels; no torch.
 
-activations.py       Blocks that each activation function allocates
+activations.py       Blocks of activation functions and dropout
 autocast.py          The casts of autocast: float32 parameters, matmuls in bfloat16 or float16
 checkpoint.py        Checkpointed segments
 cpu_trace.py         The event sequence of a workload's build and steps
-cuda_fit.py          The answers about a workload on a GPU
-cuda_kernels.py      Allocations of CUDA's kernels
-cuda_norms.py        Normalization as CUDA's own kernels do it
+cuda_fit.py          The answers about a workload on a GPU, also with a smaller last batch
 cuda_trace.py        The events of a workload's build and steps as CUDA's kernels
 data_segment.py      From live bytes to what the kernel counts against a limit
-dropout.py           Blocks of dropout
 formula.py           Closed forms: what a workload holds, as plain functions of its description
-kernels.py           Device-specific kernels
+kernels.py           Scratch memory of a device's kernels
 largest_fit.py       Fit of a workload into a budget, and its largest batch, by its predicted trace
-last_batch.py        A run over examples that are no multiple of the batch
 layers.py            The events of single layers
-long_steps.py        Long steps, for which a search through the allocator model would take
 loss.py              The events of the cross-entropy
 network.py           Forward and backward pass of a whole network, event by event
 norms.py             Blocks of a normalization between a linear layer and its activation
 optimizer_events.py  The events of one optimizer step, for each optimizer and its two forms
-steps.py             The build of a workload and its steps
 trace_writer.py      Writes predicted allocator events down in order
 """

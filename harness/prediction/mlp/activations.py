@@ -1,4 +1,4 @@
-"""Blocks that each activation function allocates, keeps for the backward pass and returns.
+"""Blocks that activation functions and dropout allocate, keep for the backward pass and return.
 
 Autograd saves what ``derivatives.yaml`` names in a function's derivative: its output
 (relu, sigmoid, tanh), its input (gelu, silu, leaky_relu), or both operands (maximum).
@@ -84,20 +84,61 @@ def maximum_backward(
     an element. When the second comparison is made depends on the version (``torch_rules``).
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
-    compares_first = MAXIMUM_COMPARES_FIRST.holds()
-    less = writer.allocate(elements, f"{node}lt", "temporary", module) if compares_first else None
+
+    def allocate(size: int, operator: str) -> Event:
+        return writer.allocate(size, node + operator, "temporary", module)
+
+    less = allocate(elements, "lt") if MAXIMUM_COMPARES_FIRST.holds() else None
     two = writer.take_on_host(8, f"{node}div", "temporary", module)
     cast = writer.take_on_host(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
-    half = writer.allocate(size_bytes, f"{node}div/aten::div", "temporary", module)
-    writer.free(cast)
-    writer.free(two)
-    equal = writer.allocate(elements, f"{node}eq", "temporary", module)
-    gradient = writer.allocate(size_bytes, f"{node}where", "temporary", module)
+    half = allocate(size_bytes, "div/aten::div")
+    writer.free(cast, two)
+    equal = allocate(elements, "eq")
+    gradient = allocate(size_bytes, "where")
     if less is None:
-        less = writer.allocate(elements, f"{node}lt", "temporary", module)
-        returned = (less, equal, half)
+        writer.free(allocate(elements, "lt"), equal, half)
     else:
-        returned = (equal, half, less)
-    for block in returned:
-        writer.free(block)
+        writer.free(equal, half, less)
     return gradient
+
+
+class Dropout:
+    """Writes the events of ``nn.Dropout`` in training; in inference it does nothing.
+
+    On the CPU ``at::dropout`` draws a mask of the input's own type, divides it by the share that
+    stays, and multiplies; the mask is drawn in place on every processor: torch 2.13's
+    ``bernoulli_`` has no path through MKL's generator. On CUDA one kernel draws a mask of a byte an
+    element and multiplies. The backward pass needs the mask alone.
+
+    Source: aten/src/ATen/native/Dropout.cpp, cuda/Dropout.cu (``dropout_cuda``).
+    """
+
+    def __init__(self, writer: TraceWriter, element_bytes: int, *, on_cuda: bool) -> None:
+        self._writer = writer
+        self._element_bytes = element_bytes
+        self._on_cuda = on_cuda
+
+    def apply(self, size_bytes: int, module: str) -> tuple[Event, Event]:
+        """Write the mask and its product with the input; return both."""
+        allocate = self._writer.allocate
+        if self._on_cuda:
+            operator = "aten::dropout/aten::native_dropout/aten::empty"
+            mask = allocate(size_bytes // self._element_bytes, operator, "activation", module)
+            return mask, allocate(size_bytes, operator, "activation", module)
+        like = "aten::dropout/aten::empty_like/aten::empty_strided"
+        mask = allocate(size_bytes, like, "activation", module)
+        share = "aten::dropout/aten::div_"
+        wrapped = wrapped_number(share, f"{share}/aten::div_", self._element_bytes)
+        self._writer.scratch_on_host(*wrapped, module=module)
+        return mask, allocate(size_bytes, "aten::dropout/aten::mul", "activation", module)
+
+    def backward(self, size_bytes: int, module: str) -> Event:
+        """Write the product of gradient and mask: the gradient of the input."""
+        node = ("NativeDropoutBackward0", "native_dropout_backward")
+        operator = _node(*(node if self._on_cuda else ("MulBackward0", "mul")))
+        return self._writer.allocate(size_bytes, operator, "temporary", module)
+
+
+def wrapped_number(operator: str, cast: str, element_bytes: int) -> list[tuple[int, str]]:
+    """Return the blocks of a Python number: itself in 8 bytes, and its cast to another type."""
+    return [(8, operator), *[(element_bytes, cast + CAST)] * (element_bytes != 8)]

@@ -64,7 +64,7 @@ class AutocastLayers(Layers):
 
     def leave(self) -> None:
         """Write that the cached casts which nothing else holds are freed."""
-        self.free(self._cached)
+        self.writer.free(*self._cached)
         self._cached = []
 
     def loss(self, rows: int, logits: Event) -> Loss:
@@ -72,7 +72,7 @@ class AutocastLayers(Layers):
         size_bytes = rows * self.all[-1].fan_out * _FULL_BYTES
         cast = self.writer.allocate(size_bytes, _LOSS + CAST)
         of_batch = loss.forward(self.writer, size_bytes, _FULL_BYTES, f"{_LOSS}/")
-        self.free((cast, logits))
+        self.writer.free(cast, logits)
         return of_batch
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
@@ -102,7 +102,7 @@ class AutocastLayers(Layers):
         sums = f"{ADDMM_NODE}aten::sum"
         bias = allocate(layer.fan_out * self.element_bytes, sums)
         self.kernels.column_sums(rows, layer.fan_out, self.element_bytes, sums)
-        self.free((gradient, *after, self._saved[module]))
+        self.writer.free(gradient, *after, self._saved[module])
         self._to_full(weight, 2 * index, module)
         self._to_full(bias, 2 * index + 1, module)
         return result
@@ -111,7 +111,7 @@ class AutocastLayers(Layers):
         """Write the cast of a gradient to float32, which stays or is added to the one held."""
         size_bytes = low.size_bytes // self.element_bytes * _FULL_BYTES
         full = self.gradient(size_bytes, place, _CAST_BACKWARD, module)
-        self.free((low, full))
+        self.writer.free(low, full)
 
 
 class CudaAutocastLayers(AutocastLayers):
@@ -144,11 +144,9 @@ class CudaAutocastLayers(AutocastLayers):
         of_cast, until_end = loss.nll_backward(
             self.writer, of_batch.loss, cast.size_bytes, _FULL_BYTES, parts
         )
-        free(cast)
-        free(of_batch.total_weight)
+        free(cast, of_batch.total_weight)
         of_log = allocate(size_bytes, _CAST_BACKWARD)
         free(of_cast)
         gradient = allocate(size_bytes, loss.SOFTMAX_BACKWARD)
-        free(of_log)
-        free(self._low)
+        free(of_log, self._low)
         return Root(gradient, until_end)

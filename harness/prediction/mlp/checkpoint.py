@@ -74,7 +74,7 @@ class Checkpointed(Passes):
             of_linear = "temporary" if layers.activation.allocates else category
             linear = layers.linear(rows, layer, of_linear)
             applied = layers.activate(rows, layer, linear, category, others="temporary")
-            layers.free((*applied.taken, hidden))
+            layers.writer.free(*applied.taken, hidden)
             hidden = applied.output
         assert hidden is not None, "a segment has at least one layer"
         return hidden
@@ -100,7 +100,7 @@ class Checkpointed(Passes):
             pending = False
         result = layers.activation_backward(rows, layer, gradient)
         if result is not gradient:
-            layers.free((*reversed(self._kept[index].by_activation), gradient))
+            layers.writer.free(*reversed(self._kept[index].by_activation), gradient)
 
         def unpack(node: str) -> Blocks:
             if pending:
@@ -119,7 +119,7 @@ class Checkpointed(Passes):
         kept, dropped = self._last(rows, segment.last, prefix)
         self._kept[segment.last] = kept
         # Sequential's frame, in the exception's traceback, still names the linear layer's output.
-        layers.free((*dropped, state) if layers.from_scratch else (state, *dropped))
+        layers.writer.free(*((*dropped, state) if layers.from_scratch else (state, *dropped)))
 
     def _rerun(self, rows: int, index: int, prefix: str) -> Kept:
         """Write a layer's events but for the last's; return what it keeps."""
@@ -127,7 +127,7 @@ class Checkpointed(Passes):
         linear = layers.linear(rows, layer, "temporary", prefix)
         output, taken = layers.activate(rows, layer, linear, "temporary", prefix)
         if activation.keeps == "output":
-            layers.free(taken)
+            layers.writer.free(*taken)
             return Kept((), (output,))
         return Kept((output,), () if activation.keeps == "nothing" else taken)
 

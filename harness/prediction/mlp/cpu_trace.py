@@ -1,13 +1,22 @@
 """The event sequence of a workload's build and steps, derived without running anything."""
 
+from harness.prediction.interpreter_state import collection_paused
+from harness.prediction.mlp import network
 from harness.prediction.mlp.autocast import AutocastLayers
+from harness.prediction.mlp.checkpoint import Checkpointed
+from harness.prediction.mlp.formula import input_bytes, label_bytes, micro_batches
 from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import Layers
-from harness.prediction.mlp.steps import Steps
+from harness.prediction.mlp.optimizer_events import Optimizer
 from harness.prediction.mlp.trace_writer import TraceWriter
-from harness.prediction.paused_collection import collection_paused
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
+
+_WITH_SCRATCH = ("bfloat16", "float16")
+
+
+class UnsupportedWorkloadError(ValueError):
+    """The events of this workload cannot be predicted exactly; the message says why."""
 
 
 def why_refused(workload: Workload) -> str | None:
@@ -32,31 +41,12 @@ def why_refused(workload: Workload) -> str | None:
     return None
 
 
-_WITH_SCRATCH = ("bfloat16", "float16")
-
-
-class UnsupportedWorkloadError(ValueError):
-    """The events of this workload cannot be predicted exactly; the message says why."""
-
-
 def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace:
     """Return the trace of the build and two steps (one in inference), as it would be measured.
 
     Addresses are running numbers of blocks. ``without_scratch`` leaves out what a 16-bit matmul
     allocates for itself: it depends on the processor, so such a workload is refused otherwise.
     """
-    _check(workload, without_scratch=without_scratch)
-    with collection_paused():
-        writer = TraceWriter()
-        kind = AutocastLayers if workload.autocast else Layers
-        steps = Steps(writer, workload, kind(writer, workload, Kernels(writer)))
-        steps.build()
-        for _ in range(2 if workload.mode == "train" else 1):
-            steps.step()
-        return writer.trace()
-
-
-def _check(workload: Workload, *, without_scratch: bool) -> None:
     if workload.device != "cpu":
         raise UnsupportedWorkloadError(
             f"device {workload.device}: only the CPU's allocator is predicted here"
@@ -69,3 +59,56 @@ def _check(workload: Workload, *, without_scratch: bool) -> None:
             f"dtype {dtype}: what its matmuls allocate for themselves depends on the processor "
             "and is not predicted"
         )
+    with collection_paused():
+        writer = TraceWriter()
+        kind = AutocastLayers if workload.autocast else Layers
+        steps = Steps(writer, workload, kind(writer, workload, Kernels(writer)))
+        steps.build()
+        for _ in range(2 if workload.mode == "train" else 1):
+            steps.step()
+        return writer.trace()
+
+
+class Steps:
+    """Writes a workload's build, then as many steps as asked for, on any device."""
+
+    def __init__(self, writer: TraceWriter, workload: Workload, layers: Layers) -> None:
+        self._writer = writer
+        self._workload = workload
+        self._layers = layers
+        self._passes = (
+            Checkpointed(layers, workload.checkpoint)
+            if workload.checkpoint
+            else network.Plain(layers)
+        )
+        # "auto" is so on CUDA alone (torch/optim/optimizer.py, _default_to_fused_or_foreach).
+        setting = (workload.foreach, workload.device)
+        self._optimizer = Optimizer(
+            writer,
+            workload.optimizer,
+            workload.foreach == "on" or setting == ("auto", "cuda"),
+            layers.parameter_sizes,
+            layers.parameter_element_bytes,
+        )
+
+    def build(self) -> None:
+        """Write the parameters and the batch."""
+        self._layers.build()
+        self._writer.allocate(input_bytes(self._workload), "aten::empty", "input")
+        if self._workload.mode == "train":
+            self._writer.allocate(label_bytes(self._workload), "aten::empty", "input")
+
+    def step(self, rows: int | None = None) -> None:
+        """Write one more step: gradients dropped, passes, update; or a pass without autograd."""
+        writer, parts = self._writer, self._workload.accumulate
+        batch = rows or self._workload.batch
+        writer.next_step()
+        if self._workload.mode == "inference":
+            writer.phase = "forward"
+            network.predict(self._layers, batch)
+            return
+        self._layers.zero_grad()
+        for part in micro_batches(batch, parts):
+            network.train(self._layers, self._passes, part, parts)
+        writer.phase = "optimizer"
+        self._optimizer.step()

@@ -1,23 +1,184 @@
-"""The answers about a workload on a GPU: does it fit, its largest batch, a smaller last batch."""
+"""The answers about a workload on a GPU: peaks, does it fit, its largest batch, the last batch.
 
-from functools import partial
+Steps of more than ``MOST_EVENTS`` events would take minutes to search. They are simulated once,
+with ascending addresses; a budget then has an answer only if the parameters and their gradients
+alone exceed it.
+"""
 
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import GpuMemory, Run
 from harness.prediction.gpu.peaks import (
     ENDLESS,
     OnCuda,
     by_each_policy,
+    memory_of_gpu,
     named_peaks,
+    peaks_on,
     verdict_on_gpu,
 )
-from harness.prediction.gpu.simulation import simulate
+from harness.prediction.gpu.simulation import (
+    MOST_STEPS,
+    Peaks,
+    highest,
+    simulate,
+    simulate_steps,
+)
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
-from harness.prediction.mlp.last_batch import Epoch
+from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
+from harness.prediction.versions import CHECKED_ON_CUDA, described_version
+from harness.schema.errors import HarnessError
+from harness.schema.events import Trace
 from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch, StepPeaks
-from harness.schema.verdict import FITS
+from harness.schema.units import format_bytes
+from harness.schema.verdict import DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload
+
+MOST_EVENTS = 50_000
+"""Events of a step up to which every address policy is simulated and batches are searched."""
+
+
+class ExamplesError(HarnessError, ValueError):
+    """The workload cannot train on this number of examples."""
+
+
+class SimulatedEpoch(NamedTuple):
+    """The peaks of an epoch's steps under one allocator."""
+
+    before: Peaks
+    """Highest of the build and the whole steps."""
+    partial: Peaks
+    following: Peaks
+    """Of the whole step after the partial one."""
+
+    @property
+    def reserved_peak_bytes(self) -> int:
+        """Highest of all the steps."""
+        return highest(self).reserved
+
+    @property
+    def reserved_rise_bytes(self) -> int:
+        """Bytes that the last two steps reserve beyond all before."""
+        return self.reserved_peak_bytes - self.before.reserved
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """A run over examples that are no multiple of the batch: its last step is a smaller one.
+
+    A step of fewer rows cuts other blocks out of the segments that whole steps left, and the whole
+    step after it may find what it needs cut up. So the whole steps are simulated, as many as the
+    examples make up to those after which peaks are steady, then a partial one over the first rows
+    of the batch's blocks, then a whole one.
+    """
+
+    workload: Workload
+    gpu: Gpu
+    examples: int
+
+    def __post_init__(self) -> None:
+        """Check the examples."""
+        batch, least = self.workload.batch, self.workload.least_batch
+        if self.examples < batch:
+            raise ExamplesError(
+                f"examples must be at least one batch ({batch}), got {self.examples}"
+            )
+        if 0 < self.rows < least:
+            rule = f"leave a last batch of at least {least} rows"
+            raise ExamplesError(
+                f"examples must {rule}, got {self.examples} ({self.rows} rows left)"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Rows of the partial step; 0 where there is none."""
+        return self.examples % self.workload.batch
+
+    @property
+    def steps_before(self) -> int:
+        """Whole steps before the partial one."""
+        return min(self.examples // self.workload.batch, MOST_STEPS + 1)
+
+    @cached_property
+    def script(self) -> CudaSteps:
+        """Return the events of the build and of the steps."""
+        partial_step = self.steps_before + 1
+        return CudaSteps(self.workload, self.gpu, rows_of={partial_step: self.rows})
+
+    def simulate(self, allocator: CachingAllocator) -> SimulatedEpoch:
+        """Simulate build and steps."""
+        phases = simulate_steps(self.script, allocator, self.steps_before + 2)
+        *before, partial_step, following = (highest(step.values()) for step in phases)
+        return SimulatedEpoch(highest(before), partial_step, following)
+
+
+def answers(
+    workload: Workload,
+    gpu: Gpu,
+    settings: str,
+    budget_bytes: int | None,
+    epoch: Epoch | None,
+    *,
+    is_named: bool,
+) -> tuple[Trace, dict[str, Any], list[str]]:
+    """Return the trace, the fields of a prediction about the GPU, and notes."""
+    script = CudaSteps(workload, gpu)
+    is_long = script.event_count > MOST_EVENTS
+    peaks = peaks_on(script, gpu, settings, policies=1 if is_long else None)
+    notes = list(peaks.notes)
+    version, memory = str(described_version()), memory_of_gpu(gpu, settings)
+    if version not in CHECKED_ON_CUDA:
+        checked = ", ".join(CHECKED_ON_CUDA)
+        notes.append(f"torch {version}: CUDA kernels and workspaces are those of {checked}")
+    if not is_named:
+        notes.append(f"no GPU was given: workspaces and scratch are those of {gpu.name}")
+    elif memory is None:
+        notes.append(f"total memory of {gpu.name} is unknown, so whether the step fits is too")
+    fields: dict[str, Any] = {"cuda": peaks.cuda}
+    needed = peaks.ranges["reserved_peak_bytes"][1]
+    if is_long:
+        count = f"a step of {script.event_count:,} events"
+        notes.append(f"{count} was simulated once, with segments at ascending addresses")
+        # What is alive at the end of a backward pass, whatever the batch.
+        least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
+        still = {"gpu": is_named, "budget": budget_bytes is not None, "examples": epoch is not None}
+        if is_named and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
+            fields["fit"] = verdict_on_gpu(memory, peaks, DOES_NOT_FIT, is_searched=True)
+            still["gpu"] = False
+        if budget_bytes is not None and least > budget_bytes:
+            fields["budget"] = BudgetFit(
+                budget_bytes=budget_bytes, needed_bytes=needed, fits=False, largest_batch=None
+            )
+            still["budget"] = False
+        reason = (
+            f"no answer, because {count} is not searched (at most {MOST_EVENTS:,}); "
+            f"parameters and gradients alone take {format_bytes(least)}"
+        )
+        fields["unanswered"] = tuple(f"{name}: {reason}" for name in still if still[name])
+        return script.trace(2), fields, notes
+    if epoch is not None:
+        last, endless = _last_batch(epoch, settings)
+        fields["last_batch"] = last
+        needed = max(needed, last.reserved_peak_bytes[1])
+        notes += [ENDLESS] * (endless and ENDLESS not in notes)
+    if is_named and memory is not None:
+        fields["fit"] = _fit(memory, peaks, runs_of(workload, gpu, epoch), workload)
+    if budget_bytes is not None:
+        memory = GpuMemory(
+            gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0)
+        )
+        fields["budget"] = BudgetFit(
+            budget_bytes=budget_bytes,
+            needed_bytes=needed,
+            fits=memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
+            largest_batch=largest_batch(memory, workload),
+        )
+    return script.trace(2), fields, notes
 
 
 def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[Run, ...]:
@@ -49,17 +210,15 @@ def largest_by_requests(workload: Workload, gpu: Gpu, available_bytes: int) -> i
     return largest_within(requested, available_bytes, low=low, high=high) or low
 
 
-def fit_of_workload(
-    memory: GpuMemory, peaks: OnCuda, runs: tuple[Run, ...], workload: Workload
-) -> GpuFit:
+def _fit(memory: GpuMemory, peaks: OnCuda, runs: tuple[Run, ...], workload: Workload) -> GpuFit:
     """Return whether ``runs`` fit on the GPU, and the workload's largest batches."""
     surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
     verdict = memory.verdict(*runs)
     return verdict_on_gpu(memory, peaks, verdict, surely, at_best, is_searched=True)
 
 
-def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, ...]]:
-    """Return the peaks of the epoch's partial step and of the one after it, and notes."""
+def _last_batch(epoch: Epoch, settings: str) -> tuple[LastBatch, bool]:
+    """Return the epoch's last peaks, and whether the GPU's limit had to be lifted for them."""
     runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
     rises = [simulated.reserved_rise_bytes for simulated in runs]
     reserved = [simulated.reserved_peak_bytes for simulated in runs]
@@ -72,22 +231,4 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
         reserved_peak_bytes=(min(reserved), max(reserved)),
         reserved_rise_bytes=(min(rises), max(rises)),
     )
-    return result, (ENDLESS,) if endless else ()
-
-
-def within(
-    workload: Workload,
-    gpu: Gpu,
-    settings: str,
-    needed_bytes: int,
-    budget_bytes: int,
-    epoch: Epoch | None = None,
-) -> BudgetFit:
-    """Return whether the allocator needs to reserve at most the budget."""
-    memory = GpuMemory(gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0))
-    return BudgetFit(
-        budget_bytes=budget_bytes,
-        needed_bytes=needed_bytes,
-        fits=memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
-        largest_batch=largest_batch(memory, workload),
-    )
+    return result, endless

@@ -6,13 +6,12 @@ from operator import attrgetter
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import Requests
+from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.mlp.autocast import CudaAutocastLayers
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, why_refused
-from harness.prediction.mlp.cuda_kernels import CudaKernels
+from harness.prediction.mlp.cpu_trace import Steps, UnsupportedWorkloadError, why_refused
+from harness.prediction.mlp.kernels import CudaKernels
 from harness.prediction.mlp.layers import Layers
-from harness.prediction.mlp.steps import Steps
 from harness.prediction.mlp.trace_writer import TraceWriter
-from harness.prediction.paused_collection import collection_paused
 from harness.schema.events import Trace
 from harness.schema.workload import MAX_ELEMENTS, MAX_SIZE, Workload
 
@@ -33,7 +32,12 @@ class CudaSteps:
     def __init__(
         self, workload: Workload, gpu: Gpu, *, rows_of: Mapping[int, int] | None = None
     ) -> None:
-        _check(workload)
+        if reason := why_refused(workload):
+            raise UnsupportedWorkloadError(reason)
+        if workload.norm == "batch" and workload.batch > most_rows(workload):
+            raise UnsupportedWorkloadError(
+                "batch normalization of more than 2^31 - 1 elements on CUDA"
+            )
         self._writer = TraceWriter(with_host=False)
         self._kernels = CudaKernels(self._writer, gpu)
         kind = CudaAutocastLayers if workload.autocast else Layers
@@ -49,7 +53,7 @@ class CudaSteps:
     def trace(self, steps: int) -> Trace:
         """Return the events of the build and the first ``steps``, the last the measured one."""
         self.requests(steps)
-        events = [event for event in self._writer.trace().events if event.step <= steps]
+        events = [event for event in self._writer.events if event.step <= steps]
         return Trace(events, steps=steps)
 
     @property
@@ -64,7 +68,7 @@ class CudaSteps:
         return self._requests[step]
 
     def _write(self) -> Requests:
-        start = self._writer.here()
+        start = len(self._writer.events)
         with collection_paused():
             if self._requests:
                 self._steps.step(self._rows_of.get(len(self._requests)))
@@ -72,15 +76,8 @@ class CudaSteps:
                 self._steps.build()
             requests = [
                 (phase, [(event.size_bytes, event.address) for event in run])
-                for phase, run in groupby(self._writer.since(start), attrgetter("phase"))
+                for phase, run in groupby(self._writer.events[start:], attrgetter("phase"))
             ]
         if requests[-1][0] != self._writer.phase:  # an update that allocates nothing
             requests.append((self._writer.phase, []))
         return requests
-
-
-def _check(workload: Workload) -> None:
-    if reason := why_refused(workload):
-        raise UnsupportedWorkloadError(reason)
-    if workload.norm == "batch" and workload.batch > most_rows(workload):
-        raise UnsupportedWorkloadError("batch normalization of more than 2^31 - 1 elements on CUDA")

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.prediction.mlp.largest_fit import axis_range
+from harness.prediction.mlp.largest_fit import solve
 from harness.schema.workload import Workload
 
 PAGE_BYTES = 4096
@@ -120,9 +119,6 @@ def solve_data_segment(
     counted: Callable[[Peak], int] = data_bytes,
 ) -> int | None:
     """Return the largest ``axis`` for which what is ``counted``, and ``extra_bytes``, fit."""
-    low, high = axis_range(workload, axis)
-
-    def need(value: int) -> int:
-        return counted(data_peak(workload.replace(**{axis: value}))) + extra_bytes
-
-    return largest_within(need, budget_bytes, low=low, high=high)
+    return solve(
+        workload, budget_bytes, axis, lambda tried: counted(data_peak(tried)) + extra_bytes
+    )

@@ -1,5 +1,7 @@
 """Fit of a workload into a budget, and its largest batch, by its predicted trace."""
 
+from collections.abc import Callable
+
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.schema.workload import MAX_DEPTH, MAX_SIZE, Workload
@@ -20,12 +22,14 @@ def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
     return least[axis], MAX_DEPTH if axis == "depth" else MAX_SIZE
 
 
-def solve(workload: Workload, budget_bytes: int, axis: str) -> int | None:
-    """Return the largest ``axis`` ("batch", "width" or "depth") that fits into the budget."""
+def solve(
+    workload: Workload,
+    budget_bytes: int,
+    axis: str,
+    need: Callable[[Workload], int] = needed_bytes,
+) -> int | None:
+    """Return the largest ``axis`` ("batch", "width" or "depth") whose need fits the budget."""
     low, high = axis_range(workload, axis)
     return largest_within(
-        lambda value: needed_bytes(workload.replace(**{axis: value})),
-        budget_bytes,
-        low=low,
-        high=high,
+        lambda value: need(workload.replace(**{axis: value})), budget_bytes, low=low, high=high
     )

@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from harness.prediction.mlp import activations, loss
-from harness.prediction.mlp.activations import MAXIMUM, NODE, Applied
+from harness.prediction.mlp.activations import MAXIMUM, NODE, Applied, Dropout
 from harness.prediction.mlp.formula import DTYPE_BYTES
-from harness.prediction.mlp.kernels import Kernels
+from harness.prediction.mlp.kernels import CudaKernels, Kernels
 from harness.prediction.mlp.loss import Loss, Root
+from harness.prediction.mlp.norms import norm_of
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
@@ -52,8 +53,11 @@ class Layers:
         self.element_bytes = DTYPE_BYTES[workload.autocast or workload.dtype]
         self.parameter_element_bytes = DTYPE_BYTES[workload.dtype]
         self.kernels = kernels
-        self.norm = kernels.norm(workload)
-        self.dropout = kernels.dropout(workload)
+        self.norm = norm_of(workload, writer, kernels)
+        self.dropout = None
+        if workload.dropout:
+            on_cuda = isinstance(kernels, CudaKernels)
+            self.dropout = Dropout(writer, DTYPE_BYTES[workload.dtype], on_cuda=on_cuda)
         sizes = (workload.in_features, *workload.widths, workload.classes)
         self.all = [self._layer(index, *shape) for index, shape in enumerate(pairwise(sizes))]
         self.gradients: list[Event | None] = [None] * len(self.parameter_sizes)
@@ -105,7 +109,7 @@ class Layers:
 
     def zero_grad(self) -> None:
         """Write that the gradients held are freed, in the order of the parameters."""
-        self.free(self.gradients)
+        self.writer.free(*self.gradients)
         self.gradients = [None] * len(self.gradients)
 
     def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
@@ -130,7 +134,7 @@ class Layers:
         output, statistics = self.norm.forward(
             rows, layer.fan_out, layer.norm_module, ("temporary", "temporary")
         )
-        self.free((*statistics, linear))
+        self.writer.free(*statistics, linear)
         return self.activate(rows, layer, output, "temporary")
 
     def activate(
@@ -191,11 +195,9 @@ class Layers:
         inside = unpack(ADDMM_BACKWARD) if unpack else ()
         result = self.input_gradient(rows, layer, matmul) if index else gradient
         weight = self._weight_gradient(rows, layer, layer.place, matmul)
-        self.free(inside)
+        self.writer.free(*inside)
         bias = self._bias_gradient(rows, layer, layer.place + 1, f"{ADDMM_NODE}aten::sum")
-        self.writer.free(gradient)
-        self.free(after)
-        self.free((bias, weight))
+        self.writer.free(gradient, *after, bias, weight)
         return result
 
     def _from_scratch_backward(
@@ -203,14 +205,11 @@ class Layers:
     ) -> Event:
         """Write the sum's backward, which needs nothing saved, and then the matmul's."""
         layer, matmul = self.all[index], f"{MM_BACKWARD}/aten::mm"
-        self.free((self._bias_gradient(rows, layer, len(self.all) + index, _BIAS_BACKWARD),))
+        self.writer.free(self._bias_gradient(rows, layer, len(self.all) + index, _BIAS_BACKWARD))
         inside = unpack(MM_BACKWARD) if unpack else ()
         weight = self._weight_gradient(rows, layer, index, matmul)
         result = self.input_gradient(rows, layer, matmul) if index else gradient
-        self.free(inside)
-        self.writer.free(gradient)
-        self.free(after)
-        self.free((weight,))
+        self.writer.free(*inside, gradient, *after, weight)
         return result
 
     def loss(self, rows: int, logits: Event) -> Loss:
@@ -222,16 +221,11 @@ class Layers:
 
     def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
         """Write the loss's backward pass, down to the gradient of the logits."""
-        del rows
+        del rows  # which its casts under autocast need
         return loss.backward(self.writer, of_batch, self.element_bytes, parts)
 
     def leave(self) -> None:
         """Write what is freed when the forward pass ends: nothing."""
-
-    def free(self, blocks: Sequence[Event | None]) -> None:
-        """Write that ``blocks`` are freed, in this order."""
-        for block in blocks:
-            self.writer.free(block)
 
     def input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
         """Write the matmul that computes the gradient of a linear layer's input."""

@@ -44,8 +44,7 @@ def backward(writer: TraceWriter, loss: Loss, element_bytes: int, parts: int) ->
     of_log, until_end = nll_backward(writer, loss.loss, size_bytes, element_bytes, parts)
     writer.free(loss.total_weight)
     of_logits = writer.allocate(size_bytes, SOFTMAX_BACKWARD)
-    writer.free(of_log)
-    writer.free(loss.log_softmax)
+    writer.free(of_log, loss.log_softmax)
     return Root(of_logits, until_end)
 
 
@@ -55,31 +54,21 @@ def nll_backward(
     """Write the backward pass down to the log-softmax; return its gradient and what stays.
 
     The gradient of the loss, ones, lives until the pass ends; so does the loss itself, which
-    the step holds. With several ``parts`` the loss is divided by their number first.
+    the step holds. With several ``parts`` the loss is divided by their number first, a wrapped
+    number that is kept for the backward pass.
     """
-    divided = _divide(writer, element_bytes) if parts > 1 else None
-    ones = writer.allocate(element_bytes, _ONES)
-    if divided is None:
-        return writer.allocate(size_bytes, _NLL_BACKWARD), (ones, loss)
-    number, quotient = divided
-    seed = _divide_backward(writer, number, element_bytes)
-    of_log = writer.allocate(size_bytes, _NLL_BACKWARD)
-    writer.free(seed)
-    return of_log, (ones, quotient, loss)
-
-
-def _divide(writer: TraceWriter, element_bytes: int) -> tuple[Event | None, Event]:
-    """Write ``loss / parts``; return the wrapped number, kept for backward, and the quotient."""
+    allocate, free = writer.allocate, writer.free
+    if parts == 1:
+        ones = allocate(element_bytes, _ONES)
+        return allocate(size_bytes, _NLL_BACKWARD), (ones, loss)
     number = writer.take_on_host(8, "")
     cast = writer.take_on_host(element_bytes, f"aten::div{CAST}")
-    quotient = writer.allocate(element_bytes, "aten::div")
-    writer.free(cast)
-    return number, quotient
-
-
-def _divide_backward(writer: TraceWriter, number: Event | None, element_bytes: int) -> Event:
+    quotient = allocate(element_bytes, "aten::div")
+    free(cast)
+    ones = allocate(element_bytes, _ONES)
     cast = writer.take_on_host(element_bytes, _DIV_BACKWARD + CAST)
-    gradient = writer.allocate(element_bytes, _DIV_BACKWARD)
-    writer.free(cast)
-    writer.free(number)
-    return gradient
+    seed = allocate(element_bytes, _DIV_BACKWARD)
+    free(cast, number)
+    of_log = allocate(size_bytes, _NLL_BACKWARD)
+    free(seed)
+    return of_log, (ones, quotient, loss)

@@ -34,29 +34,28 @@ def predict(layers: Layers, rows: int) -> None:
         linear = layers.linear(rows, layer, "temporary")
         if not layers.from_scratch:
             free(hidden)
-        applied = layers.between(rows, layer, linear)
-        layers.free(applied.taken)
+        output, taken = layers.between(rows, layer, linear)
+        free(*taken)
         if layers.from_scratch:
             free(hidden)
-        hidden = applied.output
+        hidden = output
     logits = layers.linear(rows, layers.all[-1], "temporary")
-    free(hidden)
-    free(logits)
+    free(hidden, logits)
     layers.leave()
 
 
 def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
     """Write the forward and backward pass of one (micro-)batch of ``rows``, one of ``parts``."""
     writer = layers.writer
-    writer.begin("forward")
+    writer.phase = "forward"
     passes.forward(rows)
     logits = layers.linear(rows, layers.all[-1], "temporary")
     of_batch = layers.loss(rows, logits)
     layers.leave()
-    writer.begin("backward")
+    writer.phase = "backward"
     root = layers.loss_backward(rows, of_batch, parts)
     passes.backward(rows, root.gradient)
-    layers.free(root.until_end)
+    writer.free(*root.until_end)
 
 
 Held = Mapping[str, Blocks]
@@ -74,13 +73,6 @@ class Plain(Passes):
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
         self._held: list[Held] = []
-        present = {
-            DROPOUT: layers.dropout is not None,
-            ACTIVATION: layers.activation.keeps != "nothing",
-            NORM: layers.norm is not None,
-        }
-        self._nodes = [kind for kind, there in present.items() if there]
-        """Kinds of a hidden layer's nodes between the linear layers, last one first."""
 
     def forward(self, rows: int) -> None:
         """Write the hidden layers' forward events and remember what is held."""
@@ -105,15 +97,14 @@ class Plain(Passes):
             held[NORM] = (linear, *statistics)
         output, taken = layers.activate(rows, layer, given, of_activation)
         if keeps == "output":
-            layers.free(taken)
-        held[ACTIVATION] = {"output": (output,), "input": (given,), "operands": taken}.get(
-            keeps, ()
-        )
+            layers.writer.free(*taken)
+        kept = {"output": (output,), "input": (given,), "operands": taken}.get(keeps, ())
+        held[ACTIVATION] = kept
         if layers.dropout is None:
             return {**held, NEXT: () if keeps == "output" else (output,)}
         size = rows * layer.fan_out * layers.element_bytes
         mask, result = layers.dropout.apply(size, layer.dropout_module)
-        if output not in held[ACTIVATION]:
+        if output not in kept:
             layers.writer.free(output)
         return {**held, DROPOUT: (mask,), NEXT: (result,)}
 
@@ -122,29 +113,31 @@ class Plain(Passes):
         layers, held = self._layers, self._held
         gradient = layers.linear_backward(rows, len(held), gradient, held[-1][NEXT])
         for index in range(len(held) - 1, -1, -1):
-            for kind in self._nodes:
-                result, added = self._node_backward(kind, rows, layers.all[index], gradient)
-                layers.free((gradient, *held[index][kind], *added))
+            layer, free = layers.all[index], layers.writer.free
+            if layers.dropout is not None:
+                size = rows * layer.fan_out * layers.element_bytes
+                result = layers.dropout.backward(size, layer.dropout_module)
+                free(gradient, *held[index][DROPOUT])
+                gradient = result
+            if layers.activation.keeps != "nothing":
+                result = layers.activation_backward(rows, layer, gradient)
+                free(gradient, *held[index][ACTIVATION])
+                gradient = result
+            if layers.norm is not None:
+                result, added = self._norm_backward(rows, layer)
+                free(gradient, *held[index][NORM], *added)
                 gradient = result
             after = held[index - 1][NEXT] if index else ()
             gradient = layers.linear_backward(rows, index, gradient, after)
         return gradient
 
-    def _node_backward(
-        self, kind: str, rows: int, layer: Layer, gradient: Event
-    ) -> tuple[Event, Blocks]:
-        """Write a node's backward events."""
-        layers = self._layers
-        if kind == ACTIVATION:
-            return layers.activation_backward(rows, layer, gradient), ()
-        if kind == DROPOUT:
-            assert layers.dropout is not None, "its node is there"
-            size = rows * layer.fan_out * layers.element_bytes
-            return layers.dropout.backward(size, layer.dropout_module), ()
-        assert layers.norm is not None, "its node is there"
-        module, added = layer.norm_module, []
+    def _norm_backward(self, rows: int, layer: Layer) -> tuple[Event, Blocks]:
+        """Write a normalization's gradients; return its input's, and those only added to others."""
+        norm, module, added = self._layers.norm, layer.norm_module, []
+        assert norm is not None, "its node is there"
 
         def allocate(number: int, size_bytes: int, operator: str) -> None:
-            added.append(layers.gradient(size_bytes, layer.place + 2 + number, operator, module))
+            place = layer.place + 2 + number
+            added.append(self._layers.gradient(size_bytes, place, operator, module))
 
-        return layers.norm.backward(rows, layer.fan_out, module, allocate), added
+        return norm.backward(rows, layer.fan_out, module, allocate), added

@@ -10,12 +10,12 @@ path of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a t
 
 from collections.abc import Sequence
 
-from harness.prediction.mlp.activations import CAST
+from harness.prediction.mlp.activations import CAST, wrapped_number
 from harness.prediction.mlp.formula import STEP_BYTES
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 
-_NAMES = {"sgd": "SGD", "momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
+_NAMES = {"momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 class Optimizer:
@@ -33,9 +33,9 @@ class Optimizer:
         self._kind = kind
         self._foreach = foreach
         self._sizes = sizes
-        self._cast_bytes = 0 if element_bytes == 8 else element_bytes
+        self._element_bytes = element_bytes
         self._first = True
-        self._prefix = f"Optimizer.step#{_NAMES[kind]}.step" if kind in _NAMES else ""
+        self._prefix = f"Optimizer.step#{_NAMES.get(kind)}.step"
 
     def step(self) -> None:
         """Write the events of one step; the first creates the state."""
@@ -52,6 +52,9 @@ class Optimizer:
 
     def _momentum(self) -> None:
         """``buf = clone(grad)`` the first time, then ``buf.mul_(momentum).add_(grad)``."""
+        if not self._first and self._foreach:
+            self._each("mul_", "mul")
+            return
         for size in self._sizes:
             if self._first:
                 operator = f"{self._prefix}/aten::clone/aten::empty_strided"
@@ -77,10 +80,12 @@ class Optimizer:
                 self._scalar("mul_")
             self._scalar("mul_")
             root = writer.allocate(size, f"{prefix}/aten::sqrt")
-            number, cast = self._wrap("div")
+            number = writer.take_on_host(8, prefix)
+            cast = None
+            if self._element_bytes != 8:
+                cast = writer.take_on_host(self._element_bytes, f"{prefix}/aten::div{CAST}")
             denominator = writer.allocate(size, f"{prefix}/aten::div")
-            self._unwrap(number, cast)
-            writer.free(root)
+            writer.free(cast, number, root)
             self._scalar("add_")
             writer.free(before)
             before = denominator
@@ -89,44 +94,25 @@ class Optimizer:
     def _adam_foreach(self) -> None:
         """One operation after another over all parameters: all denominators at once."""
         writer, prefix = self._writer, self._prefix
-        writer.free(writer.take_on_host(STEP_BYTES, f"{prefix}/aten::empty"))
+        writer.scratch_on_host((STEP_BYTES, f"{prefix}/aten::empty"))
         if self._kind == "adamw":
             self._each("mul_", "mul")
         self._each("mul_", "mul")
-        roots = [
-            writer.allocate(size, f"{prefix}/aten::_foreach_sqrt/aten::sqrt")
-            for size in self._sizes
-        ]
+        root = f"{prefix}/aten::_foreach_sqrt/aten::sqrt"
+        roots = [writer.allocate(size, root) for size in self._sizes]
         self._each("div_", "div_")
         self._each("add_", "add_")
-        for root in reversed(roots):
-            writer.free(root)
+        writer.free(*reversed(roots))
 
     def _each(self, name: str, inner: str) -> None:
+        """Write a multi-tensor operation ``name`` with a Python number."""
+        operator = f"{self._prefix}/aten::_foreach_{name}/aten::{name}"
+        number = wrapped_number(operator, f"{operator}/aten::{inner}", self._element_bytes)
         for _ in self._sizes:
-            self._scalar_in(f"{self._prefix}/aten::_foreach_{name}/aten::{name}", inner)
+            self._writer.scratch_on_host(*number)
 
-    def _scalar(self, name: str, cast_bytes: int | None = None) -> None:
+    def _scalar(self, name: str, element_bytes: int | None = None) -> None:
         """Write an in-place operation ``name`` with a Python number."""
-        if self._kind == "momentum" and self._foreach:
-            self._scalar_in(f"{self._prefix}/aten::_foreach_{name}/aten::{name}", "mul")
-        else:
-            self._unwrap(*self._wrap(name, cast_bytes))
-
-    def _scalar_in(self, operator: str, inner: str) -> None:
-        number = self._writer.take_on_host(8, operator)
-        if self._cast_bytes:
-            cast = f"{operator}/aten::{inner}{CAST}"
-            self._writer.free(self._writer.take_on_host(self._cast_bytes, cast))
-        self._writer.free(number)
-
-    def _wrap(self, name: str, cast_bytes: int | None = None) -> tuple[Event | None, Event | None]:
-        number = self._writer.take_on_host(8, self._prefix)
-        size = self._cast_bytes if cast_bytes is None else cast_bytes
-        if not size:
-            return number, None
-        return number, self._writer.take_on_host(size, f"{self._prefix}/aten::{name}{CAST}")
-
-    def _unwrap(self, number: Event | None, cast: Event | None) -> None:
-        self._writer.free(cast)
-        self._writer.free(number)
+        size = element_bytes or self._element_bytes
+        number = wrapped_number(self._prefix, f"{self._prefix}/aten::{name}", size)
+        self._writer.scratch_on_host(*number)

@@ -1,15 +1,9 @@
 """Writes predicted allocator events down in order."""
 
-import itertools
-from collections.abc import Sequence
-
 from harness.schema.events import Event, Trace
 
 # Makes an Event of a tuple in half the time that Event(*fields) takes.
 _new = tuple.__new__
-
-Place = tuple[int, int]
-"""A place on a writer: events and blocks before it."""
 
 
 class TraceWriter:
@@ -23,36 +17,28 @@ class TraceWriter:
     one whose events are written, as it is on the CPU.
     """
 
-    __slots__ = ("_blocks", "_events", "_phase", "_step", "_with_host")
+    __slots__ = ("_blocks", "_step", "_with_host", "events", "phase")
 
     def __init__(self, *, with_host: bool = True) -> None:
         self._with_host = with_host
-        self._events: list[Event] = []
         self._blocks = 0
         self._step = 0
-        self._phase = "build"
-
-    @property
-    def phase(self) -> str:
-        """The phase of the step that is being written."""
-        return self._phase
+        self.events: list[Event] = []
+        self.phase = "build"
+        """Phase of the step that is being written."""
 
     def next_step(self) -> None:
         """Begin another step: 1 after the build, then 2."""
         self._step += 1
-
-    def begin(self, phase: str) -> None:
-        """Begin another phase of the current step."""
-        self._phase = phase
 
     def allocate(
         self, size_bytes: int, operator: str, category: str = "temporary", module: str = ""
     ) -> Event:
         """Write that a block is allocated and return it."""
         self._blocks = number = self._blocks + 1
-        fields = (self._step, self._phase, operator, module, category, size_bytes, number)
+        fields = (self._step, self.phase, operator, module, category, size_bytes, number)
         block = _new(Event, fields)
-        self._events.append(block)
+        self.events.append(block)
         return block
 
     def take_on_host(
@@ -61,32 +47,24 @@ class TraceWriter:
         """Write a block in host memory and return it; None where host memory is not written."""
         return self.allocate(size_bytes, operator, category, module) if self._with_host else None
 
-    def free(self, block: Event | None) -> None:
-        """Write that ``block`` is freed; nothing for None."""
-        if block is None:
-            return
-        _, _, operator, module, category, size_bytes, number = block
-        fields = (self._step, self._phase, operator, module, category, -size_bytes, number)
-        self._events.append(_new(Event, fields))
+    def free(self, *blocks: Event | None) -> None:
+        """Write that ``blocks`` are freed, in this order; nothing for None."""
+        for block in blocks:
+            if block is not None:
+                _, _, operator, module, category, size_bytes, number = block
+                fields = (self._step, self.phase, operator, module, category, -size_bytes, number)
+                self.events.append(_new(Event, fields))
 
-    def here(self) -> Place:
-        """Return a place on the writer, for ``repeat``."""
-        return len(self._events), self._blocks
+    def scratch(self, *blocks: tuple[int, str], module: str = "") -> None:
+        """Write blocks (bytes and operator) that are freed at once, the last one first."""
+        taken = [self.allocate(size, operator, "temporary", module) for size, operator in blocks]
+        self.free(*reversed(taken))
 
-    def since(self, place: Place) -> Sequence[Event]:
-        """Return the events written since ``place``."""
-        return self._events[place[0] :]
-
-    def repeat(self, start: Place, stop: Place) -> int:
-        """Write once more, in the current step, what is between two places."""
-        shift = self._blocks - start[1]
-        _, *kept, numbers = zip(*self._events[start[0] : stop[0]], strict=True)
-        shifted = map(shift.__add__, numbers)
-        rows = zip(itertools.repeat(self._step), *kept, shifted, strict=False)
-        self._events += map(_new, itertools.repeat(Event), rows)
-        self._blocks += stop[1] - start[1]
-        return shift
+    def scratch_on_host(self, *blocks: tuple[int, str], module: str = "") -> None:
+        """Write the same of the host's memory, where that is written."""
+        if self._with_host:
+            self.scratch(*blocks, module=module)
 
     def trace(self) -> Trace:
         """Return what was written; its last step is the measured one."""
-        return Trace(self._events, steps=self._step)
+        return Trace(self.events, steps=self._step)

@@ -1,0 +1,49 @@
+"""State of the interpreter that a prediction changes for a while."""
+
+import gc
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking the growing list of events: half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def import_whole(name: str) -> None:
+    """Import a module in a thread of its own, and wait for its end.
+
+    Ctrl-C does not interrupt it: half of sympy would break every later import of it.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # longer to load than a small prediction
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(importlib.import_module, name).result()
+
+
+@contextmanager
+def patched_here(place: object, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Let the calling thread find ``function`` in the place of one of a module or a class.
+
+    Another thread would otherwise see a GPU that is not there, or build a network of meta tensors.
+    """
+    real, stored, own = getattr(place, name), vars(place)[name], get_ident()
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        return (function if get_ident() == own else real)(*args, **kwargs)
+
+    setattr(place, name, chosen)
+    try:
+        yield
+    finally:
+        setattr(place, name, stored)
