@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from harness.planning.measure_step import measure as measure
     from harness.planning.plan import plan as plan
     from harness.planning.predict import predict as predict
-    from harness.prediction.estimate.operator_rules import register_operator as register_operator
+    from harness.prediction.estimate.kernel_rules import register_operator as register_operator
     from harness.prediction.gpu.catalogue import Gpu as Gpu
     from harness.schema.argument_checks import ArgumentError as ArgumentError
     from harness.schema.errors import HarnessError as HarnessError
@@ -57,7 +57,7 @@ _PLACES = {
     "measure": "harness.planning.measure_step",
     "plan": "harness.planning.plan",
     "predict": "harness.planning.predict",
-    "register_operator": "harness.prediction.estimate.operator_rules",
+    "register_operator": "harness.prediction.estimate.kernel_rules",
     "sweep": "harness.sweeps.grid_sweep",
     "threshold": "harness.thresholds.find_threshold",
     "trace": "harness.measurement.module_trace",

@@ -5,13 +5,17 @@ of hooks costs, and unlike hooks it does not send ``nn.TransformerEncoderLayer``
 path than it takes unwatched.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
+from harness.schema.events import Trace, totals
 from harness.training.nested_tensors import tensors
+
+ROOT = "(network)"
+"""Name of the network itself among its modules."""
 
 Forward = Callable[..., Any]
 Wrap = Callable[[str, Forward], Forward]
@@ -66,19 +70,29 @@ class LayerOutputs:
 
         return run
 
-    def rows(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Return each module's name, kind and sizes: first those that ran, in order."""
+    def rows(
+        self, model: nn.Module, trace: Trace, saved: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Return a row for each module, first those that ran, in order.
+
+        ``saved`` are a record's metrics of modules. The bytes at the peak add up to the peak.
+        """
         modules = dict(model.named_modules())
+        at_peak = totals(trace.alive_at_peak(), "module")
         names = [*self._bytes, *(name for name in modules if name not in self._bytes)]
-        return [
+        rows = [
             {
                 "name": name,
                 "kind": type(modules[name]).__name__,
                 "parameter_bytes": sum(map(tensor_bytes, own_tensors(modules[name]))),
                 "output_bytes": self._bytes.get(name, 0),
+                "saved_bytes": saved.get(name or ROOT, {}).get("saved_bytes", 0),
+                "peak_bytes": at_peak.pop(name, 0),
             }
             for name in names
         ]
+        rows[0]["peak_bytes"] += sum(at_peak.values())  # of what ran under none of these names
+        return rows
 
 
 def own_tensors(module: nn.Module) -> list[Tensor]:

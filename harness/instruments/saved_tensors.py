@@ -15,10 +15,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from harness.instruments.allocation_trace import storages_of
-from harness.instruments.forward_hooks import Forward, wrapped_forwards
-
-ROOT = "(network)"
-"""Name of the network itself among its modules."""
+from harness.instruments.forward_hooks import ROOT, Forward, wrapped_forwards
 
 
 class Saved(NamedTuple):

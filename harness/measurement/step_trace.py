@@ -16,8 +16,8 @@ from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
 from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped_forwards
-from harness.instruments.saved_tensors import ROOT, SavedTensors, saved_metrics
-from harness.schema.events import Trace, totals, trace_metrics
+from harness.instruments.saved_tensors import SavedTensors, saved_metrics
+from harness.schema.events import trace_metrics
 from harness.schema.metrics import CudaMetrics, CudaPeaks, Metrics
 from harness.training.module_step import Step, run_step
 from harness.training.nested_tensors import tensors
@@ -82,7 +82,8 @@ class _Tracing:
         known = trace_metrics(trace) | (saved if self._own.mode == "train" else {})
         metrics = msgspec.structs.replace(msgspec.convert(known, Metrics), cuda=cuda)
         events = [list(event) for event in trace.events]
-        return StepTrace(metrics=metrics, events=events, layers=_rows(outputs, model, trace, saved))
+        layers = outputs.rows(model, trace, saved["modules"])
+        return StepTrace(metrics=metrics, events=events, layers=layers)
 
     def _steps(self) -> Iterator[int]:
         """Yield the number of each step; the last one is the measured one."""
@@ -143,22 +144,3 @@ def highest(phases: dict[str, dict[str, int]]) -> dict[str, int]:
     """Return the highest of each counter's peaks over the phases."""
     names = {name for peaks in phases.values() for name in peaks}
     return {name: max(peaks[name] for peaks in phases.values()) for name in sorted(names)}
-
-
-def _rows(
-    outputs: LayerOutputs, model: nn.Module, trace: Trace, saved: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Return a row for each module; the bytes at the peak add up to the peak."""
-    at_peak = totals(trace.alive_at_peak(), "module")
-    kept = saved["modules"]
-    rows = [
-        {
-            **row,
-            "saved_bytes": kept.get(row["name"] or ROOT, {}).get("saved_bytes", 0),
-            "peak_bytes": at_peak.pop(row["name"], 0),
-        }
-        for row in outputs.rows(model)
-    ]
-    if at_peak:  # blocks of modules that ran under no name of the network's
-        rows[0]["peak_bytes"] += sum(at_peak.values())
-    return rows

@@ -37,7 +37,7 @@ def patched_here(place: object, name: str, function: Callable[..., Any]) -> Iter
 
     Another thread would otherwise see a GPU that is not there, or build a network of meta tensors.
     """
-    real, stored, own = getattr(place, name), vars(place)[name], get_ident()
+    real, stored, own = getattr(place, name), vars(place).get(name), get_ident()
 
     def chosen(*args: Any, **kwargs: Any) -> Any:
         return (function if get_ident() == own else real)(*args, **kwargs)
@@ -46,4 +46,7 @@ def patched_here(place: object, name: str, function: Callable[..., Any]) -> Iter
     try:
         yield
     finally:
-        setattr(place, name, stored)
+        if stored is None:  # torch.backends.cudnn has its functions in a module behind it
+            delattr(place, name)
+        else:
+            setattr(place, name, stored)

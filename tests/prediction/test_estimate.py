@@ -269,7 +269,6 @@ def test_nothing_stays_in_place_of_pytorchs_functions() -> None:
 
 
 def test_a_registered_operator_counts_with_its_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.prediction.estimate.operator_rules.REGISTERED", {})
     monkeypatch.setattr("harness.prediction.estimate.kernel_rules.REGISTERED", registered := {})
     request = {"build": partial(nn.Linear, WIDTH, WIDTH), "batch": 8, "inputs": (WIDTH,)}
     before = estimate(**request, loss="sum").peak_live_bytes

@@ -12,13 +12,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments.allocation_trace import storages_of
-from harness.instruments.forward_hooks import Forward
-from harness.prediction.estimate.layer_rows import LayerRows
+from harness.instruments.forward_hooks import Forward, LayerOutputs
+from harness.instruments.saved_tensors import Saved, saved_metrics
 from harness.schema.events import Event, Trace
+from harness.schema.metrics import Layer
+
+_aten = torch.ops.aten
+_PRODUCTS = {
+    _aten.mm.default,
+    _aten.addmm.default,
+    _aten.bmm.default,
+    _aten.baddbmm.default,
+    _aten.convolution.default,
+}
+
+
+def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
+    """Refuse a product that PyTorch's kernels refuse."""
+    if operator not in _PRODUCTS:
+        return
+    types = [one.dtype for one in operands[:3] if isinstance(one, Tensor)]
+    if len(set(types)) > 1:
+        names = ", ".join(str(kind).removeprefix("torch.") for kind in types)
+        raise RuntimeError(f"{operator}: the operands must have the same dtype, got {names}")
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +62,13 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.phase = "build"
         self.modules = [""]
         self.live_bytes = 0
-        self.layers = LayerRows()
         self.notes: dict[str, None] = {}
+        self._outputs = LayerOutputs()
+        self._kept: set[int] = set()
+        """Storages of parameters and buffers, which exist anyway."""
+        self._inputs: set[int] = set()
+        self._savers: dict[int, Saved] = {}
+        self._saved: list[Saved] = []
         self._alive: dict[int, RecordedBlock] = {}
         self._rows: list[tuple[int, str, int, RecordedBlock]] = []
         self._count = 0
@@ -107,9 +132,9 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors:
             for storage in storages_of(tensor):
                 if category == "parameter":
-                    self.layers.kept.add(storage._cdata)
+                    self._kept.add(storage._cdata)
                 elif category == "input":
-                    self.layers.inputs.add(storage._cdata)
+                    self._inputs.add(storage._cdata)
                 block = self._alive.get(storage._cdata)
                 if block is not None and block.category == "temporary":
                     block.category = category
@@ -121,33 +146,33 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.phase = phase
         self.modules[0] = ""
         if phase == "forward":
-            self.layers.begin_forward()
+            self._savers.clear()
         yield
         if phase == "forward":
-            self.layers.end_forward(self._alive)
+            self._saved = [saved for key, saved in self._savers.items() if key in self._alive]
 
     def named(self, name: str, forward: Forward) -> Forward:
         """Stand in for a module's forward."""
+        watched = self._outputs.named(name, forward)
 
         def run(*args: Any, **kwargs: Any) -> Any:
             self.modules.append(name)
-            if not self.is_backward():
-                self.layers.enter(name)
             try:
-                output = forward(*args, **kwargs)
+                return watched(*args, **kwargs)
             finally:
                 self.modules.pop()
-            self.layers.returned(name, output)
-            return output
 
         return run
 
     def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
         """Mark what autograd saves; keep the module's name for the backward pass."""
+        module = self.modules[-1]
         self.mark([tensor], "activation")
-        self.layers.saved(self.modules[-1], tensor)
+        for storage in storages_of(tensor):
+            saved = Saved(storage._cdata, storage.nbytes(), module)
+            self._savers.setdefault(storage._cdata, saved)
         with torch._C.DisableTorchFunction():
-            return tensor.detach(), self.modules[-1]
+            return tensor.detach(), module
 
     def unpack(self, packed: tuple[Tensor, str]) -> Tensor:
         """Return what autograd saved; its module is the one whose backward runs."""
@@ -167,3 +192,12 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for step, phase, size, b in self._rows
         ]
         return Trace(events, steps=self.step)
+
+    def saved(self) -> dict[str, Any]:
+        """Return a record's metrics on what autograd kept at the end of the forward pass."""
+        return saved_metrics(self._saved, self._kept, self._inputs)
+
+    def layers(self, model: nn.Module, trace: Trace) -> tuple[Layer, ...]:
+        """Return the rows of ``model``, first the modules that ran, in order."""
+        rows = self._outputs.rows(model, trace, self.saved()["modules"])
+        return tuple(Layer(**row) for row in rows)

@@ -1,9 +1,13 @@
-"""PyTorch's functions that CUDA runs another way than the meta device, and that way.
+"""PyTorch's functions and operators that CUDA runs another way than the meta device.
 
-``torch.dropout``, ``torch.rms_norm`` and others choose a fused kernel by the device's type,
-which is not CUDA for a meta tensor. Each function here does what PyTorch does on a GPU.
+``torch.dropout``, ``torch.rms_norm`` and others choose a fused kernel by the device's type, which
+is not CUDA for a meta tensor. Recurrent layers are one call of cuDNN, whose reserve is counted as
+what any algorithm has to keep, as the dry run does: gates, cell states and the outputs between
+layers. ``KERNELS`` holds the operators that the meta device lacks or runs in a costlier way; each
+returns tensors of the shapes, types and storages that the CUDA kernel returns.
 
-Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp.
+Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp,
+cudnn/RNN.cpp; harness/dry_run/stub/cudnn_rnn.c.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.prediction.estimate.attention_routes import Attention
-from harness.prediction.estimate.cudnn_recurrent import RECURRENT
-from harness.prediction.estimate.meta_autocast import cast_arguments
+from harness.prediction.estimate.meta_autocast import cast_arguments, without_autocast
 from harness.prediction.gpu.catalogue import Gpu
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 _HALVES = (torch.float16, torch.bfloat16)
+_aten = torch.ops.aten
+_torch: Any = torch
 
 
 def cuda_functions(recorder: "GpuRecorder", gpu: Gpu) -> dict[Function, Function]:
@@ -37,16 +42,17 @@ def cuda_functions(recorder: "GpuRecorder", gpu: Gpu) -> dict[Function, Function
 
         return run
 
+    gates = {_torch.lstm: 4, _torch.gru: 3, _torch.rnn_tanh: 1, _torch.rnn_relu: 1}
     replaced: dict[Function, Function] = {
         torch.dropout: _dropout,
         functional.linear: _linear,
         torch.rms_norm: _rms_norm,
-        torch.softmax: _softmax(torch.softmax, torch.ops.aten._softmax),
-        Tensor.softmax: _softmax(Tensor.softmax, torch.ops.aten._softmax),
-        torch.log_softmax: _softmax(torch.log_softmax, torch.ops.aten._log_softmax),
-        Tensor.log_softmax: _softmax(Tensor.log_softmax, torch.ops.aten._log_softmax),
+        torch.softmax: _softmax(torch.softmax, _aten._softmax),
+        Tensor.softmax: _softmax(Tensor.softmax, _aten._softmax),
+        torch.log_softmax: _softmax(torch.log_softmax, _aten._log_softmax),
+        Tensor.log_softmax: _softmax(Tensor.log_softmax, _aten._log_softmax),
         functional.scaled_dot_product_attention: Attention(gpu),
-        **RECURRENT,
+        **{function: _recurrent(count, function) for function, count in gates.items()},
     }
     return {function: only_on_gpu(new, function) for function, new in replaced.items()}
 
@@ -85,10 +91,9 @@ class _FusedRmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, given: Tensor, shape: Sequence[int], weight: Tensor | None) -> Tensor:
         rows = given.shape[: given.dim() - len(shape)]
-        output = torch.empty(given.shape, dtype=given.dtype, device=given.device)
-        ones = [1] * len(shape)
+        output = given.new_empty(given.shape)
         kind = torch.float32 if given.dtype in _HALVES else given.dtype
-        deviation = torch.empty((*rows, *ones), dtype=kind, device=given.device)
+        deviation = given.new_empty((*rows, *[1] * len(shape)), dtype=kind)
         ctx.save_for_backward(given, deviation, weight)
         return output
 
@@ -109,3 +114,102 @@ def _rms_norm(
         given = given.float()
     fused: Callable[..., Tensor] = _FusedRmsNorm.apply
     return fused(given, list(normalized_shape), weight)
+
+
+class _RecurrentLayers(torch.autograd.Function):
+    """All layers of a recurrent network: output, last states and reserve."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, shape: Sequence[int], reserve: int, *held: Tensor) -> Any:
+        """Keep input, initial states, weights, output and reserve; ``shape`` is the output's."""
+        output = given.new_empty(shape)
+        kept = given.new_empty(reserve)
+        states = [torch.empty_like(state) for state in held[:2] if state.dim() == 3]
+        ctx.save_for_backward(given, *held, output, kept)
+        return output, *states
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        given, *held = ctx.saved_tensors[:-2]
+        gradients[0].contiguous()
+        made = [torch.empty_like(t) for t in (given, *held)]
+        wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:])
+        results = [g if want else None for g, want in zip(made, wanted, strict=True)]
+        return results[0], None, None, *results[1:]
+
+
+def _recurrent(gates: int, original: Function) -> Function:
+    """Return ``torch.lstm`` or another with that many gates; packed input stays as it is."""
+    has_cell = gates == 4  # an LSTM's
+
+    def run(given: Tensor, hx: Any, *rest: Any) -> Any:
+        if isinstance(hx, Tensor) and hx.dim() == 1:  # the batch sizes of a packed sequence
+            return original(given, hx, *rest)
+        weights, _, layers, _, train, bidirectional, _ = rest
+        states = list(hx) if has_cell else [hx]
+        given, *held = cast_arguments(given, *states, *weights)
+        directions, hidden = 1 + bidirectional, states[-1].shape[-1]
+        projected = states[0].shape[-1]
+        positions = given.shape[0] * given.shape[1] * directions
+        each = positions * ((gates + has_cell) * hidden * layers + (layers - 1) * projected)
+        shape = (*given.shape[:2], directions * projected)
+        with without_autocast():
+            results: Any = _RecurrentLayers.apply(given, shape, each if train else 0, *held)
+        return results[: 1 + len(states)]
+
+    return run
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Update in place: a fused optimizer allocates nothing."""
+
+
+def _reduced_loss(operator: Any) -> Function:
+    """Return a loss whose scalar keeps the storage of the losses of all elements.
+
+    The structured CUDA kernel writes them into the result and reduces it in place.
+    """
+
+    def run(given: Tensor, target: Tensor, reduction: int = 1, *others: Any) -> Tensor:
+        result: Tensor = operator(given, target, reduction, *others)
+        if not reduction:
+            return result
+        shape = torch.broadcast_shapes(given.shape, target.shape)  # type: ignore[no-untyped-call]
+        return torch.empty(shape, dtype=result.dtype, device="meta").as_strided((), ())
+
+    return run
+
+
+def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return output, mean and inverse deviation; the meta kernel computes them step by step."""
+    given: Tensor = args[0]
+    kind = torch.float32 if given.dtype in _HALVES else given.dtype
+    channels = given.shape[1] if args[5] else 0  # without training it keeps no statistics
+    mean, deviation = (given.new_empty(channels, dtype=kind) for _ in range(2))
+    return torch.empty_like(given), mean, deviation
+
+
+def _layer_norm(given: Tensor, *others: Any) -> Any:
+    """Return contiguous results, whatever the layout of the input."""
+    return _aten.native_layer_norm(given.contiguous(), *others)
+
+
+def _layer_norm_backward(gradient: Tensor, given: Tensor, *others: Any) -> Any:
+    return _aten.native_layer_norm_backward(gradient.contiguous(), given.contiguous(), *others)
+
+
+KERNELS: dict[Any, Function] = {
+    _aten.native_batch_norm.default: _batch_norm,
+    _aten.native_layer_norm.default: _layer_norm,
+    _aten.native_layer_norm_backward.default: _layer_norm_backward,
+    **{
+        loss: _reduced_loss(loss)
+        for loss in (_aten.mse_loss.default, _aten.smooth_l1_loss.default, _aten.huber_loss.default)
+    },
+    **{
+        getattr(getattr(_aten, name), overload): _nothing
+        for name in ("_fused_sgd_", "_fused_adam_", "_fused_adamw_", "_fused_adagrad_")
+        for overload in getattr(_aten, name).overloads()
+    },
+}
+"""By operator, what runs on the simulated GPU."""

@@ -13,8 +13,7 @@ from harness.prediction.estimate.gpu_recorder import GpuRecorder
 from harness.prediction.estimate.kernel_rules import KernelRules
 from harness.prediction.estimate.meta_autocast import simulated_autocast
 from harness.prediction.estimate.meta_gpu import simulated_gpu
-from harness.prediction.estimate.refusals import refusals
-from harness.prediction.estimate.step_run import run_recorded
+from harness.prediction.estimate.step_run import refusals, run_recorded
 from harness.prediction.gpu import catalogue, peaks, workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import RecordedSteps, simulate
@@ -93,9 +92,9 @@ def _report(
     **fields: Any,
 ) -> StepReport:
     trace = recorder.trace()
-    saved = recorder.layers.saved_metrics() if step.mode == "train" else {}
+    saved = recorder.saved() if step.mode == "train" else {}
     metrics = msgspec.convert({**trace_metrics(trace), **saved}, Metrics)
-    fields |= {"layers": recorder.layers.rows(model, trace), "trace": trace, "notes": notes}
+    fields |= {"layers": recorder.layers(model, trace), "trace": trace, "notes": notes}
     return StepReport(
         **msgspec.structs.asdict(metrics) | fields,
         method="estimate",

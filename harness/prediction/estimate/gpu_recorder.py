@@ -5,20 +5,19 @@ next to them.
 """
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from harness.instruments.allocation_trace import storages_of
-from harness.prediction.estimate.block_recorder import BlockRecorder
-from harness.prediction.estimate.in_place_sums import ADD, InPlaceSums
+from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
+from harness.prediction.estimate.cuda_functions import KERNELS
 from harness.prediction.estimate.kernel_rules import KernelRules
-from harness.prediction.estimate.meta_kernels import KERNELS
-from harness.prediction.estimate.refusals import check_types
 
 WORKSPACE = "cublas workspace"
 """Operator of the events that allocate a workspace of cuBLAS."""
@@ -28,9 +27,9 @@ READ = (
     "else with 0, so sizes and branches that depend on it may differ"
 )
 
-_copy = torch.ops.aten._to_copy.default
-_index_put = torch.ops.aten.index_put.default
-_index_put_in_place = torch.ops.aten._index_put_impl_.default
+_aten = torch.ops.aten
+_ADD = _aten.add.Tensor
+_IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
 """What the gradient of an index calls; of a meta tensor it calls the other."""
 
 
@@ -46,7 +45,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self._host: dict[int, weakref.ref[Any]] = {}
         self._making_host = 0
         self._moving = False
-        self._sums = InPlaceSums()
+        self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
 
@@ -55,7 +54,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             return self._dispatched(func, args, kwargs or {})
 
     def _dispatched(self, func: Any, args: Any, kwargs: Any) -> Any:
-        tensors = [t for t in _tensors(args, kwargs) if t.is_meta]
+        tensors = [t for t in _tensors((*args, *kwargs.values())) if t.is_meta]
         if not tensors:
             result = func(*args, **kwargs)
             self._see_all(result, func.name(), on_host=self._making_host > 0)
@@ -71,28 +70,26 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
     def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Return what needs the values of a meta tensor: numbers are 0, copies are zeros."""
-        if func is torch.ops.aten._local_scalar_dense.default:
+        if func is _aten._local_scalar_dense.default:
             self.notes[INITIALISER if self.is_on_host(args[0]) else READ] = None
             kind = args[0].dtype
             if kind == torch.bool:
                 return self.operator_of(args[0]).startswith("aten::all")
             return 0.0 if kind.is_floating_point else 0
         to = kwargs.get("device")
-        if func is _copy and to is not None and to.type == "cpu":
-            kind = kwargs.get("dtype") or args[0].dtype
-            return torch.zeros(args[0].shape, dtype=kind)
-        if func is torch.ops.aten.copy_.default and not args[0].is_meta:
+        if func is _aten._to_copy.default and to is not None and to.type == "cpu":
+            return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        if func is _aten.copy_.default and not args[0].is_meta:
             return args[0]
         return None
 
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:
         check_types(func, args)
         in_backward = self.is_backward()
-        by_engine = in_backward and not self.python_calls
-        if by_engine and func is ADD and self._sums.apply_to(*args):
-            return torch.ops.aten.add_.Tensor(*args)
-        if by_engine and func is _index_put:
-            func = _index_put_in_place
+        if in_backward and not self.python_calls:  # autograd's engine calls
+            if func is _ADD and self._sums_in_place(*args):
+                return _aten.add_.Tensor(*args)
+            func = _IN_PLACE.get(func, func)
         name = func.name()
         result = KERNELS.get(func, func)(*args, **kwargs)
         for tensor in self.rules.on_host(func, args, result):
@@ -109,6 +106,20 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         for block in [self.write(size, operator) for operator, size in scratch if size]:
             self.end(block)
         return result
+
+    def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
+        """Return whether the engine would add the second gradient to the first in place.
+
+        It does where nothing else holds the first, but only while no dispatch mode is active; here
+        the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
+        """
+        if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
+            return False
+        if first.dtype != second.dtype or first.shape != second.shape:
+            return False
+        tensors, holders = _counts(first)
+        is_alone = tensors <= self._sole_owner[0] and holders <= self._sole_owner[1]
+        return is_alone and bool(_aten.is_non_overlapping_and_dense.default(first))
 
     def see(self, tensor: Tensor, operator: str, *, on_host: bool = False) -> None:
         """Record the tensor's storages, where they are new or of a new size."""
@@ -129,7 +140,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self._host[key] = weakref.ref(storage, gone)
 
     def _see_all(self, result: Any, operator: str, *, on_host: bool) -> None:
-        for tensor in (result,) if isinstance(result, Tensor) else _tensors((result,), {}):
+        for tensor in _tensors((result,)):
             self.see(tensor, operator, on_host=on_host)
 
     def is_backward(self) -> bool:
@@ -149,24 +160,54 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         finally:
             self._making_host -= 1
 
-    @contextmanager
-    def moving(self) -> Iterator[None]:
-        """Take copies of host tensors that are made in the block for tensors of the GPU."""
+    def moved(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
         self._moving = True
         try:
-            yield
+            moved: Tensor = _aten._to_copy.default(tensor, dtype=dtype, device="meta")
         finally:
             self._moving = False
+        return moved
 
 
-def _tensors(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the reference counts of a gradient that the engine adds to."""
+
+    counts = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _ADD:
+            self.counts = _counts(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _counts_of_a_sole_owner() -> tuple[int, int]:
+    """Return the reference counts, under a mode, of a gradient that the engine alone holds."""
+    counting: Any = _Counting()  # type: ignore[no-untyped-call]
+    with torch._C.DisableTorchFunction():
+        leaf = torch.empty(2, device="meta", requires_grad=True)
+        used_twice = leaf * 2
+        total = (used_twice * 2).sum() + (used_twice * 3).sum()
+        with counting:
+            total.backward()  # type: ignore[no-untyped-call]
+    counts: tuple[int, int] = counting.counts
+    return counts
+
+
+def _counts(tensor: Tensor) -> tuple[int, int]:
+    """Return how many hold the tensor, and how many its storage."""
+    held: Any = tensor
+    return held._use_count(), torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+def _tensors(given: Any) -> list[Tensor]:
     """Return the tensors among an operator's arguments, or in lists among them."""
     tensors: list[Tensor] = []
-    for one in (*args, *kwargs.values()):
+    for one in given:
         if isinstance(one, Tensor):
             tensors.append(one)
         elif isinstance(one, list | tuple):
-            tensors += _tensors(one, {})
+            tensors += _tensors(one)
     return tensors
 
 

@@ -12,13 +12,12 @@ mem_eff_attention/kernel_backward.h (``workspace_size``).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
 
 from harness.instruments.forward_hooks import tensor_bytes
-from harness.prediction.estimate.operator_rules import REGISTERED
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.reduction import Reduction, ceil_div
 from harness.prediction.gpu.workspaces import (
@@ -28,6 +27,13 @@ from harness.prediction.gpu.workspaces import (
     workspace_bytes,
 )
 from harness.prediction.torch_rules import SMALL_BLOCKS, STATE_ON_GPU
+from harness.schema.argument_checks import ArgumentError
+
+OperatorRule = Callable[[Sequence[Any], Any], Sequence[int]]
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+REGISTERED: dict[str, OperatorRule] = {}
 
 _MATRICES = {
     "aten::mm": (0, 1),
@@ -51,6 +57,41 @@ _LOCK_BYTES = 16
 _IN_REGISTERS = 128
 LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
 """Capabilities with 100 KiB of shared memory, whose kernels work in smaller blocks."""
+
+
+@overload
+def register_operator(
+    name: str, scratch: Callable[[Sequence[Tensor], Tensor], Sequence[int]]
+) -> None: ...
+@overload
+def register_operator(
+    name: str, scratch: Callable[[Sequence[Argument], Result], Sequence[int]]
+) -> None: ...
+def register_operator(name: str, scratch: object) -> None:
+    """State what a CUDA kernel of your own allocates next to its results.
+
+    Args:
+        name: the operator, e.g. ``mylib::attention`` or ``mylib::attention.out``.
+        scratch: a function of the operator's arguments and result, which are tensors on the meta
+            device, numbers and so on, as the operator takes and returns them. It returns the
+            sizes in bytes of the blocks that are alive until the operator returns.
+
+    Returns:
+        Nothing; every later prediction of this process uses the rule, also in place of one that
+        the harness has.
+
+    Raises:
+        ArgumentError: ``name`` has no namespace, or ``scratch`` is not a function.
+
+    >>> import harness
+    >>> harness.register_operator("mylib::scan", lambda args, result: [4 * args[0].numel()])
+    """
+    if "::" not in str(name):
+        raise ArgumentError(f"name must be an operator such as mylib::scan, got {name!r}")
+    if not callable(scratch):
+        kind = type(scratch).__name__
+        raise ArgumentError(f"scratch must be a function of arguments and result, got a {kind}")
+    REGISTERED[name] = scratch
 
 
 class KernelRules:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from harness.prediction.estimate.thread_patch import patched_here
+from harness.prediction.interpreter_state import patched_here
 
 Kernel = Callable[..., Any]
 
@@ -49,9 +49,6 @@ _FLOAT32_BY_TYPE = """
 _WIDEST = """
     addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add
 """
-_NORMS = {"norm.Scalar": "norm.ScalarOpt_dtype", "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype"}
-"""Norms, and the overload that takes the type to sum in."""
-
 _cache: dict[int, tuple[Tensor, Tensor]] = {}
 
 
@@ -59,7 +56,7 @@ def cast_arguments(*given: Tensor | None) -> Sequence[Any]:
     """Return tensors as autocast hands them to an operator of its 16-bit list."""
     if not torch.is_autocast_enabled("cuda"):
         return given
-    to = torch.get_autocast_dtype("cuda")
+    to = _low()
     return [t if t is None else _cast(t, to) for t in reversed(given)][::-1]
 
 
@@ -73,7 +70,7 @@ def _cast(tensor: Tensor, to: torch.dtype) -> Tensor:
         if not _is_eligible(tensor) or tensor.dtype == to:
             return tensor
         keep = (
-            to == torch.get_autocast_dtype("cuda")
+            to == _low()
             and tensor.dtype == torch.float32
             and tensor.requires_grad
             and tensor.is_leaf
@@ -88,24 +85,31 @@ def _cast(tensor: Tensor, to: torch.dtype) -> Tensor:
         return cast
 
 
-def _all(given: Any, to: torch.dtype) -> Any:
-    """Cast every tensor in ``given``."""
-    return tree_map_only(Tensor, lambda tensor: _cast(tensor, to), given)
+def _cast_to(kind: Callable[[Any], torch.dtype]) -> Callable[[Any], Kernel]:
+    """Return a policy that casts all arguments to the type that ``kind`` says for them."""
+
+    def policy(operator: Any) -> Kernel:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            to = kind(args)
+
+            def cast(tensor: Tensor) -> Tensor:
+                return _cast(tensor, to)
+
+            args, kwargs = tree_map_only(Tensor, cast, (args, kwargs))
+            return operator(*args, **kwargs)
+
+        return run
+
+    return policy
 
 
-def _lower(operator: Any) -> Kernel:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        to = torch.get_autocast_dtype("cuda")
-        return operator(*_all(args, to), **_all(kwargs, to))
-
-    return run
+def _low(_: object = None) -> torch.dtype:
+    return torch.get_autocast_dtype("cuda")
 
 
-def _float32(operator: Any) -> Kernel:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return operator(*_all(args, torch.float32), **_all(kwargs, torch.float32))
-
-    return run
+def _widest(args: Any) -> torch.dtype:
+    kinds = {t.dtype for t in tree_leaves(args) if isinstance(t, Tensor) and _is_eligible(t)}
+    return torch.float32 if torch.float32 in kinds else _low()
 
 
 def _float32_by_type(operator: Any) -> Kernel:
@@ -120,19 +124,6 @@ def _float32_by_type(operator: Any) -> Kernel:
     return run
 
 
-def _norm(operator: Any) -> Kernel:
-    return lambda *args, **kwargs: operator(*args, **kwargs, dtype=torch.float32)
-
-
-def _widest(operator: Any) -> Kernel:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        kinds = {t.dtype for t in tree_leaves(args) if isinstance(t, Tensor) and _is_eligible(t)}
-        wide = torch.float32 if torch.float32 in kinds else torch.get_autocast_dtype("cuda")
-        return operator(*_all(args, wide), **_all(kwargs, wide))
-
-    return run
-
-
 @contextmanager
 def without_autocast() -> Iterator[None]:
     """Cast nothing while the block runs, as inside an operator that was cast."""
@@ -140,16 +131,22 @@ def without_autocast() -> Iterator[None]:
         yield
 
 
+_POLICIES = (
+    (_LOWER, _cast_to(_low)),
+    (_FLOAT32, _cast_to(lambda _: torch.float32)),
+    (_FLOAT32_BY_TYPE, _float32_by_type),
+    (_WIDEST, _cast_to(_widest)),
+)
+
+
 def _kernels() -> Iterator[tuple[str, Kernel]]:
     """Yield every operator that is cast in this version of PyTorch, and how."""
-    policies = ((_LOWER, _lower), (_FLOAT32, _float32), (_FLOAT32_BY_TYPE, _float32_by_type))
-    listed = {n: (n, p) for names, p in (*policies, (_WIDEST, _widest)) for n in names.split()}
-    listed |= {name: (typed, _norm) for name, typed in _NORMS.items()}
-    for name, (called, policy) in listed.items():
-        base, _, overload = called.partition(".")
-        packet = getattr(torch.ops.aten, base, None)
-        if packet is not None and (overload or "default") in packet.overloads():
-            yield name, without_autocast()(policy(getattr(packet, overload or "default")))
+    for names, policy in _POLICIES:
+        for name in names.split():
+            base, _, overload = name.partition(".")
+            packet = getattr(torch.ops.aten, base, None)
+            if packet is not None and (overload or "default") in packet.overloads():
+                yield name, without_autocast()(policy(getattr(packet, overload or "default")))
 
 
 def _switch() -> None:

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from harness.prediction.estimate.gpu_answers import answers
-from harness.prediction.estimate.thread_patch import patched_here
 from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.interpreter_state import patched_here
 
 if TYPE_CHECKING:
     from harness.prediction.estimate.gpu_recorder import GpuRecorder
@@ -163,10 +163,7 @@ class DeviceMode(TorchFunctionMode):
     def _moved(self, tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
         """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
         said = kwargs.get("dtype") or next((a for a in args if isinstance(a, torch.dtype)), None)
-        with self._recorder.moving():
-            copy = torch.ops.aten._to_copy.default
-            moved: Tensor = copy(tensor, dtype=said or tensor.dtype, device=META)
-        return moved
+        return self._recorder.moved(tensor, said or tensor.dtype)
 
 
 def _no(*_: object) -> bool:

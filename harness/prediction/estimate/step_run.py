@@ -1,28 +1,44 @@
-"""A user's step, built and run under a recorder, on tensors without memory."""
+"""A user's step, built and run under a recorder, on tensors without memory.
+
+What goes wrong, in the user's own code or at an operator, is one clear line.
+"""
 
 import copy
-from contextlib import ExitStack
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+)
 
 from harness.instruments.forward_hooks import own_tensors, wrapped_forwards
 from harness.prediction.estimate.block_recorder import BlockRecorder
-from harness.prediction.estimate.refusals import UnsupportedModuleError
-from harness.schema.errors import StepError
+from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.training.module_step import run_step
 from harness.training.nested_tensors import tensors
 from harness.training.own_step import ON_CUDA, OwnStep
 
 COMPILED = "torch.compile decides what is allocated; give the network before it is compiled"
+VALUES = "its result depends on the values of a tensor"
+
+
+class UnsupportedModuleError(UnsupportedError):
+    """The step cannot be estimated; the message says at which operator, and why."""
 
 
 def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
     """Build the network, move it to ``device``, run its steps and return it."""
     model = _network(own, device)
-    owners = _owners(model)
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        for tensor in own_tensors(module):
+            owners.setdefault(id(tensor), name)
     for tensor in [*model.parameters(), *model.buffers()]:
         recorder.see(tensor, "built")
         recorder.mark([tensor], "parameter", owners[id(tensor)])
@@ -89,10 +105,31 @@ def _check_on_cpu(name: str, given: Any) -> None:
         raise StepError(f"{name}: {ON_CUDA}")
 
 
-def _owners(model: nn.Module) -> dict[int, str]:
-    """Return the name of the first module that owns each parameter and buffer."""
-    owners: dict[int, str] = {}
-    for name, module in model.named_modules():
-        for tensor in own_tensors(module):
-            owners.setdefault(id(tensor), name)
-    return owners
+@contextmanager
+def refusals(*, on_cpu: bool) -> Iterator[None]:
+    """Turn what goes wrong in a user's own code, or in an operator, into one clear line."""
+    try:
+        yield
+    except (HarnessError, MemoryError):
+        raise
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise UnsupportedModuleError(f"unsupported: {error.func}: {VALUES}") from error
+    except Exception as error:
+        if isinstance(error.__cause__, HarnessError):  # PyTorch wraps what a conversion raises
+            raise error.__cause__ from error
+        text = " ".join(str(error).split())
+        if isinstance(error, NotImplementedError) or re.search(r"\b(meta|fake)\b", text.lower()):
+            raise UnsupportedModuleError(f"unsupported: {_without_values(text)}") from error
+        if on_cpu and re.search("cuda|nvidia", text.lower()):
+            text = f"{text[:150]}; {ON_CUDA}"
+        said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise StepError(f"the step fails: {said[:400]}") from error
+
+
+def _without_values(text: str) -> str:
+    """Name the operator in PyTorch's message, where it can be found, and what it needs."""
+    match = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
+    if match is None:
+        return text.split(". ")[0][:300]
+    name = match[0] if match.lastindex is None else f"aten::{match[1]}"
+    return f"{name}: {VALUES}, or PyTorch has no kernel that works without them"
