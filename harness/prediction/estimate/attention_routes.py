@@ -7,8 +7,7 @@ torch 2.15 were seen under the dry run.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,10 +24,11 @@ _MULTIPLE = 8
 _FUSES_MORE = TorchVersion(2, 14)
 """From it on fused kernels take three dimensions, and heads that share keys without flash."""
 
+_aten = torch.ops.aten
 
-@dataclass(frozen=True, kw_only=True)
-class _Call:
-    """The arguments of one call, of which ``mask`` is one to add."""
+
+class _Call(NamedTuple):
+    """The arguments of one call, of which ``mask`` is one to add, and the GPU's capability."""
 
     query: Tensor
     key: Tensor
@@ -38,10 +38,7 @@ class _Call:
     is_causal: bool
     scale: float | None
     shares_keys: bool
-
-    @property
-    def given(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.query, self.key, self.value
+    capability: tuple[int, int]
 
     @property
     def width(self) -> int:
@@ -49,14 +46,14 @@ class _Call:
 
     @property
     def wants_gradient(self) -> bool:
-        return torch.is_grad_enabled() and any(t.requires_grad for t in self.given)
+        return torch.is_grad_enabled() and any(t.requires_grad for t in self[:3])
 
 
 class Attention:
     """``torch.nn.functional.scaled_dot_product_attention`` on one GPU."""
 
     def __init__(self, gpu: Gpu) -> None:
-        self._gpu = gpu
+        self._capability = gpu.capability
 
     def __call__(
         self,
@@ -71,70 +68,69 @@ class Attention:
         enable_gqa: bool = False,
     ) -> Tensor:
         """Return the output; the arguments are PyTorch's."""
-        query, key, value, attn_mask = cast_arguments(query, key, value, attn_mask)
+        *given, mask = cast_arguments(query, key, value, attn_mask)
         with without_autocast():
-            is_flat = query.dim() == key.dim() == value.dim() == 3
-            if is_flat and described_version() >= _FUSES_MORE:
-                query, key, value = (t.unsqueeze(0) for t in (query, key, value))
-            else:
-                is_flat = False
-            call = _Call(
-                query=query,
-                key=key,
-                value=value,
-                mask=None if attn_mask is None else _added_mask(attn_mask, query.dtype),
-                dropout=dropout_p,
-                is_causal=is_causal,
-                scale=scale,
-                shares_keys=enable_gqa,
-            )
-            output = self._route(call)
+            is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
+            if is_flat:
+                given = [t.unsqueeze(0) for t in given]
+            if mask is not None:
+                mask = _added_mask(mask, given[0].dtype)
+            options = (mask, dropout_p, is_causal, scale, enable_gqa, self._capability)
+            output = _route(_Call(*given, *options))
             return output.squeeze(0) if is_flat else output
 
-    def _route(self, call: _Call) -> Tensor:
-        allowed: Any = torch.backends.cuda
-        fits = all(t.dim() == 4 and t.numel() and t.stride(-1) == 1 for t in call.given)
-        fits = fits and len({t.dtype for t in call.given}) == 1 and _heads_match(call)
-        capability = self._gpu.capability
-        if fits and allowed.cudnn_sdp_enabled() and _cudnn_runs(call, capability):
-            return _cudnn(call)
-        if fits and allowed.flash_sdp_enabled() and _flash_runs(call, capability):
+
+def _route(call: _Call) -> Tensor:
+    allowed: Any = torch.backends.cuda
+    if _is_regular(call):
+        if allowed.cudnn_sdp_enabled() and _cudnn_runs(call):
+            kernel = _aten._scaled_dot_product_cudnn_attention
+            return _fused(kernel, call, call.mask, 0.0, is_causal=(call.is_causal, False))
+        if allowed.flash_sdp_enabled() and _flash_runs(call):
             return _flash(call)
-        if fits and allowed.mem_efficient_sdp_enabled() and _efficient_runs(call, capability):
-            return _efficient(call)
-        return _math(call)
+        if allowed.mem_efficient_sdp_enabled() and _efficient_runs(call):
+            mask = call.mask
+            if mask is not None and (short := -mask.shape[-1] % _MULTIPLE):
+                mask = functional.pad(mask, (0, short))[..., : mask.shape[-1]]
+            kernel = _aten._scaled_dot_product_efficient_attention
+            return _fused(kernel, call, mask, call.dropout, is_causal=(call.is_causal,))
+    return _math(call)
 
 
-def _heads_match(call: _Call) -> bool:
-    query, key, value = (t.shape for t in call.given)
-    if not query[0] == key[0] == value[0] or key[1] != value[1]:
+def _is_regular(call: _Call) -> bool:
+    """Return whether fused kernels take the shapes at all."""
+    if not all(t.dim() == 4 and t.numel() and t.stride(-1) == 1 for t in call[:3]):
         return False
-    return query[1] % key[1] == 0 if call.shares_keys else query[1] == key[1]
+    query, key, value = (t.shape for t in call[:3])
+    if len({t.dtype for t in call[:3]}) > 1 or not query[0] == key[0] == value[0]:
+        return False
+    by_heads = query[1] % key[1] == 0 if call.shares_keys else query[1] == key[1]
+    return by_heads and key[1] == value[1]
 
 
-def _cudnn_runs(call: _Call, capability: tuple[int, int]) -> bool:
+def _cudnn_runs(call: _Call) -> bool:
     """PyTorch prefers cuDNN's kernel on these GPUs, where cuDNN is new enough."""
-    narrow = call.width <= 128 or (call.width == 256 and capability[0] == 9)
-    is_half = capability[0] in (9, 10) and call.query.dtype in _HALVES
+    narrow = call.width <= 128 or (call.width == 256 and call.capability[0] == 9)
+    is_half = call.capability[0] in (9, 10) and call.query.dtype in _HALVES
     return is_half and narrow and call.width % _MULTIPLE == 0 and not call.dropout
 
 
-def _flash_runs(call: _Call, capability: tuple[int, int]) -> bool:
-    query, key, value = call.given
+def _flash_runs(call: _Call) -> bool:
+    query, key, value = call[:3]
     width = call.width
-    if capability < (8, 0) or query.dtype not in _HALVES or call.mask is not None:
+    if call.capability < (8, 0) or query.dtype not in _HALVES or call.mask is not None:
         return False
     if not (width == key.shape[-1] == value.shape[-1] <= 256):
         return False
     if call.is_causal and query.shape[-2] != key.shape[-2]:
         return False
-    is_tight = capability in LITTLE_SHARED_MEMORY and call.wants_gradient and width > 192
+    is_tight = call.capability in LITTLE_SHARED_MEMORY and call.wants_gradient and width > 192
     return not (is_tight and (call.dropout or width <= 224))
 
 
-def _efficient_runs(call: _Call, capability: tuple[int, int]) -> bool:
-    query, key, value = call.given
-    half, ampere = query.dtype in _HALVES, capability >= (8, 0)
+def _efficient_runs(call: _Call) -> bool:
+    query, key, value = call[:3]
+    half, ampere = query.dtype in _HALVES, call.capability >= (8, 0)
     kinds = (torch.float16, torch.float32, *[torch.bfloat16] * ampere)
     if query.dtype not in kinds or call.width != key.shape[-1]:
         return False
@@ -142,7 +138,7 @@ def _efficient_runs(call: _Call, capability: tuple[int, int]) -> bool:
     if described_version() < _FUSES_MORE and (shares or (call.is_causal and call.mask is not None)):
         return False
     multiple = 4 if ampere else 1
-    if ampere or (half and capability >= (7, 0)):
+    if ampere or (half and call.capability >= (7, 0)):
         multiple = max(multiple, 8 if half else 4)
     return not (call.width % multiple or value.shape[-1] % multiple)
 
@@ -156,45 +152,27 @@ def _added_mask(mask: Tensor, kind: torch.dtype) -> Tensor:
     return torch.where(mask, nought, least)
 
 
-def _cudnn(call: _Call) -> Tensor:
-    kernel: Any = torch.ops.aten._scaled_dot_product_cudnn_attention
-    output: Tensor = kernel(
-        *call.given, _expanded(call.mask, call), call.wants_gradient, 0.0, call.is_causal, False,
-        scale=call.scale,
-    )[0]  # fmt: skip
+def _fused(
+    kernel: Any, call: _Call, mask: Tensor | None, dropout: float, *, is_causal: tuple[bool, ...]
+) -> Tensor:
+    if mask is not None:
+        mask = mask.expand(*call.query.shape[:3], call.key.shape[2])
+    options = (mask, call.wants_gradient, dropout, *is_causal)
+    output: Tensor = kernel(*call[:3], *options, scale=call.scale)[0]
     return output
 
 
 def _flash(call: _Call) -> Tensor:
-    width, given = call.width, call.given
-    scale = call.scale if call.scale is not None else 1 / math.sqrt(width)
-    short = -width % _MULTIPLE
-    padded = [functional.pad(t, (0, short)) for t in given] if short else given
-    kernel: Any = torch.ops.aten._scaled_dot_product_flash_attention
+    scale = call.scale if call.scale is not None else 1 / math.sqrt(call.width)
+    short = -call.width % _MULTIPLE
+    padded = [functional.pad(t, (0, short)) for t in call[:3]] if short else call[:3]
+    kernel: Any = _aten._scaled_dot_product_flash_attention
     output: Tensor = kernel(*padded, call.dropout, call.is_causal, False, scale=scale)[0]
-    return output[..., :width] if short else output
-
-
-def _efficient(call: _Call) -> Tensor:
-    mask = call.mask
-    if mask is not None and (short := -mask.shape[-1] % _MULTIPLE):
-        mask = functional.pad(mask, (0, short))[..., : mask.shape[-1]]
-    kernel: Any = torch.ops.aten._scaled_dot_product_efficient_attention
-    output: Tensor = kernel(
-        *call.given, _expanded(mask, call), call.wants_gradient, call.dropout, call.is_causal,
-        scale=call.scale,
-    )[0]  # fmt: skip
-    return output
-
-
-def _expanded(mask: Tensor | None, call: _Call) -> Tensor | None:
-    if mask is None:
-        return None
-    return mask.expand(*call.query.shape[:3], call.key.shape[2])
+    return output[..., : call.width] if short else output
 
 
 def _math(call: _Call) -> Tensor:
-    query, key, value, mask = *call.given, call.mask
+    query, key, value, mask = call[:4]
     kind = query.dtype
     backend: Any = torch.backends.cuda
     if kind in _HALVES and not backend.fp16_bf16_reduction_math_sdp_allowed():

@@ -9,7 +9,7 @@ Source: aten/src/ATen/autocast_mode.h (the lists), autocast_mode.cpp (``cached_c
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -161,38 +161,34 @@ def simulated_autocast() -> Iterator[None]:
     """Make ``torch.autocast("cuda")`` cast meta tensors while the block runs."""
     registry: Any = torch.library
     library, others = registry.Library("aten", "IMPL"), registry.Library("_", "IMPL")
-    enter: Any = torch.autocast.__enter__
-    leave: Any = torch.autocast.__exit__
-    clear, set_enabled = torch.clear_autocast_cache, torch.set_autocast_enabled
-
-    def entered(self: Any) -> Any:
-        result = enter(self)
-        _switch()
-        return result
-
-    def left(self: Any, *raised: Any) -> Any:
-        result = leave(self, *raised)
-        _switch()
-        return result
+    clear = torch.clear_autocast_cache
 
     def cleared() -> None:
         _cache.clear()
         clear()
 
-    def switched(*args: Any) -> None:
-        set_enabled(*args)
-        _switch()
+    def then_switched(function: Kernel) -> Kernel:
+        def run(*args: Any) -> Any:
+            result = function(*args)
+            _switch()
+            return result
 
+        return run
+
+    switching = [
+        (torch.autocast, "__enter__"),
+        (torch.autocast, "__exit__"),
+        (torch, "set_autocast_enabled"),
+    ]
     try:
         others.fallback(registry.fallthrough_kernel, _NAME)
         for name, kernel in _kernels():
             library.impl(name, kernel, _NAME)
-        with (
-            patched_here(torch.autocast, "__enter__", entered),
-            patched_here(torch.autocast, "__exit__", left),
-            patched_here(torch, "clear_autocast_cache", cleared),
-            patched_here(torch, "set_autocast_enabled", switched),
-        ):
+        with ExitStack() as stack:
+            for place, name in switching:
+                switched = then_switched(getattr(place, name))
+                stack.enter_context(patched_here(place, name, switched))
+            stack.enter_context(patched_here(torch, "clear_autocast_cache", cleared))
             yield
     finally:
         _cache.clear()

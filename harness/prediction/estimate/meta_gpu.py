@@ -40,14 +40,8 @@ HOST = torch.device("cpu")
 
 _CUDA_NAME = re.compile(r"cuda(:\d+)?")
 _FLOATING_FACTORIES = {
-    torch.empty,
-    torch.zeros,
-    torch.ones,
-    torch.rand,
-    torch.randn,
-    torch.full,
-    torch.normal,
-}
+    torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.normal,
+}  # fmt: skip
 _ENGINE = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
 
 
@@ -57,7 +51,11 @@ def names_cuda(device: object) -> bool:
         return device.type == "cuda"
     if isinstance(device, str):
         return _CUDA_NAME.fullmatch(device) is not None
-    return isinstance(device, int) and not isinstance(device, bool)
+    return _is_index(device)
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 class DeviceMode(TorchFunctionMode):
@@ -66,15 +64,18 @@ class DeviceMode(TorchFunctionMode):
     def __init__(self, recorder: "GpuRecorder", functions: Mapping[Function, Function]) -> None:
         super().__init__()
         self._recorder = recorder
+        place: Any = Tensor
         self._functions: dict[Function, Function] = {
-            Tensor.device.__get__: self._device,
-            Tensor.is_cuda.__get__: self._is_cuda,  # type: ignore[attr-defined]
-            Tensor.is_cpu.__get__: self._is_cpu,  # type: ignore[attr-defined]
-            Tensor.is_meta.__get__: _no,  # type: ignore[attr-defined]
-            Tensor.get_device: lambda tensor: 0 if self._is_cuda(tensor) else -1,
+            place.device.__get__: self._device,
+            place.is_cuda.__get__: lambda tensor: self._device(tensor).type == "cuda",
+            place.is_cpu.__get__: lambda tensor: self._device(tensor).type == "cpu",
+            place.is_meta.__get__: _no,
+            Tensor.get_device: lambda tensor: 0 if self._device(tensor).type == "cuda" else -1,
             Tensor.to: self._to,
-            Tensor.cuda: self._cuda,
-            Tensor.cpu: self._cpu,
+            Tensor.cuda: lambda tensor, device=None, *_, **__: self._to(
+                tensor, CUDA if device is None else device
+            ),
+            Tensor.cpu: lambda tensor, *_, **__: self._to(tensor, HOST),
             Tensor.pin_memory: lambda tensor, *_: tensor,
             Tensor.is_pinned: _no,
             torch.tensor: self._tensor,
@@ -98,21 +99,18 @@ class DeviceMode(TorchFunctionMode):
 
     def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
         device = kwargs.get("device")
-        if device is not None and names_cuda(device):
+        on_gpu = device is not None and names_cuda(device)
+        on_host = not on_gpu and func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs)
+        if on_gpu or on_host:
             kwargs["device"] = META
             kwargs.pop("generator", None)
             kwargs.pop("pin_memory", None)
-        elif func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs):
-            return self._on_host(func, args, kwargs)
+        if on_host:
+            with self._recorder.on_host():
+                return func(*args, **kwargs)
         if any(isinstance(one, torch.device) and one.type == "cuda" for one in args):
             args = tuple(META if isinstance(a, torch.device) and names_cuda(a) else a for a in args)
         return func(*args, **kwargs)
-
-    def _on_host(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
-        for name in ("generator", "pin_memory"):
-            kwargs.pop(name, None)
-        with self._recorder.on_host():
-            return func(*args, **{**kwargs, "device": META})
 
     def _device(self, tensor: Tensor) -> torch.device:
         real = tensor.device
@@ -120,35 +118,22 @@ class DeviceMode(TorchFunctionMode):
             return real
         return HOST if self._recorder.is_on_host(tensor) else CUDA
 
-    def _is_cuda(self, tensor: Tensor) -> bool:
-        return self._device(tensor).type == "cuda"
-
-    def _is_cpu(self, tensor: Tensor) -> bool:
-        return self._device(tensor).type == "cpu"
-
-    def _cuda(self, tensor: Tensor, device: object = CUDA, *_: object, **__: object) -> Tensor:
-        return self._to(tensor, CUDA if device is None else device)
-
-    def _cpu(self, tensor: Tensor, *_: object, **__: object) -> Tensor:
-        return self._to(tensor, HOST)
-
     def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if args and isinstance(args[0], Tensor):
             other = args[0]
             return self._to(tensor, self._device(other), other.dtype, *args[1:], **kwargs)
-        first_is_device = bool(args) and (
-            isinstance(args[0], str | torch.device) or _index(args[0])
-        )
-        device = args[0] if first_is_device else kwargs.get("device")
+        is_first = bool(args) and (isinstance(args[0], str | torch.device) or _is_index(args[0]))
+        device = args[0] if is_first else kwargs.get("device")
         if device is None:
             return Tensor.to(tensor, *args, **kwargs)
         target = META if names_cuda(device) else torch.device(device)
-        on_host = tensor.device == META and self._recorder.is_on_host(tensor)
-        if on_host and target == HOST:
-            target = META
-        elif on_host and target == META:
-            return self._moved(tensor, args, kwargs)
-        if first_is_device:
+        if tensor.device == META and self._recorder.is_on_host(tensor):
+            if target == META:
+                types = (a for a in args if isinstance(a, torch.dtype))
+                said = kwargs.get("dtype") or next(types, None)
+                return self._recorder.moved(tensor, said or tensor.dtype)
+            target = META if target == HOST else target
+        if is_first:
             return Tensor.to(tensor, target, *args[1:], **kwargs)
         return Tensor.to(tensor, *args, **{**kwargs, "device": target})
 
@@ -159,11 +144,6 @@ class DeviceMode(TorchFunctionMode):
         if on_gpu:
             self._recorder.see(made, "aten::empty")
         return made
-
-    def _moved(self, tensor: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
-        """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
-        said = kwargs.get("dtype") or next((a for a in args if isinstance(a, torch.dtype)), None)
-        return self._recorder.moved(tensor, said or tensor.dtype)
 
 
 def _no(*_: object) -> bool:
@@ -189,10 +169,6 @@ def _shape_and_type(tensor: Tensor) -> dict[str, object]:
     return {"shape": tensor.shape, "dtype": tensor.dtype}
 
 
-def _index(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
     """Return whether a factory, called so, makes a floating-point tensor on the CPU."""
     device, dtype = kwargs.get("device"), kwargs.get("dtype")
@@ -201,8 +177,7 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
     if kwargs.get("out") is not None or any(isinstance(a, Tensor) for a in args):
         return False
     if func is torch.full and dtype is None:
-        fill = args[1] if len(args) > 1 else kwargs.get("fill_value")
-        return isinstance(fill, float)
+        return isinstance(args[1] if len(args) > 1 else kwargs.get("fill_value"), float)
     if isinstance(dtype, torch.dtype):
         return dtype.is_floating_point
     return dtype in (None, float)  # PyTorch takes Python's types too

@@ -56,13 +56,6 @@ class GpuMemory:
             self.settings, total_bytes=self.total_bytes, outside_bytes=outside_bytes
         )
 
-    def holds(self, reserved_bytes: int) -> bool:
-        """Return whether steps that reserve so little never meet the end of the memory.
-
-        Only without settings: with some, the allocator acts before it is full.
-        """
-        return not self.settings and reserved_bytes <= self.total_bytes - self.outside_bytes[1]
-
     def verdict(self, *runs: Run) -> Fit:
         """Return fits, does not fit, or close call, for all of ``runs``."""
         surely = self.surely_runs(*runs)
