@@ -5,7 +5,6 @@ allocation_trace.py   The allocation trace of PyTorch's allocators, recorded wit
 cuda_counters.py      The CUDA caching allocator's own counters
 event_tree.py         Reads the profiler's event tree
 forward_hooks.py      Watches the forward of every module
-profiler_messages.py  Messages that a recording would print to standard error
 rss.py                A process's resident memory
 saved_tensors.py      Tensors that autograd keeps for the backward pass
 tensor_roles.py       The facts that turn allocator events into categories

@@ -13,12 +13,15 @@ before the workload is built, or tell the recorder of what exists (``adopt``).
 Source: torch/csrc/profiler/collection.h (Allocation events), torch/_C/_profiler.pyi.
 """
 
+import ctypes
 import functools
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,8 +47,10 @@ from harness.instruments import event_tree
 from harness.instruments.allocation_log import AllocationLog
 from harness.instruments.event_tree import ADOPT, GONE, MARK, MODULE, PHASE, WHOLE, Adopted
 from harness.instruments.forward_hooks import Forward, wrapped_forwards
-from harness.instruments.profiler_messages import errors_only, quiet_kineto
 from harness.schema.events import Trace
+
+_C10_ERROR = 2
+"""Level of errors in c10's log."""
 
 # Without the operators themselves: backward nodes, and what the profiler's users name.
 _OUTLINE = {RecordScope.USER_SCOPE, RecordScope.BACKWARD_FUNCTION}
@@ -102,12 +107,12 @@ class AllocationRecorder:
             ProfilerState.KINETO, False, True, False, False, False, _ExperimentalConfig()
         )
         activities = {ProfilerActivity.CPU}
-        with quiet_kineto():
+        with _quiet_kineto():
             _prepare_profiler(config, activities)
         # The stub knows two arguments; the third is in torch/csrc/autograd/init.cpp.
         enable: Callable[..., None] = _enable_profiler
         enable(config, activities, set() if self._operators else _OUTLINE)
-        self._quiet.enter_context(errors_only())
+        self._quiet.enter_context(_errors_only())
         self._running = True
         if self._log is not None:
             # The tree leaves out what a GPU's allocator does outside of any operator or range.
@@ -243,3 +248,50 @@ def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]
     return []
+
+
+@contextmanager
+def _quiet_kineto() -> Iterator[None]:
+    """Keep Kineto from writing its own start and stop to standard error, unless asked to.
+
+    It reads its level once per process, when it is first prepared.
+    """
+    if "KINETO_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["KINETO_LOG_LEVEL"] = "99"
+    try:
+        yield
+    finally:
+        del os.environ["KINETO_LOG_LEVEL"]
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Raise c10's log level from warnings to errors, unless the user chose a level.
+
+    While it profiles memory, the CPU's allocator warns about every thousandth block that was
+    allocated before and is freed now (ProfiledCPUMemoryReporter::Delete,
+    c10/core/CPUAllocator.cpp): in a traced step the gradients of the step before, which the
+    recorder adopts. The message has no switch of its own. Python's warnings do not pass there.
+    """
+    level = None if "TORCH_CPP_LOG_LEVEL" in os.environ else _log_level()
+    if level is None or level.value >= _C10_ERROR:
+        yield
+        return
+    before, level.value = level.value, _C10_ERROR
+    try:
+        yield
+    finally:
+        level.value = before
+
+
+@functools.cache
+def _log_level() -> ctypes.c_int | None:
+    """Return c10's variable, or None for a build that does not export it."""
+    folder = Path(torch.__file__).parent / "lib"
+    try:
+        library = ctypes.CDLL(str(next(folder.glob("*c10.*"))))
+        return ctypes.c_int.in_dll(library, "FLAGS_caffe2_log_level")
+    except (OSError, StopIteration, ValueError):
+        return None

@@ -14,12 +14,9 @@ from typing import Any
 
 import torch
 
-_COUNTERS = {
-    "requested_peak_bytes": "requested_bytes.all",
-    "allocated_peak_bytes": "allocated_bytes.all",
-    "active_peak_bytes": "active_bytes.all",
-    "reserved_peak_bytes": "reserved_bytes.all",
-}
+from harness.instruments.rss import Rise
+
+_COUNTERS = ("requested", "allocated", "active", "reserved")
 
 
 @dataclass
@@ -40,20 +37,15 @@ def cuda_peaks() -> Iterator[CudaPeaks]:
     finally:
         torch.cuda.synchronize()
         stats = torch.cuda.memory_stats()
-        result.metrics = {name: stats.get(f"{key}.peak", 0) for name, key in _COUNTERS.items()}
-
-
-@dataclass
-class ReservedRise:
-    """Rise of the reserved bytes above their value before; filled in when the block ends."""
-
-    rise_bytes: int = 0
+        result.metrics = {
+            f"{name}_peak_bytes": stats.get(f"{name}_bytes.all.peak", 0) for name in _COUNTERS
+        }
 
 
 @contextmanager
-def reserved_rise() -> Iterator[ReservedRise]:
+def reserved_rise() -> Iterator[Rise]:
     """Measure how much more of the GPU's memory the allocator holds because of the block."""
-    result = ReservedRise()
+    result = Rise("cuda")
     before = torch.cuda.memory_reserved()
     with cuda_peaks() as peaks:
         yield result
@@ -99,11 +91,8 @@ def free_workspaces() -> int:
     anew when it needs them.
     """
     torch.cuda.synchronize()
-    before = _requested_bytes()
+    key = "requested_bytes.all.current"
+    before = torch.cuda.memory_stats().get(key, 0)
     clear: Any = torch._C._cuda_clearCublasWorkspaces  # it has no annotations
     clear()
-    return before - _requested_bytes()
-
-
-def _requested_bytes() -> int:
-    return int(torch.cuda.memory_stats().get("requested_bytes.all.current", 0))
+    return int(before - torch.cuda.memory_stats().get(key, 0))

@@ -6,6 +6,7 @@ itself, so the walk asks for as little as it can: of a node without children onl
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -241,15 +242,17 @@ def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[It
     return changed
 
 
+@dataclass(slots=True, eq=False)
 class _Block:
     """A block while the events are replayed: what allocated it, its category not yet decided."""
 
-    __slots__ = ("category", "module", "operator")
+    operator: str
+    module: str
+    category: str = "temporary"
 
-    def __init__(self, operator: str, module: str, category: str = "temporary") -> None:
-        self.operator = operator
-        self.module = module
-        self.category = category
+
+_Row = tuple[int, str, int, int, _Block]
+"""Step, phase, size and address of an event, and its block."""
 
 
 class Replay:
@@ -259,9 +262,9 @@ class Replay:
         self._marks = marks
         self._adopted = adopted
         self._alive: dict[int, _Block] = {}
-        self._before: list[tuple[int, int, _Block]] = []
         self._initial: dict[int, _Block] = {}
-        self._rows: list[tuple[int, str, int, int, _Block]] = []
+        self._before: list[_Row] = []
+        self._rows: list[_Row] = []
 
     def run(self, items: Sequence[Item]) -> list[Event]:
         """Return the events in order; what was there before the recording opens them."""
@@ -281,7 +284,7 @@ class Replay:
                 self._adopt(address)
             else:
                 self._end(address, item[3], item[4])
-        return [*map(_opening, self._before), *map(_event, rows)]
+        return [_event(*row) for row in (*self._before, *rows)]
 
     def _mark(self, categories: Mapping[int, str]) -> None:
         alive = self._alive
@@ -299,7 +302,7 @@ class Replay:
             self._mark({address: category})
             return
         block = self._alive[address] = self._initial[number] = _Block(BEFORE, module, category)
-        self._before.append((address, size, block))
+        self._before.append((0, "build", size, address, block))
 
     def _end(self, number: int, step: int, phase: str) -> None:
         """Return a block that the profiler does not know, if the storage was one."""
@@ -310,12 +313,6 @@ class Replay:
             self._rows.append((step, phase, -size, address, block))
 
 
-def _opening(row: tuple[int, int, _Block]) -> Event:
-    address, size, block = row
-    return Event(0, "build", block.operator, block.module, block.category, size, address)
-
-
-def _event(row: tuple[int, str, int, int, _Block]) -> Event:
-    step, phase, size, address, block = row
+def _event(step: int, phase: str, size: int, address: int, block: _Block) -> Event:
     fields = (step, phase, block.operator, block.module, block.category, size, address)
     return _new(Event, fields)

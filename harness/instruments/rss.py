@@ -23,16 +23,16 @@ _SAMPLE_SECONDS = 0.001
 
 
 @dataclass
-class ResidentRise:
-    """Rise of the resident size above its value before; filled in when the pass ends."""
+class Rise:
+    """Rise of a process's memory above its value before; filled in when the block ends."""
 
     source: str
-    """``VmHWM`` (the kernel's mark) or ``psutil`` (sampled each millisecond)."""
+    """``VmHWM`` (the kernel's mark), ``psutil`` (sampled each millisecond) or ``cuda``."""
     rise_bytes: int = 0
 
 
 @contextmanager
-def resident_rise() -> Iterator[ResidentRise]:
+def resident_rise() -> Iterator[Rise]:
     """Measure the rise of the resident size over the block.
 
     The first use of a process should not count: the kernel's mark needs one warm-up pass
@@ -53,8 +53,8 @@ def _has_kernel_mark() -> bool:
         return False
 
 
-def _kernel_rise() -> Iterator[ResidentRise]:
-    result = ResidentRise("VmHWM")
+def _kernel_rise() -> Iterator[Rise]:
+    result = Rise("VmHWM")
     _CLEAR.write_text("5")
     before = _status_bytes("VmRSS")
     try:
@@ -72,7 +72,7 @@ def _status_bytes(name: str) -> int:
     raise KeyError(name)
 
 
-def _sampled_rise() -> Iterator[ResidentRise]:
+def _sampled_rise() -> Iterator[Rise]:
     import psutil
 
     process = psutil.Process()
@@ -86,7 +86,7 @@ def _sampled_rise() -> Iterator[ResidentRise]:
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
-    result = ResidentRise("psutil")
+    result = Rise("psutil")
     try:
         yield result
     finally:

@@ -151,10 +151,8 @@ def _alive_after(events: Sequence[Event], step: int) -> int:
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adam", "accumulate": 2}, {"norm": "batch"}])
-def test_a_trace_goes_on_as_the_steps_would(changes: dict[str, Any]) -> None:
-    """Three recorded steps, the last one played again and again, give the written ones' peaks."""
+def test_recorded_steps_have_the_peaks_of_the_written_ones(changes: dict[str, Any]) -> None:
     workload = Workload(device="cuda", depth=4, width=700, batch=999, **changes)
     written = CudaSteps(workload, stub())
     recorded = RecordedSteps(written.trace(3), written.workspace_bytes)
-    assert [len(p) for _, p in recorded.requests(9)] == [len(p) for _, p in written.requests(9)]
     assert simulate(recorded, CachingAllocator()) == simulate(written, CachingAllocator())

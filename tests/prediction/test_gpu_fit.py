@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.prediction.gpu import catalogue, context_overhead
-from harness.prediction.gpu.catalogue import GPUS, SOURCES, GpuError, described, find
+from harness.prediction.gpu.catalogue import GPUS, GpuError, described, find
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.schema.verdict import CLOSE_CALL, DOES_NOT_FIT, FITS
@@ -68,8 +68,7 @@ def test_a_batch_that_sums_in_32_bits_only_bounds_the_search() -> None:
     assert largest_batch(endless, normed) == (2**31 - 1) // 2048
 
 
-def test_every_gpu_says_where_its_size_is_from() -> None:
-    assert SOURCES.keys() == GPUS.keys()
+def test_every_gpu_has_a_size() -> None:
     for gpu in GPUS.values():
         assert gpu.total_bytes is not None
         assert gpu.total_bytes > context_overhead.MOST_BYTES > context_overhead.LEAST_BYTES

@@ -1,8 +1,8 @@
 """GPUs: the properties that decide how much memory a step needs, and how much there is.
 
 ``total_bytes`` is what PyTorch and ``deviceQuery`` call the total, less than the number on the
-box and a little different from driver to driver. Reports state it to the byte or to a hundredth
-of a GiB; ``SOURCES`` names the report. Multiprocessors and threads are NVIDIA's (CUDA C++
+box and a little different from driver to driver. The report that is named with each GPU states it
+to the byte or to a hundredth of a GiB. Multiprocessors and threads are NVIDIA's (CUDA C++
 Programming Guide, "Compute Capabilities"; the architectures' white papers).
 """
 
@@ -78,39 +78,35 @@ def _gpu(
 
 
 _TABLE = (
+    # deviceQuery in bottlerocket-os/bottlerocket #3873.
     _gpu("a100-40gb", (8, 0), 108, 2048, 42_298_834_944),
+    # Out-of-memory report in CodeGoat24/Control-GIC #6.
     _gpu("a100-80gb", (8, 0), 108, 2048, 79.14 * _GIB),
+    # Out-of-memory report in vllm-project/vllm #27508.
     _gpu("h100-80gb", (9, 0), 132, 2048, 79.11 * _GIB),
+    # Out-of-memory reports: 139.80 and 139.81 GiB.
     _gpu("h200", (9, 0), 132, 2048, 139.80 * _GIB),
+    # Driver query in pytorch/ao #4002.
     _gpu("b200", (10, 0), 148, 2048, 178.35 * _GIB),
+    # deviceQuery in bottlerocket-os/bottlerocket-kernel-kit #139.
     _gpu("l4", (8, 9), 58, 1536, 23_583_784_960),
+    # Out-of-memory report in Wan-Video/Wan2.1 #205.
     _gpu("l40s", (8, 9), 142, 1536, 44.53 * _GIB),
+    # Out-of-memory report in TRI-ML/packnet-sfm #250; others 23.61 to 23.68 GiB.
     _gpu("rtx4090", (8, 9), 128, 1536, 23.65 * _GIB),
+    # Out-of-memory reports in GaoLii/DSP #10, xiaoxiangAQ/GAS-Net #7.
     _gpu("rtx3090", (8, 6), 82, 1536, 23.70 * _GIB),
+    # deviceQuery in aikitoria/open-gpu-kernel-modules #1.
     _gpu("rtx5090", (12, 0), 170, 1536, 33_677_180_928),
+    # Out-of-memory reports in Zheng-Chong/CatVTON #133, AlphaGPU/leetgpu-challenges #52.
     _gpu("t4", (7, 5), 40, 1024, 14.56 * _GIB),
+    # Out-of-memory report in hiyouga/LlamaFactory #182.
     _gpu("v100-32gb", (7, 0), 80, 2048, 31.75 * _GIB),
 )
 
 GPUS: Mapping[str, Gpu] = {gpu.name: gpu for gpu in _TABLE}
 DEFAULT = GPUS["a100-80gb"]
 """Used if no GPU is named: the most common one to train on."""
-
-SOURCES: Mapping[str, str] = {
-    "a100-40gb": "deviceQuery in bottlerocket-os/bottlerocket #3873",
-    "a100-80gb": "out-of-memory report in CodeGoat24/Control-GIC #6",
-    "h100-80gb": "out-of-memory report in vllm-project/vllm #27508",
-    "h200": "out-of-memory reports: 139.80 and 139.81 GiB",
-    "b200": "driver query in pytorch/ao #4002",
-    "l4": "deviceQuery in bottlerocket-os/bottlerocket-kernel-kit #139",
-    "l40s": "out-of-memory report in Wan-Video/Wan2.1 #205",
-    "rtx4090": "out-of-memory report in TRI-ML/packnet-sfm #250; others 23.61 to 23.68 GiB",
-    "rtx3090": "out-of-memory reports in GaoLii/DSP #10, xiaoxiangAQ/GAS-Net #7",
-    "rtx5090": "deviceQuery in aikitoria/open-gpu-kernel-modules #1",
-    "t4": "out-of-memory reports in Zheng-Chong/CatVTON #133, AlphaGPU/leetgpu-challenges #52",
-    "v100-32gb": "out-of-memory report in hiyouga/LlamaFactory #182",
-}
-"""Source of each GPU's total memory."""
 
 
 def find(name: str) -> Gpu:

@@ -1,5 +1,6 @@
 """The events of a workload's build and steps as CUDA's kernels and PyTorch's engine make them."""
 
+import sys
 from collections.abc import Mapping
 from itertools import groupby
 from operator import attrgetter
@@ -28,6 +29,8 @@ def most_rows(workload: Workload) -> int:
 
 class CudaSteps:
     """Writes the build and the steps of ``workload`` on ``gpu``, as many as asked for."""
+
+    last_step = sys.maxsize
 
     def __init__(
         self, workload: Workload, gpu: Gpu, *, rows_of: Mapping[int, int] | None = None
