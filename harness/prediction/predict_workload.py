@@ -4,9 +4,10 @@ import platform
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.prediction.gpu import catalogue, workspaces
+import msgspec
+
+from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import Gpu, GpuError
-from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace, why_refused
 from harness.prediction.mlp.largest_fit import solve
@@ -19,7 +20,7 @@ from harness.prediction.versions import (
 from harness.schema.argument_checks import check_bytes, check_workload
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.memory_fit import BudgetFit
-from harness.schema.metrics import CategoryBytes, ModuleMetrics, PhaseMetrics
+from harness.schema.metrics import Metrics
 from harness.schema.step_report import StepReport, formula_report
 from harness.schema.workload import Workload
 
@@ -49,15 +50,23 @@ def predict(
     with describing(None if torch is None else known_version(torch)):
         used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
         notes = list(_notes())
-        fields: dict[str, Any] = _saved_metrics(workload)
+        known, fields = _closed_forms(workload), {}
         try:
             if workload.device == "cuda":
-                named = gpu is not None
-                fields |= _on_cuda(
-                    workload, used, allocator_settings, budget_bytes, epoch, notes, is_named=named
+                from harness.prediction.mlp import cuda_fit
+
+                trace, fields = cuda_fit.answers(
+                    workload,
+                    used,
+                    allocator_settings,
+                    budget_bytes,
+                    epoch,
+                    notes,
+                    is_named=gpu is not None,
                 )
             else:
-                fields |= _on_cpu(workload, budget_bytes)
+                trace, fields = _on_cpu(workload, budget_bytes)
+            known |= trace_metrics(trace)
         except UnsupportedWorkloadError as error:
             questions = {
                 "budget": budget_bytes is not None,
@@ -67,13 +76,14 @@ def predict(
             }
             why = "no answer, because the step cannot be predicted"
             unanswered = tuple(f"{name}: {why}" for name, is_open in questions.items() if is_open)
-            fields |= {"reason": str(error), "unanswered": unanswered}
+            fields = {"reason": str(error), "unanswered": unanswered}
+        metrics = msgspec.structs.asdict(msgspec.convert(known, Metrics))
         return formula_report(
             workload_id=workload.id,
             workload=workload,
             torch=str(described_version()),
             notes=tuple(notes),
-            **fields,
+            **metrics | fields,
         )
 
 
@@ -101,39 +111,22 @@ def _checked_questions(
     return used, Epoch(workload=workload, gpu=used, examples=examples)
 
 
-def _on_cpu(workload: Workload, budget_bytes: int | None) -> dict[str, Any]:
-    with collection_paused():
-        trace = predict_trace(workload)
-        budget = None if budget_bytes is None else _budget_fit(workload, trace, budget_bytes)
-        return {**_trace_fields(trace), "budget": budget}
-
-
-def _on_cuda(
-    workload: Workload,
-    gpu: Gpu,
-    settings: str,
-    budget_bytes: int | None,
-    epoch: "Epoch | None",
-    notes: list[str],
-    *,
-    is_named: bool,
-) -> dict[str, Any]:
-    """Return the metrics and answers on ``gpu``; add to ``notes``."""
-    from harness.prediction.mlp import cuda_fit
-
-    notes += workspaces.notes_on(gpu.capability, gpu.workspace_config)
-    if epoch is not None and not epoch.rows:
-        notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")
-        epoch = None
-    trace, fields, more = cuda_fit.answers(
-        workload, gpu, settings, budget_bytes, epoch, is_named=is_named
+def _on_cpu(workload: Workload, budget_bytes: int | None) -> tuple[Trace, dict[str, Any]]:
+    trace = predict_trace(workload)
+    if budget_bytes is None:
+        return trace, {}
+    needed = max(trace.live_bytes)
+    budget = BudgetFit(
+        budget_bytes=budget_bytes,
+        needed_bytes=needed,
+        fits=needed <= budget_bytes,
+        largest_batch=solve(workload, budget_bytes, "batch"),
     )
-    notes += more
-    return _trace_fields(trace) | fields
+    return trace, {"budget": budget}
 
 
-def _saved_metrics(workload: Workload) -> dict[str, Any]:
-    """Return the closed forms, if it is known what autograd saves."""
+def _closed_forms(workload: Workload) -> dict[str, Any]:
+    """Return what autograd saves, if it is known."""
     if why_refused(workload):
         return {}
     modules = formula.saved_by_module(workload)
@@ -141,25 +134,8 @@ def _saved_metrics(workload: Workload) -> dict[str, Any]:
         "saved_bytes": formula.saved_bytes(workload),
         "saved_input_bytes": formula.saved_input_bytes(workload),
         "saved_activation_bytes": formula.saved_activation_bytes(workload),
-        "modules": {name: ModuleMetrics(saved_bytes=size) for name, size in modules.items()},
+        "modules": {name: {"saved_bytes": size} for name, size in modules.items()},
     }
-
-
-def _trace_fields(trace: Trace) -> dict[str, Any]:
-    metrics = trace_metrics(trace)
-    phases = {name: PhaseMetrics(**values) for name, values in metrics["phases"].items()}
-    categories = CategoryBytes(**metrics["categories_at_peak"])
-    return metrics | {"phases": phases, "categories_at_peak": categories}
-
-
-def _budget_fit(workload: Workload, trace: Trace, budget_bytes: int) -> BudgetFit:
-    needed = max(trace.live_bytes)
-    return BudgetFit(
-        budget_bytes=budget_bytes,
-        needed_bytes=needed,
-        fits=needed <= budget_bytes,
-        largest_batch=solve(workload, budget_bytes, "batch"),
-    )
 
 
 def _notes() -> Iterator[str]:

@@ -40,17 +40,5 @@ WORKSPACES_FREED = Change(
     "(aten/src/ATen/cuda/CublasHandlePool.cpp)",
     after="one for each product, freed when it is done; cuBLASLt has a smaller one of its own",
 )
-STATE_ON_GPU = Change(
-    since=TorchVersion(2, 14),
-    before="memory-efficient attention keeps the random state in the CPU's memory "
-    "(aten/src/ATen/native/transformers/cuda/attention.cu)",
-    after="it keeps what stands for it without dropout in the GPU's memory: 16 bytes",
-)
-SMALL_BLOCKS = Change(
-    since=TorchVersion(2, 14),
-    before="memory-efficient attention of wide float32 heads works in blocks of 128 x 64 "
-    "(aten/src/ATen/native/transformers/cuda/mem_eff_attention/kernels)",
-    after="in blocks of 64 x 64 on GPUs with 100 KiB of shared memory",
-)
-CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED, STATE_ON_GPU, SMALL_BLOCKS)
+CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED)
 """All of them, verified against the events of PyTorch's own allocator."""

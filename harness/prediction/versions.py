@@ -5,12 +5,11 @@ the caller chooses (``describing``). ``torch_rules`` says what differs between t
 """
 
 import functools
+import importlib.metadata
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import NamedTuple
 
 from harness.schema.errors import HarnessError
@@ -53,29 +52,10 @@ _chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", de
 @functools.cache
 def torch_version() -> str | None:
     """Return the version of the installed torch, without importing it; None where absent."""
-    for folder in sys.path:
-        version = _version_in(Path(folder))
-        if version is not None:
-            return version
-    import importlib.metadata  # it takes longer to load than all the rest of a small prediction
-
     try:
         return importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _version_in(folder: Path) -> str | None:
-    """Return the version of the one torch whose metadata lie in ``folder``; None otherwise."""
-    files = list(folder.glob("torch-*.dist-info/METADATA"))
-    if len(files) != 1:
-        return None
-    try:
-        head = files[0].read_text(encoding="utf-8").partition("\n\n")[0]
-    except (OSError, UnicodeDecodeError):
-        return None
-    version = re.search(r"^Version: (\S+)$", head, re.MULTILINE)
-    return version and version[1]
 
 
 def described_version() -> TorchVersion:

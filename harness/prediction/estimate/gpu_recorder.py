@@ -92,8 +92,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             func = _IN_PLACE.get(func, func)
         name = func.name()
         result = KERNELS.get(func, func)(*args, **kwargs)
-        for tensor in self.rules.on_host(func, args, result):
-            self.see(tensor, name, on_host=True)
         self._see_all(result, name, on_host=False)
         scratch = [(name, size) for size in self.rules.scratch(name, args, result)]
         workspace = self.rules.workspace(name, args, kwargs, result)

@@ -26,7 +26,6 @@ from harness.prediction.gpu.workspaces import (
     is_lt_matmul,
     workspace_bytes,
 )
-from harness.prediction.torch_rules import SMALL_BLOCKS, STATE_ON_GPU
 from harness.schema.argument_checks import ArgumentError
 
 OperatorRule = Callable[[Sequence[Any], Any], Sequence[int]]
@@ -47,7 +46,6 @@ _MATRICES = {
 }
 """Operators that call cuBLAS, and which arguments are its matrices."""
 
-_efficient = torch.ops.aten._scaled_dot_product_efficient_attention.default
 _HALVES = (torch.float16, torch.bfloat16)
 _FLASH_ROUND = 128
 _UNSORTED = 3072
@@ -128,14 +126,6 @@ class KernelRules:
             if whole and factor == 1 and is_lt_matmul(*right.shape):
                 return LT_WORKSPACE_BYTES
         return self._workspace_bytes if result.numel() and args[0].numel() else 0
-
-    def on_host(self, func: Any, args: Sequence[Any], result: Any) -> Sequence[Tensor]:
-        """Return the results that the kernel leaves in the CPU's memory."""
-        if func is not _efficient:
-            return ()
-        has_dropout = any(args[5:6])
-        is_host = has_dropout or not STATE_ON_GPU.holds()
-        return result[2:] if is_host else ()
 
 
 def _matrix_copies(matrices: Sequence[Tensor]) -> list[int]:
@@ -233,15 +223,14 @@ def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:
     rows, width = query.shape[2:]
     half, ampere = query.dtype in _HALVES, gpu.capability >= (8, 0)
     little = gpu.capability in LITTLE_SHARED_MEMORY
-    small = little and SMALL_BLOCKS.holds()
-    block, columns = (128, 64) if width > 64 and (half or (ampere and not small)) else (64, 64)
+    block, columns = (128, 64) if width > 64 and (half or (ampere and not little)) else (64, 64)
     is_wide = (96 if little else 64) < width <= _IN_REGISTERS
     if half and ampere and is_wide:
-        block, columns = (64, 64) if small else (block, 128)
+        block, columns = (64, 64) if little else (block, 128)
     of_query = (
         ceil_div(rows, block) * ceil_div(width, columns) * (4 * block * columns + _LOCK_BYTES)
     )
-    if not half or (width <= _IN_REGISTERS and not (small and is_wide)):
+    if not half or (width <= _IN_REGISTERS and not (little and is_wide)):
         return of_query
     return of_query + 8 * ceil_div(keys, columns) * columns * ceil_div(width, block) * block
 

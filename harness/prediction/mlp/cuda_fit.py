@@ -28,6 +28,7 @@ from harness.prediction.gpu.simulation import (
     simulate,
     simulate_steps,
 )
+from harness.prediction.gpu.workspaces import notes_on
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
@@ -55,16 +56,6 @@ class SimulatedEpoch(NamedTuple):
     partial: Peaks
     following: Peaks
     """Of the whole step after the partial one."""
-
-    @property
-    def reserved_peak_bytes(self) -> int:
-        """Highest of all the steps."""
-        return highest(self).reserved
-
-    @property
-    def reserved_rise_bytes(self) -> int:
-        """Bytes that the last two steps reserve beyond all before."""
-        return self.reserved_peak_bytes - self.before.reserved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +114,19 @@ def answers(
     settings: str,
     budget_bytes: int | None,
     epoch: Epoch | None,
+    notes: list[str],
     *,
     is_named: bool,
-) -> tuple[Trace, dict[str, Any], list[str]]:
-    """Return the trace, the fields of a prediction about the GPU, and notes."""
+) -> tuple[Trace, dict[str, Any]]:
+    """Return the trace and the fields of a prediction about the GPU; add to ``notes``."""
+    notes += notes_on(gpu.capability, gpu.workspace_config)
+    if epoch is not None and not epoch.rows:
+        notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")
+        epoch = None
     script = CudaSteps(workload, gpu)
     is_long = script.event_count > MOST_EVENTS
     peaks = peaks_on(script, gpu, settings, policies=1 if is_long else None)
-    notes = list(peaks.notes)
+    notes += peaks.notes
     version, memory = str(described_version()), memory_of_gpu(gpu, settings)
     if version not in CHECKED_ON_CUDA:
         checked = ", ".join(CHECKED_ON_CUDA)
@@ -160,7 +156,7 @@ def answers(
             f"parameters and gradients alone take {format_bytes(least)}"
         )
         fields["unanswered"] = tuple(f"{name}: {reason}" for name in still if still[name])
-        return script.trace(2), fields, notes
+        return script.trace(2), fields
     if epoch is not None:
         last, endless = _last_batch(epoch, settings)
         fields["last_batch"] = last
@@ -178,7 +174,7 @@ def answers(
             fits=memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
             largest_batch=largest_batch(memory, workload),
         )
-    return script.trace(2), fields, notes
+    return script.trace(2), fields
 
 
 def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[Run, ...]:
@@ -220,8 +216,10 @@ def _fit(memory: GpuMemory, peaks: OnCuda, runs: tuple[Run, ...], workload: Work
 def _last_batch(epoch: Epoch, settings: str) -> tuple[LastBatch, bool]:
     """Return the epoch's last peaks, and whether the GPU's limit had to be lifted for them."""
     runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
-    rises = [simulated.reserved_rise_bytes for simulated in runs]
-    reserved = [simulated.reserved_peak_bytes for simulated in runs]
+    reserved = [highest(simulated).reserved for simulated in runs]
+    rises = [
+        most - simulated.before.reserved for most, simulated in zip(reserved, runs, strict=True)
+    ]
     result = LastBatch(
         examples=epoch.examples,
         rows=epoch.rows,
