@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from harness.cli.app import main
-from harness.prediction.gpu.peaks import ENDLESS
+from harness.prediction.gpu.fit import ENDLESS
 from harness.prediction.predict_workload import predict
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.workload import Workload

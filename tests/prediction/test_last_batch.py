@@ -8,8 +8,7 @@ import pytest
 from harness.allocator import CachingAllocator
 from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
-from harness.prediction.gpu.fit import GpuMemory
-from harness.prediction.gpu.peaks import ENDLESS
+from harness.prediction.gpu.fit import ENDLESS, GpuMemory
 from harness.prediction.gpu.simulation import MOST_STEPS
 from harness.prediction.mlp.cuda_fit import Epoch, ExamplesError, runs_of
 from harness.prediction.mlp.cuda_trace import CudaSteps

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.prediction.gpu import fit, peaks
+from harness.prediction.gpu import fit
 from harness.prediction.mlp import cuda_fit
 from harness.prediction.predict_workload import predict
 from harness.schema.workload import Workload
@@ -50,7 +50,6 @@ def test_wide_layers_are_played_once_and_fit_nowhere(monkeypatch: pytest.MonkeyP
         count += 1
         return original(*arguments)
 
-    monkeypatch.setattr(peaks, "run_once", counted)
     monkeypatch.setattr(fit, "run_once", counted)
     wide = Workload(depth=8, width=32_768, device="cuda")
     result = predict(wide, budget_bytes=2**33, gpu="l4")

@@ -14,9 +14,11 @@ from harness.prediction.estimate.kernel_rules import KernelRules
 from harness.prediction.estimate.meta_autocast import simulated_autocast
 from harness.prediction.estimate.meta_gpu import simulated_gpu
 from harness.prediction.estimate.step_run import refusals, run_recorded
-from harness.prediction.gpu import catalogue, peaks, workspaces
+from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.fit import memory_of_gpu, peaks_on, verdict_on_gpu
 from harness.prediction.gpu.simulation import RecordedSteps, simulate
+from harness.prediction.gpu.workspaces import notes_on
 from harness.prediction.interpreter_state import collection_paused, import_whole
 from harness.schema.events import trace_metrics
 from harness.schema.metrics import Metrics
@@ -68,16 +70,20 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
         stack.enter_context(simulated_autocast())
         model = run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
     script = RecordedSteps(recorder.trace(), recorder.workspace_bytes)
-    on_cuda = peaks.peaks_on(script, gpu, settings, policies=1)
-    memory = None if named is None else peaks.memory_of_gpu(gpu, settings)
+    on_cuda = peaks_on(script, gpu, settings, policies=1)
+    memory = None if named is None else memory_of_gpu(gpu, settings)
     fit = None
     if memory is not None:
-        fit = peaks.verdict_on_gpu(memory, on_cuda, memory.verdict(partial(simulate, script)))
+        fit = verdict_on_gpu(memory, on_cuda, memory.verdict(partial(simulate, script)))
+    kinds = {type(module) for module in model.modules()}
     notes = (
         ACCURACY,
-        *workspaces.notes_on(gpu.capability, gpu.workspace_config),
-        *[CUDNN] * _contains(model, nn.modules.conv._ConvNd),
-        *[RECURRENT] * _contains(model, nn.RNNBase),
+        *notes_on(gpu.capability, gpu.workspace_config),
+        *[
+            note
+            for note, kind in kinds.items()
+            if any(isinstance(m, kind) for m in model.modules())
+        ],
         *recorder.notes,
         *on_cuda.notes,
     )
@@ -100,7 +106,3 @@ def _report(
         method="estimate",
         batch=step.batch,
     )
-
-
-def _contains(model: nn.Module, kind: type[nn.Module]) -> bool:
-    return any(isinstance(module, kind) for module in model.modules())

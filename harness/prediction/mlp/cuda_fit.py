@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.fit import GpuMemory, Run
-from harness.prediction.gpu.peaks import (
+from harness.prediction.gpu.fit import (
     ENDLESS,
+    GpuMemory,
     OnCuda,
+    Run,
     by_each_policy,
     memory_of_gpu,
     named_peaks,
