@@ -79,11 +79,8 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
     notes = (
         ACCURACY,
         *notes_on(gpu.capability, gpu.workspace_config),
-        *[
-            note
-            for note, kind in kinds.items()
-            if any(isinstance(m, kind) for m in model.modules())
-        ],
+        *[CUDNN] * any(issubclass(kind, nn.modules.conv._ConvNd) for kind in kinds),
+        *[RECURRENT] * any(issubclass(kind, nn.RNNBase) for kind in kinds),
         *recorder.notes,
         *on_cuda.notes,
     )
