@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from harness.instruments.allocation_trace import storages_of
@@ -28,7 +27,6 @@ READ = (
 )
 
 _aten = torch.ops.aten
-_ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
 """What the gradient of an index calls; of a meta tensor it calls the other."""
 
@@ -45,7 +43,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self._host: dict[int, weakref.ref[Any]] = {}
         self._making_host = 0
         self._moving = False
-        self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
 
@@ -87,8 +84,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         check_types(func, args)
         in_backward = self.is_backward()
         if in_backward and not self.python_calls:  # autograd's engine calls
-            if func is _ADD and self._sums_in_place(*args):
-                return _aten.add_.Tensor(*args)
             func = _IN_PLACE.get(func, func)
         name = func.name()
         result = KERNELS.get(func, func)(*args, **kwargs)
@@ -104,20 +99,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         for block in [self.write(size, operator) for operator, size in scratch if size]:
             self.end(block)
         return result
-
-    def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
-        """Return whether the engine would add the second gradient to the first in place.
-
-        It does where nothing else holds the first, but only while no dispatch mode is active; here
-        the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
-        """
-        if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
-            return False
-        if first.dtype != second.dtype or first.shape != second.shape:
-            return False
-        tensors, holders = _counts(first)
-        is_alone = tensors <= self._sole_owner[0] and holders <= self._sole_owner[1]
-        return is_alone and bool(_aten.is_non_overlapping_and_dense.default(first))
 
     def see(self, tensor: Tensor, operator: str, *, on_host: bool = False) -> None:
         """Record the tensor's storages, where they are new or of a new size."""
@@ -166,36 +147,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         finally:
             self._moving = False
         return moved
-
-
-class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the reference counts of a gradient that the engine adds to."""
-
-    counts = 0, 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _ADD:
-            self.counts = _counts(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-def _counts_of_a_sole_owner() -> tuple[int, int]:
-    """Return the reference counts, under a mode, of a gradient that the engine alone holds."""
-    counting: Any = _Counting()  # type: ignore[no-untyped-call]
-    with torch._C.DisableTorchFunction():
-        leaf = torch.empty(2, device="meta", requires_grad=True)
-        used_twice = leaf * 2
-        total = (used_twice * 2).sum() + (used_twice * 3).sum()
-        with counting:
-            total.backward()  # type: ignore[no-untyped-call]
-    counts: tuple[int, int] = counting.counts
-    return counts
-
-
-def _counts(tensor: Tensor) -> tuple[int, int]:
-    """Return how many hold the tensor, and how many its storage."""
-    held: Any = tensor
-    return held._use_count(), torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
 
 
 def _tensors(given: Any) -> list[Tensor]:
