@@ -58,13 +58,3 @@ def _entries(trace: Iterable[dict[str, Any]]) -> Iterator[Entry]:
         elif entry["action"] == "free_requested" and address in known:
             known.discard(address)
             yield Entry(-entry["size"], address)
-
-
-def requested_size(size: int, address: int, entry: Entry | None) -> int:
-    """Return what was requested for one of the profiler's blocks, by the log's entry for it."""
-    seen = f"{size} bytes at {address:#x}"
-    if entry is None or entry.address != address or (entry.size_bytes > 0) != (size > 0):
-        raise LogMismatchError(f"the profiler has {seen}, the log {entry}")
-    if abs(entry.size_bytes) > abs(size):
-        raise LogMismatchError(f"the profiler has {seen}, a smaller block than {entry}")
-    return entry.size_bytes

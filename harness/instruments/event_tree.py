@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch._C._profiler import RecordScope
 
-from harness.instruments.allocation_log import Entry, LogMismatchError, requested_size
+from harness.instruments.allocation_log import Entry, LogMismatchError
 from harness.schema.events import BEFORE_TRACE, Event
 
 MODULE = "harness.module:"
@@ -236,7 +236,12 @@ def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[It
             continue
         else:
             known.discard(address)
-        changed.append((item[0], requested_size(size, address, next(entries, None)), *item[2:]))
+        entry = next(entries, None)
+        if entry is None or entry.address != address or not 0 < entry.size_bytes / size <= 1:
+            raise LogMismatchError(
+                f"the profiler has {size} bytes at {address:#x}, the log {entry}"
+            )
+        changed.append((item[0], entry.size_bytes, *item[2:]))
     if (rest := len(list(entries))) > 0:
         raise LogMismatchError(f"the log has {rest} events more than the profiler")
     return changed
