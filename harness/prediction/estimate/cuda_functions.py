@@ -11,7 +11,7 @@ cudnn/RNN.cpp; harness/dry_run/stub/cudnn_rnn.c.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +21,6 @@ from harness.prediction.estimate.attention_routes import Attention
 from harness.prediction.estimate.meta_autocast import cast_arguments, without_autocast
 from harness.prediction.gpu.catalogue import Gpu
 
-if TYPE_CHECKING:
-    from harness.prediction.estimate.gpu_recorder import GpuRecorder
-
 Function = Callable[..., Any]
 
 _HALVES = (torch.float16, torch.bfloat16)
@@ -31,13 +28,13 @@ _aten = torch.ops.aten
 _torch: Any = torch
 
 
-def cuda_functions(recorder: "GpuRecorder", gpu: Gpu) -> dict[Function, Function]:
-    """Return what to run instead, by PyTorch's function; ``recorder`` knows what is on the host."""
+def cuda_functions(gpu: Gpu) -> dict[Function, Function]:
+    """Return what to run instead, by PyTorch's function."""
 
     def only_on_gpu(instead: Function, original: Function) -> Function:
         def run(*args: Any, **kwargs: Any) -> Any:
             first = args[0] if args else kwargs.get("input", kwargs.get("query"))
-            on_gpu = isinstance(first, Tensor) and first.is_meta and not recorder.is_on_host(first)
+            on_gpu = isinstance(first, Tensor) and first.is_meta
             return (instead if on_gpu else original)(*args, **kwargs)
 
         return run
@@ -45,7 +42,6 @@ def cuda_functions(recorder: "GpuRecorder", gpu: Gpu) -> dict[Function, Function
     gates = {_torch.lstm: 4, _torch.gru: 3, _torch.rnn_tanh: 1, _torch.rnn_relu: 1}
     replaced: dict[Function, Function] = {
         torch.dropout: _dropout,
-        functional.linear: _linear,
         torch.rms_norm: _rms_norm,
         torch.softmax: _softmax(torch.softmax, _aten._softmax),
         Tensor.softmax: _softmax(Tensor.softmax, _aten._softmax),
@@ -62,14 +58,6 @@ def _dropout(given: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
     if train and 0 < p < 1 and given.numel():
         return torch.native_dropout(given, p, train)[0]
     return torch.dropout(given, p, train)
-
-
-def _linear(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Add the bias in place where the product is not fused with it; meta tensors get a sum."""
-    if bias is None or given.dim() == 2 or given.is_contiguous():
-        return functional.linear(given, weight, bias)
-    given, weight, bias = cast_arguments(given, weight, bias)
-    return torch.matmul(given, weight.t()).add_(bias)
 
 
 def _softmax(original: Function, operator: Any) -> Function:
@@ -189,19 +177,8 @@ def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(given), mean, deviation
 
 
-def _layer_norm(given: Tensor, *others: Any) -> Any:
-    """Return contiguous results, whatever the layout of the input."""
-    return _aten.native_layer_norm(given.contiguous(), *others)
-
-
-def _layer_norm_backward(gradient: Tensor, given: Tensor, *others: Any) -> Any:
-    return _aten.native_layer_norm_backward(gradient.contiguous(), given.contiguous(), *others)
-
-
 KERNELS: dict[Any, Function] = {
     _aten.native_batch_norm.default: _batch_norm,
-    _aten.native_layer_norm.default: _layer_norm,
-    _aten.native_layer_norm_backward.default: _layer_norm_backward,
     **{
         loss: _reduced_loss(loss)
         for loss in (_aten.mse_loss.default, _aten.smooth_l1_loss.default, _aten.huber_loss.default)

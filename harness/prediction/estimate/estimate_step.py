@@ -66,7 +66,7 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
     recorder = GpuRecorder(KernelRules(gpu))
     with ExitStack() as stack:
         stack.enter_context(refusals(on_cpu=False))
-        stack.enter_context(simulated_gpu(recorder, gpu, cuda_functions(recorder, gpu)))
+        stack.enter_context(simulated_gpu(recorder, gpu, cuda_functions(gpu)))
         stack.enter_context(simulated_autocast())
         model = run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
     script = RecordedSteps(recorder.trace(), recorder.workspace_bytes)

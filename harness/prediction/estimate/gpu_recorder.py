@@ -4,9 +4,6 @@ A dispatch mode sees each operator's results; ``kernel_rules`` says what CUDA's 
 next to them.
 """
 
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +17,7 @@ from harness.prediction.estimate.kernel_rules import KernelRules
 
 WORKSPACE = "cublas workspace"
 """Operator of the events that allocate a workspace of cuBLAS."""
-INITIALISER = "the program read a number from a floating-point CPU tensor; 0 was answered"
+INITIALISER = "the building read a number from a floating-point tensor; 0 was answered"
 READ = (
     "the program read a value from a GPU tensor: a check of 'all' was answered with true, all "
     "else with 0, so sizes and branches that depend on it may differ"
@@ -40,9 +37,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.python_calls = 0
         """Calls of PyTorch's functions that are under way, made by the program itself."""
         self.workspace_bytes = 0
-        self._host: dict[int, weakref.ref[Any]] = {}
-        self._making_host = 0
-        self._moving = False
         self._threads: set[bool] = set()
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
 
@@ -51,24 +45,22 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             return self._dispatched(func, args, kwargs or {})
 
     def _dispatched(self, func: Any, args: Any, kwargs: Any) -> Any:
-        tensors = [t for t in _tensors((*args, *kwargs.values())) if t.is_meta]
-        if not tensors:
+        tensors = _tensors((*args, *kwargs.values()))
+        if not any(tensor.is_meta for tensor in tensors):
             result = func(*args, **kwargs)
-            self._see_all(result, func.name(), on_host=self._making_host > 0)
+            self._see_all(result, func.name())
             return result
         answer = self._answer(func, args, kwargs)
         if answer is not None:
             return answer
-        if not self._moving and all(map(self.is_on_host, tensors)):
-            result = func(*_all_meta(args), **_all_meta(kwargs))
-            self._see_all(result, func.name(), on_host=True)
-            return result
+        if any(t.dim() and not t.is_meta for t in tensors) and "index" not in func.name():
+            args, kwargs = _all_meta((args, kwargs))  # PyTorch takes an index of the CPU as it is
         return self._on_gpu(func, args, kwargs)
 
     def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Return what needs the values of a meta tensor: numbers are 0, copies are zeros."""
         if func is _aten._local_scalar_dense.default:
-            self.notes[INITIALISER if self.is_on_host(args[0]) else READ] = None
+            self.notes[INITIALISER if self.phase == "build" else READ] = None
             kind = args[0].dtype
             if kind == torch.bool:
                 return self.operator_of(args[0]).startswith("aten::all")
@@ -87,7 +79,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             func = _IN_PLACE.get(func, func)
         name = func.name()
         result = KERNELS.get(func, func)(*args, **kwargs)
-        self._see_all(result, name, on_host=False)
+        self._see_all(result, name)
         scratch = [(name, size) for size in self.rules.scratch(name, args, result)]
         workspace = self.rules.workspace(name, args, kwargs, result)
         if workspace and not self.rules.keeps_workspaces:
@@ -100,53 +92,20 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             self.end(block)
         return result
 
-    def see(self, tensor: Tensor, operator: str, *, on_host: bool = False) -> None:
+    def see(self, tensor: Tensor, operator: str) -> None:
         """Record the tensor's storages, where they are new or of a new size."""
-        if not tensor.is_meta:
-            return
-        for storage in storages_of(tensor):
-            if storage._cdata in self._host or self.is_known(storage):
-                continue
-            if on_host:
-                self._keep_on_host(storage._cdata, storage)
-            else:
-                self.begin(storage, operator)
+        if tensor.is_meta:
+            for storage in storages_of(tensor):
+                if not self.is_known(storage):
+                    self.begin(storage, operator)
 
-    def _keep_on_host(self, key: int, storage: torch.UntypedStorage) -> None:
-        def gone(_: object) -> None:
-            self._host.pop(key, None)
-
-        self._host[key] = weakref.ref(storage, gone)
-
-    def _see_all(self, result: Any, operator: str, *, on_host: bool) -> None:
+    def _see_all(self, result: Any, operator: str) -> None:
         for tensor in _tensors((result,)):
-            self.see(tensor, operator, on_host=on_host)
+            self.see(tensor, operator)
 
     def is_backward(self) -> bool:
         """Return whether autograd's engine runs."""
         return torch._C._current_graph_task_id() != -1
-
-    def is_on_host(self, tensor: Tensor) -> bool:
-        """Return whether a meta tensor stands for one in the CPU's memory."""
-        return tensor.untyped_storage()._cdata in self._host
-
-    @contextmanager
-    def on_host(self) -> Iterator[None]:
-        """Take meta tensors that are made in the block for tensors of the CPU."""
-        self._making_host += 1
-        try:
-            yield
-        finally:
-            self._making_host -= 1
-
-    def moved(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-        """Copy a host tensor to the GPU, where PyTorch would see two meta tensors."""
-        self._moving = True
-        try:
-            moved: Tensor = _aten._to_copy.default(tensor, dtype=dtype, device="meta")
-        finally:
-            self._moving = False
-        return moved
 
 
 def _tensors(given: Any) -> list[Tensor]:
@@ -161,7 +120,7 @@ def _tensors(given: Any) -> list[Tensor]:
 
 
 def _all_meta(given: Any) -> Any:
-    """Replace real CPU tensors, so that they can meet the host's meta tensors."""
+    """Replace real CPU tensors, so that they can meet those that stand for floats."""
 
     def meta(tensor: Tensor) -> Tensor:
         return tensor if tensor.is_meta or not tensor.dim() else tensor.to("meta")

@@ -6,9 +6,9 @@ tensors there say that they are on ``cuda:0``. PyTorch's own dispatcher, autogra
 optimizers do the rest, so that code which asks for the device, or whether it is traced, gets the
 answers that it gets on a GPU.
 
-Floating-point tensors that a program makes on the CPU (a network before ``.cuda()``) are meta
-tensors too, so that a large network costs nothing; the recorder keeps them apart as "host".
-Other CPU tensors are real, and so are the values in them.
+Floating-point tensors that a program makes on the CPU (a network before ``.cuda()``) are made
+there too, so that a large network costs nothing. Other CPU tensors are real, and so are the values
+in them.
 
 Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py,
 aten/src/ATen/native/Dropout.cpp (``is_fused_kernel_acceptable``).
@@ -66,11 +66,10 @@ class DeviceMode(TorchFunctionMode):
         self._recorder = recorder
         place: Any = Tensor
         self._functions: dict[Function, Function] = {
-            place.device.__get__: self._device,
-            place.is_cuda.__get__: lambda tensor: self._device(tensor).type == "cuda",
-            place.is_cpu.__get__: lambda tensor: self._device(tensor).type == "cpu",
+            place.device.__get__: lambda tensor: CUDA if tensor.is_meta else tensor.device,
+            place.is_cuda.__get__: lambda tensor: tensor.is_meta,
             place.is_meta.__get__: _no,
-            Tensor.get_device: lambda tensor: 0 if self._device(tensor).type == "cuda" else -1,
+            Tensor.get_device: lambda tensor: 0 if tensor.is_meta else -1,
             Tensor.to: self._to,
             Tensor.cuda: lambda tensor, device=None, *_, **__: self._to(
                 tensor, CUDA if device is None else device
@@ -99,43 +98,24 @@ class DeviceMode(TorchFunctionMode):
 
     def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
         device = kwargs.get("device")
-        on_gpu = device is not None and names_cuda(device)
-        on_host = not on_gpu and func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs)
-        if on_gpu or on_host:
+        makes_floats = func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs)
+        if makes_floats or (device is not None and names_cuda(device)):
             kwargs["device"] = META
             kwargs.pop("generator", None)
             kwargs.pop("pin_memory", None)
-        if on_host:
-            with self._recorder.on_host():
-                return func(*args, **kwargs)
         if any(isinstance(one, torch.device) and one.type == "cuda" for one in args):
             args = tuple(META if isinstance(a, torch.device) and names_cuda(a) else a for a in args)
         return func(*args, **kwargs)
 
-    def _device(self, tensor: Tensor) -> torch.device:
-        real = tensor.device
-        if real.type != "meta":
-            return real
-        return HOST if self._recorder.is_on_host(tensor) else CUDA
-
     def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if args and isinstance(args[0], Tensor):
-            other = args[0]
-            return self._to(tensor, self._device(other), other.dtype, *args[1:], **kwargs)
+            args = (args[0].device, args[0].dtype, *args[1:])
         is_first = bool(args) and (isinstance(args[0], str | torch.device) or _is_index(args[0]))
-        device = args[0] if is_first else kwargs.get("device")
-        if device is None:
-            return Tensor.to(tensor, *args, **kwargs)
-        target = META if names_cuda(device) else torch.device(device)
-        if tensor.device == META and self._recorder.is_on_host(tensor):
-            if target == META:
-                types = (a for a in args if isinstance(a, torch.dtype))
-                said = kwargs.get("dtype") or next(types, None)
-                return self._recorder.moved(tensor, said or tensor.dtype)
-            target = META if target == HOST else target
-        if is_first:
-            return Tensor.to(tensor, target, *args[1:], **kwargs)
-        return Tensor.to(tensor, *args, **{**kwargs, "device": target})
+        if is_first and names_cuda(args[0]):
+            args = (META, *args[1:])
+        elif names_cuda(kwargs.get("device")):
+            kwargs["device"] = META
+        return Tensor.to(tensor, *args, **kwargs)
 
     def _tensor(self, *args: Any, **kwargs: Any) -> Tensor:
         """Make a tensor of Python's numbers, which PyTorch does below its dispatcher."""
@@ -205,7 +185,7 @@ def simulated_gpu(
 
 
 def _parameter(recorder: "GpuRecorder") -> Function:
-    """Return a constructor that keeps parameters of real CPU tensors as host tensors.
+    """Return a constructor of parameters that are meta tensors whatever they are made of.
 
     A parameter that is moved to the GPU keeps its identity only among tensors of one kind.
     """
@@ -213,10 +193,11 @@ def _parameter(recorder: "GpuRecorder") -> Function:
 
     def new(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
         if type(data) is Tensor:
-            with torch._C.DisableTorchFunction(), recorder.on_host():
+            with torch._C.DisableTorchFunction():
                 if not data.is_meta:
                     layout = data.shape, data.stride()
                     data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
+                    recorder.see(data, "built")
         return made(cls, data, requires_grad)
 
     return new
