@@ -60,6 +60,8 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.step = 0
         self.phase = "build"
+        self.is_built = False
+        """Whether the network exists."""
         self.modules = [""]
         self.live_bytes = 0
         self.notes: dict[str, None] = {}

@@ -25,6 +25,7 @@ Function = Callable[..., Any]
 
 _HALVES = (torch.float16, torch.bfloat16)
 _aten = torch.ops.aten
+_EFFICIENT = _aten._scaled_dot_product_efficient_attention.default
 _torch: Any = torch
 
 
@@ -177,7 +178,15 @@ def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(given), mean, deviation
 
 
+def _efficient_attention(*args: Any, **kwargs: Any) -> Any:
+    """Return a random state in the CPU's memory where there is dropout."""
+    output, sums, *state = _EFFICIENT(*args, **kwargs)
+    has_dropout = any(args[5:6])
+    return output, sums, *(torch.zeros_like(s, device="cpu") if has_dropout else s for s in state)
+
+
 KERNELS: dict[Any, Function] = {
+    _EFFICIENT: _efficient_attention,
     _aten.native_batch_norm.default: _batch_norm,
     **{
         loss: _reduced_loss(loss)

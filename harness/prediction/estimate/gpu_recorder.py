@@ -4,10 +4,12 @@ A dispatch mode sees each operator's results; ``kernel_rules`` says what CUDA's 
 next to them.
 """
 
+from operator import le
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from harness.instruments.allocation_trace import storages_of
@@ -24,6 +26,7 @@ READ = (
 )
 
 _aten = torch.ops.aten
+_ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
 """What the gradient of an index calls; of a meta tensor it calls the other."""
 
@@ -37,6 +40,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.python_calls = 0
         """Calls of PyTorch's functions that are under way, made by the program itself."""
         self.workspace_bytes = 0
+        self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
 
@@ -76,6 +80,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         check_types(func, args)
         in_backward = self.is_backward()
         if in_backward and not self.python_calls:  # autograd's engine calls
+            if func is _ADD and self._sums_in_place(*args):
+                return _aten.add_.Tensor(*args)
             func = _IN_PLACE.get(func, func)
         name = func.name()
         result = KERNELS.get(func, func)(*args, **kwargs)
@@ -92,9 +98,24 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             self.end(block)
         return result
 
+    def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
+        """Return whether the engine would add the second gradient to the first in place.
+
+        It does where nothing else holds the first, but only while no dispatch mode is active; here
+        the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
+        """
+        if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
+            return False
+        same = first.dtype == second.dtype and first.shape == second.shape
+        is_alone = all(map(le, _counts(first), self._sole_owner))
+        return same and is_alone and bool(_aten.is_non_overlapping_and_dense.default(first))
+
     def see(self, tensor: Tensor, operator: str) -> None:
-        """Record the tensor's storages, where they are new or of a new size."""
-        if tensor.is_meta:
+        """Record the tensor's storages, where they are new or of a new size.
+
+        What the building makes is not: of a network, what is left when it is moved to the GPU.
+        """
+        if tensor.is_meta and self.is_built:
             for storage in storages_of(tensor):
                 if not self.is_known(storage):
                     self.begin(storage, operator)
@@ -106,6 +127,32 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def is_backward(self) -> bool:
         """Return whether autograd's engine runs."""
         return torch._C._current_graph_task_id() != -1
+
+
+def _counts_of_a_sole_owner() -> tuple[int, int]:
+    """Return the reference counts, under a mode, of a gradient that the engine alone holds."""
+    seen = [(0, 0)]
+
+    class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is _ADD:
+                seen.append(_counts(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    with torch._C.DisableTorchFunction():
+        used_twice = torch.empty(2, device="meta", requires_grad=True) * 2
+        total = (used_twice * 2).sum() + (used_twice * 3).sum()
+        with Counting():  # type: ignore[no-untyped-call]
+            total.backward()  # type: ignore[no-untyped-call]
+    return seen[-1]
+
+
+def _counts(tensor: Tensor) -> tuple[int, int]:
+    """Return how many hold the tensor, and how many its storage."""
+    held: Any = tensor
+    return held._use_count(), torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
 
 
 def _tensors(given: Any) -> list[Tensor]:

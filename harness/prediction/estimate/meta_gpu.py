@@ -174,7 +174,7 @@ def simulated_gpu(
         for place, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
             stack.enter_context(patched_here(place, name, answer))
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
-        stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter(recorder)))
+        stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter))
         stack.enter_context(recorder)
         mode = DeviceMode(recorder, functions)
         stack.enter_context(mode)
@@ -184,20 +184,17 @@ def simulated_gpu(
         yield
 
 
-def _parameter(recorder: "GpuRecorder") -> Function:
-    """Return a constructor of parameters that are meta tensors whatever they are made of.
+_made = nn.Parameter.__new__
+
+
+def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
+    """Make a parameter that is a meta tensor, whatever it is made of.
 
     A parameter that is moved to the GPU keeps its identity only among tensors of one kind.
     """
-    made = nn.Parameter.__new__
-
-    def new(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
-        if type(data) is Tensor:
-            with torch._C.DisableTorchFunction():
-                if not data.is_meta:
-                    layout = data.shape, data.stride()
-                    data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
-                    recorder.see(data, "built")
-        return made(cls, data, requires_grad)
-
-    return new
+    if type(data) is Tensor:
+        with torch._C.DisableTorchFunction():
+            if not data.is_meta:
+                layout = data.shape, data.stride()
+                data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
+    return _made(cls, data, requires_grad)

@@ -35,12 +35,14 @@ class UnsupportedModuleError(UnsupportedError):
 def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
     """Build the network, move it to ``device``, run its steps and return it."""
     model = _network(own, device)
+    recorder.is_built = True
     owners: dict[int, str] = {}
     for name, module in model.named_modules():
         for tensor in own_tensors(module):
             owners.setdefault(id(tensor), name)
-    for tensor in [*model.parameters(), *model.buffers()]:
-        recorder.see(tensor, "built")
+    for tensor in _as_moved(model):
+        with torch._C.DisableTorchFunction():  # here a meta tensor is a meta tensor
+            recorder.see(tensor, "built")
         recorder.mark([tensor], "parameter", owners[id(tensor)])
     step = own.step(model, device)
     if device == "cpu":
@@ -63,6 +65,13 @@ def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str)
                 recorder.mark(tensors(optimizer.state), "optimizer_state")
     recorder.close()
     return model
+
+
+def _as_moved(module: nn.Module) -> Iterator[Tensor]:
+    """Yield parameters and buffers in the order in which ``Module.to`` moves them."""
+    for child in module.children():
+        yield from _as_moved(child)
+    yield from own_tensors(module)
 
 
 def _network(own: OwnStep, device: str) -> nn.Module:
