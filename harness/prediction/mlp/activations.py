@@ -42,20 +42,23 @@ def _node(name: str, operator: str) -> str:
     return f"{NODE}{name}/{name}/aten::{operator}"
 
 
-_RELU_BACKWARD = _node("ReluBackward0", "threshold_backward")
+def _function(keeps: str, name: str, forward: str = "", backward: str = "") -> Activation:
+    """Return a function whose derivative is a node and an operator named after it."""
+    node = "".join(map(str.capitalize, name.split("_"))) + "Backward0"
+    operator = f"aten::{name}{forward}"
+    return Activation(keeps, True, operator, _node(node, backward or f"{name}_backward"))
+
+
+_RELU = _function("output", "relu", "/aten::clamp_min", "threshold_backward")
 
 ACTIVATIONS: Mapping[str, Activation] = {
-    "relu": Activation("output", True, "aten::relu/aten::clamp_min", _RELU_BACKWARD),
-    "relu_inplace": Activation("output", False, "", _RELU_BACKWARD),
-    "sigmoid": Activation(
-        "output", True, "aten::sigmoid", _node("SigmoidBackward0", "sigmoid_backward")
-    ),
-    "tanh": Activation("output", True, "aten::tanh", _node("TanhBackward0", "tanh_backward")),
-    "gelu": Activation("input", True, "aten::gelu", _node("GeluBackward0", "gelu_backward")),
-    "silu": Activation("input", True, "aten::silu", _node("SiluBackward0", "silu_backward")),
-    "leaky_relu": Activation(
-        "input", True, "aten::leaky_relu", _node("LeakyReluBackward0", "leaky_relu_backward")
-    ),
+    "relu": _RELU,
+    "relu_inplace": _RELU._replace(allocates=False, forward=""),
+    "sigmoid": _function("output", "sigmoid"),
+    "tanh": _function("output", "tanh"),
+    "gelu": _function("input", "gelu"),
+    "silu": _function("input", "silu"),
+    "leaky_relu": _function("input", "leaky_relu"),
     "identity": Activation("nothing", False),
 }
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from harness.prediction.mlp.activations import MAXIMUM
 from harness.prediction.mlp.layers import Blocks, Layers
-from harness.prediction.mlp.network import Passes
 from harness.schema.events import Event
 
 RANDOM_STATE_BYTES = 5056
@@ -39,12 +38,8 @@ class Segment(NamedTuple):
     """None for the batch, which outlives the step."""
     output: Event
 
-    def after(self, index: int) -> Blocks:
-        """Return what is freed when the linear layer of layer ``index`` has run backward."""
-        return (self.random_state, self.input) if index == self.first else ()
 
-
-class Checkpointed(Passes):
+class Checkpointed:
     """Hidden layers in segments of which only the inputs are kept."""
 
     def __init__(self, layers: Layers, segments: int) -> None:
@@ -107,7 +102,8 @@ class Checkpointed(Passes):
                 self._recompute(rows, segment, node, layer.module)
             return self._kept[index - 1].by_next if index > segment.first else ()
 
-        return layers.linear_backward(rows, index, result, segment.after(index), unpack)
+        after = (segment.random_state, segment.input) if index == segment.first else ()
+        return layers.linear_backward(rows, index, result, after, unpack)
 
     def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
         """Write a segment's second run inside the backward node that asked for it."""

@@ -5,22 +5,12 @@ when the node that consumed it has run (torch/csrc/autograd/engine.cpp, ``evalua
 """
 
 from collections.abc import Mapping
-from typing import Protocol
 
+from harness.prediction.mlp.checkpoint import Checkpointed
 from harness.prediction.mlp.layers import Blocks, Layer, Layers
 from harness.schema.events import Event
 
 DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
-
-
-class Passes(Protocol):
-    """Passes of the hidden layers in training: all kept, or in checkpointed segments."""
-
-    def forward(self, rows: int) -> None:
-        """Write the hidden layers' forward events."""
-
-    def backward(self, rows: int, gradient: Event) -> Event:
-        """Write every linear layer's backward events, given the logits' gradient."""
 
 
 def predict(layers: Layers, rows: int) -> None:
@@ -44,7 +34,7 @@ def predict(layers: Layers, rows: int) -> None:
     layers.leave()
 
 
-def train(layers: Layers, passes: Passes, rows: int, parts: int) -> None:
+def train(layers: Layers, passes: "Plain | Checkpointed", rows: int, parts: int) -> None:
     """Write the forward and backward pass of one (micro-)batch of ``rows``, one of ``parts``."""
     writer = layers.writer
     writer.phase = "forward"
@@ -62,7 +52,7 @@ Held = Mapping[str, Blocks]
 """Blocks of one hidden layer that autograd holds, by the node that lets them go."""
 
 
-class Plain(Passes):
+class Plain:
     """Hidden layers of which autograd keeps everything that their derivatives need.
 
     Every module of ``nn.Sequential`` is a node of its own: its input is freed when the module has
