@@ -103,8 +103,7 @@ class DeviceMode(TorchFunctionMode):
             kwargs["device"] = META
             kwargs.pop("generator", None)
             kwargs.pop("pin_memory", None)
-        if any(isinstance(one, torch.device) and one.type == "cuda" for one in args):
-            args = tuple(META if isinstance(a, torch.device) and names_cuda(a) else a for a in args)
+        args = (META if isinstance(a, torch.device) and a.type == "cuda" else a for a in args)
         return func(*args, **kwargs)
 
     def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -28,10 +28,6 @@ COMPILED = "torch.compile decides what is allocated; give the network before it 
 VALUES = "its result depends on the values of a tensor"
 
 
-class UnsupportedModuleError(UnsupportedError):
-    """The step cannot be estimated; the message says at which operator, and why."""
-
-
 def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str) -> nn.Module:
     """Build the network, move it to ``device``, run its steps and return it."""
     model = _network(own, device)
@@ -82,7 +78,7 @@ def _network(own: OwnStep, device: str) -> nn.Module:
         if not isinstance(model, nn.Module):
             return model
         if any(type(module).__name__ == "OptimizedModule" for module in model.modules()):
-            raise UnsupportedModuleError(f"unsupported: {COMPILED}")
+            raise UnsupportedError(f"unsupported: {COMPILED}")
         if device == "cpu":
             _check_on_cpu("build", model.parameters())
         return _copy_without_memory(model, device)
@@ -122,13 +118,13 @@ def refusals(*, on_cpu: bool) -> Iterator[None]:
     except (HarnessError, MemoryError):
         raise
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        raise UnsupportedModuleError(f"unsupported: {error.func}: {VALUES}") from error
+        raise UnsupportedError(f"unsupported: {error.func}: {VALUES}") from error
     except Exception as error:
         if isinstance(error.__cause__, HarnessError):  # PyTorch wraps what a conversion raises
             raise error.__cause__ from error
         text = " ".join(str(error).split())
         if isinstance(error, NotImplementedError) or re.search(r"\b(meta|fake)\b", text.lower()):
-            raise UnsupportedModuleError(f"unsupported: {_without_values(text)}") from error
+            raise UnsupportedError(f"unsupported: {_without_values(text)}") from error
         if on_cpu and re.search("cuda|nvidia", text.lower()):
             text = f"{text[:150]}; {ON_CUDA}"
         said = f"{type(error).__name__}: {text}" if text else type(error).__name__
