@@ -141,23 +141,15 @@ def answers(
     if is_long:
         count = f"a step of {script.event_count:,} events"
         notes.append(f"{count} was simulated once, with segments at ascending addresses")
-        # What is alive at the end of a backward pass, whatever the batch.
-        least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
-        still = {"gpu": is_named, "budget": budget_bytes is not None, "examples": epoch is not None}
-        if is_named and memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
-            fields["fit"] = verdict_on_gpu(memory, peaks, DOES_NOT_FIT, is_searched=True)
-            still["gpu"] = False
-        if budget_bytes is not None and least > budget_bytes:
-            fields["budget"] = BudgetFit(
-                budget_bytes=budget_bytes, needed_bytes=needed, fits=False, largest_batch=None
-            )
-            still["budget"] = False
-        reason = (
-            f"no answer, because {count} is not searched (at most {MOST_EVENTS:,}); "
-            f"parameters and gradients alone take {format_bytes(least)}"
-        )
-        fields["unanswered"] = tuple(f"{name}: {reason}" for name in still if still[name])
-        return script.trace(2), fields
+        known, least = _without_search(workload, memory if is_named else None, peaks, budget_bytes)
+        still_open = {
+            "gpu": is_named and "fit" not in known,
+            "budget": budget_bytes is not None and "budget" not in known,
+            "examples": epoch is not None,
+        }
+        reason = f"no answer, because {count} is not searched (at most {MOST_EVENTS:,}); {least}"
+        unanswered = tuple(f"{name}: {reason}" for name in still_open if still_open[name])
+        return script.trace(2), fields | known | {"unanswered": unanswered}
     if epoch is not None:
         last, endless = _last_batch(epoch, settings)
         fields["last_batch"] = last
@@ -176,6 +168,25 @@ def answers(
             largest_batch=largest_batch(memory, workload),
         )
     return script.trace(2), fields
+
+
+def _without_search(
+    workload: Workload, memory: GpuMemory | None, peaks: OnCuda, budget_bytes: int | None
+) -> tuple[dict[str, Any], str]:
+    """Return the answers that parameters and gradients alone give, and what these take."""
+    # What is alive at the end of a backward pass, whatever the batch.
+    least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
+    fields: dict[str, Any] = {}
+    if memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
+        fields["fit"] = verdict_on_gpu(memory, peaks, DOES_NOT_FIT, is_searched=True)
+    if budget_bytes is not None and least > budget_bytes:
+        fields["budget"] = BudgetFit(
+            budget_bytes=budget_bytes,
+            needed_bytes=peaks.ranges["reserved_peak_bytes"][1],
+            fits=False,
+            largest_batch=None,
+        )
+    return fields, f"parameters and gradients alone take {format_bytes(least)}"
 
 
 def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[Run, ...]:
