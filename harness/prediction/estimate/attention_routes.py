@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.prediction.estimate.kernel_rules import LITTLE_SHARED_MEMORY
 from harness.prediction.estimate.meta_autocast import cast_arguments, without_autocast
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.versions import TorchVersion, described_version
@@ -21,6 +20,8 @@ from harness.prediction.versions import TorchVersion, described_version
 _HALVES = (torch.float16, torch.bfloat16)
 _MULTIPLE = 8
 """Flash pads heads to it, and the memory-efficient kernel rows of a mask."""
+_LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
+"""Capabilities with 100 KiB of shared memory."""
 _FUSES_MORE = TorchVersion(2, 14)
 """From it on fused kernels take three dimensions, and heads that share keys without flash."""
 
@@ -124,7 +125,7 @@ def _flash_runs(call: _Call) -> bool:
         return False
     if call.is_causal and query.shape[-2] != key.shape[-2]:
         return False
-    is_tight = call.capability in LITTLE_SHARED_MEMORY and call.wants_gradient and width > 192
+    is_tight = call.capability in _LITTLE_SHARED_MEMORY and call.wants_gradient and width > 192
     return not (is_tight and (call.dropout or width <= 224))
 
 

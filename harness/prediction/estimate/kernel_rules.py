@@ -2,19 +2,17 @@
 
 PyTorch's meta kernels say what an operator returns. A table says what its CUDA kernel allocates
 in addition: copies of matrices that cuBLAS cannot read as they lie, workspaces, and the sums of
-reductions, softmax, attention and embeddings. ``register_operator`` adds to it. What is not here is
-small next to a step's peak.
+reductions, softmax and attention. ``register_operator`` adds to it. What is not here is small next
+to a step's peak.
 
 Source: aten/src/ATen/native/cuda/Blas.cpp (``prepare_matrix_for_cublas``), SoftMax.cu;
-aten/src/ATen/native/transformers/cuda/attention.cu, attention_backward.cu,
-flash_attn/flash_api.cpp (``mha_bwd``),
-mem_eff_attention/kernel_backward.h (``workspace_size``).
+aten/src/ATen/native/transformers/cuda/attention_backward.cu.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar, overload
 
-import torch
 from torch import Tensor
 
 from harness.instruments.forward_hooks import tensor_bytes
@@ -45,16 +43,6 @@ _MATRICES = {
     "aten::dot": (),
 }
 """Operators that call cuBLAS, and which arguments are its matrices."""
-
-_HALVES = (torch.float16, torch.bfloat16)
-_FLASH_ROUND = 128
-_UNSORTED = 3072
-"""Indices that an embedding's gradient takes as they come."""
-_ROWS_OF_A_SUM = 10
-_LOCK_BYTES = 16
-_IN_REGISTERS = 128
-LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
-"""Capabilities with 100 KiB of shared memory, whose kernels work in smaller blocks."""
 
 
 @overload
@@ -160,17 +148,6 @@ def _sum(gpu: Gpu, args: Sequence[Any]) -> list[int]:
     ).scratch_bytes(gpu)
 
 
-def _embedding_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add the sort of many indices, and the partial sums of each run of equal ones."""
-    gradient, indices, rows = args[:3]
-    count, element = indices.numel(), indices.element_size()
-    if count <= _UNSORTED:
-        return []
-    partial = count // _ROWS_OF_A_SUM + min(rows, count)
-    sums = partial * gradient.shape[-1] * max(gradient.element_size(), 4)
-    return [3 * count * element, element * (2 * min(rows, count) + partial), sums]
-
-
 def _binary_cross_entropy(_: Gpu, args: Sequence[Any]) -> list[int]:
     return [2 * tensor_bytes(args[0])]
 
@@ -181,68 +158,18 @@ def _safe_softmax(_: Gpu, args: Sequence[Any]) -> list[int]:
     return [scores.numel(), scores.numel() // scores.shape[dim]]
 
 
-def _flash_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add the copies, each row's sum and the float32 gradient of the query."""
-    gradient, query, key, value, output = args[:5]
-    batch, heads, rows, width = query.shape
-    sums = 4 * batch * heads * ceil_div(rows, _FLASH_ROUND) * _FLASH_ROUND
-    copies = [tensor_bytes(t) for t in (gradient, output) if not _is_by_rows(t)]
-    multiple = 32 if width <= 128 else 64
-    return [
-        *copies, sums, sums * ceil_div(width, multiple) * multiple, *_expanded(heads, key, value)
-    ]  # fmt: skip
+def _attention_backward(multiple: int, _: Gpu, args: Sequence[Any]) -> list[int]:
+    """Add what the kernels need: copies, sums, and gradients that are made in another form.
 
-
-def _cudnn_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add each row's sum and the float32 gradient of the query, as the dry run does."""
-    query: Tensor = args[1]
-    return [4 * query.numel() // query.shape[-1], 4 * query.numel()]
-
-
-def _efficient_forward(_: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add a wide output in float32, where a 16-bit one does not stay in registers."""
-    query, _, value = args[:3]
-    is_wide = query.dtype in _HALVES and value.shape[-1] > _IN_REGISTERS
-    return [4 * query.numel() // query.shape[-1] * value.shape[-1]] if is_wide else []
-
-
-def _efficient_backward(gpu: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add the copy of the gradient, each row's sum and the workspace of the kernel."""
-    gradient, query, key = args[:3]
-    batch, heads, rows, _ = query.shape
-    sums = 4 * batch * heads * rows
-    workspace = batch * heads * _efficient_workspace(gpu, query, key.shape[2])
-    if query.dtype not in _HALVES:
-        workspace = max(workspace, 4 * gradient.numel() + sums)
-    copies = [] if _is_by_rows(gradient) else [tensor_bytes(gradient)]
-    return [*copies, sums, workspace, *_expanded(heads, *args[2:4])]
-
-
-def _efficient_workspace(gpu: Gpu, query: Tensor, keys: int) -> int:
-    """Return the bytes of one head's workspace: the blocks of the query's gradient."""
-    rows, width = query.shape[2:]
-    half, ampere = query.dtype in _HALVES, gpu.capability >= (8, 0)
-    little = gpu.capability in LITTLE_SHARED_MEMORY
-    block, columns = (128, 64) if width > 64 and (half or (ampere and not little)) else (64, 64)
-    is_wide = (96 if little else 64) < width <= _IN_REGISTERS
-    if half and ampere and is_wide:
-        block, columns = (64, 64) if little else (block, 128)
-    of_query = (
-        ceil_div(rows, block) * ceil_div(width, columns) * (4 * block * columns + _LOCK_BYTES)
-    )
-    if not half or (width <= _IN_REGISTERS and not (little and is_wide)):
-        return of_query
-    return of_query + 8 * ceil_div(keys, columns) * columns * ceil_div(width, block) * block
-
-
-def _expanded(heads: int, *shared: Tensor) -> list[int]:
-    """Return the gradients of keys and values for each head, where heads share them."""
-    return [tensor_bytes(t) // t.shape[1] * heads for t in shared if t.shape[1] != heads]
-
-
-def _is_by_rows(tensor: Tensor) -> bool:
-    """Return whether batch, row, head and width follow one another in memory."""
-    return tensor.transpose(1, 2).is_contiguous()
+    A gradient is copied if it does not lie by rows and heads. The query's is made in float32, of
+    heads that are padded to a ``multiple``; those of shared keys and values are made for each head.
+    """
+    gradient, query, *shared = args[:4]
+    heads, width = query.shape[1], query.shape[3]
+    copies = [] if gradient.transpose(1, 2).is_contiguous() else [tensor_bytes(gradient)]
+    sums = 4 * query.numel() // width
+    expanded = [tensor_bytes(t) // t.shape[1] * heads for t in shared if t.shape[1] != heads]
+    return [*copies, sums, sums * ceil_div(width, multiple) * multiple, *expanded]
 
 
 _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
@@ -250,11 +177,10 @@ _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
     "aten::_safe_softmax": _safe_softmax,
     "aten::sum": _sum,
     "aten::mean": _sum,
-    "aten::embedding_dense_backward": _embedding_backward,
     "aten::binary_cross_entropy_with_logits": _binary_cross_entropy,
-    "aten::_scaled_dot_product_cudnn_attention_backward": _cudnn_backward,
-    "aten::_scaled_dot_product_flash_attention_backward": _flash_backward,
-    "aten::_scaled_dot_product_efficient_attention": _efficient_forward,
-    "aten::_scaled_dot_product_efficient_attention_backward": _efficient_backward,
+    **{
+        f"aten::_scaled_dot_product_{kernel}_attention_backward": partial(_attention_backward, size)
+        for kernel, size in {"cudnn": 1, "flash": 32, "efficient": 64}.items()
+    },
 }
 """By operator, the rule for the arguments of a call."""
