@@ -53,6 +53,22 @@ def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
                 own[entry] = before
 
 
+def on_stack(modules: list[str]) -> Wrap:
+    """Return a wrap that keeps the names of running modules in ``modules``, innermost last."""
+
+    def wrap(name: str, forward: Forward) -> Forward:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            modules.append(name)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                modules.pop()
+
+        return run
+
+    return wrap
+
+
 class LayerOutputs:
     """Notes each module's output; used around a step that is not traced."""
 

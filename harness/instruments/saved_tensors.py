@@ -7,7 +7,7 @@ their whole storage: that is what stays in memory.
 
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from harness.instruments.allocation_trace import storages_of
-from harness.instruments.forward_hooks import ROOT, Forward, wrapped_forwards
+from harness.instruments.forward_hooks import ROOT, on_stack, wrapped_forwards
 
 
 class Saved(NamedTuple):
@@ -66,24 +66,9 @@ class SavedTensors:
     @contextmanager
     def watch(self, model: nn.Module | None = None) -> Iterator["SavedTensors"]:
         """Watch autograd, and ``model``'s modules for their names, until the context ends."""
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
-            if model is None:
-                yield self
-            else:
-                with wrapped_forwards(model, self._named):
-                    yield self
-
-    def _named(self, name: str, forward: Forward) -> Forward:
-        modules = self.modules
-
-        def named(*args: Any, **kwargs: Any) -> Any:
-            modules.append(name)
-            try:
-                return forward(*args, **kwargs)
-            finally:
-                modules.pop()
-
-        return named
+        named = wrapped_forwards(model, on_stack(self.modules)) if model else nullcontext()
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack), named:
+            yield self
 
     def _pack(self, tensor: Tensor) -> _Held:
         held = _Held(tensor, self.modules[-1])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments.allocation_trace import storages_of
-from harness.instruments.forward_hooks import Forward, LayerOutputs
+from harness.instruments.forward_hooks import Forward, LayerOutputs, on_stack
 from harness.instruments.saved_tensors import Saved, saved_metrics
 from harness.schema.events import Event, Trace
 from harness.schema.metrics import Layer
@@ -63,6 +63,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.is_built = False
         """Whether the network exists."""
         self.modules = [""]
+        self._on_stack = on_stack(self.modules)
         self.live_bytes = 0
         self.notes: dict[str, None] = {}
         self._outputs = LayerOutputs()
@@ -155,16 +156,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def named(self, name: str, forward: Forward) -> Forward:
         """Stand in for a module's forward."""
-        watched = self._outputs.named(name, forward)
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            self.modules.append(name)
-            try:
-                return watched(*args, **kwargs)
-            finally:
-                self.modules.pop()
-
-        return run
+        return self._on_stack(name, self._outputs.named(name, forward))
 
     def pack(self, tensor: Tensor) -> tuple[Tensor, str]:
         """Mark what autograd saves; keep the module's name for the backward pass."""
