@@ -66,7 +66,9 @@ class SavedTensors:
     @contextmanager
     def watch(self, model: nn.Module | None = None) -> Iterator["SavedTensors"]:
         """Watch autograd, and ``model``'s modules for their names, until the context ends."""
-        named = wrapped_forwards(model, on_stack(self.modules)) if model else nullcontext()
+        named = (
+            wrapped_forwards(model, on_stack(self.modules)) if model is not None else nullcontext()
+        )
         with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack), named:
             yield self
 
