@@ -50,7 +50,8 @@ def predict(
     with describing(None if torch is None else known_version(torch)):
         used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
         notes = list(_notes())
-        known, fields = _closed_forms(workload), {}
+        known = _closed_forms(workload)
+        fields: dict[str, Any] = {}
         try:
             if workload.device == "cuda":
                 from harness.prediction.mlp import cuda_fit

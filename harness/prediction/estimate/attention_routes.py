@@ -76,8 +76,9 @@ class Attention:
                 given = [t.unsqueeze(0) for t in given]
             if mask is not None:
                 mask = _added_mask(mask, given[0].dtype)
-            options = (mask, dropout_p, is_causal, scale, enable_gqa, self._capability)
-            output = _route(_Call(*given, *options))
+            query, key, value = given
+            options = (dropout_p, is_causal, scale, enable_gqa, self._capability)
+            output = _route(_Call(query, key, value, mask, *options))
             return output.squeeze(0) if is_flat else output
 
 
