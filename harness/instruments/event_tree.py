@@ -25,9 +25,6 @@ WHOLE = "harness.whole"
 _OURS = "harness."
 _OURS_LENGTH = len(_OURS)
 
-BEFORE = BEFORE_TRACE
-"""Operator of a block that was there when the recording began."""
-
 _MEMORY = "[memory]"
 _ENGINE = "autograd::engine::"
 _OPTIMIZER = "Optimizer."
@@ -306,7 +303,9 @@ class Replay:
                 known.module = module or known.module
             self._mark({address: category})
             return
-        block = self._alive[address] = self._initial[number] = _Block(BEFORE, module, category)
+        block = self._alive[address] = self._initial[number] = _Block(
+            BEFORE_TRACE, module, category
+        )
         self._before.append((0, "build", size, address, block))
 
     def _end(self, number: int, step: int, phase: str) -> None:
