@@ -24,7 +24,8 @@ DOCUMENTED_TORCH = "2.15"
 class Block(NamedTuple):
     """A fenced block of a page, with the comment in front of it."""
 
-    place: str
+    page: str
+    line: int
     language: str
     text: str
     mark: str | None
@@ -38,17 +39,16 @@ def blocks() -> Iterator[Block]:
         for match in FENCE.finditer(text):
             mark, name, language, block = match.groups()
             line = text.count("\n", 0, match.start()) + 1
-            place = f"{page.relative_to(ROOT).as_posix()}:{line}"
-            yield Block(place, language, block, mark, name)
+            yield Block(page.relative_to(ROOT).as_posix(), line, language, block, mark, name)
 
 
 RUN = [block for block in blocks() if block.mark != "not run"]
-SESSIONS = [
-    pytest.param(block, id=f"{block.place} {block.text.splitlines()[0][2:50]}")
-    for block in {block.text: block for block in RUN if block.language == "console"}.values()
+SESSIONS = [block for block in RUN if block.language == "console"]
+EXAMPLES = [
+    pytest.param(block.text, id=f"{block.page}:{block.line}")
+    for block in RUN
+    if block.language == "python"
 ]
-"""Each block of commands with one place of it: one that stands on several pages runs once."""
-EXAMPLES = [pytest.param(block.text, id=block.place) for block in RUN if block.language == "python"]
 FILES = {block.name: block.text for block in RUN if block.mark == "file" and block.name}
 """The files that the pages show, for the commands that read them."""
 
@@ -60,14 +60,11 @@ def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
         yield command, shown
 
 
-COMMANDS = {
-    command: None for block in RUN if block.language == "console" for command, _ in commands(block)
-}
+COMMANDS = {command: None for block in SESSIONS for command, _ in commands(block)}
 
 
 def test_there_are_examples_to_run() -> None:
-    assert len(SESSIONS) >= 8
-    assert len(COMMANDS) >= 20
+    assert len(COMMANDS) >= 25
 
 
 def documented(torch_version: str) -> bool:
@@ -76,9 +73,9 @@ def documented(torch_version: str) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", SESSIONS)
-def test_commands_print_what_the_page_shows(
-    block: Block,
+@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in SESSIONS))
+def test_the_commands_of_a_page_print_what_it_shows(
+    page: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -88,16 +85,17 @@ def test_commands_print_what_the_page_shows(
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
-    for command, shown in commands(block):
-        line, _, file = command.partition(" > ")
-        code = main(shlex.split(line, comments=True)[1:])
-        said = capfd.readouterr()
-        assert code == 0 or (code == 3 and shown), said.err
-        assert said.out.strip() or said.err.strip()
-        if file:
-            Path(file).write_text(said.out)
-        if documented(importlib.metadata.version("torch")):
-            assert_shown(shown, said.out, masked=block.mark == "numbers vary")
+    for block in SESSIONS:
+        for command, shown in commands(block) if block.page == page else ():
+            line, _, file = command.partition(" > ")
+            code = main(shlex.split(line, comments=True)[1:])
+            said = capfd.readouterr()
+            assert code == 0 or (code == 3 and shown), said.err
+            assert said.out.strip() or said.err.strip()
+            if file:
+                Path(file).write_text(said.out)
+            if documented(importlib.metadata.version("torch")):
+                assert_shown(shown, said.out, masked=block.mark == "numbers vary")
 
 
 def assert_shown(shown: list[str], printed: str, *, masked: bool) -> None:
@@ -125,7 +123,13 @@ def test_a_line_that_is_not_printed_is_noticed() -> None:
 def test_the_command_line_takes_a_command_of_the_documentation(command: str) -> None:
     program, name, *arguments = shlex.split(command.partition(" > ")[0], comments=True)
     assert program == "harness", "mark anything else as sh"
-    if name not in ("report", "verdicts", "compare", "explain", "replay"):  # of files that others write
+    if name not in (
+        "report",
+        "verdicts",
+        "compare",
+        "explain",
+        "replay",
+    ):  # of files that others write
         whole = app.make_context("harness", [name, *arguments])
         app.commands[name].make_context(name, arguments, parent=whole)
 
