@@ -11,7 +11,6 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,26 +40,6 @@ class Plan:
     rare: float = 0.01
     order_unknown: bool = False  # of streams: see harness/allocator/blocks.py
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The result of one plan; ``first_difference`` is None if there was none."""
-
-    plan: Plan
-    torch: str
-    operations: int
-    counters: int
-    segments: int
-    ooms: int
-    retries: int
-    peak_reserved_bytes: int
-    replayed: str
-    first_difference: str | None
-
-    def is_equal(self) -> bool:
-        """Return whether model and replay agree with the real allocator in everything."""
-        return self.first_difference is None and self.replayed in ("all", NOT_REPLAYED)
 
 
 TIGHT = GIB + 300 * (1 << 20)
@@ -145,14 +124,6 @@ PLANS = (
 )
 
 
-def record(plan: Plan, operations: int, out: Path) -> None:
-    """Run the recorder for ``plan`` on the real allocator."""
-    plan_file = out.with_suffix(".plan.json")
-    plan_file.write_text(json.dumps({**dataclasses.asdict(plan), "operations": operations}))
-    gpu = stub_gpu(total_bytes=plan.total_bytes, other_bytes=plan.other_bytes)
-    run_on(gpu, [RECORDER, plan_file, out], settings=plan.settings)
-
-
 def configure(plan: Plan, settings: str) -> AllocatorConfig:
     """Return the model's settings for the plan."""
     config = AllocatorConfig.from_settings(
@@ -205,55 +176,49 @@ class Replayer:
         return None
 
 
-def recorded_steps(out: Path) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """Yield each operation with all counters after it."""
-    with out.with_suffix(".jsonl").open() as lines, out.with_suffix(".bin").open("rb") as raw:
-        width = len(json.loads(next(lines))["names"])
-        for line in lines:
-            counters = array.array("q")
-            counters.fromfile(raw, width)
-            yield json.loads(line), counters.tolist()
-
-
 def follows_order(name: str) -> bool:
     """Return whether a counter depends on the order in which finished streams are noticed."""
     return name.startswith("inactive_split") and not name.endswith(".current")
 
 
-def compare(plan: Plan, out: Path) -> Comparison:
-    """Replay a recording of ``plan`` and stop at the first difference."""
+def compare(plan: Plan, out: Path) -> tuple[list[str], bool]:
+    """Replay a recording of ``plan`` up to the first difference.
+
+    Returns:
+        The row of the table, and whether model and replay agree with the real allocator in all.
+
+    """
     with out.with_suffix(".jsonl").open() as lines:
-        header = json.loads(next(lines))
-        operations = [json.loads(line) for line in lines]
-    names = header["names"]
+        header, *operations = map(json.loads, lines)
+    compared = {
+        name: place
+        for place, name in enumerate(header["names"])
+        if not (plan.order_unknown and follows_order(name))
+    }
     first = next(o["address"] for o in operations if o.get("address") is not None)
     replayer = Replayer(plan, header["streams"], first)
-    done = 0
-    difference = None
-    for done, (operation, recorded) in enumerate(recorded_steps(out), start=1):
-        difference = replayer.apply(operation)
-        stats = replayer.model.stats()
-        wrong = [
-            f"{name}: {stats.get(name)}, recorded {value}"
-            for name, value in zip(names, recorded, strict=True)
-            if stats.get(name) != value and not (plan.order_unknown and follows_order(name))
-        ]
-        if wrong or difference:
-            difference = f"operation {done} {operation}: " + "; ".join([difference or "", *wrong])
-            break
+    done, difference = 0, ""
+    with out.with_suffix(".bin").open("rb") as raw:
+        for done, operation in enumerate(operations, start=1):
+            recorded = array.array("q")
+            recorded.fromfile(raw, len(header["names"]))
+            wrong = [replayer.apply(operation) or ""]
+            stats = replayer.model.stats()
+            wrong += [
+                f"{name}: {stats.get(name)}, recorded {recorded[place]}"
+                for name, place in compared.items()
+                if stats.get(name) != recorded[place]
+            ]
+            if any(wrong):
+                difference = f"operation {done} {operation}: {'; '.join(wrong)}"
+                break
     stats = replayer.model.stats()
-    return Comparison(
-        plan=plan,
-        torch=header["torch"],
-        operations=done,
-        counters=sum(not (plan.order_unknown and follows_order(name)) for name in names),
-        segments=len(replayer.model.segment_log),
-        ooms=stats["num_ooms"],
-        retries=stats["num_alloc_retries"],
-        peak_reserved_bytes=stats["reserved_bytes.all.peak"],
-        replayed=NOT_REPLAYED if plan.settings_later else replayed(plan, out),
-        first_difference=difference,
-    )
+    followed = NOT_REPLAYED if plan.settings_later else replayed(plan, out)
+    counts = [done, len(compared), len(replayer.model.segment_log)]
+    counts += [stats["num_ooms"], stats["num_alloc_retries"]]
+    row = [plan.name, plan.settings or "none", str(plan.total_bytes), str(plan.streams)]
+    row += [*map(str, counts), followed, difference or "all"]
+    return row, not difference and followed in ("all", NOT_REPLAYED)
 
 
 def replayed(plan: Plan, out: Path) -> str:
@@ -265,40 +230,19 @@ def replayed(plan: Plan, out: Path) -> str:
     return "all" if agreement.is_complete() else agreement.differences[0]
 
 
-def write_tables(comparisons: list[Comparison], folder: Path) -> None:
-    """Write the table as Markdown and as CSV."""
-    heads = ["configuration", "settings", "card (bytes)", "streams", "operations"]
-    heads += ["counters each", "segment events", "out of memory", "retries", "replayed", "equal"]
-    rows = [
-        [
-            c.plan.name,
-            c.plan.settings or "none",
-            str(c.plan.total_bytes),
-            str(c.plan.streams),
-            str(c.operations),
-            str(c.counters),
-            str(c.segments),
-            str(c.ooms),
-            str(c.retries),
-            c.replayed,
-            "all" if c.first_difference is None else c.first_difference,
-        ]
-        for c in comparisons
-    ]
-    total = sum(c.operations for c in comparisons)
-    equal = sum(c.is_equal() for c in comparisons)
-    summary = (
-        f"{total} random operations on the allocator of torch {comparisons[0].torch} under the "
-        f"dry run: in {equal} of {len(comparisons)} configurations every address and every "
-        "counter named was equal after every operation. That is every key of "
-        "`torch.cuda.memory_stats` (123); with 8 streams the way of `inactive_split` between its "
-        "values is left out, because it follows the order of a hash table. `replayed` is the "
-        "snapshot of the same run followed by `harness.snapshots`: every segment event, address, "
-        "and final block; a snapshot does not say when settings changed. Written by "
-        "`benchmarks/validation/compare_allocator.py`."
-    )
-    title = "The allocator model against PyTorch's own"
-    write_table(folder / "allocator", title, summary, heads, rows)
+HEADS = (
+    "configuration", "settings", "card (bytes)", "streams", "operations", "counters each",
+    "segment events", "out of memory", "retries", "replayed", "equal",
+)  # fmt: skip
+SUMMARY = (
+    "{total} random operations on PyTorch's allocator under the dry run: in {equal} of {plans} "
+    "configurations every address and every counter named was equal after every operation. That is "
+    "every key of `torch.cuda.memory_stats` (123); with 8 streams the way of `inactive_split` "
+    "between its values is left out, because it follows the order of a hash table. `replayed` is "
+    "the snapshot of the same run followed by `harness.snapshots`: every segment event, address, "
+    "and final block; a snapshot does not say when settings changed. Written by "
+    "`benchmarks/validation/compare_allocator.py`."
+)
 
 
 def main() -> int:
@@ -308,19 +252,25 @@ def main() -> int:
     options.add_argument("--only", default="", help="configurations whose name contains this")
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
-    comparisons = []
-    for plan in PLANS:
-        if arguments.only not in plan.name:
-            continue
-        seeded = dataclasses.replace(plan, seed=arguments.seed)
+    rows, equal = [], 0
+    for each in (plan for plan in PLANS if arguments.only in plan.name):
+        plan = dataclasses.replace(each, seed=arguments.seed)
+        operations = arguments.operations // arguments.every
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "recording"
-            record(seeded, arguments.operations // arguments.every, out)
-            comparisons.append(compare(seeded, out))
-        print(plan.name, comparisons[-1].operations, comparisons[-1].first_difference or "equal")
-        sys.stdout.flush()
-    write_tables(comparisons, arguments.out)
-    return 0 if all(c.is_equal() for c in comparisons) else 1
+            plan_file, out = Path(folder) / "plan.json", Path(folder) / "recording"
+            drawn = {**dataclasses.asdict(plan), "operations": operations}
+            plan_file.write_text(json.dumps(drawn))
+            gpu = stub_gpu(total_bytes=plan.total_bytes, other_bytes=plan.other_bytes)
+            run_on(gpu, [RECORDER, plan_file, out], settings=plan.settings)
+            row, is_equal = compare(plan, out)
+        rows.append(row)
+        equal += is_equal
+        print(plan.name, row[4], row[-1], flush=True)
+    total = sum(int(row[4]) for row in rows)
+    summary = SUMMARY.format(total=total, equal=equal, plans=len(rows))
+    title = "The allocator model against PyTorch's own"
+    write_table(arguments.out / "allocator", title, summary, HEADS, rows)
+    return 0 if equal == len(rows) else 1
 
 
 if __name__ == "__main__":

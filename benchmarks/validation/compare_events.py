@@ -3,18 +3,34 @@
     python -m benchmarks.validation.compare_events --out FOLDER
 
 Writes ``events.md`` and ``events.csv``; exit code 1 if any event or any phase's peak differs.
+
+    python -m benchmarks.validation.compare_events --again tests/prediction/cuda_events.json
+
+records the workloads of that file anew: the events of build and steps (step, phase, bytes
+requested, number of the block), read from the allocator's own history, and the peaks of each phase.
+``tests/prediction/test_cuda_events.py`` holds the predictions against it.
+
+    python compare_events.py record FLAGS.json OUT.jsonl    # on a pretended GPU
+
+records each workload of a list in a fork of its own.
 """
 
+import json
+import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks.validation.compare_predictions import GPUS
-from benchmarks.validation.dry_run import parser, write_table
-from benchmarks.validation.record_events import STEPS, record_on
+from benchmarks.validation.dry_run import parser, run_on, stub_gpu, write_table
 from harness.allocator import CachingAllocator
+from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import simulate_steps
 from harness.prediction.mlp.cuda_trace import CudaSteps
@@ -26,6 +42,93 @@ from harness.schema.workload import (
     Workload,
     WorkloadError,
 )
+
+STEPS = 4
+PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
+
+
+def record(flags: dict[str, Any]) -> dict[str, Any]:
+    """Run the steps on the (pretended) GPU of this process; return events and peaks.
+
+    With ``last_rows`` a step on that many of the batch's rows follows, and a whole one.
+    """
+    import torch
+
+    from harness.training import data, training_step
+
+    flags = {k: tuple(v) if k == "hidden" else v for k, v in flags.items()}
+    last_rows = flags.pop("last_rows", None)
+    workload = Workload(**{"device": "cuda", **flags})
+    passages: list[tuple[int, str, int, int]] = []
+    peaks: list[list[Any]] = []
+    step = 0
+
+    def length() -> int:
+        snapshot: Any = torch.cuda.memory._snapshot
+        return len(snapshot()["device_traces"][0])
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        start = length()
+        torch.cuda.reset_peak_memory_stats()
+        yield
+        stats = torch.cuda.memory_stats()
+        peaks.append([step, name, *(stats[f"{counter}.all.peak"] for counter in PEAKS)])
+        passages.append((step, name, start, length()))
+
+    torch.cuda.memory._record_memory_history("all", context=None, stacks="python")
+    with phase("build"):
+        built = training_step.build(workload, data.source(workload))
+    y = None if built.y is None else built.y[:last_rows]
+    smaller = replace(built, x=built.x[:last_rows], y=y)
+    for step in range(1, STEPS + 1 + 2 * (last_rows is not None)):
+        training_step.step(smaller if step == STEPS + 1 else built, phase)
+    snapshot: Any = torch.cuda.memory._snapshot
+    return {"events": numbered(snapshot()["device_traces"][0], passages), "peaks": peaks}
+
+
+def numbered(
+    trace: list[dict[str, Any]], passages: list[tuple[int, str, int, int]]
+) -> list[list[Any]]:
+    """Return blocks allocated and freed, with running numbers in place of addresses."""
+    numbers: dict[int, int] = {}
+    events: list[list[Any]] = []
+    for step, phase, start, stop in passages:
+        for entry in trace[start:stop]:
+            size, address = entry["size"], entry["addr"]
+            if entry["action"] == "alloc":
+                numbers[address] = 1 + sum(event[2] > 0 for event in events)
+                events.append([step, phase, size, numbers[address]])
+            elif entry["action"] == "free_requested":
+                events.append([step, phase, -size, numbers.pop(address)])
+    return events
+
+
+def record_all(flags: Path, out: Path) -> None:
+    """Record each workload of the list in ``flags``, one line of JSON each."""
+    import torch._dynamo  # noqa: F401 -- an optimizer's first step would load it in every fork
+
+    for one in json.loads(flags.read_text()):
+        child = os.fork()
+        if child == 0:
+            with out.open("a") as file:
+                file.write(json.dumps(record(one)) + "\n")
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            raise RuntimeError(f"not recorded: {one}")
+
+
+def record_on(
+    gpu: PretendedGpu,
+    workloads: Sequence[dict[str, Any]],
+    workspace_config: str | None = None,
+) -> list[dict[str, Any]]:
+    """Return events and peaks of each of the workloads on a GPU."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags, out = Path(folder) / "flags.json", Path(folder) / "out.jsonl"
+        flags.write_text(json.dumps(workloads))
+        run_on(gpu, [__file__, "record", flags, out], workspace_config=workspace_config)
+        return [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def draw(random: Random) -> Workload:
@@ -95,8 +198,26 @@ def in_order_of_forward_returns(events: Sequence[list[Any]]) -> list[list[Any]]:
     return ordered
 
 
+def record_again(path: Path) -> None:
+    """Record the workloads of a file anew, each on the GPU that the file names."""
+    recordings = json.loads(path.read_text())
+    for one in recordings:
+        gpu = stub_gpu(one["capability"], multiprocessors=one["multiprocessors"])
+        (recorded,) = record_on(gpu, [one["workload"]], one.get("workspace_config"))
+        one |= recorded
+    lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in recordings)
+    path.write_text(f"[\n{lines}\n]\n")
+
+
 def main() -> int:
     """Draw, record, compare and write; return the exit code."""
+    match sys.argv[1:]:
+        case ["--again", file]:
+            record_again(Path(file))
+            return 0
+        case ["record", flags, out]:
+            record_all(Path(flags), Path(out))
+            return 0
     options = parser(__doc__)
     options.add_argument("--workloads", type=int, default=100, help="on each GPU")
     options.add_argument("--seed", type=int, default=0)
@@ -112,16 +233,16 @@ def main() -> int:
         )
         workloads = [draw(random) for _ in range(arguments.workloads // arguments.every)]
         recordings = record_on(pretended, [w.changed() for w in workloads])
-        counts = [0, 0, 0, 0]
-        for workload, predicted in zip(workloads, recordings, strict=True):
-            same, compared, equal = differences(workload, gpu, predicted)
+        results = [
+            (*differences(workload, gpu, recorded), len(recorded["events"]))
+            for workload, recorded in zip(workloads, recordings, strict=True)
+        ]
+        for workload, (same, compared, equal, _) in zip(workloads, results, strict=True):
             if not same or compared != equal:
                 print("differs:", workload, flush=True)
                 all_equal = False
-            for place, number in enumerate((len(predicted["events"]), same, compared, equal)):
-                counts[place] += number
-        events, same_sequences, compared, equal = counts
-        cells = (pretended.name.split()[1], len(workloads), same_sequences, events, compared, equal)
+        same, compared, equal, events = map(sum, zip(*results, strict=True))
+        cells = (pretended.name.split()[1], len(workloads), same, events, compared, equal)
         rows.append([str(cell) for cell in cells])
         print(*rows[-1], flush=True)
     summary = (
