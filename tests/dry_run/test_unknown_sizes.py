@@ -140,7 +140,6 @@ import numpy as np
 x = torch.randn(640, 32, device="cuda", requires_grad=True)
 p = x.sigmoid().mean()
 unknown = x.argmax(1)
-def count(): return int((x > 0).sum())
 {body}
 (x * 2).sum().backward()
 """
@@ -151,10 +150,8 @@ DECIDES = {
     "a fraction": "share = p.item(); n = int(share * 100); kept = x[:n] * 2",
     "a mask": "mask = (x[:, 0] > 0).cpu(); kept = torch.ones(640)[mask].cuda()",
 }
-SAME = {
-    "an accuracy": "right = (unknown == 3).sum().item(); print(f'{right / 640:.3f}')",
-    "predictions": "print(np.mean(unknown.cpu().numpy()), unknown.tolist()[:3])",
-}
+SAME = """right = (unknown == 3).sum().item(); print(f'{right / 640:.3f}')
+print(np.mean(unknown.cpu().numpy()), unknown.tolist()[:3])"""
 
 
 def counted(tmp_path: Path, body: str, **options: Any) -> Any:
@@ -174,16 +171,15 @@ def test_a_number_that_decides_a_size_is_refused(tmp_path: Path, body: str) -> N
 
 
 def test_a_number_that_is_given_decides_a_size(tmp_path: Path) -> None:
-    report = counted(tmp_path, DECIDES["a slice"], answers={"counts.py:8": 3})
+    report = counted(tmp_path, DECIDES["a slice"], answers={"counts.py:7": 3})
     assert report.outcome == "ok", report.evidence
     assert not any("integers" in note for note in report.notes)
 
 
-@pytest.mark.parametrize("body", SAME.values(), ids=SAME)
-def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path, body: str) -> None:
-    report = counted(tmp_path, body)
+def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path) -> None:
+    report = counted(tmp_path, SAME)
     assert report.outcome == "ok", report.evidence
-    assert any(read.integers for read in report.value_reads)
+    assert all(read.integers for read in report.value_reads)
     assert any(note.startswith("no size changes with the integers") for note in report.notes)
 
 
@@ -232,13 +228,6 @@ def test_more_runs_tell_if_a_size_depends_on_an_integer(
     assert report.outcome == outcome
     assert says in " ".join([report.evidence or "", *report.notes])
     assert not left, "a run that is not made"
-
-
-def test_a_script_that_differs_by_itself_says_that_nothing_could_be_tried(tmp_path: Path) -> None:
-    body = "import time; print(count()); y = x[: time.time_ns() // 1000 % 600 + 1] * 2"
-    report = counted(tmp_path, body)
-    assert report.outcome == "ok", report.evidence
-    assert any("two runs with the same values differ" in note for note in report.notes)
 
 
 def test_a_loss_and_a_checkpoint_are_no_integers_and_cost_no_second_run(tmp_path: Path) -> None:

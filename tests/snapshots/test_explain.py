@@ -1,8 +1,8 @@
 """Recordings of real failures (PyTorch 2.15 under the dry run) are diagnosed and re-run.
 
 What a what-if should say is what really happened when ``benchmarks/validation/record_failures.py``,
-which commit 0badf1f has last, ran again with that setting: the peak ``reserved`` to the byte, or the
-request that failed. ``REAL`` holds what was seen.
+which commit 0badf1f has last, ran again with that setting: the peak ``reserved`` to the byte, or
+the request that failed. ``REAL`` holds what was seen.
 """
 
 import json

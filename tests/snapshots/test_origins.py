@@ -1,9 +1,9 @@
 """Recordings of ``torch.compile`` on two streams, of Windows and of pinned host memory.
 
-``compiled`` is a recording of ``benchmarks/validation/record_compiled.py``, which commit 0badf1f has
-last (PyTorch 2.15 under the dry run). Those of
-Windows and of inductor are CONSTRUCTED from real recordings: only the names of files and functions
-change; the pinned segments are constructed too.
+``compiled`` is a recording of ``benchmarks/validation/record_compiled.py``, which commit 0badf1f
+has last (PyTorch 2.15 under the dry run). Those of Windows and of inductor are CONSTRUCTED from
+real recordings: only the names of files and functions change; the pinned segments are constructed
+too.
 """
 
 import copy
