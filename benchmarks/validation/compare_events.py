@@ -241,8 +241,8 @@ def main() -> int:
             if not same or compared != equal:
                 print("differs:", workload, flush=True)
                 all_equal = False
-        same, compared, equal, events = map(sum, zip(*results, strict=True))
-        cells = (pretended.name.split()[1], len(workloads), same, events, compared, equal)
+        alike, peaks, equal_peaks, events = map(sum, zip(*results, strict=True))
+        cells = (pretended.name.split()[1], len(workloads), alike, events, peaks, equal_peaks)
         rows.append([str(cell) for cell in cells])
         print(*rows[-1], flush=True)
     summary = (

@@ -181,7 +181,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "snapshot.pickle"
             gpu = stub_gpu(total_bytes=case.total_bytes)
-            command = [__file__, "record", path, case.model, case.begin]
+            command: list[str | Path] = [__file__, "record", path, case.model, case.begin]
             run_on(gpu, command, settings=case.settings)
             replay = replay_devices(path, recorded_on_bytes=case.total_bytes)[0]
         complete = replay.agreement is not None and replay.agreement.is_complete()

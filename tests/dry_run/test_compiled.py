@@ -171,7 +171,7 @@ def test_a_mode_s_pool_and_choices_are_named(
 USER = """
 norm = torch.nn.BatchNorm1d(4).cuda()
 counter = torch.zeros(3, dtype=torch.int64, device="cuda")
-kept = torch.arange(5, device="cuda")
+places = torch.arange(5, device="cuda")
 labels = torch.tensor([1, 2, 1]).cuda()
 @torch.compile
 def step(x, counter):
@@ -179,7 +179,7 @@ def step(x, counter):
     return norm(x).relu().sum()
 step(torch.randn(8, 4, device="cuda"), counter).backward()
 assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-kept.tolist(); labels.tolist()  # known
+places.tolist(); labels.tolist()  # known
 counter.tolist()  # unknown
 norm.num_batches_tracked.item()  # unknown
 

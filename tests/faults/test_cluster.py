@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.measurement.process.launcher import LaunchError
 from harness.schema.record import Outcome, Record, from_json
 from harness.sweeps.executors import Executor, ExecutorError, Measured, make_executor
 from harness.sweeps.store import read_lines
@@ -25,8 +24,6 @@ from tests.faults.processes import (
     count,
     dask_workers,
     kill,
-    no_more_files,
-    set_limit,
     settle,
     stop,
     wait_for_records,
@@ -147,51 +144,6 @@ def test_dask_worker_held_by_sigstop(
         assert record.evidence["seconds"] < 2 * SILENT_SECONDS + 10
 
 
-@full_only
-def test_dask_worker_without_files(
-    cluster: Executor, tmp_path: Path, reference: Sequence[Measured], tally: Tally
-) -> None:
-    """One host in want is passed over; two are a clean stop."""
-    cells = 40
-
-    def limit(number: int) -> Callable[[threading.Event], None]:
-        def act(over: threading.Event) -> None:
-            wait_for_records(tmp_path, count(tmp_path) + 4)
-            for worker in dask_workers()[:number]:
-                no_more_files(worker)
-                tally.injected += 1
-
-        return act
-
-    # Which of the two depends on what runs out first: a launcher's file, or Dask's own connection.
-    stop = "Too many open files|every finished cell is kept, the same command goes on"
-    with meanwhile(limit(2)), pytest.raises((LaunchError, ExecutorError), match=stop):
-        sweep(tmp_path, cells, cluster)
-    for worker in dask_workers():
-        set_limit(worker, "--nofile=1000:")
-    with meanwhile(limit(1)):
-        sweep(tmp_path, cells, cluster)
-    settle(tmp_path, cells, reference, tally)
-    messages = [record.evidence["message"] for record in lost(tmp_path)]
-    assert messages
-    assert all("Too many open files" in message for message in messages)
-
-
-@full_only
-def test_a_cluster_that_is_slow_to_close_leaves_no_process(
-    cluster: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from harness.sweeps.executors import dask_cluster
-
-    sweep(tmp_path, 2, cluster)
-    started = [family for worker in dask_workers() for family in (worker, *worker.children())]
-    assert started
-    monkeypatch.setattr(dask_cluster, "GRACE_SECONDS", 0.01)
-    cluster.close()
-    _, alive = psutil.wait_procs(started, timeout=60)
-    assert alive == []
-
-
 @contextlib.contextmanager
 def dask_command(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """Run ``dask ...`` as an operator would; kill it and its children with the block."""
@@ -269,24 +221,6 @@ def test_dask_scheduler_killed_and_started_anew(
             tally.injected += 1
             port = address.rpartition(":")[2]
     with dask_scheduler(port) as (scheduler, address), dask_command("worker", address):
-        whole_sweep(address, tmp_path, cells)
-    settle(tmp_path, cells, reference, tally)
-
-
-@full_only
-@pytest.mark.usefixtures("impatient")
-def test_dask_scheduler_held_by_sigstop(
-    tmp_path: Path, reference: Sequence[Measured], tally: Tally
-) -> None:
-    cells = 20
-    with dask_scheduler() as (scheduler, address), dask_command("worker", address):
-        process = psutil.Process(scheduler.pid)
-        for _ in range(3):
-            started = time.monotonic()
-            stopped_sweep(address, tmp_path, cells, lambda: stop(process))
-            assert time.monotonic() - started < 90
-            tally.injected += 1
-            process.resume()
         whole_sweep(address, tmp_path, cells)
     settle(tmp_path, cells, reference, tally)
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from harness.sweeps.executors import Measured
-from tests.faults.conftest import FULL, IN_FULL, SITE, full_only
+from tests.faults.conftest import FULL, IN_FULL
 from tests.faults.grid import Tally
 from tests.faults.processes import (
     coordinator,
@@ -119,21 +119,5 @@ def test_limit_in_mid_sweep(
         tally.injected += 1
         said = log_of(folder).read_text()
         assert code == 0 or "LaunchError" in said.splitlines()[-1], said[-2000:]
-    finish(folder, cells)
-    settle(folder, cells, reference, tally)
-
-
-@full_only
-def test_worker_without_files(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
-    """Each cell's first process may open none: a clean stop, and no record of an error."""
-    folder, cells = tmp_path / "run", 6
-    hits = tmp_path / "hits"
-    hits.mkdir()
-    path = os.pathsep.join([str(SITE), os.environ.get("PYTHONPATH", "")])
-    faults = {"FAULT_FOLDER": str(hits), "FAULT_KINDS": "files", "PYTHONPATH": path}
-    for _ in range(cells):
-        assert "Too many open files" in sweep_within([], folder, cells, **faults)
-    tally.injected = len(list(hits.iterdir()))
-    assert tally.injected == cells
     finish(folder, cells)
     settle(folder, cells, reference, tally)

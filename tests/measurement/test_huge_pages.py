@@ -9,6 +9,7 @@ import pytest
 from harness.measurement.measure import measure
 from harness.measurement.process.fork_server import FORKS_BEFORE_GATHERING
 from harness.measurement.process.launcher import ForkLauncher
+from harness.measurement.process.messages import Job
 from harness.schema.workload import Workload
 from tests.child_process import child
 from tests.instruments.test_rss import kernel_slack_bytes
@@ -60,9 +61,11 @@ def test_only_what_is_wholly_in_memory_is_gathered() -> None:
 def test_a_metric_is_the_same_before_and_after_the_fork_server_has_gathered() -> None:
     workload = Workload(depth=4, width=256, batch=2048, optimizer="adam")
     own = ForkLauncher("pinned")
-    cells = FORKS_BEFORE_GATHERING // 2 + 1
     try:
-        first, *_, last = [measure(workload, launcher=own) for _ in range(cells)]
+        first = measure(workload, launcher=own, repeats=1)
+        for _ in range(FORKS_BEFORE_GATHERING - 1):
+            own.launch(Job(kind="describe", workload=workload), 60)
+        last = measure(workload, launcher=own, repeats=1)
         assert own._server is not None, "a job has started it"
         huge = _huge_kilobytes(own._server.pid)
     finally:

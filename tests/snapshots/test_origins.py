@@ -88,14 +88,6 @@ def test_a_recording_of_windows_says_the_same(tmp_path: Path, name: str) -> None
     assert there == here
 
 
-def test_pythons_own_library_on_windows_is_not_your_code() -> None:
-    frames = [
-        {"filename": r"C:\Python311\Lib\contextlib.py", "name": "inner", "line": 81},
-        {"filename": r"C:\Users\me\train.py", "name": "main", "line": 3},
-    ]
-    assert stack_of(frames).own == "main (train.py:3)"
-
-
 def by_an_optimizer_of_yours(file: str, name: str) -> tuple[str, str]:
     """Return where the state would be made by a subclass of Optimizer in the user's file."""
     if file.endswith("adam.py"):
