@@ -86,7 +86,7 @@ CUDA := $(VENV)-cuda
 CUDA_TORCH ?= 'torch==2.14.*'
 CUDA_OUT ?= results/cuda-dry-run
 CUDA_EVERY ?= 1
-COMPARISONS := compare_allocator compare_snapshots compare_events compare_predictions
+COMPARISONS := compare_snapshots compare_predictions
 cuda-dry-run: $(CUDA)/.installed
 	$(CUDA)/bin/python -m pytest tests/dry_run
 	$(CUDA)/bin/python -m benchmarks.validation.dry_run -m pytest -m cuda tests/cuda

@@ -84,16 +84,6 @@ def test_a_threshold_is_sharp_and_what_the_model_says(
     assert answer.predicted == pytest.approx(answer.largest_fit, rel=0.005)
 
 
-def test_the_deepest_network_that_fits_is_found_without_a_model(launcher: Launcher) -> None:
-    workload = NARROW.replace(mode="inference", width=2048, batch=32)
-    answer = threshold(workload, budget_bytes=512 * MIB, solve="depth", launcher=launcher)
-    assert answer.outcome is Outcome.OK
-    assert answer.predicted is None
-    assert answer.largest_fit is not None
-    layers = 512 * MIB // (4 * 2048 * 2049)
-    assert layers - 8 <= answer.largest_fit <= layers
-
-
 def test_a_busy_gpu_leaves_less_and_the_record_says_so(
     busy: Busy, gpu_bytes: int, fresh_launcher: Launcher
 ) -> None:

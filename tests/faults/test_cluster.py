@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from tests.faults.processes import (
     dask_workers,
     kill,
     settle,
-    stop,
     wait_for_records,
 )
 
@@ -114,34 +112,6 @@ def test_dask_worker_killed_again_and_again(
         settle(folder, cells, reference, tally)
         failed += len(lost(folder))
     assert FULL <= failed <= tally.injected
-
-
-@full_only
-def test_dask_worker_held_by_sigstop(
-    cluster: Executor, tmp_path: Path, reference: Sequence[Measured], tally: Tally
-) -> None:
-    """As a host that falls silent: its cell is lost within twice the scheduler's patience."""
-    cells, trials = 200, 5
-    held: list[psutil.Process] = []
-
-    def act(over: threading.Event) -> None:
-        for _ in range(trials):
-            wait_for_records(tmp_path, min(count(tmp_path) + 2, cells))  # the sweep may end first
-            while len(workers := dask_workers()) < 2 and not over.is_set():
-                time.sleep(0.05)
-            if over.is_set():
-                return
-            stop(workers[1])
-            held.append(workers[1])
-            tally.injected += 1
-            psutil.wait_procs(held, timeout=60)  # its nanny ends it
-
-    with meanwhile(act):
-        sweep(tmp_path, cells, cluster)
-    settle(tmp_path, cells, reference, tally)
-    assert not any(process.is_running() for process in held)
-    for record in lost(tmp_path):
-        assert record.evidence["seconds"] < 2 * SILENT_SECONDS + 10
 
 
 @contextlib.contextmanager

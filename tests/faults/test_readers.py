@@ -13,8 +13,6 @@ import pytest
 
 from harness.cli.app import main
 from harness.snapshots import trace_event
-from harness.sweeps.experiment_files import names_found
-from tests.experiments.test_any_subset import changed, written
 from tests.faults.conftest import FULL
 from tests.faults.grid import Tally
 from tests.snapshots.test_replay import BASE, MIB, SNAPSHOTS, by_hand
@@ -32,25 +30,6 @@ def run(line: Sequence[str]) -> tuple[int, str]:
 
 def trials(quick: int, full: int) -> range:
     return range(full if FULL else quick)
-
-
-def test_report_of_any_records_with_any_outcomes(tmp_path: Path, tally: Tally) -> None:
-    """Every experiment, a random part of its records lost, failed or without some metrics."""
-    names = names_found()
-    for number in trials(2, 60):
-        name = names[number % len(names)]
-        choose = random.Random(f"report {number}")
-        folder = tmp_path / str(number)
-        (folder / name).mkdir(parents=True)
-        written(name, folder / name, lambda lines, choose=choose: changed(lines, choose))
-        code, said = run(["report", str(folder)])
-        tally.injected += 1
-        page, details = folder / "report.html", folder / "report.md"
-        answers = 0 if "experiment there has an answer" not in said else 3
-        is_written = code == answers and page.is_file() and details.is_file()
-        tally.internal += is_written and "internal error" in details.read_text(encoding="utf-8")
-        tally.count_answer(code, said, refused=is_written or refused_in_one_line(code, said))
-    tally.settle_answers()
 
 
 def refused_in_one_line(code: int, said: str) -> bool:

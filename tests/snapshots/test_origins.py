@@ -16,7 +16,6 @@ import pytest
 
 from harness.snapshots.explain import explain_file
 from harness.snapshots.replay import replay_devices
-from harness.snapshots.trace_event import stack_of
 from tests.snapshots.test_explain import FAILURES
 from tests.snapshots.test_replay import agreement_of, entry, recording, segment, written
 
@@ -129,15 +128,6 @@ NATIVE = [
     {"filename": "CUDACachingAllocator.cpp", "name": "malloc", "line": 0},
     {"filename": "", "name": "at::detail::empty_cuda", "line": 0},
 ] * 20
-
-
-def test_frames_of_cpp_hide_no_line_of_yours() -> None:
-    """``_record_memory_history()`` records them by default, innermost first."""
-    mine = {"filename": "/tmp/ipykernel_7/3105.py", "name": "<module>", "line": 21}
-    stack = stack_of([*NATIVE, mine])
-    assert stack.frames == ("<module> (3105.py:21)",)
-    assert stack.own == stack.place == "<module> (3105.py:21)"
-    assert stack_of(NATIVE).frames == ()  # as of an autograd thread
 
 
 def test_frames_of_cpp_change_nothing_in_an_explanation(tmp_path: Path) -> None:
