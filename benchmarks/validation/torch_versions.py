@@ -46,6 +46,9 @@ TESTS = (
 """Events and drawn workloads, the trace next to MemTracker, saved bytes, profiles and
 thresholds: what compares the model, or an instrument, with PyTorch to the byte."""
 
+IN_SHORT = """torch {torch}: {passed} passed, {failures} failed, {skipped} skipped; installed in \
+{install_seconds} s, tested in {test_seconds} s; {equal} of {workloads} tiny workloads equal"""
+
 LATEST, ALL = "latest", "all"
 TEST_FAILED, NOT_INSTALLED = 1, 4
 INSTALL_SECONDS = 600
@@ -88,8 +91,9 @@ def main() -> int:
             print(f"torch {text}: not installed, {error}", flush=True)
             codes.append(NOT_INSTALLED)
             continue
-        print(in_short(result), flush=True)
-        codes.append(TEST_FAILED if result["failed"] or differs(result) else 0)
+        print(IN_SHORT.format(failures=len(result["failed"]), **result), flush=True)
+        differs = result["known"] and result["equal"] != result["workloads"]
+        codes.append(TEST_FAILED if result["failed"] or differs else 0)
         if options.record and result["known"]:
             keep_result(result)
     return TEST_FAILED if TEST_FAILED in codes else max(codes)
@@ -119,21 +123,6 @@ def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def in_short(result: dict[str, Any]) -> str:
-    """Return one line: what passed, what failed, and the seconds."""
-    return (
-        f"torch {result['torch']}: {result['passed']} passed, {len(result['failed'])} failed, "
-        f"{result['skipped']} skipped; installed in {result['install_seconds']} s, "
-        f"tested in {result['test_seconds']} s; "
-        f"{result['equal']} of {result['workloads']} tiny workloads equal"
-    )
-
-
-def differs(result: dict[str, Any]) -> bool:
-    """Return whether a tiny workload differs on a version whose rules are known."""
-    return bool(result["known"] and result["equal"] != result["workloads"])
 
 
 def make_environment(folder: Path, text: str) -> Path:

@@ -7,7 +7,6 @@ import textwrap
 import pytest
 
 from harness.measurement.measure import measure
-from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.launcher import Launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
@@ -97,18 +96,6 @@ def test_a_busy_gpu_leaves_less_and_the_record_says_so(
     assert answer.largest_fit is not None
     needed = [one.needed_bytes or 0 for one in answer.probes]
     assert max(needed) <= answer.budget_bytes
-
-
-def test_what_others_hold_counts_as_outside(
-    busy: Busy, gpu_bytes: int, fresh_launcher: Launcher
-) -> None:
-    busy(gpu_bytes // 4)
-    record = measure(NARROW, launcher=fresh_launcher, repeats=1)
-    assert record.cuda is not None
-    if pretended_device() is None:  # a pretended driver holds nothing: the record leaves it out
-        assert record.cuda.outside_bytes is not None
-        assert record.cuda.outside_bytes >= gpu_bytes // 4
-    assert record.environment["gpu_used_before_bytes"] >= gpu_bytes // 4
 
 
 def test_a_budget_larger_than_the_gpu_is_a_mistake(launcher: Launcher, gpu_bytes: int) -> None:

@@ -7,17 +7,6 @@ import pytest
 from harness.dry_run import DryRunUnavailableError, build, toolchain
 
 
-def test_a_function_that_is_not_written_out_refuses_by_its_name_and_nothing_by_chance() -> None:
-    refused = {"cudaGraphAddNode": 801, "cudnnNew": 3000, "cusolverDnNew_bufferSize": 9}
-    wanted = frozenset({"cudaMalloc", "cublasSgemm_v2", *refused})
-    code = build.missing_functions(wanted, frozenset({"cudaMalloc"}))
-    for name, number in refused.items():
-        line = f'int {name}(void) {{ pretend_unsupported("{name}"); return {number}; }}'
-        assert line in code.splitlines()
-    assert "int cublasSgemm_v2(void) { pretend_wrote(); return 0; }" in code
-    assert "cudaMalloc" not in code
-
-
 def test_a_cpu_build_of_torch_is_named_with_the_command_that_replaces_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
