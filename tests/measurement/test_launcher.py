@@ -19,7 +19,7 @@ TINY = Workload(width=8, in_features=8, batch=4)
 
 @pytest.mark.slow
 def test_both_launchers_give_the_same_exact_metrics(launcher: Launcher) -> None:
-    """Where there is no fork, each worker is an interpreter of its own."""
+    """A worker is an interpreter of its own where there is no fork."""
     spawning = SpawnLauncher("pinned")
     one, other = (measure(TINY, launcher=each, repeats=1) for each in (spawning, launcher))
     spawning.close()
