@@ -2,15 +2,10 @@
 
 import errno
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from harness.dry_run import build, toolchain
@@ -58,50 +53,3 @@ def test_script_that_changes_files_under_a_dry_run(tmp_path: Path, tally: Tally)
             tally.wrong += 1
             tally.notes.add(f"seed {seed}: {line} is not {expected}")
     tally.settle_answers()
-
-
-def test_harness_killed_during_a_dry_run(tmp_path: Path, tally: Tally) -> None:
-    chance = random.Random(22)
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import subprocess, time\n"
-        "subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
-        "time.sleep(600)\n"
-    )
-    marker = f"HARNESS_DRY_RUN_STATUS={tmp_path}"
-    for _ in range(TRIALS):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "dry-run", str(script)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"TMPDIR": str(tmp_path)},
-        )
-        time.sleep(chance.uniform(0.05, 3.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        tally.injected += 1
-        deadline = time.monotonic() + 30
-        while left(marker) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        tally.left += left(marker)
-    script.write_text("")
-    subprocess.run(
-        [sys.executable, "-m", "harness", "dry-run", str(script)],
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-        check=True,
-    )
-    tally.left += len(list(tmp_path.glob("harness-dry-run-*")))  # the next run swept them
-    tally.settle_answers()
-
-
-def left(marker: str) -> int:
-    """Return how many processes have a text in their environment."""
-    result = 0
-    for process in psutil.process_iter():
-        try:
-            environment = process.environ()
-        except psutil.Error:
-            continue
-        result += any(f"{name}={value}".startswith(marker) for name, value in environment.items())
-    return result
