@@ -14,15 +14,6 @@ CUDA = ("--device", "cuda")
 TINY = ("--width", "8", "--in-features", "8", "--batch", "4")
 
 
-@pytest.mark.slow
-def test_a_prediction_that_loads_torch_says_nothing_on_standard_error() -> None:
-    code = "from harness.cli.entry import main; raise SystemExit(main())"
-    flags = "predict torchvision.models:resnet18 --input 3x32x32 --batch 8 --gpu l4 --method rules"
-    command = [sys.executable, "-c", code, *flags.split()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == "", "also while Python ends"
-
-
 def test_measure_prints_one_record_as_json_and_nothing_else(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

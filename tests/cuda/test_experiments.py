@@ -38,14 +38,6 @@ def test_a_sweep_on_the_gpu_gives_records_and_a_report(tmp_path: Path) -> None:
     assert "Under the caching allocator's limit 3 of 3 thresholds are sharp" in text
 
 
-def test_records_of_two_devices_do_not_share_a_folder(tmp_path: Path) -> None:
-    out = str(tmp_path)
-    assert harness("sweep", "accumulation", "--quick", "--device", "cuda", "--out", out)
-    mixed = harness("sweep", "accumulation", "--quick", "--out", out)
-    assert mixed.returncode == 2
-    assert "device cuda" in mixed.stderr
-
-
 def test_what_makes_no_sense_on_a_gpu_says_so_in_one_line(tmp_path: Path) -> None:
     alone = [name for name in names_found() if find(name).cpu_alone]
     assert alone == ["malloc_policy"]

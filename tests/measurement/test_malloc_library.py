@@ -3,15 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.measurement import malloc_library
 from harness.measurement.measure import measure
+from harness.measurement.process.launch import environment_of_child
 from harness.measurement.process.launcher import ForkLauncher
-from harness.measurement.process.messages import Job
 from harness.schema.errors import HarnessError
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import threshold
@@ -23,17 +22,6 @@ REPLACEMENTS = [
     for name in ("libjemalloc.so.*", "libtcmalloc*.so.*", "libmimalloc.so.*")
     for path in folder.glob(name)
 ]
-
-
-@pytest.fixture
-def replaced(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ForkLauncher, str]]:
-    """A launcher whose processes have another malloc, and that library's name."""
-    if not REPLACEMENTS:
-        pytest.skip("no other allocator is installed (libjemalloc2)")
-    monkeypatch.setenv("LD_PRELOAD", str(REPLACEMENTS[0]))
-    own = ForkLauncher("pinned")
-    yield own, REPLACEMENTS[0].name
-    own.close()
 
 
 def test_the_c_librarys_own_malloc_is_no_replacement() -> None:
@@ -61,30 +49,28 @@ def test_malloc_is_found_from_every_interpreter(python: Path, preloaded: Path | 
 
 
 @pytest.mark.slow
-def test_a_replaced_malloc_is_what_the_record_says(replaced: tuple[ForkLauncher, str]) -> None:
-    launcher, library = replaced
-    record = measure(TINY, launcher=launcher)
+def test_a_replaced_malloc_is_what_the_record_says_and_no_budget_is_enforced_under_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not REPLACEMENTS:
+        pytest.skip("no other allocator is installed (libjemalloc2)")
+    library = REPLACEMENTS[0].name
+    monkeypatch.setenv("LD_PRELOAD", str(REPLACEMENTS[0]))
+    launcher = ForkLauncher("pinned")
+    try:
+        record = measure(TINY, launcher=launcher)
+        with pytest.raises(HarnessError, match=f"no budget can be enforced under {library}"):
+            threshold(Workload(width=64), budget_bytes=64 << 20, launcher=launcher)
+    finally:
+        launcher.close()
     assert record.environment["malloc"] == f"replaced by {library}"
-    assert record.peak_live_bytes == measure(TINY).peak_live_bytes
 
 
-@pytest.mark.slow
-def test_no_budget_is_enforced_under_a_replaced_malloc(replaced: tuple[ForkLauncher, str]) -> None:
-    launcher, library = replaced
-    with pytest.raises(HarnessError, match=f"no budget can be enforced under {library}"):
-        threshold(Workload(width=64), budget_bytes=64 << 20, launcher=launcher)
-
-
-@pytest.mark.slow
-def test_tunables_change_no_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the strip every block of the step would lie in the heap."""
-    workload = Workload(width=64, batch=2000)
-    needed = []
-    for tunables in ("", "glibc.malloc.mmap_max=0:glibc.malloc.top_pad=67108864"):
-        monkeypatch.setenv("GLIBC_TUNABLES", tunables)
-        own = ForkLauncher("pinned")
-        job = Job(kind="probe", workload=workload, budget_bytes=1 << 28)
-        ended = own.launch(job, 60)
-        own.close()
-        needed.append((ended.result or {})["needed_bytes"])
-    assert needed[0] == needed[1], os.environ["GLIBC_TUNABLES"]
+@pytest.mark.parametrize("malloc", ["pinned", "system"])
+@pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MALLOC_TOP_PAD_"])
+def test_tunables_of_the_user_reach_no_worker(
+    name: str, malloc: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With them every block of a step could lie in the heap."""
+    monkeypatch.setenv(name, "glibc.malloc.mmap_max=0")
+    assert environment_of_child(malloc).get(name) != "glibc.malloc.mmap_max=0"

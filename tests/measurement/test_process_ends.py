@@ -118,17 +118,14 @@ def test_two_signals_at_a_loading_fork_server_are_named(own: ForkLauncher) -> No
 
 
 @pytest.mark.slow
-def test_a_deadline_shorter_than_a_fork_is_a_timeout(own: ForkLauncher) -> None:
+def test_a_short_deadline_is_a_timeout_and_a_stopped_server_is_named_within_seconds(
+    own: ForkLauncher,
+) -> None:
+    of_other_tests = servers_of(os.getpid())
     measure(TINY, launcher=own)
     record = measure(Workload(depth=512, batch=4096), launcher=own, deadline_seconds=0.001)
     assert record.outcome is Outcome.TIMEOUT, record.evidence
     assert measure(TINY, launcher=own).outcome is Outcome.OK
-
-
-@pytest.mark.slow
-def test_a_server_that_is_stopped_is_named_within_seconds(own: ForkLauncher) -> None:
-    of_other_tests = servers_of(os.getpid())
-    measure(TINY, launcher=own)
     (server,) = set(servers_of(os.getpid())) - set(of_other_tests)
     server.suspend()
     started = time.monotonic()

@@ -16,7 +16,7 @@ from harness.schema.events import Event
 from harness.schema.workload import Workload
 
 RECORDINGS = json.loads(Path(__file__).with_name("cuda_events.json").read_text())
-"""Made by ``benchmarks/validation/record_events.py`` with torch 2.13, whose rules hold below."""
+"""Made with torch 2.13 by ``record_events.py``, which commit 0badf1f has last."""
 
 WHOLE_STEPS = [one for one in RECORDINGS if "last_rows" not in one["workload"]]
 WITH_LAST_BATCH = [one for one in RECORDINGS if "last_rows" in one["workload"]]

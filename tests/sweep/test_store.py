@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.schema.errors import HarnessError
 from harness.schema.record import Outcome, Record, SchemaError, from_json, to_json
 from harness.schema.workload import Workload
 from harness.sweeps.store import (
@@ -20,6 +21,7 @@ from harness.sweeps.store import (
     StoreError,
     read_lines,
 )
+from harness.sweeps.sweep import _refuse_other_device
 from tests.property_size import examples
 
 
@@ -145,3 +147,13 @@ def test_a_write_that_does_not_fit_leaves_no_part_behind(tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "records.jsonl" in done.stdout, done.stderr
     assert (tmp_path / RECORDS).read_bytes() == to_json(record(1)) + b"\n"
+
+
+def test_records_of_another_device_are_not_added_to(tmp_path: Path) -> None:
+    folder = tmp_path / "accumulation"
+    folder.mkdir()
+    (folder / "records.jsonl").write_text(json.dumps({"workload": {"device": "cuda"}}) + "\n")
+    with pytest.raises(HarnessError, match="device cuda"):
+        _refuse_other_device(folder, "cpu")
+    _refuse_other_device(folder, "cuda")
+    _refuse_other_device(tmp_path / "none yet", "cpu")

@@ -199,3 +199,11 @@ def test_thresholds_are_kept_and_found_again_by_their_question(tmp_path: Path) -
         assert store.is_finished(result.cell_id)
         assert "torn" in store.repairs[0]
     assert (tmp_path / THRESHOLDS).read_bytes() == to_json(result) + b"\n"
+
+
+def test_a_gpu_without_a_budget_is_its_own_limit() -> None:
+    gpu = Workload(device="cuda")
+    assert choose_kind(gpu, "auto", whole_gpu=True) == "card"
+    assert choose_kind(gpu, "auto") == "allocator"
+    with pytest.raises(BudgetError, match="must be given for device cpu"):
+        choose_kind(Workload(), "auto", whole_gpu=True)
