@@ -49,6 +49,9 @@ def test_planted_coefficients_come_back_without_noise() -> None:
     assert answer.aic is None
     assert answer.bic is None
     assert answer.r2 == pytest.approx(1.0)
+    assert nested_test(fit(_additive(), MEAN), answer) is None, "an exact model needs no test"
+    equal = fit(COLUMNS, np.full(len(DEPTH), 8.0))
+    assert (equal.r2, equal.perfect) == (None, True)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -82,17 +85,6 @@ def test_the_nested_test_sees_a_product_term_and_no_other() -> None:
     assert 0.01 <= rejected / 200 <= 0.10
 
 
-def test_an_exact_model_needs_no_test() -> None:
-    values = np.asarray(MEAN)
-    assert nested_test(fit(_additive(), values), fit(COLUMNS, values)) is None
-
-
-def test_fits_that_are_not_nested_are_refused() -> None:
-    values = _noisy(1)
-    with pytest.raises(AnalysisError, match="no part of"):
-        nested_test(_fit(values), fit(_additive(), values))
-
-
 def test_left_out_predictions_equal_refits_without_the_cell() -> None:
     values = _noisy(3)
     answer = _fit(values)
@@ -114,6 +106,8 @@ def test_a_bend_is_warned_of_and_noise_is_not() -> None:
 
 
 def test_too_few_cells_or_equal_columns_are_one_clear_line() -> None:
+    with pytest.raises(AnalysisError, match="no part of"):
+        nested_test(_fit(_noisy(1)), fit(_additive(), _noisy(1)))
     with pytest.raises(AnalysisError, match="3 cells cannot distinguish"):
         fit({name: column[:3] for name, column in COLUMNS.items()}, MEAN[:3])
     with pytest.raises(AnalysisError, match="cannot distinguish these terms"):
@@ -140,10 +134,3 @@ def test_fits_without_spare_cells_have_no_interval_and_no_warning(
         assert bends(answer, {"depth": DEPTH[rows]}) == {}
     assert {part.low is not None for part in answer.coefficients} == {judged}
     assert (answer.left_out is not None) == judged
-
-
-def test_equal_values_have_no_r2() -> None:
-    answer = fit(COLUMNS, np.full(len(DEPTH), 8.0))
-    assert answer.r2 is None
-    assert answer.perfect
-    assert fit(COLUMNS, np.zeros(len(DEPTH))).perfect

@@ -10,7 +10,6 @@ from harness.analysis import AnalysisError, summaries
 from harness.analysis.proportionality import Growth, growth_of
 from harness.analysis.verdicts import (
     form_words,
-    growing_steps,
     proportionality,
     rule,
 )
@@ -116,14 +115,6 @@ def test_tables_state_exact_quantities_without_chance() -> None:
     assert exact["low"].isna().all()
     doublings = summaries.doublings(growths)
     assert doublings["within_10_percent_from"].tolist()[:2] == [16, 16]
-
-
-def test_growth_is_counted_step_by_step() -> None:
-    frame = _frame(planted.peak_bytes).rename(columns={"saved_bytes": "peak_live_bytes"})
-    assert growing_steps(frame, "peak_live_bytes", "depth", "batch") == (54, 54)
-    assert growing_steps(frame, "peak_live_bytes", "batch", "depth") == (56, 56)
-    frame.loc[8, "peak_live_bytes"] = 1
-    assert growing_steps(frame, "peak_live_bytes", "batch", "depth") == (55, 56)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from harness.analysis.rss_agreement import in_words, misses, next_to_trace, resolved
+from harness.analysis.rss_agreement import in_words, misses, next_to_trace
 from tests.analysis import planted
 
 
@@ -41,10 +41,3 @@ def test_cells_that_miss_are_listed_with_what_they_share() -> None:
     assert missed.iloc[0]["difference_percent"] == pytest.approx(100.0)
     assert missed.iloc[0]["from_the_heap"] == "no"
     assert "In 0 of the 1 that miss" in in_words(table)
-
-
-def test_cells_are_kept_by_the_trace_and_not_by_what_is_tried() -> None:
-    frame = _frame(0.0)
-    kept = resolved(frame)
-    frame["rss_rise_bytes"] = 0
-    assert len(resolved(frame)) == len(kept) > 6

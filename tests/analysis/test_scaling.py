@@ -11,21 +11,18 @@ def _saved(most: int = 64) -> tuple[list[int], list[int], list[float]]:
     return depths, batches, [float(planted.saved_bytes(d, b)) for d, b in cells]
 
 
-def test_factors_are_quotients_of_neighbours() -> None:
-    depths, batches, values = _saved()
-    result = scaling("depth", depths, batches, values)
-    assert len(result.steps) == 6 * 9
-    step = result.steps[(result.steps["line"] == 256) & (result.steps["start"] == 8)].iloc[0]
-    expected = planted.saved_bytes(16, 256) / planted.saved_bytes(8, 256)
-    assert step["factor"] == pytest.approx(expected, rel=1e-12)
-
-
 def test_the_smallest_depth_from_which_doubling_doubles() -> None:
     # 3184 + 1024 d: twice d gives 2 - 3184 / (3184 + 1024 d); within 10% from d = 12.4 on.
     depths, batches, values = _saved()
     result = scaling("depth", depths, batches, values)
     assert result.proportional_from(0.10) == 16
     assert result.proportional_from(0.01) is None
+    assert len(result.steps) == 6 * 9
+    step = result.steps[(result.steps["line"] == 256) & (result.steps["start"] == 8)].iloc[0]
+    expected = planted.saved_bytes(16, 256) / planted.saved_bytes(8, 256)
+    assert step["factor"] == pytest.approx(expected, rel=1e-12)
+    of_four = scaling("batch", [16, 64, 256], [1, 1, 1], [1.0, 4.0, 32.0])
+    assert list(of_four.steps["factor"]) == pytest.approx([2.0, 8**0.5])
     assert scaling("batch", batches, depths, values).proportional_from(0.01) == 16
 
 
@@ -39,11 +36,6 @@ def test_the_formula_says_it_beyond_the_grid() -> None:
     assert doubling_from(0, 8, 0.01) == 1
     assert doubling_from(10, 0, 0.10) is None
     assert doubling_from(-10, 5, 0.10) is None
-
-
-def test_a_step_of_four_counts_as_two_doublings() -> None:
-    result = scaling("batch", [16, 64, 256], [1, 1, 1], [1.0, 4.0, 32.0])
-    assert list(result.steps["factor"]) == pytest.approx([2.0, 8**0.5])
 
 
 @pytest.mark.parametrize("power", [0.5, 0.0])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.app import app, main
+from harness.cli.app import main
 from harness.dry_run.dry_run_page import dry_run_page
 from harness.dry_run.dry_run_report import Device, DryRunReport, Group, Moment
 from harness.schema.category_colours import CATEGORY_COLOURS
@@ -34,15 +34,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "net.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def test_four_commands_have_the_option() -> None:
-    having = {
-        name
-        for name, command in app.commands.items()
-        if any("--html" in parameter.opts for parameter in command.params)
-    }
-    assert having == {"predict", "profile", "dry-run", "explain"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load, load_files
 from harness.reporting.figures import picture
-from harness.schema.experiment import Evidence
+from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Section
 from harness.schema.record import Outcome
 from harness.sweeps.experiment_files import find, names_found
@@ -86,6 +86,13 @@ def analysed(name: str, evidence: Evidence) -> Section | None:
         return find(name).analyse(evidence)
     except AnalysisError:
         return None
+
+
+@pytest.mark.parametrize("name", names_found())
+def test_no_experiment_measures_a_cell_twice(name: str) -> None:
+    for size in Size:
+        cells = [cell.id for cell in find(name).cells(size)]
+        assert len(set(cells)) == len(cells)
 
 
 QUICK = ("depth_batch", "training_run")

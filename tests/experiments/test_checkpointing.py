@@ -75,23 +75,3 @@ def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
     assert first.number == "√16 = 4, best 4; √36 = 6, best 6"
     assert second.verdict is Verdict.REFUTED
     assert cheaper.verdict is Verdict.LIMITED
-
-
-def test_processes_of_the_same_step_are_compared(tmp_path: Path) -> None:
-    cells = planted_law(36, 5000, 5000)
-    again = checkpointing.NARROW.replace(depth=36, seed=1)
-    planted.write(tmp_path, [*cells, record(again, 36 * 5000 * 2, seconds=1.5)])
-    (curve,) = checkpoints.curves(load(tmp_path))
-    assert curve.base_equal
-    assert curve.base_spread == 1.5
-    planted.write(tmp_path, [*cells, record(again, 1)])
-    (curve,) = checkpoints.curves(load(tmp_path))
-    assert not curve.base_equal
-
-
-@pytest.mark.parametrize("size", list(Size))
-def test_every_size_has_enough_cells_of_its_own(size: Size) -> None:
-    cells = list(checkpointing.cells(size))
-    assert len({cell.id for cell in cells}) == len(cells)
-    roots = {round(cell.depth**0.5) for cell in cells}
-    assert roots <= {cell.checkpoint for cell in cells}

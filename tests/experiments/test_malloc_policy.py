@@ -7,7 +7,7 @@ import pytest
 from experiments import malloc_policy as experiment
 from experiments.malloc_policy import rises as malloc_effect
 from harness.analysis.frame import load
-from harness.schema.experiment import Evidence, Size
+from harness.schema.experiment import Evidence
 from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record, Repeat
 from harness.schema.workload import Workload
@@ -69,20 +69,3 @@ def test_enough_cells_decide(tmp_path: Path) -> None:
     assert named(result, "With pinned malloc, a step's").verdict is Verdict.SUPPORTED
     assert named(result, "With pinned malloc, another process").verdict is Verdict.SUPPORTED
     assert named(result, "With the system's malloc, a step's").verdict is Verdict.REFUTED
-
-
-def test_small_steps_do_not_decide_where_large_ones_are(tmp_path: Path) -> None:
-    large = record(Workload(batch=4096), BIG)
-    small = record(Workload(batch=16), 0, need=1_000_000)
-    planted.write(tmp_path, [large, small])
-    assert "1 of 1 cells" in named(section(tmp_path), "a step's RSS rise").measured
-
-
-@pytest.mark.parametrize("size", list(Size))
-def test_both_policies_have_the_same_cells(size: Size) -> None:
-    cells = list(experiment.cells(size))
-    pinned, system = (
-        [cell.replace(malloc="pinned") for cell in cells if cell.malloc == policy]
-        for policy in experiment.POLICIES
-    )
-    assert pinned == system

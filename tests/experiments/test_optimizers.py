@@ -1,10 +1,8 @@
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from experiments import optimizers
-from experiments.optimizers import figures
 from harness.schema.experiment import Size
 from harness.schema.findings import Section, Verdict
 from harness.schema.metrics import CategoryBytes
@@ -80,20 +78,3 @@ def test_the_floor_of_four_and_the_phase_are_named(tmp_path: Path, records: list
     phases = next(text for text in section.text if text.startswith("The peak lies"))
     assert "never for none nor sgd nor momentum" in phases
     assert "for adam in " in phases
-
-
-def test_sizes_grow_and_quick_is_small() -> None:
-    counts = {size: len({cell.id for cell in optimizers.cells(size)}) for size in Size}
-    assert counts[Size.QUICK] <= 24 < counts[Size.DEFAULT] < counts[Size.FULL]
-
-
-def test_optimizers_of_equal_peaks_share_one_line() -> None:
-    rows = [("none", 1, 5), ("none", 2, 9), ("sgd", 1, 5), ("sgd", 2, 9), ("adam", 1, 7)]
-    data = pd.DataFrame(rows, columns=["update", "batch", "peak_live_bytes"])
-    drawn = figures.equal_lines_together(data)
-    assert list(drawn.itertuples(index=False, name=None)) == [
-        ("none = sgd", 1, 5),
-        ("none = sgd", 2, 9),
-        ("adam", 1, 7),
-    ]
-    assert drawn["batch"].dtype == data["batch"].dtype

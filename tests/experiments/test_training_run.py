@@ -190,14 +190,6 @@ def test_a_real_leak_shows_in_the_trace_to_the_byte() -> None:
     assert {b - a for a, b in itertools.pairwise(starts[1:])} == {100}
 
 
-def test_both_instruments_train_the_same_network() -> None:
-    accuracies = [
-        [epoch["accuracy"] for epoch in follow(TINY, *sets(), 4)["epochs"]]
-        for follow in (worker.resident, worker.traced)
-    ]
-    assert accuracies[0] == accuracies[1]
-
-
 @pytest.mark.slow
 def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
     run(EXPERIMENT, Size.QUICK, tmp_path, Lines())

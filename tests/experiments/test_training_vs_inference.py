@@ -62,16 +62,6 @@ def test_a_training_step_that_needs_no_more_refutes(tmp_path: Path) -> None:
     assert named(section, "Training requires").verdict is Verdict.REFUTED
 
 
-def test_the_parts_add_up_and_the_closed_form_holds(tmp_path: Path, records: list[Record]) -> None:
-    frame = load(predicted_records.evidence(tmp_path / "t", records).folder)
-    table = pairs.pairs(frame)
-    assert len(table) == 16
-    parts = table[[name for name in table.columns if name.startswith("more_")]].sum(axis=1)
-    assert (parts == table["difference_bytes"]).all()
-    own = table[table["optimizer"] == "sgd"]
-    assert (pairs.expected_difference(own) == own["difference_bytes"]).all()
-
-
 def test_one_cell_by_hand(tmp_path: Path) -> None:
     """784 -> 64 -> 10, batch 256, SGD, counted moment by moment on paper."""
     pair = [Workload(width=64, batch=256, mode=mode) for mode in ("train", "inference")]

@@ -1,15 +1,11 @@
 import itertools
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from experiments import width
-from experiments.width.pairs import neighbour_ratios, pooled
 from harness.analysis.ratio_interval import geometric_ratio
-from harness.schema.experiment import Size
 from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
@@ -91,21 +87,6 @@ def test_rounding_up_odd_widths_would_be_seen(tmp_path: Path) -> None:
     assert [claim.verdict for claim in section.claims[:2]] == [Verdict.OPEN, Verdict.OPEN]
 
 
-def test_neighbours_share_the_arithmetic_of_their_power() -> None:
-    squares = pd.DataFrame({"block": 1, "width": [255, 256, 257]})
-    squares["seconds"] = squares["width"].astype("float64") ** 2
-    (row,) = neighbour_ratios(squares).itertuples()
-    assert (row.block, row.power, row.offset) == (1, 256, 1)
-    assert row.ratio == pytest.approx(255 * 257 / 256**2)
-
-
-def test_a_block_without_all_powers_is_not_pooled() -> None:
-    ratios = pd.DataFrame(
-        {"block": [1, 1, 2], "power": [64, 128, 64], "offset": 1, "ratio": [1.0, 4.0, 9.0]}
-    )
-    assert pooled(ratios).to_dict("list") == {"block": [1], "ratio": [pytest.approx(2.0)]}
-
-
 def test_intervals_cover_the_planted_ratio() -> None:
     random = np.random.default_rng(20261124)
     truth, simulations, blocks = 1.07, 3000, 9
@@ -115,12 +96,3 @@ def test_intervals_cover_the_planted_ratio() -> None:
         result = geometric_ratio(sample)
         hits += result.low <= truth <= result.high
     assert 0.93 <= hits / simulations <= 0.97
-
-
-def test_every_width_is_measured_once_a_block_and_blocks_turn_round() -> None:
-    timed = [cell for cell in width.cells(Size.DEFAULT) if cell.malloc == "system"]
-    counts = Counter((cell.seed, cell.width) for cell in timed)
-    assert set(counts.values()) == {1}
-    orders = [[c.width for c in timed if c.seed == block] for block in (1, 2, 3)]
-    assert orders[0] == orders[1][::-1] == orders[2]
-    assert len({cell.id for cell in width.cells(Size.QUICK)}) <= 20

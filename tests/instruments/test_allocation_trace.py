@@ -90,24 +90,14 @@ def test_the_hooks_change_no_event(fields: dict[str, Any]) -> None:
     assert plain_trace(workload, watched=True) == plain_trace(workload, watched=False)
 
 
-_ORACLE_CASES: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
-    ((1, 256, 256), "none", {}),
+ORACLE_CASES: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
     ((1, 256, 256), "sgd", {}),
-    ((1, 256, 256), "momentum", {}),
     ((2, 64, 33), "none", {"activation": "tanh"}),
-    ((2, 64, 33), "sgd", {"activation": "sigmoid"}),
     ((2, 64, 33), "momentum", {"activation": "gelu"}),
     ((8, 32, 128), "none", {"activation": "relu_inplace"}),
     ((8, 32, 128), "sgd", {"activation": "silu"}),
-    ((8, 32, 128), "momentum", {"activation": "leaky_relu"}),
-    ((3, 40, 7), "sgd", {"model": "mlp-scratch"}),
     ((3, 40, 7), "momentum", {"model": "mlp-scratch", "activation": "tanh"}),
     ((4, 256, 512), "none", {"model": "mlp-scratch"}),
-    ((4, 256, 512), "sgd", {}),
-]
-ORACLE_WORKLOADS = [
-    Workload(depth=depth, width=width, batch=batch, optimizer=optimizer, **more)
-    for (depth, width, batch), optimizer, more in _ORACLE_CASES
 ]
 
 
@@ -169,9 +159,13 @@ def traced_under_a_mode(workload: Workload) -> Trace:
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("workload", ORACLE_WORKLOADS, ids=str)
-def test_the_peak_is_mem_trackers_to_the_byte(workload: Workload) -> None:
+@pytest.mark.parametrize(("sizes", "optimizer", "more"), ORACLE_CASES)
+def test_the_peak_is_mem_trackers_to_the_byte(
+    sizes: tuple[int, int, int], optimizer: str, more: dict[str, Any]
+) -> None:
     """MemTracker is a dispatch mode, so its step is compared with a step under one."""
+    depth, width, batch = sizes
+    workload = Workload(depth=depth, width=width, batch=batch, optimizer=optimizer, **more)
     assert traced_under_a_mode(workload).peak_live_bytes == mem_tracker_peak(workload)
 
 
@@ -181,14 +175,6 @@ def test_a_dispatch_mode_adds_a_gradient_to_the_backward_pass_of_maximum_since_2
     workload = Workload(model="mlp-scratch", depth=4, width=256, batch=512, optimizer="none")
     rise = traced_under_a_mode(workload).peak_live_bytes - traced(workload).peak_live_bytes
     assert rise == (4 * 512 * 256 if MAXIMUM_COMPARES_FIRST.holds() else 0)
-
-
-def test_under_autocast_the_hooks_change_the_order_of_one_sweep_only() -> None:
-    """The cache of casts is emptied in the order of its hash table, that is, of addresses."""
-    workload = Workload(depth=3, width=24, batch=20, in_features=12, autocast="bfloat16")
-    watched, plain = (plain_trace(workload, watched=watched) for watched in (True, False))
-    assert sorted(watched) == sorted(plain)
-    assert [e for e in watched if e[3] > 0] == [e for e in plain if e[3] > 0]
 
 
 def without(trace: Trace, unseen: Callable[[int, Event], bool]) -> Trace:

@@ -13,8 +13,6 @@ import harness
 from harness.budgets.step_memory import predicted
 from harness.cli.app import main
 from harness.measurement.step_trace import trace_step
-from harness.planning.predict_step import FitsOnGpus, fits_on_cuda, request_of
-from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.step_report import StepReport
@@ -145,21 +143,6 @@ def test_a_network_of_which_nothing_is_compiled_has_no_answer(
         command = [name, target, "--input", "64", "--loss", "sum", "--gpu", "l4", "--compile"]
         assert main([*command, "eager", "--json"]) == 3
         assert "torch.compile compiled nothing" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("dry_run_here")
-def test_a_table_of_gpus_says_what_was_compiled_too() -> None:
-    def table(build: Callable[[], nn.Module]) -> FitsOnGpus:
-        step = {"inputs": (64,), "loss": "sum", "compile": "eager"}
-        gpus = [GPUS["t4"], GPUS["l4"]]
-        return fits_on_cuda(request_of(build, BATCH, step), gpus, settings="", method="auto")
-
-    result = table(Net)
-    assert [fit.is_searched for fit in result.fits] == [False, False]
-    assert any(note.startswith("compiled: 1 graph") for note in result.notes)
-    with pytest.raises(UnsupportedError, match=r"torch\.compile compiled nothing"):
-        table(Uncompiled)
 
 
 class Captured(Net):

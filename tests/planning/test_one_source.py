@@ -39,18 +39,26 @@ class GroupedQueries(nn.Module):
         return out.transpose(1, 2).reshape(batch, length, 64)
 
 
-def convolutions() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
-        nn.Linear(8 * 256, 10),
-    )  # fmt: skip
+def convolutions(second: nn.Module | None = None) -> nn.Module:
+    layers = [nn.Conv2d(3, 8, 3, padding=1), second or nn.BatchNorm2d(8), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8 * 256, 10))
 
 
 def two_convolutions() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Flatten(),
-        nn.Linear(8 * 256, 10),
-    )  # fmt: skip
+    return convolutions(nn.Conv2d(8, 8, 3, padding=1))
+
+
+class Tied(nn.Module):
+    """A network whose first and last layer share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(4096, 128), nn.Linear(128, 4096, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        result: Tensor = self.head(self.embedding(tokens)).mean(1)
+        return result
 
 
 def recurrent() -> nn.Module:
@@ -127,18 +135,16 @@ def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(
 def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
     """Held against the allocator model's search over an MLP's derived events."""
     small = replace(GPUS["l4"], total_bytes=900 << 20)
-    report = harness.predict(
-        lambda: MLP(50, (300, 70), 10, "relu"), 32, inputs=(50,), optimizer="adam", gpu=small,
-        find_largest=True,
-    )  # fmt: skip
-    assert report.fit is not None
-    largest = report.fit.largest_batch
-    assert largest is not None
-    for batch, verdict in ((largest, True), (largest + 1, False)):
-        fits = harness.predict(
-            lambda: MLP(50, (300, 70), 10, "relu"), batch, inputs=(50,), optimizer="adam", gpu=small
-        ).fits
-        assert fits is verdict
+
+    def report(batch: int, **more: Any) -> StepReport:
+        step = {"inputs": (50,), "optimizer": "adam", "gpu": small, **more}
+        return harness.predict(lambda: MLP(50, (300, 70), 10, "relu"), batch, **step)
+
+    fit = report(32, find_largest=True).fit
+    assert fit is not None
+    assert fit.largest_batch is not None
+    assert report(fit.largest_batch).fits is True
+    assert report(fit.largest_batch + 1).fits is False
 
 
 def test_convolutions_get_a_verdict_for_no_workspace_and_for_the_largest() -> None:
@@ -219,25 +225,10 @@ def test_lambdas_networks_that_exist_and_names_are_the_same_network() -> None:
         assert result.cuda == named.cuda
         assert result.layers == named.layers
     assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
-
-
-def test_tied_weights_are_sent_once() -> None:
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding = nn.Embedding(4096, 128)
-            self.head = nn.Linear(128, 4096, bias=False)
-            self.head.weight = self.embedding.weight
-
-        def forward(self, tokens: Tensor) -> Tensor:
-            result: Tensor = self.head(self.embedding(tokens)).mean(1)
-            return result
-
-    network = Tied()
     made = harness.predict(Tied, 8, inputs="int64:16", gpu="l4")
-    given = harness.predict(network, 8, inputs="int64:16", gpu="l4")
+    given = harness.predict(Tied(), 8, inputs="int64:16", gpu="l4")
     assert made.categories_at_peak is not None
-    assert made.categories_at_peak.parameter == 4 * 4096 * 128
+    assert made.categories_at_peak.parameter == 4 * 4096 * 128, "tied weights are sent once"
     assert given.cuda == made.cuda
 
 
@@ -296,15 +287,3 @@ def test_four_threads_predict_at_once() -> None:
         result = list(pool.map(ask, [32, 64, 32, 64]))
     assert result[0].cuda == result[2].cuda != result[1].cuda == result[3].cuda
     assert torch.cuda.is_available() is False or torch.cuda.device_count() > 0
-
-
-def test_a_prediction_under_settings_is_another_one() -> None:
-    plain = harness.predict(convolutions, 512, inputs=(3, 16, 16), gpu="l4")
-    settings = "expandable_segments:True"
-    other = harness.predict(
-        convolutions, 512, inputs=(3, 16, 16), gpu="l4", allocator_settings=settings
-    )
-    assert plain.cuda is not None
-    assert other.cuda is not None
-    assert plain.cuda.requested_peak_bytes == other.cuda.requested_peak_bytes
-    assert (other.cuda.reserved_peak_bytes or 0) <= (plain.cuda.reserved_peak_bytes or 0)

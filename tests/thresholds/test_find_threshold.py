@@ -1,9 +1,7 @@
 import json
 import mmap
-import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +12,10 @@ from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
-from harness.schema.threshold import THRESHOLDS, Axis, Threshold, from_json
+from harness.schema.threshold import Axis, from_json
 from harness.schema.workload import Workload
-from harness.sweeps.store import Kind, LineStore
-from harness.thresholds.enforcement import BudgetError, choose_kind
+from harness.thresholds.enforcement import BudgetError
 from harness.thresholds.find_threshold import threshold
-from tests.analysis import planted
 from tests.lent_launchers import OOM, Planted
 
 MIB = 2**20
@@ -98,8 +94,29 @@ def test_where_nothing_fits_the_answer_says_so() -> None:
     assert result.answer == "not even batch 1 fits into 8 MiB"
 
 
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"budget_bytes": 1000}, r"at least 4.031 MiB \(4,227,072 B\) for 2 layers"),
+        ({"budget_bytes": 4 * MIB}, "at least 4.031 MiB"),
+        ({"kind": "allocator"}, "allocator"),
+        ({"workload": NARROW.replace(device="cuda"), "kind": "rlimit"}, "rlimit"),
+        (
+            {"workload": Workload(width=8, in_features=8, batch=4), "solve": "depth"},
+            "blocks smaller than a page make",
+        ),
+    ],
+)
+def test_a_budget_that_cannot_be_enforced_is_refused(
+    question: dict[str, Any], message: str
+) -> None:
+    given = {"workload": NARROW, "budget_bytes": 5 * MIB, **question}
+    with pytest.raises(BudgetError, match=message):
+        threshold(given.pop("workload"), launcher=Planted(lambda job: OOM), **given)
+
+
 @pytest.mark.exact
-@pytest.mark.parametrize("solve", ["batch", "depth", "width"])
+@pytest.mark.parametrize("solve", ["batch", "depth", pytest.param("width", marks=pytest.mark.slow)])
 def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
     solve: Axis, launcher: Launcher
 ) -> None:
@@ -137,18 +154,6 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     assert result.headroom.library_bytes > 0, "page tables are charged too"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
-def test_a_worker_in_a_cgroup_stays_on_one_of_its_processors() -> None:
-    before = os.sched_getaffinity(0)
-    try:
-        cgroup.stay_on_one_processor()
-        after = os.sched_getaffinity(0)
-        assert len(after) == 1
-        assert after <= before
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     needs_refusal()
     flags = ["--depth", "1", "--width", "64", "--budget", "16MiB", "--json"]
@@ -164,38 +169,3 @@ def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[
         keys | {"budget_bytes", "workload", "environment", "schema"}
         <= json.loads(printed.out).keys()
     )
-
-
-@pytest.mark.parametrize("budget_bytes", [1, 1000, 4 * MIB])
-def test_a_budget_below_what_can_be_enforced_is_refused(budget_bytes: int) -> None:
-    with pytest.raises(BudgetError, match=r"at least 4.031 MiB \(4,227,072 B\) for 2 layers"):
-        threshold(NARROW, budget_bytes=budget_bytes, launcher=Planted(lambda job: OOM))
-
-
-def test_an_answer_in_blocks_that_no_limit_counts_is_refused() -> None:
-    thin = Workload(width=8, in_features=8, batch=4)
-    with pytest.raises(BudgetError, match="blocks smaller than a page make"):
-        threshold(thin, budget_bytes=5 * MIB, solve="depth", launcher=Planted(lambda job: OOM))
-
-
-def test_a_budget_for_the_other_device_is_a_mistake() -> None:
-    with pytest.raises(BudgetError, match="allocator"):
-        choose_kind(NARROW, "allocator")
-    with pytest.raises(BudgetError, match="rlimit"):
-        choose_kind(NARROW.replace(device="cuda"), "rlimit")
-
-
-def test_thresholds_are_kept_and_found_again_by_their_question(tmp_path: Path) -> None:
-    kind: Kind[Threshold] = Kind(
-        file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id
-    )
-    result = planted.threshold(NARROW)
-    with LineStore(tmp_path, kind) as store:
-        store.append(result)
-        assert store.is_finished(result.cell_id)
-    with (tmp_path / THRESHOLDS).open("ab") as file:
-        file.write(b'{"torn')
-    with LineStore(tmp_path, kind) as store:
-        assert store.is_finished(result.cell_id)
-        assert "torn" in store.repairs[0]
-    assert (tmp_path / THRESHOLDS).read_bytes() == to_json(result) + b"\n"

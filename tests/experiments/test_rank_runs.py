@@ -1,11 +1,12 @@
-"""A rank's bytes: the closed form against shards cut one by one, and the reference runs."""
+"""Planted runs of ranks and of compiled steps; closed forms against shards cut one by one."""
 
 import itertools
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from experiments import distributed_memory as experiment
+from experiments import compiled_memory, distributed_memory
 from experiments.distributed_memory.closed_form import held_bytes, owned_bytes, shapes
 from experiments.distributed_memory.network import NAMES, NETWORK
 from harness.analysis.frame import load_files
@@ -21,21 +22,26 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference-cuda-dry-run" / "
 UNEVEN = Workload(in_features=3, hidden=(7, 5), classes=2, optimizer="adamw", device="cuda")
 
 
-def run(job: RankJob, held_bytes: int, peak_bytes: int) -> RankRun:
+def ran(job: RankJob, *, peak: int, held: int = 1, kept: int = 1) -> RankRun:
+    memory = RankMemory(
+        held_requested_bytes=held,
+        kept_requested_bytes=kept,
+        cuda=CudaPeaks(allocated_peak_bytes=peak),
+    )
     return RankRun(
         workload=job.workload,
         strategy=job.strategy,
         world_size=job.world_size,
+        network=job.network,
         outcome=Outcome.OK,
-        memory=RankMemory(
-            held_requested_bytes=held_bytes, cuda=CudaPeaks(allocated_peak_bytes=peak_bytes)
-        ),
+        memory=memory,
     )
 
 
-def section(folder: Path, runs: list[RankRun]) -> Section:
+def section(experiment: ModuleType, folder: Path, runs: list[RankRun]) -> Section:
     (folder / RANK_RUNS).write_bytes(b"".join(to_json(one) + b"\n" for one in runs))
-    return experiment.analyse(Evidence(frame=load_files([]), folder=folder))
+    result: Section = experiment.analyse(Evidence(frame=load_files([]), folder=folder))
+    return result
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
@@ -57,10 +63,14 @@ def test_zero_gives_each_parameter_to_the_rank_that_has_least() -> None:
 
 def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
     runs = [
-        run(job, held_bytes(job.workload, job.strategy, job.world_size), 2**30 // job.world_size)
-        for job in experiment.rank_runs(Size.DEFAULT)
+        ran(
+            job,
+            held=held_bytes(job.workload, job.strategy, job.world_size),
+            peak=2**30 // job.world_size,
+        )
+        for job in distributed_memory.rank_runs(Size.DEFAULT)
     ]
-    result = section(tmp_path, runs)
+    result = section(distributed_memory, tmp_path, runs)
     assert named(result, "Under DDP").verdict is Verdict.SUPPORTED
     assert named(result, "ZeRO").verdict is Verdict.LIMITED
     assert named(result, "FSDP2 divides all").verdict is Verdict.SUPPORTED
@@ -69,9 +79,10 @@ def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
 
 
 def test_a_byte_that_differs_is_not_what_the_closed_form_says(tmp_path: Path) -> None:
-    jobs = [job for job in experiment.rank_runs(Size.QUICK) if job.strategy == "ddp"]
-    runs = [run(job, held_bytes(NETWORK, "ddp", 1) + (job.world_size == 8), 2**30) for job in jobs]
-    claim = named(section(tmp_path, runs), "Under DDP")
+    jobs = [job for job in distributed_memory.rank_runs(Size.QUICK) if job.strategy == "ddp"]
+    held = held_bytes(NETWORK, "ddp", 1)
+    runs = [ran(job, held=held + (job.world_size == 8), peak=2**30) for job in jobs]
+    claim = named(section(distributed_memory, tmp_path, runs), "Under DDP")
     assert claim.verdict is Verdict.REFUTED
     assert claim.number == "equal to the byte at 1 of 2 world sizes"
 
@@ -84,6 +95,33 @@ def test_the_reference_runs_are_complete_and_equal_to_the_closed_form() -> None:
         for size in (1, 8, 64, 1024)
     }
     assert {run.cell_id for run in runs} >= jobs
-    table = experiment.as_frame(runs)
+    table = distributed_memory.as_frame(runs)
     assert len(table) == len(runs)
     assert (table["held_bytes"] == table["closed_form_bytes"]).all()
+
+
+def test_the_verdicts_on_compiled_code_are_those_planted(tmp_path: Path) -> None:
+    """ReLU: nothing is saved. GELU: of what is kept always, of the peak at depth 2 alone.
+
+    The transformer: the peak alone.
+    """
+    runs = []
+    for job in compiled_memory.rank_runs(Size.QUICK):
+        compiled = job.strategy == "compile"
+        saves = compiled and job.workload.activation == "gelu"
+        kept = 600 if saves else 999 if compiled else 1000
+        peak = 900 if saves and job.workload.depth == 2 else 1000
+        if compiled and job.network == "transformer":
+            peak = 800
+        runs.append(ran(job, kept=kept, peak=peak))
+    result = section(compiled_memory, tmp_path, runs)
+    verdicts = [claim.verdict for claim in result.claims]
+    assert verdicts == [
+        *(Verdict.REFUTED, Verdict.REFUTED),
+        *(Verdict.SUPPORTED, Verdict.LIMITED),
+        *(Verdict.REFUTED, Verdict.SUPPORTED),
+    ]
+    assert named(result, "the allocated peak (transformer").number == "0.8 of eager"
+    claim = named(result, "what the forward pass keeps (GELU")
+    assert claim.number == "0.6 of eager"
+    assert claim.measured.startswith("At least 1% less in 2 of 2 cells; at depth ")
