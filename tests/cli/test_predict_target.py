@@ -23,10 +23,6 @@ class Net(nn.Module):
 
 MODEL = "a text"
 
-class Masked(nn.Module):
-    def forward(self, x):
-        return x[x > 0]
-
 def loss(output, labels):
     return nn.functional.cross_entropy(output["logits"], labels)
 
@@ -115,15 +111,3 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("model")
-def test_what_cannot_be_predicted_is_unsupported_and_exit_code_3(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    flags = ["--input", "16", "--gpu", "l4", "--mode", "inference"]
-    assert main(["predict", "my_model.py:Masked", *flags]) == 3
-    assert capsys.readouterr().out.startswith("unsupported: ")
-    assert main(["predict", "my_model.py:Masked", *flags, "--json"]) == 3
-    assert json.loads(capsys.readouterr().out)["outcome"] == "unsupported"

@@ -10,13 +10,13 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.workload import Workload
 from tests.analysis import planted
-from tests.experiments.predicted_records import evidence, record
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named, record, section
+from tests.known import known
 
 
 def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: Path) -> None:
     records = [record(cell) for cell in experiment.cells(Size.DEFAULT)]
-    result = experiment.analyse(evidence(tmp_path, records))
+    result = section(experiment, tmp_path, records)
     activations, peak = result.claims
     assert activations.verdict is Verdict.SUPPORTED
     assert activations.number == "14 of 14 cells equal to the byte"
@@ -26,11 +26,10 @@ def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: P
 
 def test_one_byte_more_is_seen(tmp_path: Path) -> None:
     cells = list(experiment.cells(Size.QUICK))
-    saved = predict(cells[-1]).saved_activation_bytes
-    assert saved is not None
+    saved = known(predict(cells[-1]).saved_activation_bytes)
     records = [record(cell) for cell in cells[:-1]]
     records.append(record(cells[-1], saved_activation_bytes=saved + 1))
-    result = experiment.analyse(evidence(tmp_path, records))
+    result = section(experiment, tmp_path, records)
     assert named(result, "divides the activations").verdict is Verdict.REFUTED
 
 

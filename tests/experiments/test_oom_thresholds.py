@@ -27,7 +27,7 @@ from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
 from harness.sweeps.threshold_runner import THRESHOLD
 from tests.analysis import planted
-from tests.experiments.verdicts import named
+from tests.known import known
 
 EXPERIMENT = find("oom_thresholds")
 
@@ -35,8 +35,7 @@ EXPERIMENT = find("oom_thresholds")
 def answered(question: ThresholdQuestion, lost: float = 0.0) -> Threshold:
     """A threshold just where it is predicted; the default policy loses a share of it."""
     workload, budget = question.workload, question.budget_bytes
-    predicted = solve_data_segment(workload, budget, "batch")
-    assert predicted is not None
+    predicted = known(solve_data_segment(workload, budget, "batch"))
     pinned = workload.malloc == "pinned"
     largest = predicted if pinned else round(predicted * (1 - lost))
     parts = {"live_bytes": budget - 70, "rounding_bytes": 80, "small_bytes": -10}
@@ -69,14 +68,6 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
     for figure in section.figures:
         assert picture(figure).svg.startswith("<?xml")
     assert write_report(tmp_path).is_file()
-
-
-def test_a_quick_run_is_enough_for_a_section_and_says_what_it_lacks(tmp_path: Path) -> None:
-    folder = tmp_path / EXPERIMENT.name
-    keep(folder, Size.QUICK)
-    section = EXPERIMENT.analyse(Evidence(frame=load_files([]), folder=folder))
-    assert any("Too few depths" in text for text in section.text)
-    assert "falls in 2 of 2 steps" in named(section, "Training deeper networks").number
 
 
 def test_a_run_that_is_complete_asks_nothing_again(
@@ -130,10 +121,8 @@ def test_the_curve_predicts_a_threshold_that_it_has_not_seen() -> None:
     batches = [solve(Workload(depth=d, width=64), 64 * MIB, "batch") or 0 for d in DEPTHS]
     result = fit_frontier(DEPTHS, batches)
     assert result.worst < 0.002
-    assert result.left_out is not None
-    assert result.left_out < 0.01
-    beyond = solve(Workload(depth=48, width=64), 64 * MIB, "batch")
-    assert beyond is not None
+    assert known(result.left_out) < 0.01
+    beyond = known(solve(Workload(depth=48, width=64), 64 * MIB, "batch"))
     assert result.batch(48) == pytest.approx(beyond, rel=0.002)
     # (in + labels + logits and their kin) over what a layer's activation takes, by hand:
     # a batch row costs 784·4 + 8 + ... next to the layers' 64·4 each, so a is about 12 to 14.

@@ -1,13 +1,10 @@
 """Planted runs of ranks and of compiled steps; closed forms against shards cut one by one."""
 
-import itertools
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 from experiments import compiled_memory, distributed_memory
-from experiments.distributed_memory.closed_form import held_bytes, owned_bytes, shapes
+from experiments.distributed_memory.closed_form import held_bytes
 from experiments.distributed_memory.network import NAMES, NETWORK
 from harness.analysis.frame import load_files
 from harness.schema.experiment import Evidence, Size
@@ -15,11 +12,9 @@ from harness.schema.findings import Section, Verdict
 from harness.schema.metrics import CudaPeaks
 from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, from_json
 from harness.schema.record import Outcome, to_json
-from harness.schema.workload import Workload
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference-cuda-dry-run" / "distributed_memory"
-UNEVEN = Workload(in_features=3, hidden=(7, 5), classes=2, optimizer="adamw", device="cuda")
 
 
 def ran(job: RankJob, *, peak: int, held: int = 1, kept: int = 1) -> RankRun:
@@ -42,23 +37,6 @@ def section(experiment: ModuleType, folder: Path, runs: list[RankRun]) -> Sectio
     (folder / RANK_RUNS).write_bytes(b"".join(to_json(one) + b"\n" for one in runs))
     result: Section = experiment.analyse(Evidence(frame=load_files([]), folder=folder))
     return result
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
-def test_fsdp2_holds_the_first_rows_of_each_parameter(world_size: int) -> None:
-    """PyTorch cuts as ``torch.chunk`` does: chunks of equal size, the last ones short or empty."""
-    first = 0
-    for rows, row in shapes(UNEVEN):
-        chunk = next(size for size in itertools.count(1) if size * world_size >= rows)
-        first += len(range(rows)[:chunk]) * row
-    assert held_bytes(UNEVEN, "fsdp2", world_size) == 4 * 4 * first
-
-
-def test_zero_gives_each_parameter_to_the_rank_that_has_least() -> None:
-    # 35, 21, 10, 7, 5 and 2 elements: of two ranks the first takes 35, 5 and the second 21, 10, 7.
-    assert owned_bytes(UNEVEN, 1) == 4 * 80
-    assert owned_bytes(UNEVEN, 2) == 4 * (35 + 5)
-    assert owned_bytes(UNEVEN, 100) == 4 * 35
 
 
 def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ import pytest
 
 from experiments import width
 from harness.analysis.ratio_interval import geometric_ratio
-from harness.schema.findings import Section, Verdict
+from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.experiments import predicted_records
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named
 
 POWERS = (64, 128)
 
@@ -34,10 +34,6 @@ def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -
     return result
 
 
-def _section(folder: Path, records: list[Record]) -> Section:
-    return width.analyse(predicted_records.evidence(folder, records))
-
-
 @pytest.mark.parametrize(
     ("slower", "noise", "verdict"),
     [
@@ -50,7 +46,7 @@ def _section(folder: Path, records: list[Record]) -> Section:
 def test_planted_times_get_their_verdict(
     tmp_path: Path, slower: float, noise: float, verdict: Verdict
 ) -> None:
-    section = _section(tmp_path / "width", _records(slower, noise))
+    section = predicted_records.section(width, tmp_path, _records(slower, noise))
     assert named(section, "Typically, [we choose]").verdict is verdict
     (times,) = [table.frame for table in section.tables if table.name == "times"]
     last = times.iloc[-1]
@@ -59,7 +55,7 @@ def test_planted_times_get_their_verdict(
 
 
 def test_formulas_in_the_width_are_exact(tmp_path: Path) -> None:
-    section = _section(tmp_path / "width", _records(1.0, 0.01))
+    section = predicted_records.section(width, tmp_path, _records(1.0, 0.01))
     growth = named(section, "Parameters grow")
     memory = named(section, "Widths that are powers of two")
     # by hand: 4·((784 + 1)·w + (w + 1)·w + (w + 1)·10)
@@ -83,7 +79,7 @@ def test_rounding_up_odd_widths_would_be_seen(tmp_path: Path) -> None:
         )
         for one in records
     ]
-    section = _section(tmp_path / "width", padded)
+    section = predicted_records.section(width, tmp_path, padded)
     assert [claim.verdict for claim in section.claims[:2]] == [Verdict.OPEN, Verdict.OPEN]
 
 

@@ -18,6 +18,7 @@ from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.step_report import StepReport
 from harness.training.models import MLP
+from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("dry_run_here")
 WIDTH = 48
@@ -94,10 +95,9 @@ def test_categories_layers_and_counters_add_up_to_the_peak(
     report = harness.predict(build, 32, inputs=shape, gpu="l4", **step)
     assert report.method == "dry run"
     assert report.cuda is not None
-    assert report.categories_at_peak is not None
     peak = report.peak_live_bytes
     assert peak == report.cuda.requested_peak_bytes, "the trace, and the allocator's own counter"
-    parts = report.categories_at_peak
+    parts = known(report.categories_at_peak)
     assert sum(getattr(parts, name) for name in parts.__struct_fields__) == peak
     assert sum(layer.peak_bytes for layer in report.layers) == peak
     owned = sum(p.numel() * p.element_size() for p in [*build().parameters(), *build().buffers()])
@@ -140,8 +140,7 @@ def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
         step = {"inputs": (50,), "optimizer": "adam", "gpu": small, **more}
         return harness.predict(lambda: MLP(50, (300, 70), 10, "relu"), batch, **step)
 
-    fit = report(32, find_largest=True).fit
-    assert fit is not None
+    fit = known(report(32, find_largest=True).fit)
     assert fit.largest_batch is not None
     assert report(fit.largest_batch).fits is True
     assert report(fit.largest_batch + 1).fits is False
@@ -152,18 +151,15 @@ def test_convolutions_get_a_verdict_for_no_workspace_and_for_the_largest() -> No
     largest = 512 * (8 * 3 * 3) * 16 * 16 * 4
     step: dict[str, Any] = {"inputs": (3, 16, 16)}
     report = harness.predict(two_convolutions, 512, gpu="l4", find_largest=True, **step)
-    fit = report.fit
-    assert fit is not None
-    assert report.cuda is not None
+    fit = known(report.fit)
     assert fit.workspace_bytes == largest
     low, high = fit.allocated_peak_bytes
-    assert low == report.cuda.allocated_peak_bytes, "peaks count no workspace"
+    assert low == known(report.cuda).allocated_peak_bytes, "peaks count no workspace"
     assert low < high <= low + largest
     assert (fit.largest_batch or 0) < (fit.largest_batch_at_best or 0)
     assert any("cuDNN alone knows its workspaces" in note for note in report.notes)
     between = replace(GPUS["l4"], total_bytes=(768 << 20) + (low + high) // 2)
-    close = harness.predict(two_convolutions, 512, gpu=between, **step).fit
-    assert close is not None
+    close = known(harness.predict(two_convolutions, 512, gpu=between, **step).fit)
     assert close.verdict == "close call"
     planned = harness.plan(two_convolutions, 512, gpu="l4", **step)
     assert planned.as_asked.reserved_peak_bytes == fit.reserved_peak_bytes
@@ -203,18 +199,6 @@ def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
         assert command[0] == "plan" or bound in capsys.readouterr().out
 
 
-def test_where_no_batch_fits_and_where_none_was_searched() -> None:
-    tiny = replace(GPUS["l4"], total_bytes=770 << 20)
-    searched = harness.predict(perceptron, 4, inputs=(WIDTH,), gpu=tiny, find_largest=True)
-    assert searched.fit is not None
-    assert (searched.fit.verdict, searched.fit.largest_batch_text) != ("fits", "")
-    assert searched.fit.largest_batch_text == "no batch fits"
-    request = harness.predict(perceptron, 4, inputs=(WIDTH,), gpu="l4")
-    assert "batch fits" not in request.summary(), "no largest batch was searched"
-    with pytest.raises(harness.ArgumentError, match="find_largest needs a GPU"):
-        harness.predict(perceptron, 32, inputs=(WIDTH,), find_largest=True, device="cuda")
-
-
 def test_lambdas_networks_that_exist_and_names_are_the_same_network() -> None:
     step: dict[str, Any] = {"inputs": (WIDTH,), "gpu": "l4"}
     named = harness.predict("tests.planning.test_one_source:perceptron", 64, **step)
@@ -227,8 +211,7 @@ def test_lambdas_networks_that_exist_and_names_are_the_same_network() -> None:
     assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
     made = harness.predict(Tied, 8, inputs="int64:16", gpu="l4")
     given = harness.predict(Tied(), 8, inputs="int64:16", gpu="l4")
-    assert made.categories_at_peak is not None
-    assert made.categories_at_peak.parameter == 4 * 4096 * 128, "tied weights are sent once"
+    assert known(made.categories_at_peak).parameter == 4 * 4096 * 128, "tied weights are sent once"
     assert given.cuda == made.cuda
 
 
@@ -240,25 +223,7 @@ def test_a_network_larger_than_this_machine_is_predicted() -> None:
         return nn.Sequential(nn.Embedding(1 << 10, 1 << 15), *layers)
 
     report = harness.predict(large, 1, inputs="int64:4", loss="sum", optimizer="none", gpu="b200")
-    assert report.categories_at_peak is not None
-    assert report.categories_at_peak.parameter == 4 * (11 * (1 << 30) + (1 << 25))
-
-
-def test_what_init_reads_is_true() -> None:
-    """A network that decides its layers by values of a large tensor."""
-
-    class Decided(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            rates = torch.ones(1 << 19).mul_(3).cumsum(0)
-            self.layer = nn.Linear(8, 64 if rates[-1].item() == 3 * (1 << 19) else 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            result: Tensor = self.layer(x)
-            return result
-
-    report = harness.predict(Decided, 4, inputs=(8,), gpu="l4")
-    assert report.layers[1].output_bytes == 4 * 4 * 64
+    assert known(report.categories_at_peak).parameter == 4 * (11 * (1 << 30) + (1 << 25))
 
 
 def test_a_whole_run_is_its_highest_step() -> None:

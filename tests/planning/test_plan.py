@@ -125,22 +125,6 @@ def test_autocast_is_tried_only_where_the_gpu_has_bfloat16() -> None:
     assert all(c.change.autocast is None for c in result.candidates)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ([], "--gpu l4"),
-        (["--gpu", "rtx409"], "did you mean"),
-        (["--gpu", "l4", "--batch", "0"], "batch"),
-    ],
-)
-def test_a_mistake_is_one_line(
-    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    target = ["plan", "tests.planning.test_plan:build", "--input", str(WIDTH)]
-    assert main([*target, "--batch", "64", *flags]) == 2
-    assert message in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
     capsys: pytest.CaptureFixture[str],

@@ -14,9 +14,6 @@ import torch
 from torch import nn
 def build():
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 5))
-class Broken(nn.Module):
-    def forward(self, x):
-        raise RuntimeError("a fault of its own")
 class Huge(nn.Module):
     def forward(self, x):
         return torch.empty(1 << 60, dtype=torch.uint8)
@@ -59,21 +56,6 @@ def test_the_metrics_are_the_closed_forms_and_every_export_is_written(folder: Pa
     assert parameters == profile["categories_at_peak"]["parameter"]
     for name in ("e.csv", "c.json", "s.pickle", "t.svg"):
         assert (folder / name).stat().st_size > 100
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ("mine", "MODULE:CALLABLE"),
-        ("mine:absent", "mine has no 'absent'"),
-        ("mine:build --optimizer sdg", "momentum"),
-        ("mine:Broken --input 4 --optimizer none", "a fault of its own (mine.py:8 in forward)"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(folder: Path, arguments: str, words: str) -> None:
-    done = run(folder, *arguments.split())
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert words in done.stderr
 
 
 def test_a_step_that_runs_out_of_memory_is_an_outcome(folder: Path) -> None:

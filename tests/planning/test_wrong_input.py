@@ -31,6 +31,7 @@ def build() -> nn.Module:
         ({"inputs": 3}, "inputs must be shapes"),
         ({"inputs": None}, "give inputs"),
         ({"target": lambda: None, "gpu": "l4"}, "must return a torch.nn.Module, got a NoneType"),
+        ({"find_largest": True, "device": "cuda"}, "find_largest needs a GPU"),
         ({"method": "guess"}, "method must be one of auto, dry-run, estimate"),
         ({"loss": "l1", "gpu": "l4"}, "loss must be one of"),
     ],
@@ -78,7 +79,7 @@ def ended():
         ("ended --gpu l4", 2, "the target ended the process"),
         ("Net --check", 2, "--check needs a GPU"),
         ("Net --check --gpu t4 --batch 1000000000", 3, "does not fit"),
-        ("Net --gpu t4", 0, "fits on t4"),
+        ("Net --check --gpu t4", 0, "fits on t4"),
     ],
 )
 def test_the_command_says_it_in_one_line(

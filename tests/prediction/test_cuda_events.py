@@ -1,7 +1,6 @@
 """The events of steps on CUDA: against recordings of the real allocator, and by hand."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,15 @@ from harness.allocator import Ascending, CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu, parse_capability
 from harness.prediction.gpu.simulation import Peaks, RecordedSteps, simulate, simulate_steps
 from harness.prediction.mlp.cuda_trace import CudaSteps
-from harness.prediction.versions import CHECKED_ON_CUDA, describing, known_version
 from harness.schema.workload import Workload
 
 RECORDINGS = json.loads(Path(__file__).with_name("cuda_events.json").read_text())
 """Made by ``benchmarks/validation/record_events.py`` with torch 2.13, whose rules hold below."""
 
+pytestmark = pytest.mark.usefixtures("rules_of_2_13")
 WHOLE_STEPS = [one for one in RECORDINGS if "last_rows" not in one["workload"]]
 WITH_LAST_BATCH = [one for one in RECORDINGS if "last_rows" in one["workload"]]
 STEPS = 4
-
-
-@pytest.fixture(autouse=True)
-def rules_of_the_recordings() -> Iterator[None]:
-    """Follow them whichever version is installed."""
-    with describing(known_version(CHECKED_ON_CUDA[0])):
-        yield
 
 
 def stub(

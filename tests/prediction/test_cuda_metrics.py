@@ -12,6 +12,7 @@ from harness.prediction.predict_workload import predict
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.workload import Workload
+from tests.known import known
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
 
@@ -53,9 +54,7 @@ def test_the_metrics_are_those_measured_under_the_dry_run() -> None:
 
 def test_a_gpu_gets_a_verdict_and_the_largest_batch() -> None:
     def fit(batch: int) -> GpuFit:
-        answer = predict(WORKLOAD.replace(batch=batch), gpu="t4").fit
-        assert answer is not None
-        return answer
+        return known(predict(WORKLOAD.replace(batch=batch), gpu="t4").fit)
 
     here = fit(512)
     assert here.verdict == "fits"
@@ -70,8 +69,7 @@ def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -
     predicted = predict(ties, gpu="l4")
     low, high = predicted.fit.allocated_peak_bytes  # type: ignore[union-attr]
     assert low < high
-    assert predicted.cuda is not None
-    assert low <= (predicted.cuda.allocated_peak_bytes or 0) <= high
+    assert low <= (known(predicted.cuda).allocated_peak_bytes or 0) <= high
     assert any("by where the driver places segments" in note for note in predicted.notes)
     one = predict(ties, gpu="l4", allocator_settings="expandable_segments:True")
     for name in ("allocated_peak_bytes", "reserved_peak_bytes"):
@@ -81,33 +79,22 @@ def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -
 
 def test_a_budget_is_what_the_allocator_may_reserve() -> None:
     needed = 29_360_128
-    predicted = predict(WORKLOAD, budget_bytes=needed).budget
-    assert predicted is not None
+    predicted = known(predict(WORKLOAD, budget_bytes=needed).budget)
     assert (predicted.needed_bytes, predicted.fits) == (needed, True)
     assert (predicted.largest_batch or 0) >= 512
     # Less still runs as long as unused segments can be released for it.
-    assert predict(WORKLOAD, budget_bytes=24_000_000).fits is False
-
-
-def test_without_a_gpu_there_is_no_verdict_but_a_note() -> None:
-    predicted = predict(WORKLOAD)
-    assert predicted.fit is None
-    assert any("no GPU was given" in note for note in predicted.notes)
-
-
-def test_another_torch_is_noted() -> None:
-    expected = "torch 2.7: CUDA kernels and workspaces are those of 2.13, 2.14, 2.15"
-    assert expected in predict(WORKLOAD, torch="2.7").notes
-    for version in ("2.13", "2.14", "2.15"):
-        assert not any("CUDA kernels" in note for note in predict(WORKLOAD, torch=version).notes)
+    without = predict(WORKLOAD, budget_bytes=24_000_000, torch="2.7")
+    assert without.fits is False
+    assert without.fit is None
+    assert any("no GPU was given" in note for note in without.notes)
+    assert "torch 2.7: CUDA kernels and workspaces are those of 2.13, 2.14, 2.15" in without.notes
 
 
 def test_a_limit_that_is_too_small_is_noted() -> None:
     settings = "per_process_memory_fraction:0.0001"
     predicted = predict(WORKLOAD, gpu="l4", allocator_settings=settings)
     assert ENDLESS in predicted.notes
-    assert predicted.fit is not None
-    assert predicted.fit.verdict == "does not fit"
+    assert known(predicted.fit).verdict == "does not fit"
 
 
 def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture[str]) -> None:

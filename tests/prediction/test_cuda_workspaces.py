@@ -18,6 +18,7 @@ from harness.prediction.predict_workload import predict
 from harness.prediction.versions import TorchVersion, describing
 from harness.schema.events import Event
 from harness.schema.workload import Workload
+from tests.known import known
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
 DEFAULT = 8_519_680
@@ -71,16 +72,12 @@ def test_the_environment_is_followed_and_noted(monkeypatch: pytest.MonkeyPatch) 
     unset = predict(WORKLOAD, gpu="a100-40gb")
     monkeypatch.setenv(VARIABLE, ":4096:8")
     predicted = predict(WORKLOAD, gpu="a100-40gb")
-    assert predicted.cuda is not None
-    assert unset.cuda is not None
-    assert predicted.cuda.workspace_bytes == 2 * (32 << 20)
+    assert known(predicted.cuda).workspace_bytes == 2 * (32 << 20)
     more = 2 * ((32 << 20) - DEFAULT)
     assert (predicted.peak_live_bytes or 0) - (unset.peak_live_bytes or 0) == more
     assert f"{VARIABLE} ':4096:8': a cuBLAS workspace has 33,554,432 bytes" in predicted.notes
     assert not any(VARIABLE in note for note in unset.notes)
-    assert predicted.fit is not None
-    assert unset.fit is not None
-    assert (predicted.fit.largest_batch or 0) < (unset.fit.largest_batch or 0)
+    assert (known(predicted.fit).largest_batch or 0) < (known(unset.fit).largest_batch or 0)
     monkeypatch.setenv(VARIABLE, "big")
     assert any("no pair :KiB:count in it" in note for note in predict(WORKLOAD).notes)
 
@@ -100,8 +97,7 @@ def test_a_record_is_predicted_under_what_it_was_measured_under(
     monkeypatch.setenv(VARIABLE, ":1:1")
     for config, size in (("", DEFAULT), (":4096:8", 32 << 20)):
         recorded = catalogue.recorded({**facts, "cublas_workspace_config": config})
-        cuda = predict(WORKLOAD, gpu=recorded).cuda
-        assert cuda is not None
+        cuda = known(predict(WORKLOAD, gpu=recorded).cuda)
         assert cuda.workspace_bytes == 2 * size
 
 
@@ -129,9 +125,7 @@ def test_up_to_2_14_each_thread_keeps_one_and_since_2_15_each_product_has_its_ow
 
 def test_the_prediction_says_what_it_describes(monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = (predict(STEP, gpu="l4", torch=version) for version in ("2.13", "2.15"))
-    assert old.cuda is not None
-    assert new.cuda is not None
-    assert (old.cuda.workspace_bytes, new.cuda.workspace_bytes) == (2 * CUBLAS, 0)
+    assert (known(old.cuda).workspace_bytes, known(new.cuda).workspace_bytes) == (2 * CUBLAS, 0)
     assert not any("workspaces are those of" in note for note in new.notes)
     monkeypatch.setenv("CUBLASLT_WORKSPACE_SIZE", "4096")
     old, new = (predict(STEP, gpu="l4", torch=version) for version in ("2.13", "2.15"))

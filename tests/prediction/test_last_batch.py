@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from harness.allocator import CachingAllocator
 from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.gpu.simulation import MOST_STEPS
 from harness.prediction.mlp.cuda_fit import runs_of
-from harness.prediction.mlp.last_batch import Epoch, ExamplesError
+from harness.prediction.mlp.last_batch import Epoch
 from harness.prediction.predict_workload import predict
 from harness.schema.verdict import DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload
+from tests.known import known
 
 MIB = 1 << 20
 RISING = Workload(device="cuda", hidden=(2000, 33, 256), batch=256, activation="gelu")
@@ -28,8 +28,7 @@ def epoch(workload: Workload, examples: int) -> Epoch:
 @pytest.mark.usefixtures("rules_of_2_13")
 def test_a_smaller_last_batch_can_reserve_more_than_whole_ones() -> None:
     predicted = predict(RISING, gpu="a100-40gb", examples=10 * 256 + 89)
-    last = predicted.last_batch
-    assert last is not None
+    last = known(predicted.last_batch)
     assert (last.rows, last.steps_before) == (89, MOST_STEPS + 1)
     assert last.partial_step.reserved_peak_bytes == 44 * MIB
     assert last.next_step.reserved_peak_bytes == 44 * MIB
@@ -55,20 +54,8 @@ def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
     larger = replace(memory, total_bytes=44 * MIB)
     assert larger.verdict(*runs_of(RISING, run.gpu, run)) == FITS
     for examples, needed in ((2560, 42 * MIB), (run.examples, 44 * MIB)):
-        budget = predict(RISING, budget_bytes=42 * MIB, examples=examples).budget
-        assert budget is not None
+        budget = known(predict(RISING, budget_bytes=42 * MIB, examples=examples).budget)
         assert (budget.needed_bytes, budget.fits) == (needed, needed == 42 * MIB)
-
-
-def test_batch_normalization_needs_two_rows_of_the_last_batch_too() -> None:
-    normed = Workload(device="cuda", batch=64, norm="batch")
-    assert epoch(normed, 66).rows == 2
-    with pytest.raises(
-        ExamplesError, match="examples must leave a last batch of at least 2 rows, got 65"
-    ):
-        epoch(normed, 65)
-    simulated = epoch(normed.replace(mode="inference"), 65).simulate(CachingAllocator())
-    assert simulated.partial.requested < simulated.before.requested
 
 
 @pytest.mark.usefixtures("rules_of_2_13")

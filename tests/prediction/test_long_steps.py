@@ -60,10 +60,3 @@ def test_wide_layers_are_played_once_and_fit_nowhere(monkeypatch: pytest.MonkeyP
     assert (result.fit.verdict, result.fit.largest_batch_text) == ("does not fit", "no batch fits")
     assert result.unanswered == ()
     assert count == 1
-
-
-def test_examples_have_no_answer_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    shortened(monkeypatch, 10)
-    result = predict(DEEP, examples=1001)
-    assert result.last_batch is None
-    assert [line.partition(":")[0] for line in result.unanswered] == ["examples"]

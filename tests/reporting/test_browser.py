@@ -64,12 +64,6 @@ def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: 
     assert outside == []
 
 
-def test_words_of_a_table_cell_are_not_squeezed(tab: Any) -> None:
-    narrow = tab.evaluate("""() => [...document.querySelectorAll(".claims .decides")]
-      .filter(e => e.getBoundingClientRect().width < 180).length""")
-    assert narrow == 0
-
-
 def test_figures_follow_the_colours_of_the_page(tab: Any) -> None:
     shades = tab.evaluate("""() => {
       const light = colour => {

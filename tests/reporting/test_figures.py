@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from harness.plots.labels import apart
 from harness.plots.series import Marked, series
-from harness.plots.stacked import owners, stacked
+from harness.plots.stacked import stacked
 from harness.plots.theme import (
     DARK,
     INK,
@@ -56,19 +56,6 @@ def test_the_svg_is_well_formed_carries_its_caption_and_keeps_dollars() -> None:
     assert "depth (hidden layers)" in texts
 
 
-def test_an_inline_picture_has_ids_of_its_own_and_fills_its_box() -> None:
-    drawn = picture(_figure())
-    one, two = (inline_svg(drawn.svg, name, "label") for name in ("one", "two"))
-    ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (one, two)]
-    assert ids[0]
-    assert not ids[0] & ids[1]
-    opening = one[: one.index(">")]
-    assert "viewBox=" in opening
-    assert " width=" not in opening
-    assert 'role="img" aria-labelledby="label"' in opening
-    ET.fromstring(one)
-
-
 PARTS = pd.DataFrame(
     {
         "panel": ["A", "A", "B"],
@@ -93,27 +80,6 @@ def test_stacked_parts_add_up_to_the_total_beside_each_bar(width: float) -> None
             ends[row] += patch.get_width()
         assert ends == expected
         assert [text.get_text() for text in axes.texts] == [f"{total} B" for total in expected]
-
-
-@pytest.mark.parametrize("width", [4.0, 8.0])
-def test_each_cell_of_the_owners_map_has_its_leader_and_share(width: float) -> None:
-    data = pd.DataFrame(
-        {
-            "depth": [1, 1, 2, 2],
-            "batch": [16, 64, 16, 64],
-            "owner": ["parameter", "activation", "parameter", "parameter"],
-            "share": [0.5, 0.875, 0.48, 0.44],
-            "peak_live_bytes": [2**20, 2**21, 2**20, 2**20],
-        }
-    )
-    canvas = Canvas(figsize=(width, 3))
-    owners(canvas, data)
-    (axes,) = canvas.axes
-    colours = [mpl.colors.to_hex(patch.get_facecolor()) for patch in axes.patches]
-    assert colours == [CATEGORY_COLOURS[name].lower() for name in data["owner"]]
-    said = [text.get_text() for text in axes.texts]
-    assert [words.split("\n")[0].rstrip("%") for words in said] == ["50", "88", "48", "44"]
-    assert ("2 MiB" in said[1]) == (width > 4)
 
 
 def test_a_series_is_drawn_where_it_was_measured_and_named_at_its_end() -> None:

@@ -1,4 +1,3 @@
-import functools
 import html
 import html.parser
 import re
@@ -10,16 +9,14 @@ import pandas as pd
 import pytest
 
 from harness.analysis.frame import load
-from harness.plots.series import series
 from harness.reporting import html as html_pages
 from harness.reporting import markdown
 from harness.reporting.claims import read_claims
 from harness.reporting.document import Report, environment_table
 from harness.reporting.report import experiment_folders, write_report
 from harness.schema.experiment import Evidence, Experiment
-from harness.schema.findings import Claim, Figure, Section, Verdict
+from harness.schema.findings import Figure, Section, Verdict
 from harness.schema.record import Outcome
-from harness.schema.threshold import THRESHOLDS
 from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find
 from tests.analysis import planted
@@ -180,42 +177,6 @@ def test_every_anchor_exists_once(page: str, evidence: str) -> None:
         assert inside <= set(result.ids)
 
 
-def test_a_report_on_other_records_takes_its_words_from_them(tmp_path: Path) -> None:
-    own = Experiment(
-        name="activations",
-        title="Momentum",
-        question="What does <momentum> keep?",
-        analyse=lambda _: Section(
-            claims=(
-                Claim(
-                    sentence="Momentum keeps a tensor per parameter.",
-                    headline="One tensor per parameter",
-                    topic="State",
-                    verdict=Verdict.SUPPORTED,
-                    measured="Equal in 2 of 2 cells.",
-                    number="2 of 2 cells",
-                ),
-            ),
-            figures=(_plain_figure(),),
-        ),
-    )
-    planted.write(tmp_path / "activations", planted.grid((1,), (16,), ("train",)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.reporting.report.experiment_of", lambda *_: own)
-        page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "<title>What does &lt;momentum&gt; keep?</title>" in page
-    assert "<strong>One tensor per parameter: </strong> holds, 2 of 2 cells" in page
-    assert "State</th>" in page
-    assert 'id="activations-plain"' in page
-    assert "number of layers" not in page
-
-
-def _plain_figure() -> Figure:
-    data = pd.DataFrame({"at": [1, 2], "size": [1, 2], "name": ["a", "a"]})
-    draw = functools.partial(series, x="at", y="size", line="name", label="size")
-    return Figure(name="plain", caption="A line.", data=data, draw=draw)
-
-
 def test_text_from_records_stays_text(tmp_path: Path) -> None:
     records = planted.grid(*SMALL, modes=("train",))
     evil = [planted.record(item.workload, environment={"cpu": EVIL, EVIL: "1"}) for item in records]
@@ -279,21 +240,6 @@ def test_what_was_left_out_is_said_plainly_in_chapters_of_a_fixed_order(tmp_path
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "No experiment of this name is known here; its 2 records are kept." in text
     assert "the last, is torn; skipped" in text
-
-
-def test_an_experiment_without_records_is_analysed_for_its_thresholds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def analyse(evidence: Evidence) -> Section:
-        assert "peak_live_bytes" in evidence.frame
-        return Section(text=((evidence.folder / THRESHOLDS).read_text(encoding="utf-8"),))
-
-    own = Experiment(name="depth_batch", title="Own", question="?", analyse=analyse)
-    monkeypatch.setattr("harness.reporting.report.experiment_of", lambda *_: own)
-    (tmp_path / "depth_batch").mkdir()
-    (tmp_path / "depth_batch" / THRESHOLDS).write_text("what it kept", encoding="utf-8")
-    write_report(tmp_path)
-    assert "what it kept" in (tmp_path / "evidence.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("place", ["analysis", "drawing"])

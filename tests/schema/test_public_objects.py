@@ -16,6 +16,7 @@ from harness.schema.events import CATEGORIES, Event, Trace
 from harness.schema.record import Outcome, Record
 from harness.schema.threshold import Probed, Threshold
 from tests.analysis import planted
+from tests.known import known
 
 STEP = harness.Workload(depth=3, batch=32)
 
@@ -48,8 +49,7 @@ def test_the_frame_of_a_prediction_has_its_metrics_and_joins_those_of_records() 
 
 def test_the_bar_of_a_peak_is_made_of_its_categories() -> None:
     predicted = harness.predict(STEP)
-    parts = predicted.categories_at_peak
-    assert parts is not None
+    parts = known(predicted.categories_at_peak)
     shown = [getattr(parts, name) for name in CATEGORIES if getattr(parts, name)]
     assert tuple(CATEGORY_COLOURS) == CATEGORIES
     assert bar_widths(predicted.plot()) == shown

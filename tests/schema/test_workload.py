@@ -44,7 +44,6 @@ def test_every_field_tells_workloads_apart() -> None:
         ({"depth": 0}, "depth must be between 1 and 65,536, got 0"),
         ({"depth": True}, "depth must be a whole number between 1 and 65,536, got True"),
         ({"batch": 2**63}, "batch must be between 1 and 2,147,483,647, got 9223372036854775808"),
-        ({"width": 2.5}, "width must be a whole number between 1 and 2,147,483,647, got 2.5"),
         ({"hidden": (3, 0)}, "hidden must be whole numbers between 1 and 2,147,483,647, got 0"),
         ({"hidden": (1,) * 65_537}, "hidden must be at most 65,536 widths, got 65537"),
         ({"width": None}, "width must be given if hidden is not, got None"),
@@ -66,7 +65,6 @@ def test_every_field_tells_workloads_apart() -> None:
         ({"dropout": 1}, "dropout must be at least 0 and less than 1, got 1.0"),
         ({"dropout": -0.1}, "dropout must be at least 0 and less than 1, got -0.1"),
         ({"dropout": math.nan}, "dropout must be at least 0 and less than 1, got nan"),
-        ({"dropout": "half"}, "dropout must be at least 0 and less than 1, got 'half'"),
         ({"dropout": True}, "dropout must be at least 0 and less than 1, got True"),
         (
             {"norm": "batch", "model": "mlp-scratch"},

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
-import psutil
 import pytest
 
 from harness.measurement.limits.machine_memory import limit_bytes
@@ -64,25 +63,6 @@ def test_other_executors_give_equal_exact_metrics_and_no_disturbed_ones(
         assert record.passes == {"peak_live_bytes": "trace"} | record.passes
         assert not {"rss_rise_bytes", "wall_seconds"} & record.passes.keys()
         assert (record.environment["executor"], record.environment["jobs"]) == (name, jobs)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_closing_ends_running_cells_at_once_and_leaves_no_process() -> None:
-    executor = LocalExecutor(2)
-    large = Workload(depth=64, width=512, batch=8192)  # minutes
-    cells = [
-        Cell(workload=large.replace(seed=seed), repeats=50, deadline_seconds=600) for seed in (1, 2)
-    ]
-    before = set(psutil.Process().children(recursive=True))
-    futures = [executor.submit(cell, 1) for cell in cells]
-    while len(set(psutil.Process().children(recursive=True)) - before) < 4:
-        time.sleep(0.05)  # until there are two servers with a worker each
-    started = set(psutil.Process().children(recursive=True)) - before
-    executor.close()
-    assert all(future.done() for future in futures)
-    _, alive = psutil.wait_procs(started, timeout=60)
-    assert alive == []
 
 
 @pytest.mark.parametrize(

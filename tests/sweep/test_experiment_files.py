@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.app import main
 from harness.sweeps.experiment_files import ExperimentError, find, names_found, own_names
 
 MINE = """
@@ -46,26 +45,6 @@ def test_a_file_in_the_folder_experiments_is_found_by_name(here: Path) -> None:
     text = MINE.replace('title="Mine"', "title=TITLE")
     (packed / "__init__.py").write_text("from .answers import TITLE\n" + text)
     assert find("packed").title == "From next to it"
-
-
-def test_a_file_is_run_by_its_path_and_its_report_written(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (here / "mine.py").write_text(MINE)
-    assert main(["sweep", "mine.py", "--executor", "in-process", "--out", "out"]) == 0
-    assert len((here / "out" / "mine" / "records.jsonl").read_text().splitlines()) == 2
-    assert main(["report", "out"]) == 0
-    assert any("2 records" in page.read_text() for page in (here / "out").glob("*.md"))
-
-
-def test_the_list_names_each_experiment_with_its_question(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (here / "mine.py").write_text(MINE)
-    assert main(["sweep", "--list", "mine.py", "depth_batch"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["mine", "Does", "mine", "run?"]
-    assert "depth_batch" in lines[2]
 
 
 @pytest.mark.parametrize(

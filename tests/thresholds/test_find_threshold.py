@@ -16,6 +16,7 @@ from harness.schema.threshold import Axis, from_json
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
 from harness.thresholds.find_threshold import threshold
+from tests.known import known
 from tests.lent_launchers import OOM, Planted
 
 MIB = 2**20
@@ -38,9 +39,8 @@ def off_by(extra_bytes: int) -> Callable[[Job], Ended]:
     """End as the model says of a process that needs ``extra_bytes`` in addition."""
 
     def end(job: Job) -> Ended:
-        assert job.budget_bytes is not None
         size = data_peak(job.workload).data_bytes + extra_bytes
-        if size > job.budget_bytes:
+        if size > known(job.budget_bytes):
             return OOM
         return Ended(exit_code=0, result={"needed_bytes": size})
 
@@ -125,9 +125,8 @@ def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
     result = threshold(workload, budget_bytes=64 * MIB, solve=solve, launcher=launcher)
     assert result.outcome is Outcome.OK
     assert result.largest_fit is not None
-    assert result.predicted is not None
     assert (result.smallest_fail, result.band) == (result.largest_fit + 1, ())
-    assert abs(result.predicted - result.largest_fit) <= 1
+    assert abs(known(result.predicted) - result.largest_fit) <= 1
     assert len(result.probes) <= 14
     ends = [(probe.value, probe.outcome) for probe in result.probes]
     assert sum(end == (result.largest_fit, Outcome.OK) for end in ends) == 3
@@ -142,16 +141,13 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
         pytest.skip("Linux before 5.14 cannot copy pages beforehand")
     result = threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
     assert result.outcome is Outcome.OK
-    assert result.largest_fit is not None
-    assert result.smallest_fail is not None
     # Where the kernel kills varies by one page; what one more example needs here is less than two.
-    between = needs(result.smallest_fail) - needs(result.largest_fit)
+    between = needs(known(result.smallest_fail)) - needs(known(result.largest_fit))
     assert between <= 8 * mmap.PAGESIZE
     assert len(result.probes) <= 10
     killed = [probe for probe in result.probes if probe.outcome is Outcome.OOM]
     assert {probe.type for probe in killed} == {"SIGKILL"}
-    assert result.headroom is not None
-    assert result.headroom.library_bytes > 0, "page tables are charged too"
+    assert known(result.headroom).library_bytes > 0, "page tables are charged too"
 
 
 def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,8 +158,7 @@ def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[
     assert printed.err == ""
     result = from_json(printed.out)
     assert result.budget_bytes == 16 * MIB
-    assert result.largest_fit is not None
-    assert result.smallest_fail == result.largest_fit + 1
+    assert result.smallest_fail == known(result.largest_fit) + 1
     keys = {"largest_fit", "smallest_fail", "predicted", "live_bytes_predict", "probes", "band"}
     assert (
         keys | {"budget_bytes", "workload", "environment", "schema"}

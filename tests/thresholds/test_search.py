@@ -38,22 +38,18 @@ def test_any_answer_is_found_from_any_guess_and_confirmed(answer: int, guess: in
     assert probe.asked.count(answer + 1) == 3
 
 
-@given(answer=st.integers(1, 20_000), off=st.floats(-0.005, 0.005))
-def test_a_guess_within_half_a_per_cent_needs_at_most_14_probes(answer: int, off: float) -> None:
-    probe = Planted(answer)
-    assert sharp(search(probe, round(answer * (1 + off)), least=1, most=MOST), answer)
-    assert len(probe.asked) <= 14
-
-
 @given(
     answer=st.integers(1, 10**9),
     off=st.floats(-0.005, 0.005),
-    slip=st.integers(-1, 1),
+    slip=st.none() | st.integers(-1, 1),
 )
-def test_probes_that_tell_what_they_needed_find_large_answers_in_14_too(
-    answer: int, off: float, slip: int
+def test_a_guess_within_half_a_per_cent_needs_at_most_14_probes(
+    answer: int, off: float, slip: int | None
 ) -> None:
-    probe = Planted(answer, lambda _: answer + slip)
+    """Of large answers, where probes tell what they needed."""
+    if slip is None:
+        answer = answer % 20_000 + 1
+    probe = Planted(answer, lambda _: None if slip is None else answer + slip)
     assert sharp(search(probe, round(answer * (1 + off)), least=1, most=MOST), answer)
     assert len(probe.asked) <= 14
 
