@@ -69,14 +69,10 @@ FORBIDDEN = {
 
 
 @functools.cache
-def imports(path: Path, *, at_once: bool = False) -> set[str]:
-    """Return the modules that ``path`` imports; blocks for type checkers are left out.
-
-    With ``at_once`` those alone that it imports when it is imported, not in a function's body.
-    """
+def imports(path: Path) -> set[str]:
+    """Return the modules that ``path`` imports; blocks for type checkers are left out."""
     result: set[str] = set()
-    module = ast.parse(path.read_text())
-    stack: list[ast.AST] = [*module.body] if at_once else [module]
+    stack: list[ast.AST] = [ast.parse(path.read_text())]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -85,8 +81,7 @@ def imports(path: Path, *, at_once: bool = False) -> set[str]:
             result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             result |= {f"{node.module}.{alias.name}" for alias in node.names}
-        if not at_once:
-            stack += ast.iter_child_nodes(node)
+        stack += ast.iter_child_nodes(node)
     return result
 
 
@@ -165,18 +160,6 @@ def test_no_package_imports_what_it_must_not(place: str) -> None:
         if is_under(name, forbidden)
     ]
     assert broken == []
-
-
-def test_plain_data_load_no_plots_and_no_frames_until_they_are_asked_for() -> None:
-    heavy = ("pandas", "numpy", "matplotlib", "harness.plots")
-    plain = [*(ROOT / "schema").rglob("*.py")]
-    loaded = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in sorted(plain)
-        for name in imports(path, at_once=True)
-        if any(is_under(name, other) for other in heavy)
-    ]
-    assert loaded == []
 
 
 def test_only_the_command_line_ends_the_process() -> None:

@@ -161,16 +161,13 @@ ENTRY = '{"gpu": null, "layers": {"a": 1}, "method": "predicted", "peak_bytes": 
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": "999999999999"'), "Expected `int`"),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 9223372036854775808'), "2"),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1e999'), "out of range"),
-        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1e9'), ""),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": NaN'), "NaN is not a number of JSON"),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": -1'), ">= 0"),
-        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": true'), "Expected `int`"),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1, "peak_bytes": 2'), "given twice"),
         (ENTRY.replace('{"a": 1}', '{"a": 1, "a": 9}'), "a: given twice"),
         (ENTRY.replace('{"a": 1}', '{"a": "1"}'), "Expected `int`"),
         (ENTRY.replace("predicted", "guessed"), "guessed"),
         (f'{ENTRY}, "one": {ENTRY}', "one: given twice"),
-        ('{"layers": 3}', ""),
     ],
 )
 def test_a_damaged_entry_is_refused_in_one_line(tmp_path: Path, entry: str, why: str) -> None:

@@ -47,8 +47,7 @@ def test_planted_counts_come_back(tmp_path: Path) -> None:
 def test_a_fraction_of_a_tensor_refutes(tmp_path: Path) -> None:
     grid = Grid(base=Workload(batch=32, width=64), axes={"depth": (1, 2)})
     records = [_planted(workload, spare=workload.depth) for workload in grid]
-    held = named(
-        predicted_records.section(activations, tmp_path, records), "Backpropagation holds on"
-    )
+    section = predicted_records.section(activations, tmp_path, records)
+    held = named(section, "Backpropagation holds on")
     assert held.verdict is Verdict.REFUTED
     assert held.number.endswith("in 0 of 1 pairs")

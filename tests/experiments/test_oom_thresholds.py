@@ -30,21 +30,30 @@ from tests.analysis import planted
 from tests.known import known
 
 EXPERIMENT = find("oom_thresholds")
+MIB = 2**20
 
 
-def answered(question: ThresholdQuestion, lost: float = 0.0) -> Threshold:
+def placed(
+    place: int | Workload, batch: int, budget: int = 64 * MIB, predicted: int | None = None
+) -> Threshold:
+    """A threshold of a workload, or of a narrow one of that depth, whose budget adds up."""
+    headroom = Headroom(
+        live_bytes=budget - 70, rounding_bytes=60, small_bytes=-5, library_bytes=0, unused_bytes=15
+    )
+    workload = place if isinstance(place, Workload) else Workload(depth=place, width=64)
+    return planted.threshold(
+        workload, budget_bytes=budget, largest_fit=batch, smallest_fail=batch + 1,
+        confirmed=True, predicted=predicted, live_bytes_predict=predicted,
+        headroom=headroom if workload.malloc == "pinned" else None,
+    )  # fmt: skip
+
+
+def answered(question: ThresholdQuestion, lost: float) -> Threshold:
     """A threshold just where it is predicted; the default policy loses a share of it."""
     workload, budget = question.workload, question.budget_bytes
     predicted = known(solve_data_segment(workload, budget, "batch"))
-    pinned = workload.malloc == "pinned"
-    largest = predicted if pinned else round(predicted * (1 - lost))
-    parts = {"live_bytes": budget - 70, "rounding_bytes": 80, "small_bytes": -10}
-    rest = {"library_bytes": 0, "unused_bytes": 0}
-    return planted.threshold(
-        workload, budget_bytes=budget, largest_fit=largest, smallest_fail=largest + 1,
-        confirmed=True, predicted=predicted, live_bytes_predict=predicted + 3,
-        headroom=Headroom(**parts, **rest) if pinned else None,
-    )  # fmt: skip
+    largest = predicted if workload.malloc == "pinned" else round(predicted * (1 - lost))
+    return placed(workload, largest, budget, predicted)
 
 
 def keep(folder: Path, size: Size) -> None:
@@ -83,21 +92,7 @@ def test_a_run_that_is_complete_asks_nothing_again(
     assert "3 cells, 3 saved already" in capsys.readouterr().err
 
 
-MIB = 2**20
 DEPTHS = [1, 2, 4, 8, 16, 32, 64]
-
-
-def placed(
-    depth: int, batch: int, budget: int = 64 * MIB, predicted: int | None = None
-) -> Threshold:
-    headroom = Headroom(
-        live_bytes=budget - 40, rounding_bytes=30, small_bytes=-5, library_bytes=0, unused_bytes=15
-    )
-    return planted.threshold(
-        Workload(depth=depth, width=64), budget_bytes=budget, largest_fit=batch,
-        smallest_fail=batch + 1, confirmed=True, predicted=predicted, live_bytes_predict=predicted,
-        headroom=headroom,
-    )  # fmt: skip
 
 
 @given(a=st.floats(0.5, 50), b=st.floats(1, 500), scale=st.floats(1e4, 1e7))

@@ -12,7 +12,6 @@ from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import HarnessError
 
 WIDTH = 16
-NO_WORKLOAD: Any = {"depth": 3}
 
 
 def build() -> nn.Module:
@@ -43,9 +42,7 @@ def test_a_wrong_argument_is_one_clear_line(change: dict[str, Any], message: str
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_workload_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="Workload"):
-        harness.predict(NO_WORKLOAD)
+def test_a_network_without_its_batch_is_refused() -> None:
     with pytest.raises(ArgumentError, match="needs the batch of a network"):
         harness.predict(build, inputs=(WIDTH,))  # type: ignore[call-overload]
 

@@ -33,18 +33,15 @@ WIDTH, HEADS, LENGTH = 128, 4, 256
 class Block(nn.Module):
     """Attention of tokens (batch, length, width), by a function of query, key and value."""
 
-    def __init__(self, attend: Callable[[Tensor, Tensor, Tensor], Tensor], kv: int = HEADS) -> None:
+    def __init__(self, attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self.kv = kv
         self.attend = attend
         self.norm = nn.LayerNorm(WIDTH)
-        self.project = nn.Linear(WIDTH, WIDTH + 2 * kv * WIDTH // HEADS)
-        self.out = nn.Linear(WIDTH, WIDTH)
+        self.project, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        each = WIDTH // HEADS
-        parts = self.project(self.norm(x)).split([WIDTH, self.kv * each, self.kv * each], dim=-1)
-        q, k, v = (p.unflatten(-1, (-1, each)).transpose(-3, -2) for p in parts)
+        parts = self.project(self.norm(x)).chunk(3, dim=-1)
+        q, k, v = (p.unflatten(-1, (HEADS, -1)).transpose(-3, -2) for p in parts)
         answer: Tensor = x + self.out(self.attend(q, k, v).transpose(-3, -2).flatten(-2))
         return answer
 
@@ -90,13 +87,6 @@ CASES: dict[str, dict[str, Any]] = {
     "memory-efficient": {"build": partial(Block, fused), **TOKENS},
     "flash": {"build": partial(Block, fused), **TOKENS, "autocast": "bfloat16"},
     "a mask and dropout": {"build": partial(Block, masked), **TOKENS, "autocast": "float16"},
-    "grouped heads": {
-        "build": partial(Block, partial(fused, is_causal=True, enable_gqa=True), 2), **TOKENS
-    },
-    "five dimensions": {
-        "build": partial(Block, fused), **TOKENS, "inputs": (4, LENGTH, WIDTH),
-        "autocast": "float16",
-    },
     "convolutions": IMAGES,
     "LSTM": {"build": partial(Recurrent, nn.LSTM), **SEQUENCES},
     "GRU, float16": {

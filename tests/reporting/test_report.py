@@ -266,12 +266,9 @@ def test_an_experiment_that_fails_costs_its_own_section_alone(
     assert "36 of 36" in page or "9 of 9 cells are equal to it to the byte" in page
 
 
-def test_the_file_of_claims_has_the_verdicts_of_the_analysis(tmp_path: Path) -> None:
-    planted.write(tmp_path / "depth_batch", planted.grid())
-    write_report(tmp_path)
-    section = section_of(tmp_path)
-    result = {entry.sentence: entry.verdict for entry in read_claims(tmp_path).claims}
-    assert result == {claim.sentence: claim.verdict for claim in section.claims}
+def test_the_file_of_claims_has_the_verdicts_of_the_analysis(run: Path) -> None:
+    result = {entry.sentence: entry.verdict for entry in read_claims(run).claims}
+    assert result == {claim.sentence: claim.verdict for claim in section_of(run).claims}
     assert len(set(result.values())) > 1, "else one verdict for all would do"
 
 

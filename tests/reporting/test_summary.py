@@ -15,13 +15,12 @@ from harness.reporting.claims import (
     CLAIMS,
     ClaimEntry,
     Claims,
-    ClaimsError,
     claims_json,
     read_claims,
 )
 from harness.reporting.parallel import run_each
 from harness.reporting.report import write_report
-from harness.reporting.summary import print_claims, print_summary
+from harness.reporting.summary import print_summary
 from harness.schema.findings import Verdict
 from harness.schema.terminal_console import PlainConsole
 from tests.analysis import planted
@@ -168,9 +167,6 @@ def test_a_folder_without_a_report_says_how_to_write_one(
 ) -> None:
     assert main(["verdicts", str(tmp_path)]) == 2
     assert f"harness report {tmp_path}" in capsys.readouterr().err
-    (tmp_path / "claims.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ClaimsError, match=r"claims\.json"):
-        print_claims(tmp_path)
 
 
 def test_piped_an_experiment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
