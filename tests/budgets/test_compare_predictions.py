@@ -69,6 +69,7 @@ def compared(first: object, second: object, folder: Path) -> int:
         ({"card": None}, "card.verdict fits -"),
         ({"peak_live_bytes": None}, "peak_live_bytes 100 B - -100 B"),
         ({"rss_rise_bytes": 0}, "rss_rise_bytes - 0 B +0 B"),
+        ({"batch": 9}, "batch 8 9"),
         (
             {"layers": [*PREDICTION["layers"][::-1], {"name": "c", "saved_bytes": 0}]},
             "layers.c.name",
