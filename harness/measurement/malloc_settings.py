@@ -9,8 +9,6 @@ Source: mallopt(3); prctl(2), PR_SET_THP_DISABLE.
 
 import ctypes
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 MMAP_THRESHOLD_BYTES = 64 * 1024
 
@@ -41,19 +39,5 @@ def apply_policy(policy: str) -> None:
 
 def disable_huge_pages() -> None:
     """Keep the kernel from rounding this process's blocks up to 2 MiB pages."""
-    _set_huge_pages_disabled(1)
-
-
-@contextmanager
-def huge_pages_allowed() -> Iterator[None]:
-    """Allow this process huge pages over the block."""
-    _set_huge_pages_disabled(0)
-    try:
-        yield
-    finally:
-        _set_huge_pages_disabled(1)
-
-
-def _set_huge_pages_disabled(disabled: int) -> None:
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, disabled, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)

@@ -185,7 +185,7 @@ def test_the_trace_of_a_real_run_is_flat_and_sums_up() -> None:
 
 def test_a_real_leak_shows_in_the_trace_to_the_byte() -> None:
     kept = []
-    result = worker.traced(TINY, *sets(), 2, after=lambda _: kept.append(torch.zeros(25)))
+    result = worker.traced(TINY, *sets(), 2, after=lambda: kept.append(torch.zeros(25)))
     starts = result["steps"]["start_bytes"]
     assert {b - a for a, b in itertools.pairwise(starts[1:])} == {100}
 

@@ -6,10 +6,9 @@ fork_server.py      A process that has torch loaded and primed, and forks a work
 forked_call.py      A function called in a fork of this process
 guards.py           First settings of every child process
 launch.py           The interface of every launcher
-launcher.py         Chooses a launcher
+launcher.py         Chooses a launcher; a fresh interpreter for each job where nothing forks
 messages.py         Messages between the parent and a worker
 outcome.py          Which outcome an ended process stands for
-spawn_launcher.py   Runs a job in a fresh interpreter
 start_child.py      The first code of a child process: start_child PARENT MODULE [ARGUMENT]
 worker.py           Does one job in a process of its own
 worker_output.py    Output of a worker as the parent reads it

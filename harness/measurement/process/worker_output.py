@@ -1,10 +1,9 @@
-"""Output of a worker as the parent reads it: lines, the end of its text, the cause of silence."""
+"""Output of a worker as the parent reads it: lines, and the end of its text."""
 
 import contextlib
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
 import msgspec
@@ -62,23 +61,3 @@ def tail(errors: IO[bytes]) -> str:
     errors.seek(max(0, size - _TAIL_BYTES))
     lines = errors.read().decode(errors="replace").splitlines()
     return "\n".join(line for line in lines if not line.startswith("USDT:"))
-
-
-def why_silent(pid: int | None, *, open_results: bool) -> str | None:
-    """Return why nothing more can come of a worker that runs no longer, None where it runs."""
-    if pid is None:
-        return "the fork server did not fork; it was ended"
-    if not open_results:
-        return "the worker closed its pipe and no end of it was seen; it was ended"
-    if is_stopped(pid):
-        return "the worker was stopped by a signal until the deadline; it was ended"
-    return None
-
-
-def is_stopped(pid: int) -> bool:
-    """Return whether a signal such as SIGSTOP holds the process (``proc_pid_stat(5)``, field 3)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return False
-    return fields[0] == "T"
