@@ -5,7 +5,9 @@ first lines hold, and a script that never uses the GPU is left alone.
 """
 
 import contextlib
+import functools
 import gc
+import pickle
 import sys
 import threading
 import traceback
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 MOST_EVENTS = 2_000_000
 """Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
-
-_COMPILED_STEPS = "the optimizer's step was compiled: its steps are not counted"
 
 PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
 
@@ -93,26 +93,26 @@ class Recording:
         """Let the script's own calls neither clear nor end the history."""
 
         def kept(*_: object, **__: object) -> None:
-            note = "the script's own calls of _record_memory_history were left out"
-            if note not in self.notes:
-                self.notes.append(note)
+            self._note("the script's own calls of _record_memory_history were left out")
 
         bindings: Any = torch._C
         bindings._cuda_record_memory_history = kept
 
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
     def _fold_resets(self) -> None:
         """Remember peaks before the script resets them."""
-        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
-            reset = getattr(torch._C, name, None)
-            if reset is not None:
-                setattr(torch._C, name, self._after_folding(reset))
 
-    def _after_folding(self, reset: Callable[[int], None]) -> Callable[[int], None]:
-        def folded(device: int) -> None:
+        def folding(reset: Callable[[int], None], device: int) -> None:
             self._fold(device)
             reset(device)
 
-        return folded
+        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
+            reset = getattr(torch._C, name, None)
+            if reset is not None:
+                setattr(torch._C, name, functools.partial(folding, reset))
 
     def _fold(self, device: int) -> None:
         stats = torch.cuda.memory_stats(device)
@@ -125,9 +125,7 @@ class Recording:
 
     def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
         """Note the addresses of an optimizer's parameters, gradients and states."""
-        owners: dict[int, Category] = {}
-        _own_all_of(owners, optimizer)
-        self._add_mark(owners)
+        self._add_mark(_owned(optimizer))
 
     def _add_mark(self, owners: dict[int, Category]) -> None:
         if self._marks and self._marks[-1].owners == owners:
@@ -167,9 +165,9 @@ class Recording:
                 for buffer in thing._buffers.values():
                     _own(owners, buffer, "buffer")
             elif issubclass(kind, torch.optim.Optimizer):
-                _own_all_of(owners, thing)
-                if thing.state and not self._steps and _COMPILED_STEPS not in self.notes:
-                    self.notes.append(_COMPILED_STEPS)
+                owners = _owned(thing) | owners
+                if thing.state and not self._steps:
+                    self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
 
     def _stack_now(self) -> tuple[Frame, ...]:
@@ -192,8 +190,7 @@ class Recording:
         self._mark_modules()
         held = torch.cuda.memory._snapshot()
         if snapshot is not None:
-            refusal = _write_snapshot(held, snapshot)
-            self.notes += [refusal] if refusal else []
+            self._write_snapshot(held, snapshot)
         traces = cast("list[list[TraceEvent]]", held["device_traces"])
         refused: list[OutOfMemory] = []
         devices = []
@@ -204,6 +201,17 @@ class Recording:
             moments = history.out_of_memory()
             refused += [replace(one, at=at) for one, at in zip(mine, moments, strict=False)]
         return devices, refused
+
+    def _write_snapshot(self, snapshot: object, path: Path) -> None:
+        """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
+        part = Path(f"{path}.part")
+        try:
+            with part.open("wb") as file:
+                pickle.dump(snapshot, file)
+            part.replace(path)
+        except Exception as error:
+            part.unlink(missing_ok=True)
+            self.notes.append(f"the snapshot was not written: {error}")
 
     def _history(self, events: list[TraceEvent]) -> History:
         major = torch.cuda.get_device_capability(0)[0]
@@ -221,11 +229,10 @@ class Recording:
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         self._fold(index)
         stats = torch.cuda.memory_stats(index)
+        peaks = {name.replace("_bytes", "_peak_bytes"): self._folded[index][name] for name in PEAKS}
         return Device(
             index=index,
-            peaks=CudaPeaks(
-                **{f"{n.removesuffix('_bytes')}_peak_bytes": self._folded[index][n] for n in PEAKS}
-            ),
+            peaks=CudaPeaks(**peaks),
             allocations=stats.get("allocation.all.allocated", 0),
             requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
             segments=stats.get("segment.all.allocated", 0),
@@ -249,8 +256,9 @@ def _unless_compiled(
     return called
 
 
-def _own_all_of(owners: dict[int, Category], optimizer: "torch.optim.Optimizer") -> None:
-    """Note the blocks of an optimizer's parameters, gradients and states."""
+def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, Category]:
+    """Return the blocks of an optimizer's parameters, gradients and states."""
+    owners: dict[int, Category] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             _own(owners, parameter, "parameter")
@@ -258,6 +266,7 @@ def _own_all_of(owners: dict[int, Category], optimizer: "torch.optim.Optimizer")
     for state in optimizer.state.values():
         for value in state.values() if isinstance(state, dict) else ():
             _own(owners, value, "optimizer_state")
+    return owners
 
 
 def _own(owners: dict[int, Category], value: object, category: Category) -> None:
@@ -269,18 +278,3 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
         # The output of a CUDA graph that was replayed since has no address any more.
         with contextlib.suppress(RuntimeError):
             owners.setdefault(local.untyped_storage().data_ptr(), category)
-
-
-def _write_snapshot(snapshot: object, path: Path) -> str | None:
-    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return any error."""
-    import pickle
-
-    part = Path(f"{path}.part")
-    try:
-        with part.open("wb") as file:
-            pickle.dump(snapshot, file)
-        part.replace(path)
-    except Exception as error:
-        part.unlink(missing_ok=True)
-        return f"the snapshot was not written: {error}"
-    return None
