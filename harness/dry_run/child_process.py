@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import pickle
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +25,6 @@ from harness.dry_run.dry_run_request import Request
 from harness.dry_run.fake_ranks import variables
 from harness.dry_run.for_workers import pretending
 from harness.dry_run.kept_files import kept_files
-from harness.dry_run.run_folder import end_processes_of
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
 from harness.dry_run.supervisor import KILL
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
@@ -32,6 +34,9 @@ GRACE_SECONDS = 30.0
 """How long a script that is to end has to clean up and its report to be written."""
 SHORT_GRACE_SECONDS = 5.0
 """The same after a second signal; a third one ends it at once."""
+_PREFIX = "harness-dry-run-"
+_OWNER = "owner"
+"""A file that is locked as long as the dry run's process lives, whoever can see that process."""
 
 
 def run(request: Request, folder: Path) -> DryRunReport:
@@ -83,8 +88,6 @@ def run(request: Request, folder: Path) -> DryRunReport:
 
 def _pipe() -> tuple[int, int]:
     """Return a pipe that takes no number of a standard stream, should one be closed."""
-    import fcntl  # of POSIX alone
-
     ends = os.pipe()
     high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
     for end in ends:
@@ -184,3 +187,38 @@ def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
     """Signal the script's own process, as a terminal or a scheduler would."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, number)
+
+
+@contextlib.contextmanager
+def run_folder() -> Iterator[Path]:
+    """Make a folder for what the processes of a dry run exchange, and remove it at the end."""
+    sweep()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    try:
+        with (folder / "new").open("w") as owner:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            (folder / "new").rename(folder / _OWNER)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """End and remove what is left of dry runs whose process has gone without cleaning up."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
+                continue
+            with (folder / _OWNER).open() as owner:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                end_processes_of(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_processes_of(folder: Path) -> None:
+    """End the processes that a dry run has started: its folder is in their environment."""
+    wanted = b"\0HARNESS_DRY_RUN_STATUS=" + os.fsencode(folder) + b"/"
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if wanted in b"\0" + environment.read_bytes():
+                os.kill(int(environment.parent.name), signal.SIGKILL)

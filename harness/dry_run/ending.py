@@ -17,7 +17,7 @@ import msgspec
 from harness.dry_run.compiled import Compilations
 from harness.dry_run.dry_run_report import ChildResult
 from harness.dry_run.dry_run_request import Request
-from harness.dry_run.library_workspaces import workspace_bytes
+from harness.dry_run.pretended_gpu import workspace_bytes
 from harness.dry_run.recording import Recording
 from harness.dry_run.value_reads import ValueReads
 

@@ -10,7 +10,7 @@ from harness.dry_run.compiled import cache_variables
 from harness.dry_run.known_values import LIBRARY_VARIABLE
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
-from harness.measurement.pretended_device import pretended_device
+from harness.measurement.environment import pretended_device
 
 _REAL = ("/dev/nvidia[0-9]*", "/dev/dxg")
 """Devices of NVIDIA's driver on Linux, and of its driver under Windows' subsystem for Linux."""

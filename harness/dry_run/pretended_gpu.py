@@ -1,5 +1,6 @@
 """The GPU that a dry run pretends, and the environment variables that make it."""
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,3 +101,10 @@ def pretended_gpu(
         count=count,
         largest_workspace=largest_workspace,
     )
+
+
+def workspace_bytes() -> int:
+    """Return the largest workspace that cuDNN or cuFFT could have used in this process."""
+    ask = ctypes.CDLL(None).harness_dry_run_workspace
+    ask.restype = ctypes.c_size_t
+    return int(ask())

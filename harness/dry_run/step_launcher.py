@@ -8,9 +8,9 @@ from harness.dry_run.build import build
 from harness.dry_run.for_workers import pretending
 from harness.dry_run.pretended_gpu import pretended_gpu
 from harness.dry_run.toolchain import torch_build
+from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import ForkLauncher
 from harness.measurement.process.messages import Ended, Job
-from harness.measurement.process.worker_output import OnPhase
 
 
 class StepLauncher:

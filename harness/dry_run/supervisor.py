@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from harness.measurement.process.guards import die_with_parent
+from harness.measurement.process.start_child import die_with_parent
 
 KILL = getattr(signal, "SIGUSR1", signal.SIGTERM)
 """Asks the supervisor to end the script by SIGKILL; systems without SIGUSR1 have no dry run."""

@@ -1,12 +1,28 @@
-"""Answers of the user to what a dry run cannot know: values and sizes that depend on them."""
+"""Answers to what a dry run cannot know: those of the user, and the usual ones of libraries."""
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from harness.dry_run.dry_run_report import Answer
 from harness.dry_run.dry_run_request import DryRunError
 
 EVERYWHERE = "*"
+_USUAL: Final = {
+    ("transformers/masking_utils.py", "find_packed_sequence_indices"): (
+        1.0,
+        "sequences are not packed",
+    ),
+    ("transformers/masking_utils.py", "fast_all"): (1.0, "nothing is padded"),
+    ("transformers/masking_utils.py", "_ignore_causal_mask_sdpa"): (1.0, "nothing is padded"),
+    ("transformers/masking_utils.py", "_ignore_bidirectional_mask_sdpa"): (
+        1.0,
+        "nothing is padded",
+    ),
+}
+"""By file and function of a library: the answer to a question whose true value cannot be followed,
+and what it means. The report says so."""
+
 _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
 
@@ -79,3 +95,11 @@ def as_size(answer: Answer, most: int) -> int | None:
     if isinstance(answer, str) or share < 1:
         return 0 if share == 0 else None if most < 0 else math.ceil(share * most)
     return int(answer) if most < 0 else min(int(answer), most)
+
+
+def library_answer(file: str, function: str) -> tuple[float | None, str | None]:
+    """Return the usual answer in a function of a library and what it means; None elsewhere."""
+    for (name, asking), (answer, meaning) in _USUAL.items():
+        if function == asking and file.endswith("/" + name):
+            return answer, meaning
+    return None, None

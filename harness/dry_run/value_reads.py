@@ -18,9 +18,8 @@ from typing import Final
 
 from harness.dry_run.dry_run_report import Answer, ValueRead
 from harness.dry_run.known_values import follow_values
-from harness.dry_run.library_answers import library_answer
 from harness.dry_run.rounded_reads import becomes_integer
-from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value
+from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value, library_answer
 
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int)
 

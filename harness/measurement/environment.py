@@ -16,6 +16,11 @@ from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 from harness.version import PACKAGE, __version__
 
+PRETENDED = "HARNESS_DRY_RUN_NAME"
+"""A variable, set by ``harness.dry_run``: this process, and its workers, see a pretended GPU.
+
+Kernels are not run, and values are zero: a record leaves out what depends on values or time."""
+
 
 def describe(workload: Workload, launcher: str) -> Environment:
     """Return what a reader needs to judge or repeat a measurement of ``workload``."""
@@ -67,3 +72,9 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def pretended_device() -> str | None:
+    """Return what a record says of a pretended GPU, e.g. ``dry run, a100-40gb``; None without."""
+    name = os.environ.get(PRETENDED)
+    return None if name is None else f"dry run, {name}"

@@ -12,7 +12,7 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import PhasePeaks, cuda_peaks, gpu_bytes
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
-from harness.measurement.pretended_device import pretended_device
+from harness.measurement.environment import pretended_device
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
 from harness.training.data import Fill

@@ -16,9 +16,9 @@ import torch
 from msgspec.structs import replace
 
 from harness.dry_run.compiled import watch
-from harness.dry_run.library_workspaces import workspace_bytes
 from harness.dry_run.own_code import is_own
-from harness.measurement.pretended_device import pretended_device
+from harness.dry_run.pretended_gpu import workspace_bytes
+from harness.measurement.environment import pretended_device
 from harness.measurement.process.failure import ForkFailedError
 from harness.measurement.process.forked_call import ForkedCall, in_fork
 from harness.measurement.run_trace import trace_run

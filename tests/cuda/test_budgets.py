@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
+from harness.measurement.environment import pretended_device
 from harness.measurement.measure import measure
-from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.launcher import Launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload

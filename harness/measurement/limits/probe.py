@@ -10,7 +10,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from harness.measurement import passes
 from harness.measurement.limits import cgroup, heap_headroom, own_pages, rlimit
-from harness.measurement.malloc_library import refuse_replacement
+from harness.measurement.malloc_policy import refuse_replacement
 from harness.measurement.process.messages import Job
 from harness.training import data, training_step
 

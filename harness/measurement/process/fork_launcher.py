@@ -13,11 +13,17 @@ from typing import IO, Any
 
 import msgspec
 
-from harness.measurement.process.launch import LaunchError, as_launch_error, environment_of_child
+from harness.measurement.process.launch import (
+    LaunchError,
+    OnPhase,
+    Report,
+    as_launch_error,
+    environment_of_child,
+    tail,
+)
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import signal_name
 from harness.measurement.process.start_child import command
-from harness.measurement.process.worker_output import OnPhase, Report, tail
 
 UNPRIMED = "unprimed"
 """Argument of a fork server that loads PyTorch and runs nothing."""

@@ -21,10 +21,10 @@ from typing import Any
 
 import msgspec
 
-from harness.measurement.malloc_settings import disable_huge_pages
+from harness.measurement.malloc_policy import disable_huge_pages
 from harness.measurement.process.fork_launcher import UNPRIMED
-from harness.measurement.process.guards import die_first_for_memory, die_with_parent
 from harness.measurement.process.messages import Job
+from harness.measurement.process.start_child import die_first_for_memory, die_with_parent
 from harness.prediction.paused_collection import collection_paused
 
 

@@ -17,12 +17,13 @@ from harness.measurement.process.fork_launcher import GRACE_SECONDS, START_SECON
 from harness.measurement.process.launch import (
     Launcher,
     LaunchError,
+    OnPhase,
+    Report,
     as_launch_error,
     environment_of_child,
 )
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.start_child import command
-from harness.measurement.process.worker_output import OnPhase, Report
 
 __all__ = [
     "GRACE_SECONDS",
