@@ -1,7 +1,6 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
 from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
 from harness.schema.plain_text import printable
-from harness.schema.verdict import DOES_NOT_FIT
 
 if TYPE_CHECKING:
     from harness.dry_run.dry_run_report import Answer
@@ -168,13 +166,6 @@ def dry_run(
         return _print_largest(largest, str(target), arguments, request, as_json=as_json)
     report = run(str(target), *arguments, **request)
 
-    def again(settings: str) -> bool:
-        both = ",".join(filter(None, (os.environ.get("PYTORCH_ALLOC_CONF"), settings)))
-        environment = {"PYTORCH_ALLOC_CONF": both}
-        other = {**request, "environment": environment, "snapshot": None, "quiet": True}
-        report = run(str(target), *arguments, **other)
-        return report.outcome == "ok" and report.fit != DOES_NOT_FIT
-
     if html is not None:
         from harness.dry_run.dry_run_page import dry_run_page
 
@@ -182,7 +173,7 @@ def dry_run(
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
     if not as_json:
-        for line in next_steps(report, _named(str(target), module), again):
+        for line in next_steps(report, _named(str(target), module)):
             click.echo(printable(line))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]

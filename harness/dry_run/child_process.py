@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import math
 import os
 import pickle
 import shutil
@@ -81,7 +82,12 @@ def run(request: Request, folder: Path) -> DryRunReport:
             f"the stub was not loaded from {stub}: the dynamic linker does not preload it (its"
             " message is above), so no GPU was pretended and the script was not run"
         )
-    ending = Ending(code=process.returncode, late=stops.late, signal=stops.first, seconds=seconds)
+    ending = Ending(
+        code=process.returncode,
+        late=stops.late,
+        signal=stops.numbers[0] if stops.numbers else None,
+        seconds=seconds,
+    )
     report = assemble_report(request, inside, seen, ending, torch.architectures())
     return msgspec.structs.replace(report, kept_files=kept_files(folder / "files"))
 
@@ -113,38 +119,29 @@ class _Stops:
     """Requests to end the script: signals, or its deadline."""
 
     numbers: list[int] = field(default_factory=list)
-    kill_at: float | None = None
+    kill_at: float = math.inf
     late: bool = False
-
-    @property
-    def first(self) -> int | None:
-        """Return the first signal that this process handed on."""
-        return self.numbers[0] if self.numbers else None
 
     def allow(self, seconds: float) -> None:
         """Have the script killed after so long, unless it is to be killed earlier."""
-        at = time.monotonic() + seconds
-        self.kill_at = at if self.kill_at is None else min(self.kill_at, at)
+        self.kill_at = min(self.kill_at, time.monotonic() + seconds)
 
 
 def _wait(process: "subprocess.Popen[bytes]", deadline_seconds: float | None) -> _Stops:
     """Wait for the child, hand signals on to it; its supervisor leaves nothing of it running."""
     stops = _Stops()
-    deadline = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+    deadline = time.monotonic() + (math.inf if deadline_seconds is None else deadline_seconds)
     try:
         with _handing_on(process, stops):
-            while True:
-                now = time.monotonic()
-                if deadline is not None and now >= deadline and not stops.late:
+            while (now := time.monotonic()) < stops.kill_at:
+                if now >= deadline and not stops.late:
                     stops.late = True
                     stops.allow(GRACE_SECONDS)
                     _signal(process, signal.SIGINT)
-                if stops.kill_at is not None and now >= stops.kill_at:
-                    break
-                ends = [at for at in (stops.kill_at, None if stops.late else deadline) if at]
+                end = stops.kill_at if stops.late else min(deadline, stops.kill_at)
                 with contextlib.suppress(subprocess.TimeoutExpired):  # a signal may set an end
-                    process.wait(min([0.2, *(at - now for at in ends)]))
-                    return stops
+                    process.wait(min(0.2, end - now))
+                    break
     finally:
         if process.poll() is None:
             _signal(process, KILL)
@@ -159,9 +156,6 @@ def _wait(process: "subprocess.Popen[bytes]", deadline_seconds: float | None) ->
 @contextlib.contextmanager
 def _handing_on(process: "subprocess.Popen[bytes]", stops: _Stops) -> Iterator[None]:
     """Send the child what interrupts or ends this process, and go on waiting for its report."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         del frame
@@ -172,9 +166,11 @@ def _handing_on(process: "subprocess.Popen[bytes]", stops: _Stops) -> Iterator[N
             stops.allow(GRACE_SECONDS)
         _signal(process, number)
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)
+    if threading.current_thread() is not threading.main_thread():
+        numbers.clear()
     before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
         yield

@@ -10,7 +10,6 @@ import importlib.metadata
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -74,7 +73,7 @@ def watch(
     own: Callable[[str], bool], tell: Callable[[str], None], *, pretended: bool
 ) -> "Compilations":
     """Watch what ``torch.compile`` does in this process from now on."""
-    compilations = Compilations(own, tell)
+    compilations = Compilations(own)
     after_import("torch._dynamo", compilations.watch)
     for name, function in AFTER_IMPORT.items() if pretended else ():
         after_import(name, functools.partial(_change, function, tell))
@@ -94,9 +93,8 @@ def _change(
 class Compilations:
     """Watches compilation in this process, from the import of TorchDynamo on."""
 
-    def __init__(self, own: Callable[[str], bool], tell: Callable[[str], None]) -> None:
+    def __init__(self, own: Callable[[str], bool]) -> None:
         self._own = own
-        self._tell = tell
         self._seconds = 0.0
         self._begin: float | None = None
         self._recompilations = 0
@@ -129,27 +127,14 @@ class Compilations:
 
     def _on_start(self, about: Any) -> None:
         self._begin = time.monotonic()
-        trigger = about.callback_trigger.name
-        if trigger == "DYNAMO" and _recompiles(str(about.compile_id)):
+        if about.callback_trigger.name == "DYNAMO" and _recompiles(str(about.compile_id)):
             self._recompilations += 1
-        what = trigger.lower().replace("_", " ").replace("dynamo", "graph")
-        self._tell(
-            f"compiling: {what} {about.compile_id}{self._place()};"
-            f" {self._seconds:.0f} s of compiling so far"
-        )
 
     def _on_end(self, about: Any) -> None:
         del about
         if self._begin is not None:
             self._seconds += time.monotonic() - self._begin
         self._begin = None
-
-    def _place(self) -> str:
-        """Return the user's line that the main thread is at; nothing where there is none."""
-        frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        while frame is not None and self._own(frame.f_code.co_filename):
-            frame = frame.f_back
-        return "" if frame is None else f", called at {frame.f_code.co_filename}:{frame.f_lineno}"
 
     def _all_breaks(self) -> list[str]:
         from torch._dynamo import utils

@@ -1,6 +1,6 @@
 """The report of a dry run as text for a terminal, and what to run next."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.dry_run.dry_run_report import (
     Category,
@@ -18,8 +18,6 @@ MOST_GROUPS = 8
 MOST_FRAMES = 4
 MOST_READS = 8
 MOST_TEXT = 80
-
-EXPANDABLE = "expandable_segments:True"
 
 CATEGORY_WORDS: Mapping[Category, str] = {
     "parameter": "parameters",
@@ -91,12 +89,8 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
         text = "not known" if size is None else f"{format_bytes(size):>12}  {size:>19,} B"
         yield f"  {name:<10}{text}"
     low, high = report.outside_bytes
-    if low == high:
-        yield f"  outside   {format_bytes(low):>12}  as given (CUDA context and libraries)"
-    else:
-        yield (
-            f"  outside   {_range(low, high):>12}  CUDA context and libraries, in none of the peaks"
-        )
+    what = "CUDA context and libraries, in none of the peaks"
+    yield f"  outside   {_range(low, high):>12}  {what}"
     reserved = peaks.reserved_peak_bytes
     if reserved is not None:
         sum_text = _range(reserved + low, reserved + high)
@@ -257,25 +251,13 @@ def _short(text: str) -> str:
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."
 
 
-def next_steps(report: DryRunReport, target: str, completes: Callable[[str], bool]) -> list[str]:
+def next_steps(report: DryRunReport, target: str) -> list[str]:
     """Return what may help, a line each; nothing where the script did not run out of memory."""
     if report.outcome != "oom":
         return []
     on = f"--gpu {report.gpu}"
-    lines = ["Next steps:"]
-    if _is_fragmented(report) and completes(EXPANDABLE):
-        lines.append(f"  PYTORCH_ALLOC_CONF={EXPANDABLE}: tried, and the script fits with it")
     return [
-        *lines,
+        "Next steps:",
         f"  harness dry-run {on} --largest batch {target} --batch {{}}: the largest that fits",
         f"  harness plan FILE.py:NETWORK --input SHAPE {on}: what to change in the step",
     ]
-
-
-def _is_fragmented(report: DryRunReport) -> bool:
-    """Return whether the memory would have sufficed for what was refused, in one piece."""
-    if not report.out_of_memory or EXPANDABLE in report.environment.values():
-        return False
-    refused = report.out_of_memory[-1]
-    cached = refused.reserved_bytes - refused.allocated_bytes
-    return refused.requested_bytes <= cached + refused.free_bytes

@@ -1,17 +1,33 @@
 """The page that the stub keeps next to the process: what is left when the process dies."""
 
-import struct
+from ctypes import Structure, c_char, c_uint64, sizeof
 from dataclasses import dataclass
 
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 64
-_HEAD = struct.Struct("<7Q")
-_NAMES_AT = _HEAD.size
-_TOGETHER_AT = _NAMES_AT + _NAMES * _NAME_BYTES
-_PROCESSES_AT = _TOGETHER_AT + _DEVICES * 8
-_PROCESS = struct.Struct(f"<{2 + 2 * _DEVICES}Q")
-SIZE_BYTES = _PROCESSES_AT + _PROCESSES * _PROCESS.size
-"""As ``struct status`` of ``stub/pretend.h``."""
+
+
+class _Process(Structure):
+    _fields_ = [
+        ("pid", c_uint64),
+        ("refused_bytes", c_uint64),
+        ("devices", c_uint64 * 2 * _DEVICES),
+    ]
+
+
+class _Page(Structure):
+    """``struct status`` of ``stub/pretend.h``."""
+
+    _fields_ = [
+        *((name, c_uint64) for name in ("magic", "pid", "kernels", "_", "unsupported", "__")),
+        ("crowded", c_uint64),
+        ("names", c_char * _NAME_BYTES * _NAMES),
+        ("together", c_uint64 * _DEVICES),
+        ("processes", _Process * _PROCESSES),
+    ]
+
+
+SIZE_BYTES = sizeof(_Page)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,28 +60,23 @@ class StatusPage:
     @classmethod
     def read(cls, data: bytes) -> "StatusPage":
         """Return what the page says."""
-        magic, pid, kernels, _, unsupported, _, crowded = _HEAD.unpack_from(data)
-        names = []
-        for index in range(min(unsupported, _NAMES)):
-            begin = _NAMES_AT + index * _NAME_BYTES
-            names.append(data[begin : begin + _NAME_BYTES].rstrip(b"\0").decode(errors="replace"))
+        page = _Page.from_buffer_copy(data)
         own = (0,) * _DEVICES
-        others, refused = crowded, 0
-        for owner, refused_bytes, *devices in struct.iter_unpack(
-            _PROCESS.format, data[_PROCESSES_AT:SIZE_BYTES]
-        ):
-            peaks = tuple(devices[1::2])
-            if owner == pid:
+        others, refused = page.crowded, 0
+        for process in page.processes:
+            peaks = tuple(peak for _, peak in process.devices)
+            if process.pid == page.pid:
                 own = peaks
-            elif owner:
-                others += any(peaks) or refused_bytes > 0
-                refused = max(refused, refused_bytes)
+            elif process.pid:
+                others += any(peaks) or process.refused_bytes > 0
+                refused = max(refused, process.refused_bytes)
+        names = [name.value for name in page.names[: min(page.unsupported, _NAMES)]]
         return cls(
-            loaded=magic == _MAGIC,
-            kernels=kernels,
-            unsupported=tuple(names),
+            loaded=page.magic == _MAGIC,
+            kernels=page.kernels,
+            unsupported=tuple(name.decode(errors="replace") for name in names),
             peaks=own,
-            together=struct.unpack_from(f"<{_DEVICES}Q", data, _TOGETHER_AT),
+            together=tuple(page.together),
             other_processes=others,
             refused_elsewhere_bytes=refused,
         )

@@ -8,7 +8,7 @@ ended, however that happened.
 import contextlib
 import ctypes
 import os
-import selectors
+import select
 import shutil
 import signal
 import time
@@ -23,25 +23,19 @@ KILL = getattr(signal, "SIGUSR1", signal.SIGTERM)
 _PR_SET_CHILD_SUBREAPER = 36
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
-_LOOK_SECONDS = 0.5
-"""Seconds between two looks at the script: the signal of its end can be lost."""
+_LOOK_SECONDS = 0.02
+"""Seconds between two looks at the script: a signal of its end could be lost."""
 
 
 def supervised(lifeline: int, folder: Path) -> None:
     """Return in a new process, whose parent stays as the supervisor."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     supervisor = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, KILL))
     script = os.fork()
     if script:
-        os.set_blocking(lifeline, False)
-        signal.set_wakeup_fd(wake_write)
-        _Supervisor(script).run(lifeline, wake_read, folder)
-    for descriptor in (lifeline, wake_read, wake_write):
-        os.close(descriptor)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _Supervisor(script).run(lifeline, folder)
+    os.close(lifeline)
     os.setsid()
     die_with_parent(supervisor)
 
@@ -56,7 +50,7 @@ class _Supervisor:
         self._script = script
         self._signals = 0
 
-    def run(self, lifeline: int, wake: int, folder: Path) -> None:
+    def run(self, lifeline: int, folder: Path) -> None:
         """Wait for the script's end, or the harness's; then end the process as the script ended."""
         for number in _FORWARDED:
             signal.signal(number, self._hand_on)
@@ -64,16 +58,9 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_FORWARDED, KILL))
         code: int | None = None
         orphaned = False
-        with selectors.DefaultSelector() as selector:
-            selector.register(lifeline, selectors.EVENT_READ)
-            selector.register(wake, selectors.EVENT_READ)
-            while code is None and not orphaned:
-                # The script may have ended before its signal could wake this process.
-                for key, _ in selector.select(_LOOK_SECONDS):
-                    orphaned = orphaned or key.fileobj == lifeline
-                    if key.fileobj == wake:
-                        os.read(wake, 512)
-                code = self._ended()
+        while code is None and not orphaned:
+            orphaned = bool(select.select([lifeline], [], [], _LOOK_SECONDS)[0])
+            code = self._ended()
         _end_descendants()
         if orphaned:
             shutil.rmtree(folder, ignore_errors=True)
