@@ -140,7 +140,7 @@ def _digest(file: Path) -> str:
 
 
 def _fill(folder: Path, make: Callable[[Path], None]) -> None:
-    """Build next to the folder, then put file after file in its place; the manifest is the last."""
+    """Build next to the folder, then put what was made in its place."""
     mine = f"{_BUILDING}{folder.name}-"
     for left in folder.parent.glob(f"{_BUILDING}*"):  # of builds that were killed
         if left.name.startswith(mine) or time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
@@ -148,20 +148,12 @@ def _fill(folder: Path, make: Callable[[Path], None]) -> None:
     made = Path(tempfile.mkdtemp(prefix=mine, dir=folder.parent))
     try:
         make(made)
-        files = sorted(made.iterdir())
-        digests = {file.name: _digest(file) for file in files}
-        manifest = made / _MANIFEST
-        manifest.write_text(json.dumps(digests))
-        for file in (*files, manifest):
+        digests = {file.name: _digest(file) for file in made.iterdir()}
+        (made / _MANIFEST).write_text(json.dumps(digests))
+        for file in made.iterdir():
             if not file.is_symlink():
                 file.chmod(0o600)
-            _replace(file, folder / file.name)
+        shutil.rmtree(folder)  # a process that loaded what was there keeps it
+        made.rename(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-def _replace(file: Path, place: Path) -> None:
-    """Move a file to where anything may be: a process that loaded the old one keeps it."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    file.replace(place)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
-_YOUNG_SECONDS = 1.0
+_STALE_SECONDS = 3600.0
+"""The age of a group that no probe, which has a deadline, can still be about to join."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _OWN = Path("/proc/self/cgroup")
 
@@ -81,46 +82,16 @@ class Group:
 
 @contextmanager
 def group() -> Iterator[Group]:
-    """Make a memory cgroup for the block and remove it afterwards.
-
-    Groups that a process left behind which died are removed first.
-    """
+    """Make a memory cgroup for the block and remove it afterwards, and old ones before."""
     made = _make()
     try:
-        with _held(made.folder):
-            _remove_stale(made.folder.parent)
-            yield made
+        for folder in made.folder.parent.glob(f"{_PREFIX}*"):  # of makers that were killed
+            with suppress(OSError):  # the kernel keeps one that has a process in it
+                if time.time() - folder.stat().st_ctime > _STALE_SECONDS:
+                    folder.rmdir()
+        yield made
     finally:
         _remove(made.folder)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the group's lock over the block: it ends with this process, and says that it lives."""
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_stale(parent: Path) -> None:
-    """Remove the groups whose maker died; the kernel keeps one that has a process in it."""
-    import fcntl
-
-    for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_ctime < _YOUNG_SECONDS:
-                continue  # perhaps just made, and not yet locked
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                folder.rmdir()
-            finally:
-                os.close(descriptor)
 
 
 @contextmanager
