@@ -28,12 +28,10 @@ _kept: list[object] = []
 
 
 def follow_values(on_size: Callable[[str, int], int]) -> None:
-    """Follow the values of this process from now on; once for a process, and its forks.
+    """Follow the values of this process and its forks; called once.
 
-    Args:
-        on_size: called for an operator whose result's size is not known, with its name and the
-            largest possible size (-1: not known); returns the size, -1 for no answer.
-
+    ``on_size`` gets the name of an operator whose result's size is not known, and the largest
+    possible size (-1: not known); it returns the size, -1 for no answer.
     """
 
     def size(name: bytes, most: int) -> int:

@@ -32,25 +32,19 @@ SIZE_BYTES = sizeof(_Page)
 
 @dataclass(frozen=True, kw_only=True)
 class StatusPage:
-    """Counters of the driver's level.
-
-    Attributes:
-        loaded: whether the stub was loaded at all.
-        kernels: launches.
-        unsupported: functions that are not pretended and were called.
-        peaks: most bytes that the script's own process held of each device, as the driver counts.
-        together: the same of all processes of the script at once.
-        other_processes: processes next to the script's own that allocated memory of the GPU.
-        refused_elsewhere_bytes: largest allocation that another process was refused for good.
-    """
+    """Counters of the driver's level."""
 
     loaded: bool
     kernels: int
     unsupported: tuple[str, ...]
+    """Functions that are not pretended and were called."""
     peaks: tuple[int, ...]
+    """Most bytes that the script's own process held of each device, as the driver counts."""
     together: tuple[int, ...]
+    """The same of all processes of the script at once."""
     other_processes: int
     refused_elsewhere_bytes: int
+    """Largest allocation that another process was refused for good."""
 
     @property
     def allocated(self) -> bool:

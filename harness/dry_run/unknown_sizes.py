@@ -30,23 +30,19 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
 def unknown_integers(reads: Sequence[ValueRead]) -> str | None:
     """Return why a step that runs once is no answer: it read integers that may be sizes."""
     integers = [read for read in reads if read.integers]
-    if not integers:
-        return None
-    return f"sizes may depend on integers read at {_named(integers)}; {_hint(integers)}"
+    named, hint = _named(integers)
+    return f"sizes may depend on integers read at {named}; {hint}" if integers else None
 
 
 def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunReport]) -> DryRunReport:
-    """Return the report, refused if a size depends on an unknown integer.
+    """Return the report of a run that read each as 0, refused if a size depends on one.
 
-    Args:
-        report: of a run that read each as 0.
-        again: runs the same with another number for each.
-
+    ``again`` runs the same with another number for each.
     """
     integers = [read for read in report.value_reads if read.integers]
     if not integers or report.outcome not in ("ok", "error"):
         return report
-    named, hint = _named(integers), _hint(integers)
+    named, hint = _named(integers)
     if report.outcome == "error":
         why = f"{report.evidence}; the integers read at {named} are not known: {hint}"
         return replace(report, evidence=why)
@@ -89,12 +85,11 @@ def _total(report: DryRunReport) -> int:
     return sum(device.requested_total_bytes for device in report.devices)
 
 
-def _named(integers: Sequence[ValueRead]) -> str:
-    return _listed([read.place for read in integers])
-
-
-def _hint(integers: Sequence[ValueRead]) -> str:
-    return f"--answer {_name(integers[0])}=NUMBER gives the value that is read, 0 if it is zero"
+def _named(integers: Sequence[ValueRead]) -> tuple[str, str]:
+    """Return the places, and the answer that they want."""
+    first = _name(integers[0]) if integers else ""
+    hint = f"--answer {first}=NUMBER gives the value that is read, 0 if it is zero"
+    return _listed([read.place for read in integers]), hint
 
 
 def _listed(places: Sequence[str]) -> str:

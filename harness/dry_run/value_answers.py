@@ -23,25 +23,16 @@ _USUAL: Final = {
 """By file and function of a library: the answer to a question whose true value cannot be followed,
 and what it means. The report says so."""
 
+_SHARES: Final = {"all": 1.0, "none": 0.0}
 _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
 
 def parse_answer(text: str) -> tuple[str, Answer]:
-    """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere.
-
-    Raises:
-        DryRunError: the text is no answer.
-
-    >>> parse_answer("train.py:42=0.25"), parse_answer("all")
-    (('train.py:42', 0.25), ('*', 'all'))
-
-    """
+    """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere."""
     place, _, answer = text.rpartition("=")
     place = place or EVERYWHERE
-    if answer == "all":
-        return place, "all"
-    if answer == "none":
-        return place, "none"
+    if answer in _SHARES:
+        return place, answer
     try:
         return place, float(answer)
     except ValueError:
@@ -49,17 +40,12 @@ def parse_answer(text: str) -> tuple[str, Answer]:
 
 
 def check_answers(answers: Mapping[str, Answer]) -> None:
-    """Refuse what is no answer.
-
-    Raises:
-        DryRunError: a place without a line, or an answer that is no finite number.
-
-    """
+    """Refuse a place without a line, and what is no finite number."""
     for place, answer in answers.items():
         line = place.rpartition(":")[2]
         if place != EVERYWHERE and not line.isdecimal():
             raise DryRunError(f"answer {_RULE}, got the place {place!r}")
-        number = 0.0 if answer == "all" or answer == "none" else answer
+        number = _SHARES.get(answer, answer)
         if not isinstance(number, int | float) or not math.isfinite(number):
             raise DryRunError(f"answer {_RULE}, got {answer!r}")
 
@@ -75,21 +61,18 @@ def answer_at(answers: Mapping[str, Answer], file: str, line: int) -> Answer | N
 
 def as_value(answer: Answer) -> float:
     """Return the answer to a read of a value: of a truth value, all is 1 and none is 0."""
-    return {"all": 1.0, "none": 0.0}[answer] if isinstance(answer, str) else answer
+    return _SHARES[answer] if isinstance(answer, str) else answer
 
 
 def as_size(answer: Answer, most: int) -> int | None:
     """Return the answer to a question for a size, at most ``most``; None where it says nothing.
 
-    Args:
-        answer: a number below 1 is a fraction of ``most``, another one a number of elements.
-        most: elements that could be kept; -1 where no upper bound is known.
+    A number below 1 is a fraction of ``most``, which is -1 where no upper bound is known.
 
     >>> as_size("all", 10), as_size(0.25, 10), as_size(3.0, 10), as_size("all", -1)
     (10, 3, 3, None)
-
     """
-    share = {"all": 1.0, "none": 0.0}[answer] if isinstance(answer, str) else answer
+    share = as_value(answer)
     if share < 0:
         return None
     if isinstance(answer, str) or share < 1:

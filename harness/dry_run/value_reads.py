@@ -12,7 +12,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
@@ -36,40 +36,28 @@ NO_PYTHON = "a thread without Python"
 
 @dataclass(kw_only=True)
 class _Place:
-    """Counts of one line.
-
-    Attributes:
-        always: the user answered this very line, so the answer holds for known values too.
-        source: what an answer from the table of libraries means.
-        answered: how often the answer was given.
-        integers: unknown reads of what may become a size.
-        sizes: operators there whose result's size was not known.
-        open_sizes: how often nobody said it.
-
-    """
+    """Counts of one line; see ``ValueRead``."""
 
     file: str
     line: int
     answer: Answer | None
     always: bool
+    """The user answered this very line, so the answer holds for known values too."""
     source: str | None = None
     count: int = 0
     bytes: int = 0
     known: int = 0
     answered: int = 0
     integers: int = 0
-    sizes: set[str]
+    sizes: set[str] = field(default_factory=set)
     open_sizes: int = 0
 
 
 class ValueReads:
     """Counts reads by place, and answers some of them.
 
-    Args:
-        answers: ``FILE:LINE`` to what is read there; ``*`` for everywhere else.
-        own: says whether a file belongs to PyTorch, Python or the harness.
-        integer: what an unknown read gets if it may become a size.
-
+    ``own`` says whether a file belongs to PyTorch, Python or the harness; ``integer`` is what an
+    unknown read gets if it may become a size.
     """
 
     def __init__(
@@ -125,7 +113,7 @@ class ValueReads:
     def _place(self) -> _Place:
         """Return the place that reads."""
         frame = self._frame()
-        file, line = _line_of(frame)
+        file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
         place = self._places.get((file, line))
         if place is None:
             answer, source = answer_at(self._answers, file, line), None
@@ -134,9 +122,7 @@ class ValueReads:
                 answer, source = library_answer(file, frame.f_code.co_name)
             if answer is None:
                 answer = self._answers.get(EVERYWHERE)
-            place = _Place(
-                file=file, line=line, answer=answer, always=always, source=source, sizes=set()
-            )
+            place = _Place(file=file, line=line, answer=answer, always=always, source=source)
             self._places[file, line] = place
         return place
 
@@ -163,10 +149,6 @@ class ValueReads:
             for one in self._places.values()
         ]
         return tuple(sorted(reads, key=lambda read: (-read.count, read.place)))
-
-
-def _line_of(frame: FrameType | None) -> tuple[str, int]:
-    return ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def _may_be_size(place: _Place, size: int, type_: int) -> bool:
