@@ -17,26 +17,23 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     dry_run_text.py     The report of a dry run as text for a terminal
     ending.py           The end of a script's process: the result is written, whatever the end is
     fake_ranks.py       One rank of many in one process
-    for_workers.py      Let the harness's own measurements on CUDA run on a pretended GPU
+    for_workers.py      The harness's own workers on a pretended GPU
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
-    known_values.py     Values that can be known
     large_parameters.py Parameters that a script initialises on the host
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        Recording inside the process
-    rounded_reads.py    Fractions that a script reads from the GPU and turns into integers
     run.py              Run a script, a module or a function on a pretended GPU, in a process of
     script_search.py    The largest value of a script's argument with which it fits
     sent_objects.py     The user's Python objects as bytes for another process
     status_page.py      The page that the stub keeps next to the process
-    step_launcher.py    The fork server on whose forks a GPU is pretended
     stub_cache.py       The folder that the built stub is kept in
     supervisor.py       The process between the harness and the script
     toolchain.py        Requirements of the dry run
     unknown_sizes.py    Sizes that depend on values nobody knows
     value_answers.py    Answers to what a dry run cannot know
-    value_reads.py      Reads of GPU values
+    value_reads.py      Values that are known, and reads of those that are not
 """
 
 import sys

@@ -11,7 +11,6 @@ measure.py           One isolated measurement: two worker processes, one record
 model_check.py       The memory model against the installed PyTorch: tiny workloads
 module_trace.py      with harness.trace(model) as trace
 passes.py            The passes over one workload, one instrument each
-run_trace.py         A whole training loop traced as one step
-step_trace.py        One traced step of any network: the source of every answer about it
+step_trace.py        One traced step, or training loop: the source of every answer about it
 whole_run.py         A whole training run in one worker
 """

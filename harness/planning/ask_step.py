@@ -5,8 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from harness.dry_run.for_workers import LAUNCHER
 from harness.dry_run.pretended_gpu import pretended_gpu
-from harness.dry_run.step_launcher import LAUNCHER
 from harness.dry_run.toolchain import torch_build
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import ForkLauncher, default_launcher

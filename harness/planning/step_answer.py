@@ -19,10 +19,9 @@ from harness.dry_run.compiled import watch
 from harness.dry_run.own_code import is_own
 from harness.dry_run.pretended_gpu import workspace_bytes
 from harness.measurement.environment import pretended_device
-from harness.measurement.process.failure import ForkFailedError
 from harness.measurement.process.forked_call import ForkedCall, in_fork
-from harness.measurement.run_trace import trace_run
-from harness.measurement.step_trace import trace_step
+from harness.measurement.process.outcome import ForkFailedError
+from harness.measurement.step_trace import trace_run, trace_step
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_search import PlanSearch, Subject
 from harness.planning.step_bench import (

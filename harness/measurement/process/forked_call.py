@@ -6,9 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from harness.measurement.process.failure import ForkFailedError, failure_of
 from harness.measurement.process.messages import Failure
-from harness.measurement.process.outcome import signal_name
+from harness.measurement.process.outcome import ForkFailedError, failure_of, signal_name
 from harness.measurement.process.start_child import die_with_parent
 
 Result = TypeVar("Result")

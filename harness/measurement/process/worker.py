@@ -20,8 +20,8 @@ from harness.measurement import gpu, malloc_policy, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_matmuls
 from harness.measurement.malloc_policy import apply_policy, disable_huge_pages
-from harness.measurement.process.failure import failure_of
 from harness.measurement.process.messages import Job, Message
+from harness.measurement.process.outcome import failure_of
 from harness.measurement.process.start_child import die_first_for_memory
 from harness.schema.events import trace_metrics
 from harness.schema.provenance import Environment
