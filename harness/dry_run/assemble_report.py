@@ -49,7 +49,8 @@ def assemble_report(
             for i, peak in enumerate(page.peaks[: gpu.count])
         )
     outcome, evidence = _outcome(request, inside, page, ending)
-    cuda = max((d.peaks for d in devices), key=_reserved, default=CudaPeaks())
+    peaks = [device.peaks for device in devices]
+    cuda = max(peaks, key=lambda one: one.reserved_peak_bytes or 0, default=CudaPeaks())
     return DryRunReport(
         outcome=outcome,
         evidence=evidence,
@@ -89,12 +90,18 @@ def _outcome(
     if ending.signal is not None and inside.ended in ("ok", "interrupted", "lost"):
         interrupted = ending.signal == signal.SIGINT
         return "killed", "interrupted" if interrupted else f"ended by {signal_name(ending.signal)}"
+    if inside.ended == "lost" and ending.code >= 0:
+        return "crashed", f"the process ended by itself with exit code {ending.code}"
     if inside.ended == "lost":
-        return _died(ending.code)
+        name = signal_name(-ending.code)
+        killed = name in ("SIGKILL", "SIGTERM")
+        return "killed" if killed else "crashed", f"ended by {name}"
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
     if outcome == "error" and page.unsupported:
         names = ", ".join(page.unsupported)
-        outcome, evidence = "unsupported", f"{names} is not pretended{_hint(page)}; {evidence}"
+        hint = " (--world-size N runs one rank of N, with a pretended process group)"
+        hint = hint if "nccl" in names else ""
+        outcome, evidence = "unsupported", f"{names} is not pretended{hint}; {evidence}"
     open_sizes = unknown_sizes(inside.value_reads)
     if open_sizes and (outcome in ("ok", "error")):
         return "unsupported", f"{open_sizes}; {evidence}" if evidence else open_sizes
@@ -109,12 +116,6 @@ def _outcome(
             " not seen: run what they run, or one rank of it with --world-size N --gpus N"
         )
     return outcome, evidence
-
-
-def _hint(page: StatusPage) -> str:
-    if any(name.startswith("nccl") for name in page.unsupported):
-        return " (--world-size N runs one rank of N, with a pretended process group)"
-    return ""
 
 
 def _processes(page: StatusPage) -> str:
@@ -160,17 +161,6 @@ def _notes_on_kernels(gpu: PretendedGpu, architectures: Sequence[int]) -> Iterat
             f"{gpu.capability[1]} (it has {', '.join(map(str, architectures))}): it does not run"
             " on such a GPU"
         )
-
-
-def _died(code: int) -> tuple[Outcome, str]:
-    if code >= 0:
-        return "crashed", f"the process ended by itself with exit code {code}"
-    name = signal_name(-code)
-    return ("killed" if name in ("SIGKILL", "SIGTERM") else "crashed"), f"ended by {name}"
-
-
-def _reserved(peaks: CudaPeaks) -> int:
-    return peaks.reserved_peak_bytes or 0
 
 
 def _fit(

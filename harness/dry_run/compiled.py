@@ -123,7 +123,15 @@ class Compilations:
             reset()
 
         dynamo.reset = keep_and_reset
-        logging.getLogger("torch._dynamo.convert_frame").addHandler(_Fallbacks(self._fallbacks))
+        logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
+
+    def _keep_fallback(self, record: logging.LogRecord) -> bool:
+        """Keep a warning that code runs without being compiled; let every record pass."""
+        text = record.getMessage()
+        if any(word in text for word in _FALLBACKS):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            self._fallbacks.append(", ".join(lines[:2]))
+        return True
 
     def _on_start(self, about: Any) -> None:
         self._begin = time.monotonic()
@@ -162,20 +170,6 @@ class Compilations:
             fallbacks=tuple(dict.fromkeys(self._fallbacks)),
             unmeasured=dict(UNMEASURED),
         )
-
-
-class _Fallbacks(logging.Handler):
-    """Keeps TorchDynamo's warnings that code runs without being compiled."""
-
-    def __init__(self, kept: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._kept = kept
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if any(word in text for word in _FALLBACKS):
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            self._kept.append(", ".join(lines[:2]))
 
 
 def _recompiles(compile_id: str) -> bool:

@@ -137,16 +137,11 @@ def _range(low: int, high: int) -> str:
 
 
 def _when(moment: Moment, allocations: int) -> str:
-    return (
-        f"{format_bytes(moment.requested_bytes)} at allocation {moment.allocation:,} of"
-        f" {allocations:,}, {_steps(moment.step)}"
-    )
-
-
-def _steps(count: int) -> str:
-    if count == 0:
-        return "before the first optimizer step was complete"
-    return f"after {count:,} optimizer step{'s' * (count > 1)}"
+    steps = "before the first optimizer step was complete"
+    if moment.step:
+        steps = f"after {moment.step:,} optimizer step{'s' * (moment.step > 1)}"
+    size = format_bytes(moment.requested_bytes)
+    return f"{size} at allocation {moment.allocation:,} of {allocations:,}, {steps}"
 
 
 def _frames(stack: tuple[Frame, ...]) -> Iterator[str]:

@@ -41,7 +41,6 @@ LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int)
 _Size = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64)
-_kept: list[object] = []
 
 _FORMATS: Final = {0: "B", 1: "b", 2: "h", 3: "i", 4: "q", 5: "e", 6: "f", 7: "d", 11: "?"}
 """Formats of ``struct`` by PyTorch's numbers of types (``c10::ScalarType``)."""
@@ -51,6 +50,9 @@ _COUNTS: Final = (2, 3, 4)
 """Types of integers that may become sizes; one byte is an image's, or of a file that is saved."""
 _FRACTIONS: Final = (5, 6, 7, _BFLOAT16)
 _BOOL: Final = 11
+_COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers")
+_LISTENING: Final[list[object]] = []
+"""PyTorch calls back as long as the process lives."""
 NO_PYTHON = "a thread without Python"
 
 
@@ -73,21 +75,6 @@ class _Place:
     open_sizes: int = 0
 
 
-def follow_values(on_size: Callable[[str, int], int]) -> None:
-    """Follow the values of this process and its forks; called once.
-
-    ``on_size`` gets the name of an operator whose result's size is not known, and the largest
-    possible size (-1: not known); it returns the size, -1 for no answer.
-    """
-
-    def size(name: bytes, most: int) -> int:
-        return on_size(name.decode(), most) + 1  # an error that is raised in here returns 0
-
-    callback = _Size(size)
-    _kept.append(callback)
-    ctypes.CDLL(os.environ[LIBRARY_VARIABLE]).harness_follow_values(callback)
-
-
 class ValueReads:
     """Counts reads by place, and answers some of them.
 
@@ -102,12 +89,14 @@ class ValueReads:
         self._own = own
         self._integer = integer
         self._places: dict[tuple[str, int], _Place] = {}
-        self._callback = _Callback(self._on_read)
+        self._callbacks = _Callback(self._on_read), _Size(self._on_size)
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
-        ctypes.CDLL(None).pretend_on_read(self._callback)
-        follow_values(self._on_size)
+        _LISTENING.append(self)
+        on_read, on_size = self._callbacks
+        ctypes.CDLL(None).pretend_on_read(on_read)
+        ctypes.CDLL(os.environ[LIBRARY_VARIABLE]).harness_follow_values(on_size)
 
     def _on_read(self, destination: int, size: int, known: int, type_: int) -> None:
         place = self._place()
@@ -127,15 +116,18 @@ class ValueReads:
         value = _encoded(answer, size, type_)
         ctypes.memmove(destination, value, len(value))
 
-    def _on_size(self, operator: str, most: int) -> int:
-        """Return the size of an operator's result; -1 if no answer gives it."""
+    def _on_size(self, operator: bytes, most: int) -> int:
+        """Return the size of an operator's result plus 1; 0 if no answer gives it.
+
+        0 is also what ctypes returns for an error that is raised in here.
+        """
         place = self._place()
         place.count += 1
-        place.sizes.add(operator)
+        place.sizes.add(operator.decode())
         size = None if place.answer is None else as_size(place.answer, most)
         place.open_sizes += size is None
         place.answered += size is not None
-        return -1 if size is None else size
+        return 0 if size is None else size + 1
 
     def _frame(self) -> FrameType | None:
         """Return the innermost frame of the user's code, of the main thread if there is none."""
@@ -172,14 +164,10 @@ class ValueReads:
             ValueRead(
                 place=f"{one.file}:{one.line}" if one.file else NO_PYTHON,
                 text=linecache.getline(one.file, one.line).strip() if one.file else "",
-                count=one.count,
-                bytes=one.bytes,
                 answer=one.answer if one.answered else None,
-                known=one.known,
                 source=one.source if one.answered else None,
                 sizes=tuple(sorted(one.sizes)),
-                open_sizes=one.open_sizes,
-                integers=one.integers,
+                **{name: getattr(one, name) for name in _COUNTED},
             )
             for one in self._places.values()
         ]

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
@@ -29,17 +30,16 @@ class CgroupError(OSError):
     """No memory cgroup can be made here; the message says why."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Names:
+class Names(NamedTuple):
     """The files of one version's memory controller."""
 
     limit: tuple[str, ...]
     """Files that take the limit, in this order; all but the first may be missing."""
     usage: str
     peak: str
-    """File with the most that was charged at once; an old kernel has none."""
+    """Most that was charged at once; an old kernel has no such file."""
     events: str
-    """File with a line ``oom_kill N``."""
+    """It has a line ``oom_kill N``."""
 
 
 VERSIONS = {
@@ -128,13 +128,10 @@ def available() -> tuple[bool, str]:
     """Return whether a memory cgroup can be made and entered, tried for real, and why (not)."""
     try:
         with group() as made:
-            enter = f"open({str(made.folder / 'cgroup.procs')!r}, 'w').write('0')"
-            done = subprocess.run(
-                [sys.executable, "-P", "-c", enter], capture_output=True, text=True, check=False
-            )
+            enter = ["/bin/sh", "-c", 'echo 0 > "$0"', str(made.folder / "cgroup.procs")]
+            done = subprocess.run(enter, capture_output=True, text=True, check=False)
             if done.returncode:
-                reason = done.stderr.strip().splitlines()[-1]
-                return False, f"cgroup v{made.version}: cannot be entered: {reason}"
+                return False, f"cgroup v{made.version}: cannot be entered: {done.stderr.strip()}"
             return True, f"cgroup v{made.version}: the kernel kills what exceeds the budget"
     except CgroupError as error:
         return False, str(error)

@@ -49,17 +49,13 @@ class Launcher(Protocol):
 
 def environment_of_child(malloc: str) -> dict[str, str]:
     """Return the environment of a worker: ours, with the malloc policy's variables alone."""
-    inherited = {k: v for k, v in os.environ.items() if not _sets_malloc(k)}
+    sets_malloc = ("MALLOC_", "GLIBC_TUNABLES")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(sets_malloc)}
     extra = {
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for a GPU must not initialise CUDA
         "PYTHONUNBUFFERED": "1",
     }
     return inherited | ENVIRONMENT[malloc] | extra
-
-
-def _sets_malloc(variable: str) -> bool:
-    """Return whether an environment variable changes glibc's malloc behind the policy's back."""
-    return variable.startswith("MALLOC_") or variable == "GLIBC_TUNABLES"
 
 
 @contextlib.contextmanager

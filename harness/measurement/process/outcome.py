@@ -43,11 +43,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == 12  # ENOMEM
-    return isinstance(error, RuntimeError) and _speaks_of_memory(str(error))
-
-
-def _speaks_of_memory(text: str) -> bool:
-    return _has_any(_OUT_OF_MEMORY_TEXTS, text)
+    return isinstance(error, RuntimeError) and _has_any(_OUT_OF_MEMORY_TEXTS, str(error))
 
 
 def signal_name(number: int) -> str:
@@ -100,7 +96,7 @@ def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, FailureEvidenc
     name = signal_name(number)
     evidence: FailureEvidence = {"signal": name}
     if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
-        memory = _speaks_of_memory(ended.stderr_tail)
+        memory = _has_any(_OUT_OF_MEMORY_TEXTS, ended.stderr_tail)
         evidence["message"] = f"the process ended itself by {name}"
         return (Outcome.OOM if memory else Outcome.CRASHED), evidence
     if number == signal.SIGKILL and ended.oom_kills:
