@@ -65,10 +65,7 @@ def assemble_report(
         unsupported=page.unsupported,
         notes=(
             *inside.notes,
-            *_notes_on_end(inside),
-            *bounds(inside.value_reads),
-            *_notes(page, inside, gpu),
-            *_notes_on_kernels(gpu, architectures),
+            *_notes(page, inside, gpu, architectures),
         ),
         optimizer_steps=inside.optimizer_steps,
         kernels=page.kernels,
@@ -123,14 +120,14 @@ def _processes(page: StatusPage) -> str:
     return f"{count} process{'es' * (count > 1)}"
 
 
-def _notes_on_end(inside: ChildResult) -> Iterator[str]:
+def _notes(
+    page: StatusPage, inside: ChildResult, gpu: PretendedGpu, architectures: Sequence[int]
+) -> Iterator[str]:
     if inside.ended == "lost":
         yield "the process ended without its own report: peaks are the driver's"
     if inside.ended == "stopped":
         yield f"ended after {inside.optimizer_steps} optimizer steps, as asked"
-
-
-def _notes(page: StatusPage, inside: ChildResult, gpu: PretendedGpu) -> Iterator[str]:
+    yield from bounds(inside.value_reads)
     if page.other_processes:
         most = format_bytes(max(page.together))
         yield (
@@ -152,9 +149,6 @@ def _notes(page: StatusPage, inside: ChildResult, gpu: PretendedGpu) -> Iterator
             f"{count} allocation{were} refused, and the script went on: the peaks are those of what"
             " did fit"
         )
-
-
-def _notes_on_kernels(gpu: PretendedGpu, architectures: Sequence[int]) -> Iterator[str]:
     if architectures and gpu.binary(architectures) is None:
         yield (
             f"this build of PyTorch has no kernels for capability {gpu.capability[0]}."

@@ -17,9 +17,6 @@ from harness.measurement.process.fork_launcher import ForkLauncher
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.messages import Ended, Job
 
-_REAL = ("/dev/nvidia[0-9]*", "/dev/dxg")
-"""Devices of NVIDIA's driver on Linux, and of its driver under Windows' subsystem for Linux."""
-
 
 @contextmanager
 def gpu_or_dry_run(device: str, gpu: str | None = None) -> Iterator[str | None]:
@@ -39,8 +36,8 @@ def gpu_or_dry_run(device: str, gpu: str | None = None) -> Iterator[str | None]:
 
 def has_gpu() -> bool:
     """Return whether this machine has NVIDIA's driver; CUDA is not initialised to find out."""
-    root = Path("/")
-    return any(any(root.glob(pattern.lstrip("/"))) for pattern in _REAL)
+    under_windows = Path("/dev/dxg")  # Windows' subsystem for Linux
+    return any(Path("/dev").glob("nvidia[0-9]*")) or under_windows.exists()
 
 
 def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, str]:
@@ -59,16 +56,14 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
 def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
     """Let every process that is started in the block see a pretended GPU."""
     variables = pretending(gpu, torch, stub)
-    before = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in variables:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def joined(first: str, variable: str) -> str:

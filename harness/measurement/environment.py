@@ -34,6 +34,9 @@ def describe(workload: Workload, launcher: str) -> Environment:
 @functools.cache
 def _machine() -> Environment:
     """Return the part that cannot change while a process runs."""
+    memory_bytes = None
+    with contextlib.suppress(OSError):  # no /proc is mounted
+        memory_bytes = int(psutil.virtual_memory().total)
     return {
         "harness": __version__,
         "python": platform.python_version(),
@@ -44,15 +47,9 @@ def _machine() -> Environment:
         "machine": platform.machine(),
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": memory_bytes,
         "git_commit": git_commit(),
     }
-
-
-def _memory_bytes() -> int | None:
-    with contextlib.suppress(OSError):  # no /proc is mounted
-        return int(psutil.virtual_memory().total)
-    return None
 
 
 def _cpu_name() -> str:

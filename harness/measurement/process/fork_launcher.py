@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -56,44 +56,32 @@ class ForkLauncher:
     def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins."""
         try:
-            with as_launch_error():
-                control = self._connect()
-                errors = tempfile.TemporaryFile()  # noqa: SIM115  # entered just below
-            with errors:
-                return self._run(job, control, errors, deadline_seconds, Report(on_phase))
+            with contextlib.ExitStack() as stack:
+                with as_launch_error():
+                    control = self._connect()
+                    errors = stack.enter_context(tempfile.TemporaryFile())
+                    results, child_results = os.pipe()
+                    stack.callback(os.close, results)
+                report = Report(on_phase)
+                started = time.monotonic()
+                body = msgspec.json.encode(job)
+                try:
+                    head = f"{len(body):<16}".encode()
+                    socket.send_fds(control, [head], [child_results, errors.fileno()])
+                    control.sendall(body)
+                except OSError:
+                    self.close()
+                    lost = "the fork server was gone before the job began"
+                    return report.ended(errors, started, exit_code=None, lost=lost)
+                finally:
+                    os.close(child_results)
+                how = self._follow(control, results, started + deadline_seconds, report)
+                return report.ended(errors, started, **how)
         except LaunchError:  # nothing was asked of the server: it serves again when it can
             raise
         except BaseException:  # interrupted: a reply that is still to come is nobody's
             self.close()
             raise
-
-    def _run(
-        self,
-        job: Job,
-        control: socket.socket,
-        errors: IO[bytes],
-        deadline_seconds: float,
-        report: Report,
-    ) -> Ended:
-        started = time.monotonic()
-        with as_launch_error():
-            results, child_results = os.pipe()
-        try:
-            try:
-                body = msgspec.json.encode(job)
-                head = f"{len(body):<16}".encode()
-                socket.send_fds(control, [head], [child_results, errors.fileno()])
-                control.sendall(body)
-            except OSError:
-                self.close()
-                lost = "the fork server was gone before the job began"
-                return report.ended(errors, started, exit_code=None, lost=lost)
-            finally:
-                os.close(child_results)
-            how = self._follow(control, results, started + deadline_seconds, report)
-            return report.ended(errors, started, **how)
-        finally:
-            os.close(results)
 
     def _follow(
         self, control: socket.socket, results: int, deadline: float, report: Report
