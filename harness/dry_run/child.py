@@ -120,8 +120,8 @@ def main() -> int:
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()
-    reads = ValueReads(job.answers, is_own, integer=job.integer)
-    recording = Recording(reads, is_own, job.steps)
+    reads = ValueReads(job.answers, integer=job.integer)
+    recording = Recording(reads, job.steps)
     ending = Ending(job, reads, recording)
     ending.listen()
     unblock_signals()
@@ -138,7 +138,7 @@ def main() -> int:
         for name in WRITERS:
             after_import(name, keep_written)
     after_import("torch", on_torch)
-    ending.compilations = watch(is_own, _tell, pretended=True)
+    ending.compilations = watch(_tell, pretended=True)
     error: BaseException | None = None
     pid = os.getpid()
     try:

@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.dry_run.after_import import after_import
 from harness.dry_run.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
+from harness.dry_run.own_code import is_own
 from harness.dry_run.stub_cache import writable_folder
 from harness.schema.compilation import Compiled
 
@@ -59,21 +60,9 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
     }
 
 
-def is_generated(file: str) -> bool:
-    """Return whether Inductor or AOTAutograd wrote a file, or it is Triton's."""
-    folder = os.environ.get(INDUCTOR_CACHE)
-    return (
-        (folder is not None and file.startswith(folder + os.sep))
-        or f"site-packages{os.sep}triton{os.sep}" in file
-        or file.startswith("codegen.py:")
-    )
-
-
-def watch(
-    own: Callable[[str], bool], tell: Callable[[str], None], *, pretended: bool
-) -> "Compilations":
+def watch(tell: Callable[[str], None], *, pretended: bool) -> "Compilations":
     """Watch what ``torch.compile`` does in this process from now on."""
-    compilations = Compilations(own)
+    compilations = Compilations()
     after_import("torch._dynamo", compilations.watch)
     for name, function in AFTER_IMPORT.items() if pretended else ():
         after_import(name, functools.partial(_change, function, tell))
@@ -93,8 +82,7 @@ def _change(
 class Compilations:
     """Watches compilation in this process, from the import of TorchDynamo on."""
 
-    def __init__(self, own: Callable[[str], bool]) -> None:
-        self._own = own
+    def __init__(self) -> None:
         self._seconds = 0.0
         self._begin: float | None = None
         self._recompilations = 0
@@ -147,8 +135,7 @@ class Compilations:
     def _all_breaks(self) -> list[str]:
         from torch._dynamo import utils
 
-        now = [_broken(reason, self._own) for reason in utils.graph_break_reasons]
-        return [*self._breaks, *now]
+        return [*self._breaks, *map(_broken, utils.graph_break_reasons)]
 
     def compiled(self) -> Compiled | None:
         """Return what was compiled so far; None if nothing was."""
@@ -178,8 +165,8 @@ def _recompiles(compile_id: str) -> bool:
     return count.isdigit() and int(count) > 0
 
 
-def _broken(reason: Any, own: Callable[[str], bool]) -> str:
+def _broken(reason: Any) -> str:
     """Return the place and the first line of a reason for a graph break."""
-    stack = [f for f in reason.user_stack if not own(f.filename)] or list(reason.user_stack)
+    stack = [f for f in reason.user_stack if not is_own(f.filename)] or list(reason.user_stack)
     place = f"{Path(stack[-1].filename)}:{stack[-1].lineno}" if stack else "?"
     return f"{place} {str(reason.reason).strip().partition(chr(10))[0]}"

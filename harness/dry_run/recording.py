@@ -8,8 +8,6 @@ import contextlib
 import functools
 import gc
 import pickle
-import sys
-import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from msgspec.structs import replace
 
 from harness.dry_run.dry_run_report import Category, Device, Frame, OutOfMemory
 from harness.dry_run.history import History, Mark, TraceEvent
+from harness.dry_run.own_code import is_own, users_frame
 from harness.dry_run.value_reads import ValueReads
 from harness.schema.metrics import CudaPeaks
 
@@ -38,11 +37,8 @@ class EnoughStepsError(BaseException):
 class Recording:
     """Watches one process; ``start`` is called once PyTorch is imported."""
 
-    def __init__(
-        self, reads: ValueReads, own: Callable[[str], bool], most_steps: int | None
-    ) -> None:
+    def __init__(self, reads: ValueReads, most_steps: int | None) -> None:
         self._reads = reads
-        self._own = own
         self._most_steps = most_steps
         self._marks: list[Mark] = []
         self._steps: list[int] = []
@@ -172,15 +168,10 @@ class Recording:
 
     def _stack_now(self) -> tuple[Frame, ...]:
         """Return the user's frames of this thread, or of the main thread in the backward pass."""
-        stack = traceback.extract_stack()
-        if all(self._own(frame.filename) for frame in stack):
-            main = threading.main_thread().ident
-            frame = sys._current_frames().get(main or 0)
-            stack = traceback.extract_stack(frame)
         return tuple(
             Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
-            for f in reversed(stack)
-            if not self._own(f.filename)
+            for f in reversed(traceback.extract_stack(users_frame()))
+            if not is_own(f.filename)
         )
 
     def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
@@ -222,7 +213,7 @@ class Recording:
             marks=self._marks,
             steps=self._steps,
             workspace_bytes=33_554_432 if major >= 9 else 8_519_680,
-            own=self._own,
+            own=is_own,
         )
 
     def _device(self, index: int, history: History, segments: list[dict[str, Any]]) -> Device:

@@ -31,8 +31,10 @@ def parse_answer(text: str) -> tuple[str, Answer]:
     """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere."""
     place, _, answer = text.rpartition("=")
     place = place or EVERYWHERE
-    if answer in _SHARES:
-        return place, answer
+    if answer == "all":
+        return place, "all"
+    if answer == "none":
+        return place, "none"
     try:
         return place, float(answer)
     except ValueError:
@@ -45,7 +47,7 @@ def check_answers(answers: Mapping[str, Answer]) -> None:
         line = place.rpartition(":")[2]
         if place != EVERYWHERE and not line.isdecimal():
             raise DryRunError(f"answer {_RULE}, got the place {place!r}")
-        number = _SHARES.get(answer, answer)
+        number = 0.0 if answer in _SHARES else answer
         if not isinstance(number, int | float) or not math.isfinite(number):
             raise DryRunError(f"answer {_RULE}, got {answer!r}")
 

@@ -25,14 +25,12 @@ import ctypes
 import linecache
 import os
 import struct
-import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Final
 
 from harness.dry_run.dry_run_report import Answer, ValueRead
+from harness.dry_run.own_code import users_frame
 from harness.dry_run.unknown_sizes import becomes_integer
 from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value, library_answer
 
@@ -76,17 +74,10 @@ class _Place:
 
 
 class ValueReads:
-    """Counts reads by place, and answers some of them.
+    """Counts reads by place; ``integer`` is what an unknown one gets if it may become a size."""
 
-    ``own`` says whether a file belongs to PyTorch, Python or the harness; ``integer`` is what an
-    unknown read gets if it may become a size.
-    """
-
-    def __init__(
-        self, answers: Mapping[str, Answer], own: Callable[[str], bool], *, integer: int = 0
-    ) -> None:
+    def __init__(self, answers: Mapping[str, Answer], *, integer: int = 0) -> None:
         self._answers = answers
-        self._own = own
         self._integer = integer
         self._places: dict[tuple[str, int], _Place] = {}
         self._callbacks = _Callback(self._on_read), _Size(self._on_size)
@@ -129,17 +120,9 @@ class ValueReads:
         place.answered += size is not None
         return 0 if size is None else size + 1
 
-    def _frame(self) -> FrameType | None:
-        """Return the innermost frame of the user's code, of the main thread if there is none."""
-        frame = self._users(sys._getframe())
-        if frame is None:
-            main = threading.main_thread().ident
-            frame = self._users(sys._current_frames().get(main or 0))
-        return frame
-
     def _place(self) -> _Place:
         """Return the place that reads."""
-        frame = self._frame()
+        frame = users_frame()
         file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
         place = self._places.get((file, line))
         if place is None:
@@ -152,11 +135,6 @@ class ValueReads:
             place = _Place(file=file, line=line, answer=answer, always=always, source=source)
             self._places[file, line] = place
         return place
-
-    def _users(self, frame: FrameType | None) -> FrameType | None:
-        while frame is not None and self._own(frame.f_code.co_filename):
-            frame = frame.f_back
-        return frame
 
     def places(self) -> tuple[ValueRead, ...]:
         """Return the places, those with most reads first."""
