@@ -15,7 +15,6 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     dry_run_report.py   The result of a dry run as data
     dry_run_request.py  The request for a dry run
     dry_run_text.py     The report of a dry run as text for a terminal
-    ending.py           The end of a script's process: the result is written, whatever the end is
     fake_ranks.py       One rank of many in one process
     for_workers.py      The harness's own workers on a pretended GPU
     history.py          The moment of a peak and what was alive then
