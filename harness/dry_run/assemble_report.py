@@ -63,10 +63,7 @@ def assemble_report(
         out_of_memory=inside.out_of_memory,
         value_reads=inside.value_reads,
         unsupported=page.unsupported,
-        notes=(
-            *inside.notes,
-            *_notes(page, inside, gpu, architectures),
-        ),
+        notes=(*inside.notes, *_notes(page, inside, gpu, architectures)),
         optimizer_steps=inside.optimizer_steps,
         kernels=page.kernels,
         wall_seconds=ending.seconds,

@@ -32,13 +32,7 @@ one GPU of the machine, see ``--world-size`` for many."""
 _WORKS_ON_GIVEN_MEMORY = re.compile(r"cublas|cusolver(?!.*bufferSize)")
 """Libraries whose functions allocate nothing of PyTorch's, so that doing nothing is right."""
 
-_NOT_SUPPORTED = {
-    "cudnn": 3000,
-    "cusolver": 9,
-    "cusparse": 10,
-    "cufft": 16,
-    "nccl": 1,
-}
+_NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 1}
 """What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
 
 LIBRARY = "libharness_dry_run.so"
@@ -164,11 +158,7 @@ def _run(command: list[str | Path]) -> str:
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         limited = ["/bin/sh", "-c", f'ulimit -f {MOST_BLOCKS}; exec "$0" "$@"', *command]
         process = subprocess.Popen(
-            limited,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            start_new_session=True,
+            limited, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
         )
         try:
             code = process.wait(COMPILER_SECONDS)

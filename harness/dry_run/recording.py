@@ -235,9 +235,7 @@ class Recording:
         )
 
 
-def _unless_compiled(
-    hook: Callable[["torch.optim.Optimizer"], None],
-) -> Callable[..., None]:
+def _unless_compiled(hook: Callable[["torch.optim.Optimizer"], None]) -> Callable[..., None]:
     """Return a hook that TorchDynamo does not see: it would break the graph of a compiled step."""
 
     def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:
