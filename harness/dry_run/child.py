@@ -268,7 +268,7 @@ def main() -> int:
     if not hasattr(stub, "pretend_main"):
         write_result(ChildResult(ended="not loaded"), Path(job.result))
         return 1
-    supervised(job.lifeline, file.parent)
+    supervised(job.lifeline, file.parent, job.end_at)
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()

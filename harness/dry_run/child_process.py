@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import math
 import os
 import pickle
 import shutil
@@ -13,7 +12,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -27,14 +25,9 @@ from harness.dry_run.fake_ranks import variables
 from harness.dry_run.for_workers import pretending
 from harness.dry_run.kept_files import kept_files
 from harness.dry_run.status_page import SIZE_BYTES, StatusPage
-from harness.dry_run.supervisor import KILL
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.process.start_child import own_interpreter
 
-GRACE_SECONDS = 30.0
-"""How long a script that is to end has to clean up and its report to be written."""
-SHORT_GRACE_SECONDS = 5.0
-"""The same after a second signal; a third one ends it at once."""
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
 """A file that is locked as long as the dry run's process lives, whoever can see that process."""
@@ -51,11 +44,12 @@ def run(request: Request, folder: Path) -> DryRunReport:
     output = subprocess.DEVNULL if request.quiet else None
     begin = time.monotonic()
     lifeline, held = _pipe()
+    end_at = None if request.deadline_seconds is None else begin + request.deadline_seconds
     with status.open("rb") as page:  # stays readable if the script empties the temporary folder
         try:
             snapshot = request.snapshot and request.snapshot.resolve()
             sent = dataclasses.replace(
-                request, result=str(result), lifeline=lifeline, snapshot=snapshot
+                request, result=str(result), lifeline=lifeline, end_at=end_at, snapshot=snapshot
             )
             job.write_bytes(pickle.dumps(sent))
             process = subprocess.Popen(
@@ -67,13 +61,14 @@ def run(request: Request, folder: Path) -> DryRunReport:
                 stderr=output,
             )
             os.close(lifeline)
-            stops = _wait(process, request.deadline_seconds)
+            with _handing_on(process) as signals:
+                process.wait()
+            end = time.monotonic()
         finally:
-            os.close(held)
+            os.close(held)  # the supervisor ends what is left
         if process.returncode == -signal.SIGKILL:  # perhaps the supervisor itself
             end_processes_of(folder)
         seen = StatusPage.read(page.read())
-    seconds = time.monotonic() - begin
     inside = ChildResult(ended="lost")
     if result.exists():
         inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
@@ -84,9 +79,9 @@ def run(request: Request, folder: Path) -> DryRunReport:
         )
     ending = Ending(
         code=process.returncode,
-        late=stops.late,
-        signal=stops.numbers[0] if stops.numbers else None,
-        seconds=seconds,
+        late=end_at is not None and end >= end_at,
+        signal=signals[0] if signals else None,
+        seconds=end - begin,
     )
     report = assemble_report(request, inside, seen, ending, torch.architectures())
     return msgspec.structs.replace(report, kept_files=kept_files(folder / "files"))
@@ -114,57 +109,15 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
     }
 
 
-@dataclass(kw_only=True)
-class _Stops:
-    """Requests to end the script: signals, or its deadline."""
-
-    numbers: list[int] = field(default_factory=list)
-    kill_at: float = math.inf
-    late: bool = False
-
-    def allow(self, seconds: float) -> None:
-        """Have the script killed after so long, unless it is to be killed earlier."""
-        self.kill_at = min(self.kill_at, time.monotonic() + seconds)
-
-
-def _wait(process: "subprocess.Popen[bytes]", deadline_seconds: float | None) -> _Stops:
-    """Wait for the child, hand signals on to it; its supervisor leaves nothing of it running."""
-    stops = _Stops()
-    deadline = time.monotonic() + (math.inf if deadline_seconds is None else deadline_seconds)
-    try:
-        with _handing_on(process, stops):
-            while (now := time.monotonic()) < stops.kill_at:
-                if now >= deadline and not stops.late:
-                    stops.late = True
-                    stops.allow(GRACE_SECONDS)
-                    _signal(process, signal.SIGINT)
-                end = stops.kill_at if stops.late else min(deadline, stops.kill_at)
-                with contextlib.suppress(subprocess.TimeoutExpired):  # a signal may set an end
-                    process.wait(min(0.2, end - now))
-                    break
-    finally:
-        if process.poll() is None:
-            _signal(process, KILL)
-            try:
-                process.wait(SHORT_GRACE_SECONDS + GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-    return stops
-
-
 @contextlib.contextmanager
-def _handing_on(process: "subprocess.Popen[bytes]", stops: _Stops) -> Iterator[None]:
+def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
     """Send the child what interrupts or ends this process, and go on waiting for its report."""
+    handed_on: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         del frame
-        stops.numbers.append(number)
-        if len(stops.numbers) > 1:
-            stops.allow(SHORT_GRACE_SECONDS if len(stops.numbers) == 2 else 0.0)
-        elif number != signal.SIGINT:
-            stops.allow(GRACE_SECONDS)
-        _signal(process, number)
+        handed_on.append(number)
+        process.send_signal(number)
 
     numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
@@ -173,16 +126,10 @@ def _handing_on(process: "subprocess.Popen[bytes]", stops: _Stops) -> Iterator[N
         numbers.clear()
     before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
-        yield
+        yield handed_on
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
-    """Signal the script's own process, as a terminal or a scheduler would."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, number)
 
 
 @contextlib.contextmanager

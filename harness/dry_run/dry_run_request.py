@@ -47,6 +47,8 @@ class Request:
     result: str = ""
     lifeline: int = -1
     """The end of a pipe that closes when the parent has ended."""
+    end_at: float | None = None
+    """The deadline, by the system's monotonic clock."""
 
     def __post_init__(self) -> None:
         script = Path(self.target)
