@@ -153,7 +153,7 @@ def dry_run(
     The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
     it was ended by Ctrl-C or SIGTERM.
     """
-    from harness.dry_run.dry_run_text import dry_run_text, next_steps
+    from harness.dry_run.dry_run_text import dry_run_text
     from harness.dry_run.run import dry_run as run
 
     if module is None and not command:
@@ -172,16 +172,9 @@ def dry_run(
         write_page(html, dry_run_page(report, target=str(target)))
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
-    if not as_json:
-        for line in next_steps(report, _named(str(target), module)):
-            click.echo(printable(line))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK
-
-
-def _named(target: str, module: str | None) -> str:
-    return f"-- {target}" if module is None else f"-m {target} --"
 
 
 def _print_largest(

@@ -93,9 +93,8 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     flags = ("-std=c++20", "-O1", "-DNDEBUG", "-fPIC", "-shared", "-w")
     headers = f"-I{torch.libraries.parent / 'include'}"
     libraries = (f"-L{torch.libraries}", "-ltorch_cpu", "-lc10")
-    made = folder / VALUES
-    values = [compiler("C++"), *flags, headers, SOURCES / "values.cpp", "-o", made, *libraries]
-    commands.append(values)
+    inputs = (headers, SOURCES / "values.cpp", "-o", folder / VALUES)
+    commands.append([compiler("C++"), *flags, *inputs, *libraries])
     with ThreadPoolExecutor() as pool:
         list(pool.map(_run, commands))
     _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)

@@ -1,4 +1,4 @@
-"""The report of a dry run as text for a terminal, and what to run next."""
+"""The report of a dry run as text for a terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -29,13 +29,6 @@ CATEGORY_WORDS: Mapping[Category, str] = {
     "workspace": "cuBLAS workspace",
     "other": "other (inputs, outputs, temporaries)",
 }
-
-
-_OTHER_END: Mapping[str, str] = {
-    ": ATen of": "With HARNESS_DRY_RUN_AUTOTUNE=triton the first template is taken instead.",
-    "pad_mm": "With TORCHINDUCTOR_FORCE_SHAPE_PAD=1 every such product is padded instead.",
-}
-"""The run that shows how far the peak can move by choices that nothing measured."""
 
 
 def dry_run_text(report: DryRunReport, *, target: str) -> str:
@@ -107,8 +100,6 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
         if done.unmeasured:
             yield "  Chosen without a measurement, where a GPU takes the fastest:"
             yield from (f"  {n:>8,}  {what}" for what, n in done.unmeasured.items())
-            chosen = " ".join(done.unmeasured)
-            yield from (f"  {hint}" for what, hint in _OTHER_END.items() if what in chosen)
     pools = sum(device.graph_pools for device in report.devices)
     if pools:
         kept = format_bytes(sum(device.graph_pool_bytes for device in report.devices))
@@ -244,15 +235,3 @@ def _how(read: ValueRead) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."
-
-
-def next_steps(report: DryRunReport, target: str) -> list[str]:
-    """Return what may help, a line each; nothing where the script did not run out of memory."""
-    if report.outcome != "oom":
-        return []
-    on = f"--gpu {report.gpu}"
-    return [
-        "Next steps:",
-        f"  harness dry-run {on} --largest batch {target} --batch {{}}: the largest that fits",
-        f"  harness plan FILE.py:NETWORK --input SHAPE {on}: what to change in the step",
-    ]

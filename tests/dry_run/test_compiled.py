@@ -197,7 +197,6 @@ def test_a_mode_s_pool_and_choices_are_named(
     assert ("ATen of" in " ".join(report.compiled.unmeasured)) == autotuned
     text = dry_run_text(report, target="train.py")
     assert "CUDA graphs: 1 private pool keeps" in text
-    assert ("HARNESS_DRY_RUN_AUTOTUNE=triton" in text) == autotuned
     if autotuned:
         again = dry_run(path, tmp_path / "seen.json", mode, quiet=True)
         assert again.cuda == report.cuda, "with a cache as without"

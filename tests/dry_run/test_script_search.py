@@ -73,17 +73,3 @@ def test_a_real_module(
     said = capfd.readouterr()
     assert json.loads(said.out.splitlines()[-1])["largest"] == 1
     assert "number of blocks 2: oom" in said.err
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cuda_build")
-def test_out_of_memory_names_the_next_steps(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    script = tmp_path / "train.py"
-    script.write_text("import torch\ntorch.empty(1 << 30, dtype=torch.uint8, device='cuda')")
-    memory = ["--memory", "1000MiB", "--outside", "150MiB"]
-    assert main(["dry-run", "--gpu", "t4", *memory, "--", str(script)]) == 3
-    said = capsys.readouterr().out
-    assert f"harness dry-run --gpu t4 --largest batch -- {script} --batch {{}}" in said
-    assert "harness plan FILE.py:NETWORK --input SHAPE --gpu t4" in said

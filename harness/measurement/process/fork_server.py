@@ -132,8 +132,8 @@ def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return status
-        ready, _, _ = select.select([control, wake], [], [])
-        if control in ready:  # no request comes now: this is the end of them
+        watched: list[Any] = [control, wake]
+        if control in select.select(watched, [], [])[0]:  # it has ended: no request comes now
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return None
