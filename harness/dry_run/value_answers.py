@@ -8,20 +8,14 @@ from harness.dry_run.dry_run_report import Answer
 from harness.dry_run.dry_run_request import DryRunError
 
 EVERYWHERE = "*"
-_USUAL: Final = {
-    ("transformers/masking_utils.py", "find_packed_sequence_indices"): (
-        1.0,
-        "sequences are not packed",
-    ),
-    ("transformers/masking_utils.py", "fast_all"): (1.0, "nothing is padded"),
-    ("transformers/masking_utils.py", "_ignore_causal_mask_sdpa"): (1.0, "nothing is padded"),
-    ("transformers/masking_utils.py", "_ignore_bidirectional_mask_sdpa"): (
-        1.0,
-        "nothing is padded",
-    ),
+_ASKING: Final = {
+    "find_packed_sequence_indices": "sequences are not packed",
+    "fast_all": "nothing is padded",
+    "_ignore_causal_mask_sdpa": "nothing is padded",
+    "_ignore_bidirectional_mask_sdpa": "nothing is padded",
 }
-"""By file and function of a library: the answer to a question whose true value cannot be followed,
-and what it means. The report says so."""
+"""Functions of ``transformers/masking_utils.py`` that ask a question, and the meaning of its usual
+answer, yes. It is given where the true one cannot be followed, and the report says so."""
 
 _SHARES: Final = {"all": 1.0, "none": 0.0}
 _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
@@ -84,7 +78,6 @@ def as_size(answer: Answer, most: int) -> int | None:
 
 def library_answer(file: str, function: str) -> tuple[float | None, str | None]:
     """Return the usual answer in a function of a library and what it means; None elsewhere."""
-    for (name, asking), (answer, meaning) in _USUAL.items():
-        if function == asking and file.endswith("/" + name):
-            return answer, meaning
+    if function in _ASKING and file.endswith("/transformers/masking_utils.py"):
+        return 1.0, _ASKING[function]
     return None, None

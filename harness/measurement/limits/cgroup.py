@@ -22,7 +22,12 @@ _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _STALE_SECONDS = 3600.0
 """The age of a group that no probe, which has a deadline, can still be about to join."""
-_MOUNTS = Path("/proc/self/mountinfo")
+_ROOTS = (
+    (1, Path("/sys/fs/cgroup/memory")),
+    (2, Path("/sys/fs/cgroup")),
+    (2, Path("/sys/fs/cgroup/unified")),
+)
+"""Version and root of each hierarchy that may have the memory controller, as systemd mounts it."""
 _OWN = Path("/proc/self/cgroup")
 
 
@@ -158,46 +163,20 @@ def _make() -> Group:
 
 def places() -> Iterator[tuple[int, Path]]:
     """Yield our own group and its ancestors, from the inside out; version 1 first."""
-    try:
-        own, mounts = _own_paths(), _mounts()
-    except OSError:  # no Linux, or no /proc
-        return
-    for version, root in mounts:
-        path = own.get(version)
-        if path is None:
-            continue
-        place = root / path.lstrip("/")
-        while True:
-            if place.is_dir():
-                yield version, place
-            if place == root or root not in place.parents:
-                break
-            place = place.parent
-
-
-def _mounts() -> list[tuple[int, Path]]:
-    """Return version and mount point of each hierarchy that may have the memory controller."""
-    mounts = []
-    for line in _MOUNTS.read_text().splitlines():
-        head, _, tail = line.partition(" - ")
-        kind, _, options = tail.split()[0], *tail.split()[1:3]
-        if kind == "cgroup" and "memory" in options.split(","):
-            mounts.append((1, Path(head.split()[4])))
-        elif kind == "cgroup2":
-            mounts.append((2, Path(head.split()[4])))
-    return sorted(mounts)
-
-
-def _own_paths() -> dict[int, str]:
-    """Return this process's group in each version's hierarchy."""
-    paths = {}
-    for line in _OWN.read_text().splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0" and not controllers:
-            paths[2] = path
-        elif "memory" in controllers.split(","):
-            paths[1] = path
-    return paths
+    own: dict[int, str] = {}
+    with suppress(OSError):  # no Linux, or no /proc
+        for line in _OWN.read_text().splitlines():
+            number, controllers, path = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                own[1] = path
+            elif number == "0":
+                own[2] = path
+    for version, root in _ROOTS:
+        if version in own and (root / "cgroup.procs").exists():
+            inmost = root / own[version].lstrip("/")
+            for place in (inmost, *inmost.parents):
+                if place.is_dir() and place.is_relative_to(root):
+                    yield version, place
 
 
 def _remove(folder: Path) -> None:
