@@ -21,10 +21,6 @@ class PretendedGpu:
     """Properties of the GPU that the stub reports.
 
     Attributes:
-        name: as the report and ``torch.cuda.get_device_name()`` say it.
-        capability: compute capability, major and minor.
-        multiprocessors: their number.
-        threads_per_multiprocessor: maximum number of threads on one.
         total_bytes: the memory of each GPU.
         outside_bytes: the least and the most that the CUDA context and libraries take of it.
         count: equal GPUs in the machine.

@@ -39,10 +39,7 @@ class TorchBuild:
 
     @functools.cache  # noqa: B019 - there are one or two builds
     def architectures(self) -> tuple[int, ...]:
-        """Return the architectures that it has kernels for, e.g. 80 and 86.
-
-        They are the text behind ``torch.cuda.get_arch_list()``, found without loading PyTorch.
-        """
+        """Return the architectures that it has kernels for: ``torch.cuda.get_arch_list()``."""
         text = (self.libraries / "libtorch_python.so").read_bytes()
         match = re.search(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0", text)
         return tuple(int(n) for n in re.findall(rb"sm_(\d+)", match[1])) if match else ()

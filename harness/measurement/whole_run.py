@@ -86,11 +86,7 @@ def resident(
     *,
     zero_grad: ZeroGrad = "before_forward",
 ) -> dict[str, Any]:
-    """Run with the process's own size, or what it reserves of a GPU, read around each step.
-
-    Columns of ``steps``: ``kind, epoch, rows, resident_bytes`` (after the step),
-    ``rise_bytes`` (its highest less where it began), ``seconds``.
-    """
+    """Run with the process's own size, or what it reserves of a GPU, read around each step."""
     size_of, rise_of = _held_on(workload.device)
     steps = _steps(workload.batch, training, validation, epochs)
     # Written to beforehand: what a list of observations takes would show as growth, 300 bytes
@@ -134,12 +130,7 @@ def traced(
     *,
     zero_grad: ZeroGrad = "before_forward",
 ) -> dict[str, Any]:
-    """Run under the allocation recorder; ``after`` is called within the trace after each step.
-
-    Columns of ``steps``: ``kind, epoch, rows, start_bytes, peak_bytes, end_bytes`` (alive
-    before, most alive during, alive after), ``peak_phase``. ``categories``: what is alive at the
-    peak of the first step, of the last full one, of the partial batch and of an evaluated batch.
-    """
+    """Run under the allocation recorder; ``after`` is called within the trace after each step."""
     steps = _steps(workload.batch, training, validation, epochs)
     with AllocationRecorder(workload.device, operators=False) as recorder:
         with recorder.phase("build"):

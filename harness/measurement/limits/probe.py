@@ -67,10 +67,7 @@ def _mappings() -> dict[str, int] | None:
 
 @contextmanager
 def _within(job: Job, announce: training_step.Phase) -> Iterator[training_step.Phase]:
-    """Ready the process and enforce the job's budget over the block.
-
-    Yields the function that announces the phases of the block.
-    """
+    """Ready the process and enforce the job's budget over the block, which announces its phases."""
     if job.budget_bytes is None:
         yield announce
         return

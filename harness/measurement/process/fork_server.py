@@ -60,10 +60,7 @@ def _load() -> bool:
 
 
 def _load_and_prime() -> bool:
-    """Load torch and run tiny steps; return False where a GPU allows a forward pass only.
-
-    A worker for the CPU then runs the rest itself.
-    """
+    """Load torch and run tiny steps; return False where a GPU leaves the rest to the workers."""
     import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
 
     from harness.measurement import gpu

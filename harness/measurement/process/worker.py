@@ -49,10 +49,7 @@ def prime(*, forward_only: bool = False) -> None:
 
 
 def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
-    """Do ``job`` in a process that is ``primed`` or has made a forward pass only.
-
-    Send its result or failure; return the exit code.
-    """
+    """Do ``job``, send its result or failure, and return the exit code."""
     try:
         apply_policy(job.workload.malloc)
         if job.workload.device == "cpu":
