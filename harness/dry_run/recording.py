@@ -119,14 +119,13 @@ class Recording:
     def _allocations(self) -> int:
         return int(torch.cuda.memory_stats()["allocation.all.allocated"])
 
-    def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
-        """Note the addresses of an optimizer's parameters, gradients and states."""
-        self._add_mark(_owned(optimizer))
-
     def _add_mark(self, owners: dict[int, Category]) -> None:
         if self._marks and self._marks[-1].owners == owners:
             owners = cast("dict[int, Category]", self._marks[-1].owners)
         self._marks.append(Mark(allocations=self._allocations(), owners=owners))
+
+    def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
+        self._add_mark(_owned(optimizer))
 
     def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
         self._mark(optimizer)
@@ -144,7 +143,11 @@ class Recording:
                 allocated_bytes=torch.cuda.memory_allocated(device),
                 reserved_bytes=torch.cuda.memory_reserved(device),
                 free_bytes=free,
-                stack=self._stack_now(),
+                stack=tuple(
+                    Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
+                    for f in reversed(traceback.extract_stack(users_frame()))
+                    if not is_own(f.filename)
+                ),
             )
         )
         self._mark_modules()
@@ -165,14 +168,6 @@ class Recording:
                 if thing.state and not self._steps:
                     self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
-
-    def _stack_now(self) -> tuple[Frame, ...]:
-        """Return the user's frames of this thread, or of the main thread in the backward pass."""
-        return tuple(
-            Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
-            for f in reversed(traceback.extract_stack(users_frame()))
-            if not is_own(f.filename)
-        )
 
     def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.measurement.limits import cgroup, own_pages
+from harness.measurement.limits import cgroup
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Job
@@ -121,8 +121,6 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     works, why_not = cgroup.available()
     if not works:
         pytest.skip(why_not)
-    if not own_pages.can_populate():
-        pytest.skip("Linux before 5.14 cannot copy pages beforehand")
     result = threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
     assert result.outcome is Outcome.OK
     assert result.largest_fit is not None

@@ -103,11 +103,6 @@ def _cached_page(part: _Range) -> _Range | None:
     return None if index < 0 else _Range(begin, begin + mmap.PAGESIZE)
 
 
-def can_populate() -> bool:
-    """Return whether the kernel copies pages on request (Linux 5.14)."""
-    return _advise(_Range(0, 0), _WRITE)  # of no bytes: only the advice is checked
-
-
 def await_freed_tables() -> None:
     """Wait until the kernel has taken back the page tables of what this process has freed.
 
