@@ -47,13 +47,35 @@ Watch = Callable[[], AbstractContextManager[Phase]]
 """Watches one training step or evaluated batch; gives the phases to announce in it."""
 
 
+class Training(NamedTuple):
+    """A network, its data and how long it is trained."""
+
+    workload: Workload
+    training: Images
+    validation: Images
+    epochs: int
+    zero_grad: ZeroGrad = "before_forward"
+
+    def steps(self) -> dict[str, list[Any]]:
+        """Return the kind, epoch and number of examples of every step and evaluated batch."""
+        once = [
+            (kind, len(part))
+            for kind, images in ((TRAIN, self.training), (EVALUATE, self.validation))
+            for part in _parts(np.arange(len(images.x)), self.workload.batch)
+        ]
+        return {
+            "kind": [kind for kind, _ in once] * self.epochs,
+            "epoch": [epoch for epoch in range(1, self.epochs + 1) for _ in once],
+            "rows": [rows for _, rows in once] * self.epochs,
+        }
+
+
 def run(job: Job) -> dict[str, Any]:
     """Train as ``job.run`` says and return accuracies and the memory of every step."""
     plan = job.run or TrainingPlan()
-    training, validation = _data(job.workload, plan)
+    training = Training(job.workload, *_data(job.workload, plan), plan.epochs, plan.zero_grad)
     gc.collect()  # what loading left behind would go in the middle of the first epoch
-    follow = traced if plan.instrument == "trace" else resident
-    return follow(job.workload, training, validation, plan.epochs, zero_grad=plan.zero_grad)
+    return traced(training) if plan.instrument == "trace" else resident(training)
 
 
 def _data(workload: Workload, plan: TrainingPlan) -> tuple[Images, Images]:
@@ -78,17 +100,10 @@ def _synthetic(workload: Workload, count: int) -> Images:
     )
 
 
-def resident(
-    workload: Workload,
-    training: Images,
-    validation: Images,
-    epochs: int,
-    *,
-    zero_grad: ZeroGrad = "before_forward",
-) -> dict[str, Any]:
+def resident(training: Training) -> dict[str, Any]:
     """Run with the process's own size, or what it reserves of a GPU, read around each step."""
-    size_of, rise_of = _held_on(workload.device)
-    steps = _steps(workload.batch, training, validation, epochs)
+    size_of, rise_of = _held_on(training.workload.device)
+    steps = training.steps()
     # Written to beforehand: what a list of observations takes would show as growth, 300 bytes
     # a step.
     sizes = np.full((len(steps["kind"]), 2), -1, dtype=np.int64)
@@ -104,7 +119,7 @@ def resident(
         seconds[number] = time.perf_counter() - start
         sizes[number] = size_of(), rise.rise_bytes
 
-    ended = _train(_empty(workload), training, validation, epochs, watch, zero_grad=zero_grad)
+    ended = _train(training, _empty(training.workload), watch)
     metrics = {
         "resident_bytes": sizes[:, 0].tolist(),
         "rise_bytes": sizes[:, 1].tolist(),
@@ -121,20 +136,12 @@ def _held_on(device: str) -> tuple[Callable[[], int], Callable[[], AbstractConte
     return lambda: int(process.memory_info().rss), resident_rise
 
 
-def traced(
-    workload: Workload,
-    training: Images,
-    validation: Images,
-    epochs: int,
-    after: Callable[[], object] = lambda: None,
-    *,
-    zero_grad: ZeroGrad = "before_forward",
-) -> dict[str, Any]:
+def traced(training: Training, after: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Run under the allocation recorder; ``after`` is called within the trace after each step."""
-    steps = _steps(workload.batch, training, validation, epochs)
-    with AllocationRecorder(workload.device, operators=False) as recorder:
+    steps = training.steps()
+    with AllocationRecorder(training.workload.device, operators=False) as recorder:
         with recorder.phase("build"):
-            built = _empty(workload)
+            built = _empty(training.workload)
         recorder.mark(tensor_roles.parameter_addresses(built.model))
         saved = SavedTensors(recorder.mark_saved)
 
@@ -147,28 +154,12 @@ def traced(
             recorder.mark(tensor_roles.state_addresses(built.optimizer))
             after()
 
-        ended = _train(
-            built, training, validation, epochs, watch, recorder.mark, zero_grad=zero_grad
-        )
+        ended = _train(training, built, watch, recorder.mark)
     trace = recorder.trace
     return {
         "epochs": ended,
         "steps": steps | _per_step(trace, len(steps["kind"])),
         "categories": _categories(trace, steps["kind"], steps["rows"]),
-    }
-
-
-def _steps(batch: int, training: Images, validation: Images, epochs: int) -> dict[str, list[Any]]:
-    """Return the kind, epoch and number of examples of every step and evaluated batch."""
-    once = [
-        (kind, len(part))
-        for kind, images in ((TRAIN, training), (EVALUATE, validation))
-        for part in _parts(np.arange(len(images.x)), batch)
-    ]
-    return {
-        "kind": [kind for kind, _ in once] * epochs,
-        "epoch": [epoch for epoch in range(1, epochs + 1) for _ in once],
-        "rows": [rows for _, rows in once] * epochs,
     }
 
 
@@ -179,17 +170,13 @@ def _empty(workload: Workload) -> Built:
 
 
 def _train(
+    training: Training,
     built: Built,
-    training: Images,
-    validation: Images,
-    epochs: int,
     watch: Watch,
     mark: Callable[[dict[int, str]], None] = lambda _: None,
-    *,
-    zero_grad: ZeroGrad,
 ) -> list[dict[str, Any]]:
     """Train and validate; return each epoch's number, validation accuracy and seconds."""
-    workload = built.workload
+    workload, train, validation, epochs, zero_grad = training
     random = np.random.default_rng(workload.seed)
 
     def with_batch(images: Images, part: Any, phase: Phase) -> Built:
@@ -201,10 +188,10 @@ def _train(
     ended = []
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
-        order = random.permutation(len(training.x))
+        order = random.permutation(len(train.x))
         for part in _parts(order, workload.batch):
             with watch() as phase:
-                step(with_batch(training, part, phase), phase, zero_grad=zero_grad)
+                step(with_batch(train, part, phase), phase, zero_grad=zero_grad)
         correct = 0
         for part in _parts(np.arange(len(validation.x)), workload.batch):
             with watch() as phase:
@@ -233,7 +220,7 @@ def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, T
 
 
 def _correct(built: Built, phase: Phase) -> int:
-    """Return how many of a batch the network classifies correctly."""
+    """Return how many of a batch, which nothing else holds, the network classifies correctly."""
     with phase("forward"), torch.no_grad():
         return int((built.model(built.x).argmax(1) == built.y).sum())
 
@@ -270,10 +257,10 @@ def _categories(
         "last, partial batch": [number for number, size in training if size < full],
         "evaluation": [n for n, kind, size in numbered if kind == EVALUATE and size == full],
     }
-    return {name: _at_peak(trace, steps[-1]) for name, steps in chosen.items() if steps}
-
-
-def _at_peak(trace: Trace, number: int) -> dict[str, int]:
-    order = Trace(trace.events, trace.initial_bytes, steps=number).peak_order
-    sums = totals(trace.alive_after(order), "category")
-    return {category: sums.get(category, 0) for category in CATEGORIES}
+    at_peaks = {}
+    for name, numbers in chosen.items():
+        if numbers:
+            order = Trace(trace.events, trace.initial_bytes, steps=numbers[-1]).peak_order
+            sums = totals(trace.alive_after(order), "category")
+            at_peaks[name] = {category: sums.get(category, 0) for category in CATEGORIES}
+    return at_peaks

@@ -161,7 +161,7 @@ def sets() -> tuple[worker.Images, worker.Images]:
 
 
 def test_the_trace_of_a_real_run_is_flat_and_sums_up() -> None:
-    result = worker.traced(TINY, *sets(), 3)
+    result = worker.traced(worker.Training(TINY, *sets(), 3))
     steps = result["steps"]
     assert steps["rows"] == [4, 4, 3, 4, 2] * 3
     assert steps["kind"] == (["train"] * 3 + ["evaluate"] * 2) * 3
@@ -185,14 +185,16 @@ def test_the_trace_of_a_real_run_is_flat_and_sums_up() -> None:
 
 def test_a_real_leak_shows_in_the_trace_to_the_byte() -> None:
     kept = []
-    result = worker.traced(TINY, *sets(), 2, after=lambda: kept.append(torch.zeros(25)))
+    result = worker.traced(
+        worker.Training(TINY, *sets(), 2), after=lambda: kept.append(torch.zeros(25))
+    )
     starts = result["steps"]["start_bytes"]
     assert {b - a for a, b in itertools.pairwise(starts[1:])} == {100}
 
 
 def test_both_instruments_train_the_same_network() -> None:
     accuracies = [
-        [epoch["accuracy"] for epoch in follow(TINY, *sets(), 4)["epochs"]]
+        [epoch["accuracy"] for epoch in follow(worker.Training(TINY, *sets(), 4))["epochs"]]
         for follow in (worker.resident, worker.traced)
     ]
     assert accuracies[0] == accuracies[1]
