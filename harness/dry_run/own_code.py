@@ -38,12 +38,17 @@ def is_generated(file: str) -> bool:
 
 
 def users_frame() -> FrameType | None:
-    """Return the innermost frame of the user's code, of the main thread if this one has none."""
-    main = threading.main_thread().ident
-    for frame in (sys._getframe(), sys._current_frames().get(main or 0)):
-        at = frame
-        while at is not None and is_own(at.f_code.co_filename):
-            at = at.f_back
-        if at is not None:
-            return at
-    return None
+    """Return the innermost frame of the user's code, of the main thread if this one has none.
+
+    No variable holds a frame that holds the variable: tensors would live until a collection.
+    """
+    frame = _users(sys._getframe(1))
+    if frame is None:
+        frame = _users(sys._current_frames().get(threading.main_thread().ident or 0))
+    return frame
+
+
+def _users(frame: FrameType | None) -> FrameType | None:
+    while frame is not None and is_own(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
