@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from harness.dry_run.dry_run_report import ChildResult, Device, DryRunReport, Outcome
 from harness.dry_run.dry_run_request import Request
@@ -23,32 +22,30 @@ _OUTCOMES: Mapping[str, Outcome] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """The end of the script's process, seen from outside; ``code`` is negative for a signal."""
-
-    code: int
-    late: bool = False
-    signal: int | None = None
-    """The signal that the harness received and passed on."""
-    seconds: float = 0.0
-
-
 def assemble_report(
     request: Request,
     inside: ChildResult,
     page: StatusPage,
-    ending: Ending,
     architectures: Sequence[int],
+    *,
+    code: int,
+    late: bool,
+    received: int | None,
+    seconds: float,
 ) -> DryRunReport:
-    """Put together what was seen from inside, by the stub and from outside."""
+    """Put together what was seen from inside, by the stub and from outside.
+
+    ``code`` is negative for a signal; ``received`` is the signal that the harness passed on.
+    """
     gpu, devices = request.gpu, inside.devices
     if inside.ended == "lost":
         devices = tuple(
             Device(index=i, peaks=CudaPeaks(reserved_peak_bytes=peak))
             for i, peak in enumerate(page.peaks[: gpu.count])
         )
-    outcome, evidence = _outcome(request, inside, page, ending)
+    outcome, evidence = _outcome(request, inside, page, code, received)
+    if late:
+        outcome, evidence = "timeout", f"ended after {request.deadline_seconds} seconds"
     peaks = [device.peaks for device in devices]
     cuda = max(peaks, key=lambda one: one.reserved_peak_bytes or 0, default=CudaPeaks())
     return DryRunReport(
@@ -66,7 +63,7 @@ def assemble_report(
         notes=(*inside.notes, *_notes(page, inside, gpu, architectures)),
         optimizer_steps=inside.optimizer_steps,
         kernels=page.kernels,
-        wall_seconds=ending.seconds,
+        wall_seconds=seconds,
         compiled=inside.compiled,
         rank=request.rank if request.world_size is not None else None,
         world_size=request.world_size,
@@ -76,18 +73,16 @@ def assemble_report(
 
 
 def _outcome(
-    request: Request, inside: ChildResult, page: StatusPage, ending: Ending
+    request: Request, inside: ChildResult, page: StatusPage, code: int, received: int | None
 ) -> tuple[Outcome, str | None]:
     """Return how it ended, the most telling of what was seen."""
-    if ending.late:
-        return "timeout", f"ended after {request.deadline_seconds} seconds"
-    if ending.signal is not None and inside.ended in ("ok", "interrupted", "lost"):
-        interrupted = ending.signal == signal.SIGINT
-        return "killed", "interrupted" if interrupted else f"ended by {signal_name(ending.signal)}"
-    if inside.ended == "lost" and ending.code >= 0:
-        return "crashed", f"the process ended by itself with exit code {ending.code}"
+    if received is not None and inside.ended in ("ok", "interrupted", "lost"):
+        interrupted = received == signal.SIGINT
+        return "killed", "interrupted" if interrupted else f"ended by {signal_name(received)}"
+    if inside.ended == "lost" and code >= 0:
+        return "crashed", f"the process ended by itself with exit code {code}"
     if inside.ended == "lost":
-        name = signal_name(-ending.code)
+        name = signal_name(-code)
         killed = name in ("SIGKILL", "SIGTERM")
         return "killed" if killed else "crashed", f"ended by {name}"
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence

@@ -17,14 +17,14 @@ from types import FrameType
 
 import msgspec
 
-from harness.dry_run.assemble_report import Ending, assemble_report
+from harness.dry_run.assemble_report import assemble_report
 from harness.dry_run.build import build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.fake_ranks import variables
 from harness.dry_run.for_workers import pretending
 from harness.dry_run.kept_files import kept_files
-from harness.dry_run.status_page import SIZE_BYTES, StatusPage
+from harness.dry_run.status_page import StatusPage
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.process.start_child import own_interpreter
 
@@ -38,7 +38,7 @@ def run(request: Request, folder: Path) -> DryRunReport:
     torch = torch_build()
     stub = build(torch)
     status, result, job = (folder / name for name in ("status", "result.json", "job.pickle"))
-    status.write_bytes(bytes(SIZE_BYTES))
+    status.write_bytes(bytes(StatusPage()))
     for kind in ("new", "gone", "made"):
         (folder / "files" / kind).mkdir(parents=True)
     output = subprocess.DEVNULL if request.quiet else None
@@ -68,7 +68,7 @@ def run(request: Request, folder: Path) -> DryRunReport:
             os.close(held)  # the supervisor ends what is left
         if process.returncode == -signal.SIGKILL:  # perhaps the supervisor itself
             end_processes_of(folder)
-        seen = StatusPage.read(page.read())
+        seen = StatusPage.from_buffer_copy(page.read())
     inside = ChildResult(ended="lost")
     if result.exists():
         inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
@@ -77,13 +77,16 @@ def run(request: Request, folder: Path) -> DryRunReport:
             f"the stub was not loaded from {stub}: the dynamic linker does not preload it (its"
             " message is above), so no GPU was pretended and the script was not run"
         )
-    ending = Ending(
+    report = assemble_report(
+        request,
+        inside,
+        seen,
+        torch.architectures(),
         code=process.returncode,
         late=end_at is not None and end >= end_at,
-        signal=signals[0] if signals else None,
+        received=signals[0] if signals else None,
         seconds=end - begin,
     )
-    report = assemble_report(request, inside, seen, ending, torch.architectures())
     return msgspec.structs.replace(report, kept_files=kept_files(folder / "files"))
 
 
