@@ -59,7 +59,8 @@ class StatusPage(Structure):
     @property
     def refused_elsewhere_bytes(self) -> int:
         """Return the largest allocation that another process was refused for good."""
-        return max((int(one.refused_bytes) for one in self._others()), default=0)
+        refused: list[int] = [one.refused_bytes for one in self._others()]
+        return max(refused, default=0)
 
     def _others(self) -> list[_Process]:
         return [one for one in self.processes if one.pid not in (0, self.pid)]
