@@ -54,7 +54,8 @@ class StatusPage(Structure):
     def other_processes(self) -> int:
         """Return how many processes next to the script's own allocated memory of the GPU."""
         used = [any(one.peaks()) or one.refused_bytes > 0 for one in self._others()]
-        return int(self.crowded) + sum(used)
+        crowded: int = self.crowded
+        return crowded + sum(used)
 
     @property
     def refused_elsewhere_bytes(self) -> int:
