@@ -53,9 +53,8 @@ class StatusPage(Structure):
     @property
     def other_processes(self) -> int:
         """Return how many processes next to the script's own allocated memory of the GPU."""
-        used = [any(one.peaks()) or one.refused_bytes > 0 for one in self._others()]
-        crowded: int = self.crowded
-        return crowded + sum(used)
+        used = [one for one in self._others() if any(one.peaks()) or one.refused_bytes]
+        return int(self.crowded) + len(used)
 
     @property
     def refused_elsewhere_bytes(self) -> int:
