@@ -5,13 +5,13 @@ from typing import Literal
 
 import msgspec
 
+from harness.dry_run.for_workers import LAUNCHER
 from harness.dry_run.pretended_gpu import pretended_gpu
-from harness.dry_run.step_launcher import LAUNCHER
 from harness.dry_run.toolchain import torch_build
+from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import ForkLauncher, default_launcher
 from harness.measurement.process.messages import Ended, Failure, Job
 from harness.measurement.process.outcome import classify
-from harness.measurement.process.worker_output import OnPhase
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu

@@ -8,8 +8,8 @@ import msgspec
 from harness.dry_run.for_workers import has_gpu
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
+from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
-from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ended_question, error_of, option_of
 from harness.planning.predict_step import device_of, notes_of, report_of, request_of
 from harness.planning.step_question import StepAnswer, StepQuestion

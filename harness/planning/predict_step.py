@@ -7,7 +7,7 @@ import msgspec
 
 from harness.dry_run.sent_objects import sent
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
-from harness.measurement.process.worker_output import OnPhase
+from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import ask, option_of
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of

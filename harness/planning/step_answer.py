@@ -16,13 +16,11 @@ import torch
 from msgspec.structs import replace
 
 from harness.dry_run.compiled import watch
-from harness.dry_run.library_workspaces import workspace_bytes
-from harness.dry_run.own_code import is_own
-from harness.measurement.pretended_device import pretended_device
-from harness.measurement.process.failure import ForkFailedError
+from harness.dry_run.pretended_gpu import workspace_bytes
+from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall, in_fork
-from harness.measurement.run_trace import trace_run
-from harness.measurement.step_trace import trace_step
+from harness.measurement.process.outcome import ForkFailedError
+from harness.measurement.step_trace import trace_run, trace_step
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_search import PlanSearch, Subject
 from harness.planning.step_bench import (
@@ -188,7 +186,7 @@ def _traced_on_pretended_gpu(question: StepQuestion, own: OwnStep, announce: Pha
 
 def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepAnswer:
     """Return the traced step and what was compiled for it; refuse one of which nothing was."""
-    compilations = watch(is_own, partial(_tell, announce), pretended=pretended_device() is not None)
+    compilations = watch(partial(_tell, announce), pretended=pretended_device() is not None)
     traced = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
     compiled = compilations.compiled()
     if device == "cuda" and _has_pools():
@@ -229,7 +227,7 @@ def _fits(
 
 def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
     values = use_gpu(question, gpus[0])
-    watch(is_own, lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
+    watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     return fits_of(
         built_bench(own, values),
         gpus,

@@ -15,8 +15,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import torch
 
 from harness.dry_run.dry_run_text import reads_in_words
-from harness.dry_run.library_workspaces import workspace_bytes
-from harness.dry_run.own_code import is_own
+from harness.dry_run.pretended_gpu import workspace_bytes
 from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
@@ -60,7 +59,7 @@ class StepValues:
     def __init__(self, answers: tuple[str, ...]) -> None:
         known = dict(map(parse_answer, answers))
         check_answers(known)
-        self._reads = ValueReads(known, is_own)
+        self._reads = ValueReads(known)
         self._reads.listen()
 
     def refuse_unknown_sizes(self) -> None:

@@ -8,8 +8,8 @@ from functools import partial
 from msgspec.structs import replace
 from torch.nn import Module
 
-from harness.measurement.process.failure import ForkFailedError
 from harness.measurement.process.forked_call import ForkedCall, in_fork
+from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_bench import (
     ENDLESS_BYTES,
     Bench,

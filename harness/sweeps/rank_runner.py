@@ -9,7 +9,7 @@ import msgspec
 from harness.dry_run.dry_run_report import DryRunReport
 from harness.dry_run.run import dry_run
 from harness.dry_run.toolchain import DryRunUnavailableError
-from harness.measurement.pretended_device import VARIABLE
+from harness.measurement.environment import PRETENDED
 from harness.schema.events import Trace
 from harness.schema.metrics import CudaPeaks
 from harness.schema.rank_run import (
@@ -61,7 +61,7 @@ class RankRunner(Runner[RankJob, RankRun]):
                 job.workload,
                 job.strategy,
                 job.network,
-                gpu=os.environ.get(VARIABLE),
+                gpu=os.environ.get(PRETENDED),
                 world_size=None if job.strategy in ALONE else job.world_size,
                 deadline_seconds=self._deadline_seconds,
                 quiet=True,

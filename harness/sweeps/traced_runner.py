@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from harness.dry_run.step_launcher import LAUNCHER
+from harness.dry_run.for_workers import LAUNCHER
 from harness.dry_run.toolchain import torch_version
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended

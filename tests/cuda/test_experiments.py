@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.frame import load
-from harness.measurement.pretended_device import pretended_device
+from harness.measurement.environment import pretended_device
 from harness.sweeps.experiment_files import find, names_found
 
 pytestmark = [pytest.mark.cuda, pytest.mark.timeout(300)]

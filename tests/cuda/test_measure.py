@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from harness.measurement.environment import pretended_device
 from harness.measurement.measure import measure
-from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.launcher import Launcher
 from harness.prediction.mlp import formula
 from harness.schema.metrics import CudaMetrics, CudaPeaks

@@ -8,8 +8,9 @@ import pytest
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.build import build
-from harness.dry_run.compiled import cache_variables, is_generated
+from harness.dry_run.compiled import cache_variables
 from harness.dry_run.dry_run_text import dry_run_text
+from harness.dry_run.own_code import is_generated
 from harness.dry_run.toolchain import torch_build
 from harness.schema.units import format_bytes
 from tests.dry_run.test_known_values import check_lines

@@ -4,8 +4,8 @@ import pytest
 
 from harness.dry_run import for_workers
 from harness.dry_run.for_workers import gpu_or_dry_run
+from harness.measurement.environment import pretended_device
 from harness.measurement.measure import measure
-from harness.measurement.pretended_device import pretended_device
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import threshold

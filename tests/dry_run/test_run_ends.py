@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.dry_run.run_folder import run_folder
+from harness.dry_run.child_process import run_folder
 from tests.dry_run.scripts import script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")

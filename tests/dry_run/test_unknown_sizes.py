@@ -8,9 +8,8 @@ import pytest
 
 from harness.dry_run.dry_run_report import Device, DryRunReport, ValueRead
 from harness.dry_run.dry_run_request import DryRunError
-from harness.dry_run.rounded_reads import becomes_integer
 from harness.dry_run.run import dry_run
-from harness.dry_run.unknown_sizes import with_integers_tried
+from harness.dry_run.unknown_sizes import becomes_integer, with_integers_tried
 from harness.dry_run.value_answers import as_size, check_answers, parse_answer
 from harness.schema.metrics import CudaPeaks
 

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from msgspec.structs import replace
 
-from harness.measurement.limits import cgroup, own_pages, rlimit
+from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify
@@ -149,8 +149,6 @@ def test_what_a_step_is_charged_for_in_a_group_is_modelled_to_six_pages(
     launcher: Launcher,
 ) -> None:
     needs_cgroup()
-    if not own_pages.can_populate():
-        pytest.skip("Linux before 5.14 cannot copy pages beforehand")
     workload = Workload(depth=2, width=64, batch=2000)
     budget_bytes = charged_bytes(data_peak(workload))
     around = 6 * PAGE_BYTES

@@ -128,7 +128,7 @@ def test_a_worker_dies_first_where_the_machine_runs_out(launcher: LentLauncher) 
     launcher.launch(Job(kind="describe", workload=Workload()), 60)
     before = Path(f"/proc/{launcher.server_pid}/oom_score_adj").read_text()
     code = (
-        "import os; from harness.measurement.process.guards import die_first_for_memory\n"
+        "import os; from harness.measurement.process.start_child import die_first_for_memory\n"
         "die_first_for_memory(); print(open('/proc/self/oom_score_adj').read())"
     )
     assert child(code).stdout.split() == ["1000"]

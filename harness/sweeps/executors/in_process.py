@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
+from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, LaunchError
 from harness.measurement.process.messages import Ended, Failure, Job, Message
-from harness.measurement.process.worker_output import OnPhase
 from harness.schema.workload import Workload
 from harness.sweeps.executors.interface import Cell, Executor, Measured
 from harness.sweeps.executors.local import Slot

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.measurement import malloc_library
+from harness.measurement import malloc_policy
 from harness.measurement.measure import measure
 from harness.measurement.process.launch import environment_of_child
 from harness.measurement.process.launcher import ForkLauncher
@@ -25,8 +25,8 @@ REPLACEMENTS = [
 
 
 def test_the_c_librarys_own_malloc_is_no_replacement() -> None:
-    assert malloc_library.replacement() is None
-    malloc_library.refuse_replacement()
+    assert malloc_policy.replacement() is None
+    malloc_policy.refuse_replacement()
 
 
 SYSTEM_PYTHONS = sorted(Path("/usr/bin").glob("python3.1[1-9]"))
@@ -36,7 +36,7 @@ SYSTEM_PYTHONS = sorted(Path("/usr/bin").glob("python3.1[1-9]"))
 @pytest.mark.parametrize("python", [Path(sys.executable), *SYSTEM_PYTHONS], ids=str)
 @pytest.mark.parametrize("preloaded", [None, *REPLACEMENTS], ids=str)
 def test_malloc_is_found_from_every_interpreter(python: Path, preloaded: Path | None) -> None:
-    code = "from harness.measurement import malloc_library as m; print(m.replacement())"
+    code = "from harness.measurement import malloc_policy as m; print(m.replacement())"
     done = subprocess.run(
         [python, "-c", code],
         cwd=Path(__file__).parents[2],
