@@ -113,8 +113,7 @@ def measure_step(
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (option_of(gpu or gpu_of(None)),) if pretends else ()
     question = StepQuestion(request=request, device=device, gpus=gpus)
-    where: Literal["dry run", "here"] = "dry run" if pretends else "here"
-    ended = ended_question(question, where, deadline_seconds, progress)
+    ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
         raise error_of(ended.failure)
     outcome, evidence = classify(ended)

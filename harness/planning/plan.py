@@ -82,7 +82,7 @@ def plan_request(
         question = StepQuestion(
             request=request, device="cuda", gpus=(option,), settings=settings, plan=True
         )
-        plan = msgspec.convert(ask(question, "dry run", progress).plan, Plan)
+        plan = msgspec.convert(ask(question, progress).plan, Plan)
         most = plan.as_asked.workspace_bytes
         note = WORKSPACE.format(format_bytes(most)) if most else ""
     except DryRunUnavailableError as error:

@@ -90,7 +90,7 @@ def predict_on_cuda(
             fits=gpu is not None,
             largest=searched,
         )
-        answer = ask(question, "dry run", progress)
+        answer = ask(question, progress)
         notes = (*notes_of(answer), *[NOT_SEARCHED] * (largest and not searched))
         return report_of(request, answer, method="dry run", notes=notes)
 
@@ -139,7 +139,7 @@ def predict_run(
         run=True,
         fits=gpu is not None,
     )
-    answer = ask(question, "dry run")
+    answer = ask(question)
     notes = notes_of(answer)
     report = report_of(request, answer, method="dry run", notes=notes, steps=answer.steps)
     return msgspec.structs.replace(report, batch=None)
@@ -207,7 +207,7 @@ def fits_on_cuda(
             fits=True,
             largest=request.compile is None,
         )
-        answer = ask(question, "dry run", progress)
+        answer = ask(question, progress)
         compiling = () if request.compile is None else (NOT_SEARCHED,)
         notes = (*notes_of(answer), *left_out, *compiling)
         return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)

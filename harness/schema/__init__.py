@@ -25,7 +25,6 @@ step_choices.py         The names that a step of a network may be described with
 step_report.py          One report for every question about a step
 step_request.py         A step of the user's own network as a worker is asked for it
 traced_run.py           One traced step of any network as a line of JSON
-sweep_progress.py       Progress of a sweep, for whoever shows it
 terminal_console.py     A console that prints text from outside as data
 threshold.py            The threshold of a workload, as strict JSON
 training_run.py         A whole training run as strict JSON

@@ -5,7 +5,8 @@ measurement: metrics, outcome and the evidence for it, environment. What is unkn
 """
 
 import enum
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SCHEMA: Literal[1] = 1
+SCHEMA = 1
+RECORDS = "records.jsonl"
 
 
 class RecordError(HarnessError, ValueError):
@@ -95,7 +97,8 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     >>> record.plot().savefig("peak.png")
     """
 
-    schema: Literal[1] = SCHEMA
+    FILE: ClassVar = RECORDS
+    schema: Literal[1] = 1
     workload_id: str
     workload: Workload
     outcome: Outcome
@@ -105,6 +108,11 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     passes: dict[str, str] = msgspec.field(default_factory=dict)
     wall_seconds: float | None = None
     environment: Environment = msgspec.field(default_factory=Environment)
+
+    @property
+    def cell_id(self) -> str:
+        """The workload's id."""
+        return self.workload_id
 
     def __repr__(self) -> str:
         return f"<Record: {metrics_line(self)}>"
@@ -142,28 +150,30 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "\n".join([metrics_line(self), *facts])
 
 
+class KeptLine(Protocol):
+    """One attempt at one cell of a run, kept as a line of JSON."""
+
+    FILE: ClassVar[str]
+    """Name of the file in the folder of the run."""
+
+    @property
+    def cell_id(self) -> str:
+        """Name of the cell."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """End of the attempt."""
+
+
+Line = TypeVar("Line", bound=KeptLine)
+
+
 class _Header(Struct):
     schema: object = None
 
 
-class _Named(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-class _Identified(Protocol):
-    @property
-    def workload_id(self) -> str: ...
-
-    @property
-    def workload(self) -> _Named: ...
-
-
-Line = TypeVar("Line", bound=_Identified)
-
 _ENCODER = msgspec.json.Encoder()
-_HEADER_DECODER = msgspec.json.Decoder(_Header)
-_DECODER = msgspec.json.Decoder(Record)
+_decoder = functools.cache(msgspec.json.Decoder)
 
 
 def to_json(value: Struct) -> bytes:
@@ -171,30 +181,30 @@ def to_json(value: Struct) -> bytes:
     return _ENCODER.encode(value)
 
 
-def from_json(line: bytes | str) -> Record:
-    """Return the record that ``line`` holds."""
-    return decode(_DECODER, line)
-
-
-def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
+def decode(kind: type[Line], line: bytes | str) -> Line:
     """Return what ``line`` holds, of this schema and with its workload's own id."""
     try:
-        schema = _HEADER_DECODER.decode(line).schema
+        schema = _decoder(_Header).decode(line).schema
         if schema is None:
             raise RecordError(f"schema: missing: this harness reads schema {SCHEMA}")
         if isinstance(schema, int) and schema != SCHEMA:
             hint = "; a newer harness wrote it" if schema > SCHEMA else ""
             raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
-        decoded = decoder.decode(line)
+        value: Any = _decoder(kind).decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error
-    if decoded.workload_id != decoded.workload.id:
-        rule = f"the workload's own id is {decoded.workload.id}"
-        raise RecordError(f"workload_id: {decoded.workload_id!r}: {rule}")
+    named = getattr(value, "workload_id", None)
+    if named is not None and named != value.workload.id:
+        raise RecordError(f"workload_id: {named!r}: the workload's own id is {value.workload.id}")
     text = line.encode() if isinstance(line, str) else line
-    if _ENCODER.encode(decoded) != text.strip():  # else no key can be there twice
+    if _ENCODER.encode(value) != text.strip():  # else no key can be there twice
         try:
             read_json(text)
         except ValueError as error:
             raise RecordError(str(error)) from error
+    decoded: Line = value
     return decoded
+
+
+from_json = functools.partial(decode, Record)
+"""Return the record that a line holds."""

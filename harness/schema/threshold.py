@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,8 +18,6 @@ from harness.schema.workload import Workload
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-SCHEMA: Literal[1] = 1
 
 Axis = Literal["batch", "depth", "width"]
 """The value that a threshold is searched for."""
@@ -40,6 +38,13 @@ class ThresholdQuestion:
     budget_bytes: int
     confirmations: int = 3
     """How often each side of the threshold must be seen."""
+    kind: Enforcement | None = None
+    """How the budget is enforced, which the machine decides."""
+
+    @property
+    def cell_id(self) -> str:
+        """A name that is equal for equal questions."""
+        return f"{self.workload.id}-batch-{self.budget_bytes}-{self.kind}"
 
 
 class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,7 +118,8 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     >>> found.plot().savefig("search.png")
     """
 
-    schema: Literal[1] = SCHEMA
+    FILE: ClassVar = THRESHOLDS
+    schema: Literal[1] = 1
     workload_id: str
     workload: Workload
     solve: Axis
@@ -217,14 +223,8 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def cell_id(self) -> str:
-        """Return the name of the question: equal for equal questions."""
-        return cell_id(self.workload, self.budget_bytes, self.solve, self.kind)
+        """Name of the question: equal for equal questions."""
+        return f"{self.workload.id}-{self.solve}-{self.budget_bytes}-{self.kind}"
 
 
-def cell_id(workload: Workload, budget_bytes: int, solve: str, kind: str) -> str:
-    """Return a text that is equal for equal questions."""
-    return f"{workload.id}-{solve}-{budget_bytes}-{kind}"
-
-
-from_json = partial(decode, msgspec.json.Decoder(Threshold))
-"""Return what a line holds: see ``harness.schema.record.decode``."""
+from_json = partial(decode, Threshold)

@@ -27,10 +27,9 @@ from harness.reporting.report import write_report
 from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.metrics import PhaseMetrics
-from harness.schema.sweep_progress import Progress
 from harness.schema.traced_run import STEP_RUNS, StepRun, from_json
 from harness.sweeps.experiment_files import find_own, literature_names
-from harness.sweeps.sweep import run
+from harness.sweeps.sweep import Progress, run
 
 CLAIMS = {
     claim.__name__.rpartition(".")[2]: claim
@@ -187,7 +186,7 @@ def peaks_of(share: Callable[[str | None, float | None], float]) -> Change:
 )
 def test_the_steps_decide_the_verdict(name: str, change: Change, expected: Verdict) -> None:
     runs = lines_if_there(RESULTS / name / STEP_RUNS, from_json)
-    steps = Steps({run.job.id: change(run) for run in runs})
+    steps = Steps({run.job.cell_id: change(run) for run in runs})
     assert CLAIMS[name].judge(steps, Size.DEFAULT).verdict is expected
 
 

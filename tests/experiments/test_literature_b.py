@@ -196,7 +196,7 @@ def name_of(value: object) -> str:
 def test_a_verdict_follows_from_the_steps(
     claim: ModuleType, runs: list[StepRun], verdict: Verdict
 ) -> None:
-    judgement = claim.judge(Steps({run.job.id: run for run in runs}), QUICK)
+    judgement = claim.judge(Steps({run.job.cell_id: run for run in runs}), QUICK)
 
     assert judgement.verdict is verdict
 

@@ -15,7 +15,6 @@ from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQ
 from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
-from harness.sweeps.threshold_runner import THRESHOLD
 from tests.analysis import planted
 from tests.experiments.verdicts import named
 
@@ -39,7 +38,7 @@ def answered(question: ThresholdQuestion, lost: float = 0.0) -> Threshold:
 
 
 def keep(folder: Path, size: Size) -> None:
-    with LineStore(folder, THRESHOLD) as store:
+    with LineStore(folder, Threshold) as store:
         for question in questions(size):
             store.append(answered(question, lost=0.3))
 

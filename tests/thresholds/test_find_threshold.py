@@ -16,7 +16,7 @@ from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import THRESHOLDS, Axis, Threshold, from_json
 from harness.schema.workload import Workload
-from harness.sweeps.store import Kind, LineStore
+from harness.sweeps.store import LineStore
 from harness.thresholds.enforcement import BudgetError, choose_kind
 from harness.thresholds.find_threshold import threshold
 from tests.analysis import planted
@@ -186,16 +186,13 @@ def test_a_budget_for_the_other_device_is_a_mistake() -> None:
 
 
 def test_thresholds_are_kept_and_found_again_by_their_question(tmp_path: Path) -> None:
-    kind: Kind[Threshold] = Kind(
-        file=THRESHOLDS, encode=to_json, decode=from_json, cell=lambda item: item.cell_id
-    )
     result = planted.threshold(NARROW)
-    with LineStore(tmp_path, kind) as store:
+    with LineStore(tmp_path, Threshold) as store:
         store.append(result)
         assert store.is_finished(result.cell_id)
     with (tmp_path / THRESHOLDS).open("ab") as file:
         file.write(b'{"torn')
-    with LineStore(tmp_path, kind) as store:
+    with LineStore(tmp_path, Threshold) as store:
         assert store.is_finished(result.cell_id)
         assert "torn" in store.repairs[0]
     assert (tmp_path / THRESHOLDS).read_bytes() == to_json(result) + b"\n"

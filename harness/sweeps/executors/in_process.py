@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from unittest.mock import patch
 
 from harness.measurement.process.launcher import Launcher, LaunchError
 from harness.measurement.process.messages import Ended, Failure, Job, Message
@@ -76,7 +75,7 @@ class InProcessLauncher(Launcher):
             failure = message.failure or failure
 
         started = time.monotonic()
-        with _environment_kept():
+        with patch.dict(os.environ):  # undoes what a job sets for a process of its own
             code = worker.run_job(job, send)
         return Ended(
             exit_code=code,
@@ -85,14 +84,3 @@ class InProcessLauncher(Launcher):
             phase=phase,
             seconds=time.monotonic() - started,
         )
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Undo what a job sets for a process of its own, such as that it sees no GPU."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

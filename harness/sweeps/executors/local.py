@@ -84,13 +84,14 @@ class Slot:
             cell.workload,
             repeats=cell.repeats,
             deadline_seconds=cell.deadline_seconds,
-            launcher=self._launcher(cell.workload.malloc),
+            launcher=self.launcher(cell.workload.malloc),
             keep_events=cell.keep_events,
             attempt=attempt,
         )
         return with_executor(record, executor, jobs=jobs, disturbed=disturbed), trace
 
-    def _launcher(self, malloc: str) -> Launcher:
+    def launcher(self, malloc: str) -> Launcher:
+        """Return the launcher for a malloc policy."""
         if malloc not in self._launchers:
             self._launchers[malloc] = default_launcher(malloc)
         launcher = self._launchers[malloc]
