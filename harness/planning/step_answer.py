@@ -6,7 +6,7 @@ processors: one records the traced step, one for each kind of GPU tries it at ot
 
 import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -25,14 +25,7 @@ from harness.measurement.run_trace import trace_run
 from harness.measurement.step_trace import trace_step
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_search import PlanSearch, Subject
-from harness.planning.step_bench import (
-    Bench,
-    Need,
-    built_bench,
-    fresh_bench,
-    use_gpu,
-    within_memory,
-)
+from harness.planning.step_bench import Need, loop_bench, step_bench, use_gpu
 from harness.planning.step_changes import StepChange
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.planning.step_search import fits_of
@@ -104,9 +97,9 @@ def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> dict[str, An
 
     def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
         step = changed_step(own, change, micro_batches)
-        bench = fresh_bench(step, replace(question, settings=settings), gpu)
+        changed = replace(question, settings=settings)
         try:
-            return fits_of(bench, (gpu,), batch=step.batch, settings=settings)[0]
+            return in_fork(partial(_fits_of_kind, changed, step, (gpu,)))[0]
         except ForkFailedError as error:
             if micro_batches == 1 or error.failure.type != "ValueError":
                 raise
@@ -142,11 +135,6 @@ def _of_run(question: StepQuestion) -> StepAnswer:
         )
         return result, workspace_bytes()
 
-    def run(batch: int, memory_bytes: int, *, largest_workspace: bool = False) -> Need | None:
-        del batch
-        use_gpu(question, gpu, memory_bytes, largest_workspace=largest_workspace)
-        return within_memory(partial(_run_need, call), largest_workspace=largest_workspace)
-
     result, workspace = in_fork(traced)
     if not question.fits or not gpu.total_bytes:
         return result
@@ -154,14 +142,12 @@ def _of_run(question: StepQuestion) -> StepAnswer:
     assert cuda is not None, "the run used the GPU"
     peaks = cuda.allocated_peak_bytes or 0, cuda.reserved_peak_bytes or 0
     need = Need(*peaks, *peaks, workspace)
-    fits = fits_of(Bench(run), (gpu,), batch=1, settings=question.settings, need=need)
-    return replace(result, fits=tuple(fits))
 
+    def fits() -> list[GpuFit]:
+        bench = loop_bench(call, use_gpu(question, gpu))
+        return fits_of(bench, (gpu,), batch=1, settings=question.settings, need=need)
 
-def _run_need(call: Callable[[], object]) -> Need:
-    call()
-    peaks = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-    return Need(*peaks, *peaks, workspace_bytes())
+    return replace(result, fits=tuple(in_fork(fits)))
 
 
 def _on_pretended_gpus(question: StepQuestion, own: OwnStep, announce: Phase) -> StepAnswer:
@@ -231,7 +217,7 @@ def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption
     values = use_gpu(question, gpus[0])
     watch(is_own, lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     return fits_of(
-        built_bench(own, values),
+        step_bench(own, values),
         gpus,
         batch=own.batch,
         unit=own.accumulate,
