@@ -145,16 +145,10 @@ class Plan:
 
     def _repr_html_(self) -> str:
         rows = [
-            (f"{one.relative_time:.2f}", format_bytes(one.fit.reserved_peak_bytes[1]), described)
+            (f"{one.relative_time:.2f}", one.fit.reserved_text, one.described())
             for one in self.candidates
-            for described in [one.described()]
         ]
         table = notebook_table(repr(self)[1:-1], ("time, about", "reserved peak", "change"), rows)
         code = self.candidates[0].code if self.candidates else ""
-        tried = "".join(f"<li>{html.escape(each)}</li>" for each in self.rejected)
-        return (
-            f"<p><b>{html.escape(self.summary().partition(chr(10))[0])}</b><br>"
-            f"as asked: {html.escape(str(self.as_asked))}</p>{table}"
-            f"<pre>{html.escape(code)}</pre>"
-            f"<details><summary>tried, and not sure to fit</summary><ul>{tried}</ul></details>"
-        )
+        lines = "<br>".join(map(html.escape, self.summary().splitlines()))
+        return f"<p>{lines}</p>{table}<pre>{html.escape(code)}</pre>"

@@ -29,9 +29,7 @@ OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers
 WORKSPACE = (
     "cuDNN alone knows its workspaces: the verdict holds from none to the largest, {} at once"
 )
-BY_REQUEST = "estimated on meta tensors, as was asked"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
-ESTIMATED = "estimated, because the dry run is not available: {}"
 
 Result = TypeVar("Result")
 
@@ -94,25 +92,28 @@ def predict_on_cuda(
         notes = (*notes_of(answer), *[NOT_SEARCHED] * (largest and not searched))
         return report_of(request, answer, method="dry run", notes=notes)
 
-    report, why = _by_dry_run(dry_run, request, method)
-    if report is not None:
-        return report
-    report = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
-    return msgspec.structs.replace(report, notes=(why, *report.notes))
+    def estimate(why: str) -> StepReport:
+        report = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
+        return msgspec.structs.replace(report, notes=(why, *report.notes))
+
+    return by_dry_run(dry_run, estimate, request, method)
 
 
-def _by_dry_run(
-    dry_run: Callable[[], Result], request: StepRequest, method: str
-) -> tuple[Result | None, str]:
-    """Return what a dry run answers; or None, and why the answer is to be estimated."""
+def by_dry_run(
+    dry_run: Callable[[], Result],
+    estimate: Callable[[str], Result],
+    request: StepRequest,
+    method: str,
+) -> Result:
+    """Return what a dry run answers, or the estimate, which is told why it is one."""
     if method == "estimate":
-        return None, BY_REQUEST
+        return estimate("estimated on meta tensors, as was asked")
     try:
-        return dry_run(), ""
+        return dry_run()
     except DryRunUnavailableError as error:
         if method == "dry-run" or request.compile is not None:
             raise
-        return None, ESTIMATED.format(error)
+        return estimate(f"estimated, because the dry run is not available: {error}")
 
 
 def predict_run(
@@ -212,15 +213,14 @@ def fits_on_cuda(
         notes = (*notes_of(answer), *left_out, *compiling)
         return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
 
-    table, why = _by_dry_run(dry_run, request, method)
-    if table is not None:
-        return table
-    reports = [
-        estimated(request, device="cuda", gpu=gpu, settings=settings, largest=True) for gpu in gpus
-    ]
-    fits = tuple(report.fit for report in reports if report.fit is not None)
-    notes = dict.fromkeys(note for report in reports for note in report.notes)
-    return FitsOnGpus(fits=fits, method="estimate", notes=(why, *notes))
+    def estimate(why: str) -> FitsOnGpus:
+        options: dict[str, Any] = {"device": "cuda", "settings": settings, "largest": True}
+        reports = [estimated(request, gpu=gpu, **options) for gpu in gpus]
+        fits = tuple(report.fit for report in reports if report.fit is not None)
+        notes = dict.fromkeys(note for report in reports for note in report.notes)
+        return FitsOnGpus(fits=fits, method="estimate", notes=(why, *notes))
+
+    return by_dry_run(dry_run, estimate, request, method)
 
 
 def _options(gpus: Sequence[Gpu]) -> tuple[list[GpuOption], list[str]]:

@@ -5,12 +5,12 @@ The file's name is the experiment's. A file is imported only if its text defines
 scripts may stand next to it.
 """
 
-import ast
 import dataclasses
 import difflib
 import hashlib
 import importlib
 import importlib.util
+import symtable
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,21 +69,13 @@ def other_scripts() -> list[Path]:
 def defines(path: Path) -> bool:
     """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported."""
     try:
-        tree = ast.parse(code_file(path).read_bytes())
+        names = symtable.symtable(code_file(path).read_bytes(), str(path), "exec")  # type: ignore[arg-type]
+        name = names.lookup("EXPERIMENT")
+    except KeyError:
+        return False
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
-    bound = {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-    imported = {
-        alias.asname or alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    return "EXPERIMENT" in bound | imported
+        return True  # so that whoever loads it says why
+    return name.is_assigned() or name.is_imported()
 
 
 def code_file(path: Path) -> Path:

@@ -3,7 +3,6 @@
 import os
 import pickle
 import sys
-from dataclasses import replace
 from typing import Any
 
 from harness.schema.errors import StepError
@@ -11,21 +10,16 @@ from harness.schema.input_spec import parse_input
 from harness.schema.step_choices import LOSSES, OPTIMIZERS
 from harness.schema.step_request import StepRequest
 from harness.training.load_target import builder_of, load_target
-from harness.training.own_step import Inputs, OwnStep, example_inputs
+from harness.training.own_step import ExampleInputs, Inputs, OwnStep
 
 
 def requested_step(request: StepRequest) -> OwnStep:
     """Return the step, with the modules that it names imported."""
     find_modules(request)
-    given: dict[str, Any] = {
-        "batch": request.batch,
-        "mode": request.mode,
-        "autocast": request.autocast,
-        "accumulate": request.accumulate,
-        "compile": request.compile,
-        "optimizer": _named(request.optimizer, OPTIMIZERS),
-        "loss": _named(request.loss, LOSSES),
-    }
+    same = ("batch", "mode", "autocast", "accumulate", "compile")
+    given: dict[str, Any] = {name: getattr(request, name) for name in same}
+    given["optimizer"] = _named(request.optimizer, OPTIMIZERS)
+    given["loss"] = _named(request.loss, LOSSES)
     if request.sent:
         given |= pickle.loads(request.sent)
     if request.target is not None:
@@ -53,6 +47,8 @@ def _inputs(request: StepRequest) -> Inputs:
         return inputs
     if not request.inputs:
         raise StepError("give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE")
-    specs = [parse_input(text) for text in request.inputs]
-    made = example_inputs(specs, with_labels=request.mode == "train")
-    return replace(made, classes=request.classes)
+    return ExampleInputs(
+        specs=tuple(map(parse_input, request.inputs)),
+        with_labels=request.mode == "train",
+        classes=request.classes,
+    )
