@@ -176,7 +176,7 @@ _ENCODER = msgspec.json.Encoder()
 _decoder = functools.cache(msgspec.json.Decoder)
 
 
-def to_json(value: Struct) -> bytes:
+def to_json(value: object) -> bytes:
     """Return ``value`` as one line of JSON, keys in the order of the schema."""
     return _ENCODER.encode(value)
 

@@ -192,23 +192,9 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             A row a probe, in the order of the search: ``value``, ``outcome``, ``phase``, ``type``,
             ``needed_bytes`` (missing where unknown) and ``seconds``.
         """
-        import pandas as pd
+        from harness.schema.columns import dtypes, typed_frame
 
-        rows = [
-            msgspec.structs.asdict(probe) | {"outcome": probe.outcome.value}
-            for probe in self.probes
-        ]
-        frame = pd.DataFrame(rows, columns=list(Probed.__struct_fields__))
-        return frame.astype(
-            {
-                "value": "Int64",
-                "outcome": "string",
-                "phase": "string",
-                "type": "string",
-                "needed_bytes": "Int64",
-                "seconds": "Float64",
-            }
-        )
+        return typed_frame([msgspec.to_builtins(one) for one in self.probes], dtypes(Probed))
 
     def plot(self) -> "Figure":
         """Return a picture of the search: each probed value, and whether it fitted.

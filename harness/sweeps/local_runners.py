@@ -185,9 +185,11 @@ class RankRunner(LocalRunner[RankJob, RankRun]):
                 quiet=True,
             )
         except DryRunUnavailableError as error:
-            evidence = {"message": str(error)}
-            environment = origin_of_line()
-            return line(outcome=Outcome.UNSUPPORTED, evidence=evidence, environment=environment)
+            return line(
+                outcome=Outcome.UNSUPPORTED,
+                evidence={"message": str(error)},
+                environment=origin_of_line(),
+            )
         outcome = Outcome(report.outcome)
         return line(
             outcome=outcome,

@@ -64,19 +64,10 @@ class LineStore(Generic[Line]):
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
+            self._open()
         except Timeout:
             rule = "another sweep is writing there; wait for it, or choose another --out"
             raise StoreError(f"out: {str(self._folder)!r}: {rule}") from None
-        except OSError as error:
-            raise StoreError(f"out: {str(self._folder)!r}: {error.strerror or error}") from None
-        try:
-            self._repair()
-            for line in read_lines(self._path, self._decoded):
-                self._outcomes[line.cell_id].append(line.outcome)
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            opened = os.fstat(self._descriptor)
-            self._identity = (opened.st_dev, opened.st_ino)
-            _sync_folder(self._folder)
         except OSError as error:
             self._lock.release()
             raise StoreError(f"out: {str(self._folder)!r}: {error.strerror or error}") from None
@@ -84,6 +75,20 @@ class LineStore(Generic[Line]):
             self._lock.release()
             raise
         return self
+
+    def _open(self) -> None:
+        self._repair()
+        for line in read_lines(self._path, self._decoded):
+            self._outcomes[line.cell_id].append(line.outcome)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        opened = os.fstat(self._descriptor)
+        self._identity = (opened.st_dev, opened.st_ino)
+        if os.name == "posix":  # a new file's name is as durable as its contents
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def __exit__(
         self,
@@ -197,13 +202,3 @@ def read_lines(path: Path, decoded: Callable[[bytes], Decoded]) -> Iterator[Deco
                 yield decoded(line)
             except RecordError as error:
                 raise type(error)(f"{path}, line {number}: {error}") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name as durable as its contents, where folders can be synced."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def load_target(target: str) -> Any:
     value: Any = _from_file(target, place) if place.endswith(".py") else _imported(target, place)
     for part in path.split("."):
         if not hasattr(value, part):
-            raise TargetError(f"{target}: {place} has no {part!r}{_hint(value, part)}")
+            raise TargetError(f"{target}: {place} has no {part!r}{_near(part, dir(value))}")
         value = getattr(value, part)
     return value
 
@@ -42,7 +42,10 @@ def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.
     try:
         inspect.signature(value).bind(**arguments)
     except TypeError as error:
-        hint = _argument_hint(value, arguments) or "; give it with --arg NAME=VALUE"
+        known = inspect.signature(value).parameters
+        unknown = [name for name in arguments if name not in known]
+        hint = _near(unknown[0], known) if unknown else ""
+        hint = hint or "; give it with --arg NAME=VALUE"
         raise TargetError(f"{target}: {error}{hint}") from error
     except ValueError:
         pass  # a callable without a signature
@@ -55,16 +58,6 @@ def builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.
         return made
 
     return build
-
-
-def _argument_hint(value: Any, given: Mapping[str, object]) -> str:
-    """Return which argument was meant, if one of those given has no such name."""
-    known = list(inspect.signature(value).parameters)
-    for name in given:
-        near = difflib.get_close_matches(name, known, n=1)
-        if name not in known and near:
-            return f" (did you mean {near[0]}?)"
-    return ""
 
 
 def _imported(target: str, name: str) -> Any:
@@ -98,6 +91,6 @@ def _from_file(target: str, name: str) -> Any:
     return module
 
 
-def _hint(value: Any, name: str) -> str:
-    near = difflib.get_close_matches(name, dir(value), n=1)
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
