@@ -95,7 +95,7 @@ def measure(target: object, batch: int | None = None, **options: object) -> Reco
     deadline_seconds = step.pop("deadline_seconds", DEADLINE_SECONDS)
     return measure_step(
         request_of(target, batch, step),
-        device="cpu" if device_of(device if gpu is None else "cuda", gpu) == "cpu" else "cuda",
+        device=device_of(device if gpu is None else "cuda", gpu),
         gpu=None if gpu is None else gpu_of(gpu),
         deadline_seconds=deadline_seconds,
     )

@@ -1,7 +1,7 @@
 """The prediction of one step of a network: by a dry run where it works, else by an estimate."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -9,7 +9,7 @@ from harness.dry_run.sent_objects import sent
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
 from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ask, option_of
-from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
+from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.prediction.whole_import import import_whole
 from harness.schema.argument_checks import ArgumentError, check_choice
@@ -198,7 +198,12 @@ def fits_on_cuda(
     """Return the verdict on each GPU with its largest batch."""
 
     def dry_run() -> FitsOnGpus:
-        options, left_out = _options(gpus)
+        options, left_out = [], []
+        for gpu in gpus:
+            try:
+                options.append(option_of(gpu))
+            except UnsupportedError as error:  # the installed PyTorch has no kernels for it
+                left_out.append(f"left out: {error}")
         question = StepQuestion(
             request=request,
             device="cuda",
@@ -223,27 +228,18 @@ def fits_on_cuda(
     return by_dry_run(dry_run, estimate, request, method)
 
 
-def _options(gpus: Sequence[Gpu]) -> tuple[list[GpuOption], list[str]]:
-    """Return the GPUs that the installed PyTorch has kernels for, and notes on the others."""
-    options, notes = [], []
-    for gpu in gpus:
-        try:
-            options.append(option_of(gpu))
-        except UnsupportedError as error:
-            notes.append(f"left out: {error}")
-    return options, notes
-
-
-def device_of(device: object, gpu: object) -> str:
+def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
     """Return ``cpu`` or ``cuda``, as the arguments name it."""
     if device is None:
         return "cpu" if gpu is None else "cuda"
     kind = str(device).partition(":")[0]
-    if kind not in ("cpu", "cuda"):
+    if kind == "cuda":
+        return "cuda"
+    if kind != "cpu":
         raise StepError(f"device must be cpu or cuda, got {str(device)!r}")
-    if kind == "cpu" and gpu is not None:
+    if gpu is not None:
         raise GpuError("device must be cuda where a GPU is named, got 'cpu'")
-    return kind
+    return "cpu"
 
 
 def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:

@@ -208,7 +208,6 @@ def _fits(
         while waiting and len(running) < at_once:
             running.append(ForkedCall(waiting.pop(0)))
         fits += running.pop(0).result()
-        at_once = os.cpu_count() or 1
     order = {gpu.name: place for place, gpu in enumerate(gpus)}
     return sorted(fits, key=lambda fit: order[fit.gpu])
 

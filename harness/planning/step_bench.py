@@ -5,7 +5,6 @@ in the same state, as a run of its own would have after building the network.
 """
 
 import ctypes
-import gc
 import os
 from collections.abc import Callable
 from copy import copy
@@ -13,7 +12,6 @@ from functools import partial
 from typing import NamedTuple, Self
 
 import torch
-from torch import nn
 
 from harness.dry_run.dry_run_text import reads_in_words
 from harness.dry_run.library_workspaces import workspace_bytes
@@ -94,14 +92,10 @@ def _limit_memory(memory_bytes: int, *, largest_workspace: bool) -> None:
 class Bench:
     """Tries of one step on this process's GPU.
 
-    ``step`` runs it with that many examples and returns what it needs; ``model`` is its network
-    where that is built already.
+    ``step`` runs it with that many examples and returns what it needs.
     """
 
-    def __init__(
-        self, step: Callable[[int], Need], values: StepValues, model: nn.Module | None = None
-    ) -> None:
-        self.model = model
+    def __init__(self, step: Callable[[int], Need], values: StepValues) -> None:
         self._step = step
         self._values = values
         self._largest_workspace = False
@@ -145,35 +139,10 @@ class Bench:
         return need
 
 
-class StateLeftError(Exception):
-    """A step left something on the GPU, so that another one would not begin as the first did."""
-
-
-class SameProcessBench(Bench):
-    """Tries one after another without a fork: faster, and right unless a step leaves something."""
-
-    def __init__(self, bench: Bench, model: nn.Module) -> None:
-        vars(self).update(vars(bench))
-        self.model, self._network = None, model  # no search in another process begins here
-        self._held = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
-
-    def tried(self, batch: int, memory_bytes: int) -> Need | None:
-        """Try once, in this process."""
-        torch.cuda.reset_peak_memory_stats()
-        need = self._run(batch, memory_bytes)
-        self._network.zero_grad(set_to_none=True)
-        gc.collect()
-        torch._C._cuda_clearCublasWorkspaces()
-        torch.cuda.empty_cache()
-        if (torch.cuda.memory_allocated(), torch.cuda.memory_reserved()) != self._held:
-            raise StateLeftError
-        return need
-
-
 def step_bench(own: OwnStep, values: StepValues) -> Bench:
     """Return tries of a step whose network is built once."""
     model = own.network("cuda", with_values=False)
-    return Bench(lambda batch: _need(own.step(model, "cuda", batch)), values, model)
+    return Bench(lambda batch: _need(own.step(model, "cuda", batch)), values)
 
 
 def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:

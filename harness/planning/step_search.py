@@ -1,20 +1,16 @@
 """Verdicts on GPUs of one kind, and the largest batch that fits: by running the step."""
 
-import gc
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 from msgspec.structs import replace
-from torch.nn import Module
 
 from harness.measurement.process.failure import ForkFailedError
-from harness.measurement.process.forked_call import ForkedCall, in_fork
+from harness.measurement.process.forked_call import ForkedCall
 from harness.planning.step_bench import (
     ENDLESS_BYTES,
     Bench,
     Need,
-    SameProcessBench,
     TooLargeError,
 )
 from harness.planning.step_question import GpuOption
@@ -85,26 +81,12 @@ class StepSearch:
         self._settings = settings
         self.needs: dict[int, Need] = {}
         self._completed: dict[tuple[int, int], bool] = {}
-        self._guesses: dict[str, int | None] = {}
 
     def fits(
         self, gpus: Sequence[GpuOption], *, find_largest: bool, at_best: bool = False
     ) -> list[GpuFit]:
         """Return the verdict on each GPU, and its largest batch if wanted."""
-        model = self._bench.model
-        if find_largest and model is not None:
-            with suppress(ForkFailedError):  # one process searches first, forks then confirm
-                self._guesses = in_fork(partial(self._searched, model, gpus, at_best))
         return [self._fit(gpu, find_largest, at_best) for gpu in gpus]
-
-    def _searched(
-        self, model: Module, gpus: Sequence[GpuOption], at_best: bool
-    ) -> dict[str, int | None]:
-        gc.freeze()  # what exists is never collected between two tries
-        bench = SameProcessBench(self._bench, model)
-        search = StepSearch(bench, self._batch, self._unit, self._settings)
-        fits = search.fits(gpus, find_largest=True, at_best=at_best)
-        return {fit.gpu: fit.largest_batch for fit in fits}
 
     def _fit(self, gpu: GpuOption, find_largest: bool, at_best: bool) -> GpuFit:
         need = self.need(self._batch)
@@ -170,7 +152,7 @@ class StepSearch:
             lambda count: self._completes(count * unit, room),
             low=low // unit,
             high=HIGHEST // unit,
-            guess=(self._guesses.get(gpu.name) or self._guess(batch, room)) // unit,
+            guess=self._guess(batch, room) // unit,
         )
         return None if largest is None else largest * unit
 

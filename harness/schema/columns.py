@@ -102,7 +102,9 @@ def _shared(value: "Record | StepReport") -> dict[str, Any]:
     return row
 
 
-_FIELDS = {struct: tuple(dtypes(struct)) for struct in (Metrics, *_NESTED.values())}
+_FIELDS: dict[type, Sequence[str]] = {
+    struct: tuple(dtypes(struct)) for struct in {Metrics, *_NESTED.values()}
+}
 
 
 def _text(value: Any) -> str | None:

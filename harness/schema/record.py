@@ -121,25 +121,13 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return metrics_html(self)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the measurement as a data frame of one row.
-
-        Returns:
-            The columns of ``harness.load``, without ``experiment``; sizes are bytes in nullable
-            ``Int64`` columns, unknown values are missing. ``pandas.concat`` joins several.
-        """
+        """Return one row with the columns of ``harness.load``, without ``experiment``."""
         from harness.schema import columns
 
         return columns.typed_frame([columns.record_row(self)])
 
     def plot(self) -> "Figure":
-        """Return a picture of what is alive at the peak, by category.
-
-        Returns:
-            A matplotlib figure: one bar whose parts are the categories in bytes.
-
-        Raises:
-            ArgumentError: it is unknown, for example because the measurement failed.
-        """
+        """Return a picture of what is alive at the peak, by category."""
         return picture("plot_metrics", self)
 
     def summary(self) -> str:

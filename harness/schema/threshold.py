@@ -145,23 +145,22 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         size = format_bytes(self.budget_bytes)
         if self.kind == "card":
             size = f"the free memory of the GPU, {size}"
+        fits, fails = self.largest_fit, self.smallest_fail
         if self.outcome is not Outcome.OK:
             return f"no answer: a probe ended with outcome {self.outcome}"
-        if self.largest_fit is None:
-            return f"not even {self.solve} {self.smallest_fail:,} fits into {size}"
-        if self.smallest_fail is None and self.confirmed:
-            return f"{self.solve} {self.largest_fit:,}, the largest possible, fits into {size}"
-        if self.smallest_fail is None:
+        if fits is None:
+            return f"not even {self.solve} {fails:,} fits into {size}"
+        if fails is None and self.confirmed:
+            return f"{self.solve} {fits:,}, the largest possible, fits into {size}"
+        if fails is None:
             unsettled = "from where on it does not is not settled"
-            return f"{self.solve} {self.largest_fit:,} fits into {size}; {unsettled}"
-        undecided = self.smallest_fail - self.largest_fit - 1
+            return f"{self.solve} {fits:,} fits into {size}; {unsettled}"
         between = ""
         if self.band:
             between = f"; {len(self.band):,} values between them fit only sometimes"
-        elif undecided:
-            between = f"; {undecided:,} between them not decided"
-        sides = f"{self.solve} {self.largest_fit:,} fits into {size}, {self.smallest_fail:,}"
-        return f"{sides} does not{between}"
+        elif fails - fits > 1:
+            between = f"; {fails - fits - 1:,} between them not decided"
+        return f"{self.solve} {fits:,} fits into {size}, {fails:,} does not{between}"
 
     @property
     def question(self) -> str:
@@ -186,25 +185,13 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "\n".join([self.answer, self.question, f"predicted: {predicted}"])
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the probes as a data frame.
-
-        Returns:
-            A row a probe, in the order of the search: ``value``, ``outcome``, ``phase``, ``type``,
-            ``needed_bytes`` (missing where unknown) and ``seconds``.
-        """
+        """Return a row a probe, in the order of the search, with the fields of ``Probed``."""
         from harness.schema.columns import dtypes, typed_frame
 
         return typed_frame([msgspec.to_builtins(one) for one in self.probes], dtypes(Probed))
 
     def plot(self) -> "Figure":
-        """Return a picture of the search: each probed value, and whether it fitted.
-
-        Returns:
-            A matplotlib figure.
-
-        Raises:
-            ArgumentError: there are no probes.
-        """
+        """Return a picture of the search: each probed value, and whether it fitted."""
         return picture("plot_threshold", self)
 
     @property

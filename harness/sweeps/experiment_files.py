@@ -12,7 +12,6 @@ import importlib
 import importlib.util
 import symtable
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -88,15 +87,27 @@ def find(name_or_path: str) -> Experiment:
 
     The name is looked up in ``./experiments``, among the harness's own and in the current folder.
     """
-    return load(_path_of(name_or_path))
+    if name_or_path.endswith(".py"):
+        if not Path(name_or_path).is_file():
+            raise ExperimentError(f"no such file: {name_or_path}")
+        return load(Path(name_or_path))
+    for path in (*_files(_USERS), *_own_files(), *Path().glob("*.py")):
+        if path.stem == name_or_path:
+            return load(path)
+    known = names_found()
+    near = difflib.get_close_matches(name_or_path, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise ExperimentError(
+        f"experiment must be one of {', '.join(known)}, or a path, got {name_or_path!r}{hint}"
+    )
 
 
 def find_own(name: str) -> Experiment:
     """Return one of the harness's own experiments."""
-    for path in _own_files():
-        if path.stem == name:
-            return load(path)
-    raise ExperimentError(f"the harness has no experiment {name!r}")
+    own = {path.stem: path for path in _own_files()}
+    if name not in own:
+        raise ExperimentError(f"the harness has no experiment {name!r}")
+    return load(own[name])
 
 
 def load(path: Path) -> Experiment:
@@ -114,30 +125,6 @@ def code_hash(path: Path) -> str:
     for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _path_of(name_or_path: str) -> Path:
-    if name_or_path.endswith(".py"):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise ExperimentError(f"no such file: {name_or_path}")
-        return path
-    for path in _candidates():
-        if path.stem == name_or_path:
-            return path
-    known = names_found()
-    near = difflib.get_close_matches(name_or_path, known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ExperimentError(
-        f"experiment must be one of {', '.join(known)}, or a path, got {name_or_path!r}{hint}"
-    )
-
-
-def _candidates() -> Iterator[Path]:
-    """Yield the files that a name may mean, in the order of precedence."""
-    yield from _files(_USERS)
-    yield from _own_files()
-    yield from Path().glob("*.py")
 
 
 def _own_files() -> list[Path]:
