@@ -9,8 +9,7 @@ from msgspec.structs import asdict
 from harness.analysis import AnalysisError
 from harness.analysis.frame import lines_if_there
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Section, Table, Verdict
-from harness.schema.literature import Check, Judgement, Source
+from harness.schema.findings import Check, Claim, Judgement, Section, Source, Table, Verdict
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json

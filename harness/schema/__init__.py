@@ -11,7 +11,6 @@ findings.py             Findings of an experiment's analysis for the report
 input_spec.py           One input of a network as the command line names it, e.g
 late_views.py           Pictures of plain data, drawn a layer above it
 layer_names.py          Names of layers
-literature.py           A claim of the literature, and what a judgement of it carries
 memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         Records and predictions as text
@@ -31,6 +30,5 @@ training_run.py         A whole training run as strict JSON
 unique_keys.py          JSON that gives no key of an object twice
 units.py                Bytes to text and back: 268435456 <-> "256 MiB"
 user_cache.py           Folders of the user that may be deleted at any time
-verdict.py              The verdict on memory
 workload.py             One training step, described completely, and grids of them
 """

@@ -1,10 +1,27 @@
 """The verdict on a memory budget or a GPU, and the largest batch that fits."""
 
+from typing import Final, Literal
+
 from msgspec import Struct
 
-from harness.schema.metrics import Bytes
+from harness.schema.metrics import Bytes, CudaPeaks
 from harness.schema.units import format_bytes
-from harness.schema.verdict import FITS, Fit
+
+Fit = Literal["fits", "does not fit", "close call"]
+"""A close call fits in some cases: it depends on where the driver places segments and on how
+much memory the CUDA context takes."""
+
+FITS: Final = "fits"
+DOES_NOT_FIT: Final = "does not fit"
+CLOSE_CALL: Final = "close call"
+
+
+def fit_of(*, in_every_case: bool, in_some_case: bool) -> Fit:
+    """Return the verdict on what completes in every case, in some, or in none."""
+    if in_every_case:
+        return FITS
+    return CLOSE_CALL if in_some_case else DOES_NOT_FIT
+
 
 LowHigh = tuple[Bytes, Bytes]
 
@@ -26,7 +43,7 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     largest_batch: int | None
 
     def __str__(self) -> str:
-        word = "fits" if self.fits else "does not fit"
+        word = FITS if self.fits else DOES_NOT_FIT
         size = f"needs {format_bytes(self.needed_bytes)} of {format_bytes(self.budget_bytes)}"
         largest = "no batch fits" if self.largest_batch is None else _batch(self.largest_batch)
         return f"{word}: {size}; {largest}"
@@ -110,15 +127,6 @@ def _batch(largest: int) -> str:
     return f"largest batch {largest:,}"
 
 
-class StepPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Peaks of the CUDA allocator's counters in one step."""
-
-    requested_peak_bytes: Bytes
-    allocated_peak_bytes: Bytes
-    active_peak_bytes: Bytes
-    reserved_peak_bytes: Bytes
-
-
 class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The last, smaller batch of an epoch, and the full batch after it.
 
@@ -135,8 +143,8 @@ class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     examples: int
     rows: int
     steps_before: int
-    partial_step: StepPeaks
-    next_step: StepPeaks
+    partial_step: CudaPeaks
+    next_step: CudaPeaks
     reserved_peak_bytes: LowHigh
     reserved_rise_bytes: LowHigh
 

@@ -180,9 +180,7 @@ class _Run(Prober):
             return None, None
         self._refuse_uncounted()
         live = solve_live(self.workload, self.budget_bytes, self.solve)
-        if not self._modelled:
-            return live, live
-        return live, self._solve()
+        return live, self._solve() if self._modelled else live
 
     @property
     def _counted(self) -> Callable[[Peak], int]:

@@ -14,8 +14,7 @@ from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.reporting.claims import read_claims
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Verdict
-from harness.schema.literature import Check, Judgement, Source, Witness
+from harness.schema.findings import Check, Judgement, Section, Source, Verdict, Witness
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, to_json
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun

@@ -55,10 +55,11 @@ _RESUME = "every finished cell is kept, the same command goes on"
 class _Worker(msgspec.Struct, frozen=True):
     """A Dask worker as the scheduler sees it."""
 
-    name: str
-    threads: int
-    memory_bytes: int
+    name: str | int
+    nthreads: int
+    memory_limit: int
     resources: dict[str, float]
+    status: str
 
 
 @dataclass(kw_only=True)
@@ -100,7 +101,7 @@ class DaskExecutor(Executor):
             raise ExecutorError(f"scheduler: {address!r}: {said}") from None
         executor = cls(client)
         try:
-            allowed = executor._ask(_allowed_failures())
+            allowed = executor._ask(lambda dask_scheduler: int(dask_scheduler.allowed_failures))
             if allowed != 0:
                 rule = f"start the scheduler with {_VARIABLE}: only the harness tries again"
                 raise ExecutorError(f"scheduler: {address!r}: {_ALLOWED} is {allowed}; {rule}")
@@ -131,7 +132,7 @@ class DaskExecutor(Executor):
     def _send(self, sent: _Sent) -> None:
         cell, jobs = sent.cell, max(1, self.capacity())
         lost_at = self._lost_at.get(cell.workload.id, set())
-        others = [at for at, worker in self._workers.items() if worker.name not in lost_at]
+        others = [at for at, worker in self._workers.items() if str(worker.name) not in lost_at]
         sent.only_at = frozenset(others) if lost_at else frozenset()
         sent.key = f"harness-{cell.workload.id}-{sent.attempt}-{uuid.uuid4()}"
         sent.started = time.monotonic()
@@ -163,14 +164,14 @@ class DaskExecutor(Executor):
     def capacity(self) -> int:
         """Return the workers' threads."""
         self._look()
-        return sum(worker.threads for worker in self._workers.values())
+        return sum(worker.nthreads for worker in self._workers.values())
 
     def room_bytes(self, workload: Workload) -> int | None:
         """Return the memory of the largest worker, by its resource MEMORY or its limit."""
         self._look()
         on_gpu = workload.device == "cuda"
         rooms = [
-            int(worker.resources.get("MEMORY", 0 if on_gpu else worker.memory_bytes))
+            int(worker.resources.get("MEMORY", 0 if on_gpu else worker.memory_limit))
             for worker in self._workers.values()
             if "GPU" in worker.resources or not on_gpu
         ]
@@ -197,13 +198,15 @@ class DaskExecutor(Executor):
         """See which workers there are, no more than twice a second."""
         if time.monotonic() - self._seen < _VIEW_SECONDS:
             return
-        self._workers = msgspec.convert(self._ask(_workers_seen()), dict[str, _Worker])
+        seen = self._ask(lambda dask_scheduler: dask_scheduler.identity()["workers"])
+        workers = msgspec.convert(seen, dict[str, _Worker]).items()
+        self._workers = {at: worker for at, worker in workers if worker.status == "running"}
         self._seen = time.monotonic()
         if self._workers:
             self._had_workers = self._seen
 
     def _ask(self, question: Callable[..., Any]) -> Any:
-        """Run ``question`` on the scheduler."""
+        """Run ``question`` on the scheduler, which gets it by value: it needs no harness."""
         try:
             return self._client.sync(
                 self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS
@@ -235,7 +238,7 @@ class DaskExecutor(Executor):
     def _not_begun(self, sent: _Sent, message: str, worker: str) -> None:
         """Let others try where a host could start no process; stop where there is no other."""
         tried = self._lost_at[sent.cell.workload.id] | {worker}
-        if all(other.name in tried for other in self._workers.values()):
+        if all(str(other.name) in tried for other in self._workers.values()):
             sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))
         else:
             self._lose(sent, message, worker)
@@ -271,29 +274,3 @@ def _end(cluster: LocalCluster) -> None:
 def _stopped(error: BaseException) -> ExecutorError:
     words = " ".join(str(error).split()) or type(error).__name__
     return ExecutorError(f"scheduler: {words}; {_RESUME}")
-
-
-# Functions made inside functions travel to the scheduler by value: it needs no harness.
-
-
-def _allowed_failures() -> Callable[..., int]:
-    def ask(dask_scheduler: Any) -> int:
-        return int(dask_scheduler.allowed_failures)
-
-    return ask
-
-
-def _workers_seen() -> Callable[..., dict[str, Any]]:
-    def ask(dask_scheduler: Any) -> dict[str, Any]:
-        return {
-            address: {
-                "name": str(worker.name),
-                "threads": worker.nthreads,
-                "memory_bytes": worker.memory_limit or 0,
-                "resources": dict(worker.resources),
-            }
-            for address, worker in dask_scheduler.workers.items()
-            if worker.status.name == "running"
-        }
-
-    return ask
