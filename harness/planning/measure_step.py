@@ -11,7 +11,7 @@ from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.outcome import classify
 from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ended_question, error_of, option_of
-from harness.planning.predict_step import device_of, notes_of, report_of, request_of
+from harness.planning.predict_step import device_of, report_of, request_of
 from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
@@ -128,5 +128,4 @@ def measure_step(
             reason=str(evidence.get("message", outcome)),
         )
     answer = msgspec.convert(ended.result, StepAnswer)
-    notes = notes_of(answer) if pretends else answer.notes
-    return report_of(request, answer, method=method, notes=notes, outcome=Outcome.OK)
+    return report_of(request, answer, method=method, outcome=Outcome.OK)

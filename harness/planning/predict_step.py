@@ -17,6 +17,7 @@ from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import Layer
+from harness.schema.record import Outcome
 from harness.schema.step_choices import COMPILE_MODES
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
@@ -88,9 +89,9 @@ def predict_on_cuda(
             fits=gpu is not None,
             largest=searched,
         )
-        answer = ask(question, progress)
-        notes = (*notes_of(answer), *[NOT_SEARCHED] * (largest and not searched))
-        return report_of(request, answer, method="dry run", notes=notes)
+        report = report_of(request, ask(question, progress), method="dry run")
+        compiling = [NOT_SEARCHED] * (largest and not searched)
+        return msgspec.structs.replace(report, notes=(*report.notes, *compiling))
 
     def estimate(why: str) -> StepReport:
         report = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
@@ -140,9 +141,7 @@ def predict_run(
         run=True,
         fits=gpu is not None,
     )
-    answer = ask(question)
-    notes = notes_of(answer)
-    report = report_of(request, answer, method="dry run", notes=notes, steps=answer.steps)
+    report = report_of(request, ask(question), method="dry run")
     return msgspec.structs.replace(report, batch=None)
 
 
@@ -159,23 +158,22 @@ def report_of(
     answer: StepAnswer,
     *,
     method: Method,
-    notes: Sequence[str] = (),
-    **fields: Any,
+    outcome: Outcome = Outcome.PREDICTED,
 ) -> StepReport:
     """Return the report of a traced step."""
-    metrics = {name: getattr(answer.metrics, name) for name in answer.metrics.__struct_fields__}
     return StepReport(
-        **metrics,
+        **msgspec.structs.asdict(answer.metrics),
         method=method,
+        outcome=outcome,
         target=request.target,
         batch=request.batch,
         torch=torch_version(),
-        notes=tuple(notes),
+        notes=notes_of(answer) if method == "dry run" else answer.notes,
+        steps=answer.steps,
         layers=tuple(Layer(**row) for row in answer.layers),
         fit=answer.fits[0] if answer.fits else None,
         compiled=answer.compiled,
         trace=Trace([Event(*row) for row in answer.events]),
-        **fields,
     )
 
 

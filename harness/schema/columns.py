@@ -102,9 +102,8 @@ def _shared(value: "Record | StepReport") -> dict[str, Any]:
     return row
 
 
-_FIELDS: dict[type, Sequence[str]] = {
-    struct: tuple(dtypes(struct)) for struct in {Metrics, *_NESTED.values()}
-}
+_STRUCTS: tuple[type, ...] = (Metrics, *_NESTED.values())
+_FIELDS = {struct: tuple(dtypes(struct)) for struct in _STRUCTS}
 
 
 def _text(value: Any) -> str | None:

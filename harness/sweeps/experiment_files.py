@@ -21,9 +21,13 @@ from harness.version import PACKAGE
 
 _INSTALLED = PACKAGE / "_experiments"
 """Where a wheel has the experiments; a checkout has them next to the package ``harness``."""
+_OWN = _INSTALLED if _INSTALLED.is_dir() else PACKAGE.parent / "experiments"
+_OWN_PACKAGE = "harness._experiments" if _INSTALLED.is_dir() else "experiments"
 
 LITERATURE = "literature"
 """Folder among the harness's own whose files test claims of the literature."""
+LITERATURE_PACKAGE = f"{_OWN_PACKAGE}.{LITERATURE}"
+"""The package that has them, and the networks that they share."""
 
 _USERS = Path("experiments")
 """Where the user's own are found by name."""
@@ -33,24 +37,14 @@ class ExperimentError(HarnessError):
     """There is no such experiment, or its file cannot be used."""
 
 
-def own_folder() -> Path:
-    """Return the folder of the harness's own experiments."""
-    return _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parent.parent / "experiments"
-
-
 def own_names() -> list[str]:
     """Return the names of the harness's own experiments, those on the literature left out."""
-    return sorted(path.stem for path in _files(own_folder()) if path.stem != LITERATURE)
+    return sorted(path.stem for path in _files(_OWN) if path.stem != LITERATURE)
 
 
 def literature_names() -> list[str]:
     """Return the names of the experiments that test claims of the literature."""
     return sorted(path.stem for path in _literature_files())
-
-
-def literature_package() -> str:
-    """Return the package that has them, and the networks that they share."""
-    return f"{_own_package()}.{LITERATURE}"
 
 
 def names_found() -> list[str]:
@@ -62,7 +56,7 @@ def names_found() -> list[str]:
 def other_scripts() -> list[Path]:
     """Return the Python files in ./experiments that define no experiment."""
     scripts = [path for path in _files(_USERS) if not defines(path)]
-    return [path for path in scripts if path.resolve() != (own_folder() / LITERATURE).resolve()]
+    return [path for path in scripts if path.resolve() != (_OWN / LITERATURE).resolve()]
 
 
 def defines(path: Path) -> bool:
@@ -128,22 +122,18 @@ def code_hash(path: Path) -> str:
 
 
 def _own_files() -> list[Path]:
-    every = [*_files(own_folder()), *_literature_files()]
+    every = [*_files(_OWN), *_literature_files()]
     return [path for path in every if path.stem != LITERATURE]
 
 
 def _literature_files() -> list[Path]:
     """Return the experiments on the literature; what they share stands next to them."""
-    every = _files(own_folder() / LITERATURE)
+    every = _files(_OWN / LITERATURE)
     return [path for path in every if b"\nEXPERIMENT = " in path.read_bytes()]
 
 
-def _own_package() -> str:
-    return "harness._experiments" if _INSTALLED.is_dir() else "experiments"
-
-
 def _is_own(path: Path) -> bool:
-    own = own_folder().resolve()
+    own = _OWN.resolve()
     return path.resolve().parent in (own, own / LITERATURE)
 
 
@@ -158,8 +148,8 @@ def _load(path: Path) -> ModuleType:
     """Return the module of a file or a package."""
     try:
         if _is_own(path):
-            own = path.resolve().parent == own_folder().resolve()
-            package = _own_package() if own else literature_package()
+            own = path.resolve().parent == _OWN.resolve()
+            package = _OWN_PACKAGE if own else LITERATURE_PACKAGE
             module = importlib.import_module(f"{package}.{path.stem}")
             file = Path(module.__file__ or "").resolve()
             if path.resolve() in (file, file.parent):  # no other package of that name was found

@@ -37,7 +37,7 @@ from harness.schema.training_run import TrainingJob, TrainingPlan, TrainingResul
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.sweeps.executors.local import Slot
-from harness.sweeps.experiment_files import literature_package
+from harness.sweeps.experiment_files import LITERATURE_PACKAGE
 from harness.sweeps.runner import Job, Line, Runner, ended, origin_of_line
 from harness.thresholds.enforcement import choose_kind
 from harness.thresholds.find_threshold import threshold
@@ -270,4 +270,4 @@ def _request_of(job: StepJob) -> StepRequest:
 
 def _placed(name: str | None) -> Any:
     """Return a name with the place of the experiments on the literature before a leading dot."""
-    return f"{literature_package()}{name}" if name and name.startswith(".") else name
+    return f"{LITERATURE_PACKAGE}{name}" if name and name.startswith(".") else name
