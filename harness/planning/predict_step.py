@@ -106,7 +106,7 @@ def by_dry_run(
     request: StepRequest,
     method: str,
 ) -> Result:
-    """Return what a dry run answers, or the estimate, which is told why it is one."""
+    """Return what a dry run answers; or the estimate, which gets the reason why it is one."""
     if method == "estimate":
         return estimate("estimated on meta tensors, as was asked")
     try:

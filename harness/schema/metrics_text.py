@@ -74,4 +74,6 @@ def report_html(report: "StepReport") -> str:
     ]
     titles = ("layer", "parameters", "saved", "at the peak")
     table = notebook_table("largest layers", titles, rows) if rows else ""
-    return printable(f"<p>{answers}</p>{metrics_html(report)}{table}<ul>{notes}</ul>")
+    sizes = [(name, format_bytes(size)) for name, size in metrics_rows(report) if size]
+    metrics = notebook_table(metrics_line(report), ("metric", "size"), sizes)
+    return printable(f"<p>{answers}</p>{metrics}{table}<ul>{notes}</ul>")
