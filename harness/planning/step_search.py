@@ -7,12 +7,7 @@ from msgspec.structs import replace
 
 from harness.measurement.process.failure import ForkFailedError
 from harness.measurement.process.forked_call import ForkedCall
-from harness.planning.step_bench import (
-    ENDLESS_BYTES,
-    Bench,
-    Need,
-    TooLargeError,
-)
+from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
 from harness.schema.memory_fit import DOES_NOT_FIT, FITS, Fit, GpuFit, fit_of
@@ -169,14 +164,13 @@ class StepSearch:
         low, high = batch, 2 * max(batch, 2 * unit)
         while self._allocated(high) <= min(self._allocated(low), room) and high < HIGHEST:
             high = min(8 * high, HIGHEST // unit * unit)  # a small batch does not decide the peak
-        guess = self._meets(low, high, room)
         for _ in range(2):  # again next to the answer, where kernels are those of its size
+            guess = self._meets(low, high, room)
             near = guess - guess % unit
             if near <= unit or near in (low, high) or near in self.needs:
-                break
+                return guess
             low, high = sorted((near, high if abs(high - near) < abs(low - near) else low))
-            guess = self._meets(low, high, room)
-        return guess
+        return self._meets(low, high, room)
 
     def _allocated(self, batch: int) -> int:
         try:

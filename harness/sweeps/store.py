@@ -10,21 +10,13 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.record import (
-    KeptLine,
-    Outcome,
-    RecordError,
-    SchemaError,
-    decode,
-    to_json,
-)
+from harness.schema.record import KeptLine, Outcome, RecordError, SchemaError, decode, to_json
 
 REJECTED = "rejected.jsonl"
 EVENTS = "events"
@@ -90,15 +82,10 @@ class LineStore(Generic[Line]):
             finally:
                 os.close(folder)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         os.close(self._descriptor)
         self._lock.release()
-        if error is None:
+        if kind is None:
             self._check_in_place()
 
     def append(self, item: Line) -> None:
