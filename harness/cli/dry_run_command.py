@@ -12,8 +12,8 @@ from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
 from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
-from harness.schema.memory_fit import DOES_NOT_FIT
 from harness.schema.plain_text import printable
+from harness.schema.verdict import DOES_NOT_FIT
 
 if TYPE_CHECKING:
     from harness.dry_run.dry_run_report import Answer

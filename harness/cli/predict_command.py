@@ -22,9 +22,9 @@ from harness.cli.target_flags import (
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.errors import UnsupportedError
-from harness.schema.memory_fit import FITS
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
+from harness.schema.verdict import FITS
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport

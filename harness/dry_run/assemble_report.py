@@ -10,9 +10,9 @@ from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.status_page import StatusPage
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
-from harness.schema.memory_fit import DOES_NOT_FIT, Fit, fit_of
 from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
+from harness.schema.verdict import DOES_NOT_FIT, Fit, fit_of
 
 _OUTCOMES: Mapping[str, Outcome] = {
     "ok": "ok",

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Struct
 
 from harness.schema.compilation import Compiled
-from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
+from harness.schema.verdict import Fit
 
 Outcome = Literal["ok", "oom", "killed", "timeout", "crashed", "error", "unsupported"]
 Category = Literal[

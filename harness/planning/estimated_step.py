@@ -16,9 +16,10 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
-from harness.schema.memory_fit import FITS, GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
+from harness.schema.verdict import FITS
 from harness.training.requested_step import requested_step
 
 HIGHEST = 1 << 24

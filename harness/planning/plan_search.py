@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from harness.planning.plan_result import Candidate, Plan
 from harness.planning.step_changes import RETRY_COST, StepChange, code_of, possible_changes
 from harness.schema.errors import StepError
-from harness.schema.memory_fit import FITS, GpuFit
+from harness.schema.memory_fit import GpuFit
+from harness.schema.verdict import FITS
 
 EXPANDABLE = "expandable_segments:True"
 NO_BLOCKS = "the network has no repeated blocks to checkpoint, so checkpointing was not tried"

@@ -176,8 +176,9 @@ def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) ->
     compilations = watch(is_own, partial(_tell, announce), pretended=pretended_device() is not None)
     traced = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
     compiled = compilations.compiled()
-    if device == "cuda" and _has_pools():
-        raise UnsupportedError(GRAPHS)
+    snapshot: Any = torch.cuda.memory_snapshot
+    if device == "cuda" and any(any(segment["segment_pool_id"]) for segment in snapshot()):
+        raise UnsupportedError(GRAPHS)  # a CUDA graph, or the program, has a private pool
     if own.compile is not None and (compiled is None or not compiled.graphs):
         reasons = () if compiled is None else (*compiled.fallbacks, *compiled.break_places)
         why = ": " + "; ".join(reasons) if reasons else ""
@@ -223,9 +224,3 @@ def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption
         find_largest=question.largest,
         find_best=len(question.gpus) == 1,  # a table has the batch that surely fits
     )
-
-
-def _has_pools() -> bool:
-    """Return whether a CUDA graph, or the program, keeps blocks in a private pool."""
-    snapshot: Any = torch.cuda.memory_snapshot
-    return any(any(segment["segment_pool_id"]) for segment in snapshot())

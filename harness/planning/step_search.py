@@ -10,7 +10,8 @@ from harness.measurement.process.forked_call import ForkedCall
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
-from harness.schema.memory_fit import DOES_NOT_FIT, FITS, Fit, GpuFit, fit_of
+from harness.schema.memory_fit import GpuFit
+from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit, fit_of
 
 HIGHEST = 1 << 24
 """The largest batch that is tried."""

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from harness.reporting.layer_text import layer_table
 from harness.schema.events import CATEGORIES
-from harness.schema.memory_fit import FITS, GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.schema.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
+from harness.schema.verdict import FITS
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport

@@ -1,27 +1,10 @@
 """The verdict on a memory budget or a GPU, and the largest batch that fits."""
 
-from typing import Final, Literal
-
 from msgspec import Struct
 
 from harness.schema.metrics import Bytes, CudaPeaks
 from harness.schema.units import format_bytes
-
-Fit = Literal["fits", "does not fit", "close call"]
-"""A close call fits in some cases: it depends on where the driver places segments and on how
-much memory the CUDA context takes."""
-
-FITS: Final = "fits"
-DOES_NOT_FIT: Final = "does not fit"
-CLOSE_CALL: Final = "close call"
-
-
-def fit_of(*, in_every_case: bool, in_some_case: bool) -> Fit:
-    """Return the verdict on what completes in every case, in some, or in none."""
-    if in_every_case:
-        return FITS
-    return CLOSE_CALL if in_some_case else DOES_NOT_FIT
-
+from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit
 
 LowHigh = tuple[Bytes, Bytes]
 

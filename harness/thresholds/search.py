@@ -4,9 +4,10 @@ Pure logic: the probe is handed in, so planted probes test it without using memo
 may be noisy, the guess may be wrong by any factor, and there may be no answer at all.
 """
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.schema.threshold import BandValue
@@ -66,7 +67,8 @@ def search(
     """
     tally = _Tally(probe, confirmations)
     start = min(max(guess, least), most)
-    distances = _distances(close or 1, math.ceil(_CLOSE * start) + 1)
+    wide = math.ceil(_CLOSE * start) + 1
+    distances = itertools.chain((0, close or 1), (wide * 4**n for n in itertools.count()))
     fits, fails = least - 1, most + 1
     while fails - fits > 1 and not tally.spent:
         value = tally.hint(fits, fails)
@@ -92,15 +94,6 @@ def search(
         ),
         confirmed=not tally.spent,
     )
-
-
-def _distances(close: int, wide: int) -> Iterator[int]:
-    """Yield how far from the guess to look: not at all, ``close``, then fourfold from ``wide``."""
-    yield 0
-    yield close
-    while True:
-        yield wide
-        wide *= 4
 
 
 class _Tally:

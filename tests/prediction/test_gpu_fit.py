@@ -9,7 +9,7 @@ from harness.prediction.gpu import catalogue, context_overhead
 from harness.prediction.gpu.catalogue import GPUS, SOURCES, GpuError, described, find
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
-from harness.schema.memory_fit import CLOSE_CALL, DOES_NOT_FIT, FITS
+from harness.schema.verdict import CLOSE_CALL, DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload
 
 MIB = 1 << 20

@@ -15,7 +15,7 @@ from harness.prediction.mlp.cuda_fit import runs_of
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.last_batch import Epoch, ExamplesError
 from harness.prediction.predict_workload import predict
-from harness.schema.memory_fit import DOES_NOT_FIT, FITS
+from harness.schema.verdict import DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload
 
 MIB = 1 << 20

@@ -20,7 +20,7 @@ from harness.allocator import (
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import largest_value
 from harness.prediction.paused_collection import collection_paused
-from harness.schema.memory_fit import Fit, fit_of
+from harness.schema.verdict import Fit, fit_of
 
 _Result = TypeVar("_Result")
 

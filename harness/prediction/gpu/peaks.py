@@ -10,8 +10,9 @@ from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import GpuMemory, run_once
 from harness.prediction.gpu.simulation import Peaks, Script, Simulated, simulate
-from harness.schema.memory_fit import Fit, GpuFit
+from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, CudaPeaks
+from harness.schema.verdict import Fit
 
 ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one without a limit"
 

@@ -15,8 +15,9 @@ from harness.prediction.gpu.simulation import simulate
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.last_batch import Epoch
-from harness.schema.memory_fit import FITS, BudgetFit, GpuFit, LastBatch
+from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
 from harness.schema.metrics import CudaPeaks
+from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 
 

@@ -10,8 +10,9 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.peaks import memory_of_gpu, peaks_on, verdict_on_gpu
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
-from harness.schema.memory_fit import DOES_NOT_FIT, BudgetFit
+from harness.schema.memory_fit import BudgetFit
 from harness.schema.units import format_bytes
+from harness.schema.verdict import DOES_NOT_FIT
 from harness.schema.workload import Workload
 
 MOST_EVENTS = 50_000
