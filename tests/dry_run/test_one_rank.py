@@ -10,7 +10,7 @@ from experiments.distributed_memory.closed_form import held_bytes
 from harness.dry_run.run import dry_run
 from harness.schema.rank_run import ALONE, Strategy
 from harness.schema.workload import Workload
-from harness.sweeps.rank_runner import train
+from harness.sweeps.local_runners import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 

@@ -20,7 +20,7 @@ def peak(fixed: bool) -> int:
     """Train a mixture of experts, with a router or fixed routes; return the requested peak."""
     torch: Any = importlib.import_module("torch")
 
-    class Experts(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Experts(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.router = torch.nn.Linear(64, 8)

@@ -33,7 +33,6 @@ from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
-from harness.sweeps.training_runner import TRAINING_RUN
 from tests.experiments.predicted_records import named
 from tests.known import known
 
@@ -96,7 +95,7 @@ def planted(
 
 
 def section(folder: Path, *answer: TrainingRun) -> Section:
-    with LineStore(folder, TRAINING_RUN) as store:
+    with LineStore(folder, TrainingRun) as store:
         for one in answer:
             store.append(one)
     return experiment.analyse(Evidence(frame=load_files([]), folder=folder))

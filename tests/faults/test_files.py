@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from harness.measurement import environment
+from harness.schema.record import Record
 from harness.sweeps.executors import Cell, Measured
 from harness.sweeps.executors.in_process import InProcessExecutor
-from harness.sweeps.store import RECORD, LineStore, StoreError
+from harness.sweeps.store import LineStore, StoreError
 from tests.faults.conftest import FULL
 from tests.faults.grid import Replay, Tally, records_path, sweep
 
@@ -167,7 +168,7 @@ def test_two_writers(tmp_path: Path, reference: Sequence[Measured], tally: Tally
     for number in trials(3, 30):
         folder = tmp_path / str(number)
         sweep(folder, number % CELLS + 1, Replay(reference))
-        with LineStore(folder / "faulty", RECORD), pytest.raises(StoreError, match="another sweep"):
+        with LineStore(folder / "faulty", Record), pytest.raises(StoreError, match="another sweep"):
             sweep(folder, CELLS, Replay(reference))
         resume_and_check(folder, reference, tally)
 
