@@ -66,7 +66,7 @@ def _literature(app, exception):
         shutil.copytree(ROOT / "results" / "literature", report, dirs_exist_ok=True)
 
 
-def _no_fields(app, what, name, obj, options, signature, return_annotation):
+def _no_fields(_app, what, name, *_):
     """Leave out the signature of a report: nobody but the harness makes one."""
     if what == "class" and name.endswith(("Report", "Plan", "Threshold", "Comparison", "Trace")):
         return "", None
