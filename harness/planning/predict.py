@@ -117,4 +117,6 @@ def predict(target: object = None, batch: int | None = None, **options: object) 
     workload: Any = target
     if isinstance(target, Workload) and named.get("gpu") is not None:
         workload = target.replace(device="cuda")
-    return predict_workload(workload, **named, **({} if batch is None else {"batch": batch}))
+    if batch is not None:
+        named["batch"] = batch  # which the function refuses by its name
+    return predict_workload(workload, **named)
