@@ -42,7 +42,7 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["threshold", "--budget", "1GiB", "--batch", "4"], ["--batch is the value to find"]),
         (["threshold", "--budget", "256"], ["--budget", "'256' has no unit; write 256MiB"]),
         (["measure", "--deadline", "nan"], ["--deadline", "nan"]),
-        (["plan", "x:y", "--input", "4"], ["--gpu l4"]),
+        (["plan", "x:y", "--input", "4", "--batch", "4"], ["--gpu l4"]),
         (["profile", "json:loads", "--optimizer", "sdg"], ["optimizer", "sdg", "momentum"]),
         (["sweep", "depht_batch"], ["depht_batch", "did you mean depth_batch"]),
         (["reproduce", "--literature", *CUDA], ["--literature takes no --device"]),
