@@ -39,7 +39,7 @@ def main() -> int:
         _reply(control, {"refused": str(error)})
         return 1
     _reply(control, {"ready": True})
-    wake, wake_write = os.pipe2(os.O_NONBLOCK)
+    wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write)
     while (request := _receive(control)) is not None:
