@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.allocator.config import MIB
-from harness.snapshots.event_shapes import EventShapes
 from harness.snapshots.file_bytes import Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import number_pools
 from harness.snapshots.trace_event import (
     ACTIONS,
     ADDRESS_LIMIT,
     DEFAULT_POOL,
+    FRAMES_READ,
     SIZE_LIMIT,
     RecordedBlock,
     RecordedSegment,
@@ -96,7 +96,7 @@ def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
 
 
 def _recording(data: bytearray, deadline: Deadline) -> Recording:
-    raw = load_builtins(data, deadline=deadline, shortcut=EventShapes())
+    raw = load_builtins(data, deadline=deadline)
     if isinstance(raw, list):
         raise SnapshotError("the snapshot has no trace; record one with PyTorch 2.1 or later")
     if not isinstance(raw, dict) or not {"device_traces", "segments"} & set(raw):
@@ -158,15 +158,14 @@ def _refuse_cpu(events: Sequence[TraceEvent]) -> None:
 
 def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
     """Return a trace as events; its list is emptied on the way, for the memory's sake."""
-    stacks: dict[int, tuple[Any, Stack]] = {}
+    stacks: dict[tuple[int, ...], tuple[Any, Stack]] = {}
     events: list[TraceEvent] = []
     total = 0
     trace.reverse()
     while trace:
         if len(trace) % _EVENTS_BETWEEN_CHECKS == 0:
             deadline.check("reading the recording")
-        entry = trace.pop()
-        event = entry if type(entry) is TraceEvent else _event(entry, stacks)
+        event = _event(trace.pop(), stacks)
         total += event.size_bytes
         events.append(event)
     if total > _ALL_TOGETHER:
@@ -214,15 +213,16 @@ def _number(entry: Any, key: str, default: int | None = None) -> int:
     return value
 
 
-def _event(entry: Any, stacks: dict[int, tuple[Any, Stack]]) -> TraceEvent:
+def _event(entry: Any, stacks: dict[tuple[int, ...], tuple[Any, Stack]]) -> TraceEvent:
     action = _get(entry, "action", str)
     if action not in ACTIONS:
         raise SnapshotError(f"the snapshot has an unknown event {printable(action[:40])!r}")
     frames = entry.get("frames")
-    known = stacks.get(id(frames))
+    key = tuple(map(id, frames[:FRAMES_READ])) if isinstance(frames, list) else ()
+    known = stacks.get(key)
     if known is None:
-        # The list is kept next to its text, so that no other list gets its identity.
-        known = stacks[id(frames)] = (frames, stack_of(frames))
+        # The frames are kept next to their text, so that no others get their identities.
+        known = stacks[key] = (frames, stack_of(frames))
     event = TraceEvent(
         action=action,
         address=_device_free(entry) if action == "oom" else _number(entry, "addr", 0),

@@ -15,7 +15,7 @@ PoolId = tuple[int, int]
 DEFAULT_POOL: PoolId = (0, 0)
 
 _STREAM_BITS = (1 << 64) - 1
-_FRAMES_READ = 256
+FRAMES_READ = 256
 _FRAMES_KEPT = 64
 _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
 """Files of Python: also what dynamo, exec and notebooks name."""
@@ -93,13 +93,11 @@ def pool_of(value: Any) -> PoolId | None:
 
 def stack_of(frames: Any) -> Stack:
     """Return the Python frames as text; what is no frame is left out, never refused."""
-    if isinstance(frames, Stack):
-        return frames
     if not isinstance(frames, list):
         return NO_STACK
     place, own = None, None
     texts: list[str] = []
-    for frame in frames[:_FRAMES_READ]:
+    for frame in frames[:FRAMES_READ]:
         if len(texts) == _FRAMES_KEPT or not isinstance(frame, dict):
             continue
         file, function, line = (frame.get(key) for key in ("filename", "name", "line"))
