@@ -37,7 +37,6 @@ class Pool:
     is_small: bool
     counters: PoolCounters = field(default_factory=PoolCounters)
     lists: dict[int, "FreeList"] = field(default_factory=dict)
-    _lists_of_pool: dict[int, list["FreeList"]] = field(default_factory=dict)
     searches: int = 0
     least_rest: int = 0
     split_below: int = 0
@@ -45,13 +44,13 @@ class Pool:
     def list_of(self, stream: int) -> "FreeList":
         """Return the list of ``stream``, made on first use."""
         if stream not in self.lists:
-            home = self.lists[stream] = FreeList(self, stream)
-            self._lists_of_pool.setdefault(home.private_pool, []).append(home)
+            self.lists[stream] = FreeList(self, stream)
         return self.lists[stream]
 
     def in_stream_order(self, private_pool: int = 0) -> list["FreeList"]:
         """Return the lists of the default pool or of a private one, as the allocator's set has."""
-        return sorted(self._lists_of_pool.get(private_pool, ()), key=lambda home: home.stream)
+        streams = (stream for stream in self.lists if stream >> POOL_SHIFT == private_pool)
+        return [self.lists[stream] for stream in sorted(streams)]
 
 
 class FreeList:

@@ -53,42 +53,34 @@ class AllocatorConfig:
     outside_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self._check_sizes()
-        divisions = self.roundup_power2_divisions
-        if len(divisions) != INTERVALS or any(d < 0 or d & (d - 1) for d in divisions):
-            raise AllocatorConfigError(
-                f"roundup_power2_divisions must be {INTERVALS} powers of two, got {divisions}"
-            )
-        if not 0 <= self.garbage_collection_threshold < 1:
-            raise AllocatorConfigError(
-                "garbage_collection_threshold must be above 0 and below 1, "
-                f"got {self.garbage_collection_threshold}"
-            )
-        if not 0 <= self.memory_fraction <= 1:
-            raise AllocatorConfigError(
-                f"memory_fraction must be from 0 to 1, got {self.memory_fraction}"
-            )
+        least, divisions = DEFAULT_LARGE_SEGMENT_BYTES, self.roundup_power2_divisions
+        rules = {
+            "large_segment_size_bytes": (
+                self.large_segment_size_bytes > OWN_SEGMENT_FROM_BYTES,
+                f"above {OWN_SEGMENT_FROM_BYTES}",
+            ),
+            "max_split_size_bytes": (self.max_split_size_bytes >= least, f"at least {least}"),
+            "max_non_split_rounding_bytes": (
+                self.max_non_split_rounding_bytes >= least,
+                f"at least {least}",
+            ),
+            "roundup_power2_divisions": (
+                len(divisions) == INTERVALS and all(d >= 0 and not d & (d - 1) for d in divisions),
+                f"{INTERVALS} powers of two",
+            ),
+            "garbage_collection_threshold": (
+                0 <= self.garbage_collection_threshold < 1,
+                "above 0 and below 1",
+            ),
+            "memory_fraction": (0 <= self.memory_fraction <= 1, "from 0 to 1"),
+            "total_bytes": (self.total_bytes is None or self.total_bytes >= 1, "at least 1"),
+            "outside_bytes": (self.outside_bytes >= 0, "at least 0"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise AllocatorConfigError(f"{name} must be {rule}, got {getattr(self, name)}")
         if self.total_bytes is None and self.memory_fraction != 1:
             raise AllocatorConfigError("memory_fraction needs total_bytes")
-
-    def _check_sizes(self) -> None:
-        if self.large_segment_size_bytes <= OWN_SEGMENT_FROM_BYTES:
-            raise AllocatorConfigError(
-                f"large_segment_size_bytes must be above {OWN_SEGMENT_FROM_BYTES}, "
-                f"got {self.large_segment_size_bytes}"
-            )
-        for name in ("max_split_size_bytes", "max_non_split_rounding_bytes"):
-            if getattr(self, name) < DEFAULT_LARGE_SEGMENT_BYTES:
-                raise AllocatorConfigError(
-                    f"{name} must be at least {DEFAULT_LARGE_SEGMENT_BYTES}, "
-                    f"got {getattr(self, name)}"
-                )
-        if self.total_bytes is not None and self.total_bytes < 1:
-            raise AllocatorConfigError(f"total_bytes must be at least 1, got {self.total_bytes}")
-        if self.outside_bytes < 0:
-            raise AllocatorConfigError(
-                f"outside_bytes must be at least 0, got {self.outside_bytes}"
-            )
 
     @classmethod
     def from_settings(

@@ -4,7 +4,7 @@ Source: ``find_expandable_block``, ``map_block``, ``try_allocate_expandable_bloc
 ``unmap_block`` and the class ``ExpandableSegment`` of ``CUDACachingAllocator.cpp``.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 from harness.allocator.blocks import (
     ALLOCATED,
@@ -18,24 +18,18 @@ from harness.allocator.blocks import (
 from harness.allocator.config import SMALL_SEGMENT_BYTES
 from harness.allocator.device import Device, SegmentAction
 
-
-class Books(Protocol):
-    """Counter of the memory that expandable segments map and unmap."""
-
-    def record_reserved(
-        self, action: SegmentAction, home: FreeList, address: int, size: int
-    ) -> None:
-        """Book ``size`` bytes as reserved."""
-
-    def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
-        """Book ``size`` bytes as no longer reserved."""
+Record = Callable[[SegmentAction, FreeList, int, int], None]
+"""Counts bytes at an address as reserved, or as no longer reserved."""
 
 
 class ExpandableSegments:
     """Maps memory into address ranges and unmaps it."""
 
-    def __init__(self, books: Books, device: Device, blocks: dict[int, Block]) -> None:
-        self._books = books
+    def __init__(
+        self, mapped: Record, unmapped: Record, device: Device, blocks: dict[int, Block]
+    ) -> None:
+        self._record_mapped = mapped
+        self._record_unmapped = unmapped
         self._device = device
         self._blocks = blocks
 
@@ -96,7 +90,7 @@ class ExpandableSegments:
             block.size = size
         self._merge(block)
         home.insert(block)
-        self._books.record_reserved("segment_map", home, start, size)
+        self._record_mapped("segment_map", home, start, size)
         return True
 
     def unmap(self, block: Block) -> None:
@@ -119,7 +113,7 @@ class ExpandableSegments:
         self._merge(block)
         home.insert_unmapped(block)
         self._device.give(end - start)
-        self._books.record_freed("segment_unmap", home, start, end - start)
+        self._record_unmapped("segment_unmap", home, start, end - start)
         if not block.is_split():
             home.remove_unmapped(block)
             del self._blocks[block.address]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from harness.allocator.blocks import FREE, MASK, SHIFT, AddressRange, Block, FreeList, Pool
 from harness.allocator.config import UNLIMITED, AllocatorConfig
-from harness.allocator.counters import Counters
+from harness.allocator.counters import OVERSIZE_SEGMENTS, RESERVED_BYTES, SEGMENT, Counters
 from harness.allocator.device import Device, SegmentAction, SegmentEvent
 from harness.allocator.expandable import ExpandableSegments
 
@@ -34,7 +34,9 @@ class Segments:
         self._blocks = blocks
         self._small, self._large = pools
         self._log = log
-        self._expandable = ExpandableSegments(self, device, blocks)
+        self._expandable = ExpandableSegments(
+            self.record_reserved, self.record_freed, device, blocks
+        )
         self._released: dict[int, None] = {}
         self._reserved_by_pool: Counter[int] = Counter()
 
@@ -48,7 +50,7 @@ class Segments:
         size = self.config.segment_size(rounded)
         if (
             self.limit_bytes is not None
-            and self._counters.reserved_bytes() + size > self.limit_bytes
+            and self._counters.current("reserved_bytes") + size > self.limit_bytes
         ):
             return None
         if self.config.expandable_segments:
@@ -60,10 +62,6 @@ class Segments:
         self._blocks[address] = block
         self._book_segment(home, address, size)
         return block
-
-    def pool_of(self, *, is_large: bool) -> Pool:
-        """Return one of the two pools."""
-        return self._large if is_large else self._small
 
     def adopt(self, home: FreeList, address: int, size: int) -> None:
         """Record a segment that existed before the model began."""
@@ -81,35 +79,36 @@ class Segments:
         self.record_reserved("segment_map", home, address, size)
 
     def _book_segment(self, home: FreeList, address: int, size: int) -> None:
-        home.counters.segment_up += 1
+        home.counters.up[SEGMENT] += 1
         if size >= self.config.max_split_size_bytes:
-            self._counters.oversize_segments.rise()
+            home.counters.up[OVERSIZE_SEGMENTS] += 1
+            self._counters.note((OVERSIZE_SEGMENTS,))
         self.record_reserved("segment_alloc", home, address, size)
 
     def record_reserved(
         self, action: SegmentAction, home: FreeList, address: int, size: int
     ) -> None:
         """Count ``size`` bytes as reserved, and log the segment event."""
-        home.counters.reserved_bytes_up += size
+        home.counters.up[RESERVED_BYTES] += size
         self._reserved_by_pool[home.private_pool] += size
-        self._counters.num_device_alloc += 1
+        self._counters.events["num_device_alloc"] += 1
         self._counters.note_segments()
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
     def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Count ``size`` bytes as no longer reserved, and log the segment event."""
-        home.counters.reserved_bytes_down += size
+        home.counters.down[RESERVED_BYTES] += size
         self._reserved_by_pool[home.private_pool] -= size
-        self._counters.num_device_free += 1
+        self._counters.events["num_device_free"] += 1
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
     def free_segment(self, block: Block) -> None:
         """Return the segment that ``block`` spans to the driver; it is in no list any more."""
         self._device.free(block.address, block.size)
         del self._blocks[block.address]
-        block.home.counters.segment_down += 1
+        block.home.counters.down[SEGMENT] += 1
         if block.size >= self.config.max_split_size_bytes:
-            self._counters.oversize_segments.down += 1
+            block.home.counters.down[OVERSIZE_SEGMENTS] += 1
         self.record_freed("segment_free", block.home, block.address, block.size)
 
     def release_pool(self, private_pool: int) -> None:
@@ -195,7 +194,7 @@ class Segments:
         """Return large blocks of at least mean age until reserved is under the threshold."""
         if self.limit_bytes is None:
             return
-        target = self._counters.reserved_bytes() - int(
+        target = self._counters.current("reserved_bytes") - int(
             self.config.garbage_collection_threshold * self.limit_bytes
         )
         if target <= 0:

@@ -1,7 +1,8 @@
 """Reads the text of ``PYTORCH_ALLOC_CONF``; refuses in one line what PyTorch refuses."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 
 from harness.schema.errors import HarnessError
 
@@ -48,18 +49,19 @@ def parse_settings(text: str) -> dict[str, object]:
         if match is None:
             text = packed[position : position + 60]
             raise AllocatorConfigError(f"allocator settings must be key:value pairs, got {text!r}")
-        fields.update(_option(match[1], match[2]))
+        key, value = match.groups()
+        if key not in _WITHOUT_EFFECT:
+            if key not in _READERS:
+                raise AllocatorConfigError(f"allocator setting {key!r} is not known")
+            name, read = _READERS[key]
+            fields[name] = read(key, value)
         position = match.end()
     _check_together(fields)
-    return fields
+    return {name: value for name, value in fields.items() if name}
 
 
-def _option(key: str, value: str) -> dict[str, object]:
-    if key in _WITHOUT_EFFECT:
-        return {}
-    if key not in _READERS:
-        raise AllocatorConfigError(f"allocator setting {key!r} is not known")
-    return dict(_READERS[key](key, value))
+def _wrong(key: str, rule: str, value: str) -> AllocatorConfigError:
+    return AllocatorConfigError(f"allocator setting {key} must be {rule}, got {value!r}")
 
 
 def _check_together(fields: dict[str, object]) -> None:
@@ -77,11 +79,9 @@ def _check_together(fields: dict[str, object]) -> None:
             )
 
 
-def _mebibytes(key: str, value: str, least: int) -> int:
+def _mebibytes(key: str, value: str, least: int = 1) -> int:
     if not value.isascii() or not value.isdigit() or not least <= int(value) < 1 << 44:
-        raise AllocatorConfigError(
-            f"allocator setting {key} must be a whole number of at least {least}, got {value!r}"
-        )
+        raise _wrong(key, f"a whole number of at least {least}", value)
     return int(value) * _MIB
 
 
@@ -91,59 +91,49 @@ def _share(key: str, value: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise AllocatorConfigError(f"allocator setting {key} must be from 0 to 1, got {value!r}")
+        raise _wrong(key, "from 0 to 1", value)
     return share
 
 
-def _threshold(key: str, value: str) -> Mapping[str, object]:
+def _threshold(key: str, value: str) -> float:
     share = _share(key, value)
     if share in (0, 1):
-        raise AllocatorConfigError(
-            f"allocator setting {key} must be above 0 and below 1, got {value!r}"
-        )
-    return {"garbage_collection_threshold": share}
+        raise _wrong(key, "above 0 and below 1", value)
+    return share
 
 
-def _expandable(key: str, value: str) -> Mapping[str, object]:
+def _expandable(key: str, value: str) -> bool:
     if value not in ("True", "False"):
-        raise AllocatorConfigError(f"allocator setting {key} must be True or False, got {value!r}")
-    return {"expandable_segments": value == "True"}
+        raise _wrong(key, "True or False", value)
+    return value == "True"
 
 
-def _oom_policy(key: str, value: str) -> Mapping[str, object]:
+def _oom_policy(key: str, value: str) -> None:
     if value != "False":
         raise AllocatorConfigError(f"allocator setting {key} is not modelled; leave it out")
-    return {}
 
 
-def _backend(key: str, value: str) -> Mapping[str, object]:
+def _backend(key: str, value: str) -> None:
     if value != "native":
-        raise AllocatorConfigError(
-            f"allocator setting {key} must be 'native', the only one modelled, got {value!r}"
-        )
-    return {}
+        raise _wrong(key, "'native', the only one modelled", value)
 
 
 def _power_of_two(key: str, text: str, least: int) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
     if number < least or number & (number - 1):
-        raise AllocatorConfigError(
-            f"allocator setting {key} must be powers of two, got {text[:20]!r}"
-        )
+        raise _wrong(key, "powers of two", text[:20])
     return number
 
 
-def _divisions(key: str, value: str) -> Mapping[str, object]:
+def _divisions(key: str, value: str) -> tuple[int, ...]:
     if not value.startswith("["):
-        return {"roundup_power2_divisions": (_power_of_two(key, value, 1),) * INTERVALS}
+        return (_power_of_two(key, value, 1),) * INTERVALS
     table = [0] * INTERVALS
     first, last = True, 0
     for pair in value[1:-1].split(","):
         bound, separator, steps = pair.partition(":")
         if not separator:
-            raise AllocatorConfigError(
-                f"allocator setting {key} must be pairs such as 256:2, got {pair[:20]!r}"
-            )
+            raise _wrong(key, "pairs such as 256:2", pair[:20])
         divisions = _power_of_two(key, steps, 0)
         if bound == ">":
             # PyTorch starts one past the last interval named, even where none was named.
@@ -155,17 +145,18 @@ def _divisions(key: str, value: str) -> Mapping[str, object]:
             first = False
         table[index] = divisions
         last = index
-    return {"roundup_power2_divisions": tuple(table)}
+    return tuple(table)
 
 
-_READERS: dict[str, Callable[[str, str], Mapping[str, object]]] = {
-    "backend": _backend,
-    "expandable_segments": _expandable,
-    "garbage_collection_threshold": _threshold,
-    "large_segment_size_mb": lambda k, v: {"large_segment_size_bytes": _mebibytes(k, v, 11)},
-    "max_non_split_rounding_mb": lambda k, v: {"max_non_split_rounding_bytes": _mebibytes(k, v, 1)},
-    "max_split_size_mb": lambda k, v: {"max_split_size_bytes": _mebibytes(k, v, 1)},
-    "per_process_memory_fraction": lambda k, v: {"memory_fraction": _share(k, v)},
-    "roundup_power2_divisions": _divisions,
-    "throw_on_cudamalloc_oom": _oom_policy,
+_READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
+    "backend": ("", _backend),
+    "expandable_segments": ("expandable_segments", _expandable),
+    "garbage_collection_threshold": ("garbage_collection_threshold", _threshold),
+    "large_segment_size_mb": ("large_segment_size_bytes", partial(_mebibytes, least=11)),
+    "max_non_split_rounding_mb": ("max_non_split_rounding_bytes", _mebibytes),
+    "max_split_size_mb": ("max_split_size_bytes", _mebibytes),
+    "per_process_memory_fraction": ("memory_fraction", _share),
+    "roundup_power2_divisions": ("roundup_power2_divisions", _divisions),
+    "throw_on_cudamalloc_oom": ("", _oom_policy),
 }
+"""The field that a setting sets, none if it is "", and what reads its value."""
