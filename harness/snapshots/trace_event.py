@@ -2,19 +2,21 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 ADDRESS_LIMIT = 1 << 62
 SIZE_LIMIT = 1 << 44
 _RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
 SEGMENT_ACTIONS = frozenset(_RESERVES)
-WITHOUT_EFFECT = frozenset({"snapshot", "user_defined"})
-ACTIONS = SEGMENT_ACTIONS | {"alloc", "free_requested", "free_completed", "oom"} | WITHOUT_EFFECT
+Action = Literal[
+    "alloc", "free_requested", "free_completed", "oom", "snapshot", "user_defined",
+    "segment_alloc", "segment_free", "segment_map", "segment_unmap",
+]  # fmt: skip
+ACTIONS = frozenset(get_args(Action))
 
 PoolId = tuple[int, int]
 DEFAULT_POOL: PoolId = (0, 0)
 
-_STREAM_BITS = (1 << 64) - 1
 FRAMES_READ = 256
 _FRAMES_KEPT = 64
 _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
@@ -71,24 +73,6 @@ def reserved_change(event: TraceEvent) -> int:
 def printable(text: str) -> str:
     """Return text that cannot move a terminal's cursor, of a length that fits a line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
-
-
-def stream_of(value: Any) -> int:
-    """Return a stream's handle; what is no number counts as the default stream."""
-    return value & _STREAM_BITS if isinstance(value, int) else 0
-
-
-def time_of(value: Any) -> int | None:
-    """Return microseconds, None for what is no time."""
-    return value if isinstance(value, int) and 0 <= value < ADDRESS_LIMIT else None
-
-
-def pool_of(value: Any) -> PoolId | None:
-    """Return the pool as recorded: the default one, a ``MemPool`` or one of CUDA graphs."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        return None
-    first, second = value
-    return (first, second) if isinstance(first, int) and isinstance(second, int) else None
 
 
 def stack_of(frames: Any) -> Stack:
