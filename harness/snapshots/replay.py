@@ -8,9 +8,8 @@ from typing import Any
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
-from harness.snapshots.agreement import Agreement
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.follower import Follower
+from harness.snapshots.follower import Agreement, Follower
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.moments import Peak, find_peak
 from harness.snapshots.pools import notes_on_pools

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from harness.allocator import AllocatorConfig, AllocatorConfigError, BlockState, CachingAllocator
 from harness.allocator.blocks import ALLOCATED, AWAITING
-from harness.snapshots.agreement import Agreement
 from harness.snapshots.file_bytes import SnapshotError
-from harness.snapshots.follower import Follower
+from harness.snapshots.follower import Agreement, Follower
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.replay import Replay, replay_devices
 from harness.snapshots.snapshot import Snapshot, read_recording
@@ -57,7 +56,7 @@ def test_recordings_of_pytorch_are_followed_to_the_address(
 ) -> None:
     replay = replay_devices(recording(name), recorded_on_bytes=CARDS.get(name))[0]
     agreement = agreement_of(replay)
-    assert agreement.differences == ()
+    assert agreement.differences == []
     assert agreement.is_complete()
     assert replay.recorded_peak_reserved_bytes == reserved, "with what was there before"
     assert (agreement.segment_events, agreement.segment_events_matched) == (segment_events,) * 2
@@ -87,7 +86,7 @@ def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -
 
     after = Follower(config, origin)
     after.run(snapshot.events[cut:])
-    assert after.agreement(snapshot).differences == ()
+    assert after.agreement(snapshot).differences == []
 
 
 @settings(max_examples=examples(40))
@@ -121,7 +120,7 @@ def test_a_recording_can_begin_anywhere(name: str, share: float) -> None:
     missing = before.model.current("active_bytes") - after.model.current("active_bytes")
     assert 0 <= missing <= origin.uncertain_blocks * MIB
     after.run(snapshot.events[cut:])
-    assert missing or after.agreement(snapshot).differences == ()
+    assert missing or after.agreement(snapshot).differences == []
     assert missing or after.agreement(snapshot).is_complete()
 
 
