@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
@@ -11,6 +11,7 @@ from harness.snapshots.growth import Growth
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.moments import FRAMES_SHOWN, Moment, reserved_after
 from harness.snapshots.replay import peak_reserved
+from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import WhatIf
 
@@ -67,49 +68,50 @@ def diagnose(
     growth: Growth,
     cases: Sequence[WhatIf],
     moments: Sequence[Moment],
-    annotations: Sequence[Any],
+    annotations: Sequence[Annotation],
     events: Sequence[TraceEvent],
-) -> dict[str, Any]:
+) -> tuple[Diagnosis, tuple[str, ...]]:
     """Return the diagnosis and its sentences."""
     size = format_bytes
     first = moments[0]
     name, most = first.categories[0] if first.categories else ("nothing", 0)
     holds = f"{size(first.alive_bytes)} alive {first.name}, most of it {name} ({size(most)})"
-    if growth.kind == "leak" and (failure is None or not _is_fragmented(failure, cases)):
-        return _leak(growth, holds)
+    # Enough was reserved and unused, and other settings serve the request.
+    unused = 0 if failure is None else failure.reserved_bytes - failure.alive_bytes
+    fitting = _fitting(cases)
+    fragmented = failure is not None and unused >= failure.requested_bytes and bool(fitting)
+    if growth.kind == "leak" and not fragmented:
+        place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
+        return "leak", (
+            f"Leak: {size(growth.per_step_bytes)} more stay alive after every step{place}.",
+            (
+                "Something keeps tensors with their graph, such as a sum of losses without .item() "
+                "or .detach()."
+            ),
+            f"{holds}.",
+        )
     if failure is None:
-        return {"diagnosis": "no failure", "sentences": (f"No request failed. {holds}.",)}
+        return "no failure", (f"No request failed. {holds}.",)
     requested = f"{size(failure.requested_bytes)} requested"
     if _in_first_optimizer_step(failure, annotations, events):
-        return {
-            "diagnosis": "first optimizer step",
-            "sentences": (
-                f"Out of memory in the optimizer's first step: {requested} for its state.",
-                (
-                    "The forward and backward pass fitted; the state that the optimizer creates in "
-                    "its first step, and keeps, does not."
-                ),
-                f"{holds}.",
+        return "first optimizer step", (
+            f"Out of memory in the optimizer's first step: {requested} for its state.",
+            (
+                "The forward and backward pass fitted; the state that the optimizer creates in "
+                "its first step, and keeps, does not."
             ),
-        }
-    if _is_fragmented(failure, cases):
-        fits = _fitting(cases)
-        unused = failure.reserved_bytes - failure.alive_bytes
-        return {
-            "diagnosis": "fragmentation",
-            "sentences": (
-                (f"Fragmentation: {requested}, while {size(unused)} were reserved and unused."),
-                f"The same requests fit with {fits[0]}.",
-                f"{holds}.",
-            ),
-        }
+            f"{holds}.",
+        )
+    if fragmented:
+        return "fragmentation", (
+            f"Fragmentation: {requested}, while {size(unused)} were reserved and unused.",
+            f"The same requests fit with {fitting[0]}.",
+            f"{holds}.",
+        )
     missing = failure.alive_bytes + failure.requested_bytes - failure.usable_bytes
     whose = "the process's limit allows" if failure.is_limited else "the GPU has"
     short = f"{size(missing)} more than {whose}" if missing > 0 else "no free piece that large"
-    return {
-        "diagnosis": "real need",
-        "sentences": (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first)),
-    }
+    return "real need", (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first))
 
 
 def _less(failure: Failure, moment: Moment) -> str:
@@ -128,35 +130,14 @@ def _less(failure: Failure, moment: Moment) -> str:
     )
 
 
-def _is_fragmented(failure: Failure, cases: Sequence[WhatIf]) -> bool:
-    """Return whether enough was reserved and unused, and other settings serve the request."""
-    unused = failure.reserved_bytes - failure.alive_bytes
-    return unused >= failure.requested_bytes and bool(_fitting(cases))
-
-
 def _fitting(cases: Sequence[WhatIf]) -> list[str]:
     """Return the settings under which the requests fit on the same GPU."""
     total = cases[0].config.total_bytes
     return [c.name for c in cases[1:] if c.verdict() == "fits" and c.config.total_bytes == total]
 
 
-def _leak(growth: Growth, holds: str) -> dict[str, Any]:
-    place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
-    return {
-        "diagnosis": "leak",
-        "sentences": (
-            f"Leak: {format_bytes(growth.per_step_bytes)} more stay alive after every step{place}.",
-            (
-                "Something keeps tensors with their graph, such as a sum of losses without .item() "
-                "or .detach()."
-            ),
-            f"{holds}.",
-        ),
-    }
-
-
 def _in_first_optimizer_step(
-    failure: Failure, annotations: Sequence[Any], events: Sequence[TraceEvent]
+    failure: Failure, annotations: Sequence[Annotation], events: Sequence[TraceEvent]
 ) -> bool:
     """Return whether the request came from within the first ``Optimizer.step``."""
     failed = events[failure.position]

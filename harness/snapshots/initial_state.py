@@ -54,11 +54,16 @@ def find_origin(
     live, streams = _live_at_start(segments, events)
     reserved = sum(segment.size_bytes for segment in segments)
     reserved -= sum(map(reserved_change, events))
-    if reserved == 0 and not live:
-        layout: tuple[SegmentState, ...] | None = ()
-        why_not, uncertain = "", 0
-    else:
-        layout, why_not, uncertain = _layout_at_start(segments, events, config)
+    layout: tuple[SegmentState, ...] | None = ()
+    why_not, uncertain = "", 0
+    if reserved or live:
+        try:
+            past = Past(segments, events, config)
+            for event in reversed(events):
+                past.undo(event)
+            layout, uncertain = past.as_states(), past.uncertain_blocks()
+        except UnderivableError as error:
+            layout, why_not = None, str(error)
     return Origin(
         live=live,
         streams=streams,
@@ -86,18 +91,6 @@ def _live_at_start(
             live[event.address] = event.size_bytes
             streams[event.address] = event.stream
     return live, {address: streams[address] for address in live}
-
-
-def _layout_at_start(
-    segments: Sequence[RecordedSegment], events: Sequence[TraceEvent], config: AllocatorConfig
-) -> tuple[tuple[SegmentState, ...] | None, str, int]:
-    try:
-        past = Past(segments, events, config)
-        for event in reversed(events):
-            past.undo(event)
-        return past.as_states(), "", past.uncertain_blocks()
-    except UnderivableError as error:
-        return None, str(error), 0
 
 
 def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:

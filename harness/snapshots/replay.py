@@ -187,17 +187,18 @@ def why_other(as_recorded: WhatIf, recorded: int, origin: Origin, *, failed: boo
     low, high = as_recorded.peak_reserved_bytes
     if low <= recorded <= high:
         return []
-    reasons = []
-    if not origin.is_start():
-        reasons.append("blocks from before the recording are allocated anew, without its gaps")
-    if failed:
-        reasons.append("the requests that failed, and what was released for them, are left out")
-    if as_recorded.most_retries:
-        reasons.append("memory ran short at other moments")
-    if as_recorded.config.total_bytes is None and recorded < low:
-        reasons.append("nothing is released to make room, because the memory is not limited")
-    if not reasons:
-        reasons.append("the driver placed segments at other addresses")
+    may_hold = {
+        "blocks from before the recording are allocated anew, without its gaps": (
+            not origin.is_start()
+        ),
+        "the requests that failed, and what was released for them, are left out": failed,
+        "memory ran short at other moments": as_recorded.most_retries > 0,
+        "nothing is released to make room, because the memory is not limited": (
+            as_recorded.config.total_bytes is None and recorded < low
+        ),
+    }
+    reasons = [reason for reason, holds in may_hold.items() if holds]
+    reasons = reasons or ["the driver placed segments at other addresses"]
     needed = str(low) if low == high else f"{low} to {high}"
     recorded_peak = f"the recording's own peak reserved is {recorded} bytes"
     return [f"{recorded_peak}, the run as recorded needs {needed}: {'; '.join(reasons)}"]

@@ -54,18 +54,13 @@ class WhatIf:
         return fit_of(in_every_case=not failed, in_some_case=failed < self.runs)
 
 
-ALLOC, FREE, REQUEST_FREE, COMPLETE_FREE, EMPTY, RELEASE = range(6)
-_CODES = {
-    "alloc": ALLOC,
-    FREE_AT_ONCE: FREE,
-    "free_requested": REQUEST_FREE,
-    "free_completed": COMPLETE_FREE,
-    EMPTY_CACHE: EMPTY,
-    RELEASE_POOL: RELEASE,
-}
+ALLOC = "alloc"
+_CODES = frozenset(
+    {ALLOC, FREE_AT_ONCE, "free_requested", "free_completed", EMPTY_CACHE, RELEASE_POOL}
+)
 
-Step = tuple[int, int, int, int, int]
-"""(code, address as recorded, bytes, stream, position among the events)."""
+Step = tuple[str, int, int, int, int]
+"""(action, address as recorded, bytes, stream, position among the events)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +76,7 @@ def find_workload(events: Sequence[TraceEvent], origin: Origin) -> Workload:
     """Return the recorded requests and releases; those that failed are left out."""
     alive = ((address, origin.live[address], origin.streams[address]) for address in origin.live)
     steps = (
-        (_CODES[event.action], event.address, event.size_bytes, event.stream, position)
+        (event.action, event.address, event.size_bytes, event.stream, position)
         for position, event in workload(events)
         if event.action in _CODES
     )
@@ -97,7 +92,9 @@ def in_one_pool(work: Workload) -> Workload | None:
         work,
         alive=tuple((address, size, stream & STREAM_MASK) for address, size, stream in work.alive),
         steps=tuple(
-            (*step[:3], step[3] & STREAM_MASK, step[4]) for step in work.steps if step[0] != RELEASE
+            (*step[:3], step[3] & STREAM_MASK, step[4])
+            for step in work.steps
+            if step[0] != RELEASE_POOL
         ),
     )
 
@@ -127,16 +124,37 @@ def _run(
 ) -> tuple[CachingAllocator, RanOut | None]:
     model = CachingAllocator(config, addresses=policy, completion="at_release")
     where: dict[int, int] = {}
-    at = [-1]
+    malloc, free, pop = model.malloc, model.free, where.pop
+    position = -1
     try:
         for address, size, stream in work.alive:
-            where[address] = model.malloc(size, stream)
-        for begin in range(0, len(work.steps), EVENTS_BETWEEN_CHECKS):
-            if deadline is not None:
+            where[address] = malloc(size, stream)
+        for index, step in enumerate(work.steps):
+            action, address, size, stream, position = step
+            if index % EVENTS_BETWEEN_CHECKS == 0 and deadline is not None:
                 deadline.check("replaying the recording")
-            _run_some(model, where, work.steps[begin : begin + EVENTS_BETWEEN_CHECKS], at)
+            if action == ALLOC:
+                where[address] = malloc(size, stream)
+            elif action == EMPTY_CACHE:
+                model.empty_cache()
+            elif action == RELEASE_POOL:
+                model.release_pool(stream >> POOL_SHIFT)
+                model.empty_pool(stream >> POOL_SHIFT)
+            else:
+                # A recording may contradict itself (the agreement says so), and running out of
+                # memory or emptying the cache may have completed a release before its time.
+                try:
+                    if action == FREE_AT_ONCE:
+                        free(pop(address, 0))
+                    elif action == "free_completed":
+                        model.complete(pop(address, 0))
+                    else:
+                        model.record_stream(where.get(address, 0), _SOME_STREAM)
+                        free(where.get(address, 0))
+                except ValueError:
+                    continue
     except OutOfMemoryError as error:
-        return model, _ran_out(work, at[0], error)
+        return model, _ran_out(work, position, error)
     except ValueError:
         # Sizes are bounded when a snapshot is read: only endless streams lead here.
         raise SnapshotError("the recording uses more streams than there are addresses") from None
@@ -155,35 +173,6 @@ def _ran_out(work: Workload, position: int, error: OutOfMemoryError) -> RanOut:
         reserved_bytes=error.reserved_bytes,
         place=None if event is None else event.place,
     )
-
-
-def _run_some(
-    model: CachingAllocator, where: dict[int, int], steps: Sequence[Step], at: list[int]
-) -> None:
-    """Run some steps; if one runs out of memory, ``at`` is its position."""
-    malloc, free, pop = model.malloc, model.free, where.pop
-    for code, address, size, stream, position in steps:
-        if code == ALLOC:
-            at[0] = position
-            where[address] = malloc(size, stream)
-        elif code == EMPTY:
-            model.empty_cache()
-        elif code == RELEASE:
-            model.release_pool(stream >> POOL_SHIFT)
-            model.empty_pool(stream >> POOL_SHIFT)
-        else:
-            # A recording may contradict itself (the agreement says so), and running out of
-            # memory or emptying the cache may have completed a release before its time.
-            try:
-                if code == FREE:
-                    free(pop(address, 0))
-                elif code == COMPLETE_FREE:
-                    model.complete(pop(address, 0))
-                else:
-                    model.record_stream(where.get(address, 0), _SOME_STREAM)
-                    free(where.get(address, 0))
-            except ValueError:
-                continue
 
 
 def scaled_workload(
