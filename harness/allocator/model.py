@@ -270,13 +270,11 @@ class CachingAllocator(Readings):
         counters.events["num_ooms"] += 1
         raise OutOfMemoryError(
             requested_bytes=requested,
-            rounded_bytes=rounded,
             segment_bytes=segments.config.segment_size(rounded),
             allocated_bytes=counters.current("allocated_bytes"),
             reserved_bytes=counters.current("reserved_bytes"),
             free_bytes=self._device.free_bytes(),
             limit_bytes=segments.limit_bytes,
-            total_bytes=self._device.total_bytes,
         )
 
     def _before_growing(self) -> None:

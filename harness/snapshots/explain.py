@@ -16,7 +16,7 @@ from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
 from harness.snapshots.operations import EMPTY_CACHE
 from harness.snapshots.pools import notes_on_pools
-from harness.snapshots.replay import notes_on_file, peak_reserved, why_other
+from harness.snapshots.replay import notes_on_file, notes_on_origin, peak_reserved, why_other
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
 from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import (
@@ -114,10 +114,7 @@ def _explain(
     notes = [*notes_on_file(recording), *notes, *notes_on_pools(events, snapshot.segments)]
     annotations = [each for each in recording.annotations if each.device == snapshot.device]
     origin = find_origin(snapshot, events, config)
-    if not origin.is_start():
-        notes.append(
-            f"the recording begins in the middle: {len(origin.live)} blocks were there before"
-        )
+    notes += notes_on_origin(origin)
     alive = alive_after(events, origin)
     failure = find_failure(events, origin, alive, config)
     until = len(events) if failure is None else failure.position + 1

@@ -1,4 +1,4 @@
-"""Growth of memory over the steps of training: a leak, a plateau, or the first step's state.
+"""Growth of memory over the steps of training: a leak or a plateau.
 
 The floor of a step is the least that was alive during it. Activations come and go within a step,
 so floors rise only by what stays: optimizer state once, a leak in every step.
@@ -17,7 +17,7 @@ from harness.snapshots.moments import blocks_after
 from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import TraceEvent
 
-Kind = Literal["leak", "first step", "plateau", "unknown"]
+Kind = Literal["leak", "plateau", "unknown"]
 _LEAST_STEPS = 4
 
 
@@ -68,43 +68,14 @@ def find_growth(
 
 
 def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> list[int]:
-    """Return the positions at which optimizer steps end.
-
-    Where no steps are marked (before PyTorch 2.6), those at which a large request repeats, if a
-    backward pass lies between: without one they can as well be the layers of one forward pass.
-    """
+    """Return the positions at which optimizer steps end, as PyTorch 2.6 and later mark them."""
     times = [event.time_us or 0 for event in events]
-    marks = sorted(
-        each.time_us
+    ends = (
+        bisect_left(times, each.time_us)
         for each in annotations
         if not each.is_start and each.name.startswith("Optimizer.step#")
     )
-    if any(each.name.startswith("Optimizer.") for each in annotations):
-        return sorted({position for mark in marks if (position := bisect_left(times, mark)) > 0})
-    if not any(event.stack.frames for event in events):
-        return []
-    keys = [(event.stack, event.size_bytes) for event in events if event.action == "alloc"]
-    counts = Counter(keys)
-    repeated = [key for key, count in counts.items() if count >= _LEAST_STEPS]
-    if not repeated:
-        return []
-    largest = max(repeated, key=lambda key: (key[1], -counts[key]))
-    positions = [
-        position
-        for position, event in enumerate(events)
-        if event.action == "alloc" and (event.stack, event.size_bytes) == largest and position
-    ]
-    backward = sum(_has_backward(events[begin:end]) for begin, end in itertools.pairwise(positions))
-    return positions if backward >= 0.8 * (len(positions) - 1) else []
-
-
-def _has_backward(events: Sequence[TraceEvent]) -> bool:
-    """Return whether an autograd thread, without Python frames, or a backward function asked."""
-    return any(
-        event.action == "alloc"
-        and (not event.stack.frames or any(f.startswith("backward (") for f in event.stack.frames))
-        for event in events
-    )
+    return sorted({position for position in ends if position > 0})
 
 
 def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tuple[str, int], ...]:

@@ -1,20 +1,19 @@
 """Out-of-memory messages that are not CUDA's: of the CPU's allocator, of MPS, of the kernel."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness.schema.units import format_bytes
 
 _BINARY = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
-@dataclass(frozen=True, kw_only=True)
-class HostMessage:
+class HostMessage(NamedTuple):
     """A refusal or kill outside CUDA, its cause, and advice."""
 
     cause: str
     advice: str
-    requested_bytes: int | None = None
+    requested_bytes: int | None
 
 
 _METAL_SIZE = r"([\d.]+ ?(?:bytes|[KMGT]i?B))"
@@ -43,28 +42,20 @@ def host_message(text: str) -> HostMessage | None:
     if match.re is _CPU:
         requested = int(match[1]) if match[1] and len(match[1]) <= 18 else None
         size = "The" if requested is None else f"{format_bytes(requested)} of the"
-        return HostMessage(
-            cause="CPU memory",
-            requested_bytes=requested,
-            advice=(
-                f"{size} CPU's memory was refused, not the GPU's: by a limit of the process "
-                "(ulimit -v) or of its container, or because there is no more. Look at the shape "
-                "of that tensor, load less data at once, or reduce the number of DataLoader "
-                "workers."
-            ),
+        advice = (
+            f"{size} CPU's memory was refused, not the GPU's: by a limit of the process (ulimit "
+            "-v) or of its container, or because there is no more. Look at the shape of that "
+            "tensor, load less data at once, or reduce the number of DataLoader workers."
         )
+        return HostMessage("CPU memory", advice, requested)
     if match.re is _MPS:
         held, others, most, needed = map(_size, match.groups())
-        return HostMessage(
-            cause="MPS limit" if held + needed <= most else "real need",
-            requested_bytes=needed,
-            advice=(
-                f"PyTorch held {format_bytes(held)} of Metal's memory, other parts of the process "
-                f"{format_bytes(others)}, and may take {format_bytes(most)} in all. Reduce the "
-                "batch size; PYTORCH_MPS_HIGH_WATERMARK_RATIO raises the limit, at the cost of "
-                "the system."
-            ),
+        advice = (
+            f"PyTorch held {format_bytes(held)} of Metal's memory, other parts of the process "
+            f"{format_bytes(others)}, and may take {format_bytes(most)} in all. Reduce the batch "
+            "size; PYTORCH_MPS_HIGH_WATERMARK_RATIO raises the limit, at the cost of the system."
         )
+        return HostMessage("MPS limit" if held + needed <= most else "real need", advice, needed)
     killed = (
         "The job exceeded the CPU memory that it had asked for: Linux ended one of its processes"
     )
@@ -74,14 +65,12 @@ def host_message(text: str) -> HostMessage | None:
             "" if match["rss"] is None else f", which held {format_bytes(int(match['rss']) << 10)}"
         )
         killed = f"Linux ended process {match['pid']} ({match['name']}){rss}: {whose} was exhausted"
-    return HostMessage(
-        cause="killed by the kernel",
-        advice=(
-            f"{killed}. This is the CPU's memory, not the GPU's: load less data at once, use fewer "
-            "DataLoader workers, or ask for more memory (docker --memory, Slurm --mem, Kubernetes "
-            "limits)."
-        ),
+    advice = (
+        f"{killed}. This is the CPU's memory, not the GPU's: load less data at once, use fewer "
+        "DataLoader workers, or ask for more memory (docker --memory, Slurm --mem, Kubernetes "
+        "limits)."
     )
+    return HostMessage("killed by the kernel", advice, None)
 
 
 def _size(text: str) -> int:

@@ -99,36 +99,37 @@ def _failures_at(lines: Sequence[str], at: int, reasons: list[str]) -> Iterator[
     begins = [match.start() for match in BEGIN.finditer(text) if match.start() < len(own)]
     if not begins:
         host = host_message(own)
-        if host is not None:
-            yield _failure(lines, at, own, host)
-        else:
+        if host is None:
             reasons.append(why_none(own))
-        return
+        else:
+            yield _failure(lines, at, own, host, None)
     for begin in begins:
         try:
             message = parse_message(text[begin:])
         except SnapshotError as error:
             reasons.append(str(error))
         else:
-            yield _failure(lines, at, own[:begin], message)
+            said = HostMessage(message.cause(), advice(message), message.requested_bytes)
+            yield _failure(lines, at, own[:begin], said, message)
 
 
 def _failure(
-    lines: Sequence[str], at: int, before: str, said: OutOfMemoryMessage | HostMessage
+    lines: Sequence[str],
+    at: int,
+    before: str,
+    said: HostMessage,
+    message: OutOfMemoryMessage | None,
 ) -> LogFailure:
     head = lines[at][:400]
     rank = _rank(head)
-    own = said if isinstance(said, OutOfMemoryMessage) else None
-    time = next((match[0] for text in (head, before[-400:]) if (match := _TIME.search(text))), None)
+    time = _TIME.search(head) or _TIME.search(before[-400:])
     return LogFailure(
         line=at + 1,
         rank=rank,
-        gpu=None if own is None else own.gpu,
-        time=time,
-        cause=said.cause() if isinstance(said, OutOfMemoryMessage) else said.cause,
-        advice=advice(said) if isinstance(said, OutOfMemoryMessage) else said.advice,
-        requested_bytes=said.requested_bytes,
-        message=own,
+        gpu=None if message is None else message.gpu,
+        time=None if time is None else time[0],
+        **said._asdict(),
+        message=message,
         frame=_frame([*lines[max(0, at - _MOST_BEFORE) : at], before], rank),
         went_on=_went_on(lines[at + 1 : at + 1 + _MOST_AFTER], rank),
     )

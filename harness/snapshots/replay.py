@@ -61,7 +61,6 @@ def replay_devices(
     device: int | None = None,
     settings: str | None = None,
     memory_bytes: int | None = None,
-    outside_bytes: int = 0,
     recorded_on_bytes: int | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Replay, ...]:
@@ -71,24 +70,15 @@ def replay_devices(
     that made the recording, which no recording says: it decides how far an expandable segment can
     grow on a GPU that is nearly full.
     """
-    gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
-    others = None
+    others: dict[str, AllocatorConfig] = {}
     if settings is not None:
-        others = AllocatorConfig.from_settings(
-            settings, total_bytes=memory_bytes, outside_bytes=outside_bytes
-        )
+        config = AllocatorConfig.from_settings(settings, total_bytes=memory_bytes)
+        others = {f"settings {settings}": config}
     deadline = Deadline(deadline_seconds)
     try:
         recording = read_recording(path, deadline)
         return tuple(
-            _replay(
-                each,
-                {} if others is None else {f"settings {settings}": others},
-                gpu,
-                recorded_on_bytes,
-                deadline,
-                notes_on_file(recording),
-            )
+            _replay(recording, each, others, memory_bytes, recorded_on_bytes, deadline)
             for each in recording.devices(device)
         )
     except MemoryError:
@@ -112,12 +102,12 @@ def notes_on_file(recording: Recording) -> list[str]:
 
 
 def _replay(
+    recording: Recording,
     snapshot: Snapshot,
     others: Mapping[str, AllocatorConfig],
-    gpu: AllocatorConfig,
+    memory_bytes: int | None,
     recorded_on_bytes: int | None,
     deadline: Deadline,
-    on_file: Sequence[str],
 ) -> Replay:
     config, notes = recorded_config(snapshot)
     events = snapshot.events
@@ -125,23 +115,24 @@ def _replay(
     deadline.check("replaying the recording")
     on_gpu = replace(config, total_bytes=recorded_on_bytes)
     agreement = _agreement(snapshot, on_gpu, origin, deadline)
-    failed = any(event.action == "oom" for event in events)
-    notes = [*on_file, *notes, *_notes_on_events(snapshot), *_notes_on_origin(origin)]
+    notes = [*notes_on_file(recording), *notes, *_notes_on_events(snapshot)]
+    notes += notes_on_origin(origin)
     if agreement is None:
         why_not = origin.why_not or "segments overlap"
         notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
     expandable = replace(config, expandable_segments=True)
     configs = {"as recorded": config, "expandable segments": expandable, **others}
     work = find_workload(events, origin)
-    size: dict[str, Any] = {"total_bytes": gpu.total_bytes, "outside_bytes": gpu.outside_bytes}
     what_ifs = tuple(
-        what_if(name, replace(each, **size), work, deadline) for name, each in configs.items()
+        what_if(name, replace(each, total_bytes=memory_bytes), work, deadline)
+        for name, each in configs.items()
     )
     recorded_peak = peak_reserved(events, origin)
+    failed = any(event.action == "oom" for event in events)
     notes += why_other(what_ifs[0], recorded_peak, origin, failed=failed)
     return Replay(
         device=snapshot.device,
-        events=len(snapshot.events),
+        events=len(events),
         settings=snapshot.settings,
         config=config,
         origin=origin,
@@ -164,7 +155,7 @@ def _notes_on_events(snapshot: Snapshot) -> list[str]:
     return notes
 
 
-def _notes_on_origin(origin: Origin) -> list[str]:
+def notes_on_origin(origin: Origin) -> list[str]:
     """Say what was there before the recording began, and how surely it is known."""
     notes = []
     if not origin.is_start():

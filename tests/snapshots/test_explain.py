@@ -229,7 +229,7 @@ def test_the_page_is_self_contained_and_labelled() -> None:
     texts = Texts()
     texts.feed(page)
     assert not {"script", "img", "iframe"} & set(texts.tags)
-    assert "event of the allocator" in texts.text
+    assert "of the allocator" in texts.text
     assert "forward pass (activations) (most: " in texts.text
     assert "out of memory" in texts.text
     assert "http:" not in page

@@ -254,7 +254,7 @@ def test_what_if_the_gpu_were_smaller(
     tmp_path: Path, memory: int, verdicts: list[str], position: int | None
 ) -> None:
     path = written(tmp_path, by_hand())
-    replay = replay_devices(path, memory_bytes=(memory + 3) * MIB, outside_bytes=3 * MIB)[0]
+    replay = replay_devices(path, memory_bytes=memory * MIB)[0]
     assert [case.verdict() for case in replay.what_ifs] == verdicts
     expandable = replay.what_ifs[1]
     if position is None:
