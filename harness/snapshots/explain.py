@@ -58,9 +58,7 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
-        plain = asdict(self)
-        plain["what_ifs"] = [{**asdict(case), "verdict": case.verdict()} for case in self.what_ifs]
-        return plain
+        return {**asdict(self), "what_ifs": [case.as_dict() for case in self.what_ifs]}
 
 
 @dataclass(frozen=True, kw_only=True)

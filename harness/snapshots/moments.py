@@ -107,6 +107,17 @@ def moment_at(
         alike[category, own_line(event.stack), event.place].append(event.size_bytes)
         modules[_BEFORE if before else module_of(event)] += event.size_bytes
         frames[own_line(event.stack)] += event.size_bytes
+    groups = [
+        BlockGroup(
+            count=len(sizes),
+            size_bytes=sum(sizes),
+            same_size=min(sizes) == max(sizes),
+            category=category,
+            line=line,
+            place=place,
+        )
+        for (category, line, place), sizes in alike.items()
+    ]
     largest = sorted(blocks.values(), key=lambda event: (-event.size_bytes, event.address))[:10]
     return Moment(
         name=name,
@@ -124,25 +135,8 @@ def moment_at(
             )
             for event in largest
         ),
-        groups=_largest_groups(alike),
+        groups=tuple(sorted(groups, key=lambda group: -group.size_bytes)[:_MOST_GROUPS]),
     )
-
-
-def _largest_groups(
-    alike: Mapping[tuple[str, str, str | None], Sequence[int]],
-) -> tuple[BlockGroup, ...]:
-    groups = [
-        BlockGroup(
-            count=len(sizes),
-            size_bytes=sum(sizes),
-            same_size=min(sizes) == max(sizes),
-            category=category,
-            line=line,
-            place=place,
-        )
-        for (category, line, place), sizes in alike.items()
-    ]
-    return tuple(sorted(groups, key=lambda group: -group.size_bytes)[:_MOST_GROUPS])
 
 
 def timeline(
@@ -213,14 +207,15 @@ def find_peak(events: Sequence[TraceEvent], origin: Origin) -> Peak:
     return Peak(
         position=position,
         events=len(events),
-        seconds=_seconds(events, position),
+        seconds=seconds_at(events, position),
         requested_bytes=highest,
         groups=tuple(sorted(groups, key=lambda g: (-g.total_bytes(), -g.size_bytes, g.place))),
     )
 
 
-def _seconds(events: Sequence[TraceEvent], position: int) -> float | None:
-    if position < 0:
-        return 0.0 if events and events[0].time_us is not None else None
-    begin, end = events[0].time_us, events[position].time_us
+def seconds_at(events: Sequence[TraceEvent], position: int) -> float | None:
+    """Return the seconds from the first event to another one; -1 is before the first."""
+    if not events:
+        return None
+    begin, end = events[0].time_us, events[max(position, 0)].time_us
     return None if begin is None or end is None else (end - begin) / 1e6

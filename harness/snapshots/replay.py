@@ -39,7 +39,6 @@ class Replay:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the metrics as plain data, for JSON; the beginning as its totals."""
-        what_ifs = [{**asdict(case), "verdict": case.verdict()} for case in self.what_ifs]
         return {
             "device": self.device,
             "events": self.events,
@@ -50,7 +49,7 @@ class Replay:
             "recorded_peak_reserved_bytes": self.recorded_peak_reserved_bytes,
             "agreement": None if self.agreement is None else asdict(self.agreement),
             "peak": asdict(self.peak),
-            "what_ifs": what_ifs,
+            "what_ifs": [case.as_dict() for case in self.what_ifs],
             "notes": list(self.notes),
         }
 

@@ -41,6 +41,7 @@ _PLAIN = re.compile(
 """Opcodes that hold data, as far as their length is known and what they build is small."""
 _CUT_OFF = b"\x80hqjG\x95KMJ"
 _TEXT_WIDTHS = {pickle.SHORT_BINUNICODE: 1, pickle.BINUNICODE: 4, pickle.BINUNICODE8: 8}
+_LOGIC = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError)
 _NAMES = {
     value: name
     for name, value in vars(pickle).items()
@@ -55,7 +56,7 @@ def load_builtins(data: bytearray, *, deadline: Deadline | None = None) -> Any:
     gc.disable()  # it would walk through millions of new dicts again and again
     try:
         return pickle.loads(data)
-    except (pickle.UnpicklingError, AttributeError, EOFError, LookupError, TypeError, ValueError):
+    except (pickle.UnpicklingError, *_LOGIC):
         # A crooked program takes from an empty stack, appends to a number, and so on.
         raise SnapshotError("the pickle is damaged") from None
     finally:

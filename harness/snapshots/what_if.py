@@ -1,7 +1,8 @@
 """The same requests and releases under other settings, or on another GPU."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from harness.allocator import (
     AddressPolicy,
@@ -14,6 +15,7 @@ from harness.allocator.blocks import POOL_SHIFT
 from harness.schema.verdict import Fit, fit_of
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError
 from harness.snapshots.initial_state import Origin
+from harness.snapshots.moments import seconds_at
 from harness.snapshots.operations import EMPTY_CACHE, FREE_AT_ONCE, RELEASE_POOL, workload
 from harness.snapshots.pools import STREAM_MASK
 from harness.snapshots.trace_event import TraceEvent
@@ -52,6 +54,10 @@ class WhatIf:
         """Return fits, does not fit, or close call."""
         failed = len(self.ran_out)
         return fit_of(in_every_case=not failed, in_some_case=failed < self.runs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, for JSON."""
+        return {**asdict(self), "verdict": self.verdict()}
 
 
 ALLOC = "alloc"
@@ -162,12 +168,10 @@ def _run(
 
 
 def _ran_out(work: Workload, position: int, error: OutOfMemoryError) -> RanOut:
-    begin = work.events[0].time_us if work.events else None
     event = work.events[position] if position >= 0 else None
-    now = begin if event is None else event.time_us
     return RanOut(
         position=position,
-        seconds=None if begin is None or now is None else (now - begin) / 1e6,
+        seconds=seconds_at(work.events, position),
         requested_bytes=error.requested_bytes,
         allocated_bytes=error.allocated_bytes,
         reserved_bytes=error.reserved_bytes,
