@@ -24,6 +24,7 @@ _WITHOUT_EFFECT = frozenset(
         "release_lock_on_hipmalloc",
     }
 )
+_ONE_VALUE = {"backend": "native", "throw_on_cudamalloc_oom": "False"}
 _OPTION = re.compile(r"([A-Za-z0-9_]+):(\[[^\]]*\]|[^,\[\]:]+)(?:,|$)")
 
 
@@ -50,14 +51,17 @@ def parse_settings(text: str) -> dict[str, object]:
             text = packed[position : position + 60]
             raise AllocatorConfigError(f"allocator settings must be key:value pairs, got {text!r}")
         key, value = match.groups()
-        if key not in _WITHOUT_EFFECT:
-            if key not in _READERS:
-                raise AllocatorConfigError(f"allocator setting {key!r} is not known")
+        if key in _READERS:
             name, read = _READERS[key]
             fields[name] = read(key, value)
+        elif key in _ONE_VALUE:
+            if value != _ONE_VALUE[key]:
+                raise _wrong(key, f"{_ONE_VALUE[key]!r}, the only one modelled", value)
+        elif key not in _WITHOUT_EFFECT:
+            raise AllocatorConfigError(f"allocator setting {key!r} is not known")
         position = match.end()
     _check_together(fields)
-    return {name: value for name, value in fields.items() if name}
+    return fields
 
 
 def _wrong(key: str, rule: str, value: str) -> AllocatorConfigError:
@@ -108,16 +112,6 @@ def _expandable(key: str, value: str) -> bool:
     return value == "True"
 
 
-def _oom_policy(key: str, value: str) -> None:
-    if value != "False":
-        raise AllocatorConfigError(f"allocator setting {key} is not modelled; leave it out")
-
-
-def _backend(key: str, value: str) -> None:
-    if value != "native":
-        raise _wrong(key, "'native', the only one modelled", value)
-
-
 def _power_of_two(key: str, text: str, least: int) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
     if number < least or number & (number - 1):
@@ -149,7 +143,6 @@ def _divisions(key: str, value: str) -> tuple[int, ...]:
 
 
 _READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
-    "backend": ("", _backend),
     "expandable_segments": ("expandable_segments", _expandable),
     "garbage_collection_threshold": ("garbage_collection_threshold", _threshold),
     "large_segment_size_mb": ("large_segment_size_bytes", partial(_mebibytes, least=11)),
@@ -157,6 +150,5 @@ _READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "max_split_size_mb": ("max_split_size_bytes", _mebibytes),
     "per_process_memory_fraction": ("memory_fraction", _share),
     "roundup_power2_divisions": ("roundup_power2_divisions", _divisions),
-    "throw_on_cudamalloc_oom": ("", _oom_policy),
 }
-"""The field that a setting sets, none if it is "", and what reads its value."""
+"""The field that a setting sets, and what reads its value."""

@@ -8,7 +8,7 @@ are missing have the value they had before they existed.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -33,6 +33,8 @@ from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
 _EVENTS_BETWEEN_CHECKS = 1 << 14
+_Address = Annotated[int, msgspec.Meta(ge=0, lt=ADDRESS_LIMIT)]
+_Size = Annotated[int, msgspec.Meta(ge=0, lt=SIZE_LIMIT)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +52,18 @@ class Snapshot:
     flags: Mapping[str, Any]
 
 
-class Annotation(NamedTuple):
+class Annotation(msgspec.Struct):
     """The beginning or the end of a named range, such as ``Optimizer.step#AdamW.step``."""
 
-    is_start: bool
+    stage: Literal["START", "END"]
     name: str
-    device: int
-    time_us: int
+    time_us: _Address
+    device: int = 0
+
+    @property
+    def is_start(self) -> bool:
+        """Whether the range begins here."""
+        return self.stage == "START"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +133,7 @@ def _recording(data: bytearray, deadline: Deadline) -> Recording:
     return Recording(
         snapshots=tuple(snapshots),
         pinned_bytes=sum(each.total_size for each in _valid(whole.host_segments, _Pinned)),
-        annotations=tuple(
-            Annotation(each.stage == "START", printable(each.name), each.device, each.time_us)
-            for each in _valid(whole.external_annotations, _Range)
-        ),
+        annotations=tuple(_valid(whole.external_annotations, Annotation)),
     )
 
 
@@ -161,10 +165,6 @@ def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
     if total > _ALL_TOGETHER:
         raise SnapshotError("the recorded sizes add up to more than any GPU could hold")
     return tuple(events)
-
-
-_Address = Annotated[int, msgspec.Meta(ge=0, lt=ADDRESS_LIMIT)]
-_Size = Annotated[int, msgspec.Meta(ge=0, lt=SIZE_LIMIT)]
 
 
 class _Event(msgspec.Struct):
@@ -199,13 +199,6 @@ class _Segment(msgspec.Struct):
 
 class _Pinned(msgspec.Struct):
     total_size: _Size
-
-
-class _Range(msgspec.Struct):
-    stage: Literal["START", "END"]
-    name: str
-    time_us: _Address
-    device: int = 0
 
 
 class _Whole(msgspec.Struct):
