@@ -21,7 +21,13 @@ from harness.allocator.blocks import (
     StreamUses,
     best_fit,
 )
-from harness.allocator.config import GRANULE_BYTES, SMALL_REQUEST_BYTES, UNLIMITED, AllocatorConfig
+from harness.allocator.config import (
+    GRANULE_BYTES,
+    SMALL_REQUEST_BYTES,
+    UNLIMITED,
+    AllocatorConfig,
+    AllocatorConfigError,
+)
 from harness.allocator.counters import (
     ACTIVE,
     ACTIVE_BYTES,
@@ -35,7 +41,6 @@ from harness.allocator.counters import (
 )
 from harness.allocator.device import Device, OutOfMemoryError, SegmentEvent
 from harness.allocator.segments import Segments
-from harness.allocator.settings import AllocatorConfigError
 from harness.allocator.statistics import Readings
 
 Completion = Literal["at_once", "at_release"]

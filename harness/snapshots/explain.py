@@ -9,9 +9,16 @@ from typing import Any
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Categories
-from harness.snapshots.diagnosis import Diagnosis, Failure, diagnose, find_failure
+from harness.snapshots.diagnosis import (
+    Diagnosis,
+    Failure,
+    Growth,
+    diagnose,
+    find_failure,
+    find_growth,
+    step_ends,
+)
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.growth import Growth, find_growth, step_ends
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
 from harness.snapshots.operations import EMPTY_CACHE

@@ -8,7 +8,7 @@ are missing have the value they had before they existed.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -17,13 +17,12 @@ from harness.snapshots.file_bytes import Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import STREAM_MASK, number_pools
 from harness.snapshots.trace_event import (
     ADDRESS_LIMIT,
-    DEFAULT_POOL,
     FRAMES_READ,
-    SIZE_LIMIT,
     Action,
+    Address,
     PoolId,
-    RecordedBlock,
     RecordedSegment,
+    Size,
     Stack,
     TraceEvent,
     printable,
@@ -33,8 +32,6 @@ from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
 _EVENTS_BETWEEN_CHECKS = 1 << 14
-_Address = Annotated[int, msgspec.Meta(ge=0, lt=ADDRESS_LIMIT)]
-_Size = Annotated[int, msgspec.Meta(ge=0, lt=SIZE_LIMIT)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,7 @@ class Annotation(msgspec.Struct):
 
     stage: Literal["START", "END"]
     name: str
-    time_us: _Address
+    time_us: Address
     device: int = 0
 
     @property
@@ -114,7 +111,8 @@ def _recording(data: bytearray, deadline: Deadline) -> Recording:
     settings = flags.get("PYTORCH_CUDA_ALLOC_CONF", flags.get("PYTORCH_ALLOC_CONF", ""))
     segments: dict[int, list[RecordedSegment]] = {}
     for each in whole.segments:
-        segments.setdefault(each.device, []).append(_segment(each))
+        each.stream &= STREAM_MASK
+        segments.setdefault(each.device, []).append(each)
     for number, trace in enumerate(whole.device_traces):
         if trace:
             segments.setdefault(number, [])
@@ -124,8 +122,7 @@ def _recording(data: bytearray, deadline: Deadline) -> Recording:
     snapshots = []
     for device in devices:
         in_order = tuple(sorted(segments.get(device, ()), key=lambda each: each.address))
-        events = _events(whole.device_traces[device], deadline)
-        events, in_order = number_pools(events, in_order)
+        events = number_pools(_events(whole.device_traces[device], deadline), in_order)
         _refuse_cpu(events)
         snapshots.append(
             Snapshot(device=device, events=events, segments=in_order, settings=text, flags=flags)
@@ -171,39 +168,22 @@ class _Event(msgspec.Struct):
     """An entry of a trace as recorded; what no number needs may be anything."""
 
     action: Action
-    addr: _Address = 0
-    size: _Size = 0
+    addr: Address = 0
+    size: Size = 0
     stream: int = 0
     pool_id: PoolId | None = None
     time_us: Any = None
     frames: Any = None
-    device_free: _Size = 0
-
-
-class _Block(msgspec.Struct):
-    size: Annotated[int, msgspec.Meta(gt=0, lt=SIZE_LIMIT)]
-    state: Literal["active_allocated", "active_pending_free", "active_awaiting_free", "inactive"]
-    requested_size: _Size | None = None
-
-
-class _Segment(msgspec.Struct):
-    address: _Address
-    total_size: _Size
-    segment_type: str
-    blocks: list[_Block]
-    device: _Address = 0
-    stream: int = 0
-    is_expandable: bool = False
-    segment_pool_id: PoolId = DEFAULT_POOL
+    device_free: Size = 0
 
 
 class _Pinned(msgspec.Struct):
-    total_size: _Size
+    total_size: Size
 
 
 class _Whole(msgspec.Struct):
     device_traces: list[list[Any]]
-    segments: list[_Segment]
+    segments: list[RecordedSegment]
     allocator_settings: dict[str, Any] = {}
     host_segments: Any = ()
     external_annotations: Any = ()
@@ -247,25 +227,4 @@ def _event(entry: Any, stacks: dict[tuple[int, ...], tuple[Any, Stack]]) -> Trac
         pool=raw.pool_id,
         time_us=raw.time_us if is_time else None,
         stack=known[1],
-    )
-
-
-def _segment(raw: _Segment) -> RecordedSegment:
-    blocks = []
-    position = raw.address
-    for block in raw.blocks:
-        requested = block.size if block.requested_size is None else block.requested_size
-        requested = 0 if block.state == "inactive" else requested
-        blocks.append(RecordedBlock(position, block.size, requested, block.state))
-        position += block.size
-    if position - raw.address != raw.total_size:
-        raise SnapshotError(f"the blocks of the segment at {raw.address:#x} do not fill it")
-    return RecordedSegment(
-        address=raw.address,
-        size_bytes=raw.total_size,
-        stream=raw.stream & STREAM_MASK,
-        is_large=raw.segment_type == "large",
-        is_expandable=raw.is_expandable,
-        pool=raw.segment_pool_id,
-        blocks=tuple(blocks),
     )

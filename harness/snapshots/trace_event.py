@@ -1,11 +1,14 @@
 """Entries of a device's trace with their Python frames, and the segments at its end."""
 
 import re
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import msgspec
 
 ADDRESS_LIMIT = 1 << 62
 SIZE_LIMIT = 1 << 44
+Address = Annotated[int, msgspec.Meta(ge=0, lt=ADDRESS_LIMIT)]
+Size = Annotated[int, msgspec.Meta(ge=0, lt=SIZE_LIMIT)]
 _RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
 SEGMENT_ACTIONS = frozenset(_RESERVES)
 Action = Literal[
@@ -100,23 +103,38 @@ def stack_of(frames: Any) -> Stack:
     return Stack(place, tuple(texts), own)
 
 
-class RecordedBlock(NamedTuple):
-    """A block of a segment when the snapshot was taken; ``requested`` is 0 where free."""
+class RecordedBlock(msgspec.Struct):
+    """A block of a segment when the snapshot was taken; 0 bytes of a free one are requested."""
 
-    address: int
-    size_bytes: int
-    requested_bytes: int
-    state: str
+    size_bytes: Annotated[int, msgspec.Meta(gt=0, lt=SIZE_LIMIT)] = msgspec.field(name="size")
+    requested_bytes: Size = msgspec.field(name="requested_size")
+    state: Literal["active_allocated", "active_pending_free", "active_awaiting_free", "inactive"]
+    address: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordedSegment:
+class RecordedSegment(msgspec.Struct):
     """A segment, or a mapped stretch of an expandable one, when the snapshot was taken."""
 
-    address: int
-    size_bytes: int
-    stream: int
-    is_large: bool
-    is_expandable: bool
-    pool: PoolId
-    blocks: tuple[RecordedBlock, ...]
+    address: Address
+    size_bytes: Size = msgspec.field(name="total_size")
+    kind: str = msgspec.field(name="segment_type")
+    blocks: list[RecordedBlock]
+    device: Address = 0
+    stream: int = 0
+    is_expandable: bool = False
+    pool: PoolId = msgspec.field(name="segment_pool_id", default=DEFAULT_POOL)
+
+    def __post_init__(self) -> None:
+        position = self.address
+        for block in self.blocks:  # not all versions record their addresses
+            block.address = position
+            position += block.size_bytes
+            if block.state == "inactive":
+                block.requested_bytes = 0
+        if position - self.address != self.size_bytes:
+            raise ValueError(f"the blocks of the segment at {self.address:#x} do not fill it")
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it belongs to the large pool."""
+        return self.kind == "large"

@@ -66,7 +66,7 @@ def load_builtins(data: bytearray, *, deadline: Deadline | None = None) -> Any:
 
 def _check_opcodes(data: bytearray, deadline: Deadline) -> None:
     """Refuse opcodes that do more than hold data, and those that build out of proportion."""
-    if data[:1] != pickle.PROTO or data[1:2] not in (b"\2", b"\3", b"\4", b"\5"):
+    if data[:1] != pickle.PROTO or bytes(data[1:2]) not in (b"\2", b"\3", b"\4", b"\5"):
         raise SnapshotError("no memory snapshot (not a pickle of protocol 2 to 5)")
     position, built, end = 2, 0, len(data)
     for stop in itertools.count():
