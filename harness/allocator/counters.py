@@ -9,35 +9,23 @@ Source: ``c10/core/CachingDeviceAllocator.h`` of PyTorch 2.13.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+ACTIVE, ACTIVE_BYTES, ALLOCATED_BYTES, ALLOCATION, REQUESTED_BYTES = OF_BLOCKS = range(5)
+SPLIT, SPLIT_BYTES = OF_SPLITS = range(5, 7)
+RESERVED_BYTES, SEGMENT = OF_SEGMENTS = range(7, 9)
+OVERSIZE_ALLOCATIONS, OVERSIZE_SEGMENTS = _OF_NO_POOL = range(9, 11)
 NAMES = (
     "active",
     "active_bytes",
     "allocated_bytes",
     "allocation",
+    "requested_bytes",
     "inactive_split",
     "inactive_split_bytes",
-    "requested_bytes",
     "reserved_bytes",
     "segment",
     "oversize_allocations",
     "oversize_segments",
 )
-(
-    ACTIVE,
-    ACTIVE_BYTES,
-    ALLOCATED_BYTES,
-    ALLOCATION,
-    SPLIT,
-    SPLIT_BYTES,
-    REQUESTED_BYTES,
-    RESERVED_BYTES,
-    SEGMENT,
-    OVERSIZE_ALLOCATIONS,
-    OVERSIZE_SEGMENTS,
-) = range(len(NAMES))
-_OF_BLOCKS = (ACTIVE, ACTIVE_BYTES, ALLOCATED_BYTES, ALLOCATION, REQUESTED_BYTES)
-_OF_SPLITS = (SPLIT, SPLIT_BYTES)
-_OF_SEGMENTS = (RESERVED_BYTES, SEGMENT)
 
 
 def _zeros() -> list[int]:
@@ -84,7 +72,7 @@ class Counters:
         return sum(pool.up[index] - pool.down[index] for pool in (self.small, self.large))
 
     def note(self, counters: Iterable[int]) -> None:
-        """Note the peaks of some counters."""
+        """Note the peaks of some counters; call before they fall."""
         small_up, small_down, small_peak = self._small
         large_up, large_down, large_peak = self._large
         peak = self.peak
@@ -101,16 +89,12 @@ class Counters:
     def note_blocks(self) -> None:
         """Note the peaks of what a request raises; call before any of it falls."""
         self.blocks_rose = False
-        self.note(_OF_BLOCKS)
+        self.note(OF_BLOCKS)
 
     def note_splits(self) -> None:
         """Note the peaks of ``inactive_split``; call before it falls."""
         self.splits_rose = False
-        self.note(_OF_SPLITS)
-
-    def note_segments(self) -> None:
-        """Note the peaks of ``reserved`` and ``segment``; call after they have risen."""
-        self.note(_OF_SEGMENTS)
+        self.note(OF_SPLITS)
 
     def reset_peaks(self) -> None:
         """Set every peak to the present value, as ``reset_peak_memory_stats`` does."""
@@ -127,7 +111,7 @@ class Counters:
         for index, name in enumerate(NAMES):
             both = small.up[index] + large.up[index], small.down[index] + large.down[index]
             values = {f"{name}.all": (*both, self.peak[index])}
-            if index in (OVERSIZE_ALLOCATIONS, OVERSIZE_SEGMENTS):  # these know no pools
+            if index in _OF_NO_POOL:
                 values = {name: (*both, self.peak[index])}
             else:
                 for pool, of in (("small_pool", small), ("large_pool", large)):

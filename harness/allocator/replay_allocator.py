@@ -1,6 +1,5 @@
 """The allocator of a replay, which starts from a recorded state and frees on command."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -42,18 +41,10 @@ class SegmentState:
 
 
 class FollowingAllocator(CachingAllocator):
-    """An allocator that starts in the middle of a run and frees segments on command.
-
-    ``before_growing`` is called when no free block fits, before new memory is allocated.
-    """
+    """An allocator that starts in the middle of a run and frees segments on command."""
 
     def __init__(self, config: AllocatorConfig, *, addresses: AddressPolicy) -> None:
         super().__init__(config, addresses=addresses, completion="at_release")
-        self.before_growing: Callable[[], None] | None = None
-
-    def _before_growing(self) -> None:
-        if self.before_growing is not None:
-            self.before_growing()
 
     def has_fit(self, size_bytes: int, stream: int = 0) -> bool:
         """Return whether a request could be served without new memory; nothing changes."""

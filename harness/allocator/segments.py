@@ -10,7 +10,13 @@ from collections.abc import Iterator
 
 from harness.allocator.blocks import FREE, MASK, SHIFT, AddressRange, Block, FreeList, Pool
 from harness.allocator.config import UNLIMITED, AllocatorConfig
-from harness.allocator.counters import OVERSIZE_SEGMENTS, RESERVED_BYTES, SEGMENT, Counters
+from harness.allocator.counters import (
+    OF_SEGMENTS,
+    OVERSIZE_SEGMENTS,
+    RESERVED_BYTES,
+    SEGMENT,
+    Counters,
+)
 from harness.allocator.device import Device, SegmentAction, SegmentEvent
 from harness.allocator.expandable import ExpandableSegments
 
@@ -92,7 +98,7 @@ class Segments:
         home.counters.up[RESERVED_BYTES] += size
         self._reserved_by_pool[home.private_pool] += size
         self._counters.events["num_device_alloc"] += 1
-        self._counters.note_segments()
+        self._counters.note(OF_SEGMENTS)
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
     def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:

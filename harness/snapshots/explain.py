@@ -141,12 +141,13 @@ def _explain(
     notes += why_other(cases[0], peak, origin, failed=failure is not None)
     if scaling is not None and other is not None:
         total = max(gpus.values(), default=None) if usable is None else usable
-        scaled, why_not = scaled_workload(work, _all_work(other), scaling.batches, scaling.batch)
-        name = f"batch {scaling.batch}"
-        if scaled is None:
-            notes.append(f"{name} cannot be derived: {why_not}")
+        name, config = f"batch {scaling.batch}", replace(config, total_bytes=total)
+        try:
+            scaled = scaled_workload(work, _all_work(other), scaling.batches, scaling.batch)
+        except ValueError as error:
+            notes.append(f"{name} cannot be derived: {error}")
         else:
-            cases.append(what_if(name, replace(config, total_bytes=total), scaled, deadline))
+            cases.append(what_if(name, config, scaled, deadline))
     diagnosis, sentences = diagnose(failure, growth, cases, moments, annotations, events)
     return Explanation(
         device=snapshot.device,

@@ -94,7 +94,6 @@ def _rule(height: float, label: str) -> str:
     )
 
 
-_MOST_ROWS = 200
 _STYLE = """
 svg line.failure { stroke: var(--bad); } svg text.failure { fill: var(--bad); }
 .bad { color: var(--bad); } .good { color: var(--good); }
@@ -110,15 +109,6 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
 def failures_page(failures: Sequence[LogFailure], text: str) -> str:
     """Return the page of a log: its failures, those explained with a bar of the GPU's memory."""
     body = "".join(map(_failure, explained(failures)))
-    if len(failures) > 1:
-        rows = "".join(
-            f'<tr><td class="name">{escape(facts(each))}</td><td>{escape(each.cause)}</td></tr>'
-            for each in failures[-_MOST_ROWS:]
-        )
-        caption = f"The last {_MOST_ROWS} of {len(failures):,} failures in the log"
-        if len(failures) <= _MOST_ROWS:
-            caption = f"All {len(failures)} failures in the log"
-        body += f"<table><caption>{caption}</caption>{rows}</table>"
     return self_contained_page("Out of memory explained", body + _as_text(text), style=_STYLE)
 
 
@@ -157,18 +147,15 @@ def _device(explanation: Explanation) -> str:
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
     notes = "".join(f'<p class="quiet">Note: {escape(note)}.</p>' for note in explanation.notes)
-    moments = "".join(map(_moment, _different(explanation.moments)))
+    first, *others = explanation.moments
+    # The peak is left out where the failure has the same blocks.
+    shown = [first, *(each for each in others if each.categories != first.categories)]
+    moments = "".join(map(_moment, shown))
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
         f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"
         f"<h3>What if</h3><table>{rows}</table>{moments}{_as_text(explanation_text(explanation))}"
     )
-
-
-def _different(moments: Sequence[Moment]) -> Sequence[Moment]:
-    """Return the moments without the peak where the failure has the same blocks."""
-    first = moments[0]
-    return [first, *(each for each in moments[1:] if each.categories != first.categories)]
 
 
 def _moment(moment: Moment) -> str:

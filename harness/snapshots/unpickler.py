@@ -10,6 +10,7 @@ frame moves no byte to another place. The opcodes: ``Lib/pickletools.py`` of CPy
 import gc
 import itertools
 import pickle
+import pickletools
 import re
 from typing import Any
 
@@ -42,11 +43,6 @@ _PLAIN = re.compile(
 _CUT_OFF = b"\x80hqjG\x95KMJ"
 _TEXT_WIDTHS = {pickle.SHORT_BINUNICODE: 1, pickle.BINUNICODE: 4, pickle.BINUNICODE8: 8}
 _LOGIC = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError)
-_NAMES = {
-    value: name
-    for name, value in vars(pickle).items()
-    if name.isupper() and isinstance(value, bytes) and len(value) == 1
-}
 
 
 def load_builtins(data: bytearray, *, deadline: Deadline | None = None) -> Any:
@@ -115,9 +111,10 @@ def _checked_length(data: bytearray, position: int, opcode: bytes) -> int:
         raise SnapshotError(f"a number at byte {position} is {data[position + 1]} bytes long")
     if opcode == pickle.LONG1 or opcode in _CUT_OFF:
         raise SnapshotError("the pickle is truncated")
+    code = opcode.decode("latin-1")
+    name = pickletools.code2op[code].name if code in pickletools.code2op else opcode.hex()
     raise SnapshotError(
-        f"{_NAMES.get(opcode, opcode.hex())} at byte {position} of the pickle is no plain data; it "
-        "could run code"
+        f"{name} at byte {position} of the pickle is no plain data; it could run code"
     )
 
 

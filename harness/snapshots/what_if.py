@@ -181,8 +181,8 @@ def _ran_out(work: Workload, position: int, error: OutOfMemoryError) -> RanOut:
 
 def scaled_workload(
     first: Workload, second: Workload, batches: tuple[int, int], batch: int
-) -> tuple[Workload | None, str]:
-    """Return the work of ``first`` at batch ``batch``; None and the reason where it is unknown.
+) -> Workload:
+    """Return the work of ``first`` at batch ``batch``; raise ValueError where it is unknown.
 
     A block's bytes are taken as a constant plus a multiple of the batch, which two recordings
     determine. Both must have the same requests and releases in the same order; a recording that
@@ -190,26 +190,25 @@ def scaled_workload(
     """
     a, b = batches
     if a == b:
-        return None, "both recordings have the same batch size"
+        raise ValueError("both recordings have the same batch size")
     if len(first.alive) != len(second.alive):
-        return None, "the recordings begin at different moments of the program"
-    for position, (mine, theirs) in enumerate(zip(first.steps, second.steps, strict=False)):
+        raise ValueError("the recordings begin at different moments of the program")
+
+    def scaled(size: int, other: int) -> int:
+        return size + (other - size) * (batch - a) // (b - a)
+
+    pairs = list(zip(first.steps, second.steps, strict=False))
+    for index, (mine, theirs) in enumerate(pairs):
         if mine[0] != theirs[0]:
-            return None, f"the two recordings do different things from step {position} on"
+            raise ValueError(f"the two recordings do different things from step {index} on")
     steps = []
-    for index, (mine, theirs) in enumerate(zip(first.steps, second.steps, strict=False)):
-        size = _at(mine[2], theirs[2], batches, batch) if mine[0] == ALLOC else 0
+    for index, ((action, address, size, stream, position), theirs) in enumerate(pairs):
+        size = scaled(size, theirs[2]) if action == ALLOC else 0
         if size < 0:
-            return None, f"the size of request {index} would be negative"
-        steps.append((mine[0], mine[1], size, mine[3], mine[4]))
+            raise ValueError(f"the size of request {index} would be negative")
+        steps.append((action, address, size, stream, position))
     alive = [
-        (mine[0], max(1, _at(mine[1], theirs[1], batches, batch)), mine[2])
-        for mine, theirs in zip(first.alive, second.alive, strict=True)
+        (address, max(1, scaled(size, other)), stream)
+        for (address, size, stream), (_, other, _) in zip(first.alive, second.alive, strict=True)
     ]
-    return replace(first, steps=tuple(steps), alive=tuple(alive)), ""
-
-
-def _at(first: int, second: int, batches: Sequence[int], batch: int) -> int:
-    """Return the size at ``batch``, on the line through the two sizes."""
-    a, b = batches
-    return first + (second - first) * (batch - a) // (b - a)
+    return replace(first, steps=tuple(steps), alive=tuple(alive))
