@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 ACTIVE, ACTIVE_BYTES, ALLOCATED_BYTES, ALLOCATION, REQUESTED_BYTES = OF_BLOCKS = range(5)
 SPLIT, SPLIT_BYTES = OF_SPLITS = range(5, 7)
-RESERVED_BYTES, SEGMENT = OF_SEGMENTS = range(7, 9)
-OVERSIZE_ALLOCATIONS, OVERSIZE_SEGMENTS = _OF_NO_POOL = range(9, 11)
+RESERVED_BYTES, SEGMENT, OVERSIZE_SEGMENTS = OF_SEGMENTS = range(7, 10)
+OVERSIZE_ALLOCATIONS = 10
 NAMES = (
     "active",
     "active_bytes",
@@ -23,8 +23,8 @@ NAMES = (
     "inactive_split_bytes",
     "reserved_bytes",
     "segment",
-    "oversize_allocations",
     "oversize_segments",
+    "oversize_allocations",
 )
 
 
@@ -111,7 +111,7 @@ class Counters:
         for index, name in enumerate(NAMES):
             both = small.up[index] + large.up[index], small.down[index] + large.down[index]
             values = {f"{name}.all": (*both, self.peak[index])}
-            if index in _OF_NO_POOL:
+            if index in (OVERSIZE_ALLOCATIONS, OVERSIZE_SEGMENTS):  # these know no pools
                 values = {name: (*both, self.peak[index])}
             else:
                 for pool, of in (("small_pool", small), ("large_pool", large)):

@@ -18,18 +18,17 @@ from harness.allocator.blocks import (
 from harness.allocator.config import SMALL_SEGMENT_BYTES
 from harness.allocator.device import Device, SegmentAction
 
-Record = Callable[[SegmentAction, FreeList, int, int], None]
-"""Counts bytes at an address as reserved, or as no longer reserved."""
-
 
 class ExpandableSegments:
-    """Maps memory into address ranges and unmaps it."""
+    """Maps memory into address ranges and unmaps it; ``record`` counts what it does."""
 
     def __init__(
-        self, mapped: Record, unmapped: Record, device: Device, blocks: dict[int, Block]
+        self,
+        record: Callable[[SegmentAction, FreeList, int, int], None],
+        device: Device,
+        blocks: dict[int, Block],
     ) -> None:
-        self._record_mapped = mapped
-        self._record_unmapped = unmapped
+        self._record = record
         self._device = device
         self._blocks = blocks
 
@@ -90,7 +89,7 @@ class ExpandableSegments:
             block.size = size
         self._merge(block)
         home.insert(block)
-        self._record_mapped("segment_map", home, start, size)
+        self._record("segment_map", home, start, size)
         return True
 
     def unmap(self, block: Block) -> None:
@@ -113,7 +112,7 @@ class ExpandableSegments:
         self._merge(block)
         home.insert_unmapped(block)
         self._device.give(end - start)
-        self._record_unmapped("segment_unmap", home, start, end - start)
+        self._record("segment_unmap", home, start, end - start)
         if not block.is_split():
             home.remove_unmapped(block)
             del self._blocks[block.address]

@@ -66,7 +66,7 @@ class FollowingAllocator(CachingAllocator):
             within = self._segments.adopt_range(home, segment.address)
             parts.append(BlockState(max(within.size_bytes - size, 0), 0, "unmapped"))
         else:
-            self._segments.adopt(home, segment.address, size)
+            self._segments.adopt("segment_alloc", home, segment.address, size)
         address = segment.address
         previous: Block | None = None
         for part in parts:
@@ -76,7 +76,7 @@ class FollowingAllocator(CachingAllocator):
             block.put_between(previous, None)
             self._blocks[address] = block
             if within is not None and part.state != "unmapped":
-                self._segments.adopt_mapped(home, address, part.size_bytes)
+                self._segments.adopt("segment_map", home, address, part.size_bytes)
             self._adopt_block(block, part, is_split=len(parts) > 1)
             previous = block
             address += part.size_bytes

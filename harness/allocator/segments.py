@@ -40,9 +40,7 @@ class Segments:
         self._blocks = blocks
         self._small, self._large = pools
         self._log = log
-        self._expandable = ExpandableSegments(
-            self.record_reserved, self.record_freed, device, blocks
-        )
+        self._expandable = ExpandableSegments(self.record, device, blocks)
         self._released: dict[int, None] = {}
         self._reserved_by_pool: Counter[int] = Counter()
 
@@ -66,56 +64,37 @@ class Segments:
             return None
         block = Block(address, size, home, None, FREE)
         self._blocks[address] = block
-        self._book_segment(home, address, size)
+        self.record("segment_alloc", home, address, size)
         return block
 
-    def adopt(self, home: FreeList, address: int, size: int) -> None:
-        """Record a segment that existed before the model began."""
+    def adopt(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+        """Count a segment, or memory that was mapped, before the model began."""
         self._device.take(size)
-        self._book_segment(home, address, size)
+        self.record(action, home, address, size)
 
     def adopt_range(self, home: FreeList, address: int) -> AddressRange:
         """Return an address range that was reserved before the model began."""
         unit = self._expandable.unit_of(home, self.config.large_segment_size_bytes)
         return AddressRange(address, self._device.range_size(unit), unit)
 
-    def adopt_mapped(self, home: FreeList, address: int, size: int) -> None:
-        """Count memory that was mapped before the model began."""
-        self._device.take(size)
-        self.record_reserved("segment_map", home, address, size)
-
-    def _book_segment(self, home: FreeList, address: int, size: int) -> None:
-        home.counters.up[SEGMENT] += 1
-        if size >= self.config.max_split_size_bytes:
-            home.counters.up[OVERSIZE_SEGMENTS] += 1
-            self._counters.note((OVERSIZE_SEGMENTS,))
-        self.record_reserved("segment_alloc", home, address, size)
-
-    def record_reserved(
-        self, action: SegmentAction, home: FreeList, address: int, size: int
-    ) -> None:
-        """Count ``size`` bytes as reserved, and log the segment event."""
-        home.counters.up[RESERVED_BYTES] += size
-        self._reserved_by_pool[home.private_pool] += size
-        self._counters.events["num_device_alloc"] += 1
+    def record(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+        """Count ``size`` bytes as reserved, or as no longer reserved, and log the event."""
+        takes = action in ("segment_alloc", "segment_map")
+        totals = home.counters.up if takes else home.counters.down
+        totals[RESERVED_BYTES] += size
+        if action in ("segment_alloc", "segment_free"):
+            totals[SEGMENT] += 1
+            totals[OVERSIZE_SEGMENTS] += size >= self.config.max_split_size_bytes
+        self._reserved_by_pool[home.private_pool] += size if takes else -size
+        self._counters.events["num_device_alloc" if takes else "num_device_free"] += 1
         self._counters.note(OF_SEGMENTS)
-        self._log.append(SegmentEvent(action, address, size, home.stream))
-
-    def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
-        """Count ``size`` bytes as no longer reserved, and log the segment event."""
-        home.counters.down[RESERVED_BYTES] += size
-        self._reserved_by_pool[home.private_pool] -= size
-        self._counters.events["num_device_free"] += 1
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
     def free_segment(self, block: Block) -> None:
         """Return the segment that ``block`` spans to the driver; it is in no list any more."""
         self._device.free(block.address, block.size)
         del self._blocks[block.address]
-        block.home.counters.down[SEGMENT] += 1
-        if block.size >= self.config.max_split_size_bytes:
-            block.home.counters.down[OVERSIZE_SEGMENTS] += 1
-        self.record_freed("segment_free", block.home, block.address, block.size)
+        self.record("segment_free", block.home, block.address, block.size)
 
     def release_pool(self, private_pool: int) -> None:
         """Allow a private pool to be freed from now on: no ``MemPool`` and no graph holds it."""

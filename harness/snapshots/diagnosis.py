@@ -104,7 +104,8 @@ def diagnose(
     holds = f"{size(first.alive_bytes)} alive {first.name}, most of it {name} ({size(most)})"
     # Enough was reserved and unused, and other settings serve the request.
     unused = 0 if failure is None else failure.reserved_bytes - failure.alive_bytes
-    fitting = _fitting(cases)
+    total = cases[0].config.total_bytes
+    fitting = [c.name for c in cases[1:] if (c.verdict(), c.config.total_bytes) == ("fits", total)]
     fragmented = failure is not None and unused >= failure.requested_bytes and bool(fitting)
     if growth.kind == "leak" and not fragmented:
         place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
@@ -154,12 +155,6 @@ def _less(failure: Failure, moment: Moment) -> str:
         f"{most} Reduce the batch size, or checkpoint what {line} calls ({size} of activations); "
         "harness plan compares such changes."
     )
-
-
-def _fitting(cases: Sequence[WhatIf]) -> list[str]:
-    """Return the settings under which the requests fit on the same GPU."""
-    total = cases[0].config.total_bytes
-    return [c.name for c in cases[1:] if c.verdict() == "fits" and c.config.total_bytes == total]
 
 
 def _in_first_optimizer_step(

@@ -87,8 +87,8 @@ def explain_file(
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
     """Explain every device of the recording at ``path``, one that ran out of memory first."""
-    config = None if settings is None else AllocatorConfig.from_settings(settings, total_bytes=1)
-    if settings is not None and config is not None and config.memory_fraction != 1:
+    config = AllocatorConfig.from_settings(settings or "", total_bytes=1)
+    if config.memory_fraction != 1:
         raise SnapshotError(
             "what-if settings must be without per_process_memory_fraction; give --memory instead"
         )
@@ -138,7 +138,7 @@ def _explain(
         for name, each, done in _cases(plain, work, ends, gpus, settings)
     ]
     peak = peak_reserved(events, origin)
-    notes += why_other(cases[0], peak, origin, failed=failure is not None)
+    notes += why_other(cases[0], peak)
     if scaling is not None and other is not None:
         total = max(gpus.values(), default=None) if usable is None else usable
         name, config = f"batch {scaling.batch}", replace(config, total_bytes=total)

@@ -6,7 +6,7 @@ read from the recording: when the cache was emptied, and when other streams were
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, zip_longest
@@ -16,12 +16,11 @@ from harness.allocator import (
     AddressPolicy,
     AllocatorConfig,
     Ascending,
-    CachingAllocator,
     FollowingAllocator,
     OutOfMemoryError,
     SegmentEvent,
 )
-from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED, Block
+from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.operations import FREE_AT_ONCE, operations
@@ -282,7 +281,7 @@ class Follower:
         handed_out = sum(size for _, size, state in theirs if state == ALLOCATED)
         ours = {
             (block.address, block.size, block.state)
-            for block in all_blocks(self.model)
+            for block in self.model.blocks()
             if block.state != UNMAPPED
         }
         for address, size, _ in sorted(theirs - ours)[:3]:
@@ -304,15 +303,6 @@ def _most(group: Sequence[TraceEvent]) -> int:
 
 
 _STATES = {"active_allocated": ALLOCATED, "inactive": FREE}
-
-
-def all_blocks(model: CachingAllocator) -> Iterable[Block]:
-    """Yield every block of the model, segment by segment."""
-    for head in model.segment_heads():
-        block: Block | None = head
-        while block is not None:
-            yield block
-            block = block.next
 
 
 def _share_unused(reserved: int, handed_out: int) -> float | None:

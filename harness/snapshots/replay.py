@@ -1,6 +1,6 @@
 """One call that reads a snapshot, follows it, and asks what else could have been."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -127,8 +127,7 @@ def _replay(
         for name, each in configs.items()
     )
     recorded_peak = peak_reserved(events, origin)
-    failed = any(event.action == "oom" for event in events)
-    notes += why_other(what_ifs[0], recorded_peak, origin, failed=failed)
+    notes += why_other(what_ifs[0], recorded_peak)
     return Replay(
         device=snapshot.device,
         events=len(events),
@@ -170,28 +169,16 @@ def notes_on_origin(origin: Origin) -> list[str]:
     return notes
 
 
-def why_other(as_recorded: WhatIf, recorded: int, origin: Origin, *, failed: bool) -> list[str]:
-    """Say why the run under the recorded settings has another peak than the recording."""
-    if as_recorded.peak_reserved_bytes is None:
-        return []
-    low, high = as_recorded.peak_reserved_bytes
-    if low <= recorded <= high:
-        return []
-    may_hold = {
-        "blocks from before the recording are allocated anew, without its gaps": (
-            not origin.is_start()
-        ),
-        "the requests that failed, and what was released for them, are left out": failed,
-        "memory ran short at other moments": as_recorded.most_retries > 0,
-        "nothing is released to make room, because the memory is not limited": (
-            as_recorded.config.total_bytes is None and recorded < low
-        ),
-    }
-    reasons = [reason for reason, holds in may_hold.items() if holds]
-    reasons = reasons or ["the driver placed segments at other addresses"]
-    needed = str(low) if low == high else f"{low} to {high}"
-    recorded_peak = f"the recording's own peak reserved is {recorded} bytes"
-    return [f"{recorded_peak}, the run as recorded needs {needed}: {'; '.join(reasons)}"]
+def why_other(as_recorded: WhatIf, recorded: int) -> Iterator[str]:
+    """Say why the run under the recorded settings has another peak than the recording, if so."""
+    low, high = as_recorded.peak_reserved_bytes or (recorded, recorded)
+    if not low <= recorded <= high:
+        needed = str(low) if low == high else f"{low} to {high}"
+        yield (
+            f"the recording's own peak reserved is {recorded} bytes, the run as recorded needs "
+            f"{needed}: the addresses that the driver chose, gaps between blocks from before the "
+            "recording, and room that was made where memory was short are not replayed"
+        )
 
 
 def peak_reserved(events: Sequence[TraceEvent], origin: Origin) -> int:

@@ -62,8 +62,9 @@ class Past:
             self._add(segment.address, _Stretch(end, segment.stream, *kind))
             for block in segment.blocks:
                 if block.state != "inactive":
-                    state = ALLOCATED if block.state == "active_allocated" else AWAITING
-                    used = BlockState(block.size_bytes, block.requested_bytes, state)
+                    used = BlockState(block.size_bytes, block.requested_bytes, AWAITING)
+                    if block.state == "active_allocated":
+                        used = used._replace(state=ALLOCATED)
                     self._use(block.address, used)
 
     def _add(self, start: int, stretch: _Stretch) -> None:

@@ -77,16 +77,13 @@ class Recording:
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
         """Return one device, or all: out of memory first, then by the number of events."""
-
-        def order(snapshot: Snapshot) -> tuple[bool, int]:
-            failed = any(event.action == "oom" for event in snapshot.events)
-            return not failed, -len(snapshot.events)
-
         chosen = [each for each in self.snapshots if device in (None, each.device)]
         if not chosen:
             there = ", ".join(str(each.device) for each in self.snapshots)
             raise SnapshotError(f"the recording has no device {device}, only {there}")
-        return tuple(sorted(chosen, key=order))
+        failed = {each.device for each in chosen if any(e.action == "oom" for e in each.events)}
+        chosen.sort(key=lambda each: (each.device not in failed, -len(each.events)))
+        return tuple(chosen)
 
 
 def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:

@@ -111,8 +111,8 @@ def _checked_length(data: bytearray, position: int, opcode: bytes) -> int:
         raise SnapshotError(f"a number at byte {position} is {data[position + 1]} bytes long")
     if opcode == pickle.LONG1 or opcode in _CUT_OFF:
         raise SnapshotError("the pickle is truncated")
-    code = opcode.decode("latin-1")
-    name = pickletools.code2op[code].name if code in pickletools.code2op else opcode.hex()
+    names = {operation.code: operation.name for operation in pickletools.opcodes}
+    name = names.get(opcode.decode("latin-1"), opcode.hex())
     raise SnapshotError(
         f"{name} at byte {position} of the pickle is no plain data; it could run code"
     )

@@ -160,23 +160,19 @@ def _run(
                 except ValueError:
                     continue
     except OutOfMemoryError as error:
-        return model, _ran_out(work, position, error)
+        event = work.events[position] if position >= 0 else None
+        return model, RanOut(
+            position=position,
+            seconds=seconds_at(work.events, position),
+            requested_bytes=error.requested_bytes,
+            allocated_bytes=error.allocated_bytes,
+            reserved_bytes=error.reserved_bytes,
+            place=None if event is None else event.place,
+        )
     except ValueError:
         # Sizes are bounded when a snapshot is read: only endless streams lead here.
         raise SnapshotError("the recording uses more streams than there are addresses") from None
     return model, None
-
-
-def _ran_out(work: Workload, position: int, error: OutOfMemoryError) -> RanOut:
-    event = work.events[position] if position >= 0 else None
-    return RanOut(
-        position=position,
-        seconds=seconds_at(work.events, position),
-        requested_bytes=error.requested_bytes,
-        allocated_bytes=error.allocated_bytes,
-        reserved_bytes=error.reserved_bytes,
-        place=None if event is None else event.place,
-    )
 
 
 def scaled_workload(
