@@ -71,21 +71,19 @@ class FreeList:
         self.unmapped: list[int] = []
 
     def insert(self, block: "Block") -> None:
-        """Add a block that became free; its age begins."""
-        block.born = self.pool.searches
-        insort(self.keys, block.size << SHIFT | block.address)
+        """Add a block that became free, whose age begins, or that lost its memory."""
+        if block.state == UNMAPPED:
+            insort(self.unmapped, block.address)
+        else:
+            block.born = self.pool.searches
+            insort(self.keys, block.size << SHIFT | block.address)
 
     def remove(self, block: "Block") -> None:
-        """Take a free block out."""
-        del self.keys[bisect_left(self.keys, block.size << SHIFT | block.address)]
-
-    def insert_unmapped(self, block: "Block") -> None:
-        """Add a block of addresses without memory."""
-        insort(self.unmapped, block.address)
-
-    def remove_unmapped(self, block: "Block") -> None:
-        """Take such a block out."""
-        del self.unmapped[bisect_left(self.unmapped, block.address)]
+        """Take a free or an unmapped block out."""
+        if block.state == UNMAPPED:
+            del self.unmapped[bisect_left(self.unmapped, block.address)]
+        else:
+            del self.keys[bisect_left(self.keys, block.size << SHIFT | block.address)]
 
 
 @dataclass(slots=True, eq=False)

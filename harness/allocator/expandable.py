@@ -66,7 +66,7 @@ class ExpandableSegments:
         start, length = self._device.reserve(unit)
         block = Block(start, length, home, AddressRange(start, length, unit), UNMAPPED)
         self._blocks[start] = block
-        home.insert_unmapped(block)
+        home.insert(block)
         return block
 
     def _map(self, block: Block, size: int) -> bool:
@@ -78,14 +78,14 @@ class ExpandableSegments:
         if not self._device.take(size):
             return False
         home = block.home
-        home.remove_unmapped(block)
+        home.remove(block)
         block.state = FREE
         start = block.address
         if size < block.size:
             rest = Block(start + size, block.size - size, home, within, UNMAPPED)
             rest.put_between(block, block.next)
             self._blocks[rest.address] = rest
-            home.insert_unmapped(rest)
+            home.insert(rest)
             block.size = size
         self._merge(block)
         home.insert(block)
@@ -105,52 +105,44 @@ class ExpandableSegments:
         home = block.home
         home.remove(block)
         del self._blocks[block.address]
-        self._keep_ragged(block, block.address, start, before=True)
-        self._keep_ragged(block, end, block.address + block.size, before=False)
+        self._keep_ragged(block, block.address, start, block.previous, block)
+        self._keep_ragged(block, end, block.address + block.size, block, block.next)
         block.address, block.size, block.state = start, end - start, UNMAPPED
         self._blocks[start] = block
         self._merge(block)
-        home.insert_unmapped(block)
+        home.insert(block)
         self._device.give(end - start)
         self._record("segment_unmap", home, start, end - start)
         if not block.is_split():
-            home.remove_unmapped(block)
+            home.remove(block)
             del self._blocks[block.address]
             self._device.unreserve(within.address, within.size_bytes)
 
-    def _keep_ragged(self, block: Block, start: int, end: int, *, before: bool) -> None:
+    def _keep_ragged(
+        self, block: Block, start: int, end: int, previous: Block | None, following: Block | None
+    ) -> None:
         """Make a free block of an end that shares its unit with a neighbour."""
-        if start == end:
-            return
-        ragged = Block(start, end - start, block.home, block.range, FREE)
-        if before:
-            ragged.put_between(block.previous, block)
-        else:
-            ragged.put_between(block, block.next)
-        self._blocks[start] = ragged
-        block.home.insert(ragged)
+        if start < end:
+            ragged = Block(start, end - start, block.home, block.range, FREE)
+            ragged.put_between(previous, following)
+            self._blocks[start] = ragged
+            block.home.insert(ragged)
 
     def _merge(self, block: Block) -> None:
         """Swallow neighbours in the same state; they leave their list."""
         before, after = block.previous, block.next
         if before is not None and before.state == block.state:
-            self._take_out(before)
+            before.home.remove(before)
             del self._blocks[block.address]
             block.address = before.address
             block.size += before.size
             block.put_between(before.previous, after)
             self._blocks[block.address] = block
         if after is not None and after.state == block.state:
-            self._take_out(after)
+            after.home.remove(after)
             del self._blocks[after.address]
             block.size += after.size
             block.put_between(block.previous, after.next)
-
-    def _take_out(self, block: Block) -> None:
-        if block.state == UNMAPPED:
-            block.home.remove_unmapped(block)
-        else:
-            block.home.remove(block)
 
 
 def _usable(block: Block) -> bool:

@@ -89,7 +89,7 @@ class FollowingAllocator(CachingAllocator):
         up, down = block.home.counters.up, block.home.counters.down
         if part.state == "unmapped":
             block.state = UNMAPPED
-            block.home.insert_unmapped(block)
+            block.home.insert(block)
         elif part.state == "free":
             block.home.insert(block)
             if is_split and block.range is None:

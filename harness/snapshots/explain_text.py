@@ -31,16 +31,9 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         f"{format_bytes(max(0, explanation.fragmentation_bytes))} of "
         f"{format_bytes(explanation.peak_reserved_bytes)}"
     )
-    yield from _what_ifs(explanation)
-
-
-def _what_ifs(explanation: Explanation) -> Iterator[str]:
-    """Yield what fits, each with its peak, and the rest in one line for each place of failure."""
-    yield "what if" + (
-        ""
-        if explanation.failure is None
-        else " (the request that failed; what comes after is not recorded)"
-    )
+    after = " (the request that failed; what comes after is not recorded)"
+    after = "" if explanation.failure is None else after
+    yield f"what if{after}"
     for names, words, _ in outcomes(explanation):
         yield f"  {names}: {words}"
 

@@ -105,21 +105,11 @@ def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:
         config = AllocatorConfig()
     # How large the GPU was, and so what a fraction of it is, is in no recording.
     fields: dict[str, Any] = {"total_bytes": None, "memory_fraction": 1.0}
-    fields.update(_understood(snapshot.flags))
-    try:
-        return replace(config, **fields), notes
-    except AllocatorConfigError as error:
-        notes.append(f"{error}; it is ignored")
-        return AllocatorConfig(), notes
-
-
-def _understood(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that the allocator itself reported, which later calls may have set."""
-    fields: dict[str, Any] = {}
-    expandable = flags.get("expandable_segments")
+    # The allocator itself reported these, which later calls may have set.
+    flags = snapshot.flags
+    expandable, limit = flags.get("expandable_segments"), flags.get("max_split_size")
     if isinstance(expandable, bool):
         fields["expandable_segments"] = expandable
-    limit = flags.get("max_split_size")
     if isinstance(limit, int):
         fields["max_split_size_bytes"] = limit if limit > 0 else UNLIMITED
     divisions = flags.get("roundup_power2_divisions")
@@ -127,4 +117,8 @@ def _understood(flags: Mapping[str, Any]) -> dict[str, Any]:
         table = tuple(divisions.values())
         if all(isinstance(entry, int) for entry in table):
             fields["roundup_power2_divisions"] = table
-    return fields
+    try:
+        return replace(config, **fields), notes
+    except AllocatorConfigError as error:
+        notes.append(f"{error}; it is ignored")
+        return AllocatorConfig(), notes

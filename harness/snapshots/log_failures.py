@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from typing import NamedTuple
 
 from harness.schema.units import format_bytes
@@ -212,15 +213,12 @@ def _owner(failure: LogFailure) -> object:
 def _add(failures: list[LogFailure], failure: LogFailure) -> None:
     """Add a failure, or count it with the one before of the same owner and the same numbers."""
     own = [at for at, each in enumerate(failures) if _owner(each) == _owner(failure)]
-    if own and _numbers(failures[own[-1]]) == _numbers(failure):
+    numbers = attrgetter("message", "requested_bytes", "advice", "went_on")
+    if own and numbers(failures[own[-1]]) == numbers(failure):
         earlier = failures.pop(own[-1])
         frame = failure.frame or earlier.frame
         failure = replace(failure, times=earlier.times + 1, frame=frame)
     failures.append(failure)
-
-
-def _numbers(failure: LogFailure) -> tuple[object, ...]:
-    return failure.message, failure.requested_bytes, failure.advice, failure.went_on
 
 
 def _host_message(text: str) -> _Said | None:

@@ -15,7 +15,7 @@ _TIMELINE_POINTS = 400
 _MOST_GROUPS = 12
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LargeBlock:
     """One of the largest blocks alive, with the frames that asked for it."""
 
@@ -100,13 +100,16 @@ def moment_at(
     modules: Counter[str] = Counter()
     frames: Counter[str] = Counter()
     alike: defaultdict[tuple[str, str, str | None], list[int]] = defaultdict(list)
+    named: list[tuple[TraceEvent, str]] = []
     for event in blocks.values():
         before = event.stack.place == _BEFORE
         category = _BEFORE if before else CATEGORIES[kinds.of(event)]
+        named.append((event, category))
         categories[category] += event.size_bytes
         alike[category, own_line(event.stack), event.place].append(event.size_bytes)
         modules[_BEFORE if before else module_of(event)] += event.size_bytes
         frames[own_line(event.stack)] += event.size_bytes
+    named.sort(key=lambda each: (-each[0].size_bytes, each[0].address))
     groups = [
         BlockGroup(
             count=len(sizes),
@@ -118,7 +121,6 @@ def moment_at(
         )
         for (category, line, place), sizes in alike.items()
     ]
-    largest = sorted(blocks.values(), key=lambda event: (-event.size_bytes, event.address))[:10]
     return Moment(
         name=name,
         position=position,
@@ -128,12 +130,8 @@ def moment_at(
         modules=tuple(modules.most_common(12)),
         frames=tuple(frames.most_common(12)),
         largest=tuple(
-            LargeBlock(
-                size_bytes=event.size_bytes,
-                category=_BEFORE if event.place == _BEFORE else CATEGORIES[kinds.of(event)],
-                frames=event.stack.frames[:FRAMES_SHOWN],
-            )
-            for event in largest
+            LargeBlock(event.size_bytes, category, event.stack.frames[:FRAMES_SHOWN])
+            for event, category in named[:10]
         ),
         groups=tuple(sorted(groups, key=lambda group: -group.size_bytes)[:_MOST_GROUPS]),
     )

@@ -70,18 +70,15 @@ def _lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[str]
 
 def facts(failure: LogFailure) -> str:
     """Return where a failure stands, whose it is, and if the run went on."""
-    words = [f"line {failure.line:,}"]
-    if failure.rank is not None:
-        words.append(f"rank {failure.rank}")
-    if failure.gpu is not None:
-        words.append(f"GPU {failure.gpu}")
-    if failure.time is not None:
-        words.append(failure.time)
-    if failure.times > 1:
-        words.append(f"written {failure.times:,} times")
-    if failure.went_on:
-        words.append("the log goes on after it")
-    return ", ".join(words)
+    words = (
+        (True, f"line {failure.line:,}"),
+        (failure.rank is not None, f"rank {failure.rank}"),
+        (failure.gpu is not None, f"GPU {failure.gpu}"),
+        (failure.time is not None, failure.time),
+        (failure.times > 1, f"written {failure.times:,} times"),
+        (failure.went_on, "the log goes on after it"),
+    )
+    return ", ".join(str(word) for is_known, word in words if is_known)
 
 
 def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:

@@ -30,28 +30,17 @@ class Replay:
     events: int
     settings: str
     config: AllocatorConfig
-    origin: Origin
-    agreement: Agreement | None
+    live_at_start_bytes: int
+    reserved_at_start_bytes: int
     recorded_peak_reserved_bytes: int
+    agreement: Agreement | None
     peak: Peak
     what_ifs: tuple[WhatIf, ...]
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the metrics as plain data, for JSON; the beginning as its totals."""
-        return {
-            "device": self.device,
-            "events": self.events,
-            "settings": self.settings,
-            "config": asdict(self.config),
-            "live_at_start_bytes": sum(self.origin.live.values()),
-            "reserved_at_start_bytes": self.origin.reserved_bytes,
-            "recorded_peak_reserved_bytes": self.recorded_peak_reserved_bytes,
-            "agreement": None if self.agreement is None else asdict(self.agreement),
-            "peak": asdict(self.peak),
-            "what_ifs": [case.as_dict() for case in self.what_ifs],
-            "notes": list(self.notes),
-        }
+        """Return everything as plain data, for JSON."""
+        return {**asdict(self), "what_ifs": [case.as_dict() for case in self.what_ifs]}
 
 
 def replay_devices(
@@ -85,19 +74,13 @@ def replay_devices(
         raise SnapshotError(f"not enough memory to replay a recording of {size}") from None
 
 
-def notes_on_file(recording: Recording) -> list[str]:
-    """Return the devices of a recording of several, and how much host memory is pinned in it."""
-    notes = []
+def notes_on_file(recording: Recording) -> Iterator[str]:
+    """Yield the devices of a recording of several, and how much host memory is pinned in it."""
     if len(recording.snapshots) > 1:
-        devices = ", ".join(
-            f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots
-        )
-        notes.append(f"devices in the recording: {devices}")
+        devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
+        yield f"devices in the recording: {', '.join(devices)}"
     if recording.pinned_bytes:
-        notes.append(
-            f"{format_bytes(recording.pinned_bytes)} of pinned host memory is not GPU memory"
-        )
-    return notes
+        yield f"{format_bytes(recording.pinned_bytes)} of pinned host memory is not GPU memory"
 
 
 def _replay(
@@ -133,7 +116,8 @@ def _replay(
         events=len(events),
         settings=snapshot.settings,
         config=config,
-        origin=origin,
+        live_at_start_bytes=sum(origin.live.values()),
+        reserved_at_start_bytes=origin.reserved_bytes,
         agreement=agreement,
         recorded_peak_reserved_bytes=recorded_peak,
         peak=find_peak(events, origin),
@@ -142,31 +126,28 @@ def _replay(
     )
 
 
-def _notes_on_events(snapshot: Snapshot) -> list[str]:
+def _notes_on_events(snapshot: Snapshot) -> Iterator[str]:
     """Say what the recorded events have that the what-ifs treat otherwise or cannot know."""
-    notes = list(notes_on_pools(snapshot.events, snapshot.segments))
+    yield from notes_on_pools(snapshot.events, snapshot.segments)
     actions = {event.action for event in snapshot.events}
     if "oom" in actions:
-        notes.append("requests that failed when recorded are left out of the what-ifs")
+        yield "requests that failed when recorded are left out of the what-ifs"
     if {"segment_alloc", "segment_map"} <= actions:
-        notes.append("expandable segments were switched on or off on the way; when is not recorded")
-    return notes
+        yield "expandable segments were switched on or off on the way; when is not recorded"
 
 
-def notes_on_origin(origin: Origin) -> list[str]:
+def notes_on_origin(origin: Origin) -> Iterator[str]:
     """Say what was there before the recording began, and how surely it is known."""
-    notes = []
     if not origin.is_start():
-        notes.append(
+        yield (
             f"the recording begins in the middle: {len(origin.live)} blocks and "
             f"{origin.reserved_bytes} reserved bytes were there before"
         )
     if origin.uncertain_blocks:
-        notes.append(
+        yield (
             f"{origin.uncertain_blocks} of the blocks that were there before may be up to 1 MiB "
             "longer than derived"
         )
-    return notes
 
 
 def why_other(as_recorded: WhatIf, recorded: int) -> Iterator[str]:

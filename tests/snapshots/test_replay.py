@@ -283,7 +283,7 @@ def test_from_the_middle_the_blocks_before_are_alive(tmp_path: Path) -> None:
     raw["device_traces"] = [raw["device_traces"][0][6:]]  # from the release on
     replay = replay_devices(written(tmp_path, raw))[0]
     assert agreement_of(replay).is_complete()
-    assert replay.origin.live == dict.fromkeys((BASE, BASE + 16 * MIB, BASE + 32 * MIB), 12 * MIB)
+    assert replay.live_at_start_bytes == 3 * 12 * MIB
     assert (replay.peak.position, replay.peak.requested_bytes) == (-1, 36 * MIB)
     assert replay.peak.groups[0].place == "before the recording"
     assert "begins in the middle: 3 blocks and 37748736 reserved bytes" in replay.notes[1]
