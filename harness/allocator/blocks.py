@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.allocator.config import AllocatorConfig
+from harness.allocator.config import GRANULE_BYTES, UNLIMITED, AllocatorConfig
 from harness.allocator.counters import PoolCounters
 
 SHIFT = 64
@@ -38,8 +38,8 @@ class Pool:
     counters: PoolCounters = field(default_factory=PoolCounters)
     lists: dict[int, "FreeList"] = field(default_factory=dict)
     searches: int = 0
-    least_rest: int = 0
-    split_below: int = 0
+    least_rest: int = GRANULE_BYTES
+    split_below: int = UNLIMITED
 
     def list_of(self, stream: int) -> "FreeList":
         """Return the list of ``stream``, made on first use."""

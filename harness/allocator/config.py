@@ -133,10 +133,6 @@ class AllocatorConfig:
             return None
         return int(self.memory_fraction * self.total_bytes + 0.5)
 
-    def rounds_plainly(self) -> bool:
-        """Return whether every request is rounded to 512 bytes and no further."""
-        return all(divisions <= 1 for divisions in self.roundup_power2_divisions)
-
     def round_request(self, size_bytes: int) -> int:
         """Return the block size that a request of ``size_bytes`` asks for."""
         if size_bytes < GRANULE_BYTES:

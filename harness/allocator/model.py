@@ -87,19 +87,16 @@ class CachingAllocator(Readings):
         if held and config.max_split_size_bytes != self.config.max_split_size_bytes:
             raise AllocatorConfigError("max_split_size_bytes cannot change while memory is held")
         self._segments.config = config
-        self._segments.limit_bytes = config.limit_bytes()
-        self._rounds_plainly = config.rounds_plainly()
+        self._rounds_plainly = max(config.roundup_power2_divisions) <= 1
         self._collects = (
             config.limit_bytes() is not None and config.garbage_collection_threshold > 0
         )
         self._may_be_oversize = config.max_split_size_bytes != UNLIMITED
-        self._has_ranges = config.expandable_segments or any(
+        has_ranges = config.expandable_segments or any(
             block.range is not None for block in self._blocks.values()
         )
-        self._searches_plainly = not (self._collects or self._may_be_oversize or self._has_ranges)
+        self._searches_plainly = not (self._collects or self._may_be_oversize or has_ranges)
         everywhere = config.expandable_segments
-        self._small.least_rest = GRANULE_BYTES
-        self._small.split_below = UNLIMITED
         self._large.least_rest = GRANULE_BYTES if everywhere else SMALL_REQUEST_BYTES + 1
         self._large.split_below = UNLIMITED if everywhere else config.max_split_size_bytes
 
@@ -283,7 +280,7 @@ class CachingAllocator(Readings):
             allocated_bytes=counters.current("allocated_bytes"),
             reserved_bytes=counters.current("reserved_bytes"),
             free_bytes=self._device.free_bytes(),
-            limit_bytes=segments.limit_bytes,
+            limit_bytes=segments.config.limit_bytes(),
         )
 
     def empty_cache(self) -> None:

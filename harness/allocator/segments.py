@@ -34,7 +34,6 @@ class Segments:
         log: list[SegmentEvent],
     ) -> None:
         self.config = config
-        self.limit_bytes = config.limit_bytes()
         self._device = device
         self._counters = counters
         self._blocks = blocks
@@ -52,10 +51,8 @@ class Segments:
         if home.private_pool:
             self._released.pop(home.private_pool, None)  # who allocates holds the pool
         size = self.config.segment_size(rounded)
-        if (
-            self.limit_bytes is not None
-            and self._counters.current("reserved_bytes") + size > self.limit_bytes
-        ):
+        limit = self.config.limit_bytes()
+        if limit is not None and self._counters.current("reserved_bytes") + size > limit:
             return None
         if self.config.expandable_segments:
             return self._expandable.grow(home, rounded, self.config.large_segment_size_bytes)
@@ -177,11 +174,11 @@ class Segments:
 
     def collect_garbage(self) -> None:
         """Return large blocks of at least mean age until reserved is under the threshold."""
-        if self.limit_bytes is None:
+        limit = self.config.limit_bytes()
+        if limit is None:
             return
-        target = self._counters.current("reserved_bytes") - int(
-            self.config.garbage_collection_threshold * self.limit_bytes
-        )
+        most = int(self.config.garbage_collection_threshold * limit)
+        target = self._counters.current("reserved_bytes") - most
         if target <= 0:
             return
         searches = self._large.searches

@@ -163,10 +163,10 @@ def _in_first_optimizer_step(
     """Return whether the request came from within the first ``Optimizer.step``."""
     failed = events[failure.position]
     steps = [each for each in annotations if each.name.startswith("Optimizer.step#")]
-    ended = [each for each in steps if not each.is_start]
     if failed.time_us is not None and steps:
-        before_end = not any(each.time_us < failed.time_us for each in ended)
-        return before_end and any(each.time_us <= failed.time_us for each in steps if each.is_start)
+        before = [each.stage for each in steps if each.time_us < failed.time_us]
+        now = [each.stage for each in steps if each.time_us == failed.time_us]
+        return "END" not in before and "START" in (*before, *now)
     return any(frame.startswith("_init_group (") for frame in failed.stack.frames)
 
 
@@ -207,7 +207,7 @@ def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -
     ends = (
         bisect_left(times, each.time_us)
         for each in annotations
-        if not each.is_start and each.name.startswith("Optimizer.step#")
+        if each.stage == "END" and each.name.startswith("Optimizer.step#")
     )
     return sorted({position for position in ends if position > 0})
 

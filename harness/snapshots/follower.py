@@ -23,12 +23,11 @@ from harness.allocator import (
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.operations import FREE_AT_ONCE, operations
+from harness.snapshots.operations import FREE_AT_ONCE, TAKING, operations
 from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
 
-_TAKING = frozenset({"segment_alloc", "segment_map"})
 _SOME_STREAM = -1
 
 
@@ -122,7 +121,7 @@ class Follower:
             result.recorded_peak_reserved_bytes = max(
                 result.recorded_peak_reserved_bytes, self._reserved
             )
-            if event.action not in _TAKING and is_private(event):
+            if event.action not in TAKING and is_private(event):
                 # Its pool can be freed now; since when is not recorded.
                 self.model.release_pool(event.stream >> POOL_SHIFT)
         elif event.action == "alloc":
@@ -148,17 +147,17 @@ class Follower:
 
     def _allocate(self, event: TraceEvent) -> None:
         group, self._pending = self._pending, []
-        taking = [each.action in _TAKING for each in group]
+        taking = [each.action in TAKING for each in group]
         begun = len(self.model.segment_log)
         self._set_expandable(group)
-        self._addresses.upcoming = [e.address for e in group if e.action in _TAKING]
+        self._addresses.upcoming = [e.address for e in group if e.action in TAKING]
         if taking != sorted(taking):
             # Memory was allocated, freed and allocated again: the first attempt had failed.
             group = self._complete_within(group)
             self.model.allow(_most(group))
             address = self.model.malloc(event.size_bytes, event.stream)
         else:
-            gives = [e for e in group if e.action not in _TAKING]
+            gives = [e for e in group if e.action not in TAKING]
             group = [e for e in group if e.action in SEGMENT_ACTIONS]
             if any(taking) and not self.model.has_fit(event.size_bytes, event.stream):
                 self.model.before_growing = lambda: self._free_segments(gives)
@@ -180,18 +179,18 @@ class Follower:
         """Follow a program that switches expandable segments on or off as it runs."""
         for event in group:
             expandable = event.action == "segment_map"
-            if event.action in _TAKING and expandable != self.model.config.expandable_segments:
+            if event.action in TAKING and expandable != self.model.config.expandable_segments:
                 config = replace(self.model.config, expandable_segments=expandable)
                 self.model.reconfigure(config)
 
     def _run_out(self, event: TraceEvent) -> None:
         """Follow a request that failed: what it mapped before it failed stays mapped."""
-        if not any(pending.action in _TAKING for pending in self._pending):
+        if not any(pending.action in TAKING for pending in self._pending):
             self._flush()
             return
         group, self._pending = self._complete_within(self._pending), []
         begun = len(self.model.segment_log)
-        self._addresses.upcoming = [e.address for e in group if e.action in _TAKING]
+        self._addresses.upcoming = [e.address for e in group if e.action in TAKING]
         self.model.allow(_most(group))
         try:
             self.model.free(self.model.malloc(event.size_bytes, event.stream))
@@ -222,7 +221,7 @@ class Follower:
         """Apply what was freed; memory reserved without a request is a difference."""
         group, self._pending = self._pending, []
         begun = len(self.model.segment_log)
-        self._free_segments([event for event in group if event.action not in _TAKING])
+        self._free_segments([event for event in group if event.action not in TAKING])
         segment_events = [event for event in group if event.action in SEGMENT_ACTIONS]
         self._match(segment_events, self.model.segment_log[begun:])
 

@@ -106,7 +106,7 @@ def moment_at(
         category = _BEFORE if before else CATEGORIES[kinds.of(event)]
         named.append((event, category))
         categories[category] += event.size_bytes
-        alike[category, own_line(event.stack), event.place].append(event.size_bytes)
+        alike[category, own_line(event.stack), event.stack.place].append(event.size_bytes)
         modules[_BEFORE if before else module_of(event)] += event.size_bytes
         frames[own_line(event.stack)] += event.size_bytes
     named.sort(key=lambda each: (-each[0].size_bytes, each[0].address))
@@ -196,7 +196,7 @@ def find_peak(events: Sequence[TraceEvent], origin: Origin) -> Peak:
     highest = max((before, *after))
     position = after.index(highest) if highest > before else -1
     counts = Counter(
-        (event.place or _UNKNOWN, event.size_bytes)
+        (event.stack.place or _UNKNOWN, event.size_bytes)
         for event in blocks_after(events[: position + 1], origin.live).values()
     )
     groups = [

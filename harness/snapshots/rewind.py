@@ -58,7 +58,7 @@ class Past:
         )
         for segment in segments:
             end = segment.address + segment.size_bytes
-            kind = segment.is_large, segment.is_expandable
+            kind = segment.kind == "large", segment.is_expandable
             self._add(segment.address, _Stretch(end, segment.stream, *kind))
             for block in segment.blocks:
                 if block.state != "inactive":

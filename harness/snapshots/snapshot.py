@@ -57,11 +57,6 @@ class Annotation(msgspec.Struct):
     time_us: Address
     device: int = 0
 
-    @property
-    def is_start(self) -> bool:
-        """Whether the range begins here."""
-        return self.stage == "START"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:

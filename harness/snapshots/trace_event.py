@@ -62,11 +62,6 @@ class TraceEvent(NamedTuple):
     time_us: int | None
     stack: Stack = NO_STACK
 
-    @property
-    def place(self) -> str | None:
-        """The innermost Python frame, if recorded."""
-        return self.stack.place
-
 
 def reserved_change(event: TraceEvent) -> int:
     """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
@@ -133,8 +128,3 @@ class RecordedSegment(msgspec.Struct):
                 block.requested_bytes = 0
         if position - self.address != self.size_bytes:
             raise ValueError(f"the blocks of the segment at {self.address:#x} do not fill it")
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it belongs to the large pool."""
-        return self.kind == "large"

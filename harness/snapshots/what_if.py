@@ -167,7 +167,7 @@ def _run(
             requested_bytes=error.requested_bytes,
             allocated_bytes=error.allocated_bytes,
             reserved_bytes=error.reserved_bytes,
-            place=None if event is None else event.place,
+            place=None if event is None else event.stack.place,
         )
     except ValueError:
         # Sizes are bounded when a snapshot is read: only endless streams lead here.
