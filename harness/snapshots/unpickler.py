@@ -114,7 +114,7 @@ def _checked_length(data: bytearray, position: int, opcode: bytes) -> int:
     names = {operation.code: operation.name for operation in pickletools.opcodes}
     name = names.get(opcode.decode("latin-1"), opcode.hex())
     raise SnapshotError(
-        f"{name} at byte {position} of the pickle is no plain data; it could run code"
+        f"{name} at byte {position} of the pickle is no data of a recording; nothing in it was run"
     )
 
 

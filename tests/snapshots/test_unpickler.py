@@ -64,7 +64,7 @@ def test_a_reduce_that_would_make_a_file_is_refused_and_makes_none(
 ) -> None:
     made = tmp_path / "made"
     data = pickle.dumps({"device_traces": [Runs(made)]}, protocol)
-    assert "is no plain data; it could run code" in refuse(tmp_path, data)
+    assert "is no data of a recording; nothing in it was run" in refuse(tmp_path, data)
     assert not made.exists()
     pickle.loads(data)
     assert made.exists(), "the file would have done it"
@@ -96,7 +96,8 @@ def test_a_reduce_that_would_make_a_file_is_refused_and_makes_none(
     ],
 )
 def test_every_opcode_that_does_more_than_hold_data_is_refused(tmp_path: Path, code: bytes) -> None:
-    assert "is no plain data; it could run code" in refuse(tmp_path, b"\x80\x04" + code)
+    message = refuse(tmp_path, b"\x80\x04" + code)
+    assert "is no data of a recording; nothing in it was run" in message
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_a_gigabyte_of_nothing_is_refused_before_it_grows(tmp_path: Path, unit: 
 
 def test_a_tuple_too_deep_to_hash_is_refused(tmp_path: Path) -> None:
     deep = b"K\x01K\x01\x86" + b"K\x01\x86" * 200_000
-    assert "TUPLE2 at byte 10 of the pickle is no plain data" in refuse(
+    assert "TUPLE2 at byte 10 of the pickle is no data of a recording" in refuse(
         tmp_path, b"\x80\x04}" + deep + b"Ns."
     )
 
