@@ -87,8 +87,8 @@ def _moment(explanation: Explanation) -> Iterator[str]:
             more = f"{format_bytes(other.alive_bytes)} alive"
             yield f"{other.name} (event {other.position}): {more}; --json and --html have its parts"
     yield "  by category"
-    for name, size in moment.categories[:_SHOWN]:
-        yield f"    {format_bytes(size):>10}  {name}"
+    for name, held in moment.categories[:_SHOWN]:
+        yield f"    {size(held):>10}  {name}"
     yield "  by line"
     for group in moment.groups[:_SHOWN]:
         if group.size_bytes * _LEAST_SHARE < moment.alive_bytes:
