@@ -42,10 +42,7 @@ _MOST_AFTER = 400
 _WENT_ON_LINES = 3
 _MOST_FAILURES = 2_000
 
-
 _BINARY = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-
-
 _METAL_SIZE = r"([\d.]+ ?(?:bytes|[KMGT]i?B))"
 _CPU = re.compile(
     r"(?:DefaultCPUAllocator|AlignedAllocator)[^\n]{0,40}?(?:can't allocate|not enough) "
@@ -230,35 +227,31 @@ def _host_message(text: str) -> _Said | None:
     if match.re is _CPU:
         requested = int(match[1]) if match[1] and len(match[1]) <= 18 else None
         size = "The" if requested is None else f"{format_bytes(requested)} of the"
-        advice = (
+        hint = (
             f"{size} CPU's memory was refused, not the GPU's: by a limit of the process (ulimit "
             "-v) or of its container, or because there is no more. Look at the shape of that "
             "tensor, load less data at once, or reduce the number of DataLoader workers."
         )
-        return _Said("CPU memory", advice, requested)
+        return _Said("CPU memory", hint, requested)
     if match.re is _MPS:
         held, others, most, needed = map(_metal_size, match.groups())
-        advice = (
+        hint = (
             f"PyTorch held {format_bytes(held)} of Metal's memory, other parts of the process "
             f"{format_bytes(others)}, and may take {format_bytes(most)} in all. Reduce the batch "
             "size; PYTORCH_MPS_HIGH_WATERMARK_RATIO raises the limit, at the cost of the system."
         )
-        return _Said("MPS limit" if held + needed <= most else "real need", advice, needed)
-    killed = (
-        "The job exceeded the CPU memory that it had asked for: Linux ended one of its processes"
-    )
+        return _Said("MPS limit" if held + needed <= most else "real need", hint, needed)
+    killed = "The job exceeded the CPU memory that it had asked for, and Linux ended a process"
     if match.re is _KERNEL:
         whose = "its memory cgroup's limit" if match["cgroup"] else "the machine's memory"
-        rss = (
-            "" if match["rss"] is None else f", which held {format_bytes(int(match['rss']) << 10)}"
-        )
+        rss = f", which held {format_bytes(int(match['rss']) << 10)}" if match["rss"] else ""
         killed = f"Linux ended process {match['pid']} ({match['name']}){rss}: {whose} was exhausted"
-    advice = (
+    hint = (
         f"{killed}. This is the CPU's memory, not the GPU's: load less data at once, use fewer "
         "DataLoader workers, or ask for more memory (docker --memory, Slurm --mem, Kubernetes "
         "limits)."
     )
-    return _Said("killed by the kernel", advice, None)
+    return _Said("killed by the kernel", hint, None)
 
 
 def _metal_size(text: str) -> int:

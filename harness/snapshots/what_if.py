@@ -61,7 +61,7 @@ class WhatIf:
 
 
 ALLOC = "alloc"
-_CODES = frozenset(
+_ACTIONS = frozenset(
     {ALLOC, FREE_AT_ONCE, "free_requested", "free_completed", EMPTY_CACHE, RELEASE_POOL}
 )
 
@@ -84,7 +84,7 @@ def find_workload(events: Sequence[TraceEvent], origin: Origin) -> Workload:
     steps = (
         (event.action, event.address, event.size_bytes, event.stream, position)
         for position, event in workload(events)
-        if event.action in _CODES
+        if event.action in _ACTIONS
     )
     return Workload(events=events, alive=tuple(sorted(alive)), steps=tuple(steps))
 
