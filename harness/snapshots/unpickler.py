@@ -26,7 +26,7 @@ _IN_ADVANCE_BYTES = 16 << 20
 _MOST_BYTES = 3 << 30
 _LONGEST_STRING = 1 << 24
 _LONGEST_NUMBER = 9
-_STOPS_BETWEEN_CHECKS = 1 << 12
+_STOPS_BETWEEN_CHECKS = 1 << 15
 
 _NUMBER = b"|".join(b"%s.{%d}" % (re.escape(bytes([n])), n) for n in range(_LONGEST_NUMBER + 1))
 _SHORT_TEXT = b"|".join(b"%s.{%d}" % (re.escape(bytes([n])), n) for n in range(32))
